@@ -1,0 +1,29 @@
+// Package testdata finds the large real inputs that tests use but the repository does not hold.
+package testdata
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Path returns the file name below the data folder (CTNAS_DATA, otherwise ../shared/data beside the repository) and skips the
+// test, saying so, where it is absent.
+func Path(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(Dir(), filepath.FromSlash(name))
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("data file %s is not here: set CTNAS_DATA to the folder that holds it", name)
+	}
+	return path
+}
+
+// Dir is the data folder, whether or not it exists.
+func Dir() string {
+	if dir := os.Getenv("CTNAS_DATA"); dir != "" {
+		return dir
+	}
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..", "..", "shared", "data")
+}
