@@ -1,0 +1,79 @@
+// Package kerneltest holds what the tests of all kernel families share: devices of every instruction set, random inputs, comparisons.
+package kerneltest
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/stretchr/testify/require"
+)
+
+// EachDevice runs f on every instruction set this processor has, with one thread and with three.
+func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
+	for _, level := range exec.Levels() {
+		for _, threads := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s/%d", level, threads), func(t *testing.T) {
+				d, err := exec.Open(exec.Config{Level: level, Threads: threads})
+				require.NoError(t, err)
+				defer d.Close()
+				f(t, d)
+			})
+		}
+	}
+}
+
+// Random returns n standard normal numbers as float32 and the same numbers as float64. The stream is named, so that every input
+// of a test is different and a failure repeats.
+func Random(n int, stream uint32) ([]float32, []float64) {
+	s := philox.New(0x7e57, philox.PurposeTest, stream)
+	a, b := make([]float32, n), make([]float64, n)
+	for i := range a {
+		a[i] = float32(s.NormFloat64())
+		b[i] = float64(a[i])
+	}
+	return a, b
+}
+
+// Close requires every element of got to be within tol of want, relative to the larger of |want| and the root mean square of want.
+// NaN never passes, so an element that was not written fails.
+func Close(t testing.TB, want []float64, got []float32, tol float64, what string) {
+	t.Helper()
+	require.Equal(t, len(want), len(got), what)
+	var square float64
+	for _, v := range want {
+		square += v * v
+	}
+	rms := math.Sqrt(square / math.Max(1, float64(len(want))))
+	for i, w := range want {
+		diff := math.Abs(float64(got[i]) - w)
+		if !(diff <= tol*math.Max(math.Max(math.Abs(w), rms), 1e-30)) {
+			t.Fatalf("%s[%d] = %v, want %v (difference %.3g, tolerance %.3g)", what, i, got[i], w, diff, tol*math.Max(math.Abs(w), rms))
+		}
+	}
+}
+
+// Gradient compares an analytic gradient with central differences of f at x. f is evaluated in float64.
+func Gradient(t testing.TB, f func(x []float64) float64, x, analytic []float64, tol float64, what string) {
+	t.Helper()
+	require.Equal(t, len(x), len(analytic), what)
+	var largest float64
+	for _, v := range analytic {
+		largest = math.Max(largest, math.Abs(v))
+	}
+	for i := range x {
+		const h = 1e-5
+		keep := x[i]
+		x[i] = keep + h
+		up := f(x)
+		x[i] = keep - h
+		down := f(x)
+		x[i] = keep
+		numeric := (up - down) / (2 * h)
+		if !(math.Abs(numeric-analytic[i]) <= tol*math.Max(largest, 1e-8)) {
+			t.Fatalf("%s: derivative %d is %v, central difference %v", what, i, analytic[i], numeric)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+// Vectors of CTN_LANES floats through GCC's vector extension, and the few functions of them that kernels need. Included once a level
+// by levels.h; no include guard on purpose.
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define vf FN(ctn_vf)
+#define vi FN(ctn_vi)
+typedef float vf __attribute__((vector_size(CTN_LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(CTN_LANES * 4)));
+
+#define CTN_INLINE static inline __attribute__((always_inline, unused))
+
+#define vload FN(ctn_vload)
+#define vstore FN(ctn_vstore)
+#define vset FN(ctn_vset)
+#define vsum FN(ctn_vsum)
+#define vmaxf FN(ctn_vmaxf)
+#define vselect FN(ctn_vselect)
+#define vload_part FN(ctn_vload_part)
+#define vstore_part FN(ctn_vstore_part)
+#define vexp FN(ctn_vexp)
+#define vsigmoid FN(ctn_vsigmoid)
+#define vtanh FN(ctn_vtanh)
+#define vlog1p_exp_neg FN(ctn_vlog1p_exp_neg)
+#define vsqrt FN(ctn_vsqrt)
+
+CTN_INLINE vf vload(const float *p) {
+	vf v;
+	memcpy(&v, p, sizeof v);
+	return v;
+}
+CTN_INLINE void vstore(float *p, vf v) { memcpy(p, &v, sizeof v); }
+CTN_INLINE vf vset(float x) { return x - (vf){}; }
+CTN_INLINE vf vload_part(const float *p, int64_t n) { // the first n lanes, the others zero
+	vf v = {};
+	memcpy(&v, p, (size_t)n * 4);
+	return v;
+}
+CTN_INLINE void vstore_part(float *p, vf v, int64_t n) { memcpy(p, &v, (size_t)n * 4); }
+
+// The sum of the lanes, in a fixed order: halves are added until one is left.
+CTN_INLINE float vsum(vf v) {
+	float a[CTN_LANES];
+	memcpy(a, &v, sizeof a);
+	for (int half = CTN_LANES / 2; half; half /= 2)
+		for (int i = 0; i < half; i++) a[i] += a[i + half];
+	return a[0];
+}
+CTN_INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+CTN_INLINE vf vmaxf(vf a, vf b) { return vselect(a > b, a, b); }
+CTN_INLINE vf vsqrt(vf v) {
+	for (int i = 0; i < CTN_LANES; i++) v[i] = __builtin_sqrtf(v[i]);
+	return v;
+}
+
+// e^x by reduction to |r| <= ln2/2 and a polynomial of degree 6 (Cephes expf coefficients); about 1 ulp; saturates outside [-87, 88].
+CTN_INLINE vf vexp(vf x) {
+	x = vselect(x > vset(88.0f), vset(88.0f), x);
+	x = vselect(x < vset(-87.0f), vset(-87.0f), x);
+	vf t = x * 1.44269504088896341f + 12582912.0f; // adding 1.5 * 2^23 rounds to an integer in the low bits
+	vf n = t - 12582912.0f;
+	vf r = x - n * 0.693359375f;
+	r = r + n * 2.12194440e-4f;
+	vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+	p = p * r + 8.3334519073e-3f;
+	p = p * r + 4.1665795894e-2f;
+	p = p * r + 1.6666665459e-1f;
+	p = p * r + 5.0000001201e-1f;
+	p = p * (r * r) + r + 1.0f;
+	vi e = ((vi)t - 0x4B400000 + 127) << 23;
+	return p * (vf)e;
+}
+CTN_INLINE vf vsigmoid(vf x) { return 1.0f / (1.0f + vexp(-x)); }
+CTN_INLINE vf vtanh(vf x) {
+	// Near zero 1 - 2/(1+e^2x) cancels; there an odd polynomial (Cephes tanhf) is exact to the last bits.
+	vf s = x * x;
+	vf p = s * -5.70498872745e-3f + 2.06390887954e-2f;
+	p = p * s + -5.37397155531e-2f;
+	p = p * s + 1.33314422036e-1f;
+	p = p * s + -3.33332819422e-1f;
+	vf small = p * s * x + x;
+	vf large = 1.0f - 2.0f / (1.0f + vexp(x * 2.0f));
+	return vselect(s < vset(0.390625f), small, large);
+}
+// log(1 + e^-|x|), the part of the logistic loss that is not linear.
+CTN_INLINE vf vlog1p_exp_neg(vf x) {
+	vf a = vselect(x < vset(0.0f), x, -x);
+	vf e = vexp(a), u = 2.0f + e; // log(1+e) = 2 atanh(e/(2+e)), and e/(2+e) <= 1/3
+	vf q = e / u, z = q * q;
+	vf p = z * 0.0769230769f + 0.0909090909f;
+	p = p * z + 0.1111111111f;
+	p = p * z + 0.1428571429f;
+	p = p * z + 0.2f;
+	p = p * z + 0.3333333333f;
+	return 2.0f * (p * z * q + q);
+}

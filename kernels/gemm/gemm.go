@@ -1,0 +1,68 @@
+// Package gemm multiplies matrices: row-major float32, the number of rows possibly known only when the program runs.
+package gemm
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11
+#include "gemm_cpu.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+)
+
+// Op is a product of matrices.
+//
+//	C (MxN) = A (MxK) B (KxN)        plain
+//	C (MxN) = A (MxK) B' , B is NxK  TransB
+//	C (KxN) = A' B, A MxK, B MxN     TransA: summed over the rows, in ascending order
+//
+// Accumulate adds to C. With M = 0 a plain product writes nothing and a TransA product writes zeros (or adds nothing).
+type Op struct {
+	C, A, B    *exec.Buffer
+	M          exec.Dim
+	N, K       int
+	TransA     bool
+	TransB     bool
+	Accumulate bool
+}
+
+// panelFloats bounds a packed column panel's width over all instruction sets: two vectors of 16 floats.
+const panelFloats = 32
+
+// Record appends the product to a program.
+func Record(p *exec.Program, op Op) {
+	rowsC, sizeB := op.M.Max, op.N*op.K
+	if op.TransA {
+		rowsC, sizeB = op.K, op.M.Max*op.N
+	}
+	if op.TransA && op.TransB || op.N <= 0 || op.K <= 0 || op.M.Max < 0 {
+		panic(fmt.Sprintf("gemm: product %dx%dx%d, transposed %v %v", op.M.Max, op.N, op.K, op.TransA, op.TransB))
+	}
+	if op.C.Len() < rowsC*op.N || op.A.Len() < op.M.Max*op.K || op.B.Len() < sizeB {
+		panic(fmt.Sprintf("gemm: %dx%dx%d with buffers of %d, %d, %d", op.M.Max, op.N, op.K, op.C.Len(), op.A.Len(), op.B.Len()))
+	}
+	args := C.ctn_gemm_args{n: C.int64_t(op.N), k: C.int64_t(op.K), a: ptr(op.A), b: ptr(op.B), c: ptr(op.C),
+		trans_b: flag(op.TransB), accumulate: flag(op.Accumulate)}
+	op.M.Put(unsafe.Pointer(&args.m))
+	if op.TransA {
+		p.Record("gemm_tn", unsafe.Pointer(&C.ctn_gemm_tn), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_GEMM_TN_ROWS*panelFloats)
+		return
+	}
+	packed := p.Arena().F32((op.N + panelFloats - 1) / panelFloats * panelFloats * op.K)
+	args.packed = ptr(packed)
+	p.Record("gemm_pack", unsafe.Pointer(&C.ctn_gemm_pack), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record("gemm", unsafe.Pointer(&C.ctn_gemm), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
+
+func flag(b bool) C.int32_t {
+	if b {
+		return 1
+	}
+	return 0
+}

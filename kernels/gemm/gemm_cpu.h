@@ -1,0 +1,14 @@
+#include "../exec/exec.h"
+
+typedef struct ctn_gemm_args {
+	ctn_dim m;     // rows of c; gemm_tn: rows of a and b, which are summed over
+	int64_t n, k;  // c is m x n, k is summed over; gemm_tn: c is k x n
+	const float *a; // m x k
+	const float *b; // k x n, or n x k when trans_b
+	float *c;
+	float *packed; // gemm_pack's output: column panels of b, each k x (2 vectors)
+	int32_t trans_b, accumulate;
+} ctn_gemm_args;
+
+extern const ctn_kernel ctn_gemm_pack[], ctn_gemm[], ctn_gemm_tn[];
+enum { CTN_GEMM_TN_ROWS = 256 }; // rows of b copied to scratch at a time
