@@ -6,7 +6,7 @@
 package exec
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
 #cgo LDFLAGS: -lm -lpthread
 #include <stdlib.h>
 #include "pool.h"

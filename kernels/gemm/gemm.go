@@ -2,7 +2,7 @@
 package gemm
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
 #include "gemm_cpu.h"
 */
 import "C"

@@ -1,0 +1,115 @@
+// Package loss holds the losses over scores and pairs of scores, each with its gradient.
+package loss
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#include "pairs_cpu.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+)
+
+// Kind is a loss of a pair with logit z = s_i - s_j.
+type Kind int32
+
+const (
+	Logistic Kind = C.CTN_LOGISTIC // binary cross-entropy of σ(z): the comparator's loss (paper equation 5)
+	Hinge    Kind = C.CTN_HINGE    // max(0, Margin - sign(y_i - y_j) z): ReNAS (Xu et al., CVPR 2021); ties cost nothing
+)
+
+// AllPairs is the mean loss over all n(n-1)/2 pairs of n scored examples, and its gradient in the scores.
+//
+// The target of a pair is 1 when y_i > y_j, 0 when smaller, 0.5 for a tie; with Softness > 0 it is σ((y_i-y_j)/Softness), so that pairs
+// closer than the noise of the labels say little.
+type AllPairs struct {
+	N            exec.Dim
+	Score, Label *exec.Buffer // n
+	Kind         Kind
+	Softness     float32
+	Margin       float32
+	DScore, Loss *exec.Buffer // n; 1
+}
+
+// Record appends the operation to a program.
+func (l AllPairs) Record(p *exec.Program) {
+	n := l.N.Max
+	need("allpairs", n, l.Score, l.Label, l.DScore)
+	need("allpairs", 1, l.Loss)
+	args := C.ctn_allpairs_args{score: floats(l.Score), label: floats(l.Label), softness: C.float(l.Softness), margin: C.float(l.Margin),
+		kind: C.int32_t(l.Kind), dscore: floats(l.DScore), row: floats(p.Arena().F32(n)), loss: floats(l.Loss)}
+	l.N.Put(unsafe.Pointer(&args.n))
+	p.Record("allpairs", unsafe.Pointer(&C.ctn_allpairs), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record("allpairs_sum", unsafe.Pointer(&C.ctn_allpairs_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+// PairList is the weighted mean binary cross-entropy over a list of pairs (a, b) with targets in [0,1], times Scale.
+//
+// With Heads = 1 the logit is s_a - s_b (antisymmetric); with Heads = 2 it is s_a[0] + s_b[1] + bias, the linear layer of the released
+// comparator on the two graphs' features.
+type PairList struct {
+	Pairs, Examples exec.Dim
+	Heads           int
+	Score, Bias     *exec.Buffer // examples x Heads; 1, with two heads only
+	A, B            *exec.Buffer // integers: examples of each pair
+	Target, Weight  *exec.Buffer // one a pair; Weight is optional
+	DScore          *exec.Buffer // examples x Heads
+	DBias, Loss     *exec.Buffer // 1; DBias with two heads only
+	Scale           float32
+	Accumulate      bool // add to DScore, DBias and Loss
+}
+
+// Record appends the operation to a program.
+func (l PairList) Record(p *exec.Program) {
+	need("pairlist", l.Pairs.Max, l.A, l.B, l.Target)
+	need("pairlist", l.Examples.Max*l.Heads, l.Score, l.DScore)
+	need("pairlist", 1, l.Loss)
+	if l.Heads == 2 {
+		need("pairlist", 1, l.Bias, l.DBias)
+	} else if l.Heads != 1 {
+		panic(fmt.Sprintf("pairlist: %d heads", l.Heads))
+	}
+	if l.Weight != nil {
+		need("pairlist", l.Pairs.Max, l.Weight)
+	}
+	args := C.ctn_pairlist_args{heads: C.int64_t(l.Heads), score: floats(l.Score), bias: floats(l.Bias), a: ints(l.A), b: ints(l.B),
+		target: floats(l.Target), weight: floats(l.Weight), dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
+	if l.Accumulate {
+		args.accumulate = 1
+	}
+	l.Pairs.Put(unsafe.Pointer(&args.pairs))
+	l.Examples.Put(unsafe.Pointer(&args.examples))
+	p.Record("pairlist", unsafe.Pointer(&C.ctn_pairlist), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+// Squared is the mean squared error of n scores, and its gradient: the absolute-accuracy regression that CTNAS is compared with.
+type Squared struct {
+	N            exec.Dim
+	Score, Label *exec.Buffer
+	DScore, Loss *exec.Buffer
+}
+
+// Record appends the operation to a program.
+func (l Squared) Record(p *exec.Program) {
+	need("squared", l.N.Max, l.Score, l.Label, l.DScore)
+	need("squared", 1, l.Loss)
+	args := C.ctn_squared_args{score: floats(l.Score), label: floats(l.Label), dscore: floats(l.DScore), loss: floats(l.Loss)}
+	l.N.Put(unsafe.Pointer(&args.n))
+	p.Record("squared", unsafe.Pointer(&C.ctn_squared), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
+
+func ints(b *exec.Buffer) *C.int32_t { return (*C.int32_t)(b.Pointer()) }
+
+func need(op string, n int, buffers ...*exec.Buffer) {
+	for i, b := range buffers {
+		if b == nil || b.Len() < n {
+			panic(fmt.Sprintf("%s: argument %d needs %d elements", op, i, n))
+		}
+	}
+}

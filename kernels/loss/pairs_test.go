@@ -1,0 +1,195 @@
+package loss
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/stretchr/testify/require"
+)
+
+type variant struct {
+	kind             Kind
+	softness, margin float64
+}
+
+var variants = []variant{{Logistic, 0, 0}, {Logistic, 0.5, 0}, {Hinge, 0, 0.7}}
+
+// labels draws labels with ties.
+func labels(n int, stream uint32) ([]float32, []float64) {
+	s := philox.New(3, philox.PurposeTest, stream)
+	a, b := make([]float32, n), make([]float64, n)
+	for i := range a {
+		b[i] = float64(s.Intn(2*n/3+1)) / 8
+		a[i] = float32(b[i])
+	}
+	return a, b
+}
+
+func TestAllPairs(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for _, n := range []int{1, 2, 3, 15, 16, 17, 100, 423} {
+			for i, v := range variants {
+				ar := d.NewArena()
+				s, s64 := kerneltest.Random(n, uint32(n*10+i))
+				y, y64 := labels(n, uint32(n*10+i))
+				l := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Kind: v.kind, Softness: float32(v.softness), Margin: float32(v.margin), DScore: ar.F32(n), Loss: ar.F32(1)}
+				p := ar.NewProgram("test")
+				l.Record(p)
+				p.Run(1)
+				want := make([]float64, n)
+				loss := AllPairsReference(s64, y64, want, v.kind, v.softness, v.margin)
+				if n == 1 {
+					loss = 0
+				}
+				what := fmt.Sprintf("n=%d %+v", n, v)
+				kerneltest.Close(t, []float64{loss}, l.Loss.Values(), 1e-5, what)
+				kerneltest.Close(t, want, l.DScore.Values(), 1e-4, what)
+				ar.Free()
+			}
+		}
+	})
+}
+
+// Scores far apart must neither overflow nor lose the linear part of the loss.
+func TestAllPairsExtreme(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		s64 := []float64{-400, 0, 500, 1e-4}
+		y64 := []float64{1, 0, -1, 0}
+		s, y := make([]float32, 4), make([]float32, 4)
+		for i := range s {
+			s[i], y[i] = float32(s64[i]), float32(y64[i])
+		}
+		l := AllPairs{N: exec.Fixed(4), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(4), Loss: ar.F32(1)}
+		p := ar.NewProgram("test")
+		l.Record(p)
+		p.Run(1)
+		want := make([]float64, 4)
+		loss := AllPairsReference(s64, y64, want, Logistic, 0, 0)
+		kerneltest.Close(t, []float64{loss}, l.Loss.Values(), 1e-6, "loss")
+		kerneltest.Close(t, want, l.DScore.Values(), 1e-5, "gradient")
+	})
+}
+
+func TestGradients(t *testing.T) {
+	for i, v := range variants {
+		_, s := kerneltest.Random(9, uint32(i))
+		_, y := labels(9, uint32(i))
+		analytic := make([]float64, 9)
+		AllPairsReference(s, y, analytic, v.kind, v.softness, v.margin)
+		kerneltest.Gradient(t, func(x []float64) float64 {
+			return AllPairsReference(x, y, make([]float64, 9), v.kind, v.softness, v.margin)
+		}, s, analytic, 1e-5, fmt.Sprintf("%+v", v))
+	}
+	a, b := []int32{0, 1, 2, 2, 4}, []int32{1, 2, 0, 2, 3}
+	targets, weight := []float64{1, 0, 0.5, 1, 0}, []float64{1, 2, 0.5, 1, 0}
+	for heads := 1; heads <= 2; heads++ {
+		_, s := kerneltest.Random(5*heads, 40)
+		analytic := make([]float64, len(s))
+		_, dbias := PairListReference(s, 0.3, a, b, targets, weight, analytic, heads, 1.5)
+		loss := func(x []float64, bias float64) float64 {
+			l, _ := PairListReference(x, bias, a, b, targets, weight, make([]float64, len(x)), heads, 1.5)
+			return l
+		}
+		kerneltest.Gradient(t, func(x []float64) float64 { return loss(x, 0.3) }, s, analytic, 1e-6, "pair list")
+		if heads == 2 {
+			kerneltest.Gradient(t, func(x []float64) float64 { return loss(s, x[0]) }, []float64{0.3}, []float64{dbias}, 1e-6, "bias")
+		}
+	}
+}
+
+func TestPairList(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for _, n := range []int{1, 7, 16, 33, 512} {
+			for heads := 1; heads <= 2; heads++ {
+				const examples = 30
+				ar := d.NewArena()
+				r := philox.New(9, philox.PurposeTest, uint32(n))
+				a, b := make([]int32, n), make([]int32, n)
+				target, weight := make([]float32, n), make([]float32, n)
+				target64, weight64 := make([]float64, n), make([]float64, n)
+				for i := range a {
+					a[i], b[i] = int32(r.Intn(examples)), int32(r.Intn(examples))
+					target64[i], weight64[i] = float64(r.Intn(3))/2, float64(1+r.Intn(4))/4
+					target[i], weight[i] = float32(target64[i]), float32(weight64[i])
+				}
+				s, s64 := kerneltest.Random(examples*heads, uint32(n))
+				before, want := kerneltest.Random(examples*heads, uint32(n+1))
+				l := PairList{Pairs: exec.Fixed(n), Examples: exec.Fixed(examples), Heads: heads, Score: ar.Floats(s), Bias: ar.Floats([]float32{0.25}),
+					A: ar.Ints(a), B: ar.Ints(b), Target: ar.Floats(target), Weight: ar.Floats(weight), DScore: ar.Floats(before),
+					DBias: ar.F32(1), Loss: ar.F32(1), Scale: 2, Accumulate: n%2 == 0}
+				loss0, dbias0 := 0.0, 0.0
+				if l.Accumulate {
+					l.DBias.WriteF32(0, []float32{3})
+					l.Loss.WriteF32(0, []float32{5})
+					loss0, dbias0 = 5, 3
+				} else {
+					clear(want)
+				}
+				p := ar.NewProgram("test")
+				l.Record(p)
+				p.Run(1)
+				loss, dbias := PairListReference(s64, 0.25, a, b, target64, weight64, want, heads, 2)
+				kerneltest.Close(t, []float64{loss + loss0}, l.Loss.Values(), 1e-5, "loss")
+				kerneltest.Close(t, want, l.DScore.Values(), 1e-4, "gradient")
+				if heads == 2 {
+					kerneltest.Close(t, []float64{dbias + dbias0}, l.DBias.Values(), 1e-5, "bias")
+				}
+				ar.Free()
+			}
+		}
+	})
+}
+
+func TestSquared(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		s, s64 := kerneltest.Random(37, 1)
+		y, y64 := kerneltest.Random(37, 2)
+		l := Squared{N: exec.Fixed(37), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(37), Loss: ar.F32(1)}
+		p := ar.NewProgram("test")
+		l.Record(p)
+		p.Run(1)
+		loss, grad := 0.0, make([]float64, 37)
+		for i := range grad {
+			e := s64[i] - y64[i]
+			loss += e * e / 37
+			grad[i] = 2 * e / 37
+		}
+		kerneltest.Close(t, []float64{loss}, l.Loss.Values(), 1e-6, "loss")
+		kerneltest.Close(t, grad, l.DScore.Values(), 1e-6, "gradient")
+	})
+}
+
+func TestBadShapesPanic(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	p := ar.NewProgram("bad")
+	require.Panics(t, func() {
+		AllPairs{N: exec.Fixed(3), Score: ar.F32(2), Label: ar.F32(3), DScore: ar.F32(3), Loss: ar.F32(1)}.Record(p)
+	})
+	require.Panics(t, func() { PairList{Heads: 3, Loss: ar.F32(1)}.Record(p) })
+}
+
+func BenchmarkAllPairs(b *testing.B) {
+	d, _ := exec.Open(exec.Config{Threads: 1})
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	const n = 423
+	s, _ := kerneltest.Random(n, 1)
+	y, _ := kerneltest.Random(n, 2)
+	p := ar.NewProgram("bench")
+	AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Softness: 0.1, DScore: ar.F32(n), Loss: ar.F32(1)}.Record(p)
+	for b.Loop() {
+		p.Run(1)
+	}
+}
