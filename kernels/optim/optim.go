@@ -1,0 +1,121 @@
+// Package optim holds the optimizers. The parameters of a model are one flat buffer, its gradient and moments likewise, so that an
+// update is one operation; what changes from update to update (learning rate, count of updates) lies in buffers, so that a recorded
+// program runs for thousands of updates in one call.
+package optim
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo LDFLAGS: -lm
+#include "optim_cpu.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+)
+
+// Adam is one update by Adam (Kingma and Ba 2015) or, decoupled, AdamW (Loshchilov and Hutter 2019), in PyTorch's arithmetic:
+//
+//	g = Scale[0]*G + WeightDecay*W            (not Decoupled: L2)
+//	M += (1-Beta1)(g - M);  V = Beta2 V + (1-Beta2) g²
+//	W = (1 - lr*WeightDecay) W                (Decoupled)
+//	W -= lr/(1-Beta1^t) * M / (sqrt(V/(1-Beta2^t)) + Eps)
+//
+// with lr = LR[0] and t = Step[0] after this operation has added one to it. M and V start at zero.
+type Adam struct {
+	W, G, M, V   *exec.Buffer // as many floats each
+	LR           *exec.Buffer // one float
+	Step         *exec.Buffer // one integer: updates done
+	Scale        *exec.Buffer // one float, for instance the factor of Norm; nil: 1
+	Beta1, Beta2 float64
+	Eps          float64
+	WeightDecay  float64
+	Decoupled    bool
+}
+
+// RecordAdam appends the update.
+func RecordAdam(p *exec.Program, op Adam) {
+	n := op.W.Len()
+	if n == 0 || op.G.Len() != n || op.M.Len() != n || op.V.Len() != n || op.LR.Len() < 1 || op.Step.Len() < 1 {
+		panic(fmt.Sprintf("optim: Adam over %d, %d, %d, %d floats", n, op.G.Len(), op.M.Len(), op.V.Len()))
+	}
+	args := C.ctn_adam_args{n: C.int64_t(n), w: ptr(op.W), g: ptr(op.G), m: ptr(op.M), v: ptr(op.V), lr: ptr(op.LR), scale: ptr(op.Scale),
+		step: (*C.int32_t)(op.Step.Pointer()), terms: ptr(p.Arena().F32(C.CTN_ADAM_TERMS)), beta1: C.double(op.Beta1),
+		beta2: C.double(op.Beta2), eps: C.double(op.Eps), decay: C.double(op.WeightDecay)}
+	if op.Decoupled {
+		args.decoupled = 1
+	}
+	p.Record("adam_begin", unsafe.Pointer(&C.ctn_adam_begin), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record("adam", unsafe.Pointer(&C.ctn_adam), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+// Norm is the 2-norm of a whole gradient and the factor that limits it to Max, as PyTorch's clip_grad_norm_ computes it:
+// Out[0] = norm, Out[1] = min(1, Max/(norm + 1e-6)); Max = 0 sets no limit. It goes after the backward operations, and
+// Out[1] is Adam's Scale. A norm that is not a number makes the factor not a number too.
+type Norm struct {
+	G   *exec.Buffer
+	Max float64
+	Out *exec.Buffer // two floats
+}
+
+// RecordNorm appends the norm. The order of summation depends on the length of G alone.
+func RecordNorm(p *exec.Program, op Norm) {
+	n := op.G.Len()
+	if n == 0 || op.Out.Len() < 2 || op.Max < 0 {
+		panic(fmt.Sprintf("optim: norm of %d floats, limit %g, %d outputs", n, op.Max, op.Out.Len()))
+	}
+	parts := p.Arena().F32(2 * ((n + C.CTN_OPTIM_BLOCK - 1) / C.CTN_OPTIM_BLOCK))
+	args := C.ctn_norm_args{n: C.int64_t(n), g: ptr(op.G), parts: (*C.double)(parts.Pointer()), max: C.double(op.Max), out: ptr(op.Out)}
+	p.Record("norm_parts", unsafe.Pointer(&C.ctn_norm_parts), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record("norm", unsafe.Pointer(&C.ctn_norm), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+// EMA is an exponential moving average of weights: Mean = Decay*Mean + (1-Decay)*W.
+type EMA struct {
+	Mean, W *exec.Buffer
+	Decay   float64
+}
+
+// RecordEMA appends the average.
+func RecordEMA(p *exec.Program, op EMA) {
+	if op.Mean.Len() != op.W.Len() || op.W.Len() == 0 {
+		panic(fmt.Sprintf("optim: average of %d floats in %d", op.W.Len(), op.Mean.Len()))
+	}
+	args := C.ctn_ema_args{n: C.int64_t(op.W.Len()), mean: ptr(op.Mean), w: ptr(op.W), decay: C.float(op.Decay)}
+	p.Record("ema", unsafe.Pointer(&C.ctn_ema), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+// Kind is the shape of a schedule after its warm-up.
+type Kind int
+
+// The shapes: Peak for ever, or from Peak down to Final along a line or half a cosine.
+const (
+	Constant Kind = C.CTN_CONSTANT
+	Linear   Kind = C.CTN_LINEAR
+	Cosine   Kind = C.CTN_COSINE
+)
+
+// Schedule is a learning rate as a function of the count of updates done: it rises to Peak over Warmup updates, then falls to Final at
+// update Total and stays there.
+type Schedule struct {
+	Kind   Kind
+	Peak   float64
+	Warmup int
+	Total  int
+	Final  float64
+}
+
+// RecordSchedule appends the computation of lr[0] from step[0]; it goes before the optimizer, which counts the step.
+func RecordSchedule(p *exec.Program, s Schedule, step, lr *exec.Buffer) {
+	if s.Kind < Constant || s.Kind > Cosine || s.Warmup < 0 || s.Total < 0 || step.Len() < 1 || lr.Len() < 1 {
+		panic(fmt.Sprintf("optim: schedule %+v", s))
+	}
+	args := C.ctn_schedule_args{step: (*C.int32_t)(step.Pointer()), lr: ptr(lr), peak: C.double(s.Peak), warmup: C.double(s.Warmup),
+		total: C.double(s.Total), final: C.double(s.Final), kind: C.int32_t(s.Kind)}
+	p.Record("schedule", unsafe.Pointer(&C.ctn_schedule), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -1,0 +1,182 @@
+package optim
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/stretchr/testify/require"
+)
+
+var sizes = []int{1, 3, 15, 16, 17, 100, 4095, 4096, 4097, 9001}
+
+func TestAdam(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for i, n := range sizes {
+			for _, decoupled := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%d/%v", n, decoupled), func(t *testing.T) {
+					ar := d.NewArena()
+					defer ar.Free()
+					w, w64 := kerneltest.Random(n, uint32(2*i))
+					op := Adam{W: ar.Floats(w), G: ar.F32(n), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.F32(1), Step: ar.Ints([]int32{0}),
+						Scale: ar.F32(1), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05, Decoupled: decoupled}
+					p := ar.NewProgram("adam")
+					RecordAdam(p, op)
+					m, v := make([]float64, n), make([]float64, n)
+					for step := 1; step <= 6; step++ {
+						g, g64 := kerneltest.Random(n, uint32(1000+10*i+step))
+						lr, scale := float32(0.01)*float32(step), float32(1)/float32(step)
+						op.G.WriteF32(0, g)
+						op.LR.WriteF32(0, []float32{lr})
+						op.Scale.WriteF32(0, []float32{scale})
+						p.Run(1)
+						ReferenceAdam(op, w64, g64, m, v, float64(lr), float64(scale), step)
+						kerneltest.Close(t, w64, op.W.Values(), 2e-6, "w")
+						kerneltest.Close(t, m, op.M.Values(), 2e-6, "m")
+						kerneltest.Close(t, v, op.V.Values(), 2e-6, "v")
+					}
+					count := make([]int32, 1)
+					op.Step.ReadI32(0, count)
+					require.EqualValues(t, 6, count[0])
+				})
+			}
+		}
+	})
+}
+
+// The numbers were computed by torch.optim's formula by hand: the first update moves every weight by lr against the gradient's sign.
+func TestAdamFirstStep(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	op := Adam{W: ar.Floats([]float32{1, -2, 3, 0}), G: ar.Floats([]float32{0.5, -4, 1e-3, 0}), M: ar.Zeros(4), V: ar.Zeros(4),
+		LR: ar.Floats([]float32{0.1}), Step: ar.Ints([]int32{0}), Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
+	p := ar.NewProgram("adam")
+	RecordAdam(p, op)
+	p.Run(1)
+	require.InDeltaSlice(t, []float32{0.9, -1.9, 2.9, 0}, op.W.Values(), 1e-5)
+}
+
+func TestNorm(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for i, n := range append(sizes, 70001) {
+			for _, limit := range []float64{0, 0.5, 1e6} {
+				ar := d.NewArena()
+				g, g64 := kerneltest.Random(n, uint32(i))
+				op := Norm{G: ar.Floats(g), Max: limit, Out: ar.F32(2)}
+				p := ar.NewProgram("norm")
+				RecordNorm(p, op)
+				p.Run(1)
+				norm, factor := ReferenceNorm(g64, limit)
+				kerneltest.Close(t, []float64{norm, factor}, op.Out.Values(), 2e-6, "norm, factor")
+				ar.Free()
+			}
+		}
+	})
+}
+
+func TestNormOfNaNClipsToNaN(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	op := Norm{G: ar.F32(10), Max: 1, Out: ar.F32(2)}
+	p := ar.NewProgram("norm")
+	RecordNorm(p, op)
+	p.Run(1)
+	out := op.Out.Values()
+	require.True(t, math.IsNaN(float64(out[0])) && math.IsNaN(float64(out[1])), "%v", out)
+}
+
+func TestEMA(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for i, n := range sizes {
+			ar := d.NewArena()
+			mean, mean64 := kerneltest.Random(n, uint32(2*i))
+			w, w64 := kerneltest.Random(n, uint32(2*i+1))
+			op := EMA{Mean: ar.Floats(mean), W: ar.Floats(w), Decay: 0.75}
+			p := ar.NewProgram("ema")
+			RecordEMA(p, op)
+			p.Run(2)
+			for j := range mean64 {
+				mean64[j] = 0.75*(0.75*mean64[j]+0.25*w64[j]) + 0.25*w64[j]
+			}
+			kerneltest.Close(t, mean64, op.Mean.Values(), 1e-6, "mean")
+			ar.Free()
+		}
+	})
+}
+
+// A schedule before an optimizer that counts: many updates in one call see the right rates.
+func TestSchedule(t *testing.T) {
+	require.InDelta(t, 0.25, Schedule{Kind: Cosine, Peak: 1, Warmup: 4, Total: 10}.At(0), 1e-12)
+	require.InDelta(t, 1, Schedule{Kind: Cosine, Peak: 1, Warmup: 4, Total: 10}.At(4), 1e-12)
+	require.InDelta(t, 0.5, Schedule{Kind: Cosine, Peak: 1, Warmup: 4, Total: 10}.At(7), 1e-12)
+	require.InDelta(t, 0.3, Schedule{Kind: Linear, Peak: 0.5, Total: 10, Final: 0.1}.At(5), 1e-12)
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for _, s := range []Schedule{
+			{Constant, 0.1, 0, 0, 0}, {Constant, 0.1, 3, 0, 0}, {Linear, 0.2, 5, 17, 0.01}, {Cosine, 0.3, 5, 17, 0.02}, {Cosine, 0.3, 0, 9, 0},
+			{Linear, 0.3, 5, 5, 0.1}, {Cosine, 0.3, 5, 2, 0.1},
+		} {
+			ar := d.NewArena()
+			step, lr := ar.Ints([]int32{0}), ar.F32(1)
+			op := Adam{W: ar.Zeros(1), G: ar.Floats([]float32{1}), M: ar.Zeros(1), V: ar.Zeros(1), LR: lr, Step: step, Beta1: 0, Beta2: 0}
+			p := ar.NewProgram("schedule")
+			RecordSchedule(p, s, step, lr)
+			RecordAdam(p, op)
+			var moved float64 // with beta = 0 and eps = 0 an update moves the weight by exactly lr
+			for i := range 20 {
+				p.Run(1)
+				require.InDelta(t, s.At(i), lr.Values()[0], 1e-7, "%+v at %d", s, i)
+				moved -= s.At(i)
+			}
+			require.InDelta(t, moved, op.W.Values()[0], 1e-5)
+			require.NotZero(t, moved)
+			step.WriteI32(0, []int32{0})
+			op.W.WriteF32(0, []float32{0})
+			p.Run(20)
+			require.InDelta(t, moved, op.W.Values()[0], 1e-5)
+			ar.Free()
+		}
+	})
+}
+
+func TestBadShapesPanic(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	p := ar.NewProgram("bad")
+	f, i := ar.F32(4), ar.I32(1)
+	require.Panics(t, func() { RecordAdam(p, Adam{W: f, G: ar.F32(3), M: f, V: f, LR: f, Step: i}) })
+	require.Panics(t, func() { RecordNorm(p, Norm{G: f, Out: ar.F32(1)}) })
+	require.Panics(t, func() { RecordEMA(p, EMA{Mean: f, W: ar.F32(5)}) })
+	require.Panics(t, func() { RecordSchedule(p, Schedule{Kind: 7}, i, f) })
+}
+
+func BenchmarkAdam(b *testing.B) {
+	for _, level := range exec.Levels() {
+		b.Run(level, func(b *testing.B) {
+			d, _ := exec.Open(exec.Config{Level: level, Threads: 1})
+			defer d.Close()
+			ar := d.NewArena()
+			defer ar.Free()
+			const n = 1 << 16
+			g, _ := kerneltest.Random(n, 1)
+			op := Adam{W: ar.Zeros(n), G: ar.Floats(g), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.Floats([]float32{1e-3}),
+				Step: ar.Ints([]int32{0}), Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
+			p := ar.NewProgram("adam")
+			RecordAdam(p, op)
+			for b.Loop() {
+				p.Run(1)
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds()/1e9, "Gelements/s")
+		})
+	}
+}
