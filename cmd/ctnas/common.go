@@ -1,0 +1,112 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+)
+
+// app holds what all commands share: where output goes and the common flags.
+type app struct {
+	stdout, stderr io.Writer
+	env            func(string) (string, bool)
+	log            *slog.Logger
+	running        bool // a command has started its work
+
+	device   string
+	threads  int
+	seed     uint64
+	json     bool
+	quiet    bool
+	logLevel string
+	config   string
+	out      string
+}
+
+func (a *app) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&a.device, "device", "auto", "where to compute: auto or cpu")
+	f.IntVar(&a.threads, "threads", 0, "threads to compute with (0 = all processors); results do not depend on it")
+	f.Uint64Var(&a.seed, "seed", 1, "seed of all random numbers")
+	f.BoolVar(&a.json, "json", false, "print one JSON document on stdout and nothing else there")
+	f.BoolVar(&a.quiet, "quiet", false, "no progress and no log below errors")
+	f.StringVar(&a.logLevel, "log-level", "info", "what is logged to stderr: debug, info, warn or error")
+	f.StringVar(&a.config, "config", "", "YAML `file` of flag names and values; a flag on the line wins")
+	f.StringVar(&a.out, "out", "", "`folder` of the run; it must be new or empty")
+}
+
+var devicePattern = regexp.MustCompile(`^cuda:\d+(,(cuda:)?\d+)*$`)
+
+// prepare fills in the flags from the environment and the configuration, checks the common ones and starts the log.
+func (a *app) prepare(cmd *cobra.Command) error {
+	if err := setFromEnvironment(cmd.Flags(), a.env); err != nil {
+		return err
+	}
+	if a.config != "" {
+		if err := setFromFile(cmd.Flags(), a.config); err != nil {
+			return err
+		}
+	}
+	switch {
+	case a.device == "auto" || a.device == "cpu":
+	case devicePattern.MatchString(a.device):
+		return fmt.Errorf("--device %s: this build computes on the CPU only; use --device cpu", a.device)
+	default:
+		return fmt.Errorf("--device %q: want auto or cpu", a.device)
+	}
+	if a.threads < 0 {
+		return fmt.Errorf("--threads %d: want 0 (all processors) or more", a.threads)
+	}
+	var level slog.Level
+	switch a.logLevel {
+	case "debug", "info", "warn", "error":
+		_ = level.UnmarshalText([]byte(a.logLevel)) // these four cannot fail
+	default:
+		return fmt.Errorf("--log-level %q: want debug, info, warn or error", a.logLevel)
+	}
+	if a.quiet {
+		level = max(level, slog.LevelError)
+	}
+	a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	return nil
+}
+
+// envName is the environment variable of a flag.
+func envName(flag string) string {
+	return "CTNAS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (err error) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed || err != nil || f.Name == "help" {
+			return
+		}
+		if value, ok := env(envName(f.Name)); ok {
+			if e := flags.Set(f.Name, value); e != nil {
+				err = fmt.Errorf("%s=%q: %w", envName(f.Name), value, e)
+			}
+		}
+	})
+	return err
+}
+
+// printJSON writes the one document of --json.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// onTerminal tells whether w is one.
+func onTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,128 @@
+// Command ctnas searches neural architectures by comparing them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
+}
+
+// run is the program without its process: arguments in, output and exit code out.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
+	a := &app{stdout: stdout, stderr: stderr, env: env}
+	return a.execute(ctx, newRoot(a), args)
+}
+
+func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(a.stderr, "ctnas: internal error: %v\nThis is a defect of ctnas: please report it with the command and the lines below.\n%s", r, debug.Stack())
+			code = exitFailed
+		}
+	}()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(a.stderr, "ctnas: interrupted")
+		return exitInterrupted
+	}
+	fmt.Fprintf(a.stderr, "ctnas: %v\n", err)
+	var usage usageError
+	if !a.running || errors.As(err, &usage) {
+		fmt.Fprintf(a.stderr, "See `%s --help`.\n", cmd.CommandPath())
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// usageError is a mistake on the command line that only the command itself could find.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ctnas",
+		Short: "Search neural architectures by comparing them",
+		Long: `ctnas searches neural architectures. It learns from a few measured architectures which of two is the better
+(a neural architecture comparator), and searches for one that beats ever better baselines (CTNAS, CVPR 2021).
+
+Every flag can also be set as CTNAS_<FLAG> in the environment (CTNAS_THREADS=2), or in a YAML file given with --config; a
+flag on the line wins, then the environment, then the file.
+Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was written.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	a.addFlags(root.PersistentFlags())
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
+	root.AddCommand(
+		newSpaceCommand(a),
+		newDevicesCommand(a),
+		newVersionCommand(a),
+		newCompletionCommand(a),
+	)
+	a.watch(root)
+	return root
+}
+
+// watch notes when a command starts its work: an error from before that is a usage error.
+func (a *app) watch(cmd *cobra.Command) {
+	if work := cmd.RunE; work != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.running = true
+			return work(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		a.watch(sub)
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short, example string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: example}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		names := make([]string, 0, len(subs))
+		for _, sub := range subs {
+			names = append(names, sub.Name())
+		}
+		return usagef("%q needs a command: %v", cmd.CommandPath(), names)
+	}
+	cmd.AddCommand(subs...)
+	return cmd
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+// buildFacts says which program this is.
+type buildFacts struct {
+	Version  string `json:"version" yaml:"version"`
+	Commit   string `json:"commit" yaml:"commit"`
+	Modified bool   `json:"modified" yaml:"modified"` // built from a tree with changes that are not in the commit
+	Go       string `json:"go" yaml:"go"`
+	Platform string `json:"platform" yaml:"platform"`
+}
+
+func thisBuild() buildFacts {
+	facts := buildFacts{Version: "unknown", Commit: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return facts
+	}
+	if info.Main.Version != "" {
+		facts.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			facts.Commit = s.Value
+		case "vcs.modified":
+			facts.Modified = s.Value == "true"
+		}
+	}
+	return facts
+}
+
+func newVersionCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			facts := thisBuild()
+			if a.json {
+				return a.printJSON(facts)
+			}
+			fmt.Fprintf(a.stdout, "ctnas %s (commit %s, %s, %s)\n", facts.Version, facts.Commit, facts.Go, facts.Platform)
+			return nil
+		},
+	}
+}
