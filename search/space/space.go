@@ -101,7 +101,7 @@ func (g *Grammar) Check(actions []int) error {
 	return nil
 }
 
-var registry = map[string]func() Space{}
+var registry = map[string]func() Space{nasbench101Name: func() Space { return NASBench101{} }}
 
 // Open returns the space of a name.
 func Open(name string) (Space, error) {

@@ -1,0 +1,170 @@
+package space
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+const nasbench101Name = "nasbench101"
+
+// NASBench101 is the space of the 423,624 cells whose accuracies NAS-Bench-101 publishes (Ying et al., ICML 2019).
+type NASBench101 struct{}
+
+var _ Enumerable = NASBench101{}
+
+// Name is "nasbench101".
+func (NASBench101) Name() string { return nasbench101Name }
+
+// MaxNodes is 7, input and output included.
+func (NASBench101) MaxNodes() int { return maxVertices }
+
+// Operations as indices into the alphabet. The order is that of the code released with the CTNAS paper, without its padding.
+const (
+	nodeInput = iota
+	nodeConv1x1
+	nodeConv3x3
+	nodeMaxpool3x3
+	nodeOutput
+)
+
+// Alphabet lists the operations of a Graph's nodes: input, conv1x1-bn-relu, conv3x3-bn-relu, maxpool3x3, output.
+func (NASBench101) Alphabet() []string {
+	return []string{
+		nodeInput: inputName, nodeConv1x1: opNames[conv1x1], nodeConv3x3: opNames[conv3x3], nodeMaxpool3x3: opNames[maxpool3x3],
+		nodeOutput: outputName,
+	}
+}
+
+// Graph is the cell with operations as indices into NASBench101's alphabet.
+func (c Cell) Graph() Graph {
+	d := c.unpack()
+	node := [...]uint8{conv3x3: nodeConv3x3, conv1x1: nodeConv1x1, maxpool3x3: nodeMaxpool3x3}
+	ops := make([]uint8, d.n)
+	for v := range ops {
+		switch v {
+		case 0:
+			ops[v] = nodeInput
+		case d.n - 1:
+			ops[v] = nodeOutput
+		default:
+			ops[v] = node[d.op[v]]
+		}
+	}
+	return Graph{Ops: ops, Edges: c.Edges()}
+}
+
+// knownCells have names that Parse accepts.
+var knownCells = []struct{ name, adjacency, ops string }{
+	// The cell with the highest mean test accuracy of three runs at 108 epochs, 0.943175752957662; hash 02e5a0247bbdcf2860b7e96f74961594.
+	// Its edges are those that an author of the data set gives (github.com/google-research/nasbench, issue 4: 0-1-2-3-5, 0-4-5, 0-5,
+	// 0-6, 5-6). Its operations follow from the 32,426,634 parameters quoted for it, which leave twenty orders of three conv3x3, a
+	// conv1x1 and a maxpool3x3, and from the first runs of those: 0.9445 in this order, at most 0.9402 in any other.
+	{"best", "110011000101000100101", "10200"},
+	// The Inception-like cell of the data set's README: branches of 1x1, of 3x3, of two 3x3 in place of 5x5, and of max-pooling.
+	{"inception", "111010000010001100011", "10002"},
+	// The basic block of ResNet: two 3x3 convolutions beside the shortcut.
+	{"resnet", "101101", "00"},
+}
+
+// Parse reads a cell's text, nasbench101:<vertices>:<strict upper triangle, row by row>:<operation digits>, in any topological order and
+// with vertices that pruning removes, or one of the names nasbench101:best, nasbench101:inception and nasbench101:resnet.
+func (NASBench101) Parse(s string) (Arch, error) {
+	cell, err := parseCell(s)
+	if err != nil {
+		return nil, fmt.Errorf("architecture %q: %w", s, err)
+	}
+	return cell, nil
+}
+
+func parseCell(s string) (Cell, error) {
+	fields := strings.Split(s, ":")
+	if fields[0] != nasbench101Name || len(fields) == 1 {
+		return 0, fmt.Errorf("want %s:...", nasbench101Name)
+	}
+	if len(fields) == 2 {
+		names := make([]string, len(knownCells))
+		for i, k := range knownCells {
+			if k.name == fields[1] {
+				return NewCellFromDigits(k.adjacency, k.ops)
+			}
+			names[i] = k.name
+		}
+		return 0, fmt.Errorf("unknown name %q; known: %s", fields[1], strings.Join(names, ", "))
+	}
+	if len(fields) != 4 {
+		return 0, fmt.Errorf("%d fields, want %s:<vertices>:<upper triangle>:<operations>", len(fields), nasbench101Name)
+	}
+	n, err := strconv.Atoi(fields[1])
+	if err != nil || n < 2 || n > maxVertices {
+		return 0, fmt.Errorf("%q vertices, want 2..%d", fields[1], maxVertices)
+	}
+	if len(fields[3]) != n-2 {
+		return 0, fmt.Errorf("%d operations for %d vertices, want %d", len(fields[3]), n, n-2)
+	}
+	return NewCellFromDigits(fields[2], fields[3])
+}
+
+// Sample draws a cell with exactly the same probability for each of the 423,624: a labelled cell is drawn, and drawn again until it is
+// canonical, which one labelled cell of each isomorphism class is.
+func (NASBench101) Sample(s *philox.Stream) Arch {
+	for {
+		d := labelled(s.Intn(labelledCells()))
+		if cell := d.canonical(); cell == d.pack() {
+			return cell
+		}
+	}
+}
+
+// Mutate returns a different cell made by the mutation of the NAS-Bench-101 paper's regularized evolution (appendix, and
+// NASBench.ipynb): in a graph of 7 vertices each possible edge is flipped with probability 1/7 and each operation replaced by
+// another with probability 1/5, until a valid cell results. Pruned vertices come back, unconnected, at random places. a must be a Cell.
+func (NASBench101) Mutate(a Arch, s *philox.Stream) Arch {
+	parent := a.(Cell)
+	for {
+		d := parent.grow(s)
+		for v := 1; v < d.n; v++ {
+			for u := range v {
+				if s.Intn(maxVertices) == 0 {
+					d.in[v] ^= 1 << u
+				}
+			}
+		}
+		for v := 1; v < d.n-1; v++ {
+			if s.Intn(maxInterior) == 0 {
+				d.op[v] = (d.op[v] + 1 + uint8(s.Intn(len(opNames)-1))) % uint8(len(opNames))
+			}
+		}
+		if child, err := d.cell(); err == nil && child != parent {
+			return child
+		}
+	}
+}
+
+// grow adds unconnected vertices with random operations at random places until there are 7.
+func (c Cell) grow(s *philox.Stream) dag {
+	small := c.unpack()
+	places := s.Perm(maxInterior)[:small.n-2]
+	slices.Sort(places)
+	var at [maxVertices]int // the new number of a vertex; the input keeps 0
+	at[small.n-1] = maxVertices - 1
+	for i, p := range places {
+		at[i+1] = p + 1
+	}
+	d := dag{n: maxVertices}
+	for v := 1; v <= maxInterior; v++ {
+		d.op[v] = uint8(s.Intn(len(opNames)))
+	}
+	for v := 1; v < small.n; v++ {
+		d.op[at[v]] = small.op[v]
+		for u := range v {
+			if small.edge(u, v) {
+				d.in[at[v]] |= 1 << at[u]
+			}
+		}
+	}
+	return d
+}
