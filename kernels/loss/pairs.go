@@ -24,13 +24,14 @@ const (
 
 // AllPairs is the mean loss over all n(n-1)/2 pairs of n scored examples, and its gradient in the scores.
 //
-// The target of a pair is 1 when y_i > y_j, 0 when smaller, 0.5 for a tie; with Softness > 0 it is σ((y_i-y_j)/Softness), so that pairs
-// closer than the noise of the labels say little.
+// The target of a pair is 1 when y_i > y_j, 0 when smaller, 0.5 for a tie. With Noise, the standard deviation of each label's error, it is
+// the probability that the first is truly better, σ(1.702 (y_i-y_j) / sqrt(Noise_i² + Noise_j²)): the normal distribution's, to
+// within 0.01. Pairs closer than the noise then say little.
 type AllPairs struct {
 	N            exec.Dim
 	Score, Label *exec.Buffer // n
 	Kind         Kind
-	Softness     float32
+	Noise        *exec.Buffer // n, positive; optional
 	Margin       float32
 	DScore, Loss *exec.Buffer // n; 1
 }
@@ -40,7 +41,10 @@ func (l AllPairs) Record(p *exec.Program) {
 	n := l.N.Max
 	need("allpairs", n, l.Score, l.Label, l.DScore)
 	need("allpairs", 1, l.Loss)
-	args := C.ctn_allpairs_args{score: floats(l.Score), label: floats(l.Label), softness: C.float(l.Softness), margin: C.float(l.Margin),
+	if l.Noise != nil {
+		need("allpairs", n, l.Noise)
+	}
+	args := C.ctn_allpairs_args{score: floats(l.Score), label: floats(l.Label), noise: floats(l.Noise), margin: C.float(l.Margin),
 		kind: C.int32_t(l.Kind), dscore: floats(l.DScore), row: floats(p.Arena().F32(n)), loss: floats(l.Loss)}
 	l.N.Put(unsafe.Pointer(&args.n))
 	p.Record("allpairs", unsafe.Pointer(&C.ctn_allpairs), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)

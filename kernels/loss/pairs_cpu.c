@@ -12,8 +12,8 @@ CTN_TABLE(ctn_squared, squared)
 #undef TASK_ROWS
 #define TASK_ROWS 16
 
-// One vector of pairs (i, j): the loss of each and its derivative in the logit z = s_i - s_j.
-CTN_INLINE void FN(pair)(const ctn_allpairs_args *g, vf z, vf dy, vf *loss, vf *slope) {
+// One vector of pairs (i, j): the loss of each and its derivative in the logit z = s_i - s_j. variance: of y_i - y_j, with noise.
+CTN_INLINE void FN(pair)(const ctn_allpairs_args *g, vf z, vf dy, vf variance, vf *loss, vf *slope) {
 	vf zero = {};
 	if (g->kind == CTN_HINGE) {
 		vf sign = vselect(dy > zero, vset(1.0f), vselect(dy < zero, vset(-1.0f), zero));
@@ -23,7 +23,7 @@ CTN_INLINE void FN(pair)(const ctn_allpairs_args *g, vf z, vf dy, vf *loss, vf *
 		*slope = vselect(on, -sign, zero);
 		return;
 	}
-	vf target = g->softness > 0 ? vsigmoid(dy / vset(g->softness)) : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(0.5f)));
+	vf target = g->noise ? vsigmoid(dy * 1.702f / vsqrt(variance)) : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(0.5f)));
 	*loss = vlog1p_exp_neg(z) + vmaxf(z, zero) - target * z;
 	*slope = vsigmoid(z) - target;
 }
@@ -41,7 +41,12 @@ static void FN(allpairs_run)(const void *p, int64_t task, float *scratch) {
 		for (int64_t j = 0; j < n; j += CTN_LANES) {
 			int64_t m = ctn_min(CTN_LANES, n - j);
 			vf l, d;
-			FN(pair)(g, vset(g->score[i]) - vload_part(g->score + j, m), vset(g->label[i]) - vload_part(g->label + j, m), &l, &d);
+			vf variance = {};
+			if (g->noise) {
+				vf other = vload_part(g->noise + j, m);
+				variance = vset(g->noise[i] * g->noise[i]) + other * other;
+			}
+			FN(pair)(g, vset(g->score[i]) - vload_part(g->score + j, m), vset(g->label[i]) - vload_part(g->label + j, m), variance, &l, &d);
 			vi keep = (lane < (int32_t)m) & (lane != (int32_t)(i - j)); // lanes of other examples only
 			loss += vselect(keep, l, (vf){});
 			slope += vselect(keep, d, (vf){});

@@ -5,7 +5,8 @@ enum { CTN_LOGISTIC, CTN_HINGE };
 typedef struct ctn_allpairs_args {
 	ctn_dim n;
 	const float *score, *label; // n
-	float softness, margin;
+	const float *noise; // n, or none
+	float margin;
 	int32_t kind;
 	float *dscore; // n
 	float *row;    // n: each example's share of the loss

@@ -2,8 +2,8 @@ package loss
 
 import "math"
 
-// AllPairsReference is AllPairs in float64: it returns the loss and fills dscore.
-func AllPairsReference(score, label, dscore []float64, kind Kind, softness, margin float64) float64 {
+// AllPairsReference is AllPairs in float64: it returns the loss and fills dscore. noise may be nil.
+func AllPairsReference(score, label, noise, dscore []float64, kind Kind, margin float64) float64 {
 	n := len(score)
 	clear(dscore)
 	total, pairs := 0.0, float64(n*(n-1)/2)
@@ -21,7 +21,7 @@ func AllPairsReference(score, label, dscore []float64, kind Kind, softness, marg
 					l, slope = gap, -sign
 				}
 			default:
-				l, slope = crossEntropy(z, target(dy, softness))
+				l, slope = crossEntropy(z, target(dy, noise, i, j))
 			}
 			total += l / pairs
 			dscore[i] += slope / pairs
@@ -31,10 +31,10 @@ func AllPairsReference(score, label, dscore []float64, kind Kind, softness, marg
 	return total
 }
 
-func target(dy, softness float64) float64 {
+func target(dy float64, noise []float64, i, j int) float64 {
 	switch {
-	case softness > 0:
-		return 1 / (1 + math.Exp(-dy/softness))
+	case noise != nil:
+		return 1 / (1 + math.Exp(-1.702*dy/math.Hypot(noise[i], noise[j])))
 	case dy > 0:
 		return 1
 	case dy < 0:

@@ -11,11 +11,25 @@ import (
 )
 
 type variant struct {
-	kind             Kind
-	softness, margin float64
+	kind   Kind
+	noisy  bool
+	margin float64
 }
 
-var variants = []variant{{Logistic, 0, 0}, {Logistic, 0.5, 0}, {Hinge, 0, 0.7}}
+var variants = []variant{{Logistic, false, 0}, {Logistic, true, 0}, {Hinge, false, 0.7}}
+
+// noise is the standard deviation of n labels' errors.
+func (v variant) noise(n int) ([]float32, []float64) {
+	if !v.noisy {
+		return nil, nil
+	}
+	a, b := make([]float32, n), make([]float64, n)
+	for i := range a {
+		b[i] = 0.125 * float64(1+i%4)
+		a[i] = float32(b[i])
+	}
+	return a, b
+}
 
 // labels draws labels with ties.
 func labels(n int, stream uint32) ([]float32, []float64) {
@@ -35,12 +49,16 @@ func TestAllPairs(t *testing.T) {
 				ar := d.NewArena()
 				s, s64 := kerneltest.Random(n, uint32(n*10+i))
 				y, y64 := labels(n, uint32(n*10+i))
-				l := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Kind: v.kind, Softness: float32(v.softness), Margin: float32(v.margin), DScore: ar.F32(n), Loss: ar.F32(1)}
+				l := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Kind: v.kind, Margin: float32(v.margin), DScore: ar.F32(n), Loss: ar.F32(1)}
+				noise, noise64 := v.noise(n)
+				if v.noisy {
+					l.Noise = ar.Floats(noise)
+				}
 				p := ar.NewProgram("test")
 				l.Record(p)
 				p.Run(1)
 				want := make([]float64, n)
-				loss := AllPairsReference(s64, y64, want, v.kind, v.softness, v.margin)
+				loss := AllPairsReference(s64, y64, noise64, want, v.kind, v.margin)
 				if n == 1 {
 					loss = 0
 				}
@@ -69,7 +87,7 @@ func TestAllPairsExtreme(t *testing.T) {
 		l.Record(p)
 		p.Run(1)
 		want := make([]float64, 4)
-		loss := AllPairsReference(s64, y64, want, Logistic, 0, 0)
+		loss := AllPairsReference(s64, y64, nil, want, Logistic, 0)
 		kerneltest.Close(t, []float64{loss}, l.Loss.Values(), 1e-6, "loss")
 		kerneltest.Close(t, want, l.DScore.Values(), 1e-5, "gradient")
 	})
@@ -80,9 +98,10 @@ func TestGradients(t *testing.T) {
 		_, s := kerneltest.Random(9, uint32(i))
 		_, y := labels(9, uint32(i))
 		analytic := make([]float64, 9)
-		AllPairsReference(s, y, analytic, v.kind, v.softness, v.margin)
+		_, noise := v.noise(9)
+		AllPairsReference(s, y, noise, analytic, v.kind, v.margin)
 		kerneltest.Gradient(t, func(x []float64) float64 {
-			return AllPairsReference(x, y, make([]float64, 9), v.kind, v.softness, v.margin)
+			return AllPairsReference(x, y, noise, make([]float64, 9), v.kind, v.margin)
 		}, s, analytic, 1e-5, fmt.Sprintf("%+v", v))
 	}
 	a, b := []int32{0, 1, 2, 2, 4}, []int32{1, 2, 0, 2, 3}
@@ -187,8 +206,9 @@ func BenchmarkAllPairs(b *testing.B) {
 	const n = 423
 	s, _ := kerneltest.Random(n, 1)
 	y, _ := kerneltest.Random(n, 2)
+	noise, _ := variant{noisy: true}.noise(n)
 	p := ar.NewProgram("bench")
-	AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Softness: 0.1, DScore: ar.F32(n), Loss: ar.F32(1)}.Record(p)
+	AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Noise: ar.Floats(noise), DScore: ar.F32(n), Loss: ar.F32(1)}.Record(p)
 	for b.Loop() {
 		p.Run(1)
 	}

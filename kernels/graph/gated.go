@@ -1,0 +1,109 @@
+package graph
+
+/*
+#include "gated_cpu.h"
+*/
+import "C"
+
+import (
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+)
+
+// Gated is the update of a node from what it heard (a minimal gated unit, after the gated graph recurrences of D-VAE, Zhang et al., NeurIPS
+// 2019): with a the sum of its neighbours' rows and e its operation's row of the table,
+//
+//	z = σ(e_z + (aW)_z)    t = tanh(e_t + (aW)_t)    h = z·t + (1-z)·a
+//
+// Gates holds aW (rows x 2·Width: z first, then t) and is overwritten with z and t. Nodes that hear nobody have no Heard, and Gates need not
+// be set.
+type Gated struct {
+	Rows  exec.Dim
+	Width int
+	Label *exec.Buffer // integers: each row's operation
+	Table *exec.Buffer // operations x 2·Width
+	Gates *exec.Buffer // rows x 2·Width
+	Heard *exec.Buffer // rows x Width, or nil
+	Out   *exec.Buffer // rows x Width
+}
+
+// Record appends the operation to a program.
+func (g Gated) Record(p *exec.Program) {
+	args := g.args("gated")
+	need("gated", "Out", g.Out, g.Rows.Max*g.Width)
+	args.out = floats(g.Out)
+	p.Record("gated", unsafe.Pointer(&C.ctn_gated), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+// RecordBackward appends the gradient: from grad (rows x Width) it overwrites Gates (z and t) with the gradient of aW, which is the
+// table rows' gradient too, and writes DHeard, the part of a's gradient that does not pass through W. dheard is nil when Heard is.
+func (g Gated) RecordBackward(p *exec.Program, grad, dheard *exec.Buffer) {
+	args := g.args("gated_backward")
+	need("gated_backward", "grad", grad, g.Rows.Max*g.Width)
+	args.grad = floats(grad)
+	if g.Heard != nil {
+		need("gated_backward", "dheard", dheard, g.Rows.Max*g.Width)
+		args.dheard = floats(dheard)
+	}
+	p.Record("gated_backward", unsafe.Pointer(&C.ctn_gated_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+func (g Gated) args(op string) C.ctn_gated_args {
+	need(op, "Label", g.Label, g.Rows.Max)
+	need(op, "Gates", g.Gates, g.Rows.Max*2*g.Width)
+	optional(op, "Heard", g.Heard, g.Rows.Max*g.Width)
+	args := C.ctn_gated_args{width: C.int64_t(g.Width), label: ints(g.Label), table: floats(g.Table), gates: floats(g.Gates), heard: floats(g.Heard)}
+	g.Rows.Put(unsafe.Pointer(&args.rows))
+	return args
+}
+
+// Dense is what surrounds a layer's product: Out = dropout(relu(In + Bias)), each part optional. In and Out are rows x Width and may be the same.
+//
+// Dropout keeps an element with probability Keep and divides it by Keep; its decisions are a function of (Seed, Stream, *Step, element), so the
+// backward operation repeats them.
+type Dense struct {
+	Rows    exec.Dim
+	Width   int
+	Out, In *exec.Buffer
+	Bias    *exec.Buffer // Width
+	Relu    bool
+	Keep    float32 // 0 or 1: no dropout
+	Seed    uint64
+	Stream  uint32       // a purpose of package philox, with a layer's number in the high bits
+	Step    *exec.Buffer // one integer
+}
+
+// Record appends the operation to a program.
+func (d Dense) Record(p *exec.Program) {
+	args := d.args("dense")
+	need("dense", "In", d.In, d.Rows.Max*d.Width)
+	optional("dense", "Bias", d.Bias, d.Width)
+	args.in, args.bias, args.out = floats(d.In), floats(d.Bias), floats(d.Out)
+	p.Record("dense", unsafe.Pointer(&C.ctn_dense), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+// RecordBackward appends the gradient in In (and, summed over rows, in Bias): dIn from grad, the gradient of Out. Out must still hold the
+// result; dIn may be grad.
+func (d Dense) RecordBackward(p *exec.Program, dIn, grad *exec.Buffer) {
+	args := d.args("dense_backward")
+	need("dense_backward", "dIn", dIn, d.Rows.Max*d.Width)
+	need("dense_backward", "grad", grad, d.Rows.Max*d.Width)
+	args.in, args.grad, args.out = floats(d.Out), floats(grad), floats(dIn)
+	p.Record("dense_backward", unsafe.Pointer(&C.ctn_dense_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+func (d Dense) args(op string) C.ctn_dense_args {
+	need(op, "Out", d.Out, d.Rows.Max*d.Width)
+	keep := d.Keep
+	if keep == 0 {
+		keep = 1
+	}
+	if keep < 1 {
+		need(op, "Step", d.Step, 1)
+	}
+	args := C.ctn_dense_args{width: C.int64_t(d.Width), keep: C.float(keep), relu: flag(d.Relu), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
+		step: ints(d.Step)}
+	d.Rows.Put(unsafe.Pointer(&args.rows))
+	return args
+}

@@ -1,0 +1,102 @@
+// The gated unit of the node-by-node encoder, and the elementwise parts of a dense layer.
+#ifndef CTN_LANES
+#include "../exec/philox.h"
+#include "gated_cpu.h"
+#define CTN_SELF "gated_cpu.c"
+#include "../exec/levels.h"
+CTN_TABLE(ctn_gated, gated)
+CTN_TABLE(ctn_gated_backward, gated_backward)
+CTN_TABLE(ctn_dense, dense)
+CTN_TABLE(ctn_dense_backward, dense_backward)
+#else
+
+#undef TASK_ROWS
+#define TASK_ROWS 64
+
+static int64_t FN(gated_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_gated_args *)p)->rows), TASK_ROWS); }
+static void FN(gated_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_gated_args *g = p;
+	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
+	for (int64_t r = begin; r < end; r++) {
+		const float *e = g->table + (int64_t)g->label[r] * 2 * w;
+		float *gate = g->gates + r * 2 * w;
+		for (int64_t j = 0; j < w; j += CTN_LANES) {
+			int64_t n = ctn_min(CTN_LANES, w - j);
+			vf z = vload_part(e + j, n), t = vload_part(e + w + j, n), a = {};
+			if (g->heard) {
+				a = vload_part(g->heard + r * w + j, n);
+				z += vload_part(gate + j, n);
+				t += vload_part(gate + w + j, n);
+			}
+			z = vsigmoid(z);
+			t = vtanh(t);
+			vstore_part(gate + j, z, n);
+			vstore_part(gate + w + j, t, n);
+			vstore_part(g->out + r * w + j, z * t + (1.0f - z) * a, n);
+		}
+	}
+}
+
+static int64_t FN(gated_backward_tasks)(const void *p) { return FN(gated_tasks)(p); }
+static void FN(gated_backward_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_gated_args *g = p;
+	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
+	for (int64_t r = begin; r < end; r++) {
+		float *gate = g->gates + r * 2 * w;
+		for (int64_t j = 0; j < w; j += CTN_LANES) {
+			int64_t n = ctn_min(CTN_LANES, w - j);
+			vf z = vload_part(gate + j, n), t = vload_part(gate + w + j, n), d = vload_part(g->grad + r * w + j, n), a = {};
+			if (g->heard) {
+				a = vload_part(g->heard + r * w + j, n);
+				vstore_part(g->dheard + r * w + j, d * (1.0f - z), n);
+			}
+			vstore_part(gate + j, d * (t - a) * z * (1.0f - z), n);
+			vstore_part(gate + w + j, d * z * (1.0f - t * t), n);
+		}
+	}
+}
+
+// Dropout's decision for element i of this step: four elements share a block of random numbers.
+CTN_INLINE vf FN(dropout)(const ctn_dense_args *g, int64_t i, int64_t n) {
+	vf keep = {};
+	uint32_t bits[4] = {0};
+	for (int64_t q = 0; q < n; q++) {
+		if (q == 0 || (i + q) % 4 == 0) ctn_philox(g->seed, g->stream, (uint32_t)*g->step, (uint64_t)(i + q) / 4, bits);
+		keep[q] = ctn_uniform(bits[(i + q) % 4]) < g->keep ? 1.0f / g->keep : 0.0f;
+	}
+	return keep;
+}
+
+static int64_t FN(dense_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_dense_args *)p)->rows), TASK_ROWS); }
+static void FN(dense_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_dense_args *g = p;
+	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
+	for (int64_t r = begin; r < end; r++)
+		for (int64_t j = 0; j < w; j += CTN_LANES) {
+			int64_t n = ctn_min(CTN_LANES, w - j);
+			vf x = vload_part(g->in + r * w + j, n);
+			if (g->bias) x += vload_part(g->bias + j, n);
+			if (g->relu) x = vmaxf(x, (vf){});
+			if (g->keep < 1) x *= FN(dropout)(g, r * w + j, n);
+			vstore_part(g->out + r * w + j, x, n);
+		}
+}
+
+static int64_t FN(dense_backward_tasks)(const void *p) { return FN(dense_tasks)(p); }
+static void FN(dense_backward_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_dense_args *g = p;
+	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
+	for (int64_t r = begin; r < end; r++)
+		for (int64_t j = 0; j < w; j += CTN_LANES) {
+			int64_t n = ctn_min(CTN_LANES, w - j);
+			vf d = vload_part(g->grad + r * w + j, n);
+			if (g->relu) d = vselect(vload_part(g->in + r * w + j, n) > (vf){}, d, (vf){}); // in: the layer's output
+			if (g->keep < 1) d *= FN(dropout)(g, r * w + j, n);
+			vstore_part(g->out + r * w + j, d, n);
+		}
+}
+#endif

@@ -1,0 +1,27 @@
+#include "../exec/exec.h"
+
+typedef struct ctn_gated_args {
+	ctn_dim rows;
+	int64_t width;
+	const int32_t *label; // rows
+	const float *table;   // labels x 2 width
+	float *gates;         // rows x 2 width: in the messages' product (read when heard), out z and t; backward: out their gradients
+	const float *heard;   // rows x width, or none
+	float *out;           // rows x width
+	const float *grad;    // rows x width
+	float *dheard;        // rows x width, or none
+} ctn_gated_args;
+
+typedef struct ctn_dense_args {
+	ctn_dim rows;
+	int64_t width;
+	float *out; // rows x width
+	const float *in, *bias, *grad;
+	float keep; // 1 - the rate of dropout
+	int32_t relu;
+	uint64_t seed;
+	uint32_t stream;
+	const int32_t *step;
+} ctn_dense_args;
+
+extern const ctn_kernel ctn_gated[], ctn_gated_backward[], ctn_dense[], ctn_dense_backward[];
