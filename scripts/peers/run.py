@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+"""Runs the same work in ctnas and in PyTorch, interleaved, and writes build/peers.json. Standard library only.
+
+Both programs are started once and answer lines `NAME REPEATS` with {"name": ..., "ms": [...]}; see README.md.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
+
+
+class Row:
+    """One line of the table. peer: the peer's name of the work; ours, theirs: repeats in each block."""
+
+    def __init__(self, name, shape, ours, theirs, peer=None):
+        self.name, self.shape, self.ours, self.theirs = name, shape, ours, theirs
+        self.peer = peer or name
+
+
+NAC = "256 pairs, 4 layers, width 128"
+SPACE = "423,624 cells, 4 layers, width 128"
+ROWS = [
+    Row("nac_step_released_256", NAC + "; ours with exact identities (encode once, table)", 60, 60),
+    Row("nac_step_released_256_plain", NAC + "; both sides encoded in both programs", 60, 60, "nac_step_released_256"),
+    Row(
+        "nac_step_released_256_encode_once",
+        NAC + "; each graph encoded once in both programs",
+        60,
+        60,
+        "nac_step_released_256_encode_once",
+    ),
+    Row("encode_space_released", SPACE + ", tensors ready; ours shares equal unfolding trees", 5, 1),
+    Row("encode_space_released_unshared", SPACE + ", tensors ready; nothing shared", 1, 1, "encode_space_released"),
+    Row("rank_space_released", SPACE + ", from the table to a full ranking", 2, 1),
+    Row("controller_iteration", "18 decisions, batch 1, LSTM 64; peer with torch.distributions", 200, 60),
+    Row("controller_iteration_lean", "the same; peer with the least work found", 200, 60),
+    Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", 1, 1),
+]
+
+
+class Refused(Exception):
+    pass
+
+
+class Server:
+    """One of the two programs."""
+
+    def __init__(self, who, command, environment):
+        self.who = who
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+        except OSError as err:
+            raise SystemExit(f"{who}: cannot start {command[0]}: {err.strerror}")
+
+    def ask(self, name, repeats):
+        """The answer's document. Refused where the program does not know the name or failed at it."""
+        try:
+            self.process.stdin.write(f"{name} {repeats}\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise SystemExit(f"{self.who}: ended with status {self.process.wait()} at {name}")
+        try:
+            answer = json.loads(line)
+        except json.JSONDecodeError:
+            raise SystemExit(f"{self.who}: not JSON: {line.strip()[:200]}")
+        if "error" in answer:
+            raise Refused(f"{self.who}: {answer['error']}")
+        return answer
+
+    def times(self, name, repeats):
+        answer = self.ask(name, repeats)
+        ms = answer.get("ms")
+        if answer.get("name") != name or not ms or not all(isinstance(t, (int, float)) and t > 0 for t in ms):
+            raise SystemExit(f"{self.who}: bad answer to {name} {repeats}: {json.dumps(answer)[:200]}")
+        return answer
+
+    def cpu(self):
+        """CPU seconds used so far by the program's threads."""
+        try:
+            with open(f"/proc/{self.process.pid}/stat") as f:
+                fields = f.read().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except OSError:
+            return 0.0
+
+    def close(self):
+        self.process.stdin.close()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def machine_cpu():
+    """(busy, all) CPU seconds of the machine, or None where /proc does not say."""
+    try:
+        with open("/proc/stat") as f:
+            v = [int(x) for x in f.readline().split()[1:9]]
+    except OSError:
+        return None
+    hz = os.sysconf("SC_CLK_TCK")
+    return (sum(v) - v[3] - v[4]) / hz, sum(v) / hz
+
+
+class Load:
+    """Share of the machine that other programs took while ours ran: their work disturbs the times."""
+
+    def __init__(self):
+        self.other, self.all = 0.0, 0.0
+
+    def watch(self, servers, f):
+        machine, own = machine_cpu(), sum(s.cpu() for s in servers)
+        result = f()
+        after = machine_cpu()
+        if machine and after:
+            own = sum(s.cpu() for s in servers) - own
+            self.other += max(0.0, after[0] - machine[0] - own)
+            self.all += after[1] - machine[1]
+        return result
+
+    def share(self):
+        return self.other / self.all if self.all else 0.0
+
+
+def ratio_interval(ours, theirs, resamples=2000, seed=1):
+    """(ratio of the medians theirs/ours, 2.5 % and 97.5 % bootstrap quantiles).
+
+    ours, theirs: blocks of times. Blocks are drawn together (they stood side by side), then times within each block.
+    """
+
+    def median(blocks):
+        return statistics.median(t for block in blocks for t in block)
+
+    rng = random.Random(seed)
+    ratios = []
+    for _ in range(resamples):
+        drawn = [rng.randrange(len(ours)) for _ in ours]
+        a = median(rng.choices(ours[k], k=len(ours[k])) for k in drawn)
+        b = median(rng.choices(theirs[k], k=len(theirs[k])) for k in drawn)
+        ratios.append(b / a)
+    ratios.sort()
+    low = ratios[math.floor(0.025 * (resamples - 1))]
+    high = ratios[math.ceil(0.975 * (resamples - 1))]
+    return median(theirs) / median(ours), low, high
+
+
+def measure(row, ours, peer, blocks, pause, load):
+    """The row's entry of peers.json."""
+    a, b, note = [], [], {}
+    for _ in range(blocks):
+        for server, name, repeats, into in ((ours, row.name, row.ours, a), (peer, row.peer, row.theirs, b)):
+            time.sleep(pause)  # the other program's idle threads stop spinning
+            answer = load.watch((ours, peer), lambda: server.times(name, repeats))
+            into.append(answer["ms"])
+            if answer.get("extrapolated"):
+                note["note"] = f"{server.who} ran {answer['fraction']:.0%} of the schedule, extrapolated part by part"
+    ratio, low, high = ratio_interval(a, b)
+    return {
+        "name": row.name,
+        "shape": row.shape,
+        "ours_ms": statistics.median(t for block in a for t in block),
+        "peer_ms": statistics.median(t for block in b for t in block),
+        "ratio": ratio,
+        "ratio_low": low,
+        "ratio_high": high,
+        "blocks": blocks,
+        "repeats": [row.ours, row.theirs],
+        "other_load": round(load.share(), 4),
+        **note,
+    }
+
+
+def milliseconds(ms):
+    return f"{ms / 1000:.3f} s" if ms >= 1000 else f"{ms:.3f} ms"
+
+
+def table(results):
+    head = ("name", "ours", "peer", "ratio", "95 % interval", "other load")
+    lines = [head]
+    for r in results:
+        interval = f"{r['ratio_low']:.2f} .. {r['ratio_high']:.2f}"
+        lines.append(
+            (
+                r["name"],
+                milliseconds(r["ours_ms"]),
+                milliseconds(r["peer_ms"]),
+                f"{r['ratio']:.2f}x",
+                interval,
+                f"{r['other_load']:.1%}",
+            )
+        )
+    widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+    out = []
+    for line in lines:
+        out.append("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(line, widths))))
+    return "\n".join(out)
+
+
+def machine(threads):
+    name = platform.machine()
+    try:
+        with open("/proc/cpuinfo") as f:
+            text = f.read()
+        for line in text.splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+        levels = [level for level in ("avx2", "avx512f") if f" {level} " in text.replace("\n", " ")]
+        name += f" ({', '.join(levels)})" if levels else ""
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores, {threads} threads used"
+
+
+def write(path, document):
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    part = path + ".part"
+    with open(part, "w") as f:
+        json.dump(document, f, indent=1)
+        f.write("\n")
+    os.replace(part, path)
+
+
+def arguments(argv):
+    p = argparse.ArgumentParser(description="ctnas and PyTorch side by side; see README.md")
+    p.add_argument("--ours", default="bin/ctnas bench --peer-serve --threads {threads}", help="command of our side")
+    p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} serve")
+    p.add_argument("--python", default=os.path.join("build", "peers", "bin", "python"), help="a Python with PyTorch")
+    p.add_argument("--data", help="NAS-Bench-101 CSV; both sides get it as CTNAS_PEER_DATA (default: each side's own search)")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--blocks", type=int, default=3, help="interleaved blocks of each row, at least 3")
+    p.add_argument("--pause", type=float, default=0.5, help="seconds between two blocks")
+    p.add_argument("--fraction", type=float, default=0.1, help="part of the search schedule that the peer runs; 1 = all (10 min a block)")
+    p.add_argument("--only", help="comma-separated names")
+    p.add_argument("--out", default=os.path.join("build", "peers.json"))
+    args = p.parse_args(argv)
+    if args.blocks < 3:
+        p.error("--blocks must be at least 3")
+    if not 0 < args.fraction <= 1:
+        p.error("--fraction must be above 0 and at most 1")
+    names = args.only.split(",") if args.only else [r.name for r in ROWS]
+    unknown = set(names) - {r.name for r in ROWS}
+    if unknown:
+        p.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(r.name for r in ROWS)}")
+    args.rows = [r for r in ROWS if r.name in names]
+    return args
+
+
+def command(template, args):
+    """The template's words, each filled in, so that a path may hold spaces."""
+    values = {"python": args.python, "here": HERE, "threads": args.threads, "fraction": args.fraction}
+    words = []
+    for word in shlex.split(template):
+        if word == "{data}":
+            words += ["--data", args.data] if args.data else []
+        else:
+            words.append(word.format(**values))
+    return words
+
+
+def main(argv=None):
+    args = arguments(argv)
+    environment = dict(os.environ)
+    if args.data:
+        environment["CTNAS_PEER_DATA"] = os.path.abspath(args.data)
+    ours = Server("ours", command(args.ours, args), environment)
+    peer = Server("peer", command(args.peer, args), environment)
+    results, skipped = [], []
+    try:
+        version = peer.ask("hello", 0)["version"]
+        for row in args.rows:
+            print(f"{row.name}: {args.blocks} blocks", file=sys.stderr, flush=True)
+            try:
+                results.append(measure(row, ours, peer, args.blocks, args.pause, Load()))
+            except Refused as err:
+                skipped.append({"name": row.name, "reason": str(err)})
+    finally:
+        ours.close()
+        peer.close()
+    document = {"machine": machine(args.threads), "peer_version": version, "results": results}
+    if skipped:
+        document["skipped"] = skipped
+    write(args.out, document)
+    print(f"{document['machine']}; peer {version}")
+    if results:
+        print(table(results))
+    for r in results:
+        if "note" in r:
+            print(f"{r['name']}: {r['note']}")
+        if r["other_load"] > 0.05:
+            print(f"{r['name']}: other programs took {r['other_load']:.0%} of the machine; run it again on a quiet one")
+    for s in skipped:
+        print(f"{s['name']}: left out, {s['reason']}")
+    return 0 if results else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
