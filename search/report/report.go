@@ -1,2 +1,189 @@
-// Package report shows what a search did: drawings of architectures, TensorBoard events, and report.html.
+// Package report shows what a search did: drawings of architectures, the events of a run (log.jsonl and TensorBoard), and
+// report.html, one self-contained page.
 package report
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"go.yaml.in/yaml/v3"
+)
+
+// Result is result.json: what a search found. It holds nothing that differs between two identical runs: no times, paths, threads or
+// versions.
+type Result struct {
+	Space         string         `json:"space"`
+	Method        string         `json:"method,omitempty"`
+	LabelsUsed    int            `json:"labels_used"`
+	Seed          uint64         `json:"seed"`
+	Device        string         `json:"device"`        // cpu or cuda: the executor, not the machine
+	Labels        string         `json:"labels"`        // where accuracies come from and which one chose and judged, in words
+	Architectures []Architecture `json:"architectures"` // best first; the labelled ones and those the comparator ranks best
+	Pick          string         `json:"pick"`          // the best label of the ledger
+	Pareto        []string       `json:"pareto"`        // not beaten in both accuracy and cost
+}
+
+// Architecture is one that a search labelled or ranked.
+type Architecture struct {
+	Arch           string   `json:"arch"`
+	Hash           string   `json:"hash"`
+	PredictedRank  int      `json:"predicted_rank"`  // by the comparator at the end, 1 = best; 0 = not ranked
+	Accuracy       *float64 `json:"accuracy"`        // 0..1, what the search saw; null without a label
+	AccuracySource string   `json:"accuracy_source"` // e.g. "test accuracy, run 1"
+	Judged         *float64 `json:"judged_accuracy,omitempty"`
+	Rank           int      `json:"rank,omitempty"` // 1 + number of better ones in the table, where there is one
+	MAdds          int64    `json:"madds"`
+	Params         int64    `json:"params"`
+	LatencyMS      *float64 `json:"latency_ms"`
+}
+
+// Label is what the page needs of a line of ledger.jsonl.
+type Label struct {
+	Arch     string  `json:"arch"`
+	Accuracy float64 `json:"accuracy"`
+	Round    int     `json:"round"`
+	Proposer string  `json:"proposer"` // who asked for it: random, controller, space, …
+	Source   string  `json:"source"`
+}
+
+// Setting is a key of config.yaml with its value.
+type Setting struct{ Key, Value string }
+
+// Data is a run folder as the page shows it.
+type Data struct {
+	Name    string // of the folder
+	Result  Result
+	Ledger  []Label
+	Events  []Event // by name and step
+	Config  []Setting
+	Run     []Setting // the block run: of config.yaml
+	Command string    // run.command: the line that started the search
+}
+
+// Names of a run folder's files.
+const (
+	ResultName = "result.json"
+	LedgerName = "ledger.jsonl"
+	ConfigName = "config.yaml"
+	PageName   = "report.html"
+)
+
+// Load reads a run folder. result.json and ledger.jsonl must be there; without config.yaml or log.jsonl the page says less.
+func Load(dir string) (*Data, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &Data{Name: filepath.Base(abs)}
+	path := filepath.Join(dir, ResultName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is not the folder of a finished search: it has no %s", dir, ResultName)
+	} else if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, &d.Result); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if d.Ledger, err = readLedger(filepath.Join(dir, LedgerName)); err != nil {
+		return nil, err
+	}
+	if d.Events, err = readLog(dir); err != nil {
+		return nil, err
+	}
+	return d, d.readConfig(filepath.Join(dir, ConfigName))
+}
+
+func readLedger(path string) (labels []Label, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for n := 1; lines.Scan(); n++ {
+		var l Label
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
+		}
+		labels = append(labels, l)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("%s: line %d: %w", path, len(labels)+1, err)
+	}
+	return labels, nil
+}
+
+func (d *Data) readConfig(path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	if doc.Content[0].Kind != yaml.MappingNode {
+		return fmt.Errorf("%s: want flag names with values", path)
+	}
+	top := doc.Content[0].Content
+	for i := 0; i < len(top); i += 2 {
+		if top[i].Value == "run" {
+			d.Run = settings("", top[i+1])
+			continue
+		}
+		d.Config = append(d.Config, settings(top[i].Value, top[i+1])...)
+	}
+	for _, s := range d.Run {
+		if s.Key == "command" {
+			d.Command = s.Value
+		}
+	}
+	return nil
+}
+
+// settings flattens a YAML value into lines: a map becomes one a key, a list one value.
+func settings(key string, node *yaml.Node) (out []Setting) {
+	switch node.Kind {
+	case yaml.MappingNode:
+		for i := 0; i < len(node.Content); i += 2 {
+			name := node.Content[i].Value
+			if key != "" {
+				name = key + "." + name
+			}
+			out = append(out, settings(name, node.Content[i+1])...)
+		}
+		return out
+	case yaml.SequenceNode:
+		value := ""
+		for i, item := range node.Content {
+			if i > 0 {
+				value += ", "
+			}
+			value += item.Value
+		}
+		return []Setting{{key, value}}
+	}
+	return []Setting{{key, node.Value}}
+}
+
+// Write puts report.html into the run folder, whole or not at all.
+func (d *Data) Write(dir string) error {
+	html, err := d.page()
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(filepath.Join(dir, PageName), html, 0o644)
+}

@@ -1,0 +1,268 @@
+package report
+
+import (
+	"fmt"
+	"html"
+	"html/template"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// chart is a picture of series over common axes, of which the x axis counts something. Colours come from the page's style sheet (classes s0, s1, …).
+type chart struct {
+	x, y    string // axis titles
+	percent bool   // y values are fractions, shown in percent
+	log     bool   // both axes are logarithmic: ranks
+	height  float64
+	series  []series
+}
+
+type series struct {
+	name   string
+	color  int // class s<color>
+	kind   kind
+	points []point
+}
+
+type kind int
+
+const (
+	curve kind = iota // a line through the points; many points become a mean line in a min-max band
+	steps             // a line that keeps its value until the next point
+	dots
+	diagonal // y = x over the whole plot; has no points
+)
+
+type point struct {
+	x, y  float64
+	title string // shown when the mouse rests on a dot
+}
+
+const chartWidth, marginLeft, marginRight, marginTop, marginBottom = 560.0, 58.0, 12.0, 10.0, 40.0
+
+// svg draws the chart; a chart without points is empty.
+func (c chart) svg() template.HTML {
+	if c.height == 0 {
+		c.height = 230
+	}
+	xs, ys := c.scales()
+	if xs == nil {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s over %s">`, chartWidth, c.height, html.EscapeString(c.y), html.EscapeString(c.x))
+	bottom := c.height - marginBottom
+	for _, t := range ys.ticks(5) {
+		fmt.Fprintf(&b, `<path class="grid" d="M%.1f %.1fH%.1f"/><text class="tick" x="%.1f" y="%.1f" text-anchor="end">%s</text>`,
+			marginLeft, ys.at(t), chartWidth-marginRight, marginLeft-7, ys.at(t)+4, ys.label(t, c.percent))
+	}
+	for _, t := range xs.ticks(7) {
+		fmt.Fprintf(&b, `<path class="grid" d="M%.1f %.1fv4"/><text class="tick" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`,
+			xs.at(t), bottom, xs.at(t), bottom+17, xs.label(t, false))
+	}
+	fmt.Fprintf(&b, `<path class="axis" d="M%.1f %.1fH%.1f"/>`, marginLeft, bottom, chartWidth-marginRight)
+	fmt.Fprintf(&b, `<text class="title" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, (marginLeft+chartWidth-marginRight)/2, c.height-5, html.EscapeString(c.x))
+	fmt.Fprintf(&b, `<text class="title" x="12" y="%.1f" text-anchor="middle" transform="rotate(-90 12 %.1f)">%s</text>`, (marginTop+bottom)/2, (marginTop+bottom)/2, html.EscapeString(c.y))
+	for _, s := range c.series {
+		s.draw(&b, xs, ys)
+	}
+	b.WriteString("</svg>")
+	return template.HTML(b.String())
+}
+
+// legend names the series that have a name.
+func (c chart) legend() template.HTML {
+	var b strings.Builder
+	for _, s := range c.series {
+		if s.name != "" && len(s.points) > 0 {
+			shape := "line"
+			if s.kind == dots {
+				shape = "dot"
+			}
+			fmt.Fprintf(&b, `<span class="key"><i class="%s s%d"></i>%s</span>`, shape, s.color, html.EscapeString(s.name))
+		}
+	}
+	return template.HTML(b.String())
+}
+
+// buckets is how many pieces a curve is drawn with at most.
+const buckets = 140
+
+func (s series) draw(b *strings.Builder, xs, ys *scale) {
+	switch s.kind {
+	case dots:
+		fmt.Fprintf(b, `<g class="dots s%d">`, s.color)
+		for _, p := range s.points {
+			y, shape := ys.at(p.y), "3"
+			if p.y < ys.from { // below the plot: a small mark on its edge, the title tells the value
+				shape = "1.8"
+			}
+			fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="%s">`, xs.at(p.x), y, shape)
+			if p.title != "" {
+				fmt.Fprintf(b, "<title>%s</title>", html.EscapeString(p.title))
+			}
+			b.WriteString("</circle>")
+		}
+		b.WriteString("</g>")
+	case steps:
+		fmt.Fprintf(b, `<path class="line s%d" d="`, s.color)
+		for i, p := range s.points {
+			if i == 0 {
+				fmt.Fprintf(b, "M%.1f %.1f", xs.at(p.x), ys.at(p.y))
+			} else {
+				fmt.Fprintf(b, "H%.1fV%.1f", xs.at(p.x), ys.at(p.y))
+			}
+		}
+		fmt.Fprintf(b, `H%.1f"/>`, xs.at(xs.to))
+	case diagonal:
+		from, to := max(xs.from, ys.from), min(xs.to, ys.to)
+		fmt.Fprintf(b, `<path class="guide" d="M%.1f %.1fL%.1f %.1f"/>`, xs.at(from), ys.at(from), xs.at(to), ys.at(to))
+	case curve:
+		mean, low, high := s.points, []point(nil), []point(nil)
+		if len(s.points) > buckets {
+			mean, low, high = bucketed(s.points)
+			slices.Reverse(low)
+			fmt.Fprintf(b, `<path class="band s%d" d="%sz"/>`, s.color, polyline(append(high, low...), xs, ys))
+		}
+		fmt.Fprintf(b, `<path class="line s%d" d="%s"/>`, s.color, polyline(mean, xs, ys))
+		if len(s.points) <= 40 {
+			series{color: s.color, kind: dots, points: s.points}.draw(b, xs, ys)
+		}
+	}
+}
+
+// bucketed shortens a curve to the mean, the least and the greatest value of each of its pieces.
+func bucketed(points []point) (mean, low, high []point) {
+	for i := range buckets {
+		piece := points[i*len(points)/buckets : (i+1)*len(points)/buckets]
+		x, y, least, most := 0.0, 0.0, math.Inf(1), math.Inf(-1)
+		for _, p := range piece {
+			x, y, least, most = x+p.x, y+p.y, min(least, p.y), max(most, p.y)
+		}
+		n := float64(len(piece))
+		mean = append(mean, point{x: x / n, y: y / n})
+		low = append(low, point{x: x / n, y: least})
+		high = append(high, point{x: x / n, y: most})
+	}
+	return mean, low, high
+}
+
+func polyline(points []point, xs, ys *scale) string {
+	var b strings.Builder
+	for i, p := range points {
+		fmt.Fprintf(&b, "%c%.1f %.1f", "ML"[min(i, 1)], xs.at(p.x), ys.at(p.y))
+	}
+	return b.String()
+}
+
+// scale maps values from..to onto pixels.
+type scale struct {
+	from, to     float64
+	pixel0, size float64 // where from stands, and the signed length
+	log          bool
+	least        float64 // distance between ticks: 1 where values are counts
+}
+
+func (s *scale) at(v float64) float64 {
+	v = max(min(v, s.to), s.from)
+	if s.log {
+		return s.pixel0 + s.size*math.Log(v/s.from)/math.Log(s.to/s.from)
+	}
+	return s.pixel0 + s.size*(v-s.from)/(s.to-s.from)
+}
+
+// scales spans all points; nil without any. Outliers far below the rest (a diverged training) do not stretch the y axis.
+func (c chart) scales() (xs, ys *scale) {
+	var x, y []float64
+	for _, s := range c.series {
+		for _, p := range s.points {
+			x, y = append(x, p.x), append(y, p.y)
+		}
+	}
+	if len(x) == 0 {
+		return nil, nil
+	}
+	xFrom, xTo := slices.Min(x), slices.Max(x)
+	yFrom, yTo := lowest(y), slices.Max(y)
+	if c.log {
+		xFrom, yFrom = max(1, xFrom), max(1, yFrom)
+		xTo, yTo = max(xTo, xFrom*10), max(yTo, yFrom*10)
+	} else {
+		if xFrom == xTo {
+			xFrom, xTo = xFrom-1, xTo+1
+		}
+		pad := max((yTo-yFrom)*0.07, 1e-9, math.Abs(yTo)*1e-4)
+		yFrom, yTo = yFrom-pad, yTo+pad
+	}
+	bottom := c.height - marginBottom
+	xs = &scale{xFrom, xTo, marginLeft + 6, chartWidth - marginLeft - marginRight - 12, c.log, 1}
+	ys = &scale{yFrom, yTo, bottom - 4, -(bottom - marginTop - 8), c.log, 0}
+	return xs, ys
+}
+
+// lowest is the least value worth showing: the minimum, or a value below the lower quartile by three times the quartiles' distance.
+func lowest(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	q1, q3 := sorted[len(sorted)/4], sorted[len(sorted)*3/4]
+	fence := q1 - 3*(q3-q1)
+	i, _ := slices.BinarySearch(sorted, fence)
+	return sorted[min(i, len(sorted)-1)]
+}
+
+// ticks are about n round values inside the scale.
+func (s *scale) ticks(n int) (out []float64) {
+	if s.log {
+		for t := math.Pow(10, math.Ceil(math.Log10(s.from))); t <= s.to; t *= 10 {
+			out = append(out, t)
+		}
+		return out
+	}
+	step := s.tickStep(n)
+	for i := math.Ceil(s.from / step); i*step <= s.to; i++ {
+		out = append(out, i*step)
+	}
+	return out
+}
+
+func (s *scale) tickStep(n int) float64 {
+	raw := (s.to - s.from) / float64(n)
+	power := math.Pow(10, math.Floor(math.Log10(raw)))
+	for _, m := range []float64{1, 2, 5} {
+		if m*power >= raw*0.8 {
+			return max(m*power, s.least)
+		}
+	}
+	return max(10*power, s.least)
+}
+
+func (s *scale) label(v float64, percent bool) string {
+	if s.log {
+		return short(v)
+	}
+	step, unit := s.tickStep(5), ""
+	if percent {
+		v, step, unit = v*100, step*100, " %"
+	}
+	if math.Abs(v) < step/1e6 {
+		v = 0
+	}
+	if step >= 1 {
+		return short(v) + unit
+	}
+	return strconv.FormatFloat(v, 'f', min(6, int(math.Ceil(-math.Log10(step)-1e-9))), 64) + unit
+}
+
+// short prints a number of any size in few characters: 1500 as 1.5k.
+func short(v float64) string {
+	for _, u := range []struct {
+		factor float64
+		name   string
+	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
+		if math.Abs(v) >= u.factor && (u.factor > 1e3 || math.Abs(v) >= 1e4 || math.Mod(v, 1000) == 0) {
+			return strconv.FormatFloat(v/u.factor, 'g', 3, 64) + u.name
+		}
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}

@@ -1,0 +1,421 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+//go:embed page.html
+var pageHTML string
+
+//go:embed style.css
+var styleCSS string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+
+// What the template shows. Pictures are ready-made SVG.
+type (
+	pageView struct {
+		Style      template.CSS
+		Title      string
+		Result     Result
+		Pick       *archView
+		Drawing    template.HTML
+		Operations []opView
+		Tiles      []tile
+		Labels     chartView
+		Rounds     []roundView
+		Curves     []chartView
+		Baselines  []baselineView
+		Measured   []chartView
+		Top        []archView
+		Costs      []tile
+		Phases     []phaseView
+		Command    string
+		Config     []Setting
+		Run        []Setting
+	}
+	tile      struct{ Name, Value, Note string }
+	opView    struct{ Name, Color string }
+	chartView struct {
+		Title, Note   string
+		Legend, Chart template.HTML
+	}
+	roundView struct {
+		Round, Labels, New int
+		Best, Tau          string
+	}
+	archView struct {
+		Place                                         int
+		Thumb                                         template.HTML
+		Arch, Hash, Accuracy, Judged, Source          string
+		PredictedRank, Rank, MAdds, Params, LatencyMS string
+		Picked, Pareto                                bool
+	}
+	baselineView struct {
+		Step          int
+		Win, Accuracy string
+		Thumb         template.HTML
+		Arch          string
+	}
+	phaseView struct {
+		Name, Seconds, Share string
+		Width                float64
+	}
+)
+
+// topArchitectures is how many the table shows.
+const topArchitectures = 12
+
+func (d *Data) page() ([]byte, error) {
+	v := pageView{Style: template.CSS(styleCSS), Title: d.Name, Result: d.Result, Command: d.Command, Config: d.Config, Run: d.Run}
+	draw := d.drawer(&v)
+	best := slices.Clone(d.Result.Architectures)
+	slices.SortStableFunc(best, func(a, b Architecture) int { // labelled ones first, by accuracy; then by predicted rank
+		switch {
+		case a.Accuracy != nil && b.Accuracy != nil && *a.Accuracy != *b.Accuracy:
+			return sign(*b.Accuracy - *a.Accuracy)
+		case (a.Accuracy != nil) != (b.Accuracy != nil):
+			return sign(b2f(b.Accuracy != nil) - b2f(a.Accuracy != nil))
+		}
+		return a.PredictedRank - b.PredictedRank
+	})
+	for i, a := range best {
+		if i >= topArchitectures && a.Arch != d.Result.Pick {
+			continue
+		}
+		row := d.archView(i+1, a, draw)
+		if i < topArchitectures {
+			v.Top = append(v.Top, row)
+		}
+		if row.Picked {
+			v.Pick = &row
+			v.Drawing = draw(a.Arch, Style{})
+		}
+	}
+	v.Tiles = d.tiles(v.Pick)
+	v.Labels, v.Rounds = d.labels()
+	v.Curves = d.curves()
+	v.Baselines = d.baselines(draw)
+	v.Measured = d.measured()
+	v.Costs, v.Phases = d.costs()
+	var b bytes.Buffer
+	if err := pageTemplate.Execute(&b, v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func sign(x float64) int {
+	switch {
+	case x < 0:
+		return -1
+	case x > 0:
+		return 1
+	}
+	return 0
+}
+
+func b2f(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// drawer returns a function that draws an architecture of the result's space, or nothing where that is not possible: the page of a
+// run should also open where its space is unknown.
+func (d *Data) drawer(v *pageView) func(arch string, s Style) template.HTML {
+	s, err := space.Open(d.Result.Space)
+	if err != nil {
+		return func(string, Style) template.HTML { return "" }
+	}
+	for op, name := range s.Alphabet() {
+		v.Operations = append(v.Operations, opView{name, opColor(uint8(op), s.Alphabet())})
+	}
+	return func(arch string, style Style) template.HTML {
+		a, err := s.Parse(arch)
+		if err != nil {
+			return ""
+		}
+		svg, err := DrawGraph(a.Graph(), s.Alphabet(), style)
+		if err != nil {
+			return ""
+		}
+		return template.HTML(svg)
+	}
+}
+
+func (d *Data) archView(place int, a Architecture, draw func(string, Style) template.HTML) archView {
+	v := archView{
+		Place: place, Thumb: draw(a.Arch, Style{Compact: true}), Arch: a.Arch, Hash: a.Hash, Source: a.AccuracySource,
+		Accuracy: "–", MAdds: quantity(a.MAdds), Params: quantity(a.Params), PredictedRank: "–",
+		Picked: a.Arch == d.Result.Pick, Pareto: slices.Contains(d.Result.Pareto, a.Arch),
+	}
+	if a.Accuracy != nil {
+		v.Accuracy = percent(*a.Accuracy)
+	}
+	if a.Judged != nil {
+		v.Judged = percent(*a.Judged)
+	}
+	if a.PredictedRank > 0 {
+		v.PredictedRank = grouped(a.PredictedRank)
+	}
+	if a.Rank > 0 {
+		v.Rank = grouped(a.Rank)
+	}
+	if a.LatencyMS != nil {
+		v.LatencyMS = strconv.FormatFloat(*a.LatencyMS, 'f', 2, 64) + " ms"
+	}
+	return v
+}
+
+func (d *Data) tiles(pick *archView) []tile {
+	var out []tile
+	if pick != nil {
+		out = append(out, tile{"Accuracy of the pick", pick.Accuracy, pick.Source})
+		if pick.Judged != "" {
+			out = append(out, tile{"Judged on", pick.Judged, "sealed until the search had ended"})
+		}
+		if pick.Rank != "" {
+			out = append(out, tile{"True rank", pick.Rank, "in the whole table"})
+		}
+	}
+	out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})
+	if pick != nil {
+		out = append(out, tile{"Multiply-adds", pick.MAdds, "for one image"}, tile{"Parameters", pick.Params, ""})
+	}
+	return out
+}
+
+// labels draws every label in the order it was bought, with the best so far.
+func (d *Data) labels() (chartView, []roundView) {
+	c := chart{x: "labels used", y: "accuracy", percent: true, height: 300}
+	best := series{name: "best so far", kind: steps, color: 0}
+	colors := map[string]int{}
+	var proposers []series
+	top := math.Inf(-1)
+	for i, l := range d.Ledger {
+		at, known := colors[l.Proposer]
+		if !known {
+			at = len(proposers)
+			colors[l.Proposer] = at
+			proposers = append(proposers, series{name: l.Proposer, kind: dots, color: at%4 + 1})
+		}
+		title := fmt.Sprintf("label %d, round %d: %s\n%s", i+1, l.Round, percent(l.Accuracy), l.Arch)
+		proposers[at].points = append(proposers[at].points, point{float64(i + 1), l.Accuracy, title})
+		if l.Accuracy > top {
+			top = l.Accuracy
+			best.points = append(best.points, point{x: float64(i + 1), y: top})
+		}
+	}
+	c.series = append(proposers, best)
+	var rounds []roundView
+	before := 0
+	for _, e := range d.events(EventRound) {
+		r := roundView{Round: e.Step, Labels: int(e.Values["labels"]), Best: percent(e.Values["best"]), Tau: "–"}
+		r.New, before = r.Labels-before, r.Labels
+		if tau, ok := e.Values["tau"]; ok {
+			r.Tau = fmt.Sprintf("%.3f", tau)
+		}
+		rounds = append(rounds, r)
+	}
+	return chartView{Title: "Labels", Legend: c.legend(), Chart: c.svg()}, rounds
+}
+
+func (d *Data) events(name string) (out []Event) {
+	for _, e := range d.Events {
+		if e.Name == name {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func (d *Data) curves() (out []chartView) {
+	for _, p := range []struct {
+		event, key, title, note, x, y string
+		color                         int
+		percent                       bool
+	}{
+		{EventController, "reward", "Reward", "mean probability of beating the baseline", "controller updates", "probability", 0, false},
+		{EventController, "entropy", "Entropy", "of the controller's decisions", "controller updates", "nats", 1, false},
+		{EventController, "loss", "Controller loss", "", "controller updates", "loss", 2, false},
+		{EventComparator, "loss", "Comparator loss", "binary cross-entropy of a pair", "comparator updates", "loss", 3, false},
+		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction", "round", "tau-b", 4, false},
+		{EventController, "percentile", "Samples' true percentile", "mean over the controller's samples, 0 % = best; judged by the table, unseen by the search", "controller updates", "percentile", 2, true},
+	} {
+		s := series{color: p.color}
+		for _, e := range d.events(p.event) {
+			if y, ok := e.Values[p.key]; ok {
+				s.points = append(s.points, point{x: float64(e.Step), y: y})
+			}
+		}
+		if len(s.points) < 2 {
+			continue
+		}
+		c := chart{x: p.x, y: p.y, percent: p.percent, series: []series{s}}
+		out = append(out, chartView{Title: p.title, Note: p.note, Chart: c.svg()})
+	}
+	return out
+}
+
+func (d *Data) baselines(draw func(string, Style) template.HTML) (out []baselineView) {
+	accuracy := map[string]float64{}
+	for _, l := range d.Ledger {
+		accuracy[l.Arch] = l.Accuracy
+	}
+	last := ""
+	for _, e := range d.events(EventBaseline) {
+		arch := e.Text["arch"]
+		if arch == last {
+			continue
+		}
+		last = arch
+		v := baselineView{Step: e.Step, Thumb: draw(arch, Style{Compact: true}), Arch: arch}
+		if win, ok := e.Values["win"]; ok {
+			v.Win = fmt.Sprintf("%.2f", win)
+		}
+		if a, ok := accuracy[arch]; ok {
+			v.Accuracy = percent(a)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// measured compares the labelled architectures' accuracy with what the comparator predicts, and with what they cost.
+func (d *Data) measured() (out []chartView) {
+	var labelled []Architecture // and ranked
+	var predicted, accuracy []float64
+	cost := series{name: "labelled", kind: dots, color: 2}
+	pareto := series{name: "not beaten in both (Pareto)", kind: dots, color: 1}
+	for _, a := range d.Result.Architectures {
+		if a.Accuracy == nil {
+			continue
+		}
+		p := point{float64(a.MAdds), *a.Accuracy, fmt.Sprintf("%s\n%s, %s multiply-adds", a.Arch, percent(*a.Accuracy), quantity(a.MAdds))}
+		if slices.Contains(d.Result.Pareto, a.Arch) {
+			pareto.points = append(pareto.points, p)
+		} else {
+			cost.points = append(cost.points, p)
+		}
+		if a.PredictedRank > 0 {
+			labelled = append(labelled, a)
+			predicted = append(predicted, float64(a.PredictedRank))
+			accuracy = append(accuracy, -*a.Accuracy)
+		}
+	}
+	if len(labelled) >= 3 {
+		x, y := stat.Ranks(predicted), stat.Ranks(accuracy)
+		s := series{kind: dots, color: 0}
+		for i, a := range labelled {
+			title := fmt.Sprintf("%s\npredicted rank %s, %s", a.Arch, grouped(a.PredictedRank), percent(*a.Accuracy))
+			s.points = append(s.points, point{x[i], y[i], title})
+		}
+		c := chart{x: "predicted rank", y: "measured rank", log: true, height: 340, series: []series{{kind: diagonal}, s}}
+		out = append(out, chartView{
+			Title: "Predicted against measured rank",
+			Note:  fmt.Sprintf("tau-b %.3f over %d labelled architectures it has learned from", stat.KendallB(x, y), len(labelled)),
+			Chart: c.svg(),
+		})
+	}
+	if len(cost.points)+len(pareto.points) >= 3 {
+		c := chart{x: "multiply-adds", y: "accuracy", percent: true, height: 340, series: []series{cost, pareto}}
+		out = append(out, chartView{Title: "Accuracy against cost", Note: "every labelled architecture", Legend: c.legend(), Chart: c.svg()})
+	}
+	return out
+}
+
+func (d *Data) costs() (costs []tile, phases []phaseView) {
+	sources := map[string]int{}
+	for _, l := range d.Ledger {
+		sources[l.Source]++
+	}
+	for _, l := range d.Ledger { // in the order of first use
+		if n := sources[l.Source]; n > 0 {
+			costs = append(costs, tile{"Labels", grouped(n), l.Source})
+			sources[l.Source] = 0
+		}
+	}
+	if len(d.Events) > 0 {
+		total := 0.0
+		for _, e := range d.Events {
+			total = max(total, e.Seconds)
+		}
+		costs = append(costs, tile{"Wall time", seconds(total), "with the parts before a resume"})
+	}
+	for _, e := range d.events(EventCost) {
+		if bytes, ok := e.Values["peak_bytes"]; ok {
+			costs = append(costs, tile{"Peak memory", fmt.Sprintf("%.0f MB", bytes/1e6), ""})
+		}
+		sum := 0.0
+		var names []string
+		for k, v := range e.Values {
+			if name, ok := strings.CutPrefix(k, "seconds_"); ok {
+				names = append(names, name)
+				sum += v
+			}
+		}
+		slices.SortFunc(names, func(a, b string) int {
+			if c := sign(e.Values["seconds_"+b] - e.Values["seconds_"+a]); c != 0 {
+				return c
+			}
+			return strings.Compare(a, b)
+		})
+		for _, name := range names {
+			s := e.Values["seconds_"+name]
+			share := 0.0
+			if sum > 0 {
+				share = s / sum
+			}
+			phases = append(phases, phaseView{strings.ReplaceAll(name, "_", " "), seconds(s), fmt.Sprintf("%.0f %%", share*100), share * 100})
+		}
+	}
+	return costs, phases
+}
+
+func percent(fraction float64) string { return fmt.Sprintf("%.2f %%", fraction*100) }
+
+func seconds(s float64) string {
+	switch {
+	case s < 10:
+		return fmt.Sprintf("%.2f s", s)
+	case s < 120:
+		return fmt.Sprintf("%.1f s", s)
+	case s < 7200:
+		return fmt.Sprintf("%.1f min", s/60)
+	}
+	return fmt.Sprintf("%.1f h", s/3600)
+}
+
+// quantity prints multiply-adds and parameters: 9.98 M, 2.81 G.
+func quantity(n int64) string {
+	switch v := float64(n); {
+	case v >= 1e9:
+		return fmt.Sprintf("%.2f G", v/1e9)
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f M", v/1e6)
+	case v >= 1e4:
+		return fmt.Sprintf("%.0f k", v/1e3)
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// grouped prints a count with its thousands apart: 423,624.
+func grouped(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,199 @@
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// sampleRun writes the folder of an invented search: accuracies follow the number of parameters, with noise.
+func sampleRun(t *testing.T, dir string) {
+	nb, err := space.Open("nasbench101")
+	require.NoError(t, err)
+	random := philox.New(1, philox.PurposeTest, 0)
+	result := Result{
+		Space: "nasbench101", Method: "ctnas", Seed: 1, Device: "cpu", LabelsUsed: 150,
+		Labels: "table, chosen and judged on test accuracy, run 1",
+	}
+	l, err := OpenLog(dir)
+	require.NoError(t, err)
+	var ledger strings.Builder
+	best, round := 0.0, 0
+	for i := range result.LabelsUsed {
+		a := nb.Sample(random)
+		accuracy := 0.86 + 0.008*math.Log(float64(a.Cost().Params))/2 + 0.01*random.NormFloat64() + 0.0001*float64(i)
+		if i == 40 {
+			accuracy = 0.1 // a diverged training
+		}
+		best = max(best, accuracy)
+		proposer := []string{"random", "controller", "space"}[min(i/50, 1+i%2)]
+		line, err := json.Marshal(map[string]any{"arch": a.String(), "hash": a.Hash(), "accuracy": accuracy, "round": i / 50, "proposer": proposer, "source": "table nb101"})
+		require.NoError(t, err)
+		ledger.Write(append(line, '\n'))
+		result.Architectures = append(result.Architectures, Architecture{
+			Arch: a.String(), Hash: a.Hash(), PredictedRank: 1 + random.Intn(400000), Accuracy: &accuracy,
+			AccuracySource: "test accuracy, run 1", MAdds: a.Cost().MAdds, Params: a.Cost().Params, Rank: 1 + i,
+		})
+		if accuracy == best {
+			result.Pick = a.String()
+		}
+		if i%50 == 49 {
+			require.NoError(t, l.Write(Event{Name: EventRound, Step: round, Values: map[string]float64{"labels": float64(i + 1), "best": best, "tau": 0.5 + 0.1*float64(round)}}))
+			round++
+		}
+	}
+	result.Pareto = []string{result.Pick}
+	for step := range 2000 {
+		x := float64(step) / 2000
+		require.NoError(t, l.Write(Event{Name: EventController, Step: step, Values: map[string]float64{
+			"reward": 0.5 + 0.4*x - 0.3*math.Floor(4*x)/4 + 0.05*random.NormFloat64(), "entropy": 1.9 - 1.2*x + 0.03*random.NormFloat64(),
+			"loss": random.NormFloat64() * 0.1, "percentile": 0.5 * math.Exp(-4*x),
+		}}))
+		if step%250 == 0 {
+			require.NoError(t, l.Write(Event{Name: EventBaseline, Step: step, Values: map[string]float64{"win": 0.6 + 0.3*x}, Text: map[string]string{"arch": result.Architectures[step/30].Arch}}))
+		}
+		require.NoError(t, l.Write(Event{Name: EventComparator, Step: step, Values: map[string]float64{"loss": 0.7*math.Exp(-3*x) + 0.02*random.Float64(), "labels": 50}}))
+	}
+	require.NoError(t, l.Write(Event{Name: EventCost, Values: map[string]float64{"seconds_comparator": 21.5, "seconds_controller": 8.25, "seconds_labels": 0.02, "peak_bytes": 2.1e8}}))
+	require.NoError(t, l.Close())
+
+	text, err := json.Marshal(result)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ResultName), text, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, LedgerName), []byte(ledger.String()), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ConfigName), []byte(`budget: 150
+labels: table:nb101_run0.csv.gz
+methods: [ctnas, random]
+seed: 1
+space: nasbench101
+run:
+  command: ctnas search --space nasbench101 --labels 'table:<nb101>' --budget 150 --seed 1
+  commit: 0123abc
+  cpu: {isa: avx2, threads: 2}
+`), 0o644))
+}
+
+func TestReportIsOneWholePage(t *testing.T) {
+	dir := t.TempDir()
+	if keep := os.Getenv("CTNAS_TEST_REPORT"); keep != "" { // a folder to look at the page in
+		require.NoError(t, os.RemoveAll(keep))
+		require.NoError(t, os.MkdirAll(keep, 0o755))
+		dir = keep
+	}
+	sampleRun(t, dir)
+	d, err := Load(dir)
+	require.NoError(t, err)
+	require.NoError(t, d.Write(dir))
+	text, err := os.ReadFile(filepath.Join(dir, PageName))
+	require.NoError(t, err)
+	page := string(text)
+
+	for _, part := range []string{
+		"The pick", "Labels", "How the search learned", "Reward", "Entropy", "Controller loss", "Comparator loss", "tau-b", "The baseline&#39;s history",
+		"Predicted against measured rank", "Best architectures", "What it cost", "How to repeat it", "chosen and judged on test accuracy, run 1",
+		"table:&lt;nb101&gt;", "ctnas, random", "cpu.isa", "Time in comparator", "210 MB", d.Result.Pick,
+	} {
+		require.Contains(t, strings.ReplaceAll(page, "baseline's", "baseline&#39;s"), part)
+	}
+	require.Equal(t, 1, strings.Count(page, `class="picked"`))
+	require.Less(t, strings.Index(page, "Time in comparator"), strings.Index(page, "Time in controller"), "the longest phase stands first")
+	require.NotContains(t, strings.ReplaceAll(page, "http://www.w3.org/2000/svg", ""), "http", "a self-contained page asks for nothing")
+	require.NotContains(t, page, "ZgotmplZ")
+	require.NotContains(t, page, "NaN")
+	require.Less(t, len(page), 1_000_000)
+	require.Equal(t, 8, strings.Count(page, "<figure"))
+
+	again, err := Load(dir)
+	require.NoError(t, err)
+	require.NoError(t, again.Write(dir))
+	text, err = os.ReadFile(filepath.Join(dir, PageName))
+	require.NoError(t, err)
+	require.Equal(t, page, string(text), "the page depends on the files alone")
+}
+
+func TestReportWithTheLeast(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Load(dir)
+	require.ErrorContains(t, err, "not the folder of a finished search")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ResultName), []byte(`{"space":"elsewhere","architectures":[{"arch":"a<b","accuracy":null}],"pick":"a<b"}`), 0o644))
+	_, err = Load(dir)
+	require.ErrorContains(t, err, LedgerName)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, LedgerName), nil, 0o644))
+	d, err := Load(dir)
+	require.NoError(t, err)
+	require.NoError(t, d.Write(dir))
+	text, err := os.ReadFile(filepath.Join(dir, PageName))
+	require.NoError(t, err)
+	require.Contains(t, string(text), "a&lt;b")
+	require.NotContains(t, string(text), "How the search learned")
+}
+
+func TestDamagedRunFoldersAreNamed(t *testing.T) {
+	for name, c := range map[string]struct{ text, says string }{
+		ResultName: {"{", "result.json"},
+		LedgerName: {"{\"arch\":\"a\"}\n{\"arch\":3}\n", "ledger.jsonl: line 2"},
+		LogName:    {"{\"event\":\"x\"}\n", "log.jsonl: line 1"},
+		ConfigName: {"- a\n", "config.yaml"},
+	} {
+		dir := t.TempDir()
+		sampleRun(t, dir)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(c.text), 0o644))
+		_, err := Load(dir)
+		require.ErrorContains(t, err, c.says)
+	}
+}
+
+func TestChartsKeepToTheirFrame(t *testing.T) {
+	require.Empty(t, chart{series: []series{{kind: diagonal}}}.svg())
+	for _, points := range [][]point{
+		{{x: 1, y: 1}},
+		{{x: 5, y: 0}, {x: 5, y: 0}},
+		{{x: 0, y: -1e9}, {x: 1e9, y: 1e9}},
+		{{x: 1, y: 0.9401}, {x: 2, y: 0.9402}},
+	} {
+		for _, log := range []bool{false, true} {
+			c := chart{log: log, series: []series{{points: points}, {kind: steps, points: points}}}
+			svg := string(c.svg())
+			wellFormed(t, svg)
+			require.NotContains(t, svg, "NaN")
+			require.NotContains(t, svg, "Inf")
+			xs, ys := chart{log: log, height: 230, series: c.series}.scales()
+			for _, p := range points {
+				require.GreaterOrEqual(t, xs.at(p.x), marginLeft)
+				require.LessOrEqual(t, xs.at(p.x), chartWidth-marginRight)
+				require.GreaterOrEqual(t, ys.at(p.y), marginTop)
+				require.LessOrEqual(t, ys.at(p.y), 230-marginBottom)
+			}
+		}
+	}
+	values := make([]float64, 100)
+	for i := range values {
+		values[i] = 0.9 + float64(i)/1000
+	}
+	require.Equal(t, 0.9, lowest(values))
+	require.Equal(t, 0.9, lowest(append(slices.Clone(values), 0.1)), "a diverged run does not stretch the axis")
+}
+
+func TestTicksAreRound(t *testing.T) {
+	s := &scale{from: 0.9312, to: 0.9467}
+	var labels []string
+	for _, v := range s.ticks(5) {
+		labels = append(labels, s.label(v, true))
+	}
+	require.Equal(t, "[93.5 % 94.0 % 94.5 %]", fmt.Sprint(labels))
+	s = &scale{from: 1, to: 423, log: true}
+	require.Equal(t, []float64{1, 10, 100}, s.ticks(5))
+	require.Equal(t, []string{"10k", "1.5M", "423", "0.25"}, []string{short(10000), short(1.5e6), short(423), short(0.25)})
+	require.Equal(t, "423,624", grouped(423624))
+	require.Equal(t, "423", grouped(423))
+}
