@@ -252,3 +252,43 @@ func TestProgressInAPipeIsPlainLines(t *testing.T) {
 	}
 	require.Empty(t, stderr.String())
 }
+
+func TestSpaceCommands(t *testing.T) {
+	code, stdout, stderr := call(nil, "space", "sample", "nasbench101", "-n", "3", "--seed", "7", "--json")
+	require.Equal(t, exitOK, code, stderr)
+	var rows []archRow
+	require.NoError(t, json.Unmarshal([]byte(stdout), &rows))
+	require.Len(t, rows, 3)
+	_, again, _ := call(nil, "space", "sample", "nasbench101", "-n", "3", "--seed", "7", "--json")
+	require.Equal(t, stdout, again)
+	_, other, _ := call(nil, "space", "sample", "nasbench101", "-n", "3", "--seed", "8", "--json")
+	require.NotEqual(t, stdout, other)
+
+	code, stdout, stderr = call(nil, "space", "show", "nasbench101", rows[0].Arch, "--json")
+	require.Equal(t, exitOK, code, stderr)
+	var shown archRow
+	require.NoError(t, json.Unmarshal([]byte(stdout), &shown))
+	require.Equal(t, rows[0], shown)
+
+	code, stdout, stderr = call(nil, "space", "show", "nasbench101", "nasbench101:best", "--svg")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "<svg")
+	code, stdout, _ = call(nil, "space", "show", "nasbench101", "nasbench101:best")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, "conv3x3-bn-relu")
+
+	code, stdout, _ = call(nil, "space", "info", "nasbench101", "--json")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, stdout, `"max_nodes": 7`)
+
+	for _, line := range []string{"space show nasbench101 nonsense", "space sample nasbench101 -n 0"} {
+		code, _, _ = call(nil, strings.Fields(line)...)
+		require.Equal(t, exitUsage, code, line)
+	}
+}
+
+func TestReportOfAFolderThatIsNoRun(t *testing.T) {
+	code, _, stderr := call(nil, "report", t.TempDir())
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "not the folder of a finished search")
+}
