@@ -120,8 +120,9 @@ func (s series) draw(b *strings.Builder, xs, ys *scale) {
 		from, to := max(xs.from, ys.from), min(xs.to, ys.to)
 		fmt.Fprintf(b, `<path class="guide" d="M%.1f %.1fL%.1f %.1f"/>`, xs.at(from), ys.at(from), xs.at(to), ys.at(to))
 	case curve:
-		mean, low, high := s.points, []point(nil), []point(nil)
+		mean := s.points
 		if len(s.points) > buckets {
+			var low, high []point
 			mean, low, high = bucketed(s.points)
 			slices.Reverse(low)
 			fmt.Fprintf(b, `<path class="band s%d" d="%sz"/>`, s.color, polyline(append(high, low...), xs, ys))
