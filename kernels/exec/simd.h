@@ -23,6 +23,7 @@ typedef int32_t vi __attribute__((vector_size(CTN_LANES * 4)));
 #define vsigmoid FN(ctn_vsigmoid)
 #define vtanh FN(ctn_vtanh)
 #define vlog1p_exp_neg FN(ctn_vlog1p_exp_neg)
+#define vrsqrt FN(ctn_vrsqrt)
 #define vsqrt FN(ctn_vsqrt)
 
 CTN_INLINE vf vload(const float *p) {
@@ -33,11 +34,16 @@ CTN_INLINE vf vload(const float *p) {
 CTN_INLINE void vstore(float *p, vf v) { memcpy(p, &v, sizeof v); }
 CTN_INLINE vf vset(float x) { return x - (vf){}; }
 CTN_INLINE vf vload_part(const float *p, int64_t n) { // the first n lanes, the others zero
+	if (n >= CTN_LANES) return vload(p);
 	vf v = {};
-	memcpy(&v, p, (size_t)n * 4);
+	for (int64_t i = 0; i < n; i++) v[i] = p[i];
 	return v;
 }
-CTN_INLINE void vstore_part(float *p, vf v, int64_t n) { memcpy(p, &v, (size_t)n * 4); }
+CTN_INLINE void vstore_part(float *p, vf v, int64_t n) {
+	if (n >= CTN_LANES) vstore(p, v);
+	else
+		for (int64_t i = 0; i < n; i++) p[i] = v[i];
+}
 
 // The sum of the lanes, in a fixed order: halves are added until one is left.
 CTN_INLINE float vsum(vf v) {
@@ -52,6 +58,13 @@ CTN_INLINE vf vmaxf(vf a, vf b) { return vselect(a > b, a, b); }
 CTN_INLINE vf vsqrt(vf v) {
 	for (int i = 0; i < CTN_LANES; i++) v[i] = __builtin_sqrtf(v[i]);
 	return v;
+}
+
+// 1/sqrt(x) for normal x: the exponent is halved by an integer trick, three Newton steps give about 1 ulp.
+CTN_INLINE vf vrsqrt(vf x) {
+	vf y = (vf)(0x5f3759df - ((vi)x >> 1));
+	for (int i = 0; i < 3; i++) y = y * (1.5f - 0.5f * x * y * y);
+	return y;
 }
 
 // e^x by reduction to |r| <= ln2/2 and a polynomial of degree 6 (Cephes expf coefficients); about 1 ulp; saturates outside [-87, 88].

@@ -23,7 +23,7 @@ CTN_INLINE void FN(pair)(const ctn_allpairs_args *g, vf z, vf dy, vf variance, v
 		*slope = vselect(on, -sign, zero);
 		return;
 	}
-	vf target = g->noise ? vsigmoid(dy * 1.702f / vsqrt(variance)) : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(0.5f)));
+	vf target = g->noise ? vsigmoid(dy * 1.702f * vrsqrt(variance)) : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(0.5f)));
 	*loss = vlog1p_exp_neg(z) + vmaxf(z, zero) - target * z;
 	*slope = vsigmoid(z) - target;
 }

@@ -1,0 +1,343 @@
+// Package gcn is the Neural Architecture Comparator (NAC): a graph network that gives the probability that one architecture beats another,
+// Pr[R(α) >= R(β)] (CTNAS, CVPR 2021, section 3).
+//
+// A graph is encoded to a score once, and a pair's logit follows from two scores, so that all n(n-1)/2 pairs of n labelled architectures cost n
+// encodings, and comparing against a whole space costs one scoring of it.
+package gcn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/loss"
+	"github.com/ctnas/ctnas/kernels/optim"
+	"golang.org/x/sync/errgroup"
+)
+
+// Loss is what a comparator is trained to do.
+type Loss string
+
+const (
+	Comparison Loss = "comparison" // binary cross-entropy of all pairs (paper equation 5): CTNAS
+	Ranking    Loss = "ranking"    // hinge on all pairs: ReNAS
+	Regression Loss = "regression" // squared error of standardised labels: RegressionNAS
+)
+
+// Config is a comparator: its network and how it is trained.
+type Config struct {
+	Network
+	Members int  `json:"members"` // networks whose standardised scores are averaged
+	Loss    Loss `json:"loss"`
+	// NoiseFloor and NoiseSlope model a label's standard deviation, floor + slope·(best - label), in units of accuracy (0..1): one training
+	// run of a good network repeats better than one of a bad network. Both zero: labels are taken as exact.
+	NoiseFloor float64 `json:"noise_floor,omitempty"`
+	NoiseSlope float64 `json:"noise_slope,omitempty"`
+	Margin     float64 `json:"margin,omitempty"` // of the ranking loss
+
+	Steps       int     `json:"steps"` // updates, each over all pairs
+	LR          float64 `json:"lr"`
+	Warmup      int     `json:"warmup,omitempty"`
+	Cosine      bool    `json:"cosine,omitempty"` // the learning rate falls to zero along half a cosine; otherwise constant
+	Beta1       float64 `json:"beta1"`
+	Beta2       float64 `json:"beta2"`
+	WeightDecay float64 `json:"weight_decay"`
+	Decoupled   bool    `json:"decoupled,omitempty"` // AdamW; otherwise the decay is part of the gradient
+}
+
+// Data is a set of graphs with or without labels.
+type Data struct {
+	Alphabet int // number of operations
+	Graphs   []Graph
+	Features [][]float32 // one row a graph, not standardised; needed where the network uses features
+	Labels   []float64   // accuracies in 0..1; needed for training
+}
+
+// Comparator is a trained ensemble.
+type Comparator struct {
+	Config   Config
+	Alphabet int
+	Scale    Standard    // of the features
+	Weights  [][]float32 // one flat buffer a member
+	Spread   []Spread    // of each member's scores over its training data
+}
+
+// Spread is the mean and standard deviation of a member's scores, by which they are put on one scale.
+type Spread struct{ Mean, SD float64 }
+
+// Standard is the mean and standard deviation of each feature.
+type Standard struct{ Mean, SD []float32 }
+
+// Progress is called now and then with a member's finished steps and its loss. It may be called from several goroutines.
+type Progress func(member, step int, loss float64)
+
+// block is how many updates run in one call.
+const block = 50
+
+// Train trains all members on all pairs of the labelled graphs. The result depends on the arguments and the instruction set, not on the number of threads.
+func Train(ctx context.Context, device exec.Config, c Config, data Data, seed uint64, progress Progress) (*Comparator, error) {
+	if err := data.check(c, true); err != nil {
+		return nil, err
+	}
+	cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Weights: make([][]float32, c.Members), Spread: make([]Spread, c.Members)}
+	cmp.Scale = standard(data.Features)
+	encoding, err := c.Encode(data.Graphs, data.Alphabet, cmp.Scale.apply(data.Features), false)
+	if err != nil {
+		return nil, err
+	}
+	return cmp, members(ctx, device, c.Members, func(ctx context.Context, dev *exec.Device, m int) error {
+		t, err := newTrainer(dev, c, encoding, data, seed, m)
+		if err != nil {
+			return err
+		}
+		defer t.ar.Free()
+		for done := 0; done < c.Steps; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n := min(block, c.Steps-done)
+			t.program.Run(n)
+			done += n
+			l := float64(t.loss.Values()[0])
+			if math.IsNaN(l) || math.IsInf(l, 0) {
+				return fmt.Errorf("comparator member %d: the loss is %v after %d steps: lower the learning rate (%g)", m, l, done, c.LR)
+			}
+			if progress != nil {
+				progress(m, done, l)
+			}
+		}
+		cmp.Weights[m] = t.w.Values()
+		cmp.Spread[m], err = t.spread(encoding)
+		return err
+	})
+}
+
+// members runs f for every member, several at a time where there are threads, each on a device of its own.
+func members(ctx context.Context, device exec.Config, n int, f func(ctx context.Context, dev *exec.Device, m int) error) error {
+	probe, err := exec.Open(device)
+	if err != nil {
+		return err
+	}
+	threads := probe.Threads()
+	device.Level = probe.Level()
+	probe.Close()
+	workers := min(n, threads)
+	group, ctx := errgroup.WithContext(ctx)
+	next := make(chan int, n)
+	for m := range n {
+		next <- m
+	}
+	close(next)
+	for range workers {
+		group.Go(func() error {
+			dev, err := exec.Open(exec.Config{Level: device.Level, Threads: max(1, threads/workers)})
+			if err != nil {
+				return err
+			}
+			defer dev.Close()
+			for m := range next {
+				if err := f(ctx, dev, m); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// trainer is the recorded update of one member.
+type trainer struct {
+	ar             *exec.Arena
+	lay            *layout
+	net            Network
+	w, g, m, v     *exec.Buffer
+	lr, step, loss *exec.Buffer
+	program        *exec.Program
+}
+
+func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64, member int) (*trainer, error) {
+	t := &trainer{ar: dev.NewArena(), net: c.Network}
+	features := 0
+	if len(data.Features) > 0 {
+		features = len(data.Features[0])
+	}
+	t.lay = c.layout(c.alphabetSize(data.Alphabet), features)
+	t.w = t.ar.Floats(t.lay.initial(seed, member))
+	t.g, t.m, t.v = t.ar.Zeros(t.lay.size), t.ar.Zeros(t.lay.size), t.ar.Zeros(t.lay.size)
+	t.lr, t.step, t.loss = t.ar.Zeros(1), t.ar.Ints([]int32{0}), t.ar.F32(1)
+	t.program = t.ar.NewProgram("comparator step")
+	schedule := optim.Schedule{Kind: optim.Constant, Peak: c.LR, Warmup: c.Warmup, Total: c.Steps}
+	if c.Cosine {
+		schedule.Kind = optim.Cosine
+	}
+	optim.RecordSchedule(t.program, schedule, t.step, t.lr)
+	s := &pass{Network: c.Network, ar: t.ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e, seed: seed + uint64(member)<<32, step: t.step}
+	s.forward()
+	n := exec.Fixed(e.N)
+	labels, noise := c.targets(data.Labels)
+	switch c.Loss {
+	case Regression:
+		loss.Squared{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss}.Record(t.program)
+	case Ranking:
+		loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), Kind: loss.Hinge, Margin: float32(c.Margin), DScore: s.dscore, Loss: t.loss}.Record(t.program)
+	case Comparison:
+		l := loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss}
+		if noise != nil {
+			l.Noise = t.ar.Floats(noise)
+		}
+		l.Record(t.program)
+	default:
+		return nil, fmt.Errorf("unknown loss %q", c.Loss)
+	}
+	s.backward()
+	optim.RecordAdam(t.program, optim.Adam{W: t.w, G: t.g, M: t.m, V: t.v, LR: t.lr, Step: t.step, Beta1: c.Beta1, Beta2: c.Beta2, Eps: 1e-8,
+		WeightDecay: c.WeightDecay, Decoupled: c.Decoupled})
+	return t, nil
+}
+
+// targets returns what the loss sees: accuracies for pairs, standardised ones for regression, and each label's noise.
+func (c Config) targets(labels []float64) (y, noise []float32) {
+	y = make([]float32, len(labels))
+	if c.Loss == Regression {
+		mean, sd := stat.Mean(labels), math.Max(stat.SD(labels), 1e-12)
+		for i, v := range labels {
+			y[i] = float32((v - mean) / sd)
+		}
+		return y, nil
+	}
+	best := math.Inf(-1)
+	for i, v := range labels {
+		y[i] = float32(v)
+		best = math.Max(best, v)
+	}
+	if c.NoiseFloor > 0 || c.NoiseSlope > 0 {
+		noise = make([]float32, len(labels))
+		for i, v := range labels {
+			noise[i] = float32(math.Max(c.NoiseFloor+c.NoiseSlope*(best-v), 1e-6))
+		}
+	}
+	return y, noise
+}
+
+// spread scores the encoding with the trained weights (without dropout).
+func (t *trainer) spread(e *Encoding) (Spread, error) {
+	scores := t.net.score(t.ar.Device(), t.lay, t.w.Values(), e, 0)
+	for i, v := range scores {
+		if math.IsNaN(v) {
+			return Spread{}, fmt.Errorf("the comparator's score of training example %d is not a number", i)
+		}
+	}
+	return Spread{stat.Mean(scores), math.Max(stat.SD(scores), 1e-12)}, nil
+}
+
+// score runs the network forward; a pair's two scores of the released head are reduced to one that orders graphs the same way (see Score).
+func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Encoding, chunk int) []float64 {
+	ar := dev.NewArena()
+	defer ar.Free()
+	p := ar.NewProgram("score")
+	s := &pass{Network: n, ar: ar, p: p, lay: lay, w: ar.Floats(weights), e: e, chunk: chunk}
+	s.forward()
+	p.Run(1)
+	values := s.score.Values()
+	out := make([]float64, e.N)
+	for i := range out {
+		if n.Pair {
+			// Mean over all opponents, both orders: ½(u_i + …) - ½(v_i + …) up to a constant.
+			out[i] = 0.5 * (float64(values[2*i]) - float64(values[2*i+1]))
+		} else {
+			out[i] = float64(values[i])
+		}
+	}
+	return out
+}
+
+// spaceChunk is how many rows' temporaries live at once when a whole space is scored.
+const spaceChunk = 16384
+
+// Prepare makes an encoding for Score.
+func (c *Comparator) Prepare(data Data) (*Encoding, error) {
+	if err := data.check(c.Config, false); err != nil {
+		return nil, err
+	}
+	return c.Config.Encode(data.Graphs, data.Alphabet, c.Scale.apply(data.Features), false)
+}
+
+// Score gives every graph of an encoding its score: the mean over members of their standardised scores. Higher is better.
+func (c *Comparator) Score(device exec.Config, e *Encoding) ([]float64, error) {
+	dev, err := exec.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer dev.Close()
+	out := make([]float64, e.N)
+	for m := range c.Weights {
+		lay := c.layout()
+		for i, v := range c.Config.score(dev, lay, c.Weights[m], e, spaceChunk) {
+			out[i] += (v - c.Spread[m].Mean) / c.Spread[m].SD / float64(len(c.Weights))
+		}
+	}
+	return out, nil
+}
+
+func (c *Comparator) layout() *layout {
+	return c.Config.layout(c.Config.alphabetSize(c.Alphabet), len(c.Scale.Mean))
+}
+
+func (d Data) check(c Config, labels bool) error {
+	if c.Features && len(d.Features) != len(d.Graphs) {
+		return fmt.Errorf("%d rows of features for %d graphs", len(d.Features), len(d.Graphs))
+	}
+	if !labels {
+		return nil
+	}
+	if len(d.Labels) != len(d.Graphs) {
+		return fmt.Errorf("%d labels for %d graphs", len(d.Labels), len(d.Graphs))
+	}
+	if len(d.Graphs) < 2 {
+		return errors.New("a comparator needs at least two labelled architectures")
+	}
+	for i, v := range d.Labels {
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return fmt.Errorf("label %d is %v", i, v)
+		}
+	}
+	if c.Members < 1 || c.Members > 1000 || c.Steps < 1 {
+		return fmt.Errorf("%d members, %d steps: want at least one of each", c.Members, c.Steps)
+	}
+	return nil
+}
+
+// standard measures the features of the training data.
+func standard(features [][]float32) Standard {
+	if len(features) == 0 {
+		return Standard{}
+	}
+	n := len(features[0])
+	s := Standard{make([]float32, n), make([]float32, n)}
+	column := make([]float64, len(features))
+	for j := range n {
+		for i := range features {
+			column[i] = float64(features[i][j])
+		}
+		s.Mean[j], s.SD[j] = float32(stat.Mean(column)), float32(stat.SD(column))
+		if !(s.SD[j] > 1e-6) {
+			s.SD[j] = 1
+		}
+	}
+	return s
+}
+
+// apply standardises rows into one flat slice; values are cut at ten standard deviations.
+func (s Standard) apply(features [][]float32) []float32 {
+	out := make([]float32, 0, len(features)*len(s.Mean))
+	for _, row := range features {
+		for j, v := range row {
+			out = append(out, min(max((v-s.Mean[j])/s.SD[j], -10), 10))
+		}
+	}
+	return out
+}
