@@ -45,13 +45,15 @@ fuzz: tools ## every fuzz target for FUZZTIME (30s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 peers: ## install PyTorch into build/peers (5.4 GB), for bench-peers
-	@scripts/peers/install.sh
+	python3 -m venv build/peers
+	build/peers/bin/pip install --quiet -r scripts/peers/requirements.txt
 
 bench: build ## speed of kernels and steps on this machine
 	bin/ctnas bench
 
 bench-peers: build ## the same work in PyTorch and here, side by side; writes build/peers.json
-	@scripts/peers/bench.sh
+	@table=$$(scripts/data.sh nb101_run0.csv.gz); \
+		python3 scripts/peers/run.py $${table:+--data "$$table"} $(PEERS_FLAGS)
 
 ci: ## everything .ci/run checks
 	.ci/run
