@@ -1,0 +1,337 @@
+package table
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Remote is a published file.
+type Remote struct {
+	Name   string
+	URL    string
+	SHA256 string
+}
+
+// Published are the official NAS-Bench-101 files: only108 holds three runs of 108 epochs of every cell, full also 4, 12 and 36 epochs.
+var Published = []Remote{
+	{"nasbench_only108.tfrecord", "https://storage.googleapis.com/nasbench/nasbench_only108.tfrecord",
+		"4c39c3936e36a85269881d659e44e61a245babcb72cb374eacacf75d0e5f4fd1"},
+	{"nasbench_full.tfrecord", "https://storage.googleapis.com/nasbench/nasbench_full.tfrecord",
+		"3d64db8180fb1b0207212f9032205064312b6907a3bbc81eabea10db2f5c7e9c"},
+}
+
+func publishedNames() []string {
+	names := make([]string, len(Published))
+	for i, p := range Published {
+		names[i] = p.Name
+	}
+	return names
+}
+
+// Get downloads a file into a folder, under the last part of the URL's path, and returns its name. An interrupted download goes on where it
+// stopped, from the .part file beside it; the file gets its name only when its SHA-256 is the one given. A file that is there
+// already is kept: with this SHA-256 it is the result, otherwise an error. progress, which may be nil, gets bytes; total is -1 while unknown.
+func Get(ctx context.Context, dir, address, sum string, progress func(done, total int64)) (string, error) {
+	return downloader{client: http.DefaultClient, pause: time.Second, stall: time.Minute}.get(ctx, dir, address, sum, progress)
+}
+
+// attempts is how often in a row a download is taken up again without a byte gained.
+const attempts = 5
+
+// downloader holds what tests replace.
+type downloader struct {
+	client *http.Client
+	pause  time.Duration // before the second attempt; doubled for each further one
+	stall  time.Duration // without a byte, after which an attempt is given up
+}
+
+func (d downloader) get(ctx context.Context, dir, address, sum string, progress func(done, total int64)) (string, error) {
+	fail := func(err error) (string, error) { return "", fmt.Errorf("get %s: %w", address, err) }
+	if want, err := hex.DecodeString(sum); err != nil || len(want) != sha256.Size {
+		return fail(fmt.Errorf("%q is not a SHA-256 in hexadecimal", sum))
+	}
+	sum = strings.ToLower(sum)
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return fail(err)
+	}
+	name := path.Base(parsed.Path)
+	if name == "." || name == "/" || name == ".." {
+		return fail(errors.New("the address names no file"))
+	}
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	target := filepath.Join(dir, name)
+	if have, err := fileSHA256(target); err == nil {
+		if have == sum {
+			return target, nil
+		}
+		return fail(fmt.Errorf("%s is there already with SHA-256 %s, want %s: move it away", target, have, sum))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fail(err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fail(err)
+	}
+	part := &partial{path: target + ".part"}
+	if err := part.open(); err != nil {
+		return fail(err)
+	}
+	defer part.close()
+	for {
+		if err := d.complete(ctx, part, address, progress); err != nil {
+			return fail(err)
+		}
+		have := hex.EncodeToString(part.digest.Sum(nil))
+		if have == sum {
+			break
+		}
+		resumed := part.resumed
+		if err := part.reset(); err != nil {
+			return fail(err)
+		}
+		if !resumed {
+			return fail(fmt.Errorf("SHA-256 of what came is %s, want %s: the download is discarded", have, sum))
+		}
+		// What an earlier start had left may have been of another file: once more, from the first byte.
+	}
+	if err := part.file.Sync(); err != nil {
+		return fail(err)
+	}
+	if _, err := os.Lstat(target); err == nil {
+		return fail(fmt.Errorf("%s has appeared meanwhile; the download is in %s", target, part.path))
+	}
+	if err := os.Rename(part.path, target); err != nil {
+		return fail(err)
+	}
+	_ = os.Remove(part.tagPath())
+	return target, nil
+}
+
+// complete makes attempts until the server has sent all.
+func (d downloader) complete(ctx context.Context, part *partial, address string, progress func(done, total int64)) error {
+	pause := d.pause
+	for failures := 0; ; {
+		before := part.size
+		err := d.attempt(ctx, part, address, progress)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("stopped; the next start goes on at byte %d: %w", part.size, ctx.Err())
+		}
+		var final *finalError
+		if errors.As(err, &final) {
+			return err
+		}
+		if part.size > before {
+			failures, pause = 0, d.pause
+		}
+		if failures++; failures == attempts {
+			return fmt.Errorf("given up after %d attempts; the next start goes on at byte %d: %w", attempts, part.size, err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause *= 2
+	}
+}
+
+// finalError is an answer that asking again will not change.
+type finalError struct{ text string }
+
+func (e *finalError) Error() string { return e.text }
+
+// attempt asks for what is still to come and stores what comes.
+func (d downloader) attempt(ctx context.Context, part *partial, address string, progress func(done, total int64)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watch := time.AfterFunc(d.stall, func() { cancel(fmt.Errorf("nothing came for %v", d.stall)) })
+	defer watch.Stop()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return &finalError{err.Error()}
+	}
+	request.Header.Set("Accept-Encoding", "identity") // the checksum is of the file as it is stored
+	if part.size > 0 {
+		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", part.size))
+		if tag := part.tag(); tag != "" {
+			request.Header.Set("If-Range", tag)
+		}
+	}
+	response, err := d.client.Do(request)
+	if err != nil {
+		var unknown *net.DNSError
+		if errors.As(err, &unknown) && unknown.IsNotFound {
+			return &finalError{err.Error()}
+		}
+		return stalled(ctx, err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	total := int64(-1)
+	switch {
+	case response.StatusCode == http.StatusOK:
+		if err := part.reset(); err != nil { // all of it, because the server knows no ranges or has another version
+			return &finalError{err.Error()}
+		}
+		total = response.ContentLength
+	case response.StatusCode == http.StatusPartialContent:
+		var first, last int64
+		if n, _ := fmt.Sscanf(response.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); n < 2 || first != part.size {
+			return fmt.Errorf("asked for bytes from %d, the server sent %q", part.size, response.Header.Get("Content-Range"))
+		}
+		if total == 0 {
+			total = -1
+		}
+	case response.StatusCode == http.StatusRequestedRangeNotSatisfiable && part.size > 0:
+		if response.Header.Get("Content-Range") == "bytes */"+strconv.FormatInt(part.size, 10) {
+			return nil // all of it is here
+		}
+		if err := part.reset(); err != nil {
+			return &finalError{err.Error()}
+		}
+		return errors.New(response.Status)
+	case response.StatusCode >= 500, response.StatusCode == http.StatusTooManyRequests, response.StatusCode == http.StatusRequestTimeout:
+		return errors.New(response.Status)
+	default:
+		return &finalError{response.Status}
+	}
+	if err := part.keepTag(response.Header.Get("ETag")); err != nil {
+		return &finalError{err.Error()}
+	}
+	progress(part.size, total)
+	buf := make([]byte, 1<<18)
+	for {
+		n, err := response.Body.Read(buf)
+		if n > 0 {
+			watch.Reset(d.stall)
+			if err := part.append(buf[:n]); err != nil {
+				return &finalError{err.Error()}
+			}
+			progress(part.size, total)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if total >= 0 && part.size != total {
+				return fmt.Errorf("%d of %d bytes came", part.size, total)
+			}
+			return nil
+		case err != nil:
+			return stalled(ctx, err)
+		}
+	}
+}
+
+// stalled names the reason where it was the watch that ended an attempt.
+func stalled(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// partial is a download under way: the .part file, and beside it the ETag of the version that it is a part of.
+type partial struct {
+	path   string
+	file   *os.File
+	size   int64
+	digest hash.Hash
+
+	resumed bool // it begins with what an earlier start had left
+}
+
+func (p *partial) tagPath() string { return p.path + ".etag" }
+
+func (p *partial) open() error {
+	file, err := os.OpenFile(p.path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	p.file, p.digest = file, sha256.New()
+	if p.size, err = io.Copy(p.digest, file); err != nil {
+		_ = file.Close()
+		return err
+	}
+	p.resumed = p.size > 0
+	return nil
+}
+
+// close keeps what there is for another start.
+func (p *partial) close() {
+	_ = p.file.Close()
+	if p.size == 0 {
+		_ = os.Remove(p.path)
+		_ = os.Remove(p.tagPath())
+	}
+}
+
+func (p *partial) append(data []byte) error {
+	n, err := p.file.Write(data)
+	p.digest.Write(data[:n])
+	p.size += int64(n)
+	return err
+}
+
+// reset starts anew.
+func (p *partial) reset() error {
+	if err := p.file.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := p.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	p.size, p.resumed = 0, false
+	p.digest.Reset()
+	return nil
+}
+
+// tag is the ETag to compare; empty where none is known, and then only the checksum tells whether the file has changed.
+func (p *partial) tag() string {
+	text, err := os.ReadFile(p.tagPath())
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// keepTag remembers a strong ETag; a weak one is of no use for ranges.
+func (p *partial) keepTag(tag string) error {
+	if !strings.HasPrefix(tag, `"`) {
+		err := os.Remove(p.tagPath())
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return os.WriteFile(p.tagPath(), []byte(tag), 0o644)
+}
+
+func fileSHA256(name string) (string, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }()
+	digest := sha256.New()
+	if _, err := io.Copy(digest, file); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(digest.Sum(nil)), nil
+}

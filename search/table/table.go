@@ -1,0 +1,474 @@
+// Package table reads labels from tabular benchmarks: files that list architectures with the accuracies they reach. It takes the official
+// NAS-Bench-101 files (tfrecord), the nas_bench.json of the CTNAS authors, CSV files that anyone can write, and its own compact
+// form, .ctt, that opens at once.
+package table
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// Names of what a Metric measures.
+const (
+	Accuracy     = "accuracy"      // top-1, 0..1
+	TrainingTime = "training_time" // seconds; its Split is empty
+)
+
+// Metric names one column of numbers.
+type Metric struct {
+	Name   string `json:"name"`
+	Split  string `json:"split"`  // "train", "validation", "test"; empty where the file does not say
+	Run    int    `json:"run"`    // 1, 2, 3; 0 is the mean of the runs, which a file means that names no run
+	Epochs int    `json:"epochs"` // how long the architecture was trained; 0 where the file does not say
+}
+
+// String reads like "test accuracy, run 1, 108 epochs".
+func (m Metric) String() string {
+	text := strings.ReplaceAll(m.Name, "_", " ")
+	if m.Split != "" {
+		text = m.Split + " " + text
+	}
+	if m.Run > 0 {
+		text += fmt.Sprintf(", run %d", m.Run)
+	} else {
+		text += ", mean of runs"
+	}
+	if m.Epochs > 0 {
+		text += fmt.Sprintf(", %d epochs", m.Epochs)
+	}
+	return text
+}
+
+// compareMetrics orders metrics as files list them: by epochs, then by name, split and run.
+func compareMetrics(a, b Metric) int {
+	if a.Epochs != b.Epochs {
+		return a.Epochs - b.Epochs
+	}
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Split, b.Split); c != 0 {
+		return c
+	}
+	return a.Run - b.Run
+}
+
+// Formats that Open tells apart by content.
+const (
+	FormatTFRecord = "tfrecord" // nasbench_only108.tfrecord, nasbench_full.tfrecord
+	FormatJSON     = "json"     // nas_bench.json
+	FormatCSV      = "csv"
+	FormatCTT      = "ctt" // a table converted before
+)
+
+// Source is the published or user's file that a table's numbers come from.
+type Source struct {
+	File   string `json:"file"`   // its name, without folders
+	Format string `json:"format"` // one of the Format constants, with ".gz" where it was compressed
+	SHA256 string `json:"sha256"` // of the file as it lies on disk
+}
+
+// Table is a list of distinct architectures with their numbers, in ascending order of their hash. It may be read by several goroutines.
+type Table struct {
+	space   space.Space
+	path    string
+	format  string
+	source  Source
+	cells   *section
+	columns []*column
+	extra   []*section
+	unmap   func() error
+
+	indexOnce sync.Once
+	index     []int32
+}
+
+// Options change how Open reads a file.
+type Options struct {
+	Space          string                  // whose architectures the file lists; empty means nasbench101
+	Columns        Columns                 // names of a CSV file's columns where they are not the usual ones
+	VerifyChecksum bool                    // fail unless the file is, or was made from, a published one with its published SHA-256
+	Threads        int                     // that parse; 0 means one a processor. The result does not depend on it
+	Progress       func(done, total int64) // bytes read so far and in all; may be nil. Not called twice at once
+}
+
+// Error says where in a file the trouble lies.
+type Error struct {
+	File   string
+	Record int64 // from 0; -1 where the trouble is not in a record
+	Line   int   // of a text, from 1; 0 where the file has no lines
+	Offset int64 // bytes from the start of the content, unpacked where it is compressed, to the record
+	Err    error
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Record < 0:
+		return fmt.Sprintf("%s: %v", e.File, e.Err)
+	case e.Line > 0:
+		return fmt.Sprintf("%s: line %d (record %d at offset %d): %v", e.File, e.Line, e.Record, e.Offset, e.Err)
+	}
+	return fmt.Sprintf("%s: record %d at offset %d: %v", e.File, e.Record, e.Offset, e.Err)
+}
+func (e *Error) Unwrap() error { return e.Err }
+
+// Open reads a table from a file of any of the formats, which it tells apart by their content. Close it after use. Errors about content
+// are *Error and name the file, the record and its offset.
+func Open(path string, o Options) (*Table, error) {
+	name := o.Space
+	if name == "" {
+		name = (space.NASBench101{}).Name()
+	}
+	sp, err := space.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := sp.(space.NASBench101); !ok {
+		return nil, fmt.Errorf("no file format lists architectures of the space %s", name)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	stat, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if stat.IsDir() {
+		return nil, fmt.Errorf("%s is a folder, want a table's file", path)
+	}
+	var t *Table
+	head := make([]byte, len(cttMagic))
+	if n, err := io.ReadFull(file, head); err == nil && string(head[:n]) == cttMagic {
+		t, err = openCTT(path, file, o)
+		if err != nil {
+			return nil, err
+		}
+	} else {
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, err)
+		}
+		if t, err = readTable(path, file, stat.Size(), o); err != nil {
+			return nil, err
+		}
+	}
+	if t.space.Name() != name {
+		_ = t.Close()
+		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("the table is of the space %s, want %s", t.space.Name(), name)}
+	}
+	if o.VerifyChecksum {
+		if err := t.verifyPublished(); err != nil {
+			_ = t.Close()
+			return nil, &Error{File: path, Record: -1, Err: err}
+		}
+	}
+	return t, nil
+}
+
+// input is a file on its way to a reader.
+type input struct {
+	path    string
+	r       *bufio.Reader
+	threads int
+	columns Columns
+}
+
+func (in *input) fail(record, offset int64, line int, err error) error {
+	return &Error{File: in.path, Record: record, Line: line, Offset: offset, Err: err}
+}
+
+// readTable reads one of the foreign formats. The checksum is taken on the way.
+func readTable(path string, r io.Reader, size int64, o Options) (*Table, error) {
+	whole := sha256.New()
+	counted := io.TeeReader(&counter{r: r, total: size, progress: o.Progress}, whole)
+	in := &input{path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns}
+	packed := ""
+	if magic, _ := in.r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		unpacked, err := gzip.NewReader(in.r)
+		if err != nil {
+			return nil, in.fail(-1, 0, 0, fmt.Errorf("gzip: %w", err))
+		}
+		in.r = bufio.NewReaderSize(unpacked, 1<<18)
+		packed = ".gz"
+	}
+	format, err := sniff(in.r)
+	if err != nil {
+		return nil, in.fail(-1, 0, 0, err)
+	}
+	if format != FormatCSV && o.Columns != (Columns{}) {
+		return nil, in.fail(-1, 0, 0, fmt.Errorf("column names are set, and this is a %s file, not CSV", format))
+	}
+	read := map[string]func(*input) (*builder, error){FormatTFRecord: readTFRecord, FormatJSON: readJSON, FormatCSV: readCSV}[format]
+	b, err := read(in)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(io.Discard, counted); err != nil { // a reader stops at its last record; the checksum is of the whole file
+		return nil, in.fail(-1, 0, 0, err)
+	}
+	t, err := b.finish(in)
+	if err != nil {
+		return nil, err
+	}
+	t.path, t.format = path, format+packed
+	t.source = Source{File: filepath.Base(path), Format: t.format, SHA256: hex.EncodeToString(whole.Sum(nil))}
+	return t, nil
+}
+
+// sniff tells the formats apart by the first bytes.
+func sniff(r *bufio.Reader) (string, error) {
+	head, err := r.Peek(512)
+	if len(head) == 0 {
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", unpackError(err)
+		}
+		return "", errors.New("the file is empty")
+	}
+	if bytes.IndexByte(head, 0) >= 0 { // a record's length has bytes that are zero; no text has
+		return FormatTFRecord, nil
+	}
+	if text := bytes.TrimLeft(head, " \t\r\n"); len(text) > 0 && (text[0] == '[' || text[0] == '{') {
+		return FormatJSON, nil
+	}
+	return FormatCSV, nil
+}
+
+// unpackError explains the errors of a gzip stream, which otherwise read as if they were about the content.
+func unpackError(err error) error {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the file is truncated: %w", err)
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
+		return fmt.Errorf("the compressed file is damaged: %w", err)
+	}
+	return err
+}
+
+// counter reports how much of a file has been read.
+type counter struct {
+	r           io.Reader
+	done, total int64
+	progress    func(done, total int64)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.done += int64(n)
+	if c.progress != nil && n > 0 {
+		c.progress(c.done, c.total)
+	}
+	return n, err
+}
+
+// Close releases the file. Nothing of the table may be used afterwards.
+func (t *Table) Close() error {
+	if t.unmap == nil {
+		return nil
+	}
+	unmap := t.unmap
+	t.unmap = nil
+	return unmap()
+}
+
+// Space is the space whose architectures the table lists.
+func (t *Table) Space() space.Space { return t.space }
+
+// Path is the name that Open was given.
+func (t *Table) Path() string { return t.path }
+
+// Format is what Open found: one of the Format constants, with ".gz" where the file is compressed.
+func (t *Table) Format() string { return t.format }
+
+// Source is the file the numbers come from: that of Path itself, or the one that a .ctt file was made from.
+func (t *Table) Source() Source { return t.source }
+
+// Checksum is the SHA-256 of the source in hexadecimal, the same for a file and for what was converted from it.
+func (t *Table) Checksum() string { return t.source.SHA256 }
+
+// Len is the number of architectures.
+func (t *Table) Len() int { return len(t.cells.data) / 8 }
+
+// Arch is architecture i in 0..Len()-1, a space.Cell.
+func (t *Table) Arch(i int) space.Arch { return t.cell(i) }
+
+func (t *Table) cell(i int) space.Cell {
+	return space.Cell(binary.LittleEndian.Uint64(t.cells.data[8*i:]))
+}
+
+// Index finds an architecture; false where the table does not list it.
+func (t *Table) Index(a space.Arch) (int, bool) {
+	cell, ok := a.(space.Cell)
+	if !ok {
+		return 0, false
+	}
+	t.indexOnce.Do(t.buildIndex)
+	mask := uint64(len(t.index) - 1)
+	for slot := spread(cell) & mask; t.index[slot] >= 0; slot = (slot + 1) & mask {
+		if i := int(t.index[slot]); t.cell(i) == cell {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// buildIndex fills an open-addressed hash table, at most half full.
+func (t *Table) buildIndex() {
+	size := 2
+	for size < 2*t.Len() {
+		size *= 2
+	}
+	index := slices.Repeat([]int32{-1}, size)
+	mask := uint64(size - 1)
+	for i := range t.Len() {
+		slot := spread(t.cell(i)) & mask
+		for index[slot] >= 0 {
+			slot = (slot + 1) & mask
+		}
+		index[slot] = int32(i)
+	}
+	t.index = index
+}
+
+// spread is a bijection that scatters neighbouring cells over the low bits (the finaliser of SplitMix64).
+func spread(c space.Cell) uint64 {
+	x := uint64(c)
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// Metrics lists the columns.
+func (t *Table) Metrics() []Metric {
+	metrics := make([]Metric, len(t.columns))
+	for i, c := range t.columns {
+		metrics[i] = c.Metric
+	}
+	return metrics
+}
+
+// Check tells whether the numbers of a metric, an index into Metrics, are sound. A .ctt file's columns are checked when they are first
+// used; it costs nothing after that.
+func (t *Table) Check(metric int) error {
+	if err := t.columns[metric].check(); err != nil {
+		return &Error{File: t.path, Record: -1, Err: err}
+	}
+	return nil
+}
+
+// Value is the number of a metric, an index into Metrics, for architecture i; NaN where the file has none, and where Check fails.
+func (t *Table) Value(metric, i int) float64 {
+	c := t.columns[metric]
+	if c.check() != nil {
+		return math.NaN()
+	}
+	return c.at(i)
+}
+
+// Section returns the bytes that were stored under a name with WriteCTT; false where there are none. They must not be changed and
+// live as long as the table is open. The error is that of damaged bytes.
+func (t *Table) Section(name string) ([]byte, bool, error) {
+	for _, s := range t.extra {
+		if s.name == name {
+			if err := s.check(); err != nil {
+				return nil, true, &Error{File: t.path, Record: -1, Err: err}
+			}
+			return s.data, true, nil
+		}
+	}
+	return nil, false, nil
+}
+
+// Sections lists the names that Section knows.
+func (t *Table) Sections() []string {
+	names := make([]string, len(t.extra))
+	for i, s := range t.extra {
+		names[i] = s.name
+	}
+	return names
+}
+
+// verifyPublished compares the source's checksum with the published ones, and all that a .ctt file stores with its own.
+func (t *Table) verifyPublished() error {
+	for i := range t.columns {
+		if err := t.Check(i); err != nil {
+			return err
+		}
+	}
+	for _, s := range t.extra {
+		if err := s.check(); err != nil {
+			return err
+		}
+	}
+	if strings.TrimSuffix(t.source.Format, ".gz") != FormatTFRecord {
+		return fmt.Errorf("no SHA-256 is published for %s (%s), only for the tfrecord files of NAS-Bench-101", t.source.File, t.source.Format)
+	}
+	for _, p := range Published {
+		if p.SHA256 == t.source.SHA256 {
+			return nil
+		}
+	}
+	return fmt.Errorf("SHA-256 %s is that of neither published file (%s)", t.source.SHA256, strings.Join(publishedNames(), ", "))
+}
+
+// Info is what `ctnas table info --json` prints.
+type Info struct {
+	File     string   `json:"file"`
+	Format   string   `json:"format"`
+	Space    string   `json:"space"`
+	Records  int      `json:"records"`
+	Metrics  []Metric `json:"metrics"`
+	Best     *Best    `json:"best"`     // null where no accuracy is known
+	Checksum string   `json:"checksum"` // SHA-256 of the source
+	Source   Source   `json:"source"`
+	Sections []string `json:"sections,omitempty"`
+}
+
+// Best is the architecture that leads a table.
+type Best struct {
+	Arch     string  `json:"arch"`
+	Hash     string  `json:"hash"`
+	Accuracy float64 `json:"accuracy"`
+	Judged   string  `json:"judged"` // by which numbers
+	Params   int64   `json:"params"`
+	MAdds    int64   `json:"madds"`
+}
+
+// Info describes the table. Best is by the accuracy that judges a search which asks for nothing in particular.
+func (t *Table) Info() (Info, error) {
+	info := Info{
+		File: t.path, Format: t.format, Space: t.space.Name(), Records: t.Len(), Metrics: t.Metrics(), Checksum: t.Checksum(),
+		Source: t.source, Sections: t.Sections(),
+	}
+	v, err := t.View(Query{Missing: MissingDrop})
+	var absent *AbsentError
+	if errors.As(err, &absent) {
+		return info, nil
+	} else if err != nil {
+		return info, err
+	}
+	v.Unseal()
+	i, accuracy, err := v.Best()
+	if err != nil {
+		return info, err
+	}
+	a := t.Arch(i)
+	cost := a.Cost()
+	info.Best = &Best{a.String(), a.Hash(), accuracy, v.judgedBy.String(), cost.Params, cost.MAdds}
+	return info, nil
+}
