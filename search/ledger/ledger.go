@@ -1,0 +1,206 @@
+// Package ledger keeps account of labels: every accuracy that a search learns has a price and a pedigree. What a method did not ask for
+// here it does not know, and what it asked for counts, so that methods are compared at the same number of labels.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// Facts say what a source's labels are.
+type Facts struct {
+	Source string `json:"source"`           // where they come from: table, predictor, supernet, trained
+	Metric string `json:"metric"`           // what they measure: "test accuracy"
+	Run    int    `json:"run,omitempty"`    // which of several runs; 0: a mean, or there is only one
+	Epochs int    `json:"epochs,omitempty"` // how long the network was trained, where it is known
+}
+
+// String reads like "test accuracy, run 1".
+func (f Facts) String() string {
+	text := f.Metric
+	if f.Run > 0 {
+		text += fmt.Sprintf(", run %d", f.Run)
+	}
+	return text
+}
+
+// Source answers with labels. It is asked through a Ledger only.
+type Source interface {
+	// Has tells whether the source can label an architecture.
+	Has(a space.Arch) bool
+	// Label returns one accuracy (0..1) an architecture, in their order. All of them are Has.
+	Label(ctx context.Context, archs []space.Arch) ([]float64, error)
+	Facts() Facts
+	// Describe says which accuracy chooses and which one judges, in a line that every report quotes.
+	Describe() string
+}
+
+// Judge is a source that can tell, once a search has ended, how good an architecture really is.
+type Judge interface {
+	// Unseal ends the search: from now on Judge answers.
+	Unseal()
+	// Judge returns the accuracy that judges an architecture and its rank, 1 + the number of better ones of Total.
+	Judge(a space.Arch) (accuracy float64, rank int, err error)
+	Total() int
+}
+
+// Label is a line of the ledger.
+type Label struct {
+	N        int // from 1: what has been spent with it
+	Round    int
+	Arch     space.Arch
+	Value    float64 // 0..1
+	Proposer string  // who asked for it: random, controller, space, explore, ...
+	// Predicted is the score, in the proposer's unit, that made it a candidate; not a number where nothing was predicted.
+	Predicted float64
+}
+
+// Request asks for a label.
+type Request struct {
+	Arch      space.Arch
+	Proposer  string
+	Predicted float64 // math.NaN() where nothing was predicted
+}
+
+// Answer is a label and whether it had been paid for before.
+type Answer struct {
+	Label
+	Cached bool
+}
+
+// Errors of a request that is refused as a whole: nothing is charged.
+var (
+	ErrBudget  = errors.New("the budget of labels is spent")
+	ErrNoLabel = errors.New("the source has no label of this architecture")
+)
+
+// Ledger buys labels from a source within a budget. It belongs to one goroutine.
+type Ledger struct {
+	source Source
+	facts  Facts
+	budget int
+	labels []Label
+	at     map[space.Arch]int
+	best   int
+	file   *file // nil: kept in memory only
+}
+
+// New opens a ledger that is kept in memory; see Create for one in a file.
+func New(source Source, budget int) *Ledger {
+	return &Ledger{source: source, facts: source.Facts(), budget: budget, at: make(map[space.Arch]int), best: -1}
+}
+
+// Source is where labels come from.
+func (l *Ledger) Source() Source { return l.source }
+
+// Budget is how many labels may be bought in all; Left is how many still may.
+func (l *Ledger) Budget() int { return l.budget }
+
+// Left is how many more labels may be bought.
+func (l *Ledger) Left() int { return l.budget - len(l.labels) }
+
+// Labels lists what has been bought, in order. The slice must not be changed.
+func (l *Ledger) Labels() []Label { return l.labels }
+
+// Get returns the label of an architecture if it has been bought. It costs nothing.
+func (l *Ledger) Get(a space.Arch) (Label, bool) {
+	i, ok := l.at[a]
+	if !ok {
+		return Label{}, false
+	}
+	return l.labels[i], true
+}
+
+// May tells whether an architecture can be a candidate: the source has its label and it has not been bought.
+func (l *Ledger) May(a space.Arch) bool {
+	_, bought := l.at[a]
+	return !bought && l.source.Has(a)
+}
+
+// Best is the label with the highest value, the first of equal ones; false while there is none.
+func (l *Ledger) Best() (Label, bool) {
+	if l.best < 0 {
+		return Label{}, false
+	}
+	return l.labels[l.best], true
+}
+
+// Query buys labels that one proposer asks for without a prediction, and returns their values in order. See Ask.
+func (l *Ledger) Query(ctx context.Context, archs []space.Arch, proposer string, round int) ([]float64, error) {
+	requests := make([]Request, len(archs))
+	for i, a := range archs {
+		requests[i] = Request{a, proposer, math.NaN()}
+	}
+	answers, err := l.Ask(ctx, round, requests)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]float64, len(answers))
+	for i, a := range answers {
+		values[i] = a.Value
+	}
+	return values, nil
+}
+
+// Ask buys labels and returns them in the order of the requests. Each distinct architecture is charged once, ever; a repeated one is
+// answered from the ledger. When the new ones together exceed the budget, or the source lacks one, nothing is bought.
+func (l *Ledger) Ask(ctx context.Context, round int, requests []Request) ([]Answer, error) {
+	var archs []space.Arch
+	var bought []Label
+	fresh := make(map[space.Arch]bool, len(requests))
+	for _, r := range requests {
+		if _, known := l.at[r.Arch]; known || fresh[r.Arch] {
+			continue
+		}
+		if !l.source.Has(r.Arch) {
+			return nil, fmt.Errorf("label of %v: %w", r.Arch, ErrNoLabel)
+		}
+		fresh[r.Arch] = true
+		archs = append(archs, r.Arch)
+		bought = append(bought, Label{N: len(l.labels) + len(archs), Round: round, Arch: r.Arch, Proposer: r.Proposer, Predicted: r.Predicted})
+	}
+	if len(archs) > l.Left() {
+		return nil, fmt.Errorf("%d labels asked for, %d of %d left: %w", len(archs), l.Left(), l.budget, ErrBudget)
+	}
+	if len(archs) > 0 {
+		values, err := l.source.Label(ctx, archs)
+		if err != nil {
+			return nil, err
+		}
+		if len(values) != len(archs) {
+			return nil, fmt.Errorf("the source answered %d of %d requests", len(values), len(archs))
+		}
+		for i, v := range values {
+			if !(v >= 0 && v <= 1) {
+				return nil, fmt.Errorf("the source's label of %v is %g, want 0..1", archs[i], v)
+			}
+			bought[i].Value = v
+		}
+		if l.file != nil {
+			if err := l.file.append(l.facts, bought); err != nil {
+				return nil, err
+			}
+		}
+		for _, b := range bought {
+			l.enter(b)
+		}
+	}
+	answers := make([]Answer, len(requests))
+	for i, r := range requests {
+		answers[i] = Answer{l.labels[l.at[r.Arch]], !fresh[r.Arch]}
+		delete(fresh, r.Arch) // charged once: the second mention is a repeat
+	}
+	return answers, nil
+}
+
+func (l *Ledger) enter(b Label) {
+	l.at[b.Arch] = len(l.labels)
+	l.labels = append(l.labels, b)
+	if l.best < 0 || b.Value > l.labels[l.best].Value {
+		l.best = len(l.labels) - 1
+	}
+}

@@ -1,0 +1,205 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// fake labels every architecture but one with a number made of its parameters, and counts what it is asked.
+type fake struct {
+	asked  int
+	absent space.Arch
+	value  func(space.Arch) float64
+}
+
+func (f *fake) Has(a space.Arch) bool { return a != f.absent }
+func (f *fake) Facts() Facts          { return Facts{Source: "fake", Metric: "test accuracy", Run: 1} }
+func (f *fake) Describe() string      { return "made up" }
+func (f *fake) Label(_ context.Context, archs []space.Arch) ([]float64, error) {
+	values := make([]float64, len(archs))
+	for i, a := range archs {
+		f.asked++
+		if f.value != nil {
+			values[i] = f.value(a)
+		} else {
+			values[i] = float64(a.Cost().Params%1000) / 1000
+		}
+	}
+	return values, nil
+}
+
+var sp = space.NASBench101{}
+
+// some returns n distinct cells.
+func some(n int) []space.Arch {
+	stream := philox.New(1, philox.PurposeTest, 0)
+	seen := map[space.Arch]bool{}
+	var out []space.Arch
+	for len(out) < n {
+		if a := sp.Sample(stream); !seen[a] {
+			seen[a] = true
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func TestRepeatsAreFreeAndOrderIsKept(t *testing.T) {
+	cells, source := some(4), &fake{}
+	l := New(source, 3)
+	answers, err := l.Ask(context.Background(), 0, []Request{
+		{cells[2], "random", math.NaN()}, {cells[0], "random", math.NaN()}, {cells[2], "space", 0.5},
+	})
+	require.NoError(t, err)
+	require.Equal(t, []bool{false, false, true}, []bool{answers[0].Cached, answers[1].Cached, answers[2].Cached})
+	require.Equal(t, []space.Arch{cells[2], cells[0], cells[2]}, []space.Arch{answers[0].Arch, answers[1].Arch, answers[2].Arch})
+	require.Equal(t, "random", answers[2].Proposer, "a repeat does not change who paid")
+	require.Equal(t, 1, l.Left())
+	values, err := l.Query(context.Background(), []space.Arch{cells[0], cells[1], cells[0]}, "controller", 1)
+	require.NoError(t, err)
+	for i, a := range []space.Arch{cells[0], cells[1], cells[0]} {
+		require.Equal(t, float64(a.Cost().Params%1000)/1000, values[i])
+	}
+	require.Equal(t, 3, source.asked)
+	require.Equal(t, []int{1, 2, 3}, []int{l.Labels()[0].N, l.Labels()[1].N, l.Labels()[2].N})
+	require.Equal(t, 1, l.Labels()[2].Round)
+	require.False(t, l.May(cells[0]))
+	require.True(t, l.May(cells[3]))
+}
+
+func TestRefusalsChargeNothing(t *testing.T) {
+	cells := some(4)
+	source := &fake{absent: cells[3]}
+	l := New(source, 2)
+	_, err := l.Query(context.Background(), cells[:3], "random", 0)
+	require.ErrorIs(t, err, ErrBudget)
+	_, err = l.Query(context.Background(), []space.Arch{cells[0], cells[3]}, "random", 0)
+	require.ErrorIs(t, err, ErrNoLabel)
+	require.False(t, l.May(cells[3]))
+	for _, bad := range []float64{math.NaN(), -0.1, 1.1, math.Inf(1)} {
+		source.value = func(space.Arch) float64 { return bad }
+		_, err = l.Query(context.Background(), cells[:1], "random", 0)
+		require.ErrorContains(t, err, "want 0..1")
+	}
+	require.Equal(t, 2, l.Left())
+	_, ok := l.Best()
+	require.False(t, ok)
+	source.value = nil
+	_, err = l.Query(context.Background(), cells[:2], "random", 0)
+	require.NoError(t, err)
+	_, err = l.Query(context.Background(), cells[:2], "random", 0)
+	require.NoError(t, err, "repeats are free when the budget is spent")
+}
+
+func TestBestIsTheFirstOfEquals(t *testing.T) {
+	cells := some(4)
+	value := map[space.Arch]float64{cells[0]: 0.1, cells[1]: 0.9, cells[2]: 0.9, cells[3]: 0.5}
+	l := New(&fake{value: func(a space.Arch) float64 { return value[a] }}, 4)
+	_, err := l.Query(context.Background(), cells, "random", 0)
+	require.NoError(t, err)
+	best, ok := l.Best()
+	require.True(t, ok)
+	require.Equal(t, cells[1], best.Arch)
+}
+
+func TestAResumedFileEndsWithTheSameBytes(t *testing.T) {
+	cells := some(6)
+	ctx := context.Background()
+	spend := func(l *Ledger, from, to int) {
+		for i := from; i < to; i++ {
+			_, err := l.Ask(ctx, i, []Request{{cells[i], "controller", float64(i) / 3}})
+			require.NoError(t, err)
+		}
+	}
+	whole := filepath.Join(t.TempDir(), "ledger.jsonl")
+	l, err := Create(whole, &fake{}, 6)
+	require.NoError(t, err)
+	spend(l, 0, 6)
+	require.NoError(t, l.Close())
+	want, err := os.ReadFile(whole)
+	require.NoError(t, err)
+	var first map[string]any
+	require.NoError(t, json.Unmarshal(want[:bytes.IndexByte(want, '\n')], &first))
+	require.Equal(t, map[string]any{
+		"n": 1.0, "round": 0.0, "arch": cells[0].String(), "hash": cells[0].Hash(), "accuracy": l.Labels()[0].Value, "source": "fake",
+		"metric": "test accuracy", "run": 1.0, "proposer": "controller", "predicted": 0.0,
+	}, first)
+
+	torn := filepath.Join(t.TempDir(), "ledger.jsonl")
+	l, err = Create(torn, &fake{}, 6)
+	require.NoError(t, err)
+	spend(l, 0, 3)
+	at, err := l.Position()
+	require.NoError(t, err)
+	spend(l, 3, 5) // lost: after the checkpoint
+	require.NoError(t, l.Close())
+	source := &fake{}
+	l, err = Resume(torn, source, 6, sp, at)
+	require.NoError(t, err)
+	require.Equal(t, 3, l.Left())
+	require.Zero(t, source.asked)
+	spend(l, 3, 6)
+	require.NoError(t, l.Close())
+	got, err := os.ReadFile(torn)
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
+}
+
+func TestResumeRefusesAFileThatIsNotTheCheckpoints(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "ledger.jsonl")
+	l, err := Create(path, &fake{}, 3)
+	require.NoError(t, err)
+	_, err = l.Query(ctx, some(3), "random", 0)
+	require.NoError(t, err)
+	at, err := l.Position()
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	resume := func(text []byte, budget int, p Position) error {
+		require.NoError(t, os.WriteFile(path, text, 0o644))
+		l, err := Resume(path, &fake{}, budget, sp, p)
+		if err == nil {
+			require.NoError(t, l.Close())
+		}
+		return err
+	}
+	require.NoError(t, resume(text, 3, at))
+	require.ErrorContains(t, resume(text[:len(text)-1], 3, at), "want the")
+	changed := bytes.Replace(text, []byte("random"), []byte("rAndom"), 1)
+	require.ErrorContains(t, resume(changed, 3, at), "changed after the checkpoint")
+	require.ErrorContains(t, resume(text, 2, at), "budget of 2")
+	require.ErrorContains(t, resume(text, 3, Position{Lines: 2, Bytes: at.Bytes, SHA256: at.SHA256}), "want 2")
+	_, err = Resume(filepath.Join(t.TempDir(), "none"), &fake{}, 3, sp, at)
+	require.True(t, errors.Is(err, os.ErrNotExist))
+}
+
+// FuzzParse: any line is a label or an error, and a label that was read is written as it was read.
+func FuzzParse(f *testing.F) {
+	cell := some(1)[0]
+	f.Add([]byte(`{"n":1,"round":0,"arch":"` + cell.String() + `","accuracy":0.9,"proposer":"random","predicted":1.5}`))
+	f.Add([]byte(`{"n":1,"arch":"nasbench101:best","accuracy":2}`))
+	f.Add([]byte(`{`))
+	f.Fuzz(func(t *testing.T, record []byte) {
+		b, err := parse(sp, record)
+		if err != nil {
+			return
+		}
+		require.True(t, b.Value >= 0 && b.Value <= 1)
+		again, err := sp.Parse(b.Arch.String())
+		require.NoError(t, err)
+		require.Equal(t, b.Arch, again)
+	})
+}

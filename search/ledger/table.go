@@ -1,0 +1,79 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// Table is a source of labels that have been measured before: a view of a tabular benchmark.
+type Table struct{ view *table.View }
+
+var (
+	_ Source = Table{}
+	_ Judge  = Table{}
+)
+
+// FromTable makes a view a source.
+func FromTable(v *table.View) Table { return Table{v} }
+
+// View is the view that labels come from.
+func (t Table) View() *table.View { return t.view }
+
+// Has tells whether the table lists an architecture and the view keeps it.
+func (t Table) Has(a space.Arch) bool {
+	i, ok := t.view.Table().Index(a)
+	if !ok {
+		return false
+	}
+	v := t.view.Seen(i)
+	return v == v
+}
+
+// Label returns the accuracies that a search may see.
+func (t Table) Label(ctx context.Context, archs []space.Arch) ([]float64, error) {
+	values := make([]float64, len(archs))
+	for k, a := range archs {
+		i, ok := t.view.Table().Index(a)
+		if !ok {
+			return nil, fmt.Errorf("label of %v: %w", a, ErrNoLabel)
+		}
+		values[k] = t.view.Seen(i)
+	}
+	return values, ctx.Err()
+}
+
+// Facts names the metric that a search sees.
+func (t Table) Facts() Facts {
+	m := t.view.SeenMetric()
+	metric := m.Name
+	if m.Split != "" {
+		metric = m.Split + " " + metric
+	}
+	return Facts{Source: "table", Metric: metric, Run: m.Run, Epochs: m.Epochs}
+}
+
+// Describe is the view's own description.
+func (t Table) Describe() string { return t.view.Describe() }
+
+// Unseal ends the search.
+func (t Table) Unseal() { t.view.Unseal() }
+
+// Judge returns the judging accuracy and the rank by it; table.ErrSealed while the search goes on.
+func (t Table) Judge(a space.Arch) (float64, int, error) {
+	i, ok := t.view.Table().Index(a)
+	if !ok {
+		return 0, 0, fmt.Errorf("accuracy of %v: %w", a, ErrNoLabel)
+	}
+	accuracy, err := t.view.Judged(i)
+	if err != nil {
+		return 0, 0, err
+	}
+	rank, err := t.view.Rank(i)
+	return accuracy, rank, err
+}
+
+// Total is how many architectures are ranked.
+func (t Table) Total() int { return len(t.view.Cells()) }
