@@ -53,7 +53,16 @@ type Data struct {
 	Alphabet int // number of operations
 	Graphs   []Graph
 	Features [][]float32 // one row a graph, not standardised; needed where the network uses features
-	Labels   []float64   // accuracies in 0..1; needed for training
+	Labels   []float64   // accuracies in 0..1 of the first graphs; needed for training
+	// Data exploration: pairs with targets that the comparator gave itself, among all graphs, and their weight beside the labelled pairs.
+	Pairs      []Pair
+	PairWeight float64
+}
+
+// Pair is a comparison of two graphs of a Data: Target is the probability that A is better.
+type Pair struct {
+	A, B   int
+	Target float32
 }
 
 // Comparator is a trained ensemble.
@@ -177,15 +186,25 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 	optim.RecordSchedule(t.program, schedule, t.step, t.lr)
 	s := &pass{Network: c.Network, ar: t.ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e, seed: seed + uint64(member)<<32, step: t.step}
 	s.forward()
-	n := exec.Fixed(e.N)
 	labels, noise := c.targets(data.Labels)
+	n := exec.Fixed(len(labels))
+	explored := e.N > len(labels) || len(data.Pairs) > 0
+	if explored {
+		t.recordPairs(s, data)
+	}
 	switch c.Loss {
 	case Regression:
-		loss.Squared{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss}.Record(t.program)
+		loss.Squared{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss, Accumulate: explored}.Record(t.program)
 	case Ranking:
-		loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), Kind: loss.Hinge, Margin: float32(c.Margin), DScore: s.dscore, Loss: t.loss}.Record(t.program)
+		if c.Pair {
+			return nil, errors.New("the ranking loss needs an antisymmetric head")
+		}
+		loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), Kind: loss.Hinge, Margin: float32(c.Margin), DScore: s.dscore, Loss: t.loss, Accumulate: explored}.Record(t.program)
 	case Comparison:
-		l := loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss}
+		l := loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss, Accumulate: explored, Tie: 0.5}
+		if c.Pair { // the paper's head, trained on both orders; its label of a tie is 1
+			l.Heads, l.Tie, l.Bias, l.DBias = 2, 1, s.weight("fc.bias"), s.gradient("fc.bias")
+		}
 		if noise != nil {
 			l.Noise = t.ar.Floats(noise)
 		}
@@ -197,6 +216,17 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 	optim.RecordAdam(t.program, optim.Adam{W: t.w, G: t.g, M: t.m, V: t.v, LR: t.lr, Step: t.step, Beta1: c.Beta1, Beta2: c.Beta2, Eps: 1e-8,
 		WeightDecay: c.WeightDecay, Decoupled: c.Decoupled})
 	return t, nil
+}
+
+// recordPairs starts the scores' gradient with the pseudo-labelled pairs; without any it is zero.
+func (t *trainer) recordPairs(s *pass, data Data) {
+	n := max(1, len(data.Pairs))
+	a, b, target, weight := make([]int32, n), make([]int32, n), make([]float32, n), make([]float32, n)
+	for i, p := range data.Pairs {
+		a[i], b[i], target[i], weight[i] = int32(p.A), int32(p.B), p.Target, 1
+	}
+	loss.PairList{Pairs: exec.Fixed(n), Examples: exec.Fixed(s.e.N), Heads: 1, Score: s.score, A: t.ar.Ints(a), B: t.ar.Ints(b),
+		Target: t.ar.Floats(target), Weight: t.ar.Floats(weight), DScore: s.dscore, Loss: t.loss, Scale: float32(data.PairWeight)}.Record(t.program)
 }
 
 // targets returns what the loss sees: accuracies for pairs, standardised ones for regression, and each label's noise.
@@ -225,17 +255,20 @@ func (c Config) targets(labels []float64) (y, noise []float32) {
 
 // spread scores the encoding with the trained weights (without dropout).
 func (t *trainer) spread(e *Encoding) (Spread, error) {
-	scores := t.net.score(t.ar.Device(), t.lay, t.w.Values(), e, 0)
-	for i, v := range scores {
-		if math.IsNaN(v) {
+	scores, second := t.net.score(t.ar.Device(), t.lay, t.w.Values(), e, 0)
+	for i := range scores {
+		if second != nil {
+			scores[i] = 0.5 * (scores[i] - second[i])
+		}
+		if math.IsNaN(scores[i]) {
 			return Spread{}, fmt.Errorf("the comparator's score of training example %d is not a number", i)
 		}
 	}
 	return Spread{stat.Mean(scores), math.Max(stat.SD(scores), 1e-12)}, nil
 }
 
-// score runs the network forward; a pair's two scores of the released head are reduced to one that orders graphs the same way (see Score).
-func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Encoding, chunk int) []float64 {
+// score runs the network forward. second is the released head's score of the second place, nil with an antisymmetric head.
+func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Encoding, chunk int) (first, second []float64) {
 	ar := dev.NewArena()
 	defer ar.Free()
 	p := ar.NewProgram("score")
@@ -243,16 +276,17 @@ func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Enco
 	s.forward()
 	p.Run(1)
 	values := s.score.Values()
-	out := make([]float64, e.N)
-	for i := range out {
+	first = make([]float64, e.N)
+	if n.Pair {
+		second = make([]float64, e.N)
+	}
+	for i := range first {
+		first[i] = float64(values[i*n.heads()])
 		if n.Pair {
-			// Mean over all opponents, both orders: ½(u_i + …) - ½(v_i + …) up to a constant.
-			out[i] = 0.5 * (float64(values[2*i]) - float64(values[2*i+1]))
-		} else {
-			out[i] = float64(values[i])
+			second[i] = float64(values[i*n.heads()+1])
 		}
 	}
-	return out
+	return first, second
 }
 
 // spaceChunk is how many rows' temporaries live at once when a whole space is scored.
@@ -266,23 +300,6 @@ func (c *Comparator) Prepare(data Data) (*Encoding, error) {
 	return c.Config.Encode(data.Graphs, data.Alphabet, c.Scale.apply(data.Features), false)
 }
 
-// Score gives every graph of an encoding its score: the mean over members of their standardised scores. Higher is better.
-func (c *Comparator) Score(device exec.Config, e *Encoding) ([]float64, error) {
-	dev, err := exec.Open(device)
-	if err != nil {
-		return nil, err
-	}
-	defer dev.Close()
-	out := make([]float64, e.N)
-	for m := range c.Weights {
-		lay := c.layout()
-		for i, v := range c.Config.score(dev, lay, c.Weights[m], e, spaceChunk) {
-			out[i] += (v - c.Spread[m].Mean) / c.Spread[m].SD / float64(len(c.Weights))
-		}
-	}
-	return out, nil
-}
-
 func (c *Comparator) layout() *layout {
 	return c.Config.layout(c.Config.alphabetSize(c.Alphabet), len(c.Scale.Mean))
 }
@@ -294,10 +311,18 @@ func (d Data) check(c Config, labels bool) error {
 	if !labels {
 		return nil
 	}
-	if len(d.Labels) != len(d.Graphs) {
+	if len(d.Labels) > len(d.Graphs) {
 		return fmt.Errorf("%d labels for %d graphs", len(d.Labels), len(d.Graphs))
 	}
-	if len(d.Graphs) < 2 {
+	for i, p := range d.Pairs {
+		if p.A < 0 || p.B < 0 || p.A >= len(d.Graphs) || p.B >= len(d.Graphs) || !(p.Target >= 0 && p.Target <= 1) {
+			return fmt.Errorf("pair %d compares graphs %d and %d of %d with target %v", i, p.A, p.B, len(d.Graphs), p.Target)
+		}
+	}
+	if c.Pair && c.Loss == Comparison && len(d.Graphs) > len(d.Labels) {
+		return errors.New("unlabelled graphs need an antisymmetric head")
+	}
+	if len(d.Labels) < 2 {
 		return errors.New("a comparator needs at least two labelled architectures")
 	}
 	for i, v := range d.Labels {

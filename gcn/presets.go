@@ -14,7 +14,7 @@ func Preset(name string) (Config, error) {
 		}, nil
 	case "paper":
 		return Config{
-			Network: Network{Kind: LayeredGCN, Width: 128, Layers: 2, LinearLast: true},
+			Network: Network{Kind: LayeredGCN, Width: 128, Layers: 2, LinearLast: true, Pair: true},
 			Members: 1, Loss: Comparison, Steps: 1000, LR: 1e-3, Beta1: 0.9, Beta2: 0.999, WeightDecay: 5e-4,
 		}, nil
 	case "released":

@@ -22,32 +22,44 @@ const (
 	Hinge    Kind = C.CTN_HINGE    // max(0, Margin - sign(y_i - y_j) z): ReNAS (Xu et al., CVPR 2021); ties cost nothing
 )
 
-// AllPairs is the mean loss over all n(n-1)/2 pairs of n scored examples, and its gradient in the scores.
+// AllPairs is the mean loss over all pairs of n scored examples, and its gradient in the scores: the n(n-1)/2 pairs with logit s_i - s_j with
+// Heads = 1; with Heads = 2 the n(n-1) ordered pairs with logit s_i[0] + s_j[1] + bias.
 //
-// The target of a pair is 1 when y_i > y_j, 0 when smaller, 0.5 for a tie. With Noise, the standard deviation of each label's error, it is
+// The target of a pair is 1 when y_i > y_j, 0 when smaller, Tie for a tie. With Noise, the standard deviation of each label's error, it is
 // the probability that the first is truly better, σ(1.702 (y_i-y_j) / sqrt(Noise_i² + Noise_j²)): the normal distribution's, to
 // within 0.01. Pairs closer than the noise then say little.
 type AllPairs struct {
 	N            exec.Dim
-	Score, Label *exec.Buffer // n
+	Heads        int          // 0 is 1
+	Score, Label *exec.Buffer // n x Heads; n
+	Bias, DBias  *exec.Buffer // 1, with two heads only
+	Tie          float32
 	Kind         Kind
 	Noise        *exec.Buffer // n, positive; optional
 	Margin       float32
-	DScore, Loss *exec.Buffer // n; 1
+	DScore, Loss *exec.Buffer // n x Heads; 1
+	Accumulate   bool         // add to DScore and Loss
 }
 
 // Record appends the operation to a program.
 func (l AllPairs) Record(p *exec.Program) {
-	n := l.N.Max
-	need("allpairs", n, l.Score, l.Label, l.DScore)
+	n, heads := l.N.Max, max(1, l.Heads)
+	need("allpairs", n*heads, l.Score, l.DScore)
+	need("allpairs", n, l.Label)
 	need("allpairs", 1, l.Loss)
+	if heads == 2 {
+		need("allpairs", 1, l.Bias, l.DBias)
+	} else if heads != 1 {
+		panic(fmt.Sprintf("allpairs: %d heads", heads))
+	}
 	if l.Noise != nil {
 		need("allpairs", n, l.Noise)
 	}
 	args := C.ctn_allpairs_args{score: floats(l.Score), label: floats(l.Label), noise: floats(l.Noise), margin: C.float(l.Margin),
-		kind: C.int32_t(l.Kind), dscore: floats(l.DScore), row: floats(p.Arena().F32(n)), loss: floats(l.Loss)}
+		kind: C.int32_t(l.Kind), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), row: floats(p.Arena().F32(2 * n)), loss: floats(l.Loss),
+		heads: C.int32_t(heads), tie: C.float(l.Tie), bias: floats(l.Bias), dbias: floats(l.DBias)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record("allpairs", unsafe.Pointer(&C.ctn_allpairs), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record("allpairs", unsafe.Pointer(&C.ctn_allpairs), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*n)
 	p.Record("allpairs_sum", unsafe.Pointer(&C.ctn_allpairs_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 }
 
@@ -81,10 +93,7 @@ func (l PairList) Record(p *exec.Program) {
 		need("pairlist", l.Pairs.Max, l.Weight)
 	}
 	args := C.ctn_pairlist_args{heads: C.int64_t(l.Heads), score: floats(l.Score), bias: floats(l.Bias), a: ints(l.A), b: ints(l.B),
-		target: floats(l.Target), weight: floats(l.Weight), dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
-	if l.Accumulate {
-		args.accumulate = 1
-	}
+		target: floats(l.Target), weight: floats(l.Weight), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
 	l.Pairs.Put(unsafe.Pointer(&args.pairs))
 	l.Examples.Put(unsafe.Pointer(&args.examples))
 	p.Record("pairlist", unsafe.Pointer(&C.ctn_pairlist), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
@@ -95,13 +104,14 @@ type Squared struct {
 	N            exec.Dim
 	Score, Label *exec.Buffer
 	DScore, Loss *exec.Buffer
+	Accumulate   bool // add to DScore and Loss
 }
 
 // Record appends the operation to a program.
 func (l Squared) Record(p *exec.Program) {
 	need("squared", l.N.Max, l.Score, l.Label, l.DScore)
 	need("squared", 1, l.Loss)
-	args := C.ctn_squared_args{score: floats(l.Score), label: floats(l.Label), dscore: floats(l.DScore), loss: floats(l.Loss)}
+	args := C.ctn_squared_args{accumulate: flag(l.Accumulate), score: floats(l.Score), label: floats(l.Label), dscore: floats(l.DScore), loss: floats(l.Loss)}
 	l.N.Put(unsafe.Pointer(&args.n))
 	p.Record("squared", unsafe.Pointer(&C.ctn_squared), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 }
@@ -109,6 +119,13 @@ func (l Squared) Record(p *exec.Program) {
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
 
 func ints(b *exec.Buffer) *C.int32_t { return (*C.int32_t)(b.Pointer()) }
+
+func flag(b bool) C.int32_t {
+	if b {
+		return 1
+	}
+	return 0
+}
 
 func need(op string, n int, buffers ...*exec.Buffer) {
 	for i, b := range buffers {

@@ -23,36 +23,48 @@ CTN_INLINE void FN(pair)(const ctn_allpairs_args *g, vf z, vf dy, vf variance, v
 		*slope = vselect(on, -sign, zero);
 		return;
 	}
-	vf target = g->noise ? vsigmoid(dy * 1.702f * vrsqrt(variance)) : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(0.5f)));
+	vf target = g->noise ? vsigmoid(dy * 1.702f * vrsqrt(variance)) : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(g->tie)));
 	*loss = vlog1p_exp_neg(z) + vmaxf(z, zero) - target * z;
 	*slope = vsigmoid(z) - target;
 }
 
 static int64_t FN(allpairs_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_allpairs_args *)p)->n), TASK_ROWS); }
 static void FN(allpairs_run)(const void *p, int64_t task, float *scratch) {
-	(void)scratch;
 	const ctn_allpairs_args *g = p;
 	int64_t n = ctn_size(g->n), begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, n);
-	float scale = n > 1 ? 2.0f / ((float)n * (float)(n - 1)) : 0.0f; // one over the number of pairs
+	const float *first = g->score, *second = g->score; // the score in the first and in the second place
+	float bias = 0, ordered = (float)n * (float)(n - 1);
+	if (g->heads == 2) {
+		float *u = scratch, *v = scratch + n;
+		for (int64_t i = 0; i < n; i++) u[i] = g->score[2 * i], v[i] = -g->score[2 * i + 1]; // logit u_i - v_j + bias
+		first = u, second = v, bias = g->bias[0];
+	}
+	// With one head each pair is met from both sides and counts once; with two heads both orders are pairs of their own.
+	float scale = n > 1 ? (g->heads == 2 ? 1.0f : 2.0f) / ordered : 0.0f;
 	vi lane;
 	for (int i = 0; i < CTN_LANES; i++) lane[i] = i;
 	for (int64_t i = begin; i < end; i++) {
-		vf loss = {}, slope = {};
+		vf loss = {}, slope = {}, reverse = {};
 		for (int64_t j = 0; j < n; j += CTN_LANES) {
 			int64_t m = ctn_min(CTN_LANES, n - j);
-			vf l, d;
-			vf variance = {};
+			vf l, d, variance = {}, dy = vset(g->label[i]) - vload_part(g->label + j, m);
 			if (g->noise) {
 				vf other = vload_part(g->noise + j, m);
 				variance = vset(g->noise[i] * g->noise[i]) + other * other;
 			}
-			FN(pair)(g, vset(g->score[i]) - vload_part(g->score + j, m), vset(g->label[i]) - vload_part(g->label + j, m), variance, &l, &d);
 			vi keep = (lane < (int32_t)m) & (lane != (int32_t)(i - j)); // lanes of other examples only
+			FN(pair)(g, vset(first[i] + bias) - vload_part(second + j, m), dy, variance, &l, &d);
 			loss += vselect(keep, l, (vf){});
 			slope += vselect(keep, d, (vf){});
+			if (g->heads == 2) {
+				FN(pair)(g, vload_part(first + j, m) - vset(second[i] - bias), -dy, variance, &l, &d);
+				reverse += vselect(keep, d, (vf){});
+			}
 		}
-		g->dscore[i] = vsum(slope) * scale;
-		g->row[i] = vsum(loss) * scale * 0.5f; // each pair is met from both sides
+		float *out = g->dscore + i * g->heads, d = vsum(slope) * scale, r = vsum(reverse) * scale;
+		out[0] = g->accumulate ? out[0] + d : d;
+		if (g->heads == 2) out[1] = g->accumulate ? out[1] + r : r, g->row[n + i] = d;
+		g->row[i] = vsum(loss) / ordered;
 	}
 }
 
@@ -60,9 +72,14 @@ static int64_t FN(allpairs_sum_tasks)(const void *p) { return (void)p, 1; }
 static void FN(allpairs_sum_run)(const void *p, int64_t task, float *scratch) {
 	(void)task, (void)scratch;
 	const ctn_allpairs_args *g = p;
-	double sum = 0;
-	for (int64_t i = 0, n = ctn_size(g->n); i < n; i++) sum += g->row[i];
-	g->loss[0] = (float)sum;
+	double sum = 0, dbias = 0;
+	int64_t n = ctn_size(g->n);
+	for (int64_t i = 0; i < n && n > 1; i++) {
+		sum += g->row[i];
+		if (g->heads == 2) dbias += g->row[n + i];
+	}
+	g->loss[0] = (float)sum + (g->accumulate ? g->loss[0] : 0);
+	if (g->heads == 2) g->dbias[0] = (float)dbias + (g->accumulate ? g->dbias[0] : 0);
 }
 
 // A list is short (a batch of pairs), and pairs share examples: one task walks it in order.
@@ -110,8 +127,8 @@ static void FN(squared_run)(const void *p, int64_t task, float *scratch) {
 	for (int64_t i = 0; i < n; i++) {
 		float d = g->score[i] - g->label[i];
 		sum += (double)d * d;
-		g->dscore[i] = 2 * d / (float)n;
+		g->dscore[i] = 2 * d / (float)n + (g->accumulate ? g->dscore[i] : 0);
 	}
-	g->loss[0] = n ? (float)(sum / (double)n) : 0;
+	g->loss[0] = (n ? (float)(sum / (double)n) : 0) + (g->accumulate ? g->loss[0] : 0);
 }
 #endif

@@ -4,12 +4,14 @@ enum { CTN_LOGISTIC, CTN_HINGE };
 
 typedef struct ctn_allpairs_args {
 	ctn_dim n;
-	const float *score, *label; // n
-	const float *noise; // n, or none
-	float margin;
-	int32_t kind;
-	float *dscore; // n
-	float *row;    // n: each example's share of the loss
+	const float *score, *label; // n x heads; n
+	const float *noise;         // n, or none
+	const float *bias;          // 1, with two heads
+	float margin, tie;          // a tie's target
+	int32_t kind, heads, accumulate;
+	float *dscore; // n x heads
+	float *dbias;  // 1, with two heads
+	float *row;    // n: each example's share of the loss; with two heads n more of the bias's gradient
 	float *loss;   // 1
 } ctn_allpairs_args;
 
@@ -28,6 +30,7 @@ typedef struct ctn_squared_args {
 	ctn_dim n;
 	const float *score, *label;
 	float *dscore, *loss;
+	int32_t accumulate;
 } ctn_squared_args;
 
 extern const ctn_kernel ctn_allpairs[], ctn_allpairs_sum[], ctn_pairlist[], ctn_squared[];

@@ -2,14 +2,22 @@ package loss
 
 import "math"
 
-// AllPairsReference is AllPairs in float64: it returns the loss and fills dscore. noise may be nil.
-func AllPairsReference(score, label, noise, dscore []float64, kind Kind, margin float64) float64 {
-	n := len(score)
+// AllPairsReference is AllPairs in float64: it returns the loss and the bias's gradient and fills dscore (n x heads). noise may be nil.
+func AllPairsReference(score, label, noise, dscore []float64, heads int, bias float64, kind Kind, margin, tie float64) (loss, dbias float64) {
+	n := len(label)
 	clear(dscore)
-	total, pairs := 0.0, float64(n*(n-1)/2)
+	pairs := float64(n * (n - 1) / 2 * heads)
 	for i := range n {
-		for j := range i {
-			z, dy := score[i]-score[j], label[i]-label[j]
+		for j := range n {
+			if i == j || heads == 1 && j > i {
+				continue
+			}
+			z, dy := score[heads*i], label[i]-label[j]
+			if heads == 1 {
+				z -= score[j]
+			} else {
+				z += score[2*j+1] + bias
+			}
 			var l, slope float64
 			switch kind {
 			case Hinge:
@@ -21,14 +29,23 @@ func AllPairsReference(score, label, noise, dscore []float64, kind Kind, margin 
 					l, slope = gap, -sign
 				}
 			default:
-				l, slope = crossEntropy(z, target(dy, noise, i, j))
+				t := tie
+				if dy != 0 || noise != nil {
+					t = target(dy, noise, i, j)
+				}
+				l, slope = crossEntropy(z, t)
 			}
-			total += l / pairs
-			dscore[i] += slope / pairs
-			dscore[j] -= slope / pairs
+			loss += l / pairs
+			dscore[heads*i] += slope / pairs
+			if heads == 1 {
+				dscore[j] -= slope / pairs
+			} else {
+				dscore[2*j+1] += slope / pairs
+				dbias += slope / pairs
+			}
 		}
 	}
-	return total
+	return
 }
 
 func target(dy float64, noise []float64, i, j int) float64 {
@@ -37,10 +54,8 @@ func target(dy float64, noise []float64, i, j int) float64 {
 		return 1 / (1 + math.Exp(-1.702*dy/math.Hypot(noise[i], noise[j])))
 	case dy > 0:
 		return 1
-	case dy < 0:
-		return 0
 	}
-	return 0.5
+	return 0
 }
 
 // crossEntropy returns the loss of a logit against a target and its derivative.

@@ -14,9 +14,11 @@ type variant struct {
 	kind   Kind
 	noisy  bool
 	margin float64
+	heads  int
+	tie    float64
 }
 
-var variants = []variant{{Logistic, false, 0}, {Logistic, true, 0}, {Hinge, false, 0.7}}
+var variants = []variant{{Logistic, false, 0, 1, 0.5}, {Logistic, true, 0, 1, 0.5}, {Hinge, false, 0.7, 1, 0}, {Logistic, false, 0, 2, 1}, {Logistic, true, 0, 2, 0.5}}
 
 // noise is the standard deviation of n labels' errors.
 func (v variant) noise(n int) ([]float32, []float64) {
@@ -47,24 +49,38 @@ func TestAllPairs(t *testing.T) {
 		for _, n := range []int{1, 2, 3, 15, 16, 17, 100, 423} {
 			for i, v := range variants {
 				ar := d.NewArena()
-				s, s64 := kerneltest.Random(n, uint32(n*10+i))
+				s, s64 := kerneltest.Random(n*v.heads, uint32(n*10+i))
 				y, y64 := labels(n, uint32(n*10+i))
-				l := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Kind: v.kind, Margin: float32(v.margin), DScore: ar.F32(n), Loss: ar.F32(1)}
+				l := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Kind: v.kind, Margin: float32(v.margin), DScore: ar.F32(n * v.heads), Loss: ar.F32(1), Heads: v.heads, Tie: float32(v.tie), Bias: ar.Floats([]float32{0.25}), DBias: ar.Zeros(1)}
 				noise, noise64 := v.noise(n)
 				if v.noisy {
 					l.Noise = ar.Floats(noise)
 				}
+				before, before64 := kerneltest.Random(n*v.heads, uint32(n*10+i+5))
+				if l.Accumulate = n%2 == 0; l.Accumulate {
+					l.DScore.WriteF32(0, before)
+					l.Loss.WriteF32(0, []float32{2})
+				}
 				p := ar.NewProgram("test")
 				l.Record(p)
 				p.Run(1)
-				want := make([]float64, n)
-				loss := AllPairsReference(s64, y64, noise64, want, v.kind, v.margin)
+				want := make([]float64, n*v.heads)
+				loss, dbias := AllPairsReference(s64, y64, noise64, want, v.heads, 0.25, v.kind, v.margin, v.tie)
 				if n == 1 {
 					loss = 0
+				}
+				if l.Accumulate {
+					loss += 2
+					for k := range want {
+						want[k] += before64[k]
+					}
 				}
 				what := fmt.Sprintf("n=%d %+v", n, v)
 				kerneltest.Close(t, []float64{loss}, l.Loss.Values(), 1e-5, what)
 				kerneltest.Close(t, want, l.DScore.Values(), 1e-4, what)
+				if v.heads == 2 {
+					kerneltest.Close(t, []float64{dbias, 1}, append(l.DBias.Values(), 1), 1e-6, what)
+				}
 				ar.Free()
 			}
 		}
@@ -82,12 +98,12 @@ func TestAllPairsExtreme(t *testing.T) {
 		for i := range s {
 			s[i], y[i] = float32(s64[i]), float32(y64[i])
 		}
-		l := AllPairs{N: exec.Fixed(4), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(4), Loss: ar.F32(1)}
+		l := AllPairs{N: exec.Fixed(4), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(4), Loss: ar.F32(1), Tie: 0.5}
 		p := ar.NewProgram("test")
 		l.Record(p)
 		p.Run(1)
 		want := make([]float64, 4)
-		loss := AllPairsReference(s64, y64, nil, want, Logistic, 0)
+		loss, _ := AllPairsReference(s64, y64, nil, want, 1, 0, Logistic, 0, 0.5)
 		kerneltest.Close(t, []float64{loss}, l.Loss.Values(), 1e-6, "loss")
 		kerneltest.Close(t, want, l.DScore.Values(), 1e-5, "gradient")
 	})
@@ -95,14 +111,20 @@ func TestAllPairsExtreme(t *testing.T) {
 
 func TestGradients(t *testing.T) {
 	for i, v := range variants {
-		_, s := kerneltest.Random(9, uint32(i))
+		_, s := kerneltest.Random(9*v.heads, uint32(i))
 		_, y := labels(9, uint32(i))
-		analytic := make([]float64, 9)
 		_, noise := v.noise(9)
-		AllPairsReference(s, y, noise, analytic, v.kind, v.margin)
-		kerneltest.Gradient(t, func(x []float64) float64 {
-			return AllPairsReference(x, y, noise, make([]float64, 9), v.kind, v.margin)
-		}, s, analytic, 1e-5, fmt.Sprintf("%+v", v))
+		value := func(x []float64, bias float64) float64 {
+			l, _ := AllPairsReference(x, y, noise, make([]float64, len(x)), v.heads, bias, v.kind, v.margin, v.tie)
+			return l
+		}
+		analytic := make([]float64, len(s))
+		_, dbias := AllPairsReference(s, y, noise, analytic, v.heads, 0.3, v.kind, v.margin, v.tie)
+		what := fmt.Sprintf("%+v", v)
+		kerneltest.Gradient(t, func(x []float64) float64 { return value(x, 0.3) }, s, analytic, 1e-5, what)
+		if v.heads == 2 {
+			kerneltest.Gradient(t, func(x []float64) float64 { return value(s, x[0]) }, []float64{0.3}, []float64{dbias}, 1e-5, what)
+		}
 	}
 	a, b := []int32{0, 1, 2, 2, 4}, []int32{1, 2, 0, 2, 3}
 	targets, weight := []float64{1, 0, 0.5, 1, 0}, []float64{1, 2, 0.5, 1, 0}

@@ -1,0 +1,209 @@
+package gcn
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/loss"
+	"github.com/ctnas/ctnas/kernels/optim"
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+// ReleasedBatch is the released code's batch of labelled graphs, and of pseudo-labelled pairs beside each.
+const ReleasedBatch = 256
+
+// Released trains one network the way the released code does (ctnas/core/engine/nac.py): an epoch visits the labelled graphs in random
+// order in batches of 256, each batch is paired with a permutation of itself, the target is 1 where the first accuracy is strictly higher; with
+// a pool of pseudo-labelled pairs, as many of them as the batch has pairs are drawn and appended.
+//
+// All labelled graphs are encoded in every update, because they share their parts; graphs outside the batch get no gradient, so
+// the update is the released one.
+type Released struct {
+	config  Config
+	data    Data
+	seed    uint64
+	epoch   uint32
+	train   *releasedStep // over the labelled graphs only
+	dev     *exec.Device
+	w       []float32
+	m, v    []float32
+	updates int32
+}
+
+// releasedStep is the recorded update over a set of graphs.
+type releasedStep struct {
+	*trainer
+	count, a, b, target *exec.Buffer
+}
+
+// NewReleased prepares training with the released schedule on a device that the caller keeps open.
+func NewReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released, error) {
+	if !c.Pair || c.Kind != LayeredGCN || c.Members != 1 {
+		return nil, errors.New("the released schedule trains one layered network with a pair head")
+	}
+	if err := data.check(c, true); err != nil {
+		return nil, err
+	}
+	lay := c.layout(c.alphabetSize(data.Alphabet), 0)
+	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size), v: make([]float32, lay.size)}
+	var err error
+	r.train, err = r.record(data.Graphs)
+	return r, err
+}
+
+// Close frees the recorded program.
+func (r *Released) Close() { r.train.ar.Free() }
+
+func (r *Released) record(graphs []Graph) (*releasedStep, error) {
+	e, err := r.config.Encode(graphs, r.data.Alphabet, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	ar := r.dev.NewArena()
+	t := &trainer{ar: ar, net: r.config.Network, lay: r.config.layout(r.config.alphabetSize(r.data.Alphabet), 0)}
+	s := &releasedStep{trainer: t, count: ar.Ints([]int32{0}), a: ar.Ints(make([]int32, 2*ReleasedBatch)), b: ar.Ints(make([]int32, 2*ReleasedBatch)), target: ar.Zeros(2 * ReleasedBatch)}
+	t.w, t.g, t.m, t.v = ar.Floats(r.w), ar.Zeros(t.lay.size), ar.Floats(r.m), ar.Floats(r.v)
+	t.lr, t.step, t.loss = ar.Floats([]float32{float32(r.config.LR)}), ar.Ints([]int32{r.updates}), ar.F32(1)
+	t.program = ar.NewProgram("released comparator step")
+	p := &pass{Network: r.config.Network, ar: ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e}
+	p.forward()
+	loss.PairList{Pairs: exec.Dynamic(s.count, 2*ReleasedBatch), Examples: exec.Fixed(e.N), Heads: 2, Score: p.score, Bias: p.weight("fc.bias"),
+		A: s.a, B: s.b, Target: s.target, DScore: p.dscore, DBias: p.gradient("fc.bias"), Loss: t.loss, Scale: 1}.Record(t.program)
+	p.backward()
+	c := r.config
+	optim.RecordAdam(t.program, optim.Adam{W: t.w, G: t.g, M: t.m, V: t.v, LR: t.lr, Step: t.step, Beta1: c.Beta1, Beta2: c.Beta2, Eps: 1e-8, WeightDecay: c.WeightDecay})
+	return s, nil
+}
+
+// Epoch runs one epoch and returns its mean loss. pool holds pseudo-labelled pairs among graphs; nil for none.
+func (r *Released) Epoch(graphs []Graph, pool []Pair) (float64, error) {
+	n := len(r.data.Labels)
+	order := philox.New(r.seed, philox.PurposeShuffle, r.epoch)
+	r.epoch++
+	perm := order.Perm(n)
+	total, batches := 0.0, 0
+	for begin := 0; begin < n; begin += ReleasedBatch {
+		batch := perm[begin:min(begin+ReleasedBatch, n)]
+		partner := order.Perm(len(batch))
+		step := r.train
+		var drawn []Pair
+		if len(pool) > 0 {
+			chosen := order.Perm(len(pool))
+			for _, k := range chosen[:min(len(batch), len(pool))] {
+				drawn = append(drawn, pool[k])
+			}
+			var err error
+			if drawn, step, err = r.recordDrawn(graphs, drawn); err != nil {
+				return 0, err
+			}
+		}
+		var a, b []int32
+		var target []float32
+		for i, k := range batch {
+			j := batch[partner[i]]
+			a, b = append(a, int32(k)), append(b, int32(j))
+			target = append(target, boolFloat(r.data.Labels[k] > r.data.Labels[j]))
+		}
+		for _, p := range drawn {
+			a, b, target = append(a, int32(p.A)), append(b, int32(p.B)), append(target, p.Target)
+		}
+		step.a.WriteI32(0, a)
+		step.b.WriteI32(0, b)
+		step.target.WriteF32(0, target)
+		step.count.WriteI32(0, []int32{int32(len(a))})
+		step.program.Run(1)
+		r.updates++
+		l := float64(step.loss.Values()[0])
+		if math.IsNaN(l) || math.IsInf(l, 0) {
+			return 0, fmt.Errorf("the released comparator's loss is %v at epoch %d", l, r.epoch)
+		}
+		total += l
+		batches++
+		if step != r.train { // carry the state over
+			step.w.ReadF32(0, r.w)
+			step.m.ReadF32(0, r.m)
+			step.v.ReadF32(0, r.v)
+			step.ar.Free()
+			r.train.w.WriteF32(0, r.w)
+			r.train.m.WriteF32(0, r.m)
+			r.train.v.WriteF32(0, r.v)
+			r.train.step.WriteI32(0, []int32{r.updates})
+		}
+	}
+	r.train.w.ReadF32(0, r.w)
+	r.train.m.ReadF32(0, r.m)
+	r.train.v.ReadF32(0, r.v)
+	return total / float64(batches), nil
+}
+
+// recordDrawn records an update over the labelled graphs and those of the drawn pairs, and renumbers the pairs.
+func (r *Released) recordDrawn(graphs []Graph, drawn []Pair) ([]Pair, *releasedStep, error) {
+	r.train.w.ReadF32(0, r.w)
+	r.train.m.ReadF32(0, r.m)
+	r.train.v.ReadF32(0, r.v)
+	all := append([]Graph(nil), r.data.Graphs...)
+	at := map[int]int{}
+	number := func(g int) int {
+		if _, ok := at[g]; !ok {
+			at[g] = len(all)
+			all = append(all, graphs[g])
+		}
+		return at[g]
+	}
+	out := make([]Pair, len(drawn))
+	for i, p := range drawn {
+		out[i] = Pair{number(p.A), number(p.B), p.Target}
+	}
+	step, err := r.record(all)
+	return out, step, err
+}
+
+func boolFloat(b bool) float32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Comparator returns the network as it stands.
+func (r *Released) Comparator() (*Comparator, error) {
+	c := &Comparator{Config: r.config, Alphabet: r.data.Alphabet, Weights: [][]float32{append([]float32(nil), r.w...)}}
+	e, err := r.config.Encode(r.data.Graphs, r.data.Alphabet, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.train.spread(e)
+	c.Spread = []Spread{s}
+	return c, err
+}
+
+// ReleasedState is everything that a resumed run needs.
+type ReleasedState struct {
+	Epoch   uint32
+	Updates int32
+	W, M, V []float32
+}
+
+// State copies the training state.
+func (r *Released) State() ReleasedState {
+	c := func(v []float32) []float32 { return append([]float32(nil), v...) }
+	return ReleasedState{r.epoch, r.updates, c(r.w), c(r.m), c(r.v)}
+}
+
+// Restore continues from a state of the same configuration.
+func (r *Released) Restore(s ReleasedState) error {
+	if len(s.W) != len(r.w) || len(s.M) != len(r.m) || len(s.V) != len(r.v) {
+		return fmt.Errorf("a comparator state of %d weights for a network of %d", len(s.W), len(r.w))
+	}
+	r.epoch, r.updates = s.Epoch, s.Updates
+	copy(r.w, s.W)
+	copy(r.m, s.M)
+	copy(r.v, s.V)
+	r.train.w.WriteF32(0, r.w)
+	r.train.m.WriteF32(0, r.m)
+	r.train.v.WriteF32(0, r.v)
+	r.train.step.WriteI32(0, []int32{r.updates})
+	return nil
+}

@@ -1,0 +1,182 @@
+package gcn
+
+import (
+	"math"
+	"sort"
+
+	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+// Scores are the comparator's opinion of a set of graphs.
+type Scores struct {
+	Rank []float64 // the mean over members of their standardised scores: higher is better
+
+	members [][]float64 // [member][graph]: as trained, a logit's unit
+	second  [][]float64 // the released head's score of the second place, otherwise nil
+	bias    []float64
+	spread  []Spread
+}
+
+// Score gives every graph of an encoding its score.
+func (c *Comparator) Score(device exec.Config, e *Encoding) (*Scores, error) {
+	dev, err := exec.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer dev.Close()
+	s := &Scores{Rank: make([]float64, e.N), spread: c.Spread}
+	lay := c.layout()
+	for m := range c.Weights {
+		first, second := c.Config.score(dev, lay, c.Weights[m], e, spaceChunk)
+		s.members = append(s.members, first)
+		if c.Config.Pair {
+			s.second = append(s.second, second)
+			s.bias = append(s.bias, float64(c.Weights[m][lay.get("fc.bias").off]))
+		}
+		for i := range first {
+			s.Rank[i] += s.standard(m, i) / float64(len(c.Weights))
+		}
+	}
+	return s, nil
+}
+
+// raw is a member's own order of graphs. With the released head the logit of (a, b) is u_a + v_b + c; averaged over both orders and all
+// opponents a graph's standing is (u - v)/2 up to a constant.
+func (s *Scores) raw(m, i int) float64 {
+	if s.second != nil {
+		return 0.5 * (s.members[m][i] - s.second[m][i])
+	}
+	return s.members[m][i]
+}
+
+func (s *Scores) standard(m, i int) float64 { return (s.raw(m, i) - s.spread[m].Mean) / s.spread[m].SD }
+
+// Members is the number of networks.
+func (s *Scores) Members() int { return len(s.members) }
+
+// Member returns one network's standardised scores.
+func (s *Scores) Member(m int) []float64 {
+	out := make([]float64, len(s.Rank))
+	for i := range out {
+		out[i] = s.standard(m, i)
+	}
+	return out
+}
+
+// SD is how far the members disagree on graph i.
+func (s *Scores) SD(i int) float64 {
+	v := make([]float64, len(s.members))
+	for m := range v {
+		v[m] = s.standard(m, i)
+	}
+	if len(v) < 2 {
+		return 0
+	}
+	return stat.SD(v)
+}
+
+// Prob is Pr[R(i) >= R(j)], the mean over members.
+func (s *Scores) Prob(i, j int) float64 { return s.Against(s, i, j) }
+
+// Against is Pr[R(i) >= R(j)] where j is a graph of another set scored by the same comparator.
+func (s *Scores) Against(other *Scores, i, j int) float64 {
+	p := 0.0
+	for m := range s.members {
+		z := s.members[m][i]
+		if s.second != nil {
+			z += other.second[m][j] + s.bias[m]
+		} else {
+			z -= other.members[m][j]
+		}
+		p += 1 / (1 + math.Exp(-z))
+	}
+	return p / float64(len(s.members))
+}
+
+// Report says how good scores are against true labels.
+type Report struct {
+	TauB         float64 // Kendall's tau-b with the labels
+	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %
+	TopRank      int     // 1 + how many labels are better than that of the graph scored best
+	Transitivity float64 // of triples with p(a,b) > ½ and p(b,c) > ½, the share with p(a,c) > ½
+	Calibration  float64 // expected calibration error of Prob over random pairs, ten bins; ties count half
+	Antisymmetry float64 // mean |p(a,b) + p(b,a) - 1|
+}
+
+// evaluationPairs is how many random pairs and triples Evaluate draws.
+const evaluationPairs = 50000
+
+// Evaluate compares scores with labels; seed draws the pairs and triples.
+func Evaluate(s *Scores, labels []float64, seed uint64) Report {
+	n := len(labels)
+	r := Report{TauB: stat.KendallB(s.Rank, labels)}
+	if n < 3 {
+		return r
+	}
+	top := max(1, n/100)
+	predicted, truth := best(s.Rank, top), best(labels, top)
+	in := make(map[int]bool, top)
+	for _, i := range truth {
+		in[i] = true
+	}
+	for _, i := range predicted {
+		if in[i] {
+			r.PAt1 += 1 / float64(top)
+		}
+	}
+	r.TopRank = 1
+	for _, v := range labels {
+		if v > labels[predicted[0]] {
+			r.TopRank++
+		}
+	}
+	stream := philox.New(seed, philox.PurposeEvaluate, 0)
+	var chains, kept int
+	var weight, predictedSum, trueSum [10]float64
+	for range evaluationPairs {
+		a, b, c := stream.Intn(n), stream.Intn(n), stream.Intn(n)
+		if a == b || b == c || a == c {
+			continue
+		}
+		ab, ba := s.Prob(a, b), s.Prob(b, a)
+		r.Antisymmetry += math.Abs(ab+ba-1) / evaluationPairs
+		bin := min(int(ab*10), 9)
+		weight[bin]++
+		predictedSum[bin] += ab
+		switch {
+		case labels[a] > labels[b]:
+			trueSum[bin]++
+		case labels[a] == labels[b]:
+			trueSum[bin] += 0.5
+		}
+		if ab > 0.5 && s.Prob(b, c) > 0.5 {
+			chains++
+			if s.Prob(a, c) > 0.5 {
+				kept++
+			}
+		}
+	}
+	total := 0.0
+	for _, w := range weight {
+		total += w
+	}
+	for bin := range weight {
+		r.Calibration += math.Abs(predictedSum[bin]-trueSum[bin]) / math.Max(total, 1)
+	}
+	if chains > 0 {
+		r.Transitivity = float64(kept) / float64(chains)
+	}
+	return r
+}
+
+// best returns the indices of the k largest values, largest first; equal values in ascending order of index.
+func best(v []float64, k int) []int {
+	idx := make([]int, len(v))
+	for i := range idx {
+		idx[i] = i
+	}
+	sort.SliceStable(idx, func(a, b int) bool { return v[idx[a]] > v[idx[b]] })
+	return idx[:k]
+}
