@@ -241,7 +241,7 @@ func TestProgressInAPipeIsPlainLines(t *testing.T) {
 		update(done, 100)
 	}
 	finish()
-	require.Equal(t, 10, strings.Count(stderr.String(), "\n"))
+	require.Equal(t, 9, strings.Count(stderr.String(), "\n"))
 	require.Contains(t, stderr.String(), "read: 50 of 100 (50%)\n")
 
 	stderr.Reset()

@@ -22,7 +22,7 @@ func (a *app) progress(name string) (update func(done, total int), finish func()
 	update = func(done, total int) {
 		mu.Lock()
 		defer mu.Unlock()
-		if total <= 0 || done*10/total <= tenths {
+		if total <= 0 || done >= total || done*10/total <= tenths { // the result itself says that it is done
 			return
 		}
 		tenths = done * 10 / total

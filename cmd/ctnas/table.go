@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/search/table"
+)
+
+func newTableCommand(a *app) *cobra.Command {
+	return group("table", "Look at, convert and download tabular benchmarks", `  ctnas table info nb101_run0.csv.gz
+  ctnas table get nasbench101`,
+		newTableInfoCommand(a), newTableConvertCommand(a), newTableGetCommand(a))
+}
+
+// openTable opens a table named on the command line: FILE, or table:FILE?… where a CSV file's columns need names.
+func openTable(a *app, arg string, verify bool) (*table.Table, error) {
+	path, query := arg, table.Query{}
+	if strings.HasPrefix(arg, "table:") {
+		var err error
+		if path, query, err = table.ParseLabels(arg); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	update, finish := a.progress("read " + filepath.Base(path))
+	defer finish()
+	return table.Open(path, table.Options{
+		Columns: query.Columns, VerifyChecksum: verify, Threads: a.threads,
+		Progress: func(done, total int64) { update(int(done), int(total)) },
+	})
+}
+
+func newTableInfoCommand(a *app) *cobra.Command {
+	var verify bool
+	cmd := &cobra.Command{
+		Use:   "info FILE",
+		Short: "Tell what a table holds",
+		Example: `  ctnas table info nasbench_only108.tfrecord --verify
+  ctnas table info 'table:mine.csv?arch=cell&accuracy=top1' --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			t, err := openTable(a, args[0], verify)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = t.Close() }()
+			info, err := t.Info()
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(info)
+			}
+			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			fmt.Fprintf(w, "file\t%s\nformat\t%s\nspace\t%s\narchitectures\t%d\n", info.File, info.Format, info.Space, info.Records)
+			fmt.Fprintf(w, "SHA-256\t%s\n", info.Checksum)
+			if info.Source.File != filepath.Base(info.File) {
+				fmt.Fprintf(w, "made from\t%s (%s)\n", info.Source.File, info.Source.Format)
+			}
+			for i, m := range info.Metrics {
+				fmt.Fprintf(w, "%s\t%s\n", strings.Repeat("metrics", 1-min(i, 1)), m)
+			}
+			if info.Best != nil {
+				fmt.Fprintf(w, "best\t%s\n\t%.4f %% (%s), %d MAdds, %d parameters\n",
+					info.Best.Arch, info.Best.Accuracy*100, info.Best.Judged, info.Best.MAdds, info.Best.Params)
+			}
+			return w.Flush()
+		},
+	}
+	cmd.Flags().BoolVar(&verify, "verify", false, "fail unless the file has (or was made from one with) a published SHA-256")
+	return cmd
+}
+
+func newTableConvertCommand(a *app) *cobra.Command {
+	var out string
+	var verify bool
+	cmd := &cobra.Command{
+		Use:   "convert FILE -o OUT.ctt",
+		Short: "Write a table in the compact form that opens at once",
+		Example: `  ctnas table convert nasbench_only108.tfrecord -o nb101.ctt
+  ctnas table convert 'table:mine.csv?arch=cell&accuracy=top1' -o mine.ctt`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			t, err := openTable(a, args[0], verify)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = t.Close() }()
+			if err := table.WriteCTT(out, t); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]any{"file": out, "records": t.Len(), "checksum": t.Checksum()})
+			}
+			fmt.Fprintf(a.stdout, "%s: %d architectures of %s\n", out, t.Len(), t.Source().File)
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&out, "out", "o", "", "the `file` to write")
+	cmd.Flags().BoolVar(&verify, "verify", false, "fail unless the file has a published SHA-256")
+	_ = cmd.MarkFlagRequired("out") // fails only for a flag that does not exist
+	return cmd
+}
+
+func newTableGetCommand(a *app) *cobra.Command {
+	var full bool
+	cmd := &cobra.Command{
+		Use:   "get nasbench101",
+		Short: "Download a published table, checked against its SHA-256",
+		Long: `Downloads nasbench_only108.tfrecord (499 MB), or with --full nasbench_full.tfrecord (1.9 GB), from storage.googleapis.com/nasbench
+into the user's cache folder or --out. A download that was interrupted goes on where it stopped.`,
+		Example: `  ctnas table get nasbench101
+  ctnas table get nasbench101 --full --out data`,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"nasbench101"},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir := a.out
+			if dir == "" {
+				cache, err := os.UserCacheDir()
+				if err != nil {
+					return fmt.Errorf("no cache folder: %w; name one with --out", err)
+				}
+				dir = filepath.Join(cache, "ctnas")
+			}
+			file := table.Published[0]
+			if full {
+				file = table.Published[1]
+			}
+			update, finish := a.progress("get " + file.Name)
+			path, err := table.Get(cmd.Context(), dir, file.URL, file.SHA256, func(done, total int64) { update(int(done), int(total)) })
+			finish()
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]string{"file": path, "checksum": file.SHA256})
+			}
+			_, err = fmt.Fprintln(a.stdout, path)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&full, "full", false, "the file with all epoch budgets (1.9 GB)")
+	return cmd
+}

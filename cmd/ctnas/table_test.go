@@ -1,0 +1,63 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// smallTable writes a CSV table of sampled cells with invented accuracies.
+func smallTable(t *testing.T, n int) string {
+	_, stdout, stderr := call(nil, "space", "sample", "nasbench101", "-n", "64", "--json")
+	var rows []archRow
+	require.NoError(t, json.Unmarshal([]byte(stdout), &rows), stderr)
+	var csv strings.Builder
+	csv.WriteString("arch,accuracy\n")
+	for i, r := range rows[:n] {
+		csv.WriteString(r.Arch + ",0." + string(rune('1'+i%9)) + "\n")
+	}
+	path := filepath.Join(t.TempDir(), "small.csv")
+	require.NoError(t, os.WriteFile(path, []byte(csv.String()), 0o644))
+	return path
+}
+
+func TestTableCommands(t *testing.T) {
+	csv := smallTable(t, 20)
+	code, stdout, stderr := call(nil, "table", "info", csv, "--json")
+	require.Equal(t, exitOK, code, stderr)
+	require.Empty(t, stderr)
+	var info map[string]any
+	require.NoError(t, json.Unmarshal([]byte(stdout), &info))
+	require.EqualValues(t, 20, info["records"])
+	require.Equal(t, "csv", info["format"])
+	require.Equal(t, "nasbench101", info["space"])
+	require.InDelta(t, 0.9, info["best"].(map[string]any)["accuracy"], 1e-9)
+
+	ctt := filepath.Join(t.TempDir(), "small.ctt")
+	code, _, stderr = call(nil, "table", "convert", csv, "-o", ctt)
+	require.Equal(t, exitOK, code, stderr)
+	code, stdout, stderr = call(nil, "table", "info", ctt)
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "made from      small.csv (csv)")
+	require.Contains(t, stdout, info["checksum"].(string))
+
+	for line, want := range map[string]int{
+		"table convert " + csv:                           exitUsage,
+		"table get nasbench201":                          exitUsage,
+		"table info table:" + csv + "?split=best":        exitUsage,
+		"table info " + csv + ".none":                    exitFailed,
+		"table info --verify " + csv:                     exitFailed,
+		"table convert " + csv + " -o /nowhere/at/all.x": exitFailed,
+	} {
+		code, _, stderr = call(nil, strings.Fields(line)...)
+		require.Equal(t, want, code, "%s: %s", line, stderr)
+	}
+	require.NoError(t, os.WriteFile(ctt, []byte("arch,accuracy\nnonsense,0.5\n"), 0o644))
+	code, _, stderr = call(nil, "table", "info", ctt)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "small.ctt: line 2")
+}
