@@ -338,13 +338,14 @@ func (d *Data) measured() (out []chartView) {
 
 func (d *Data) costs() (costs []tile, phases []phaseView) {
 	sources := map[string]int{}
+	name := func(l Label) string { return l.Source + ": " + l.Facts.String() }
 	for _, l := range d.Ledger {
-		sources[l.Source]++
+		sources[name(l)]++
 	}
 	for _, l := range d.Ledger { // in the order of first use
-		if n := sources[l.Source]; n > 0 {
-			costs = append(costs, tile{"Labels", grouped(n), l.Source})
-			sources[l.Source] = 0
+		if n := sources[name(l)]; n > 0 {
+			costs = append(costs, tile{"Labels", grouped(n), name(l)})
+			sources[name(l)] = 0
 		}
 	}
 	if len(d.Events) > 0 {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/search/ledger"
 )
 
 // Result is result.json: what a search found. It holds nothing that differs between two identical runs: no times, paths, threads or
@@ -49,7 +51,7 @@ type Label struct {
 	Accuracy float64 `json:"accuracy"`
 	Round    int     `json:"round"`
 	Proposer string  `json:"proposer"` // who asked for it: random, controller, space, …
-	Source   string  `json:"source"`
+	ledger.Facts
 }
 
 // Setting is a key of config.yaml with its value.

@@ -37,7 +37,7 @@ func sampleRun(t *testing.T, dir string) {
 		}
 		best = max(best, accuracy)
 		proposer := []string{"random", "controller", "space"}[min(i/50, 1+i%2)]
-		line, err := json.Marshal(map[string]any{"arch": a.String(), "hash": a.Hash(), "accuracy": accuracy, "round": i / 50, "proposer": proposer, "source": "table nb101"})
+		line, err := json.Marshal(map[string]any{"arch": a.String(), "hash": a.Hash(), "accuracy": accuracy, "round": i / 50, "proposer": proposer, "source": "table", "metric": "test accuracy", "run": 1})
 		require.NoError(t, err)
 		ledger.Write(append(line, '\n'))
 		result.Architectures = append(result.Architectures, Architecture{
@@ -101,7 +101,7 @@ func TestReportIsOneWholePage(t *testing.T) {
 	for _, part := range []string{
 		"The pick", "Labels", "How the search learned", "Reward", "Entropy", "Controller loss", "Comparator loss", "tau-b", "The baseline&#39;s history",
 		"Predicted against measured rank", "Best architectures", "What it cost", "How to repeat it", "chosen and judged on test accuracy, run 1",
-		"table:&lt;nb101&gt;", "ctnas, random", "cpu.isa", "Time in comparator", "210 MB", d.Result.Pick,
+		"table:&lt;nb101&gt;", "ctnas, random", "cpu.isa", "Time in comparator", "table: test accuracy, run 1", "210 MB", d.Result.Pick,
 	} {
 		require.Contains(t, strings.ReplaceAll(page, "baseline's", "baseline&#39;s"), part)
 	}
