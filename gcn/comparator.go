@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -93,7 +94,7 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 	}
 	cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Weights: make([][]float32, c.Members), Spread: make([]Spread, c.Members)}
 	cmp.Scale = standard(data.Features)
-	encoding, err := c.Encode(data.Graphs, data.Alphabet, cmp.Scale.apply(data.Features), false)
+	encoding, err := c.Encode(Slice(data.Graphs), data.Alphabet, cmp.Scale.apply(data.Features), false)
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +298,7 @@ func (c *Comparator) Prepare(data Data) (*Encoding, error) {
 	if err := data.check(c.Config, false); err != nil {
 		return nil, err
 	}
-	return c.Config.Encode(data.Graphs, data.Alphabet, c.Scale.apply(data.Features), false)
+	return c.Config.Encode(Slice(data.Graphs), data.Alphabet, c.Scale.apply(data.Features), false)
 }
 
 func (c *Comparator) layout() *layout {
@@ -358,11 +359,14 @@ func standard(features [][]float32) Standard {
 
 // apply standardises rows into one flat slice; values are cut at ten standard deviations.
 func (s Standard) apply(features [][]float32) []float32 {
-	out := make([]float32, 0, len(features)*len(s.Mean))
-	for _, row := range features {
-		for j, v := range row {
-			out = append(out, min(max((v-s.Mean[j])/s.SD[j], -10), 10))
-		}
+	return s.applyFlat(slices.Concat(features...))
+}
+
+func (s Standard) applyFlat(features []float32) []float32 {
+	out := make([]float32, len(features))
+	for i, v := range features {
+		j := i % len(s.Mean)
+		out[i] = min(max((v-s.Mean[j])/s.SD[j], -10), 10)
 	}
 	return out
 }

@@ -19,8 +19,8 @@ type Encoding struct {
 
 // Encode prepares graphs for the network. features holds one row a graph (or nil) and must be standardised already. plain keeps equal
 // parts of layered networks apart, for measuring what sharing saves.
-func (n Network) Encode(graphs []Graph, alphabet int, features []float32, plain bool) (*Encoding, error) {
-	e := &Encoding{N: len(graphs), Features: features}
+func (n Network) Encode(graphs GraphSet, alphabet int, features []float32, plain bool) (*Encoding, error) {
+	e := &Encoding{N: graphs.N, Features: features}
 	var err error
 	add := func(f *Forest, e2 error) {
 		e.Forests = append(e.Forests, f)

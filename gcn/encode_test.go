@@ -37,7 +37,7 @@ func TestGradientOfEveryTensor(t *testing.T) {
 			if dev.Threads() > 1 {
 				return
 			}
-			e, err := n.Encode(graphs, 5, randomFeatures(graphs), false)
+			e, err := n.Encode(Slice(graphs), 5, randomFeatures(graphs), false)
 			require.NoError(t, err)
 			ar := dev.NewArena()
 			defer ar.Free()
@@ -102,7 +102,7 @@ func TestSharingAndChunksAreExact(t *testing.T) {
 	for name, n := range networks() {
 		n.Dropout = 0
 		features := randomFeatures(graphs)
-		shared, err := n.Encode(graphs, 5, features, false)
+		shared, err := n.Encode(Slice(graphs), 5, features, false)
 		require.NoError(t, err)
 		lay := n.layout(n.alphabetSize(5), FeatureCount(5, 0))
 		weights := lay.initial(2, 0)
@@ -110,7 +110,7 @@ func TestSharingAndChunksAreExact(t *testing.T) {
 		chunked, _ := n.score(dev, lay, weights, shared, 37)
 		require.Equal(t, want, chunked, "%s in chunks", name)
 		if n.Kind == LayeredGCN {
-			plain, err := n.Encode(graphs, 5, features, true)
+			plain, err := n.Encode(Slice(graphs), 5, features, true)
 			require.NoError(t, err)
 			got := make([]float32, len(want))
 			apart, _ := n.score(dev, lay, weights, plain, 0)
@@ -121,7 +121,7 @@ func TestSharingAndChunksAreExact(t *testing.T) {
 		}
 		// One graph alone scores as in company.
 		for i := 0; i < 300; i += 60 {
-			alone, err := n.Encode(graphs[i:i+1], 5, features[i*FeatureCount(5, 0):(i+1)*FeatureCount(5, 0)], false)
+			alone, err := n.Encode(Slice(graphs[i:i+1]), 5, features[i*FeatureCount(5, 0):(i+1)*FeatureCount(5, 0)], false)
 			require.NoError(t, err)
 			got, _ := n.score(dev, lay, weights, alone, 0)
 			require.InDelta(t, want[i], got[0], 1e-4*(1+math.Abs(want[i])), "%s %d", name, i)
@@ -136,7 +136,7 @@ func TestLayeredAgainstDefinition(t *testing.T) {
 	require.NoError(t, err)
 	defer dev.Close()
 	for _, n := range []Network{networks()["released"], networks()["paper"]} {
-		e, err := n.Encode([]Graph{g}, 5, nil, false)
+		e, err := n.Encode(Slice([]Graph{g}), 5, nil, false)
 		require.NoError(t, err)
 		lay := n.layout(n.alphabetSize(5), 0)
 		weights := lay.initial(3, 0)

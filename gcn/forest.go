@@ -2,7 +2,7 @@ package gcn
 
 import (
 	"fmt"
-	"sort"
+	"slices"
 )
 
 // Graph is an architecture as the comparator sees it: one operation a node, edges from lower to higher node numbers. Node 0 is the
@@ -51,18 +51,11 @@ func (f *Forest) Graphs() int { return len(f.ReadPtr) - 1 }
 // Level returns the rows [begin, end) of a level.
 func (f *Forest) Level(l int) (begin, end int) { return int(f.Start[l]), int(f.Start[l+1]) }
 
-// maxDegree bounds how many neighbours a key holds; more are rejected by Check.
-const maxDegree = 14
-
-// key is an unfolding tree: its operation or own row, and its neighbours' rows, sorted, -1 padded.
-type key [maxDegree + 1]int32
-
 // Check tells whether a graph can be encoded with an alphabet of n operations.
 func (g Graph) Check(n int) error {
 	if len(g.Ops) == 0 {
 		return fmt.Errorf("a graph without nodes")
 	}
-	in, out := make([]int, len(g.Ops)), make([]int, len(g.Ops))
 	for i, op := range g.Ops {
 		if int(op) >= n {
 			return fmt.Errorf("node %d has operation %d of %d", i, op, n)
@@ -71,11 +64,6 @@ func (g Graph) Check(n int) error {
 	for _, e := range g.Edges {
 		if e[0] >= e[1] || int(e[1]) >= len(g.Ops) {
 			return fmt.Errorf("edge %d-%d in a graph of %d nodes: want from < to", e[0], e[1], len(g.Ops))
-		}
-		in[e[1]]++
-		out[e[0]]++
-		if in[e[1]] > maxDegree || out[e[0]] > maxDegree {
-			return fmt.Errorf("edge %d-%d: a node has more than %d neighbours", e[0], e[1], maxDegree)
 		}
 	}
 	return nil
@@ -94,163 +82,215 @@ func (g Graph) neighbours(d Direction) [][]int {
 	return out
 }
 
+// heard fills list with the rows of the nodes that node v hears, ascending.
+func (g Graph) heard(v int, d Direction, rows, list []int32) []int32 {
+	list = list[:0]
+	for _, e := range g.Edges {
+		to, from := e[1], e[0]
+		if d == FromOutputs {
+			to, from = from, to
+		}
+		if int(to) == v {
+			list = append(list, rows[from])
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// trees numbers different unfolding trees: a tree is its head (an operation, or its own row a round earlier) and the sorted list of the rows it
+// hears. It is a hash table with open addressing whose entries are the rows themselves.
+type trees struct {
+	head, ptr, idx []int32
+	slots          []int32 // a row + 1, or 0
+	begin          int     // rows below belong to finished rounds and are not looked up
+}
+
+func newTrees() *trees { return &trees{ptr: []int32{0}, slots: make([]int32, 1024)} }
+
+func (t *trees) rows() int { return len(t.head) }
+
+func (t *trees) list(r int32) []int32 { return t.idx[t.ptr[r]:t.ptr[r+1]] }
+
+func (t *trees) slot(head int32, list []int32) int {
+	h := uint64(uint32(head))*0x9E3779B97F4A7C15 + 1
+	for _, v := range list {
+		h = (h ^ h>>29 ^ uint64(uint32(v))) * 0xBF58476D1CE4E5B9
+	}
+	h ^= h >> 32
+	mask := len(t.slots) - 1
+	for i := int(h) & mask; ; i = (i + 1) & mask {
+		r := t.slots[i] - 1
+		if r < 0 || t.head[r] == head && slices.Equal(t.list(r), list) {
+			return i
+		}
+	}
+}
+
+// add appends a tree without looking for an equal one.
+func (t *trees) add(head int32, list []int32) int32 {
+	t.head = append(t.head, head)
+	t.idx = append(t.idx, list...)
+	t.ptr = append(t.ptr, int32(len(t.idx)))
+	return int32(len(t.head) - 1)
+}
+
+// find returns a tree's row, a new one where there is none yet, and whether it is new.
+func (t *trees) find(head int32, list []int32) (row int32, isNew bool) {
+	i := t.slot(head, list)
+	if r := t.slots[i]; r > 0 {
+		return r - 1, false
+	}
+	row = t.add(head, list)
+	t.slots[i] = row + 1
+	if used := t.rows() - t.begin; used*2 > len(t.slots) {
+		t.slots = make([]int32, 2*len(t.slots))
+		for r := t.begin; r < t.rows(); r++ {
+			t.slots[t.slot(t.head[r], t.list(int32(r)))] = int32(r) + 1
+		}
+	}
+	return row, true
+}
+
+// round forgets the rows so far for look-ups: a new round's trees are different ones.
+func (t *trees) round() {
+	clear(t.slots)
+	t.begin = t.rows()
+}
+
+// GraphSet is a numbered set of graphs, so that a space of hundreds of thousands need not hold them all.
+type GraphSet struct {
+	N  int
+	At func(i int) Graph
+}
+
+// Slice is the set of the graphs of a slice.
+func Slice(graphs []Graph) GraphSet {
+	return GraphSet{len(graphs), func(i int) Graph { return graphs[i] }}
+}
+
 // Layered builds the forest of `layers` synchronous rounds, as in a GCN: level 0 has one row an operation of the alphabet, and level k holds
 // the rows after round k, each hearing its own row and its neighbours'. A graph with fewer than `nodes` nodes is padded with nodes of
 // operation `pad` that hear only themselves (nodes = 0: no padding). With share = false equal rows are kept apart. Each graph reads all
 // its rows of the last level.
-func Layered(graphs []Graph, alphabet, layers, nodes, pad int, d Direction, share bool) (*Forest, error) {
-	f := &Forest{Start: []int32{0, int32(alphabet)}, ReadPtr: []int32{0}}
-	f.Ptr = append(f.Ptr, 0)
+func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, share bool) (*Forest, error) {
+	f := &Forest{Start: []int32{0, int32(alphabet)}, ReadPtr: make([]int32, 1, graphs.N+1)}
+	t := newTrees()
 	for op := range alphabet {
 		f.Label = append(f.Label, int32(op))
-		f.Self = append(f.Self, int32(op))
-		f.Ptr = append(f.Ptr, 0)
+		t.add(int32(op), nil)
 	}
-	states := make([][]int32, len(graphs)) // the current row of each node
-	hears := make([][][]int, len(graphs))
-	for i, g := range graphs {
+	for i := range graphs.N { // the current row of each node; ReadIdx holds them all
+		g := graphs.At(i)
 		if err := g.Check(alphabet); err != nil {
 			return nil, fmt.Errorf("graph %d: %w", i, err)
 		}
 		for _, op := range g.Ops {
-			states[i] = append(states[i], int32(op))
+			f.ReadIdx = append(f.ReadIdx, int32(op))
 		}
-		hears[i] = g.neighbours(d)
-		for len(states[i]) < nodes {
-			states[i] = append(states[i], int32(pad))
-			hears[i] = append(hears[i], nil)
+		for n := len(g.Ops); n < nodes; n++ {
+			f.ReadIdx = append(f.ReadIdx, int32(pad))
 		}
-	}
-	for range layers {
-		seen := map[key]int32{}
-		for i := range graphs {
-			next := make([]int32, len(states[i]))
-			for v, self := range states[i] {
-				k := neighbourKey(self, hears[i][v], states[i])
-				row, ok := seen[k]
-				if !ok || !share {
-					row = f.add(k, f.Label[self], true)
-					seen[k] = row
-				}
-				next[v] = row
-			}
-			states[i] = next
-		}
-		f.Start = append(f.Start, int32(f.Rows()))
-	}
-	for _, s := range states {
-		f.ReadIdx = append(f.ReadIdx, s...)
 		f.ReadPtr = append(f.ReadPtr, int32(len(f.ReadIdx)))
 	}
-	return f, nil
-}
-
-func neighbourKey(self int32, hears []int, rows []int32) (k key) {
-	k[0] = self
-	n := 1
-	for _, u := range hears {
-		k[n] = rows[u]
-		n++
-	}
-	sort.Slice(k[1:n], func(a, b int) bool { return k[1+a] < k[1+b] })
-	for ; n < len(k); n++ {
-		k[n] = -1
-	}
-	return k
-}
-
-func (f *Forest) add(k key, label int32, self bool) int32 {
-	row := int32(f.Rows())
-	f.Label = append(f.Label, label)
-	if self {
-		f.Self = append(f.Self, k[0])
-	}
-	for _, u := range k[1:] {
-		if u < 0 {
-			break
+	var list []int32
+	next := make([]int32, 0, 16)
+	for range layers {
+		t.round()
+		for i := range graphs.N {
+			g, rows := graphs.At(i), f.ReadIdx[f.ReadPtr[i]:f.ReadPtr[i+1]]
+			next = next[:0]
+			for v, self := range rows {
+				list = g.heard(v, d, rows, list)
+				var row int32
+				if isNew := true; share {
+					row, isNew = t.find(self, list)
+					if isNew {
+						f.Label = append(f.Label, f.Label[self])
+					}
+				} else {
+					row = t.add(self, list)
+					f.Label = append(f.Label, f.Label[self])
+				}
+				next = append(next, row)
+			}
+			copy(rows, next)
 		}
-		f.Idx = append(f.Idx, u)
+		f.Start = append(f.Start, int32(t.rows()))
 	}
-	f.Ptr = append(f.Ptr, int32(len(f.Idx)))
-	return row
+	f.Self, f.Ptr, f.Idx = t.head, t.ptr, t.idx
+	return f, nil
 }
 
 // Topological builds the forest of one sweep along the edges, node by node: a row is an operation and the rows of the neighbours it hears, its
 // level one more than their highest. A node that hears nobody stands on level 0. Graph g reads the rows of its nodes in their order,
 // or of its last node in the sweep's direction only (ends).
-func Topological(graphs []Graph, alphabet int, d Direction, ends bool) (*Forest, error) {
-	type state struct {
-		key   key
-		level int32
-	}
-	var states []state
-	seen := map[key]int32{}
-	var read []int32
-	f := &Forest{ReadPtr: []int32{0}}
-	levels := int32(0)
-	for i, g := range graphs {
+func Topological(graphs GraphSet, alphabet int, d Direction, ends bool) (*Forest, error) {
+	t := newTrees()
+	var levels []int32 // of each row
+	f := &Forest{ReadPtr: make([]int32, 1, graphs.N+1)}
+	highest := int32(-1)
+	var list []int32
+	rows := make([]int32, 256)
+	for i := range graphs.N {
+		g := graphs.At(i)
 		if err := g.Check(alphabet); err != nil {
 			return nil, fmt.Errorf("graph %d: %w", i, err)
 		}
-		hears := g.neighbours(d)
-		rows := make([]int32, len(g.Ops))
 		for n := range g.Ops {
 			v := n
 			if d == FromOutputs {
 				v = len(g.Ops) - 1 - n
 			}
-			k := neighbourKey(int32(g.Ops[v]), hears[v], rows)
-			row, ok := seen[k]
-			if !ok {
-				row = int32(len(states))
+			list = g.heard(v, d, rows, list)
+			row, isNew := t.find(int32(g.Ops[v]), list)
+			if isNew {
 				level := int32(0)
-				for _, u := range hears[v] {
-					level = max(level, states[rows[u]].level+1)
+				for _, u := range list {
+					level = max(level, levels[u]+1)
 				}
-				levels = max(levels, level+1)
-				states = append(states, state{k, level})
-				seen[k] = row
+				levels = append(levels, level)
+				highest = max(highest, level)
 			}
 			rows[v] = row
 		}
 		switch {
 		case !ends:
-			read = append(read, rows...)
+			f.ReadIdx = append(f.ReadIdx, rows[:len(g.Ops)]...)
 		case d == FromInputs:
-			read = append(read, rows[len(rows)-1])
+			f.ReadIdx = append(f.ReadIdx, rows[len(g.Ops)-1])
 		default:
-			read = append(read, rows[0])
+			f.ReadIdx = append(f.ReadIdx, rows[0])
 		}
-		f.ReadPtr = append(f.ReadPtr, int32(len(read)))
+		f.ReadPtr = append(f.ReadPtr, int32(len(f.ReadIdx)))
 	}
 	// Number the rows by level.
-	f.Start = make([]int32, levels+1)
-	for _, s := range states {
-		f.Start[s.level+1]++
+	f.Start = make([]int32, highest+2)
+	for _, l := range levels {
+		f.Start[l+1]++
 	}
-	for l := range levels {
+	for l := range highest + 1 {
 		f.Start[l+1] += f.Start[l]
 	}
-	next := append([]int32(nil), f.Start...)
-	number := make([]int32, len(states))
-	order := make([]int32, len(states))
-	for i, s := range states {
-		number[i] = next[s.level]
-		order[next[s.level]] = int32(i)
-		next[s.level]++
+	next := slices.Clone(f.Start)
+	number, order := make([]int32, len(levels)), make([]int32, len(levels))
+	for r, l := range levels {
+		number[r] = next[l]
+		order[next[l]] = int32(r)
+		next[l]++
 	}
-	f.Ptr = append(f.Ptr, 0)
+	f.Ptr = make([]int32, 1, len(levels)+1)
 	for _, old := range order {
-		k := states[old].key
-		n := 1
-		for ; n < len(k) && k[n] >= 0; n++ {
-			k[n] = number[k[n]]
+		f.Label = append(f.Label, t.head[old])
+		first := len(f.Idx)
+		for _, u := range t.list(old) {
+			f.Idx = append(f.Idx, number[u])
 		}
-		sort.Slice(k[1:n], func(a, b int) bool { return k[1+a] < k[1+b] })
-		f.add(k, k[0], false)
+		slices.Sort(f.Idx[first:])
+		f.Ptr = append(f.Ptr, int32(len(f.Idx)))
 	}
-	for _, r := range read {
-		f.ReadIdx = append(f.ReadIdx, number[r])
+	for i, r := range f.ReadIdx {
+		f.ReadIdx[i] = number[r]
 	}
 	return f, nil
 }

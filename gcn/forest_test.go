@@ -57,7 +57,7 @@ func rowTree(f *Forest, r int32) string {
 func TestTopologicalSharesEqualTreesOnly(t *testing.T) {
 	graphs := randomGraphs(300, 1)
 	for _, d := range []Direction{FromInputs, FromOutputs} {
-		f, err := Topological(graphs, 5, d, false)
+		f, err := Topological(Slice(graphs), 5, d, false)
 		require.NoError(t, err)
 		require.Equal(t, 300, f.Graphs())
 		distinct := map[string]int32{}
@@ -82,7 +82,7 @@ func TestTopologicalSharesEqualTreesOnly(t *testing.T) {
 				}
 			}
 		}
-		ends, err := Topological(graphs, 5, d, true)
+		ends, err := Topological(Slice(graphs), 5, d, true)
 		require.NoError(t, err)
 		for g, graph := range graphs {
 			last := len(graph.Ops) - 1
@@ -97,7 +97,7 @@ func TestTopologicalSharesEqualTreesOnly(t *testing.T) {
 func TestLayeredCountsTrees(t *testing.T) {
 	graphs := randomGraphs(200, 2)
 	const layers = 3
-	f, err := Layered(graphs, 6, layers, 7, 5, FromInputs, true)
+	f, err := Layered(Slice(graphs), 6, layers, 7, 5, FromInputs, true)
 	require.NoError(t, err)
 	require.Equal(t, layers+1, f.Levels())
 	for k := 1; k <= layers; k++ {
@@ -113,7 +113,7 @@ func TestLayeredCountsTrees(t *testing.T) {
 		begin, end := f.Level(k)
 		require.Equal(t, len(distinct), end-begin, "level %d", k)
 	}
-	plain, err := Layered(graphs, 6, layers, 7, 5, FromInputs, false)
+	plain, err := Layered(Slice(graphs), 6, layers, 7, 5, FromInputs, false)
 	require.NoError(t, err)
 	begin, end := plain.Level(2)
 	require.Equal(t, 7*200, end-begin)
@@ -142,6 +142,6 @@ func TestGraphCheck(t *testing.T) {
 	require.ErrorContains(t, Graph{}.Check(3), "without nodes")
 	require.ErrorContains(t, Graph{Ops: []uint8{0, 9}}.Check(3), "node 1 has operation 9")
 	require.ErrorContains(t, Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{1, 1}}}.Check(3), "edge 1-1")
-	_, err := Topological([]Graph{{}}, 3, FromInputs, true)
+	_, err := Topological(Slice([]Graph{{}}), 3, FromInputs, true)
 	require.ErrorContains(t, err, "graph 0")
 }

@@ -57,7 +57,7 @@ func NewReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released,
 func (r *Released) Close() { r.train.ar.Free() }
 
 func (r *Released) record(graphs []Graph) (*releasedStep, error) {
-	e, err := r.config.Encode(graphs, r.data.Alphabet, nil, false)
+	e, err := r.config.Encode(Slice(graphs), r.data.Alphabet, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +170,7 @@ func boolFloat(b bool) float32 {
 // Comparator returns the network as it stands.
 func (r *Released) Comparator() (*Comparator, error) {
 	c := &Comparator{Config: r.config, Alphabet: r.data.Alphabet, Weights: [][]float32{append([]float32(nil), r.w...)}}
-	e, err := r.config.Encode(r.data.Graphs, r.data.Alphabet, nil, false)
+	e, err := r.config.Encode(Slice(r.data.Graphs), r.data.Alphabet, nil, false)
 	if err != nil {
 		return nil, err
 	}

@@ -145,7 +145,7 @@ func TestTorchParity(t *testing.T) {
 }
 
 func checkTorch(t *testing.T, dev *exec.Device, f torchFixture, net Network, graphs []Graph) {
-	e, err := net.Encode(graphs, 5, nil, false)
+	e, err := net.Encode(Slice(graphs), 5, nil, false)
 	require.NoError(t, err)
 	lay := net.layout(net.alphabetSize(5), 0)
 	ar := dev.NewArena()

@@ -1,0 +1,265 @@
+package gcn
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/gob"
+	"fmt"
+	"hash/crc32"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Space is a whole search space prepared for scoring: its shared unfolding trees, which depend on the space alone, and its features.
+type Space struct {
+	alphabet int
+	graphs   GraphSet
+	features func(i int) []float32
+	mu       sync.Mutex
+	forests  map[string][]*Forest
+	flat     []float32
+}
+
+// NewSpace prepares nothing yet: forests are built when a network first needs them. features may be nil; it must be safe for concurrent calls.
+func NewSpace(alphabet int, graphs GraphSet, features func(i int) []float32) *Space {
+	return &Space{alphabet: alphabet, graphs: graphs, features: features, forests: map[string][]*Forest{}}
+}
+
+// Len is the number of architectures.
+func (s *Space) Len() int { return s.graphs.N }
+
+// forestKey names the trees that a network needs; networks with one key share them.
+func (n Network) forestKey() string {
+	if n.Kind == LayeredGCN {
+		return fmt.Sprintf("layered/%d/%d", n.Layers, n.Pad)
+	}
+	return string(n.Kind)
+}
+
+// Encoding is the whole space for a comparator.
+func (s *Space) Encoding(c *Comparator) (*Encoding, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.build(c.Config.Network); err != nil {
+		return nil, err
+	}
+	e := &Encoding{N: s.graphs.N, Forests: s.forests[c.Config.forestKey()]}
+	if c.Config.Features {
+		if s.features == nil {
+			return nil, fmt.Errorf("the comparator uses features and the space has none")
+		}
+		s.buildFeatures()
+		e.Features = c.Scale.applyFlat(s.flat)
+	}
+	return e, nil
+}
+
+func (s *Space) build(n Network) error {
+	if s.forests[n.forestKey()] != nil {
+		return nil
+	}
+	e, err := n.Encode(s.graphs, s.alphabet, nil, false)
+	if err != nil {
+		return err
+	}
+	s.forests[n.forestKey()] = e.Forests
+	return nil
+}
+
+func (s *Space) buildFeatures() {
+	if s.flat != nil || s.graphs.N == 0 {
+		return
+	}
+	width := len(s.features(0))
+	flat := make([]float32, s.graphs.N*width)
+	var group errgroup.Group
+	workers := runtime.GOMAXPROCS(0)
+	for w := range workers {
+		group.Go(func() error {
+			for i := s.graphs.N * w / workers; i < s.graphs.N*(w+1)/workers; i++ {
+				copy(flat[i*width:], s.features(i))
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	s.flat = flat
+}
+
+// Trees returns the trees of a network's kind as bytes, for a table's cached form: SetTrees reads them back.
+func (s *Space) Trees(n Network) (name string, data []byte, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.build(n); err != nil {
+		return "", nil, err
+	}
+	data = binary.LittleEndian.AppendUint32(data, uint32(len(s.forests[n.forestKey()])))
+	for _, f := range s.forests[n.forestKey()] {
+		for _, v := range f.arrays() {
+			data = binary.LittleEndian.AppendUint32(data, uint32(len(*v)))
+			for _, x := range *v {
+				data = binary.LittleEndian.AppendUint32(data, uint32(x))
+			}
+		}
+	}
+	return n.forestKey(), data, nil
+}
+
+func (f *Forest) arrays() []*[]int32 {
+	return []*[]int32{&f.Start, &f.Label, &f.Self, &f.Ptr, &f.Idx, &f.ReadPtr, &f.ReadIdx}
+}
+
+// SetTrees takes trees that Trees wrote for the same space. Damaged or foreign data is refused: every index is checked.
+func (s *Space) SetTrees(name string, data []byte) error {
+	fail := func(what string) error { return fmt.Errorf("shared trees %q: %s", name, what) }
+	take := func() (uint32, bool) {
+		if len(data) < 4 {
+			return 0, false
+		}
+		v := binary.LittleEndian.Uint32(data)
+		data = data[4:]
+		return v, true
+	}
+	n, ok := take()
+	if !ok || n == 0 || n > 8 {
+		return fail("no count of forests")
+	}
+	var forests []*Forest
+	for range n {
+		f := &Forest{}
+		for _, v := range f.arrays() {
+			k, ok := take()
+			if !ok || uint64(k)*4 > uint64(len(data)) {
+				return fail("cut short")
+			}
+			if k > 0 {
+				*v = make([]int32, k)
+				for i := range *v {
+					(*v)[i] = int32(binary.LittleEndian.Uint32(data[4*i:]))
+				}
+				data = data[4*k:]
+			}
+		}
+		if err := f.check(s.alphabet); err != nil {
+			return fail(err.Error())
+		}
+		if f.Graphs() != s.graphs.N {
+			return fail(fmt.Sprintf("trees of %d graphs in a space of %d", f.Graphs(), s.graphs.N))
+		}
+		forests = append(forests, f)
+	}
+	if len(data) != 0 {
+		return fail("data behind the end")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forests[name] = forests
+	return nil
+}
+
+// check makes sure that no index leaves its array, so that kernels, which trust them, may follow.
+func (f *Forest) check(alphabet int) error {
+	rows := f.Rows()
+	if len(f.Start) < 2 || f.Start[0] != 0 || int(f.Start[len(f.Start)-1]) != rows {
+		return fmt.Errorf("levels do not cover the rows")
+	}
+	for l := range f.Levels() {
+		if f.Start[l] > f.Start[l+1] {
+			return fmt.Errorf("level %d ends before it begins", l)
+		}
+	}
+	if len(f.Self) != 0 && len(f.Self) != rows {
+		return fmt.Errorf("%d own rows for %d rows", len(f.Self), rows)
+	}
+	if err := checkLists(f.Ptr, f.Idx, rows); err != nil {
+		return fmt.Errorf("edges: %w", err)
+	}
+	if err := checkLists(f.ReadPtr, f.ReadIdx, len(f.ReadPtr)-1); err != nil {
+		return fmt.Errorf("readout: %w", err)
+	}
+	for l := range f.Levels() {
+		b, e := f.Level(l)
+		low := 0 // the lowest row that may be heard
+		if len(f.Self) > 0 && l > 0 {
+			low, _ = f.Level(l - 1)
+		}
+		for r := b; r < e; r++ {
+			if f.Label[r] < 0 || int(f.Label[r]) > alphabet {
+				return fmt.Errorf("row %d has operation %d", r, f.Label[r])
+			}
+			if len(f.Self) > 0 && l > 0 && (int(f.Self[r]) < low || int(f.Self[r]) >= b) {
+				return fmt.Errorf("row %d follows row %d", r, f.Self[r])
+			}
+			for _, u := range f.Idx[f.Ptr[r]:f.Ptr[r+1]] {
+				if int(u) < low || int(u) >= b {
+					return fmt.Errorf("row %d hears row %d", r, u)
+				}
+			}
+		}
+	}
+	first := 0 // the lowest row that may be read
+	if len(f.Self) > 0 {
+		first, _ = f.Level(f.Levels() - 1)
+	}
+	for _, r := range f.ReadIdx {
+		if int(r) < first || int(r) >= rows {
+			return fmt.Errorf("a graph reads row %d of %d", r, rows)
+		}
+	}
+	return nil
+}
+
+func checkLists(ptr, idx []int32, n int) error {
+	if n < 0 || len(ptr) != n+1 || ptr[0] != 0 || int(ptr[n]) != len(idx) {
+		return fmt.Errorf("lists do not fit")
+	}
+	for i := range n {
+		if ptr[i] > ptr[i+1] {
+			return fmt.Errorf("list %d ends before it begins", i)
+		}
+	}
+	return nil
+}
+
+// comparatorMagic starts a comparator's binary form; the digit is its version.
+const comparatorMagic = "ctnas comparator 1\n"
+
+// MarshalBinary writes a comparator exactly: magic, a checksum, and the fields in Go's gob encoding.
+func (c *Comparator) MarshalBinary() ([]byte, error) {
+	type plain Comparator // without methods
+	var body bytes.Buffer
+	if err := gob.NewEncoder(&body).Encode((*plain)(c)); err != nil {
+		return nil, err
+	}
+	out := []byte(comparatorMagic)
+	out = binary.LittleEndian.AppendUint32(out, crc32.ChecksumIEEE(body.Bytes()))
+	return append(out, body.Bytes()...), nil
+}
+
+// UnmarshalBinary reads what MarshalBinary wrote and checks it.
+func (c *Comparator) UnmarshalBinary(data []byte) error {
+	type plain Comparator
+	head := len(comparatorMagic) + 4
+	if len(data) < head || string(data[:len(comparatorMagic)]) != comparatorMagic {
+		return fmt.Errorf("not a comparator of this version")
+	}
+	if binary.LittleEndian.Uint32(data[head-4:]) != crc32.ChecksumIEEE(data[head:]) {
+		return fmt.Errorf("a damaged comparator: the checksum is wrong")
+	}
+	var p plain
+	if err := gob.NewDecoder(bytes.NewReader(data[head:])).Decode(&p); err != nil {
+		return fmt.Errorf("a damaged comparator: %w", err)
+	}
+	*c = Comparator(p)
+	if len(c.Weights) != len(c.Spread) || len(c.Weights) == 0 {
+		return fmt.Errorf("a damaged comparator: %d members with %d scales", len(c.Weights), len(c.Spread))
+	}
+	for _, w := range c.Weights {
+		if len(w) != c.layout().size {
+			return fmt.Errorf("a damaged comparator: %d weights", len(w))
+		}
+	}
+	return nil
+}
