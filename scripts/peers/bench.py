@@ -111,7 +111,7 @@ class Bench:
         return self.repeat(lambda: cells.tensors(all_cells), repeats, 0)
 
     def rank_space_released(self, repeats):
-        """From the cells in memory to a ranking: tensors, encodings, mean probability against one cell, sort."""
+        """From the cells in memory to a ranking: tensors, encodings, the head's score u(f), sort."""
         all_cells, model = self.table()[0], self.comparator()
 
         @torch.no_grad()
@@ -137,8 +137,9 @@ class Bench:
         return self.repeat(lambda: controller.iteration(*parts), repeats, 20)
 
     def controller_iteration_lean(self, repeats):
-        parts = self.controller_parts()
-        return self.repeat(lambda: controller.iteration(*parts, lean=True), repeats, 20)
+        model, _, comparator, baseline = self.controller_parts()
+        optimizer = controller.adam(model, fused=True)
+        return self.repeat(lambda: controller.iteration(model, optimizer, comparator, baseline, lean=True), repeats, 20)
 
     def controller_rollout(self, repeats):
         model = self.controller_parts()[0]
@@ -197,7 +198,7 @@ def main():
     p.add_argument("--data", help="NAS-Bench-101 CSV (default: below CTNAS_DATA, else ../shared/data)")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--fraction", type=fraction, default=1.0, help="part of the search schedule that is run; the rest is extrapolated")
-    p.add_argument("--encode-batch", type=int, default=2048)
+    p.add_argument("--encode-batch", type=int, default=1024)
     p.add_argument("command", choices=("list", "once", "serve"))
     p.add_argument("name", nargs="?")
     p.add_argument("repeats", nargs="?", type=int, default=1)

@@ -130,8 +130,8 @@ class Controller(nn.Module):
         return taken, torch.stack(logps).sum(), torch.stack(entropies).sum()
 
 
-def adam(model):
-    return torch.optim.Adam(model.parameters(), lr=2e-4, betas=(0.5, 0.999), weight_decay=5e-4)
+def adam(model, fused=None):
+    return torch.optim.Adam(model.parameters(), lr=2e-4, betas=(0.5, 0.999), weight_decay=5e-4, fused=fused)
 
 
 def update(optimizer, logp, entropy, score):

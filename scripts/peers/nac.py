@@ -18,7 +18,7 @@ class ResidualLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
 
     def forward(self, h, m):
-        return F.relu(torch.bmm(m, torch.matmul(h, self.weight)) + h + self.bias)
+        return F.relu(torch.baddbmm(h + self.bias, m, torch.matmul(h, self.weight)))
 
 
 class Released(nn.Module):

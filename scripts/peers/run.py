@@ -21,31 +21,48 @@ ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 
 
 class Row:
-    """One line of the table. peer: the peer's name of the work; ours, theirs: repeats in each block."""
+    """One line of the table.
 
-    def __init__(self, name, shape, ours, theirs, peer=None):
-        self.name, self.shape, self.ours, self.theirs = name, shape, ours, theirs
-        self.peer = peer or name
+    repeats: (ours, peer) in each block; ask: the names (ours, peer) that are asked for where they differ from the row's.
+    """
+
+    def __init__(self, name, shape, repeats, ask=None):
+        self.name, self.shape, self.repeats = name, shape, repeats
+        self.ask = ask or (name, name)
 
 
 NAC = "256 pairs, 4 layers, width 128"
 SPACE = "423,624 cells, 4 layers, width 128"
 ROWS = [
-    Row("nac_step_released_256", NAC + "; ours with exact identities (encode once, table)", 60, 60),
-    Row("nac_step_released_256_plain", NAC + "; both sides encoded in both programs", 60, 60, "nac_step_released_256"),
+    Row("nac_step_released_256", NAC + "; ours encodes each graph once, first layer by table (exact)", (60, 60)),
+    Row(
+        "nac_step_released_256_plain",
+        NAC + "; both sides of each pair encoded in both programs",
+        (60, 60),
+        ("nac_step_released_256_plain", "nac_step_released_256"),
+    ),
     Row(
         "nac_step_released_256_encode_once",
         NAC + "; each graph encoded once in both programs",
-        60,
-        60,
-        "nac_step_released_256_encode_once",
+        (60, 60),
+        ("nac_step_released_256", "nac_step_released_256_encode_once"),
     ),
-    Row("encode_space_released", SPACE + ", tensors ready; ours shares equal unfolding trees", 5, 1),
-    Row("encode_space_released_unshared", SPACE + ", tensors ready; nothing shared", 1, 1, "encode_space_released"),
-    Row("rank_space_released", SPACE + ", from the table to a full ranking", 2, 1),
-    Row("controller_iteration", "18 decisions, batch 1, LSTM 64; peer with torch.distributions", 200, 60),
-    Row("controller_iteration_lean", "the same; peer with the least work found", 200, 60),
-    Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", 1, 1),
+    Row("encode_space_released", SPACE + ", tensors ready; ours shares equal unfolding trees (exact)", (5, 1)),
+    Row(
+        "encode_space_released_unshared",
+        SPACE + ", tensors ready; nothing shared",
+        (1, 1),
+        ("encode_space_released_unshared", "encode_space_released"),
+    ),
+    Row("rank_space_released", SPACE + "; ours from the cached table's file, peer from cells in memory, to a ranking", (2, 1)),
+    Row("controller_iteration", "18 decisions, batch 1, LSTM 64; peer with torch.distributions", (200, 60)),
+    Row(
+        "controller_iteration_lean",
+        "18 decisions, batch 1, LSTM 64; peer with the least PyTorch work we found",
+        (200, 60),
+        ("controller_iteration", "controller_iteration_lean"),
+    ),
+    Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", (1, 1)),
 ]
 
 
@@ -105,6 +122,8 @@ class Server:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
 
 
 def machine_cpu():
@@ -164,7 +183,7 @@ def measure(row, ours, peer, blocks, pause, load):
     """The row's entry of peers.json."""
     a, b, note = [], [], {}
     for _ in range(blocks):
-        for server, name, repeats, into in ((ours, row.name, row.ours, a), (peer, row.peer, row.theirs, b)):
+        for server, name, repeats, into in zip((ours, peer), row.ask, row.repeats, (a, b)):
             time.sleep(pause)  # the other program's idle threads stop spinning
             answer = load.watch((ours, peer), lambda: server.times(name, repeats))
             into.append(answer["ms"])
@@ -180,7 +199,7 @@ def measure(row, ours, peer, blocks, pause, load):
         "ratio_low": low,
         "ratio_high": high,
         "blocks": blocks,
-        "repeats": [row.ours, row.theirs],
+        "repeats": list(row.repeats),
         "other_load": round(load.share(), 4),
         **note,
     }
@@ -242,7 +261,7 @@ def arguments(argv):
     p.add_argument("--ours", default="bin/ctnas bench --peer-serve --threads {threads}", help="command of our side")
     p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} serve")
     p.add_argument("--python", default=os.path.join("build", "peers", "bin", "python"), help="a Python with PyTorch")
-    p.add_argument("--data", help="NAS-Bench-101 CSV; both sides get it as CTNAS_PEER_DATA (default: each side's own search)")
+    p.add_argument("--data", help="NAS-Bench-101 CSV: the peer gets it as --data, ours as CTNAS_PEER_DATA")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--blocks", type=int, default=3, help="interleaved blocks of each row, at least 3")
     p.add_argument("--pause", type=float, default=0.5, help="seconds between two blocks")

@@ -1,0 +1,92 @@
+"""Tests of run.py that need no PyTorch: `python3 -m unittest discover -s scripts/peers -p '*_test.py'`."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import run  # noqa: E402
+
+# A program that answers the protocol; argv: milliseconds of an answer, names it refuses.
+FAKE = r"""
+import json, sys
+for line in sys.stdin:
+    name, repeats = line.split()
+    if name == "hello":
+        answer = {"name": name, "version": "Fake 1"}
+    elif name in sys.argv[2:]:
+        answer = {"name": name, "error": "unknown name"}
+    else:
+        answer = {"name": name, "ms": [float(sys.argv[1]) + 1e-5 * k for k in range(int(repeats))]}
+        if name == "search_released_schedule":
+            answer.update(fraction=0.1, extrapolated=True)
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class Interval(unittest.TestCase):
+    def test_equal_blocks_have_no_width(self):
+        self.assertEqual(run.ratio_interval([[2.0, 2.0]] * 3, [[6.0]] * 3), (3.0, 3.0, 3.0))
+
+    def test_interval_holds_the_ratio_and_grows_with_the_noise(self):
+        ours = [[1.0, 1.1, 0.9]] * 3
+        calm = run.ratio_interval(ours, [[4.0], [4.1], [3.9]])
+        wild = run.ratio_interval(ours, [[4.0], [8.0], [2.0]])
+        for ratio, low, high in (calm, wild):
+            self.assertAlmostEqual(ratio, 4.0)
+            self.assertTrue(low <= ratio <= high)
+        self.assertGreater(wild[2] - wild[1], calm[2] - calm[1])
+
+
+class Driver(unittest.TestCase):
+    def drive(self, ours, peer, *more):
+        with tempfile.TemporaryDirectory() as folder:
+            fake, out = os.path.join(folder, "fake.py"), os.path.join(folder, "sub", "peers.json")
+            with open(fake, "w") as f:
+                f.write(FAKE)
+            arguments = ["--python", sys.executable, "--pause", "0", "--out", out, *more]
+            arguments += ["--ours", "{python} %s %s" % (fake, ours), "--peer", "{python} %s %s" % (fake, peer)]
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()):
+                status = run.main(arguments)
+            with open(out) as f:
+                return status, json.load(f), text.getvalue()
+
+    def test_all_rows(self):
+        status, document, text = self.drive("2", "10")
+        self.assertEqual(status, 0)
+        self.assertEqual(document["peer_version"], "Fake 1")
+        self.assertEqual([r["name"] for r in document["results"]], [r.name for r in run.ROWS])
+        for r in document["results"]:
+            self.assertAlmostEqual(r["ratio"], 5, delta=0.1)
+            self.assertTrue(r["ratio_low"] <= r["ratio"] <= r["ratio_high"], r)
+        self.assertIn("ran 10% of the schedule", text)
+
+    def test_a_refused_row_is_named_and_left_out(self):
+        name = "encode_space_released_unshared"
+        status, document, text = self.drive(f"2 {name}", "10", "--only", f"{name},controller_iteration")
+        self.assertEqual(status, 0)
+        self.assertEqual([r["name"] for r in document["results"]], ["controller_iteration"])
+        self.assertEqual(document["skipped"], [{"name": name, "reason": "ours: unknown name"}])
+        self.assertIn(f"{name}: left out", text)
+
+    def test_nothing_measured_fails(self):
+        status, document, _ = self.drive("2 controller_iteration", "10", "--only", "controller_iteration")
+        self.assertEqual((status, document["results"]), (1, []))
+
+    def test_bad_answer_ends_the_run(self):
+        with self.assertRaisesRegex(SystemExit, "bad answer to controller_iteration"):
+            self.drive("-1", "10", "--only", "controller_iteration")
+
+    def test_flags_are_checked(self):
+        for bad in (["--blocks", "2"], ["--fraction", "0"], ["--only", "nothing"]):
+            with self.subTest(bad), contextlib.redirect_stderr(io.StringIO()), self.assertRaises(SystemExit):
+                run.arguments(bad)
+
+
+if __name__ == "__main__":
+    unittest.main()
