@@ -22,14 +22,14 @@ if need "$go" "$install_go"; then
 		;;
 	*)
 		# Go compiles the C kernels with CC, or gcc where CC is not set.
-		if need "${CC:-gcc}" 'sudo apt-get install gcc libc6-dev' &&
-			! echo '#include <stdlib.h>' | "${CC:-gcc}" -E - >/dev/null 2>&1; then
-			printf 'ctnas needs the C library headers. Install them with:\n    sudo apt-get install libc6-dev\n' >&2
-			missing=1
-		fi
-		if [ "$("$go" env CGO_ENABLED)" != 1 ]; then
-			printf 'ctnas needs cgo, which is off (CGO_ENABLED=0). Turn it on with:\n    export CGO_ENABLED=1\n' >&2
-			missing=1
+		if need "${CC:-gcc}" 'sudo apt-get install gcc libc6-dev'; then
+			if ! echo '#include <stdlib.h>' | "${CC:-gcc}" -E - >/dev/null 2>&1; then
+				printf 'ctnas needs the C library headers. Install them with:\n    sudo apt-get install libc6-dev\n' >&2
+				missing=1
+			elif [ "$("$go" env CGO_ENABLED)" != 1 ]; then
+				printf 'ctnas needs cgo, which is off (CGO_ENABLED=0). Turn it on with:\n    export CGO_ENABLED=1\n' >&2
+				missing=1
+			fi
 		fi
 		;;
 	esac
