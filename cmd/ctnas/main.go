@@ -86,6 +86,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
 	root.AddCommand(
 		newSpaceCommand(a),
+		newRankCommand(a),
 		newTableCommand(a),
 		newReportCommand(a),
 		newDevicesCommand(a),

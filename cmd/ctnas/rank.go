@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// number is a float64 of a JSON document; what is not a number is null there.
+type number float64
+
+func (n number) MarshalJSON() ([]byte, error) {
+	if math.IsNaN(float64(n)) || math.IsInf(float64(n), 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// spreadOf is a quantity over seeds.
+type spreadOf struct {
+	Mean   number   `json:"mean"`
+	SD     number   `json:"sd"`
+	Values []number `json:"values"`
+}
+
+func newSpread(values []float64) spreadOf {
+	s := spreadOf{Mean: number(stat.Mean(values)), SD: number(stat.SD(values)), Values: make([]number, len(values))}
+	for i, v := range values {
+		s.Values[i] = number(v)
+	}
+	return s
+}
+
+// rankDocument is what `ctnas rank --json` prints.
+type rankDocument struct {
+	Space        string        `json:"space"`
+	Labels       string        `json:"labels"`
+	Accuracy     string        `json:"accuracy"` // which one trains and which one judges
+	Preset       string        `json:"preset"`
+	Config       gcn.Config    `json:"config"`
+	Train        int           `json:"train"`
+	Seeds        []uint64      `json:"seeds"`
+	Judge        method.Half   `json:"judge"`
+	Device       string        `json:"device"`
+	ISA          string        `json:"isa"`
+	Threads      int           `json:"threads"`
+	Seconds      float64       `json:"seconds"` // of all, the table's reading included
+	SeedSeconds  []seedSeconds `json:"seconds_per_seed"`
+	TauB         spreadOf      `json:"tau_b"`
+	TauBOdd      spreadOf      `json:"tau_b_odd"`
+	PAt1         number        `json:"p_at_1"`
+	TopRank      spreadOf      `json:"top_rank"`
+	Transitivity number        `json:"transitivity"`
+	Calibration  number        `json:"calibration_error"`
+}
+
+type seedSeconds struct {
+	Train float64 `json:"train"`
+	Score float64 `json:"score"`
+}
+
+func newRankCommand(a *app) *cobra.Command {
+	var spaceName, labels, preset, judge string
+	var train, seeds int
+	var seed uint64
+	var set []string
+	cmd := &cobra.Command{
+		Use:   "rank --labels table:FILE",
+		Short: "Train the comparator on random labels and rank all other architectures",
+		Long: `Trains the comparator on --train architectures drawn at random and ranks all others of the table, once a seed. Kendall's tau-b, the share
+of the true best 1 % found among the predicted best 1 %, the true rank of the architecture predicted best, transitivity and the
+calibration error of the probabilities are over the architectures without a label in training.
+
+Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by the last hexadecimal
+digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.`,
+		Example: `  ctnas rank --space nasbench101 --labels table:nb101.ctt --train 423 --seeds 10
+  ctnas rank --labels table:nb101.ctt --preset released --train 100 --seeds 3 --json
+  ctnas rank --labels table:nb101.ctt --seed 1000 --seeds 5 --judge even --set members=3 --set width=48`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			start := time.Now()
+			config, err := presetConfig(preset, set)
+			if err != nil {
+				return err
+			}
+			half := method.Half(judge)
+			if half != method.All && half != method.Even && half != method.Odd {
+				return usagef("--judge %q: want all, even or odd", judge)
+			}
+			if train < 2 || seeds < 1 {
+				return usagef("--train %d --seeds %d: want at least 2 and 1", train, seeds)
+			}
+			device, isa, threads, err := a.openDevice()
+			if err != nil {
+				return err
+			}
+			t, view, err := openLabels(a, labels, spaceName)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = t.Close() }()
+			if !a.json {
+				fmt.Fprintf(a.stdout, "%s, %s: %s\n", spaceName, filepath.Base(t.Path()), view.Describe())
+			}
+			update, finish := a.progress("hashes")
+			first := true
+			results, err := method.Rank(cmd.Context(), method.Ranking{
+				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: device, Prepared: update,
+				Done: func(r method.RankSeed) {
+					if first {
+						finish()
+					}
+					if first = false; !a.json {
+						fmt.Fprintf(a.stdout, "seed %d: tau-b %.4f (odd half %.4f), P@1%% %.3f, best predicted has rank %d, train %.2f s, rank %.2f s\n",
+							r.Seed, r.TauB, r.TauBOdd, r.PAt1, r.TopRank, r.Train, r.Score)
+					}
+				},
+			})
+			if first {
+				finish()
+			}
+			if err != nil {
+				return err
+			}
+			d := rankDocument{
+				Space: spaceName, Labels: labels, Accuracy: view.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
+				Device: "cpu", ISA: isa, Threads: threads,
+			}
+			column := func(f func(r method.RankSeed) float64) []float64 {
+				values := make([]float64, len(results))
+				for i, r := range results {
+					values[i] = f(r)
+				}
+				return values
+			}
+			mean := func(f func(r method.RankSeed) float64) number { return number(stat.Mean(column(f))) }
+			for _, r := range results {
+				d.Seeds = append(d.Seeds, r.Seed)
+				d.SeedSeconds = append(d.SeedSeconds, seedSeconds{r.Train, r.Score})
+			}
+			d.TauB = newSpread(column(func(r method.RankSeed) float64 { return r.TauB }))
+			d.TauBOdd = newSpread(column(func(r method.RankSeed) float64 { return r.TauBOdd }))
+			d.TopRank = newSpread(column(func(r method.RankSeed) float64 { return float64(r.TopRank) }))
+			d.PAt1 = mean(func(r method.RankSeed) float64 { return r.PAt1 })
+			d.Transitivity = mean(func(r method.RankSeed) float64 { return r.Transitivity })
+			d.Calibration = mean(func(r method.RankSeed) float64 { return r.Calibration })
+			d.Seconds = time.Since(start).Seconds()
+			if a.json {
+				return a.printJSON(d)
+			}
+			fmt.Fprintf(a.stdout, "%d seeds, %d labels, preset %s: tau-b %.4f ± %.4f (sd; odd half %.4f), P@1%% %.3f, best predicted has mean rank %.1f, "+
+				"transitivity %.4f, calibration error %.4f, %.1f s\n",
+				seeds, train, preset, d.TauB.Mean, d.TauB.SD, d.TauBOdd.Mean, d.PAt1, d.TopRank.Mean, d.Transitivity, d.Calibration, d.Seconds)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&spaceName, "space", "nasbench101", "search `space`")
+	f.StringVar(&labels, "labels", "", labelsHelp)
+	f.IntVar(&train, "train", 423, "labels to train with")
+	f.Uint64Var(&seed, "seed", 0, "the first seed")
+	f.IntVar(&seeds, "seeds", 10, "how many seeds: --seed and those that follow it")
+	f.StringVar(&preset, "preset", "default", "comparator: default, released or paper")
+	f.StringVar(&judge, "judge", "all", "which architectures judge: all, or the even or odd half by hash")
+	f.StringArrayVar(&set, "set", nil, setHelp)
+	_ = cmd.MarkFlagRequired("labels") // fails only for a flag that does not exist
+	return cmd
+}
+
+const (
+	labelsHelp = "where accuracies come from: table:FILE, or table:FILE?run=1&split=validation&missing=drop"
+	setHelp    = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
+)
+
+// openDevice checks that the device can be opened and says what it is.
+func (a *app) openDevice() (config exec.Config, isa string, threads int, err error) {
+	config = exec.Config{Threads: a.threads}
+	d, err := exec.Open(config)
+	if err != nil {
+		return config, "", 0, err
+	}
+	defer d.Close()
+	return config, d.Level(), d.Threads(), nil
+}
+
+// presetConfig is a comparator's preset with settings changed.
+func presetConfig(preset string, set []string) (gcn.Config, error) {
+	c, err := gcn.Preset(preset)
+	if err != nil {
+		return c, usagef("--preset: %w", err)
+	}
+	for _, s := range set {
+		key, value, ok := strings.Cut(s, "=")
+		if !ok || key == "" {
+			return c, usagef("--set %q: want key=value", s)
+		}
+		if !json.Valid([]byte(value)) { // a word
+			quoted, _ := json.Marshal(value) // text is always valid
+			value = string(quoted)
+		}
+		name, _ := json.Marshal(key)
+		d := json.NewDecoder(bytes.NewReader([]byte("{" + string(name) + ":" + value + "}")))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&c); err != nil {
+			return c, usagef("--set %s: %w", s, err)
+		}
+	}
+	return c, nil
+}
+
+// openLabels opens the table of --labels and checks that it is of the space.
+func openLabels(a *app, labels, spaceName string) (*table.Table, *table.View, error) {
+	if _, err := openSpace(spaceName); err != nil {
+		return nil, nil, err
+	}
+	path, query, err := table.ParseLabels(labels)
+	if err != nil {
+		return nil, nil, usagef("--labels: %w", err)
+	}
+	update, finish := a.progress("read " + filepath.Base(path))
+	t, err := table.Open(path, table.Options{
+		Space: spaceName, Columns: query.Columns, Threads: a.threads,
+		Progress: func(done, total int64) { update(int(done), int(total)) },
+	})
+	finish()
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := t.View(query)
+	if err != nil {
+		var absent *table.AbsentError
+		if errors.As(err, &absent) {
+			err = usagef("--labels %s: %w", labels, err)
+		}
+		return nil, nil, errors.Join(err, t.Close())
+	}
+	return t, v, nil
+}

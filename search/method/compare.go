@@ -1,0 +1,272 @@
+package method
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// Comparison runs methods side by side on a table, each with the same number of labels, once a seed.
+type Comparison struct {
+	Table  *table.Table
+	Query  table.Query // which accuracy chooses and which one judges
+	Budget int
+	Seed   uint64
+	Seeds  int // Seed, Seed+1, ...
+	Device exec.Config
+	Config gcn.Config
+
+	Listed              bool // see Problem
+	MaxMAdds, MaxParams int64
+
+	Methods []Variant
+	// Cache is a folder where every finished run is kept, so that a comparison that was stopped goes on where it was; empty for none.
+	Cache string
+
+	Progress func(name string, seed uint64, labels int, best float64) // may be nil
+	Done     func(Run)                                                // called after every run, kept ones included; may be nil
+}
+
+// Variant is a method under a name: the name tells two settings of one method apart.
+type Variant struct {
+	Name   string
+	Method Method
+}
+
+// Run is what one method did with one seed.
+type Run struct {
+	Method     string      `json:"method"`
+	Seed       uint64      `json:"seed"`
+	Labels     int         `json:"labels"`
+	Seconds    float64     `json:"seconds"` // of the search, its judging left out
+	Arch       string      `json:"arch"`
+	Hash       string      `json:"hash"`
+	Seen       float64     `json:"seen"`     // accuracy that the method saw, 0..1
+	Accuracy   float64     `json:"accuracy"` // that judges, 0..1
+	Rank       int         `json:"rank"`     // 1 + number of better architectures in the table
+	TauB       *float64    `json:"tau_b"`    // of the method's last predictor, over all architectures without a label; null without one
+	Curriculum *Curriculum `json:"percentile,omitempty"`
+	Kept       bool        `json:"-"` // read from the cache
+}
+
+// Check tells what is wrong with a comparison before anything runs.
+func (c Comparison) Check() error {
+	names := map[string]bool{}
+	for _, v := range c.Methods {
+		if names[v.Name] {
+			return fmt.Errorf("the method %s is listed twice", v.Name)
+		}
+		names[v.Name] = true
+	}
+	switch {
+	case len(c.Methods) == 0:
+		return errors.New("no methods to compare")
+	case c.Seeds < 1:
+		return fmt.Errorf("%d seeds: want at least 1", c.Seeds)
+	case c.Budget < 10:
+		return fmt.Errorf("a budget of %d labels: a comparison needs at least 10", c.Budget)
+	}
+	return nil
+}
+
+// Compare runs all methods with the first seed, then with the second, and so on. What is finished when the context ends is in the cache.
+func Compare(ctx context.Context, c Comparison) ([]Run, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	judge, err := c.Table.View(c.Query)
+	if err != nil {
+		return nil, err
+	}
+	judge.Unseal()
+	pool, err := PoolOf(judge)
+	if err != nil {
+		return nil, err
+	}
+	var runs []Run
+	for k := range c.Seeds {
+		for _, v := range c.Methods {
+			seed := c.Seed + uint64(k)
+			path, key, err := c.cell(judge, v, seed)
+			if err != nil {
+				return runs, err
+			}
+			run, found, err := load(path, key)
+			if err == nil && !found {
+				if run, err = c.one(ctx, judge, pool, v, seed); err == nil {
+					err = keep(path, key, run)
+				}
+			}
+			if err != nil {
+				return runs, fmt.Errorf("%s, seed %d: %w", v.Name, seed, err)
+			}
+			runs = append(runs, run)
+			if c.Done != nil {
+				c.Done(run)
+			}
+		}
+	}
+	return runs, nil
+}
+
+func (c Comparison) one(ctx context.Context, judge *table.View, pool *Pool, v Variant, seed uint64) (Run, error) {
+	view, err := c.Table.View(c.Query) // a view of its own: what judges stays sealed while the method runs
+	if err != nil {
+		return Run{}, err
+	}
+	p := Problem{
+		Space: c.Table.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: seed, Device: c.Device, Config: c.Config,
+		All: pool, Listed: c.Listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams,
+	}
+	if c.Progress != nil {
+		p.Progress = func(labels int, best float64) { c.Progress(v.Name, seed, labels, best) }
+	}
+	start := time.Now()
+	out, err := v.Method.Run(ctx, p)
+	if err != nil {
+		return Run{}, err
+	}
+	run := Run{
+		Method: v.Name, Seed: seed, Labels: len(out.Labels), Seconds: time.Since(start).Seconds(),
+		Arch: out.Pick.Arch.String(), Hash: out.Pick.Arch.Hash(), Seen: out.Pick.Value, Curriculum: out.Curriculum,
+	}
+	if len(out.Labels) > c.Budget {
+		return run, fmt.Errorf("%d labels were bought with a budget of %d", len(out.Labels), c.Budget)
+	}
+	if run.Accuracy, run.Rank, err = ledger.FromTable(judge).Judge(out.Pick.Arch); err != nil {
+		return run, err
+	}
+	if out.Predictor != nil {
+		if run.TauB, err = c.tau(judge, pool, out); err != nil {
+			return run, err
+		}
+	}
+	return run, nil
+}
+
+// tau judges a predictor by all architectures that it has no label of.
+func (c Comparison) tau(judge *table.View, pool *Pool, out Outcome) (*float64, error) {
+	scores, err := pool.Score(out.Predictor, c.Device)
+	if err != nil {
+		return nil, err
+	}
+	known := make(map[space.Arch]bool, len(out.Labels))
+	for _, l := range out.Labels {
+		known[l.Arch] = true
+	}
+	var predicted, truth []float64
+	for k, row := range judge.Cells() {
+		if known[pool.Arch(k)] {
+			continue
+		}
+		value, err := judge.Judged(row)
+		if err != nil {
+			return nil, err
+		}
+		predicted, truth = append(predicted, scores.Rank[k]), append(truth, value)
+	}
+	tau := stat.KendallB(predicted, truth)
+	if math.IsNaN(tau) {
+		return nil, nil
+	}
+	return &tau, nil
+}
+
+// cell names the file of a run in the cache, and the key that tells whether a file there is of the same run: everything it depends on.
+func (c Comparison) cell(view *table.View, v Variant, seed uint64) (path, key string, err error) {
+	if c.Cache == "" {
+		return "", "", nil
+	}
+	device, err := exec.Open(c.Device)
+	if err != nil {
+		return "", "", err
+	}
+	defer device.Close()
+	text, err := json.Marshal([]any{
+		2, c.Table.Space().Name(), c.Table.Checksum(), view.Describe(), c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
+		v.Name, v.Method.Name(), v.Method,
+	})
+	if err != nil {
+		return "", "", err
+	}
+	sum := sha256.Sum256(text)
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, v.Name)
+	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", name, seed)), hex.EncodeToString(sum[:]), nil
+}
+
+// kept is a file of the cache.
+type kept struct {
+	Key string `json:"key"`
+	Run Run    `json:"run"`
+}
+
+// maxKeptBytes bounds a file of the cache; one has some 500 bytes.
+const maxKeptBytes = 1 << 20
+
+func load(path, key string) (Run, bool, error) {
+	if path == "" {
+		return Run{}, false, nil
+	}
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Run{}, false, nil
+	} else if err != nil {
+		return Run{}, false, err
+	}
+	if info.Size() > maxKeptBytes {
+		return Run{}, false, fmt.Errorf("%s: %d bytes, which no run of a comparison has", path, info.Size())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Run{}, false, err
+	}
+	var k kept
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&k); err != nil {
+		return Run{}, false, fmt.Errorf("%s: %w", path, err)
+	}
+	if k.Key != key {
+		return Run{}, false, fmt.Errorf("%s is a run with other settings, or of another table: use another folder", path)
+	}
+	k.Run.Kept = true
+	return k.Run, true, nil
+}
+
+func keep(path, key string, run Run) error {
+	if path == "" {
+		return nil
+	}
+	text, err := json.MarshalIndent(kept{key, run}, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,219 @@
+package method
+
+import (
+	"context"
+	"sort"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// share is the part of the budget that the predictors of the literature keep for the architectures they predict best: all other labels
+// are drawn at random beforehand, as RegressionNAS and ReNAS do.
+func share(budget int) int { return max(1, budget/8) }
+
+// learn trains the problem's network on what has been bought.
+func (b *buyer) learn(ctx context.Context, loss gcn.Loss) (*gcn.Comparator, error) {
+	return train(ctx, b.Device, withLoss(b.Config, loss), b.Space, b.ledger.Labels(), b.Seed)
+}
+
+// withLoss is a network that learns by regression or by ranking: these need one score an architecture, and the noise of labels is known to
+// the comparison only.
+func withLoss(c gcn.Config, loss gcn.Loss) gcn.Config {
+	c.Loss, c.Pair = loss, false
+	c.NoiseFloor, c.NoiseSlope = 0, 0
+	if loss == gcn.Ranking && c.Margin == 0 {
+		c.Margin = rankingMargin
+	}
+	return c
+}
+
+// predicted is an architecture with its score.
+type predicted struct {
+	arch  space.Arch
+	score float64
+}
+
+// sortBest orders by score, best first; equal ones keep their order.
+func sortBest(list []predicted) {
+	sort.SliceStable(list, func(i, j int) bool { return list[i].score > list[j].score })
+}
+
+// rank scores architectures.
+func (b *buyer) rank(c *gcn.Comparator, archs []space.Arch) ([]predicted, error) {
+	e, err := c.Prepare(describe(b.Space, archs))
+	if err != nil {
+		return nil, err
+	}
+	scores, err := c.Score(b.Device, e)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]predicted, len(archs))
+	for i, a := range archs {
+		list[i] = predicted{a, scores.Rank[i]}
+	}
+	return list, nil
+}
+
+// buyBest buys the n best of a list that may be bought.
+func (b *buyer) buyBest(ctx context.Context, round, n int, list []predicted, proposer string) error {
+	sortBest(list)
+	var archs []space.Arch
+	var scores []float64
+	taken := map[space.Arch]bool{}
+	for _, c := range list {
+		if len(archs) == n {
+			break
+		}
+		if !taken[c.arch] && b.may(c.arch) {
+			taken[c.arch] = true
+			archs, scores = append(archs, c.arch), append(scores, c.score)
+		}
+	}
+	_, err := b.buy(ctx, round, archs, proposer, scores)
+	return err
+}
+
+// Regression is RegressionNAS, the paper's comparison: the same network learns accuracies (mean squared error of standardised labels) of
+// architectures drawn at random; the last eighth of the budget goes to those it predicts best, of the listed space, or of 20,000 random
+// ones where the space must not be listed. At the end it learns from all labels.
+type Regression struct{}
+
+// regressionCandidates is how many random architectures are ranked where a space must not be listed.
+const regressionCandidates = 20000
+
+// Name is "regression".
+func (Regression) Name() string { return "regression" }
+
+// Run searches.
+func (Regression) Run(ctx context.Context, p Problem) (Outcome, error) {
+	b, err := p.open()
+	if err != nil {
+		return Outcome{}, err
+	}
+	final := share(b.Budget)
+	stream := philox.New(b.Seed, philox.PurposeSample, 0)
+	if _, err := b.buy(ctx, 0, b.draw(b.Budget-final, stream), "random", nil); err != nil {
+		return Outcome{}, err
+	}
+	c, err := b.learn(ctx, gcn.Regression)
+	if err != nil {
+		return Outcome{}, err
+	}
+	var list []predicted
+	if b.Listed && b.All != nil {
+		scores, err := b.All.Score(c, b.Device)
+		if err != nil {
+			return Outcome{}, err
+		}
+		list = make([]predicted, b.All.Len())
+		for i := range list {
+			list[i] = predicted{b.All.Arch(i), scores.Rank[i]}
+		}
+	} else if list, err = b.rank(c, b.draw(regressionCandidates, philox.New(b.Seed, philox.PurposePropose, 0))); err != nil {
+		return Outcome{}, err
+	}
+	if err := b.buyBest(ctx, 1, final, list, "regression"); err != nil {
+		return Outcome{}, err
+	}
+	if c, err = b.learn(ctx, gcn.Regression); err != nil {
+		return Outcome{}, err
+	}
+	return b.outcome(c)
+}
+
+// ReNAS is relativistic evaluation (Xu et al., CVPR 2021): the network learns by a hinge loss on all pairs of architectures drawn at random,
+// an evolution that costs no labels searches with its scores as fitness, and the last eighth of the budget goes to the best it has
+// met. At the end it learns from all labels.
+type ReNAS struct{}
+
+// The evolution on predicted scores: each generation the fitter half of a tournament-selected population stays, and mutants replace the rest.
+const (
+	rankingMargin    = 0.1 // in the unit of the scores, where the noise of initial weights is about 1
+	renasPopulation  = 200
+	renasGenerations = 40
+	renasTournament  = 10
+)
+
+// Name is "renas".
+func (ReNAS) Name() string { return "renas" }
+
+// Run searches.
+func (ReNAS) Run(ctx context.Context, p Problem) (Outcome, error) {
+	b, err := p.open()
+	if err != nil {
+		return Outcome{}, err
+	}
+	final := share(b.Budget)
+	if _, err := b.buy(ctx, 0, b.draw(b.Budget-final, philox.New(b.Seed, philox.PurposeSample, 0)), "random", nil); err != nil {
+		return Outcome{}, err
+	}
+	c, err := b.learn(ctx, gcn.Ranking)
+	if err != nil {
+		return Outcome{}, err
+	}
+	met, err := b.evolve(ctx, c)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if err := b.buyBest(ctx, 1, final, met, "renas"); err != nil {
+		return Outcome{}, err
+	}
+	if c, err = b.learn(ctx, gcn.Ranking); err != nil {
+		return Outcome{}, err
+	}
+	return b.outcome(c)
+}
+
+// evolve breeds architectures by their predicted score and returns all it has met. What has been labelled may be a parent, too.
+func (b *buyer) evolve(ctx context.Context, c *gcn.Comparator) ([]predicted, error) {
+	var archs []space.Arch
+	for _, l := range b.ledger.Labels() {
+		archs = append(archs, l.Arch)
+	}
+	archs = append(archs, b.draw(max(0, renasPopulation-len(archs)), philox.New(b.Seed, philox.PurposePropose, 0))...)
+	population, err := b.rank(c, archs)
+	if err != nil {
+		return nil, err
+	}
+	sortBest(population)
+	population = population[:min(renasPopulation, len(population))]
+	met := append([]predicted(nil), population...)
+	known := map[space.Arch]bool{}
+	for _, m := range population {
+		known[m.arch] = true
+	}
+	for generation := range renasGenerations {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		stream := philox.New(b.Seed, philox.PurposeMutate, uint32(generation))
+		var children []space.Arch
+		for range renasPopulation / 2 {
+			winner := len(population)
+			for range renasTournament {
+				winner = min(winner, stream.Intn(len(population))) // sorted: the lowest index is the best
+			}
+			child := b.mutate(population[winner].arch, stream)
+			if child == nil || known[child] {
+				continue
+			}
+			known[child] = true
+			children = append(children, child)
+		}
+		if len(children) == 0 {
+			continue
+		}
+		scored, err := b.rank(c, children)
+		if err != nil {
+			return nil, err
+		}
+		met = append(met, scored...)
+		population = append(population, scored...)
+		sortBest(population)
+		population = population[:min(renasPopulation, len(population))]
+	}
+	return met, nil
+}
