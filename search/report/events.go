@@ -87,10 +87,8 @@ func (e *Event) UnmarshalJSON(line []byte) error {
 		return errors.New("an event without a name")
 	}
 	e.Name, e.Step, e.Seconds, e.Time = e.Text["event"], int(step), e.Values["seconds"], e.Text["time"]
-	for _, k := range []string{"event", "time"} {
+	for _, k := range []string{"event", "time", "step", "seconds"} {
 		delete(e.Text, k)
-	}
-	for _, k := range []string{"step", "seconds"} {
 		delete(e.Values, k)
 	}
 	return nil
