@@ -241,7 +241,7 @@ func (h *cttHeader) table(in *input, body []byte) (*Table, error) {
 		if i > 0 && compareMetrics(h.Metrics[i-1].Metric, m.Metric) >= 0 {
 			return fail(fmt.Errorf("%v: metrics are not in order", m.Metric))
 		}
-		s, err := take(m.Metric.String(), m.Data)
+		s, err := take(m.String(), m.Data)
 		if err != nil {
 			return fail(err)
 		}

@@ -177,10 +177,10 @@ func FuzzQuery(f *testing.F) {
 // TestTinyFilesStaySmall reads files that claim to be large.
 func TestTinyFilesStaySmall(t *testing.T) {
 	for name, data := range map[string][]byte{
-		"a text of zeros, compressed": zipped(t, make([]byte, 64<<20)),
-		"a line of 64 MB, compressed": zipped(t, append([]byte("arch,accuracy\n"), bytes.Repeat([]byte("x"), 64<<20)...)),
-		"a JSON string of 64 MB":      zipped(t, append([]byte(`[{"ops":["`), bytes.Repeat([]byte("x"), 64<<20)...)),
-		"nested JSON lists":           zipped(t, bytes.Repeat([]byte("["), 64<<20)),
+		"a text of zeros, compressed": zipped(t, make([]byte, 24<<20)),
+		"a line of 24 MB, compressed": zipped(t, append([]byte("arch,accuracy\n"), bytes.Repeat([]byte("x"), 24<<20)...)),
+		"a JSON string of 24 MB":      zipped(t, append([]byte(`[{"ops":["`), bytes.Repeat([]byte("x"), 24<<20)...)),
+		"nested JSON lists":           zipped(t, bytes.Repeat([]byte("["), 24<<20)),
 	} {
 		allocated := allocatedBy(func() {
 			_, err := readTable("x", bytes.NewReader(data), int64(len(data)), Options{Threads: 1})
@@ -190,7 +190,7 @@ func TestTinyFilesStaySmall(t *testing.T) {
 				t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
 			}
 		})
-		if allocated > 32<<20 {
+		if allocated > 12<<20 {
 			t.Errorf("%s: %d bytes allocated", name, allocated)
 		}
 	}

@@ -456,11 +456,12 @@ func (t *Table) Info() (Info, error) {
 		Source: t.source, Sections: t.Sections(),
 	}
 	v, err := t.View(Query{Missing: MissingDrop})
-	var absent *AbsentError
-	if errors.As(err, &absent) {
-		return info, nil
-	} else if err != nil {
-		return info, err
+	if err != nil {
+		var damage *Error
+		if errors.As(err, &damage) {
+			return info, err
+		}
+		return info, nil // no accuracy, or none of an architecture that has all that it takes
 	}
 	v.Unseal()
 	i, accuracy, err := v.Best()
