@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -338,14 +339,14 @@ func (d *Data) measured() (out []chartView) {
 
 func (d *Data) costs() (costs []tile, phases []phaseView) {
 	sources := map[string]int{}
-	name := func(l Label) string { return l.Source + ": " + l.Facts.String() }
+	name := func(f ledger.Facts) string { return f.Source + ": " + f.String() }
 	for _, l := range d.Ledger {
-		sources[name(l)]++
+		sources[name(l.Facts)]++
 	}
 	for _, l := range d.Ledger { // in the order of first use
-		if n := sources[name(l)]; n > 0 {
-			costs = append(costs, tile{"Labels", grouped(n), name(l)})
-			sources[name(l)] = 0
+		if n := sources[name(l.Facts)]; n > 0 {
+			costs = append(costs, tile{"Labels", grouped(n), name(l.Facts)})
+			sources[name(l.Facts)] = 0
 		}
 	}
 	if len(d.Events) > 0 {
