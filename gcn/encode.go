@@ -392,7 +392,7 @@ func (s *pass) gated() {
 func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 	w, n := s.Width, f.Rows()
 	h = s.ar.F32(n * w)
-	weight, table := s.weight(name+".weight"), s.weight(name+".operation")
+	weight, table, scaleTable := s.weight(name+".weight"), s.weight(name+".operation"), s.weight(name+".scale")
 	ptr, idx, label := s.ar.Ints(f.Ptr), s.ar.Ints(f.Idx), s.ar.Ints(f.Label)
 	scale := make([]float32, len(f.Idx))
 	for r := range n {
@@ -405,16 +405,16 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 	if s.chunk > 0 && !s.train() {
 		size = min(n, s.chunk)
 	}
-	heard, gates := s.ar.F32(size*w), s.ar.F32(size*2*w)
+	heard, product, gates := s.ar.F32(size*w), s.ar.F32(size*2*w), s.ar.F32(size*2*w)
 	unit := func(b, e int) graph.Gated {
-		g := graph.Gated{Rows: exec.Fixed(e - b), Width: w, Label: label.Slice(b, e-b), Table: table, Out: rows(h, b, e, w)}
+		g := graph.Gated{Rows: exec.Fixed(e - b), Width: w, Label: label.Slice(b, e-b), Table: table, Scale: scaleTable, Out: rows(h, b, e, w)}
 		at := b
 		if size < n {
 			at = 0
 		}
 		g.Gates = rows(gates, at, at+e-b, 2*w)
 		if b >= int(f.Start[1]) {
-			g.Heard = rows(heard, at, at+e-b, w)
+			g.Heard, g.Product = rows(heard, at, at+e-b, w), rows(product, at, at+e-b, 2*w)
 		}
 		return g
 	}
@@ -424,7 +424,7 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 			g := unit(b, e)
 			if l > 0 {
 				graph.Gather{Out: g.Heard, In: h, Rows: g.Rows, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx, Weight: scaleBuf}.Record(s.p)
-				gemm.Record(s.p, gemm.Op{C: g.Gates, A: g.Heard, B: weight, M: g.Rows, N: 2 * w, K: w})
+				gemm.Record(s.p, gemm.Op{C: g.Product, A: g.Heard, B: weight, M: g.Rows, N: 2 * w, K: w})
 			}
 			g.Record(s.p)
 		})
@@ -434,7 +434,7 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 	}
 	dh = s.ar.F32(n * w)
 	s.deferBackward(func() {
-		dheard := s.ar.F32(n * w)
+		dheard, dproduct := s.ar.F32(n*w), s.ar.F32(n*2*w)
 		tptr, tidx, tscale := transposeWeighted(f.Ptr, f.Idx, scale, n)
 		tp, ti, ts := s.ar.Ints(tptr), s.ar.Ints(tidx), s.ar.Floats(tscale)
 		for l := f.Levels() - 1; l >= 0; l-- {
@@ -445,22 +445,26 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 			}
 			g := unit(b, e)
 			if l == 0 {
-				g.RecordBackward(s.p, rows(dh, b, e, w), nil)
+				g.RecordBackward(s.p, rows(dh, b, e, w), nil, nil)
 				continue
 			}
-			g.RecordBackward(s.p, rows(dh, b, e, w), rows(dheard, b, e, w))
-			gemm.Record(s.p, gemm.Op{C: rows(dheard, b, e, w), A: g.Gates, B: weight, M: m, N: w, K: 2 * w, TransB: true, Accumulate: true})
+			g.RecordBackward(s.p, rows(dh, b, e, w), rows(dproduct, b, e, 2*w), rows(dheard, b, e, w))
+			gemm.Record(s.p, gemm.Op{C: rows(dheard, b, e, w), A: rows(dproduct, b, e, 2*w), B: weight, M: m, N: w, K: 2 * w, TransB: true, Accumulate: true})
 		}
 		first := int(f.Start[1])
-		gemm.Record(s.p, gemm.Op{C: s.gradient(name + ".weight"), A: rows(heard, first, n, w), B: rows(gates, first, n, 2*w), M: exec.Fixed(n - first), N: 2 * w, K: w, TransA: true})
-		// An operation's row of the table is used by every row with that operation.
-		labelPtr := make([]int32, n+1)
-		for i := range labelPtr {
-			labelPtr[i] = int32(i)
-		}
+		gemm.Record(s.p, gemm.Op{C: s.gradient(name + ".weight"), A: rows(heard, first, n, w), B: rows(dproduct, first, n, 2*w), M: exec.Fixed(n - first), N: 2 * w, K: w, TransA: true})
+		// An operation's rows of the tables are used by every row with that operation; the scale only by those that hear somebody.
 		k := table.Len() / (2 * w)
-		lptr, lidx := transpose(labelPtr, f.Label, k)
-		graph.Gather{Out: s.gradient(name + ".operation"), In: gates, Rows: exec.Fixed(k), Width: 2 * w, Ptr: s.ar.Ints(lptr), Idx: s.ar.Ints(lidx)}.Record(s.p)
+		byLabel := func(grad string, from *exec.Buffer, first int) {
+			labelPtr := make([]int32, n-first+1)
+			for i := range labelPtr {
+				labelPtr[i] = int32(i)
+			}
+			lptr, lidx := transpose(labelPtr, f.Label[first:], k)
+			graph.Gather{Out: s.gradient(name + grad), In: rows(from, first, n, 2*w), Rows: exec.Fixed(k), Width: 2 * w, Ptr: s.ar.Ints(lptr), Idx: s.ar.Ints(lidx)}.Record(s.p)
+		}
+		byLabel(".operation", gates, 0)
+		byLabel(".scale", product, first)
 	})
 	return h, dh
 }

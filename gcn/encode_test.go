@@ -220,5 +220,10 @@ func TestFeatures(t *testing.T) {
 	require.Equal(t, []float32{9, 1, 1, 1, 1, 4, 4, 1, 2, 2}, f[:10])
 	require.InDelta(t, math.Log(2), f[10], 1e-6)
 	require.InDelta(t, 2, f[11], 1e-6) // paths of 3 and 1 nodes after the input
-	require.Equal(t, []float32{0, 0, 1, 0, 1, 0, 1, 1, 3, 1}, f[12:])
+	require.Equal(t, []float32{0, 0, 0, 0, 0}, f[12:17])
+	require.Equal(t, []float32{1, 0, 0.5, 0.5, 0.5}, f[17:22]) // operation 1: on one of two paths
+	require.Equal(t, []float32{1, 0, 0.5, 0.5, 0.5}, f[22:27])
+	require.Equal(t, []float32{1, 1, 1, 0, 1}, f[27:32])
+	require.Equal(t, []float32{3, 1, 2, 1, 2}, f[32:37])
+	require.Equal(t, []float32{0.5, 0, 0, 0.5, 0.5, 0, 0, 0.5}, f[37:])
 }

@@ -2,83 +2,110 @@ package gcn
 
 import "math"
 
-// Features describes a graph by numbers that any architecture has, for the comparator's head: how many nodes of each operation, nodes and
-// edges, the degrees of input and output, whether they are joined, the number of paths between them, and for each operation the most and
-// the fewest on one path, and the longest and shortest path. extra (for instance logarithms of costs) comes first.
+// Features describes a graph by numbers that any architecture has, for the comparator's head. In this order: extra (for instance
+// logarithms of costs); the nodes of each operation; nodes, edges, whether input and output are joined, the output's in-degree, the
+// input's out-degree; the logarithm of the number of paths from input to output and their mean length; for each operation and for all
+// nodes the most and the fewest on one path; for each the mean and standard deviation over random walks from the output back to the input,
+// and the mean over random walks from the input on; for each operation its share among the nodes that feed the output and among those
+// that the input feeds. The input itself is not counted on a path. No label is used.
 func Features(g Graph, alphabet int, extra ...float64) []float32 {
-	n := len(g.Ops)
 	out := make([]float32, 0, FeatureCount(alphabet, len(extra)))
 	for _, v := range extra {
 		out = append(out, float32(v))
 	}
-	count := make([]int, alphabet)
+	n, last := len(g.Ops), len(g.Ops)-1
+	count, feeds, fed := make([]float32, alphabet), make([]float32, alphabet), make([]float32, alphabet)
 	for _, op := range g.Ops {
 		count[op]++
 	}
-	for _, c := range count {
-		out = append(out, float32(c))
-	}
-	skip, in, from := 0, 0, 0
+	degreeIn, degreeOut := make([]float64, n), make([]float64, n)
+	var skip float32
 	for _, e := range g.Edges {
-		if int(e[1]) == n-1 {
-			in++
-			if e[0] == 0 {
+		degreeIn[e[1]]++
+		degreeOut[e[0]]++
+		if int(e[1]) == last {
+			feeds[g.Ops[e[0]]]++
+		}
+		if e[0] == 0 {
+			fed[g.Ops[e[1]]]++
+			if int(e[1]) == last {
 				skip = 1
 			}
 		}
-		if e[0] == 0 {
-			from++
-		}
 	}
-	out = append(out, float32(n), float32(len(g.Edges)), float32(skip), float32(in), float32(from))
-	// Dynamic programs along the topological order; nodes that the input does not reach stay out.
-	paths := make([]float64, n)
-	total := make([]float64, n) // nodes on all paths to a node
-	most := make([][]float64, alphabet+1)
-	fewest := make([][]float64, alphabet+1) // the last row counts every node
-	for a := range most {
-		most[a], fewest[a] = make([]float64, n), make([]float64, n)
-	}
-	reached := make([]bool, n)
-	paths[0], reached[0] = 1, true
-	hears := g.neighbours(FromInputs)
-	for v := 1; v < n; v++ {
-		first := true
-		for _, u := range hears[v] {
-			if !reached[u] {
-				continue
+	out = append(out, count...)
+	out = append(out, float32(n), float32(len(g.Edges)), skip, float32(degreeIn[last]), float32(degreeOut[0]))
+	in, on := g.neighbours(FromInputs), g.neighbours(FromOutputs)
+	paths, length := pathCounts(in)
+	out = append(out, float32(math.Log(math.Max(paths, 1))), float32(length))
+	value := make([]float64, n)
+	for op := range alphabet + 1 { // the last counts every node
+		for v := range value {
+			value[v] = 0
+			if v > 0 && (op == alphabet || int(g.Ops[v]) == op) {
+				value[v] = 1
 			}
-			paths[v] += paths[u]
-			total[v] += total[u]
-			for a := range most {
-				if first || most[a][u] > most[a][v] {
-					most[a][v] = most[a][u]
-				}
-				if first || fewest[a][u] < fewest[a][v] {
-					fewest[a][v] = fewest[a][u]
-				}
-			}
-			first = false
 		}
-		if first {
-			continue
-		}
-		reached[v] = true
-		total[v] += paths[v]
-		op := int(g.Ops[v])
-		most[op][v]++
-		fewest[op][v]++
-		most[alphabet][v]++
-		fewest[alphabet][v]++
+		most, fewest, mean, sd := walkBack(in, value)
+		out = append(out, most, fewest, mean, sd, walkOn(on, value))
 	}
-	last := n - 1
-	p := math.Max(paths[last], 1)
-	out = append(out, float32(math.Log(p)), float32(total[last]/p))
-	for a := range most {
-		out = append(out, float32(most[a][last]), float32(fewest[a][last]))
+	for op := range alphabet {
+		out = append(out, feeds[op]/float32(math.Max(degreeIn[last], 1)), fed[op]/float32(math.Max(degreeOut[0], 1)))
 	}
 	return out
 }
 
 // FeatureCount is the length of what Features returns.
-func FeatureCount(alphabet, extra int) int { return extra + alphabet + 5 + 2 + 2*(alphabet+1) }
+func FeatureCount(alphabet, extra int) int {
+	return extra + alphabet + 5 + 2 + 5*(alphabet+1) + 2*alphabet
+}
+
+// pathCounts returns the number of paths from node 0 to the last node and their mean number of nodes without the first.
+func pathCounts(in [][]int) (paths, length float64) {
+	count, total := make([]float64, len(in)), make([]float64, len(in))
+	count[0] = 1
+	for v := 1; v < len(in); v++ {
+		for _, u := range in[v] {
+			count[v] += count[u]
+			total[v] += total[u] + count[u]
+		}
+	}
+	last := len(in) - 1
+	return count[last], total[last] / math.Max(count[last], 1)
+}
+
+// walkBack follows edges from the last node back, each with equal probability, and sums the values on the way: the most, the fewest, the
+// mean and the standard deviation over walks.
+func walkBack(in [][]int, value []float64) (most, fewest, mean, sd float32) {
+	n := len(in)
+	hi, lo, first, second := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
+	for v := range in {
+		var h, l, a, b float64
+		for i, u := range in[v] {
+			if i == 0 || hi[u] > h {
+				h = hi[u]
+			}
+			if i == 0 || lo[u] < l {
+				l = lo[u]
+			}
+			a += first[u] / float64(len(in[v]))
+			b += second[u] / float64(len(in[v]))
+		}
+		x := value[v]
+		hi[v], lo[v], first[v], second[v] = h+x, l+x, a+x, b+2*a*x+x*x
+	}
+	v := n - 1
+	return float32(hi[v]), float32(lo[v]), float32(first[v]), float32(math.Sqrt(math.Max(0, second[v]-first[v]*first[v])))
+}
+
+// walkOn is the mean over random walks from the first node along the edges.
+func walkOn(on [][]int, value []float64) float32 {
+	mean := make([]float64, len(on))
+	for v := len(on) - 1; v >= 0; v-- {
+		for _, u := range on[v] {
+			mean[v] += mean[u] / float64(len(on[v]))
+		}
+		mean[v] += value[v]
+	}
+	return float32(mean[0])
+}

@@ -97,6 +97,10 @@ func normal(sd float64) func(*philox.Stream) float32 {
 	return func(s *philox.Stream) float32 { return float32(s.NormFloat64() * sd) }
 }
 
+func around(mean, sd float64) func(*philox.Stream) float32 {
+	return func(s *philox.Stream) float32 { return float32(mean + s.NormFloat64()*sd) }
+}
+
 func zero(*philox.Stream) float32 { return 0 }
 
 // layout lists the network's tensors for an alphabet of operations (the padding operation included where there is one) and a number of
@@ -123,6 +127,7 @@ func (n Network) layout(alphabet, features int) *layout {
 		for _, d := range []string{"forward", "backward"} {
 			l.add(d+".weight", normal(1/math.Sqrt(float64(w))), w, 2*w)
 			l.add(d+".operation", normal(0.5), alphabet, 2*w)
+			l.add(d+".scale", around(1, 0.3), alphabet, 2*w)
 			l.add("head."+d, normal(1.4/math.Sqrt(float64(inputs))), w, n.HeadWidth)
 		}
 		if n.Features {

@@ -11,21 +11,23 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
-// Gated is the update of a node from what it heard (a minimal gated unit, after the gated graph recurrences of D-VAE, Zhang et al., NeurIPS
-// 2019): with a the sum of its neighbours' rows and e its operation's row of the table,
+// Gated is the update of a node from what it heard: a minimal gated unit, after the gated recurrences over graphs of D-VAE (Zhang et al.,
+// NeurIPS 2019), with an operation that scales its messages as in GATES (Ning et al., ECCV 2020). With a the sum of its
+// neighbours' rows, e and m its operation's rows of two tables,
 //
-//	z = σ(e_z + (aW)_z)    t = tanh(e_t + (aW)_t)    h = z·t + (1-z)·a
+//	z = σ(e_z + m_z·(aW)_z)    t = tanh(e_t + m_t·(aW)_t)    h = z·t + (1-z)·a
 //
-// Gates holds aW (rows x 2·Width: z first, then t) and is overwritten with z and t. Nodes that hear nobody have no Heard, and Gates need not
-// be set.
+// Nodes that hear nobody have neither Heard nor Product: a = 0.
 type Gated struct {
-	Rows  exec.Dim
-	Width int
-	Label *exec.Buffer // integers: each row's operation
-	Table *exec.Buffer // operations x 2·Width
-	Gates *exec.Buffer // rows x 2·Width
-	Heard *exec.Buffer // rows x Width, or nil
-	Out   *exec.Buffer // rows x Width
+	Rows    exec.Dim
+	Width   int
+	Label   *exec.Buffer // integers: each row's operation
+	Table   *exec.Buffer // operations x 2·Width: e, z first, then t
+	Scale   *exec.Buffer // operations x 2·Width: m
+	Heard   *exec.Buffer // rows x Width: a, or nil
+	Product *exec.Buffer // rows x 2·Width: aW, or nil
+	Gates   *exec.Buffer // rows x 2·Width: out, z and t
+	Out     *exec.Buffer // rows x Width
 }
 
 // Record appends the operation to a program.
@@ -36,15 +38,17 @@ func (g Gated) Record(p *exec.Program) {
 	p.Record("gated", unsafe.Pointer(&C.ctn_gated), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 }
 
-// RecordBackward appends the gradient: from grad (rows x Width) it overwrites Gates (z and t) with the gradient of aW, which is the
-// table rows' gradient too, and writes DHeard, the part of a's gradient that does not pass through W. dheard is nil when Heard is.
-func (g Gated) RecordBackward(p *exec.Program, grad, dheard *exec.Buffer) {
+// RecordBackward appends the gradient from grad (rows x Width), the gradient of Out. It overwrites Gates with the gradient of the rows of Table and
+// Product with that of the rows of Scale, and writes dproduct, the gradient of aW, and dheard, the part of a's gradient that does not
+// pass through W. The last three are skipped for nodes that hear nobody.
+func (g Gated) RecordBackward(p *exec.Program, grad, dproduct, dheard *exec.Buffer) {
 	args := g.args("gated_backward")
 	need("gated_backward", "grad", grad, g.Rows.Max*g.Width)
 	args.grad = floats(grad)
 	if g.Heard != nil {
+		need("gated_backward", "dproduct", dproduct, g.Rows.Max*2*g.Width)
 		need("gated_backward", "dheard", dheard, g.Rows.Max*g.Width)
-		args.dheard = floats(dheard)
+		args.dproduct, args.dheard = floats(dproduct), floats(dheard)
 	}
 	p.Record("gated_backward", unsafe.Pointer(&C.ctn_gated_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 }
@@ -52,8 +56,12 @@ func (g Gated) RecordBackward(p *exec.Program, grad, dheard *exec.Buffer) {
 func (g Gated) args(op string) C.ctn_gated_args {
 	need(op, "Label", g.Label, g.Rows.Max)
 	need(op, "Gates", g.Gates, g.Rows.Max*2*g.Width)
-	optional(op, "Heard", g.Heard, g.Rows.Max*g.Width)
-	args := C.ctn_gated_args{width: C.int64_t(g.Width), label: ints(g.Label), table: floats(g.Table), gates: floats(g.Gates), heard: floats(g.Heard)}
+	if g.Heard != nil {
+		need(op, "Heard", g.Heard, g.Rows.Max*g.Width)
+		need(op, "Product", g.Product, g.Rows.Max*2*g.Width)
+	}
+	args := C.ctn_gated_args{width: C.int64_t(g.Width), label: ints(g.Label), table: floats(g.Table), scale: floats(g.Scale), product: floats(g.Product),
+		gates: floats(g.Gates), heard: floats(g.Heard)}
 	g.Rows.Put(unsafe.Pointer(&args.rows))
 	return args
 }

@@ -5,7 +5,10 @@ typedef struct ctn_gated_args {
 	int64_t width;
 	const int32_t *label; // rows
 	const float *table;   // labels x 2 width
-	float *gates;         // rows x 2 width: in the messages' product (read when heard), out z and t; backward: out their gradients
+	const float *scale;   // labels x 2 width
+	float *product;       // rows x 2 width: the messages' product, when heard; backward: out the scale's gradient
+	float *gates;         // rows x 2 width: out z and t; backward: out their gradients
+	float *dproduct;      // rows x 2 width
 	const float *heard;   // rows x width, or none
 	float *out;           // rows x width
 	const float *grad;    // rows x width

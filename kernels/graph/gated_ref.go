@@ -6,34 +6,41 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// GatedReference is Gated in float64: it fills out and overwrites gates with z and t. heard may be nil.
-func GatedReference(out, gates, heard, table []float64, label []int32, width int) {
+// GatedReference is Gated in float64: it fills out and gates. heard and product may be nil.
+func GatedReference(out, gates, heard, product, table, scale []float64, label []int32, width int) {
 	for r, l := range label {
 		for j := range width {
-			z, t, a := table[int(l)*2*width+j], table[int(l)*2*width+width+j], 0.0
+			k, i := int(l)*2*width+j, r*2*width+j
+			z, t, a := table[k], table[k+width], 0.0
 			if heard != nil {
 				a = heard[r*width+j]
-				z += gates[r*2*width+j]
-				t += gates[r*2*width+width+j]
+				z += scale[k] * product[i]
+				t += scale[k+width] * product[i+width]
 			}
 			z, t = 1/(1+math.Exp(-z)), math.Tanh(t)
-			gates[r*2*width+j], gates[r*2*width+width+j] = z, t
+			gates[i], gates[i+width] = z, t
 			out[r*width+j] = z*t + (1-z)*a
 		}
 	}
 }
 
-// GatedBackwardReference overwrites gates (z and t) with the gradients before the nonlinearities and fills dheard (nil when heard is).
-func GatedBackwardReference(gates, dheard, heard, grad []float64, rows, width int) {
-	for r := range rows {
+// GatedBackwardReference is RecordBackward in float64: it overwrites gates and product and fills dproduct and dheard.
+func GatedBackwardReference(gates, product, dproduct, dheard, heard, scale, grad []float64, label []int32, width int) {
+	for r, l := range label {
 		for j := range width {
-			z, t, d, a := gates[r*2*width+j], gates[r*2*width+width+j], grad[r*width+j], 0.0
+			k, i := int(l)*2*width+j, r*2*width+j
+			z, t, d, a := gates[i], gates[i+width], grad[r*width+j], 0.0
 			if heard != nil {
 				a = heard[r*width+j]
 				dheard[r*width+j] = d * (1 - z)
 			}
-			gates[r*2*width+j] = d * (t - a) * z * (1 - z)
-			gates[r*2*width+width+j] = d * z * (1 - t*t)
+			dz, dt := d*(t-a)*z*(1-z), d*z*(1-t*t)
+			gates[i], gates[i+width] = dz, dt
+			if heard != nil {
+				dproduct[i], dproduct[i+width] = dz*scale[k], dt*scale[k+width]
+				product[i] *= dz
+				product[i+width] *= dt
+			}
 		}
 	}
 }

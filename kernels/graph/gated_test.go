@@ -28,31 +28,34 @@ func TestGated(t *testing.T) {
 				ar := d.NewArena()
 				label := randomLabels(rows)
 				table, table64 := kerneltest.Random(5*2*width, uint32(i))
-				gates, gates64 := kerneltest.Random(rows*2*width, uint32(i+10))
+				scale, scale64 := kerneltest.Random(5*2*width, uint32(i+5))
+				product, product64 := kerneltest.Random(rows*2*width, uint32(i+10))
 				heard, heard64 := kerneltest.Random(rows*width, uint32(i+20))
 				grad, grad64 := kerneltest.Random(rows*width, uint32(i+30))
-				g := Gated{Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(table), Gates: ar.F32(len(gates)), Out: ar.F32(rows * width)}
-				var dheard *exec.Buffer
-				var dheard64 []float64
+				g := Gated{Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(table), Scale: ar.Floats(scale), Gates: ar.F32(len(product)), Out: ar.F32(rows * width)}
+				var dheard, dproduct *exec.Buffer
 				if hears {
-					g.Gates.WriteF32(0, gates)
-					g.Heard, dheard, dheard64 = ar.Floats(heard), ar.F32(rows*width), make([]float64, rows*width)
+					g.Heard, g.Product, dheard, dproduct = ar.Floats(heard), ar.Floats(product), ar.F32(rows*width), ar.F32(rows*2*width)
 				} else {
-					heard64 = nil
+					heard64, product64 = nil, nil
 				}
 				p, q := ar.NewProgram("forward"), ar.NewProgram("backward")
 				g.Record(p)
-				g.RecordBackward(q, ar.Floats(grad), dheard)
-				out64 := make([]float64, rows*width)
+				g.RecordBackward(q, ar.Floats(grad), dproduct, dheard)
+				out64, gates64 := make([]float64, rows*width), make([]float64, rows*2*width)
+				dheard64, dproduct64 := make([]float64, rows*width), make([]float64, rows*2*width)
 				p.Run(1)
-				GatedReference(out64, gates64, heard64, table64, label, width)
+				GatedReference(out64, gates64, heard64, product64, table64, scale64, label, width)
 				kerneltest.Close(t, out64, g.Out.Values(), 3e-6, "out")
 				kerneltest.Close(t, gates64, g.Gates.Values(), 3e-6, "gates")
 				q.Run(1)
-				GatedBackwardReference(gates64, dheard64, heard64, grad64, rows, width)
-				kerneltest.Close(t, gates64, g.Gates.Values(), 3e-6, "gate gradients")
+				GatedBackwardReference(gates64, product64, dproduct64, dheard64, heard64, scale64, grad64, label, width)
+				// 1-t² and 1-z lose digits near saturation.
+				kerneltest.Close(t, gates64, g.Gates.Values(), 1e-5, "gate gradients")
 				if hears {
 					kerneltest.Close(t, dheard64, dheard.Values(), 3e-6, "dheard")
+					kerneltest.Close(t, dproduct64, dproduct.Values(), 1e-5, "dproduct")
+					kerneltest.Close(t, product64, g.Product.Values(), 1e-5, "scale gradients")
 				}
 				ar.Free()
 			}
@@ -62,25 +65,36 @@ func TestGated(t *testing.T) {
 
 func TestGatedGradient(t *testing.T) {
 	const rows, width = 3, 4
-	label := []int32{0, 2, 1}
+	label := []int32{0, 2, 1} // every operation once, so that rows of gradients are the tables' gradients
 	_, table := kerneltest.Random(3*2*width, 1)
-	_, gates := kerneltest.Random(rows*2*width, 2)
+	_, scale := kerneltest.Random(3*2*width, 5)
+	_, product := kerneltest.Random(rows*2*width, 2)
 	_, heard := kerneltest.Random(rows*width, 3)
 	_, grad := kerneltest.Random(rows*width, 4)
-	f := func(gates, heard []float64) float64 {
+	f := func(product, heard, table, scale []float64) float64 {
 		out := make([]float64, rows*width)
-		GatedReference(out, append([]float64(nil), gates...), heard, table, label, width)
+		GatedReference(out, make([]float64, rows*2*width), heard, product, table, scale, label, width)
 		s := 0.0
 		for i := range out {
 			s += out[i] * grad[i]
 		}
 		return s
 	}
-	dgates, dheard, out := append([]float64(nil), gates...), make([]float64, rows*width), make([]float64, rows*width)
-	GatedReference(out, dgates, heard, table, label, width)
-	GatedBackwardReference(dgates, dheard, heard, grad, rows, width)
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(x, heard) }, gates, dgates, 1e-6, "gates")
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(gates, x) }, heard, dheard, 1e-6, "heard")
+	out, gates, dscale := make([]float64, rows*width), make([]float64, rows*2*width), append([]float64(nil), product...)
+	dproduct, dheard := make([]float64, rows*2*width), make([]float64, rows*width)
+	GatedReference(out, gates, heard, product, table, scale, label, width)
+	GatedBackwardReference(gates, dscale, dproduct, dheard, heard, scale, grad, label, width)
+	byLabel := func(rowGrad []float64) []float64 {
+		g := make([]float64, 3*2*width)
+		for r, l := range label {
+			copy(g[int(l)*2*width:], rowGrad[r*2*width:(r+1)*2*width])
+		}
+		return g
+	}
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(x, heard, table, scale) }, product, dproduct, 1e-6, "product")
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, x, table, scale) }, heard, dheard, 1e-6, "heard")
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, heard, x, scale) }, table, byLabel(gates), 1e-6, "table")
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, heard, table, x) }, scale, byLabel(dscale), 1e-6, "scale")
 }
 
 func TestDense(t *testing.T) {
