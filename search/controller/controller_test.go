@@ -167,6 +167,23 @@ func TestAdvantages(t *testing.T) {
 	require.InEpsilon(t, norm(c, 3, 0, 1, 0).GradNorm, norm(c, 0.3, 0, 0.1, 0).GradNorm, 1e-4, "the scale of rewards does not matter")
 }
 
+func TestValues(t *testing.T) {
+	rewards := []float64{0.9, 0.1, 0.5, 0.5}
+	for _, c := range []struct {
+		Config
+		want []float64
+	}{
+		{Config{}, rewards},
+		{Config{Power: 0.5}, []float64{math.Sqrt(0.9), math.Sqrt(0.1), math.Sqrt(0.5), math.Sqrt(0.5)}},
+		{Config{Ranks: true}, []float64{0.875, 0.125, 0.5, 0.5}},
+		{Config{Ranks: true, Power: 2}, []float64{0.765625, 0.015625, 0.25, 0.25}},
+	} {
+		ct := Controller{cfg: c.Config}
+		require.InDeltaSlice(t, c.want, ct.values(rewards), 1e-12)
+	}
+	require.Equal(t, []float64{0.9, 0.1, 0.5, 0.5}, rewards)
+}
+
 // A controller restored from another's state goes on with the same bits, with another number of threads too.
 func TestStateIsExact(t *testing.T) {
 	for _, c := range []Config{Default(), Released()} {
@@ -235,7 +252,12 @@ func TestErrors(t *testing.T) {
 	require.ErrorContains(t, err, "1 rewards for a batch of 2")
 	_, err = ct.Update([]float64{1, math.NaN()})
 	require.ErrorContains(t, err, "reward 1 is NaN")
-	_, err = ct.Update([]float64{1, 0})
+	roots := open(t, toy{}, Config{Hidden: 8, Batch: 2, LR: 1e-3, Power: 0.5})
+	_, err = roots.Sample()
+	require.NoError(t, err)
+	_, err = roots.Update([]float64{-1, 0})
+	require.ErrorContains(t, err, "reward 0 is -1")
+	_, err = ct.Update([]float64{-1, 0})
 	require.NoError(t, err)
 	_, err = ct.Sample()
 	require.NoError(t, err)
@@ -248,6 +270,7 @@ func TestErrors(t *testing.T) {
 		func(c *Config) { c.Batch = 0 }, func(c *Config) { c.LR = 0 }, func(c *Config) { c.LR = math.NaN() }, func(c *Config) { c.Hidden = 0 },
 		func(c *Config) { c.Baseline = 1 }, func(c *Config) { c.Betas[1] = 1 }, func(c *Config) { c.Entropy = -1 }, func(c *Config) { c.Clip = -1 },
 		func(c *Config) { c.Iterations = -1 }, func(c *Config) { c.Repeat = -1 },
+		func(c *Config) { c.Power = -1 },
 	} {
 		c := good
 		change(&c)
