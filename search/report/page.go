@@ -210,7 +210,7 @@ func (d *Data) labels() (chartView, []roundView) {
 		if !known {
 			at = len(proposers)
 			colors[l.Proposer] = at
-			proposers = append(proposers, series{name: l.Proposer, kind: dots, color: at%4 + 1})
+			proposers = append(proposers, series{name: l.Proposer, kind: dots, color: at%6 + 1})
 		}
 		title := fmt.Sprintf("label %d, round %d: %s\n%s", i+1, l.Round, percent(l.Accuracy), l.Arch)
 		proposers[at].points = append(proposers[at].points, point{float64(i + 1), l.Accuracy, title})

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v3"
@@ -64,7 +65,7 @@ type Data struct {
 	Ledger  []Label
 	Events  []Event // by name and step
 	Config  []Setting
-	Run     []Setting // the block run: of config.yaml
+	Run     []Setting // the block run: of config.yaml, but for the command
 	Command string    // run.command: the line that started the search
 }
 
@@ -148,10 +149,9 @@ func (d *Data) readConfig(path string) error {
 		}
 		d.Config = append(d.Config, settings(top[i].Value, top[i+1])...)
 	}
-	for _, s := range d.Run {
-		if s.Key == "command" {
-			d.Command = s.Value
-		}
+	if i := slices.IndexFunc(d.Run, func(s Setting) bool { return s.Key == "command" }); i >= 0 {
+		d.Command = d.Run[i].Value
+		d.Run = slices.Delete(d.Run, i, i+1)
 	}
 	return nil
 }
