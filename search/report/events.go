@@ -19,8 +19,8 @@ import (
 // TensorBoard; the page shows these.
 const (
 	// EventController: Step = controller updates. Values: reward (mean probability of beating the baseline, 0..1), entropy (nats a
-	// decision), loss, grad_norm (before clipping), percentile (mean true percentile of the samples, 0 = best; only where a table can
-	// judge it, and never seen by the search).
+	// decision), loss, grad_norm (before clipping), percentile (mean true percentile of the samples, 0 = best, 100 = worst; only where
+	// a table can judge it, and never seen by the search).
 	EventController = "controller"
 	// EventComparator: Step = comparator updates over the whole search. Values: loss (binary cross-entropy of a pair), labels, pseudo
 	// (pseudo-labelled pairs in the pool).

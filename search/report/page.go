@@ -165,7 +165,7 @@ func (d *Data) archView(place int, a Architecture, draw func(string, Style) temp
 	if a.Accuracy != nil {
 		v.Accuracy = percent(*a.Accuracy)
 	}
-	if a.Judged != nil {
+	if a.Judged != nil && (a.Accuracy == nil || *a.Judged != *a.Accuracy) { // once is enough where one accuracy chose and judged
 		v.Judged = percent(*a.Judged)
 	}
 	if a.PredictedRank > 0 {
@@ -246,14 +246,13 @@ func (d *Data) curves() (out []chartView) {
 	for _, p := range []struct {
 		event, key, title, note, x, y string
 		color                         int
-		percent                       bool
 	}{
-		{EventController, "reward", "Reward", "mean probability of beating the baseline", "controller updates", "probability", 0, false},
-		{EventController, "entropy", "Entropy", "of the controller's decisions", "controller updates", "nats", 1, false},
-		{EventController, "loss", "Controller loss", "", "controller updates", "loss", 2, false},
-		{EventComparator, "loss", "Comparator loss", "binary cross-entropy of a pair", "comparator updates", "loss", 3, false},
-		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction", "round", "tau-b", 4, false},
-		{EventController, "percentile", "Samples' true percentile", "mean over the controller's samples, 0 % = best; judged by the table, unseen by the search", "controller updates", "percentile", 2, true},
+		{EventController, "reward", "Reward", "mean probability of beating the baseline", "controller updates", "probability", 0},
+		{EventController, "entropy", "Entropy", "of the controller's decisions", "controller updates", "nats", 1},
+		{EventController, "loss", "Controller loss", "", "controller updates", "loss", 2},
+		{EventComparator, "loss", "Comparator loss", "binary cross-entropy of a pair", "comparator updates", "loss", 3},
+		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction", "round", "tau-b", 4},
+		{EventController, "percentile", "Samples' true percentile", "mean of the controller's samples, 0 = best; unseen by the search", "controller updates", "percentile", 2},
 	} {
 		s := series{color: p.color}
 		for _, e := range d.events(p.event) {
@@ -264,7 +263,7 @@ func (d *Data) curves() (out []chartView) {
 		if len(s.points) < 2 {
 			continue
 		}
-		c := chart{x: p.x, y: p.y, percent: p.percent, series: []series{s}}
+		c := chart{x: p.x, y: p.y, series: []series{s}}
 		out = append(out, chartView{Title: p.title, Note: p.note, Chart: c.svg()})
 	}
 	return out

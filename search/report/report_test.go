@@ -57,7 +57,7 @@ func sampleRun(t *testing.T, dir string) {
 		x := float64(step) / 2000
 		require.NoError(t, l.Write(Event{Name: EventController, Step: step, Values: map[string]float64{
 			"reward": 0.5 + 0.4*x - 0.3*math.Floor(4*x)/4 + 0.05*random.NormFloat64(), "entropy": 1.9 - 1.2*x + 0.03*random.NormFloat64(),
-			"loss": random.NormFloat64() * 0.1, "percentile": 0.5 * math.Exp(-4*x),
+			"loss": random.NormFloat64() * 0.1, "percentile": 50 * math.Exp(-4*x),
 		}}))
 		if step%250 == 0 {
 			require.NoError(t, l.Write(Event{Name: EventBaseline, Step: step, Values: map[string]float64{"win": 0.6 + 0.3*x}, Text: map[string]string{"arch": result.Architectures[step/30].Arch}}))
