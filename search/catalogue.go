@@ -1,0 +1,84 @@
+package search
+
+import (
+	"math"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// Catalogue is an enumerated space, prepared so that a comparator ranks all of it. Several searches may share one.
+type Catalogue struct {
+	n     int
+	at    func(i int) space.Arch
+	index func(a space.Arch) (int, bool)
+	space *gcn.Space
+}
+
+// Lister is a numbered list of distinct architectures, such as a table.
+type Lister interface {
+	Len() int
+	Arch(i int) space.Arch
+	Index(a space.Arch) (int, bool)
+}
+
+// NewCatalogue prepares the architectures of a list. trees may be nil; otherwise it holds shared unfolding trees stored for the same list.
+func NewCatalogue(sp space.Space, list Lister, trees func(s *gcn.Space) error) (*Catalogue, error) {
+	alphabet := len(sp.Alphabet())
+	c := &Catalogue{n: list.Len(), at: list.Arch, index: list.Index}
+	graphs := gcn.GraphSet{N: c.n, At: func(i int) gcn.Graph { return gcn.Graph(list.Arch(i).Graph()) }}
+	c.space = gcn.NewSpace(alphabet, graphs, func(i int) []float32 { return Features(list.Arch(i), alphabet) })
+	if trees != nil {
+		if err := trees(c.space); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// List is a Lister over a slice.
+type List struct {
+	archs []space.Arch
+	at    map[space.Arch]int
+}
+
+// NewList numbers architectures in their order.
+func NewList(archs []space.Arch) *List {
+	l := &List{archs, make(map[space.Arch]int, len(archs))}
+	for i, a := range archs {
+		l.at[a] = i
+	}
+	return l
+}
+
+// Len is the number of architectures.
+func (l *List) Len() int { return len(l.archs) }
+
+// Arch is architecture i.
+func (l *List) Arch(i int) space.Arch { return l.archs[i] }
+
+// Index finds an architecture.
+func (l *List) Index(a space.Arch) (int, bool) { i, ok := l.at[a]; return i, ok }
+
+// Space is the prepared space, for whoever scores it with a comparator of their own.
+func (c *Catalogue) Space() *gcn.Space { return c.space }
+
+// Len is the number of architectures.
+func (c *Catalogue) Len() int { return c.n }
+
+// Features describes an architecture for a comparator: its graph's numbers and the logarithms of its costs.
+func Features(a space.Arch, alphabet int) []float32 {
+	cost := a.Cost()
+	return gcn.Features(gcn.Graph(a.Graph()), alphabet, math.Log(float64(max(cost.MAdds, 1))), math.Log(float64(max(cost.Params, 1))))
+}
+
+// Data turns architectures into what a comparator trains on or scores; labels may be nil.
+func Data(sp space.Space, archs []space.Arch, labels []float64) gcn.Data {
+	alphabet := len(sp.Alphabet())
+	d := gcn.Data{Alphabet: alphabet, Graphs: make([]gcn.Graph, len(archs)), Features: make([][]float32, len(archs)), Labels: labels}
+	for i, a := range archs {
+		d.Graphs[i] = gcn.Graph(a.Graph())
+		d.Features[i] = Features(a, alphabet)
+	}
+	return d
+}

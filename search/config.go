@@ -1,0 +1,257 @@
+// Package search finds good architectures by comparing them: the loop of CTNAS (CVPR 2021, algorithm 1). A comparator learns from labelled
+// architectures which of two is the better; a controller is rewarded for beating a baseline that improves as it does; and the
+// architectures that both propose are labelled within a budget.
+package search
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/search/controller"
+)
+
+// Values of Config.
+const (
+	ProposeController   = "controller" // candidates are what the controller samples and neighbours of what is labelled
+	ProposeSpace        = "space"      // candidates are what the comparator ranks best in the enumerated space; no controller
+	ProposeAuto         = "auto"       // both; the controller alone where the space cannot be listed
+	RewardComparison    = "comparison" // the probability of beating the baseline
+	RewardAbsolute      = "absolute"   // the predicted performance itself (ablation)
+	BaselineCurriculum  = "curriculum" // the baseline is replaced by better ones
+	BaselineFixed       = "fixed"      // it stays the first one (ablation)
+	PresetDefault       = "default"
+	PresetPaper         = "paper"    // the paper's comparator; all labels but the final candidate's at random, at once
+	PresetReleased      = "released" // the released code's schedule and networks, see released.go
+	proposerRandom      = "random"
+	proposerValidation  = "validation"
+	proposerController  = "controller"
+	proposerMutation    = "mutation"
+	proposerSpace       = "space"
+	proposerThompson    = "explore"
+	minimumInitialLabel = 2
+)
+
+// Config holds all settings of a search. Its YAML names are the flags of `ctnas search`.
+type Config struct {
+	Space     string `yaml:"space" json:"space"`
+	Labels    string `yaml:"labels" json:"-"` // where labels come from, in words; what they are is part of the checkpoint
+	Budget    int    `yaml:"budget" json:"budget"`
+	Seed      uint64 `yaml:"seed" json:"seed"`
+	Preset    string `yaml:"preset" json:"preset"`
+	Propose   string `yaml:"propose" json:"propose"`
+	MaxMAdds  int64  `yaml:"max-madds" json:"max_madds"`   // 0: no limit
+	MaxParams int64  `yaml:"max-params" json:"max_params"` // 0: no limit
+
+	// How labels are spent.
+	Init            int     `yaml:"init" json:"init"`                         // random architectures labelled first; at most the budget
+	PerRound        int     `yaml:"per-round" json:"per_round"`               // labels a round after that
+	Thompson        float64 `yaml:"thompson" json:"thompson"`                 // share of a round that single members of the ensemble choose, for exploration
+	ControllerShare float64 `yaml:"controller-share" json:"controller_share"` // with auto: share of a round that comes from the controller
+	Pool            int     `yaml:"pool" json:"pool"`                         // architectures sampled from the controller as candidates
+	Mutations       int     `yaml:"mutations" json:"mutations"`               // neighbours of the best labelled ones among the controller's candidates
+
+	// The comparator; its network is the preset's.
+	Members int `yaml:"members" json:"members"` // networks of the ensemble
+	Steps   int `yaml:"steps" json:"steps"`     // updates of each, every round
+
+	// The controller.
+	Iterations      int     `yaml:"iterations" json:"iterations"` // updates a round
+	Batch           int     `yaml:"batch" json:"batch"`           // architectures an update
+	ControllerLR    float64 `yaml:"controller-lr" json:"controller_lr"`
+	Reward          string  `yaml:"reward" json:"reward"`
+	Baseline        string  `yaml:"baseline" json:"baseline"`
+	BaselineEvery   int     `yaml:"baseline-every" json:"baseline_every"`     // updates between new baselines
+	BaselineSamples int     `yaml:"baseline-samples" json:"baseline_samples"` // fresh samples that compete with the past baselines
+
+	// Data exploration (paper section 3.4): the controller's samples, compared in pairs, whose most confident comparisons join the
+	// comparator's training data.
+	Explore       bool    `yaml:"explore" json:"explore"`
+	ExploreEvery  int     `yaml:"explore-every" json:"explore_every"`   // updates of the controller between explorations
+	ExplorePairs  int     `yaml:"explore-pairs" json:"explore_pairs"`   // pairs kept of twice as many, half of each class
+	ExplorePool   int     `yaml:"explore-pool" json:"explore_pool"`     // pairs kept in all, the newest
+	ExploreAge    int     `yaml:"explore-age" json:"explore_age"`       // rounds after which a pair is dropped
+	ExploreWeight float64 `yaml:"explore-weight" json:"explore_weight"` // of a pseudo-labelled pair's loss beside the labelled pairs' mean
+
+	Validation      int `yaml:"validation" json:"validation"` // with preset released: labels that only measure tau
+	CheckpointEvery int `yaml:"checkpoint-every" json:"-"`    // updates of the controller between checkpoints
+}
+
+// Preset returns a named configuration for NAS-Bench-101 without labels.
+func Preset(name string) (Config, error) {
+	c := Config{
+		Space: "nasbench101", Budget: 423, Seed: 1, Preset: name, Propose: ProposeAuto,
+		Init: 60, PerRound: 40, Thompson: 0.3, ControllerShare: 0.2, Pool: 2000, Mutations: 500,
+		Members: 4, Steps: 150,
+		Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR,
+		Reward: RewardComparison, Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10,
+		Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2, ExploreWeight: 0.1,
+		CheckpointEvery: 100,
+	}
+	switch name {
+	case PresetDefault:
+	case PresetPaper:
+		c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.Mutations, c.Members, c.Steps = 424, ProposeController, 423, 1, 0, 0, 1, 1000
+		c.Iterations, c.BaselineEvery = 1000, 100
+	case PresetReleased:
+		c.releasedSchedule()
+	default:
+		return Config{}, fmt.Errorf("unknown preset %q: %s, %s or %s", name, PresetDefault, PresetPaper, PresetReleased)
+	}
+	return c, nil
+}
+
+// check tells what is wrong with the settings, by the names of their flags.
+func (c Config) check() error {
+	least := func(flag string, value, least int) error {
+		if value < least || value > 1<<24 {
+			return fmt.Errorf("--%s %d: want %d..%d", flag, value, least, 1<<24)
+		}
+		return nil
+	}
+	share := func(flag string, value float64) error {
+		if !(value >= 0 && value <= 1) {
+			return fmt.Errorf("--%s %g: want 0..1", flag, value)
+		}
+		return nil
+	}
+	oneOf := func(flag, value string, allowed ...string) error {
+		for _, a := range allowed {
+			if a == value {
+				return nil
+			}
+		}
+		return fmt.Errorf("--%s %q: want one of %v", flag, value, allowed)
+	}
+	for _, err := range []error{
+		oneOf("preset", c.Preset, PresetDefault, PresetPaper, PresetReleased),
+		oneOf("propose", c.Propose, ProposeController, ProposeSpace, ProposeAuto),
+		oneOf("reward", c.Reward, RewardComparison, RewardAbsolute),
+		oneOf("baseline", c.Baseline, BaselineCurriculum, BaselineFixed),
+		least("budget", c.Budget, minimumInitialLabel), least("init", c.Init, minimumInitialLabel), least("per-round", c.PerRound, 1),
+		share("thompson", c.Thompson), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0),
+		least("members", c.Members, 1), least("steps", c.Steps, 1), least("iterations", c.Iterations, 0), least("batch", c.Batch, 1),
+		least("baseline-every", c.BaselineEvery, 1), least("baseline-samples", c.BaselineSamples, 1),
+		least("explore-every", c.ExploreEvery, 1), least("explore-pairs", c.ExplorePairs, 2), least("explore-pool", c.ExplorePool, 1),
+		least("explore-age", c.ExploreAge, 0), least("validation", c.Validation, 0), least("checkpoint-every", c.CheckpointEvery, 1),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.MaxMAdds < 0 || c.MaxParams < 0:
+		return fmt.Errorf("--max-madds %d, --max-params %d: want 0 (no limit) or more", c.MaxMAdds, c.MaxParams)
+	case !(c.ControllerLR > 0):
+		return fmt.Errorf("--controller-lr %g: want more than 0", c.ControllerLR)
+	case c.Validation > 0 && (c.Preset != PresetReleased || c.Validation > c.Budget-minimumInitialLabel):
+		return fmt.Errorf("--validation %d: only with --preset %s, and within the budget", c.Validation, PresetReleased)
+	case !(c.ExploreWeight >= 0):
+		return fmt.Errorf("--explore-weight %g: want 0 or more", c.ExploreWeight)
+	case c.Preset == PresetReleased:
+		return c.checkReleased()
+	}
+	return nil
+}
+
+// initial is how many random labels are bought first: Init, less where the budget leaves nothing for what is found.
+func (c Config) initial() int {
+	switch rest := c.Budget - c.Validation; {
+	case c.Init+c.PerRound <= rest:
+		return c.Init
+	case c.Preset == PresetDefault:
+		return max(minimumInitialLabel, rest/2)
+	default:
+		return max(minimumInitialLabel, rest-c.PerRound)
+	}
+}
+
+// comparator is the network and its training in every round.
+func (c Config) comparator() (gcn.Config, error) {
+	g, err := gcn.Preset(c.Preset)
+	if err != nil {
+		return gcn.Config{}, err
+	}
+	g.Members, g.Steps = c.Members, c.Steps
+	g.Warmup = min(g.Warmup, c.Steps/10)
+	if c.Preset == PresetPaper {
+		g.Pair = false // pseudo-labelled pairs need an antisymmetric head
+	}
+	return g, nil
+}
+
+// policy is the controller's settings.
+func (c Config) policy() controller.Config {
+	p := controller.Default()
+	if c.Preset == PresetReleased {
+		p = controller.Released()
+	}
+	p.Batch, p.LR, p.Seed = c.Batch, c.ControllerLR, c.Seed
+	return p
+}
+
+// identity is a fingerprint of everything in the settings that the result depends on.
+func (c Config) identity() (string, error) {
+	g, err := c.comparator()
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(struct {
+		Config     Config
+		Comparator gcn.Config
+		Controller controller.Config
+	}{c, g, c.policy()})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// runKey is the block of config.yaml that --config ignores.
+const runKey = "run"
+
+// YAML is the config.yaml of a run: every setting, and facts about this run (version, commit, device, ISA, data set checksum, output
+// folder), a struct or map that YAML can hold.
+func (c Config) YAML(run any) ([]byte, error) {
+	var doc yaml.Node
+	if err := doc.Encode(c); err != nil {
+		return nil, err
+	}
+	if run != nil {
+		var key, block yaml.Node
+		if err := key.Encode(runKey); err != nil {
+			return nil, err
+		}
+		if err := block.Encode(run); err != nil {
+			return nil, err
+		}
+		doc.Content = append(doc.Content, &key, &block)
+	}
+	return yaml.Marshal(&doc)
+}
+
+// ParseConfig reads what YAML wrote. Keys that are no setting of a search are left to whoever wrote them.
+func ParseConfig(text []byte) (Config, error) {
+	var top struct {
+		Preset string `yaml:"preset"`
+	}
+	if err := yaml.Unmarshal(text, &top); err != nil {
+		return Config{}, err
+	}
+	if top.Preset == "" {
+		top.Preset = PresetDefault
+	}
+	c, err := Preset(top.Preset)
+	if err != nil {
+		return Config{}, err
+	}
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		return Config{}, err
+	}
+	return c, c.check()
+}

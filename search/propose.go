@@ -1,0 +1,148 @@
+package search
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// selection collects distinct candidates for labels.
+type selection struct {
+	s     *search
+	list  []ledger.Request
+	taken map[space.Arch]bool
+}
+
+func (c *selection) may(a space.Arch) bool { return !c.taken[a] && c.s.may(a) }
+
+func (c *selection) add(a space.Arch, proposer string, predicted float64) {
+	c.taken[a] = true
+	c.list = append(c.list, ledger.Request{Arch: a, Proposer: proposer, Predicted: predicted})
+}
+
+// best adds up to n of the architectures that may be labelled, those with the highest values first.
+func (c *selection) best(n int, values []float64, at func(i int) space.Arch, proposer func(i int) string, rank []float64) {
+	for _, i := range highest(n, values, func(i int) bool { return c.may(at(i)) }) {
+		if a := at(i); c.may(a) {
+			c.add(a, proposer(i), rank[i])
+		}
+	}
+}
+
+// highest returns the indices of the n largest values that ok accepts, largest first, the lower index first of equal ones.
+func highest(n int, values []float64, ok func(i int) bool) []int {
+	var top []int
+	if n <= 0 {
+		return nil
+	}
+	for i, v := range values {
+		if len(top) == n && !(v > values[top[n-1]]) || !ok(i) {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(top, v, func(j int, v float64) int {
+			if values[j] >= v {
+				return -1
+			}
+			return 1
+		})
+		if len(top) == n {
+			top = top[:n-1]
+		}
+		top = slices.Insert(top, at, i)
+	}
+	return top
+}
+
+// candidates chooses up to n architectures to label: what the comparator ranks best in the space and among the controller's samples, a
+// share of them by single members of the ensemble (each member is a draw from what the labels leave possible: Thompson sampling).
+func (s *search) candidates(n int) ([]ledger.Request, error) {
+	c := &selection{s: s, taken: make(map[space.Arch]bool, n)}
+	pool, from, err := s.pool()
+	if err != nil {
+		return nil, err
+	}
+	share := n
+	if s.List != nil {
+		share = int(math.Round(s.ControllerShare * float64(n)))
+	}
+	if len(pool) > 0 {
+		scores, err := s.referee.score(pool)
+		if err != nil {
+			return nil, err
+		}
+		at := func(i int) space.Arch { return pool[i] }
+		s.choose(c, share, scores.Rank, scores.Member, at, func(i int) string { return from[i] })
+	}
+	if s.List != nil {
+		whole := s.referee.whole
+		s.choose(c, n-len(c.list), whole.Rank, whole.Member, s.List.at, func(int) string { return proposerSpace })
+	}
+	if missing := n - len(c.list); missing > 0 {
+		for _, a := range s.random(missing, philox.New(s.Seed, philox.PurposeSample, uint32(s.round))) {
+			if c.may(a) {
+				c.add(a, proposerRandom, math.NaN())
+			}
+		}
+	}
+	return c.list, nil
+}
+
+// choose adds n candidates of one list: most by the ensemble's mean, the Thompson share by members in turn.
+func (s *search) choose(c *selection, n int, rank []float64, member func(m int) []float64, at func(int) space.Arch, proposer func(int) string) {
+	explore := int(math.Round(s.Thompson * float64(n)))
+	if s.Members < 2 {
+		explore = 0
+	}
+	c.best(n-explore, rank, at, proposer, rank)
+	for k := range min(explore, s.Members) {
+		m := (s.round + k) % s.Members
+		each := (explore - k + s.Members - 1) / s.Members // shares that differ by one at most and sum to explore
+		c.best(each, member(m), at, func(int) string { return proposerThompson }, rank)
+	}
+}
+
+// pool lists distinct architectures near what the controller has learned: all it sampled in this round, fresh samples, and neighbours of
+// the best labelled ones; and says where each came from.
+func (s *search) pool() (archs []space.Arch, from []string, err error) {
+	if s.Config.Propose == ProposeSpace || s.List != nil && s.ControllerShare == 0 {
+		return nil, nil, nil
+	}
+	seen := map[space.Arch]bool{}
+	add := func(a space.Arch, proposer string) {
+		if !seen[a] && s.may(a) {
+			seen[a] = true
+			archs, from = append(archs, a), append(from, proposer)
+		}
+	}
+	for _, group := range s.referee.asked {
+		for _, a := range group {
+			add(a, proposerController)
+		}
+	}
+	if s.Iterations > 0 {
+		b, err := s.policy.Propose(s.Pool)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, a := range b.Archs {
+			add(a, proposerController)
+		}
+	}
+	if s.List == nil { // with a list every neighbour is ranked anyway
+		stream := philox.New(s.Seed, philox.PurposePropose, uint32(s.round))
+		parents := slices.Clone(s.ledger.Labels())
+		slices.SortStableFunc(parents, func(a, b ledger.Label) int { return cmp.Compare(b.Value, a.Value) })
+		parents = parents[:min(len(parents), mutationParents)]
+		for i := range s.Mutations {
+			add(s.Deps.Space.Mutate(parents[i%len(parents)].Arch, stream), proposerMutation)
+		}
+	}
+	return archs, from, nil
+}
+
+// mutationParents is how many of the best labelled architectures have their neighbours among the candidates.
+const mutationParents = 25

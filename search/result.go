@@ -1,0 +1,242 @@
+package search
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// Result is result.json: report.Result and what only this method can say. It holds nothing that differs between two identical runs.
+type Result struct {
+	report.Result
+	PickRank       int                `json:"pick_rank,omitempty"`       // 1 + number of better ones in the table, where there is one
+	PickAccuracy   float64            `json:"pick_accuracy"`             // what the search saw
+	PickJudged     *float64           `json:"pick_judged,omitempty"`     // the accuracy that judges
+	ComparatorBest string             `json:"comparator_best,omitempty"` // what the comparator ranks best of all it ranked, labelled or not
+	Controller     *Percentiles       `json:"controller_samples,omitempty"`
+	Comparator     *gcn.Comparator    `json:"-"` // the last one
+	Ledger         []ledger.Label     `json:"-"`
+	Phases         map[string]float64 `json:"-"` // seconds by phase
+	Seconds        float64            `json:"-"`
+}
+
+// Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of architectures. 50 is what uniform
+// sampling gives, 0 the best. The search never sees it.
+type Percentiles struct {
+	Samples int     `json:"samples"` // how many are at each end, at most
+	First   float64 `json:"first"`
+	Last    float64 `json:"last"`
+}
+
+// unlabelledShown is how many of the architectures that the comparator ranks best stand in the result without a label.
+const unlabelledShown = 10
+
+// finish judges what was found, which unseals the judging accuracy, and writes the folder's last files.
+func (s *search) finish() (*Result, error) {
+	r := &Result{Comparator: s.cmp, Ledger: s.ledger.Labels()}
+	r.Space, r.Method, r.Seed, r.Device, r.Labels = s.Deps.Space.Name(), "ctnas", s.Seed, "cpu", s.Source.Describe()
+	r.LabelsUsed = len(r.Ledger)
+	best, _ := s.ledger.Best()
+	r.Pick, r.PickAccuracy = best.Arch.String(), best.Value
+	if err := s.rankAll(r); err != nil {
+		return nil, err
+	}
+	if judge, ok := s.Source.(ledger.Judge); ok {
+		judge.Unseal()
+		if err := s.judge(r, judge); err != nil {
+			return nil, err
+		}
+	}
+	r.Pareto, r.Phases = pareto(r.Ledger), s.seconds
+	s.spent("judge")
+	s.progress(Progress{Stage: "judge"})
+	for _, v := range s.seconds {
+		r.Seconds += v
+	}
+	if s.Dir == "" {
+		return r, nil
+	}
+	return r, s.write(r)
+}
+
+// rankAll lists the labelled architectures and those the comparator ranks best, with their predicted ranks: among the listed space, or
+// among the controller's candidates and the labelled ones.
+func (s *search) rankAll(r *Result) error {
+	n, at, rank := 0, func(int) space.Arch { return nil }, []float64(nil)
+	index := map[space.Arch]int{}
+	if s.List != nil {
+		n, at, rank = s.List.n, s.List.at, s.referee.whole.Rank
+		for _, l := range r.Ledger {
+			if i, ok := s.List.index(l.Arch); ok {
+				index[l.Arch] = i
+			}
+		}
+	} else {
+		archs, _, err := s.pool()
+		if err != nil {
+			return err
+		}
+		for _, l := range r.Ledger {
+			archs = append(archs, l.Arch)
+		}
+		scores, err := s.referee.score(archs)
+		if err != nil {
+			return err
+		}
+		n, at, rank = len(archs), func(i int) space.Arch { return archs[i] }, scores.Rank
+		for i, a := range archs {
+			index[a] = i
+		}
+	}
+	descending := make([]float64, n)
+	for i, v := range rank {
+		descending[i] = -v
+	}
+	slices.Sort(descending)
+	predicted := func(i int) int { k, _ := slices.BinarySearch(descending, -rank[i]); return k + 1 }
+	labelled := func(a space.Arch) bool { _, ok := s.ledger.Get(a); return ok }
+	for _, l := range r.Ledger {
+		a := s.architecture(l.Arch)
+		a.Accuracy, a.AccuracySource = &l.Value, s.Source.Facts().String()
+		if i, ok := index[l.Arch]; ok {
+			a.PredictedRank = predicted(i)
+		}
+		r.Architectures = append(r.Architectures, a)
+	}
+	slices.SortStableFunc(r.Architectures, func(a, b report.Architecture) int { return cmp.Compare(*b.Accuracy, *a.Accuracy) })
+	for _, i := range highest(unlabelledShown, rank, func(i int) bool { return !labelled(at(i)) && s.allowed(at(i)) }) {
+		a := s.architecture(at(i))
+		a.PredictedRank = predicted(i)
+		r.Architectures = append(r.Architectures, a)
+	}
+	for _, i := range highest(1, rank, func(i int) bool { return s.allowed(at(i)) }) {
+		r.ComparatorBest = at(i).String()
+	}
+	return nil
+}
+
+func (s *search) architecture(a space.Arch) report.Architecture {
+	cost := a.Cost()
+	return report.Architecture{Arch: a.String(), Hash: a.Hash(), MAdds: cost.MAdds, Params: cost.Params}
+}
+
+// judge adds true accuracies and ranks, and how good the controller's samples were.
+func (s *search) judge(r *Result, judge ledger.Judge) error {
+	rank := func(text string) (float64, int, error) {
+		a, err := s.Deps.Space.Parse(text)
+		if err != nil {
+			return 0, 0, err
+		}
+		accuracy, rank, err := judge.Judge(a)
+		if errors.Is(err, ledger.ErrNoLabel) {
+			return 0, 0, nil
+		}
+		return accuracy, rank, err
+	}
+	for i := range r.Architectures {
+		a := &r.Architectures[i]
+		accuracy, n, err := rank(a.Arch)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			a.Judged, a.Rank = &accuracy, n
+		}
+		if a.Arch == r.Pick {
+			r.PickJudged, r.PickRank = a.Judged, n
+		}
+	}
+	percentile := func(texts []string) (float64, error) {
+		sum, n := 0.0, 0
+		for _, text := range texts {
+			_, place, err := rank(text)
+			if err != nil {
+				return 0, err
+			}
+			if place > 0 {
+				sum += 100 * float64(place) / float64(judge.Total())
+				n++
+			}
+		}
+		return sum / float64(max(n, 1)), nil
+	}
+	if len(s.first) == 0 {
+		return nil
+	}
+	texts := func(archs []space.Arch) (out []string) {
+		for _, a := range archs {
+			out = append(out, a.String())
+		}
+		return out
+	}
+	p, err := &Percentiles{Samples: len(s.last)}, error(nil)
+	if p.First, err = percentile(texts(s.first)); err != nil {
+		return err
+	}
+	if p.Last, err = percentile(texts(s.last)); err != nil {
+		return err
+	}
+	r.Controller = p
+	for _, point := range s.curve {
+		e := point.event()
+		if e.Values["percentile"], err = percentile(point.Samples); err != nil {
+			return err
+		}
+		if err := s.event(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pareto lists the labelled architectures that no other one beats in both accuracy and MAdds, the cheapest first.
+func pareto(labels []ledger.Label) []string {
+	sorted := slices.Clone(labels)
+	slices.SortStableFunc(sorted, func(a, b ledger.Label) int {
+		return cmp.Or(cmp.Compare(a.Arch.Cost().MAdds, b.Arch.Cost().MAdds), cmp.Compare(b.Value, a.Value))
+	})
+	out, best := []string{}, -1.0
+	for _, l := range sorted {
+		if l.Value > best {
+			best = l.Value
+			out = append(out, l.Arch.String())
+		}
+	}
+	return out
+}
+
+// write puts result.json and report.html into the folder.
+func (s *search) write(r *Result) error {
+	cost := map[string]float64{"peak_bytes": peakBytes()}
+	for phase, seconds := range s.seconds {
+		cost["seconds_"+phase] = seconds
+	}
+	if err := s.event(report.Event{Name: report.EventCost, Values: cost}); err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(r); err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(filepath.Join(s.Dir, report.ResultName), text.Bytes(), 0o644); err != nil {
+		return err
+	}
+	page, err := report.Load(s.Dir)
+	if err != nil {
+		return err
+	}
+	return page.Write(s.Dir)
+}

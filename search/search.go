@@ -1,0 +1,736 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/controller"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// ErrInterrupted is returned when the context ended the search: in a run folder a checkpoint stands and Run goes on from it.
+var ErrInterrupted = fmt.Errorf("the search was interrupted: %w", context.Canceled)
+
+// Deps are what a search works with.
+type Deps struct {
+	Space  space.Space
+	Source ledger.Source
+	// Checksum identifies the data that labels come from: a resume with other data is refused. May be empty.
+	Checksum string
+	// List is the enumerated space, needed for ProposeSpace; with ProposeAuto it is used where it is given. Not used with ProposeController.
+	List   *Catalogue
+	Device exec.Config
+	// Dir is the run's folder; empty: nothing is written and nothing can be resumed. A folder that holds a checkpoint is resumed.
+	Dir string
+	// Run are the facts for the block run: of config.yaml; may be nil.
+	Run any
+	// Version of the program: a checkpoint of another one is refused.
+	Version string
+	// Progress is called as the search goes on; may be nil.
+	Progress func(Progress)
+}
+
+// Progress says how far a search is.
+type Progress struct {
+	Stage           string // label, train, controller, judge
+	Round           int
+	Labels, Budget  int
+	Best            float64 // best label so far
+	Done, Total     int     // of the stage, where it is long
+	Reward, Entropy float64 // of the controller
+}
+
+// ConfigName is the file of a run folder that holds its settings.
+const ConfigName = report.ConfigName
+
+// LoadConfig returns the settings of a run folder, to resume it.
+func LoadConfig(dir string) (Config, error) {
+	path := filepath.Join(dir, ConfigName)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("%s is not the folder of a search: it has no %s", dir, ConfigName)
+	} else if err != nil {
+		return Config{}, err
+	}
+	c, err := ParseConfig(text)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// search is a run in work.
+type search struct {
+	Config
+	Deps
+	gcn    gcn.Config
+	ident  string
+	source string // what labels are, for the checkpoint
+	dev    *exec.Device
+	ledger *ledger.Ledger
+	policy *controller.Controller
+	log    *report.Log // nil without a folder
+	phase  time.Time   // when the current phase began
+
+	round, iteration  int
+	trained           bool
+	explored, updates int
+	cmp               *gcn.Comparator
+	referee           *referee
+	baseline          space.Arch
+	history           []space.Arch
+	pseudo            []pseudo
+	curve             []curvePoint
+	first, last       []space.Arch
+	seconds           map[string]float64
+
+	released *releasedRun
+}
+
+// Run searches until the budget is spent and returns what it found. In a folder with a checkpoint it goes on from there and ends in the
+// same bytes of result.json and ledger.jsonl as if it had never stopped.
+func Run(ctx context.Context, c Config, d Deps) (*Result, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	s := &search{Config: c, Deps: d, seconds: map[string]float64{}}
+	defer s.close()
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	err := s.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil, ErrInterrupted
+	} else if err != nil {
+		return nil, err
+	}
+	return s.finish()
+}
+
+func (s *search) close() {
+	if s.released != nil {
+		s.released.close()
+	}
+	if s.policy != nil {
+		s.policy.Close()
+	}
+	if s.dev != nil {
+		s.dev.Close()
+	}
+	if s.ledger != nil {
+		_ = s.ledger.Close() // every label was written and, with a checkpoint, flushed
+	}
+	if s.log != nil {
+		_ = s.log.Close()
+	}
+}
+
+// open prepares everything: a new run or the rest of one.
+func (s *search) open() (err error) {
+	if s.gcn, err = s.comparator(); err != nil {
+		return err
+	}
+	if s.ident, err = s.identity(); err != nil {
+		return err
+	}
+	s.source = s.Source.Describe() + " " + s.Checksum
+	switch {
+	case s.Config.Propose == ProposeController:
+		s.List = nil
+	case s.Config.Propose == ProposeSpace && s.List == nil:
+		return fmt.Errorf("--propose %s: %s cannot be listed here", ProposeSpace, s.Deps.Space.Name())
+	}
+	var old *snapshot
+	if s.Dir != "" {
+		if old, err = s.openFolder(); err != nil {
+			return err
+		}
+	}
+	if s.dev, err = exec.Open(s.Device); err != nil {
+		return err
+	}
+	s.Device.Level = s.dev.Level()
+	if s.policy, err = controller.New(s.dev, s.Deps.Space, s.Config.policy()); err != nil {
+		return err
+	}
+	path := filepath.Join(s.Dir, report.LedgerName)
+	switch {
+	case s.Dir == "":
+		s.ledger = ledger.New(s.Source, s.Budget)
+	case old == nil:
+		s.ledger, err = ledger.Create(path, s.Source, s.Budget)
+	default:
+		s.ledger, err = ledger.Resume(path, s.Source, s.Budget, s.Deps.Space, old.Ledger)
+	}
+	if err == nil && old != nil {
+		err = s.restore(old)
+	}
+	if err == nil && s.Dir != "" {
+		s.log, err = report.OpenLog(s.Dir)
+	}
+	s.phase = time.Now()
+	return err
+}
+
+// openFolder writes config.yaml into a new folder, or reads the checkpoint of an old one.
+func (s *search) openFolder() (*snapshot, error) {
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	old, err := readSnapshot(s.Dir)
+	if errors.Is(err, ErrNoCheckpoint) {
+		return nil, s.claim()
+	} else if err != nil {
+		return nil, err
+	}
+	refuse := func(format string, args ...any) (*snapshot, error) {
+		return nil, fmt.Errorf("%s cannot be resumed: %s", s.Dir, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case old.Version != s.Version:
+		return refuse("it was begun by version %s, this is %s", old.Version, s.Version)
+	case old.Config != s.ident:
+		return refuse("its settings are other ones than those given now")
+	case old.Source != s.source:
+		return refuse("its labels came from other data: %s; these are: %s", old.Source, s.source)
+	case s.Device.Level != "" && s.Device.Level != old.Level:
+		return refuse("it was begun with the instruction set %s, and %s was asked for: the results would differ", old.Level, s.Device.Level)
+	case !slices.Contains(exec.Levels(), old.Level):
+		return refuse("it was begun with the instruction set %s, this processor has %v: the results would differ", old.Level, exec.Levels())
+	}
+	s.Device.Level = old.Level
+	return old, nil
+}
+
+// claim writes config.yaml. A folder that holds one already is the same run, killed before its first checkpoint.
+func (s *search) claim() error {
+	path := filepath.Join(s.Dir, ConfigName)
+	if _, err := os.Stat(path); err == nil {
+		old, err := LoadConfig(s.Dir)
+		if err != nil {
+			return err
+		}
+		ident, err := old.identity()
+		if err != nil {
+			return err
+		}
+		if ident != s.ident {
+			return fmt.Errorf("%s cannot be resumed: its settings are other ones than those given now", s.Dir)
+		}
+		return nil
+	}
+	text, err := s.YAML(s.Deps.Run)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, text, 0o644)
+}
+
+// restore takes over the state of a checkpoint.
+func (s *search) restore(old *snapshot) (err error) {
+	parse := func(text string) space.Arch {
+		a, e := s.Deps.Space.Parse(text)
+		if e != nil && err == nil {
+			err = fmt.Errorf("checkpoint: %w", e)
+		}
+		return a
+	}
+	list := func(texts []string) (out []space.Arch) {
+		for _, t := range texts {
+			out = append(out, parse(t))
+		}
+		return out
+	}
+	s.round, s.trained, s.iteration, s.explored, s.updates = old.Round, old.Trained, old.Iteration, old.Explored, old.Updates
+	if old.Baseline != "" {
+		s.baseline = parse(old.Baseline)
+	}
+	s.history, s.first, s.last = list(old.History), list(old.First), list(old.Last)
+	for _, p := range old.Pseudo {
+		s.pseudo = append(s.pseudo, pseudo{parse(p.A), parse(p.B), p.Target, p.Round})
+	}
+	s.curve = old.Curve
+	if old.Seconds != nil {
+		s.seconds = old.Seconds
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.policy.Restore(old.Controller); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if s.Preset == PresetReleased {
+		return s.restoreReleased(old)
+	}
+	if len(old.Comparator) == 0 {
+		return nil
+	}
+	s.cmp = &gcn.Comparator{}
+	if err := s.cmp.UnmarshalBinary(old.Comparator); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if !s.trained {
+		return nil
+	}
+	if s.referee, err = newReferee(s.Deps.Space, s.Device, s.cmp, s.List); err != nil {
+		return err
+	}
+	for _, group := range old.Asked {
+		archs := list(group)
+		if err != nil {
+			return err
+		}
+		if err := s.referee.learn(archs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkpoint writes the state where there is a folder for it.
+func (s *search) checkpoint() error {
+	if s.Dir == "" {
+		return nil
+	}
+	at, err := s.ledger.Position()
+	if err != nil {
+		return err
+	}
+	texts := func(archs []space.Arch) []string {
+		out := make([]string, len(archs))
+		for i, a := range archs {
+			out[i] = a.String()
+		}
+		return out
+	}
+	snap := &snapshot{
+		Version: s.Version, Config: s.ident, Level: s.dev.Level(), Source: s.source,
+		Round: s.round, Trained: s.trained, Iteration: s.iteration, Explored: s.explored, Updates: s.updates, Ledger: at,
+		Controller: s.policy.State(), History: texts(s.history), Curve: s.curve, First: texts(s.first), Last: texts(s.last), Seconds: s.seconds,
+	}
+	if s.baseline != nil {
+		snap.Baseline = s.baseline.String()
+	}
+	for _, p := range s.pseudo {
+		snap.Pseudo = append(snap.Pseudo, pseudoText{p.A.String(), p.B.String(), p.Target, p.Round})
+	}
+	if s.cmp != nil {
+		if snap.Comparator, err = s.cmp.MarshalBinary(); err != nil {
+			return err
+		}
+	}
+	if s.trained && s.referee != nil {
+		for _, group := range s.referee.asked {
+			snap.Asked = append(snap.Asked, texts(group))
+		}
+	}
+	if s.released != nil {
+		s.released.save(snap)
+	}
+	if err := writeSnapshot(s.Dir, snap); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
+// spent charges the time since the last call to a phase of the log.
+func (s *search) spent(phase string) {
+	now := time.Now()
+	s.seconds[phase] += now.Sub(s.phase).Seconds()
+	s.phase = now
+}
+
+func (s *search) event(e report.Event) error {
+	if s.log == nil {
+		return nil
+	}
+	if err := s.log.Write(e); err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	return nil
+}
+
+func (s *search) progress(p Progress) {
+	if s.Progress == nil {
+		return
+	}
+	p.Round, p.Labels, p.Budget = s.round, len(s.ledger.Labels()), s.Budget
+	if best, ok := s.ledger.Best(); ok {
+		p.Best = best.Value
+	}
+	s.Progress(p)
+}
+
+// allowed tells whether an architecture meets the constraints.
+func (s *search) allowed(a space.Arch) bool {
+	if s.MaxMAdds == 0 && s.MaxParams == 0 {
+		return true
+	}
+	cost := a.Cost()
+	return (s.MaxMAdds == 0 || cost.MAdds <= s.MaxMAdds) && (s.MaxParams == 0 || cost.Params <= s.MaxParams)
+}
+
+// may tells whether an architecture can be labelled next.
+func (s *search) may(a space.Arch) bool { return s.ledger.May(a) && s.allowed(a) }
+
+// run goes through the rounds: random labels, then train, let the controller learn, and label what is proposed, until the budget is spent
+// and a comparator has learned from all of it.
+func (s *search) run(ctx context.Context) error {
+	if s.round == 0 {
+		if err := s.begin(ctx); err != nil {
+			return err
+		}
+	}
+	if s.Preset == PresetReleased {
+		return s.runReleased(ctx)
+	}
+	for {
+		if !s.trained {
+			if err := s.train(ctx); err != nil {
+				return err
+			}
+		}
+		if err := s.learn(ctx); err != nil {
+			return err
+		}
+		if s.ledger.Left() == 0 {
+			return nil
+		}
+		got, err := s.label(ctx)
+		if err != nil {
+			return err
+		}
+		if got == 0 { // nothing is left to label
+			return nil
+		}
+		s.round++
+		s.trained, s.iteration = false, 0
+		if err := s.checkpoint(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// sampleTries is how many random architectures are drawn for one that may be labelled before none is taken to exist.
+const sampleTries = 200000
+
+// random draws n distinct architectures that may be labelled, fewer where no more are found.
+func (s *search) random(n int, stream *philox.Stream) []space.Arch {
+	var out []space.Arch
+	drawn := make(map[space.Arch]bool, n)
+	for len(out) < n {
+		found := false
+		for range sampleTries {
+			if a := s.Deps.Space.Sample(stream); !drawn[a] && s.may(a) {
+				drawn[a], found = true, true
+				out = append(out, a)
+				break
+			}
+		}
+		if !found {
+			break
+		}
+	}
+	return out
+}
+
+// begin buys the random labels of round 0.
+func (s *search) begin(ctx context.Context) error {
+	archs := s.random(s.initial()+s.Validation, philox.New(s.Seed, philox.PurposeSample, 0))
+	if len(archs) < minimumInitialLabel+s.Validation {
+		return fmt.Errorf("only %d architectures can be labelled: loosen --max-madds or --max-params", len(archs))
+	}
+	train := archs[:len(archs)-s.Validation]
+	if _, err := s.ledger.Query(ctx, train, proposerRandom, 0); err != nil {
+		return err
+	}
+	if _, err := s.ledger.Query(ctx, archs[len(train):], proposerValidation, 0); err != nil {
+		return err
+	}
+	s.spent("label")
+	if err := s.roundEvent(0, math.NaN(), len(archs)); err != nil {
+		return err
+	}
+	s.progress(Progress{Stage: "label"})
+	s.round = 1
+	return s.checkpoint()
+}
+
+func (s *search) roundEvent(round int, tau float64, candidates int) error {
+	best, _ := s.ledger.Best()
+	return s.event(report.Event{Name: report.EventRound, Step: round, Values: map[string]float64{
+		"labels": float64(len(s.ledger.Labels())), "best": best.Value, "tau": tau, "candidates": float64(candidates),
+	}})
+}
+
+// train trains this round's comparator on all labels and the pseudo-labelled pairs.
+func (s *search) train(ctx context.Context) error {
+	labels := s.ledger.Labels()
+	archs, values := make([]space.Arch, len(labels)), make([]float64, len(labels))
+	for i, l := range labels {
+		archs[i], values[i] = l.Arch, l.Value
+	}
+	s.pseudo = age(s.pseudo, s.round, s.ExploreAge, s.ExplorePool)
+	data := join(Data(s.Deps.Space, archs, values), s.Deps.Space, archs, s.pseudo, s.ExploreWeight)
+	var mu sync.Mutex
+	losses := make([][]float64, s.gcn.Members) // a member's losses by block, in order
+	steps := []int{}
+	done := 0
+	seed := philox.New(s.Seed, philox.PurposeTrain, uint32(s.round)).Uint64()
+	cmp, err := gcn.Train(ctx, s.Device, s.gcn, data, seed, func(member, step int, loss float64) {
+		mu.Lock()
+		defer mu.Unlock()
+		if losses[member] = append(losses[member], loss); len(losses[member]) > len(steps) {
+			steps = append(steps, step)
+		}
+		done++
+		s.progress(Progress{Stage: "train", Done: step, Total: s.gcn.Steps})
+	})
+	if err != nil {
+		return err
+	}
+	for k, step := range steps {
+		mean := 0.0
+		for _, l := range losses {
+			mean += l[k] / float64(len(losses))
+		}
+		err := s.event(report.Event{Name: report.EventComparator, Step: s.updates + step, Values: map[string]float64{
+			"loss": mean, "labels": float64(len(labels)), "pseudo": float64(len(s.pseudo)),
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	s.updates += s.gcn.Steps
+	s.spent("train")
+	s.cmp, s.trained = cmp, true
+	if s.referee, err = newReferee(s.Deps.Space, s.Device, cmp, s.List); err != nil {
+		return err
+	}
+	s.spent("rank")
+	if err := s.firstBaseline(); err != nil {
+		return err
+	}
+	return s.checkpoint()
+}
+
+// firstBaseline draws the first baseline from the controller; later comparators choose the best of the past ones again.
+func (s *search) firstBaseline() error {
+	if s.Iterations == 0 || s.Config.Propose == ProposeSpace {
+		return nil
+	}
+	switch {
+	case s.baseline == nil:
+		b, err := s.policy.Propose(1)
+		if err != nil {
+			return err
+		}
+		s.baseline, s.history = b.Archs[0], b.Archs[:1]
+	case s.Baseline == BaselineCurriculum:
+		o, err := s.referee.ask(s.history)
+		if err != nil {
+			return err
+		}
+		best, _ := strongest(o)
+		s.baseline = s.history[best]
+	}
+	return nil
+}
+
+// curveEvery is how many updates of the controller lie between two lines of the log, and curveSamples how many of a batch are kept for it.
+const (
+	curveEvery   = 10
+	curveSamples = 16
+	// endSamples is how many of the controller's first and last samples are kept, to be judged after the end.
+	endSamples = 500
+)
+
+// learn lets the controller learn from this round's comparator.
+func (s *search) learn(ctx context.Context) error {
+	if s.Config.Propose == ProposeSpace {
+		return nil
+	}
+	for s.iteration < s.Iterations {
+		if err := ctx.Err(); err != nil {
+			return s.stop(err)
+		}
+		if err := s.update(); err != nil {
+			return err
+		}
+		s.iteration++
+		if s.Baseline == BaselineCurriculum && s.iteration%s.BaselineEvery == 0 {
+			if err := s.newBaseline(); err != nil {
+				return err
+			}
+		}
+		if s.Explore && s.iteration%s.ExploreEvery == 0 {
+			if err := s.explore(); err != nil {
+				return err
+			}
+		}
+		if s.iteration%s.CheckpointEvery == 0 && s.iteration < s.Iterations {
+			if err := s.checkpoint(); err != nil {
+				return err
+			}
+		}
+	}
+	s.spent("controller")
+	return nil
+}
+
+// update is one batch of REINFORCE.
+func (s *search) update() error {
+	batch, err := s.policy.Sample()
+	if err != nil {
+		return err
+	}
+	opinions, err := s.referee.ask(append(slices.Clip(batch.Archs), s.baseline))
+	if err != nil {
+		return err
+	}
+	rewards := make([]float64, len(batch.Archs))
+	beta := opinions[len(batch.Archs)]
+	for i, a := range batch.Archs {
+		switch {
+		case !s.allowed(a): // the worst there is
+		case s.Reward == RewardAbsolute:
+			rewards[i] = 1 / (1 + math.Exp(-opinions[i].rank()))
+		default:
+			rewards[i] = opinions[i].beats(beta)
+		}
+	}
+	stats, err := s.policy.Update(rewards)
+	if err != nil {
+		return err
+	}
+	s.keep(batch.Archs)
+	if s.policy.Updates()%curveEvery != 0 {
+		return nil
+	}
+	return s.curveEvent(batch, rewards, stats)
+}
+
+// keep remembers the controller's first and last samples.
+func (s *search) keep(archs []space.Arch) {
+	if n := endSamples - len(s.first); n > 0 {
+		s.first = append(s.first, archs[:min(n, len(archs))]...)
+	}
+	s.last = append(s.last, archs...)
+	if extra := len(s.last) - endSamples; extra > 0 {
+		s.last = slices.Delete(s.last, 0, extra)
+	}
+}
+
+// curveEvent logs an update and keeps a few samples, whose true percentile joins the log after the end.
+func (s *search) curveEvent(batch controller.Batch, rewards []float64, stats controller.Stats) error {
+	p := curvePoint{Step: s.policy.Updates(), Reward: stats.MeanReward, GradNorm: stats.GradNorm}
+	decisions := 0
+	for i, actions := range batch.Actions {
+		decisions += len(actions)
+		p.Loss -= (rewards[i] - stats.Baseline) * float64(batch.LogP[i]) / float64(len(rewards))
+	}
+	p.Entropy = stats.Entropy * float64(len(batch.Actions)) / float64(decisions)
+	for _, a := range batch.Archs[:min(curveSamples, len(batch.Archs))] {
+		p.Samples = append(p.Samples, a.String())
+	}
+	s.curve = append(s.curve, p)
+	s.progress(Progress{Stage: "controller", Done: s.iteration + 1, Total: s.Iterations, Reward: p.Reward, Entropy: p.Entropy})
+	return s.event(p.event())
+}
+
+func (p curvePoint) event() report.Event {
+	return report.Event{Name: report.EventController, Step: p.Step, Values: map[string]float64{
+		"reward": p.Reward, "entropy": p.Entropy, "loss": p.Loss, "grad_norm": p.GradNorm,
+	}}
+}
+
+// newBaseline replaces the baseline by the best of fresh samples and past baselines, the one with the highest mean probability of
+// beating the others (paper section 3.3, algorithm 2).
+func (s *search) newBaseline() error {
+	fresh, err := s.policy.Propose(s.BaselineSamples)
+	if err != nil {
+		return err
+	}
+	rivals := slices.Clone(s.history)
+	for _, a := range fresh.Archs {
+		if s.allowed(a) && !slices.Contains(rivals, a) {
+			rivals = append(rivals, a)
+		}
+	}
+	opinions, err := s.referee.ask(rivals)
+	if err != nil {
+		return err
+	}
+	best, win := strongest(opinions)
+	if s.baseline = rivals[best]; !slices.Contains(s.history, s.baseline) {
+		s.history = append(s.history, s.baseline)
+	}
+	return s.event(report.Event{Name: report.EventBaseline, Step: s.policy.Updates(), Values: map[string]float64{"win": win},
+		Text: map[string]string{"arch": s.baseline.String()}})
+}
+
+// explore compares the controller's samples in random pairs and keeps the most confident comparisons.
+func (s *search) explore() error {
+	n := 2 * s.ExplorePairs
+	b, err := s.policy.Propose(n)
+	if err != nil {
+		return err
+	}
+	opinions, err := s.referee.ask(b.Archs)
+	if err != nil {
+		return err
+	}
+	order := philox.New(s.Seed, philox.PurposeExplore, uint32(s.explored)).Perm(n)
+	s.explored++
+	other, p := make([]space.Arch, n), make([]float64, n)
+	for i, j := range order {
+		other[i], p[i] = b.Archs[j], opinions[i].beats(opinions[j])
+	}
+	s.pseudo = age(append(s.pseudo, confident(b.Archs, other, p, s.ExplorePairs, s.round)...), s.round, s.ExploreAge, s.ExplorePool)
+	return nil
+}
+
+// label buys this round's candidates and returns how many there were.
+func (s *search) label(ctx context.Context) (int, error) {
+	candidates, err := s.candidates(min(s.PerRound, s.ledger.Left()))
+	if err != nil {
+		return 0, err
+	}
+	s.spent("propose")
+	answers, err := s.ledger.Ask(ctx, s.round, candidates)
+	if err != nil {
+		return 0, err
+	}
+	var predicted, measured []float64
+	for _, a := range answers {
+		if !math.IsNaN(a.Predicted) {
+			predicted, measured = append(predicted, a.Predicted), append(measured, a.Value)
+		}
+	}
+	tau := math.NaN()
+	if len(predicted) > 1 {
+		tau = stat.KendallB(predicted, measured)
+	}
+	s.spent("label")
+	s.progress(Progress{Stage: "label"})
+	return len(answers), s.roundEvent(s.round, tau, len(candidates))
+}
