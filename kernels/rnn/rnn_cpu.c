@@ -17,12 +17,15 @@ CTN_TABLE(ctn_rnn_embeddings, rnn_embeddings)
 
 #undef TILE
 #undef ROWV
+#undef WIDE
 #if CTN_LANES == 16
 #define TILE 8 // rows of a tile: TILE x 2 vectors of accumulators
 #define ROWV 4 // vectors of a single row
+#define WIDE 4 // rows of the matrix that dots() multiplies with 4 vectors at a time
 #else
 #define TILE 4
 #define ROWV 8
+#define WIDE 2
 #endif
 
 // out[r][0..v vectors) += sum over k of a[r][k] w[k * ld ..]
@@ -66,6 +69,27 @@ static void FN(rnn_product)(int64_t rows, const float *const *a, int64_t hidden,
     }
 }
 
+// vsum without a detour through memory, which is what GCC makes of it.
+CTN_INLINE float FN(rnn_sum)(vf v) {
+    typedef float quad __attribute__((vector_size(16)));
+#if CTN_LANES == 4
+    quad a = v;
+#else
+    typedef float half __attribute__((vector_size(CTN_LANES * 2)));
+    half parts[2];
+    memcpy(parts, &v, sizeof v);
+    half b = parts[0] + parts[1];
+#if CTN_LANES == 16
+    quad quads[2];
+    memcpy(quads, &b, sizeof b);
+    quad a = quads[0] + quads[1];
+#else
+    quad a = b;
+#endif
+#endif
+    return (a[0] + a[2]) + (a[1] + a[3]);
+}
+
 // out[r][i] += d[r] . row i of w, for `rows` vectors d and `count` rows of w
 CTN_INLINE void FN(rnn_dot_tile)(int rows, int count, const float *const *d, int64_t n, const float *w, int64_t ld,
                                  float *const *out, int64_t at) {
@@ -88,13 +112,13 @@ CTN_INLINE void FN(rnn_dot_tile)(int rows, int count, const float *const *d, int
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
-        for (int i = 0; i < count; i++) out[r][at + i] += vsum(acc[r][i]);
+        for (int i = 0; i < count; i++) out[r][at + i] += FN(rnn_sum)(acc[r][i]);
 }
 static void FN(rnn_dots)(int64_t rows, const float *const *d, int64_t n, const float *w, int64_t ld, float *const *out,
                          int64_t hidden) {
     for (; rows >= 4; rows -= 4, d += 4, out += 4) {
         int64_t at = 0;
-        for (; at + 2 <= hidden; at += 2) FN(rnn_dot_tile)(4, 2, d, n, w, ld, out, at);
+        for (; at + WIDE <= hidden; at += WIDE) FN(rnn_dot_tile)(4, WIDE, d, n, w, ld, out, at);
         for (; at < hidden; at++) FN(rnn_dot_tile)(4, 1, d, n, w, ld, out, at);
     }
     for (; rows > 0; rows--, d++, out++) {
@@ -107,7 +131,7 @@ static void FN(rnn_dots)(int64_t rows, const float *const *d, int64_t n, const f
 CTN_INLINE float FN(rnn_dot)(const float *a, const float *b, int64_t n) {
     vf sum = {};
     for (int64_t j = 0; j < n; j += CTN_LANES) sum += vload(a + j) * vload(b + j);
-    return vsum(sum);
+    return FN(rnn_sum)(sum);
 }
 CTN_INLINE void FN(rnn_add)(float *to, const float *x, float factor, int64_t n) {
     for (int64_t j = 0; j < n; j += CTN_LANES) vstore(to + j, vload(to + j) + vload(x + j) * factor);
@@ -257,7 +281,7 @@ static void FN(rnn_rollout_run)(const void *p, int64_t task, float *scratch) {
                     vstore(out + j, x);
                     sum += x * vload(v + j);
                 }
-                logits[i] = vsum(sum);
+                logits[i] = FN(rnn_sum)(sum);
             }
             FN(rnn_decide)(g, b, t, logits, step[1]);
         }
@@ -483,13 +507,10 @@ static void FN(rnn_weights_run)(const void *p, int64_t task, float *scratch) {
         FN(rnn_weights_attention)(g, index, at, scratch);
         return;
     }
-    for (int64_t choice = 0; choice < head[CTN_RNN_CHOICES]; choice++)
-        FN(rnn_gather)
-        (g, g->grad + head[CTN_RNN_A] + choice * g->pad + at, head[CTN_RNN_PART] + choice * g->pad + at, CTN_RNN_PANEL);
-    if (!at)
-        FN(rnn_gather)
-        (g, g->grad + head[CTN_RNN_B], head[CTN_RNN_PART] + head[CTN_RNN_CHOICES] * g->pad,
-         ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
+    for (int64_t choice = 0; choice < head[CTN_RNN_CHOICES]; choice++) FN(rnn_gather)
+    (g, g->grad + head[CTN_RNN_A] + choice * g->pad + at, head[CTN_RNN_PART] + choice * g->pad + at, CTN_RNN_PANEL);
+    if (!at) FN(rnn_gather)
+    (g, g->grad + head[CTN_RNN_B], head[CTN_RNN_PART] + head[CTN_RNN_CHOICES] * g->pad, ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
 }
 
 // The gradient of a head's embeddings: as inputs of the cell and as what its attention looks at.
