@@ -74,11 +74,22 @@ func Features(a space.Arch, alphabet int) []float32 {
 
 // Data turns architectures into what a comparator trains on or scores; labels may be nil.
 func Data(sp space.Space, archs []space.Arch, labels []float64) gcn.Data {
-	alphabet := len(sp.Alphabet())
-	d := gcn.Data{Alphabet: alphabet, Graphs: make([]gcn.Graph, len(archs)), Features: make([][]float32, len(archs)), Labels: labels}
-	for i, a := range archs {
-		d.Graphs[i] = gcn.Graph(a.Graph())
-		d.Features[i] = Features(a, alphabet)
+	return describe(sp, gcn.Network{Features: true}, archs, labels)
+}
+
+// describe is Data with features only where the network uses them.
+func describe(sp space.Space, net gcn.Network, archs []space.Arch, labels []float64) gcn.Data {
+	d := gcn.Data{Alphabet: len(sp.Alphabet()), Labels: labels}
+	for _, a := range archs {
+		add(&d, net, a)
 	}
 	return d
+}
+
+// add appends a graph.
+func add(d *gcn.Data, net gcn.Network, a space.Arch) {
+	d.Graphs = append(d.Graphs, gcn.Graph(a.Graph()))
+	if net.Features {
+		d.Features = append(d.Features, Features(a, d.Alphabet))
+	}
 }

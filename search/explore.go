@@ -53,7 +53,7 @@ func age(pool []pseudo, round, rounds, size int) []pseudo {
 }
 
 // join adds pseudo-labelled pairs to training data of architectures that stand first.
-func join(data gcn.Data, sp space.Space, archs []space.Arch, pool []pseudo, weight float64) gcn.Data {
+func join(data gcn.Data, net gcn.Network, archs []space.Arch, pool []pseudo, weight float64) gcn.Data {
 	if len(pool) == 0 {
 		return data
 	}
@@ -66,8 +66,7 @@ func join(data gcn.Data, sp space.Space, archs []space.Arch, pool []pseudo, weig
 		if !ok {
 			i = len(data.Graphs)
 			number[a] = i
-			data.Graphs = append(data.Graphs, gcn.Graph(a.Graph()))
-			data.Features = append(data.Features, Features(a, data.Alphabet))
+			add(&data, net, a)
 		}
 		return i
 	}

@@ -45,7 +45,7 @@ func newReferee(sp space.Space, device exec.Config, cmp *gcn.Comparator, list *C
 
 // score scores architectures together, without remembering them.
 func (r *referee) score(archs []space.Arch) (*gcn.Scores, error) {
-	encoding, err := r.cmp.Prepare(Data(r.sp, archs, nil))
+	encoding, err := r.cmp.Prepare(describe(r.sp, r.cmp.Config.Network, archs, nil))
 	if err != nil {
 		return nil, err
 	}

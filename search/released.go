@@ -85,7 +85,7 @@ func (s *search) openReleased() error {
 	}
 	seed := philox.New(s.Seed, philox.PurposeTrain, 0).Uint64()
 	var err error
-	r.training, err = gcn.NewReleased(s.dev, s.gcn, Data(s.Deps.Space, r.archs, values), seed)
+	r.training, err = gcn.NewReleased(s.dev, s.gcn, describe(s.Deps.Space, s.gcn.Network, r.archs, values), seed)
 	if err == nil {
 		s.released = r
 	}

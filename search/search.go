@@ -490,7 +490,7 @@ func (s *search) train(ctx context.Context) error {
 		archs[i], values[i] = l.Arch, l.Value
 	}
 	s.pseudo = age(s.pseudo, s.round, s.ExploreAge, s.ExplorePool)
-	data := join(Data(s.Deps.Space, archs, values), s.Deps.Space, archs, s.pseudo, s.ExploreWeight)
+	data := join(describe(s.Deps.Space, s.gcn.Network, archs, values), s.gcn.Network, archs, s.pseudo, s.ExploreWeight)
 	var mu sync.Mutex
 	losses := make([][]float64, s.gcn.Members) // a member's losses by block, in order
 	steps := []int{}
