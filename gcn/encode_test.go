@@ -3,10 +3,10 @@ package gcn
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
-	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/stretchr/testify/require"
@@ -43,7 +43,7 @@ func TestGradientOfEveryTensor(t *testing.T) {
 			ar := dev.NewArena()
 			defer ar.Free()
 			lay := n.layout(n.alphabetSize(5), FeatureCount(5, 0))
-			weights := lay.initial(1, 0)
+			weights := lay.initial(7, 0)
 			w, g := ar.Floats(weights), ar.Zeros(lay.size)
 			forward, backward := ar.NewProgram("forward"), ar.NewProgram("backward")
 			s := &pass{Network: n, ar: ar, p: forward, lay: lay, w: w, g: g, e: e, seed: 5, step: ar.Ints([]int32{3})}
@@ -67,7 +67,7 @@ func TestGradientOfEveryTensor(t *testing.T) {
 				if tn.name == "fc.bias" {
 					continue // belongs to the loss
 				}
-				// The median over directions: a single one may cross the kink of a ReLU.
+				// A direction that crosses the kink of a ReLU differs; a wrong gradient agrees in none of several random directions.
 				r := philox.New(8, philox.PurposeTest, uint32(k))
 				moved := append([]float32(nil), weights...)
 				var square float64
@@ -79,7 +79,7 @@ func TestGradientOfEveryTensor(t *testing.T) {
 						step[i] = r.NormFloat64()
 						want += step[i] * float64(grad[tn.off+i])
 					}
-					const h = 1e-3
+					const h = 4e-3
 					size := math.Sqrt(float64(len(step)))
 					at := func(sign float64) float64 {
 						for i := range step {
@@ -94,7 +94,8 @@ func TestGradientOfEveryTensor(t *testing.T) {
 					wrong = append(wrong, math.Abs(got-want))
 				}
 				require.Greater(t, square, 0.0, "%s %s", name, tn.name)
-				require.Less(t, stat.Median(wrong)/math.Sqrt(square/8), 0.01, "%s %s", name, tn.name)
+				slices.Sort(wrong)
+				require.Less(t, wrong[2]/math.Sqrt(square/8), 0.005, "%s %s", name, tn.name)
 			}
 		})
 	}
