@@ -79,23 +79,22 @@ func TestGradientOfEveryTensor(t *testing.T) {
 						step[i] = r.NormFloat64()
 						want += step[i] * float64(grad[tn.off+i])
 					}
-					const h = 4e-3
-					size := math.Sqrt(float64(len(step)))
+					const h = 3e-4
 					at := func(sign float64) float64 {
 						for i := range step {
-							moved[tn.off+i] = weights[tn.off+i] + float32(sign*h*step[i]/size)
+							moved[tn.off+i] = weights[tn.off+i] + float32(sign*h*step[i])
 						}
 						w.WriteF32(0, moved)
 						return value()
 					}
-					got := (at(1) - at(-1)) / (2 * h) * size
+					got := (at(1) - at(-1)) / (2 * h)
 					w.WriteF32(0, weights)
 					square += want * want
 					wrong = append(wrong, math.Abs(got-want))
 				}
 				require.Greater(t, square, 0.0, "%s %s", name, tn.name)
 				slices.Sort(wrong)
-				require.Less(t, wrong[2]/math.Sqrt(square/8), 0.005, "%s %s", name, tn.name)
+				require.Less(t, wrong[2]/math.Sqrt(square/8), 0.01, "%s %s", name, tn.name)
 			}
 		})
 	}
