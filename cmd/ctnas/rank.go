@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strings"
 	"time"
@@ -19,15 +18,8 @@ import (
 	"github.com/ctnas/ctnas/search/table"
 )
 
-// number is a float64 of a JSON document; what is not a number is null there.
-type number float64
-
-func (n number) MarshalJSON() ([]byte, error) {
-	if math.IsNaN(float64(n)) || math.IsInf(float64(n), 0) {
-		return []byte("null"), nil
-	}
-	return json.Marshal(float64(n))
-}
+// number is a float64 of a JSON document, null there where it is not a number.
+type number = method.Number
 
 // spreadOf is a quantity over seeds.
 type spreadOf struct {
@@ -161,9 +153,13 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 			if a.json {
 				return a.printJSON(d)
 			}
-			fmt.Fprintf(a.stdout, "%d seeds, %d labels, preset %s: tau-b %.4f ± %.4f (sd; odd half %.4f), P@1%% %.3f, best predicted has mean rank %.1f, "+
+			sd := ""
+			if seeds > 1 {
+				sd = fmt.Sprintf(", sd %.4f", d.TauB.SD)
+			}
+			fmt.Fprintf(a.stdout, "mean of %d seeds, %d labels, preset %s: tau-b %.4f (odd half %.4f%s), P@1%% %.3f, rank of the best predicted %.1f, "+
 				"transitivity %.4f, calibration error %.4f, %.1f s\n",
-				seeds, train, preset, d.TauB.Mean, d.TauB.SD, d.TauBOdd.Mean, d.PAt1, d.TopRank.Mean, d.Transitivity, d.Calibration, d.Seconds)
+				seeds, train, preset, d.TauB.Mean, d.TauBOdd.Mean, sd, d.PAt1, d.TopRank.Mean, d.Transitivity, d.Calibration, d.Seconds)
 			return nil
 		},
 	}

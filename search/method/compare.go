@@ -39,6 +39,7 @@ type Comparison struct {
 	MaxMAdds, MaxParams int64
 
 	Methods []Variant
+	Version string // of the program: another one's runs are not taken from the cache
 	// Cache is a folder where every finished run is kept, so that a comparison that was stopped goes on where it was; empty for none.
 	Cache string
 
@@ -202,7 +203,7 @@ func (c Comparison) cell(view *table.View, v Variant, seed uint64) (path, key st
 	}
 	defer device.Close()
 	text, err := json.Marshal([]any{
-		2, c.Table.Space().Name(), c.Table.Checksum(), view.Describe(), c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
+		c.Version, c.Table.Space().Name(), c.Table.Checksum(), view.Describe(), c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
 		v.Name, v.Method.Name(), v.Method,
 	})
 	if err != nil {
@@ -218,8 +219,8 @@ func (c Comparison) cell(view *table.View, v Variant, seed uint64) (path, key st
 	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", name, seed)), hex.EncodeToString(sum[:]), nil
 }
 
-// kept is a file of the cache.
-type kept struct {
+// entry is a file of the cache.
+type entry struct {
 	Key string `json:"key"`
 	Run Run    `json:"run"`
 }
@@ -244,14 +245,14 @@ func load(path, key string) (Run, bool, error) {
 	if err != nil {
 		return Run{}, false, err
 	}
-	var k kept
+	var k entry
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&k); err != nil {
 		return Run{}, false, fmt.Errorf("%s: %w", path, err)
 	}
 	if k.Key != key {
-		return Run{}, false, fmt.Errorf("%s is a run with other settings, or of another table: use another folder", path)
+		return Run{}, false, fmt.Errorf("%s is a run with other settings, of another table or of another version: use another folder", path)
 	}
 	k.Run.Kept = true
 	return k.Run, true, nil
@@ -261,7 +262,7 @@ func keep(path, key string, run Run) error {
 	if path == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(kept{key, run}, "", "  ")
+	text, err := json.MarshalIndent(entry{key, run}, "", "  ")
 	if err != nil {
 		return err
 	}

@@ -3,44 +3,28 @@ package method
 import (
 	"context"
 	"fmt"
-	"math"
+	"slices"
 	"strings"
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
 
-// features describes an architecture by numbers: its graph's features beside the logarithms of MAdds and parameters.
-func features(a space.Arch, alphabet int) []float32 {
-	cost := a.Cost()
-	return gcn.Features(gcn.Graph(a.Graph()), alphabet, math.Log(max(1, float64(cost.MAdds))), math.Log(max(1, float64(cost.Params))))
-}
-
-// describe turns architectures into what a network reads.
-func describe(sp space.Space, archs []space.Arch) gcn.Data {
-	d := gcn.Data{Alphabet: len(sp.Alphabet()), Graphs: make([]gcn.Graph, len(archs)), Features: make([][]float32, len(archs))}
-	for i, a := range archs {
-		d.Graphs[i], d.Features[i] = gcn.Graph(a.Graph()), features(a, d.Alphabet)
-	}
-	return d
-}
-
-// Pool is a listed space, prepared once to be scored many times.
+// Pool is a listed space, prepared once to be scored many times: the architectures that a table's view keeps, or any list.
 type Pool struct {
-	space    space.Space
-	archs    []space.Arch
-	prepared *gcn.Space
+	space     space.Space
+	list      search.Lister
+	catalogue *search.Catalogue
 }
 
-// NewPool takes the architectures of a space. Nothing is prepared before the first Score.
-func NewPool(sp space.Space, archs []space.Arch) *Pool {
-	alphabet := len(sp.Alphabet())
-	return &Pool{sp, archs, gcn.NewSpace(alphabet,
-		gcn.GraphSet{N: len(archs), At: func(i int) gcn.Graph { return gcn.Graph(archs[i].Graph()) }},
-		func(i int) []float32 { return features(archs[i], alphabet) })}
+// NewPool takes the architectures of a list. Nothing is prepared before the first Score. trees may be nil, see search.NewCatalogue.
+func NewPool(sp space.Space, list search.Lister, trees func(s *gcn.Space) error) (*Pool, error) {
+	c, err := search.NewCatalogue(sp, list, trees)
+	return &Pool{sp, list, c}, err
 }
 
 // treesPrefix marks the sections of a table's file that hold shared unfolding trees of all its architectures.
@@ -49,39 +33,52 @@ const treesPrefix = "trees/"
 // PoolOf takes the architectures that a view of a table keeps, and the shared unfolding trees that the table's file holds.
 func PoolOf(v *table.View) (*Pool, error) {
 	t := v.Table()
-	archs := make([]space.Arch, len(v.Cells()))
-	for k, i := range v.Cells() {
-		archs[k] = t.Arch(i)
+	if len(v.Cells()) != t.Len() { // the trees are those of the whole table
+		return NewPool(t.Space(), kept{v}, nil)
 	}
-	p := NewPool(t.Space(), archs)
-	if len(archs) != t.Len() { // the trees are those of the whole table
-		return p, nil
+	return NewPool(t.Space(), t, func(s *gcn.Space) error {
+		for _, section := range t.Sections() {
+			name, ok := strings.CutPrefix(section, treesPrefix)
+			if !ok {
+				continue
+			}
+			data, _, err := t.Section(section)
+			if err == nil {
+				err = s.SetTrees(name, data)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.Path(), err)
+			}
+		}
+		return nil
+	})
+}
+
+// kept lists the rows of a view that leaves some out.
+type kept struct{ *table.View }
+
+func (k kept) Len() int              { return len(k.Cells()) }
+func (k kept) Arch(i int) space.Arch { return k.Table().Arch(k.Cells()[i]) }
+func (k kept) Index(a space.Arch) (int, bool) {
+	row, ok := k.Table().Index(a)
+	if !ok {
+		return 0, false
 	}
-	for _, section := range t.Sections() {
-		name, ok := strings.CutPrefix(section, treesPrefix)
-		if !ok {
-			continue
-		}
-		data, _, err := t.Section(section)
-		if err == nil {
-			err = p.prepared.SetTrees(name, data)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", t.Path(), err)
-		}
-	}
-	return p, nil
+	return slices.BinarySearch(k.Cells(), row)
 }
 
 // Len is the number of architectures.
-func (p *Pool) Len() int { return len(p.archs) }
+func (p *Pool) Len() int { return p.list.Len() }
 
 // Arch is architecture i in 0..Len()-1.
-func (p *Pool) Arch(i int) space.Arch { return p.archs[i] }
+func (p *Pool) Arch(i int) space.Arch { return p.list.Arch(i) }
+
+// Catalogue is the pool as a search takes it.
+func (p *Pool) Catalogue() *search.Catalogue { return p.catalogue }
 
 // Score ranks the whole pool.
 func (p *Pool) Score(c *gcn.Comparator, device exec.Config) (*gcn.Scores, error) {
-	e, err := p.prepared.Encoding(c)
+	e, err := p.catalogue.Space().Encoding(c)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +87,7 @@ func (p *Pool) Score(c *gcn.Comparator, device exec.Config) (*gcn.Scores, error)
 
 // scoreSome scores architectures of the pool, by index.
 func (p *Pool) scoreSome(c *gcn.Comparator, device exec.Config, idx []int) (*gcn.Scores, error) {
-	whole, err := p.prepared.Encoding(c)
+	whole, err := p.catalogue.Space().Encoding(c)
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +115,15 @@ func some(whole *gcn.Encoding, idx []int) *gcn.Encoding {
 	return e
 }
 
+// describe turns architectures into what a network reads, features only where it uses them.
+func describe(sp space.Space, c gcn.Config, archs []space.Arch) gcn.Data {
+	d := search.Data(sp, archs, nil)
+	if !c.Features {
+		d.Features = nil
+	}
+	return d
+}
+
 // train trains a network on labelled architectures. The released network with its own loss is trained by the released code's schedule: a
 // thousand epochs of shuffled batches, which at 423 labels are the preset's 2,000 updates.
 func train(ctx context.Context, device exec.Config, c gcn.Config, sp space.Space, labels []ledger.Label, seed uint64) (*gcn.Comparator, error) {
@@ -125,7 +131,7 @@ func train(ctx context.Context, device exec.Config, c gcn.Config, sp space.Space
 	for i, l := range labels {
 		archs[i], values[i] = l.Arch, l.Value
 	}
-	data := describe(sp, archs)
+	data := describe(sp, c, archs)
 	data.Labels = values
 	if c.Loss != gcn.Comparison || !c.Pair || c.Pad == 0 {
 		return gcn.Train(ctx, device, c, data, seed, nil)

@@ -42,7 +42,7 @@ func sortBest(list []predicted) {
 
 // rank scores architectures.
 func (b *buyer) rank(c *gcn.Comparator, archs []space.Arch) ([]predicted, error) {
-	e, err := c.Prepare(describe(b.Space, archs))
+	e, err := c.Prepare(describe(b.Space, c.Config, archs))
 	if err != nil {
 		return nil, err
 	}

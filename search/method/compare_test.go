@@ -1,0 +1,243 @@
+package method
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// fixed is a method that buys the first architectures of the list and counts its runs.
+type fixed struct {
+	name string
+	runs *int
+	look func(p Problem)
+}
+
+func (f fixed) Name() string                 { return f.name }
+func (f fixed) MarshalJSON() ([]byte, error) { return json.Marshal(f.name) }
+func (f fixed) Run(ctx context.Context, p Problem) (Outcome, error) {
+	if f.runs != nil {
+		*f.runs++
+	}
+	if f.look != nil {
+		f.look(p)
+	}
+	b, err := p.open()
+	if err != nil {
+		return Outcome{}, err
+	}
+	if _, err := b.buy(ctx, 0, b.draw(12, philox.New(p.Seed, philox.PurposeTest, 1)), "fixed", nil); err != nil {
+		return Outcome{}, err
+	}
+	return b.outcome(nil)
+}
+
+func comparison(t *testing.T, methods ...Method) Comparison {
+	c := Comparison{
+		Table: smallTable(t, 200, true), Budget: 30, Seed: 2, Seeds: 2, Device: exec.Config{Threads: 1}, Config: small(t), Listed: true,
+	}
+	for _, m := range methods {
+		c.Methods = append(c.Methods, Variant{m.Name(), m})
+	}
+	return c
+}
+
+func TestCompareJudgesByWhatStaysSealed(t *testing.T) {
+	var view *table.View
+	c := comparison(t, fixed{name: "look", look: func(p Problem) {
+		view = p.Source.(ledger.Table).View()
+		require.True(t, view.Sealed(), "a method sees what judges")
+		require.Equal(t, "validation", view.SeenMetric().Split)
+	}}, CTNAS{quick(t)})
+	runs, err := Compare(t.Context(), c)
+	require.NoError(t, err)
+	require.Len(t, runs, 4)
+	for i, r := range runs {
+		require.Equal(t, []string{"look", "ctnas"}[i%2], r.Method)
+		require.Equal(t, uint64(2+i/2), r.Seed)
+		a, err := sp.Parse(r.Arch)
+		require.NoError(t, err)
+		require.InDelta(t, quality(a), r.Accuracy, 1e-6)
+		better := 1
+		for _, other := range cells(200, 8) {
+			if quality(other) > r.Accuracy+2e-6 {
+				better++
+			}
+		}
+		require.Equal(t, better, r.Rank)
+		require.Equal(t, []int{12, 30}[i%2], r.Labels)
+		require.Equal(t, i%2 == 1, r.TauB != nil)
+		require.Equal(t, i%2 == 1, r.Curriculum != nil)
+	}
+}
+
+func TestAStoppedComparisonGoesOn(t *testing.T) {
+	count := 0
+	c := comparison(t, fixed{name: "a", runs: &count}, fixed{name: "b c", runs: &count})
+	want, err := Compare(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, 4, count)
+
+	c.Cache = filepath.Join(t.TempDir(), "cache")
+	ctx, cancel := context.WithCancel(t.Context())
+	c.Done = func(r Run) {
+		if r.Seed == 3 {
+			cancel()
+		}
+	}
+	_, err = Compare(ctx, c)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 8, count, "the run that was cut short is one of them")
+	c.Done = nil
+	got, err := Compare(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, 9, count)
+	for i := range got {
+		require.Equal(t, i < 3, got[i].Kept)
+		got[i].Kept, got[i].Seconds, want[i].Seconds = false, 0, 0
+	}
+	require.Equal(t, want, got)
+
+	other := c
+	other.Budget = 31
+	_, err = Compare(t.Context(), other)
+	require.ErrorContains(t, err, "a-seed2.json is a run with other settings")
+	path := filepath.Join(c.Cache, "b-c-seed3.json")
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, text[:len(text)/2], 0o644))
+	_, err = Compare(t.Context(), c)
+	require.ErrorContains(t, err, "b-c-seed3.json")
+}
+
+func TestCompareChecks(t *testing.T) {
+	good := comparison(t, Random{})
+	for what, spoil := range map[string]func(*Comparison){
+		"no methods":   func(c *Comparison) { c.Methods = nil },
+		"listed twice": func(c *Comparison) { c.Methods = append(c.Methods, c.Methods[0]) },
+		"0 seeds":      func(c *Comparison) { c.Seeds = 0 },
+		"at least 10":  func(c *Comparison) { c.Budget = 9 },
+	} {
+		c := good
+		spoil(&c)
+		_, err := Compare(t.Context(), c)
+		require.ErrorContains(t, err, what)
+	}
+	c := good
+	c.Methods = []Variant{{"broken", broken{}}}
+	_, err := Compare(t.Context(), c)
+	require.ErrorContains(t, err, "broken, seed 2: out of order")
+}
+
+type broken struct{}
+
+func (broken) Name() string { return "broken" }
+func (broken) Run(context.Context, Problem) (Outcome, error) {
+	return Outcome{}, errors.New("out of order")
+}
+
+func someRuns() []Run {
+	tau := func(v float64) *float64 { return &v }
+	return []Run{
+		{Method: "ctnas", Seed: 1, Labels: 423, Seconds: 10, Accuracy: 0.94, Rank: 3, TauB: tau(0.7), Curriculum: &Curriculum{50, 4}},
+		{Method: "random", Seed: 1, Labels: 423, Seconds: 1, Accuracy: 0.93, Rank: 900},
+		{Method: "ctnas", Seed: 2, Labels: 420, Seconds: 20, Accuracy: 0.95, Rank: 1, TauB: tau(0.8), Curriculum: &Curriculum{52, 2}},
+		{Method: "random", Seed: 2, Labels: 423, Seconds: 1, Accuracy: 0.91, Rank: 1100, Curriculum: &Curriculum{50, 49}},
+	}
+}
+
+func TestSummaries(t *testing.T) {
+	s := Summarize(someRuns(), 1000)
+	require.Len(t, s, 2)
+	require.Equal(t, "ctnas", s[0].Method)
+	require.Equal(t, 423, s[0].Labels)
+	require.InDelta(t, 15, float64(s[0].Seconds), 1e-12)
+	require.InDelta(t, 0.945, float64(s[0].Accuracy.Mean), 1e-12)
+	require.InDelta(t, math.Sqrt(0.5)*0.01, float64(s[0].Accuracy.SD), 1e-12)
+	require.InDelta(t, 0.95, float64(s[0].Accuracy.Best), 1e-12)
+	require.EqualValues(t, 2, s[0].Rank.Mean)
+	require.EqualValues(t, 1, s[0].Rank.Best)
+	require.EqualValues(t, 1000, s[1].Rank.Median)
+	require.InDelta(t, 0.1, float64(s[0].RankPercent.Best), 1e-12)
+	require.InDelta(t, 100, float64(s[1].RankPercent.Median), 1e-12)
+	require.InDelta(t, 0.75, float64(s[0].TauB.Mean), 1e-12)
+	require.Nil(t, s[1].TauB)
+	require.InDelta(t, 0.9422, s[0].Paper.AccuracyBest, 1e-12)
+	require.InDelta(t, 1.29, s[1].Paper.RankPercent, 1e-12)
+
+	text, err := json.Marshal(s)
+	require.NoError(t, err)
+	var back []map[string]any
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.Nil(t, back[1]["tau_b"])
+	require.Equal(t, 0.751, back[0]["paper"].(map[string]any)["tau"])
+
+	one := Summarize(someRuns()[:1], 1000)
+	text, err = json.Marshal(one[0])
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"sd":null`)
+	var again Summary
+	require.NoError(t, json.Unmarshal(text, &again))
+	require.True(t, math.IsNaN(float64(again.Accuracy.SD)))
+}
+
+func TestAblationsArePairedBySeed(t *testing.T) {
+	a := Ablate(someRuns())
+	require.Len(t, a, 2)
+	require.Nil(t, a[0].AccuracyChange, "the first is what the others are compared with")
+	require.InDelta(t, -0.025, float64(a[1].AccuracyChange.Mean), 1e-12)
+	// Two differences, -0.01 and -0.04: half width 12.706 * sd / sqrt(2).
+	half := 12.7062047 * math.Sqrt(0.5) * 0.03 / math.Sqrt2
+	require.InDelta(t, -0.025+half, float64(a[1].AccuracyChange.High), 1e-6)
+	require.InDelta(t, -0.025-half, float64(a[1].AccuracyChange.Low), 1e-6)
+	require.InDelta(t, 3, float64(a[0].PercentileEnd.Mean), 1e-12)
+	require.InDelta(t, 51, float64(a[0].PercentileStart.Mean), 1e-12)
+	require.InDelta(t, 47, float64(a[1].PercentileEndChange.Mean), 1e-12)
+	require.True(t, math.IsNaN(float64(a[1].PercentileEndChange.High)), "one difference has no interval")
+}
+
+func TestFormats(t *testing.T) {
+	s := Summarize(someRuns(), 1000)
+	var out bytes.Buffer
+	require.NoError(t, WriteSummaries(&out, FormatTable, s))
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	require.Len(t, lines, 1+2+len(Paper()))
+	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`, strings.TrimSpace(lines[1]))
+	require.Regexp(t, `^CTNAS \(paper\) +423 +0\.751 +93\.92 ± 0\.18 +94\.22 .* 0\.01 `, lines[len(lines)-1])
+
+	out.Reset()
+	require.NoError(t, WriteSummaries(&out, FormatMarkdown, s))
+	lines = strings.Split(strings.TrimSpace(out.String()), "\n")
+	for _, l := range lines {
+		require.Equal(t, strings.Count(lines[0], "|"), strings.Count(l, "|"), l)
+	}
+	require.Contains(t, lines[1], "| --- |")
+
+	out.Reset()
+	require.NoError(t, WriteSummaries(&out, FormatCSV, s))
+	rows, err := csv.NewReader(&out).ReadAll()
+	require.NoError(t, err)
+	require.Equal(t, []string{"random", "ctnas", "423", "1", "", "", "0.92"}, rows[2][:7])
+	require.Equal(t, []string{"SPOS", "paper", "", "", "0.195"}, rows[7][:5])
+
+	for _, format := range []string{FormatTable, FormatMarkdown, FormatCSV} {
+		out.Reset()
+		require.NoError(t, WriteAblations(&out, format, Ablate(someRuns())))
+		require.Contains(t, out.String(), "94.500 ± ")
+	}
+	require.ErrorContains(t, WriteSummaries(&out, "html", s), `"html"`)
+}
