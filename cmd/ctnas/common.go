@@ -19,6 +19,7 @@ type app struct {
 	stdout, stderr io.Writer
 	env            func(string) (string, bool)
 	log            *slog.Logger
+	args           []string
 	running        bool // a command has started its work
 
 	device   string
@@ -95,6 +96,25 @@ func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (
 		}
 	})
 	return err
+}
+
+// commandLine is the line that started the program, for a shell.
+func (a *app) commandLine() string {
+	words := []string{"ctnas"}
+	for _, arg := range a.args {
+		words = append(words, quoted(arg))
+	}
+	return strings.Join(words, " ")
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=,@%+-]+$`)
+
+// quoted is a word for a shell.
+func quoted(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // printJSON writes the one document of --json.

@@ -41,6 +41,7 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 			code = exitFailed
 		}
 	}()
+	a.args = args
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -85,8 +86,10 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 	a.addFlags(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
 	root.AddCommand(
+		newSearchCommand(a),
 		newSpaceCommand(a),
 		newRankCommand(a),
+		newCompareCommand(a),
 		newTableCommand(a),
 		newReportCommand(a),
 		newDevicesCommand(a),

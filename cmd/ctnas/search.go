@@ -1,0 +1,295 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// searchFlags binds the settings of a search; the values that c holds are the defaults.
+func searchFlags(f *pflag.FlagSet, c *search.Config) {
+	f.StringVar(&c.Space, "space", c.Space, "search `space`")
+	f.StringVar(&c.Labels, "labels", c.Labels, labelsHelp)
+	f.IntVar(&c.Budget, "budget", c.Budget, "labels to spend")
+	f.StringVar(&c.Preset, "preset", c.Preset, "settings to start from: default, paper or released; other flags change them")
+	f.StringVar(&c.Propose, "propose", c.Propose, "who proposes candidates: controller, space (ranks the enumerated space) or auto (both)")
+	f.Var((*sizeValue)(&c.MaxMAdds), "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
+	f.Var((*sizeValue)(&c.MaxParams), "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
+
+	f.IntVar(&c.Init, "init", c.Init, "random labels bought first")
+	f.IntVar(&c.PerRound, "per-round", c.PerRound, "labels a round after that")
+	f.Float64Var(&c.Thompson, "thompson", c.Thompson, "share of a round that single members of the ensemble choose, for exploration")
+	f.Float64Var(&c.ControllerShare, "controller-share", c.ControllerShare, "with --propose auto: share of a round that comes from the controller")
+	f.IntVar(&c.Pool, "pool", c.Pool, "architectures sampled from the controller as candidates")
+	f.IntVar(&c.Mutations, "mutations", c.Mutations, "neighbours of the best labelled ones among the candidates")
+	f.IntVar(&c.Members, "members", c.Members, "networks of the comparator's ensemble")
+	f.IntVar(&c.Steps, "steps", c.Steps, "updates of each of them, every round")
+	f.IntVar(&c.Iterations, "iterations", c.Iterations, "updates of the controller, every round")
+	f.IntVar(&c.Batch, "batch", c.Batch, "architectures an update of the controller")
+	f.Float64Var(&c.ControllerLR, "controller-lr", c.ControllerLR, "learning rate of the controller")
+	f.StringVar(&c.Reward, "reward", c.Reward, "comparison (beat the baseline) or absolute (the predicted performance)")
+	f.StringVar(&c.Baseline, "baseline", c.Baseline, "curriculum (ever better ones) or fixed")
+	f.IntVar(&c.BaselineEvery, "baseline-every", c.BaselineEvery, "updates of the controller between new baselines")
+	f.IntVar(&c.BaselineSamples, "baseline-samples", c.BaselineSamples, "fresh samples that compete with the past baselines")
+	f.BoolVar(&c.Explore, "explore", c.Explore, "learn from confident comparisons of unlabelled architectures")
+	f.IntVar(&c.ExploreEvery, "explore-every", c.ExploreEvery, "updates of the controller between explorations")
+	f.IntVar(&c.ExplorePairs, "explore-pairs", c.ExplorePairs, "pairs kept of an exploration")
+	f.IntVar(&c.ExplorePool, "explore-pool", c.ExplorePool, "pairs kept in all")
+	f.IntVar(&c.ExploreAge, "explore-age", c.ExploreAge, "rounds after which a pair is dropped")
+	f.Float64Var(&c.ExploreWeight, "explore-weight", c.ExploreWeight, "weight of such pairs beside the labelled ones")
+	f.IntVar(&c.Validation, "validation", c.Validation, "with --preset released: labels that only measure tau")
+	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "updates of the controller between checkpoints")
+}
+
+// searchConfig is the preset's settings with the flags that were given.
+func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
+	preset, err := f.GetString("preset")
+	if err != nil {
+		return search.Config{}, err
+	}
+	c, err := search.Preset(preset)
+	if err != nil {
+		return c, usagef("--preset: %w", err)
+	}
+	named := pflag.NewFlagSet("", pflag.ContinueOnError)
+	searchFlags(named, &c)
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed && named.Lookup(flag.Name) != nil && err == nil {
+			err = named.Set(flag.Name, flag.Value.String())
+		}
+	})
+	c.Seed = a.seed
+	return c, err
+}
+
+func newSearchCommand(a *app) *cobra.Command {
+	var resume, method string
+	var given search.Config
+	cmd := &cobra.Command{
+		Use:   "search --labels table:FILE --budget N --out DIR",
+		Short: "Search an architecture within a budget of labels",
+		Long: `Searches an architecture: a comparator learns from labelled architectures which of two is the better, a controller learns to beat
+a baseline that improves as it does, and what they propose is labelled, until the budget is spent. The pick is the best label.
+
+--out DIR then holds result.json, ledger.jsonl (every label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that
+was stopped, even with kill -9, goes on with --resume DIR and ends in the same result.`,
+		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
+  ctnas search --labels table:nb101.ctt --budget 150 --max-params 9M --out runs/small
+  ctnas search --labels table:nb101.ctt --propose controller --out runs/proper
+  ctnas search --resume runs/a`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if method != "ctnas" {
+				return usagef("--method %q: this command searches with ctnas; `ctnas compare` runs the other methods", method)
+			}
+			c, err := a.searchSettings(cmd.Flags(), resume)
+			if err != nil {
+				return err
+			}
+			result, err := a.search(cmd, c)
+			if errors.Is(err, search.ErrInterrupted) && a.out != "" {
+				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas search --resume %s\n", quoted(a.out))
+			}
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(result)
+			}
+			return a.printSearch(result)
+		},
+	}
+	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
+	searchFlags(cmd.Flags(), &given)
+	cmd.Flags().StringVar(&method, "method", "ctnas", "how to search")
+	cmd.Flags().StringVar(&resume, "resume", "", "go on with the search in this `folder`")
+	return cmd
+}
+
+// searchSettings are those of the flags, or with --resume those of the folder, which becomes the run's.
+func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, error) {
+	if resume == "" {
+		c, err := searchConfig(a, f)
+		if err == nil && c.Labels == "" {
+			err = usagef(`required flag(s) "labels" not set`)
+		}
+		if err == nil && a.out != "" {
+			err = checkOut(a.out)
+		}
+		return c, err
+	}
+	var fixed search.Config
+	named := pflag.NewFlagSet("", pflag.ContinueOnError)
+	searchFlags(named, &fixed)
+	var err error
+	f.Visit(func(flag *pflag.Flag) {
+		if named.Lookup(flag.Name) != nil || flag.Name == "seed" || flag.Name == "out" {
+			err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
+		}
+	})
+	if err != nil {
+		return search.Config{}, err
+	}
+	a.out = resume
+	return search.LoadConfig(resume)
+}
+
+// checkOut refuses a folder that holds something else than a run. Names with a leading dot do not count: a killed run may leave some.
+func checkOut(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return usagef("--out: %w", err)
+	}
+	empty := true
+	for _, e := range entries {
+		if e.Name() == search.ConfigName {
+			return nil
+		}
+		empty = empty && strings.HasPrefix(e.Name(), ".")
+	}
+	if !empty {
+		return usagef("--out %s: the folder is not empty and holds no search", dir)
+	}
+	return nil
+}
+
+// runFacts is the block run: of config.yaml.
+type runFacts struct {
+	Command  string `yaml:"command"`
+	Version  string `yaml:"version"`
+	Commit   string `yaml:"commit"`
+	Modified bool   `yaml:"modified"`
+	Go       string `yaml:"go"`
+	Platform string `yaml:"platform"`
+	Device   string `yaml:"device"`
+	ISA      string `yaml:"isa"`
+	Threads  int    `yaml:"threads"`
+	Labels   string `yaml:"labels"` // which accuracy
+	Checksum string `yaml:"checksum"`
+	Out      string `yaml:"out"`
+}
+
+func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error) {
+	device, isa, threads, err := a.openDevice()
+	if err != nil {
+		return nil, err
+	}
+	t, view, err := openLabels(a, c.Labels, c.Space)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = t.Close() }()
+	if c.Labels, err = absoluteLabels(c.Labels); err != nil {
+		return nil, err
+	}
+	build := thisBuild()
+	d := search.Deps{
+		Space: t.Space(), Source: ledger.FromTable(view), Checksum: t.Checksum(), Device: device, Dir: a.out, Version: build.Version,
+		Run: runFacts{
+			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, "cpu", isa, threads,
+			view.Describe(), t.Checksum(), a.out,
+		},
+	}
+	if c.Propose != search.ProposeController {
+		if d.List, err = search.NewCatalogue(t.Space(), t, treesOf(t)); err != nil {
+			return nil, err
+		}
+	}
+	var finish func()
+	d.Progress, finish = a.searchProgress()
+	defer finish()
+	return search.Run(cmd.Context(), c, d)
+}
+
+// absoluteLabels makes the file's name valid in any working directory, for a resume from elsewhere.
+func absoluteLabels(labels string) (string, error) {
+	path, _, err := table.ParseLabels(labels)
+	if err != nil {
+		return "", usagef("--labels: %w", err)
+	}
+	whole, err := filepath.Abs(path)
+	return strings.Replace(labels, path, whole, 1), err
+}
+
+// searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, a line whenever labels were bought in a pipe.
+func (a *app) searchProgress() (update func(search.Progress), finish func()) {
+	switch {
+	case a.quiet || a.json:
+		return nil, func() {}
+	case !onTerminal(a.stderr):
+		labels := -1
+		return func(p search.Progress) {
+			if p.Labels != labels && p.Labels > 0 {
+				labels = p.Labels
+				fmt.Fprintf(a.stderr, "round %d: %d of %d labels, best %.4f %%\n", p.Round, p.Labels, p.Budget, p.Best*100)
+			}
+		}, func() {}
+	}
+	var mu sync.Mutex
+	stage := ""
+	bars := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(40))
+	bar := bars.AddBar(0, mpb.PrependDecorators(decor.Name("labels "), decor.CountersNoUnit("%d / %d ")),
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+			mu.Lock()
+			defer mu.Unlock()
+			return stage
+		})))
+	return func(p search.Progress) {
+			mu.Lock()
+			stage = fmt.Sprintf(" best %.2f %%  round %d: %s", p.Best*100, p.Round, p.Stage)
+			if p.Total > 0 {
+				stage += fmt.Sprintf(" %d/%d", p.Done, p.Total)
+			}
+			mu.Unlock()
+			bar.SetTotal(int64(p.Budget), false)
+			bar.SetCurrent(int64(p.Labels))
+		}, func() {
+			bar.Abort(false)
+			bars.Wait()
+		}
+}
+
+// printSearch is the result for people.
+func (a *app) printSearch(r *search.Result) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
+	fmt.Fprintf(w, "pick\t%s\n", r.Pick)
+	i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == r.Pick })
+	if i >= 0 {
+		x := r.Architectures[i]
+		fmt.Fprintf(w, "accuracy\t%.4f %% (%s)\n", r.PickAccuracy*100, x.AccuracySource)
+		if x.Judged != nil && *x.Judged != r.PickAccuracy {
+			fmt.Fprintf(w, "judged\t%.4f %%\n", *x.Judged*100)
+		}
+		if x.Rank > 0 {
+			fmt.Fprintf(w, "true rank\t%d\n", x.Rank)
+		}
+		fmt.Fprintf(w, "MAdds\t%d\nparameters\t%d\n", x.MAdds, x.Params)
+	}
+	if r.Controller != nil {
+		fmt.Fprintf(w, "controller\tmean true percentile of its samples: %.1f at first, %.1f at last (0 = best)\n", r.Controller.First, r.Controller.Last)
+	}
+	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
+	if a.out != "" {
+		fmt.Fprintf(w, "report\t%s\n", filepath.Join(a.out, report.PageName))
+	}
+	return w.Flush()
+}
