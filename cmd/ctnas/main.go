@@ -89,6 +89,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 		newSearchCommand(a),
 		newSpaceCommand(a),
 		newRankCommand(a),
+		newCompareCommand(a),
 		newTableCommand(a),
 		newReportCommand(a),
 		newDevicesCommand(a),

@@ -198,10 +198,16 @@ func presetConfig(preset string, set []string) (gcn.Config, error) {
 	if err != nil {
 		return c, usagef("--preset: %w", err)
 	}
+	err = applySettings(set, &c)
+	return c, err
+}
+
+// applySettings sets fields of a structure by their names in JSON.
+func applySettings(set []string, v any) error {
 	for _, s := range set {
 		key, value, ok := strings.Cut(s, "=")
 		if !ok || key == "" {
-			return c, usagef("--set %q: want key=value", s)
+			return usagef("--set %q: want key=value", s)
 		}
 		if !json.Valid([]byte(value)) { // a word
 			quoted, _ := json.Marshal(value) // text is always valid
@@ -210,11 +216,11 @@ func presetConfig(preset string, set []string) (gcn.Config, error) {
 		name, _ := json.Marshal(key)
 		d := json.NewDecoder(bytes.NewReader([]byte("{" + string(name) + ":" + value + "}")))
 		d.DisallowUnknownFields()
-		if err := d.Decode(&c); err != nil {
-			return c, usagef("--set %s: %w", s, err)
+		if err := d.Decode(v); err != nil {
+			return usagef("--set %s: %w", s, err)
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // openLabels opens the table of --labels and checks that it is of the space.

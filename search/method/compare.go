@@ -103,6 +103,9 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := pool.Prepare(c.Config); err != nil {
+		return nil, err
+	}
 	var runs []Run
 	for k := range c.Seeds {
 		for _, v := range c.Methods {

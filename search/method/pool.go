@@ -2,6 +2,7 @@ package method
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -75,6 +76,18 @@ func (p *Pool) Arch(i int) space.Arch { return p.list.Arch(i) }
 
 // Catalogue is the pool as a search takes it.
 func (p *Pool) Catalogue() *search.Catalogue { return p.catalogue }
+
+// Prepare builds what scoring with a network needs of the space, so that no later Score is charged for it.
+func (p *Pool) Prepare(c gcn.Config) error {
+	if p.Len() == 0 {
+		return errors.New("no architecture is listed")
+	}
+	blank := &gcn.Comparator{Config: c}
+	width := len(search.Features(p.Arch(0), len(p.space.Alphabet())))
+	blank.Scale = gcn.Standard{Mean: make([]float32, width), SD: slices.Repeat([]float32{1}, width)}
+	_, err := p.catalogue.Space().Encoding(blank)
+	return err
+}
 
 // Score ranks the whole pool.
 func (p *Pool) Score(c *gcn.Comparator, device exec.Config) (*gcn.Scores, error) {

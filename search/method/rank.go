@@ -73,6 +73,9 @@ func Rank(ctx context.Context, r Ranking) ([]RankSeed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := pool.Prepare(r.Config); err != nil {
+		return nil, err
+	}
 	odd, err := oddHashes(ctx, pool, r.Prepared)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// compareDocument is what `ctnas compare --json` prints.
+type compareDocument struct {
+	Space     string            `json:"space"`
+	Labels    string            `json:"labels"`
+	Accuracy  string            `json:"accuracy"` // which one chooses and which one judges
+	Budget    int               `json:"budget"`
+	Seeds     []uint64          `json:"seeds"`
+	Preset    string            `json:"preset"`
+	Propose   string            `json:"propose"`
+	Device    string            `json:"device"`
+	ISA       string            `json:"isa"`
+	Threads   int               `json:"threads"`
+	Total     int               `json:"total"` // architectures that are ranked
+	Methods   []method.Summary  `json:"methods"`
+	Ablations []method.Ablation `json:"ablations,omitempty"`
+	PaperNote string            `json:"paper_note"`
+	Paper     []method.PaperRow `json:"paper"`
+}
+
+const formatJSON = "json"
+
+// compareFlags are the flags of `ctnas compare`.
+type compareFlags struct {
+	space, labels, preset, propose, format string
+	methods, set                           []string
+	budget, seeds                          int
+	seed                                   uint64
+	ablations                              bool
+	maxMAdds, maxParams                    sizeValue
+}
+
+func newCompareCommand(a *app) *cobra.Command {
+	var o compareFlags
+	cmd := &cobra.Command{
+		Use:   "compare --labels table:FILE --methods random,ctnas",
+		Short: "Run methods side by side with the same number of labels",
+		Long: `Runs methods side by side on a table, each with the same number of labels, once a seed, and prints what the paper's table 1 prints, with
+the paper's own numbers below. Every method picks the best label it bought. Its rank is 1 + the number of better architectures.
+
+  random      distinct architectures drawn uniformly
+  regression  labels drawn at random train the comparator's network to predict accuracies (squared error); the last eighth goes to the
+              architectures it predicts best (RegressionNAS)
+  renas       the same with a pairwise ranking loss, and an evolution on the predicted scores proposes the last eighth (ReNAS)
+  evolution   regularized evolution, population 50, tournaments of 10
+  ctnas       this program's search, as ` + "`ctnas search`" + ` runs it
+
+With --ablations it runs CTNAS itself, then with the predicted performance as reward, with a fixed baseline, and without data exploration,
+and prints 95 % intervals over the seeds (Student's t). Candidates then come from the controller (--propose controller) unless told
+otherwise: where the whole space is ranked, the controller decides little.
+
+With --out DIR every finished run is kept there, and a comparison that was stopped goes on when it is started again.`,
+		Example: `  ctnas compare --space nasbench101 --labels table:nb101.ctt --methods random,regression,renas,evolution,ctnas --budget 423 --seeds 10
+  ctnas compare --labels table:nb101.ctt --budget 150 --format markdown --out runs/compare150
+  ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.compare(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.space, "space", "nasbench101", "search `space`")
+	f.StringVar(&o.labels, "labels", "", labelsHelp)
+	f.StringSliceVar(&o.methods, "methods", method.Names(), "methods to compare")
+	f.BoolVar(&o.ablations, "ablations", false, "compare CTNAS with itself without its parts; --methods is not used")
+	f.IntVar(&o.budget, "budget", 423, "labels that each method may buy")
+	f.Uint64Var(&o.seed, "seed", 0, "the first seed")
+	f.IntVar(&o.seeds, "seeds", 10, "how many seeds: --seed and those that follow it")
+	f.StringVar(&o.preset, "preset", search.PresetDefault, "settings of ctnas and network of the predictors: default, paper or released")
+	f.StringVar(&o.propose, "propose", search.ProposeAuto, "who proposes ctnas's candidates: controller, space or auto; with controller no method ranks the enumerated space")
+	f.Var(&o.maxMAdds, "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
+	f.Var(&o.maxParams, "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
+	f.StringVar(&o.format, "format", method.FormatTable, "table, csv, json or markdown; --json is --format json")
+	f.StringArrayVar(&o.set, "set", nil, "change a setting of ctnas, `key=value` with the names of search's flags and _ for -; for experiments, may be repeated")
+	_ = cmd.MarkFlagRequired("labels") // fails only for a flag that does not exist
+	return cmd
+}
+
+// variants are the methods to run.
+func (o *compareFlags) variants(cmd *cobra.Command) ([]method.Variant, gcn.Config, error) {
+	network, err := gcn.Preset(o.preset)
+	if err != nil {
+		return nil, network, usagef("--preset: %w", err)
+	}
+	c, err := search.Preset(o.preset)
+	if err != nil {
+		return nil, network, usagef("--preset: %w", err)
+	}
+	if err := applySettings(o.set, &c); err != nil {
+		return nil, network, err
+	}
+	if (o.ablations || o.preset != search.PresetDefault) && !cmd.Flags().Changed("propose") {
+		o.propose = search.ProposeController
+		if err := cmd.Flags().Set("propose", o.propose); err != nil { // so that the folder's compare.yaml says it
+			return nil, network, err
+		}
+	}
+	switch o.propose {
+	case search.ProposeController, search.ProposeSpace, search.ProposeAuto:
+		c.Propose = o.propose
+	default:
+		return nil, network, usagef("--propose %q: want controller, space or auto", o.propose)
+	}
+	if o.ablations {
+		return method.Ablations(c), network, nil
+	}
+	var list []method.Variant
+	for _, name := range o.methods {
+		m, err := method.Open(strings.TrimSpace(name), method.CTNAS{Config: c})
+		if err != nil {
+			return nil, network, usagef("--methods: %w", err)
+		}
+		list = append(list, method.Variant{Name: m.Name(), Method: m})
+	}
+	return list, network, nil
+}
+
+func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
+	if a.json {
+		o.format = formatJSON
+	}
+	switch o.format {
+	case method.FormatTable, method.FormatCSV, method.FormatMarkdown, formatJSON:
+	default:
+		return usagef("--format %q: want table, csv, json or markdown", o.format)
+	}
+	variants, network, err := o.variants(cmd)
+	if err != nil {
+		return err
+	}
+	build := thisBuild()
+	c := method.Comparison{
+		Budget: o.budget, Seed: o.seed, Seeds: o.seeds, Config: network, Listed: o.propose != search.ProposeController,
+		MaxMAdds: int64(o.maxMAdds), MaxParams: int64(o.maxParams), Methods: variants, Version: build.Version + " " + build.Commit, Cache: a.out,
+	}
+	if err := c.Check(); err != nil {
+		return usageError{err}
+	}
+	d := compareDocument{
+		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose, Device: "cpu", PaperNote: method.PaperNote, Paper: method.Paper(),
+	}
+	if c.Device, d.ISA, d.Threads, err = a.openDevice(); err != nil {
+		return err
+	}
+	t, view, err := openLabels(a, o.labels, o.space)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = t.Close() }()
+	d.Accuracy, d.Total = view.Describe(), len(view.Cells())
+	c.Table = t
+	if _, c.Query, err = table.ParseLabels(o.labels); err != nil {
+		return usageError{err}
+	}
+	if a.out != "" {
+		if err := a.openComparison(cmd); err != nil {
+			return err
+		}
+	}
+	if !a.quiet && o.format != formatJSON {
+		fmt.Fprintf(a.stderr, "%s, %s: %s\n", o.space, filepath.Base(t.Path()), d.Accuracy)
+	}
+	var stop func()
+	c.Progress, c.Done, stop = a.compareProgress(o.budget)
+	runs, err := method.Compare(cmd.Context(), c)
+	stop()
+	if errors.Is(err, context.Canceled) && a.out != "" {
+		fmt.Fprintf(a.stderr, "Finished runs are kept in %s; the same command goes on from there.\n", a.out)
+	}
+	if err != nil {
+		return err
+	}
+	for k := range o.seeds {
+		d.Seeds = append(d.Seeds, o.seed+uint64(k))
+	}
+	d.Methods = method.Summarize(runs, d.Total)
+	if o.ablations {
+		d.Ablations = method.Ablate(runs)
+	}
+	return a.printComparison(o, d)
+}
+
+// comparisonName is the file that marks the folder of a comparison.
+const comparisonName = "compare.yaml"
+
+// openComparison claims the folder: an empty one, or one of a comparison. Whether its runs are of the same settings, their files say.
+func (a *app) openComparison(cmd *cobra.Command) error {
+	path := filepath.Join(a.out, comparisonName)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	entries, err := os.ReadDir(a.out)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return usagef("--out: %w", err)
+	}
+	if len(entries) > 0 {
+		return usagef("--out %s: the folder is not empty and holds no comparison", a.out)
+	}
+	text, err := resolvedConfig(cmd.Flags(), thisBuild())
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.out, 0o755); err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, text, 0o644)
+}
+
+// compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last bar.
+func (a *app) compareProgress(budget int) (update func(string, uint64, int, float64), done func(method.Run), stop func()) {
+	if a.quiet || a.json {
+		return nil, nil, func() {}
+	}
+	var show func(done, total int)
+	var finish func() // of the bar that is shown, nil without one
+	stop = func() {
+		if finish != nil {
+			finish()
+			finish = nil
+		}
+	}
+	if onTerminal(a.stderr) {
+		update = func(name string, seed uint64, labels int, _ float64) {
+			if finish == nil {
+				show, finish = a.progress(fmt.Sprintf("%s, seed %d", name, seed))
+			}
+			show(labels, budget)
+		}
+	}
+	done = func(r method.Run) {
+		stop()
+		from := ""
+		if r.Kept {
+			from = ", kept from before"
+		}
+		fmt.Fprintf(a.stderr, "%s, seed %d: rank %d, %.3f %%, %d labels, %.1f s%s\n", r.Method, r.Seed, r.Rank, 100*r.Accuracy, r.Labels, r.Seconds, from)
+	}
+	return update, done, stop
+}
+
+func (a *app) printComparison(o compareFlags, d compareDocument) error {
+	if o.format == formatJSON {
+		return a.printJSON(d)
+	}
+	if o.format != method.FormatCSV {
+		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d of %d architectures: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, d.Total, d.Accuracy)
+	}
+	if o.ablations {
+		if err := method.WriteAblations(a.stdout, o.format, d.Ablations); err != nil {
+			return err
+		}
+		if o.format != method.FormatCSV {
+			fmt.Fprintf(a.stdout, "\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; percentiles: 0 is the best of the table\n")
+		}
+		return nil
+	}
+	if err := method.WriteSummaries(a.stdout, o.format, d.Methods); err != nil {
+		return err
+	}
+	if o.format != method.FormatCSV {
+		fmt.Fprintf(a.stdout, "\n± are standard deviations over the seeds; (paper): %s\n", d.PaperNote)
+	}
+	return nil
+}
