@@ -61,7 +61,7 @@ func highest(n int, values []float64, ok func(i int) bool) []int {
 // share of them by single members of the ensemble (each member is a draw from what the labels leave possible: Thompson sampling).
 func (s *search) candidates(n int) ([]ledger.Request, error) {
 	c := &selection{s: s, taken: make(map[space.Arch]bool, n)}
-	pool, from, err := s.pool()
+	pool, from, err := s.pool(s.may)
 	if err != nil {
 		return nil, err
 	}
@@ -106,14 +106,14 @@ func (s *search) choose(c *selection, n int, rank []float64, member func(m int) 
 }
 
 // pool lists distinct architectures near what the controller has learned: all it sampled in this round, fresh samples, and neighbours of
-// the best labelled ones; and says where each came from.
-func (s *search) pool() (archs []space.Arch, from []string, err error) {
+// the best labelled ones, as far as a rule lets them; and says where each came from.
+func (s *search) pool(may func(space.Arch) bool) (archs []space.Arch, from []string, err error) {
 	if s.Config.Propose == ProposeSpace || s.List != nil && s.ControllerShare == 0 {
 		return nil, nil, nil
 	}
 	seen := map[space.Arch]bool{}
 	add := func(a space.Arch, proposer string) {
-		if !seen[a] && s.may(a) {
+		if !seen[a] && may(a) {
 			seen[a] = true
 			archs, from = append(archs, a), append(from, proposer)
 		}

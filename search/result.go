@@ -74,6 +74,7 @@ func (s *search) finish() (*Result, error) {
 func (s *search) rankAll(r *Result) error {
 	n, at, rank := 0, func(int) space.Arch { return nil }, []float64(nil)
 	index := map[space.Arch]int{}
+	labelled := func(a space.Arch) bool { _, ok := s.ledger.Get(a); return ok }
 	if s.List != nil {
 		n, at, rank = s.List.n, s.List.at, s.referee.whole.Rank
 		for _, l := range r.Ledger {
@@ -82,7 +83,7 @@ func (s *search) rankAll(r *Result) error {
 			}
 		}
 	} else {
-		archs, _, err := s.pool()
+		archs, _, err := s.pool(func(a space.Arch) bool { return s.allowed(a) && !labelled(a) })
 		if err != nil {
 			return err
 		}
@@ -104,7 +105,6 @@ func (s *search) rankAll(r *Result) error {
 	}
 	slices.Sort(descending)
 	predicted := func(i int) int { k, _ := slices.BinarySearch(descending, -rank[i]); return k + 1 }
-	labelled := func(a space.Arch) bool { _, ok := s.ledger.Get(a); return ok }
 	for _, l := range r.Ledger {
 		a := s.architecture(l.Arch)
 		a.Accuracy, a.AccuracySource = &l.Value, s.Source.Facts().String()
