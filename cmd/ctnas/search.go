@@ -20,6 +20,7 @@ import (
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/search/trees"
 )
 
 // searchFlags binds the settings of a search; the values that c holds are the defaults.
@@ -209,7 +210,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		},
 	}
 	if c.Propose != search.ProposeController {
-		if d.List, err = search.NewCatalogue(t.Space(), t, treesOf(t)); err != nil {
+		if d.List, err = search.NewCatalogue(t.Space(), t, trees.Stored(t)); err != nil {
 			return nil, err
 		}
 	}

@@ -9,9 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ctnas/ctnas/gcn"
-	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/search/trees"
 )
 
 func newTableCommand(a *app) *cobra.Command {
@@ -78,49 +77,6 @@ func newTableInfoCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-// treePrefix marks the sections of a converted table that hold shared unfolding trees.
-const treePrefix = "trees/"
-
-// treeSections are the trees of the presets' networks.
-func treeSections(t *table.Table) (sections []table.Section, err error) {
-	list, err := search.NewCatalogue(t.Space(), t, nil)
-	if err != nil {
-		return nil, err
-	}
-	for _, preset := range []string{search.PresetDefault, search.PresetReleased, search.PresetPaper} {
-		c, err := gcn.Preset(preset)
-		if err != nil {
-			return nil, err
-		}
-		name, data, err := list.Space().Trees(c.Network)
-		if err != nil {
-			return nil, err
-		}
-		sections = append(sections, table.Section{Name: treePrefix + name, Data: data})
-	}
-	return sections, nil
-}
-
-// treesOf hands the trees that a converted table holds to a prepared space.
-func treesOf(t *table.Table) func(s *gcn.Space) error {
-	return func(s *gcn.Space) error {
-		for _, section := range t.Sections() {
-			name, ok := strings.CutPrefix(section, treePrefix)
-			if !ok {
-				continue
-			}
-			data, _, err := t.Section(section)
-			if err == nil {
-				err = s.SetTrees(name, data)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-}
-
 func newTableConvertCommand(a *app) *cobra.Command {
 	var out string
 	var verify bool
@@ -136,11 +92,11 @@ func newTableConvertCommand(a *app) *cobra.Command {
 				return err
 			}
 			defer func() { _ = t.Close() }()
-			trees, err := treeSections(t)
+			sections, err := trees.Sections(t)
 			if err != nil {
 				return err
 			}
-			if err := table.WriteCTT(out, t, trees...); err != nil {
+			if err := table.WriteCTT(out, t, sections...); err != nil {
 				return err
 			}
 			if a.json {

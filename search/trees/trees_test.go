@@ -1,0 +1,63 @@
+package trees
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+func TestStoredTreesAreThoseThatWouldBeBuilt(t *testing.T) {
+	var csv strings.Builder
+	csv.WriteString("arch,accuracy\n")
+	seen := map[space.Arch]bool{}
+	s := philox.New(1, philox.PurposeTest, 0)
+	for len(seen) < 300 {
+		if a := (space.NASBench101{}).Sample(s); !seen[a] {
+			seen[a] = true
+			fmt.Fprintf(&csv, "%s,0.9\n", a)
+		}
+	}
+	dir := t.TempDir()
+	source, converted := filepath.Join(dir, "cells.csv"), filepath.Join(dir, "cells.ctt")
+	require.NoError(t, os.WriteFile(source, []byte(csv.String()), 0o644))
+	plain, err := table.Open(source, table.Options{})
+	require.NoError(t, err)
+	defer func() { _ = plain.Close() }()
+	sections, err := Sections(plain)
+	require.NoError(t, err)
+	require.NoError(t, table.WriteCTT(converted, plain, sections...))
+
+	stored, err := table.Open(converted, table.Options{})
+	require.NoError(t, err)
+	defer func() { _ = stored.Close() }()
+	graphs := func(t *table.Table) gcn.GraphSet {
+		return gcn.GraphSet{N: t.Len(), At: func(i int) gcn.Graph { return gcn.Graph(t.Arch(i).Graph()) }}
+	}
+	// A prepared space without graphs to build trees of has those it was given.
+	given := gcn.NewSpace(5, gcn.GraphSet{N: stored.Len(), At: func(int) gcn.Graph { panic("built again") }}, nil)
+	require.NoError(t, Stored(stored)(given))
+	built := gcn.NewSpace(5, graphs(plain), nil)
+	for _, preset := range presets {
+		c, err := gcn.Preset(preset)
+		require.NoError(t, err)
+		wantName, want, err := built.Trees(c.Network)
+		require.NoError(t, err)
+		name, data, err := given.Trees(c.Network)
+		require.NoError(t, err)
+		require.Equal(t, wantName, name)
+		require.Equal(t, want, data)
+	}
+	require.NoError(t, Stored(plain)(given), "a table without trees is no error")
+
+	other := gcn.NewSpace(5, gcn.GraphSet{N: 7}, nil)
+	require.Error(t, Stored(stored)(other), "trees of another list are refused")
+}
