@@ -91,6 +91,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 		newRankCommand(a),
 		newCompareCommand(a),
 		newTableCommand(a),
+		newBenchCommand(a),
 		newReportCommand(a),
 		newDevicesCommand(a),
 		newVersionCommand(a),

@@ -3,6 +3,7 @@
 package trees
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/ctnas/ctnas/gcn"
@@ -47,7 +48,7 @@ func Stored(t *table.Table) func(s *gcn.Space) error {
 				return err
 			}
 			if err := s.SetTrees(name, data); err != nil {
-				return err
+				return fmt.Errorf("%s: %w", t.Path(), err)
 			}
 		}
 		return nil

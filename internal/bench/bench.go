@@ -1,0 +1,238 @@
+// Package bench measures how fast kernels and steps are on this machine: `ctnas bench`, and our side of the comparison with
+// PyTorch in scripts/peers.
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// Case is one thing to measure.
+type Case struct {
+	Name, Shape string
+	FLOPs       float64 // floating-point operations of one run; 0 where a number would say little
+	Bytes       float64 // read and written from memory, where that is what bounds it; otherwise 0
+	Whole       bool    // needs a table of the whole space
+	Cold        bool    // too long to be run for warming up
+	Calls       int     // units of work in one run, by which its time is divided; 0 = 1
+	// Setup prepares and returns the run.
+	Setup func(ctx context.Context, e *Env) (run func() error, err error)
+}
+
+// Env is what cases work with. Close it after use.
+type Env struct {
+	Device exec.Config
+	Open   func() (*table.Table, table.Query, error) // nil: there is no table
+
+	dev   *exec.Device
+	arena *exec.Arena
+	table *table.Table
+	query table.Query
+	runs  map[string]func() error
+	close []func()
+}
+
+// ErrNoTable says that a case needs a table and there is none.
+var ErrNoTable = errors.New("needs a table of the whole space")
+
+func (e *Env) device() (*exec.Device, *exec.Arena, error) {
+	if e.dev == nil {
+		d, err := exec.Open(e.Device)
+		if err != nil {
+			return nil, nil, err
+		}
+		e.dev, e.arena = d, d.NewArena()
+		e.close = append(e.close, d.Close, e.arena.Free)
+	}
+	return e.dev, e.arena, nil
+}
+
+func (e *Env) labels() (*table.Table, error) {
+	if e.table == nil {
+		if e.Open == nil {
+			return nil, ErrNoTable
+		}
+		t, q, err := e.Open()
+		if err != nil {
+			return nil, err
+		}
+		e.table, e.query = t, q
+		e.close = append(e.close, func() { _ = t.Close() })
+	}
+	return e.table, nil
+}
+
+// Close frees what the cases hold.
+func (e *Env) Close() {
+	for _, f := range slices.Backward(e.close) {
+		f()
+	}
+	e.close = nil
+}
+
+// warmUp is how long a case runs before it is measured.
+const warmUp = 200 * time.Millisecond
+
+// Times runs a case and returns milliseconds, one a repeat. The first call of a case also prepares it and warms it up.
+func (e *Env) Times(ctx context.Context, c Case, repeats int) ([]float64, error) {
+	run := e.runs[c.Name]
+	if run == nil {
+		var err error
+		if run, err = c.Setup(ctx, e); err != nil {
+			return nil, err
+		}
+		if e.runs == nil {
+			e.runs = map[string]func() error{}
+		}
+		e.runs[c.Name] = run
+		for begin := time.Now(); !c.Cold && time.Since(begin) < warmUp; {
+			if err := run(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	times := make([]float64, repeats)
+	for i := range times {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		begin := time.Now()
+		if err := run(); err != nil {
+			return nil, err
+		}
+		times[i] = float64(time.Since(begin).Nanoseconds()) / 1e6 / float64(max(1, c.Calls))
+	}
+	return times, nil
+}
+
+// Result is a measured case as --json prints it; what does not apply is null.
+type Result struct {
+	Name         string   `json:"name"`
+	Shape        string   `json:"shape"`
+	MedianMS     float64  `json:"median_ms"`
+	MinMS        float64  `json:"min_ms"`
+	Spread       float64  `json:"spread"` // (third quartile - first quartile) / median
+	Repeats      int      `json:"repeats"`
+	GFLOPs       *float64 `json:"gflops"`
+	GBps         *float64 `json:"gbps"`
+	CeilingShare *float64 `json:"ceiling_share"` // of the bandwidth that copying reaches, where memory is the bound
+}
+
+// Measure runs a case for about a second, at least 3 times. copyGBps is the machine's bandwidth; 0 where it is not known.
+func (e *Env) Measure(ctx context.Context, c Case, copyGBps float64) (Result, error) {
+	times, err := e.Times(ctx, c, 1)
+	if err != nil {
+		return Result{}, err
+	}
+	repeats := 2
+	if !c.Cold {
+		repeats = int(min(1000, max(3, 1000/max(times[0]*float64(max(1, c.Calls)), 1e-3))))
+	}
+	more, err := e.Times(ctx, c, repeats)
+	if err != nil {
+		return Result{}, err
+	}
+	times = append(times, more...)
+	slices.Sort(times)
+	median := times[len(times)/2]
+	r := Result{
+		Name: c.Name, Shape: c.Shape, MedianMS: median, MinMS: times[0], Repeats: len(times),
+		Spread: (times[len(times)*3/4] - times[len(times)/4]) / median,
+	}
+	if c.FLOPs > 0 {
+		v := c.FLOPs / median / 1e6
+		r.GFLOPs = &v
+	}
+	if c.Bytes > 0 {
+		v := c.Bytes / median / 1e6
+		r.GBps = &v
+		if copyGBps > 0 {
+			share := v / copyGBps
+			r.CeilingShare = &share
+		}
+	}
+	return r, nil
+}
+
+// CopyGBps is the bandwidth that copying memory reaches on one thread a copy, in 1e9 bytes read and written a second: the best of
+// a few copies far larger than the caches.
+func CopyGBps(threads int) float64 {
+	const size = 64 << 20
+	from, to := make([]byte, size*threads), make([]byte, size*threads)
+	for i := range from {
+		from[i] = byte(i)
+	}
+	best := 0.0
+	for range 5 {
+		done := make(chan struct{})
+		begin := time.Now()
+		for t := range threads {
+			go func() {
+				copy(to[t*size:(t+1)*size], from[t*size:(t+1)*size])
+				done <- struct{}{}
+			}()
+		}
+		for range threads {
+			<-done
+		}
+		best = max(best, 2*float64(size*threads)/time.Since(begin).Seconds()/1e9)
+	}
+	return best
+}
+
+// answer is a line of Serve.
+type answer struct {
+	Name  string    `json:"name"`
+	MS    []float64 `json:"ms,omitempty"`
+	Error string    `json:"error,omitempty"`
+}
+
+// Serve answers lines `NAME REPEATS` with a line of JSON each, {"name":…,"ms":[…]} or {"name":…,"error":…}, until the input ends: the
+// protocol of scripts/peers. Everything stays prepared between two lines.
+func (e *Env) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		a := e.serve(ctx, lines.Text())
+		text, err := json.Marshal(a)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(out, "%s\n", text); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+func (e *Env) serve(ctx context.Context, line string) answer {
+	name, count, _ := strings.Cut(strings.TrimSpace(line), " ")
+	a := answer{Name: name}
+	repeats, err := strconv.Atoi(count)
+	if err != nil || repeats < 1 || repeats > 1e6 {
+		a.Error = fmt.Sprintf("%q: want a name and how often", line)
+		return a
+	}
+	i := slices.IndexFunc(Cases(), func(c Case) bool { return c.Name == name })
+	if i < 0 {
+		a.Error = "unknown name"
+		return a
+	}
+	if a.MS, err = e.Times(ctx, Cases()[i], repeats); err != nil {
+		a.Error = err.Error()
+	}
+	return a
+}

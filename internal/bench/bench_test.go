@@ -1,0 +1,119 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/table"
+)
+
+// small is an environment with a table of a few cells.
+func small(t *testing.T) *Env {
+	var csv strings.Builder
+	csv.WriteString("arch,accuracy\n")
+	seen := map[space.Arch]bool{}
+	s := philox.New(1, philox.PurposeTest, 0)
+	for len(seen) < 700 {
+		if a := (space.NASBench101{}).Sample(s); !seen[a] {
+			seen[a] = true
+			fmt.Fprintf(&csv, "%s,0.9\n", a)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "cells.csv")
+	require.NoError(t, os.WriteFile(path, []byte(csv.String()), 0o644))
+	e := &Env{Device: exec.Config{Threads: 1}, Open: func() (*table.Table, table.Query, error) {
+		t, err := table.Open(path, table.Options{})
+		return t, table.Query{}, err
+	}}
+	t.Cleanup(e.Close)
+	return e
+}
+
+func TestEveryCaseRuns(t *testing.T) {
+	e := small(t)
+	names := map[string]bool{}
+	for _, c := range Cases() {
+		require.NotEmpty(t, c.Shape, c.Name)
+		require.False(t, names[c.Name], "%s stands there twice", c.Name)
+		names[c.Name] = true
+		if c.Name == "train_default" || c.Name == "search_released_schedule" {
+			continue // each takes many seconds and is tested where it is at home
+		}
+		c.Cold = true // no warming up
+		times, err := e.Times(t.Context(), c, 2)
+		require.NoError(t, err, c.Name)
+		require.Len(t, times, 2)
+		for _, ms := range times {
+			require.Positive(t, ms)
+		}
+	}
+	// The names that scripts/peers asks for.
+	for _, name := range []string{
+		"nac_step_released_256", "encode_space_released", "encode_space_released_unshared", "rank_space_released", "controller_iteration",
+		"search_released_schedule",
+	} {
+		require.True(t, names[name], name)
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	e := &Env{}
+	defer e.Close()
+	calls := 0
+	c := Case{Name: "count", Shape: "one", FLOPs: 100, Bytes: 200, Calls: 2, Cold: true, Setup: func(context.Context, *Env) (func() error, error) {
+		return func() error { calls++; return nil }, nil
+	}}
+	r, err := e.Measure(t.Context(), c, 10)
+	require.NoError(t, err)
+	require.Equal(t, 3, calls)
+	require.Equal(t, 3, r.Repeats)
+	require.LessOrEqual(t, r.MinMS, r.MedianMS)
+	require.InDelta(t, 2**r.GFLOPs, *r.GBps, 1e-9**r.GBps)
+	require.InDelta(t, *r.GBps/10, *r.CeilingShare, 1e-9**r.GBps)
+
+	_, err = e.Measure(t.Context(), Case{Name: "whole", Setup: func(_ context.Context, e *Env) (func() error, error) {
+		_, err := e.labels()
+		return nil, err
+	}}, 0)
+	require.ErrorIs(t, err, ErrNoTable)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = e.Measure(ctx, c, 0)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestServe(t *testing.T) {
+	e := &Env{Device: exec.Config{Threads: 1}}
+	defer e.Close()
+	var out bytes.Buffer
+	require.NoError(t, e.Serve(t.Context(), strings.NewReader("pairs_423 3\nnobody 1\npairs_423 0\npairs_423\nrank_space_released 1\npairs_423 1\n"), &out))
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	require.Len(t, lines, 6)
+	var answers []answer
+	for _, line := range lines {
+		var a answer
+		require.NoError(t, json.Unmarshal([]byte(line), &a))
+		answers = append(answers, a)
+	}
+	require.Len(t, answers[0].MS, 3)
+	require.Equal(t, "unknown name", answers[1].Error)
+	require.Contains(t, answers[2].Error, "how often")
+	require.Contains(t, answers[3].Error, "how often")
+	require.Contains(t, answers[4].Error, "needs a table")
+	require.Len(t, answers[5].MS, 1)
+}
+
+func TestCopyGBps(t *testing.T) {
+	require.Positive(t, CopyGBps(1))
+}
