@@ -47,6 +47,7 @@ type Config struct {
 	Beta2       float64 `json:"beta2"`
 	WeightDecay float64 `json:"weight_decay"`
 	Decoupled   bool    `json:"decoupled,omitempty"` // AdamW; otherwise the decay is part of the gradient
+	Adapt       bool    `json:"adapt,omitempty"`     // Dropout, Steps and WeightDecay are for some 423 labels and follow their number
 }
 
 // Data is a set of graphs with or without labels.
@@ -92,6 +93,7 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 	if err := data.check(c, true); err != nil {
 		return nil, err
 	}
+	c = c.adapted(len(data.Labels))
 	cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Weights: make([][]float32, c.Members), Spread: make([]Spread, c.Members)}
 	cmp.Scale = standard(data.Features)
 	encoding, err := c.Encode(Slice(data.Graphs), data.Alphabet, cmp.Scale.apply(data.Features), false)
@@ -349,10 +351,8 @@ func standard(features [][]float32) Standard {
 		for i := range features {
 			column[i] = float64(features[i][j])
 		}
-		s.Mean[j], s.SD[j] = float32(stat.Mean(column)), float32(stat.SD(column))
-		if !(s.SD[j] > 1e-6) {
-			s.SD[j] = 1
-		}
+		// The small constant keeps a feature that hardly varies in the training data from shouting elsewhere.
+		s.Mean[j], s.SD[j] = float32(stat.Mean(column)), float32(stat.SD(column)+0.05)
 	}
 	return s
 }
