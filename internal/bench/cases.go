@@ -318,6 +318,8 @@ func schedule(ctx context.Context, e *Env) (func() error, error) {
 		return nil, err
 	}
 	c.Seed = 2020
+	c.Validation = 100 // the released code measures tau on as many after every exploration
+	c.Budget += c.Validation
 	return func() error {
 		view, err := t.View(e.query)
 		if err != nil {
