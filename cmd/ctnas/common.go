@@ -20,7 +20,8 @@ type app struct {
 	env            func(string) (string, bool)
 	log            *slog.Logger
 	args           []string
-	running        bool // a command has started its work
+	onLine         map[string]bool // the flags given on the line
+	running        bool            // a command has started its work
 
 	device   string
 	threads  int
@@ -47,6 +48,8 @@ var devicePattern = regexp.MustCompile(`^cuda:\d+(,(cuda:)?\d+)*$`)
 
 // prepare fills in the flags from the environment and the configuration, checks the common ones and starts the log.
 func (a *app) prepare(cmd *cobra.Command) error {
+	a.onLine = map[string]bool{}
+	cmd.Flags().Visit(func(f *pflag.Flag) { a.onLine[f.Name] = true })
 	if err := setFromEnvironment(cmd.Flags(), a.env); err != nil {
 		return err
 	}

@@ -218,3 +218,41 @@ func (s stopAt) Write(p []byte) (int, error) {
 	}
 	return s.text.Write(p)
 }
+
+func TestSearchWithOtherMethods(t *testing.T) {
+	labels := "table:" + searchTable(t)
+	t.Chdir(t.TempDir())
+	for _, name := range []string{"random", "evolution"} {
+		line := []string{"search", "--labels", labels, "--method", name, "--budget", "40", "--seed", "9"}
+		code, stdout, stderr := call(nil, append(line, "--json")...)
+		require.Equal(t, exitOK, code, stderr)
+		var result map[string]any
+		require.NoError(t, json.Unmarshal([]byte(stdout), &result))
+		require.Equal(t, name, result["method"])
+		require.EqualValues(t, 40, result["labels_used"])
+		require.Len(t, result["architectures"], 40)
+		first := result["architectures"].([]any)[0].(map[string]any)
+		require.Equal(t, result["pick"], first["arch"])
+		require.Equal(t, result["pick_rank"], first["rank"])
+		dir := filepath.Join("runs", "nasbench101-"+name+"-40-seed9")
+		ledger, err := os.ReadFile(filepath.Join(dir, "ledger.jsonl"))
+		require.NoError(t, err)
+		require.Equal(t, 40, strings.Count(string(ledger), "\n"))
+
+		// Again: the same result in a folder of its own.
+		code, stdout, stderr = call(nil, line...)
+		require.Equal(t, exitOK, code, stderr)
+		require.Contains(t, stdout, result["pick"].(string))
+		for _, file := range []string{"result.json", "ledger.jsonl"} {
+			one, err := os.ReadFile(filepath.Join(dir, file))
+			require.NoError(t, err)
+			two, err := os.ReadFile(filepath.Join(dir+"-2", file))
+			require.NoError(t, err)
+			require.Equal(t, string(one), string(two))
+		}
+		require.FileExists(t, filepath.Join(dir, "report.html"))
+		code, _, stderr = call(nil, append(line, "--out", dir)...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, stderr, "holds a run")
+	}
+}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/search/trees"
@@ -80,7 +81,7 @@ func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
 }
 
 func newSearchCommand(a *app) *cobra.Command {
-	var resume, method string
+	var resume, name string
 	var given search.Config
 	cmd := &cobra.Command{
 		Use:   "search --labels table:FILE --budget N --out DIR",
@@ -88,7 +89,7 @@ func newSearchCommand(a *app) *cobra.Command {
 		Long: `Searches an architecture: a comparator learns from labelled architectures which of two is the better, a controller learns to beat
 a baseline that improves as it does, and what they propose is labelled, until the budget is spent. The pick is the best label.
 
---out DIR then holds result.json, ledger.jsonl (every label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that
+--out DIR (runs/SPACE-METHOD-BUDGET-seedN, numbered, if it is not given) then holds result.json, ledger.jsonl (every label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that
 was stopped, even with kill -9, goes on with --resume DIR and ends in the same result.`,
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
   ctnas search --labels table:nb101.ctt --budget 150 --max-params 9M --out runs/small
@@ -96,15 +97,27 @@ was stopped, even with kill -9, goes on with --resume DIR and ends in the same r
   ctnas search --resume runs/a`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if method != "ctnas" {
-				return usagef("--method %q: this command searches with ctnas; `ctnas compare` runs the other methods", method)
+			m, err := otherMethod(name)
+			if err != nil {
+				return err
+			}
+			if m != nil && resume != "" {
+				return usagef("--method %s: a search with this method takes seconds and cannot be resumed", name)
 			}
 			c, err := a.searchSettings(cmd.Flags(), resume)
 			if err != nil {
 				return err
 			}
-			result, err := a.search(cmd, c)
-			if errors.Is(err, search.ErrInterrupted) && a.out != "" {
+			if a.out == "" {
+				a.out = newOut(c, name)
+			}
+			var result *search.Result
+			if m != nil {
+				result, err = a.searchWith(cmd, c, m)
+			} else {
+				result, err = a.search(cmd, c)
+			}
+			if errors.Is(err, search.ErrInterrupted) {
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas search --resume %s\n", quoted(a.out))
 			}
 			if err != nil {
@@ -118,7 +131,7 @@ was stopped, even with kill -9, goes on with --resume DIR and ends in the same r
 	}
 	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
 	searchFlags(cmd.Flags(), &given)
-	cmd.Flags().StringVar(&method, "method", "ctnas", "how to search")
+	cmd.Flags().StringVar(&name, "method", ctnasName, "how to search: "+strings.Join(method.Names(), ", ")+"; what the settings say of rounds and controller is ctnas's")
 	cmd.Flags().StringVar(&resume, "resume", "", "go on with the search in this `folder`")
 	return cmd
 }
@@ -139,8 +152,8 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	named := pflag.NewFlagSet("", pflag.ContinueOnError)
 	searchFlags(named, &fixed)
 	var err error
-	f.Visit(func(flag *pflag.Flag) {
-		if named.Lookup(flag.Name) != nil || flag.Name == "seed" || flag.Name == "out" {
+	f.VisitAll(func(flag *pflag.Flag) {
+		if a.onLine[flag.Name] && (named.Lookup(flag.Name) != nil || flag.Name == "seed" || flag.Name == "out" || flag.Name == "config") {
 			err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
 		}
 	})
@@ -288,9 +301,16 @@ func (a *app) printSearch(r *search.Result) error {
 	if r.Controller != nil {
 		fmt.Fprintf(w, "controller\tmean true percentile of its samples: %.1f at first, %.1f at last (0 = best)\n", r.Controller.First, r.Controller.Last)
 	}
-	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
-	if a.out != "" {
-		fmt.Fprintf(w, "report\t%s\n", filepath.Join(a.out, report.PageName))
+	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a label.
+	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Accuracy == nil }); i >= 0 {
+		x := r.Architectures[i]
+		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %d", x.Arch, x.PredictedRank)
+		if x.Rank > 0 {
+			fmt.Fprintf(w, ", true rank %d", x.Rank)
+		}
+		fmt.Fprintln(w)
 	}
+	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
+	fmt.Fprintf(w, "written\t%s with %s, %s, %s\n", a.out, report.PageName, report.ResultName, report.LedgerName)
 	return w.Flush()
 }

@@ -47,6 +47,10 @@ func TestSearchCommand(t *testing.T) {
 		require.Equal(t, string(a), string(b), name)
 	}
 
+	code, stdout, stderr = call([]string{"CTNAS_BUDGET=99", "CTNAS_SEED=8"}, "search", "--resume", again, "--quiet")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, result["pick"].(string), "a finished search says again what it found")
+
 	code, _, stderr = call(nil, "report", again)
 	require.Equal(t, exitOK, code, stderr)
 	other := filepath.Join(t.TempDir(), "full")
@@ -59,7 +63,8 @@ func TestSearchCommand(t *testing.T) {
 		"search --resume " + dir + " --seed 2":                      "--seed cannot be given with --resume",
 		"search --resume " + other:                                  "not the folder of a search",
 		"search --labels " + labels + " --preset best":              "--preset",
-		"search --labels " + labels + " --method random":            "ctnas compare",
+		"search --labels " + labels + " --method chance":            "random, regression",
+		"search --resume " + dir + " --method random":               "cannot be resumed",
 		"search --labels " + labels + "?split=train":                "train",
 		"search --labels " + labels + " --max-madds lots":           "--max-madds",
 		"search --labels " + labels + " --propose both":             "--propose",
