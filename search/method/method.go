@@ -37,6 +37,8 @@ type Problem struct {
 
 	MaxMAdds, MaxParams int64 // architectures above are no candidates; 0: no limit
 
+	Ledger string // file of the ledger, see ledger.Create; empty: it is kept in memory. CTNAS keeps its own
+
 	Progress func(labels int, best float64) // labels bought so far and the best of them; may be nil
 }
 
@@ -85,7 +87,11 @@ func (p Problem) open() (*buyer, error) {
 	if p.Budget < 1 {
 		return nil, fmt.Errorf("a budget of %d labels: want at least 1", p.Budget)
 	}
-	return &buyer{p, ledger.New(p.Source, p.Budget)}, nil
+	if p.Ledger == "" {
+		return &buyer{p, ledger.New(p.Source, p.Budget)}, nil
+	}
+	l, err := ledger.Create(p.Ledger, p.Source, p.Budget)
+	return &buyer{p, l}, err
 }
 
 // may tells whether an architecture can be bought: the constraints allow it, it has a label, and none has been paid for it yet.
@@ -175,6 +181,9 @@ func (b *buyer) buy(ctx context.Context, round int, archs []space.Arch, proposer
 
 // outcome closes the account.
 func (b *buyer) outcome(predictor *gcn.Comparator) (Outcome, error) {
+	if err := b.ledger.Close(); err != nil {
+		return Outcome{}, err
+	}
 	best, ok := b.ledger.Best()
 	if !ok {
 		return Outcome{}, fmt.Errorf("no architecture of %s may be labelled: none is within the limits", b.Space.Name())

@@ -3,9 +3,7 @@ package method
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -13,6 +11,7 @@ import (
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/search/trees"
 )
 
 // Pool is a listed space, prepared once to be scored many times: the architectures that a table's view keeps, or any list.
@@ -28,31 +27,13 @@ func NewPool(sp space.Space, list search.Lister, trees func(s *gcn.Space) error)
 	return &Pool{sp, list, c}, err
 }
 
-// treesPrefix marks the sections of a table's file that hold shared unfolding trees of all its architectures.
-const treesPrefix = "trees/"
-
 // PoolOf takes the architectures that a view of a table keeps, and the shared unfolding trees that the table's file holds.
 func PoolOf(v *table.View) (*Pool, error) {
 	t := v.Table()
 	if len(v.Cells()) != t.Len() { // the trees are those of the whole table
 		return NewPool(t.Space(), kept{v}, nil)
 	}
-	return NewPool(t.Space(), t, func(s *gcn.Space) error {
-		for _, section := range t.Sections() {
-			name, ok := strings.CutPrefix(section, treesPrefix)
-			if !ok {
-				continue
-			}
-			data, _, err := t.Section(section)
-			if err == nil {
-				err = s.SetTrees(name, data)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", t.Path(), err)
-			}
-		}
-		return nil
-	})
+	return NewPool(t.Space(), t, trees.Stored(t))
 }
 
 // kept lists the rows of a view that leaves some out.

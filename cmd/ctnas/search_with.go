@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/report"
+)
+
+// ctnasName is the method of this program.
+const ctnasName = "ctnas"
+
+// otherMethod is the method of a name; nil for ctnas, which has a loop of its own with checkpoints.
+func otherMethod(name string) (method.Method, error) {
+	m, err := method.Open(name, method.CTNAS{})
+	if err != nil {
+		return nil, usagef("--method: %w", err)
+	}
+	if m.Name() == ctnasName {
+		return nil, nil
+	}
+	return m, nil
+}
+
+// newOut names a folder that does not exist yet.
+func newOut(c search.Config, method string) string {
+	base := filepath.Join("runs", fmt.Sprintf("%s-%s-%d-seed%d", c.Space, method, c.Budget, c.Seed))
+	dir := base
+	for n := 2; ; n++ {
+		if _, err := os.Stat(dir); err != nil {
+			return dir
+		}
+		dir = fmt.Sprintf("%s-%d", base, n)
+	}
+}
+
+// searchWith searches with another method than ctnas and writes its folder.
+func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (*search.Result, error) {
+	network, err := gcn.Preset(c.Preset)
+	if err != nil {
+		return nil, usagef("--preset: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(a.out, search.ConfigName)); err == nil {
+		return nil, usagef("--out %s: the folder holds a run, and a search with %s cannot be resumed", a.out, m.Name())
+	}
+	device, isa, threads, err := a.openDevice()
+	if err != nil {
+		return nil, err
+	}
+	t, view, err := openLabels(a, c.Labels, c.Space)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = t.Close() }()
+	pool, err := method.PoolOf(view)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(a.out, 0o755); err != nil {
+		return nil, err
+	}
+	build := thisBuild()
+	config, err := resolvedConfig(cmd.Flags(), runFacts{
+		a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, "cpu", isa, threads,
+		view.Describe(), t.Checksum(), a.out,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(filepath.Join(a.out, search.ConfigName), config, 0o644); err != nil {
+		return nil, err
+	}
+	p := method.Problem{
+		Space: t.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: c.Seed, Device: device, Config: network, All: pool,
+		Listed: c.Propose != search.ProposeController, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, Ledger: filepath.Join(a.out, report.LedgerName),
+	}
+	update, finish := a.progress(m.Name())
+	p.Progress = func(labels int, _ float64) { update(labels, c.Budget) }
+	start := time.Now()
+	out, err := m.Run(cmd.Context(), p)
+	finish()
+	if err != nil {
+		return nil, err
+	}
+	seconds := time.Since(start).Seconds()
+	found, err := method.Result(m.Name(), p, out)
+	if err != nil {
+		return nil, err
+	}
+	result := &search.Result{Result: *found, PickAccuracy: out.Pick.Value, Seconds: seconds}
+	for _, x := range found.Architectures {
+		if x.Arch == found.Pick {
+			result.PickRank, result.PickJudged = x.Rank, x.Judged
+		}
+	}
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(result); err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(filepath.Join(a.out, report.ResultName), text.Bytes(), 0o644); err != nil {
+		return nil, err
+	}
+	page, err := report.Load(a.out)
+	if err != nil {
+		return nil, err
+	}
+	return result, page.Write(a.out)
+}

@@ -1,0 +1,50 @@
+package method
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/report"
+)
+
+// Result is an outcome as result.json says it: the labelled architectures, best first, judged where the source can judge. It ends the search:
+// a sealed source is unsealed.
+func Result(name string, p Problem, out Outcome) (*report.Result, error) {
+	r := &report.Result{
+		Space: p.Space.Name(), Method: name, LabelsUsed: len(out.Labels), Seed: p.Seed, Device: "cpu", Labels: p.Source.Describe(),
+		Pick: out.Pick.Arch.String(), Pareto: []string{},
+	}
+	judge, judged := p.Source.(ledger.Judge)
+	if judged {
+		judge.Unseal()
+	}
+	sorted := slices.Clone(out.Labels)
+	slices.SortStableFunc(sorted, func(a, b ledger.Label) int { return cmp.Compare(b.Value, a.Value) })
+	for _, l := range sorted {
+		cost := l.Arch.Cost()
+		x := report.Architecture{
+			Arch: l.Arch.String(), Hash: l.Arch.Hash(), Accuracy: &l.Value, AccuracySource: p.Source.Facts().String(), MAdds: cost.MAdds, Params: cost.Params,
+		}
+		if judged {
+			accuracy, rank, err := judge.Judge(l.Arch)
+			if err == nil {
+				x.Judged, x.Rank = &accuracy, rank
+			} else if !errors.Is(err, ledger.ErrNoLabel) {
+				return nil, err
+			}
+		}
+		r.Architectures = append(r.Architectures, x)
+	}
+	// Not beaten in both accuracy and MAdds, the cheapest first.
+	slices.SortStableFunc(sorted, func(a, b ledger.Label) int { return cmp.Compare(a.Arch.Cost().MAdds, b.Arch.Cost().MAdds) })
+	best := -1.0
+	for _, l := range sorted {
+		if l.Value > best {
+			best = l.Value
+			r.Pareto = append(r.Pareto, l.Arch.String())
+		}
+	}
+	return r, nil
+}
