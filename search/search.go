@@ -406,6 +406,9 @@ func (s *search) run(ctx context.Context) error {
 				return err
 			}
 		}
+		if s.ledger.Left() == 0 && s.round > 1 { // the last comparator only ranks what was found
+			return nil
+		}
 		if err := s.learn(ctx); err != nil {
 			return err
 		}
@@ -490,6 +493,7 @@ func (s *search) train(ctx context.Context) error {
 		archs[i], values[i] = l.Arch, l.Value
 	}
 	s.pseudo = age(s.pseudo, s.round, s.ExploreAge, s.ExplorePool)
+	s.referee = nil // the last comparator's opinions go before the next ones come
 	data := join(describe(s.Deps.Space, s.gcn.Network, archs, values), s.gcn.Network, archs, s.pseudo, s.ExploreWeight)
 	var mu sync.Mutex
 	losses := make([][]float64, s.gcn.Members) // a member's losses by block, in order
