@@ -108,7 +108,7 @@ func (s *search) choose(c *selection, n int, rank []float64, member func(m int) 
 // pool lists distinct architectures near what the controller has learned: all it sampled in this round, fresh samples, and neighbours of
 // the best labelled ones, as far as a rule lets them; and says where each came from.
 func (s *search) pool(may func(space.Arch) bool) (archs []space.Arch, from []string, err error) {
-	if s.Config.Propose == ProposeSpace || s.List != nil && s.ControllerShare == 0 {
+	if s.Propose == ProposeSpace || s.List != nil && s.ControllerShare == 0 {
 		return nil, nil, nil
 	}
 	seen := map[space.Arch]bool{}

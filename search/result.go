@@ -72,7 +72,9 @@ func (s *search) finish() (*Result, error) {
 // rankAll lists the labelled architectures and those the comparator ranks best, with their predicted ranks: among the listed space, or
 // among the controller's candidates and the labelled ones.
 func (s *search) rankAll(r *Result) error {
-	n, at, rank := 0, func(int) space.Arch { return nil }, []float64(nil)
+	var n int
+	var at func(i int) space.Arch
+	var rank []float64
 	index := map[space.Arch]int{}
 	labelled := func(a space.Arch) bool { _, ok := s.ledger.Get(a); return ok }
 	if s.List != nil {
@@ -179,7 +181,8 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 		}
 		return out
 	}
-	p, err := &Percentiles{Samples: len(s.last)}, error(nil)
+	p := &Percentiles{Samples: len(s.last)}
+	var err error
 	if p.First, err = percentile(texts(s.first)); err != nil {
 		return err
 	}

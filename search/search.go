@@ -151,9 +151,9 @@ func (s *search) open() (err error) {
 	}
 	s.source = s.Source.Describe() + " " + s.Checksum
 	switch {
-	case s.Config.Propose == ProposeController:
+	case s.Propose == ProposeController:
 		s.List = nil
-	case s.Config.Propose == ProposeSpace && s.List == nil:
+	case s.Propose == ProposeSpace && s.List == nil:
 		return fmt.Errorf("--propose %s: %s cannot be listed here", ProposeSpace, s.Deps.Space.Name())
 	}
 	var old *snapshot
@@ -235,7 +235,7 @@ func (s *search) claim() error {
 		}
 		return nil
 	}
-	text, err := s.YAML(s.Deps.Run)
+	text, err := s.YAML(s.Run)
 	if err != nil {
 		return err
 	}
@@ -539,7 +539,7 @@ func (s *search) train(ctx context.Context) error {
 
 // firstBaseline draws the first baseline from the controller; later comparators choose the best of the past ones again.
 func (s *search) firstBaseline() error {
-	if s.Iterations == 0 || s.Config.Propose == ProposeSpace {
+	if s.Iterations == 0 || s.Propose == ProposeSpace {
 		return nil
 	}
 	switch {
@@ -570,7 +570,7 @@ const (
 
 // learn lets the controller learn from this round's comparator.
 func (s *search) learn(ctx context.Context) error {
-	if s.Config.Propose == ProposeSpace {
+	if s.Propose == ProposeSpace {
 		return nil
 	}
 	for s.iteration < s.Iterations {
