@@ -89,8 +89,9 @@ func newSearchCommand(a *app) *cobra.Command {
 		Long: `Searches an architecture: a comparator learns from labelled architectures which of two is the better, a controller learns to beat
 a baseline that improves as it does, and what they propose is labelled, until the budget is spent. The pick is the best label.
 
---out DIR (runs/SPACE-METHOD-BUDGET-seedN, numbered, if it is not given) then holds result.json, ledger.jsonl (every label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that
-was stopped, even with kill -9, goes on with --resume DIR and ends in the same result.`,
+--out DIR (a new folder below runs, named by space, method, budget and seed, if it is not given) then holds result.json, ledger.jsonl (every
+label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that was stopped, even with kill -9, goes on with
+--resume DIR and ends in the same result. Methods other than ctnas take seconds and are not resumed.`,
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
   ctnas search --labels table:nb101.ctt --budget 150 --max-params 9M --out runs/small
   ctnas search --labels table:nb101.ctt --propose controller --out runs/proper
