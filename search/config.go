@@ -235,8 +235,13 @@ func (c Config) YAML(run any) ([]byte, error) {
 	return yaml.Marshal(&doc)
 }
 
+const maxConfigBytes = 1 << 20
+
 // ParseConfig reads what YAML wrote. Keys that are no setting of a search are left to whoever wrote them.
 func ParseConfig(text []byte) (Config, error) {
+	if len(text) > maxConfigBytes {
+		return Config{}, fmt.Errorf("larger than %d bytes", maxConfigBytes)
+	}
 	var top struct {
 		Preset string `yaml:"preset"`
 	}
