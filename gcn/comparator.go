@@ -270,26 +270,48 @@ func (t *trainer) spread(e *Encoding) (Spread, error) {
 	return Spread{stat.Mean(scores), math.Max(stat.SD(scores), 1e-12)}, nil
 }
 
-// score runs the network forward. second is the released head's score of the second place, nil with an antisymmetric head.
-func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Encoding, chunk int) (first, second []float64) {
+// scorer is a network's recorded way forward over one encoding.
+type scorer struct {
+	ar      *exec.Arena
+	net     Network
+	n       int // graphs
+	w       *exec.Buffer
+	out     *exec.Buffer
+	program *exec.Program
+}
+
+func (n Network) scorer(dev *exec.Device, lay *layout, e *Encoding, chunk int) *scorer {
 	ar := dev.NewArena()
-	defer ar.Free()
-	p := ar.NewProgram("score")
-	s := &pass{Network: n, ar: ar, p: p, lay: lay, w: ar.Floats(weights), e: e, chunk: chunk}
-	s.forward()
-	p.Run(1)
-	values := s.score.Values()
-	first = make([]float64, e.N)
-	if n.Pair {
-		second = make([]float64, e.N)
+	s := &scorer{ar: ar, net: n, n: e.N, w: ar.F32(lay.size), program: ar.NewProgram("score")}
+	p := &pass{Network: n, ar: ar, p: s.program, lay: lay, w: s.w, e: e, chunk: chunk}
+	p.forward()
+	s.out = p.score
+	return s
+}
+
+// run scores with the given weights. second is the released head's score of the second place, nil with an antisymmetric head.
+func (s *scorer) run(weights []float32) (first, second []float64) {
+	s.w.WriteF32(0, weights)
+	s.program.Run(1)
+	values := s.out.Values()
+	first = make([]float64, s.n)
+	if s.net.Pair {
+		second = make([]float64, s.n)
 	}
 	for i := range first {
-		first[i] = float64(values[i*n.heads()])
-		if n.Pair {
-			second[i] = float64(values[i*n.heads()+1])
+		first[i] = float64(values[i*s.net.heads()])
+		if s.net.Pair {
+			second[i] = float64(values[i*s.net.heads()+1])
 		}
 	}
 	return first, second
+}
+
+// score runs the network forward once.
+func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Encoding, chunk int) (first, second []float64) {
+	s := n.scorer(dev, lay, e, chunk)
+	defer s.ar.Free()
+	return s.run(weights)
 }
 
 // spaceChunk is how many rows' temporaries live at once when a whole space is scored.

@@ -127,18 +127,17 @@ func (s *pass) layered() {
 	h := s.weight("embedding.weight")
 	ptr := s.ar.Ints(withSelf(f))
 	idx := s.ar.Ints(selfIdx(f))
+	matrix := func(k int) *exec.Buffer { return s.weight(fmt.Sprintf("gcn.%d.weight", k-1)) }
+	_, n := f.Level(0)
+	sums := s.ar.F32(n * w) // H_{k-1} W_k
+	gemm.Record(s.p, gemm.Op{C: sums, A: h, B: matrix(1), M: exec.Fixed(n), N: w, K: w})
 	begin := 0 // the first row of the level below
 	for k := 1; k <= last; k++ {
 		nb, ne := f.Level(k)
-		below := nb - begin
-		name := fmt.Sprintf("gcn.%d", k-1)
-		weight := s.weight(name + ".weight")
-		sums := s.ar.F32(below * w) // H_{k-1} W_k
-		gemm.Record(s.p, gemm.Op{C: sums, A: h, B: weight, M: exec.Fixed(below), N: w, K: w})
 		relu := k < last || !s.LinearLast
 		var bias *exec.Buffer
 		if s.Bias {
-			bias = s.weight(name + ".bias")
+			bias = s.weight(fmt.Sprintf("gcn.%d.bias", k-1))
 		}
 		prev := h
 		self := s.ar.Ints(shift(f.Self[nb:ne], begin))
@@ -148,6 +147,12 @@ func (s *pass) layered() {
 			kept = min(kept, s.chunk)
 		}
 		out := s.ar.F32(kept * w)
+		var next *exec.Buffer // the products of the round above
+		var packed *gemm.Packed
+		if k < last {
+			next = s.ar.F32((ne - nb) * w)
+			packed = gemm.Pack(s.p, matrix(k+1), w, w, false)
+		}
 		s.chunks(nb, ne, func(b, e int) {
 			piece := out
 			if kept == ne-nb {
@@ -160,12 +165,14 @@ func (s *pass) layered() {
 			g.Record(s.p)
 			if k == last {
 				graph.RowDot{Out: rows(headRows, b-lb, e-lb, heads), In: piece, Weight: fc, Rows: exec.Fixed(e - b), Width: w, Heads: heads}.Record(s.p)
+			} else { // while the chunk is in the caches
+				gemm.Record(s.p, gemm.Op{C: rows(next, b-nb, e-nb, w), A: piece, Packed: packed, M: exec.Fixed(e - b), N: w, K: w})
 			}
 		})
 		if s.train() {
 			s.layeredBackward(k, f, prev, out, sums, nb, ne, begin, relu, headRows)
 		}
-		h, begin = out, nb
+		h, sums, begin = out, next, nb
 	}
 	// The mean of each graph's rows.
 	read, readPtr := shift(f.ReadIdx, lb), s.ar.Ints(f.ReadPtr)

@@ -21,25 +21,54 @@ type Scores struct {
 
 // Score gives every graph of an encoding its score.
 func (c *Comparator) Score(device exec.Config, e *Encoding) (*Scores, error) {
+	s, err := c.Scorer(device, e)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return s.Score(), nil
+}
+
+// Scorer scores one encoding again and again. It holds the encoding's buffers: for the whole of NAS-Bench-101 a few hundred megabytes.
+type Scorer struct {
+	cmp  *Comparator
+	dev  *exec.Device
+	lay  *layout
+	pass *scorer
+}
+
+// Scorer prepares an encoding that was made for this comparator.
+func (c *Comparator) Scorer(device exec.Config, e *Encoding) (*Scorer, error) {
 	dev, err := exec.Open(device)
 	if err != nil {
 		return nil, err
 	}
-	defer dev.Close()
-	s := &Scores{Rank: make([]float64, e.N), spread: c.Spread}
 	lay := c.layout()
+	return &Scorer{c, dev, lay, c.Config.scorer(dev, lay, e, spaceChunk)}, nil
+}
+
+// Close frees the memory and stops the threads.
+func (s *Scorer) Close() {
+	s.pass.ar.Free()
+	s.dev.Close()
+}
+
+// Score gives every graph its score by the comparator's weights as they are now.
+func (s *Scorer) Score() *Scores {
+	c := s.cmp
+	out := &Scores{Rank: make([]float64, s.pass.n), spread: c.Spread}
 	for m := range c.Weights {
-		first, second := c.Config.score(dev, lay, c.Weights[m], e, spaceChunk)
-		s.members = append(s.members, first)
+		first, second := s.pass.run(c.Weights[m])
+		out.members = append(out.members, first)
 		if c.Config.Pair {
-			s.second = append(s.second, second)
-			s.bias = append(s.bias, float64(c.Weights[m][lay.get("fc.bias").off]))
+			out.second = append(out.second, second)
+			out.bias = append(out.bias, float64(c.Weights[m][s.lay.get("fc.bias").off]))
 		}
 		for i := range first {
-			s.Rank[i] += s.standard(m, i) / float64(len(c.Weights))
+			out.Rank[i] += out.standard(m, i) / float64(len(c.Weights))
 		}
 	}
-	return s, nil
+	return out
 }
 
 // raw is a member's own order of graphs. With the released head the logit of (a, b) is u_a + v_b + c; averaged over both orders and all

@@ -236,14 +236,22 @@ func encode(e *Env, plain bool) (func() error, error) {
 		}
 		encodings = append(encodings, encoding)
 	}
-	return func() error {
-		for _, encoding := range encodings {
-			if _, err := cmp.Score(e.Device, encoding); err != nil {
-				return err
+	if plain {
+		return func() error {
+			for _, encoding := range encodings {
+				if _, err := cmp.Score(e.Device, encoding); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	}, nil
+			return nil
+		}, nil
+	}
+	s, err := cmp.Scorer(e.Device, encodings[0])
+	if err != nil {
+		return nil, err
+	}
+	e.close = append(e.close, s.Close)
+	return func() error { s.Score(); return nil }, nil
 }
 
 func rank(_ context.Context, e *Env) (func() error, error) {

@@ -4,6 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 // How a pool shares work: the leader publishes an operation by storing a new phase together with task number 0 in one 64-bit word; a
 // thread claims a task by a compare-and-swap that adds one to that word. A claim can only succeed in the phase that was read,
@@ -152,9 +155,16 @@ void ctn_pool_free(ctn_pool *p) {
 }
 
 void *ctn_alloc(int64_t bytes) {
-	bytes = (bytes + 63) / 64 * 64;
-	void *b = aligned_alloc(64, (size_t)(bytes ? bytes : 64));
-	if (b) memset(b, 0xff, (size_t)(bytes ? bytes : 64));
+	const int64_t page = 2 << 20;
+	int64_t align = bytes >= 2 * page ? page : 64;
+	bytes = ctn_max(1, ctn_div_up(bytes, align)) * align;
+	void *b = aligned_alloc((size_t)align, (size_t)bytes);
+	if (!b) return NULL;
+#ifdef MADV_HUGEPAGE
+	// Rows are gathered from all over a large buffer: with small pages the look-up of addresses costs as much as the rows.
+	if (align == page) madvise(b, (size_t)bytes, MADV_HUGEPAGE); // a wish: nothing depends on it
+#endif
+	memset(b, 0xff, (size_t)bytes);
 	return b;
 }
 

@@ -23,6 +23,7 @@ import (
 // Accumulate adds to C. With M = 0 a plain product writes nothing and a TransA product writes zeros (or adds nothing).
 type Op struct {
 	C, A, B    *exec.Buffer
+	Packed     *Packed // takes the place of B and TransB; not with TransA
 	M          exec.Dim
 	N, K       int
 	TransA     bool
@@ -33,8 +34,28 @@ type Op struct {
 // panelFloats bounds a packed column panel's width over all instruction sets: two vectors of 16 floats.
 const panelFloats = 32
 
+// Packed is a matrix B as the products read it, for several products in one program.
+type Packed struct {
+	buf  *exec.Buffer
+	n, k int
+}
+
+// Pack appends the packing of B (KxN, or NxK with transB) to a program. Products recorded later may use it as long as B does not change.
+func Pack(p *exec.Program, b *exec.Buffer, n, k int, transB bool) *Packed {
+	if n <= 0 || k <= 0 || b.Len() < n*k {
+		panic(fmt.Sprintf("gemm: packing %dx%d from a buffer of %d", k, n, b.Len()))
+	}
+	packed := p.Arena().F32((n + panelFloats - 1) / panelFloats * panelFloats * k)
+	args := C.ctn_gemm_args{n: C.int64_t(n), k: C.int64_t(k), b: ptr(b), packed: ptr(packed), trans_b: flag(transB)}
+	p.Record("gemm_pack", unsafe.Pointer(&C.ctn_gemm_pack), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	return &Packed{packed, n, k}
+}
+
 // Record appends the product to a program.
 func Record(p *exec.Program, op Op) {
+	if op.Packed != nil && (op.B != nil || op.TransA || op.TransB || op.Packed.n != op.N || op.Packed.k != op.K) {
+		panic(fmt.Sprintf("gemm: a packed matrix of %dx%d for a product %dx%dx%d", op.Packed.k, op.Packed.n, op.M.Max, op.N, op.K))
+	}
 	rowsC, sizeB := op.M.Max, op.N*op.K
 	if op.TransA {
 		rowsC, sizeB = op.K, op.M.Max*op.N
@@ -42,19 +63,25 @@ func Record(p *exec.Program, op Op) {
 	if op.TransA && op.TransB || op.N <= 0 || op.K <= 0 || op.M.Max < 0 {
 		panic(fmt.Sprintf("gemm: product %dx%dx%d, transposed %v %v", op.M.Max, op.N, op.K, op.TransA, op.TransB))
 	}
-	if op.C.Len() < rowsC*op.N || op.A.Len() < op.M.Max*op.K || op.B.Len() < sizeB {
-		panic(fmt.Sprintf("gemm: %dx%dx%d with buffers of %d, %d, %d", op.M.Max, op.N, op.K, op.C.Len(), op.A.Len(), op.B.Len()))
+	lenB := 0
+	if op.B != nil {
+		lenB = op.B.Len()
+	}
+	if op.C.Len() < rowsC*op.N || op.A.Len() < op.M.Max*op.K || op.Packed == nil && lenB < sizeB {
+		panic(fmt.Sprintf("gemm: %dx%dx%d with buffers of %d, %d, %d", op.M.Max, op.N, op.K, op.C.Len(), op.A.Len(), lenB))
 	}
 	args := C.ctn_gemm_args{n: C.int64_t(op.N), k: C.int64_t(op.K), a: ptr(op.A), b: ptr(op.B), c: ptr(op.C),
-		trans_b: flag(op.TransB), accumulate: flag(op.Accumulate)}
+		accumulate: flag(op.Accumulate)}
 	op.M.Put(unsafe.Pointer(&args.m))
 	if op.TransA {
 		p.Record("gemm_tn", unsafe.Pointer(&C.ctn_gemm_tn), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_GEMM_TN_ROWS*panelFloats)
 		return
 	}
-	packed := p.Arena().F32((op.N + panelFloats - 1) / panelFloats * panelFloats * op.K)
-	args.packed = ptr(packed)
-	p.Record("gemm_pack", unsafe.Pointer(&C.ctn_gemm_pack), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	packed := op.Packed
+	if packed == nil {
+		packed = Pack(p, op.B, op.N, op.K, op.TransB)
+	}
+	args.packed = ptr(packed.buf)
 	p.Record("gemm", unsafe.Pointer(&C.ctn_gemm), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 }
 

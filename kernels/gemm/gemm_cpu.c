@@ -30,9 +30,14 @@ static void FN(gemm_pack_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_gemm_args *g = p;
 	float *out = g->packed + task * PANEL * g->k;
 	int64_t j0 = task * PANEL, width = ctn_min(PANEL, g->n - j0);
-	for (int64_t k = 0; k < g->k; k++, out += PANEL)
-		for (int64_t j = 0; j < PANEL; j++)
-			out[j] = j >= width ? 0 : g->trans_b ? g->b[(j0 + j) * g->k + k] : g->b[k * g->n + j0 + j];
+	if (width < PANEL) memset(out, 0, (size_t)(PANEL * g->k) * sizeof(float));
+	if (g->trans_b) // rows of b one after the other: their columns of the panel stay in the cache
+		for (int64_t j = 0; j < width; j++) {
+			const float *from = g->b + (j0 + j) * g->k;
+			for (int64_t k = 0; k < g->k; k++) out[k * PANEL + j] = from[k];
+		}
+	else
+		for (int64_t k = 0; k < g->k; k++) memcpy(out + k * PANEL, g->b + k * g->n + j0, (size_t)width * sizeof(float));
 }
 
 // out[r] += row r of a times the panel; rows past `rows` repeat the last one and are not stored.
