@@ -23,7 +23,7 @@ test: tools ## unit and property tests
 demo: build ## search NAS-Bench-101 with 423 labels
 	@scripts/demo.sh
 
-lint: tools $(LINT) ## gofmt, golangci-lint, clang-format where it is installed
+lint: tools $(LINT) ## gofmt and golangci-lint; hints of clang-format where it is installed
 	$(LINT) run
 	@scripts/clang-format.sh
 
