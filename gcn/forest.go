@@ -202,14 +202,13 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 			next = next[:0]
 			for v, self := range rows {
 				list = g.heard(v, d, rows, list)
-				var row int32
-				if isNew := true; share {
+				row, isNew := int32(0), true
+				if share {
 					row, isNew = t.find(self, list)
-					if isNew {
-						f.Label = append(f.Label, f.Label[self])
-					}
 				} else {
 					row = t.add(self, list)
+				}
+				if isNew {
 					f.Label = append(f.Label, f.Label[self])
 				}
 				next = append(next, row)

@@ -329,7 +329,7 @@ func TestLearnsNASBench101(t *testing.T) {
 		s, err := ct.Update(rewards)
 		require.NoError(t, err)
 		if i%50 == 0 {
-			t.Log(fmt.Sprintf("%d: mean percentile %.2f %%, entropy %.1f", i, 100-100*s.MeanReward, s.Entropy))
+			t.Logf("%d: mean percentile %.2f %%, entropy %.1f", i, 100-100*s.MeanReward, s.Entropy)
 		}
 	}
 	b, err := ct.Propose(500)

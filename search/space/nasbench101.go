@@ -83,7 +83,7 @@ func (NASBench101) Parse(s string) (Arch, error) {
 func parseCell(s string) (Cell, error) {
 	fields := strings.Split(s, ":")
 	if fields[0] != nasbench101Name || len(fields) == 1 {
-		return 0, fmt.Errorf("want %s:...", nasbench101Name)
+		return 0, fmt.Errorf("want %s:<nodes>:<edges>:<operations>", nasbench101Name)
 	}
 	if len(fields) == 2 {
 		names := make([]string, len(knownCells))
