@@ -95,8 +95,10 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 	}
 	c = c.adapted(len(data.Labels))
 	cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Weights: make([][]float32, c.Members), Spread: make([]Spread, c.Members)}
-	cmp.Scale = standard(data.Features)
-	encoding, err := c.Encode(Slice(data.Graphs), data.Alphabet, cmp.Scale.apply(data.Features), false)
+	if c.Features {
+		cmp.Scale = standard(data.Features)
+	}
+	encoding, err := cmp.encode(data)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +176,7 @@ type trainer struct {
 func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64, member int) (*trainer, error) {
 	t := &trainer{ar: dev.NewArena(), net: c.Network}
 	features := 0
-	if len(data.Features) > 0 {
+	if c.Features && len(data.Features) > 0 {
 		features = len(data.Features[0])
 	}
 	t.lay = c.layout(c.alphabetSize(data.Alphabet), features)
@@ -322,7 +324,15 @@ func (c *Comparator) Prepare(data Data) (*Encoding, error) {
 	if err := data.check(c.Config, false); err != nil {
 		return nil, err
 	}
-	return c.Config.Encode(Slice(data.Graphs), data.Alphabet, c.Scale.apply(data.Features), false)
+	return c.encode(data)
+}
+
+func (c *Comparator) encode(data Data) (*Encoding, error) {
+	e, err := c.Config.Encode(Slice(data.Graphs), data.Alphabet, nil, false)
+	if err == nil && c.Config.Features {
+		e.Features, e.Scale = slices.Concat(data.Features...), &c.Scale
+	}
+	return e, err
 }
 
 func (c *Comparator) layout() *layout {
@@ -379,12 +389,8 @@ func standard(features [][]float32) Standard {
 	return s
 }
 
-// apply standardises rows into one flat slice; values are cut at ten standard deviations.
-func (s Standard) apply(features [][]float32) []float32 {
-	return s.applyFlat(slices.Concat(features...))
-}
-
-func (s Standard) applyFlat(features []float32) []float32 {
+// apply standardises rows in one flat slice; values are cut at ten standard deviations.
+func (s Standard) apply(features []float32) []float32 {
 	out := make([]float32, len(features))
 	for i, v := range features {
 		j := i % len(s.Mean)

@@ -14,7 +14,8 @@ import (
 type Encoding struct {
 	N        int
 	Forests  []*Forest
-	Features []float32 // N x features, standardised; empty where the network uses none
+	Features []float32 // N x features; empty where the network uses none
+	Scale    *Standard // standardises the features; nil: they are standardised
 }
 
 // Encode prepares graphs for the network. features holds one row a graph (or nil) and must be standardised already. plain keeps equal
@@ -43,6 +44,20 @@ func (n Network) Encode(graphs GraphSet, alphabet int, features []float32, plain
 		return nil, err
 	}
 	return e, nil
+}
+
+// upload returns the standardised features in an arena's memory, without another copy of a whole space's beside it.
+func (e *Encoding) upload(ar *exec.Arena) *exec.Buffer {
+	if e.Scale == nil {
+		return ar.Floats(e.Features)
+	}
+	b := ar.F32(len(e.Features))
+	width := len(e.Scale.Mean)
+	piece := 4096 * width
+	for at := 0; at < len(e.Features); at += piece {
+		b.WriteF32(at, e.Scale.apply(e.Features[at:min(at+piece, len(e.Features))]))
+	}
+	return b
 }
 
 // alphabetSize is the number of rows of the operations' table: with padding there is one operation more.
@@ -305,22 +320,26 @@ func (s *pass) gated() {
 	var parts []part
 	for i, name := range []string{"forward", "backward"} {
 		f := s.e.Forests[i]
-		h, dh := s.sweep(f, name)
+		if !s.train() {
+			parts = append(parts, part{name, s.Width, s.rootsOnTheFly(f, name, size), nil})
+			continue
+		}
+		sw := s.sweep(f, name)
 		ptr := make([]int32, n+1)
 		for g := range ptr {
 			ptr[g] = int32(g)
 		}
 		ptrBuf, idx := s.ar.Ints(ptr), s.ar.Ints(f.ReadIdx)
 		parts = append(parts, part{name, s.Width, func(b, e int, out *exec.Buffer) {
-			graph.Gather{Out: out, In: h, Rows: exec.Fixed(e - b), Width: s.Width, Ptr: ptrBuf.Slice(b, e-b+1), Idx: idx}.Record(s.p)
+			graph.Gather{Out: out, In: sw.h, Rows: exec.Fixed(e - b), Width: s.Width, Ptr: ptrBuf.Slice(b, e-b+1), Idx: idx}.Record(s.p)
 		}, func(d *exec.Buffer) {
 			tptr, tidx := transpose(f.ReadPtr, f.ReadIdx, f.Rows())
-			graph.Gather{Out: dh, In: d, Rows: exec.Fixed(f.Rows()), Width: s.Width, Ptr: s.ar.Ints(tptr), Idx: s.ar.Ints(tidx)}.Record(s.p)
+			graph.Gather{Out: sw.dh, In: d, Rows: exec.Fixed(f.Rows()), Width: s.Width, Ptr: s.ar.Ints(tptr), Idx: s.ar.Ints(tidx)}.Record(s.p)
 		}})
 	}
 	if s.Features {
 		fw, nf := s.FeatureWidth, len(s.e.Features)/max(n, 1)
-		x := s.ar.Floats(s.e.Features)
+		x := s.e.upload(s.ar)
 		parts = append(parts, part{"features", fw, func(b, e int, out *exec.Buffer) {
 			gemm.Record(s.p, gemm.Op{C: out, A: rows(x, b, e, nf), B: s.weight("features.weight"), M: exec.Fixed(e - b), N: fw, K: nf})
 			graph.Dense{Rows: exec.Fixed(e - b), Width: fw, Out: out, In: out, Bias: s.weight("features.bias"), Relu: true}.Record(s.p)
@@ -393,20 +412,53 @@ func (s *pass) gated() {
 	})
 }
 
-// sweep records one direction of the gated encoder: level by level, a row sums what it hears, divided by the square root of how many
-// (so that the sum's variance does not grow with them), and passes the gated unit. It returns the rows and, in training, the
-// buffer where the readers put the rows' gradient.
-func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
-	w, n := s.Width, f.Rows()
-	h = s.ar.F32(n * w)
-	weight, table, scaleTable := s.weight(name+".weight"), s.weight(name+".operation"), s.weight(name+".scale")
-	ptr, idx, label := s.ar.Ints(f.Ptr), s.ar.Ints(f.Idx), s.ar.Ints(f.Label)
+// rootsOnTheFly prepares one direction for scoring. Most rows of a large space are the last of a sweep, heard by nobody and read by one or two
+// graphs; only the heard rows are kept (in NAS-Bench-101 85 of 462 thousand), and the returned function records the rows that graphs
+// [b, e) read, at most size of them, straight from what they hear.
+func (s *pass) rootsOnTheFly(f *Forest, name string, size int) func(b, e int, out *exec.Buffer) {
+	inner, roots := f.split()
+	h := s.sweep(inner, name).h
+	w, tables := s.Width, s.gatedTables(name)
+	ptr, idx, label, scale := s.ar.Ints(roots.Ptr), s.ar.Ints(roots.Idx), s.ar.Ints(roots.Label), s.ar.Floats(rootScales(roots))
+	heard, product, gates := s.ar.F32(size*w), s.ar.F32(size*2*w), s.ar.F32(size*2*w)
+	weight := gemm.Pack(s.p, s.weight(name+".weight"), 2*w, w, false)
+	return func(b, e int, out *exec.Buffer) {
+		m := exec.Fixed(e - b)
+		graph.Gather{Out: heard, In: h, Rows: m, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx, Weight: scale}.Record(s.p)
+		gemm.Record(s.p, gemm.Op{C: product, A: heard, Packed: weight, M: m, N: 2 * w, K: w})
+		g := tables
+		g.Rows, g.Label, g.Heard, g.Product, g.Gates, g.Out = m, label.Slice(b, e-b), heard, product, gates, out
+		g.Record(s.p)
+	}
+}
+
+// gatedTables is a gated unit with one direction's tables.
+func (s *pass) gatedTables(name string) graph.Gated {
+	return graph.Gated{Width: s.Width, Table: s.weight(name + ".operation"), Scale: s.weight(name + ".scale")}
+}
+
+// rootScales is each edge's factor: one over the square root of how many its row hears, so that a sum's variance does not grow with them.
+func rootScales(f *Forest) []float32 {
 	scale := make([]float32, len(f.Idx))
-	for r := range n {
+	for r := range f.Rows() {
 		for e := f.Ptr[r]; e < f.Ptr[r+1]; e++ {
 			scale[e] = float32(1 / math.Sqrt(float64(f.Ptr[r+1]-f.Ptr[r])))
 		}
 	}
+	return scale
+}
+
+// swept is the result of a sweep: its rows and, in training, the buffer where the readers put their gradient.
+type swept struct{ h, dh *exec.Buffer }
+
+// sweep records one direction of the gated encoder: level by level, a row sums what it hears, scaled, and passes the gated unit.
+func (s *pass) sweep(f *Forest, name string) swept {
+	w, n := s.Width, f.Rows()
+	h := s.ar.F32(n * w)
+	tables := s.gatedTables(name)
+	weight := s.weight(name + ".weight")
+	ptr, idx, label := s.ar.Ints(f.Ptr), s.ar.Ints(f.Idx), s.ar.Ints(f.Label)
+	scale := rootScales(f)
 	scaleBuf := s.ar.Floats(scale)
 	size := n
 	if s.chunk > 0 && !s.train() {
@@ -414,7 +466,8 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 	}
 	heard, product, gates := s.ar.F32(size*w), s.ar.F32(size*2*w), s.ar.F32(size*2*w)
 	unit := func(b, e int) graph.Gated {
-		g := graph.Gated{Rows: exec.Fixed(e - b), Width: w, Label: label.Slice(b, e-b), Table: table, Scale: scaleTable, Out: rows(h, b, e, w)}
+		g := tables
+		g.Rows, g.Label, g.Out = exec.Fixed(e-b), label.Slice(b, e-b), rows(h, b, e, w)
 		at := b
 		if size < n {
 			at = 0
@@ -437,9 +490,9 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 		})
 	}
 	if !s.train() {
-		return h, nil
+		return swept{h: h}
 	}
-	dh = s.ar.F32(n * w)
+	dh := s.ar.F32(n * w)
 	s.deferBackward(func() {
 		dheard, dproduct := s.ar.F32(n*w), s.ar.F32(n*2*w)
 		tptr, tidx, tscale := transposeWeighted(f.Ptr, f.Idx, scale, n)
@@ -461,7 +514,7 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 		first := int(f.Start[1])
 		gemm.Record(s.p, gemm.Op{C: s.gradient(name + ".weight"), A: rows(heard, first, n, w), B: rows(dproduct, first, n, 2*w), M: exec.Fixed(n - first), N: 2 * w, K: w, TransA: true})
 		// An operation's rows of the tables are used by every row with that operation; the scale only by those that hear somebody.
-		k := table.Len() / (2 * w)
+		k := tables.Table.Len() / (2 * w)
 		byLabel := func(grad string, from *exec.Buffer, first int) {
 			labelPtr := make([]int32, n-first+1)
 			for i := range labelPtr {
@@ -473,7 +526,7 @@ func (s *pass) sweep(f *Forest, name string) (h, dh *exec.Buffer) {
 		byLabel(".operation", gates, 0)
 		byLabel(".scale", product, first)
 	})
-	return h, dh
+	return swept{h, dh}
 }
 
 // transposeWeighted is transpose with the edges' factors carried along.

@@ -313,3 +313,34 @@ func transpose(ptr, idx []int32, n int) (tptr, tidx []int32) {
 	}
 	return
 }
+
+// split separates a forest that graphs read one row of: inner holds the rows that others hear, renumbered, and roots has one row a graph, in
+// the graphs' order, whose edges lead to rows of inner. Roots that several graphs share stand there several times.
+func (f *Forest) split() (inner, roots *Forest) {
+	number := make([]int32, f.Rows())
+	for _, u := range f.Idx {
+		number[u] = 1
+	}
+	inner, roots = &Forest{Start: []int32{0}, Ptr: []int32{0}}, &Forest{Ptr: []int32{0}}
+	list := func(to *Forest, r int32) {
+		to.Label = append(to.Label, f.Label[r])
+		for _, u := range f.Idx[f.Ptr[r]:f.Ptr[r+1]] {
+			to.Idx = append(to.Idx, number[u])
+		}
+		to.Ptr = append(to.Ptr, int32(len(to.Idx)))
+	}
+	for l := range f.Levels() {
+		b, e := f.Level(l)
+		for r := b; r < e; r++ {
+			if number[r] == 1 {
+				number[r] = int32(inner.Rows())
+				list(inner, int32(r))
+			}
+		}
+		inner.Start = append(inner.Start, int32(inner.Rows()))
+	}
+	for _, r := range f.ReadIdx {
+		list(roots, r)
+	}
+	return inner, roots
+}

@@ -51,7 +51,7 @@ func (s *Space) Encoding(c *Comparator) (*Encoding, error) {
 			return nil, fmt.Errorf("the comparator uses features and the space has none")
 		}
 		s.buildFeatures()
-		e.Features = c.Scale.applyFlat(s.flat)
+		e.Features, e.Scale = s.flat, &c.Scale
 	}
 	return e, nil
 }
