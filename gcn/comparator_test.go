@@ -188,7 +188,7 @@ func TestSpaceAndTrees(t *testing.T) {
 		key, blob, err := a.Trees(c.Network)
 		require.NoError(t, err)
 		b := space()
-		require.NoError(t, b.SetTrees(key, blob))
+		b.UseTrees(func(name string) ([]byte, bool, error) { return blob, name == key, nil })
 		whole, err := b.Encoding(cmp)
 		require.NoError(t, err)
 		got, err := cmp.Score(exec.Config{}, whole)
@@ -196,15 +196,20 @@ func TestSpaceAndTrees(t *testing.T) {
 		require.Equal(t, want.Rank, got.Rank)
 		for cut := range len(blob) {
 			if cut%97 == 0 {
-				require.Error(t, b.SetTrees(key, blob[:cut]))
+				_, err := b.parseTrees(key, blob[:cut])
+				require.Error(t, err)
 			}
 		}
 		// Flipped bytes are refused or leave every index in bounds.
 		for i := 0; i < len(blob); i += 31 {
 			bad := append([]byte(nil), blob...)
 			bad[i] ^= 0x81
-			_ = b.SetTrees(key, bad)
+			_, _ = b.parseTrees(key, bad)
 		}
+		b = space()
+		b.UseTrees(func(string) ([]byte, bool, error) { return blob[:9], true, nil })
+		_, err = b.Encoding(cmp)
+		require.ErrorContains(t, err, key)
 	}
 }
 

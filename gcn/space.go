@@ -19,6 +19,7 @@ type Space struct {
 	features func(i int) []float32
 	mu       sync.Mutex
 	forests  map[string][]*Forest
+	stored   func(name string) ([]byte, bool, error)
 	flat     []float32
 }
 
@@ -56,15 +57,29 @@ func (s *Space) Encoding(c *Comparator) (*Encoding, error) {
 	return e, nil
 }
 
+// UseTrees sets where stored trees are looked up before they are built: load returns what Trees wrote under a name, or false.
+func (s *Space) UseTrees(load func(name string) ([]byte, bool, error)) { s.stored = load }
+
 func (s *Space) build(n Network) error {
-	if s.forests[n.forestKey()] != nil {
+	name := n.forestKey()
+	if s.forests[name] != nil {
 		return nil
+	}
+	if s.stored != nil {
+		data, ok, err := s.stored(name)
+		if err != nil {
+			return err
+		}
+		if ok {
+			s.forests[name], err = s.parseTrees(name, data)
+			return err
+		}
 	}
 	e, err := n.Encode(s.graphs, s.alphabet, nil, false)
 	if err != nil {
 		return err
 	}
-	s.forests[n.forestKey()] = e.Forests
+	s.forests[name] = e.Forests
 	return nil
 }
 
@@ -88,7 +103,7 @@ func (s *Space) buildFeatures() {
 	s.flat = flat
 }
 
-// Trees returns the trees of a network's kind as bytes, for a table's cached form: SetTrees reads them back.
+// Trees returns the trees of a network's kind as bytes, for a table's cached form: UseTrees reads them back.
 func (s *Space) Trees(n Network) (name string, data []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,9 +126,9 @@ func (f *Forest) arrays() []*[]int32 {
 	return []*[]int32{&f.Start, &f.Label, &f.Self, &f.Ptr, &f.Idx, &f.ReadPtr, &f.ReadIdx}
 }
 
-// SetTrees takes trees that Trees wrote for the same space. Damaged or foreign data is refused: every index is checked.
-func (s *Space) SetTrees(name string, data []byte) error {
-	fail := func(what string) error { return fmt.Errorf("shared trees %q: %s", name, what) }
+// parseTrees reads what Trees wrote for the same space. Damaged or foreign data is refused: every index is checked.
+func (s *Space) parseTrees(name string, data []byte) ([]*Forest, error) {
+	fail := func(what string) ([]*Forest, error) { return nil, fmt.Errorf("shared trees %q: %s", name, what) }
 	take := func() (uint32, bool) {
 		if len(data) < 4 {
 			return 0, false
@@ -153,10 +168,7 @@ func (s *Space) SetTrees(name string, data []byte) error {
 	if len(data) != 0 {
 		return fail("data behind the end")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.forests[name] = forests
-	return nil
+	return forests, nil
 }
 
 // check makes sure that no index leaves its array, so that kernels, which trust them, may follow.

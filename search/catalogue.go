@@ -22,18 +22,14 @@ type Lister interface {
 	Index(a space.Arch) (int, bool)
 }
 
-// NewCatalogue prepares the architectures of a list. trees may be nil; otherwise it holds shared unfolding trees stored for the same list.
-func NewCatalogue(sp space.Space, list Lister, trees func(s *gcn.Space) error) (*Catalogue, error) {
+// NewCatalogue prepares the architectures of a list. trees, which may be nil, looks up shared unfolding trees stored for the same list (package trees).
+func NewCatalogue(sp space.Space, list Lister, trees func(name string) ([]byte, bool, error)) *Catalogue {
 	alphabet := len(sp.Alphabet())
 	c := &Catalogue{n: list.Len(), at: list.Arch, index: list.Index}
 	graphs := gcn.GraphSet{N: c.n, At: func(i int) gcn.Graph { return gcn.Graph(list.Arch(i).Graph()) }}
 	c.space = gcn.NewSpace(alphabet, graphs, func(i int) []float32 { return Features(list.Arch(i), alphabet) })
-	if trees != nil {
-		if err := trees(c.space); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
+	c.space.UseTrees(trees)
+	return c
 }
 
 // List is a Lister over a slice.

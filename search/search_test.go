@@ -110,12 +110,10 @@ func tiny(t require.TestingT, propose string) Config {
 
 var modes = []string{ProposeController, ProposeSpace, ProposeAuto, PresetReleased}
 
-var fakeCatalogue = sync.OnceValues(func() (*Catalogue, error) { return NewCatalogue(cells, someCells(), nil) })
+var fakeCatalogue = sync.OnceValue(func() *Catalogue { return NewCatalogue(cells, someCells(), nil) })
 
 func deps(t require.TestingT, dir string) Deps {
-	list, err := fakeCatalogue()
-	require.NoError(t, err)
-	return Deps{Space: cells, Source: newFake(), List: list, Dir: dir, Version: "test", Checksum: "abc"}
+	return Deps{Space: cells, Source: newFake(), List: fakeCatalogue(), Dir: dir, Version: "test", Checksum: "abc"}
 }
 
 func TestASearchSpendsItsBudgetOnTheBestItFinds(t *testing.T) {

@@ -224,9 +224,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		},
 	}
 	if c.Propose != search.ProposeController {
-		if d.List, err = search.NewCatalogue(t.Space(), t, trees.Stored(t)); err != nil {
-			return nil, err
-		}
+		d.List = search.NewCatalogue(t.Space(), t, trees.Stored(t))
 	}
 	var finish func()
 	d.Progress, finish = a.searchProgress()

@@ -63,10 +63,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	defer func() { _ = t.Close() }()
-	pool, err := method.PoolOf(view)
-	if err != nil {
-		return nil, err
-	}
+	pool := method.PoolOf(view)
 	if err := os.MkdirAll(a.out, 0o755); err != nil {
 		return nil, err
 	}

@@ -286,10 +286,7 @@ func rank(_ context.Context, e *Env) (func() error, error) {
 			return err
 		}
 		defer func() { _ = t.Close() }()
-		list, err := search.NewCatalogue(t.Space(), t, trees.Stored(t))
-		if err != nil {
-			return err
-		}
+		list := search.NewCatalogue(t.Space(), t, trees.Stored(t))
 		encoding, err := list.Space().Encoding(cmp)
 		if err != nil {
 			return err

@@ -99,10 +99,7 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 		return nil, err
 	}
 	judge.Unseal()
-	pool, err := PoolOf(judge)
-	if err != nil {
-		return nil, err
-	}
+	pool := PoolOf(judge)
 	if err := pool.Prepare(c.Config); err != nil {
 		return nil, err
 	}

@@ -83,8 +83,7 @@ func problem(t *testing.T, budget int, archs []space.Arch) Problem {
 		for _, a := range archs {
 			listed[a] = true
 		}
-		pool, err := NewPool(sp, search.NewList(archs), nil)
-		require.NoError(t, err)
+		pool := NewPool(sp, search.NewList(archs), nil)
 		p.Source, p.All, p.Listed = fake{listed}, pool, true
 	}
 	return p
@@ -259,8 +258,7 @@ func TestAPartScoresAsInTheWhole(t *testing.T) {
 		device := exec.Config{Threads: 1}
 		cmp, err := train(t.Context(), device, c, sp, labels, 1)
 		require.NoError(t, err)
-		pool, err := NewPool(sp, search.NewList(list), nil)
-		require.NoError(t, err)
+		pool := NewPool(sp, search.NewList(list), nil)
 		whole, err := pool.Score(cmp, device)
 		require.NoError(t, err)
 		idx := []int{299, 3, 3, 150}
@@ -321,8 +319,7 @@ func TestRankJudgesByWhatItDidNotTrainOn(t *testing.T) {
 	}
 	cmp, err := train(t.Context(), r.Device, r.Config, sp, labels, 5)
 	require.NoError(t, err)
-	pool, err := PoolOf(view)
-	require.NoError(t, err)
+	pool := PoolOf(view)
 	scores, err := pool.Score(cmp, r.Device)
 	require.NoError(t, err)
 	var x, y, oddX, oddY []float64
@@ -383,8 +380,7 @@ func TestRealTable(t *testing.T) {
 	defer tab.Close()
 	view, err := tab.View(table.Query{})
 	require.NoError(t, err)
-	pool, err := PoolOf(view)
-	require.NoError(t, err)
+	pool := PoolOf(view)
 	p := Problem{Space: sp, Source: ledger.FromTable(view), Budget: 60, Seed: 1, Config: small(t), All: pool, Listed: true}
 	out, err := Regression{}.Run(t.Context(), p)
 	require.NoError(t, err)

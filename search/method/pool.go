@@ -22,13 +22,12 @@ type Pool struct {
 }
 
 // NewPool takes the architectures of a list. Nothing is prepared before the first Score. trees may be nil, see search.NewCatalogue.
-func NewPool(sp space.Space, list search.Lister, trees func(s *gcn.Space) error) (*Pool, error) {
-	c, err := search.NewCatalogue(sp, list, trees)
-	return &Pool{sp, list, c}, err
+func NewPool(sp space.Space, list search.Lister, trees func(name string) ([]byte, bool, error)) *Pool {
+	return &Pool{sp, list, search.NewCatalogue(sp, list, trees)}
 }
 
 // PoolOf takes the architectures that a view of a table keeps, and the shared unfolding trees that the table's file holds.
-func PoolOf(v *table.View) (*Pool, error) {
+func PoolOf(v *table.View) *Pool {
 	t := v.Table()
 	if len(v.Cells()) != t.Len() { // the trees are those of the whole table
 		return NewPool(t.Space(), kept{v}, nil)

@@ -69,10 +69,7 @@ func Rank(ctx context.Context, r Ranking) ([]RankSeed, error) {
 		return nil, fmt.Errorf("%d seeds: want at least 1", r.Seeds)
 	}
 	r.View.Unseal()
-	pool, err := PoolOf(r.View)
-	if err != nil {
-		return nil, err
-	}
+	pool := PoolOf(r.View)
 	if err := pool.Prepare(r.Config); err != nil {
 		return nil, err
 	}

@@ -3,9 +3,6 @@
 package trees
 
 import (
-	"fmt"
-	"strings"
-
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/search/table"
 )
@@ -35,22 +32,7 @@ func Sections(t *table.Table) ([]table.Section, error) {
 	return sections, nil
 }
 
-// Stored returns a function that hands the trees a table holds, if any, to a space prepared for the same list of architectures.
-func Stored(t *table.Table) func(s *gcn.Space) error {
-	return func(s *gcn.Space) error {
-		for _, section := range t.Sections() {
-			name, ok := strings.CutPrefix(section, prefix)
-			if !ok {
-				continue
-			}
-			data, _, err := t.Section(section)
-			if err != nil {
-				return err
-			}
-			if err := s.SetTrees(name, data); err != nil {
-				return fmt.Errorf("%s: %w", t.Path(), err)
-			}
-		}
-		return nil
-	}
+// Stored looks up the trees a table holds, for gcn.Space.UseTrees of a space prepared for the same list of architectures.
+func Stored(t *table.Table) func(name string) ([]byte, bool, error) {
+	return func(name string) ([]byte, bool, error) { return t.Section(prefix + name) }
 }

@@ -44,7 +44,7 @@ func TestStoredTreesAreThoseThatWouldBeBuilt(t *testing.T) {
 	}
 	// A prepared space without graphs to build trees of has those it was given.
 	given := gcn.NewSpace(5, gcn.GraphSet{N: stored.Len(), At: func(int) gcn.Graph { panic("built again") }}, nil)
-	require.NoError(t, Stored(stored)(given))
+	given.UseTrees(Stored(stored))
 	built := gcn.NewSpace(5, graphs(plain), nil)
 	for _, preset := range presets {
 		c, err := gcn.Preset(preset)
@@ -56,8 +56,14 @@ func TestStoredTreesAreThoseThatWouldBeBuilt(t *testing.T) {
 		require.Equal(t, wantName, name)
 		require.Equal(t, want, data)
 	}
-	require.NoError(t, Stored(plain)(given), "a table without trees is no error")
+	_, found, err := Stored(plain)("gated")
+	require.NoError(t, err)
+	require.False(t, found, "a table without trees is no error")
 
 	other := gcn.NewSpace(5, gcn.GraphSet{N: 7}, nil)
-	require.Error(t, Stored(stored)(other), "trees of another list are refused")
+	other.UseTrees(Stored(stored))
+	c, err := gcn.Preset("default")
+	require.NoError(t, err)
+	_, _, err = other.Trees(c.Network)
+	require.Error(t, err, "trees of another list are refused")
 }
