@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/loss"
@@ -30,6 +31,7 @@ type Released struct {
 	w       []float32
 	m, v    []float32
 	updates int32
+	plain   bool
 }
 
 // releasedStep is the recorded update over a set of graphs.
@@ -40,6 +42,16 @@ type releasedStep struct {
 
 // NewReleased prepares training with the released schedule on a device that the caller keeps open.
 func NewReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released, error) {
+	return newReleased(dev, c, data, seed, false)
+}
+
+// NewPlainReleased trains in the same way without sharing, for measuring what it saves: both graphs of every pair are encoded on their
+// own, a row for every node (the first round's product is still one of operations). It takes no pool.
+func NewPlainReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released, error) {
+	return newReleased(dev, c, data, seed, true)
+}
+
+func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool) (*Released, error) {
 	if !c.Pair || c.Kind != LayeredGCN || c.Members != 1 {
 		return nil, errors.New("the released schedule trains one layered network with a pair head")
 	}
@@ -47,9 +59,13 @@ func NewReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released,
 		return nil, err
 	}
 	lay := c.layout(c.alphabetSize(data.Alphabet), 0)
-	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size), v: make([]float32, lay.size)}
+	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size), v: make([]float32, lay.size), plain: plain}
+	graphs := data.Graphs
+	if plain {
+		graphs = slices.Concat(graphs, graphs) // first and second places
+	}
 	var err error
-	r.train, err = r.record(data.Graphs)
+	r.train, err = r.record(graphs)
 	return r, err
 }
 
@@ -57,7 +73,7 @@ func NewReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released,
 func (r *Released) Close() { r.train.ar.Free() }
 
 func (r *Released) record(graphs []Graph) (*releasedStep, error) {
-	e, err := r.config.Encode(Slice(graphs), r.data.Alphabet, nil, false)
+	e, err := r.config.Encode(Slice(graphs), r.data.Alphabet, nil, r.plain)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +100,9 @@ func (r *Released) Epoch(graphs []Graph, pool []Pair) (float64, error) {
 	r.epoch++
 	perm := order.Perm(n)
 	total, batches := 0.0, 0
+	if r.plain && len(pool) > 0 {
+		return 0, errors.New("plain training takes no pool")
+	}
 	for begin := 0; begin < n; begin += ReleasedBatch {
 		batch := perm[begin:min(begin+ReleasedBatch, n)]
 		partner := order.Perm(len(batch))
@@ -101,9 +120,13 @@ func (r *Released) Epoch(graphs []Graph, pool []Pair) (float64, error) {
 		}
 		var a, b []int32
 		var target []float32
+		second := 0 // where the graphs of second places begin
+		if r.plain {
+			second = n
+		}
 		for i, k := range batch {
 			j := batch[partner[i]]
-			a, b = append(a, int32(k)), append(b, int32(j))
+			a, b = append(a, int32(k)), append(b, int32(second+j))
 			target = append(target, boolFloat(r.data.Labels[k] > r.data.Labels[j]))
 		}
 		for _, p := range drawn {
