@@ -317,7 +317,7 @@ func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Enco
 }
 
 // spaceChunk is how many rows' temporaries live at once when a whole space is scored.
-const spaceChunk = 16384
+const spaceChunk = 2048
 
 // Prepare makes an encoding for Score.
 func (c *Comparator) Prepare(data Data) (*Encoding, error) {

@@ -177,6 +177,9 @@ func (c Config) comparator() (gcn.Config, error) {
 		return gcn.Config{}, err
 	}
 	g.Members, g.Steps = c.Members, c.Steps
+	if c.Preset == PresetDefault {
+		g.Width, g.HeadWidth = 64, 64 // trained anew every round: the rank command's width costs twice as much and finds the same
+	}
 	g.Warmup = min(g.Warmup, c.Steps/10)
 	if c.Preset == PresetPaper {
 		g.Pair = false // pseudo-labelled pairs need an antisymmetric head

@@ -15,7 +15,11 @@ import (
 	"time"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/peak"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/search/trees"
 )
 
 // Case is one thing to measure.
@@ -23,9 +27,8 @@ type Case struct {
 	Name, Shape string
 	FLOPs       float64 // floating-point operations of one run; 0 where a number would say little
 	Bytes       float64 // read and written from memory, where that is what bounds it; otherwise 0
-	Whole       bool    // needs a table of the whole space
 	Cold        bool    // too long to be run for warming up
-	Calls       int     // units of work in one run, by which its time is divided; 0 = 1
+	Long        bool    // measured only where it is asked for by name
 	// Setup prepares and returns the run.
 	Setup func(ctx context.Context, e *Env) (run func() error, err error)
 }
@@ -39,12 +42,14 @@ type Env struct {
 	arena *exec.Arena
 	table *table.Table
 	query table.Query
+	list  *search.Catalogue
+	at    func(i int) space.Arch // of list
 	runs  map[string]func() error
 	close []func()
 }
 
 // ErrNoTable says that a case needs a table and there is none.
-var ErrNoTable = errors.New("needs a table of the whole space")
+var ErrNoTable = errors.New("needs a table: --labels table:FILE")
 
 func (e *Env) device() (*exec.Device, *exec.Arena, error) {
 	if e.dev == nil {
@@ -71,6 +76,28 @@ func (e *Env) labels() (*table.Table, error) {
 		e.close = append(e.close, func() { _ = t.Close() })
 	}
 	return e.table, nil
+}
+
+// whole is the table's architectures or, without a table, all of the space, prepared for a comparator.
+func (e *Env) whole(ctx context.Context) (*search.Catalogue, error) {
+	if e.list != nil {
+		return e.list, nil
+	}
+	if e.Open != nil {
+		t, err := e.labels()
+		if err != nil {
+			return nil, err
+		}
+		e.list, e.at = search.NewCatalogue(t.Space(), t, trees.Stored(t)), t.Arch
+		return e.list, nil
+	}
+	nb := space.NASBench101{}
+	archs, err := nb.All(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	e.list, e.at = search.NewCatalogue(nb, search.NewList(archs), nil), func(i int) space.Arch { return archs[i] }
+	return e.list, nil
 }
 
 // Close frees what the cases hold.
@@ -111,9 +138,32 @@ func (e *Env) Times(ctx context.Context, c Case, repeats int) ([]float64, error)
 		if err := run(); err != nil {
 			return nil, err
 		}
-		times[i] = float64(time.Since(begin).Nanoseconds()) / 1e6 / float64(max(1, c.Calls))
+		times[i] = float64(time.Since(begin).Nanoseconds()) / 1e6
 	}
 	return times, nil
+}
+
+// Ceilings are what this machine reaches at most.
+type Ceilings struct {
+	CopyGBps float64 `json:"copy_gbps"` // copying memory, read and written
+	GFLOPs   float64 `json:"gflops"`    // multiply-adds in registers
+}
+
+// Ceilings measures them, each in a few tries of which the best counts.
+func (e *Env) Ceilings() (Ceilings, error) {
+	d, ar, err := e.device()
+	if err != nil {
+		return Ceilings{}, err
+	}
+	p := ar.NewProgram("peak")
+	flops := peak.Record(p, ar.F32(16*d.Threads()), 100_000)
+	c := Ceilings{CopyGBps: CopyGBps(d.Threads())}
+	for range 20 {
+		begin := time.Now()
+		p.Run(1)
+		c.GFLOPs = max(c.GFLOPs, flops/time.Since(begin).Seconds()/1e9)
+	}
+	return c, nil
 }
 
 // Result is a measured case as --json prints it; what does not apply is null.
@@ -126,19 +176,16 @@ type Result struct {
 	Repeats      int      `json:"repeats"`
 	GFLOPs       *float64 `json:"gflops"`
 	GBps         *float64 `json:"gbps"`
-	CeilingShare *float64 `json:"ceiling_share"` // of the bandwidth that copying reaches, where memory is the bound
+	CeilingShare *float64 `json:"ceiling_share"` // the larger of the shares of both ceilings; above 1 where the data stay in the caches
 }
 
-// Measure runs a case for about a second, at least 3 times. copyGBps is the machine's bandwidth; 0 where it is not known.
-func (e *Env) Measure(ctx context.Context, c Case, copyGBps float64) (Result, error) {
+// Measure runs a case for about the time given, at least 3 times.
+func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted time.Duration) (Result, error) {
 	times, err := e.Times(ctx, c, 1)
 	if err != nil {
 		return Result{}, err
 	}
-	repeats := 2
-	if !c.Cold {
-		repeats = int(min(1000, max(3, 1000/max(times[0]*float64(max(1, c.Calls)), 1e-3))))
-	}
+	repeats := int(min(100_000, max(2, wanted.Seconds()*1000/max(times[0], 1e-3))))
 	more, err := e.Times(ctx, c, repeats)
 	if err != nil {
 		return Result{}, err
@@ -150,18 +197,17 @@ func (e *Env) Measure(ctx context.Context, c Case, copyGBps float64) (Result, er
 		Name: c.Name, Shape: c.Shape, MedianMS: median, MinMS: times[0], Repeats: len(times),
 		Spread: (times[len(times)*3/4] - times[len(times)/4]) / median,
 	}
-	if c.FLOPs > 0 {
-		v := c.FLOPs / median / 1e6
-		r.GFLOPs = &v
-	}
-	if c.Bytes > 0 {
-		v := c.Bytes / median / 1e6
-		r.GBps = &v
-		if copyGBps > 0 {
-			share := v / copyGBps
+	rate := func(work, ceiling float64) *float64 {
+		if work == 0 {
+			return nil
+		}
+		v := work / median / 1e6
+		if share := v / ceiling; ceiling > 0 && (r.CeilingShare == nil || share > *r.CeilingShare) {
 			r.CeilingShare = &share
 		}
+		return &v
 	}
+	r.GFLOPs, r.GBps = rate(c.FLOPs, ceilings.GFLOPs), rate(c.Bytes, ceilings.CopyGBps)
 	return r, nil
 }
 

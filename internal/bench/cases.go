@@ -2,16 +2,12 @@ package bench
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/gemm"
-	"github.com/ctnas/ctnas/kernels/loss"
-	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/controller"
@@ -22,85 +18,50 @@ import (
 )
 
 // Cases lists everything that can be measured: single operations, then steps. The names of the steps are those of scripts/peers.
-func Cases() []Case {
+func Cases() []Case { return append(kernels(), steps()...) }
+
+func steps() []Case {
+	const network = "4 layers, width 128"
 	return []Case{
-		gemmCase("gemm", 1792, 128, 128),
-		gemmCase("gemm", 423, 64, 64),
-		gemmCase("gemm", 16384, 128, 128),
-		{Name: "pairs_423", Shape: "all 89,253 pairs of 423 scores, loss and gradient", Setup: pairs},
-		{Name: "adam_65536", Shape: "65,536 weights", Setup: adam},
-		{Name: "controller_batch_64", Shape: "default controller: 64 samples and an update", Setup: batch},
-		{Name: "train_default", Shape: "the default comparator on 423 labels, from start to end", Cold: true, Setup: train},
-		{Name: "nac_step_released_256", Shape: "mean update of an epoch over 423 graphs in batches of 256; 4 layers, width 128", Calls: 2, Setup: releasedStep},
+		{Name: "rollout_1", Shape: "released controller, one sample", Setup: rollout(controller.Released(), false)},
+		{Name: "rollout_64", Shape: "default controller, 64 samples", Setup: rollout(controller.Default(), false)},
+		{Name: "rollout_update_1", Shape: "released controller, one sample and an update", Setup: rollout(controller.Released(), true)},
+		{Name: "rollout_update_64", Shape: "default controller, 64 samples and an update", Setup: rollout(controller.Default(), true)},
+		{
+			Name: "nac_step_released_256", Shape: "256 pairs of 256 cells, " + network + "; each graph encoded once, equal unfolding trees shared",
+			Setup: releasedStep(256, false),
+		},
+		{
+			Name: "nac_step_released_256_plain", Shape: "256 pairs of 256 cells, " + network + "; both graphs of each pair encoded, nothing shared",
+			Setup: releasedStep(256, true),
+		},
+		{
+			Name: "nac_epoch_released_423", Shape: "256 and 167 pairs of 423 cells: 2 updates, " + network + "; shared, all 423 encoded in each update",
+			Setup: releasedStep(423, false),
+		},
+		{Name: "nac_step_default_423", Shape: "an update of one member of the default comparator, all pairs of 423 cells", Setup: defaultStep},
+		{Name: "train_default", Shape: "the default comparator on 423 labels, from start to end", Cold: true, Long: true, Setup: train},
 		{Name: "controller_iteration", Shape: "18 decisions, batch 1, LSTM 64: sample, ask the comparator, update", Setup: iteration},
+		{Name: "encode_space_released", Shape: "423,624 cells, " + network + ", trees ready; equal unfolding trees shared", Setup: encode},
 		{
-			Name: "encode_space_released", Shape: "423,624 cells, 4 layers, width 128, trees ready; equal unfolding trees shared", Whole: true,
-			Setup: func(_ context.Context, e *Env) (func() error, error) { return encode(e, false) },
+			Name: "encode_space_released_unshared", Shape: "423,624 cells, " + network + ", graphs ready; nothing shared", Cold: true,
+			Setup: encodeUnshared,
 		},
+		{Name: "score_space_default", Shape: "423,624 cells by one member of the default comparator, trees ready", Setup: scoreDefault},
+		{Name: "rank_space_released", Shape: "423,624 cells, from the converted table's file to a ranking by the released network", Setup: rankReleased},
+		{Name: "rank_from_cached_table", Shape: "423,624 cells, from the converted table's file to a ranking by the default comparator", Cold: true, Setup: rankDefault},
 		{
-			Name: "encode_space_released_unshared", Shape: "423,624 cells, 4 layers, width 128, graphs ready; nothing shared", Whole: true, Cold: true,
-			Setup: func(_ context.Context, e *Env) (func() error, error) { return encode(e, true) },
-		},
-		{Name: "rank_space_released", Shape: "423,624 cells, from the converted table's file to a ranking", Whole: true, Setup: rank},
-		{Name: "search_released_schedule", Shape: "1,000 comparator epochs, 10,000 iterations, 423 labels", Whole: true, Cold: true, Setup: schedule},
-	}
-}
-
-// random is n numbers in [-1, 1).
-func random(n int, step uint32) []float32 {
-	s := philox.New(1, philox.PurposeTest, step)
-	v := make([]float32, n)
-	for i := range v {
-		v[i] = float32(2*s.Float64() - 1)
-	}
-	return v
-}
-
-func gemmCase(name string, m, n, k int) Case {
-	return Case{
-		Name: fmt.Sprintf("%s_%d_%d_%d", name, m, n, k), Shape: fmt.Sprintf("%dx%d by %dx%d", m, k, k, n), FLOPs: 2 * float64(m) * float64(n) * float64(k),
-		Setup: func(_ context.Context, e *Env) (func() error, error) {
-			_, ar, err := e.device()
-			if err != nil {
-				return nil, err
-			}
-			p := ar.NewProgram(name)
-			gemm.Record(p, gemm.Op{C: ar.F32(m * n), A: ar.Floats(random(m*k, 1)), B: ar.Floats(random(k*n, 2)), M: exec.Fixed(m), N: n, K: k})
-			return func() error { p.Run(1); return nil }, nil
+			Name: "search_released_schedule", Shape: "1,000 comparator epochs, 10,000 iterations, 423 labels", Cold: true, Long: true,
+			Setup: schedule,
 		},
 	}
 }
 
-func pairs(_ context.Context, e *Env) (func() error, error) {
-	_, ar, err := e.device()
-	if err != nil {
-		return nil, err
-	}
-	const n = 423
-	p := ar.NewProgram("pairs")
-	loss.AllPairs{N: exec.Fixed(n), Score: ar.Floats(random(n, 1)), Label: ar.Floats(random(n, 2)), DScore: ar.F32(n), Loss: ar.F32(1)}.Record(p)
-	return func() error { p.Run(1); return nil }, nil
-}
-
-func adam(_ context.Context, e *Env) (func() error, error) {
-	_, ar, err := e.device()
-	if err != nil {
-		return nil, err
-	}
-	const n = 1 << 16
-	p := ar.NewProgram("adam")
-	optim.RecordAdam(p, optim.Adam{
-		W: ar.Zeros(n), G: ar.Floats(random(n, 1)), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.Floats([]float32{1e-3}), Step: ar.Ints([]int32{0}),
-		Beta1: 0.9, Beta2: 0.999, Eps: 1e-8,
-	})
-	return func() error { p.Run(1); return nil }, nil
-}
-
-// labelled are 423 random cells with invented labels: the time of a step does not depend on what they are.
-func labelled() gcn.Data {
+// labelled are random cells with invented labels: the time of a step does not depend on what they are.
+func labelled(n int) gcn.Data {
 	nb := space.NASBench101{}
 	s := philox.New(1, philox.PurposeSample, 0)
-	archs, labels := make([]space.Arch, 423), make([]float64, 423)
+	archs, labels := make([]space.Arch, n), make([]float64, n)
 	for i := range archs {
 		archs[i], labels[i] = nb.Sample(s), 0.9+0.05*s.Float64()
 	}
@@ -109,35 +70,55 @@ func labelled() gcn.Data {
 
 func train(ctx context.Context, e *Env) (func() error, error) {
 	c, err := gcn.Preset("default")
-	data := labelled()
+	data := labelled(423)
 	return func() error {
 		_, err := gcn.Train(ctx, e.Device, c, data, 1, nil)
 		return err
 	}, err
 }
 
-func batch(_ context.Context, e *Env) (func() error, error) {
+func defaultStep(_ context.Context, e *Env) (func() error, error) {
 	d, _, err := e.device()
 	if err != nil {
 		return nil, err
 	}
-	c, err := controller.New(d, space.NASBench101{}, controller.Default())
+	c, err := gcn.Preset("default")
 	if err != nil {
 		return nil, err
 	}
-	e.close = append(e.close, c.Close)
-	rewards := make([]float64, c.Config().Batch)
-	return func() error {
-		if _, err := c.Sample(); err != nil {
-			return err
-		}
-		rewards[0] = 1 - rewards[0]
-		_, err := c.Update(rewards)
-		return err
-	}, nil
+	s, err := gcn.NewStep(d, c, labelled(423), 1)
+	if err != nil {
+		return nil, err
+	}
+	e.close = append(e.close, s.Close)
+	return func() error { s.Run(1); return nil }, nil
 }
 
-func released(e *Env) (*gcn.Released, error) {
+func rollout(config controller.Config, update bool) func(context.Context, *Env) (func() error, error) {
+	return func(_ context.Context, e *Env) (func() error, error) {
+		d, _, err := e.device()
+		if err != nil {
+			return nil, err
+		}
+		c, err := controller.New(d, space.NASBench101{}, config)
+		if err != nil {
+			return nil, err
+		}
+		e.close = append(e.close, c.Close)
+		rewards := make([]float64, c.Config().Batch)
+		return func() error {
+			if _, err := c.Sample(); err != nil || !update {
+				return err
+			}
+			rewards[0] = 1 - rewards[0]
+			_, err := c.Update(rewards)
+			return err
+		}, nil
+	}
+}
+
+// released is the released network in training on n cells.
+func released(e *Env, n int, plain bool) (*gcn.Released, error) {
 	c, err := gcn.Preset("released")
 	if err != nil {
 		return nil, err
@@ -146,28 +127,40 @@ func released(e *Env) (*gcn.Released, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := gcn.NewReleased(d, c, labelled(), 1)
+	open := gcn.NewReleased
+	if plain {
+		open = gcn.NewPlainReleased
+	}
+	r, err := open(d, c, labelled(n), 1)
 	if err == nil {
 		e.close = append(e.close, r.Close)
 	}
 	return r, err
 }
 
-func releasedStep(_ context.Context, e *Env) (func() error, error) {
-	r, err := released(e)
-	return func() error {
-		_, err := r.Epoch(nil, nil)
-		return err
-	}, err
+// releasedStep is an epoch, which over 256 cells is one update.
+func releasedStep(n int, plain bool) func(context.Context, *Env) (func() error, error) {
+	return func(_ context.Context, e *Env) (func() error, error) {
+		r, err := released(e, n, plain)
+		return func() error {
+			_, err := r.Epoch(nil, nil)
+			return err
+		}, err
+	}
+}
+
+// untrained is the released network with the weights it starts with: its speed is that of a trained one.
+func untrained(e *Env) (*gcn.Comparator, error) {
+	r, err := released(e, 423, false)
+	if err != nil {
+		return nil, err
+	}
+	return r.Comparator()
 }
 
 // iteration is one of the released schedule: a sample, its probability of beating a baseline, an update.
 func iteration(_ context.Context, e *Env) (func() error, error) {
-	r, err := released(e)
-	if err != nil {
-		return nil, err
-	}
-	cmp, err := r.Comparator()
+	cmp, err := untrained(e)
 	if err != nil {
 		return nil, err
 	}
@@ -210,43 +203,53 @@ func iteration(_ context.Context, e *Env) (func() error, error) {
 // unsharedPiece is how many graphs are scored at once where nothing is shared: as many as the caches like.
 const unsharedPiece = 512
 
-func encode(e *Env, plain bool) (func() error, error) {
-	t, err := e.labels()
+func encodeUnshared(ctx context.Context, e *Env) (func() error, error) {
+	list, err := e.whole(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := released(e)
+	cmp, err := untrained(e)
 	if err != nil {
 		return nil, err
-	}
-	cmp, err := r.Comparator()
-	if err != nil {
-		return nil, err
-	}
-	piece := t.Len()
-	if plain {
-		piece = unsharedPiece
 	}
 	var encodings []*gcn.Encoding
-	for begin := 0; begin < t.Len(); begin += piece {
-		graphs := gcn.GraphSet{N: min(piece, t.Len()-begin), At: func(i int) gcn.Graph { return gcn.Graph(t.Arch(begin + i).Graph()) }}
-		encoding, err := cmp.Config.Encode(graphs, cmp.Alphabet, nil, plain)
+	for begin := 0; begin < list.Len(); begin += unsharedPiece {
+		graphs := gcn.GraphSet{N: min(unsharedPiece, list.Len()-begin), At: func(i int) gcn.Graph { return gcn.Graph(e.at(begin + i).Graph()) }}
+		encoding, err := cmp.Config.Encode(graphs, cmp.Alphabet, nil, true)
 		if err != nil {
 			return nil, err
 		}
 		encodings = append(encodings, encoding)
 	}
-	if plain {
-		return func() error {
-			for _, encoding := range encodings {
-				if _, err := cmp.Score(e.Device, encoding); err != nil {
-					return err
-				}
+	return func() error {
+		for _, encoding := range encodings {
+			if _, err := cmp.Score(e.Device, encoding); err != nil {
+				return err
 			}
-			return nil
-		}, nil
+		}
+		return nil
+	}, nil
+}
+
+func encode(ctx context.Context, e *Env) (func() error, error) {
+	cmp, err := untrained(e)
+	if err != nil {
+		return nil, err
 	}
-	s, err := cmp.Scorer(e.Device, encodings[0])
+	return score(ctx, e, cmp)
+}
+
+// score scores the whole space again and again.
+func score(ctx context.Context, e *Env, cmp *gcn.Comparator) (func() error, error) {
+	list, err := e.whole(ctx)
+	if err != nil {
+		return nil, err
+	}
+	encoding, err := list.Space().Encoding(cmp)
+	if err != nil {
+		return nil, err
+	}
+	s, err := cmp.Scorer(e.Device, encoding)
 	if err != nil {
 		return nil, err
 	}
@@ -254,16 +257,48 @@ func encode(e *Env, plain bool) (func() error, error) {
 	return func() error { s.Score(); return nil }, nil
 }
 
-func rank(_ context.Context, e *Env) (func() error, error) {
+// shortlyTrained is the default comparator after a few updates: its speed is that of a trained one.
+func shortlyTrained(ctx context.Context, e *Env, members int) (*gcn.Comparator, error) {
+	c, err := gcn.Preset("default")
+	if err != nil {
+		return nil, err
+	}
+	if c.Steps = 2; members > 0 {
+		c.Members = members
+	}
+	return gcn.Train(ctx, e.Device, c, labelled(423), 1, nil)
+}
+
+func scoreDefault(ctx context.Context, e *Env) (func() error, error) {
+	cmp, err := shortlyTrained(ctx, e, 1)
+	if err != nil {
+		return nil, err
+	}
+	return score(ctx, e, cmp)
+}
+
+func rankReleased(_ context.Context, e *Env) (func() error, error) {
+	cmp, err := untrained(e)
+	if err != nil {
+		return nil, err
+	}
+	return rank(e, cmp)
+}
+
+func rankDefault(ctx context.Context, e *Env) (func() error, error) {
+	if e.Open == nil {
+		return nil, ErrNoTable
+	}
+	cmp, err := shortlyTrained(ctx, e, 0)
+	if err != nil {
+		return nil, err
+	}
+	return rank(e, cmp)
+}
+
+// rank opens the table's converted form and sorts what stands in it.
+func rank(e *Env, cmp *gcn.Comparator) (func() error, error) {
 	t, err := e.labels()
-	if err != nil {
-		return nil, err
-	}
-	r, err := released(e)
-	if err != nil {
-		return nil, err
-	}
-	cmp, err := r.Comparator()
 	if err != nil {
 		return nil, err
 	}
@@ -286,8 +321,7 @@ func rank(_ context.Context, e *Env) (func() error, error) {
 			return err
 		}
 		defer func() { _ = t.Close() }()
-		list := search.NewCatalogue(t.Space(), t, trees.Stored(t))
-		encoding, err := list.Space().Encoding(cmp)
+		encoding, err := search.NewCatalogue(t.Space(), t, trees.Stored(t)).Space().Encoding(cmp)
 		if err != nil {
 			return err
 		}
@@ -295,18 +329,18 @@ func rank(_ context.Context, e *Env) (func() error, error) {
 		if err != nil {
 			return err
 		}
-		order := make([]int, len(scores.Rank))
+		order := make([]int32, len(scores.Rank))
 		for i := range order {
-			order[i] = i
+			order[i] = int32(i)
 		}
-		slices.SortFunc(order, func(a, b int) int {
+		slices.SortFunc(order, func(a, b int32) int {
 			switch {
 			case scores.Rank[a] > scores.Rank[b]:
 				return -1
 			case scores.Rank[a] < scores.Rank[b]:
 				return 1
 			}
-			return a - b
+			return int(a - b)
 		})
 		return nil
 	}, nil

@@ -89,7 +89,7 @@ func (p *Pool) scoreSome(c *gcn.Comparator, device exec.Config, idx []int) (*gcn
 
 // some is the encoding of a part of a space. The trees stay whole, for nearly all of them are needed; only what is read changes.
 func some(whole *gcn.Encoding, idx []int) *gcn.Encoding {
-	e := &gcn.Encoding{N: len(idx)}
+	e := &gcn.Encoding{N: len(idx), Scale: whole.Scale}
 	for _, f := range whole.Forests {
 		part := *f
 		part.ReadPtr, part.ReadIdx = make([]int32, 1, len(idx)+1), make([]int32, 0, len(idx)*len(f.ReadIdx)/max(1, whole.N))
