@@ -43,6 +43,7 @@ func (c Config) adapted(labels int) Config {
 		c.Dropout /= 2
 		c.WeightDecay *= 0.3
 		c.Steps = c.Steps * 3 / 2
+		c.Members = min(c.Members, 4) // an update over so many pairs is long
 	}
 	return c
 }
