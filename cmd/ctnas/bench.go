@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,19 +16,33 @@ import (
 
 func newBenchCommand(a *app) *cobra.Command {
 	var filter, labels, peerData string
-	var peerServe bool
+	var serve bool
+	var wanted time.Duration
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the speed of kernels and steps on this machine",
-		Long: `Measures single operations and whole steps. What needs the whole space is measured where --labels names a table of it. Other programs that
-run at the same time make the figures worse; the spread (distance of the quartiles by the median) tells.`,
+		Long: `Measures single operations and whole steps, beside what the machine reaches at most in the same run: multiply-adds in registers
+(GFLOP/s) and copying of memory (GB/s, read and written). The last column is the larger of the shares of the two; operations whose
+data stay in the caches may pass 100 %.
+
+Steps over the whole space take their cells from --labels, or list the space first, which takes seconds. A few need a table, and
+two are so long that they run only when --filter names them: train_default and search_released_schedule. A case that ends in
+_plain or _unshared does the work of its namesake without the exact shortcuts: nothing shared, each pair encoded by itself.
+
+Other programs that run at the same time make the figures worse; the spread (distance of the quartiles by the median) tells.
+
+--serve is our side of the comparison with PyTorch (make bench-peers): a line "NAME REPEATS" is answered by a line of JSON.`,
 		Example: `  ctnas bench --filter gemm
-  ctnas bench --labels table:nb101.ctt --json`,
+  ctnas bench --labels table:nb101.ctt --json
+  ctnas bench --labels table:nb101.ctt --filter search_released_schedule`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			wanted, err := regexp.Compile(filter)
+			name, err := regexp.Compile(filter)
 			if err != nil {
 				return usagef("--filter: %w", err)
+			}
+			if wanted <= 0 || wanted > time.Hour {
+				return usagef("--time %v: want more than nothing and at most an hour", wanted)
 			}
 			device, isa, threads, err := a.openDevice()
 			if err != nil {
@@ -54,47 +68,60 @@ run at the same time make the figures worse; the spread (distance of the quartil
 					return t, query, err
 				}
 			}
-			if peerServe {
+			if serve {
 				return env.Serve(cmd.Context(), os.Stdin, a.stdout)
+			}
+			ceilings, err := env.Ceilings()
+			if err != nil {
+				return err
 			}
 			document := struct {
 				Device   string         `json:"device"`
 				ISA      string         `json:"isa"`
 				Threads  int            `json:"threads"`
-				CopyGBps float64        `json:"copy_gbps"`
+				Ceilings bench.Ceilings `json:"ceilings"`
 				Results  []bench.Result `json:"results"`
-			}{"cpu", isa, threads, bench.CopyGBps(threads), []bench.Result{}}
-			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-			if !a.json {
-				fmt.Fprintf(a.stdout, "cpu, %s, %d threads, copies at %.1f GB/s\n", isa, threads, document.CopyGBps)
-				fmt.Fprintln(w, "MEDIAN MS\tMIN MS\tSPREAD\tGFLOP/S\tGB/S\tNAME\t")
-			}
-			left := 0
+			}{"cpu", isa, threads, ceilings, []bench.Result{}}
+			var cases []bench.Case
+			long, width := 0, 0
 			for _, c := range bench.Cases() {
-				if !wanted.MatchString(c.Name) {
-					continue
+				switch {
+				case !name.MatchString(c.Name):
+				case c.Long && filter == "":
+					long++
+				default:
+					cases = append(cases, c)
+					width = max(width, len(c.Name))
 				}
-				r, err := env.Measure(cmd.Context(), c, document.CopyGBps)
+			}
+			const columns = "%-*s  %10s  %10s  %6s  %8s  %7s  %7s  %s\n"
+			if !a.json {
+				fmt.Fprintf(a.stdout, "cpu, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", isa, threads, ceilings.GFLOPs, ceilings.CopyGBps)
+				fmt.Fprintf(a.stdout, columns, width, "name", "median ms", "min ms", "spread", "GFLOP/s", "GB/s", "ceiling", "shape")
+			}
+			tables := 0
+			for _, c := range cases {
+				r, err := env.Measure(cmd.Context(), c, ceilings, wanted)
 				if errors.Is(err, bench.ErrNoTable) {
-					left++
+					tables++
 					continue
 				}
 				if err != nil {
 					return fmt.Errorf("%s: %w", c.Name, err)
 				}
-				a.log.Debug("measured", "name", c.Name, "median_ms", r.MedianMS)
 				if document.Results = append(document.Results, r); !a.json {
-					fmt.Fprintf(w, "%.4g\t%.4g\t%.0f %%\t%s\t%s\t%s\t\n", r.MedianMS, r.MinMS, r.Spread*100, optional(r.GFLOPs), optional(r.GBps), r.Name)
+					fmt.Fprintf(a.stdout, columns, width, r.Name, fmt.Sprintf("%.4g", r.MedianMS), fmt.Sprintf("%.4g", r.MinMS), percent(&r.Spread),
+						optional(r.GFLOPs), optional(r.GBps), percent(r.CeilingShare), r.Shape)
 				}
 			}
 			if a.json {
 				return a.printJSON(document)
 			}
-			if err := w.Flush(); err != nil {
-				return err
+			if tables > 0 {
+				fmt.Fprintf(a.stdout, "%d more with --labels table:FILE, a table of the whole space\n", tables)
 			}
-			if left > 0 {
-				fmt.Fprintf(a.stdout, "%d more with --labels table:FILE, a table of the whole space\n", left)
+			if long > 0 {
+				fmt.Fprintf(a.stdout, "%d more, which take long, with --filter and their names\n", long)
 			}
 			return nil
 		},
@@ -102,10 +129,10 @@ run at the same time make the figures worse; the spread (distance of the quartil
 	f := cmd.Flags()
 	f.StringVar(&filter, "filter", "", "`regular expression` of the names to measure")
 	f.StringVar(&labels, "labels", "", "table of the whole space, table:FILE")
-	f.BoolVar(&peerServe, "peer-serve", false, "answer lines NAME REPEATS on stdin, for scripts/peers")
-	f.StringVar(&peerData, "peer-data", "", "table for --peer-serve; set by scripts/peers")
-	_ = f.MarkHidden("peer-serve") // both fail only for a flag that does not exist
-	_ = f.MarkHidden("peer-data")
+	f.DurationVar(&wanted, "time", time.Second, "how long each case is measured, at least 3 times")
+	f.BoolVar(&serve, "serve", false, "answer lines NAME REPEATS on stdin, for scripts/peers")
+	f.StringVar(&peerData, "peer-data", "", "table for --serve; set by scripts/peers")
+	_ = f.MarkHidden("peer-data") // fails only for a flag that does not exist
 	return cmd
 }
 
@@ -114,4 +141,11 @@ func optional(v *float64) string {
 		return "–"
 	}
 	return fmt.Sprintf("%.1f", *v)
+}
+
+func percent(v *float64) string {
+	if v == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.0f %%", *v*100)
 }

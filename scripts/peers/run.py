@@ -258,7 +258,7 @@ def write(path, document):
 
 def arguments(argv):
     p = argparse.ArgumentParser(description="ctnas and PyTorch side by side; see README.md")
-    p.add_argument("--ours", default="bin/ctnas bench --peer-serve --threads {threads}", help="command of our side")
+    p.add_argument("--ours", default="bin/ctnas bench --serve --threads {threads}", help="command of our side")
     p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} serve")
     p.add_argument("--python", default=os.path.join("build", "peers", "bin", "python"), help="a Python with PyTorch")
     p.add_argument("--data", help="NAS-Bench-101 CSV: the peer gets it as --data, ours as CTNAS_PEER_DATA")
