@@ -255,13 +255,13 @@ func (s *scale) label(v float64, percent bool) string {
 	return strconv.FormatFloat(v, 'f', min(6, int(math.Ceil(-math.Log10(step)-1e-9))), 64) + unit
 }
 
-// short prints a number of any size in few characters: 1500 as 1.5k.
+// short prints a number of any size in few characters: 15000 as 15k.
 func short(v float64) string {
 	for _, u := range []struct {
 		factor float64
 		name   string
 	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
-		if math.Abs(v) >= u.factor && (u.factor > 1e3 || math.Abs(v) >= 1e4 || math.Mod(v, 1000) == 0) {
+		if math.Abs(v) >= u.factor && (u.factor > 1e3 || math.Abs(v) >= 1e4) {
 			return strconv.FormatFloat(v/u.factor, 'g', 3, 64) + u.name
 		}
 	}
