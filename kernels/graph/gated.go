@@ -88,7 +88,7 @@ func (d Dense) Record(p *exec.Program) {
 	need("dense", "In", d.In, d.Rows.Max*d.Width)
 	optional("dense", "Bias", d.Bias, d.Width)
 	args.in, args.bias, args.out = floats(d.In), floats(d.Bias), floats(d.Out)
-	p.Record("dense", unsafe.Pointer(&C.ctn_dense), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record("dense", unsafe.Pointer(&C.ctn_dense), unsafe.Pointer(&args), unsafe.Sizeof(args), d.scratch())
 }
 
 // RecordBackward appends the gradient in In (and, summed over rows, in Bias): dIn from grad, the gradient of Out. Out must still hold the
@@ -98,7 +98,15 @@ func (d Dense) RecordBackward(p *exec.Program, dIn, grad *exec.Buffer) {
 	need("dense_backward", "dIn", dIn, d.Rows.Max*d.Width)
 	need("dense_backward", "grad", grad, d.Rows.Max*d.Width)
 	args.in, args.grad, args.out = floats(d.Out), floats(grad), floats(dIn)
-	p.Record("dense_backward", unsafe.Pointer(&C.ctn_dense_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record("dense_backward", unsafe.Pointer(&C.ctn_dense_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), d.scratch())
+}
+
+// scratch holds a task's factors of dropout.
+func (d Dense) scratch() int {
+	if d.Keep == 0 || d.Keep == 1 {
+		return 0
+	}
+	return C.CTN_DENSE_ROWS * d.Width
 }
 
 func (d Dense) args(op string) C.ctn_dense_args {

@@ -27,4 +27,5 @@ typedef struct ctn_dense_args {
 	const int32_t *step;
 } ctn_dense_args;
 
+enum { CTN_DENSE_ROWS = 64 }; // rows a task; dropout needs as many rows of scratch
 extern const ctn_kernel ctn_gated[], ctn_gated_backward[], ctn_dense[], ctn_dense_backward[];
