@@ -76,12 +76,12 @@ static void FN(gated_backward_run)(const void *p, int64_t task, float *scratch) 
 static void FN(dropout)(const ctn_dense_args *g, int64_t first, int64_t count, float *out) {
 	uint32_t step = (uint32_t)*g->step;
 	float keep = g->keep, kept = 1.0f / keep;
+	vl lane;
+	for (int l = 0; l < CTN_LANES; l++) lane[l] = (uint64_t)l;
 	for (int64_t i = 0; i < count; i += 4 * CTN_LANES, out += 4 * CTN_LANES) {
 		vu c[4], k0 = (vu){} + (uint32_t)g->seed, k1 = (vu){} + (uint32_t)(g->seed >> 32);
-		for (int l = 0; l < CTN_LANES; l++) {
-			uint64_t block = (uint64_t)(first + i) / 4 + (uint64_t)l;
-			c[0][l] = (uint32_t)block, c[1][l] = (uint32_t)(block >> 32);
-		}
+		vl block = (vl){} + (uint64_t)(first + i) / 4 + lane;
+		c[0] = __builtin_convertvector(block, vu), c[1] = __builtin_convertvector(block >> 32, vu);
 		c[2] = (vu){} + step, c[3] = (vu){} + g->stream;
 #pragma GCC unroll 10
 		for (int round = 0; round < 10; round++) {
@@ -105,8 +105,9 @@ static int64_t FN(dense_tasks)(const void *p) { return ctn_div_up(ctn_size(((con
 static void FN(dense_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_dense_args *g = p;
 	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
-	if (g->keep < 1) FN(dropout)
-	(g, begin * w, (end - begin) * w, scratch);
+	if (g->keep < 1) {
+		FN(dropout)(g, begin * w, (end - begin) * w, scratch);
+	}
 	for (int64_t r = begin; r < end; r++)
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
@@ -122,8 +123,9 @@ static int64_t FN(dense_backward_tasks)(const void *p) { return FN(dense_tasks)(
 static void FN(dense_backward_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_dense_args *g = p;
 	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
-	if (g->keep < 1) FN(dropout)
-	(g, begin * w, (end - begin) * w, scratch);
+	if (g->keep < 1) {
+		FN(dropout)(g, begin * w, (end - begin) * w, scratch);
+	}
 	for (int64_t r = begin; r < end; r++)
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
