@@ -170,8 +170,8 @@ func (c Config) initial() int {
 	}
 }
 
-// comparator is the network and its training in every round.
-func (c Config) comparator() (gcn.Config, error) {
+// Comparator is the network and its training in every round. The methods that ctnas is compared with use it too.
+func (c Config) Comparator() (gcn.Config, error) {
 	g, err := gcn.Preset(c.Preset)
 	if err != nil {
 		return gcn.Config{}, err
@@ -199,7 +199,7 @@ func (c Config) policy() controller.Config {
 
 // identity is a fingerprint of everything in the settings that the result depends on.
 func (c Config) identity() (string, error) {
-	g, err := c.comparator()
+	g, err := c.Comparator()
 	if err != nil {
 		return "", err
 	}

@@ -143,7 +143,7 @@ func (s *search) close() {
 
 // open prepares everything: a new run or the rest of one.
 func (s *search) open() (err error) {
-	if s.gcn, err = s.comparator(); err != nil {
+	if s.gcn, err = s.Comparator(); err != nil {
 		return err
 	}
 	if s.ident, err = s.identity(); err != nil {

@@ -95,15 +95,15 @@ With --out DIR every finished run is kept there, and a comparison that was stopp
 
 // variants are the methods to run.
 func (o *compareFlags) variants(cmd *cobra.Command) ([]method.Variant, gcn.Config, error) {
-	network, err := gcn.Preset(o.preset)
-	if err != nil {
-		return nil, network, usagef("--preset: %w", err)
-	}
 	c, err := search.Preset(o.preset)
 	if err != nil {
-		return nil, network, usagef("--preset: %w", err)
+		return nil, gcn.Config{}, usagef("--preset: %w", err)
 	}
 	if err := applySettings(o.set, &c); err != nil {
+		return nil, gcn.Config{}, err
+	}
+	network, err := c.Comparator()
+	if err != nil {
 		return nil, network, err
 	}
 	if (o.ablations || o.preset != search.PresetDefault) && !cmd.Flags().Changed("propose") {

@@ -11,7 +11,6 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
-	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
@@ -47,7 +46,7 @@ func newOut(c search.Config, method string) string {
 
 // searchWith searches with another method than ctnas and writes its folder.
 func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (*search.Result, error) {
-	network, err := gcn.Preset(c.Preset)
+	network, err := c.Comparator()
 	if err != nil {
 		return nil, usagef("--preset: %w", err)
 	}
