@@ -200,8 +200,8 @@ func iteration(_ context.Context, e *Env) (func() error, error) {
 	}, nil
 }
 
-// unsharedPiece is how many graphs are scored at once where nothing is shared: as many as the caches like.
-const unsharedPiece = 512
+// unsharedPiece is how many graphs are scored at once where nothing is shared: buffers large enough for huge pages, which cost little to make.
+const unsharedPiece = 4096
 
 func encodeUnshared(ctx context.Context, e *Env) (func() error, error) {
 	list, err := e.whole(ctx)
