@@ -12,7 +12,11 @@ typedef struct ctn_kernel {
 
 // Instruction sets, in the order of every family's table. CTN_AVX2X16 is the 16-lane code lowered to AVX2: it lets a machine without
 // AVX-512 execute the logic of that level.
-enum { CTN_PORTABLE, CTN_AVX2, CTN_AVX2X16, CTN_AVX512, CTN_LEVELS };
+enum { CTN_PORTABLE,
+       CTN_AVX2,
+       CTN_AVX2X16,
+       CTN_AVX512,
+       CTN_LEVELS };
 
 // A size that is fixed when the program is recorded (at == 0), or read from memory when the operation runs.
 typedef struct ctn_dim {
@@ -23,7 +27,8 @@ typedef struct ctn_dim {
 static inline int64_t ctn_size(ctn_dim d) {
 	if (!d.at) return d.max;
 	int64_t n = *d.at;
-	return n < 0 ? 0 : n > d.max ? d.max : n; // a wrong count must not write out of bounds
+	return n < 0 ? 0 : n > d.max ? d.max
+	                             : n; // a wrong count must not write out of bounds
 }
 
 static inline int64_t ctn_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -48,14 +48,14 @@
 #undef FN
 #pragma GCC pop_options
 
-#define CTN_TABLE(symbol, name)                                                                                      \
-	const ctn_kernel symbol[CTN_LEVELS] = {                                                                             \
-		{name##_tasks_portable, name##_run_portable},                                                                      \
-		{name##_tasks_avx2, name##_run_avx2},                                                                              \
-		{name##_tasks_avx2x16, name##_run_avx2x16},                                                                        \
-		{name##_tasks_avx512, name##_run_avx512},                                                                          \
+#define CTN_TABLE(symbol, name) \
+	const ctn_kernel symbol[CTN_LEVELS] = { \
+	        {name##_tasks_portable, name##_run_portable}, \
+	        {name##_tasks_avx2, name##_run_avx2}, \
+	        {name##_tasks_avx2x16, name##_run_avx2x16}, \
+	        {name##_tasks_avx512, name##_run_avx512}, \
 	};
 #else
-#define CTN_TABLE(symbol, name)                                                                                      \
+#define CTN_TABLE(symbol, name) \
 	const ctn_kernel symbol[CTN_LEVELS] = {{name##_tasks_portable, name##_run_portable}};
 #endif

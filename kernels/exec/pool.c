@@ -25,7 +25,10 @@ struct ctn_pool {
 	int64_t scratch_floats;
 	float **scratch;
 	pthread_t *ids;
-	struct worker { struct ctn_pool *pool; int index; } *workers;
+	struct worker {
+		struct ctn_pool *pool;
+		int index;
+	} * workers;
 };
 
 static inline void relax(void) {

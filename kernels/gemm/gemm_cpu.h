@@ -1,8 +1,8 @@
 #include "../exec/exec.h"
 
 typedef struct ctn_gemm_args {
-	ctn_dim m;     // rows of c; gemm_tn: rows of a and b, which are summed over
-	int64_t n, k;  // c is m x n, k is summed over; gemm_tn: c is k x n
+	ctn_dim m;      // rows of c; gemm_tn: rows of a and b, which are summed over
+	int64_t n, k;   // c is m x n, k is summed over; gemm_tn: c is k x n
 	const float *a; // m x k
 	const float *b; // k x n, or n x k when trans_b
 	float *c;

@@ -6,11 +6,11 @@ typedef struct ctn_gather_args {
 	const int32_t *ptr, *idx; // row r sums in[idx[e]] for ptr[r] <= e < ptr[r+1]
 	const float *weight;      // an edge's factor, or none
 	const float *in;
-	const float *bias;        // width, or none
-	const float *add;         // added after the sum: row add_idx[r], or row r; or none
+	const float *bias; // width, or none
+	const float *add;  // added after the sum: row add_idx[r], or row r; or none
 	const int32_t *add_idx;
-	const float *mask;        // rows x width: the result is kept where mask > 0; or none
-	float *out;               // rows x width
+	const float *mask; // rows x width: the result is kept where mask > 0; or none
+	float *out;        // rows x width
 	int32_t relu, accumulate;
 } ctn_gather_args;
 

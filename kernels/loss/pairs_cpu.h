@@ -1,6 +1,7 @@
 #include "../exec/exec.h"
 
-enum { CTN_LOGISTIC, CTN_HINGE };
+enum { CTN_LOGISTIC,
+       CTN_HINGE };
 
 typedef struct ctn_allpairs_args {
 	ctn_dim n;
@@ -17,12 +18,12 @@ typedef struct ctn_allpairs_args {
 
 typedef struct ctn_pairlist_args {
 	ctn_dim pairs, examples;
-	int64_t heads;                 // 1: logit = score[a] - score[b]; 2: score[a][0] + score[b][1] + bias
-	const float *score, *bias;     // examples x heads; 1
-	const int32_t *a, *b;          // pairs
-	const float *target, *weight;  // pairs; weight or none
-	float *dscore, *dbias, *loss;  // examples x heads; 1; 1
-	int32_t accumulate;            // add to dscore, dbias and loss
+	int64_t heads;                // 1: logit = score[a] - score[b]; 2: score[a][0] + score[b][1] + bias
+	const float *score, *bias;    // examples x heads; 1
+	const int32_t *a, *b;         // pairs
+	const float *target, *weight; // pairs; weight or none
+	float *dscore, *dbias, *loss; // examples x heads; 1; 1
+	int32_t accumulate;           // add to dscore, dbias and loss
 	float scale;
 } ctn_pairlist_args;
 

@@ -1,41 +1,47 @@
 #include "../exec/exec.h"
 
-enum { CTN_OPTIM_BLOCK = 4096 };                                                           // elements a task
-enum { CTN_CONSTANT, CTN_LINEAR, CTN_COSINE };                                             // ctn_schedule_args.kind
-enum { CTN_ADAM_STEP_SIZE, CTN_ADAM_ROOT, CTN_ADAM_KEEP, CTN_ADAM_SCALE, CTN_ADAM_TERMS }; // what adam_begin computes
+enum { CTN_OPTIM_BLOCK = 4096 }; // elements a task
+enum { CTN_CONSTANT,
+       CTN_LINEAR,
+       CTN_COSINE }; // ctn_schedule_args.kind
+enum { CTN_ADAM_STEP_SIZE,
+       CTN_ADAM_ROOT,
+       CTN_ADAM_KEEP,
+       CTN_ADAM_SCALE,
+       CTN_ADAM_TERMS }; // what adam_begin computes
 
 typedef struct ctn_adam_args {
-    int64_t n;
-    float *w, *m, *v;
-    const float *g;
-    const float *lr;    // one float
-    const float *scale; // the gradient's factor; NULL: 1
-    int32_t *step;      // updates done
-    float *terms;       // CTN_ADAM_TERMS floats
-    double beta1, beta2, eps, decay;
-    int32_t decoupled;
+	int64_t n;
+	float *w, *m, *v;
+	const float *g;
+	const float *lr;    // one float
+	const float *scale; // the gradient's factor; NULL: 1
+	int32_t *step;      // updates done
+	float *terms;       // CTN_ADAM_TERMS floats
+	double beta1, beta2, eps, decay;
+	int32_t decoupled;
 } ctn_adam_args;
 
 typedef struct ctn_norm_args {
-    int64_t n;
-    const float *g;
-    double *parts; // a block each
-    double max;    // 0: no limit
-    float *out;    // norm, factor
+	int64_t n;
+	const float *g;
+	double *parts; // a block each
+	double max;    // 0: no limit
+	float *out;    // norm, factor
 } ctn_norm_args;
 
 typedef struct ctn_ema_args {
-    int64_t n;
-    float *mean;
-    const float *w;
-    float decay;
+	int64_t n;
+	float *mean;
+	const float *w;
+	float decay;
 } ctn_ema_args;
 
 typedef struct ctn_schedule_args {
-    const int32_t *step;
-    float *lr;
-    double peak, warmup, total, final;
-    int32_t kind;
+	const int32_t *step;
+	float *lr;
+	double peak, warmup, total, final;
+	int32_t kind;
 } ctn_schedule_args;
 
 extern const ctn_kernel ctn_adam_begin[], ctn_adam[], ctn_norm_parts[], ctn_norm[], ctn_ema[], ctn_schedule[];
