@@ -84,8 +84,7 @@ static void FN(gemm_run)(const void *p, int64_t task, float *scratch) {
 	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->m));
 	for (int64_t j = 0; j < g->n; j += PANEL)
 		for (int64_t i = begin; i < end; i += TILE_ROWS)
-			FN(gemm_tile)
-			(ctn_min(TILE_ROWS, end - i), g->k, g->a + i * g->k, g->k, 1, g->packed + j * g->k, g->c + i * g->n + j, g->n,
+			FN(gemm_tile)(ctn_min(TILE_ROWS, end - i), g->k, g->a + i * g->k, g->k, 1, g->packed + j * g->k, g->c + i * g->n + j, g->n,
 			 ctn_min(PANEL, g->n - j), g->accumulate);
 }
 
@@ -109,8 +108,7 @@ static void FN(gemm_tn_run)(const void *p, int64_t task, float *scratch) {
 				for (int64_t q = 0; q < PANEL; q++) to[q] = q < width ? from[q] : 0;
 		}
 		for (int64_t i = begin; i < end; i += TILE_ROWS)
-			FN(gemm_tile)
-			(ctn_min(TILE_ROWS, end - i), rows, g->a + r0 * g->k + i, 1, g->k, scratch, g->c + i * g->n + j, g->n, width,
+			FN(gemm_tile)(ctn_min(TILE_ROWS, end - i), rows, g->a + r0 * g->k + i, 1, g->k, scratch, g->c + i * g->n + j, g->n, width,
 			 g->accumulate || r0 > 0);
 	}
 }

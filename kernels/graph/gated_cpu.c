@@ -106,8 +106,7 @@ static void FN(dense_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_dense_args *g = p;
 	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
 	if (g->keep < 1) {
-		FN(dropout)
-		(g, begin * w, (end - begin) * w, scratch);
+		FN(dropout)(g, begin * w, (end - begin) * w, scratch);
 	}
 	for (int64_t r = begin; r < end; r++)
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
@@ -125,8 +124,7 @@ static void FN(dense_backward_run)(const void *p, int64_t task, float *scratch) 
 	const ctn_dense_args *g = p;
 	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
 	if (g->keep < 1) {
-		FN(dropout)
-		(g, begin * w, (end - begin) * w, scratch);
+		FN(dropout)(g, begin * w, (end - begin) * w, scratch);
 	}
 	for (int64_t r = begin; r < end; r++)
 		for (int64_t j = 0; j < w; j += CTN_LANES) {

@@ -55,12 +55,9 @@ static void FN(gather_run)(const void *p, int64_t task, float *scratch) {
 	for (int64_t r = begin; r < end; r++) {
 		const float *add = g->add ? g->add + (g->add_idx ? (int64_t)g->add_idx[r] : r) * width : 0;
 		int64_t j = 0;
-		for (; j + BLOCK * CTN_LANES <= width; j += BLOCK * CTN_LANES) FN(gather_block)
-		(g, BLOCK, r, j, add);
-		for (; j + 4 * CTN_LANES <= width; j += 4 * CTN_LANES) FN(gather_block)
-		(g, 4, r, j, add);
-		for (; j + CTN_LANES <= width; j += CTN_LANES) FN(gather_block)
-		(g, 1, r, j, add);
+		for (; j + BLOCK * CTN_LANES <= width; j += BLOCK * CTN_LANES) FN(gather_block)(g, BLOCK, r, j, add);
+		for (; j + 4 * CTN_LANES <= width; j += 4 * CTN_LANES) FN(gather_block)(g, 4, r, j, add);
+		for (; j + CTN_LANES <= width; j += CTN_LANES) FN(gather_block)(g, 1, r, j, add);
 		for (; j < width; j++) {
 			float sum = g->bias ? g->bias[j] : 0;
 			for (int64_t e = g->ptr[r]; e < g->ptr[r + 1]; e++) sum += g->in[(int64_t)g->idx[e] * width + j] * (g->weight ? g->weight[e] : 1.0f);

@@ -53,13 +53,11 @@ static void FN(allpairs_run)(const void *p, int64_t task, float *scratch) {
 				variance = vset(g->noise[i] * g->noise[i]) + other * other;
 			}
 			vi keep = (lane < (int32_t)m) & (lane != (int32_t)(i - j)); // lanes of other examples only
-			FN(pair)
-			(g, vset(first[i] + bias) - vload_part(second + j, m), dy, variance, &l, &d);
+			FN(pair)(g, vset(first[i] + bias) - vload_part(second + j, m), dy, variance, &l, &d);
 			loss += vselect(keep, l, (vf){});
 			slope += vselect(keep, d, (vf){});
 			if (g->heads == 2) {
-				FN(pair)
-				(g, vload_part(first + j, m) - vset(second[i] - bias), -dy, variance, &l, &d);
+				FN(pair)(g, vload_part(first + j, m) - vset(second[i] - bias), -dy, variance, &l, &d);
 				reverse += vselect(keep, d, (vf){});
 			}
 		}

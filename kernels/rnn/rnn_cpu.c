@@ -59,17 +59,13 @@ static void FN(rnn_product)(int64_t rows, const float *const *a, int64_t hidden,
                             int64_t begin, int64_t end) {
 	for (; rows >= TILE; rows -= TILE, a += TILE, out += TILE) {
 		int64_t at = begin;
-		for (; at + 2 * CTN_LANES <= end; at += 2 * CTN_LANES) FN(rnn_tile)
-		(TILE, 2, a, hidden, w, ld, out, at);
-		for (; at < end; at += CTN_LANES) FN(rnn_tile)
-		(TILE, 1, a, hidden, w, ld, out, at);
+		for (; at + 2 * CTN_LANES <= end; at += 2 * CTN_LANES) FN(rnn_tile)(TILE, 2, a, hidden, w, ld, out, at);
+		for (; at < end; at += CTN_LANES) FN(rnn_tile)(TILE, 1, a, hidden, w, ld, out, at);
 	}
 	for (; rows > 0; rows--, a++, out++) {
 		int64_t at = begin;
-		for (; at + ROWV * CTN_LANES <= end; at += ROWV * CTN_LANES) FN(rnn_tile)
-		(1, ROWV, a, hidden, w, ld, out, at);
-		for (; at < end; at += CTN_LANES) FN(rnn_tile)
-		(1, 1, a, hidden, w, ld, out, at);
+		for (; at + ROWV * CTN_LANES <= end; at += ROWV * CTN_LANES) FN(rnn_tile)(1, ROWV, a, hidden, w, ld, out, at);
+		for (; at < end; at += CTN_LANES) FN(rnn_tile)(1, 1, a, hidden, w, ld, out, at);
 	}
 }
 
@@ -122,17 +118,13 @@ static void FN(rnn_dots)(int64_t rows, const float *const *d, int64_t n, const f
                          int64_t hidden) {
 	for (; rows >= 4; rows -= 4, d += 4, out += 4) {
 		int64_t at = 0;
-		for (; at + WIDE <= hidden; at += WIDE) FN(rnn_dot_tile)
-		(4, WIDE, d, n, w, ld, out, at);
-		for (; at < hidden; at++) FN(rnn_dot_tile)
-		(4, 1, d, n, w, ld, out, at);
+		for (; at + WIDE <= hidden; at += WIDE) FN(rnn_dot_tile)(4, WIDE, d, n, w, ld, out, at);
+		for (; at < hidden; at++) FN(rnn_dot_tile)(4, 1, d, n, w, ld, out, at);
 	}
 	for (; rows > 0; rows--, d++, out++) {
 		int64_t at = 0;
-		for (; at + 8 <= hidden; at += 8) FN(rnn_dot_tile)
-		(1, 8, d, n, w, ld, out, at);
-		for (; at < hidden; at++) FN(rnn_dot_tile)
-		(1, 1, d, n, w, ld, out, at);
+		for (; at + 8 <= hidden; at += 8) FN(rnn_dot_tile)(1, 8, d, n, w, ld, out, at);
+		for (; at < hidden; at++) FN(rnn_dot_tile)(1, 1, d, n, w, ld, out, at);
 	}
 }
 
@@ -184,8 +176,7 @@ static void FN(rnn_prepare_run)(const void *p, int64_t task, float *scratch) {
 			filled++;
 			int last = choice == head[CTN_RNN_CHOICES] - 1 && (!gates || i == g->heads - 1);
 			if (filled < CTN_RNN_GROUP && !last) continue;
-			FN(rnn_product)
-			(filled, from, g->hidden, w, n, to, gates ? task * CTN_RNN_BLOCK : 0, gates ? (task + 1) * CTN_RNN_BLOCK : n);
+			FN(rnn_product)(filled, from, g->hidden, w, n, to, gates ? task * CTN_RNN_BLOCK : 0, gates ? (task + 1) * CTN_RNN_BLOCK : n);
 			filled = 0;
 		}
 	}
@@ -251,13 +242,11 @@ static void FN(rnn_rollout_run)(const void *p, int64_t task, float *scratch) {
 			memcpy(to[n - 1], g->inputs + FN(rnn_input)(g, b, t) * 4 * pad, (size_t)pad * 16);
 		}
 		if (!n) break;
-		if (t) FN(rnn_product)
-		(n, from, g->hidden, g->params + g->whh, 4 * pad, to, 0, 4 * pad);
+		if (t) FN(rnn_product)(n, from, g->hidden, g->params + g->whh, 4 * pad, to, 0, 4 * pad);
 		for (int64_t b = begin; b < end; b++) {
 			if (t && t >= FN(rnn_length)(g, b)) continue;
 			int64_t row = b * g->steps + t;
-			FN(rnn_cell)
-			(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad, g->h + row * pad, pad);
+			FN(rnn_cell)(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad, g->h + row * pad, pad);
 		}
 		for (int64_t i = 0; i < g->heads; i++) {
 			const int32_t *head = FN(rnn_head)(g, i);
@@ -270,8 +259,7 @@ static void FN(rnn_rollout_run)(const void *p, int64_t task, float *scratch) {
 				to[n] = query + (b - begin) * pad;
 				memset(to[n++], 0, (size_t)pad * 4);
 			}
-			FN(rnn_product)
-			(n, from, g->hidden, g->params + head[CTN_RNN_B], pad, to, 0, pad);
+			FN(rnn_product)(n, from, g->hidden, g->params + head[CTN_RNN_B], pad, to, 0, pad);
 		}
 		for (int64_t b = begin; b < end; b++) {
 			if (t && t >= FN(rnn_length)(g, b)) continue;
@@ -294,8 +282,7 @@ static void FN(rnn_rollout_run)(const void *p, int64_t task, float *scratch) {
 				}
 				logits[i] = FN(rnn_sum)(sum);
 			}
-			FN(rnn_decide)
-			(g, b, t, logits, step[1]);
+			FN(rnn_decide)(g, b, t, logits, step[1]);
 		}
 	}
 }
@@ -348,10 +335,8 @@ static void FN(rnn_bptt_run)(const void *p, int64_t task, float *scratch) {
 			for (int64_t i = 0; i < step[1]; i++) {
 				float d = g->dlogp[b] * ((float)(g->actions[row] == i) - prob[i]) - g->dentropy[b] * prob[i] * (lp[i] + entropy);
 				if (!head[CTN_RNN_KIND]) {
-					FN(rnn_add)
-					(mine, g->params + head[CTN_RNN_A] + i * pad, d, pad);
-					FN(rnn_add)
-					(sums + i * pad, h, d, pad);
+					FN(rnn_add)(mine, g->params + head[CTN_RNN_A] + i * pad, d, pad);
+					FN(rnn_add)(sums + i * pad, h, d, pad);
 					last[i] += d;
 					continue;
 				}
@@ -373,22 +358,19 @@ static void FN(rnn_bptt_run)(const void *p, int64_t task, float *scratch) {
 				from[n] = g->dquery + (b * g->steps + t) * pad;
 				to[n++] = dh + (b - begin) * pad;
 			}
-			FN(rnn_dots)
-			(n, from, pad, g->params + head[CTN_RNN_B], pad, to, g->hidden);
+			FN(rnn_dots)(n, from, pad, g->params + head[CTN_RNN_B], pad, to, g->hidden);
 		}
 		int64_t n = 0;
 		for (int64_t b = begin; b < end; b++) {
 			if (t >= FN(rnn_length)(g, b)) continue;
 			int64_t row = b * g->steps + t;
 			float *mine = dh + (b - begin) * pad, *d = g->dgates + row * 4 * pad;
-			FN(rnn_cell_back)
-			(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad, mine, dc + (b - begin) * pad, d, pad);
+			FN(rnn_cell_back)(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad, mine, dc + (b - begin) * pad, d, pad);
 			memset(mine, 0, (size_t)pad * 4);
 			from[n] = d;
 			to[n++] = mine;
 		}
-		if (t) FN(rnn_dots)
-		(n, from, 4 * pad, g->params + g->whh, 4 * pad, to, g->hidden);
+		if (t) FN(rnn_dots)(n, from, 4 * pad, g->params + g->whh, 4 * pad, to, g->hidden);
 	}
 }
 
@@ -442,36 +424,30 @@ CTN_INLINE void FN(rnn_weights_gates)(const ctn_rnn_args *g, int64_t at, float *
 		for (int64_t t = 0; t < length; t++) {
 			const float *d = g->dgates + (b * g->steps + t) * n + at;
 			float *sum = t ? g->sums + FN(rnn_input)(g, b, t) * n + at : start;
-			FN(rnn_add)
-			(sum, d, 1, CTN_RNN_PANEL);
+			FN(rnn_add)(sum, d, 1, CTN_RNN_PANEL);
 			if (!t) continue;
 			memcpy(panel + filled * CTN_RNN_PANEL, d, CTN_RNN_PANEL * 4);
 			from[filled++] = g->h + (b * g->steps + t - 1) * g->pad;
 			if (filled < CTN_RNN_ROWS) continue;
-			FN(rnn_outer)
-			(filled, from, panel, g->hidden, g->grad + g->whh + at, n, add);
+			FN(rnn_outer)(filled, from, panel, g->hidden, g->grad + g->whh + at, n, add);
 			filled = 0, add = 1;
 		}
 	}
-	FN(rnn_outer)
-	(filled, from, panel, g->hidden, g->grad + g->whh + at, n, add);
+	FN(rnn_outer)(filled, from, panel, g->hidden, g->grad + g->whh + at, n, add);
 	filled = add = 0;
 	for (int64_t i = 0; i < g->heads; i++) {
 		const int32_t *head = FN(rnn_head)(g, i);
 		for (int64_t choice = 0; choice < head[CTN_RNN_CHOICES]; choice++) {
 			const float *sum = g->sums + (head[CTN_RNN_ROW] + choice) * n + at;
-			FN(rnn_add)
-			(start, sum, 1, CTN_RNN_PANEL);
+			FN(rnn_add)(start, sum, 1, CTN_RNN_PANEL);
 			memcpy(panel + filled * CTN_RNN_PANEL, sum, CTN_RNN_PANEL * 4);
 			from[filled++] = g->params + head[CTN_RNN_EMBEDDING] + choice * g->pad;
 			if (filled < CTN_RNN_ROWS) continue;
-			FN(rnn_outer)
-			(filled, from, panel, g->hidden, g->grad + g->wih + at, n, add);
+			FN(rnn_outer)(filled, from, panel, g->hidden, g->grad + g->wih + at, n, add);
 			filled = 0, add = 1;
 		}
 	}
-	FN(rnn_outer)
-	(filled, from, panel, g->hidden, g->grad + g->wih + at, n, add);
+	FN(rnn_outer)(filled, from, panel, g->hidden, g->grad + g->wih + at, n, add);
 	memcpy(g->grad + g->bih + at, start, CTN_RNN_PANEL * 4);
 	memcpy(g->grad + g->bhh + at, start, CTN_RNN_PANEL * 4);
 }
@@ -479,8 +455,7 @@ CTN_INLINE void FN(rnn_weights_gates)(const ctn_rnn_args *g, int64_t at, float *
 // The groups' partial sums [from, from + n) in order.
 CTN_INLINE void FN(rnn_gather)(const ctn_rnn_args *g, float *to, int64_t from, int64_t n) {
 	memset(to, 0, (size_t)n * 4);
-	for (int64_t i = 0; i < ctn_div_up(g->batch, CTN_RNN_GROUP); i++) FN(rnn_add)
-	(to, g->partial + i * g->part + from, 1, n);
+	for (int64_t i = 0; i < ctn_div_up(g->batch, CTN_RNN_GROUP); i++) FN(rnn_add)(to, g->partial + i * g->part + from, 1, n);
 }
 
 // Columns [at, at + CTN_RNN_PANEL) of an attention head's gradients.
@@ -496,27 +471,22 @@ CTN_INLINE void FN(rnn_weights_attention)(const ctn_rnn_args *g, int64_t index, 
 			memcpy(panel + filled * CTN_RNN_PANEL, g->dquery + (b * g->steps + t) * pad + at, CTN_RNN_PANEL * 4);
 			from[filled++] = g->h + (b * g->steps + t) * pad;
 			if (filled < CTN_RNN_ROWS) continue;
-			FN(rnn_outer)
-			(filled, from, panel, g->hidden, g->grad + head[CTN_RNN_B] + at, pad, add);
+			FN(rnn_outer)(filled, from, panel, g->hidden, g->grad + head[CTN_RNN_B] + at, pad, add);
 			filled = 0, add = 1;
 		}
 	}
-	FN(rnn_outer)
-	(filled, from, panel, g->hidden, g->grad + head[CTN_RNN_B] + at, pad, add);
+	FN(rnn_outer)(filled, from, panel, g->hidden, g->grad + head[CTN_RNN_B] + at, pad, add);
 	filled = add = 0;
 	for (int64_t choice = 0; choice < choices; choice++) {
 		float *dkey = g->dkeys + (head[CTN_RNN_ROW] + choice) * pad + at;
-		FN(rnn_gather)
-		(g, dkey, head[CTN_RNN_PART] + choice * pad + at, CTN_RNN_PANEL);
+		FN(rnn_gather)(g, dkey, head[CTN_RNN_PART] + choice * pad + at, CTN_RNN_PANEL);
 		memcpy(panel + filled * CTN_RNN_PANEL, dkey, CTN_RNN_PANEL * 4);
 		from[filled++] = g->params + head[CTN_RNN_EMBEDDING] + choice * pad;
 		if (filled < CTN_RNN_ROWS && choice < choices - 1) continue;
-		FN(rnn_outer)
-		(filled, from, panel, g->hidden, g->grad + head[CTN_RNN_A] + at, pad, add);
+		FN(rnn_outer)(filled, from, panel, g->hidden, g->grad + head[CTN_RNN_A] + at, pad, add);
 		filled = 0, add = 1;
 	}
-	FN(rnn_gather)
-	(g, g->grad + head[CTN_RNN_V] + at, head[CTN_RNN_PART] + choices * pad + at, CTN_RNN_PANEL);
+	FN(rnn_gather)(g, g->grad + head[CTN_RNN_V] + at, head[CTN_RNN_PART] + choices * pad + at, CTN_RNN_PANEL);
 }
 
 static int64_t FN(rnn_weights_tasks)(const void *p) {
@@ -527,20 +497,16 @@ static void FN(rnn_weights_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_rnn_args *g = p;
 	int64_t panels = g->pad / CTN_RNN_PANEL, index = task / panels - 4, at = task % panels * CTN_RNN_PANEL;
 	if (index < 0) {
-		FN(rnn_weights_gates)
-		(g, task * CTN_RNN_PANEL, scratch);
+		FN(rnn_weights_gates)(g, task * CTN_RNN_PANEL, scratch);
 		return;
 	}
 	const int32_t *head = FN(rnn_head)(g, index);
 	if (head[CTN_RNN_KIND]) {
-		FN(rnn_weights_attention)
-		(g, index, at, scratch);
+		FN(rnn_weights_attention)(g, index, at, scratch);
 		return;
 	}
-	for (int64_t choice = 0; choice < head[CTN_RNN_CHOICES]; choice++) FN(rnn_gather)
-	(g, g->grad + head[CTN_RNN_A] + choice * g->pad + at, head[CTN_RNN_PART] + choice * g->pad + at, CTN_RNN_PANEL);
-	if (!at) FN(rnn_gather)
-	(g, g->grad + head[CTN_RNN_B], head[CTN_RNN_PART] + head[CTN_RNN_CHOICES] * g->pad, ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
+	for (int64_t choice = 0; choice < head[CTN_RNN_CHOICES]; choice++) FN(rnn_gather)(g, g->grad + head[CTN_RNN_A] + choice * g->pad + at, head[CTN_RNN_PART] + choice * g->pad + at, CTN_RNN_PANEL);
+	if (!at) FN(rnn_gather)(g, g->grad + head[CTN_RNN_B], head[CTN_RNN_PART] + head[CTN_RNN_CHOICES] * g->pad, ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
 }
 
 // The gradient of a head's embeddings: as inputs of the cell and as what its attention looks at.
@@ -560,10 +526,8 @@ static void FN(rnn_embeddings_run)(const void *p, int64_t task, float *scratch) 
 			to[i] = g->grad + head[CTN_RNN_EMBEDDING] + (choice + i) * g->pad;
 			memset(to[i], 0, (size_t)g->pad * 4);
 		}
-		FN(rnn_dots)
-		(n, gates, 4 * g->pad, g->params + g->wih, 4 * g->pad, to, g->hidden);
-		if (head[CTN_RNN_KIND]) FN(rnn_dots)
-		(n, keys, g->pad, g->params + head[CTN_RNN_A], g->pad, to, g->hidden);
+		FN(rnn_dots)(n, gates, 4 * g->pad, g->params + g->wih, 4 * g->pad, to, g->hidden);
+		if (head[CTN_RNN_KIND]) FN(rnn_dots)(n, keys, g->pad, g->params + head[CTN_RNN_A], g->pad, to, g->hidden);
 	}
 }
 #endif
