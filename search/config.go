@@ -105,8 +105,8 @@ func Preset(name string) (Config, error) {
 	return c, nil
 }
 
-// check tells what is wrong with the settings, by the names of their flags.
-func (c Config) check() error {
+// Check tells what is wrong with the settings, by the names of their flags.
+func (c Config) Check() error {
 	least := func(flag string, value, least int) error {
 		if value < least || value > 1<<24 {
 			return fmt.Errorf("--%s %d: want %d..%d", flag, value, least, 1<<24)
@@ -261,5 +261,5 @@ func ParseConfig(text []byte) (Config, error) {
 	if err := yaml.Unmarshal(text, &c); err != nil {
 		return Config{}, err
 	}
-	return c, c.check()
+	return c, c.Check()
 }

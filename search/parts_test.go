@@ -134,7 +134,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 	} {
 		c, err := Preset(PresetDefault)
 		require.NoError(t, err)
-		require.NoError(t, c.check())
+		require.NoError(t, c.Check())
 		change(&c)
 		_, err = Run(context.Background(), c, Deps{})
 		require.ErrorContains(t, err, flag)

@@ -106,7 +106,7 @@ type search struct {
 // Run searches until the budget is spent and returns what it found. In a folder with a checkpoint it goes on from there and ends in the
 // same bytes of result.json and ledger.jsonl as if it had never stopped.
 func Run(ctx context.Context, c Config, d Deps) (*Result, error) {
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	s := &search{Config: c, Deps: d, seconds: map[string]float64{}}

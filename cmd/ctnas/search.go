@@ -144,6 +144,11 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 		if err == nil && c.Labels == "" {
 			err = usagef(`required flag(s) "labels" not set`)
 		}
+		if err == nil {
+			if err = c.Check(); err != nil {
+				err = usagef("%w", err)
+			}
+		}
 		if err == nil && a.out != "" {
 			err = checkOut(a.out)
 		}
