@@ -24,7 +24,7 @@ const (
 
 // garbagePercent is how far the heap grows before it is collected. Most of it are tables of a whole space that live to the end, so that Go's
 // 100 % would double them for nothing.
-const garbagePercent = 30
+const garbagePercent = 10
 
 func main() {
 	if os.Getenv("GOGC") == "" {
