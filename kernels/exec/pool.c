@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #if defined(__linux__)
+#include <malloc.h>
 #include <sys/mman.h>
 #endif
 
@@ -122,7 +123,18 @@ int ctn_pool_scratch(ctn_pool *p, int64_t floats) {
 	return 0;
 }
 
+// Buffers of 256 KiB and more are pages of their own, so that freed ones return to the system. glibc's own threshold grows to 32 MiB with the first
+// large block that is freed, and every thread that allocates keeps a heap of holes.
+static void return_large_blocks(void) {
+#if defined(__GLIBC__)
+	mallopt(M_MMAP_THRESHOLD, 256 << 10);
+	mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 ctn_pool *ctn_pool_new(int threads) {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, return_large_blocks);
 	ctn_pool *p = calloc(1, sizeof *p);
 	if (!p) return NULL;
 	p->threads = 1;
