@@ -1,5 +1,5 @@
 // Package exec runs recorded programs. Go records the operations of a step once, over buffers of fixed size, and one cgo call runs
-// them: on the CPU a C executor walks the list with a fixed pool of threads.
+// them: on the CPU a C executor walks the list with a fixed pool of threads, on an accelerator the recorded kernels are one graph.
 //
 // What a program computes does not depend on the number of threads: operations are split into tasks by their shapes alone, tasks do
 // not share what they write, and reductions have a fixed order.
@@ -20,6 +20,8 @@ import (
 	"runtime"
 	"sync"
 	"unsafe"
+
+	"github.com/ctnas/ctnas/cuda"
 )
 
 // Headers are the C headers that the kernel families include. They are embedded so that the go command, which does not hash files of
@@ -32,12 +34,22 @@ var Headers embed.FS
 // and is never chosen by itself.
 var levelNames = [C.CTN_LEVELS]string{"portable", "avx2", "avx2x16", "avx512"}
 
-// Config chooses the instruction set ("" = CTNAS_ISA from the environment, otherwise the best this processor has) and the number of
-// threads (0 = all processors).
+// Config chooses where programs run: on the CPU, with an instruction set ("" = CTNAS_ISA from the environment, otherwise the best this
+// processor has) and a number of threads (0 = all processors), or on an accelerator.
 type Config struct {
-	Level   string
-	Threads int
+	Device    string // "" or "cpu", or an accelerator: "cuda:0"
+	Level     string // what results depend on: an instruction set, or an accelerator's Level; "": whatever there is
+	Threads   int    // of the CPU
+	Precision Precision
 }
+
+// Precision is how an accelerator multiplies matrices; the CPU has fp32 only. Everything else is computed in float32 throughout.
+type Precision string
+
+const (
+	FP32 Precision = "fp32" // float32, the default
+	BF16 Precision = "bf16" // tensor cores: factors rounded to bfloat16, sums in float32
+)
 
 // Levels lists the instruction sets this processor can run.
 func Levels() []string {
@@ -50,20 +62,34 @@ func Levels() []string {
 	return out
 }
 
-// Device is an executor with its threads. Its programs run one at a time.
+// Device is an executor: threads of the CPU, or an accelerator. Its programs run one at a time.
 type Device struct {
-	level   int
-	threads int
-	mu      sync.Mutex
-	pool    *C.ctn_pool
+	level     int // of the CPU
+	threads   int
+	mu        sync.Mutex
+	pool      *C.ctn_pool
+	acc       Accelerator // nil: the CPU
+	precision Precision
 }
 
-// Open starts an executor on the CPU.
+// Open starts an executor.
 func Open(c Config) (*Device, error) {
+	if c.Precision == "" {
+		c.Precision = FP32
+	}
+	if c.Precision != FP32 && c.Precision != BF16 {
+		return nil, fmt.Errorf("precision %q: want %s or %s", c.Precision, FP32, BF16)
+	}
+	if c.Device != "" && c.Device != "cpu" {
+		return openAccelerator(c)
+	}
+	if c.Precision != FP32 {
+		return nil, fmt.Errorf("precision %s: the CPU computes in %s", c.Precision, FP32)
+	}
 	if c.Level == "" {
 		c.Level = os.Getenv("CTNAS_ISA")
 	}
-	d := &Device{level: -1, threads: c.Threads}
+	d := &Device{level: -1, threads: c.Threads, precision: FP32}
 	for i, name := range levelNames {
 		if C.ctn_level_supported(C.int(i)) == 0 {
 			continue
@@ -87,25 +113,42 @@ func Open(c Config) (*Device, error) {
 	return d, nil
 }
 
-// Level is the instruction set in use.
-func (d *Device) Level() string { return levelNames[d.level] }
+// Level names what results depend on beside the program: the CPU's instruction set, or an accelerator's architecture and precision.
+func (d *Device) Level() string {
+	if d.acc != nil {
+		return d.acc.Level() + "/" + string(d.precision)
+	}
+	return levelNames[d.level]
+}
 
-// Threads is the size of the pool.
+// Threads is the size of the CPU's pool; 1 on an accelerator.
 func (d *Device) Threads() int { return d.threads }
 
-// Close stops the threads. Arenas of the device must not run programs afterwards.
+// Accelerated tells whether programs run on an accelerator, by the launches of their operations.
+func (d *Device) Accelerated() bool { return d.acc != nil }
+
+// Precision is how matrices are multiplied.
+func (d *Device) Precision() Precision { return d.precision }
+
+// Close stops the threads, or gives the accelerator back. Arenas of the device must be freed before.
 func (d *Device) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.acc != nil {
+		fail(d.acc.Close())
+		return
+	}
 	C.ctn_pool_free(d.pool)
 	d.pool = nil
 }
 
 // Arena owns the buffers and programs of one model and frees them together.
 type Arena struct {
-	dev    *Device
-	blocks []unsafe.Pointer
-	bytes  int64
+	dev       *Device
+	blocks    []unsafe.Pointer // buffers, in the device's memory
+	host      []unsafe.Pointer // operations, in the processor's
+	sequences []Sequence
+	bytes     int64
 }
 
 // NewArena returns an empty arena.
@@ -114,39 +157,64 @@ func (d *Device) NewArena() *Arena { return &Arena{dev: d} }
 // Device is where the arena's programs run.
 func (a *Arena) Device() *Device { return a.dev }
 
-// Bytes is how much memory the arena holds.
+// Bytes is how much of the device's memory the arena holds.
 func (a *Arena) Bytes() int64 { return a.bytes }
 
 // Free returns all memory. Buffers and programs of the arena are dead afterwards.
 func (a *Arena) Free() {
+	for _, s := range a.sequences {
+		s.Free()
+	}
 	for _, p := range a.blocks {
+		if a.dev.acc != nil {
+			a.dev.acc.Free(p)
+		} else {
+			C.free(p)
+		}
+	}
+	for _, p := range a.host {
 		C.free(p)
 	}
-	a.blocks, a.bytes = nil, 0
+	*a = Arena{dev: a.dev}
 }
 
 func (a *Arena) alloc(bytes int) unsafe.Pointer {
-	p := C.ctn_alloc(C.int64_t(bytes))
-	if p == nil {
-		panic(fmt.Errorf("out of memory: %d bytes more than %d", bytes, a.bytes))
+	var p unsafe.Pointer
+	if a.dev.acc != nil {
+		var err error
+		p, err = a.dev.acc.Alloc(max(bytes, 4))
+		fail(err)
+	} else if p = C.ctn_alloc(C.int64_t(bytes)); p == nil {
+		fail(fmt.Errorf("out of memory: %d bytes more than %d", bytes, a.bytes))
 	}
 	a.blocks = append(a.blocks, p)
 	a.bytes += int64(bytes)
 	return p
 }
 
+// allocHost returns memory for what the executor reads itself.
+func (a *Arena) allocHost(bytes int) unsafe.Pointer {
+	p := C.ctn_alloc(C.int64_t(bytes))
+	if p == nil {
+		fail(fmt.Errorf("out of memory: %d bytes for operations", bytes))
+	}
+	a.host = append(a.host, p)
+	return p
+}
+
 // Buffer is a fixed piece of an arena's memory: 32-bit floats or integers. A new one holds NaN, or -1.
 type Buffer struct {
+	dev     *Device
 	ptr     unsafe.Pointer
 	n       int
 	integer bool
 }
 
 // F32 returns a buffer of n floats.
-func (a *Arena) F32(n int) *Buffer { return &Buffer{a.alloc(4 * n), n, false} }
+func (a *Arena) F32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, false} }
 
 // I32 returns a buffer of n integers.
-func (a *Arena) I32(n int) *Buffer { return &Buffer{a.alloc(4 * n), n, true} }
+func (a *Arena) I32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, true} }
 
 // Floats returns a buffer that holds v.
 func (a *Arena) Floats(v []float32) *Buffer {
@@ -171,7 +239,7 @@ func (b *Buffer) Len() int { return b.n }
 // Slice is the part [off, off+n) of a buffer, sharing its memory.
 func (b *Buffer) Slice(off, n int) *Buffer {
 	b.check(off, n, b.integer)
-	return &Buffer{unsafe.Add(b.ptr, 4*off), n, b.integer}
+	return &Buffer{b.dev, unsafe.Add(b.ptr, 4*off), n, b.integer}
 }
 
 // Pointer is the address that kernels get. A nil buffer has none.
@@ -194,25 +262,43 @@ func (b *Buffer) check(off, n int, integer bool) {
 // WriteF32 copies src into the buffer from element off on.
 func (b *Buffer) WriteF32(off int, src []float32) {
 	b.check(off, len(src), false)
-	copy(unsafe.Slice((*float32)(b.ptr), b.n)[off:], src)
+	write(b, off, src)
 }
 
-// ReadF32 copies elements from off on into dst.
+// ReadF32 copies elements from off on into dst, after everything that runs has ended.
 func (b *Buffer) ReadF32(off int, dst []float32) {
 	b.check(off, len(dst), false)
-	copy(dst, unsafe.Slice((*float32)(b.ptr), b.n)[off:])
+	read(b, off, dst)
 }
 
 // WriteI32 copies src into the buffer from element off on.
 func (b *Buffer) WriteI32(off int, src []int32) {
 	b.check(off, len(src), true)
-	copy(unsafe.Slice((*int32)(b.ptr), b.n)[off:], src)
+	write(b, off, src)
 }
 
-// ReadI32 copies elements from off on into dst.
+// ReadI32 copies elements from off on into dst, after everything that runs has ended.
 func (b *Buffer) ReadI32(off int, dst []int32) {
 	b.check(off, len(dst), true)
-	copy(dst, unsafe.Slice((*int32)(b.ptr), b.n)[off:])
+	read(b, off, dst)
+}
+
+func write[T int32 | float32](b *Buffer, off int, src []T) {
+	switch {
+	case b.dev.acc == nil:
+		copy(unsafe.Slice((*T)(b.ptr), b.n)[off:], src)
+	case len(src) > 0:
+		fail(b.dev.acc.Write(unsafe.Add(b.ptr, 4*off), unsafe.Pointer(&src[0]), 4*len(src)))
+	}
+}
+
+func read[T int32 | float32](b *Buffer, off int, dst []T) {
+	switch {
+	case b.dev.acc == nil:
+		copy(dst, unsafe.Slice((*T)(b.ptr), b.n)[off:])
+	case len(dst) > 0:
+		fail(b.dev.acc.Read(unsafe.Pointer(&dst[0]), unsafe.Add(b.ptr, 4*off), 4*len(dst)))
+	}
 }
 
 // Values returns a copy of all floats.
@@ -246,11 +332,13 @@ func (d Dim) Put(dst unsafe.Pointer) {
 
 // Program is a list of operations over an arena's buffers.
 type Program struct {
-	Name  string
-	arena *Arena
-	names []string
-	ops   []C.ctn_op
-	keep  unsafe.Pointer // the operations in C memory, made at the first run
+	Name     string
+	arena    *Arena
+	names    []string
+	ops      []C.ctn_op
+	launches []cuda.Launch
+	keep     unsafe.Pointer // the operations in C memory, made at the first run
+	sequence Sequence       // the launches, likewise
 }
 
 // NewProgram returns an empty program.
@@ -259,41 +347,91 @@ func (a *Arena) NewProgram(name string) *Program { return &Program{Name: name, a
 // Arena is where the program's buffers live.
 func (p *Program) Arena() *Arena { return p.arena }
 
-// Record appends an operation. table is the family's ctn_kernel[CTN_LEVELS]; args is copied (size bytes, no Go pointers in it); scratch
-// is how many floats each thread needs. Only the kernels' packages call it.
-func (p *Program) Record(name string, table, args unsafe.Pointer, size uintptr, scratch int) {
-	if p.keep != nil {
+// Op is an operation as its family describes it to Record.
+type Op struct {
+	Name    string
+	CPU     unsafe.Pointer // the family's ctn_kernel[CTN_LEVELS]
+	Args    unsafe.Pointer // what every kernel of the operation gets: a C struct without Go pointers, copied
+	Size    uintptr        // its bytes
+	Scratch int            // floats that each thread of the CPU needs
+	GPU     []Launch       // the launches that do the same on an accelerator, in order
+}
+
+// Launch is a kernel of an operation on an accelerator. Its one parameter is the operation's Args, by value.
+type Launch struct {
+	File   string // base name of the .cu file
+	Entry  string
+	Grid   [3]int // blocks; a dimension left 0 is 1
+	Block  int    // threads a block
+	Shared int    // bytes of dynamic shared memory
+}
+
+// Record appends an operation. Only the kernels' packages call it.
+func (p *Program) Record(op Op) {
+	if p.keep != nil || p.sequence != nil {
 		panic("exec: recording into program " + p.Name + ", which has run")
 	}
-	kept := p.arena.alloc(int(size))
-	copy(unsafe.Slice((*byte)(kept), size), unsafe.Slice((*byte)(args), size))
-	kernel := unsafe.Add(table, uintptr(p.arena.dev.level)*unsafe.Sizeof(C.ctn_kernel{}))
+	kept := p.arena.allocHost(int(op.Size))
+	copy(unsafe.Slice((*byte)(kept), op.Size), unsafe.Slice((*byte)(op.Args), op.Size))
+	p.names = append(p.names, op.Name)
+	dev := p.arena.dev
+	if dev.acc != nil {
+		if len(op.GPU) == 0 {
+			panic("exec: operation " + op.Name + " has no kernel for accelerators")
+		}
+		for _, l := range op.GPU {
+			grid := [3]int{max(1, l.Grid[0]), max(1, l.Grid[1]), max(1, l.Grid[2])}
+			p.launches = append(p.launches, cuda.Launch{File: l.File, Entry: l.Entry, Grid: grid, Block: l.Block, Shared: l.Shared, Args: kept, Size: int(op.Size)})
+		}
+		return
+	}
+	kernel := unsafe.Add(op.CPU, uintptr(dev.level)*unsafe.Sizeof(C.ctn_kernel{}))
 	p.ops = append(p.ops, C.ctn_op{kernel: (*C.ctn_kernel)(kernel), args: kept})
-	p.names = append(p.names, name)
-	p.arena.dev.mu.Lock()
-	defer p.arena.dev.mu.Unlock()
-	if C.ctn_pool_scratch(p.arena.dev.pool, C.int64_t(scratch)) != 0 {
-		panic(fmt.Errorf("out of memory: scratch of %d floats", scratch))
+	dev.mu.Lock()
+	defer dev.mu.Unlock()
+	if C.ctn_pool_scratch(dev.pool, C.int64_t(op.Scratch)) != 0 {
+		fail(fmt.Errorf("out of memory: scratch of %d floats", op.Scratch))
 	}
 }
 
 // Ops names the recorded operations.
 func (p *Program) Ops() []string { return p.names }
 
-// Run runs the program n times in one call.
+// Launches lists what the program launches on an accelerator.
+func (p *Program) Launches() []cuda.Launch { return p.launches }
+
+// Run runs the program n times in one call. On an accelerator it does not wait for the end; reading a buffer does.
 func (p *Program) Run(n int) {
-	if len(p.ops) == 0 || n <= 0 {
+	if len(p.names) == 0 || n <= 0 {
 		return
 	}
 	d := p.arena.dev
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.acc != nil {
+		p.prepare()
+		fail(p.sequence.Run(n))
+		return
+	}
 	if d.pool == nil {
 		panic("exec: program " + p.Name + " on a closed device")
 	}
 	if p.keep == nil {
-		p.keep = p.arena.alloc(len(p.ops) * int(unsafe.Sizeof(C.ctn_op{})))
+		p.keep = p.arena.allocHost(len(p.ops) * int(unsafe.Sizeof(C.ctn_op{})))
 		copy(unsafe.Slice((*C.ctn_op)(p.keep), len(p.ops)), p.ops)
 	}
 	C.ctn_pool_run(d.pool, (*C.ctn_op)(p.keep), C.int64_t(len(p.ops)), C.int64_t(n))
+}
+
+// prepare makes the sequence at the first run.
+func (p *Program) prepare() {
+	if p.sequence != nil {
+		return
+	}
+	s, err := p.arena.dev.acc.Sequence(p.launches)
+	if err != nil {
+		fail(fmt.Errorf("%s: %w", p.Name, err))
+	}
+	p.sequence = s
+	p.arena.sequences = append(p.arena.sequences, s)
 }

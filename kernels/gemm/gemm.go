@@ -47,7 +47,7 @@ func Pack(p *exec.Program, b *exec.Buffer, n, k int, transB bool) *Packed {
 	}
 	packed := p.Arena().F32((n + panelFloats - 1) / panelFloats * panelFloats * k)
 	args := C.ctn_gemm_args{n: C.int64_t(n), k: C.int64_t(k), b: ptr(b), packed: ptr(packed), trans_b: flag(transB)}
-	p.Record("gemm_pack", unsafe.Pointer(&C.ctn_gemm_pack), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "gemm_pack", CPU: unsafe.Pointer(&C.ctn_gemm_pack), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 	return &Packed{packed, n, k}
 }
 
@@ -74,7 +74,7 @@ func Record(p *exec.Program, op Op) {
 		accumulate: flag(op.Accumulate)}
 	op.M.Put(unsafe.Pointer(&args.m))
 	if op.TransA {
-		p.Record("gemm_tn", unsafe.Pointer(&C.ctn_gemm_tn), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_GEMM_TN_ROWS*panelFloats)
+		p.Record(exec.Op{Name: "gemm_tn", CPU: unsafe.Pointer(&C.ctn_gemm_tn), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: C.CTN_GEMM_TN_ROWS*panelFloats})
 		return
 	}
 	packed := op.Packed
@@ -82,7 +82,7 @@ func Record(p *exec.Program, op Op) {
 		packed = Pack(p, op.B, op.N, op.K, op.TransB)
 	}
 	args.packed = ptr(packed.buf)
-	p.Record("gemm", unsafe.Pointer(&C.ctn_gemm), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "gemm", CPU: unsafe.Pointer(&C.ctn_gemm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

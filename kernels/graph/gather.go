@@ -49,7 +49,7 @@ func (g Gather) Record(p *exec.Program) {
 		bias: floats(g.Bias), add: floats(g.Add), add_idx: ints(g.AddIdx), mask: floats(g.Mask), out: floats(g.Out),
 		relu: flag(g.Relu), accumulate: flag(g.Accumulate)}
 	g.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record("gather", unsafe.Pointer(&C.ctn_gather), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "gather", CPU: unsafe.Pointer(&C.ctn_gather), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // ColumnSum adds the rows of In (rows x Width) in order: the gradient of a bias. Out has Width elements.
@@ -66,7 +66,7 @@ func (s ColumnSum) Record(p *exec.Program) {
 	need("colsum", "In", s.In, s.Rows.Max*s.Width)
 	args := C.ctn_colsum_args{width: C.int64_t(s.Width), in: floats(s.In), out: floats(s.Out), accumulate: flag(s.Accumulate)}
 	s.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record("colsum", unsafe.Pointer(&C.ctn_colsum), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "colsum", CPU: unsafe.Pointer(&C.ctn_colsum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // RowDot is a linear head with a few outputs: Out[r][h] = In[r] · Weight[h]; In is rows x Width, Weight Heads x Width, Out rows x Heads.
@@ -83,7 +83,7 @@ func (d RowDot) Record(p *exec.Program) {
 	need("rowdot", "Weight", d.Weight, d.Heads*d.Width)
 	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), in: floats(d.In), weight: floats(d.Weight), out: floats(d.Out)}
 	d.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record("rowdot", unsafe.Pointer(&C.ctn_rowdot), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "rowdot", CPU: unsafe.Pointer(&C.ctn_rowdot), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // RowDotBackward is the gradient of RowDot in its input: DInput[r] = mask( Σ_h Grad[r][h]·Weight[h] ). Mask is optional, as in Gather. The
@@ -104,7 +104,7 @@ func (d RowDotBackward) Record(p *exec.Program) {
 	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), weight: floats(d.Weight), grad: floats(d.Grad),
 		mask: floats(d.Mask), dinput: floats(d.DInput), accumulate: flag(d.Accumulate)}
 	d.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record("rowdot_backward", unsafe.Pointer(&C.ctn_rowdot_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "rowdot_backward", CPU: unsafe.Pointer(&C.ctn_rowdot_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

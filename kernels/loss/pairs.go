@@ -59,8 +59,8 @@ func (l AllPairs) Record(p *exec.Program) {
 		kind: C.int32_t(l.Kind), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), row: floats(p.Arena().F32(2 * n)), loss: floats(l.Loss),
 		heads: C.int32_t(heads), tie: C.float(l.Tie), bias: floats(l.Bias), dbias: floats(l.DBias)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record("allpairs", unsafe.Pointer(&C.ctn_allpairs), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*n)
-	p.Record("allpairs_sum", unsafe.Pointer(&C.ctn_allpairs_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "allpairs", CPU: unsafe.Pointer(&C.ctn_allpairs), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: 2*n})
+	p.Record(exec.Op{Name: "allpairs_sum", CPU: unsafe.Pointer(&C.ctn_allpairs_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // PairList is the weighted mean binary cross-entropy over a list of pairs (a, b) with targets in [0,1], times Scale.
@@ -96,7 +96,7 @@ func (l PairList) Record(p *exec.Program) {
 		target: floats(l.Target), weight: floats(l.Weight), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
 	l.Pairs.Put(unsafe.Pointer(&args.pairs))
 	l.Examples.Put(unsafe.Pointer(&args.examples))
-	p.Record("pairlist", unsafe.Pointer(&C.ctn_pairlist), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "pairlist", CPU: unsafe.Pointer(&C.ctn_pairlist), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // Squared is the mean squared error of n scores, and its gradient: the absolute-accuracy regression that CTNAS is compared with.
@@ -113,7 +113,7 @@ func (l Squared) Record(p *exec.Program) {
 	need("squared", 1, l.Loss)
 	args := C.ctn_squared_args{accumulate: flag(l.Accumulate), score: floats(l.Score), label: floats(l.Label), dscore: floats(l.DScore), loss: floats(l.Loss)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record("squared", unsafe.Pointer(&C.ctn_squared), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "squared", CPU: unsafe.Pointer(&C.ctn_squared), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

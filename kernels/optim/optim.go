@@ -48,8 +48,8 @@ func RecordAdam(p *exec.Program, op Adam) {
 	if op.Decoupled {
 		args.decoupled = 1
 	}
-	p.Record("adam_begin", unsafe.Pointer(&C.ctn_adam_begin), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
-	p.Record("adam", unsafe.Pointer(&C.ctn_adam), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "adam_begin", CPU: unsafe.Pointer(&C.ctn_adam_begin), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{Name: "adam", CPU: unsafe.Pointer(&C.ctn_adam), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // Norm is the 2-norm of a whole gradient and the factor that limits it to Max, as PyTorch's clip_grad_norm_ computes it:
@@ -69,8 +69,8 @@ func RecordNorm(p *exec.Program, op Norm) {
 	}
 	parts := p.Arena().F32(2 * ((n + C.CTN_OPTIM_BLOCK - 1) / C.CTN_OPTIM_BLOCK))
 	args := C.ctn_norm_args{n: C.int64_t(n), g: ptr(op.G), parts: (*C.double)(parts.Pointer()), max: C.double(op.Max), out: ptr(op.Out)}
-	p.Record("norm_parts", unsafe.Pointer(&C.ctn_norm_parts), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
-	p.Record("norm", unsafe.Pointer(&C.ctn_norm), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "norm_parts", CPU: unsafe.Pointer(&C.ctn_norm_parts), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{Name: "norm", CPU: unsafe.Pointer(&C.ctn_norm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // EMA is an exponential moving average of weights: Mean = Decay*Mean + (1-Decay)*W.
@@ -85,7 +85,7 @@ func RecordEMA(p *exec.Program, op EMA) {
 		panic(fmt.Sprintf("optim: average of %d floats in %d", op.W.Len(), op.Mean.Len()))
 	}
 	args := C.ctn_ema_args{n: C.int64_t(op.W.Len()), mean: ptr(op.Mean), w: ptr(op.W), decay: C.float(op.Decay)}
-	p.Record("ema", unsafe.Pointer(&C.ctn_ema), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "ema", CPU: unsafe.Pointer(&C.ctn_ema), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 // Kind is the shape of a schedule after its warm-up.
@@ -115,7 +115,7 @@ func RecordSchedule(p *exec.Program, s Schedule, step, lr *exec.Buffer) {
 	}
 	args := C.ctn_schedule_args{step: (*C.int32_t)(step.Pointer()), lr: ptr(lr), peak: C.double(s.Peak), warmup: C.double(s.Warmup),
 		total: C.double(s.Total), final: C.double(s.Final), kind: C.int32_t(s.Kind)}
-	p.Record("schedule", unsafe.Pointer(&C.ctn_schedule), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "schedule", CPU: unsafe.Pointer(&C.ctn_schedule), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 
 func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -27,7 +27,7 @@ func Record(p *exec.Program, out *exec.Buffer, rounds int) (flops float64) {
 		panic(fmt.Sprintf("peak: %d rounds on %s", rounds, p.Arena().Device().Level()))
 	}
 	args := C.ctn_peak_args{tasks: C.int64_t(out.Len()), rounds: C.int64_t(rounds), out: (*C.float)(out.Pointer())}
-	p.Record("peak", unsafe.Pointer(&C.ctn_peak), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	p.Record(exec.Op{Name: "peak", CPU: unsafe.Pointer(&C.ctn_peak), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 	return 2 * C.CTN_PEAK_CHAINS * float64(lanes(level)) * float64(rounds) * float64(out.Len())
 }
 

@@ -117,7 +117,7 @@ func RecordBackward(p *exec.Program, t *Tape, op Backward) {
 }
 
 func (t *Tape) record(p *exec.Program, name string, table unsafe.Pointer, scratch int) {
-	p.Record(name, table, unsafe.Pointer(&t.args), unsafe.Sizeof(t.args), scratch)
+	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(&t.args), Size: unsafe.Sizeof(t.args), Scratch: scratch})
 }
 
 func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -1,0 +1,76 @@
+package exec
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/cuda"
+)
+
+// Accelerator is a device that runs the kernels of .cu files: a GPU (package cuda) or, in tests, the simulator.
+type Accelerator interface {
+	Level() string                                  // the architecture, such as "sm_90": results depend on it
+	Alloc(bytes int) (unsafe.Pointer, error)        // filled with 0xFF: floats are NaN, integers -1
+	Free(p unsafe.Pointer)                          //
+	Write(dst, src unsafe.Pointer, bytes int) error // to the device, after what was enqueued before; src is free on return
+	Read(dst, src unsafe.Pointer, bytes int) error  // from the device, after what was enqueued before has ended
+	Sequence(launches []cuda.Launch) (Sequence, error)
+	Sync() error  // waits for everything and reports what failed
+	Close() error // reports buffers that were not freed
+}
+
+// Sequence is a program's launches, prepared to run in one call.
+type Sequence interface {
+	Run(n int) error // enqueues n runs
+	Free()
+}
+
+// accelerators are the kinds that this program has, by the part of a device's name before the colon.
+var accelerators = map[string]func(name string, precision Precision) (Accelerator, error){}
+
+// Register adds a kind of accelerator: names KIND or KIND:something open it. It is for init functions.
+func Register(kind string, open func(name string, precision Precision) (Accelerator, error)) {
+	accelerators[kind] = open
+}
+
+func openAccelerator(c Config) (*Device, error) {
+	kind, _, _ := strings.Cut(c.Device, ":")
+	open := accelerators[kind]
+	if open == nil {
+		return nil, fmt.Errorf("device %q: want cpu or cuda:N", c.Device)
+	}
+	acc, err := open(c.Device, c.Precision)
+	if err != nil {
+		return nil, fmt.Errorf("device %s: %w", c.Device, err)
+	}
+	d := &Device{threads: 1, acc: acc, precision: c.Precision}
+	if c.Level != "" && c.Level != d.Level() {
+		return nil, errors.Join(fmt.Errorf("device %s is %s, not %s", c.Device, d.Level(), c.Level), acc.Close())
+	}
+	return d, nil
+}
+
+// Failure is the panic of a device that failed: out of memory, or an error of the GPU. Buffers and programs have no better way to report what can
+// happen at any of their operations; Catch turns it into an error where work ends.
+type Failure struct{ error }
+
+func (f Failure) Unwrap() error { return f.error }
+
+func fail(err error) {
+	if err != nil {
+		panic(Failure{err})
+	}
+}
+
+// Catch is deferred: it puts a Failure that passes by into err. Other panics go on.
+func Catch(err *error) {
+	switch f := recover().(type) {
+	case nil:
+	case Failure:
+		*err = f.error
+	default:
+		panic(f)
+	}
+}
