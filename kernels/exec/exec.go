@@ -366,6 +366,9 @@ type Launch struct {
 	Shared int    // bytes of dynamic shared memory
 }
 
+// Blocks is how many blocks of `per` elements cover n.
+func Blocks(n, per int) int { return (n + per - 1) / per }
+
 // Record appends an operation. Only the kernels' packages call it.
 func (p *Program) Record(op Op) {
 	if p.keep != nil || p.sequence != nil {

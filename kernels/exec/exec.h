@@ -1,7 +1,13 @@
-// The contract between recorded operations and the CPU executor. Every kernels/* family includes it.
+// The contract between recorded operations and what runs them. Every kernels/* family includes it, in C and in CUDA C++: the
+// structs of arguments are the same for all executors.
 #ifndef CTN_EXEC_H
 #define CTN_EXEC_H
 #include <stdint.h>
+#ifdef __CUDACC__
+#define CTN_FN static __host__ __device__ inline
+#else
+#define CTN_FN static inline
+#endif
 
 // A kernel is split into tasks that may run in any order and on any thread: what a task writes depends on its number alone, never
 // on who runs it, so results do not depend on the number of threads.
@@ -24,15 +30,15 @@ typedef struct ctn_dim {
 	int64_t max;
 } ctn_dim;
 
-static inline int64_t ctn_size(ctn_dim d) {
+CTN_FN int64_t ctn_size(ctn_dim d) {
 	if (!d.at) return d.max;
 	int64_t n = *d.at;
 	return n < 0 ? 0 : n > d.max ? d.max
 	                             : n; // a wrong count must not write out of bounds
 }
 
-static inline int64_t ctn_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t ctn_min(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t ctn_max(int64_t a, int64_t b) { return a > b ? a : b; }
+CTN_FN int64_t ctn_div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+CTN_FN int64_t ctn_min(int64_t a, int64_t b) { return a < b ? a : b; }
+CTN_FN int64_t ctn_max(int64_t a, int64_t b) { return a > b ? a : b; }
 
 #endif

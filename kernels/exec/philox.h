@@ -1,9 +1,9 @@
 // Philox4x32-10, the C twin of kernels/philox (which names the source and the meaning of the counter).
 #ifndef CTN_PHILOX_H
 #define CTN_PHILOX_H
-#include <stdint.h>
+#include "exec.h"
 
-static inline void ctn_philox(uint64_t seed, uint32_t purpose, uint32_t step, uint64_t index, uint32_t out[4]) {
+CTN_FN void ctn_philox(uint64_t seed, uint32_t purpose, uint32_t step, uint64_t index, uint32_t out[4]) {
 	uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = step, c3 = purpose;
 	uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
 	for (int round = 0; round < 10; round++) {
@@ -19,6 +19,6 @@ static inline void ctn_philox(uint64_t seed, uint32_t purpose, uint32_t step, ui
 }
 
 // A number in [0,1) with 24 random bits: exact in float32.
-static inline float ctn_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
+CTN_FN float ctn_uniform(uint32_t bits) { return (float)(bits >> 8) * 0x1p-24f; }
 
 #endif

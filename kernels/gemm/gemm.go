@@ -3,16 +3,22 @@ package gemm
 
 /*
 #cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
-#include "gemm_cpu.h"
+#include "gemm.h"
 */
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Op is a product of matrices.
 //
@@ -36,8 +42,10 @@ const panelFloats = 32
 
 // Packed is a matrix B as the products read it, for several products in one program.
 type Packed struct {
-	buf  *exec.Buffer
-	n, k int
+	buf    *exec.Buffer // nil on an accelerator, whose products read B itself
+	b      *exec.Buffer
+	transB bool
+	n, k   int
 }
 
 // Pack appends the packing of B (KxN, or NxK with transB) to a program. Products recorded later may use it as long as B does not change.
@@ -45,10 +53,13 @@ func Pack(p *exec.Program, b *exec.Buffer, n, k int, transB bool) *Packed {
 	if n <= 0 || k <= 0 || b.Len() < n*k {
 		panic(fmt.Sprintf("gemm: packing %dx%d from a buffer of %d", k, n, b.Len()))
 	}
+	if p.Arena().Device().Accelerated() {
+		return &Packed{b: b, transB: transB, n: n, k: k}
+	}
 	packed := p.Arena().F32((n + panelFloats - 1) / panelFloats * panelFloats * k)
 	args := C.ctn_gemm_args{n: C.int64_t(n), k: C.int64_t(k), b: ptr(b), packed: ptr(packed), trans_b: flag(transB)}
 	p.Record(exec.Op{Name: "gemm_pack", CPU: unsafe.Pointer(&C.ctn_gemm_pack), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
-	return &Packed{packed, n, k}
+	return &Packed{buf: packed, n: n, k: k}
 }
 
 // Record appends the product to a program.
@@ -71,10 +82,25 @@ func Record(p *exec.Program, op Op) {
 		panic(fmt.Sprintf("gemm: %dx%dx%d with buffers of %d, %d, %d", op.M.Max, op.N, op.K, op.C.Len(), op.A.Len(), lenB))
 	}
 	args := C.ctn_gemm_args{n: C.int64_t(op.N), k: C.int64_t(op.K), a: ptr(op.A), b: ptr(op.B), c: ptr(op.C),
-		accumulate: flag(op.Accumulate)}
+		trans_b: flag(op.TransB), accumulate: flag(op.Accumulate)}
 	op.M.Put(unsafe.Pointer(&args.m))
+	suffix, block := "_f32", C.CTN_GEMM_F32_BLOCK
+	if p.Arena().Device().Precision() == exec.BF16 {
+		suffix, block = "_bf16", C.CTN_GEMM_BF16_BLOCK
+	}
 	if op.TransA {
-		p.Record(exec.Op{Name: "gemm_tn", CPU: unsafe.Pointer(&C.ctn_gemm_tn), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: C.CTN_GEMM_TN_ROWS*panelFloats})
+		o := exec.Op{Name: "gemm_tn", CPU: unsafe.Pointer(&C.ctn_gemm_tn), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: C.CTN_GEMM_TN_ROWS * panelFloats}
+		if p.Arena().Device().Accelerated() {
+			// Enough blocks for a large GPU, and at least 128 rows for each.
+			split := exec.Blocks(max(1, op.M.Max), max(1, min(splitBlocks/(tiles(op.N)*tiles(op.K)), op.M.Max/128)))
+			splits := exec.Blocks(max(1, op.M.Max), split)
+			args.split, args.parts = C.int64_t(split), ptr(p.Arena().F32(splits*op.K*op.N))
+			o.GPU = []exec.Launch{
+				{File: "gemm", Entry: "cu_gemm_tn" + suffix, Grid: [3]int{tiles(op.K), tiles(op.N), splits}, Block: block},
+				{File: "gemm", Entry: "cu_gemm_tn_sum", Grid: [3]int{exec.Blocks(op.N*op.K, C.CTN_GEMM_SUM_BLOCK)}, Block: C.CTN_GEMM_SUM_BLOCK},
+			}
+		}
+		p.Record(o)
 		return
 	}
 	packed := op.Packed
@@ -82,8 +108,20 @@ func Record(p *exec.Program, op Op) {
 		packed = Pack(p, op.B, op.N, op.K, op.TransB)
 	}
 	args.packed = ptr(packed.buf)
-	p.Record(exec.Op{Name: "gemm", CPU: unsafe.Pointer(&C.ctn_gemm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	if packed.b != nil {
+		args.b, args.trans_b = ptr(packed.b), flag(packed.transB)
+	}
+	p.Record(exec.Op{
+		Name: "gemm", CPU: unsafe.Pointer(&C.ctn_gemm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "gemm", Entry: "cu_gemm" + suffix, Grid: [3]int{tiles(op.M.Max), tiles(op.N)}, Block: block}},
+	})
 }
+
+// splitBlocks is how many blocks a product over rows is split into at most: some for every multiprocessor of a large GPU.
+const splitBlocks = 512
+
+// tiles is how many tiles of an accelerator's products lie along n.
+func tiles(n int) int { return exec.Blocks(n, C.CTN_GEMM_TILE) }
 
 func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
 

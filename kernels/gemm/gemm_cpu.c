@@ -1,6 +1,6 @@
 // Matrix products of row-major float32 matrices. The tile of c in registers is TILE_ROWS x 2 vectors.
 #ifndef CTN_LANES
-#include "gemm_cpu.h"
+#include "gemm.h"
 #define CTN_SELF "gemm_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_gemm_pack, gemm_pack)

@@ -1,7 +1,7 @@
 package graph
 
 /*
-#include "gated_cpu.h"
+#include "gated.h"
 */
 import "C"
 

@@ -1,6 +1,6 @@
 // The gated unit of the node-by-node encoder, and the elementwise parts of a dense layer.
 #ifndef CTN_LANES
-#include "gated_cpu.h"
+#include "gated.h"
 #define CTN_SELF "gated_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_gated, gated)

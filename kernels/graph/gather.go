@@ -3,7 +3,7 @@ package graph
 
 /*
 #cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
-#include "gather_cpu.h"
+#include "gather.h"
 */
 import "C"
 

@@ -1,6 +1,6 @@
 // Sums of rows along the edges of a graph, and the small products around them.
 #ifndef CTN_LANES
-#include "gather_cpu.h"
+#include "gather.h"
 #define CTN_SELF "gather_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_gather, gather)

@@ -3,7 +3,7 @@ package loss
 
 /*
 #cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
-#include "pairs_cpu.h"
+#include "pairs.h"
 */
 import "C"
 
@@ -59,7 +59,7 @@ func (l AllPairs) Record(p *exec.Program) {
 		kind: C.int32_t(l.Kind), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), row: floats(p.Arena().F32(2 * n)), loss: floats(l.Loss),
 		heads: C.int32_t(heads), tie: C.float(l.Tie), bias: floats(l.Bias), dbias: floats(l.DBias)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record(exec.Op{Name: "allpairs", CPU: unsafe.Pointer(&C.ctn_allpairs), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: 2*n})
+	p.Record(exec.Op{Name: "allpairs", CPU: unsafe.Pointer(&C.ctn_allpairs), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: 2 * n})
 	p.Record(exec.Op{Name: "allpairs_sum", CPU: unsafe.Pointer(&C.ctn_allpairs_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
 }
 

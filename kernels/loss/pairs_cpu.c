@@ -1,6 +1,6 @@
 // Losses over scores and pairs of scores, with their gradients.
 #ifndef CTN_LANES
-#include "pairs_cpu.h"
+#include "pairs.h"
 #define CTN_SELF "pairs_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_allpairs, allpairs)

@@ -6,7 +6,7 @@ package optim
 /*
 #cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
 #cgo LDFLAGS: -lm
-#include "optim_cpu.h"
+#include "optim.h"
 */
 import "C"
 

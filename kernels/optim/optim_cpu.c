@@ -1,6 +1,6 @@
 // Optimizers over flat buffers: a task is a block of elements.
 #ifndef CTN_LANES
-#include "optim_cpu.h"
+#include "optim.h"
 #define CTN_SELF "optim_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_adam_begin, adam_begin)

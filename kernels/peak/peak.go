@@ -4,7 +4,7 @@ package peak
 
 /*
 #cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
-#include "peak_cpu.h"
+#include "peak.h"
 */
 import "C"
 

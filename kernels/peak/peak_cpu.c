@@ -1,6 +1,6 @@
 // Multiply-adds that touch registers only: what the arithmetic units reach with nothing in their way.
 #ifndef CTN_LANES
-#include "peak_cpu.h"
+#include "peak.h"
 #define CTN_SELF "peak_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_peak, peak)

@@ -5,7 +5,7 @@ package rnn
 /*
 #cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
 #cgo LDFLAGS: -lm
-#include "rnn_cpu.h"
+#include "rnn.h"
 */
 import "C"
 

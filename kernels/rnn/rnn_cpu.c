@@ -3,7 +3,7 @@
 // once an embedding, not once a decision, and the gradients of embeddings and input weights follow from the sums of the gates'
 // gradients over the decisions that used an embedding.
 #ifndef CTN_LANES
-#include "rnn_cpu.h"
+#include "rnn.h"
 #include "../exec/philox.h"
 #define CTN_SELF "rnn_cpu.c"
 #include "../exec/levels.h"
