@@ -37,7 +37,7 @@ var levelNames = [C.CTN_LEVELS]string{"portable", "avx2", "avx2x16", "avx512"}
 // Config chooses where programs run: on the CPU, with an instruction set ("" = CTNAS_ISA from the environment, otherwise the best this
 // processor has) and a number of threads (0 = all processors), or on an accelerator.
 type Config struct {
-	Device    string // "" or "cpu", or an accelerator: "cuda:0"
+	Device    string // "" or "cpu", Auto, or an accelerator: "cuda:0" (of "cuda:0,1" the first: see Each)
 	Level     string // what results depend on: an instruction set, or an accelerator's Level; "": whatever there is
 	Threads   int    // of the CPU
 	Precision Precision
@@ -80,7 +80,7 @@ func Open(c Config) (*Device, error) {
 	if c.Precision != FP32 && c.Precision != BF16 {
 		return nil, fmt.Errorf("precision %q: want %s or %s", c.Precision, FP32, BF16)
 	}
-	if c.Device != "" && c.Device != "cpu" {
+	if c = c.Each()[0]; c.Device != "" && c.Device != "cpu" {
 		return openAccelerator(c)
 	}
 	if c.Precision != FP32 {
@@ -111,6 +111,14 @@ func Open(c Config) (*Device, error) {
 		return nil, fmt.Errorf("cannot start %d threads", d.threads)
 	}
 	return d, nil
+}
+
+// Kind is what a result says of where it was computed: "cpu", or an accelerator's architecture and precision.
+func (d *Device) Kind() string {
+	if d.acc != nil {
+		return d.Level()
+	}
+	return "cpu"
 }
 
 // Level names what results depend on beside the program: the CPU's instruction set, or an accelerator's architecture and precision.
