@@ -28,6 +28,16 @@ type Sequence interface {
 	Free()
 }
 
+// Inspector is an Accelerator that knows what a kernel needs of the hardware.
+type Inspector interface {
+	Kernel(file, entry string, block, shared int) (cuda.KernelInfo, error)
+}
+
+// Timer is a Sequence that measures itself by the device's clock.
+type Timer interface {
+	Time(n int) (ms float64, err error) // of n runs, from the first's begin to the last's end
+}
+
 // accelerators are the kinds that this program has, by the part of a device's name before the colon.
 var accelerators = map[string]func(name string, precision Precision) (Accelerator, error){}
 
