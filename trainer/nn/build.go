@@ -58,8 +58,10 @@ func (b *Builder) Apply(name string, op Op, in ...Tensor) Tensor {
 		node.In = append(node.In, t.node)
 	}
 	var err error
-	if least, most := arity(op); len(in) < least || most > 0 && len(in) > most {
+	if least, most := arity(op); len(in) < least || len(in) > most {
 		err = fmt.Errorf("of %d tensors", len(in))
+	} else if most == 0 && len(b.net.Nodes) > 0 {
+		err = fmt.Errorf("besides the first")
 	} else if node.Shape, err = op.infer(shapes); err == nil && tooLarge(node.Shape) {
 		err = fmt.Errorf("to %s: more than %d elements", node.Shape, maxElements)
 	}

@@ -19,9 +19,9 @@ type Placement struct {
 	Live    int64   // the most bytes that are live at one step: no placement is smaller
 }
 
-// Place gives every tensor an offset, a multiple of align (a positive number of bytes), such that tensors that live at the same time do not overlap. The largest
-// tensor is placed first, each in the smallest gap that it fits ("greedy by size", Pisarchyk and Lee 2020, "Efficient memory management
-// for deep neural net inference"). The result depends on nothing but the arguments.
+// Place gives every tensor an offset, a multiple of align (a positive number of bytes), such that tensors that live at the same time do not
+// overlap. The largest tensor is placed first, each in the smallest gap that it fits ("greedy by size", Pisarchyk and Lee 2020, "Efficient
+// memory management for deep neural net inference"). The result depends on nothing but the arguments.
 func Place(tensors []Lifetime, align int64) Placement {
 	size := func(i int) int64 { return (tensors[i].Bytes + align - 1) / align * align }
 	order := make([]int, len(tensors))
@@ -98,18 +98,18 @@ func (f *Fusion) Lifetimes(batch, bytes int) []Lifetime {
 	}
 	for _, i := range f.Stored {
 		again := readsAgain(f.Nodes[i].Op)
-		use := func(raw, until int) {
-			last[raw] = max(last[raw], until)
-			first[raw] = min(first[raw], backward(i))
-		}
 		for _, v := range f.Reads(i) {
 			until := position[i]
 			if again || !v.plain() {
 				until = backward(i)
 			}
-			use(v.Raw, until)
-			if v.Gate != 0 {
-				use(f.Views[v.Gate].Raw, until)
+			for {
+				last[v.Raw] = max(last[v.Raw], until)
+				first[v.Raw] = min(first[v.Raw], backward(i))
+				if v.Gate == 0 {
+					break
+				}
+				v = f.Views[v.Gate]
 			}
 		}
 	}

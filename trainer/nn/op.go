@@ -410,7 +410,7 @@ func (z Zero) infer(in []Shape) (Shape, error) {
 	return window(in[0], Square(1), Square(z.Stride), 1, Pad{})
 }
 
-// arity is the least and the greatest number of inputs; a greatest of 0 is no limit.
+// arity is the least and the greatest number of inputs.
 func arity(op Op) (least, most int) {
 	switch op.(type) {
 	case Input:
@@ -418,7 +418,7 @@ func arity(op Op) (least, most int) {
 	case Gate:
 		return 2, 2
 	case Add, Concat:
-		return 2, 0
+		return 2, math.MaxInt
 	}
 	return 1, 1
 }

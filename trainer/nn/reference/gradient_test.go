@@ -27,12 +27,15 @@ func operations() []operation {
 	norm := nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}
 	frozen := norm
 	frozen.Frozen = true
+	uneven := nn.ConvRect(nn.Size{H: 1, W: 7}, 3).Padded(nn.Pad{Left: 2, Right: 1})
+	uneven.Stride.W = 3
+	padded := nn.AvgPool{Kernel: nn.Size{H: 3, W: 2}, Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Bottom: 2, Right: 1}, CountPad: true}
 	ops := []operation{
 		single("conv 1x1", 3, 2, 5, nn.Conv2D(1, 4)),
 		single("conv 3x3 stride 2 bias", 5, 4, 3, nn.Conv2D(3, 4).Strided(2).Biased()),
 		single("conv 5x5 groups", 4, 5, 6, nn.Conv2D(5, 9).Grouped(3)),
 		single("conv 7x1", 5, 3, 2, nn.ConvRect(nn.Size{H: 7, W: 1}, 3)),
-		single("conv 1x7 uneven stride", 3, 8, 2, nn.Conv{Out: 3, Kernel: nn.Size{H: 1, W: 7}, Stride: nn.Size{H: 1, W: 3}, Dilation: 1, Pad: nn.Pad{Left: 2, Right: 1}, Groups: 1}),
+		single("conv 1x7 uneven stride", 3, 8, 2, uneven),
 		single("conv dilated", 6, 5, 2, nn.Conv2D(3, 2).Dilated(2).Strided(2)),
 		single("conv shifted", 5, 6, 2, nn.Conv2D(1, 3).Strided(2).Padded(nn.Pad{Top: -1, Bottom: 1, Left: -1, Right: 1})),
 		single("depthwise 3x3", 4, 3, 5, nn.Depthwise(3, 5)),
@@ -42,7 +45,7 @@ func operations() []operation {
 		single("max-pool", 5, 4, 3, nn.NewMaxPool(3, 2)),
 		single("max-pool 2x2", 5, 4, 3, nn.NewMaxPool(2, 2)),
 		single("average pool", 5, 4, 3, nn.NewAvgPool(3, 2)),
-		single("average pool with padding", 4, 5, 2, nn.AvgPool{Kernel: nn.Size{H: 3, W: 2}, Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Bottom: 2, Right: 1}, CountPad: true}),
+		single("average pool with padding", 4, 5, 2, padded),
 		single("global pool", 3, 5, 4, nn.GlobalPool{}),
 		single("linear", 1, 1, 7, nn.Linear{Out: 5}),
 		single("linear bias", 1, 1, 7, nn.Linear{Out: 3, Bias: true}),

@@ -13,9 +13,9 @@ type Cell interface {
 	OpNames() []string // "input", then conv3x3-bn-relu, conv1x1-bn-relu or maxpool3x3, then "output"
 }
 
-// CellNetwork is the network that NAS-Bench-101 trains around a cell (Ying et al. 2019, section 2.1; nasbench/lib/model_builder.py): a 3x3 convolution,
-// stacks of cells with a 2x2 max-pooling and twice the channels before every stack but the first, global average pooling, a linear layer with bias.
-// Every convolution is followed by batch norm and ReLU.
+// CellNetwork is the network that NAS-Bench-101 trains around a cell (Ying et al. 2019, section 2.1; nasbench/lib/model_builder.py): a 3x3
+// convolution, stacks of cells with a 2x2 max-pooling and twice the channels before every stack but the first, global average
+// pooling, a linear layer with bias. Every convolution is followed by batch norm and ReLU.
 type CellNetwork struct {
 	Cell     Cell
 	Image    nn.Shape
