@@ -4,7 +4,8 @@
   nn_fixtures.py            writes trainer/nn/testdata/torch_*.json of the repository
   nn_fixtures.py --check    computes them again and compares, writes nothing
 
-Numbers of tensors are not stored: element i (row-major, from 0) of a tensor {"tag", "scale", "offset"} is offset + the formula at the top of fixtures.py.
+Numbers of tensors are not stored: element i (row-major, from 0) of a tensor {"tag", "scale", "offset"} is offset + the
+formula at the top of fixtures.py.
 
 torch_nasbench101.json (a cell network), torch_mobile.json (inverted residual blocks), torch_operations.json (the other operations)
   torch      version
@@ -199,7 +200,8 @@ def document(build, tag, image, classes, smoothing, extra=None, distill=None, **
 
 def fixtures():
     yield "nasbench101", document(nasbench101, 100, (8, 8, 3), [3, 9, 0], 0.0, {"matrix": CELL, "ops": OPS}, momentum=0.003)
-    yield "mobile", document(mobile, 300, (13, 11, 3), [1, 4, 4, 0], 0.1, distill={"classes": 5, "weight": 0.75, "temperature": 2.5}, eps=1e-3, momentum=0.01)
+    teacher = {"classes": 5, "weight": 0.75, "temperature": 2.5}
+    yield "mobile", document(mobile, 300, (13, 11, 3), [1, 4, 4, 0], 0.1, distill=teacher, eps=1e-3, momentum=0.01)
     yield "operations", document(operations, 500, (10, 9, 3), [2, 0], 0.1)
 
 

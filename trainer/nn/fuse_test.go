@@ -111,7 +111,7 @@ func TestViewsGiveTheSameValues(t *testing.T) {
 		}
 		for i, node := range net.Nodes {
 			if f.Reached[i] {
-				require.Equal(t, p.Outputs[i], load(f, m, stored, f.Views[i]), "%s: %s", net.Name, node.Name)
+				require.InDeltaSlice(t, p.Outputs[i], load(f, m, stored, f.Views[i]), 1e-9, "%s: %s", net.Name, node.Name)
 			}
 		}
 	}
@@ -158,6 +158,19 @@ func TestFuseMobileNetV3(t *testing.T) {
 		conv, ok := node.Op.(nn.Conv)
 		require.Equal(t, ok && !conv.Bias, f.Summed[i], node.Name)
 	}
+}
+
+// A frozen batch norm is pending like any other, and needs no sums.
+func TestFuseFrozen(t *testing.T) {
+	b, x := nn.NewBuilder("frozen", nn.Shape{H: 2, W: 2, C: 3})
+	b.Norm.Frozen = true
+	x = b.Apply("pool", nn.GlobalPool{}, b.ConvNorm(x, nn.Conv2D(1, 2), nn.ReLU))
+	b.Output(x, 1)
+	net, err := b.Build()
+	require.NoError(t, err)
+	f := nn.Fuse(net)
+	require.Equal(t, []nn.View{{Raw: net.Find("conv"), Norm: net.Find("bn"), Act: net.Find("act")}}, f.Reads(net.Find("pool")))
+	require.NotContains(t, f.Summed, true)
 }
 
 // What cannot be pending is stored, and what nothing depends on is not.

@@ -53,6 +53,15 @@ func TestPlace(t *testing.T) {
 	require.Equal(t, nn.Placement{Offsets: []int64{0, 100, 0, 50}, Peak: 160, Live: 160}, nn.Place(tensors, 1))
 }
 
+// A tensor goes where it leaves the least room.
+func TestPlaceInTheSmallestGap(t *testing.T) {
+	tensors := []nn.Lifetime{
+		{Bytes: 90, First: 0, Last: 0}, {Bytes: 80, First: 0, Last: 1}, {Bytes: 70, First: 0, Last: 0}, {Bytes: 60, First: 0, Last: 1},
+		{Bytes: 50, First: 1, Last: 1},
+	}
+	require.Equal(t, nn.Placement{Offsets: []int64{0, 90, 170, 240, 170}, Peak: 300, Live: 300}, nn.Place(tensors, 1))
+}
+
 // A chain of three convolutions with batch norm: every raw output lives until its own backward step.
 func TestLifetimes(t *testing.T) {
 	b, x := nn.NewBuilder("chain", nn.Shape{H: 4, W: 4, C: 3})
@@ -71,6 +80,23 @@ func TestLifetimes(t *testing.T) {
 		{"pool", 3 * 2 * 4, 4, 7}, {"gradient of pool", 3 * 2 * 4, 7, 8},
 		{"classifier", 3 * 5 * 4, 5, 6}, {"gradient of classifier", 3 * 5 * 4, 6, 7},
 	}, f.Lifetimes(3, 4))
+}
+
+// A gate's factor and what it multiplies live until the backward step of what reads them together.
+func TestLifetimesOfGate(t *testing.T) {
+	b, x := nn.NewBuilder("gate", nn.Shape{H: 4, W: 4, C: 3})
+	x = b.SqueezeExcite(b.ConvNorm(x, nn.Depthwise(3, 3), nn.ReLU), 2, nn.ReLU, nn.HSigmoid)
+	b.Output(b.Apply("pool", nn.GlobalPool{}, x), 1)
+	net, err := b.Build()
+	require.NoError(t, err)
+	// Steps: 0 input, 1 conv, 2 squeeze, 3 reduce, 4 expand, 5 pool, 6 loss, 7 pool, 8 expand, 9 reduce, 10 squeeze, 11 conv.
+	require.Equal(t, []nn.Lifetime{
+		{"conv", 48, 1, 11}, {"gradient of conv", 48, 7, 11},
+		{"se/pool", 3, 2, 9}, {"gradient of se/pool", 3, 9, 10},
+		{"se/reduce", 2, 3, 8}, {"gradient of se/reduce", 2, 8, 9},
+		{"se/expand", 3, 4, 7}, {"gradient of se/expand", 3, 7, 8},
+		{"pool", 3, 5, 6}, {"gradient of pool", 3, 6, 7},
+	}, nn.Fuse(net).Lifetimes(1, 1))
 }
 
 // Placements of whole training steps come close to the bound.
