@@ -54,7 +54,11 @@ func parse(t *testing.T, text string) space.Cell {
 // Random cells cost what the search space says, and shapes are those of the skeleton.
 func TestNASBench101Random(t *testing.T) {
 	s := philox.New(3, philox.PurposeTest, 1)
-	for range 500 {
+	cells := 500
+	if testing.Short() {
+		cells = 50
+	}
+	for range cells {
 		cell := space.NASBench101{}.Sample(s).(space.Cell)
 		net, err := zoo.NASBench101(cell, 128, 10)
 		require.NoError(t, err)
