@@ -12,7 +12,8 @@
 #define CTN_CUDA_CUH
 #include <stdint.h>
 
-template <class T> using ctn_type = T; // lets a macro declare a "float[32][33]"
+template <class T>
+using ctn_type = T; // lets a macro declare a "float[32][33]"
 
 // A float's upper half: 8 bits of exponent, 7 of mantissa.
 struct bf16 {
