@@ -9,8 +9,11 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 	. "github.com/ctnas/ctnas/kernels/loss"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 type variant struct {
 	kind   Kind

@@ -9,8 +9,11 @@ import (
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
 	. "github.com/ctnas/ctnas/kernels/optim"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 var sizes = []int{1, 3, 15, 16, 17, 100, 4095, 4096, 4097, 9001}
 
