@@ -3,10 +3,12 @@
 package cuda
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -154,24 +156,22 @@ func TestInfo(t *testing.T) {
 
 func TestNewMemoryIsPoisoned(t *testing.T) {
 	d := open(t)
-	for _, bytes := range []int{0, 1, 255, 256, 257, 4096, 5 << 20} {
-		p, err := d.Alloc(bytes)
+	for _, size := range []int{0, 1, 255, 256, 257, 4096, 5 << 20} {
+		p, err := d.Alloc(size)
 		require.NoError(t, err)
 		require.Zero(t, uintptr(p)%256)
-		if bytes > 0 {
-			require.NoError(t, d.Write(p, unsafe.Pointer(&make([]byte, bytes)[0]), bytes))
+		if size > 0 {
+			require.NoError(t, d.Write(p, unsafe.Pointer(&make([]byte, size)[0]), size))
 		}
 		d.Free(p)
-		q, err := d.Alloc(bytes)
+		q, err := d.Alloc(size)
 		require.NoError(t, err)
 		require.Equal(t, p, q, "the freed buffer is used again")
-		out := make([]byte, bytes)
-		if bytes > 0 {
-			require.NoError(t, d.Read(unsafe.Pointer(&out[0]), q, bytes))
+		out := make([]byte, size)
+		if size > 0 {
+			require.NoError(t, d.Read(unsafe.Pointer(&out[0]), q, size))
 		}
-		for _, b := range out {
-			require.EqualValues(t, 0xff, b)
-		}
+		require.True(t, bytes.Equal(bytes.Repeat([]byte{0xff}, size), out), size)
 		d.Free(q)
 	}
 	p, err := d.Alloc(4)
@@ -520,18 +520,52 @@ func TestWhyThereIsNoGPU(t *testing.T) {
 	}
 }
 
+// Every call chooses its device's context: one thread uses two devices in turn.
 func TestSeveralGPUs(t *testing.T) {
 	fake(t)
 	t.Setenv("CTNAS_FAKE_CUDA", "devices:3")
 	all, err := Devices()
 	require.NoError(t, err)
 	require.Len(t, all, 3)
-	d, err := Open(2, probe)
-	require.NoError(t, err)
-	require.Equal(t, "cuda:2", d.Info().Name)
-	p := upload(t, d, []float32{1})
-	d.Free(p)
-	require.NoError(t, d.Close())
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const n = 100
+	var devices [2]*Device
+	var x, y [2]unsafe.Pointer
+	var s [2]*Sequence
+	for i := range devices {
+		devices[i], err = Open(i+1, probe)
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("cuda:%d", i+1), devices[i].Info().Name)
+		x[i], y[i] = upload(t, devices[i], ramp(n, 1)), upload(t, devices[i], make([]float32, n))
+		s[i], err = devices[i].Sequence([]Launch{saxpy(y[i], x[i], float32(i+1), n)})
+		require.NoError(t, err)
+	}
+	// elsewhere leaves the thread with the context of the other device.
+	elsewhere := func(i int) { require.NoError(t, devices[1-i].in(func() error { return nil })) }
+	for i, d := range devices {
+		for range 2 {
+			elsewhere(i)
+			require.NoError(t, s[i].Run(1))
+		}
+		elsewhere(i)
+		_, err = s[i].Time(1)
+		require.NoError(t, err)
+		elsewhere(i)
+		require.Equal(t, float32(3*(i+1)*n), download(t, d, y[i], n)[n-1])
+		elsewhere(i)
+		require.NoError(t, d.Sync())
+		d.slowly = true
+		elsewhere(i)
+		require.NoError(t, s[i].Run(1))
+		elsewhere(i)
+		s[i].Free()
+	}
+	for i, d := range devices {
+		d.Free(x[i])
+		d.Free(y[i])
+		require.NoError(t, d.Close())
+	}
 }
 
 func TestOutOfMemory(t *testing.T) {

@@ -235,19 +235,27 @@ func (s *Sequence) run(n int, start, stop C.CUevent) error {
 		return fmt.Errorf("%s: %s cannot run %d times", d.info.Name, s.name, n)
 	}
 	if d.slowly {
-		var at C.int
-		code := C.ctn_run_slowly(d.c(), d.s(), s.keep, C.int(len(s.launches)), C.int(n), start, stop, &at)
-		if err := check(code); err != nil {
-			return fmt.Errorf("%s: %s: %w", d.info.Name, s.launch(int(at)), err)
-		}
-		return nil
+		return s.runSlowly(n, start, stop)
 	}
 	if s.graph == nil {
 		n = 0 // nothing to launch
 	} else if !slices.Contains(d.running, s.name) {
 		d.running = append(d.running, s.name)
 	}
-	return d.failed("run "+s.name, check(C.ctn_run(d.c(), d.s(), s.graph, C.int(n), start, stop)))
+	if code := C.ctn_run(d.c(), d.s(), s.graph, C.int(n), start, stop); code != C.CUDA_SUCCESS {
+		return d.failed("run "+s.name, driverError(code))
+	}
+	return nil
+}
+
+func (s *Sequence) runSlowly(n int, start, stop C.CUevent) error {
+	d := s.dev
+	var at C.int
+	code := C.ctn_run_slowly(d.c(), d.s(), s.keep, C.int(len(s.launches)), C.int(n), start, stop, &at)
+	if err := check(code); err != nil {
+		return fmt.Errorf("%s: %s: %w", d.info.Name, s.launch(int(at)), err)
+	}
+	return nil
 }
 
 // Free returns the sequence's memory. Freeing twice, or after the device was closed, does nothing.

@@ -26,10 +26,16 @@ packages() {
 # Of the pip packages: the home is written down last, so that an installation that was cut short does not count.
 installed() { [ -f "$venv/home" ] && cat "$venv/home"; }
 
+# package cuda calls functions of 12.4.
+usable() {
+	header=$1/include/cuda.h
+	[ -f "$header" ] && [ "$(sed -n 's/^#define CUDA_VERSION //p' "$header")" -ge 12040 ]
+}
+
 find_home() {
 	if [ -n "${CUDA_HOME:-}" ]; then
-		if [ ! -f "$CUDA_HOME/include/cuda.h" ]; then
-			echo "CUDA_HOME is $CUDA_HOME, which has no include/cuda.h" >&2
+		if ! usable "$CUDA_HOME"; then
+			echo "CUDA_HOME is $CUDA_HOME, which has no include/cuda.h of CUDA 12.4 or newer" >&2
 			exit 2
 		fi
 		echo "$CUDA_HOME"
@@ -39,7 +45,7 @@ find_home() {
 		for nvcc in "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc; do
 			[ -x "$nvcc" ] || continue
 			home=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
-			if [ -f "$home/include/cuda.h" ]; then
+			if usable "$home"; then
 				echo "$home"
 				return 0
 			fi
@@ -61,8 +67,6 @@ install() {
 	"$venv/bin/pip" install --quiet --disable-pip-version-check $list >&2
 	header=$(find "$venv" -path '*/include/cuda.h')
 	home=$(dirname "$(dirname "$header")")
-	# CMake and nvcc's own profile look for the libraries there.
-	[ -e "$home/lib64" ] || ln -s lib "$home/lib64"
 	echo "$home" >"$venv/home"
 	echo "$home"
 }
