@@ -16,4 +16,4 @@ done
 cmake -S . -B build/cuda/kernels -G 'Unix Makefiles' -DCTNAS_CUDA_HOME="$home" -DCTNAS_CUDA_ARCHS="${CTNAS_CUDA_ARCHS:-}" >build/cuda/cmake.log ||
 	{ cat build/cuda/cmake.log && exit 1; }
 grep 'left out' build/cuda/cmake.log || true
-cmake --build build/cuda/kernels --parallel "$(nproc)"
+MAKEFLAGS='' cmake --build build/cuda/kernels --parallel "$(nproc)" -- --no-print-directory
