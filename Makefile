@@ -43,7 +43,7 @@ test-gpu: fatbins ## the GPU code's tests on this machine's GPU
 test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
 	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... ./kernels/fatbin
 	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... ./kernels/fatbin
-	driver=$$(scripts/cuda/fake.sh kernels) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -short -count 1 -tags cuda -run '/cuda:0$$' $(GPU_TESTED)
+	driver=$$(scripts/cuda/fake.sh kernels) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -short -count 1 -tags cuda -run '/cuda:0$$|//cuda:0$$' $(GPU_TESTED)
 
 demo: build ## search NAS-Bench-101 with 423 labels
 	@scripts/demo.sh
