@@ -42,7 +42,9 @@ func BenchmarkPhotographs224(b *testing.B) {
 		files = append(files, f)
 	}
 	d := &Dataset{Mean: imageNetMean, Std: imageNetStd}
-	b.Run(Decoder, func(b *testing.B) { benchmark(b, &Set{store: files}, Config{Batch: 32, Transform: d.TrainTransform(224)}) })
+	b.Run(Decoder, func(b *testing.B) {
+		benchmark(b, &Set{store: files}, Config{Batch: 32, Transform: d.TrainTransform(224)})
+	})
 }
 
 func BenchmarkSmall(b *testing.B) {

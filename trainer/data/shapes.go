@@ -210,7 +210,7 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 
 	// A colour that is clearly lighter than the background's.
 	front := colour()
-	for front.light() < back.light()+0.25 {
+	for front.light() < back.light()+0.2 {
 		front = colour()
 	}
 	r, stretch := uniform(6, 11.5), uniform(0.8, 1.25)
@@ -218,7 +218,7 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.7, 0.7), 1.5, shapeClasses[class].inside, texture(s, front, 0.2))
 
 	// A bar over part of it, and one more piece of clutter.
-	if s.Float64() < 0.4 {
+	if s.Float64() < 0.6 {
 		angle := uniform(0, 2*math.Pi)
 		sin, cos := math.Sincos(angle)
 		away := uniform(0.2, 0.9) * r
@@ -227,7 +227,7 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 	}
 	clutter(1)
 
-	light, noise := uniform(0.7, 1.15), uniform(0.02, 0.07)
+	light, noise := uniform(0.7, 1.15), uniform(0.02, 0.09)
 	for i, p := range c {
 		for ch, v := range p {
 			pix[3*i+ch] = uint8(math.Max(0, math.Min(255, math.Round(255*(v*light+noise*bell(s))))))
