@@ -4,11 +4,16 @@ GO ?= go
 FUZZTIME ?= 30s
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint
-SANITIZED := ./kernels/...
+SANITIZED := ./kernels/... ./trainer/data/...
 # Without a usable git repository (a source archive, another owner's folder) Go must not look for a revision.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 BUILD = -trimpath -buildvcs=$(VCS) -o bin/ctnas
 GPU_TESTED := ./kernels/... ./gcn ./search/controller
+# Optional libraries that are found become build tags, for every go command below.
+TAGS := $(shell scripts/tags.sh)
+comma := ,
+GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
+export GOFLAGS := $(strip $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
 .PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo lint race sanitize fuzz peers bench bench-peers ci clean tools
@@ -24,7 +29,7 @@ build: tools ## build bin/ctnas, with GPU support where there is a CUDA compiler
 	fi
 
 gpu: tools fatbins ## build bin/ctnas with GPU support; installs the CUDA compiler into build/ where there is none (270 MB)
-	scripts/cuda/with.sh $(GO) build -tags cuda $(BUILD) ./cmd/ctnas
+	scripts/cuda/with.sh $(GO) build -tags $(GPU_TAGS) $(BUILD) ./cmd/ctnas
 
 fatbins: tools # compile the kernels; CTNAS_CUDA_ARCHS="80 90" restricts what for
 	@CTNAS_CUDA_ARCHS="$(CTNAS_CUDA_ARCHS)" scripts/cuda/fatbins.sh
@@ -36,14 +41,14 @@ test: tools ## unit and property tests
 	$(GO) test ./...
 
 test-gpu: fatbins ## the GPU code's tests on this machine's GPU
-	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... $(GPU_TESTED)
+	scripts/cuda/with.sh $(GO) test -count 1 -tags $(GPU_TAGS) ./cuda/... $(GPU_TESTED)
 
 # Package cuda's tests on the fake driver, and as on a machine without one; then what runs kernels, on a fake driver whose kernels are the
 # simulator's: graphs, memory and arguments go the way they go on a GPU. Go's cache knows of no driver.
 test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
-	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... ./kernels/fatbin
-	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... ./kernels/fatbin
-	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -short -count 1 -tags cuda $(GPU_TESTED)
+	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
+	scripts/cuda/with.sh $(GO) test -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
+	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -short -count 1 -tags $(GPU_TAGS) $(GPU_TESTED)
 
 demo: build ## search NAS-Bench-101 with 423 labels
 	@scripts/demo.sh
