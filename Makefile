@@ -16,7 +16,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo lint race sanitize fuzz peers bench bench-peers ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo lint race sanitize fuzz peers bench bench-peers dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -84,6 +84,9 @@ bench: build ## speed of kernels and steps on this machine
 bench-peers: build ## the same work in PyTorch and here, side by side; writes build/peers.json
 	@table=$$(scripts/data.sh nb101_run0.csv.gz); \
 		python3 scripts/peers/run.py $${table:+--data "$$table"} $(PEERS_FLAGS)
+
+dist: gpu ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.gz, then ./run.sh there
+	scripts/dist/make.sh $(GPU_TAGS)
 
 ci: ## everything .ci/run checks
 	.ci/run
