@@ -1,4 +1,5 @@
-package peak
+// An outside package: the simulator, on which the tests run too, imports the families.
+package peak_test
 
 import (
 	"testing"
@@ -7,6 +8,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	. "github.com/ctnas/ctnas/kernels/peak"
 )
 
 func TestPeakDoesItsOperations(t *testing.T) {
@@ -21,9 +23,36 @@ func TestPeakDoesItsOperations(t *testing.T) {
 			// x -> x/2 + y ends at 2y wherever it began.
 			require.InEpsilon(t, width*(1+2*float64(task)), got, 1e-6)
 		}
+		p = ar.NewProgram("tensor cores")
+		if d.Precision() != exec.BF16 {
+			require.Panics(t, func() { RecordBF16(p, out, 5) })
+			return
+		}
+		width = RecordBF16(p, out, 5) / (2 * 16 * 5 * 3) // a number is the sum of 16 products
+		p.Run(1)
+		for task, got := range out.Values() {
+			require.InEpsilon(t, width*float64(task+5), got, 1e-6)
+		}
 	})
 	d, err := exec.Open(exec.Config{Threads: 1})
 	require.NoError(t, err)
 	defer d.Close()
-	require.Panics(t, func() { Record(d.NewArena().NewProgram("none"), nil, 0) })
+	ar := d.NewArena()
+	defer ar.Free()
+	require.Panics(t, func() { Record(ar.NewProgram("none"), ar.F32(1), 0) })
+	require.Panics(t, func() { RecordCopy(ar.NewProgram("none"), ar.F32(1), ar.F32(2)) })
+}
+
+func TestCopy(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for i, n := range []int{1, 4, 7, 4099, 1 << 15} {
+			ar := d.NewArena()
+			src, _ := kerneltest.Random(n, uint32(i))
+			p, dst := ar.NewProgram("copy"), ar.F32(n)
+			require.EqualValues(t, 8*n, RecordCopy(p, dst, ar.Floats(src)))
+			p.Run(1)
+			require.Equal(t, src, dst.Values())
+			ar.Free()
+		}
+	})
 }
