@@ -7,6 +7,7 @@
 // decisions that make the weights' gradients are products over rows, as in gemm.cu.
 #include "../exec/cuda.cuh"
 #include "../exec/philox.h"
+#include "../exec/reduce.cuh"
 #include "rnn.h"
 
 namespace {
@@ -14,10 +15,6 @@ namespace {
 constexpr int THREADS = CTN_RNN_THREADS, WARPS = THREADS / 32, UNITS = CTN_RNN_UNITS, MANY = CTN_RNN_SEQUENCES;
 static_assert(THREADS == 4 * UNITS && MANY == WARPS, "a quad a unit, a warp a sequence");
 
-__device__ __forceinline__ float warp_sum(float x) {
-	for (int distance = 16; distance; distance /= 2) x += __shfl_xor_sync(~0u, x, distance);
-	return x;
-}
 __device__ __forceinline__ float quad_sum(float x) {
 	x += __shfl_xor_sync(~0u, x, 1);
 	return x + __shfl_xor_sync(~0u, x, 2);
@@ -398,8 +395,7 @@ template <int G, bool WIDE> __device__ void bptt(const ctn_rnn_args &g) {
 			__syncthreads();
 		}
 	}
-	if (WIDE) return;
-	for (int unit = quad; unit < pad; unit += UNITS)
+	for (int unit = quad; !WIDE && unit < pad; unit += UNITS)
 		for (int e = 0; e <= (int)g.embeddings; e++) partial[g.part + ((int64_t)e * 4 + q) * pad + unit] = sums[((int64_t)e * 4 + q) * pad + unit];
 }
 

@@ -1,4 +1,5 @@
-package rnn
+// An outside package: the simulator, on which the tests run too, imports the families.
+package rnn_test
 
 import (
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	. "github.com/ctnas/ctnas/kernels/rnn"
 	"github.com/stretchr/testify/require"
 )
 
@@ -135,7 +137,7 @@ func TestReferenceGradient(t *testing.T) {
 			for _, tensor := range n.Tensors() {
 				for k := range tensor.Rows * tensor.Cols {
 					if (k*7+b)%5 == 0 || tensor.Rows*tensor.Cols < 40 {
-						where = append(where, tensor.at(k/tensor.Cols, k%tensor.Cols))
+						where = append(where, tensor.At(k/tensor.Cols, k%tensor.Cols))
 					}
 				}
 			}
@@ -183,7 +185,7 @@ func TestForwardAndGradient(t *testing.T) {
 					for _, tensor := range n.Tensors() {
 						want := make([]float64, tensor.Rows*tensor.Cols)
 						for k := range want {
-							want[k] = grad[tensor.at(k/tensor.Cols, k%tensor.Cols)]
+							want[k] = grad[tensor.At(k/tensor.Cols, k%tensor.Cols)]
 						}
 						kerneltest.Close(t, want, tensor.Get(got), 1e-4, "gradient of "+tensor.Name)
 						tensor.Put(got, make([]float32, len(want)))
@@ -347,7 +349,7 @@ func TestNetworkChecks(t *testing.T) {
 	seen := map[int]bool{}
 	for _, tensor := range n.Tensors() {
 		for k := range tensor.Rows * tensor.Cols {
-			at := tensor.at(k/tensor.Cols, k%tensor.Cols)
+			at := tensor.At(k/tensor.Cols, k%tensor.Cols)
 			require.False(t, seen[at])
 			require.Less(t, at, n.Size())
 			seen[at] = true
