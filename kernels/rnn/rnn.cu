@@ -151,8 +151,8 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 				if (t) x += sums[s * slots + slot];
 				float gate = q == 2 ? tanhf(x) : sigmoid(x);
 				g.gates[(row * 4 + q) * pad + unit] = gate;
-				float i = __shfl_sync(~0u, gate, lane & ~3), f = __shfl_sync(~0u, gate, lane & ~3 | 1);
-				float u = __shfl_sync(~0u, gate, lane & ~3 | 2), o = __shfl_sync(~0u, gate, lane | 3);
+				float i = __shfl_sync(~0u, gate, lane - q), f = __shfl_sync(~0u, gate, lane - q + 1);
+				float u = __shfl_sync(~0u, gate, lane - q + 2), o = __shfl_sync(~0u, gate, lane - q + 3);
 				float now = i * u;
 				if (t) now += f * c[s * slots + slot];
 				c[s * slots + slot] = now;
