@@ -1,5 +1,4 @@
 #include "../rnn/rnn.cu"
-#include "cuda_sim.h"
 
 CTN_SIM_ENTRY(cu_rnn_prepare)
 CTN_SIM_ENTRY(cu_rnn_rollout_one)
