@@ -140,8 +140,8 @@ extern "C" __global__ void __launch_bounds__(CTN_LOSS_BLOCK) cu_pairlist_sum(con
 	}
 	float sum[2][EXAMPLES] = {}; // of the first and of the second place
 	for (int64_t k = threadIdx.x; k < n; k += CTN_LOSS_BLOCK) {
-		uint32_t a = (uint32_t)(g.a[k] - i0), b = (uint32_t)(g.b[k] - i0);
-		if (a >= EXAMPLES && b >= EXAMPLES) continue;
+		int32_t a = g.a[k] - (int32_t)i0, b = g.b[k] - (int32_t)i0;
+		if ((uint32_t)a >= EXAMPLES && (uint32_t)b >= EXAMPLES) continue;
 		float slope = g.slope[k];
 #pragma unroll
 		for (int q = 0; q < EXAMPLES; q++) {

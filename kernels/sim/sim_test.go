@@ -1,4 +1,5 @@
-package sim
+// An outside package: kerneltest imports the simulator.
+package sim_test
 
 import (
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,7 +19,7 @@ func TestMain(m *testing.M) {
 	if Sanitized() { // some of the broken kernels would end the process
 		os.Exit(m.Run())
 	}
-	Main(m, sources)
+	Main(m, Sources)
 }
 
 // args is selftest.h's ctn_selftest_args; the integers' struct is ints.
@@ -444,9 +446,9 @@ func TestMemory(t *testing.T) {
 }
 
 func TestCoverage(t *testing.T) {
-	defined, err := Defined(sources)
+	defined, err := Defined(Sources)
 	require.NoError(t, err)
-	require.ElementsMatch(t, defined, Entries())
+	require.Subset(t, Entries(), defined)
 	for text, want := range map[string]string{
 		`__global__ void f(int x) {`:                        "1 times __global__, but 0 entries",
 		`extern "C" __global__ void ctn_none(ctn_x a) {`:    "ctn_none: not compiled into the simulator",
