@@ -73,9 +73,9 @@ template <int N> __device__ __forceinline__ void load_columns(float (&w)[5][N], 
 	}
 }
 
-// A warp takes a decision: the softmax over n logits, and the same choice by the same number as the CPU's.
-__device__ __forceinline__ int decide(const ctn_rnn_args &g, int64_t row, const float *logits, float *weights, int n, float uniform, float &logp,
-                                      float &entropy) {
+// A warp takes a decision: the softmax over n logits, and the same choice by the same number as the CPU's. It adds to logp and entropy.
+__device__ __forceinline__ int decide(const ctn_rnn_args &g, int64_t row, const float *logits, float *weights, int n, float uniform, float *logp,
+                                      float *entropy) {
 	const int lane = threadIdx.x % 32, choices = (int)g.choices;
 	float most = logits[0];
 	for (int i = 1; i < n; i++) most = fmaxf(most, logits[i]);
@@ -98,9 +98,12 @@ __device__ __forceinline__ int decide(const ctn_rnn_args &g, int64_t row, const 
 		g.lp[row * choices + i] = lp;
 		mine -= p * lp;
 	}
-	if (lane == 0) g.actions[row] = action;
-	logp += logits[action] - most - log_sum;
-	entropy += warp_sum(mine);
+	mine = warp_sum(mine);
+	if (lane == 0) {
+		g.actions[row] = action;
+		*logp += logits[action] - most - log_sum;
+		*entropy += mine;
+	}
 	return action;
 }
 
@@ -111,11 +114,14 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 	STATIC_SHARED(int[G], input);   // the embedding that the next decision reads
 	STATIC_SHARED(int[G], head);    // of this decision
 	STATIC_SHARED(int[G], allowed); // its choices
+	STATIC_SHARED(float[G], logp);
+	STATIC_SHARED(float[G], entropy);
 	const int pad = (int)g.pad, steps = (int)g.steps, choices = (int)g.choices;
 	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, q = threadIdx.x % 4, quad = threadIdx.x / 4;
+	const int units = WIDE ? pad : min(pad, UNITS); // the same, but the compiler sees that the loops over them go round once
 	const int64_t first = (int64_t)blockIdx.x * G;
 	const int count = (int)ctn_min(G, g.batch - first);
-	const int slots = (pad + UNITS - 1) / UNITS * THREADS; // a thread's own places: one for each unit that its quad has
+	const int slots = WIDE ? (pad + UNITS - 1) / UNITS * THREADS : THREADS; // a thread's own places: one for each unit that its quad has
 	const pieces quarter = {WIDE ? pad / 4 : UNITS / 4};
 	float *h = work, *sums = h + G * quarter.floats(), *c = sums + G * slots, *query = c + G * slots, *logits = query + G * pad;
 	float *weights = logits + G * choices, *uniform = weights + G * choices;
@@ -131,10 +137,10 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 		length[threadIdx.x] = (int)threadIdx.x < count;
 		input[threadIdx.x] = (int)g.embeddings;
 		head[threadIdx.x] = g.list[0], allowed[threadIdx.x] = g.list[1];
+		logp[threadIdx.x] = entropy[threadIdx.x] = 0;
 	}
 	float w[5][WIDE ? 4 : UNITS / 4];
 	if (!WIDE) load_columns(w, g, the_attention(g), quad, q * (UNITS / 4));
-	float logp = 0, entropy = 0; // of sequence `warp`
 	__syncthreads();
 
 	for (int t = 0; t < steps; t++) {
@@ -142,8 +148,8 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 		for (int s = 0; s < G; s++) any |= t < length[s];
 		if (!any) break;
 		// The cell: lane q has gate q.
-		for (int unit = quad, slot = threadIdx.x; unit < pad; unit += UNITS, slot += THREADS) {
-#pragma unroll 2
+		for (int unit = quad, slot = threadIdx.x; unit < units; unit += UNITS, slot += THREADS) {
+#pragma unroll 1
 			for (int s = 0; s < G; s++) {
 				if (t >= length[s]) continue;
 				const int64_t row = (first + s) * steps + t;
@@ -165,8 +171,8 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 		}
 		__syncthreads();
 		// What h adds to the next decision's gates, and the query of this one's attention.
-		for (int unit = quad, slot = threadIdx.x; unit < pad; unit += UNITS, slot += THREADS) {
-#pragma unroll 2
+		for (int unit = quad, slot = threadIdx.x; unit < units; unit += UNITS, slot += THREADS) {
+#pragma unroll 1
 			for (int s = 0; s < G; s++) {
 				if (t >= length[s]) continue;
 				const float *x = h + s * quarter.floats() + q * quarter.stride();
@@ -210,7 +216,7 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 		if (warp < G && t < length[s]) {
 			const int64_t row = (first + s) * steps + t;
 			const int from = head_of(g, head[s])[CTN_RNN_ROW];
-			int action = decide(g, row, logits + s * choices, weights + s * choices, allowed[s], uniform[s * steps + t], logp, entropy);
+			int action = decide(g, row, logits + s * choices, weights + s * choices, allowed[s], uniform[s * steps + t], &logp[s], &entropy[s]);
 			__syncwarp(); // every lane has read what lane 0 now writes
 			if (lane == 0) {
 				input[s] = from + action;
@@ -220,7 +226,7 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 		}
 		__syncthreads();
 	}
-	if (warp < count && lane == 0) g.logp[first + warp] = logp, g.entropy[first + warp] = entropy;
+	if ((int)threadIdx.x < count) g.logp[first + threadIdx.x] = logp[threadIdx.x], g.entropy[first + threadIdx.x] = entropy[threadIdx.x];
 }
 
 // ---- backward through time ----------------------------------------------------
@@ -315,14 +321,14 @@ template <int G, bool WIDE> __device__ void bptt(const ctn_rnn_args &g) {
 	STATIC_SHARED(int[G * 64], head); // of each decision: -1 after the end
 	STATIC_SHARED(int[G * 64], input);
 	const int pad = (int)g.pad, steps = (int)g.steps, q = threadIdx.x % 4, quad = threadIdx.x / 4;
-	const int slots = (pad + UNITS - 1) / UNITS * THREADS;
+	const int units = WIDE ? pad : min(pad, UNITS), slots = WIDE ? (pad + UNITS - 1) / UNITS * THREADS : THREADS; // as in the rollout
 	const pieces gate = {WIDE ? pad : UNITS};
 	const int quarter = WIDE ? pad / 4 : UNITS / 4;
 	float *d = work, *dc = d + 2 * G * gate.floats(); // d: the gates' gradients of the decision after and of this one
 	float *partial = g.partial + blockIdx.x * g.whole, *sums = WIDE ? partial + g.part : dc + G * slots;
 
 	for (int i = threadIdx.x; i < 2 * G * gate.floats(); i += THREADS) d[i] = 0;
-	for (int unit = quad; unit < pad; unit += UNITS)
+	for (int unit = quad; unit < units; unit += UNITS)
 		for (int e = 0; e <= (int)g.embeddings; e++) sums[((int64_t)e * 4 + q) * pad + unit] = 0;
 	float w[1][WIDE ? 4 : UNITS], w2[1][WIDE ? 4 : UNITS / 4];
 	if (!WIDE) {
@@ -348,8 +354,8 @@ template <int G, bool WIDE> __device__ void bptt(const ctn_rnn_args &g) {
 		for (int t = longest - 1; t >= 0; t--) {
 			const float *after = d + (t + 1) % 2 * G * gate.floats();
 			float *now = d + t % 2 * G * gate.floats();
-			for (int unit = quad, slot = threadIdx.x; unit < pad; unit += UNITS, slot += THREADS) {
-#pragma unroll 2
+			for (int unit = quad, slot = threadIdx.x; unit < units; unit += UNITS, slot += THREADS) {
+#pragma unroll 1
 				for (int s = 0; s < G; s++) {
 					if (t >= length[s]) continue;
 					const int64_t row = (first + s) * steps + t;
@@ -395,7 +401,7 @@ template <int G, bool WIDE> __device__ void bptt(const ctn_rnn_args &g) {
 			__syncthreads();
 		}
 	}
-	for (int unit = quad; !WIDE && unit < pad; unit += UNITS)
+	for (int unit = quad; !WIDE && unit < units; unit += UNITS)
 		for (int e = 0; e <= (int)g.embeddings; e++) partial[g.part + ((int64_t)e * 4 + q) * pad + unit] = sums[((int64_t)e * 4 + q) * pad + unit];
 }
 
@@ -586,18 +592,18 @@ extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_prepare(con
 
 // Whole sequences. Grid: groups of 1 or CTN_RNN_SEQUENCES of them. What bounds a block is the latency of a decision: four barriers, 80
 // multiplications a thread and sequence, and the accurate tanh and exp; the tape is 62 KB of writes a sequence of NAS-Bench-101.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_rollout_one(const ctn_rnn_args g) { rollout<1, false>(g); }
+extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_rollout_one(const ctn_rnn_args g) { rollout<1, false>(g); }
 extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_rollout_many(const ctn_rnn_args g) { rollout<MANY, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_rollout_wide(const ctn_rnn_args g) { rollout<1, true>(g); }
+extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_rollout_wide(const ctn_rnn_args g) { rollout<1, true>(g); }
 
 // The gradient of every decision's gates, queries and logits, and each block's sums for the heads and embeddings. Grid: at most CTN_RNN_PARTIALS
 // blocks, which go through the groups.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_bptt_one(const ctn_rnn_args g) { bptt<1, false>(g); }
+extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_bptt_one(const ctn_rnn_args g) { bptt<1, false>(g); }
 extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_bptt_many(const ctn_rnn_args g) { bptt<MANY, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_bptt_wide(const ctn_rnn_args g) { bptt<1, true>(g); }
+extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_bptt_wide(const ctn_rnn_args g) { bptt<1, true>(g); }
 
 // The gradients of whh and W2, and the totals over the blocks before. Grid: tiles x splits, then the totals' elements.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_parts(const ctn_rnn_args g) {
+extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_parts(const ctn_rnn_args g) {
 	int64_t block = blockIdx.x;
 	if (!outer_blocks(g, block)) total(g, block);
 }
@@ -606,7 +612,7 @@ extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_parts(const
 extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_finish(const ctn_rnn_args g) { finish(g, blockIdx.x); }
 
 // Both in one launch, for a single block's sums, which are the totals already.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_gradient(const ctn_rnn_args g) {
+extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_gradient(const ctn_rnn_args g) {
 	int64_t block = blockIdx.x;
 	if (!outer_blocks(g, block)) finish(g, block);
 }

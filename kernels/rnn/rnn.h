@@ -26,7 +26,7 @@ enum {
 	CTN_RNN_THREADS = 256,   // of every block
 	CTN_RNN_UNITS = 64,      // hidden units that a block's registers hold the weights of
 	CTN_RNN_SEQUENCES = 8,   // rollouts a block where there are many
-	CTN_RNN_MANY = 256,      // more rollouts than this are many
+	CTN_RNN_MANY = 128,      // more rollouts than this are many: a block each would not find a multiprocessor for itself
 	CTN_RNN_PARTIALS = 256,  // most blocks of the gradient's way back through time
 	CTN_RNN_TABLE = 32,      // most embeddings, the start included, that these blocks keep sums for in shared memory
 	CTN_RNN_TILE = 64,       // a block sums a square of a weight's gradient

@@ -32,6 +32,12 @@ func released() Grammar {
 	return g
 }
 
+// short has 24 sequences of 3 and 4 decisions.
+func short() Grammar {
+	return Grammar{Heads: []Head{{"a", Linear, 3}, {"b", Attention, 4}}, First: Step{0, 2},
+		Variants: [][]Step{{{1, 4}, {0, 3}}, {{0, 2}, {1, 3}, {1, 2}}}}
+}
+
 type netCase struct {
 	name    string
 	grammar Grammar
@@ -43,7 +49,7 @@ func netCases() []netCase {
 	uneven := Grammar{Heads: []Head{{"a", Attention, 3}, {"b", Linear, 17}, {"c", Attention, 9}}, First: Step{0, 3},
 		Variants: [][]Step{{}, {{1, 17}, {2, 9}, {1, 1}}, {{2, 4}, {0, 2}, {2, 9}, {2, 1}, {1, 16}}}}
 	linear := Grammar{Heads: []Head{{"only", Linear, 2}}, First: Step{0, 1}, Variants: [][]Step{{{0, 2}, {0, 2}}}}
-	many := Grammar{Heads: []Head{{"a", Linear, 40}}, First: Step{0, 2}, Variants: [][]Step{{{0, 40}}, {}}}
+	wide := Grammar{Heads: []Head{{"a", Linear, 40}}, First: Step{0, 2}, Variants: [][]Step{{{0, 40}}, {}}}
 	return []netCase{
 		{"released", released(), 64, []int{1, 17, 64}},
 		{"released", released(), 5, []int{1, 3, 64}},
@@ -51,7 +57,8 @@ func netCases() []netCase {
 		{"uneven", uneven, 33, []int{3, 17}},
 		{"uneven", uneven, 83, []int{1, 5}},
 		{"linear", linear, 5, []int{1, 3, 17, 2100}},
-		{"many choices", many, 17, []int{5}},
+		{"many choices", wide, 17, []int{5}},
+		{"short", short(), 40, []int{131}},
 	}
 }
 
@@ -274,10 +281,36 @@ func TestThreadsDoNotMatter(t *testing.T) {
 	}
 }
 
+// The order in which an accelerator's threads and blocks run does not matter either: neither for a few sequences, nor for many, nor for a network
+// that does not fit a block's registers.
+func TestOrderDoesNotMatter(t *testing.T) {
+	for _, c := range []struct{ hidden, batch int }{{64, 3}, {20, 200}, {70, 9}} {
+		n, err := NewNetwork(short(), c.hidden)
+		require.NoError(t, err)
+		params, _ := randomParams(n, 1, 0.3)
+		weight, _ := kerneltest.Random(c.batch, 5)
+		var actions []int32
+		var grad []float32
+		for _, order := range sim.Orders {
+			d, err := exec.Open(exec.Config{Device: "sim:" + order.String()})
+			require.NoError(t, err)
+			ar := d.NewArena()
+			r := record(ar, n, c.batch, params, nil, weight, weight)
+			r.p.Run(2)
+			if order == sim.Ascending {
+				actions, grad = r.actions(), r.grad.Values()
+			}
+			require.Equal(t, actions, r.actions())
+			require.Equal(t, grad, r.grad.Values())
+			ar.Free()
+			d.Close()
+		}
+	}
+}
+
 // How often sequences come up agrees with their probabilities: Pearson's chi-square over all sequences of a small grammar.
 func TestDistribution(t *testing.T) {
-	g := Grammar{Heads: []Head{{"a", Linear, 3}, {"b", Attention, 4}}, First: Step{0, 2},
-		Variants: [][]Step{{{1, 4}, {0, 3}}, {{0, 2}, {1, 3}, {1, 2}}}}
+	g := short()
 	n, err := NewNetwork(g, 16)
 	require.NoError(t, err)
 	params, params64 := randomParams(n, 9, 0.7)
@@ -316,13 +349,11 @@ func TestDistribution(t *testing.T) {
 // With the decisions given, a network on an accelerator and one on the CPU stay together over many updates: probabilities, entropies, gradients,
 // and the weights that Adam makes of them.
 func TestTrainsAsOnTheCPU(t *testing.T) {
-	short := Grammar{Heads: []Head{{"a", Linear, 3}, {"b", Attention, 4}}, First: Step{0, 2},
-		Variants: [][]Step{{{1, 4}, {0, 3}}, {{0, 2}, {1, 3}, {1, 2}}}}
 	for i, c := range []struct {
 		grammar       Grammar
 		hidden, batch int
 		updates       int
-	}{{short, 64, 1, 100}, {short, 20, 3, 100}, {released(), 64, 1, 4}, {released(), 72, 2, 2}} {
+	}{{short(), 64, 1, 100}, {short(), 20, 3, 100}, {released(), 64, 1, 4}, {released(), 72, 2, 2}} {
 		n, err := NewNetwork(c.grammar, c.hidden)
 		require.NoError(t, err)
 		params, _ := randomParams(n, uint32(100*i), 0.1)
