@@ -1,4 +1,5 @@
-package gemm
+// An outside package: the simulator, on which the tests run too, imports the families.
+package gemm_test
 
 import (
 	"fmt"
@@ -7,8 +8,12 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	. "github.com/ctnas/ctnas/kernels/gemm"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 type testCase struct {
 	m, n, k              int
@@ -25,34 +30,51 @@ func cases() []testCase {
 	return out
 }
 
-func TestGemm(t *testing.T) {
-	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
-		for i, c := range cases() {
-			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-				ar := d.NewArena()
-				defer ar.Free()
-				sizeB, sizeC := c.n*c.k, c.m*c.n
-				if c.ta {
-					sizeB, sizeC = c.m*c.n, c.k*c.n
-				}
-				a, a64 := kerneltest.Random(c.m*c.k, uint32(3*i))
-				b, b64 := kerneltest.Random(sizeB, uint32(3*i+1))
-				out, out64 := kerneltest.Random(sizeC, uint32(3*i+2))
-				op := Op{C: ar.F32(sizeC), A: ar.Floats(a), B: ar.Floats(b), M: exec.Fixed(c.m), N: c.n, K: c.k, TransA: c.ta, TransB: c.tb, Accumulate: c.acc}
-				if c.acc {
-					op.C.WriteF32(0, out)
-				}
-				if c.dynamic {
-					op.M = exec.Dynamic(ar.Ints([]int32{int32(c.m)}), c.m)
-				}
-				p := ar.NewProgram("test")
-				Record(p, op)
-				p.Run(1)
-				Reference(out64, a64, b64, c.m, c.n, c.k, c.ta, c.tb, c.acc)
-				kerneltest.Close(t, out64, op.C.Values(), 2e-6*math.Sqrt(float64(c.m+c.k)), "c")
-			})
-		}
-	})
+func TestGemm(t *testing.T) { kerneltest.EachDevice(t, testGemm) }
+
+// Products of rounded factors are exact in float32, so the result is near to theirs.
+func TestGemmOnTensorCores(t *testing.T) { kerneltest.EachTensorCore(t, testGemm) }
+
+func testGemm(t *testing.T, d *exec.Device) {
+	for i, c := range cases() {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			ar := d.NewArena()
+			defer ar.Free()
+			sizeB, sizeC := c.n*c.k, c.m*c.n
+			if c.ta {
+				sizeB, sizeC = c.m*c.n, c.k*c.n
+			}
+			a, a64 := kerneltest.Random(c.m*c.k, uint32(3*i))
+			b, b64 := kerneltest.Random(sizeB, uint32(3*i+1))
+			out, out64 := kerneltest.Random(sizeC, uint32(3*i+2))
+			op := Op{C: ar.F32(sizeC), A: ar.Floats(a), B: ar.Floats(b), M: exec.Fixed(c.m), N: c.n, K: c.k, TransA: c.ta, TransB: c.tb, Accumulate: c.acc}
+			if c.acc {
+				op.C.WriteF32(0, out)
+			}
+			if c.dynamic {
+				op.M = exec.Dynamic(ar.Ints([]int32{int32(c.m)}), c.m)
+			}
+			p := ar.NewProgram("test")
+			Record(p, op)
+			p.Run(1)
+			tolerance := 2e-6
+			if d.Precision() == exec.BF16 {
+				tolerance = 8e-6 // a GPU may cut off what it adds
+				roundToBF16(a64)
+				roundToBF16(b64)
+			}
+			Reference(out64, a64, b64, c.m, c.n, c.k, c.ta, c.tb, c.acc)
+			kerneltest.Close(t, out64, op.C.Values(), tolerance*math.Sqrt(float64(c.m+c.k)), "c")
+		})
+	}
+}
+
+// roundToBF16 keeps 8 bits of each mantissa, rounding ties to even.
+func roundToBF16(v []float64) {
+	for i, x := range v {
+		fraction, exponent := math.Frexp(x)
+		v[i] = math.Ldexp(math.RoundToEven(fraction*256), exponent-8)
+	}
 }
 
 func TestDynamicRows(t *testing.T) {
