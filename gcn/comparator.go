@@ -197,6 +197,7 @@ type trainer struct {
 	net            Network
 	w, g, m, v     *exec.Buffer
 	lr, step, loss *exec.Buffer
+	score          *exec.Buffer // graphs x heads
 	program        *exec.Program
 }
 
@@ -218,6 +219,7 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 	optim.RecordSchedule(t.program, schedule, t.step, t.lr)
 	s := &pass{Network: c.Network, ar: t.ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e, seed: seed + uint64(member)<<32, step: t.step}
 	s.forward()
+	t.score = s.score
 	labels, noise := c.targets(data.Labels)
 	n := exec.Fixed(len(labels))
 	explored := e.N > len(labels) || len(data.Pairs) > 0

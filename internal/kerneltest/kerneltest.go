@@ -22,8 +22,11 @@ func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 			on(t, fmt.Sprintf("%s/%d", level, threads), exec.Config{Level: level, Threads: threads}, f)
 		}
 	}
-	eachAccelerator(t, exec.FP32, f)
+	EachAccelerator(t, f)
 }
+
+// EachAccelerator is EachDevice without the CPU.
+func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) { eachAccelerator(t, exec.FP32, f) }
 
 // EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first GPU if there is one.
 func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
