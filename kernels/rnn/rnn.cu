@@ -50,7 +50,8 @@ struct pieces {
 };
 
 // acc[o] += x . w[o]
-template <int OUT, int N> __device__ __forceinline__ void dot(float (&acc)[OUT], const float (&w)[OUT][N], const float *x) {
+template <int OUT, int N>
+__device__ __forceinline__ void dot(float (&acc)[OUT], const float (&w)[OUT][N], const float *x) {
 #pragma unroll
 	for (int i = 0; i < N; i += 4) {
 		float4 v = *(const float4 *)(x + i);
@@ -62,7 +63,8 @@ template <int OUT, int N> __device__ __forceinline__ void dot(float (&acc)[OUT],
 // ---- forward ------------------------------------------------------------------
 
 // Rows [first, first + N) of a unit's columns: of the four gates, and of W2 where there is a query.
-template <int N> __device__ __forceinline__ void load_columns(float (&w)[5][N], const ctn_rnn_args &g, const int32_t *query, int unit, int first) {
+template <int N>
+__device__ __forceinline__ void load_columns(float (&w)[5][N], const ctn_rnn_args &g, const int32_t *query, int unit, int first) {
 #pragma unroll
 	for (int i = 0; i < N; i++) {
 		int64_t k = first + i;
@@ -107,7 +109,8 @@ __device__ __forceinline__ int decide(const ctn_rnn_args &g, int64_t row, const 
 	return action;
 }
 
-template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
+template <int G, bool WIDE>
+__device__ void rollout(const ctn_rnn_args &g) {
 	DYNAMIC_SHARED(float, work);
 	STATIC_SHARED(int[G], length);  // decisions; 1 until the first is taken
 	STATIC_SHARED(int[G], variant); // where the others begin in the list
@@ -232,14 +235,16 @@ template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 // ---- backward through time ----------------------------------------------------
 
 // A unit's row of gate q, columns [first, first + N): its share of the gradient of h. Rows past hidden are zeros.
-template <int N> __device__ __forceinline__ void load_row(float (&w)[1][N], const ctn_rnn_args &g, const float *matrix, int64_t columns, int unit, int64_t first,
-                                                          int64_t end) {
+template <int N>
+__device__ __forceinline__ void load_row(float (&w)[1][N], const ctn_rnn_args &g, const float *matrix, int64_t columns, int unit, int64_t first,
+                                         int64_t end) {
 #pragma unroll
 	for (int i = 0; i < N; i++) w[0][i] = unit < g.hidden && first + i < end ? matrix[unit * columns + first + i] : 0.0f;
 }
 
 // The gradients of the logits, a warp a decision; and what the block knows of its decisions: their heads and inputs.
-template <int G> __device__ __forceinline__ void back_logits(const ctn_rnn_args &g, int64_t first, int count, int *length, int *head, int *input) {
+template <int G>
+__device__ __forceinline__ void back_logits(const ctn_rnn_args &g, int64_t first, int count, int *length, int *head, int *input) {
 	const int lane = threadIdx.x % 32, steps = (int)g.steps, choices = (int)g.choices;
 	for (int r = threadIdx.x / 32; r < count * steps; r += WARPS) {
 		const int64_t b = first + r / steps, row = first * steps + r;
@@ -315,7 +320,8 @@ __device__ __forceinline__ void back_heads(const ctn_rnn_args &g, int64_t first,
 	}
 }
 
-template <int G, bool WIDE> __device__ void bptt(const ctn_rnn_args &g) {
+template <int G, bool WIDE>
+__device__ void bptt(const ctn_rnn_args &g) {
 	DYNAMIC_SHARED(float, work);
 	STATIC_SHARED(int[G], length);
 	STATIC_SHARED(int[G * 64], head); // of each decision: -1 after the end
@@ -390,9 +396,10 @@ template <int G, bool WIDE> __device__ void bptt(const ctn_rnn_args &g) {
 					if (!attends(of)) dh += dquery[unit];
 					float down = dc[s * slots + slot] + dh * o * (1 - squashed * squashed);
 					dc[s * slots + slot] = down * f;
-					float dz = q == 0 ? down * u * i * (1 - i) : q == 1 ? down * before * f * (1 - f)
-					                                     : q == 2   ? down * i * (1 - u * u)
-					                                                : dh * squashed * o * (1 - o);
+					float dz = dh * squashed * o * (1 - o);
+					if (q == 0) dz = down * u * i * (1 - i);
+					if (q == 1) dz = down * before * f * (1 - f);
+					if (q == 2) dz = down * i * (1 - u * u);
 					now[s * gate.floats() + q * gate.stride() + unit] = dz;
 					g.dgates[(row * 4 + q) * pad + unit] = dz;
 					sums[((int64_t)input[s * steps + t] * 4 + q) * pad + unit] += dz;

@@ -139,7 +139,8 @@ func New(dev *exec.Device, sp space.Space, cfg Config) (*Controller, error) {
 
 // rolloutOp draws a batch.
 func (c *Controller) rolloutOp() rnn.Rollout {
-	return rnn.Rollout{Net: c.net, Params: c.params, Batch: c.cfg.Batch, Seed: c.cfg.Seed, Counter: c.counter, Actions: c.actions, LogP: c.logp, Entropy: c.entropy}
+	return rnn.Rollout{Net: c.net, Params: c.params, Batch: c.cfg.Batch, Seed: c.cfg.Seed, Counter: c.counter, Actions: c.actions,
+		LogP: c.logp, Entropy: c.entropy}
 }
 
 // recordUpdate appends the gradient of a rollout, by dlogp and dentropy, and Adam's step.
