@@ -118,7 +118,7 @@ func (n *Network) Size() int { return n.size }
 type Tensor struct {
 	Name       string
 	Rows, Cols int
-	at         func(row, col int) int
+	At         func(row, col int) int // the place of an element in a parameter buffer
 }
 
 // Tensors lists the parameters: "lstm.weight_ih" and "lstm.weight_hh" (4 Hidden x Hidden), "lstm.bias_ih" and "lstm.bias_hh" (1 x 4
@@ -149,7 +149,7 @@ func (n *Network) Tensors() []Tensor {
 // Put writes a tensor's Rows x Cols values into a parameter buffer of Size floats.
 func (t Tensor) Put(params, values []float32) {
 	for i := range t.Rows * t.Cols {
-		params[t.at(i/t.Cols, i%t.Cols)] = values[i]
+		params[t.At(i/t.Cols, i%t.Cols)] = values[i]
 	}
 }
 
@@ -157,7 +157,7 @@ func (t Tensor) Put(params, values []float32) {
 func (t Tensor) Get(params []float32) []float32 {
 	out := make([]float32, t.Rows*t.Cols)
 	for i := range out {
-		out[i] = params[t.at(i/t.Cols, i%t.Cols)]
+		out[i] = params[t.At(i/t.Cols, i%t.Cols)]
 	}
 	return out
 }

@@ -10,12 +10,18 @@ package rnn
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Rollout takes the decisions of Batch sequences. With T = Grammar.MaxSteps():
 //
@@ -40,7 +46,8 @@ type Tape struct {
 	args C.ctn_rnn_args
 }
 
-// RecordRollout appends a rollout. Sequences go through the processor in groups of eight, with one pass over the weights a group.
+// RecordRollout appends a rollout. Sequences go through the processor in groups of eight, with one pass over the weights a group. On an
+// accelerator a block takes a sequence, or eight where there are many, to its end.
 func RecordRollout(p *exec.Program, op Rollout) *Tape {
 	n := op.Net
 	steps := n.Grammar.MaxSteps()
@@ -49,7 +56,7 @@ func RecordRollout(p *exec.Program, op Rollout) *Tape {
 		op.Entropy.Len() < op.Batch || op.Given != nil && op.Given.Len() < rows {
 		panic(fmt.Sprintf("rnn: rollout of %d sequences of %d decisions: a buffer is too short", op.Batch, steps))
 	}
-	choices, attended := 0, 0
+	choices, attended, attentions := 0, 0, 0
 	var heads []int32
 	for i, h := range n.Grammar.Heads {
 		l := n.heads[i]
@@ -60,7 +67,10 @@ func RecordRollout(p *exec.Program, op Rollout) *Tape {
 		row := make([]int32, C.CTN_RNN_HEAD_INTS)
 		row[C.CTN_RNN_KIND], row[C.CTN_RNN_CHOICES], row[C.CTN_RNN_ROW] = int32(h.Kind), int32(h.Choices), int32(l.row)
 		row[C.CTN_RNN_EMBEDDING], row[C.CTN_RNN_A], row[C.CTN_RNN_B] = int32(l.embedding), int32(l.a), int32(l.b)
-		row[C.CTN_RNN_V], row[C.CTN_RNN_PART] = int32(l.v), int32(l.part)
+		row[C.CTN_RNN_V], row[C.CTN_RNN_PART], row[C.CTN_RNN_NUMBER] = int32(l.v), int32(l.part), int32(attentions)
+		if h.Kind == Attention {
+			attentions++
+		}
 		heads = append(heads, row...)
 	}
 	list := []int32{int32(n.Grammar.First.Head), int32(n.Grammar.First.Choices)}
@@ -81,8 +91,12 @@ func RecordRollout(p *exec.Program, op Rollout) *Tape {
 		inputs: ptr(ar.F32((n.rows + 1) * 4 * n.pad)), keys: ptr(ar.F32(n.rows * n.pad)), actions: ints(op.Actions),
 		logp: ptr(op.LogP), entropy: ptr(op.Entropy), gates: ptr(ar.F32(rows * 4 * n.pad)), c: ptr(ar.F32(rows * n.pad)),
 		h: ptr(ar.F32(rows * n.pad)), tanh: ptr(ar.F32(rows * attended * n.pad)), p: ptr(ar.F32(rows * choices)),
-		lp: ptr(ar.F32(rows * choices)),
+		lp: ptr(ar.F32(rows * choices)), attentions: C.int64_t(attentions),
 	}}
+	if ar.Device().Accelerated() {
+		t.launchRollout(p)
+		return t
+	}
 	scratch := C.CTN_RNN_GROUP*n.pad + choices
 	t.record(p, "rnn_prepare", unsafe.Pointer(&C.ctn_rnn_prepare), 0)
 	t.record(p, "rnn_rollout", unsafe.Pointer(&C.ctn_rnn_rollout), scratch)
@@ -106,9 +120,13 @@ func RecordBackward(p *exec.Program, t *Tape, op Backward) {
 		panic(fmt.Sprintf("rnn: gradient of %d sequences and %d parameters: a buffer is too short", t.op.Batch, n.size))
 	}
 	ar, rows := p.Arena(), t.op.Batch*n.Grammar.MaxSteps()
-	groups := (t.op.Batch + C.CTN_RNN_GROUP - 1) / C.CTN_RNN_GROUP
 	t.args.dlogp, t.args.dentropy, t.args.grad = ptr(op.DLogP), ptr(op.DEntropy), ptr(op.Grad)
 	t.args.dgates, t.args.dquery = ptr(ar.F32(rows*4*n.pad)), ptr(ar.F32(rows*n.pad))
+	if ar.Device().Accelerated() {
+		t.launchBackward(p)
+		return
+	}
+	groups := (t.op.Batch + C.CTN_RNN_GROUP - 1) / C.CTN_RNN_GROUP
 	t.args.partial = ptr(ar.F32(groups * n.part))
 	t.args.sums, t.args.dkeys = ptr(ar.F32(n.rows*4*n.pad)), ptr(ar.F32(n.rows*n.pad))
 	t.record(p, "rnn_bptt", unsafe.Pointer(&C.ctn_rnn_bptt), 2*C.CTN_RNN_GROUP*n.pad)

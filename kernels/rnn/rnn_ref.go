@@ -10,8 +10,8 @@ func (n *Network) Reference(params []float64, actions []int, dlogp, dentropy flo
 	for _, t := range n.Tensors() {
 		tensors[t.Name] = t
 	}
-	get := func(t Tensor, r, c int) float64 { return params[t.at(r, c)] }
-	add := func(t Tensor, r, c int, v float64) { grad[t.at(r, c)] += v }
+	get := func(t Tensor, r, c int) float64 { return params[t.At(r, c)] }
+	add := func(t Tensor, r, c int, v float64) { grad[t.At(r, c)] += v }
 	wih, whh, bih, bhh := tensors["lstm.weight_ih"], tensors["lstm.weight_hh"], tensors["lstm.bias_ih"], tensors["lstm.bias_hh"]
 	type headTensors struct{ embedding, weight, bias, key, query, value Tensor }
 	heads := make([]headTensors, len(n.Grammar.Heads))

@@ -1,4 +1,5 @@
-package rnn
+// An outside package: the simulator, on which the tests run too, imports the families.
+package rnn_test
 
 import (
 	"fmt"
@@ -7,7 +8,10 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/kernels/philox"
+	. "github.com/ctnas/ctnas/kernels/rnn"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
 
@@ -28,6 +32,12 @@ func released() Grammar {
 	return g
 }
 
+// short has 24 sequences of 3 and 4 decisions.
+func short() Grammar {
+	return Grammar{Heads: []Head{{"a", Linear, 3}, {"b", Attention, 4}}, First: Step{0, 2},
+		Variants: [][]Step{{{1, 4}, {0, 3}}, {{0, 2}, {1, 3}, {1, 2}}}}
+}
+
 type netCase struct {
 	name    string
 	grammar Grammar
@@ -39,12 +49,16 @@ func netCases() []netCase {
 	uneven := Grammar{Heads: []Head{{"a", Attention, 3}, {"b", Linear, 17}, {"c", Attention, 9}}, First: Step{0, 3},
 		Variants: [][]Step{{}, {{1, 17}, {2, 9}, {1, 1}}, {{2, 4}, {0, 2}, {2, 9}, {2, 1}, {1, 16}}}}
 	linear := Grammar{Heads: []Head{{"only", Linear, 2}}, First: Step{0, 1}, Variants: [][]Step{{{0, 2}, {0, 2}}}}
+	wide := Grammar{Heads: []Head{{"a", Linear, 40}}, First: Step{0, 2}, Variants: [][]Step{{{0, 40}}, {}}}
 	return []netCase{
 		{"released", released(), 64, []int{1, 17, 64}},
 		{"released", released(), 5, []int{1, 3, 64}},
 		{"uneven", uneven, 16, []int{1, 3, 17, 64}},
 		{"uneven", uneven, 33, []int{3, 17}},
-		{"linear", linear, 5, []int{1, 3, 17}},
+		{"uneven", uneven, 83, []int{1, 5}},
+		{"linear", linear, 5, []int{1, 3, 17, 2100}},
+		{"many choices", wide, 17, []int{5}},
+		{"short", short(), 40, []int{131}},
 	}
 }
 
@@ -119,6 +133,8 @@ func (r run) actions() []int32 {
 	return out
 }
 
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
+
 func TestReferenceGradient(t *testing.T) {
 	for i, c := range netCases() {
 		if c.hidden > 16 {
@@ -135,7 +151,7 @@ func TestReferenceGradient(t *testing.T) {
 			for _, tensor := range n.Tensors() {
 				for k := range tensor.Rows * tensor.Cols {
 					if (k*7+b)%5 == 0 || tensor.Rows*tensor.Cols < 40 {
-						where = append(where, tensor.at(k/tensor.Cols, k%tensor.Cols))
+						where = append(where, tensor.At(k/tensor.Cols, k%tensor.Cols))
 					}
 				}
 			}
@@ -183,7 +199,7 @@ func TestForwardAndGradient(t *testing.T) {
 					for _, tensor := range n.Tensors() {
 						want := make([]float64, tensor.Rows*tensor.Cols)
 						for k := range want {
-							want[k] = grad[tensor.at(k/tensor.Cols, k%tensor.Cols)]
+							want[k] = grad[tensor.At(k/tensor.Cols, k%tensor.Cols)]
 						}
 						kerneltest.Close(t, want, tensor.Get(got), 1e-4, "gradient of "+tensor.Name)
 						tensor.Put(got, make([]float32, len(want)))
@@ -265,18 +281,46 @@ func TestThreadsDoNotMatter(t *testing.T) {
 	}
 }
 
+// The order in which an accelerator's threads and blocks run does not matter either: neither for a few sequences, nor for many, nor for a network
+// that does not fit a block's registers.
+func TestOrderDoesNotMatter(t *testing.T) {
+	for _, c := range []struct{ hidden, batch int }{{64, 3}, {20, 200}, {70, 9}} {
+		n, err := NewNetwork(short(), c.hidden)
+		require.NoError(t, err)
+		params, _ := randomParams(n, 1, 0.3)
+		weight, _ := kerneltest.Random(c.batch, 5)
+		var actions []int32
+		var grad []float32
+		for _, order := range sim.Orders {
+			d, err := exec.Open(exec.Config{Device: "sim:" + order.String()})
+			require.NoError(t, err)
+			ar := d.NewArena()
+			r := record(ar, n, c.batch, params, nil, weight, weight)
+			r.p.Run(2)
+			if order == sim.Ascending {
+				actions, grad = r.actions(), r.grad.Values()
+			}
+			require.Equal(t, actions, r.actions())
+			require.Equal(t, grad, r.grad.Values())
+			ar.Free()
+			d.Close()
+		}
+	}
+}
+
 // How often sequences come up agrees with their probabilities: Pearson's chi-square over all sequences of a small grammar.
 func TestDistribution(t *testing.T) {
-	g := Grammar{Heads: []Head{{"a", Linear, 3}, {"b", Attention, 4}}, First: Step{0, 2},
-		Variants: [][]Step{{{1, 4}, {0, 3}}, {{0, 2}, {1, 3}, {1, 2}}}}
+	g := short()
 	n, err := NewNetwork(g, 16)
 	require.NoError(t, err)
 	params, params64 := randomParams(n, 9, 0.7)
-	const batch, runs = 64, 300
+	const batch, runs = 320, 20
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		ar := d.NewArena()
 		defer ar.Free()
 		r := record(ar, n, batch, params, nil, make([]float32, batch), make([]float32, batch))
+		r.p = ar.NewProgram("rollout")
+		RecordRollout(r.p, r.roll)
 		counts := map[string]int{}
 		examples := map[string][]int{}
 		for range runs {
@@ -302,24 +346,95 @@ func TestDistribution(t *testing.T) {
 	})
 }
 
+// With the decisions given, a network on an accelerator and one on the CPU stay together over many updates: probabilities, entropies, gradients,
+// and the weights that Adam makes of them.
+func TestTrainsAsOnTheCPU(t *testing.T) {
+	for i, c := range []struct {
+		grammar       Grammar
+		hidden, batch int
+		updates       int
+	}{{short(), 64, 1, 100}, {short(), 20, 3, 100}, {released(), 64, 1, 4}, {released(), 72, 2, 2}} {
+		n, err := NewNetwork(c.grammar, c.hidden)
+		require.NoError(t, err)
+		params, _ := randomParams(n, uint32(100*i), 0.1)
+		steps := c.grammar.MaxSteps()
+		open := func(ar *exec.Arena) (r run, dlogp, dentropy *exec.Buffer) {
+			r = run{roll: Rollout{Net: n, Params: ar.Floats(params), Batch: c.batch, Counter: ar.Ints([]int32{0}), Given: ar.I32(c.batch * steps),
+				Actions: ar.I32(c.batch * steps), LogP: ar.F32(c.batch), Entropy: ar.F32(c.batch)}, grad: ar.F32(n.Size()), p: ar.NewProgram("train")}
+			dlogp, dentropy = ar.F32(c.batch), ar.F32(c.batch)
+			RecordBackward(r.p, RecordRollout(r.p, r.roll), Backward{DLogP: dlogp, DEntropy: dentropy, Grad: r.grad})
+			optim.RecordAdam(r.p, optim.Adam{W: r.roll.Params, G: r.grad, M: ar.Zeros(n.Size()), V: ar.Zeros(n.Size()), LR: ar.Floats([]float32{2e-4}),
+				Step: ar.Ints([]int32{0}), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8, WeightDecay: 5e-4})
+			return r, dlogp, dentropy
+		}
+		t.Run(fmt.Sprintf("%d/%d/%d", steps, c.hidden, c.batch), func(t *testing.T) {
+			kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+				if !d.Accelerated() {
+					t.Skip("the CPU is what the others are compared with")
+				}
+				host, err := exec.Open(exec.Config{Threads: 1})
+				require.NoError(t, err)
+				defer host.Close()
+				ar1, ar2 := host.NewArena(), d.NewArena()
+				defer ar1.Free()
+				defer ar2.Free()
+				want, dlogp1, dentropy1 := open(ar1)
+				got, dlogp2, dentropy2 := open(ar2)
+				for update := range c.updates {
+					given := randomActions(c.grammar, c.batch, uint32(1000*i+update))
+					dlogp, _ := kerneltest.Random(c.batch, uint32(2000*i+2*update))
+					dentropy, _ := kerneltest.Random(c.batch, uint32(2000*i+2*update+1))
+					for b := range dentropy {
+						dentropy[b] *= 0.01 // near the uniform distribution most of the entropy's gradient cancels, and rounding is what is left
+					}
+					for _, one := range []struct {
+						run
+						dlogp, dentropy *exec.Buffer
+					}{{want, dlogp1, dentropy1}, {got, dlogp2, dentropy2}} {
+						one.roll.Given.WriteI32(0, given)
+						one.dlogp.WriteF32(0, dlogp)
+						one.dentropy.WriteF32(0, dentropy)
+						one.p.Run(1)
+					}
+					kerneltest.Close(t, widen(want.roll.LogP.Values()), got.roll.LogP.Values(), 1e-5, "log-probability")
+					kerneltest.Close(t, widen(want.roll.Entropy.Values()), got.roll.Entropy.Values(), 1e-5, "entropy")
+					// Where a sum cancels, what is left is relative to what was summed; and Adam makes a step of it whatever its size.
+					within(t, want.grad.Values(), got.grad.Values(), 1e-5, "gradient")
+					within(t, want.roll.Params.Values(), got.roll.Params.Values(), 1e-4, "weights")
+				}
+			})
+		})
+	}
+}
+
+// within requires got to differ from want by at most tol times the largest of want.
+func within(t *testing.T, want, got []float32, tol float64, what string) {
+	t.Helper()
+	largest, worst := 0.0, 0.0
+	for i, w := range want {
+		largest = math.Max(largest, math.Abs(float64(w)))
+		worst = math.Max(worst, math.Abs(float64(w)-float64(got[i]))) // NaN stays
+	}
+	require.LessOrEqual(t, worst, tol*largest, what)
+}
+
 // Wrong given actions must not write out of bounds (the sanitizers watch).
 func TestGivenOutsideTheGrammar(t *testing.T) {
 	n, err := NewNetwork(released(), 5)
 	require.NoError(t, err)
 	params, _ := randomParams(n, 1, 0.3)
-	d, err := exec.Open(exec.Config{Threads: 1})
-	require.NoError(t, err)
-	defer d.Close()
-	ar := d.NewArena()
-	defer ar.Free()
-	given := make([]int32, 2*18)
-	for i := range given {
-		given[i] = []int32{-5, 1 << 30}[i%2]
-	}
-	r := record(ar, n, 2, params, given, make([]float32, 2), make([]float32, 2))
-	r.p.Run(1)
-	require.Equal(t, make([]int32, 36), r.actions())
-	require.False(t, math.IsNaN(float64(r.roll.LogP.Values()[1])))
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		given := make([]int32, 2*18)
+		for i := range given {
+			given[i] = []int32{-5, 1 << 30}[i%2]
+		}
+		r := record(ar, n, 2, params, given, make([]float32, 2), make([]float32, 2))
+		r.p.Run(1)
+		require.Equal(t, make([]int32, 36), r.actions())
+		require.False(t, math.IsNaN(float64(r.roll.LogP.Values()[1])))
+	})
 }
 
 func TestNetworkChecks(t *testing.T) {
@@ -347,7 +462,7 @@ func TestNetworkChecks(t *testing.T) {
 	seen := map[int]bool{}
 	for _, tensor := range n.Tensors() {
 		for k := range tensor.Rows * tensor.Cols {
-			at := tensor.at(k/tensor.Cols, k%tensor.Cols)
+			at := tensor.At(k/tensor.Cols, k%tensor.Cols)
 			require.False(t, seen[at])
 			require.Less(t, at, n.Size())
 			seen[at] = true

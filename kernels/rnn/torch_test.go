@@ -1,4 +1,4 @@
-package rnn
+package rnn_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/optim"
+	. "github.com/ctnas/ctnas/kernels/rnn"
 	"github.com/stretchr/testify/require"
 )
 

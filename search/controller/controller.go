@@ -131,15 +131,25 @@ func New(dev *exec.Device, sp space.Space, cfg Config) (*Controller, error) {
 	}
 	c.params = ar.Floats(weights)
 	c.draw = ar.NewProgram("controller rollout")
-	tape := rnn.RecordRollout(c.draw, rnn.Rollout{Net: net, Params: c.params, Batch: n, Seed: cfg.Seed, Counter: c.counter, Actions: c.actions,
-		LogP: c.logp, Entropy: c.entropy})
+	tape := rnn.RecordRollout(c.draw, c.rolloutOp())
 	c.learn = ar.NewProgram("controller update")
-	grad := ar.F32(net.Size())
-	rnn.RecordBackward(c.learn, tape, rnn.Backward{DLogP: c.dlogp, DEntropy: c.dentropy, Grad: grad})
-	optim.RecordNorm(c.learn, optim.Norm{G: grad, Max: cfg.Clip, Out: c.norm})
-	optim.RecordAdam(c.learn, optim.Adam{W: c.params, G: grad, M: c.m, V: c.v, LR: ar.Floats([]float32{float32(cfg.LR)}), Step: c.adam,
-		Scale: c.norm.Slice(1, 1), Beta1: cfg.Betas[0], Beta2: cfg.Betas[1], Eps: 1e-8, WeightDecay: cfg.WeightDecay})
+	c.recordUpdate(c.learn, tape)
 	return c, nil
+}
+
+// rolloutOp draws a batch.
+func (c *Controller) rolloutOp() rnn.Rollout {
+	return rnn.Rollout{Net: c.net, Params: c.params, Batch: c.cfg.Batch, Seed: c.cfg.Seed, Counter: c.counter, Actions: c.actions,
+		LogP: c.logp, Entropy: c.entropy}
+}
+
+// recordUpdate appends the gradient of a rollout, by dlogp and dentropy, and Adam's step.
+func (c *Controller) recordUpdate(p *exec.Program, tape *rnn.Tape) {
+	grad := c.ar.F32(c.net.Size())
+	rnn.RecordBackward(p, tape, rnn.Backward{DLogP: c.dlogp, DEntropy: c.dentropy, Grad: grad})
+	optim.RecordNorm(p, optim.Norm{G: grad, Max: c.cfg.Clip, Out: c.norm})
+	optim.RecordAdam(p, optim.Adam{W: c.params, G: grad, M: c.m, V: c.v, LR: c.ar.Floats([]float32{float32(c.cfg.LR)}), Step: c.adam,
+		Scale: c.norm.Slice(1, 1), Beta1: c.cfg.Betas[0], Beta2: c.cfg.Betas[1], Eps: 1e-8, WeightDecay: c.cfg.WeightDecay})
 }
 
 func grammar(g *space.Grammar, attention []string) rnn.Grammar {

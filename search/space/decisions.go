@@ -1,6 +1,9 @@
 package space
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Heads of the controller for NAS-Bench-101.
 const (
@@ -70,6 +73,19 @@ func (NASBench101) Decode(actions []int) (Arch, error) {
 		return nil, err
 	}
 	return cell, nil
+}
+
+// CellRules say how kernels decode the sequences of a space of cells by themselves; package kernels/cell tells what the fields mean. Operations
+// are numbers of the space's alphabet.
+type CellRules struct {
+	Inner, Edges  int
+	Ops           []uint8
+	Input, Output uint8
+}
+
+// CellRules are those of Decode, which only adds the canonical order of nodes.
+func (NASBench101) CellRules() CellRules {
+	return CellRules{Inner: maxInterior, Edges: maxEdges, Ops: slices.Clone(nodeOf[:]), Input: nodeInput, Output: nodeOutput}
 }
 
 // Encode returns a sequence of decisions that Decode turns into a. The cell without interior vertices, which the sequence cannot say

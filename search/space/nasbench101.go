@@ -39,10 +39,12 @@ func (NASBench101) Alphabet() []string {
 	}
 }
 
+// nodeOf is the index of an operation of opNames in the alphabet.
+var nodeOf = [...]uint8{conv3x3: nodeConv3x3, conv1x1: nodeConv1x1, maxpool3x3: nodeMaxpool3x3}
+
 // Graph is the cell with operations as indices into NASBench101's alphabet.
 func (c Cell) Graph() Graph {
 	d := c.unpack()
-	node := [...]uint8{conv3x3: nodeConv3x3, conv1x1: nodeConv1x1, maxpool3x3: nodeMaxpool3x3}
 	ops := make([]uint8, d.n)
 	for v := range ops {
 		switch v {
@@ -51,7 +53,7 @@ func (c Cell) Graph() Graph {
 		case d.n - 1:
 			ops[v] = nodeOutput
 		default:
-			ops[v] = node[d.op[v]]
+			ops[v] = nodeOf[d.op[v]]
 		}
 	}
 	return Graph{Ops: ops, Edges: c.Edges()}

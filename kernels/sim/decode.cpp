@@ -1,0 +1,3 @@
+#include "../cell/decode.cu"
+
+CTN_SIM_ENTRY(cu_decode)

@@ -1,0 +1,3 @@
+#include "../rnn/reinforce.cu"
+
+CTN_SIM_ENTRY(cu_reinforce)
