@@ -15,13 +15,19 @@ extern "C" __global__ void __launch_bounds__(CTN_REINFORCE_THREADS, 1) cu_reinfo
 	}
 	mean.reward = block_sum<THREADS>(mean.reward), mean.value = block_sum<THREADS>(mean.value), mean.entropy = block_sum<THREADS>(mean.entropy);
 	const double baseline = ctn_reinforce_baseline(&g, mean.value);
-	for (int64_t i = threadIdx.x; i < g.batch; i += THREADS) mean.square += (g.value[i] - baseline) * (g.value[i] - baseline) / n;
-	mean.square = block_sum<THREADS>(mean.square);
+	for (int64_t i = threadIdx.x; i < g.batch; i += THREADS) {
+		const double advantage = g.value[i] - baseline;
+		mean.square += advantage * advantage / n;
+		mean.loss -= advantage * (double)g.logp[i] / n;
+	}
+	mean.square = block_sum<THREADS>(mean.square), mean.loss = block_sum<THREADS>(mean.loss);
 	const double scale = ctn_reinforce_scale(&g, mean.square), weight = ctn_reinforce_weight(&g);
 	for (int64_t i = threadIdx.x; i < g.batch; i += THREADS) {
 		g.dlogp[i] = (float)(-(g.value[i] - baseline) * scale / n);
 		g.dentropy[i] = (float)(-weight / n);
 	}
+	int32_t *kept = ctn_reinforce_kept(&g);
+	for (int64_t i = threadIdx.x; i < g.batch * g.steps; i += THREADS) kept[i] = g.action[i];
 	__syncthreads(); // all have read the state
 	if (threadIdx.x == 0) ctn_reinforce_end(&g, mean);
 }

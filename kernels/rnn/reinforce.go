@@ -31,6 +31,10 @@ type Reinforce struct {
 	Opponent              *exec.Buffer // Members x Heads
 	Bias                  *exec.Buffer // Members, with two heads only
 	RolloutEntropy        *exec.Buffer // Batch: Rollout's Entropy
+	LogP                  *exec.Buffer // Batch: Rollout's
+	Actions               *exec.Buffer // Batch x Steps integers: Rollout's
+	Steps                 int
+	Norm                  *exec.Buffer // 1: the norm of the gradient that the update before this one had
 	Power                 float64      // 0: 1
 	Baseline              float64      // decay of b
 	Normalize             bool
@@ -38,9 +42,14 @@ type Reinforce struct {
 	Entropy, EntropyEnd   float64
 	Iterations            int          // 0: the weight stays Entropy
 	State                 *exec.Buffer // StateInts integers, see PutState
-	Log                   *exec.Buffer // any number of rows of 2: update i writes its mean reward and entropy to row i modulo their number
+	Log                   *exec.Buffer // a number of rows of LogFloats: update i writes row i modulo their number
+	Kept                  *exec.Buffer // out: as many rows of Batch x Steps integers: the updates' Actions
 	DLogP, DEntropy       *exec.Buffer // out: Batch floats
 }
+
+// LogFloats is the size of a row of Reinforce's log: mean reward, mean entropy, the loss -mean((v - b) LogP), and the norm of the gradient, which
+// the update after it writes.
+const LogFloats = C.CTN_REINFORCE_ROW
 
 // StateInts is the size of Reinforce's state.
 const StateInts = 6
@@ -71,13 +80,15 @@ func (r Reinforce) Record(p *exec.Program) {
 	n := r.Batch
 	if n < 1 || r.Members < 1 || r.Heads < 1 || r.Heads > 2 || r.Score.Len() < n*r.Members*r.Heads || r.Opponent.Len() < r.Members*r.Heads ||
 		r.Heads == 2 && (r.Bias == nil || r.Bias.Len() < r.Members) || r.RolloutEntropy.Len() < n || r.State.Len() < StateInts ||
-		r.Log.Len() < 2 || r.DLogP.Len() < n || r.DEntropy.Len() < n || r.Iterations < 0 {
+		r.Log.Len() < LogFloats || r.LogP.Len() < n || r.Steps < 1 || r.Actions.Len() < n*r.Steps || r.Norm.Len() < 1 ||
+		r.Kept.Len() < r.Log.Len()/LogFloats*n*r.Steps || r.DLogP.Len() < n || r.DEntropy.Len() < n || r.Iterations < 0 {
 		panic(fmt.Sprintf("reinforce: %d sequences, %d members, %d heads: a buffer is too short", n, r.Members, r.Heads))
 	}
 	args := C.ctn_reinforce_args{batch: C.int64_t(n), members: C.int64_t(r.Members), heads: C.int64_t(r.Heads), score: ptr(r.Score),
 		opponent: ptr(r.Opponent), bias: ptr(r.Bias), entropy: ptr(r.RolloutEntropy), state: (*C.ctn_reinforce_state)(r.State.Pointer()),
 		power: C.double(r.Power), baseline: C.double(r.Baseline), weight: C.double(r.Entropy), weight_end: C.double(r.EntropyEnd),
-		least: C.double(r.LeastDeviation), iterations: C.int64_t(r.Iterations), kept: C.int64_t(r.Log.Len() / 2),
+		least: C.double(r.LeastDeviation), iterations: C.int64_t(r.Iterations), kept: C.int64_t(r.Log.Len() / LogFloats), steps: C.int64_t(r.Steps),
+		logp: ptr(r.LogP), norm: ptr(r.Norm), action: ints(r.Actions), kept_action: ints(r.Kept),
 		value: (*C.double)(p.Arena().F32(2 * n).Pointer()), dlogp: ptr(r.DLogP), dentropy: ptr(r.DEntropy), log: ptr(r.Log)}
 	if r.Normalize {
 		args.normalize = 1

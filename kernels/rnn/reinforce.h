@@ -3,7 +3,8 @@
 #include <math.h>
 #include "../exec/exec.h"
 
-enum { CTN_REINFORCE_THREADS = 256 }; // GPU: of its one block
+enum { CTN_REINFORCE_THREADS = 256, // GPU: of its one block
+       CTN_REINFORCE_ROW = 4 };     // floats of a row of the log
 
 // What lives from update to update.
 typedef struct ctn_reinforce_state {
@@ -18,15 +19,19 @@ typedef struct ctn_reinforce_args {
 	const float *opponent; // members x heads
 	const float *bias;     // members, with two heads
 	const float *entropy;  // batch
+	const float *logp;     // batch
+	const float *norm;     // 1: of the gradient of the update before
+	const int32_t *action; // batch x steps
 	ctn_reinforce_state *state;
 	double power, baseline;           // power 0: 1; baseline 0: none
 	double weight, weight_end, least; // of the entropy; the least deviation
 	int64_t iterations;               // over which the weight changes; 0: it does not
 	int32_t normalize;
-	int64_t kept;            // updates in the log
+	int64_t kept, steps;     // updates in the log
 	double *value;           // batch: workspace
 	float *dlogp, *dentropy; // batch
-	float *log;              // kept x 2: mean reward, mean entropy
+	float *log;              // kept x CTN_REINFORCE_ROW: mean reward, entropy and loss; the gradient's norm, written an update later
+	int32_t *kept_action;    // kept x batch x steps
 } ctn_reinforce_args;
 
 // The reward of sequence i: the probability of beating the opponent, the mean over the members.
@@ -45,7 +50,7 @@ CTN_FN double ctn_reinforce_value(const ctn_reinforce_args *g, double reward) { 
 
 // The means of an update.
 typedef struct ctn_reinforce_means {
-	double reward, value, entropy, square; // square: of value less the baseline
+	double reward, value, entropy, square, loss; // square: of value less the baseline
 } ctn_reinforce_means;
 
 // What is subtracted from the values of this update.
@@ -67,11 +72,15 @@ CTN_FN double ctn_reinforce_weight(const ctn_reinforce_args *g) {
 	return g->weight + (g->weight_end - g->weight) * (done > 1 ? 1 : done);
 }
 
+// Where the decisions of this update are kept.
+CTN_FN int32_t *ctn_reinforce_kept(const ctn_reinforce_args *g) { return g->kept_action + g->state->updates % g->kept * g->batch * g->steps; }
+
 // Logs the update and counts it: the last thing that an update does.
 CTN_FN void ctn_reinforce_end(const ctn_reinforce_args *g, ctn_reinforce_means mean) {
 	ctn_reinforce_state *s = g->state;
-	float *log = g->log + s->updates % g->kept * 2;
-	log[0] = (float)mean.reward, log[1] = (float)mean.entropy;
+	float *log = g->log + s->updates % g->kept * CTN_REINFORCE_ROW;
+	if (s->updates) g->log[(s->updates - 1) % g->kept * CTN_REINFORCE_ROW + 3] = *g->norm;
+	log[0] = (float)mean.reward, log[1] = (float)mean.entropy, log[2] = (float)mean.loss;
 	if (g->baseline > 0) s->average = g->baseline * ctn_reinforce_baseline(g, mean.value) + (1 - g->baseline) * mean.value;
 	if (g->normalize) s->variance = ctn_reinforce_variance(g, mean.square);
 	s->updates++;

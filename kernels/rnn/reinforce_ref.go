@@ -2,9 +2,9 @@ package rnn
 
 import "math"
 
-// Reference is the update in plain Go: the gradients, and the mean reward and entropy. score, opponent, bias and entropy are the buffers' values.
-// s becomes the state after the update.
-func (r Reinforce) Reference(score, opponent, bias, entropy []float64, s *ReinforceState) (dlogp, dentropy []float64, reward, spread float64) {
+// Reference is the update in plain Go: the gradients, and the log's mean reward, entropy and loss. score, opponent, bias, entropy and logp are the
+// buffers' values. s becomes the state after the update.
+func (r Reinforce) Reference(score, opponent, bias, entropy, logp []float64, s *ReinforceState) (dlogp, dentropy []float64, reward, spread, loss float64) {
 	n := float64(r.Batch)
 	values, mean, square, scale, b := make([]float64, r.Batch), 0.0, 0.0, 1.0, 0.0
 	for i := range values {
@@ -46,10 +46,11 @@ func (r Reinforce) Reference(score, opponent, bias, entropy []float64, s *Reinfo
 	if r.Iterations > 0 {
 		weight += (r.EntropyEnd - r.Entropy) * math.Min(1, float64(s.Updates)/float64(r.Iterations))
 	}
-	for _, v := range values {
+	for i, v := range values {
+		loss -= (v - b) * logp[i] / n
 		dlogp = append(dlogp, -(v-b)*scale/n)
 		dentropy = append(dentropy, -weight/n)
 	}
 	s.Updates++
-	return dlogp, dentropy, reward, spread
+	return dlogp, dentropy, reward, spread, loss
 }

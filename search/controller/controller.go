@@ -208,11 +208,7 @@ func (c *Controller) rollout(n int) (Batch, error) {
 	c.logp.ReadF32(0, b.LogP)
 	c.entropy.ReadF32(0, b.Entropy)
 	for i := range n {
-		for _, a := range raw[i*steps : (i+1)*steps] {
-			if a >= 0 {
-				b.Actions[i] = append(b.Actions[i], int(a))
-			}
-		}
+		b.Actions[i] = decisions(raw[i*steps : (i+1)*steps])
 		arch, err := c.sp.Decode(b.Actions[i])
 		if err != nil {
 			return Batch{}, fmt.Errorf("controller: decisions %v: %w", b.Actions[i], err)
@@ -220,6 +216,17 @@ func (c *Controller) rollout(n int) (Batch, error) {
 		b.Archs[i] = arch
 	}
 	return b, nil
+}
+
+// decisions is a sequence without what stands behind its end.
+func decisions(raw []int32) []int {
+	out := make([]int, 0, len(raw))
+	for _, a := range raw {
+		if a >= 0 {
+			out = append(out, int(a))
+		}
+	}
+	return out
 }
 
 // leastDeviation keeps normalised advantages from growing without limit when all rewards have become equal.

@@ -24,9 +24,17 @@ type Loop struct {
 	bias     *exec.Buffer // Members, with two heads
 	state    *exec.Buffer
 	log      *exec.Buffer
+	kept     *exec.Buffer // the decisions of the log's iterations
 }
 
-// NewLoop records a loop that remembers the curves of its last `kept` iterations. score appends the operations that turn Batch packed graphs (2
+// Iteration is one of a Loop's: what was drawn and learned.
+type Iteration struct {
+	Stats
+	Actions [][]int // of each sequence
+	Loss    float64 // -mean((reward - baseline) logp)
+}
+
+// NewLoop records a loop that remembers its last `kept` iterations. score appends the operations that turn Batch packed graphs (2
 // integers each, package kernels/graph) with nodes numbered by the space's alphabet into Members x Batch x Heads scores.
 func (c *Controller) NewLoop(of Opponents, kept int, score func(p *exec.Program, graphs, scores *exec.Buffer)) (*Loop, error) {
 	cells, ok := c.sp.(interface{ CellRules() space.CellRules })
@@ -40,7 +48,7 @@ func (c *Controller) NewLoop(of Opponents, kept int, score func(p *exec.Program,
 	}
 	ar, n, cfg := c.ar, c.cfg.Batch, c.cfg
 	l := &Loop{c: c, of: of, program: ar.NewProgram("controller loop"), opponent: ar.F32(of.Members * of.Heads), bias: ar.F32(of.Members),
-		state: ar.I32(rnn.StateInts), log: ar.F32(2 * kept)}
+		state: ar.I32(rnn.StateInts), log: ar.F32(rnn.LogFloats * kept), kept: ar.I32(kept * n * c.net.Grammar.MaxSteps())}
 	p := l.program
 	tape := rnn.RecordRollout(p, c.rolloutOp())
 	graphs, scores := ar.I32(2*n), ar.F32(of.Members*n*of.Heads)
@@ -48,7 +56,8 @@ func (c *Controller) NewLoop(of Opponents, kept int, score func(p *exec.Program,
 	score(p, graphs, scores)
 	rnn.Reinforce{Batch: n, Members: of.Members, Heads: of.Heads, Score: scores, Opponent: l.opponent, Bias: l.bias, RolloutEntropy: c.entropy,
 		Power: cfg.Power, Baseline: cfg.Baseline, Normalize: cfg.Normalize, LeastDeviation: leastDeviation, Entropy: cfg.Entropy,
-		EntropyEnd: cfg.EntropyEnd, Iterations: cfg.Iterations, State: l.state, Log: l.log, DLogP: c.dlogp, DEntropy: c.dentropy}.Record(p)
+		EntropyEnd: cfg.EntropyEnd, Iterations: cfg.Iterations, State: l.state, Log: l.log, Kept: l.kept, LogP: c.logp, Norm: c.norm, Actions: c.actions,
+		Steps: c.net.Grammar.MaxSteps(), DLogP: c.dlogp, DEntropy: c.dentropy}.Record(p)
 	c.recordUpdate(p, tape)
 	return l, nil
 }
@@ -65,9 +74,9 @@ func (l *Loop) SetOpponent(scores, bias []float32) error {
 	return nil
 }
 
-// Run does n iterations and returns the curves of the last ones, at most as many as the loop keeps, with the norm of the gradient for the last alone.
-// The controller's State is then that after n updates.
-func (l *Loop) Run(n int) ([]Stats, error) {
+// Run does n iterations and returns the last ones, at most as many as the loop keeps. The controller's State is then that after n updates. Scores
+// that are not numbers end it with an error.
+func (l *Loop) Run(n int) ([]Iteration, error) {
 	c := l.c
 	if n < 0 || c.vars.Updates+int64(n) > math.MaxInt32 {
 		return nil, fmt.Errorf("controller: %d iterations after %d", n, c.vars.Updates)
@@ -80,18 +89,21 @@ func (l *Loop) Run(n int) ([]Stats, error) {
 	l.program.Run(n)
 	s := rnn.GetState(l.state)
 	c.vars = variables{Updates: int64(s.Updates), Average: s.Average, Variance: s.Variance}
-	log := l.log.Values()
-	kept := len(log) / 2
-	out := make([]Stats, min(n, kept))
+	log, batch, steps := l.log.Values(), c.cfg.Batch, c.net.Grammar.MaxSteps()
+	kept := len(log) / rnn.LogFloats
+	actions := make([]int32, l.kept.Len())
+	l.kept.ReadI32(0, actions)
+	log[(int(s.Updates)-1)%kept*rnn.LogFloats+3] = c.norm.Values()[0]
+	out := make([]Iteration, min(n, kept))
 	for i := range out {
-		row := log[(int(s.Updates)-len(out)+i)%kept*2:]
-		out[i] = Stats{MeanReward: float64(row[0]), Entropy: float64(row[1])}
-	}
-	last := &out[len(out)-1]
-	last.GradNorm = float64(c.norm.Values()[0])
-	for i := range out {
-		if math.IsNaN(out[i].MeanReward) {
+		at := (int(s.Updates) - len(out) + i) % kept
+		row := log[at*rnn.LogFloats:][:rnn.LogFloats]
+		if math.IsNaN(float64(row[0])) {
 			return nil, fmt.Errorf("controller: the scores of iteration %d are not numbers", int(s.Updates)-len(out)+i)
+		}
+		out[i] = Iteration{Stats: Stats{MeanReward: float64(row[0]), Entropy: float64(row[1]), GradNorm: float64(row[3])}, Loss: float64(row[2])}
+		for b := range batch {
+			out[i].Actions = append(out[i].Actions, decisions(actions[(at*batch+b)*steps:][:steps]))
 		}
 	}
 	return out, nil

@@ -89,12 +89,16 @@ func TestLoopIsSampleAndUpdate(t *testing.T) {
 				loop, err := device.NewLoop(c.Opponents, c.n, score.record(device, c.Members))
 				require.NoError(t, err)
 				require.NoError(t, loop.SetOpponent(opponent, bias))
+				var drawn [][][]int // by the host
 				step := func(ct *Controller) Stats {
 					b, err := ct.Sample()
 					require.NoError(t, err)
 					rewards := make([]float64, c.Batch)
 					for i, a := range b.Actions {
 						rewards[i] = score.reward(a, c.Members, opponent, bias)
+					}
+					if ct == host {
+						drawn = append(drawn, b.Actions)
 					}
 					s, err := ct.Update(rewards)
 					require.NoError(t, err)
@@ -114,6 +118,8 @@ func TestLoopIsSampleAndUpdate(t *testing.T) {
 				for i, s := range got {
 					require.InDelta(t, want[i+1].MeanReward, s.MeanReward, 1e-5)
 					require.InDelta(t, want[i+1].Entropy, s.Entropy, 1e-4)
+					require.InEpsilon(t, want[i+1].GradNorm, s.GradNorm, 1e-3)
+					require.Equal(t, drawn[i+1], s.Actions)
 				}
 				require.InEpsilon(t, want[c.n-1].GradNorm, last[1].GradNorm, 1e-4)
 				require.Equal(t, c.n, device.Updates())
@@ -151,7 +157,7 @@ func TestLoopIsSampleAndUpdate(t *testing.T) {
 func TestLoopKeepsTheLastCurves(t *testing.T) {
 	c := Released()
 	score := &byDecision{table: []float32{1, -1, 1, -1, 1, -1, 1}, heads: 1}
-	run := func(kept int) []Stats {
+	run := func(kept int) []Iteration {
 		ct := open(t, space.NASBench101{}, c)
 		loop, err := ct.NewLoop(Opponents{1, 1}, kept, score.record(ct, 1))
 		require.NoError(t, err)
