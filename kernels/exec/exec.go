@@ -24,10 +24,10 @@ import (
 	"github.com/ctnas/ctnas/cuda"
 )
 
-// Headers are the C headers that the kernel families include. They are embedded so that the go command, which does not hash files of
+// Headers are the C and CUDA headers that the kernel families include. They are embedded so that the go command, which does not hash files of
 // other folders, rebuilds the families when a header changes.
 //
-//go:embed *.h
+//go:embed *.h *.cuh
 var Headers embed.FS
 
 // The instruction sets that kernels are compiled for, lowest first. "avx2x16" is the 16-lane code lowered to AVX2: it exists for tests

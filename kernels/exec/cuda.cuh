@@ -1,0 +1,42 @@
+// What every .cu file includes first. The same source has two compilers: nvcc, and the host's C++ compiler, for which kernels/sim runs
+// it on the CPU.
+//
+//   extern "C" __global__ void ctn_x(ctn_x_args a)   an entry has one parameter, a struct by value
+//   STATIC_SHARED(float[32][33], tile);              in place of "__shared__ float tile[32][33];"
+//   DYNAMIC_SHARED(float, work);                     the launch's dynamic shared memory, a float *
+//
+// Both start on 16 bytes. Every thread of a block meets every __syncthreads, or none does; a mask of a warp function names lanes that
+// take part, all of them: a thread that has nothing to do goes along and writes nothing. A block is a multiple of 32 threads where a
+// full mask is used.
+#ifndef CTN_CUDA_CUH
+#define CTN_CUDA_CUH
+#include <stdint.h>
+
+template <class T> using ctn_type = T; // lets a macro declare a "float[32][33]"
+
+// A float's upper half: 8 bits of exponent, 7 of mantissa.
+struct bf16 {
+	uint16_t bits;
+};
+
+#ifdef __CUDACC__
+#define STATIC_SHARED(type, name) __shared__ __align__(16) ctn_type<type> name
+#define DYNAMIC_SHARED(type, name) \
+	extern __shared__ __align__(16) unsigned char ctn_dynamic_shared[]; \
+	type *name = (type *)ctn_dynamic_shared
+#include "ptx.cuh"
+#else
+#include "../sim/cuda_sim.h"
+#endif
+
+__device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((uint32_t)x.bits << 16); }
+
+// Rounds to nearest, ties to even. A NaN becomes 0x7fff.
+__device__ __forceinline__ bf16 to_bf16(float x) { return {(uint16_t)pack_bf16(x, 0.0f)}; }
+
+// The two numbers of a pack_bf16.
+__device__ __forceinline__ float2 unpack_bf16(uint32_t pair) {
+	return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+
+#endif

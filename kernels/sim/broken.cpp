@@ -1,0 +1,23 @@
+#include "broken.cu"
+#include "cuda_sim.h"
+
+CTN_SIM_ENTRY(ctn_broken_left)
+CTN_SIM_ENTRY(ctn_broken_right)
+CTN_SIM_ENTRY(ctn_broken_divergent)
+CTN_SIM_ENTRY(ctn_broken_two_barriers)
+CTN_SIM_ENTRY(ctn_broken_leaves)
+CTN_SIM_ENTRY(ctn_broken_lane_leaves)
+CTN_SIM_ENTRY(ctn_broken_mask)
+CTN_SIM_ENTRY(ctn_broken_source)
+CTN_SIM_ENTRY(ctn_broken_functions)
+CTN_SIM_ENTRY(ctn_broken_past_end)
+CTN_SIM_ENTRY(ctn_broken_before_start)
+CTN_SIM_ENTRY(ctn_broken_static_overrun)
+CTN_SIM_ENTRY(ctn_broken_dynamic_overrun)
+CTN_SIM_ENTRY(ctn_broken_unwritten)
+CTN_SIM_ENTRY(ctn_broken_left_over)
+CTN_SIM_ENTRY(ctn_broken_no_wait)
+CTN_SIM_ENTRY(ctn_broken_copy)
+CTN_SIM_ENTRY(ctn_broken_matrix)
+CTN_SIM_ENTRY(ctn_broken_large_static)
+CTN_SIM_ENTRY(ctn_broken_trap)

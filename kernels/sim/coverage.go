@@ -1,0 +1,105 @@
+package sim
+
+/*
+#include <stdlib.h>
+#include "sim.h"
+*/
+import "C"
+
+import (
+	"embed"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+	"unsafe"
+)
+
+// The simulator's own kernels, compiled in and tested like a family's.
+//
+//go:embed *.cu
+var sources embed.FS
+
+// An entry's definition, and any mention of one.
+var (
+	definition = regexp.MustCompile(`extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(\w+ \w+\) \{`)
+	mention    = regexp.MustCompile(`\b__global__\b`)
+)
+
+// Sanitized tells whether AddressSanitizer watches the kernels' memory: it ends the process where a launch would otherwise fail.
+func Sanitized() bool { return C.ctn_sim_sanitized() != 0 }
+
+// Entries lists the entries that are compiled in, in alphabetical order.
+func Entries() []string {
+	var out []string
+	for i := 0; ; i++ {
+		name := C.ctn_sim_entry(C.int(i))
+		if name == nil {
+			return out
+		}
+		out = append(out, C.GoString(name))
+	}
+}
+
+// Launches is how often an entry was launched in this process.
+func Launches(entry string) int {
+	name := C.CString(entry)
+	defer C.free(unsafe.Pointer(name))
+	return int(C.ctn_sim_launches(name))
+}
+
+// Defined lists the entries that the .cu files of a folder define. A kernel that is not an entry as the simulator wants it is an error.
+func Defined(files fs.FS) ([]string, error) {
+	names, err := fs.Glob(files, "*.cu")
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, name := range names {
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		entries := definition.FindAllStringSubmatch(string(text), -1)
+		if n := len(mention.FindAll(text, -1)); n != len(entries) {
+			return nil, fmt.Errorf(`%s: %d times __global__, but %d entries: extern "C" __global__ void ctn_x(ctn_x_args a) {`, name, n, len(entries))
+		}
+		for _, e := range entries {
+			out = append(out, e[1])
+		}
+	}
+	return out, nil
+}
+
+// Covered requires that every entry of the .cu files is compiled in and has been launched in this process.
+func Covered(files fs.FS) error {
+	defined, err := Defined(files)
+	if err != nil {
+		return err
+	}
+	known := Entries()
+	for _, name := range defined {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("%s: not compiled into the simulator (CTN_SIM_ENTRY)", name)
+		}
+		if Launches(name) == 0 {
+			return fmt.Errorf("%s: no test launched it", name)
+		}
+	}
+	return nil
+}
+
+// Main is a family's TestMain: it runs the tests and, if all of them ran, requires that the family's .cu files are Covered.
+func Main(m *testing.M, files fs.FS) {
+	code := m.Run()
+	if run := flag.Lookup("test.run"); code == 0 && (run == nil || run.Value.String() == "") {
+		if err := Covered(files); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}

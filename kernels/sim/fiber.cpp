@@ -1,0 +1,104 @@
+#include "fiber.h"
+#include <stdint.h>
+#include <stdlib.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#if defined(__x86_64__)
+// System V: keeps the registers that a callee has to keep, and the stack pointer.
+extern "C" void ctn_sim_switch(void **from, void *to);
+__asm__(R"(
+	.text
+	.globl ctn_sim_switch
+	.type ctn_sim_switch, @function
+ctn_sim_switch:
+	pushq %rbp
+	pushq %rbx
+	pushq %r12
+	pushq %r13
+	pushq %r14
+	pushq %r15
+	movq %rsp, (%rdi)
+	movq %rsi, %rsp
+	popq %r15
+	popq %r14
+	popq %r13
+	popq %r12
+	popq %rbx
+	popq %rbp
+	ret
+	.size ctn_sim_switch, .-ctn_sim_switch
+	.section .note.GNU-stack, "", @progbits
+	.text
+)");
+#endif
+
+namespace sim {
+
+static constexpr uint64_t canary = 0x5ca1ab1e0ddba11u;
+static __thread fiber *previous, *running; // of this thread, at the latest switch
+
+fiber::~fiber() { free(stack); }
+
+bool fiber::whole() const { return !stack || *(const uint64_t *)stack == canary; }
+
+// The first thing a fiber does after a switch to it.
+void fiber::arrived(void *fake_stack) {
+#if defined(__SANITIZE_ADDRESS__)
+	const void *bottom;
+	size_t bytes;
+	__sanitizer_finish_switch_fiber(fake_stack, &bottom, &bytes);
+	if (!previous->stack) previous->bottom = bottom, previous->bytes = bytes; // a thread's own stack is known only now
+#else
+	(void)fake_stack;
+#endif
+}
+
+void fiber::enter() {
+	arrived(nullptr);
+	running->first();
+	abort();
+}
+
+void fiber::start(void (*f)()) {
+	if (!stack && !(stack = (char *)aligned_alloc(64, stack_bytes))) abort();
+#if defined(__SANITIZE_ADDRESS__)
+	ASAN_UNPOISON_MEMORY_REGION(stack, stack_bytes); // frames that were left without a return
+	bottom = stack, bytes = stack_bytes;
+#endif
+	*(uint64_t *)stack = canary;
+	first = f;
+#if defined(__x86_64__)
+	void **top = (void **)(stack + stack_bytes);
+	*--top = nullptr; // enter's return address: aligns the stack as a call does
+	*--top = (void *)enter;
+	for (int i = 0; i < 6; i++) *--top = nullptr;
+	sp = top;
+#else
+	getcontext(&context);
+	context.uc_stack.ss_sp = stack;
+	context.uc_stack.ss_size = stack_bytes;
+	context.uc_link = nullptr;
+	makecontext(&context, enter, 0);
+#endif
+}
+
+void fiber::switch_to(fiber &to, bool dead) {
+	previous = this, running = &to;
+	void *fake = nullptr;
+#if defined(__SANITIZE_ADDRESS__)
+	__sanitizer_start_switch_fiber(dead ? nullptr : &fake, to.bottom, to.bytes);
+#else
+	(void)dead;
+#endif
+#if defined(__x86_64__)
+	ctn_sim_switch(&sp, to.sp);
+#else
+	swapcontext(&context, &to.context);
+#endif
+	arrived(fake);
+}
+
+} // namespace sim
