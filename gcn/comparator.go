@@ -131,23 +131,20 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 
 // members runs f for every member, several at a time where there are threads, each on a device of its own.
 func members(ctx context.Context, device exec.Config, n int, f func(ctx context.Context, dev *exec.Device, m int) error) error {
-	probe, err := exec.Open(device)
+	places, err := workers(device, n)
 	if err != nil {
 		return err
 	}
-	threads := probe.Threads()
-	device.Level = probe.Level()
-	probe.Close()
-	workers := min(n, threads)
 	group, ctx := errgroup.WithContext(ctx)
 	next := make(chan int, n)
 	for m := range n {
 		next <- m
 	}
 	close(next)
-	for range workers {
-		group.Go(func() error {
-			dev, err := exec.Open(exec.Config{Level: device.Level, Threads: max(1, threads/workers)})
+	for _, place := range places {
+		group.Go(func() (err error) {
+			defer exec.Catch(&err)
+			dev, err := exec.Open(place)
 			if err != nil {
 				return err
 			}
@@ -161,6 +158,36 @@ func members(ctx context.Context, device exec.Config, n int, f func(ctx context.
 		})
 	}
 	return group.Wait()
+}
+
+// streams is how many members train side by side on an accelerator: one alone leaves most of a large GPU idle.
+const streams = 4
+
+// workers divides the threads of the CPU, or the devices, between at most n members at a time.
+func workers(device exec.Config, n int) ([]exec.Config, error) {
+	var places [][]exec.Config // of each device
+	for _, one := range device.Each() {
+		probe, err := exec.Open(one)
+		if err != nil {
+			return nil, err
+		}
+		device.Level = probe.Level() // of the first: all must be alike, or the result would depend on who trains what
+		one.Level = device.Level
+		share, threads := streams, probe.Threads()
+		if !probe.Accelerated() {
+			share = min(n, threads)
+			one.Threads = max(1, threads/share)
+		}
+		probe.Close()
+		places = append(places, slices.Repeat([]exec.Config{one}, share))
+	}
+	var out []exec.Config // the devices in turn
+	for i := 0; i < len(places[0]) && len(out) < n; i++ {
+		for _, of := range places {
+			out = append(out, of[i])
+		}
+	}
+	return out[:min(n, len(out))], nil
 }
 
 // trainer is the recorded update of one member.

@@ -1,26 +1,37 @@
 #!/bin/sh
-# Runs every fuzz target of the repository for FUZZTIME each; the first that fails ends it.
+# Runs every fuzz target of the repository for FUZZTIME each, two side by side. Exits non-zero where one finds something.
 set -eu
 cd "$(dirname "$0")/.."
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
 
 # Go before 1.27 sometimes reports the end of -fuzztime itself as a failure: "context deadline exceeded" and nothing else
 # (https://go.dev/issue/75804). A finding always names the input it wrote, and a panic or a failed check prints more than that line.
-only_deadline() {
-	! grep -q -E 'Failing input written|panic|^        ' "$log" &&
-		[ "$(sed -n '/^--- FAIL: /,/^FAIL$/p' "$log" | sed 's/ ([0-9.]*s)$//')" = "--- FAIL: $1
+only_deadline() { # log, target
+	! grep -q -E 'Failing input written|panic|^        ' "$1" &&
+		[ "$(sed -n '/^--- FAIL: /,/^FAIL$/p' "$1" | sed 's/ ([0-9.]*s)$//')" = "--- FAIL: $2
     context deadline exceeded
 FAIL" ]
 }
 
-git grep -n -E '^func Fuzz[A-Za-z0-9_]*\(' -- '*_test.go' | sed -E 's/^([^:]*):[0-9]+:func (Fuzz[A-Za-z0-9_]*).*/\1 \2/' |
-	while read -r file target; do
-		echo "fuzz: $target in $(dirname "$file")"
+fuzz() { # file, target
+	log=$(mktemp)
+	status=0
+	"${GO:-go}" test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZTIME:-30s}" -parallel 1 "./$(dirname "$1")" >"$log" 2>&1 || status=$?
+	if [ $status = 0 ]; then
+		echo "fuzz: $2 in $(dirname "$1"): $(grep 'execs' "$log" | tail -n 1 | sed 's/^fuzz: //')"
+	elif only_deadline "$log" "$2"; then
 		status=0
-		"${GO:-go}" test -run '^$' -fuzz "^$target\$" -fuzztime "${FUZZTIME:-30s}" -parallel 2 "./$(dirname "$file")" >"$log" 2>&1 || status=$?
+		echo "fuzz: $2 in $(dirname "$1"): ran to the end of its time and found nothing (go.dev/issue/75804)"
+	else
+		echo "fuzz: $2 in $(dirname "$1") failed"
 		cat "$log"
-		[ $status = 0 ] && continue
-		only_deadline "$target" || exit $status
-		echo "fuzz: $target ran to the end of its time and found nothing (go.dev/issue/75804)"
-	done
+	fi
+	rm -f "$log"
+	return $status
+}
+
+if [ $# = 2 ]; then
+	fuzz "$@"
+	exit
+fi
+git grep -n -E '^func Fuzz[A-Za-z0-9_]*\(' -- '*_test.go' | sed -E 's/^([^:]*):[0-9]+:func (Fuzz[A-Za-z0-9_]*).*/\1 \2/' |
+	xargs -P 2 -n 2 sh scripts/fuzz.sh

@@ -118,13 +118,19 @@ func (s *search) restoreReleased(old *snapshot) error {
 	return s.releasedReferee()
 }
 
+// alone is the device with one thread of the CPU: one graph at a time leaves nothing for a second to do.
+func (s *search) alone() exec.Config {
+	c := s.Device
+	c.Threads = 1
+	return c
+}
+
 // releasedReferee asks the network as it stands now.
 func (s *search) releasedReferee() (err error) {
 	if s.cmp, err = s.released.training.Comparator(); err != nil {
 		return err
 	}
-	// One graph at a time leaves nothing for a second thread to do.
-	s.referee, err = newReferee(s.Deps.Space, exec.Config{Level: s.Device.Level, Threads: 1}, s.cmp, nil)
+	s.referee, err = newReferee(s.Deps.Space, s.alone(), s.cmp, nil)
 	return err
 }
 

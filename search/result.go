@@ -44,7 +44,7 @@ const unlabelledShown = 10
 // finish judges what was found, which unseals the judging accuracy, and writes the folder's last files.
 func (s *search) finish() (*Result, error) {
 	r := &Result{Comparator: s.cmp, Ledger: s.ledger.Labels()}
-	r.Space, r.Method, r.Seed, r.Device, r.Labels = s.Deps.Space.Name(), "ctnas", s.Seed, "cpu", s.Source.Describe()
+	r.Space, r.Method, r.Seed, r.Device, r.Labels = s.Deps.Space.Name(), "ctnas", s.Seed, s.dev.Kind(), s.Source.Describe()
 	r.LabelsUsed = len(r.Ledger)
 	best, _ := s.ledger.Best()
 	r.Pick, r.PickAccuracy = best.Arch.String(), best.Value

@@ -210,11 +210,14 @@ func (s *search) openFolder() (*snapshot, error) {
 	case old.Source != s.source:
 		return refuse("its labels came from other data: %s; these are: %s", old.Source, s.source)
 	case s.Device.Level != "" && s.Device.Level != old.Level:
-		return refuse("it was begun with the instruction set %s, and %s was asked for: the results would differ", old.Level, s.Device.Level)
-	case !slices.Contains(exec.Levels(), old.Level):
-		return refuse("it was begun with the instruction set %s, this processor has %v: the results would differ", old.Level, exec.Levels())
+		return refuse("it was begun on %s, and %s was asked for: the results would differ", old.Level, s.Device.Level)
 	}
 	s.Device.Level = old.Level
+	dev, err := exec.Open(s.Device)
+	if err != nil {
+		return refuse("it was begun on %s, elsewhere the results would differ: %v", old.Level, err)
+	}
+	dev.Close()
 	return old, nil
 }
 

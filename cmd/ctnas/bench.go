@@ -44,11 +44,11 @@ Other programs that run at the same time make the figures worse; the spread (dis
 			if wanted <= 0 || wanted > time.Hour {
 				return usagef("--time %v: want more than nothing and at most an hour", wanted)
 			}
-			device, isa, threads, err := a.openDevice()
+			place, err := a.openDevice()
 			if err != nil {
 				return err
 			}
-			env := &bench.Env{Device: device}
+			env := &bench.Env{Device: place.Config}
 			defer env.Close()
 			if labels == "" && peerData != "" {
 				labels = "table:" + peerData
@@ -81,7 +81,7 @@ Other programs that run at the same time make the figures worse; the spread (dis
 				Threads  int            `json:"threads"`
 				Ceilings bench.Ceilings `json:"ceilings"`
 				Results  []bench.Result `json:"results"`
-			}{"cpu", isa, threads, ceilings, []bench.Result{}}
+			}{place.name, place.level, place.threads, ceilings, []bench.Result{}}
 			var cases []bench.Case
 			long, width := 0, 0
 			for _, c := range bench.Cases() {
@@ -96,7 +96,7 @@ Other programs that run at the same time make the figures worse; the spread (dis
 			}
 			const columns = "%-*s  %10s  %10s  %6s  %8s  %7s  %7s  %s\n"
 			if !a.json {
-				fmt.Fprintf(a.stdout, "cpu, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", isa, threads, ceilings.GFLOPs, ceilings.CopyGBps)
+				fmt.Fprintf(a.stdout, "%s, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", place.name, place.level, place.threads, ceilings.GFLOPs, ceilings.CopyGBps)
 				fmt.Fprintf(a.stdout, columns, width, "name", "median ms", "min ms", "spread", "GFLOP/s", "GB/s", "ceiling", "shape")
 			}
 			tables := 0

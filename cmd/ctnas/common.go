@@ -12,6 +12,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
+
+	"github.com/ctnas/ctnas/cuda"
+	"github.com/ctnas/ctnas/kernels/exec"
 )
 
 // app holds what all commands share: where output goes and the common flags.
@@ -23,18 +26,20 @@ type app struct {
 	onLine         map[string]bool // the flags given on the line
 	running        bool            // a command has started its work
 
-	device   string
-	threads  int
-	seed     uint64
-	json     bool
-	quiet    bool
-	logLevel string
-	config   string
-	out      string
+	device    string
+	precision string
+	threads   int
+	seed      uint64
+	json      bool
+	quiet     bool
+	logLevel  string
+	config    string
+	out       string
 }
 
 func (a *app) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&a.device, "device", "auto", "where to compute: auto or cpu")
+	f.StringVar(&a.device, "device", exec.Auto, "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for several, cuda:0,1")
+	f.StringVar(&a.precision, "precision", string(exec.FP32), "how a GPU multiplies matrices: fp32, or bf16 on tensor cores")
 	f.IntVar(&a.threads, "threads", 0, "threads to compute with (0 = all processors); results do not depend on it")
 	f.Uint64Var(&a.seed, "seed", 1, "seed of all random numbers")
 	f.BoolVar(&a.json, "json", false, "print one JSON document on stdout and nothing else there")
@@ -42,6 +47,30 @@ func (a *app) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.logLevel, "log-level", "info", "what is logged to stderr: debug, info, warn or error")
 	f.StringVar(&a.config, "config", "", "YAML `file` of flag names and values; a flag on the line wins")
 	f.StringVar(&a.out, "out", "", "`folder` of the run; it must be new or empty")
+}
+
+// place is a device that can be opened.
+type place struct {
+	exec.Config
+	name    string // "cpu", "cuda:0"
+	kind    string // what result.json says
+	level   string // what results depend on
+	threads int
+}
+
+// openDevice checks that the device can be opened and says what it is.
+func (a *app) openDevice() (place, error) {
+	c := exec.Config{Device: a.device, Threads: a.threads, Precision: exec.Precision(a.precision)}
+	resolved, why := c.Resolve()
+	if why != nil && exec.HasGPUSupport {
+		a.log.Info("computing on the CPU", "because", why)
+	}
+	d, err := exec.Open(resolved)
+	if err != nil {
+		return place{}, err
+	}
+	defer d.Close()
+	return place{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil
 }
 
 var devicePattern = regexp.MustCompile(`^cuda:\d+(,(cuda:)?\d+)*$`)
@@ -58,12 +87,16 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	switch {
-	case a.device == "auto" || a.device == "cpu":
-	case devicePattern.MatchString(a.device):
-		return fmt.Errorf("--device %s: this build computes on the CPU only; use --device cpu", a.device)
-	default:
-		return fmt.Errorf("--device %q: want auto or cpu", a.device)
+	if a.device != exec.Auto && a.device != "cpu" && !devicePattern.MatchString(a.device) {
+		return fmt.Errorf("--device %q: want auto, cpu, cuda:N or cuda:N,M", a.device)
+	}
+	if devicePattern.MatchString(a.device) {
+		if _, err := cuda.Devices(); err != nil {
+			return fmt.Errorf("--device %s: %w", a.device, err)
+		}
+	}
+	if p := exec.Precision(a.precision); p != exec.FP32 && p != exec.BF16 {
+		return fmt.Errorf("--precision %q: want %s or %s", a.precision, exec.FP32, exec.BF16)
 	}
 	if a.threads < 0 {
 		return fmt.Errorf("--threads %d: want 0 (all processors) or more", a.threads)

@@ -154,11 +154,13 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return usageError{err}
 	}
 	d := compareDocument{
-		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose, Device: "cpu", PaperNote: method.PaperNote, Paper: method.Paper(),
+		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose, PaperNote: method.PaperNote, Paper: method.Paper(),
 	}
-	if c.Device, d.ISA, d.Threads, err = a.openDevice(); err != nil {
+	place, err := a.openDevice()
+	if err != nil {
 		return err
 	}
+	c.Device, d.Device, d.ISA, d.Threads = place.Config, place.name, place.level, place.threads
 	t, view, err := openLabels(a, o.labels, o.space)
 	if err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/kernels/exec"
 )
 
 // Exit codes.
@@ -43,7 +45,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(
 
 func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (code int) {
 	defer func() {
-		if r := recover(); r != nil {
+		r := recover()
+		if failure, ok := r.(exec.Failure); ok { // of a device, in the midst of work
+			fmt.Fprintf(a.stderr, "ctnas: %v\n", failure)
+			code = exitFailed
+		} else if r != nil {
 			fmt.Fprintf(a.stderr, "ctnas: internal error: %v\nThis is a defect of ctnas: please report it with the command and the lines below.\n%s", r, debug.Stack())
 			code = exitFailed
 		}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/stat"
-	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/table"
 )
@@ -95,7 +94,7 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 			if train < 2 || seeds < 1 {
 				return usagef("--train %d --seeds %d: want at least 2 and 1", train, seeds)
 			}
-			device, isa, threads, err := a.openDevice()
+			place, err := a.openDevice()
 			if err != nil {
 				return err
 			}
@@ -110,7 +109,7 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 			update, finish := a.progress("hashes")
 			first := true
 			results, err := method.Rank(cmd.Context(), method.Ranking{
-				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: device, Prepared: update,
+				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: place.Config, Prepared: update,
 				Done: func(r method.RankSeed) {
 					if first {
 						finish()
@@ -129,7 +128,7 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 			}
 			d := rankDocument{
 				Space: spaceName, Labels: labels, Accuracy: view.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
-				Device: "cpu", ISA: isa, Threads: threads,
+				Device: place.name, ISA: place.level, Threads: place.threads,
 			}
 			column := func(f func(r method.RankSeed) float64) []float64 {
 				values := make([]float64, len(results))
@@ -180,17 +179,6 @@ const (
 	labelsHelp = "where accuracies come from: table:FILE, or table:FILE?run=1&split=validation&missing=drop"
 	setHelp    = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
 )
-
-// openDevice checks that the device can be opened and says what it is.
-func (a *app) openDevice() (config exec.Config, isa string, threads int, err error) {
-	config = exec.Config{Threads: a.threads}
-	d, err := exec.Open(config)
-	if err != nil {
-		return config, "", 0, err
-	}
-	defer d.Close()
-	return config, d.Level(), d.Threads(), nil
-}
 
 // presetConfig is a comparator's preset with settings changed.
 func presetConfig(preset string, set []string) (gcn.Config, error) {

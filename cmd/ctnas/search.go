@@ -208,7 +208,7 @@ type runFacts struct {
 }
 
 func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error) {
-	device, isa, threads, err := a.openDevice()
+	place, err := a.openDevice()
 	if err != nil {
 		return nil, err
 	}
@@ -222,9 +222,9 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	}
 	build := thisBuild()
 	d := search.Deps{
-		Space: t.Space(), Source: ledger.FromTable(view), Checksum: t.Checksum(), Device: device, Dir: a.out, Version: build.Version,
+		Space: t.Space(), Source: ledger.FromTable(view), Checksum: t.Checksum(), Device: place.Config, Dir: a.out, Version: build.Version,
 		Run: runFacts{
-			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, "cpu", isa, threads,
+			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
 			view.Describe(), t.Checksum(), a.out,
 		},
 	}

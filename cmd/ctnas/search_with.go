@@ -53,7 +53,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if _, err := os.Stat(filepath.Join(a.out, search.ConfigName)); err == nil {
 		return nil, usagef("--out %s: the folder holds a run, and a search with %s cannot be resumed", a.out, m.Name())
 	}
-	device, isa, threads, err := a.openDevice()
+	place, err := a.openDevice()
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	}
 	build := thisBuild()
 	config, err := resolvedConfig(cmd.Flags(), runFacts{
-		a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, "cpu", isa, threads,
+		a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
 		view.Describe(), t.Checksum(), a.out,
 	})
 	if err != nil {
@@ -78,7 +78,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	p := method.Problem{
-		Space: t.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: c.Seed, Device: device, Config: network, All: pool,
+		Space: t.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: pool,
 		Listed: c.Propose != search.ProposeController, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, Ledger: filepath.Join(a.out, report.LedgerName),
 	}
 	update, finish := a.progress(m.Name())
@@ -94,6 +94,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if err != nil {
 		return nil, err
 	}
+	found.Device = place.kind
 	result := &search.Result{Result: *found, PickAccuracy: out.Pick.Value, Seconds: seconds}
 	for _, x := range found.Architectures {
 		if x.Arch == found.Pick {

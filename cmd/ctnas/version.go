@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/cuda"
 )
 
 // buildFacts says which program this is.
@@ -43,11 +45,19 @@ func newVersionCommand(a *app) *cobra.Command {
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			facts := thisBuild()
+			facts := struct {
+				buildFacts
+				GPU string `json:"gpu"`
+			}{buildFacts: thisBuild()}
+			if gpus, why := cuda.Devices(); why != nil {
+				facts.GPU = "none: " + why.Error()
+			} else {
+				facts.GPU = fmt.Sprintf("%d (%s, CUDA %s)", len(gpus), gpus[0].Model, gpus[0].Driver)
+			}
 			if a.json {
 				return a.printJSON(facts)
 			}
-			fmt.Fprintf(a.stdout, "ctnas %s (commit %s, %s, %s)\n", facts.Version, facts.Commit, facts.Go, facts.Platform)
+			fmt.Fprintf(a.stdout, "ctnas %s (commit %s, %s, %s)\nGPUs: %s\n", facts.Version, facts.Commit, facts.Go, facts.Platform, facts.GPU)
 			return nil
 		},
 	}

@@ -1,4 +1,4 @@
-// Package kerneltest holds what the tests of all kernel families share: devices of every instruction set, random inputs, comparisons.
+// Package kerneltest holds what the tests of all kernel families share: devices of every kind, random inputs, comparisons.
 package kerneltest
 
 import (
@@ -6,23 +6,47 @@ import (
 	"math"
 	"testing"
 
+	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
 
-// EachDevice runs f on every instruction set this processor has, with one thread and with three.
+// EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in every order, and on the first
+// GPU if there is one: all in float32.
 func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	for _, level := range exec.Levels() {
 		for _, threads := range []int{1, 3} {
-			t.Run(fmt.Sprintf("%s/%d", level, threads), func(t *testing.T) {
-				d, err := exec.Open(exec.Config{Level: level, Threads: threads})
-				require.NoError(t, err)
-				defer d.Close()
-				f(t, d)
-			})
+			on(t, fmt.Sprintf("%s/%d", level, threads), exec.Config{Level: level, Threads: threads}, f)
 		}
 	}
+	eachAccelerator(t, exec.FP32, f)
+}
+
+// EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first GPU if there is one.
+func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
+	eachAccelerator(t, exec.BF16, f)
+}
+
+func eachAccelerator(t *testing.T, p exec.Precision, f func(t *testing.T, d *exec.Device)) {
+	for _, order := range sim.Orders {
+		name := "sim:" + order.String()
+		on(t, name, exec.Config{Device: name, Precision: p}, f)
+	}
+	gpus, err := cuda.Devices()
+	if err == nil && (p == exec.FP32 || gpus[0].SM >= 80) {
+		on(t, gpus[0].Name, exec.Config{Device: gpus[0].Name, Precision: p}, f)
+	}
+}
+
+func on(t *testing.T, name string, c exec.Config, f func(t *testing.T, d *exec.Device)) {
+	t.Run(name, func(t *testing.T) {
+		d, err := exec.Open(c)
+		require.NoError(t, err)
+		defer d.Close()
+		f(t, d)
+	})
 }
 
 // Random returns n standard normal numbers as float32 and the same numbers as float64. The stream is named, so that every input

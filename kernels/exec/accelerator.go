@@ -3,6 +3,7 @@ package exec
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -27,12 +28,57 @@ type Sequence interface {
 	Free()
 }
 
+// Inspector is an Accelerator that knows what a kernel needs of the hardware.
+type Inspector interface {
+	Kernel(file, entry string, block, shared int) (cuda.KernelInfo, error)
+}
+
+// Timer is a Sequence that measures itself by the device's clock.
+type Timer interface {
+	Time(n int) (ms float64, err error) // of n runs, from the first's begin to the last's end
+}
+
 // accelerators are the kinds that this program has, by the part of a device's name before the colon.
 var accelerators = map[string]func(name string, precision Precision) (Accelerator, error){}
 
 // Register adds a kind of accelerator: names KIND or KIND:something open it. It is for init functions.
 func Register(kind string, open func(name string, precision Precision) (Accelerator, error)) {
 	accelerators[kind] = open
+}
+
+// Auto is the device that there is: the first GPU, otherwise the CPU. With a Level it is the one that Level belongs to.
+const Auto = "auto"
+
+// Resolve replaces Auto by a device. The error, beside a usable Config, says why it is the CPU.
+func (c Config) Resolve() (Config, error) {
+	if c.Device != Auto {
+		return c, nil
+	}
+	c.Device = "cpu"
+	if slices.Contains(levelNames[:], c.Level) {
+		return c, nil
+	}
+	gpus, err := cuda.Devices()
+	if err == nil {
+		c.Device = gpus[0].Name
+	}
+	return c, err
+}
+
+// Each lists one Config a device: "cuda:0,1" are two, between which independent work may be divided.
+func (c Config) Each() []Config {
+	c, _ = c.Resolve()
+	kind, numbers, found := strings.Cut(c.Device, ":")
+	if !found {
+		return []Config{c}
+	}
+	var all []Config
+	for number := range strings.SplitSeq(numbers, ",") {
+		one := c
+		one.Device = kind + ":" + strings.TrimPrefix(number, kind+":")
+		all = append(all, one)
+	}
+	return all
 }
 
 func openAccelerator(c Config) (*Device, error) {

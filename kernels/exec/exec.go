@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/cuda"
@@ -37,7 +38,7 @@ var levelNames = [C.CTN_LEVELS]string{"portable", "avx2", "avx2x16", "avx512"}
 // Config chooses where programs run: on the CPU, with an instruction set ("" = CTNAS_ISA from the environment, otherwise the best this
 // processor has) and a number of threads (0 = all processors), or on an accelerator.
 type Config struct {
-	Device    string // "" or "cpu", or an accelerator: "cuda:0"
+	Device    string // "" or "cpu", Auto, or an accelerator: "cuda:0" (of "cuda:0,1" the first: see Each)
 	Level     string // what results depend on: an instruction set, or an accelerator's Level; "": whatever there is
 	Threads   int    // of the CPU
 	Precision Precision
@@ -80,7 +81,7 @@ func Open(c Config) (*Device, error) {
 	if c.Precision != FP32 && c.Precision != BF16 {
 		return nil, fmt.Errorf("precision %q: want %s or %s", c.Precision, FP32, BF16)
 	}
-	if c.Device != "" && c.Device != "cpu" {
+	if c = c.Each()[0]; c.Device != "" && c.Device != "cpu" {
 		return openAccelerator(c)
 	}
 	if c.Precision != FP32 {
@@ -113,6 +114,14 @@ func Open(c Config) (*Device, error) {
 	return d, nil
 }
 
+// Kind is what a result says of where it was computed: "cpu", or an accelerator's architecture and precision.
+func (d *Device) Kind() string {
+	if d.acc != nil {
+		return d.Level()
+	}
+	return "cpu"
+}
+
 // Level names what results depend on beside the program: the CPU's instruction set, or an accelerator's architecture and precision.
 func (d *Device) Level() string {
 	if d.acc != nil {
@@ -126,6 +135,24 @@ func (d *Device) Threads() int { return d.threads }
 
 // Accelerated tells whether programs run on an accelerator, by the launches of their operations.
 func (d *Device) Accelerated() bool { return d.acc != nil }
+
+// Sync waits until everything that was enqueued has ended. On the CPU nothing is ever left.
+func (d *Device) Sync() {
+	if d.acc != nil {
+		fail(d.acc.Sync())
+	}
+}
+
+// Inspect says what a kernel needs of an accelerator; false where that is not known.
+func (d *Device) Inspect(l cuda.Launch) (cuda.KernelInfo, bool) {
+	i, ok := d.acc.(Inspector)
+	if !ok {
+		return cuda.KernelInfo{}, false
+	}
+	info, err := i.Kernel(l.File, l.Entry, l.Block, l.Shared)
+	fail(err)
+	return info, true
+}
 
 // Precision is how matrices are multiplied.
 func (d *Device) Precision() Precision { return d.precision }
@@ -424,6 +451,29 @@ func (p *Program) Run(n int) {
 		copy(unsafe.Slice((*C.ctn_op)(p.keep), len(p.ops)), p.ops)
 	}
 	C.ctn_pool_run(d.pool, (*C.ctn_op)(p.keep), C.int64_t(len(p.ops)), C.int64_t(n))
+}
+
+// Time runs the program n times and returns how long that took from begin to end, in milliseconds: by the device's own clock where it has
+// one. It is for measuring.
+func (p *Program) Time(n int) float64 {
+	d := p.arena.dev
+	if d.acc == nil {
+		begin := time.Now()
+		p.Run(n)
+		return float64(time.Since(begin).Nanoseconds()) / 1e6
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p.prepare()
+	if t, ok := p.sequence.(Timer); ok {
+		ms, err := t.Time(n)
+		fail(err)
+		return ms
+	}
+	begin := time.Now()
+	fail(p.sequence.Run(n))
+	fail(d.acc.Sync())
+	return float64(time.Since(begin).Nanoseconds()) / 1e6
 }
 
 // prepare makes the sequence at the first run.

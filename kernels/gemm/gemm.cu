@@ -35,7 +35,8 @@ __device__ __forceinline__ void element(int e, bool along, int &outer, int &inne
 
 template <class Factors> __device__ void product_f32(const Factors &f, int64_t sum, bool left_along, bool right_along, int64_t i0, int64_t j0,
                                                      float (&acc)[4][4]) {
-	__shared__ float left[STEP][TILE + 4], right[STEP][TILE + 4];
+	STATIC_SHARED(float[STEP][TILE + 4], left);
+	STATIC_SHARED(float[STEP][TILE + 4], right);
 	const int x = threadIdx.x % 16 * 4, y = threadIdx.x / 16 * 4;
 	for (int64_t l0 = 0; l0 < sum; l0 += STEP) {
 		for (int e = threadIdx.x; e < TILE * STEP; e += CTN_GEMM_F32_BLOCK) {
@@ -76,7 +77,8 @@ __device__ __forceinline__ void store_f32(float *c, int64_t rows, int64_t n, int
 template <class Factors> __device__ void product_bf16(const Factors &f, int64_t sum, bool left_along, bool right_along, int64_t i0, int64_t j0,
                                                       float (&acc)[2][4][4]) {
 	constexpr int PITCH = STEP + 8;
-	__shared__ __align__(16) bf16 left[TILE][PITCH], right[TILE][PITCH];
+	STATIC_SHARED(bf16[TILE][PITCH], left);
+	STATIC_SHARED(bf16[TILE][PITCH], right);
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = lane / 4, pair = lane % 4 * 2;
 	const int y = warp / 2 * 32, x = warp % 2 * 32;
 	for (int64_t l0 = 0; l0 < sum; l0 += STEP) {

@@ -35,7 +35,10 @@ func (g Gated) Record(p *exec.Program) {
 	args := g.args("gated")
 	need("gated", "Out", g.Out, g.Rows.Max*g.Width)
 	args.out = floats(g.Out)
-	p.Record(exec.Op{Name: "gated", CPU: unsafe.Pointer(&C.ctn_gated), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "gated", CPU: unsafe.Pointer(&C.ctn_gated), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{elementwise("gated", "cu_gated", g.Rows.Max*g.Width, 1)},
+	})
 }
 
 // RecordBackward appends the gradient from grad (rows x Width), the gradient of Out. It overwrites Gates with the gradient of the rows of Table and
@@ -50,7 +53,10 @@ func (g Gated) RecordBackward(p *exec.Program, grad, dproduct, dheard *exec.Buff
 		need("gated_backward", "dheard", dheard, g.Rows.Max*g.Width)
 		args.dproduct, args.dheard = floats(dproduct), floats(dheard)
 	}
-	p.Record(exec.Op{Name: "gated_backward", CPU: unsafe.Pointer(&C.ctn_gated_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "gated_backward", CPU: unsafe.Pointer(&C.ctn_gated_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{elementwise("gated", "cu_gated_backward", g.Rows.Max*g.Width, 1)},
+	})
 }
 
 func (g Gated) args(op string) C.ctn_gated_args {
@@ -88,7 +94,10 @@ func (d Dense) Record(p *exec.Program) {
 	need("dense", "In", d.In, d.Rows.Max*d.Width)
 	optional("dense", "Bias", d.Bias, d.Width)
 	args.in, args.bias, args.out = floats(d.In), floats(d.Bias), floats(d.Out)
-	p.Record(exec.Op{Name: "dense", CPU: unsafe.Pointer(&C.ctn_dense), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: d.scratch()})
+	p.Record(exec.Op{
+		Name: "dense", CPU: unsafe.Pointer(&C.ctn_dense), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: d.scratch(),
+		GPU: []exec.Launch{elementwise("gated", "cu_dense", d.Rows.Max*d.Width, 4)},
+	})
 }
 
 // RecordBackward appends the gradient in In (and, summed over rows, in Bias): dIn from grad, the gradient of Out. Out must still hold the
@@ -98,7 +107,10 @@ func (d Dense) RecordBackward(p *exec.Program, dIn, grad *exec.Buffer) {
 	need("dense_backward", "dIn", dIn, d.Rows.Max*d.Width)
 	need("dense_backward", "grad", grad, d.Rows.Max*d.Width)
 	args.in, args.grad, args.out = floats(d.Out), floats(grad), floats(dIn)
-	p.Record(exec.Op{Name: "dense_backward", CPU: unsafe.Pointer(&C.ctn_dense_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: d.scratch()})
+	p.Record(exec.Op{
+		Name: "dense_backward", CPU: unsafe.Pointer(&C.ctn_dense_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: d.scratch(),
+		GPU: []exec.Launch{elementwise("gated", "cu_dense_backward", d.Rows.Max*d.Width, 4)},
+	})
 }
 
 // scratch holds a task's factors of dropout.

@@ -1,4 +1,4 @@
-#include "../exec/exec.h"
+#include "graph.h"
 
 typedef struct ctn_gated_args {
 	ctn_dim rows;

@@ -8,11 +8,18 @@ package graph
 import "C"
 
 import (
+	"embed"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Gather sums rows along edges: with S the rows of In,
 //
@@ -49,7 +56,16 @@ func (g Gather) Record(p *exec.Program) {
 		bias: floats(g.Bias), add: floats(g.Add), add_idx: ints(g.AddIdx), mask: floats(g.Mask), out: floats(g.Out),
 		relu: flag(g.Relu), accumulate: flag(g.Accumulate)}
 	g.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record(exec.Op{Name: "gather", CPU: unsafe.Pointer(&C.ctn_gather), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	// Where rows are few they get a block each, so that long ones, as an operation's row of a table has, are spread over the GPU.
+	across := exec.Blocks(g.Width, C.CTN_GATHER_COLUMNS)
+	args.block_rows = C.CTN_GATHER_ROWS
+	if exec.Blocks(g.Rows.Max, C.CTN_GATHER_ROWS)*across < fewBlocks {
+		args.block_rows = 1
+	}
+	p.Record(exec.Op{
+		Name: "gather", CPU: unsafe.Pointer(&C.ctn_gather), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "gather", Entry: "cu_gather", Grid: [3]int{exec.Blocks(g.Rows.Max, int(args.block_rows)) * across}, Block: C.CTN_GRAPH_BLOCK}},
+	})
 }
 
 // ColumnSum adds the rows of In (rows x Width) in order: the gradient of a bias. Out has Width elements.
@@ -66,7 +82,18 @@ func (s ColumnSum) Record(p *exec.Program) {
 	need("colsum", "In", s.In, s.Rows.Max*s.Width)
 	args := C.ctn_colsum_args{width: C.int64_t(s.Width), in: floats(s.In), out: floats(s.Out), accumulate: flag(s.Accumulate)}
 	s.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record(exec.Op{Name: "colsum", CPU: unsafe.Pointer(&C.ctn_colsum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	op := exec.Op{Name: "colsum", CPU: unsafe.Pointer(&C.ctn_colsum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
+	if p.Arena().Device().Accelerated() {
+		across, rows := exec.Blocks(s.Width, C.CTN_COLSUM_COLUMNS), max(1, s.Rows.Max)
+		split := exec.Blocks(rows, max(1, min(fewBlocks/across, rows/256)))
+		splits := exec.Blocks(rows, split)
+		args.split, args.parts = C.int64_t(split), floats(p.Arena().F32(splits*s.Width))
+		op.GPU = []exec.Launch{
+			{File: "gather", Entry: "cu_colsum", Grid: [3]int{across, splits}, Block: C.CTN_GRAPH_BLOCK},
+			{File: "gather", Entry: "cu_colsum_sum", Grid: [3]int{exec.Blocks(s.Width, C.CTN_GRAPH_BLOCK)}, Block: C.CTN_GRAPH_BLOCK},
+		}
+	}
+	p.Record(op)
 }
 
 // RowDot is a linear head with a few outputs: Out[r][h] = In[r] · Weight[h]; In is rows x Width, Weight Heads x Width, Out rows x Heads.
@@ -83,7 +110,10 @@ func (d RowDot) Record(p *exec.Program) {
 	need("rowdot", "Weight", d.Weight, d.Heads*d.Width)
 	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), in: floats(d.In), weight: floats(d.Weight), out: floats(d.Out)}
 	d.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record(exec.Op{Name: "rowdot", CPU: unsafe.Pointer(&C.ctn_rowdot), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "rowdot", CPU: unsafe.Pointer(&C.ctn_rowdot), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "gather", Entry: "cu_rowdot", Grid: [3]int{exec.Blocks(d.Rows.Max, C.CTN_GRAPH_BLOCK/32)}, Block: C.CTN_GRAPH_BLOCK}},
+	})
 }
 
 // RowDotBackward is the gradient of RowDot in its input: DInput[r] = mask( Σ_h Grad[r][h]·Weight[h] ). Mask is optional, as in Gather. The
@@ -104,7 +134,21 @@ func (d RowDotBackward) Record(p *exec.Program) {
 	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), weight: floats(d.Weight), grad: floats(d.Grad),
 		mask: floats(d.Mask), dinput: floats(d.DInput), accumulate: flag(d.Accumulate)}
 	d.Rows.Put(unsafe.Pointer(&args.rows))
-	p.Record(exec.Op{Name: "rowdot_backward", CPU: unsafe.Pointer(&C.ctn_rowdot_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "rowdot_backward", CPU: unsafe.Pointer(&C.ctn_rowdot_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{elementwise("gather", "cu_rowdot_backward", d.Rows.Max*d.Width, 1)},
+	})
+}
+
+// fewBlocks is some blocks for every multiprocessor of a large GPU: below it an operation is split further.
+const fewBlocks = 256
+
+// elementwise is the launch of a kernel whose threads own each elements of the n of a matrix. Kernels divide their numbers as 32-bit integers.
+func elementwise(file, entry string, n, each int) exec.Launch {
+	if n > math.MaxUint32 {
+		panic(fmt.Sprintf("%s: %d elements are too many", entry, n))
+	}
+	return exec.Launch{File: file, Entry: entry, Grid: [3]int{exec.Blocks(n, each*C.CTN_GRAPH_BLOCK)}, Block: C.CTN_GRAPH_BLOCK}
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

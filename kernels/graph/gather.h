@@ -1,4 +1,4 @@
-#include "../exec/exec.h"
+#include "graph.h"
 
 typedef struct ctn_gather_args {
 	ctn_dim rows;
@@ -12,6 +12,7 @@ typedef struct ctn_gather_args {
 	const float *mask; // rows x width: the result is kept where mask > 0; or none
 	float *out;        // rows x width
 	int32_t relu, accumulate;
+	int32_t block_rows; // GPU: rows a block
 } ctn_gather_args;
 
 typedef struct ctn_colsum_args {
@@ -20,6 +21,8 @@ typedef struct ctn_colsum_args {
 	const float *in; // rows x width
 	float *out;      // width
 	int32_t accumulate;
+	int64_t split; // GPU: rows a split
+	float *parts;  // GPU: splits x width
 } ctn_colsum_args;
 
 typedef struct ctn_rowdot_args {
@@ -34,3 +37,7 @@ typedef struct ctn_rowdot_args {
 } ctn_rowdot_args;
 
 extern const ctn_kernel ctn_gather[], ctn_colsum[], ctn_rowdot[], ctn_rowdot_backward[];
+// GPU: what a block covers at most.
+enum { CTN_GATHER_ROWS = 8,
+       CTN_GATHER_COLUMNS = 128,
+       CTN_COLSUM_COLUMNS = 32 };

@@ -1,4 +1,5 @@
-package graph
+// An outside package: the simulator, on which the tests run too, imports the families.
+package graph_test
 
 import (
 	"fmt"
@@ -6,9 +7,13 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	. "github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 // edges draws a CSR list: rows with 0..4 edges from a table of n rows.
 func edges(rows, n int, stream uint32) (ptr, idx, add []int32) {

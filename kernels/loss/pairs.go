@@ -8,11 +8,17 @@ package loss
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Kind is a loss of a pair with logit z = s_i - s_j.
 type Kind int32
@@ -59,8 +65,14 @@ func (l AllPairs) Record(p *exec.Program) {
 		kind: C.int32_t(l.Kind), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), row: floats(p.Arena().F32(2 * n)), loss: floats(l.Loss),
 		heads: C.int32_t(heads), tie: C.float(l.Tie), bias: floats(l.Bias), dbias: floats(l.DBias)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record(exec.Op{Name: "allpairs", CPU: unsafe.Pointer(&C.ctn_allpairs), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: 2 * n})
-	p.Record(exec.Op{Name: "allpairs_sum", CPU: unsafe.Pointer(&C.ctn_allpairs_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "allpairs", CPU: unsafe.Pointer(&C.ctn_allpairs), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: 2 * n,
+		GPU: []exec.Launch{{File: "pairs", Entry: "cu_allpairs", Grid: [3]int{exec.Blocks(n, C.CTN_LOSS_BLOCK/32)}, Block: C.CTN_LOSS_BLOCK}},
+	})
+	p.Record(exec.Op{
+		Name: "allpairs_sum", CPU: unsafe.Pointer(&C.ctn_allpairs_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "pairs", Entry: "cu_allpairs_sum", Block: C.CTN_SUM_BLOCK}},
+	})
 }
 
 // PairList is the weighted mean binary cross-entropy over a list of pairs (a, b) with targets in [0,1], times Scale.
@@ -96,7 +108,17 @@ func (l PairList) Record(p *exec.Program) {
 		target: floats(l.Target), weight: floats(l.Weight), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
 	l.Pairs.Put(unsafe.Pointer(&args.pairs))
 	l.Examples.Put(unsafe.Pointer(&args.examples))
-	p.Record(exec.Op{Name: "pairlist", CPU: unsafe.Pointer(&C.ctn_pairlist), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	op := exec.Op{Name: "pairlist", CPU: unsafe.Pointer(&C.ctn_pairlist), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
+	if p.Arena().Device().Accelerated() {
+		blocks := exec.Blocks(l.Pairs.Max, C.CTN_LOSS_BLOCK)
+		args.slope = floats(p.Arena().F32(l.Pairs.Max))
+		args.parts = (*C.double)(p.Arena().F32(2 * 3 * blocks).Pointer())
+		op.GPU = []exec.Launch{
+			{File: "pairs", Entry: "cu_pairlist", Grid: [3]int{blocks}, Block: C.CTN_LOSS_BLOCK},
+			{File: "pairs", Entry: "cu_pairlist_sum", Grid: [3]int{exec.Blocks(l.Examples.Max, C.CTN_PAIRLIST_EXAMPLES)}, Block: C.CTN_LOSS_BLOCK},
+		}
+	}
+	p.Record(op)
 }
 
 // Squared is the mean squared error of n scores, and its gradient: the absolute-accuracy regression that CTNAS is compared with.
@@ -113,7 +135,10 @@ func (l Squared) Record(p *exec.Program) {
 	need("squared", 1, l.Loss)
 	args := C.ctn_squared_args{accumulate: flag(l.Accumulate), score: floats(l.Score), label: floats(l.Label), dscore: floats(l.DScore), loss: floats(l.Loss)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record(exec.Op{Name: "squared", CPU: unsafe.Pointer(&C.ctn_squared), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "squared", CPU: unsafe.Pointer(&C.ctn_squared), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "pairs", Entry: "cu_squared", Block: C.CTN_SUM_BLOCK}},
+	})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

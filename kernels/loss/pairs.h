@@ -25,6 +25,8 @@ typedef struct ctn_pairlist_args {
 	float *dscore, *dbias, *loss; // examples x heads; 1; 1
 	int32_t accumulate;           // add to dscore, dbias and loss
 	float scale;
+	float *slope;  // GPU: pairs
+	double *parts; // GPU: each block's sums of loss, weight and slope
 } ctn_pairlist_args;
 
 typedef struct ctn_squared_args {
@@ -35,3 +37,7 @@ typedef struct ctn_squared_args {
 } ctn_squared_args;
 
 extern const ctn_kernel ctn_allpairs[], ctn_allpairs_sum[], ctn_pairlist[], ctn_squared[];
+// GPU: threads a block, threads of the one block of a sum, examples a block of pairlist's second launch.
+enum { CTN_LOSS_BLOCK = 256,
+       CTN_SUM_BLOCK = 1024,
+       CTN_PAIRLIST_EXAMPLES = 16 };

@@ -1,4 +1,5 @@
-package loss
+// An outside package: the simulator, on which the tests run too, imports the families.
+package loss_test
 
 import (
 	"fmt"
@@ -6,9 +7,13 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	. "github.com/ctnas/ctnas/kernels/loss"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 type variant struct {
 	kind   Kind

@@ -11,11 +11,17 @@ package optim
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Adam is one update by Adam (Kingma and Ba 2015) or, decoupled, AdamW (Loshchilov and Hutter 2019), in PyTorch's arithmetic:
 //
@@ -43,14 +49,26 @@ func RecordAdam(p *exec.Program, op Adam) {
 		panic(fmt.Sprintf("optim: Adam over %d, %d, %d, %d floats", n, op.G.Len(), op.M.Len(), op.V.Len()))
 	}
 	args := C.ctn_adam_args{n: C.int64_t(n), w: ptr(op.W), g: ptr(op.G), m: ptr(op.M), v: ptr(op.V), lr: ptr(op.LR), scale: ptr(op.Scale),
-		step: (*C.int32_t)(op.Step.Pointer()), terms: ptr(p.Arena().F32(C.CTN_ADAM_TERMS)), beta1: C.double(op.Beta1),
-		beta2: C.double(op.Beta2), eps: C.double(op.Eps), decay: C.double(op.WeightDecay)}
+		step: (*C.int32_t)(op.Step.Pointer()), beta1: C.double(op.Beta1), beta2: C.double(op.Beta2), eps: C.double(op.Eps), decay: C.double(op.WeightDecay)}
 	if op.Decoupled {
 		args.decoupled = 1
 	}
-	p.Record(exec.Op{Name: "adam_begin", CPU: unsafe.Pointer(&C.ctn_adam_begin), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
-	p.Record(exec.Op{Name: "adam", CPU: unsafe.Pointer(&C.ctn_adam), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	o := exec.Op{Name: "adam", CPU: unsafe.Pointer(&C.ctn_adam), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
+	if p.Arena().Device().Accelerated() {
+		args.ticket = ticket(p)
+		o.GPU = []exec.Launch{{File: "optim", Entry: "cu_adam", Grid: [3]int{min(maxBlocks, exec.Blocks(n, 4*C.CTN_OPTIM_THREADS))}, Block: C.CTN_OPTIM_THREADS}}
+	} else {
+		args.terms = ptr(p.Arena().F32(C.CTN_ADAM_TERMS))
+		p.Record(exec.Op{Name: "adam_begin", CPU: unsafe.Pointer(&C.ctn_adam_begin), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	}
+	p.Record(o)
 }
+
+// maxBlocks bounds the blocks of an update: each of them first works out the terms of the step.
+const maxBlocks = 1024
+
+// ticket is what the blocks of an operation count their ends with.
+func ticket(p *exec.Program) *C.int32_t { return (*C.int32_t)(p.Arena().Ints([]int32{0}).Pointer()) }
 
 // Norm is the 2-norm of a whole gradient and the factor that limits it to Max, as PyTorch's clip_grad_norm_ computes it:
 // Out[0] = norm, Out[1] = min(1, Max/(norm + 1e-6)); Max = 0 sets no limit. It goes after the backward operations, and
@@ -67,10 +85,17 @@ func RecordNorm(p *exec.Program, op Norm) {
 	if n == 0 || op.Out.Len() < 2 || op.Max < 0 {
 		panic(fmt.Sprintf("optim: norm of %d floats, limit %g, %d outputs", n, op.Max, op.Out.Len()))
 	}
-	parts := p.Arena().F32(2 * ((n + C.CTN_OPTIM_BLOCK - 1) / C.CTN_OPTIM_BLOCK))
+	blocks := exec.Blocks(n, C.CTN_OPTIM_BLOCK)
+	parts := p.Arena().F32(2 * blocks)
 	args := C.ctn_norm_args{n: C.int64_t(n), g: ptr(op.G), parts: (*C.double)(parts.Pointer()), max: C.double(op.Max), out: ptr(op.Out)}
-	p.Record(exec.Op{Name: "norm_parts", CPU: unsafe.Pointer(&C.ctn_norm_parts), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
-	p.Record(exec.Op{Name: "norm", CPU: unsafe.Pointer(&C.ctn_norm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	o := exec.Op{Name: "norm", CPU: unsafe.Pointer(&C.ctn_norm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
+	if p.Arena().Device().Accelerated() {
+		args.ticket = ticket(p)
+		o.GPU = []exec.Launch{{File: "optim", Entry: "cu_norm", Grid: [3]int{blocks}, Block: C.CTN_OPTIM_THREADS}}
+	} else {
+		p.Record(exec.Op{Name: "norm_parts", CPU: unsafe.Pointer(&C.ctn_norm_parts), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	}
+	p.Record(o)
 }
 
 // EMA is an exponential moving average of weights: Mean = Decay*Mean + (1-Decay)*W.
@@ -85,7 +110,10 @@ func RecordEMA(p *exec.Program, op EMA) {
 		panic(fmt.Sprintf("optim: average of %d floats in %d", op.W.Len(), op.Mean.Len()))
 	}
 	args := C.ctn_ema_args{n: C.int64_t(op.W.Len()), mean: ptr(op.Mean), w: ptr(op.W), decay: C.float(op.Decay)}
-	p.Record(exec.Op{Name: "ema", CPU: unsafe.Pointer(&C.ctn_ema), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "ema", CPU: unsafe.Pointer(&C.ctn_ema), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "optim", Entry: "cu_ema", Grid: [3]int{exec.Blocks(op.W.Len(), C.CTN_OPTIM_THREADS)}, Block: C.CTN_OPTIM_THREADS}},
+	})
 }
 
 // Kind is the shape of a schedule after its warm-up.
@@ -115,7 +143,10 @@ func RecordSchedule(p *exec.Program, s Schedule, step, lr *exec.Buffer) {
 	}
 	args := C.ctn_schedule_args{step: (*C.int32_t)(step.Pointer()), lr: ptr(lr), peak: C.double(s.Peak), warmup: C.double(s.Warmup),
 		total: C.double(s.Total), final: C.double(s.Final), kind: C.int32_t(s.Kind)}
-	p.Record(exec.Op{Name: "schedule", CPU: unsafe.Pointer(&C.ctn_schedule), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{
+		Name: "schedule", CPU: unsafe.Pointer(&C.ctn_schedule), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "optim", Entry: "cu_schedule", Block: 32}},
+	})
 }
 
 func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

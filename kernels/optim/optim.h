@@ -1,6 +1,7 @@
 #include "../exec/exec.h"
 
-enum { CTN_OPTIM_BLOCK = 4096 }; // elements a task
+enum { CTN_OPTIM_BLOCK = 4096,    // elements a task; GPU: elements a block of norm
+       CTN_OPTIM_THREADS = 256 }; // GPU: threads a block
 enum { CTN_CONSTANT,
        CTN_LINEAR,
        CTN_COSINE }; // ctn_schedule_args.kind
@@ -17,7 +18,8 @@ typedef struct ctn_adam_args {
 	const float *lr;    // one float
 	const float *scale; // the gradient's factor; NULL: 1
 	int32_t *step;      // updates done
-	float *terms;       // CTN_ADAM_TERMS floats
+	float *terms;       // CPU: CTN_ADAM_TERMS floats
+	int32_t *ticket;    // GPU: counts the blocks that ended
 	double beta1, beta2, eps, decay;
 	int32_t decoupled;
 } ctn_adam_args;
@@ -25,7 +27,8 @@ typedef struct ctn_adam_args {
 typedef struct ctn_norm_args {
 	int64_t n;
 	const float *g;
-	double *parts; // a block each
+	double *parts;   // a block each
+	int32_t *ticket; // GPU: counts the blocks that ended
 	double max;    // 0: no limit
 	float *out;    // norm, factor
 } ctn_norm_args;

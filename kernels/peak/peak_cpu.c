@@ -1,9 +1,10 @@
-// Multiply-adds that touch registers only: what the arithmetic units reach with nothing in their way.
+// What the processor reaches with nothing in its way: multiply-adds that touch registers only, and copies.
 #ifndef CTN_LANES
 #include "peak.h"
 #define CTN_SELF "peak_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_peak, peak)
+CTN_TABLE(ctn_copy, copy)
 const int64_t ctn_peak_lanes[CTN_LEVELS] = {4, 8, 16, 16};
 #else
 
@@ -21,5 +22,13 @@ static void FN(peak_run)(const void *p, int64_t task, float *scratch) {
 #pragma GCC unroll 16
 	for (int i = 1; i < CTN_PEAK_CHAINS; i++) chain[0] += chain[i];
 	g->out[task] = vsum(chain[0]);
+}
+
+static int64_t FN(copy_tasks)(const void *p) { return ctn_div_up(((const ctn_copy_args *)p)->n, CTN_COPY_TASK); }
+static void FN(copy_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_copy_args *g = p;
+	int64_t begin = task * CTN_COPY_TASK;
+	memcpy(g->dst + begin, g->src + begin, (size_t)ctn_min(CTN_COPY_TASK, g->n - begin) * sizeof(float));
 }
 #endif

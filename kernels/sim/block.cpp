@@ -21,6 +21,11 @@ static std::string format(const char *text, ...) {
 
 static std::string at(uint3 i) { return format("(%u,%u,%u)", i.x, i.y, i.z); }
 
+static const char *base_name(const char *path) {
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
 // The point with this number in a box, x running fastest.
 static uint3 point(unsigned long long i, uint3 box) {
 	return {(unsigned)(i % box.x), (unsigned)(i / box.x % box.y), (unsigned)(i / box.x / box.y)};
@@ -40,6 +45,11 @@ void block::set_ready(unsigned t) {
 	open[turn[t] / 64] |= 1ull << turn[t] % 64;
 }
 
+void block::go_on(unsigned t) {
+	number = t;
+	threadIdx = threads[t].index;
+}
+
 // Goes on with the next thread that is ready, in the order of turns; back home where there is none.
 void block::pass_on() {
 	thread &self = threads[number];
@@ -55,8 +65,7 @@ void block::pass_on() {
 		self.f.switch_to(home, dead);
 		return;
 	}
-	number = order[word * 64 + (unsigned)__builtin_ctzll(later)];
-	threadIdx = point(number, blockDim);
+	go_on(order[word * 64 + (unsigned)__builtin_ctzll(later)]);
 	self.f.switch_to(threads[number].f, dead);
 }
 
@@ -100,14 +109,15 @@ void block::run(launch &l, unsigned long long index) {
 	dynamic.reset(new guarded(l.shared));
 	schedule(index);
 	memset(open, 0, sizeof open);
+	memset(meeting, 0, sizeof meeting);
 	for (unsigned t = 0; t < n; t++) {
 		threads[t].f.start(body);
+		threads[t].index = point(t, blockDim);
 		threads[t].groups = 0;
 		threads[t].copies.clear();
 		set_ready(t);
 	}
-	number = order[0];
-	threadIdx = point(number, blockDim);
+	go_on(order[0]);
 	home.switch_to(threads[number].f);
 	if (!l.failed && alive) l.report(place() + ": " + deadlock());
 	check_shared();
@@ -119,11 +129,9 @@ void block::run(launch &l, unsigned long long index) {
 // ---- barriers and meetings ----------------------------------------------------
 
 int block::barrier(bool vote, const char *at_file, int at_line) {
-	const char *slash = strrchr(at_file, '/');
-	if (slash) at_file = slash + 1;
-	if (arrived && (line != at_line || strcmp(file, at_file) != 0))
-		fail("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d), this one at another (%s:%d)", arrived, n, file, line,
-		     at_file, at_line);
+	if (arrived && (line != at_line || (file != at_file && strcmp(file, at_file) != 0)))
+		fail("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d), this one at another (%s:%d)", arrived, n,
+		     base_name(file), line, base_name(at_file), at_line);
 	file = at_file, line = at_line;
 	votes += vote;
 	threads[number].doing = at_barrier;
@@ -137,12 +145,12 @@ int block::barrier(bool vote, const char *at_file, int at_line) {
 	return result;
 }
 
-// The lanes of a warp that wait in a meeting with this mask.
-unsigned block::waiting(unsigned warp, unsigned mask) const {
-	unsigned lanes = 0;
-	for (unsigned l = 0; l < 32 && warp * 32 + l < n; l++) {
-		const thread &t = threads[warp * 32 + l];
-		if (t.doing == at_meeting && t.mask == mask) lanes |= 1u << l;
+// The lanes of a mask that do not wait in a meeting with it.
+unsigned block::missing(unsigned warp, unsigned mask) const {
+	unsigned lanes = mask & ~meeting[warp];
+	for (unsigned here = mask & meeting[warp]; here; here &= here - 1) {
+		unsigned l = (unsigned)__builtin_ctz(here);
+		if (threads[warp * 32 + l].mask != mask) lanes |= 1u << l;
 	}
 	return lanes;
 }
@@ -153,10 +161,12 @@ void block::meet(unsigned mask, collective f, void *mine, const char *name) {
 	if (!(mask >> lane() & 1)) fail("bad sync mask %08x in %s: lane %u is not in it", mask, name, lane());
 	self.doing = at_meeting;
 	self.mask = mask, self.function = f, self.brought = mine, self.name = name;
-	if ((waiting(warp, mask) & mask) != mask) {
+	meeting[warp] |= 1u << lane();
+	if ((mask & ~meeting[warp]) || missing(warp, mask)) {
 		pass_on();
 		return;
 	}
+	meeting[warp] &= ~mask;
 	void *brought[32] = {};
 	for (unsigned l = 0; l < 32; l++) {
 		if (!(mask >> l & 1)) continue;
@@ -171,20 +181,19 @@ void block::meet(unsigned mask, collective f, void *mine, const char *name) {
 
 // Why nobody can go on.
 std::string block::deadlock() const {
-	unsigned gone = n - alive, meeting = n;
+	unsigned gone = n - alive, met = n;
 	for (unsigned t = n; t-- > 0;)
-		if (threads[t].doing == at_meeting) meeting = t;
+		if (threads[t].doing == at_meeting) met = t;
 	std::string text;
 	if (arrived) {
-		text = format("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d)", arrived, n, file, line);
+		text = format("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d)", arrived, n, base_name(file), line);
 		if (gone) text += format(", %u have left the kernel", gone);
 	}
-	if (meeting < n) {
-		const thread &t = threads[meeting];
-		unsigned missing = t.mask & ~waiting(meeting / 32, t.mask);
-		unsigned first = meeting / 32 * 32 + (unsigned)__builtin_ctz(missing);
+	if (met < n) {
+		const thread &t = threads[met];
+		unsigned others = missing(met / 32, t.mask), first = met / 32 * 32 + (unsigned)__builtin_ctz(others);
 		text += format("%s thread %s waits in %s with mask %08x for lanes %08x, the first of which ", arrived ? "," : "bad sync mask,",
-		               at(point(meeting, blockDim)).c_str(), t.name, t.mask, missing);
+		               at(t.index).c_str(), t.name, t.mask, others);
 		if (first >= n) text += "does not exist";
 		else if (threads[first].doing == left) text += "has left the kernel";
 		else if (threads[first].doing == at_barrier) text += "waits at __syncthreads";

@@ -65,6 +65,7 @@ private:
 		     left };
 	struct thread {
 		fiber f;
+		uint3 index;
 		state doing;
 		unsigned mask; // of the meeting
 		collective function;
@@ -77,11 +78,12 @@ private:
 	static void body();
 	void schedule(unsigned long long index);
 	void set_ready(unsigned t);
+	void go_on(unsigned t);
 	void pass_on();
 	std::string place() const;
 	void check_shared();
 	std::string deadlock() const;
-	unsigned waiting(unsigned warp, unsigned mask) const;
+	unsigned missing(unsigned warp, unsigned mask) const;
 
 	launch *now = nullptr;
 	std::unique_ptr<thread[]> threads{new thread[max_threads]};
@@ -89,6 +91,7 @@ private:
 	unsigned n = 0, alive = 0;
 	unsigned order[max_threads], turn[max_threads]; // the thread of each turn, and the turn of each thread
 	uint64_t open[max_threads / 64];                // turns whose thread is ready
+	unsigned meeting[max_threads / 32];             // of each warp, the lanes that wait in a meeting
 	unsigned arrived = 0;
 	int votes = 0, result = 0;
 	const char *file = nullptr; // of the barrier that is waited for

@@ -61,7 +61,8 @@ extern "C" __global__ void ctn_broken_before_start(ctn_selftest_args a) {
 }
 
 extern "C" __global__ void ctn_broken_static_overrun(ctn_selftest_args a) {
-	STATIC_SHARED(float[32], s);
+	STATIC_SHARED(float[32], fixed);
+	float *s = fixed; // so that the compiler does not know the size
 	s[threadIdx.x] = a.x[threadIdx.x];
 	a.out[threadIdx.x] = s[threadIdx.x];
 }

@@ -18,14 +18,14 @@ import (
 	"unsafe"
 )
 
-// The simulator's own kernels, compiled in and tested like a family's.
+// Sources are the simulator's own kernels, compiled in and tested like a family's.
 //
 //go:embed *.cu
-var sources embed.FS
+var Sources embed.FS
 
 // An entry's definition, and any mention of one.
 var (
-	definition = regexp.MustCompile(`extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(\w+ \w+\) \{`)
+	definition = regexp.MustCompile(`extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\((?:const )?\w+ \w+\) \{`)
 	mention    = regexp.MustCompile(`\b__global__\b`)
 )
 
@@ -65,7 +65,7 @@ func Defined(files fs.FS) ([]string, error) {
 		}
 		entries := definition.FindAllStringSubmatch(string(text), -1)
 		if n := len(mention.FindAll(text, -1)); n != len(entries) {
-			return nil, fmt.Errorf(`%s: %d times __global__, but %d entries: extern "C" __global__ void ctn_x(ctn_x_args a) {`, name, n, len(entries))
+			return nil, fmt.Errorf(`%s: %d times __global__, but %d entries: extern "C" __global__ void cu_x(const ctn_x_args g) {`, name, n, len(entries))
 		}
 		for _, e := range entries {
 			out = append(out, e[1])

@@ -38,6 +38,9 @@ ctn_sim_switch:
 namespace sim {
 
 static constexpr uint64_t canary = 0x5ca1ab1e0ddba11u;
+// Stacks start at different places of their pages, or the hot lines of all of them would share a few sets of the cache.
+static constexpr size_t stagger = 64 * 5, staggers = 51;
+static __thread unsigned made;
 static __thread fiber *previous, *running; // of this thread, at the latest switch
 
 fiber::~fiber() { free(stack); }
@@ -63,15 +66,18 @@ void fiber::enter() {
 }
 
 void fiber::start(void (*f)()) {
-	if (!stack && !(stack = (char *)aligned_alloc(64, stack_bytes))) abort();
+	if (!stack) {
+		usable = stack_bytes + made++ % staggers * stagger;
+		if (!(stack = (char *)aligned_alloc(64, usable))) abort();
+	}
 #if defined(__SANITIZE_ADDRESS__)
-	ASAN_UNPOISON_MEMORY_REGION(stack, stack_bytes); // frames that were left without a return
-	bottom = stack, bytes = stack_bytes;
+	ASAN_UNPOISON_MEMORY_REGION(stack, usable); // frames that were left without a return
+	bottom = stack, bytes = usable;
 #endif
 	*(uint64_t *)stack = canary;
 	first = f;
 #if defined(__x86_64__)
-	void **top = (void **)(stack + stack_bytes);
+	void **top = (void **)(stack + usable);
 	*--top = nullptr; // enter's return address: aligns the stack as a call does
 	*--top = (void *)enter;
 	for (int i = 0; i < 6; i++) *--top = nullptr;
@@ -79,7 +85,7 @@ void fiber::start(void (*f)()) {
 #else
 	getcontext(&context);
 	context.uc_stack.ss_sp = stack;
-	context.uc_stack.ss_size = stack_bytes;
+	context.uc_stack.ss_size = usable;
 	context.uc_link = nullptr;
 	makecontext(&context, enter, 0);
 #endif

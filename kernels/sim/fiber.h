@@ -26,6 +26,7 @@ public:
 
 private:
 	char *stack = nullptr;
+	size_t usable = 0; // bytes of it
 	void (*first)() = nullptr;
 #if defined(__x86_64__)
 	void *sp = nullptr;

@@ -21,6 +21,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
@@ -50,15 +51,8 @@ type Config struct {
 	Threads int
 }
 
-// Launch is one kernel launch. Args points to the entry's struct of Size bytes, which holds no Go pointers.
-type Launch struct {
-	File, Entry string
-	Grid        [3]int
-	Block       int
-	Shared      int
-	Args        unsafe.Pointer
-	Size        int
-}
+// Launch is one kernel launch.
+type Launch = cuda.Launch
 
 // Device is a simulated GPU. After a failed launch it answers everything but Free and Close with that error, as a GPU does.
 type Device struct {

@@ -29,11 +29,25 @@ def tune_malloc(threads):
 
 
 class Bench:
-    def __init__(self, data, fraction, encode_batch):
+    """device: "cpu" or "cuda". compiled: models and steps go through torch.compile with CUDA graphs, whose time is warm-up."""
+
+    def __init__(self, data, fraction, encode_batch, device="cpu", compiled=False):
         self.data = data
         self.fraction = fraction
         self.encode_batch = encode_batch
+        self.device = device
+        self.compiled = compiled
         self.ready = {}
+
+    def compile(self, f):
+        return torch.compile(f, mode="max-autotune") if self.compiled else f
+
+    def tensors(self, some):
+        return tuple(t.to(self.device) for t in cells.tensors(some))
+
+    def wait(self):
+        if self.device != "cpu":
+            torch.cuda.synchronize()
 
     def once(self, key, make):
         if key not in self.ready:
@@ -54,15 +68,19 @@ class Bench:
             f()
         ms = []
         for _ in range(repeats):
+            self.wait()
             begin = time.perf_counter()
             f()
+            self.wait()
             ms.append((time.perf_counter() - begin) * 1e3)
         return {"ms": ms}
 
     def comparator(self):
         def make():
             torch.manual_seed(1)
-            return nac.Released()
+            model = nac.Released().to(self.device)
+            model.encode = self.compile(model.encode)
+            return model
 
         return self.once("comparator", make)
 
@@ -70,15 +88,15 @@ class Bench:
         def make():
             torch.manual_seed(1)
             labelled, accuracy = self.labelled(schedule.LABELS, 1)
-            return cells.tensors(labelled), torch.tensor(accuracy), nac.Released()
+            return self.tensors(labelled), torch.tensor(accuracy, device=self.device), nac.Released().to(self.device)
 
         graphs, accuracy, model = self.once("nac_step", make)
         optimizer = nac.adam(model)
 
         def run():
             # Choosing and pairing the batch is part of a step, as it is in training.
-            index = torch.randperm(len(accuracy))[:256]
-            perm = torch.randperm(256)
+            index = torch.randperm(len(accuracy), device=self.device)[:256]
+            perm = torch.randperm(256, device=self.device)
             if encode_once:
                 a = accuracy[index]
                 loss = nac.step_encode_once(model, optimizer, nac.select(graphs, index), perm, nac.targets(a, perm))
@@ -97,8 +115,39 @@ class Bench:
     def nac_step_released_256_encode_once(self, repeats):
         return self.nac_step(repeats, True)
 
+    def batch_step(self, key, repeats, pairs, model):
+        """A step over a batch of `pairs` cells paired with its permutation; data on the device, both sides encoded."""
+
+        def make():
+            torch.manual_seed(1)
+            picked, accuracy = self.labelled(pairs, 3)
+            m = model().to(self.device)
+            return self.tensors(picked), torch.tensor(accuracy, device=self.device), m, nac.adam(m), self.compile(nac.forward_loss)
+
+        graphs, accuracy, m, optimizer, loss_of = self.once(key, make)
+
+        def run():
+            partner = torch.randperm(pairs, device=self.device)
+            target = (accuracy > accuracy[partner]).float()
+            optimizer.zero_grad()
+            loss = loss_of(m, graphs, nac.select(graphs, partner), target)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return self.repeat(run, repeats, 20)
+
+    def nac_step_released_512(self, repeats):
+        return self.batch_step("step512", repeats, 512, nac.Released)
+
+    def nac_step_65536_w64(self, repeats):
+        return self.batch_step("step64", repeats, 65536, lambda: nac.Released(2, 64))
+
+    def nac_step_65536_w256(self, repeats):
+        return self.batch_step("step256", repeats, 65536, lambda: nac.Released(2, 256))
+
     def space_tensors(self):
-        return self.once("space", lambda: cells.tensors(self.table()[0]))
+        return self.once("space", lambda: self.tensors(self.table()[0]))
 
     def encode_space_released(self, repeats):
         model, graphs = self.comparator(), self.space_tensors()
@@ -116,7 +165,7 @@ class Bench:
 
         @torch.no_grad()
         def run():
-            graphs = cells.tensors(all_cells)
+            graphs = self.tensors(all_cells)
             f = nac.encode_space(model, graphs, self.encode_batch)
             score = f @ model.fc.weight[0, : f.shape[1]]
             return torch.argsort(score, descending=True)
@@ -126,8 +175,8 @@ class Bench:
     def controller_parts(self):
         def make():
             torch.manual_seed(1)
-            model = controller.Controller()
-            baseline = cells.tensors(self.labelled(1, 2)[0])
+            model = controller.Controller().to(self.device)
+            baseline = self.tensors(self.labelled(1, 2)[0])
             return model, controller.adam(model), self.comparator(), baseline
 
         return self.once("controller", make)
@@ -155,14 +204,16 @@ class Bench:
         for r in range(repeats):
             picked, accuracy = self.labelled(schedule.LABELS + schedule.VALIDATION, 2020 + r)
             n = schedule.LABELS
-            search = schedule.Search((picked[:n], accuracy[:n]), (picked[n:], accuracy[n:]), 2020 + r)
+            search = schedule.Search((picked[:n], accuracy[:n]), (picked[n:], accuracy[n:]), 2020 + r, self.device)
             clock = search.run(self.fraction)
             out.append(clock.whole(schedule.COUNTS) * 1e3)
             parts.append({k: {"seconds": s, "runs": n} for k, (s, n) in clock.parts.items()})
         return {"ms": out, "fraction": self.fraction, "extrapolated": self.fraction < 1, "parts": parts}
 
     def hello(self, _):
-        return {"version": f"PyTorch {torch.__version__}", "threads": torch.get_num_threads(), "malloc": MALLOC}
+        where = self.device if self.device == "cpu" else torch.cuda.get_device_name()
+        mode = "torch.compile" if self.compiled else "eager"
+        return {"version": f"PyTorch {torch.__version__} {mode}, {where}", "threads": torch.get_num_threads(), "malloc": MALLOC}
 
     def answer(self, name, repeats):
         if name not in NAMES and name != "hello":
@@ -176,6 +227,9 @@ class Bench:
 NAMES = (
     "nac_step_released_256",
     "nac_step_released_256_encode_once",
+    "nac_step_released_512",
+    "nac_step_65536_w64",
+    "nac_step_65536_w256",
     "encode_space_released",
     "prepare_space_released",
     "rank_space_released",
@@ -198,7 +252,9 @@ def main():
     p.add_argument("--data", help="NAS-Bench-101 CSV (default: below CTNAS_DATA, else ../shared/data)")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--fraction", type=fraction, default=1.0, help="part of the search schedule that is run; the rest is extrapolated")
-    p.add_argument("--encode-batch", type=int, default=1024)
+    p.add_argument("--encode-batch", type=int, help="graphs at a time (default: 1,024, on a GPU 65,536)")
+    p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    p.add_argument("--compile", action="store_true", help="torch.compile in place of eager")
     p.add_argument("command", choices=("list", "once", "serve"))
     p.add_argument("name", nargs="?")
     p.add_argument("repeats", nargs="?", type=int, default=1)
@@ -217,7 +273,9 @@ def main():
     import schedule
 
     torch.set_num_threads(args.threads)
-    bench = Bench(args.data or cells.default_data(), args.fraction, args.encode_batch)
+    torch.set_float32_matmul_precision("high")  # TF32 where the GPU has it
+    batch = args.encode_batch or (1024 if args.device == "cpu" else 65536)
+    bench = Bench(args.data or cells.default_data(), args.fraction, batch, args.device, args.compile)
     if args.command == "once":
         print(json.dumps(bench.answer(args.name, args.repeats)))
         return

@@ -87,7 +87,7 @@ class Controller(nn.Module):
             h, c = self.lstm(x, (h, c))
             logits = self.logits(head, choices, h)
             distribution = Categorical(logits=logits)
-            index = distribution.sample() if decisions is None else torch.tensor(decisions[k])
+            index = distribution.sample() if decisions is None else torch.tensor(decisions[k], device=h.device)
             logps.append(distribution.log_prob(index))
             entropies.append(distribution.entropy())
             taken.append(index.item())
@@ -147,6 +147,7 @@ def iteration(model, optimizer, comparator, baseline, lean=False):
     """One iteration: a rollout, its reward against the baseline's tensors, the update. Returns the decisions and score."""
     decisions, logp, entropy = model.rollout_lean() if lean else model.rollout()
     with torch.no_grad():
-        score = comparator(cells.tensors([decode(decisions)]), baseline).item()
+        graph = tuple(t.to(baseline[0].device) for t in cells.tensors([decode(decisions)]))
+        score = comparator(graph, baseline).item()
     update(optimizer, logp, entropy, score)
     return decisions, score

@@ -85,10 +85,14 @@ def targets(accuracy, perm):
 def step(model, optimizer, g0, g1, target):
     """One training step on given pairs; both sides are encoded."""
     optimizer.zero_grad()
-    loss = F.binary_cross_entropy(model(g0, g1), target)
+    loss = forward_loss(model, g0, g1, target)
     loss.backward()
     optimizer.step()
     return loss
+
+
+def forward_loss(model, g0, g1, target):
+    return F.binary_cross_entropy(model(g0, g1), target)
 
 
 def step_encode_once(model, optimizer, graphs, perm, target):
@@ -108,7 +112,7 @@ def select(graphs, index):
 @torch.no_grad()
 def encode_space(model, graphs, batch):
     """All encodings [N, width]; graphs are ready tensors."""
-    out = torch.empty(len(graphs[0]), model.fc.in_features // 2)
+    out = torch.empty(len(graphs[0]), model.fc.in_features // 2, device=graphs[1].device)
     for i in range(0, len(out), batch):
         out[i : i + batch] = model.encode(graphs[0][i : i + batch], graphs[1][i : i + batch])
     return out
@@ -117,7 +121,7 @@ def encode_space(model, graphs, batch):
 @torch.no_grad()
 def tau(model, graphs, accuracy, batch=1024):
     """Kendall's tau of the comparator's verdicts over all pairs i < j, both sides encoded for every pair."""
-    first, second = torch.triu_indices(len(accuracy), len(accuracy), offset=1)
+    first, second = torch.triu_indices(len(accuracy), len(accuracy), offset=1, device=accuracy.device)
     agree = 0
     for i in range(0, len(first), batch):
         a, b = first[i : i + batch], second[i : i + batch]

@@ -23,11 +23,12 @@ ROOT = os.path.normpath(os.path.join(HERE, "..", ".."))
 class Row:
     """One line of the table.
 
-    repeats: (ours, peer) in each block; ask: the names (ours, peer) that are asked for where they differ from the row's.
+    repeats: (ours, peer) in each block; ask: the names (ours, peer) that are asked for where they differ from the row's; compiled:
+    on a GPU a second line stands beside torch.compile.
     """
 
-    def __init__(self, name, shape, repeats, ask=None):
-        self.name, self.shape, self.repeats = name, shape, repeats
+    def __init__(self, name, shape, repeats, ask=None, compiled=False):
+        self.name, self.shape, self.repeats, self.compiled = name, shape, repeats, compiled
         self.ask = ask or (name, name)
 
 
@@ -60,6 +61,23 @@ ROWS = [
         "controller_iteration_lean",
         "18 decisions, batch 1, LSTM 64; peer with the least PyTorch work we found",
         (200, 60),
+        ("controller_iteration", "controller_iteration_lean"),
+    ),
+    Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", (1, 1)),
+]
+
+
+# On a GPU, with the data on it in both programs.
+GPU_ROWS = [
+    Row("nac_step_released_512", "512 pairs, 4 layers, width 128; ours encodes each graph once (exact)", (200, 100), compiled=True),
+    Row("nac_step_65536_w64", "65,536 pairs, 2 layers, width 64; ours encodes each graph once (exact)", (50, 20), compiled=True),
+    Row("nac_step_65536_w256", "65,536 pairs, 2 layers, width 256; ours encodes each graph once (exact)", (50, 20), compiled=True),
+    Row("encode_space_released", SPACE + "; ours shares equal unfolding trees (exact)", (50, 10), compiled=True),
+    Row("controller_iteration", "18 decisions, batch 1, LSTM 64; peer with torch.distributions", (2000, 60)),
+    Row(
+        "controller_iteration_lean",
+        "18 decisions, batch 1, LSTM 64; peer with the least PyTorch work we found",
+        (2000, 60),
         ("controller_iteration", "controller_iteration_lean"),
     ),
     Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", (1, 1)),
@@ -258,8 +276,10 @@ def write(path, document):
 
 def arguments(argv):
     p = argparse.ArgumentParser(description="ctnas and PyTorch side by side; see README.md")
-    p.add_argument("--ours", default="bin/ctnas bench --serve --threads {threads}", help="command of our side")
-    p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} serve")
+    p.add_argument("--ours", default="bin/ctnas bench --serve --threads {threads} --device {device} --precision {precision}", help="command of our side")
+    p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} {gpu} serve")
+    p.add_argument("--device", default="cpu", help="cpu, or cuda:N: then beside PyTorch eager and torch.compile")
+    p.add_argument("--precision", default="fp32", help="of ours on a GPU: fp32 or bf16")
     p.add_argument("--python", default=os.path.join("build", "peers", "bin", "python"), help="a Python with PyTorch")
     p.add_argument("--data", help="NAS-Bench-101 CSV: the peer gets it as --data, ours as CTNAS_PEER_DATA")
     p.add_argument("--threads", type=int, default=2)
@@ -273,21 +293,31 @@ def arguments(argv):
         p.error("--blocks must be at least 3")
     if not 0 < args.fraction <= 1:
         p.error("--fraction must be above 0 and at most 1")
-    names = args.only.split(",") if args.only else [r.name for r in ROWS]
-    unknown = set(names) - {r.name for r in ROWS}
+    rows = ROWS if args.device == "cpu" else GPU_ROWS
+    names = args.only.split(",") if args.only else [r.name for r in rows]
+    unknown = set(names) - {r.name for r in rows}
     if unknown:
-        p.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(r.name for r in ROWS)}")
-    args.rows = [r for r in ROWS if r.name in names]
+        p.error(f"--only: unknown {', '.join(sorted(unknown))}; known: {', '.join(r.name for r in rows)}")
+    args.rows = [r for r in rows if r.name in names]
     return args
 
 
-def command(template, args):
-    """The template's words, each filled in, so that a path may hold spaces."""
-    values = {"python": args.python, "here": HERE, "threads": args.threads, "fraction": args.fraction}
+def command(template, args, gpu=()):
+    """The template's words, each filled in, so that a path may hold spaces. gpu: flags of the peer's device."""
+    values = {
+        "python": args.python,
+        "here": HERE,
+        "threads": args.threads,
+        "fraction": args.fraction,
+        "device": args.device,
+        "precision": args.precision,
+    }
     words = []
     for word in shlex.split(template):
         if word == "{data}":
             words += ["--data", args.data] if args.data else []
+        elif word == "{gpu}":
+            words += gpu
         else:
             words.append(word.format(**values))
     return words
@@ -299,19 +329,30 @@ def main(argv=None):
     if args.data:
         environment["CTNAS_PEER_DATA"] = os.path.abspath(args.data)
     ours = Server("ours", command(args.ours, args), environment)
-    peer = Server("peer", command(args.peer, args), environment)
+    if args.device == "cpu":
+        peers = {"": Server("peer", command(args.peer, args), environment)}
+    else:
+        gpu = ["--device", "cuda"]
+        environment["CUDA_VISIBLE_DEVICES"] = args.device.partition(":")[2]  # of the peers: ours has started
+        peers = {
+            "": Server("peer", command(args.peer, args, gpu), environment),
+            "_compiled": Server("compiled peer", command(args.peer, args, gpu + ["--compile"]), environment),
+        }
     results, skipped = [], []
     try:
-        version = peer.ask("hello", 0)["version"]
+        version = peers[""].ask("hello", 0)["version"]
         for row in args.rows:
-            print(f"{row.name}: {args.blocks} blocks", file=sys.stderr, flush=True)
-            try:
-                results.append(measure(row, ours, peer, args.blocks, args.pause, Load()))
-            except Refused as err:
-                skipped.append({"name": row.name, "reason": str(err)})
+            for suffix, peer in peers.items():
+                if suffix and not row.compiled:
+                    continue
+                print(f"{row.name}{suffix}: {args.blocks} blocks", file=sys.stderr, flush=True)
+                try:
+                    results.append({**measure(row, ours, peer, args.blocks, args.pause, Load()), "name": row.name + suffix})
+                except Refused as err:
+                    skipped.append({"name": row.name + suffix, "reason": str(err)})
     finally:
-        ours.close()
-        peer.close()
+        for server in (ours, *peers.values()):
+            server.close()
     document = {"machine": machine(args.threads), "peer_version": version, "results": results}
     if skipped:
         document["skipped"] = skipped

@@ -66,6 +66,14 @@ class Driver(unittest.TestCase):
             self.assertTrue(r["ratio_low"] <= r["ratio"] <= r["ratio_high"], r)
         self.assertIn("ran 10% of the schedule", text)
 
+    def test_a_gpu_is_measured_beside_eager_and_compiled(self):
+        status, document, _ = self.drive("2", "10", "--device", "cuda:0")
+        self.assertEqual(status, 0)
+        names = [r["name"] for r in document["results"]]
+        self.assertIn("nac_step_released_512", names)
+        self.assertIn("nac_step_released_512_compiled", names)
+        self.assertNotIn("controller_iteration_compiled", names)
+
     def test_a_refused_row_is_named_and_left_out(self):
         name = "encode_space_released_unshared"
         status, document, text = self.drive(f"2 {name}", "10", "--only", f"{name},controller_iteration")

@@ -51,20 +51,24 @@ COUNTS = {
 class Search:
     """labels, validation: (cells, accuracies). Tensors of both are made here, outside the schedule."""
 
-    def __init__(self, labels, validation, seed):
+    def __init__(self, labels, validation, seed, device="cpu"):
         torch.manual_seed(seed)
-        self.train = cells.tensors(labels[0])
-        self.accuracy = torch.tensor(labels[1])
-        self.held_out = cells.tensors(validation[0])
-        self.held_out_accuracy = torch.tensor(validation[1])
-        self.comparator = nac.Released()
+        self.device = device
+        self.train = self.tensors(labels[0])
+        self.accuracy = torch.tensor(labels[1], device=device)
+        self.held_out = self.tensors(validation[0])
+        self.held_out_accuracy = torch.tensor(validation[1], device=device)
+        self.comparator = nac.Released().to(device)
         self.comparator_adam = nac.adam(self.comparator)
-        self.controller = controller.Controller()
+        self.controller = controller.Controller().to(device)
         self.controller_adam = controller.adam(self.controller)
         self.pool = None  # (graphs0, graphs1, targets)
         self.taus = []
         self.baseline = None  # (cell, tensors)
         self.history = None
+
+    def tensors(self, some):
+        return tuple(t.to(self.device) for t in cells.tensors(some))
 
     def run(self, fraction=1.0):
         """Runs a fraction of the schedule; returns the clock, whose whole(COUNTS) is the time of all of it."""
@@ -73,7 +77,7 @@ class Search:
             clock.time("epoch", self.epoch)
         iterations = max(1, round(ITERATIONS * fraction / DERIVE_EVERY)) * DERIVE_EVERY
         first = self.sample(1)[0]
-        self.baseline = self.history = (first, cells.tensors([first]))
+        self.baseline = self.history = (first, self.tensors([first]))
         for i in range(1, iterations + 1):
             clock.time("iteration", self.iterate)
             if i % EXPLORE_EVERY == 0:
@@ -84,15 +88,15 @@ class Search:
 
     def epoch(self):
         """One pass over the labelled cells; with a pool, each batch is joined by as many random pairs of the pool."""
-        order = torch.randperm(len(self.accuracy))
+        order = torch.randperm(len(self.accuracy), device=self.device)
         for i in range(0, len(order), BATCH):
             index = order[i : i + BATCH]
-            partner = index[torch.randperm(len(index))]
+            partner = index[torch.randperm(len(index), device=self.device)]
             g0, g1 = nac.select(self.train, index), nac.select(self.train, partner)
             target = (self.accuracy[index] > self.accuracy[partner]).float()
             if self.pool is not None:
                 p0, p1, labels = self.pool
-                pick = torch.randint(len(labels), (len(index),))
+                pick = torch.randint(len(labels), (len(index),), device=self.device)
                 g0 = tuple(torch.cat([a, b[pick]]) for a, b in zip(g0, p0))
                 g1 = tuple(torch.cat([a, b[pick]]) for a, b in zip(g1, p1))
                 target = torch.cat([target, labels[pick]])
@@ -108,8 +112,8 @@ class Search:
     def explore(self):
         """Pseudo-labels: of sampled cells paired with their permutation, the half with the highest probability."""
         sampled = self.sample(512 if self.pool is None else 200)
-        g0 = cells.tensors(sampled)
-        g1 = nac.select(g0, torch.randperm(len(sampled)))
+        g0 = self.tensors(sampled)
+        g1 = nac.select(g0, torch.randperm(len(sampled), device=self.device))
         with torch.no_grad():
             p = self.comparator(g0, g1)
         top = p.topk(len(sampled) // 2).indices
@@ -127,10 +131,10 @@ class Search:
 
     def best(self, candidates):
         """The cell with the highest summed probability against the others."""
-        graphs = cells.tensors(candidates)
+        graphs = self.tensors(candidates)
         n = len(candidates)
-        first = torch.arange(n).repeat_interleave(n)
-        second = torch.arange(n).repeat(n)
+        first = torch.arange(n, device=self.device).repeat_interleave(n)
+        second = torch.arange(n, device=self.device).repeat(n)
         off = first != second
         first, second = first[off], second[off]
         with torch.no_grad():

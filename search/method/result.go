@@ -13,7 +13,7 @@ import (
 // a sealed source is unsealed.
 func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 	r := &report.Result{
-		Space: p.Space.Name(), Method: name, LabelsUsed: len(out.Labels), Seed: p.Seed, Device: "cpu", Labels: p.Source.Describe(),
+		Space: p.Space.Name(), Method: name, LabelsUsed: len(out.Labels), Seed: p.Seed, Labels: p.Source.Describe(),
 		Pick: out.Pick.Arch.String(), Pareto: []string{},
 	}
 	judge, judged := p.Source.(ledger.Judge)

@@ -1,0 +1,127 @@
+// Sums of rows along the edges of a graph, and the small products around them. All are bound by memory.
+#include "../exec/cuda.cuh"
+#include "../exec/reduce.cuh"
+#include "gather.h"
+
+namespace {
+
+constexpr int WARPS = CTN_GRAPH_BLOCK / 32;
+constexpr int COLUMNS = CTN_GATHER_COLUMNS / 32; // of a lane: `column`, and every 32nd behind it
+constexpr int64_t LONG = 32;                     // a row with more edges is summed by all warps
+
+// Adds edges first, first + step, ... before last.
+__device__ __forceinline__ void add_edges(const ctn_gather_args &g, int64_t first, int64_t last, int step, int64_t column, float (&sum)[COLUMNS]) {
+#pragma unroll 4
+	for (int64_t e = first; e < last; e += step) {
+		const float *in = g.in + (int64_t)g.idx[e] * g.width + column;
+		float weight = g.weight ? g.weight[e] : 1.0f;
+#pragma unroll
+		for (int q = 0; q < COLUMNS; q++)
+			if (column + 32 * q < g.width) sum[q] += in[32 * q] * weight;
+	}
+}
+
+// Stores the columns of row r, whose edges add up to sum.
+__device__ __forceinline__ void finish(const ctn_gather_args &g, int64_t r, int64_t column, const float (&sum)[COLUMNS]) {
+	const float *add = g.add ? g.add + (g.add_idx ? (int64_t)g.add_idx[r] : r) * g.width : nullptr;
+#pragma unroll
+	for (int q = 0; q < COLUMNS; q++) {
+		int64_t j = column + 32 * q, i = r * g.width + j;
+		if (j >= g.width) break;
+		float x = sum[q];
+		if (g.bias) x += g.bias[j];
+		if (add) x += add[j];
+		if (g.relu && !(x > 0)) x = 0;
+		if (g.mask && !(g.mask[i] > 0)) x = 0;
+		g.out[i] = g.accumulate ? g.out[i] + x : x;
+	}
+}
+
+} // namespace
+
+// Grid: block_rows rows and 128 columns a block, columns fastest. A warp sums a row, edge after edge. The rows that have many edges follow: the
+// warps share the edges, warp w has edges w, w + 8, ..., and their sums are added in order.
+extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_gather(const ctn_gather_args g) {
+	STATIC_SHARED(float[WARPS][CTN_GATHER_COLUMNS], parts);
+	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+	const uint32_t across = (uint32_t)ctn_div_up(g.width, CTN_GATHER_COLUMNS);
+	const int64_t r0 = (int64_t)(blockIdx.x / across) * g.block_rows, column = (int64_t)(blockIdx.x % across) * CTN_GATHER_COLUMNS + lane;
+	const int64_t end = ctn_min(r0 + g.block_rows, ctn_size(g.rows));
+	if (r0 >= end) return;
+	if (r0 + warp < end) {
+		int64_t r = r0 + warp, first = g.ptr[r], last = g.ptr[r + 1];
+		if (last - first <= LONG) {
+			float sum[COLUMNS] = {};
+			add_edges(g, first, last, 1, column, sum);
+			finish(g, r, column, sum);
+		}
+	}
+	for (int64_t r = r0; r < end; r++) {
+		int64_t first = g.ptr[r], last = g.ptr[r + 1];
+		if (last - first <= LONG) continue;
+		float sum[COLUMNS] = {};
+		add_edges(g, first + warp, last, WARPS, column, sum);
+#pragma unroll
+		for (int q = 0; q < COLUMNS; q++) parts[warp][32 * q + lane] = sum[q];
+		__syncthreads();
+		if (warp == 0) {
+			for (int w = 1; w < WARPS; w++)
+#pragma unroll
+				for (int q = 0; q < COLUMNS; q++) sum[q] += parts[w][32 * q + lane];
+			finish(g, r, column, sum);
+		}
+		__syncthreads();
+	}
+}
+
+// Grid: 32 columns a block, splits of the rows. Warp w adds rows w, w + 8, ... of the split.
+extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum(const ctn_colsum_args g) {
+	STATIC_SHARED(float[WARPS][CTN_COLSUM_COLUMNS], parts);
+	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+	const int64_t j = (int64_t)blockIdx.x * CTN_COLSUM_COLUMNS + lane;
+	const int64_t first = blockIdx.y * g.split, end = ctn_min(first + g.split, ctn_size(g.rows));
+	if (first >= end) return;
+	float sum = 0;
+	if (j < g.width) {
+#pragma unroll 4
+		for (int64_t r = first + warp; r < end; r += WARPS) sum += g.in[r * g.width + j];
+	}
+	parts[warp][lane] = sum;
+	__syncthreads();
+	if (warp || j >= g.width) return;
+	for (int w = 1; w < WARPS; w++) sum += parts[w][lane];
+	g.parts[blockIdx.y * g.width + j] = sum;
+}
+
+// Grid: columns. Adds the splits that have rows.
+extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum_sum(const ctn_colsum_args g) {
+	int64_t j = (int64_t)blockIdx.x * CTN_GRAPH_BLOCK + threadIdx.x, splits = ctn_div_up(ctn_size(g.rows), g.split);
+	if (j >= g.width) return;
+	float sum = 0;
+	for (int64_t s = 0; s < splits; s++) sum += g.parts[s * g.width + j];
+	g.out[j] = g.accumulate ? g.out[j] + sum : sum;
+}
+
+// Grid: rows, a warp each.
+extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_rowdot(const ctn_rowdot_args g) {
+	const int lane = threadIdx.x % 32;
+	const int64_t r = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
+	if (r >= ctn_size(g.rows)) return;
+	for (int64_t h = 0; h < g.heads; h++) {
+		float sum = 0;
+		for (int64_t j = lane; j < g.width; j += 32) sum += g.in[r * g.width + j] * g.weight[h * g.width + j];
+		sum = warp_sum(sum);
+		if (lane == 0) g.out[r * g.heads + h] = sum;
+	}
+}
+
+// Grid: elements of dinput.
+extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_rowdot_backward(const ctn_rowdot_args g) {
+	const int64_t i = (int64_t)blockIdx.x * CTN_GRAPH_BLOCK + threadIdx.x;
+	if (i >= ctn_size(g.rows) * g.width) return;
+	const uint32_t r = (uint32_t)i / (uint32_t)g.width, j = (uint32_t)i % (uint32_t)g.width;
+	float sum = 0;
+	for (int64_t h = 0; h < g.heads; h++) sum += g.grad[r * g.heads + h] * g.weight[h * g.width + j];
+	if (g.mask && !(g.mask[i] > 0)) sum = 0;
+	g.dinput[i] = g.accumulate ? g.dinput[i] + sum : sum;
+}

@@ -1,0 +1,8 @@
+// What the headers of this family share.
+#ifndef CTN_GRAPH_H
+#define CTN_GRAPH_H
+#include "../exec/exec.h"
+
+enum { CTN_GRAPH_BLOCK = 256 }; // GPU: threads a block
+
+#endif

@@ -1,0 +1,83 @@
+// Optimizers over flat buffers: an update is one launch. All but the schedule are bound by memory.
+#include <math.h>
+#include "../exec/cuda.cuh"
+#include "../exec/reduce.cuh"
+#include "optim.h"
+
+namespace {
+
+// x^n, n >= 0, to about n ulp of a double. pow would take longer than the update of a small model.
+__device__ __forceinline__ double power(double x, int32_t n) {
+	double y = 1;
+	for (; n > 0; n /= 2, x *= x)
+		if (n % 2) y *= x;
+	return y;
+}
+
+} // namespace
+
+// Grid: elements, 28 bytes each. Every block works out the terms of the step while the count of steps is still the old one; the block that ends last
+// raises it.
+extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_adam(const ctn_adam_args a) {
+	STATIC_SHARED(float[CTN_ADAM_TERMS], terms);
+	int32_t step = 0;
+	if (threadIdx.x == 0) {
+		step = *a.step + 1;
+		double lr = *a.lr;
+		terms[CTN_ADAM_STEP_SIZE] = (float)(lr / (1 - power(a.beta1, step)));
+		terms[CTN_ADAM_ROOT] = (float)(1 / sqrt(1 - power(a.beta2, step)));
+		terms[CTN_ADAM_KEEP] = a.decoupled ? (float)(1 - lr * a.decay) : 1;
+		terms[CTN_ADAM_SCALE] = a.scale ? *a.scale : 1;
+	}
+	__syncthreads();
+	const float scale = terms[CTN_ADAM_SCALE], size = terms[CTN_ADAM_STEP_SIZE], root = terms[CTN_ADAM_ROOT], keep = terms[CTN_ADAM_KEEP];
+	const float l2 = a.decoupled ? 0 : (float)a.decay, eps = (float)a.eps;
+	const float up1 = (float)(1 - a.beta1), b2 = (float)a.beta2, up2 = (float)(1 - a.beta2);
+	for (int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x; i < a.n; i += (int64_t)gridDim.x * CTN_OPTIM_THREADS) {
+		float w = a.w[i], g = a.g[i] * scale + w * l2, m = a.m[i], v = a.v[i];
+		m += (g - m) * up1;
+		v = v * b2 + g * g * up2;
+		a.m[i] = m;
+		a.v[i] = v;
+		a.w[i] = w * keep - size * m / (sqrtf(v) * root + eps);
+	}
+	if (last_block(a.ticket) && threadIdx.x == 0) *a.step = step;
+}
+
+// Grid: 4096 elements a block. The block that ends last adds the blocks' sums, thread t those of blocks t, t + 256, ...
+extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_norm(const ctn_norm_args a) {
+	const int64_t begin = (int64_t)blockIdx.x * CTN_OPTIM_BLOCK, end = ctn_min(begin + CTN_OPTIM_BLOCK, a.n);
+	float part = 0;
+#pragma unroll 4
+	for (int64_t i = begin + threadIdx.x; i < end; i += CTN_OPTIM_THREADS) part += a.g[i] * a.g[i];
+	double sum = block_sum<CTN_OPTIM_THREADS>(part);
+	if (threadIdx.x == 0) a.parts[blockIdx.x] = sum;
+	if (!last_block(a.ticket)) return;
+	sum = 0;
+	for (int64_t b = threadIdx.x; b < gridDim.x; b += CTN_OPTIM_THREADS) sum += a.parts[b];
+	sum = block_sum<CTN_OPTIM_THREADS>(sum);
+	if (threadIdx.x) return;
+	double norm = sqrt(sum), factor = a.max / (norm + 1e-6);
+	a.out[0] = (float)norm;
+	a.out[1] = a.max > 0 && !(factor > 1) ? (float)factor : 1;
+}
+
+// Grid: elements.
+extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_ema(const ctn_ema_args a) {
+	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
+	if (i < a.n) a.mean[i] += (a.w[i] - a.mean[i]) * (1 - a.decay);
+}
+
+// One thread computes.
+extern "C" __global__ void __launch_bounds__(32) cu_schedule(const ctn_schedule_args a) {
+	if (threadIdx.x) return;
+	double step = *a.step, lr = a.peak;
+	if (step < a.warmup) lr = a.peak * (step + 1) / a.warmup;
+	else if (a.kind != CTN_CONSTANT) {
+		double done = a.total > a.warmup ? (step - a.warmup) / (a.total - a.warmup) : 1;
+		if (done > 1) done = 1;
+		double left = a.kind == CTN_LINEAR ? 1 - done : 0.5 * (1 + cos(M_PI * done));
+		lr = a.final + (a.peak - a.final) * left;
+	}
+	*a.lr = (float)lr;
+}

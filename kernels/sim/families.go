@@ -1,0 +1,9 @@
+package sim
+
+// The families whose .cu files are compiled in: importing them makes the go command compile the simulator again when one changes.
+import (
+	_ "github.com/ctnas/ctnas/kernels/graph"
+	_ "github.com/ctnas/ctnas/kernels/loss"
+	_ "github.com/ctnas/ctnas/kernels/optim"
+	_ "github.com/ctnas/ctnas/kernels/peak"
+)

@@ -1,0 +1,6 @@
+#include "../graph/gated.cu"
+
+CTN_SIM_ENTRY(cu_gated)
+CTN_SIM_ENTRY(cu_gated_backward)
+CTN_SIM_ENTRY(cu_dense)
+CTN_SIM_ENTRY(cu_dense_backward)

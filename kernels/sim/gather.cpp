@@ -1,0 +1,7 @@
+#include "../graph/gather.cu"
+
+CTN_SIM_ENTRY(cu_gather)
+CTN_SIM_ENTRY(cu_colsum)
+CTN_SIM_ENTRY(cu_colsum_sum)
+CTN_SIM_ENTRY(cu_rowdot)
+CTN_SIM_ENTRY(cu_rowdot_backward)

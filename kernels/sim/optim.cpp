@@ -1,0 +1,6 @@
+#include "../optim/optim.cu"
+
+CTN_SIM_ENTRY(cu_adam)
+CTN_SIM_ENTRY(cu_norm)
+CTN_SIM_ENTRY(cu_ema)
+CTN_SIM_ENTRY(cu_schedule)

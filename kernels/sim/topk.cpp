@@ -1,0 +1,5 @@
+#include "../graph/topk.cu"
+
+CTN_SIM_ENTRY(cu_topk_digit)
+CTN_SIM_ENTRY(cu_topk_collect)
+CTN_SIM_ENTRY(cu_topk_sort)
