@@ -2,6 +2,7 @@ package graph_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
@@ -91,7 +92,7 @@ func encodeCases() []encodeCase {
 }
 
 // checkEncode compares scores and all gradients with the reference.
-func checkEncode(t *testing.T, d *exec.Device, c encodeCase, stream uint32, tol float64) {
+func checkEncode(t *testing.T, d *exec.Device, c encodeCase, stream uint32, tol float64, round func(float64) float64) {
 	ar := d.NewArena()
 	defer ar.Free()
 	w, w64 := c.weights(stream)
@@ -107,11 +108,17 @@ func checkEncode(t *testing.T, d *exec.Device, c encodeCase, stream uint32, tol 
 	p := ar.NewProgram("encode")
 	e.Record(p).RecordBackward(p)
 	p.Run(2) // the second run finds what the first left
-	score, grad := EncodeReference(e, graphs[:c.n], w64, dscore64)
+	score, grad := EncodeReference(e, graphs[:c.n], w64, dscore64, round)
 	kerneltest.Close(t, score, e.Score.Values()[:c.n*e.Heads], tol, "score")
 	got := e.G.Values()
 	part := func(name string, off, n int) {
 		kerneltest.Close(t, grad[off:off+n], got[off:off+n], tol, name)
+		var square, wrong float64
+		for i, v := range grad[off : off+n] {
+			square += v * v
+			wrong += (v - float64(got[off+i])) * (v - float64(got[off+i]))
+		}
+		require.LessOrEqual(t, wrong, square*tol*tol/16, name)
 		for i := off + n; i < off+n+4; i++ {
 			require.Equal(t, w[i], got[i], "%s: element %d behind it", name, i-off-n)
 		}
@@ -136,7 +143,111 @@ func checkEncode(t *testing.T, d *exec.Device, c encodeCase, stream uint32, tol 
 func TestEncode(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range encodeCases() {
-			t.Run(fmt.Sprintf("%d/%+v", c.n, c.e), func(t *testing.T) { checkEncode(t, d, c, uint32(100*i), 2e-5) })
+			t.Run(fmt.Sprintf("%d/%+v", c.n, c.e), func(t *testing.T) { checkEncode(t, d, c, uint32(100*i), 2e-5, nil) })
 		}
 	})
+}
+
+// toBF16 rounds to eight bits of mantissa, ties to even.
+func toBF16(x float64) float64 {
+	bits := math.Float32bits(float32(x))
+	return float64(math.Float32frombits((bits + 0x7fff + bits>>16&1) &^ 0xffff))
+}
+
+// The reference repeats the kernels' rounding, but sums exactly: where a sum lies between two bf16 numbers the kernels may take the other one,
+// 2^-8 away, which is more for the few terms of a small gradient. As a whole a gradient is four times closer.
+func TestEncodeBF16(t *testing.T) {
+	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) {
+		for i, c := range encodeCases() {
+			t.Run(fmt.Sprintf("%d/%+v", c.n, c.e), func(t *testing.T) { checkEncode(t, d, c, uint32(100*i), 1.0/64, toBF16) })
+		}
+	})
+}
+
+// Every weight's derivative against central differences.
+func TestEncodeReferenceGradient(t *testing.T) {
+	for i, c := range []encodeCase{
+		{4, Encode{Alphabet: 3, Width: 4, Layers: 3, Heads: 2, Pad: 5, Residual: true}, true, false},
+		{3, Encode{Alphabet: 2, Width: 5, Layers: 2, Heads: 1, LinearLast: true}, false, false},
+	} {
+		_, w := c.weights(uint32(i))
+		graphs, _ := randomPacked(c.n, c.e.Alphabet, uint32(i))
+		_, dscore := kerneltest.Random(c.n*c.e.Heads, uint32(i+10))
+		_, grad := EncodeReference(c.e, graphs, w, dscore, nil)
+		kerneltest.Gradient(t, func(x []float64) float64 {
+			score, _ := EncodeReference(c.e, graphs, x, nil, nil)
+			sum := 0.0
+			for i, v := range score {
+				sum += v * dscore[i]
+			}
+			return sum
+		}, w, grad, 1e-6, "encode")
+	}
+}
+
+// No graphs: no scores are written, and the gradient is zero.
+func TestEncodeNothing(t *testing.T) {
+	check := func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		c := encodeCase{e: Encode{Alphabet: 5, Width: 32, Layers: 2, Heads: 2}, bias: true}
+		w, _ := c.weights(1)
+		e := c.e
+		_, words := randomPacked(3, 5, 1)
+		e.N, e.Graphs = exec.Dynamic(ar.Ints([]int32{0}), 3), ar.Ints(words)
+		e.W, e.G, e.Score, e.DScore = ar.Floats(w), ar.Zeros(len(w)), ar.Floats([]float32{1, 2, 3, 4, 5, 6}), ar.F32(6)
+		p := ar.NewProgram("nothing")
+		e.Record(p).RecordBackward(p)
+		p.Run(1)
+		require.Equal(t, []float32{1, 2, 3, 4, 5, 6}, e.Score.Values())
+		require.Equal(t, make([]float32, len(w)), e.G.Values())
+	}
+	kerneltest.EachDevice(t, check)
+	kerneltest.EachTensorCore(t, check)
+}
+
+// A graph of one node that is padding through and through, and words that Pack does not make, stay within the buffers.
+func TestEncodeForeignWords(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		c := encodeCase{e: Encode{Alphabet: 3, Width: 16, Layers: 2, Heads: 1}}
+		w, _ := c.weights(1)
+		e := c.e
+		e.N, e.Graphs = exec.Fixed(2), ar.Ints([]int32{-1, -1, 0, 0})
+		e.W, e.Score = ar.Floats(w), ar.F32(2)
+		p := ar.NewProgram("foreign")
+		e.Record(p)
+		p.Run(1)
+		require.False(t, math.IsNaN(float64(e.Score.Values()[0])))
+		require.Zero(t, e.Score.Values()[1], "a graph without nodes")
+	})
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	good := encodeCase{e: Encode{Alphabet: 3, Width: 16, Layers: 2, Heads: 1}}
+	size := good.layout()
+	for name, spoil := range map[string]func(e *Encode){
+		"width":    func(e *Encode) { e.Width = 20 },
+		"layers":   func(e *Encode) { e.Layers = 9 },
+		"heads":    func(e *Encode) { e.Heads = 3 },
+		"alphabet": func(e *Encode) { e.Alphabet = 9 },
+		"padding":  func(e *Encode) { e.Pad = 9 },
+		"matrices": func(e *Encode) { e.Matrices = e.Matrices[:1] },
+		"biases":   func(e *Encode) { e.Biases = []int{0} },
+		"offset":   func(e *Encode) { e.Head = 2 },
+		"end":      func(e *Encode) { e.Head = size },
+		"graphs":   func(e *Encode) { e.N = exec.Fixed(3) },
+	} {
+		e := good.e
+		e.N, e.Graphs, e.W, e.Score = exec.Fixed(2), ar.I32(4), ar.F32(size), ar.F32(2)
+		require.NotPanics(t, func() { e.Record(ar.NewProgram("good")) })
+		spoil(&e)
+		require.Panics(t, func() { e.Record(ar.NewProgram("bad")) }, name)
+	}
 }
