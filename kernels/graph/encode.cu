@@ -10,6 +10,7 @@
 // dh = (A' dz) W' (+ dz), and dW = y' dz.
 #include "../exec/cuda.cuh"
 #include "encode.h"
+#include "piece.cuh"
 
 namespace {
 
@@ -31,9 +32,6 @@ __device__ float product_of_op(const ctn_encode_args &g, int op, int j) {
 
 // ---- float32 ------------------------------------------------------------------
 
-// A thread has four columns of a graph's rows.
-typedef float piece[NODES][4];
-
 struct place {
 	int slot, column; // the graph's place in the block's tile
 	bool own;         // false: a thread that is left over, it reads what the first ones read
@@ -50,16 +48,6 @@ struct place {
 		nodes = graph < n ? ctn_packed_padded(packed, g.pad) : 0;
 	}
 };
-
-__device__ __forceinline__ void load4(float (&x)[4], const float *p) {
-	float4 v = *(const float4 *)p;
-	x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
-}
-__device__ __forceinline__ void store4(float *p, const float (&x)[4]) { *(float4 *)p = make_float4(x[0], x[1], x[2], x[3]); }
-__device__ __forceinline__ void store_rows(float *p, int w, const piece &x) {
-#pragma unroll
-	for (int v = 0; v < NODES; v++) store4(p + v * w, x[v]);
-}
 
 // x = A x, and x = A' x: rows that are still to be read change last.
 __device__ __forceinline__ void hear(piece &x, uint64_t packed) {
@@ -79,43 +67,6 @@ __device__ __forceinline__ void tell(piece &x, uint64_t packed) {
 			if (packed >> (v * (v - 1) / 2 + u) & 1)
 #pragma unroll
 				for (int c = 0; c < 4; c++) x[u][c] += x[v][c];
-}
-
-// out = rows x m: the graph's rows lie in shared memory, the matrix streams through `slab`. All threads come here; what they wrote to the tile
-// before may be read, and when they leave they may write to it again.
-__device__ __forceinline__ void multiply(piece &out, const float *rows, const float *m, int w, int column, float *slab) {
-	constexpr int SLAB = CTN_ENCODE_SLAB;
-	auto load = [&](int s) {
-		for (int e = threadIdx.x * 4; e < SLAB * w; e += blockDim.x * 4) cp_async16(slab + s % 2 * SLAB * w + e, m + s * SLAB * w + e);
-		cp_async_commit();
-	};
-#pragma unroll
-	for (int v = 0; v < NODES; v++)
-#pragma unroll
-		for (int c = 0; c < 4; c++) out[v][c] = 0;
-	load(0);
-	for (int s = 0; s < w / SLAB; s++) {
-		cp_async_wait<0>();
-		__syncthreads();
-		if (s + 1 < w / SLAB) load(s + 1);
-		const float *b = slab + s % 2 * SLAB * w + column;
-#pragma unroll
-		for (int k = 0; k < SLAB; k += 4) {
-			float a[NODES][4];
-#pragma unroll
-			for (int v = 0; v < NODES; v++) load4(a[v], rows + v * w + s * SLAB + k);
-#pragma unroll
-			for (int q = 0; q < 4; q++) {
-				float x[4];
-				load4(x, b + (k + q) * w);
-#pragma unroll
-				for (int v = 0; v < NODES; v++)
-#pragma unroll
-					for (int c = 0; c < 4; c++) out[v][c] += a[v][q] * x[c];
-			}
-		}
-	}
-	__syncthreads();
 }
 
 // ---- bf16 ---------------------------------------------------------------------
@@ -588,7 +539,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_BLOCK, 2) cu_encode_f32(
 	const int64_t n = ctn_size(g.n), first = (int64_t)blockIdx.x * per;
 	if (first >= n) return;
 	const place p(g, n);
-	float *slab = shared, *tile = shared + 2 * CTN_ENCODE_SLAB * w, *rows = tile + p.slot * NODES * w;
+	float *slab = shared, *tile = shared + 2 * CTN_PIECE_SLAB * w, *rows = tile + p.slot * NODES * w;
 	const int64_t graphs = g.rows / NODES;
 	piece h, y;
 #pragma unroll
@@ -657,7 +608,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_BLOCK, 2) cu_encode_back
 	const int64_t n = ctn_size(g.n);
 	if ((int64_t)blockIdx.x * per >= n) return;
 	const place p(g, n);
-	float *slab = shared, *rows = shared + 2 * CTN_ENCODE_SLAB * w + p.slot * NODES * w;
+	float *slab = shared, *rows = shared + 2 * CTN_PIECE_SLAB * w + p.slot * NODES * w;
 	const int64_t graphs = g.rows / NODES;
 	float d[4] = {};
 	if (p.graph < n)

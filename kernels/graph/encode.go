@@ -166,7 +166,7 @@ func (e Encode) launch(dev *exec.Device, entry string) exec.Launch {
 	w, block := e.Width, e.block(dev)
 	l := exec.Launch{File: "encode", Grid: [3]int{exec.Blocks(e.N.Max, e.perBlock(dev))}, Block: block}
 	if dev.Precision() != exec.BF16 {
-		l.Entry, l.Shared = entry+"_f32", 4*w*(2*C.CTN_ENCODE_SLAB+C.CTN_ENCODE_NODES*e.perBlock(dev))
+		l.Entry, l.Shared = entry+"_f32", 4*w*(2*C.CTN_PIECE_SLAB+C.CTN_ENCODE_NODES*e.perBlock(dev))
 		return l
 	}
 	class, panel := 64, 32

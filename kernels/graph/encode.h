@@ -1,6 +1,6 @@
-#include "../exec/exec.h"
+#include "graph.h"
 
-enum { CTN_ENCODE_NODES = 8,  // rows that a graph takes, used or not
+enum { CTN_ENCODE_NODES = CTN_PIECE_ROWS, // rows that a graph takes, used or not
        CTN_ENCODE_LAYERS = 8, // at most
        CTN_ENCODE_WIDTH = 256,
        CTN_ENCODE_HEADS = 2,
@@ -8,7 +8,6 @@ enum { CTN_ENCODE_NODES = 8,  // rows that a graph takes, used or not
        CTN_ENCODE_CHUNK = 8,                                                  // CPU: graphs a task
        CTN_ENCODE_BAND = 16,                                                  // CPU: rows of a matrix's gradient a task
        CTN_ENCODE_BLOCK = 256,                                                // GPU: threads a block, at most; fewer for few graphs
-       CTN_ENCODE_SLAB = 8,                                                   // GPU, float32: rows of a matrix in shared memory at a time
        CTN_ENCODE_TILE = 64,                                                  // GPU: a block of the weights' gradient computes a square
        CTN_ENCODE_PART = CTN_ENCODE_TILE * CTN_ENCODE_TILE + CTN_ENCODE_TILE, // and sums of columns
        CTN_ENCODE_WEIGHTS_F32_BLOCK = 256,
