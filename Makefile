@@ -7,18 +7,41 @@ LINT := build/bin/golangci-lint
 SANITIZED := ./kernels/...
 # Without a usable git repository (a source archive, another owner's folder) Go must not look for a revision.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+BUILD = -trimpath -buildvcs=$(VCS) -o bin/ctnas
+GPU_TESTED := ./cuda/... ./kernels/fatbin
 
 .DEFAULT_GOAL := build
-.PHONY: help build test demo lint race sanitize fuzz peers bench bench-peers ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo lint race sanitize fuzz peers bench bench-peers ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
 
-build: tools ## build bin/ctnas
-	$(GO) build -trimpath -buildvcs=$(VCS) -o bin/ctnas ./cmd/ctnas
+build: tools ## build bin/ctnas, with GPU support where there is a CUDA compiler
+	@if home=$$(scripts/cuda/toolkit.sh find) && [ -x "$$home/bin/nvcc" ]; then \
+		$(MAKE) --no-print-directory gpu; \
+	else \
+		set -x; $(GO) build $(BUILD) ./cmd/ctnas; \
+	fi
+
+gpu: tools fatbins ## build bin/ctnas with GPU support; installs the CUDA compiler into build/ where there is none (270 MB)
+	scripts/cuda/with.sh $(GO) build -tags cuda $(BUILD) ./cmd/ctnas
+
+fatbins: tools # compile the kernels; CTNAS_CUDA_ARCHS="80 90" restricts what for
+	@CTNAS_CUDA_ARCHS="$(CTNAS_CUDA_ARCHS)" scripts/cuda/fatbins.sh
+
+gpu-report: fatbins ## registers, shared memory and spills of every kernel
+	@scripts/cuda/resources.sh
 
 test: tools ## unit and property tests
 	$(GO) test ./...
+
+test-gpu: fatbins ## the GPU code's tests on this machine's GPU
+	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda $(GPU_TESTED)
+
+# Twice: with the fake driver, and as on a machine without one. Go's cache knows of neither.
+test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
+	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -count 1 -tags cuda $(GPU_TESTED)
+	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda $(GPU_TESTED)
 
 demo: build ## search NAS-Bench-101 with 423 labels
 	@scripts/demo.sh
@@ -58,8 +81,8 @@ bench-peers: build ## the same work in PyTorch and here, side by side; writes bu
 ci: ## everything .ci/run checks
 	.ci/run
 
-clean: ## remove what was built (build/peers stays)
-	rm -rf bin build/bin
+clean: ## remove what was built (build/peers and the CUDA compiler stay)
+	rm -rf bin build/bin build/cuda/kernels build/cuda/fake build/cuda/glue-* kernels/fatbin/bin/*.fatbin
 
 tools:
 	@GO="$(GO)" scripts/tools.sh

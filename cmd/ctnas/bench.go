@@ -23,7 +23,8 @@ func newBenchCommand(a *app) *cobra.Command {
 		Short: "Measure the speed of kernels and steps on this machine",
 		Long: `Measures single operations and whole steps, beside what the machine reaches at most in the same run: multiply-adds in registers
 (GFLOP/s) and copying of memory (GB/s, read and written). The last column is the larger of the shares of the two; operations whose
-data stay in the caches may pass 100 %.
+data stay in the caches may pass 100 %. On a GPU single operations are timed by its own clock, some in a row, and each kernel's
+registers, shared memory and occupancy follow; with --precision bf16 the ceiling of arithmetic is that of the tensor cores.
 
 Steps over the whole space take their cells from --labels, or list the space first, which takes seconds. A few need a table, and
 two are so long that they run only when --filter names them: train_default and search_released_schedule. A case that ends in
@@ -33,6 +34,7 @@ Other programs that run at the same time make the figures worse; the spread (dis
 
 --serve is our side of the comparison with PyTorch (make bench-peers): a line "NAME REPEATS" is answered by a line of JSON.`,
 		Example: `  ctnas bench --filter gemm
+  ctnas bench --device cuda:0 --precision bf16
   ctnas bench --labels table:nb101.ctt --json
   ctnas bench --labels table:nb101.ctt --filter search_released_schedule`,
 		Args: cobra.NoArgs,
@@ -112,6 +114,10 @@ Other programs that run at the same time make the figures worse; the spread (dis
 				if document.Results = append(document.Results, r); !a.json {
 					fmt.Fprintf(a.stdout, columns, width, r.Name, fmt.Sprintf("%.4g", r.MedianMS), fmt.Sprintf("%.4g", r.MinMS), percent(&r.Spread),
 						optional(r.GFLOPs), optional(r.GBps), percent(r.CeilingShare), r.Shape)
+					for _, k := range r.Kernels {
+						fmt.Fprintf(a.stdout, "    %s: %d registers, %.1f KiB shared, %d bytes local, occupancy %s\n", k.Entry, k.Registers, float64(k.Shared)/1024,
+							k.LocalBytes, percent(&k.Occupancy))
+					}
 				}
 			}
 			if a.json {

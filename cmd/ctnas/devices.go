@@ -54,8 +54,8 @@ func newDevicesCommand(a *app) *cobra.Command {
 			if err := w.Flush(); err != nil {
 				return err
 			}
-			if why != nil {
-				fmt.Fprintf(a.stdout, "no GPU: %v\n", why)
+			if why != nil && !a.quiet {
+				fmt.Fprintf(a.stderr, "no GPU: %v\n", why)
 			}
 			return nil
 		},

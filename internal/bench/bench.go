@@ -38,14 +38,22 @@ type Env struct {
 	Device exec.Config
 	Open   func() (*table.Table, table.Query, error) // nil: there is no table
 
-	dev   *exec.Device
-	arena *exec.Arena
-	table *table.Table
-	query table.Query
-	list  *search.Catalogue
-	at    func(i int) space.Arch // of list
-	runs  map[string]func() error
-	close []func()
+	copied int // floats that Ceilings copies on an accelerator
+	dev    *exec.Device
+	arena  *exec.Arena
+	table  *table.Table
+	query  table.Query
+	list   *search.Catalogue
+	at     func(i int) space.Arch // of list
+	runs   map[string]work
+	last   *exec.Program // what a case's Setup recorded, where it is a single program
+	close  []func()
+}
+
+// work is a prepared case.
+type work struct {
+	run     func() error
+	program *exec.Program // nil, or run is a run of it: then the device's own clock measures
 }
 
 // ErrNoTable says that a case needs a table and there is none.
@@ -59,6 +67,9 @@ func (e *Env) device() (*exec.Device, *exec.Arena, error) {
 		}
 		e.dev, e.arena = d, d.NewArena()
 		e.close = append(e.close, d.Close, e.arena.Free)
+		if e.copied == 0 {
+			e.copied = 64 << 20 // 256 MiB: more than any cache
+		}
 	}
 	return e.dev, e.arena, nil
 }
@@ -111,36 +122,58 @@ func (e *Env) Close() {
 // warmUp is how long a case runs before it is measured.
 const warmUp = 200 * time.Millisecond
 
-// Times runs a case and returns milliseconds, one a repeat. The first call of a case also prepares it and warms it up.
-func (e *Env) Times(ctx context.Context, c Case, repeats int) ([]float64, error) {
-	run := e.runs[c.Name]
-	if run == nil {
-		var err error
-		if run, err = c.Setup(ctx, e); err != nil {
+// Times runs a case and returns milliseconds, one a repeat. The first call of a case also prepares it and warms it up. Failures of an
+// accelerator are errors.
+func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, err error) {
+	defer exec.Catch(&err)
+	w, ready := e.runs[c.Name]
+	if !ready {
+		e.last = nil
+		if w.run, err = c.Setup(ctx, e); err != nil {
 			return nil, err
 		}
+		w.program = e.last
 		if e.runs == nil {
-			e.runs = map[string]func() error{}
+			e.runs = map[string]work{}
 		}
-		e.runs[c.Name] = run
+		e.runs[c.Name] = w
 		for begin := time.Now(); !c.Cold && time.Since(begin) < warmUp; {
-			if err := run(); err != nil {
+			if err := w.run(); err != nil {
 				return nil, err
 			}
+			e.sync()
 		}
 	}
-	times := make([]float64, repeats)
+	times = make([]float64, repeats)
 	for i := range times {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		begin := time.Now()
-		if err := run(); err != nil {
+		if times[i], err = e.once(w); err != nil {
 			return nil, err
 		}
-		times[i] = float64(time.Since(begin).Nanoseconds()) / 1e6
 	}
 	return times, nil
+}
+
+// once measures one run. On an accelerator a single program is so short that its launch would be measured: some follow each other.
+func (e *Env) once(w work) (ms float64, err error) {
+	if w.program != nil && e.dev.Accelerated() {
+		const together = 20
+		return w.program.Time(together) / together, nil
+	}
+	begin := time.Now()
+	if err := w.run(); err != nil {
+		return 0, err
+	}
+	e.sync()
+	return float64(time.Since(begin).Nanoseconds()) / 1e6, nil
+}
+
+func (e *Env) sync() {
+	if e.dev != nil {
+		e.dev.Sync()
+	}
 }
 
 // Ceilings are what this machine reaches at most.
@@ -149,20 +182,40 @@ type Ceilings struct {
 	GFLOPs   float64 `json:"gflops"`    // multiply-adds in registers
 }
 
-// Ceilings measures them, each in a few tries of which the best counts.
-func (e *Env) Ceilings() (Ceilings, error) {
-	d, ar, err := e.device()
+// Ceilings measures them, each in a few tries of which the best counts. On an accelerator they are those of its precision: of float32
+// in registers, or of tensor cores.
+func (e *Env) Ceilings() (c Ceilings, err error) {
+	defer exec.Catch(&err)
+	d, _, err := e.device()
 	if err != nil {
-		return Ceilings{}, err
+		return c, err
 	}
-	p := ar.NewProgram("peak")
-	flops := peak.Record(p, ar.F32(16*d.Threads()), 100_000)
-	c := Ceilings{CopyGBps: CopyGBps(d.Threads())}
-	for range 20 {
-		begin := time.Now()
-		p.Run(1)
-		c.GFLOPs = max(c.GFLOPs, flops/time.Since(begin).Seconds()/1e9)
+	ar := d.NewArena()
+	defer ar.Free()
+	arithmetic, copying := ar.NewProgram("peak"), ar.NewProgram("copy")
+	record, tasks, rounds, size := peak.Record, 16*d.Threads(), 100_000, 0
+	if d.Accelerated() {
+		tasks, rounds, size = 4096, 10_000, e.copied
+		if d.Precision() == exec.BF16 {
+			record = peak.RecordBF16
+		}
 	}
+	flops := record(arithmetic, ar.F32(tasks), rounds)
+	best := func(p *exec.Program, work float64, tries int) float64 {
+		rate := 0.0
+		for range tries {
+			rate = max(rate, work/p.Time(1)/1e6)
+		}
+		return rate
+	}
+	const tries = 20
+	c.GFLOPs = best(arithmetic, flops, tries)
+	if !d.Accelerated() {
+		c.CopyGBps = CopyGBps(d.Threads())
+		return c, nil
+	}
+	bytes := peak.RecordCopy(copying, ar.F32(size), ar.Floats(make([]float32, size)))
+	c.CopyGBps = best(copying, bytes, tries)
 	return c, nil
 }
 
@@ -177,10 +230,37 @@ type Result struct {
 	GFLOPs       *float64 `json:"gflops"`
 	GBps         *float64 `json:"gbps"`
 	CeilingShare *float64 `json:"ceiling_share"` // the larger of the shares of both ceilings; above 1 where the data stay in the caches
+	Kernels      []Kernel `json:"kernels,omitempty"`
+}
+
+// Kernel is a launch of a case's program on a GPU: what it needs of a multiprocessor.
+type Kernel struct {
+	Entry      string  `json:"entry"`
+	Grid       [3]int  `json:"grid"`
+	Block      int     `json:"block"`
+	Registers  int     `json:"registers"`    // a thread
+	Shared     int     `json:"shared_bytes"` // a block, static and dynamic
+	LocalBytes int     `json:"local_bytes"`  // a thread: spilled registers among them
+	Occupancy  float64 `json:"occupancy"`    // resident threads by the most that fit
+}
+
+// kernels lists what a program launches, each entry once; nothing on the CPU.
+func (e *Env) kernels(p *exec.Program) []Kernel {
+	var out []Kernel
+	seen := map[string]bool{}
+	for _, l := range p.Launches() {
+		info, ok := e.dev.Inspect(l)
+		if !ok || seen[l.Entry] {
+			continue
+		}
+		seen[l.Entry] = true
+		out = append(out, Kernel{l.Entry, l.Grid, l.Block, info.Registers, info.StaticShared + l.Shared, info.LocalBytes, info.Occupancy})
+	}
+	return out
 }
 
 // Measure runs a case for about the time given, at least 3 times.
-func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted time.Duration) (Result, error) {
+func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted time.Duration) (r Result, err error) {
 	times, err := e.Times(ctx, c, 1)
 	if err != nil {
 		return Result{}, err
@@ -193,7 +273,7 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 	times = append(times, more...)
 	slices.Sort(times)
 	median := times[len(times)/2]
-	r := Result{
+	r = Result{
 		Name: c.Name, Shape: c.Shape, MedianMS: median, MinMS: times[0], Repeats: len(times),
 		Spread: (times[len(times)*3/4] - times[len(times)/4]) / median,
 	}
@@ -208,6 +288,10 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 		return &v
 	}
 	r.GFLOPs, r.GBps = rate(c.FLOPs, ceilings.GFLOPs), rate(c.Bytes, ceilings.CopyGBps)
+	if p := e.runs[c.Name].program; p != nil {
+		defer exec.Catch(&err)
+		r.Kernels = e.kernels(p)
+	}
 	return r, nil
 }
 

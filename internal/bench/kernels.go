@@ -54,6 +54,7 @@ func recorded(f func(ar *exec.Arena, p *exec.Program)) func(context.Context, *En
 		}
 		p := ar.NewProgram("bench")
 		f(ar, p)
+		e.last = p
 		return func() error { p.Run(1); return nil }, nil
 	}
 }

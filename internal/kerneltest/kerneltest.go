@@ -4,6 +4,7 @@ package kerneltest
 import (
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/ctnas/ctnas/cuda"
@@ -46,6 +47,25 @@ func on(t *testing.T, name string, c exec.Config, f func(t *testing.T, d *exec.D
 		require.NoError(t, err)
 		defer d.Close()
 		f(t, d)
+	})
+}
+
+// SameBits requires f to return the same bits whatever the number of threads on an instruction set, and in every order of the simulator.
+func SameBits(t *testing.T, f func(d *exec.Device) []float32) {
+	first := map[string][]uint32{}
+	EachDevice(t, func(t *testing.T, d *exec.Device) {
+		kind := d.Level()
+		if strings.HasPrefix(kind, "sim/") {
+			kind = "sim"
+		}
+		var bits []uint32
+		for _, v := range f(d) {
+			bits = append(bits, math.Float32bits(v))
+		}
+		if first[kind] == nil {
+			first[kind] = bits
+		}
+		require.Equal(t, first[kind], bits)
 	})
 }
 

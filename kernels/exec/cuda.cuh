@@ -7,12 +7,13 @@
 //
 // Both start on 16 bytes. Every thread of a block meets every __syncthreads, or none does; a mask of a warp function names lanes that
 // take part, all of them: a thread that has nothing to do goes along and writes nothing. A block is a multiple of 32 threads where a
-// full mask is used.
+// full mask is used. Functions that are not entries are static, or in a header that their .cu files share: all files end up in one program.
 #ifndef CTN_CUDA_CUH
 #define CTN_CUDA_CUH
 #include <stdint.h>
 
-template <class T> using ctn_type = T; // lets a macro declare a "float[32][33]"
+template <class T>
+using ctn_type = T; // lets a macro declare a "float[32][33]"
 
 // A float's upper half: 8 bits of exponent, 7 of mantissa.
 struct bf16 {

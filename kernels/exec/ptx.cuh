@@ -21,7 +21,8 @@ __device__ __forceinline__ void cp_async_commit() {
 }
 
 // Waits until at most N of this thread's latest groups are still on their way.
-template <int N> __device__ __forceinline__ void cp_async_wait() {
+template <int N>
+__device__ __forceinline__ void cp_async_wait() {
 #if __CUDA_ARCH__ >= 800
 	asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif

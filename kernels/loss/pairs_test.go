@@ -3,6 +3,8 @@ package loss_test
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"testing"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
@@ -150,7 +152,7 @@ func TestGradients(t *testing.T) {
 
 func TestPairList(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
-		for _, n := range []int{1, 7, 16, 33, 512} {
+		for _, n := range []int{1, 7, 16, 33, 512, 1500} {
 			for heads := 1; heads <= 2; heads++ {
 				const examples = 30
 				ar := d.NewArena()
@@ -168,6 +170,9 @@ func TestPairList(t *testing.T) {
 				l := PairList{Pairs: exec.Fixed(n), Examples: exec.Fixed(examples), Heads: heads, Score: ar.Floats(s), Bias: ar.Floats([]float32{0.25}),
 					A: ar.Ints(a), B: ar.Ints(b), Target: ar.Floats(target), Weight: ar.Floats(weight), DScore: ar.Floats(before),
 					DBias: ar.F32(1), Loss: ar.F32(1), Scale: 2, Accumulate: n%2 == 0}
+				if n == 33 {
+					l.Weight, weight64 = nil, nil
+				}
 				loss0, dbias0 := 0.0, 0.0
 				if l.Accumulate {
 					l.DBias.WriteF32(0, []float32{3})
@@ -188,6 +193,65 @@ func TestPairList(t *testing.T) {
 				ar.Free()
 			}
 		}
+	})
+}
+
+// Counts that are known only when the program runs: what lies past them takes no part.
+func TestDynamicCounts(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		const most, n, pairs = 600, 20, 7
+		ar := d.NewArena()
+		defer ar.Free()
+		s, s64 := kerneltest.Random(most, 1)
+		y, y64 := labels(most, 1)
+		a, b := []int32{0, 5, 19, 3, 3, 7, 11}, []int32{1, 6, 0, 3, 9, 5, 19}
+		pad := make([]int32, most-pairs)
+		target := make([]float32, most)
+		count, listed := exec.Dynamic(ar.Ints([]int32{n}), most), exec.Dynamic(ar.Ints([]int32{pairs}), most)
+		all := AllPairs{N: count, Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(most), Loss: ar.F32(1), Tie: 0.5}
+		list := PairList{Pairs: listed, Examples: count, Heads: 1, Score: all.Score, A: ar.Ints(append(a, pad...)), B: ar.Ints(append(b, pad...)),
+			Target: ar.Floats(target), DScore: ar.F32(most), Loss: ar.F32(1), Scale: 1}
+		squared := Squared{N: count, Score: all.Score, Label: all.Label, DScore: ar.F32(most), Loss: ar.F32(1)}
+		p := ar.NewProgram("test")
+		all.Record(p)
+		list.Record(p)
+		squared.Record(p)
+		p.Run(1)
+		want := make([]float64, n)
+		loss, _ := AllPairsReference(s64[:n], y64[:n], nil, want, 1, 0, Logistic, 0, 0.5)
+		kerneltest.Close(t, []float64{loss}, all.Loss.Values(), 1e-5, "all pairs")
+		kerneltest.Close(t, want, all.DScore.Values()[:n], 1e-4, "all pairs, gradient")
+		clear(want)
+		loss, _ = PairListReference(s64, 0, a, b, make([]float64, pairs), nil, want, 1, 1)
+		kerneltest.Close(t, []float64{loss}, list.Loss.Values(), 1e-5, "list")
+		kerneltest.Close(t, want, list.DScore.Values()[:n], 1e-4, "list, gradient")
+		for _, b := range []*exec.Buffer{all.DScore, list.DScore, squared.DScore} {
+			require.False(t, math.IsNaN(float64(b.Values()[n-1])))
+			require.True(t, math.IsNaN(float64(b.Values()[n])))
+		}
+	})
+}
+
+func TestSumsRepeat(t *testing.T) {
+	kerneltest.SameBits(t, func(d *exec.Device) []float32 {
+		const n, pairs = 300, 700
+		ar := d.NewArena()
+		defer ar.Free()
+		s, _ := kerneltest.Random(n, 1)
+		y, _ := labels(n, 1)
+		r := philox.New(4, philox.PurposeTest, 1)
+		a, b, target := make([]int32, pairs), make([]int32, pairs), make([]float32, pairs)
+		for i := range a {
+			a[i], b[i], target[i] = int32(r.Intn(n)), int32(r.Intn(n)), float32(r.Intn(2))
+		}
+		all := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(n), Loss: ar.F32(1)}
+		list := PairList{Pairs: exec.Fixed(pairs), Examples: exec.Fixed(n), Heads: 1, Score: all.Score, A: ar.Ints(a), B: ar.Ints(b),
+			Target: ar.Floats(target), DScore: ar.F32(n), Loss: ar.F32(1), Scale: 1}
+		p := ar.NewProgram("test")
+		all.Record(p)
+		list.Record(p)
+		p.Run(1)
+		return slices.Concat(all.DScore.Values(), all.Loss.Values(), list.DScore.Values(), list.Loss.Values())
 	})
 }
 

@@ -120,10 +120,10 @@ void block::run(launch &l, unsigned long long index) {
 	go_on(order[0]);
 	home.switch_to(threads[number].f);
 	if (!l.failed && alive) l.report(place() + ": " + deadlock());
+	current = nullptr;
 	check_shared();
 	dynamic.reset();
 	pieces.clear();
-	current = nullptr;
 }
 
 // ---- barriers and meetings ----------------------------------------------------
@@ -223,7 +223,7 @@ bool block::is_shared(const void *p, size_t size) const {
 	return false;
 }
 
-// What was written beside shared memory, or below a stack.
+// What was written beside shared memory.
 void block::check_shared() {
 	std::string damage = dynamic->damage();
 	if (!damage.empty()) now->report("wrote " + damage + format(" its %zu bytes of dynamic shared memory, ", dynamic->size) + place());
@@ -231,8 +231,6 @@ void block::check_shared() {
 		damage = p.memory->damage();
 		if (!damage.empty()) now->report("wrote " + damage + format(" a static shared variable of %zu bytes, ", p.memory->size) + place());
 	}
-	for (unsigned t = 0; t < n; t++)
-		if (!threads[t].f.whole()) now->report(place() + format(": a thread needs more than %zu bytes of stack", fiber::stack_bytes));
 }
 
 // ---- asynchronous copies ------------------------------------------------------

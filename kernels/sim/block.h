@@ -40,7 +40,7 @@ struct launch {
 };
 
 class block {
-public:
+      public:
 	void run(launch &l, unsigned long long index);
 
 	int barrier(bool vote, const char *file, int line);
@@ -52,8 +52,9 @@ public:
 	void commit() { threads[number].groups++; }
 	void wait(size_t groups);
 	void abandon(const char *why); // does not return
+	const fiber &running() const { return threads[number].f; }
 
-private:
+      private:
 	struct copy {
 		void *to;
 		size_t group;
@@ -104,7 +105,11 @@ private:
 	std::vector<piece> pieces;
 };
 
-extern __thread block *current;
+extern __thread block *current; // while its threads run
+
+// Makes a thread's bad memory access a failure of the launch, where the system lets it. For each thread of the host that runs blocks.
+void catch_faults();
+extern const bool can_catch_faults;
 
 } // namespace sim
 

@@ -2,6 +2,12 @@
 #include "../exec/cuda.cuh"
 #include "selftest.h"
 
+#ifdef __CUDACC__
+#define UNCHECKED
+#else
+#define UNCHECKED __attribute__((no_sanitize("undefined"))) // UndefinedBehaviorSanitizer would stop before the mistake
+#endif
+
 // Each thread reads its left neighbour's number with no barrier in between.
 extern "C" __global__ void ctn_broken_left(ctn_selftest_args a) {
 	STATIC_SHARED(float[64], s);
@@ -115,3 +121,21 @@ extern "C" __global__ void ctn_broken_trap(ctn_selftest_args a) {
 	if (threadIdx.x == 3 && blockIdx.x == 1) __trap();
 	a.out[threadIdx.x] = 0;
 }
+
+extern "C" __global__ UNCHECKED void ctn_broken_address(ctn_selftest_args a) { a.out[threadIdx.x] = a.y[threadIdx.x]; }
+
+// n steps of 1 KiB of stack each.
+static __device__ float deep(const float *x, int n) {
+	volatile float keep[256];
+	for (int i = 0; i < 256; i++) keep[i] = x[i % 64];
+	return n ? deep(x, n - 1) + keep[n % 256] : keep[0];
+}
+
+extern "C" __global__ void ctn_broken_stack(ctn_selftest_args a) { a.out[threadIdx.x] = deep(a.x, a.n); }
+
+extern "C" __global__ UNCHECKED void ctn_broken_vector(ctn_selftest_args a) {
+	float4 *to = (float4 *)(a.out + 1), v = *(const float4 *)a.x;
+	*to = v;
+}
+
+extern "C" __global__ UNCHECKED void ctn_broken_divide(ctn_selftest_args a) { a.out[threadIdx.x] = 1000 / a.n; }

@@ -25,12 +25,15 @@ var Sources embed.FS
 
 // An entry's definition, and any mention of one.
 var (
-	definition = regexp.MustCompile(`extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\((?:const )?\w+ \w+\) \{`)
+	definition = regexp.MustCompile(`extern "C" __global__ (?:\w+ )?void (?:__launch_bounds__\([^)]*\) )?(\w+)\((?:const )?\w+ \w+\) \{`)
 	mention    = regexp.MustCompile(`\b__global__\b`)
 )
 
 // Sanitized tells whether AddressSanitizer watches the kernels' memory: it ends the process where a launch would otherwise fail.
 func Sanitized() bool { return C.ctn_sim_sanitized() != 0 }
+
+// CatchesFaults tells whether a kernel's access to no memory at all is an error of the launch: on Linux on x86-64, without AddressSanitizer.
+func CatchesFaults() bool { return C.ctn_sim_catches_faults() != 0 }
 
 // Entries lists the entries that are compiled in, in alphabetical order.
 func Entries() []string {

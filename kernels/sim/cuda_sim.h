@@ -69,13 +69,15 @@ struct entry {
 	entry(const char *name, any_function function, void (*call)(any_function, const void *), size_t size);
 };
 
-template <class Args> void call(any_function f, const void *args) {
+template <class Args>
+void call(any_function f, const void *args) {
 	Args a;
 	memcpy(&a, args, sizeof a);
 	((void (*)(Args))f)(a);
 }
 
-template <class Args> entry enter(const char *name, void (*f)(Args)) {
+template <class Args>
+entry enter(const char *name, void (*f)(Args)) {
 	static_assert(std::is_trivially_copyable<Args>::value && sizeof(Args) <= 4096, "an entry takes a plain struct of at most 4 KiB");
 	return entry(name, (any_function)f, call<Args>, sizeof(Args));
 }
@@ -109,12 +111,14 @@ inline void __syncwarp(unsigned mask = ~0u) {
 
 namespace sim {
 
-template <class T> struct offer {
+template <class T>
+struct offer {
 	T value, result;
 	unsigned source;
 };
 
-template <class T> T shuffle(unsigned mask, T value, unsigned source, const char *name) {
+template <class T>
+T shuffle(unsigned mask, T value, unsigned source, const char *name) {
 	static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
 	if (mask >> lane() & 1 && !(mask >> source & 1)) fail("%s reads lane %u, which is not in mask %08x", name, source, mask);
 	offer<T> mine = {value, value, source};
@@ -150,16 +154,20 @@ inline unsigned ballot(unsigned mask, bool p, const char *name) {
 
 } // namespace sim
 
-template <class T> T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
 	return sim::shuffle(mask, value, (sim::lane() & ~(width - 1)) | (source & (width - 1)), "__shfl_sync");
 }
-template <class T> T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
 	return sim::shuffle(mask, value, sim::within(sim::lane() - delta, width), "__shfl_up_sync");
 }
-template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
 	return sim::shuffle(mask, value, sim::within(sim::lane() + delta, width), "__shfl_down_sync");
 }
-template <class T> T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32) {
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32) {
 	return sim::shuffle(mask, value, sim::within(sim::lane() ^ (unsigned)with, width), "__shfl_xor_sync");
 }
 inline unsigned __ballot_sync(unsigned mask, int p) { return sim::ballot(mask, p != 0, "__ballot_sync"); }
@@ -169,14 +177,16 @@ inline unsigned __activemask() { return 1u << sim::lane(); } // the least that a
 
 // ---- memory -------------------------------------------------------------------
 
-template <class T> T __ldg(const T *p) { return *p; }
+template <class T>
+T __ldg(const T *p) { return *p; }
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() { __threadfence(); }
 inline void __threadfence_system() { __threadfence(); }
 
 namespace sim {
 // Blocks run on several threads of the host, so atomics are real ones.
-template <class T, class F> T atomic(T *p, F next) {
+template <class T, class F>
+T atomic(T *p, F next) {
 	static_assert(sizeof(T) == 4 || sizeof(T) == 8, "an atomic has 4 or 8 bytes");
 	T old, desired;
 	__atomic_load(p, &old, __ATOMIC_RELAXED);
@@ -205,7 +215,7 @@ CTN_ATOMIC(atomicAdd, float, old + v)
 CTN_ATOMIC(atomicExch, float, ((void)old, v))
 CTN_ATOMIC(atomicSub, int, (int)((unsigned)old - (unsigned)v))
 CTN_ATOMIC(atomicSub, unsigned, old - v)
-CTN_ATOMIC(atomicAnd, unsigned, old & v)
+CTN_ATOMIC(atomicAnd, unsigned, old &v)
 CTN_ATOMIC(atomicOr, unsigned, old | v)
 CTN_ATOMIC(atomicXor, unsigned, old ^ v)
 #undef CTN_ATOMICS
@@ -226,7 +236,8 @@ CTN_MIN_MAX(unsigned long long)
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 
-template <class To, class From> To ctn_bits(From x) {
+template <class To, class From>
+To ctn_bits(From x) {
 	To r;
 	static_assert(sizeof r == sizeof x, "as many bits");
 	memcpy(&r, &x, sizeof r);
@@ -282,7 +293,8 @@ void cp_async_wait(size_t groups);
 }
 void cp_async16(void *shared, const void *global);
 void cp_async_commit();
-template <int N> void cp_async_wait() { sim::cp_async_wait(N); }
+template <int N>
+void cp_async_wait() { sim::cp_async_wait(N); }
 void ldmatrix_x4(uint32_t (&r)[4], const void *row);
 void ldmatrix_x4_trans(uint32_t (&r)[4], const void *row);
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);

@@ -1,6 +1,6 @@
 #include "fiber.h"
-#include <stdint.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
@@ -37,15 +37,19 @@ ctn_sim_switch:
 
 namespace sim {
 
-static constexpr uint64_t canary = 0x5ca1ab1e0ddba11u;
-// Stacks start at different places of their pages, or the hot lines of all of them would share a few sets of the cache.
-static constexpr size_t stagger = 64 * 5, staggers = 51;
+// Stacks end at different places of their pages, or the hot lines of all of them would share a few sets of the cache.
+static constexpr size_t page = 4096, step = 5 * 64, colors = 51;
+static constexpr size_t memory_bytes = page + fiber::stack_bytes + colors * step / page * page + page;
 static __thread unsigned made;
 static __thread fiber *previous, *running; // of this thread, at the latest switch
 
-fiber::~fiber() { free(stack); }
+fiber::~fiber() {
+	if (memory) munmap(memory, memory_bytes);
+}
 
-bool fiber::whole() const { return !stack || *(const uint64_t *)stack == canary; }
+bool fiber::is_below(const void *p) const { return memory && (const char *)p >= memory && (const char *)p < memory + page; }
+
+char *fiber::top() const { return memory + memory_bytes - color * step; }
 
 // The first thing a fiber does after a switch to it.
 void fiber::arrived(void *fake_stack) {
@@ -53,7 +57,7 @@ void fiber::arrived(void *fake_stack) {
 	const void *bottom;
 	size_t bytes;
 	__sanitizer_finish_switch_fiber(fake_stack, &bottom, &bytes);
-	if (!previous->stack) previous->bottom = bottom, previous->bytes = bytes; // a thread's own stack is known only now
+	if (!previous->memory) previous->bottom = bottom, previous->bytes = bytes; // a thread's own stack is known only now
 #else
 	(void)fake_stack;
 #endif
@@ -66,22 +70,25 @@ void fiber::enter() {
 }
 
 void fiber::start(void (*f)()) {
-	if (!stack) {
-		usable = stack_bytes + made++ % staggers * stagger;
-		if (!(stack = (char *)aligned_alloc(64, usable))) abort();
+	if (!memory) {
+		void *p = mmap(nullptr, memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED || mprotect(p, page, PROT_NONE)) abort();
+		memory = (char *)p;
+		color = made++ % colors;
 	}
+	char *stack = memory + page;
+	size_t usable = (size_t)(top() - stack);
 #if defined(__SANITIZE_ADDRESS__)
 	ASAN_UNPOISON_MEMORY_REGION(stack, usable); // frames that were left without a return
 	bottom = stack, bytes = usable;
 #endif
-	*(uint64_t *)stack = canary;
 	first = f;
 #if defined(__x86_64__)
-	void **top = (void **)(stack + usable);
-	*--top = nullptr; // enter's return address: aligns the stack as a call does
-	*--top = (void *)enter;
-	for (int i = 0; i < 6; i++) *--top = nullptr;
-	sp = top;
+	void **at = (void **)(stack + usable);
+	*--at = nullptr; // enter's return address: aligns the stack as a call does
+	*--at = (void *)enter;
+	for (int i = 0; i < 6; i++) *--at = nullptr;
+	sp = at;
 #else
 	getcontext(&context);
 	context.uc_stack.ss_sp = stack;

@@ -9,7 +9,7 @@
 namespace sim {
 
 class fiber {
-public:
+      public:
 	static constexpr size_t stack_bytes = 64 << 10;
 
 	fiber() = default; // of the thread that runs now, once it switches away
@@ -21,12 +21,14 @@ public:
 	void start(void (*f)());
 	// Goes on with another fiber until some fiber switches back. dead: nobody will.
 	void switch_to(fiber &to, bool dead = false);
-	// Whether the stack was large enough.
-	bool whole() const;
+	// Whether an address is just below the stack, where nothing may be touched.
+	bool is_below(const void *p) const;
+	// The stack's upper end, on 16 bytes.
+	char *top() const;
 
-private:
-	char *stack = nullptr;
-	size_t usable = 0; // bytes of it
+      private:
+	char *memory = nullptr; // of the stack, and a page below
+	unsigned color = 0;
 	void (*first)() = nullptr;
 #if defined(__x86_64__)
 	void *sp = nullptr;

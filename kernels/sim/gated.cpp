@@ -1,4 +1,5 @@
 #include "../graph/gated.cu"
+#include "cuda_sim.h"
 
 CTN_SIM_ENTRY(cu_gated)
 CTN_SIM_ENTRY(cu_gated_backward)

@@ -1,4 +1,5 @@
 #include "../graph/gather.cu"
+#include "cuda_sim.h"
 
 CTN_SIM_ENTRY(cu_gather)
 CTN_SIM_ENTRY(cu_colsum)

@@ -1,4 +1,5 @@
 #include "../optim/optim.cu"
+#include "cuda_sim.h"
 
 CTN_SIM_ENTRY(cu_adam)
 CTN_SIM_ENTRY(cu_norm)

@@ -1,4 +1,5 @@
 #include "../loss/pairs.cu"
+#include "cuda_sim.h"
 
 CTN_SIM_ENTRY(cu_allpairs)
 CTN_SIM_ENTRY(cu_allpairs_sum)

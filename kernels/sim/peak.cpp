@@ -1,4 +1,5 @@
 #include "../peak/peak.cu"
+#include "cuda_sim.h"
 
 CTN_SIM_ENTRY(cu_peak_f32)
 CTN_SIM_ENTRY(cu_peak_bf16)

@@ -17,7 +17,8 @@ float upper(uint32_t word) { return __uint_as_float(word & 0xffff0000u); }
 float lower(uint32_t word) { return __uint_as_float(word << 16); }
 
 // Adds the product of an 16xK and a Kx8 matrix to the warp's fragments, k ascending.
-template <int K> void add_product(void *const brought[32], const float (&a)[16][K], const float (&b)[K][8]) {
+template <int K>
+void add_product(void *const brought[32], const float (&a)[16][K], const float (&b)[K][8]) {
 	for (unsigned l = 0; l < 32; l++) {
 		unsigned g = l / 4, t = l % 4;
 		float *d = ((const fragments *)brought[l])->d;
@@ -59,7 +60,8 @@ uint32_t tf32(float x) {
 	return (u & 0x7f800000u) == 0x7f800000u ? u : (u + 0x1000u) & ~0x1fffu;
 }
 
-template <bool transposed> void load_matrices(void *const brought[32], unsigned) {
+template <bool transposed>
+void load_matrices(void *const brought[32], unsigned) {
 	for (unsigned l = 0; l < 32; l++)
 		for (unsigned m = 0; m < 4; m++) {
 			uint16_t pair[2];

@@ -3,7 +3,8 @@
 #include "selftest.h"
 
 // out (m x n) = x (m x k) y (k x n), a tile of T x T for a block of T*T threads.
-template <int T> __device__ inline void product(const ctn_selftest_args &a) {
+template <int T>
+static __device__ void product(const ctn_selftest_args &a) {
 	STATIC_SHARED(float[T][T + 1], xs);
 	STATIC_SHARED(float[T][T + 1], ys);
 	int column = threadIdx.x % T, row = threadIdx.x / T;

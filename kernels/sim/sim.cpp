@@ -1,4 +1,5 @@
 #include "block.h"
+#include <algorithm>
 #include <map>
 #include <thread>
 
@@ -32,8 +33,11 @@ static std::string check(const char *name, const kernel *k, const unsigned grid[
 	return "";
 }
 
+constexpr size_t max_workers = 8; // each has 1024 stacks, and the system bounds the number of mappings
+
 // Takes blocks until none is left or one has failed.
 static void work(launch &l, block &b) {
+	catch_faults();
 	unsigned long long total = (unsigned long long)l.grid.x * l.grid.y * l.grid.z;
 	while (!l.failed) {
 		unsigned long long i = l.next++;
@@ -49,8 +53,8 @@ static void work(launch &l, block &b) {
 static void run(launch &l) {
 	static std::vector<std::unique_ptr<block>> blocks; // kept for their stacks
 	unsigned long long total = (unsigned long long)l.grid.x * l.grid.y * l.grid.z;
-	size_t n = l.how.threads > 0 ? (size_t)l.how.threads : std::max(1u, std::thread::hardware_concurrency());
-	if (n > total) n = (size_t)total;
+	size_t n = l.how.threads > 0 ? (size_t)l.how.threads : std::thread::hardware_concurrency();
+	n = std::max<size_t>(1, std::min<size_t>({n, max_workers, (size_t)total}));
 	while (blocks.size() < n) blocks.emplace_back(new block);
 	std::vector<std::thread> others;
 	for (size_t i = 1; i < n; i++) others.emplace_back([&l, i] { work(l, *blocks[i]); });
@@ -120,6 +124,8 @@ void ctn_sim_free(void *p) {
 	std::lock_guard<std::mutex> held(sim::lock);
 	buffers.erase(p);
 }
+
+int ctn_sim_catches_faults(void) { return can_catch_faults; }
 
 int ctn_sim_sanitized(void) {
 #if defined(__SANITIZE_ADDRESS__)

@@ -5,10 +5,20 @@
 // GPU refuses. Found by their results: memory that was not written, shared memory included, holds NaN; a missing barrier in one of the
 // orders; a missing cp_async_wait. Not found: races between blocks, reads beside a buffer (AddressSanitizer finds them), and a
 // thread that spins until another one writes, which never ends.
+//
+// A family's X.cu becomes part of the simulator by a file X.cpp here, which includes it and lists its entries:
+//
+//	#include "../family/X.cu"
+//	#include "cuda_sim.h"
+//
+//	CTN_SIM_ENTRY(ctn_x)
+//
+// The family embeds its .cu files and this package imports it, so that the go command compiles the simulator again when one changes. Its tests
+// run their cases on a device of each of Orders, and their TestMain is Main, which requires that every entry was launched.
 package sim
 
 /*
-#cgo CXXFLAGS: -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing
+#cgo CXXFLAGS: -O2 -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing
 #cgo LDFLAGS: -lpthread
 #include <stdlib.h>
 #include "sim.h"

@@ -16,7 +16,7 @@ enum { CTN_SIM_ASCENDING,
 typedef struct ctn_sim_schedule {
 	int order;
 	unsigned seed;
-	int threads; // of the host; 0: one for each processor
+	int threads; // of the host, at most 8; 0: one for each processor
 } ctn_sim_schedule;
 
 // As ctn_sim_launch, which takes the ascending order on all processors.
@@ -31,7 +31,8 @@ const char *ctn_sim_entry(int i);         // the name of entry i in alphabetical
 // AddressSanitizer where the simulator is built with it, otherwise after the launch.
 void *ctn_sim_alloc(size_t bytes);
 void ctn_sim_free(void *p);
-int ctn_sim_sanitized(void); // whether AddressSanitizer, which ends the process, takes the place of that report
+int ctn_sim_catches_faults(void); // whether an access to no memory at all fails the launch; elsewhere it ends the process
+int ctn_sim_sanitized(void);      // whether AddressSanitizer, which ends the process, takes the place of that report
 
 #ifdef __cplusplus
 }

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if Sanitized() { // some of the broken kernels would end the process
+	if Sanitized() || !CatchesFaults() { // some of the broken kernels would end the process
 		os.Exit(m.Run())
 	}
 	Main(m, Sources)
@@ -295,34 +295,46 @@ var failures = []struct {
 	m, n                int32
 	want                []string
 	asan                bool // AddressSanitizer stops the process
+	faults              bool // it ends the process unless CatchesFaults
 }{
 	{entry: "ctn_broken_divergent", block: 64, want: []string{
-		"ctn_broken_divergent: block (0,0,0): divergent barrier, 40 of 64 threads wait at __syncthreads (broken.cu:20), " +
-			"thread (40,0,0) waits in __syncwarp with mask ffffffff for lanes 000000ff, the first of which waits at __syncthreads"}},
-	{entry: "ctn_broken_two_barriers", block: 64, want: []string{"divergent barrier, ", " of 64 threads wait at __syncthreads (broken.cu:", "this one at another (broken.cu:"}},
-	{entry: "ctn_broken_leaves", block: 64, n: 40, want: []string{"divergent barrier, 40 of 64 threads wait at __syncthreads", "24 have left the kernel"}},
+		"ctn_broken_divergent: block (0,0,0): divergent barrier, 40 of 64 threads wait at __syncthreads (broken.cu:",
+		"), thread (40,0,0) waits in __syncwarp with mask ffffffff for lanes 000000ff, the first of which waits at __syncthreads"}},
+	{entry: "ctn_broken_two_barriers", block: 64, want: []string{
+		"divergent barrier, ", " of 64 threads wait at __syncthreads (broken.cu:", "this one at another (broken.cu:"}},
+	{entry: "ctn_broken_leaves", block: 64, n: 40, want: []string{
+		"divergent barrier, 40 of 64 threads wait at __syncthreads", "24 have left the kernel"}},
 	{entry: "ctn_broken_lane_leaves", block: 64, n: 40, want: []string{
 		"bad sync mask, thread (32,0,0) waits in __shfl_xor_sync with mask ffffffff for lanes ffffff00, the first of which has left the kernel"}},
 	{entry: "ctn_broken_lane_leaves", block: 48, n: 48, want: []string{"for lanes ffff0000, the first of which does not exist"}},
 	{entry: "ctn_broken_mask", block: 32, want: []string{"bad sync mask 0000ffff in __shfl_xor_sync: lane ", "is not in it"}},
 	{entry: "ctn_broken_source", block: 32, want: []string{"__shfl_down_sync reads lane 16, which is not in mask 0000ffff"}},
-	{entry: "ctn_broken_functions", block: 32, want: []string{"lanes of mask ffffffff meet in different functions", "__ballot_sync", "__syncwarp"}},
-	{entry: "ctn_broken_past_end", block: 32, n: 64, asan: true, want: []string{"ctn_broken_past_end: wrote 4 bytes past the end of a buffer of 256 bytes"}},
+	{entry: "ctn_broken_functions", block: 32, want: []string{
+		"lanes of mask ffffffff meet in different functions", "__ballot_sync", "__syncwarp"}},
+	{entry: "ctn_broken_past_end", block: 32, n: 64, asan: true, want: []string{
+		"ctn_broken_past_end: wrote 4 bytes past the end of a buffer of 256 bytes"}},
 	{entry: "ctn_broken_before_start", block: 32, asan: true, want: []string{"wrote 8 bytes before the start of a buffer of 256 bytes"}},
-	{entry: "ctn_broken_static_overrun", block: 34, asan: true, want: []string{"wrote 8 bytes past the end of a static shared variable of 128 bytes, block (0,0,0)"}},
-	{entry: "ctn_broken_dynamic_overrun", block: 64, shared: 252, asan: true, want: []string{"wrote 4 bytes past the end of its 252 bytes of dynamic shared memory"}},
+	{entry: "ctn_broken_static_overrun", block: 34, asan: true, want: []string{
+		"wrote 8 bytes past the end of a static shared variable of 128 bytes, block (0,0,0)"}},
+	{entry: "ctn_broken_dynamic_overrun", block: 64, shared: 252, asan: true, want: []string{
+		"wrote 4 bytes past the end of its 252 bytes of dynamic shared memory"}},
 	{entry: "ctn_broken_copy", block: 16, shared: 256, n: 1, want: []string{"cp_async16 with an address that is not a multiple of 16"}},
 	{entry: "ctn_broken_copy", block: 16, shared: 256, m: 1, want: []string{"cp_async16 with an address that is not a multiple of 16"}},
 	{entry: "ctn_broken_copy", block: 16, shared: 256, n: 4, want: []string{"cp_async16 to an address that is not in shared memory"}},
 	{entry: "ctn_broken_matrix", block: 32, want: []string{"ldmatrix_x4 from an address that is not in shared memory"}},
 	{entry: "ctn_broken_large_static", block: 32, want: []string{"49156 bytes of static shared memory, more than 49152"}},
 	{entry: "ctn_broken_trap", grid: 2, block: 32, want: []string{"ctn_broken_trap: block (1,0,0), thread (3,0,0): trap"}},
+	{entry: "ctn_broken_address", block: 32, faults: true, want: []string{
+		"ctn_broken_address: block (0,0,0), thread (", "no memory at address 0x"}},
+	{entry: "ctn_broken_vector", block: 32, faults: true, want: []string{"a misaligned vector"}},
+	{entry: "ctn_broken_divide", block: 32, faults: true, want: []string{"integer division by zero"}},
+	{entry: "ctn_broken_stack", grid: 64, block: 64, n: 100, faults: true, want: []string{"a thread needs more than 65536 bytes of stack"}},
 }
 
 // Each mistake is reported by name, in every order.
 func TestFailures(t *testing.T) {
 	for _, c := range failures {
-		if c.asan && Sanitized() {
+		if c.asan && Sanitized() || c.faults && !CatchesFaults() {
 			continue
 		}
 		t.Run(c.entry, func(t *testing.T) {
@@ -347,6 +359,16 @@ func TestFailures(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A fault of Go code stays Go's.
+func TestFaultInGo(t *testing.T) {
+	d := Open(Config{})
+	a := args{out: poisoned(t, d, 32)}
+	require.NoError(t, run(t, d, "ctn_broken_trap", [3]int{1, 1, 1}, 32, 0, a))
+	d.Free(a.out)
+	var none *Device
+	require.PanicsWithError(t, "runtime error: invalid memory address or nil pointer dereference", func() { _ = none.Sync() })
 }
 
 // AddressSanitizer names the line. It ends the process, so each case runs in another one.

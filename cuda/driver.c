@@ -1,0 +1,137 @@
+//go:build cuda
+
+#include <string.h>
+#include "driver.h"
+
+// Leaves the function with the driver's code where a call fails.
+#define TRY(call) \
+	do { \
+		CUresult code_ = (call); \
+		if (code_ != CUDA_SUCCESS) return code_; \
+	} while (0)
+
+void ctn_error_text(CUresult code, const char **name, const char **text) {
+	*name = *text = NULL; // without a driver the calls leave them as they are
+	cuGetErrorName(code, name);
+	cuGetErrorString(code, text);
+}
+
+CUresult ctn_prepare(CUcontext context, CUfunction function, unsigned shared, long *params) {
+	TRY(cuCtxSetCurrent(context));
+	// Up to here a kernel gets shared memory without asking.
+	if (shared > 48 << 10) TRY(cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared));
+	size_t offset = 0, bytes = 0;
+	CUresult code = cuFuncGetParamInfo(function, 0, &offset, &bytes);
+	*params = (long)bytes;
+	if (code == CUDA_ERROR_NOT_SUPPORTED) *params = -1;
+	if (code == CUDA_ERROR_INVALID_VALUE) *params = 0;
+	return code == CUDA_ERROR_NOT_SUPPORTED || code == CUDA_ERROR_INVALID_VALUE ? CUDA_SUCCESS : code;
+}
+
+static CUresult launch(const ctn_launch *l, CUstream stream) {
+	void *params[] = {l->args};
+	return cuLaunchKernel(l->function, l->grid[0], l->grid[1], l->grid[2], l->block, 1, 1, l->shared, stream, l->args ? params : NULL,
+	                      NULL);
+}
+
+CUresult ctn_record(CUcontext context, CUstream stream, const ctn_launch *launches, int n, CUgraphExec *graph, int *at) {
+	TRY(cuCtxSetCurrent(context));
+	TRY(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+	CUresult code = CUDA_SUCCESS;
+	for (*at = 0; *at < n; ++*at) {
+		code = launch(&launches[*at], stream);
+		if (code != CUDA_SUCCESS) break;
+	}
+	CUgraph captured = NULL;
+	CUresult end = cuStreamEndCapture(stream, &captured); // also after an error, or the stream would go on capturing
+	if (code == CUDA_SUCCESS) code = end;
+	if (code == CUDA_SUCCESS) code = cuGraphInstantiate(graph, captured, 0);
+	if (captured) cuGraphDestroy(captured);
+	if (code != CUDA_SUCCESS) return code;
+	return cuGraphUpload(*graph, stream);
+}
+
+CUresult ctn_graph_free(CUcontext context, CUgraphExec graph) {
+	TRY(cuCtxSetCurrent(context));
+	return cuGraphExecDestroy(graph);
+}
+
+CUresult ctn_run(CUcontext context, CUstream stream, CUgraphExec graph, int times, CUevent start, CUevent stop) {
+	TRY(cuCtxSetCurrent(context));
+	if (start) TRY(cuEventRecord(start, stream));
+	for (int i = 0; i < times; i++) TRY(cuGraphLaunch(graph, stream));
+	return stop ? cuEventRecord(stop, stream) : CUDA_SUCCESS;
+}
+
+CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start, CUevent stop,
+                        int *at) {
+	TRY(cuCtxSetCurrent(context));
+	*at = n;
+	TRY(cuStreamSynchronize(stream)); // an error of something earlier is not the first launch's
+	if (start) TRY(cuEventRecord(start, stream));
+	for (int i = 0; i < times; i++) {
+		for (*at = 0; *at < n; ++*at) {
+			TRY(launch(&launches[*at], stream));
+			TRY(cuStreamSynchronize(stream));
+		}
+	}
+	return stop ? cuEventRecord(stop, stream) : CUDA_SUCCESS;
+}
+
+CUresult ctn_staging_make(CUcontext context, ctn_staging *s) {
+	TRY(cuCtxSetCurrent(context));
+	for (int i = 0; i < CTN_SLOTS; i++) {
+		TRY(cuMemHostAlloc((void **)&s->slot[i], CTN_SLOT_BYTES, 0));
+		TRY(cuEventCreate(&s->done[i], CU_EVENT_DISABLE_TIMING));
+		// A new event counts as done.
+	}
+	return CUDA_SUCCESS;
+}
+
+CUresult ctn_staging_free(CUcontext context, ctn_staging *s) {
+	CUresult code = cuCtxSetCurrent(context);
+	for (int i = 0; i < CTN_SLOTS; i++) {
+		CUresult a = s->done[i] ? cuEventDestroy(s->done[i]) : CUDA_SUCCESS;
+		CUresult b = s->slot[i] ? cuMemFreeHost(s->slot[i]) : CUDA_SUCCESS;
+		if (code == CUDA_SUCCESS) code = a != CUDA_SUCCESS ? a : b;
+	}
+	return code;
+}
+
+static size_t part(size_t bytes, size_t from) {
+	return bytes - from < CTN_SLOT_BYTES ? bytes - from : CTN_SLOT_BYTES;
+}
+
+CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdeviceptr dst, const void *src, size_t bytes) {
+	TRY(cuCtxSetCurrent(context));
+	for (size_t from = 0; from < bytes; from += CTN_SLOT_BYTES) {
+		int i = s->next;
+		s->next = (i + 1) % CTN_SLOTS;
+		TRY(cuEventSynchronize(s->done[i]));
+		memcpy(s->slot[i], (const char *)src + from, part(bytes, from));
+		TRY(cuMemcpyHtoDAsync(dst + from, s->slot[i], part(bytes, from), stream));
+		TRY(cuEventRecord(s->done[i], stream));
+	}
+	return CUDA_SUCCESS;
+}
+
+// Up to CTN_SLOTS copies are under way while the host copies out the oldest. A slot that a write still uses is no danger: the stream
+// runs that copy first.
+CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, void *dst, CUdeviceptr src, size_t bytes) {
+	TRY(cuCtxSetCurrent(context));
+	size_t parts = (bytes + CTN_SLOT_BYTES - 1) / CTN_SLOT_BYTES;
+	for (size_t p = 0; p < parts + CTN_SLOTS; p++) {
+		int i = (int)(p % CTN_SLOTS);
+		if (p >= CTN_SLOTS && p - CTN_SLOTS < parts) {
+			size_t from = (p - CTN_SLOTS) * CTN_SLOT_BYTES;
+			TRY(cuEventSynchronize(s->done[i]));
+			memcpy((char *)dst + from, s->slot[i], part(bytes, from));
+		}
+		if (p < parts) {
+			size_t from = p * CTN_SLOT_BYTES;
+			TRY(cuMemcpyDtoHAsync(s->slot[i], src + from, part(bytes, from), stream));
+			TRY(cuEventRecord(s->done[i], stream));
+		}
+	}
+	return CUDA_SUCCESS;
+}

@@ -1,0 +1,54 @@
+// What package cuda needs of the CUDA driver and gorgonia.org/cu does not have. Every function makes the context current on the calling
+// thread first, so that any goroutine may call it, and returns the driver's code.
+#pragma once
+#include <stddef.h>
+#include <cuda.h>
+
+// ctn_driver_start loads libcuda.so.1 and initialises it, once; it is defined in shim/shim.c. why is the loader's text where the library
+// could not be loaded, otherwise NULL.
+CUresult ctn_driver_start(const char **why);
+
+// ctn_error_text gives the driver's name of a code and its explanation.
+void ctn_error_text(CUresult code, const char **name, const char **text);
+
+// ctn_launch is one kernel launch; args is NULL for a kernel without parameters.
+typedef struct {
+	CUfunction function;
+	unsigned grid[3], block, shared;
+	void *args;
+} ctn_launch;
+
+// ctn_prepare lets a kernel use that many bytes of dynamic shared memory and gives the bytes of its parameters: of one, or none. params is
+// -1 where the driver, older than CUDA 12.4, cannot tell.
+CUresult ctn_prepare(CUcontext context, CUfunction function, unsigned shared, long *params);
+
+// ctn_record captures n launches on the stream into a graph. On an error at is the launch at fault, or n.
+CUresult ctn_record(CUcontext context, CUstream stream, const ctn_launch *launches, int n, CUgraphExec *graph, int *at);
+
+// ctn_graph_free ends a graph's life; work that is under way finishes first.
+CUresult ctn_graph_free(CUcontext context, CUgraphExec graph);
+
+// ctn_run enqueues a graph several times, between two events where they are given, and does not wait.
+CUresult ctn_run(CUcontext context, CUstream stream, CUgraphExec graph, int times, CUevent start, CUevent stop);
+
+// ctn_run_slowly is ctn_run without a graph: it waits for every launch, so that an error belongs to the launch at.
+CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start, CUevent stop,
+                        int *at);
+
+// ctn_staging is a ring of pinned memory through which copies between host and device pass.
+enum { CTN_SLOTS = 4,
+       CTN_SLOT_BYTES = 4 << 20 };
+typedef struct {
+	char *slot[CTN_SLOTS];
+	CUevent done[CTN_SLOTS]; // after the last copy that used the slot
+	int next;
+} ctn_staging;
+
+CUresult ctn_staging_make(CUcontext context, ctn_staging *s);
+CUresult ctn_staging_free(CUcontext context, ctn_staging *s);
+
+// ctn_write copies to the device, in the stream's order; src may be reused when it returns.
+CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdeviceptr dst, const void *src, size_t bytes);
+
+// ctn_read copies from the device after all that was enqueued before, and waits.
+CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, void *dst, CUdeviceptr src, size_t bytes);

@@ -1,0 +1,21 @@
+// Kernels for the tests of package cuda: an elementwise one, one that needs more than 48 KiB of shared memory, one without a parameter
+// and one that fails. sim.c does the same on the host.
+#include "probe.h"
+
+extern "C" __global__ void probe_saxpy(probe_saxpy_args a) {
+	int i = blockIdx.x * blockDim.x + threadIdx.x;
+	if (i < a.n) a.y[i] += a.a * a.x[i];
+}
+
+// One block: x backwards, through shared memory of n floats.
+extern "C" __global__ void probe_reverse(probe_reverse_args a) {
+	extern __shared__ float values[];
+	for (int i = threadIdx.x; i < a.n; i += blockDim.x) values[i] = a.x[i];
+	__syncthreads();
+	for (int i = threadIdx.x; i < a.n; i += blockDim.x) a.x[i] = values[a.n - 1 - i];
+}
+
+extern "C" __global__ void probe_nothing() {}
+
+// Writes where no memory is.
+extern "C" __global__ void probe_stray(probe_stray_args a) { *a.nowhere = 1; }

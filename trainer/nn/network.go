@@ -1,0 +1,113 @@
+// Package nn describes networks as data: which operations are applied to which tensors, with what parameters, at what cost. It knows no
+// device; package reference runs a network slowly in float64, and a lowering pass turns one into recorded programs.
+//
+// A tensor is a batch of examples in the order NHWC. Shapes leave the batch out.
+package nn
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Shape is an example's height, width and channels. A vector has height and width 1.
+type Shape struct{ H, W, C int }
+
+// Len is the number of elements.
+func (s Shape) Len() int { return s.H * s.W * s.C }
+
+// String is for example "14x14x96".
+func (s Shape) String() string { return fmt.Sprintf("%dx%dx%d", s.H, s.W, s.C) }
+
+// maxElements bounds an example's elements, so that no product of sizes overflows.
+const maxElements = 1 << 31
+
+// Node applies an operation to the outputs of earlier nodes.
+type Node struct {
+	Name  string // unique; parts are joined with "/", the outermost first: "block3/conv2"
+	Op    Op
+	In    []int // indices of earlier nodes
+	Shape Shape // of the output
+}
+
+// Network is a directed acyclic graph of nodes in topological order. Node 0 is the input and no other node is one. Networks are made by
+// a Builder and not changed afterwards.
+type Network struct {
+	Name    string
+	Nodes   []Node
+	Outputs []Output // the prediction first, then auxiliary heads
+}
+
+// Output is a node whose value enters the loss, as logits of classes.
+type Output struct {
+	Node   int
+	Weight float64 // of its loss; 1 for the prediction
+}
+
+// Input is the shape of an input image.
+func (n *Network) Input() Shape { return n.Nodes[0].Shape }
+
+// Inputs lists the shapes of a node's inputs.
+func (n *Network) Inputs(node int) []Shape {
+	shapes := make([]Shape, len(n.Nodes[node].In))
+	for k, i := range n.Nodes[node].In {
+		shapes[k] = n.Nodes[i].Shape
+	}
+	return shapes
+}
+
+// Find returns the index of the node of a name, or -1.
+func (n *Network) Find(name string) int {
+	return slices.IndexFunc(n.Nodes, func(node Node) bool { return node.Name == name })
+}
+
+// ancestors marks the nodes that some of the given nodes depend on, themselves included.
+func (n *Network) ancestors(of ...int) []bool {
+	marked := make([]bool, len(n.Nodes))
+	for _, i := range of {
+		marked[i] = true
+	}
+	for i := len(n.Nodes) - 1; i >= 0; i-- {
+		if marked[i] {
+			for _, in := range n.Nodes[i].In {
+				marked[in] = true
+			}
+		}
+	}
+	return marked
+}
+
+// Cost is what a network or a node takes for one image.
+type Cost struct {
+	MAdds  int64 // multiply-accumulates of convolution and linear layers
+	Params int64 // trainable parameters, batch norm included, running statistics not
+}
+
+// NodeCost is the cost of one node.
+func (n *Network) NodeCost(node int) Cost {
+	var c Cost
+	op, ok := n.Nodes[node].Op.(parametric)
+	if !ok {
+		return c
+	}
+	in := n.Inputs(node)
+	c.MAdds = op.madds(in, n.Nodes[node].Shape)
+	for _, v := range op.variables(in) {
+		if v.Role.Trainable() {
+			c.Params += int64(v.Len())
+		}
+	}
+	return c
+}
+
+// Cost is the sum over the nodes that the prediction depends on: auxiliary heads are not counted, squeeze-and-excitation is.
+func (n *Network) Cost() Cost {
+	var total Cost
+	for i, counted := range n.ancestors(n.Outputs[0].Node) {
+		if counted {
+			c := n.NodeCost(i)
+			total.MAdds += c.MAdds
+			total.Params += c.Params
+		}
+	}
+	return total
+}
