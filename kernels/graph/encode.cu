@@ -391,25 +391,29 @@ template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args
 struct job {
 	int layer, i0, j0;    // layer == layers: the head
 	int64_t begin, end;   // rows of this part
-	int64_t slot, parts;  // the block's part in g.parts
+	int parts;            // for these rows
 	int counter, awaited; // in g.arrived; blocks
 	__device__ job(const ctn_encode_args &g, int step) {
 		constexpr int TILE = CTN_ENCODE_TILE;
 		const int tiles = (g.width + TILE - 1) / TILE;
 		int b = blockIdx.x;
-		counter = b, awaited = (int)g.splits;
+		counter = b;
 		if (b < tiles) {
 			layer = 0, i0 = 0, j0 = b * TILE;
-			counter = 0, awaited *= tiles; // the embedding's gradient needs all columns
+			counter = 0; // the embedding's gradient needs all columns
 		} else if ((b -= tiles) < (g.layers - 1) * tiles * tiles) {
 			layer = 1 + b / (tiles * tiles), i0 = b / tiles % tiles * TILE, j0 = b % tiles * TILE;
 		} else {
 			layer = g.layers, i0 = 0, j0 = (b - (g.layers - 1) * tiles * tiles) * TILE;
 		}
-		const int64_t rows = ctn_size(g.n) * (layer == g.layers ? 1 : NODES), size = ctn_div_up(ctn_div_up(rows, g.splits), step) * step;
+		const int64_t rows = ctn_size(g.n) * (layer == g.layers ? 1 : NODES);
+		parts = (int)ctn_max(1, ctn_min(g.splits, ctn_div_up(rows, CTN_ENCODE_PART_ROWS)));
+		awaited = layer ? parts : parts * tiles;
+		const int64_t size = ctn_div_up(ctn_div_up(rows, parts), step) * step;
 		begin = ctn_min(blockIdx.y * size, rows), end = ctn_min(begin + size, rows);
-		slot = blockIdx.x * g.splits + blockIdx.y;
 	}
+	__device__ bool idle() const { return (int)blockIdx.y >= parts; }
+	__device__ float *part(const ctn_encode_args &g) const { return g.parts + (blockIdx.x * g.splits + blockIdx.y) * CTN_ENCODE_PART; }
 	__device__ bool sums_columns(const ctn_encode_args &g) const { return g.has_bias && layer > 0 && layer < g.layers && i0 == 0; }
 };
 
@@ -440,54 +444,104 @@ __device__ bool last_to_arrive(const ctn_encode_args &g, const job &b) {
 	return last[0];
 }
 
-// The sum over the parts of tile `tile`'s element e.
-__device__ __forceinline__ float total(const ctn_encode_args &g, int tile, int e) {
+// The sums over the parts of square `tile`'s elements e to e+3.
+__device__ __forceinline__ void total(float (&sum)[4], const ctn_encode_args &g, const job &b, int tile, int e) {
 	const float *p = g.parts + tile * g.splits * CTN_ENCODE_PART + e;
-	float sum = 0;
+#pragma unroll
+	for (int q = 0; q < 4; q++) sum[q] = 0;
 #pragma unroll 8
-	for (int64_t s = 0; s < g.splits; s++) sum += p[s * CTN_ENCODE_PART];
-	return sum;
+	for (int s = 0; s < b.parts; s++) {
+		float x[4];
+		load4(x, p + (int64_t)s * CTN_ENCODE_PART);
+#pragma unroll
+		for (int q = 0; q < 4; q++) sum[q] += x[q];
+	}
 }
 
+// Adds each of eight values over the warp: lane l gets value l/4.
+__device__ __forceinline__ float sum_eight(float (&x)[8], int lane) {
+#pragma unroll
+	for (int n = 4; n; n /= 2) {
+		const bool upper = lane & 4 * n;
+#pragma unroll
+		for (int k = 0; k < n; k++) x[k] = (upper ? x[k + n] : x[k]) + __shfl_xor_sync(~0u, upper ? x[k] : x[k + n], 4 * n);
+	}
+	x[0] += __shfl_xor_sync(~0u, x[0], 2);
+	return x[0] + __shfl_xor_sync(~0u, x[0], 1);
+}
+
+// One block comes here for each square, and one for layer 0, when all others wait for it: loads go side by side.
 __device__ void add_parts(const ctn_encode_args &g, const job &b) {
-	constexpr int TILE = CTN_ENCODE_TILE;
-	STATIC_SHARED(float[2 * CTN_ENCODE_ALPHABET + 1][CTN_ENCODE_WIDTH], sums);
+	constexpr int TILE = CTN_ENCODE_TILE, OPS = CTN_ENCODE_ALPHABET;
+	STATIC_SHARED(float[2 * OPS + 1][CTN_ENCODE_WIDTH], sums);
 	if (!last_to_arrive(g, b)) return;
-	const int w = g.width, a = g.alphabet;
+	const int w = g.width, a = g.alphabet, lane = threadIdx.x % 32;
+	float x[4];
 	if (b.layer > 0) {
 		float *out = g.g + (b.layer < g.layers ? g.weight[b.layer] : g.head);
 		const int rows = b.layer < g.layers ? w : g.heads;
-		for (int e = threadIdx.x; e < TILE * TILE; e += blockDim.x) {
-			int i = b.i0 + e / TILE, j = b.j0 + e % TILE;
-			if (i < rows && j < w) out[i * w + j] = total(g, blockIdx.x, e);
+#pragma unroll 2
+		for (int e = threadIdx.x * 4; e < TILE * TILE; e += blockDim.x * 4) {
+			const int i = b.i0 + e / TILE, j = b.j0 + e % TILE;
+			if (i >= rows || j >= w) continue;
+			total(x, g, b, blockIdx.x, e);
+			store4(out + i * w + j, x);
 		}
-		if (b.sums_columns(g))
-			for (int j = threadIdx.x; j < TILE && b.j0 + j < w; j += blockDim.x) g.g[g.bias[b.layer] + b.j0 + j] = total(g, blockIdx.x, TILE * TILE + j);
+		if (b.sums_columns(g) && threadIdx.x < TILE / 4 && b.j0 + 4 * (int)threadIdx.x < w) {
+			total(x, g, b, blockIdx.x, TILE * TILE + 4 * threadIdx.x);
+			store4(g.g + g.bias[b.layer] + b.j0 + 4 * threadIdx.x, x);
+		}
 		return;
 	}
-	for (int e = threadIdx.x; e < (2 * a + 1) * w; e += blockDim.x) {
-		int i = e / w, j = e % w;
-		sums[i][j] = total(g, j / TILE, i * TILE + j % TILE);
-	}
+	const int quads = w / 4, quad = threadIdx.x % quads * 4, group = threadIdx.x / quads, groups = blockDim.x / quads;
+	if (group < groups)
+#pragma unroll 2
+		for (int i = group; i < 2 * a + 1; i += groups) {
+			total(x, g, b, quad / TILE, i * TILE + quad % TILE);
+			store4(&sums[i][quad], x);
+		}
 	__syncthreads();
 	const float *table = g.w + g.embedding;
-	if (g.has_bias)
-		for (int j = threadIdx.x; j < w; j += blockDim.x) g.g[g.bias[0] + j] = sums[2 * a][j];
-	for (int e = threadIdx.x; e < w * w; e += blockDim.x) { // the matrix: embedding' x sums
-		int i = e / w, j = e % w;
-		float sum = 0;
-		for (int op = 0; op < a; op++) sum += table[op * w + i] * sums[op][j];
-		g.g[g.weight[0] + e] = sum;
+	if (g.has_bias && (int)threadIdx.x < quads) {
+		load4(x, &sums[2 * a][quad]);
+		store4(g.g + g.bias[0] + quad, x);
 	}
-	const int lane = threadIdx.x % 32;
-	for (int i = threadIdx.x / 32; i < w; i += blockDim.x / 32) // the embedding: sums x matrix'
-		for (int op = 0; op < a; op++) {
-			float sum = 0;
-			for (int j = lane; j < w; j += 32) sum += sums[op][j] * matrix(g, 0)[i * w + j];
+	if (group < groups) // the matrix: embedding' x sums, four rows of four columns a thread
+		for (int i = 4 * group; i < w; i += 4 * groups) {
+			float out[4][4] = {};
 #pragma unroll
-			for (int by = 16; by; by /= 2) sum += __shfl_xor_sync(~0u, sum, by);
-			if (lane == 0) g.g[g.embedding + op * w + i] = g.residual ? sum + sums[a + op][i] : sum;
+			for (int op = 0; op < OPS; op++)
+				if (op < a) {
+					float e[4];
+					load4(e, table + op * w + i);
+					load4(x, &sums[op][quad]);
+#pragma unroll
+					for (int r = 0; r < 4; r++)
+#pragma unroll
+						for (int q = 0; q < 4; q++) out[r][q] += e[r] * x[q];
+				}
+#pragma unroll
+			for (int r = 0; r < 4; r++) store4(g.g + g.weight[0] + (i + r) * w + quad, out[r]);
 		}
+#pragma unroll 2
+	for (int i = threadIdx.x / 32; i < w; i += blockDim.x / 32) { // the embedding: sums x matrix', a column a warp
+		float sum[OPS] = {};
+		for (int j = 4 * lane; j < w; j += 128) {
+			float m[4];
+			load4(m, matrix(g, 0) + i * w + j);
+#pragma unroll
+			for (int op = 0; op < OPS; op++) {
+				if (op < a) {
+					load4(x, &sums[op][j]);
+#pragma unroll
+					for (int q = 0; q < 4; q++) sum[op] += x[q] * m[q];
+				}
+			}
+		}
+		const float value = sum_eight(sum, lane);
+		const int op = lane / 4;
+		if (lane % 4 == 0 && op < a) g.g[g.embedding + op * w + i] = g.residual ? value + sums[a + op][i] : value;
+	}
 }
 
 } // namespace
@@ -647,6 +701,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_WEIGHTS_F32_BLOCK) cu_en
 	STATIC_SHARED(float[STEP][TILE], left);
 	STATIC_SHARED(float[STEP][TILE], right);
 	const job b(g, STEP);
+	if (b.idle()) return;
 	const int w = g.width, x = threadIdx.x % 16 * 4, y = threadIdx.x / 16 * 4;
 	const int l = threadIdx.x / 16, c = threadIdx.x % 16 * 4; // what this thread loads: four columns of a row
 	const bool head = b.layer == g.layers;
@@ -686,7 +741,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_WEIGHTS_F32_BLOCK) cu_en
 			for (int k = 0; k < STEP; k++) column += right[k][threadIdx.x];
 		__syncthreads();
 	}
-	float *out = g.parts + b.slot * CTN_ENCODE_PART;
+	float *out = b.part(g);
 #pragma unroll
 	for (int r = 0; r < 4; r++) store4(out + (y + r) * TILE + x, acc[r]);
 	if (threadIdx.x < TILE) out[TILE * TILE + threadIdx.x] = column;
@@ -699,6 +754,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_WEIGHTS_BF16_BLOCK) cu_e
 	STATIC_SHARED(bf16[STAGES][STEP][PITCH], left);
 	STATIC_SHARED(bf16[STAGES][STEP][PITCH], right);
 	const job b(g, STEP);
+	if (b.idle()) return;
 	const int w = g.width, lane = threadIdx.x % 32, y = threadIdx.x / 64 * 32, x = threadIdx.x / 32 % 2 * 32;
 	const bool head = b.layer == g.layers, made = b.layer == 0 || head; // a left factor that is made here has 32 columns
 	const bf16 *rights = head ? (const bf16 *)g.mean : (const bf16 *)g.drows + b.layer * g.rows * w;
@@ -760,7 +816,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_WEIGHTS_BF16_BLOCK) cu_e
 			}
 		}
 	}
-	float *out = g.parts + b.slot * CTN_ENCODE_PART;
+	float *out = b.part(g);
 #pragma unroll
 	for (int r = 0; r < 2; r++)
 #pragma unroll

@@ -82,7 +82,7 @@ func (e Encode) Record(p *exec.Program) *Encoded {
 		a.args.kept, a.args.drows, a.args.mean = buffer((e.Layers-1)*rows*w), buffer(e.Layers*rows*w), buffer(n*w)
 		a.args.positive = (*C.uint32_t)(ar.I32(e.Layers * rows / 16 * exec.Blocks(w, 64) * 32).Pointer())
 		squares := e.squares()
-		splits := min(max(1, splitBlocks/squares), splitsMost, exec.Blocks(n*C.CTN_ENCODE_NODES, splitRows))
+		splits := min(max(1, splitBlocks/squares), splitsMost, exec.Blocks(n*C.CTN_ENCODE_NODES, C.CTN_ENCODE_PART_ROWS))
 		a.args.splits = C.int64_t(splits)
 		a.args.parts, a.args.arrived = floats(ar.F32(squares*splits*C.CTN_ENCODE_PART)), ints(ar.Ints(make([]int32, squares)))
 	}
@@ -118,7 +118,6 @@ func (a *Encoded) record(p *exec.Program, name string, cpu unsafe.Pointer, scrat
 const (
 	splitBlocks = 512 // blocks for the gradient of the weights
 	splitsMost  = 64  // and for each square of it: one block adds them
-	splitRows   = 256 // rows a part, at least
 )
 
 // block is how many threads an accelerator's blocks have.

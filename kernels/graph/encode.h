@@ -10,6 +10,7 @@ enum { CTN_ENCODE_NODES = CTN_PIECE_ROWS, // rows that a graph takes, used or no
        CTN_ENCODE_BLOCK = 256,                                                // GPU: threads a block, at most; fewer for few graphs
        CTN_ENCODE_TILE = 64,                                                  // GPU: a block of the weights' gradient computes a square
        CTN_ENCODE_PART = CTN_ENCODE_TILE * CTN_ENCODE_TILE + CTN_ENCODE_TILE, // and sums of columns
+       CTN_ENCODE_PART_ROWS = 256,                                            // a block has so many rows at least
        CTN_ENCODE_WEIGHTS_F32_BLOCK = 256,
        CTN_ENCODE_WEIGHTS_BF16_BLOCK = 128 };
 
@@ -39,7 +40,7 @@ typedef struct ctn_encode_args {
 	void *matrices;         // transposed; GPU: without layer 0's, transposed or in bf16
 	float *parts;           // GPU: sums of the weights' gradient over a part of the rows, CTN_ENCODE_PART each
 	int32_t *arrived;       // GPU: how many parts are done; zero between launches
-	int64_t splits;         // GPU: parts
+	int64_t splits;         // GPU: parts that there is room for
 } ctn_encode_args;
 
 // The graph as package graph packs it. Numbers out of range, which Pack does not make, must not lead out of the buffers.

@@ -251,3 +251,23 @@ func TestEncodeRefuses(t *testing.T) {
 		require.Panics(t, func() { e.Record(ar.NewProgram("bad")) }, name)
 	}
 }
+
+// The gradient is summed in one order whoever comes first. There are enough graphs for several parts of the rows.
+func TestEncodeSameBits(t *testing.T) {
+	kerneltest.SameBits(t, func(d *exec.Device) []float32 {
+		ar := d.NewArena()
+		defer ar.Free()
+		c := encodeCase{e: Encode{Alphabet: 6, Width: 16, Layers: 3, Heads: 2, Pad: 7, Residual: true}, bias: true}
+		const n = 90
+		w, _ := c.weights(1)
+		_, words := randomPacked(n, 5, 1)
+		dscore, _ := kerneltest.Random(n*2, 2)
+		e := c.e
+		e.N, e.Graphs = exec.Fixed(n), ar.Ints(words)
+		e.W, e.G, e.Score, e.DScore = ar.Floats(w), ar.Zeros(len(w)), ar.F32(n*2), ar.Floats(dscore)
+		p := ar.NewProgram("encode")
+		e.Record(p).RecordBackward(p)
+		p.Run(1)
+		return append(e.Score.Values(), e.G.Values()...)
+	})
+}
