@@ -165,7 +165,8 @@ __device__ __forceinline__ uint32_t *open_word(const ctn_encode_args &g, int lay
 	return g.positive + ((layer * (g.rows / 16) + tile) * words + column / 64) * 32 + lane;
 }
 
-// The width's class sets the registers, the panel of a matrix in shared memory the barriers.
+// The width's class sets the registers, the panel of a matrix in shared memory the barriers. Products are summed in two halves: with few graphs
+// their time is that of one product after the other.
 template <int W> constexpr int PANEL = W > 128 ? 16 : 32;
 
 template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_args &g) {
@@ -247,18 +248,20 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 		const bf16 *panel = shared + q % 2 * w * (P + 8) + p.lane % 16 * (P + 8) + p.lane / 16 * 8;
 #pragma unroll 1
 		for (int j = 0; j < P && n0 + j < w; j += 16) {
-			float left[4] = {}, right[4] = {};
+			float left[2][4] = {}, right[2][4] = {};
 #pragma unroll
 			for (int c = 0; c < W / 16; c++) {
 				if (16 * c >= w) break;
 				uint32_t r[4];
 				ldmatrix_x4_trans(r, panel + 16 * c * (P + 8) + j);
 				const uint32_t b0[2] = {r[0], r[1]}, b1[2] = {r[2], r[3]};
-				mma_m16n8k16_bf16(left, y[c], b0);
-				mma_m16n8k16_bf16(right, y[c], b1);
+				mma_m16n8k16_bf16(left[c % 2], y[c], b0);
+				mma_m16n8k16_bf16(right[c % 2], y[c], b1);
 			}
-			finish(layer, left, n0 + j, g.residual);
-			finish(layer, right, n0 + j + 8, g.residual);
+#pragma unroll
+			for (int q = 0; q < 4; q++) left[0][q] += left[1][q], right[0][q] += right[1][q];
+			finish(layer, left[0], n0 + j, g.residual);
+			finish(layer, right[0], n0 + j + 8, g.residual);
 		}
 	}
 	__syncwarp();
@@ -362,18 +365,20 @@ template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args
 		const bf16 *panel = shared + q % 2 * P * pitch + (p.lane / 16 * 8 + p.lane % 8) * pitch + p.lane / 8 % 2 * 8;
 #pragma unroll 1
 		for (int i = 0; i < P && i0 + i < w; i += 16) {
-			float left[4] = {}, right[4] = {};
+			float left[2][4] = {}, right[2][4] = {};
 #pragma unroll
 			for (int c = 0; c < W / 16; c++) {
 				if (16 * c >= w) break;
 				uint32_t r[4];
 				ldmatrix_x4(r, panel + i * pitch + 16 * c);
 				const uint32_t b0[2] = {r[0], r[1]}, b1[2] = {r[2], r[3]};
-				mma_m16n8k16_bf16(left, y[c], b0);
-				mma_m16n8k16_bf16(right, y[c], b1);
+				mma_m16n8k16_bf16(left[c % 2], y[c], b0);
+				mma_m16n8k16_bf16(right[c % 2], y[c], b1);
 			}
-			finish(layer - 1, left, i0 + i, g.residual);
-			finish(layer - 1, right, i0 + i + 8, g.residual);
+#pragma unroll
+			for (int q = 0; q < 4; q++) left[0][q] += left[1][q], right[0][q] += right[1][q];
+			finish(layer - 1, left[0], i0 + i, g.residual);
+			finish(layer - 1, right[0], i0 + i + 8, g.residual);
 		}
 	}
 	__syncwarp();
