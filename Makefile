@@ -8,7 +8,7 @@ SANITIZED := ./kernels/...
 # Without a usable git repository (a source archive, another owner's folder) Go must not look for a revision.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 BUILD = -trimpath -buildvcs=$(VCS) -o bin/ctnas
-GPU_TESTED := ./cuda/... ./kernels/fatbin
+GPU_TESTED := ./kernels/... ./gcn ./search/controller
 
 .DEFAULT_GOAL := build
 .PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo lint race sanitize fuzz peers bench bench-peers ci clean tools
@@ -36,12 +36,14 @@ test: tools ## unit and property tests
 	$(GO) test ./...
 
 test-gpu: fatbins ## the GPU code's tests on this machine's GPU
-	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda $(GPU_TESTED)
+	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... $(GPU_TESTED)
 
-# Twice: with the fake driver, and as on a machine without one. Go's cache knows of neither.
+# Package cuda's tests on the fake driver, and as on a machine without one; then what runs kernels, on a fake driver whose kernels are the
+# simulator's: graphs, memory and arguments go the way they go on a GPU. Go's cache knows of no driver.
 test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
-	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -count 1 -tags cuda $(GPU_TESTED)
-	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda $(GPU_TESTED)
+	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... ./kernels/fatbin
+	scripts/cuda/with.sh $(GO) test -count 1 -tags cuda ./cuda/... ./kernels/fatbin
+	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -short -count 1 -tags cuda $(GPU_TESTED)
 
 demo: build ## search NAS-Bench-101 with 423 labels
 	@scripts/demo.sh

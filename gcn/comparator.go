@@ -198,6 +198,7 @@ type trainer struct {
 	net            Network
 	w, g, m, v     *exec.Buffer
 	lr, step, loss *exec.Buffer
+	score          *exec.Buffer // graphs x heads
 	program        *exec.Program
 }
 
@@ -222,6 +223,7 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 		s.n, s.packed = exec.Fixed(e.N), t.ar.Ints(graph.Words(packed))
 	}
 	s.forward()
+	t.score = s.score
 	labels, noise := c.targets(data.Labels)
 	n := exec.Fixed(len(labels))
 	explored := e.N > len(labels) || len(data.Pairs) > 0

@@ -4,6 +4,7 @@ package kerneltest
 import (
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -15,15 +16,18 @@ import (
 )
 
 // EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in every order, and on the first
-// GPU if there is one: all in float32.
+// GPU if there is one: all in float32. sim.OnlyVariable in the environment names one of them, to run nothing else.
 func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	for _, level := range exec.Levels() {
 		for _, threads := range []int{1, 3} {
 			on(t, fmt.Sprintf("%s/%d", level, threads), exec.Config{Level: level, Threads: threads}, f)
 		}
 	}
-	eachAccelerator(t, exec.FP32, f)
+	EachAccelerator(t, f)
 }
+
+// EachAccelerator is EachDevice without the CPU.
+func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) { eachAccelerator(t, exec.FP32, f) }
 
 // EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first GPU if there is one.
 func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
@@ -42,6 +46,9 @@ func eachAccelerator(t *testing.T, p exec.Precision, f func(t *testing.T, d *exe
 }
 
 func on(t *testing.T, name string, c exec.Config, f func(t *testing.T, d *exec.Device)) {
+	if only := os.Getenv(sim.OnlyVariable); only != "" && only != name {
+		return
+	}
 	t.Run(name, func(t *testing.T) {
 		d, err := exec.Open(c)
 		require.NoError(t, err)

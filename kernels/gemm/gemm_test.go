@@ -1,4 +1,5 @@
-package gemm
+// An outside package: the simulator, on which the tests run too, imports the families.
+package gemm_test
 
 import (
 	"fmt"
@@ -7,8 +8,12 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	. "github.com/ctnas/ctnas/kernels/gemm"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 type testCase struct {
 	m, n, k              int
@@ -25,33 +30,78 @@ func cases() []testCase {
 	return out
 }
 
+// check computes one case on a device; round is what the device does to factors.
+func check(t *testing.T, d *exec.Device, c testCase, stream uint32, round func(float32) float32) {
+	ar := d.NewArena()
+	defer ar.Free()
+	sizeB, sizeC := c.n*c.k, c.m*c.n
+	if c.ta {
+		sizeB, sizeC = c.m*c.n, c.k*c.n
+	}
+	a, a64 := kerneltest.Random(c.m*c.k, 3*stream)
+	b, b64 := kerneltest.Random(sizeB, 3*stream+1)
+	out, out64 := kerneltest.Random(sizeC, 3*stream+2)
+	for i, v := range a {
+		a64[i] = float64(round(v))
+	}
+	for i, v := range b {
+		b64[i] = float64(round(v))
+	}
+	op := Op{C: ar.F32(sizeC), A: ar.Floats(a), B: ar.Floats(b), M: exec.Fixed(c.m), N: c.n, K: c.k, TransA: c.ta, TransB: c.tb, Accumulate: c.acc}
+	if c.acc {
+		op.C.WriteF32(0, out)
+	}
+	if c.dynamic {
+		op.M = exec.Dynamic(ar.Ints([]int32{int32(c.m)}), c.m)
+	}
+	p := ar.NewProgram("test")
+	Record(p, op)
+	p.Run(1)
+	Reference(out64, a64, b64, c.m, c.n, c.k, c.ta, c.tb, c.acc)
+	kerneltest.Close(t, out64, op.C.Values(), 2e-6*math.Sqrt(float64(c.m+c.k)), "c")
+}
+
 func TestGemm(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
-			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-				ar := d.NewArena()
-				defer ar.Free()
-				sizeB, sizeC := c.n*c.k, c.m*c.n
-				if c.ta {
-					sizeB, sizeC = c.m*c.n, c.k*c.n
-				}
-				a, a64 := kerneltest.Random(c.m*c.k, uint32(3*i))
-				b, b64 := kerneltest.Random(sizeB, uint32(3*i+1))
-				out, out64 := kerneltest.Random(sizeC, uint32(3*i+2))
-				op := Op{C: ar.F32(sizeC), A: ar.Floats(a), B: ar.Floats(b), M: exec.Fixed(c.m), N: c.n, K: c.k, TransA: c.ta, TransB: c.tb, Accumulate: c.acc}
-				if c.acc {
-					op.C.WriteF32(0, out)
-				}
-				if c.dynamic {
-					op.M = exec.Dynamic(ar.Ints([]int32{int32(c.m)}), c.m)
-				}
-				p := ar.NewProgram("test")
-				Record(p, op)
-				p.Run(1)
-				Reference(out64, a64, b64, c.m, c.n, c.k, c.ta, c.tb, c.acc)
-				kerneltest.Close(t, out64, op.C.Values(), 2e-6*math.Sqrt(float64(c.m+c.k)), "c")
-			})
+			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { check(t, d, c, uint32(i), func(v float32) float32 { return v }) })
 		}
+	})
+}
+
+// The tensor cores' products are those of the rounded factors.
+func TestGemmBF16(t *testing.T) {
+	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) {
+		for i, c := range cases() {
+			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { check(t, d, c, uint32(i), bf16) })
+		}
+	})
+}
+
+// bf16 rounds to the nearest number with 8 bits of mantissa, ties to even.
+func bf16(v float32) float32 {
+	bits := math.Float32bits(v)
+	bits += 0x7fff + bits>>16&1
+	return math.Float32frombits(bits &^ 0xffff)
+}
+
+// A matrix that is packed once serves several products.
+func TestPacked(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		a, a64 := kerneltest.Random(30*20, 1)
+		b, b64 := kerneltest.Random(33*20, 2)
+		p := ar.NewProgram("packed")
+		x, c := ar.Floats(a), ar.F32(30*33)
+		packed := Pack(p, ar.Floats(b), 33, 20, true)
+		for i := 0; i < 30; i += 15 {
+			Record(p, Op{C: c.Slice(i*33, 15*33), A: x.Slice(i*20, 15*20), Packed: packed, M: exec.Fixed(15), N: 33, K: 20})
+		}
+		p.Run(1)
+		want := make([]float64, 30*33)
+		Reference(want, a64, b64, 30, 33, 20, false, true, false)
+		kerneltest.Close(t, want, c.Values(), 1e-5, "c")
 	})
 }
 

@@ -23,9 +23,13 @@ static void FN(topk_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_topk_args *g = p;
 	uint64_t *heap = (uint64_t *)scratch;
 	memset(heap, 0, (size_t)g->k * sizeof *heap); // the least key can be 0 too: it is then in the heap already
+	float least = -INFINITY; // the element on top of a full heap
 	for (int64_t i = 0; i < g->n; i++) {
+		if (g->in[i] < least) continue;
 		uint64_t key = ctn_topk_key(g, i);
-		if (key > heap[0]) FN(sink)(heap, g->k, key);
+		if (key <= heap[0]) continue;
+		FN(sink)(heap, g->k, key);
+		if (i >= g->k - 1) least = g->in[ctn_topk_index(g, heap[0])];
 	}
 	for (int64_t n = g->k - 1; n >= 0; n--) {
 		int64_t i = ctn_topk_index(g, heap[0]);

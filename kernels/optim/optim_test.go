@@ -72,6 +72,9 @@ func TestAdamFirstStep(t *testing.T) {
 
 // More elements than an accelerator's threads: two updates that each move every weight by lr.
 func TestAdamOfMany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million elements on every device")
+	}
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		const n = 1<<20 + 3
 		ar := d.NewArena()

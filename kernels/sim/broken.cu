@@ -1,3 +1,4 @@
+// ctnas-archs: none
 // Kernels with one mistake each, which the simulator has to find. They are no use on a GPU.
 #include "../exec/cuda.cuh"
 #include "selftest.h"
