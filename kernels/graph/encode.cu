@@ -49,22 +49,22 @@ struct place {
 	}
 };
 
-// x = A x, and x = A' x: rows that are still to be read change last.
-__device__ __forceinline__ void hear(piece &x, uint64_t packed) {
+// x = A x, and x = A' x: rows that are still to be read change last. The edges are the lowest bits of a packed graph.
+__device__ __forceinline__ void hear(piece &x, uint32_t edges) {
 #pragma unroll
 	for (int v = NODES - 1; v > 0; v--)
 #pragma unroll
 		for (int u = 0; u < v; u++)
-			if (packed >> (v * (v - 1) / 2 + u) & 1)
+			if (edges >> (v * (v - 1) / 2 + u) & 1)
 #pragma unroll
 				for (int c = 0; c < 4; c++) x[v][c] += x[u][c];
 }
-__device__ __forceinline__ void tell(piece &x, uint64_t packed) {
+__device__ __forceinline__ void tell(piece &x, uint32_t edges) {
 #pragma unroll
 	for (int u = 0; u < NODES - 1; u++)
 #pragma unroll
 		for (int v = u + 1; v < NODES; v++)
-			if (packed >> (v * (v - 1) / 2 + u) & 1)
+			if (edges >> (v * (v - 1) / 2 + u) & 1)
 #pragma unroll
 				for (int c = 0; c < 4; c++) x[u][c] += x[v][c];
 }
@@ -607,7 +607,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_BLOCK, 2) cu_encode_f32(
 		load4(y[v], (const float *)g.table + op * w + p.column);
 		load4(h[v], g.w + g.embedding + op * w + p.column);
 	}
-	hear(y, p.packed);
+	hear(y, (uint32_t)p.packed);
 	for (int layer = 0;; layer++) {
 		float b[4] = {};
 		if (g.has_bias) load4(b, g.w + g.bias[layer] + p.column);
@@ -629,7 +629,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_BLOCK, 2) cu_encode_f32(
 		for (int v = 0; v < NODES; v++)
 #pragma unroll
 			for (int c = 0; c < 4; c++) y[v][c] = h[v][c];
-		hear(y, p.packed);
+		hear(y, (uint32_t)p.packed);
 		if (p.own) {
 			store_rows(rows + p.column, w, y);
 			if (g.kept) store_rows((float *)g.kept + (layer * g.rows + p.graph * NODES) * w + p.column, w, y);
@@ -690,7 +690,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_BLOCK, 2) cu_encode_back
 			}
 		if (p.own) store_rows((float *)g.drows + (layer * g.rows + p.graph * NODES) * w + p.column, w, x);
 		if (layer == 0) break;
-		tell(y, p.packed);
+		tell(y, (uint32_t)p.packed);
 		if (p.own) store_rows(rows + p.column, w, y);
 		multiply(y, rows, (const float *)g.matrices + (layer - 1) * w * w, w, p.column, slab);
 #pragma unroll
@@ -701,7 +701,7 @@ extern "C" __global__ void __launch_bounds__(CTN_ENCODE_BLOCK, 2) cu_encode_back
 }
 
 // Grid: squares of all weights, parts of the rows. Bound by float32 arithmetic, as many multiplications as a way forward.
-extern "C" __global__ void __launch_bounds__(CTN_ENCODE_WEIGHTS_F32_BLOCK) cu_encode_weights_f32(const ctn_encode_args g) {
+extern "C" __global__ void __launch_bounds__(CTN_ENCODE_WEIGHTS_F32_BLOCK, 2) cu_encode_weights_f32(const ctn_encode_args g) {
 	constexpr int TILE = CTN_ENCODE_TILE, STEP = 16;
 	STATIC_SHARED(float[STEP][TILE], left);
 	STATIC_SHARED(float[STEP][TILE], right);
