@@ -60,14 +60,14 @@ func (s *pass) sharedRows() {
 	for k := range s.Layers {
 		l.Matrix, l.Out = s.weight(layerName(k)+".weight"), graph.LayerRows(s.ar, end-begin, w)
 		if s.Residual {
-			l.Kept = graph.LayerRows(s.ar, end-begin, w)
+			l.OutOwn = graph.LayerRows(s.ar, end-begin, w)
 		}
 		l.Record(s.p)
 		below := l
 		first := begin
 		begin, end = f.Level(k + 1)
 		l = graph.Layer{Rows: exec.Fixed(end - begin), Width: w, Ptr: ptr.Slice(begin, end-begin+1), Idx: idx, Self: self.Slice(begin, end-begin), First: first,
-			In: below.Out, Below: below.Kept, Relu: k < s.Layers-1 || !s.LinearLast}
+			In: below.Out, Own: below.OutOwn, Relu: k < s.Layers-1 || !s.LinearLast}
 		if s.Bias {
 			l.Bias = s.weight(layerName(k) + ".bias")
 		}

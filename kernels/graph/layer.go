@@ -12,12 +12,13 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
-// Layer is a round of a graph convolution over rows that graphs share, for scoring. With S the products that the round below left,
+// Layer is a round of a graph convolution over rows that graphs share, for scoring:
 //
-//	H[r] = relu( S[Self[r]-First] + Σ_e S[Idx[e]-First] + Bias + Below[Self[r]-First] ),  Ptr[r] <= e < Ptr[r+1]
+//	H[r] = relu( Own[Self[r]-First] + Σ_e In[Idx[e]-First] + Bias ),  Ptr[r] <= e < Ptr[r+1]
+//	Out = H·Matrix    OutOwn = H·Matrix + H    Score[r] = H[r]·Head
 //
-// and from it Out = H·Matrix, the products for the round above, or Score[r] = H[r]·Head; each is left out where its buffer is nil, like Bias,
-// Below and Kept. The first round has a Table of rows instead, H = Table.
+// In is the round below's Out; so is Own, or, with a residual, its OutOwn: a row then reads its own row's product and the row itself at once. What has
+// no buffer is left out. The first round has a Table of rows instead, H = Table.
 //
 // Rows and products are made by LayerRows: on an accelerator in bf16 they are half as large, and are read by other Layers only.
 type Layer struct {
@@ -28,11 +29,11 @@ type Layer struct {
 
 	Ptr, Idx, Self *exec.Buffer // integers: Rows+1, Ptr[Rows] and Rows; the caller answers for their values
 	First          int          // the number of the first row below
-	In, Below      *exec.Buffer // rows below x Width
+	In, Own        *exec.Buffer // rows below x Width; Own nil: In
 	Bias           *exec.Buffer // Width
 	Relu           bool
 
-	Kept, Out   *exec.Buffer // rows x Width: H; H·Matrix
+	Out, OutOwn *exec.Buffer // rows x Width
 	Matrix      *exec.Buffer // Width x Width
 	Head, Score *exec.Buffer // Heads x Width; rows x Heads
 	Heads       int          // at most 2
@@ -63,8 +64,8 @@ func (l Layer) Record(p *exec.Program) {
 		need("layer", "Idx", l.Idx, 0)
 	}
 	optional("layer", "Bias", l.Bias, w)
-	optional("layer", "Kept", l.Kept, layerFloats(dev, n, w))
 	if l.Out != nil {
+		optional("layer", "OutOwn", l.OutOwn, layerFloats(dev, n, w))
 		need("layer", "Out", l.Out, layerFloats(dev, n, w))
 		need("layer", "Matrix", l.Matrix, w*w)
 	}
@@ -73,8 +74,11 @@ func (l Layer) Record(p *exec.Program) {
 		need("layer", "Head", l.Head, l.Heads*w)
 	}
 	args := C.ctn_layer_args{width: C.int32_t(w), heads: C.int32_t(l.Heads), relu: flag(l.Relu), first: C.int32_t(l.First), table: floats(l.Table), ptr: ints(l.Ptr),
-		idx: ints(l.Idx), self: ints(l.Self), in: l.In.Pointer(), below: l.Below.Pointer(), bias: floats(l.Bias), kept: l.Kept.Pointer(), out: l.Out.Pointer(),
+		idx: ints(l.Idx), self: ints(l.Self), in: l.In.Pointer(), own: l.In.Pointer(), bias: floats(l.Bias), out: l.Out.Pointer(), out_own: l.OutOwn.Pointer(),
 		head: floats(l.Head), score: floats(l.Score)}
+	if l.Own != nil {
+		args.own = l.Own.Pointer()
+	}
 	if l.Out != nil {
 		args.matrix = floats(l.Matrix)
 	}

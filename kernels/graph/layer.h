@@ -9,18 +9,17 @@ enum { CTN_LAYER_TASK = 64, // CPU: rows a task
 typedef struct ctn_layer_args {
 	ctn_dim rows;
 	int32_t width, heads, relu;
-	int32_t first;                    // what the numbers in idx and self begin with: row 0 of in and below
-	const float *table;               // the rows themselves; then ptr, idx, self, in and below are none
-	const int32_t *ptr, *idx, *self;  // row r hears in[self[r]] and in[idx[e]] for ptr[r] <= e < ptr[r+1]
-	const void *in;                   // products of the rows below
-	const void *below;                // the rows below, for the residual; or none
-	const float *bias;                // width, or none
-	void *kept;                       // rows x width: the rows; or none
-	const float *matrix;              // width x width: the products' matrix; or none
-	void *out;                        // rows x width: products
-	const float *head;                // heads x width, or none
-	float *score;                     // rows x heads
-	void *rounded;                    // GPU, bf16: the matrix
+	int32_t first;                   // what the numbers in idx and self begin with: row 0 of in and own
+	const float *table;              // the rows themselves; then ptr, idx, self, in and own are none
+	const int32_t *ptr, *idx, *self; // row r sums own[self[r]] and in[idx[e]] for ptr[r] <= e < ptr[r+1]
+	const void *in, *own;
+	const float *bias;   // width, or none
+	const float *matrix; // width x width, or none
+	void *out;           // rows x width: products
+	void *out_own;       // rows x width: products and rows added; or none
+	const float *head;   // heads x width, or none
+	float *score;        // rows x heads
+	void *rounded;       // GPU, bf16: the matrix
 } ctn_layer_args;
 
 extern const ctn_kernel ctn_layer[];

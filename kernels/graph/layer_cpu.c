@@ -13,19 +13,17 @@ static int64_t FN(layer_tasks)(const void *p) { return ctn_div_up(ctn_size(((con
 static void FN(layer_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_layer_args *g = p;
 	int64_t w = g->width, begin = task * CTN_LAYER_TASK, end = ctn_min(begin + CTN_LAYER_TASK, ctn_size(g->rows));
-	const float *in = g->in, *below = g->below;
-	float *kept = g->kept, *out = g->out;
+	const float *in = g->in, *own = g->table ? g->table : g->own;
+	float *out = g->out, *out_own = g->out_own;
 	for (int64_t r = begin; r < end; r++) {
 		int64_t self = g->table ? r : g->self[r] - g->first;
 		float *h = scratch + (r - begin) * w;
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
-			vf sum = vload((g->table ? g->table : in) + self * w + j);
+			vf sum = vload(own + self * w + j);
 			for (int64_t e = g->table ? 0 : g->ptr[r]; !g->table && e < g->ptr[r + 1]; e++) sum += vload(in + (int64_t)(g->idx[e] - g->first) * w + j);
 			if (g->bias) sum += vload(g->bias + j);
-			if (below) sum += vload(below + self * w + j);
 			if (g->relu) sum = vmaxf(sum, (vf){});
 			vstore(h + j, sum);
-			if (kept) vstore(kept + r * w + j, sum);
 		}
 		for (int64_t s = 0; g->score && s < g->heads; s++) {
 			vf sum = {};
@@ -43,7 +41,10 @@ static void FN(layer_run)(const void *p, int64_t task, float *scratch) {
 #pragma GCC unroll 8
 				for (int v = 0; v < ROWS; v++) sum[v] += scratch[(r + v) * w + k] * b;
 			}
-			for (int v = 0; v < ROWS && begin + r + v < end; v++) vstore(out + (begin + r + v) * w + j, sum[v]);
+			for (int64_t v = 0; v < ROWS && begin + r + v < end; v++) {
+				vstore(out + (begin + r + v) * w + j, sum[v]);
+				if (out_own) vstore(out_own + (begin + r + v) * w + j, sum[v] + vload(scratch + (r + v) * w + j));
+			}
 		}
 }
 #endif

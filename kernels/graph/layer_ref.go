@@ -2,46 +2,45 @@ package graph
 
 import "math"
 
-// LayerReference is Layer in float64: the rows that hear (ptr, idx, self), their products and their scores. bias, below, matrix and head may be
-// nil; round is applied where the bf16 kernels round, nil: nowhere.
-func LayerReference(in, below []float64, width int, ptr, idx, self []int32, first int, bias, matrix, head []float64, relu bool, round func(float64) float64) (rows, out, score []float64) {
+// LayerReference is Layer in float64 for the rows that hear (ptr, idx, self). bias, matrix and head may be nil; round is applied where the bf16
+// kernels round, nil: nowhere.
+func LayerReference(in, own []float64, width int, ptr, idx, self []int32, first int, bias, matrix, head []float64, relu bool, round func(float64) float64) (out, outOwn, score []float64) {
 	if round == nil {
 		round = func(x float64) float64 { return x }
 	}
 	n := len(self)
 	h := make([]float64, n*width)
 	for r := range n {
-		own := (int(self[r]) - first) * width
 		for j := range width {
-			s := in[own+j]
+			s := own[(int(self[r])-first)*width+j]
 			for _, u := range idx[ptr[r]:ptr[r+1]] {
 				s += in[(int(u)-first)*width+j]
 			}
 			if bias != nil {
 				s += bias[j]
 			}
-			if below != nil {
-				s += below[own+j]
-			}
 			if relu {
 				s = math.Max(s, 0)
 			}
 			h[r*width+j] = s
-			rows = append(rows, round(s))
 		}
+	}
+	if head != nil {
+		score = multiply(h, transposed(head, len(head)/width, width), n, width, len(head)/width)
 	}
 	if matrix != nil {
 		m := make([]float64, len(matrix))
 		for i, v := range matrix {
 			m[i] = round(v)
 		}
-		out = multiply(rows, m, n, width, width)
+		for i, v := range h {
+			h[i] = round(v)
+		}
+		out = multiply(h, m, n, width, width)
 		for i, v := range out {
 			out[i] = round(v)
+			outOwn = append(outOwn, round(v+h[i]))
 		}
 	}
-	if head != nil {
-		score = multiply(h, transposed(head, len(head)/width, width), n, width, len(head)/width)
-	}
-	return rows, out, score
+	return out, outOwn, score
 }

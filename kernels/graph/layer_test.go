@@ -57,15 +57,17 @@ func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, var
 	for i := range numbers {
 		numbers[i] = int32(i)
 	}
-	startRows, products, _ := LayerReference(table64, nil, width, alone, nil, numbers, 0, nil, m064, nil, false, round)
-	var below64, relevantBias, matrix64, relevantHead []float64
+	products, own64, _ := LayerReference(nil, table64, width, alone, nil, numbers, 0, nil, m064, nil, false, round)
+	var relevantBias, matrix64, relevantHead []float64
 	if variant&2 != 0 {
-		start.Kept = LayerRows(ar, below, width)
-		l.Below, l.Bias, l.Relu = start.Kept, ar.Floats(bias), true
-		below64, relevantBias = startRows, bias64
+		start.OutOwn = LayerRows(ar, below, width)
+		l.Own, l.Bias, l.Relu = start.OutOwn, ar.Floats(bias), true
+		relevantBias = bias64
+	} else {
+		own64 = products
 	}
 	if variant&4 != 0 {
-		l.Kept, l.Matrix, l.Out = LayerRows(ar, n.Max, width), ar.Floats(m1), LayerRows(ar, n.Max, width)
+		l.OutOwn, l.Matrix, l.Out = LayerRows(ar, n.Max, width), ar.Floats(m1), LayerRows(ar, n.Max, width)
 		matrix64 = m164
 	}
 	if variant&4 == 0 || variant&2 == 0 { // both at once, too
@@ -76,7 +78,7 @@ func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, var
 	start.Record(p)
 	l.Record(p)
 	p.Run(2)
-	kept, out, score := LayerReference(products, below64, width, ptr[:rows+1], idx, self[:rows], first, relevantBias, matrix64, relevantHead, l.Relu, round)
+	out, outOwn, score := LayerReference(products, own64, width, ptr[:rows+1], idx, self[:rows], first, relevantBias, matrix64, relevantHead, l.Relu, round)
 	part := func(name string, want []float64, values []float32) {
 		kerneltest.Close(t, want, values[:len(want)], tol, name)
 		for _, v := range values[len(want):] {
@@ -84,8 +86,8 @@ func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, var
 		}
 	}
 	if l.Out != nil {
-		part("kept", kept, layerValues(d, l.Kept))
 		part("out", out, layerValues(d, l.Out))
+		part("out own", outOwn, layerValues(d, l.OutOwn))
 	}
 	if l.Score != nil {
 		part("score", score, l.Score.Values())
