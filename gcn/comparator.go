@@ -14,6 +14,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/loss"
 	"github.com/ctnas/ctnas/kernels/optim"
 	"golang.org/x/sync/errgroup"
@@ -218,6 +219,9 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 	}
 	optim.RecordSchedule(t.program, schedule, t.step, t.lr)
 	s := &pass{Network: c.Network, ar: t.ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e, seed: seed + uint64(member)<<32, step: t.step}
+	if packed := c.pack(dev, data.Graphs, data.Alphabet); packed != nil {
+		s.n, s.packed = exec.Fixed(e.N), t.ar.Ints(graph.Words(packed))
+	}
 	s.forward()
 	t.score = s.score
 	labels, noise := c.targets(data.Labels)

@@ -1,7 +1,6 @@
 package gcn
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -71,14 +70,16 @@ func (n Network) alphabetSize(alphabet int) int {
 // pass records a network's operations over one encoding.
 type pass struct {
 	Network
-	ar    *exec.Arena
-	p     *exec.Program
-	lay   *layout
-	w, g  *exec.Buffer // parameters; their gradient, nil when only scoring
-	e     *Encoding
-	chunk int          // rows whose temporaries live at once when only scoring; 0: all
-	seed  uint64       // dropout
-	step  *exec.Buffer // dropout
+	ar     *exec.Arena
+	p      *exec.Program
+	lay    *layout
+	w, g   *exec.Buffer // parameters; their gradient, nil when only scoring
+	e      *Encoding
+	n      exec.Dim     // graphs; e.N at most
+	packed *exec.Buffer // the graphs for graph.Encode; nil: e's forests are used
+	chunk  int          // rows whose temporaries live at once when only scoring; 0: all
+	seed   uint64       // dropout
+	step   *exec.Buffer // dropout
 
 	score, dscore *exec.Buffer // N x heads
 	dnext         *exec.Buffer // layered backward: the gradient of the round below
@@ -121,10 +122,15 @@ func (s *pass) forward() {
 	if s.train() {
 		s.dscore = s.ar.F32(s.e.N * s.heads())
 	}
-	if s.Kind == LayeredGCN {
-		s.layered()
-	} else {
+	switch {
+	case s.Kind == Gated:
 		s.gated()
+	case s.packed != nil:
+		s.packedGraphs()
+	case !s.train() && s.fused(s.ar.Device()):
+		s.sharedRows()
+	default:
+		s.layered()
 	}
 }
 
@@ -142,7 +148,7 @@ func (s *pass) layered() {
 	h := s.weight("embedding.weight")
 	ptr := s.ar.Ints(withSelf(f))
 	idx := s.ar.Ints(selfIdx(f))
-	matrix := func(k int) *exec.Buffer { return s.weight(fmt.Sprintf("gcn.%d.weight", k-1)) }
+	matrix := func(k int) *exec.Buffer { return s.weight(layerName(k-1) + ".weight") }
 	_, n := f.Level(0)
 	sums := s.ar.F32(n * w) // H_{k-1} W_k
 	gemm.Record(s.p, gemm.Op{C: sums, A: h, B: matrix(1), M: exec.Fixed(n), N: w, K: w})
@@ -152,7 +158,7 @@ func (s *pass) layered() {
 		relu := k < last || !s.LinearLast
 		var bias *exec.Buffer
 		if s.Bias {
-			bias = s.weight(fmt.Sprintf("gcn.%d.bias", k-1))
+			bias = s.weight(layerName(k-1) + ".bias")
 		}
 		prev := h
 		self := s.ar.Ints(shift(f.Self[nb:ne], begin))
@@ -189,11 +195,9 @@ func (s *pass) layered() {
 		}
 		h, sums, begin = out, next, nb
 	}
-	// The mean of each graph's rows.
-	read, readPtr := shift(f.ReadIdx, lb), s.ar.Ints(f.ReadPtr)
-	graph.Gather{Out: s.score, In: headRows, Rows: exec.Fixed(s.e.N), Width: heads, Ptr: readPtr, Idx: s.ar.Ints(read),
-		Weight: s.ar.Floats(meanWeights(f))}.Record(s.p)
+	s.mean(headRows)
 	s.deferBackward(func() {
+		read := shift(f.ReadIdx, lb)
 		tptr, tidx := transpose(f.ReadPtr, read, le-lb)
 		mean := make([]float32, len(tidx))
 		for i, g := range tidx {
@@ -204,10 +208,18 @@ func (s *pass) layered() {
 	})
 }
 
+// mean records each graph's mean over its rows of the last round.
+func (s *pass) mean(headRows *exec.Buffer) {
+	f := s.e.Forests[0]
+	lb, _ := f.Level(s.Layers)
+	graph.Gather{Out: s.score, In: headRows, Rows: exec.Fixed(s.e.N), Width: s.heads(), Ptr: s.ar.Ints(f.ReadPtr), Idx: s.ar.Ints(shift(f.ReadIdx, lb)),
+		Weight: s.ar.Floats(meanWeights(f))}.Record(s.p)
+}
+
 // layeredBackward queues the gradient of round k. Buffers are reused: once a round's output has been used it holds its own gradient.
 func (s *pass) layeredBackward(k int, f *Forest, prev, out, sums *exec.Buffer, nb, ne, begin int, relu bool, headRows *exec.Buffer) {
 	w, heads, below, n := s.Width, s.heads(), nb-begin, ne-nb
-	name := fmt.Sprintf("gcn.%d", k-1)
+	name := layerName(k - 1)
 	s.deferBackward(func() {
 		fc, last := s.weight("fc.weight"), k == s.Layers
 		dout := s.dnext // the gradient of out, not yet through the ReLU

@@ -113,9 +113,9 @@ func (n Network) layout(alphabet, features int) *layout {
 		bound := 1 / math.Sqrt(float64(w))
 		l.add("embedding.weight", normal(1), alphabet, w)
 		for k := range n.Layers {
-			l.add(fmt.Sprintf("gcn.%d.weight", k), uniform(bound), w, w)
+			l.add(layerName(k)+".weight", uniform(bound), w, w)
 			if n.Bias {
-				l.add(fmt.Sprintf("gcn.%d.bias", k), uniform(bound), w)
+				l.add(layerName(k)+".bias", uniform(bound), w)
 			}
 		}
 		l.add("fc.weight", uniform(1/math.Sqrt(float64(n.heads()*w))), n.heads(), w)
@@ -142,6 +142,9 @@ func (n Network) layout(alphabet, features int) *layout {
 	}
 	return l
 }
+
+// layerName is what the tensors of a layered network's layer k, from 0, begin with.
+func layerName(k int) string { return fmt.Sprintf("gcn.%d", k) }
 
 func (n Network) featureWidth() int {
 	if n.Features {

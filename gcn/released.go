@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/loss"
 	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -20,7 +21,7 @@ const ReleasedBatch = 256
 // a pool of pseudo-labelled pairs, as many of them as the batch has pairs are drawn and appended.
 //
 // All labelled graphs are encoded in every update, because they share their parts; graphs outside the batch get no gradient, so
-// the update is the released one.
+// the update is the released one. An accelerator is given the packed graphs of each update instead.
 type Released struct {
 	config  Config
 	data    Data
@@ -32,12 +33,14 @@ type Released struct {
 	m, v    []float32
 	updates int32
 	plain   bool
+	packed  []uint64 // the labelled graphs, where updates take packed ones
 }
 
 // releasedStep is the recorded update over a set of graphs.
 type releasedStep struct {
 	*trainer
 	count, a, b, target *exec.Buffer
+	graphs, packed      *exec.Buffer // how many; the graphs of this update
 }
 
 // NewReleased prepares training with the released schedule on a device that the caller keeps open.
@@ -60,6 +63,7 @@ func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool)
 	}
 	lay := c.layout(c.alphabetSize(data.Alphabet), 0)
 	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size), v: make([]float32, lay.size), plain: plain}
+	r.packed = c.pack(dev, data.Graphs, data.Alphabet)
 	graphs := data.Graphs
 	if plain {
 		graphs = slices.Concat(graphs, graphs) // first and second places
@@ -72,10 +76,14 @@ func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool)
 // Close frees the recorded program.
 func (r *Released) Close() { r.train.ar.Free() }
 
+// record records the update over a set of graphs, or over the packed ones that each update brings.
 func (r *Released) record(graphs []Graph) (*releasedStep, error) {
-	e, err := r.config.Encode(Slice(graphs), r.data.Alphabet, nil, r.plain)
-	if err != nil {
-		return nil, err
+	e := &Encoding{N: 4 * ReleasedBatch} // both places of a batch and of as many drawn pairs
+	if r.packed == nil {
+		var err error
+		if e, err = r.config.Encode(Slice(graphs), r.data.Alphabet, nil, r.plain); err != nil {
+			return nil, err
+		}
 	}
 	ar := r.dev.NewArena()
 	t := &trainer{ar: ar, net: r.config.Network, lay: r.config.layout(r.config.alphabetSize(r.data.Alphabet), 0)}
@@ -83,9 +91,13 @@ func (r *Released) record(graphs []Graph) (*releasedStep, error) {
 	t.w, t.g, t.m, t.v = ar.Floats(r.w), ar.Zeros(t.lay.size), ar.Floats(r.m), ar.Floats(r.v)
 	t.lr, t.step, t.loss = ar.Floats([]float32{float32(r.config.LR)}), ar.Ints([]int32{r.updates}), ar.F32(1)
 	t.program = ar.NewProgram("released comparator step")
-	p := &pass{Network: r.config.Network, ar: ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e}
+	p := &pass{Network: r.config.Network, ar: ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e, n: exec.Fixed(e.N)}
+	if r.packed != nil {
+		s.graphs, s.packed = ar.Ints([]int32{0}), ar.Ints(make([]int32, 2*e.N))
+		p.n, p.packed = exec.Dynamic(s.graphs, e.N), s.packed
+	}
 	p.forward()
-	loss.PairList{Pairs: exec.Dynamic(s.count, 2*ReleasedBatch), Examples: exec.Fixed(e.N), Heads: 2, Score: p.score, Bias: p.weight("fc.bias"),
+	loss.PairList{Pairs: exec.Dynamic(s.count, 2*ReleasedBatch), Examples: p.n, Heads: 2, Score: p.score, Bias: p.weight("fc.bias"),
 		A: s.a, B: s.b, Target: s.target, DScore: p.dscore, DBias: p.gradient("fc.bias"), Loss: t.loss, Scale: 1}.Record(t.program)
 	p.backward()
 	c := r.config
@@ -106,31 +118,31 @@ func (r *Released) Epoch(graphs []Graph, pool []Pair) (float64, error) {
 	for begin := 0; begin < n; begin += ReleasedBatch {
 		batch := perm[begin:min(begin+ReleasedBatch, n)]
 		partner := order.Perm(len(batch))
-		step := r.train
 		var drawn []Pair
 		if len(pool) > 0 {
 			chosen := order.Perm(len(pool))
 			for _, k := range chosen[:min(len(batch), len(pool))] {
 				drawn = append(drawn, pool[k])
 			}
-			var err error
-			if drawn, step, err = r.recordDrawn(graphs, drawn); err != nil {
-				return 0, err
-			}
 		}
+		u, err := r.update(graphs, drawn)
+		if err != nil {
+			return 0, err
+		}
+		step := u.step
 		var a, b []int32
 		var target []float32
-		second := 0 // where the graphs of second places begin
-		if r.plain {
-			second = n
-		}
 		for i, k := range batch {
 			j := batch[partner[i]]
-			a, b = append(a, int32(k)), append(b, int32(second+j))
+			a, b = append(a, u.first(k)), append(b, u.second(j))
 			target = append(target, boolFloat(r.data.Labels[k] > r.data.Labels[j]))
 		}
 		for _, p := range drawn {
-			a, b, target = append(a, int32(p.A)), append(b, int32(p.B)), append(target, p.Target)
+			a, b, target = append(a, u.drawn(p.A)), append(b, u.drawn(p.B)), append(target, p.Target)
+		}
+		if r.packed != nil {
+			step.packed.WriteI32(0, graph.Words(u.packed))
+			step.graphs.WriteI32(0, []int32{int32(len(u.packed))})
 		}
 		step.a.WriteI32(0, a)
 		step.b.WriteI32(0, b)
@@ -161,26 +173,74 @@ func (r *Released) Epoch(graphs []Graph, pool []Pair) (float64, error) {
 	return total / float64(batches), nil
 }
 
-// recordDrawn records an update over the labelled graphs and those of the drawn pairs, and renumbers the pairs.
-func (r *Released) recordDrawn(graphs []Graph, drawn []Pair) ([]Pair, *releasedStep, error) {
+// update is what an update runs, and the numbers that it gives to graphs: to a labelled one in first or second place, and to one of the pool's.
+type update struct {
+	step                 *releasedStep
+	first, second, drawn func(k int) int32
+	packed               []uint64 // the graphs in their order, where the step takes packed ones
+}
+
+// update prepares an update with the graphs of the drawn pairs.
+func (r *Released) update(graphs []Graph, drawn []Pair) (*update, error) {
+	u := &update{step: r.train}
+	if r.packed == nil {
+		u.first = func(k int) int32 { return int32(k) }
+		u.second = u.first
+		if r.plain {
+			u.second = func(k int) int32 { return int32(len(r.data.Labels) + k) }
+		}
+		if len(drawn) == 0 {
+			return u, nil
+		}
+		var err error
+		u.step, u.drawn, err = r.recordDrawn(graphs, drawn)
+		return u, err
+	}
+	at := map[uint64]int32{}
+	number := func(g uint64) int32 {
+		i, ok := at[g]
+		if !ok || r.plain {
+			i = int32(len(u.packed))
+			at[g] = i
+			u.packed = append(u.packed, g)
+		}
+		return i
+	}
+	u.first = func(k int) int32 { return number(r.packed[k]) }
+	u.second = u.first
+	pool := map[int]uint64{}
+	u.drawn = func(k int) int32 { return number(pool[k]) }
+	for _, p := range drawn {
+		for _, k := range []int{p.A, p.B} {
+			var ok bool
+			if pool[k], ok = graphs[k].pack(r.data.Alphabet); !ok {
+				return nil, fmt.Errorf("graph %d of the pool is not like the labelled ones: %v", k, graphs[k])
+			}
+		}
+	}
+	return u, nil
+}
+
+// recordDrawn records an update over the labelled graphs and those of the drawn pairs, and numbers the latter.
+func (r *Released) recordDrawn(graphs []Graph, drawn []Pair) (*releasedStep, func(k int) int32, error) {
 	r.train.w.ReadF32(0, r.w)
 	r.train.m.ReadF32(0, r.m)
 	r.train.v.ReadF32(0, r.v)
 	all := append([]Graph(nil), r.data.Graphs...)
-	at := map[int]int{}
-	number := func(g int) int {
+	at := map[int]int32{}
+	number := func(g int) int32 {
 		if _, ok := at[g]; !ok {
-			at[g] = len(all)
+			at[g] = int32(len(all))
 			all = append(all, graphs[g])
 		}
 		return at[g]
 	}
-	out := make([]Pair, len(drawn))
-	for i, p := range drawn {
-		out[i] = Pair{number(p.A), number(p.B), p.Target}
+	for _, p := range drawn {
+		number(p.A)
+		number(p.B)
 	}
 	step, err := r.record(all)
-	return out, step, err
+	return step, number, err
 }
 
 func boolFloat(b bool) float32 {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/loss"
 	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/stretchr/testify/require"
@@ -166,6 +167,9 @@ func checkTorch(t *testing.T, dev *exec.Device, f torchFixture, net Network, gra
 	b, target, lossOut := ar.Ints(a), ar.Zeros(len(a)), ar.F32(1)
 	p := ar.NewProgram("step")
 	s := &pass{Network: net, ar: ar, p: p, lay: lay, w: w, g: g, e: e}
+	if packed := net.pack(dev, graphs, 5); packed != nil { // as an accelerator trains
+		s.n, s.packed = exec.Fixed(e.N), ar.Ints(graph.Words(packed))
+	}
 	s.forward()
 	loss.PairList{Pairs: exec.Fixed(len(a)), Examples: exec.Fixed(len(a)), Heads: 2, Score: s.score, Bias: s.weight("fc.bias"), A: ar.Ints(a), B: b,
 		Target: target, DScore: s.dscore, DBias: s.gradient("fc.bias"), Loss: lossOut, Scale: 1}.Record(p)

@@ -18,7 +18,7 @@ import (
 
 // Sources are the kernels for accelerators.
 //
-//go:embed *.cu *.h
+//go:embed *.cu *.cuh *.h
 var Sources embed.FS
 
 // Gather sums rows along edges: with S the rows of In,
