@@ -250,6 +250,16 @@ func boolFloat(b bool) float32 {
 	return 0
 }
 
+// Packed tells whether updates take packed graphs, as they do on an accelerator; RecordScores then can be used.
+func (r *Released) Packed() bool { return r.packed != nil }
+
+// RecordScores appends to a program of the same device the scores of n packed graphs, 2 integers each with nodes numbered as in the training
+// data: n x 2, by the weights at the time when the program runs.
+func (r *Released) RecordScores(p *exec.Program, n int, graphs, scores *exec.Buffer) {
+	s := &pass{Network: r.config.Network, ar: p.Arena(), p: p, lay: r.train.lay, w: r.train.w, e: &Encoding{N: n}, n: exec.Fixed(n), packed: graphs, score: scores}
+	s.packedGraphs()
+}
+
 // Comparator returns the network as it stands.
 func (r *Released) Comparator() (*Comparator, error) {
 	c := &Comparator{Config: r.config, Alphabet: r.data.Alphabet, Weights: [][]float32{append([]float32(nil), r.w...)}}

@@ -82,6 +82,17 @@ func (s *Scores) raw(m, i int) float64 {
 
 func (s *Scores) standard(m, i int) float64 { return (s.raw(m, i) - s.spread[m].Mean) / s.spread[m].SD }
 
+// Raw returns the scores of graph i as the networks give them, members x heads, and the members' biases, with two heads only.
+func (s *Scores) Raw(i int) (scores, bias []float32) {
+	for m := range s.members {
+		scores = append(scores, float32(s.members[m][i]))
+		if s.second != nil {
+			scores, bias = append(scores, float32(s.second[m][i])), append(bias, float32(s.bias[m]))
+		}
+	}
+	return scores, bias
+}
+
 // Members is the number of networks.
 func (s *Scores) Members() int { return len(s.members) }
 

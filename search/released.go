@@ -182,6 +182,9 @@ func (s *search) runReleased(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.openLoop(); err != nil {
+		return err
+	}
 	for s.iteration < s.Iterations {
 		if err := s.releasedIteration(); err != nil {
 			return err
@@ -244,12 +247,63 @@ func (s *search) releasedEpoch() error {
 	}})
 }
 
-// releasedIteration is one sample of the controller and what the schedule adds to it.
-func (s *search) releasedIteration() error {
-	if err := s.update(); err != nil {
+// openLoop lets an accelerator go through the iterations between two explorations by itself. A limit on costs needs the host.
+func (s *search) openLoop() (err error) {
+	if !s.dev.Accelerated() || !s.released.training.Packed() || s.MaxMAdds > 0 || s.MaxParams > 0 {
+		return nil
+	}
+	s.loop, err = s.policy.NewLoop(controller.Opponents{Members: 1, Heads: 2}, min(s.ExploreEvery, s.BaselineEvery),
+		func(p *exec.Program, graphs, scores *exec.Buffer) { s.released.training.RecordScores(p, s.Batch, graphs, scores) })
+	return err
+}
+
+// runLoop does the iterations until the next exploration or baseline.
+func (s *search) runLoop() error {
+	n := s.Iterations - s.iteration
+	for _, every := range []int{s.ExploreEvery, s.BaselineEvery} {
+		n = min(n, every-s.iteration%every)
+	}
+	o, err := s.referee.ask([]space.Arch{s.baseline})
+	if err != nil {
 		return err
 	}
-	s.iteration++
+	if err := s.loop.SetOpponent(o[0].scores.Raw(o[0].i)); err != nil {
+		return err
+	}
+	done, err := s.loop.Run(n)
+	if err != nil {
+		return err
+	}
+	for _, it := range done {
+		archs := make([]space.Arch, len(it.Actions))
+		for i, actions := range it.Actions {
+			if archs[i], err = s.Deps.Space.Decode(actions); err != nil {
+				return err
+			}
+		}
+		s.keep(archs)
+		if s.iteration++; s.iteration%curveEvery != 0 {
+			continue
+		}
+		if err := s.curveEvent(s.iteration, archs, it.Actions, it.Loss, it.Stats); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// releasedIteration is one sample of the controller, or several in a loop, and what the schedule adds to them.
+func (s *search) releasedIteration() error {
+	if s.loop != nil {
+		if err := s.runLoop(); err != nil {
+			return err
+		}
+	} else {
+		if err := s.update(); err != nil {
+			return err
+		}
+		s.iteration++
+	}
 	if s.iteration%s.ExploreEvery == 0 {
 		if err := s.releasedExplore(); err != nil {
 			return err

@@ -101,6 +101,7 @@ type search struct {
 	seconds           map[string]float64
 
 	released *releasedRun
+	loop     *controller.Loop // nil: the host goes through every iteration
 }
 
 // Run searches until the budget is spent and returns what it found. In a folder with a checkpoint it goes on from there and ends in the
@@ -633,7 +634,11 @@ func (s *search) update() error {
 	if s.policy.Updates()%curveEvery != 0 {
 		return nil
 	}
-	return s.curveEvent(batch, rewards, stats)
+	loss := 0.0
+	for i := range batch.Actions {
+		loss -= (rewards[i] - stats.Baseline) * float64(batch.LogP[i]) / float64(len(rewards))
+	}
+	return s.curveEvent(s.policy.Updates(), batch.Archs, batch.Actions, loss, stats)
 }
 
 // keep remembers the controller's first and last samples.
@@ -648,15 +653,14 @@ func (s *search) keep(archs []space.Arch) {
 }
 
 // curveEvent logs an update and keeps a few samples, whose true percentile joins the log after the end.
-func (s *search) curveEvent(batch controller.Batch, rewards []float64, stats controller.Stats) error {
-	p := curvePoint{Step: s.policy.Updates(), Reward: stats.MeanReward, GradNorm: stats.GradNorm}
+func (s *search) curveEvent(step int, archs []space.Arch, actions [][]int, loss float64, stats controller.Stats) error {
+	p := curvePoint{Step: step, Reward: stats.MeanReward, GradNorm: stats.GradNorm, Loss: loss}
 	decisions := 0
-	for i, actions := range batch.Actions {
-		decisions += len(actions)
-		p.Loss -= (rewards[i] - stats.Baseline) * float64(batch.LogP[i]) / float64(len(rewards))
+	for _, sequence := range actions {
+		decisions += len(sequence)
 	}
-	p.Entropy = stats.Entropy * float64(len(batch.Actions)) / float64(decisions)
-	for _, a := range batch.Archs[:min(curveSamples, len(batch.Archs))] {
+	p.Entropy = stats.Entropy * float64(len(actions)) / float64(decisions)
+	for _, a := range archs[:min(curveSamples, len(archs))] {
 		p.Samples = append(p.Samples, a.String())
 	}
 	s.curve = append(s.curve, p)
