@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -26,6 +27,7 @@ func kernels() []Case {
 	const elements = rows * width * 4.0 // bytes
 	return append(out,
 		Case{Name: "gather_128", Shape: "last round of a GCN over 6,000 cells, width 128", Setup: gather},
+		encodeCase(512, 128, 4), encodeCase(512, 64, 2), encodeCase(65536, 64, 2), encodeCase(65536, 256, 2),
 		Case{Name: "gated_96", Shape: "20,000 rows, width 96", Bytes: 6 * elements, Setup: recorded(gated(rows, width))},
 		Case{Name: "dense_dropout_96", Shape: "20,000 rows, width 96: bias, ReLU, dropout", Bytes: 2 * elements, Setup: recorded(dense(rows, width))},
 		Case{Name: "allpairs_423", Shape: "89,253 pairs of 423 noisy labels, loss and gradient", Setup: recorded(allPairs(423))},
@@ -98,6 +100,47 @@ func gather(ctx context.Context, e *Env) (func() error, error) {
 			Ptr: ar.Ints(ptr), Idx: ar.Ints(idx), Bias: ar.Floats(random(width, 2)), Relu: true,
 		}.Record(p)
 	})(ctx, e)
+}
+
+// encodeCase is an update of a layered comparator over n pairs of n packed cells, as an accelerator does it: encoding, loss, gradient and Adam.
+func encodeCase(n, width, layers int) Case {
+	const alphabet, nodes = 5, 7
+	return Case{
+		Name: fmt.Sprintf("encode_%d_%d_%d", n, width, layers), Shape: fmt.Sprintf("an update over %d pairs of %d cells, %d layers of width %d", n, n, layers, width),
+		FLOPs: 3 * 2 * float64(n*nodes) * float64(layers-1) * float64(width*width), Long: n > 10_000,
+		Setup: recorded(func(ar *exec.Arena, p *exec.Program) {
+			var packed []uint64
+			for _, g := range labelled(n).Graphs {
+				one, _ := graph.Pack(g.Ops, g.Edges)
+				packed = append(packed, one)
+			}
+			e := graph.Encode{N: exec.Fixed(n), Graphs: ar.Ints(graph.Words(packed)), Alphabet: alphabet, Width: width, Layers: layers, Heads: 2, LinearLast: true}
+			e.Head = alphabet * width
+			size := e.Head + 2*width
+			for range layers {
+				e.Matrices = append(e.Matrices, size)
+				size += width * width
+			}
+			w := random(size, 1)
+			for i := range w { // scores of about one: where a pair is certain its gradient is denormal, which is slow
+				w[i] /= float32(math.Sqrt(float64(width)))
+			}
+			e.W, e.G, e.Score, e.DScore = ar.Floats(w), ar.F32(size), ar.F32(2*n), ar.F32(2*n)
+			a, b := make([]int32, n), make([]int32, n)
+			for i := range a {
+				a[i], b[i] = int32(i), int32((i+1)%n)
+			}
+			encoded := e.Record(p)
+			loss.PairList{
+				Pairs: e.N, Examples: e.N, Heads: 2, Score: e.Score, Bias: ar.Zeros(1), A: ar.Ints(a), B: ar.Ints(b), Target: ar.Zeros(n),
+				DScore: e.DScore, DBias: ar.F32(1), Loss: ar.F32(1), Scale: 1,
+			}.Record(p)
+			encoded.RecordBackward(p)
+			optim.RecordAdam(p, optim.Adam{
+				W: e.W, G: e.G, M: ar.Zeros(size), V: ar.Zeros(size), LR: ar.Floats([]float32{1e-4}), Step: ar.Ints([]int32{0}), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8,
+			})
+		}),
+	}
 }
 
 func gated(rows, width int) func(ar *exec.Arena, p *exec.Program) {

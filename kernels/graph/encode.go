@@ -80,7 +80,7 @@ func (e Encode) Record(p *exec.Program) *Encoded {
 	}
 	if e.G != nil {
 		a.args.kept, a.args.drows, a.args.mean = buffer((e.Layers-1)*rows*w), buffer(e.Layers*rows*w), buffer(n*w)
-		a.args.positive = (*C.uint32_t)(ar.I32(e.Layers * rows / 16 * exec.Blocks(w, 64) * 32).Pointer())
+		a.args.positive = (*C.uint32_t)(ar.I32(e.Layers * exec.Blocks(rows, 16) * exec.Blocks(w, 64) * 32).Pointer())
 		squares := e.squares()
 		splits := min(max(1, splitBlocks/squares), splitsMost, exec.Blocks(n*C.CTN_ENCODE_NODES, C.CTN_ENCODE_PART_ROWS))
 		a.args.splits = C.int64_t(splits)
@@ -206,9 +206,7 @@ func (e Encode) check() {
 	for _, off := range e.Biases {
 		check("Biases", off, w)
 	}
-	if uintptr(e.W.Pointer())%16 != 0 {
-		panic("encode: W must start on 16 bytes")
-	}
+	aligned("encode", e.W, e.G)
 	if e.G != nil {
 		need("encode", "DScore", e.DScore, e.N.Max*e.Heads)
 	}

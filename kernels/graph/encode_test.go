@@ -84,6 +84,7 @@ func encodeCases() []encodeCase {
 		released(5, 16), released(37, 48), released(21, 64), released(9, 128),
 		paper(3, 16), paper(33, 64), paper(19, 80), paper(17, 128),
 		{1, Encode{Alphabet: 1, Width: 16, Layers: 1, Heads: 1}, false, false},
+		{1, Encode{Alphabet: 2, Width: 256, Layers: 1, Heads: 1}, true, false},
 		{70, Encode{Alphabet: 8, Width: 32, Layers: 1, Heads: 1, Pad: 8}, true, true},
 		{23, Encode{Alphabet: 8, Width: 48, Layers: 3, Heads: 1, Residual: true, LinearLast: true}, true, false},
 		{11, Encode{Alphabet: 3, Width: 256, Layers: 2, Heads: 1, Residual: true, Pad: 3}, false, true},

@@ -73,6 +73,7 @@ func (l Layer) Record(p *exec.Program) {
 		need("layer", "Score", l.Score, n*l.Heads)
 		need("layer", "Head", l.Head, l.Heads*w)
 	}
+	aligned("layer", l.Table, l.In, l.Own, l.Bias, l.Out, l.OutOwn, l.Matrix, l.Head)
 	args := C.ctn_layer_args{width: C.int32_t(w), heads: C.int32_t(l.Heads), relu: flag(l.Relu), first: C.int32_t(l.First), table: floats(l.Table), ptr: ints(l.Ptr),
 		idx: ints(l.Idx), self: ints(l.Self), in: l.In.Pointer(), own: l.In.Pointer(), bias: floats(l.Bias), out: l.Out.Pointer(), out_own: l.OutOwn.Pointer(),
 		head: floats(l.Head), score: floats(l.Score)}
@@ -97,4 +98,13 @@ func (l Layer) Record(p *exec.Program) {
 		}
 	}
 	p.Record(exec.Op{Name: "layer", CPU: unsafe.Pointer(&C.ctn_layer), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: C.CTN_LAYER_TASK * w, GPU: gpu})
+}
+
+// aligned requires buffers to start on 16 bytes: kernels read four floats at a time.
+func aligned(op string, buffers ...*exec.Buffer) {
+	for i, b := range buffers {
+		if uintptr(b.Pointer())%16 != 0 {
+			panic(fmt.Sprintf("%s: buffer %d must start on 16 bytes", op, i))
+		}
+	}
 }

@@ -136,6 +136,7 @@ func TestLayerRefuses(t *testing.T) {
 		"no input": {Rows: exec.Fixed(1), Width: 16},
 		"edges":    {Rows: exec.Fixed(1), Width: 16, In: ar.F32(16), Self: ar.I32(1), Idx: ar.I32(1)},
 		"matrix":   {Rows: exec.Fixed(1), Width: 16, Table: ar.F32(16), Out: ar.F32(16), Matrix: ar.F32(16)},
+		"address":  {Rows: exec.Fixed(1), Width: 16, Table: ar.F32(32).Slice(1, 31)},
 		"score":    {Rows: exec.Fixed(1), Width: 16, Table: ar.F32(16), Head: ar.F32(16), Score: ar.F32(0), Heads: 1},
 	} {
 		require.Panics(t, func() { l.Record(ar.NewProgram("bad")) }, name)
