@@ -349,8 +349,13 @@ func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Enco
 	return s.run(weights)
 }
 
-// spaceChunk is how many rows' temporaries live at once when a whole space is scored.
-const spaceChunk = 2048
+// chunk is how many rows' temporaries live at once when a whole space is scored: what the CPU's caches hold, or enough to fill a GPU.
+func chunk(dev *exec.Device) int {
+	if dev.Accelerated() {
+		return 1 << 16
+	}
+	return 2048
+}
 
 // Prepare makes an encoding for Score.
 func (c *Comparator) Prepare(data Data) (*Encoding, error) {

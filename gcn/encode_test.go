@@ -34,7 +34,7 @@ func randomFeatures(graphs []Graph) []float32 {
 func TestGradientOfEveryTensor(t *testing.T) {
 	graphs := randomGraphs(40, 3)
 	for name, n := range networks() {
-		kerneltest.EachDevice(t, func(t *testing.T, dev *exec.Device) {
+		kerneltest.EachCPU(t, func(t *testing.T, dev *exec.Device) {
 			if dev.Threads() > 1 {
 				return
 			}

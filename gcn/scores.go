@@ -44,7 +44,7 @@ func (c *Comparator) Scorer(device exec.Config, e *Encoding) (*Scorer, error) {
 		return nil, err
 	}
 	lay := c.layout()
-	return &Scorer{c, dev, lay, c.Config.scorer(dev, lay, e, spaceChunk)}, nil
+	return &Scorer{c, dev, lay, c.Config.scorer(dev, lay, e, chunk(dev))}, nil
 }
 
 // Close frees the memory and stops the threads.

@@ -18,16 +18,23 @@ import (
 // EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in every order, and on the first
 // GPU if there is one: all in float32. sim.OnlyVariable in the environment names one of them, to run nothing else.
 func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
+	EachCPU(t, f)
+	EachAccelerator(t, f)
+}
+
+// EachCPU is EachDevice without accelerators: for what compares the CPU with itself, where another test compares them with the CPU.
+func EachCPU(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	for _, level := range exec.Levels() {
 		for _, threads := range []int{1, 3} {
 			on(t, fmt.Sprintf("%s/%d", level, threads), exec.Config{Level: level, Threads: threads}, f)
 		}
 	}
-	EachAccelerator(t, f)
 }
 
 // EachAccelerator is EachDevice without the CPU.
-func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) { eachAccelerator(t, exec.FP32, f) }
+func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) {
+	eachAccelerator(t, exec.FP32, f)
+}
 
 // EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first GPU if there is one.
 func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
