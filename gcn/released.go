@@ -33,6 +33,7 @@ type Released struct {
 	m, v    []float32
 	updates int32
 	plain   bool
+	batch   int
 	packed  []uint64 // the labelled graphs, where updates take packed ones
 }
 
@@ -45,16 +46,16 @@ type releasedStep struct {
 
 // NewReleased prepares training with the released schedule on a device that the caller keeps open.
 func NewReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released, error) {
-	return newReleased(dev, c, data, seed, false)
+	return newReleased(dev, c, data, seed, false, ReleasedBatch)
 }
 
 // NewPlainReleased trains in the same way without sharing, for measuring what it saves: both graphs of every pair are encoded on their
 // own, a row for every node (the first round's product is still one of operations). It takes no pool.
 func NewPlainReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released, error) {
-	return newReleased(dev, c, data, seed, true)
+	return newReleased(dev, c, data, seed, true, ReleasedBatch)
 }
 
-func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool) (*Released, error) {
+func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool, batch int) (*Released, error) {
 	if !c.Pair || c.Kind != LayeredGCN || c.Members != 1 {
 		return nil, errors.New("the released schedule trains one layered network with a pair head")
 	}
@@ -62,7 +63,8 @@ func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool)
 		return nil, err
 	}
 	lay := c.layout(c.alphabetSize(data.Alphabet), 0)
-	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size), v: make([]float32, lay.size), plain: plain}
+	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size), v: make([]float32, lay.size), plain: plain,
+		batch: batch}
 	r.packed = c.pack(dev, data.Graphs, data.Alphabet)
 	graphs := data.Graphs
 	if plain {
@@ -78,7 +80,7 @@ func (r *Released) Close() { r.train.ar.Free() }
 
 // record records the update over a set of graphs, or over the packed ones that each update brings.
 func (r *Released) record(graphs []Graph) (*releasedStep, error) {
-	e := &Encoding{N: 4 * ReleasedBatch} // both places of a batch and of as many drawn pairs
+	e := &Encoding{N: 4 * r.batch} // both places of a batch and of as many drawn pairs
 	if r.packed == nil {
 		var err error
 		if e, err = r.config.Encode(Slice(graphs), r.data.Alphabet, nil, r.plain); err != nil {
@@ -87,7 +89,7 @@ func (r *Released) record(graphs []Graph) (*releasedStep, error) {
 	}
 	ar := r.dev.NewArena()
 	t := &trainer{ar: ar, net: r.config.Network, lay: r.config.layout(r.config.alphabetSize(r.data.Alphabet), 0)}
-	s := &releasedStep{trainer: t, count: ar.Ints([]int32{0}), a: ar.Ints(make([]int32, 2*ReleasedBatch)), b: ar.Ints(make([]int32, 2*ReleasedBatch)), target: ar.Zeros(2 * ReleasedBatch)}
+	s := &releasedStep{trainer: t, count: ar.Ints([]int32{0}), a: ar.Ints(make([]int32, 2*r.batch)), b: ar.Ints(make([]int32, 2*r.batch)), target: ar.Zeros(2 * r.batch)}
 	t.w, t.g, t.m, t.v = ar.Floats(r.w), ar.Zeros(t.lay.size), ar.Floats(r.m), ar.Floats(r.v)
 	t.lr, t.step, t.loss = ar.Floats([]float32{float32(r.config.LR)}), ar.Ints([]int32{r.updates}), ar.F32(1)
 	t.program = ar.NewProgram("released comparator step")
@@ -97,7 +99,7 @@ func (r *Released) record(graphs []Graph) (*releasedStep, error) {
 		p.n, p.packed = exec.Dynamic(s.graphs, e.N), s.packed
 	}
 	p.forward()
-	loss.PairList{Pairs: exec.Dynamic(s.count, 2*ReleasedBatch), Examples: p.n, Heads: 2, Score: p.score, Bias: p.weight("fc.bias"),
+	loss.PairList{Pairs: exec.Dynamic(s.count, 2*r.batch), Examples: p.n, Heads: 2, Score: p.score, Bias: p.weight("fc.bias"),
 		A: s.a, B: s.b, Target: s.target, DScore: p.dscore, DBias: p.gradient("fc.bias"), Loss: t.loss, Scale: 1}.Record(t.program)
 	p.backward()
 	c := r.config
@@ -115,8 +117,8 @@ func (r *Released) Epoch(graphs []Graph, pool []Pair) (float64, error) {
 	if r.plain && len(pool) > 0 {
 		return 0, errors.New("plain training takes no pool")
 	}
-	for begin := 0; begin < n; begin += ReleasedBatch {
-		batch := perm[begin:min(begin+ReleasedBatch, n)]
+	for begin := 0; begin < n; begin += r.batch {
+		batch := perm[begin:min(begin+r.batch, n)]
 		partner := order.Perm(len(batch))
 		var drawn []Pair
 		if len(pool) > 0 {

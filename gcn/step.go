@@ -25,6 +25,20 @@ func NewStep(dev *exec.Device, c Config, data Data, seed uint64) (*Step, error) 
 	return &Step{t}, err
 }
 
+// NewBatchStep records the released update over one batch of all labelled graphs, paired with a permutation of itself: the data stay on the
+// device, and each run repeats the update.
+func NewBatchStep(dev *exec.Device, c Config, data Data, seed uint64) (*Step, error) {
+	r, err := newReleased(dev, c, data, seed, false, len(data.Labels))
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.Epoch(nil, nil)
+	return &Step{r.train.trainer}, err
+}
+
+// Program is the recorded update.
+func (s *Step) Program() *exec.Program { return s.t.program }
+
 // Run does n updates and returns the loss of the last.
 func (s *Step) Run(n int) float64 {
 	s.t.program.Run(n)

@@ -25,6 +25,7 @@ func steps() []Case {
 	return []Case{
 		{Name: "rollout_1", Shape: "released controller, one sample", Setup: rollout(controller.Released(), false)},
 		{Name: "rollout_64", Shape: "default controller, 64 samples", Setup: rollout(controller.Default(), false)},
+		{Name: "rollouts_4096", Shape: "released controller, 4,096 samples, left on the device", Setup: rollouts(4096)},
 		{Name: "rollout_update_1", Shape: "released controller, one sample and an update", Setup: rollout(controller.Released(), true)},
 		{Name: "rollout_update_64", Shape: "default controller, 64 samples and an update", Setup: rollout(controller.Default(), true)},
 		{
@@ -39,6 +40,12 @@ func steps() []Case {
 			Name: "nac_epoch_released_423", Shape: "256 and 167 pairs of 423 cells: 2 updates, " + network + "; shared, all 423 encoded in each update",
 			Setup: releasedStep(423, false),
 		},
+		{
+			Name: "nac_step_released_512", Shape: "512 pairs of 512 cells, " + network + "; data on the device, each graph encoded once",
+			Setup: batchStep(512, 4, 128),
+		},
+		{Name: "nac_step_65536_w64", Shape: "65,536 pairs of as many cells, 2 layers, width 64; likewise", Long: true, Setup: batchStep(65536, 2, 64)},
+		{Name: "nac_step_65536_w256", Shape: "65,536 pairs of as many cells, 2 layers, width 256; likewise", Long: true, Setup: batchStep(65536, 2, 256)},
 		{Name: "nac_step_default_423", Shape: "an update of one member of the default comparator, all pairs of 423 cells", Setup: defaultStep},
 		{Name: "train_default", Shape: "the default comparator on 423 labels, from start to end", Cold: true, Long: true, Setup: train},
 		{Name: "controller_iteration", Shape: "18 decisions, batch 1, LSTM 64: sample, ask the comparator, update", Setup: iteration},
@@ -117,6 +124,25 @@ func rollout(config controller.Config, update bool) func(context.Context, *Env) 
 	}
 }
 
+// rollouts are a batch's, by themselves.
+func rollouts(n int) func(context.Context, *Env) (func() error, error) {
+	return func(_ context.Context, e *Env) (func() error, error) {
+		d, _, err := e.device()
+		if err != nil {
+			return nil, err
+		}
+		config := controller.Released()
+		config.Batch = n
+		c, err := controller.New(d, space.NASBench101{}, config)
+		if err != nil {
+			return nil, err
+		}
+		e.close = append(e.close, c.Close)
+		e.last = c.Rollout()
+		return func() error { c.Rollout().Run(1); return nil }, nil
+	}
+}
+
 // released is the released network in training on n cells.
 func released(e *Env, n int, plain bool) (*gcn.Released, error) {
 	c, err := gcn.Preset("released")
@@ -149,6 +175,28 @@ func releasedStep(n int, plain bool) func(context.Context, *Env) (func() error, 
 	}
 }
 
+// batchStep is the released update on one batch of n cells that stays where it is.
+func batchStep(n, layers, width int) func(context.Context, *Env) (func() error, error) {
+	return func(_ context.Context, e *Env) (func() error, error) {
+		c, err := gcn.Preset("released")
+		if err != nil {
+			return nil, err
+		}
+		c.Layers, c.Width = layers, width
+		d, _, err := e.device()
+		if err != nil {
+			return nil, err
+		}
+		s, err := gcn.NewBatchStep(d, c, labelled(n), 1)
+		if err != nil {
+			return nil, err
+		}
+		e.close = append(e.close, s.Close)
+		e.last = s.Program()
+		return func() error { s.Program().Run(1); return nil }, nil
+	}
+}
+
 // untrained is the released network with the weights it starts with: its speed is that of a trained one.
 func untrained(e *Env) (*gcn.Comparator, error) {
 	r, err := released(e, 423, false)
@@ -158,9 +206,17 @@ func untrained(e *Env) (*gcn.Comparator, error) {
 	return r.Comparator()
 }
 
-// iteration is one of the released schedule: a sample, its probability of beating a baseline, an update.
+// iteration is one of the released schedule: a sample, its probability of beating a baseline, an update. An accelerator goes through them by
+// itself, as it does in a search.
 func iteration(_ context.Context, e *Env) (func() error, error) {
-	cmp, err := untrained(e)
+	r, err := released(e, 423, false)
+	if err != nil {
+		return nil, err
+	}
+	if r.Packed() {
+		return loop(e, r)
+	}
+	cmp, err := r.Comparator()
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +254,31 @@ func iteration(_ context.Context, e *Env) (func() error, error) {
 		_, err = c.Update([]float64{s.Against(baseline, 0, 0)})
 		return err
 	}, nil
+}
+
+// loop is the iteration as a recorded program.
+func loop(e *Env, r *gcn.Released) (func() error, error) {
+	d, _, err := e.device()
+	if err != nil {
+		return nil, err
+	}
+	config := controller.Released()
+	c, err := controller.New(d, space.NASBench101{}, config)
+	if err != nil {
+		return nil, err
+	}
+	e.close = append(e.close, c.Close)
+	l, err := c.NewLoop(controller.Opponents{Members: 1, Heads: 2}, 1, func(p *exec.Program, graphs, scores *exec.Buffer) {
+		r.RecordScores(p, config.Batch, graphs, scores)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := l.SetOpponent([]float32{0, 0}, []float32{0}); err != nil {
+		return nil, err
+	}
+	e.last = l.Program()
+	return func() error { _, err := l.Run(1); return err }, nil
 }
 
 // unsharedPiece is how many graphs are scored at once where nothing is shared: buffers large enough for huge pages, which cost little to make.

@@ -130,7 +130,7 @@ __device__ __forceinline__ transposed split(const ctn_gemm_args &g, int64_t m) {
 } // namespace
 
 // Grid: tiles of m, tiles of n.
-extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK) cu_gemm_f32(const ctn_gemm_args g) {
+extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK, 2) cu_gemm_f32(const ctn_gemm_args g) {
 	int64_t m = ctn_size(g.m), i0 = (int64_t)blockIdx.x * TILE, j0 = (int64_t)blockIdx.y * TILE;
 	if (i0 >= m) return;
 	float acc[4][4] = {};
@@ -147,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(CTN_GEMM_BF16_BLOCK) cu_gemm_bf16(c
 }
 
 // Grid: tiles of k, tiles of n, splits of the rows. A split without rows writes zeros.
-extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK) cu_gemm_tn_f32(const ctn_gemm_args g) {
+extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK, 2) cu_gemm_tn_f32(const ctn_gemm_args g) {
 	int64_t m = ctn_size(g.m), i0 = (int64_t)blockIdx.x * TILE, j0 = (int64_t)blockIdx.y * TILE;
 	transposed f = split(g, m);
 	float acc[4][4] = {};

@@ -171,6 +171,9 @@ func grammar(g *space.Grammar, attention []string) rnn.Grammar {
 	return out
 }
 
+// Rollout is the recorded rollout of a batch, for measuring.
+func (c *Controller) Rollout() *exec.Program { return c.draw }
+
 // Close frees the memory.
 func (c *Controller) Close() { c.ar.Free() }
 

@@ -74,6 +74,9 @@ func (l *Loop) SetOpponent(scores, bias []float32) error {
 	return nil
 }
 
+// Program is the recorded iteration, for measuring.
+func (l *Loop) Program() *exec.Program { return l.program }
+
 // Run does n iterations and returns the last ones, at most as many as the loop keeps. The controller's State is then that after n updates. Scores
 // that are not numbers end it with an error.
 func (l *Loop) Run(n int) ([]Iteration, error) {
