@@ -253,7 +253,9 @@ func (s *search) openLoop() (err error) {
 		return nil
 	}
 	s.loop, err = s.policy.NewLoop(controller.Opponents{Members: 1, Heads: 2}, min(s.ExploreEvery, s.BaselineEvery),
-		func(p *exec.Program, graphs, scores *exec.Buffer) { s.released.training.RecordScores(p, s.Batch, graphs, scores) })
+		func(p *exec.Program, graphs, scores *exec.Buffer) {
+			s.released.training.RecordScores(p, s.Batch, graphs, scores)
+		})
 	return err
 }
 

@@ -110,12 +110,15 @@ func fail(err error) {
 	}
 }
 
-// Catch is deferred: it puts a Failure that passes by into err. Other panics go on.
+// Catch is deferred: it puts a Failure that passes by into err, unless there is an error already, which came first: a device that is closed
+// on the way out says what else was left undone. Other panics go on.
 func Catch(err *error) {
 	switch f := recover().(type) {
 	case nil:
 	case Failure:
-		*err = f.error
+		if *err == nil {
+			*err = f.error
+		}
 	default:
 		panic(f)
 	}

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"errors"
 	"math"
 	"os"
 	"testing"
@@ -55,4 +56,36 @@ func TestBuffers(t *testing.T) {
 	i.ReadI32(0, got)
 	require.Equal(t, []int32{3, 4}, got)
 	require.Panics(t, func() { Dynamic(f, 3) })
+}
+
+func TestCatch(t *testing.T) {
+	work := func(first error, f func()) (err error) {
+		defer Catch(&err)
+		defer f()
+		return first
+	}
+	require.NoError(t, work(nil, func() {}))
+	broken := errors.New("broken")
+	require.Equal(t, broken, work(nil, func() { fail(broken) }))
+	earlier := errors.New("earlier")
+	require.Equal(t, earlier, work(earlier, func() { fail(broken) }), "what came first stays")
+	require.PanicsWithValue(t, "defect", func() { _ = work(nil, func() { panic("defect") }) })
+}
+
+func TestDevicesThatAreNotThere(t *testing.T) {
+	_, err := Open(Config{Device: "tpu:0"})
+	require.ErrorContains(t, err, `"tpu:0"`)
+	_, err = Open(Config{Device: "cuda:x"})
+	require.ErrorContains(t, err, "cuda:N")
+	_, err = Open(Config{Precision: BF16})
+	require.ErrorContains(t, err, "the CPU computes in fp32")
+	_, err = Open(Config{Precision: "fp8"})
+	require.ErrorContains(t, err, "fp8")
+	require.Equal(t, []Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, Config{Device: "cuda:1,3"}.Each())
+	require.Equal(t, []Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, Config{Device: "cuda:1,cuda:3"}.Each())
+	require.Len(t, Config{Device: "cpu"}.Each(), 1)
+	level := Levels()[0]
+	c, err := Config{Device: Auto, Level: level}.Resolve()
+	require.NoError(t, err)
+	require.Equal(t, "cpu", c.Device, "a level of the CPU is the CPU's")
 }
