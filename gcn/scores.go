@@ -6,6 +6,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -52,6 +53,42 @@ func (s *Scorer) Close() {
 	s.pass.ar.Free()
 	s.dev.Close()
 }
+
+// Top is a comparator's best graphs, found where the scores are: of a whole space only those few are copied.
+type Top struct {
+	s            *Scorer
+	program      *exec.Program
+	value, index *exec.Buffer
+}
+
+// Top prepares finding the k best graphs, at most graph.MaxTopK.
+func (s *Scorer) Top(k int) *Top {
+	ar := s.pass.ar
+	t := &Top{s: s, program: ar.NewProgram("best"), value: ar.F32(k), index: ar.I32(k)}
+	standing := s.pass.out
+	if s.pass.net.Pair { // as raw says: (u - v)/2
+		standing = ar.F32(s.pass.n)
+		graph.RowDot{Out: standing, In: s.pass.out, Weight: ar.Floats([]float32{0.5, -0.5}), Rows: exec.Fixed(s.pass.n), Width: 2, Heads: 1}.Record(t.program)
+	}
+	graph.TopK{In: standing, Value: t.value, Index: t.index}.Record(t.program)
+	return t
+}
+
+// Of returns a member's best graphs, the best first, and their standing by that member alone.
+func (t *Top) Of(member int) (index []int32, standing []float32) {
+	t.s.pass.w.WriteF32(0, t.s.cmp.Weights[member])
+	t.s.pass.program.Run(1)
+	t.program.Run(1)
+	index = make([]int32, t.index.Len())
+	t.index.ReadI32(0, index)
+	return index, t.value.Values()
+}
+
+// Program is what finds the best among the scores that there are, for measuring.
+func (t *Top) Program() *exec.Program { return t.program }
+
+// Program is the recorded network, for measuring; the weights are those of the last member.
+func (s *Scorer) Program() *exec.Program { return s.pass.program }
 
 // Score gives every graph its score by the comparator's weights as they are now.
 func (s *Scorer) Score() *Scores {

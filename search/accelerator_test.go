@@ -2,29 +2,15 @@ package search
 
 import (
 	"context"
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/sim"
 )
-
-// accelerators are one order of the simulator, whose orders give the same bits (the kernels' tests), and the first GPU where there is one.
-func accelerators() []string {
-	if only := os.Getenv(sim.OnlyVariable); only != "" {
-		return []string{only}
-	}
-	all := []string{"sim:descending"}
-	if gpus, err := cuda.Devices(); err == nil {
-		all = append(all, gpus[0].Name)
-	}
-	return all
-}
 
 // small is a search short enough for the simulator.
 func small(t *testing.T, mode string) Config {
@@ -40,7 +26,7 @@ func small(t *testing.T, mode string) Config {
 // A search that runs on an accelerator finds what the CPU finds: its comparator ranks the space as the CPU's does, its repetition and its resumed
 // half end in the same bytes.
 func TestSearchOnAnAccelerator(t *testing.T) {
-	for _, device := range accelerators() {
+	for _, device := range kerneltest.Accelerators() {
 		for _, mode := range []string{ProposeController, PresetReleased} {
 			t.Run(device+"/"+mode, func(t *testing.T) {
 				c := small(t, mode)

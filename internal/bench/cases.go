@@ -55,6 +55,7 @@ func steps() []Case {
 			Setup: encodeUnshared,
 		},
 		{Name: "score_space_default", Shape: "423,624 cells by one member of the default comparator, trees ready", Setup: scoreDefault},
+		{Name: "best_of_space_released", Shape: "the best 1,000 of 423,624 scores, left where they are", Setup: bestOfSpace},
 		{Name: "rank_space_released", Shape: "423,624 cells, from the converted table's file to a ranking by the released network", Setup: rankReleased},
 		{Name: "rank_from_cached_table", Shape: "423,624 cells, from the converted table's file to a ranking by the default comparator", Cold: true, Setup: rankDefault},
 		{
@@ -335,7 +336,37 @@ func score(ctx context.Context, e *Env, cmp *gcn.Comparator) (func() error, erro
 		return nil, err
 	}
 	e.close = append(e.close, s.Close)
+	if e.dev != nil && e.dev.Accelerated() { // the network alone: the scores stay where they are
+		e.last = s.Program()
+		s.Score()
+	}
 	return func() error { s.Score(); return nil }, nil
+}
+
+// bestOfSpace finds the best cells among scores that are ready.
+func bestOfSpace(ctx context.Context, e *Env) (func() error, error) {
+	cmp, err := untrained(e)
+	if err != nil {
+		return nil, err
+	}
+	list, err := e.whole(ctx)
+	if err != nil {
+		return nil, err
+	}
+	encoding, err := list.Space().Encoding(cmp)
+	if err != nil {
+		return nil, err
+	}
+	s, err := cmp.Scorer(e.Device, encoding)
+	if err != nil {
+		return nil, err
+	}
+	e.close = append(e.close, s.Close)
+	const best = 1000
+	top := s.Top(min(best, list.Len()))
+	top.Of(0)
+	e.last = top.Program()
+	return func() error { top.Program().Run(1); return nil }, nil
 }
 
 // shortlyTrained is the default comparator after a few updates: its speed is that of a trained one.

@@ -41,6 +41,19 @@ func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, exec.BF16, f)
 }
 
+// Accelerators names one order of the simulator and the first GPU where there is one: for what is made of operations whose own tests go through
+// every order.
+func Accelerators() []string {
+	if only := os.Getenv(sim.OnlyVariable); only != "" {
+		return []string{only}
+	}
+	all := []string{"sim:descending"}
+	if gpus, err := cuda.Devices(); err == nil {
+		all = append(all, gpus[0].Name)
+	}
+	return all
+}
+
 func eachAccelerator(t *testing.T, p exec.Precision, f func(t *testing.T, d *exec.Device)) {
 	for _, order := range sim.Orders {
 		name := "sim:" + order.String()
