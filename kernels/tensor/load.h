@@ -94,3 +94,32 @@ CTN_INLINE void sink_part(const ctn_sink *s, int64_t pixel, int64_t c, int64_t n
 	}
 	vstore_part(d, v, n);
 }
+
+// Adds v, n values in channels from c0 on of a pixel, to a part's row of forward sums; begin: the part's first pixel.
+CTN_INLINE void FN(ctn_sums_row)(float *stats, int64_t ld, int64_t c0, int64_t n, const float *v, int begin) {
+	for (int64_t j = 0; j < n; j += CTN_LANES) {
+		float *s = stats + c0 + j;
+		int64_t m = n - j;
+		vf x = vload_part(v + j, m);
+		if (begin) {
+			vstore_part(s, x, m), vstore_part(s + ld, (vf){}, m), vstore_part(s + 2 * ld, (vf){}, m);
+			continue;
+		}
+		x -= vload_part(s, m);
+		vstore_part(s + ld, vload_part(s + ld, m) + x, m);
+		vstore_part(s + 2 * ld, vload_part(s + 2 * ld, m) + x * x, m);
+	}
+}
+
+// Stores v, the gradient in n channels from c0 on of a pixel, and adds to a part's row of sums; begin: the part's first pixel.
+CTN_INLINE void FN(ctn_sink_row)(const ctn_sink *s, int64_t pixel, int64_t c0, int64_t n, const float *v, float *stats, int begin) {
+	for (int64_t j = 0; j < n; j += CTN_LANES) {
+		int64_t m = ctn_min(CTN_LANES, n - j), c = c0 + j;
+		vf sum[2] = {{}, {}};
+		if (stats && !begin) sum[0] = vload_part(stats + c, m), sum[1] = vload_part(stats + s->stats_ld + c, m);
+		sink_part(s, pixel, c, m, vload_part(v + j, m), sum);
+		if (stats) vstore_part(stats + c, sum[0], m), vstore_part(stats + s->stats_ld + c, sum[1], m);
+	}
+}
+#define sums_row FN(ctn_sums_row)
+#define sink_row FN(ctn_sink_row)
