@@ -21,6 +21,11 @@ const (
 	PurposeTest        uint32 = 10
 	PurposeTrain       uint32 = 11 // training noise, dropout
 	PurposeController0 uint32 = 12 // the controller's initial weights
+
+	PurposeSplit   uint32 = 32 // which training images are held out for validation
+	PurposeAugment uint32 = 33 // crops, flips, colours of training images
+	PurposeMixup   uint32 = 34 // mixing weights of batches
+	PurposeShapes  uint32 = 35 // the generated image set `shapes`
 )
 
 const (
@@ -65,6 +70,9 @@ type Stream struct {
 func New(seed uint64, purpose, step uint32) *Stream {
 	return &Stream{key: Key{seed, purpose}, step: step}
 }
+
+// From starts a stream at an index of a step, so that a step can hold one stream for each of many things.
+func (k Key) From(step uint32, index uint64) Stream { return Stream{key: k, step: step, index: index} }
 
 // Uint32 returns 32 random bits.
 func (s *Stream) Uint32() uint32 {

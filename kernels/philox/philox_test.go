@@ -29,6 +29,16 @@ func TestStreamIsAFunctionOfItsKey(t *testing.T) {
 	require.Less(t, same, 3)
 }
 
+func TestFromStartsInsideAStep(t *testing.T) {
+	whole, part := New(7, PurposeTest, 3), Key{7, PurposeTest}.From(3, 5)
+	for range 5 * 4 {
+		whole.Uint32()
+	}
+	for range 100 {
+		require.Equal(t, whole.Uint32(), part.Uint32())
+	}
+}
+
 func TestIntnAndPerm(t *testing.T) {
 	s := New(1, PurposeTest, 0)
 	var seen [7]int

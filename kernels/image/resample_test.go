@@ -1,0 +1,138 @@
+package image
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+func noise(n int, stream uint32) []byte {
+	s := philox.New(0x1316, philox.PurposeTest, stream)
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(s.Uint32())
+	}
+	return b
+}
+
+// Every case in every instruction set, with and without flip, against the definition. The output lies between guards.
+func TestResampleMatchesReference(t *testing.T) {
+	cases := []struct{ width, height, x0, y0, x1, y1, w, h int }{
+		{1, 1, 0, 0, 1, 1, 1, 1},
+		{1, 3, 0, 0, 1, 3, 5, 2},
+		{7, 5, 0, 0, 7, 5, 7, 5},
+		{37, 23, 3, 2, 36, 22, 11, 13},
+		{64, 48, 10, 11, 31, 21, 32, 32},
+		{131, 97, 0, 0, 131, 97, 10, 9},
+		{131, 97, 100, 90, 131, 97, 224, 3},
+		{300, 5, 1, 1, 299, 4, 2, 1},
+	}
+	for _, level := range exec.Levels() {
+		r, err := NewResampler(level)
+		require.NoError(t, err)
+		for i, c := range cases {
+			pix := noise(c.width*c.height*3, uint32(i))
+			want := ReferenceResample(pix, 3*c.width, c.x0, c.y0, c.x1, c.y1, c.w, c.h)
+			scale, bias := [3]float32{1, 0.5, 2}, [3]float32{0, -3, 7}
+			for _, flip := range []bool{false, true} {
+				var x, y Axis
+				x.Bilinear(float64(c.x0), float64(c.x1), c.x0, c.x1, c.w, 0, c.w, flip)
+				y.Bilinear(float64(c.y0), float64(c.y1), c.y0, c.y1, c.h, 0, c.h, false)
+				nan := float32(math.NaN())
+				out := make([]float32, len(want)+32)
+				for j := range out {
+					out[j] = nan
+				}
+				r.Resample(out[16:16+len(want)], Source{pix, 3 * c.width, c.width, c.height}, &y, &x, scale, bias)
+				mapped := make([]float64, len(want))
+				for j := range want {
+					o, ch := j, j%3
+					if flip {
+						px := j / 3 % c.w
+						o = j + 3*(c.w-1-2*px)
+					}
+					mapped[j] = want[o]*float64(scale[ch]) + float64(bias[ch])
+				}
+				kerneltest.Close(t, mapped, out[16:16+len(want)], 2e-6, fmt.Sprintf("%s case %d flip %v", level, i, flip))
+				for j := range 16 {
+					require.True(t, math.IsNaN(float64(out[j])) && math.IsNaN(float64(out[16+len(want)+j])), "written outside of the output")
+				}
+			}
+		}
+	}
+}
+
+// A window of a resized image is that part of the whole.
+func TestBilinearWindow(t *testing.T) {
+	var whole, part Axis
+	for _, full := range []int{9, 100, 341} {
+		whole.Bilinear(2, 102, 2, 102, full, 0, full, false)
+		at, n := full/3, full/2
+		part.Bilinear(2, 102, 2, 102, full, at, n, false)
+		require.Equal(t, whole.Taps, part.Taps)
+		require.Equal(t, whole.First[at:at+n], part.First)
+		require.Equal(t, whole.Weight[at*whole.Taps:(at+n)*whole.Taps], part.Weight)
+		begin, end := part.Span()
+		require.True(t, begin >= 2 && end <= 102)
+	}
+}
+
+// Weights are positive and sum to one, also for bounds between samples and outputs far apart.
+func TestBilinearWeights(t *testing.T) {
+	s := philox.New(3, philox.PurposeTest, 0)
+	for range 2000 {
+		var a Axis
+		size := 1 + s.Intn(400)
+		lo := s.Float64() * float64(size) * 0.9
+		hi := lo + (float64(size)-lo)*(0.01+0.99*s.Float64())
+		begin, end := int(lo), min(size, int(math.Ceil(hi)))
+		if end <= begin {
+			continue
+		}
+		n := 1 + s.Intn(300)
+		a.Bilinear(lo, hi, begin, end, n, 0, n, s.Intn(2) == 1)
+		from, to := a.Span()
+		require.True(t, from >= begin && to <= end)
+		for o := range n {
+			var sum float64
+			for _, w := range a.Weight[o*a.Taps : (o+1)*a.Taps] {
+				require.GreaterOrEqual(t, w, float32(0))
+				sum += float64(w)
+			}
+			require.InDelta(t, 1, sum, 1e-5)
+		}
+	}
+}
+
+func TestResamplePanicsOnWrongSizes(t *testing.T) {
+	r, err := NewResampler("")
+	require.NoError(t, err)
+	var a Axis
+	a.Bilinear(0, 4, 0, 4, 2, 0, 2, false)
+	src := Source{make([]byte, 48), 12, 4, 4}
+	require.Panics(t, func() { r.Resample(make([]float32, 11), src, &a, &a, [3]float32{}, [3]float32{}) })
+	src.Pix = src.Pix[:40]
+	require.Panics(t, func() { r.Resample(make([]float32, 12), src, &a, &a, [3]float32{}, [3]float32{}) })
+	require.Panics(t, func() { a.Bilinear(1, 1, 0, 4, 2, 0, 2, false) })
+	_, err = NewResampler("abacus")
+	require.ErrorContains(t, err, "abacus")
+}
+
+func BenchmarkResample(b *testing.B) {
+	pix := noise(370*275*3, 0)
+	dst := make([]float32, 224*224*3)
+	r, err := NewResampler("")
+	require.NoError(b, err)
+	var x, y Axis
+	for b.Loop() {
+		x.Bilinear(0, 370, 0, 370, 224, 0, 224, false)
+		y.Bilinear(0, 275, 0, 275, 224, 0, 224, false)
+		r.Resample(dst, Source{pix, 370 * 3, 370, 275}, &y, &x, [3]float32{1, 1, 1}, [3]float32{})
+	}
+}

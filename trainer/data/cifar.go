@@ -1,0 +1,156 @@
+package data
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// cifarFormat is one of the binary layouts of https://www.cs.toronto.edu/~kriz/cifar.html: records of label bytes, then 1,024 red,
+// 1,024 green and 1,024 blue bytes of a 32x32 image, row by row.
+type cifarFormat struct {
+	labels  int // label bytes in front of the pixels; the last one counts
+	classes int
+	folder  string // that the archive unpacks to
+	train   []string
+	test    []string
+	records int // of a training file
+	names   string
+}
+
+const (
+	cifarSide  = 32
+	cifarPlane = cifarSide * cifarSide
+	cifarTests = 10_000
+)
+
+var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin",
+	train: []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
+	test:  []string{"test_batch.bin"}, records: 10_000, names: "batches.meta.txt"}
+
+var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary",
+	train: []string{"train.bin"}, test: []string{"test.bin"}, records: 50_000, names: "fine_label_names.txt"}
+
+func openCIFAR10(dir string) (*Dataset, error) {
+	return cifar10.open(dir, [3]float32{0.4914, 0.4822, 0.4465}, [3]float32{0.2470, 0.2435, 0.2616})
+}
+
+func openCIFAR100(dir string) (*Dataset, error) {
+	return cifar100.open(dir, [3]float32{0.5071, 0.4865, 0.4409}, [3]float32{0.2673, 0.2564, 0.2762})
+}
+
+func (c *cifarFormat) open(dir string, mean, std [3]float32) (*Dataset, error) {
+	if inner := filepath.Join(dir, c.folder); exists(filepath.Join(inner, c.train[0])) {
+		dir = inner
+	}
+	train, err := c.load(dir, c.train, c.records)
+	if err != nil {
+		return nil, err
+	}
+	test, err := c.load(dir, c.test, cifarTests)
+	if err != nil {
+		return nil, err
+	}
+	classes, err := c.classNames(filepath.Join(dir, c.names))
+	if err != nil {
+		return nil, err
+	}
+	return &Dataset{Classes: classes, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{store: test}, Width: cifarSide, Height: cifarSide,
+		Mean: mean, Std: std, Checksum: checksum(train, test)}, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// load reads files of exactly `records` records each.
+func (c *cifarFormat) load(dir string, files []string, records int) (*pixels, error) {
+	out := &pixels{file: filepath.Join(dir, files[0]), width: cifarSide, height: cifarSide}
+	if len(files) > 1 {
+		out.file = dir
+	}
+	for _, file := range files {
+		if err := c.loadFile(out, filepath.Join(dir, file), records); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (c *cifarFormat) loadFile(out *pixels, path string, records int) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) && exists(strings.TrimSuffix(path, ".bin")) {
+		return fmt.Errorf("%s is missing; the Python version lies beside it, the binary version is wanted (%s)", path, c.folder)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size := int64(records) * int64(c.record())
+	if info, err := f.Stat(); err != nil {
+		return err
+	} else if info.Size() != size {
+		return fmt.Errorf("%s has %d bytes, want %d (%d records of %d)", path, info.Size(), size, records, c.record())
+	}
+	if err := c.read(out, f, records); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func (c *cifarFormat) record() int { return c.labels + 3*cifarPlane }
+
+// read appends records, which must be all that r holds.
+func (c *cifarFormat) read(out *pixels, r io.Reader, records int) error {
+	buf := make([]byte, c.record())
+	for i := range records {
+		offset := int64(i) * int64(len(buf))
+		if n, err := io.ReadFull(r, buf); err != nil {
+			return fmt.Errorf("record %d at offset %d: truncated after %d of %d bytes: %w", i, offset, n, len(buf), err)
+		}
+		label := buf[c.labels-1]
+		if int(label) >= c.classes {
+			return fmt.Errorf("record %d at offset %d: label %d, want 0..%d", i, offset+int64(c.labels-1), label, c.classes-1)
+		}
+		out.labels = append(out.labels, int32(label))
+		at := len(out.pix)
+		out.pix = append(out.pix, buf[c.labels:]...)
+		image, planes := out.pix[at:], buf[c.labels:]
+		for p := range cifarPlane {
+			image[3*p], image[3*p+1], image[3*p+2] = planes[p], planes[cifarPlane+p], planes[2*cifarPlane+p]
+		}
+	}
+	if n, err := io.ReadFull(r, buf[:1]); n != 0 || !errors.Is(err, io.EOF) {
+		return fmt.Errorf("offset %d: more than %d records", int64(records)*int64(len(buf)), records)
+	}
+	return nil
+}
+
+// classNames reads one name a line; without the file the names are numbers.
+func (c *cifarFormat) classNames(path string) ([]string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return numbered(c.classes), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	names := strings.Fields(string(text))
+	if len(names) != c.classes {
+		return nil, fmt.Errorf("%s: %d names, want %d", path, len(names), c.classes)
+	}
+	return names, nil
+}
+
+func numbered(n int) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprint(i)
+	}
+	return names
+}

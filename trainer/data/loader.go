@@ -1,0 +1,399 @@
+package data
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+// Position is a place in the sequence of batches: all the state that a loader has. A loader that starts at a position goes on exactly as
+// one that reached it.
+type Position struct {
+	Epoch int `json:"epoch"`
+	Batch int `json:"batch"` // of the epoch
+}
+
+// Config of a Loader.
+type Config struct {
+	Batch     int // images
+	Transform Transform
+	Seed      uint64
+	// Train visits the images in a new random order every epoch and leaves out those that do not fill a batch. Without it the order is the
+	// set's and the last batch is smaller.
+	Train  bool
+	Epochs int      // where the sequence ends; 0: never
+	Start  Position // of the first batch
+	Mixup  float64  // alpha of mixup, 0: none; with Train
+	// SkipCorrupt replaces an image that cannot be read by the next one of the epoch's order, and records it (Loader.Skipped); with
+	// Train. Otherwise such an image ends the sequence with an error that names it.
+	SkipCorrupt bool
+	Workers     int // 0: as many as processors
+	// Memory is where batches go, each in Batch*Size*Size*3 floats; as many batches are prepared or in use at the same time. nil: the
+	// loader allocates three.
+	Memory [][]float32
+}
+
+// Batch is what a network is fed with.
+type Batch struct {
+	Position
+	N      int       // images; fewer than Config.Batch only at the end of an epoch without Train
+	Images []float32 // Config.Batch x Size x Size x 3 (NHWC); zero behind the first N images
+	Labels []int32   // Config.Batch; -1 behind the first N
+	// Mixup: image i is Weight of an image of class Labels[i] and 1-Weight of one of class Partners[i]. Weight is 1 and Partners nil
+	// without mixup.
+	Weight   float32
+	Partners []int32
+}
+
+// Loader hands out batches that goroutines prepare ahead. Its methods are for one goroutine.
+type Loader struct {
+	set     *Set
+	c       Config
+	batches int // in an epoch
+	next    Position
+	held    *slot // the caller uses it
+	waiting *slot // taken from ready, not filled yet when a caller's context ended
+	err     error
+
+	cancel  context.CancelFunc
+	context context.Context
+	running sync.WaitGroup
+	free    chan *slot // to be filled; room for all
+	work    chan task
+	ready   chan *slot // in order, being filled or filled; room for all
+
+	mu      sync.Mutex
+	skipped map[int]error // by number in the set
+}
+
+// slot is a batch that is used again and again.
+type slot struct {
+	batch   Batch
+	images  []int32 // numbers in the set, of the epoch: images[from:] begin the batch
+	from    int
+	pending atomic.Int64
+	done    chan struct{} // one signal a batch
+
+	mu    sync.Mutex
+	err   error
+	errAt int // place in the batch of err: the first one is reported, whoever found which first
+}
+
+// task is some of the images of a batch: [from, to), with mixup also their partners at the batch's other end.
+type task struct {
+	s        *slot
+	from, to int
+}
+
+// NewLoader starts the workers. Close the loader after use.
+func NewLoader(set *Set, c Config) (*Loader, error) {
+	n := set.Len()
+	switch {
+	case n == 0:
+		return nil, errors.New("the image set is empty")
+	case c.Batch < 1 || c.Batch > 1<<20:
+		return nil, fmt.Errorf("batches of %d images: want 1..%d", c.Batch, 1<<20)
+	case c.Train && c.Batch > n:
+		return nil, fmt.Errorf("batches of %d images of a set of %d", c.Batch, n)
+	case !c.Train && (c.Mixup != 0 || c.SkipCorrupt):
+		return nil, errors.New("mixup and skipping of corrupt images are for training: they would change what is evaluated")
+	case !(c.Mixup >= 0 && c.Mixup <= 100):
+		return nil, fmt.Errorf("mixup %g: want 0..100", c.Mixup)
+	case c.Workers < 0 || c.Workers > 1024:
+		return nil, fmt.Errorf("%d workers: want 1..1024, or 0 for all processors", c.Workers)
+	}
+	if err := c.Transform.check(); err != nil {
+		return nil, err
+	}
+	l := &Loader{set: set, c: c, batches: (n + c.Batch - 1) / c.Batch, next: c.Start, skipped: map[int]error{}}
+	if c.Train {
+		l.batches = n / c.Batch
+	}
+	if c.Epochs < 0 || c.Start.Epoch < 0 || c.Start.Batch < 0 || c.Start.Batch >= l.batches || int64(c.Start.Epoch) > 1<<31 {
+		return nil, fmt.Errorf("start at epoch %d, batch %d of %d: no such batch", c.Start.Epoch, c.Start.Batch, l.batches)
+	}
+	floats := c.Batch * c.Transform.Size * c.Transform.Size * 3
+	if c.Memory == nil {
+		c.Memory = make([][]float32, 3)
+		for i := range c.Memory {
+			c.Memory[i] = make([]float32, floats)
+		}
+	}
+	l.free, l.ready = make(chan *slot, len(c.Memory)), make(chan *slot, len(c.Memory))
+	for _, m := range c.Memory {
+		if len(m) != floats {
+			return nil, fmt.Errorf("memory of %d floats for a batch, want %d", len(m), floats)
+		}
+		s := &slot{batch: Batch{Images: m, Labels: make([]int32, c.Batch)}, done: make(chan struct{}, 1)}
+		if c.Mixup > 0 {
+			s.batch.Partners = make([]int32, c.Batch)
+		}
+		l.free <- s
+	}
+	workers := c.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	artists := make([]*artist, workers)
+	for i := range artists {
+		var err error
+		if artists[i], err = newArtist(c.Transform); err != nil {
+			for _, a := range artists[:i] {
+				a.close()
+			}
+			return nil, err
+		}
+	}
+	l.work = make(chan task, 4*workers)
+	l.context, l.cancel = context.WithCancel(context.Background())
+	l.running.Go(l.dispatch)
+	for _, a := range artists {
+		l.running.Go(func() {
+			defer a.close()
+			w := worker{l: l, a: a}
+			for {
+				select {
+				case t := <-l.work:
+					w.do(t)
+				case <-l.context.Done():
+					return
+				}
+			}
+		})
+	}
+	return l, nil
+}
+
+// Close stops the workers and waits for them. The latest batch must not be used afterwards.
+func (l *Loader) Close() {
+	l.cancel()
+	l.running.Wait()
+	l.err = cmp.Or(l.err, errors.New("the loader is closed"))
+}
+
+// Batches is the number of batches of an epoch.
+func (l *Loader) Batches() int { return l.batches }
+
+// Position is that of the batch that Next returns next.
+func (l *Loader) Position() Position { return l.next }
+
+// Next returns the next batch, which is valid until the following call; io.EOF behind the last one of Config.Epochs; ctx's error
+// where that ends first.
+func (l *Loader) Next(ctx context.Context) (*Batch, error) {
+	if l.err != nil {
+		return nil, l.err
+	}
+	if l.c.Epochs > 0 && l.next.Epoch >= l.c.Epochs {
+		return nil, io.EOF
+	}
+	if l.held != nil {
+		l.free <- l.held
+		l.held = nil
+	}
+	if l.waiting == nil {
+		select {
+		case l.waiting = <-l.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	select {
+	case <-l.waiting.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s := l.waiting
+	l.waiting = nil
+	if s.err != nil {
+		l.err = s.err
+		return nil, l.err
+	}
+	l.held = s
+	l.next = l.after(s.batch.Position)
+	return &s.batch, nil
+}
+
+func (l *Loader) after(p Position) Position {
+	if p.Batch++; p.Batch == l.batches {
+		p = Position{Epoch: p.Epoch + 1}
+	}
+	return p
+}
+
+// Skipped lists the errors of images that were skipped so far, each with its image's name, in the order of the set.
+func (l *Loader) Skipped() []error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	numbers := make([]int, 0, len(l.skipped))
+	for i := range l.skipped {
+		numbers = append(numbers, i)
+	}
+	slices.Sort(numbers)
+	out := make([]error, len(numbers))
+	for k, i := range numbers {
+		out[k] = l.skipped[i]
+	}
+	return out
+}
+
+// order is the sequence of images of an epoch, as positions in the set.
+func (l *Loader) order(epoch int) []int32 {
+	n := l.set.Len()
+	order := make([]int32, n)
+	for i := range order {
+		order[i] = int32(i)
+	}
+	if l.c.Train {
+		s := philox.New(l.c.Seed, philox.PurposeShuffle, uint32(epoch))
+		for i := n - 1; i > 0; i-- {
+			j := s.Intn(i + 1)
+			order[i], order[j] = order[j], order[i]
+		}
+	}
+	return order
+}
+
+// dispatch cuts the sequence of batches into tasks.
+func (l *Loader) dispatch() {
+	var order []int32
+	for p := l.c.Start; l.c.Epochs == 0 || p.Epoch < l.c.Epochs; p = l.after(p) {
+		if order == nil || p.Batch == 0 {
+			order = l.order(p.Epoch)
+		}
+		var s *slot
+		select {
+		case s = <-l.free:
+		case <-l.context.Done():
+			return
+		}
+		l.prepare(s, p, order)
+		l.ready <- s
+		todo, step := s.batch.N, 1
+		if l.c.Mixup > 0 {
+			todo = (todo + 1) / 2
+		}
+		if _, ok := l.set.store.(*pixels); ok {
+			step = 32 // a few microseconds each
+		}
+		s.pending.Store(int64((todo + step - 1) / step))
+		for from := 0; from < todo; from += step {
+			select {
+			case l.work <- task{s, from, min(from+step, todo)}:
+			case <-l.context.Done():
+				return
+			}
+		}
+	}
+}
+
+// prepare sets all of a batch but its images.
+func (l *Loader) prepare(s *slot, p Position, order []int32) {
+	b := &s.batch
+	s.images, s.from, s.err = order, p.Batch*l.c.Batch, nil
+	b.Position, b.N, b.Weight = p, min(l.c.Batch, len(order)-s.from), 1
+	for i := b.N; i < l.c.Batch; i++ {
+		b.Labels[i] = -1
+	}
+	size := len(b.Images) / l.c.Batch
+	clear(b.Images[b.N*size:])
+	if l.c.Mixup > 0 {
+		key := philox.Key{Seed: l.c.Seed, Purpose: philox.PurposeMixup}
+		r := key.From(uint32(p.Epoch), uint64(p.Batch)<<20)
+		b.Weight = float32(betaOne(l.c.Mixup, &r))
+	}
+}
+
+// worker is a goroutine that draws images.
+type worker struct {
+	l   *Loader
+	a   *artist
+	buf []byte
+}
+
+func (w *worker) do(t task) {
+	for i := t.from; i < t.to && w.l.context.Err() == nil; i++ {
+		w.draw(t.s, i)
+		if w.l.c.Mixup == 0 {
+			continue
+		}
+		if j := t.s.batch.N - 1 - i; j == i {
+			t.s.batch.Partners[i] = t.s.batch.Labels[i]
+		} else {
+			w.draw(t.s, j)
+			t.s.batch.mix(i, j)
+		}
+	}
+	if t.s.pending.Add(-1) == 0 {
+		t.s.done <- struct{}{}
+	}
+}
+
+// mix replaces images i and j by their mixtures, in which each has the larger part of its own class where Weight is above one half.
+func (b *Batch) mix(i, j int) {
+	size := len(b.Images) / len(b.Labels)
+	x, y := b.Images[i*size:(i+1)*size], b.Images[j*size:(j+1)*size]
+	for k, v := range x {
+		x[k] = b.Weight*v + (1-b.Weight)*y[k]
+		y[k] = b.Weight*y[k] + (1-b.Weight)*v
+	}
+	b.Partners[i], b.Partners[j] = b.Labels[j], b.Labels[i]
+}
+
+// draw fills place i of a batch, with the first image from there on in the epoch's order that can be read.
+func (w *worker) draw(s *slot, i int) {
+	l := w.l
+	size := len(s.batch.Images) / l.c.Batch
+	for try := range len(s.images) {
+		k := int(s.images[(s.from+i+try)%len(s.images)])
+		err := w.image(s.batch.Images[i*size:(i+1)*size], k, s.batch.Epoch)
+		if err == nil {
+			s.batch.Labels[i] = int32(l.set.Label(k))
+			return
+		}
+		err = fmt.Errorf("%s: %w", l.set.ImageName(k), err)
+		if !l.c.SkipCorrupt {
+			s.fail(i, err)
+			return
+		}
+		l.mu.Lock()
+		l.skipped[k] = err
+		l.mu.Unlock()
+		if l.context.Err() != nil {
+			return
+		}
+	}
+	s.fail(i, fmt.Errorf("none of the %d images can be read, the first: %w", len(s.images), l.Skipped()[0]))
+}
+
+func (s *slot) fail(i int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil || i < s.errAt {
+		s.err, s.errAt = err, i
+	}
+}
+
+// image draws image k of the set.
+func (w *worker) image(dst []float32, k, epoch int) error {
+	number := w.l.set.at(k)
+	d := draws{philox.Key{Seed: w.l.c.Seed, Purpose: philox.PurposeAugment}, uint32(epoch), number}
+	switch st := w.l.set.store.(type) {
+	case *pixels:
+		return w.a.decoded(dst, st.raster(number), d)
+	case encoded:
+		var err error
+		if w.buf, err = st.read(number, w.buf[:0]); err != nil {
+			return err
+		}
+		return w.a.file(dst, w.buf, d)
+	}
+	return nil
+}

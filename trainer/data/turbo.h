@@ -1,0 +1,20 @@
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ctn_jpeg ctn_jpeg;
+
+// A decoder that is used again and again; NULL without memory.
+ctn_jpeg *ctn_jpeg_new(void);
+void ctn_jpeg_free(ctn_jpeg *j);
+const char *ctn_jpeg_message(const ctn_jpeg *j); // why the latest call failed
+
+// The size of the image in `data`; -1 on failure.
+int ctn_jpeg_size(ctn_jpeg *j, const uint8_t *data, size_t bytes, int32_t *width, int32_t *height);
+
+// A rectangle of pixels. In: what is wanted of the image reduced by `shrink`. Out: what was written, which is wider where it must be.
+typedef struct ctn_rect {
+	int32_t x, y, width, height;
+} ctn_rect;
+
+// Decodes at least the rectangle to RGB, row after row, in at most `room` bytes; -1 on failure.
+int ctn_jpeg_region(ctn_jpeg *j, const uint8_t *data, size_t bytes, int shrink, ctn_rect *r, uint8_t *out, size_t room);
