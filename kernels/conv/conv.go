@@ -271,7 +271,7 @@ func ungated(in tensor.Input) tensor.Input {
 }
 
 func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int) {
-	p.Record(name, table, args, size, scratch)
+	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

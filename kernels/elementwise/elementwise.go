@@ -214,7 +214,7 @@ func stride(ld, c int) C.int64_t {
 }
 
 func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int) {
-	p.Record(name, table, args, size, scratch)
+	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

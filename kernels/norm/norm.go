@@ -114,7 +114,7 @@ func (b *Batch) args(op string, stats tensor.Stats, rows int) C.ctn_batchnorm_ar
 }
 
 func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_batchnorm_args) {
-	p.Record(name, table, unsafe.Pointer(args), unsafe.Sizeof(*args), 0)
+	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args)})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

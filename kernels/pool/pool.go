@@ -131,7 +131,7 @@ func put(p *exec.Program, args *C.ctn_pool_args, s tensor.Shape, sink tensor.Sin
 }
 
 func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_pool_args, scratch int) {
-	p.Record(name, table, unsafe.Pointer(args), unsafe.Sizeof(*args), scratch)
+	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), Scratch: scratch})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
