@@ -213,8 +213,7 @@ static void FN(depthwise_backward_run)(const void *p, int64_t task, float *scrat
 					int64_t row = y + g->pad_h - (g->k - 1) * g->dilation - first, column = g->out_left + g->pad_w - (g->k - 1) * g->dilation;
 					FN(dw_row)(dz + (row * g->out_cols + column) * CTN_LANES, g->out_cols, w, g->w, g->k, 1, g->dilation, line);
 				} else FN(dw_phases)(g, dz, first, y, w, line);
-				int64_t pixel = (n * g->h + y) * g->w;
-				for (int64_t x = 0; x < g->w; x++) sink_part(&g->sink, pixel + x, c0 + j, m, vload(line + x * CTN_LANES), sums);
+				sink_column(&g->sink, 0, (n * g->h + y) * g->w, g->w, c0 + j, m, line, CTN_LANES, sums);
 			}
 			for (int64_t ky = 0; ky < g->k; ky++) {
 				int64_t oy = y + g->pad_h - ky * g->dilation;
