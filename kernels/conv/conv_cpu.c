@@ -241,7 +241,7 @@ CTN_INLINE void FN(conv_sink)(const ctn_sink *s, int64_t cols, const float *tile
 	int64_t n = ctn_min(CTN_LANES, cols - j);
 	vf sum[2] = {{}, {}};
 	if (stats && !begin) sum[0] = vload_part(stats + j, n), sum[1] = vload_part(stats + s->stats_ld + j, n);
-	for (int64_t r = 0; r < rows; r++) sink_part(s, written[r], j, n, vload(tile + r * PANEL), sum);
+	sink_column(s, written, 0, rows, j, n, tile, PANEL, sum);
 	if (stats) vstore_part(stats + j, sum[0], n), vstore_part(stats + s->stats_ld + j, sum[1], n);
 }
 

@@ -6,6 +6,9 @@
 #define input_row FN(ctn_input_row)
 #define gradient_row FN(ctn_gradient_row)
 #define sink_part FN(ctn_sink_part)
+#define sink_column FN(ctn_sink_column)
+#define sums_row FN(ctn_sums_row)
+#define sink_row FN(ctn_sink_row)
 
 CTN_INLINE vf vactivate(vf u, int act) {
 	vf zero = {};
@@ -95,6 +98,40 @@ CTN_INLINE void sink_part(const ctn_sink *s, int64_t pixel, int64_t c, int64_t n
 	vstore_part(d, v, n);
 }
 
+// The same for `count` pixels, v one vector each and v_ld floats apart. The pixels are those listed, or the ones from first on.
+CTN_INLINE void FN(ctn_sink_column_act)(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld,
+                                        vf sum[2], int act) {
+	vf scale = vset(1.0f), shift = {}, mean = {}, invstd = {}, sum0 = sum[0], sum1 = sum[1];
+	const float *z = s->of.z;
+	int64_t ld = s->ld, z_ld = s->of.ld;
+	int accumulate = s->accumulate, stats = s->stats != 0;
+	float *d = s->d;
+	if (s->of.scale) scale = vload_part(s->of.scale + c, n), shift = vload_part(s->of.shift + c, n);
+	if (stats) mean = vload_part(s->mean + c, n), invstd = vload_part(s->invstd + c, n);
+	for (int64_t i = 0; i < count; i++) {
+		int64_t at = pixels ? pixels[i] : first + i;
+		vf g = vload(v + i * v_ld);
+		if (accumulate) g += vload_part(d + at * ld + c, n);
+		if (act >= 0) {
+			vf x = vload_part(z + at * z_ld + c, n);
+			if (act != CTN_NONE) g *= vslope(x * scale + shift, act);
+			if (stats) sum0 += g, sum1 += g * ((x - mean) * invstd);
+		}
+		vstore_part(d + at * ld + c, g, n);
+	}
+	sum[0] = sum0, sum[1] = sum1;
+}
+CTN_INLINE void sink_column(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld, vf sum[2]) {
+	switch (s->last ? s->of.act : -1) {
+	case -1: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, -1); break;
+	case CTN_NONE: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_NONE); break;
+	case CTN_RELU: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_RELU); break;
+	case CTN_RELU6: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_RELU6); break;
+	case CTN_HSWISH: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_HSWISH); break;
+	default: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, s->of.act);
+	}
+}
+
 // Adds v, n values in channels from c0 on of a pixel, to a part's row of forward sums; begin: the part's first pixel.
 CTN_INLINE void FN(ctn_sums_row)(float *stats, int64_t ld, int64_t c0, int64_t n, const float *v, int begin) {
 	for (int64_t j = 0; j < n; j += CTN_LANES) {
@@ -121,5 +158,3 @@ CTN_INLINE void FN(ctn_sink_row)(const ctn_sink *s, int64_t pixel, int64_t c0, i
 		if (stats) vstore_part(stats + c, sum[0], m), vstore_part(stats + s->stats_ld + c, sum[1], m);
 	}
 }
-#define sums_row FN(ctn_sums_row)
-#define sink_row FN(ctn_sink_row)
