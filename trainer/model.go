@@ -5,9 +5,11 @@ package trainer
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/norm"
+	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -21,6 +23,7 @@ type Options struct {
 	Seed  uint64  // of dropout and drop path
 	// Accumulate is over how many steps gradients are summed up before an update; 0 is 1. The loss is divided by it.
 	Accumulate int
+	Clip       float64 // limit of the gradient's 2-norm; 0: none
 }
 
 // Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
@@ -37,6 +40,7 @@ type Model struct {
 	Images  *exec.Buffer // Batch x height x width x channels
 	Labels  *exec.Buffer // Batch integers; a negative one leaves its image out of loss and counts
 	Teacher *exec.Buffer // Batch x classes, the teacher's logits; nil without distillation
+	Norm    *exec.Buffer // the gradient's 2-norm, and the factor that keeps it within Clip
 	Loss    *exec.Buffer // one float an output: its part of the loss
 	Count   *exec.Buffer // integers, added to: images seen, right ones, right among the first five
 
@@ -104,6 +108,9 @@ func (m *Model) build() (err error) {
 	m.memory = m.arena.F32(int(m.peak))
 	for _, l := range programs {
 		*l.to = l.record(m.arena, m.memory)
+		if l.mode == train {
+			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
+		}
 	}
 	return nil
 }
@@ -143,6 +150,7 @@ func (m *Model) place() {
 	if m.Options.Loss.Distill > 0 {
 		m.Teacher = a.F32(m.Batch * classes)
 	}
+	m.Norm = a.F32(2)
 	m.Loss, m.Count, m.step = a.F32(len(m.Net.Outputs)), a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
 	most := 0
 	for i, node := range m.Net.Nodes {
@@ -204,7 +212,7 @@ func (m *Model) split(b *exec.Buffer, in func(nn.Role) bool) [][]float32 {
 	return out
 }
 
-// Step runs forward and backward on Images and Labels: it leaves Loss and, divided by Accumulate, the gradient. It is the `part`-th of Accumulate steps
+// Step runs forward and backward on Images and Labels: it leaves Loss and, divided by Accumulate, the gradient, with its norm. It is the `part`-th of Accumulate steps
 // from 0: the first overwrites Grad, the others add to it. step is the number of steps before, on which dropout depends.
 func (m *Model) Step(step uint32, part int) {
 	m.step.WriteI32(0, []int32{int32(step)})
@@ -232,6 +240,37 @@ func (m *Model) TotalLoss() float64 {
 		total += float64(v)
 	}
 	return total * float64(m.Accumulate)
+}
+
+// GradientNorm is the 2-norm of the latest step's gradient, before clipping.
+func (m *Model) GradientNorm() float64 {
+	norm := make([]float32, 1)
+	m.Norm.ReadF32(0, norm)
+	return float64(norm[0])
+}
+
+// Inspect runs the network forward as Step does, keeping every tensor, and names the first node whose output is not finite; if all are, the last variable,
+// counted from the input, whose gradient is not. Empty: everything is finite.
+func (m *Model) Inspect() (where string, err error) {
+	defer exec.Catch(&err)
+	a := m.arena.Device().NewArena()
+	defer a.Free()
+	l := &lowering{m: m, name: "inspect", mode: inspect}
+	l.lower()
+	l.record(a, a.F32(int(l.place()))).Run(1)
+	for _, r := range l.order {
+		values := r.buffer().Slice(0, r.shape.Len()).Values()
+		if slices.ContainsFunc(values, func(v float32) bool { return !finite(float64(v)) }) {
+			return m.Net.Nodes[r.node].Name, nil
+		}
+	}
+	gradients := m.Gradients()
+	for i := len(gradients) - 1; i >= 0; i-- {
+		if slices.ContainsFunc(gradients[i], func(v float32) bool { return !finite(float64(v)) }) {
+			return "the gradient of " + m.Net.Variables()[i].Name, nil
+		}
+	}
+	return "", nil
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
