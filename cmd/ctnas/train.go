@@ -108,6 +108,7 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&given.Arch, "arch", "", "the architecture, for a configuration file; otherwise ARCH")
 	f.StringVar(&given.Data, "data", "", dataHelp)
 	f.StringVar(&given.RecipeName, "recipe", given.RecipeName, "how to train: a `recipe`'s name or file")
 	recipeFlags(f, &given.Recipe)
@@ -156,10 +157,12 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 		}
 		return s, nil
 	}
-	if len(args) == 0 {
+	if s.Arch, _ = f.GetString("arch"); len(args) > 0 {
+		s.Arch = args[0]
+	}
+	if s.Arch == "" {
 		return s, usagef("want an architecture")
 	}
-	s.Arch = args[0]
 	s.RecipeName, _ = f.GetString("recipe")
 	if s.Recipe, err = trainer.OpenRecipe(s.RecipeName); err != nil {
 		return s, usagef("--recipe: %w", err)
