@@ -58,6 +58,7 @@ type Model struct {
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
 	calibration *exec.Program
+	calibrating *lowering // records it when it is first wanted: it takes as much memory for packed weights as the others
 }
 
 // normed is a batch norm of the network.
@@ -106,7 +107,8 @@ func (m *Model) build() (err error) {
 		m.peak = max(m.peak, l.place())
 	}
 	m.memory = m.arena.F32(int(m.peak))
-	for _, l := range programs {
+	m.calibrating = programs[len(programs)-1]
+	for _, l := range programs[:len(programs)-1] {
 		*l.to = l.record(m.arena, m.memory)
 		if l.mode == train {
 			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
@@ -224,7 +226,12 @@ func (m *Model) Evaluate() { m.evaluation.Run(1) }
 
 // Recalibrate runs the network forward with the statistics of the batch and makes the running statistics the means over all batches since
 // BeginRecalibration. Frozen norms stay as they are.
-func (m *Model) Recalibrate() { m.calibration.Run(1) }
+func (m *Model) Recalibrate() {
+	if m.calibration == nil {
+		m.calibration = m.calibrating.record(m.arena, m.memory)
+	}
+	m.calibration.Run(1)
+}
 
 // BeginRecalibration forgets the batches that were seen.
 func (m *Model) BeginRecalibration() {
