@@ -4,9 +4,12 @@ GO ?= go
 FUZZTIME ?= 30s
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint
-SANITIZED := ./kernels/...
+SANITIZED := ./kernels/... ./trainer/data/...
 # Without a usable git repository (a source archive, another owner's folder) Go must not look for a revision.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+# Optional libraries that are found become build tags, for every go command below.
+TAGS := $(shell scripts/tags.sh)
+export GOFLAGS := $(strip $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
 .PHONY: help build test demo lint race sanitize fuzz peers bench bench-peers ci clean tools

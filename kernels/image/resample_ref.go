@@ -18,18 +18,26 @@ func ReferenceBilinear(o, n, s, begin, end int) float64 {
 
 // ReferenceResample resizes the pixels [x0,x1) x [y0,y1) of an RGB image, stride bytes a row, to h rows of w pixels.
 func ReferenceResample(pix []byte, stride, x0, y0, x1, y1, w, h int) []float64 {
+	table := func(n, begin, end int) [][]float64 { // [output][source sample - begin]
+		out := make([][]float64, n)
+		for o := range out {
+			for s := begin; s < end; s++ {
+				out[o] = append(out[o], ReferenceBilinear(o, n, s, begin, end))
+			}
+		}
+		return out
+	}
+	wy, wx := table(h, y0, y1), table(w, x0, x1)
 	out := make([]float64, h*w*3)
 	for y := range h {
 		for x := range w {
-			for sy := y0; sy < y1; sy++ {
-				wy := ReferenceBilinear(y, h, sy, y0, y1)
-				if wy == 0 {
+			for i, v := range wy[y] {
+				if v == 0 {
 					continue
 				}
-				for sx := x0; sx < x1; sx++ {
-					wx := wy * ReferenceBilinear(x, w, sx, x0, x1)
+				for j, u := range wx[x] {
 					for c := range 3 {
-						out[(y*w+x)*3+c] += wx * float64(pix[sy*stride+3*sx+c])
+						out[(y*w+x)*3+c] += v * u * float64(pix[(y0+i)*stride+3*(x0+j)+c])
 					}
 				}
 			}

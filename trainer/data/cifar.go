@@ -19,21 +19,21 @@ type cifarFormat struct {
 	train   []string
 	test    []string
 	records int // of a training file
+	tests   int // records of a test file
 	names   string
 }
 
 const (
 	cifarSide  = 32
 	cifarPlane = cifarSide * cifarSide
-	cifarTests = 10_000
 )
 
 var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin",
 	train: []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
-	test:  []string{"test_batch.bin"}, records: 10_000, names: "batches.meta.txt"}
+	test:  []string{"test_batch.bin"}, records: 10_000, tests: 10_000, names: "batches.meta.txt"}
 
 var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary",
-	train: []string{"train.bin"}, test: []string{"test.bin"}, records: 50_000, names: "fine_label_names.txt"}
+	train: []string{"train.bin"}, test: []string{"test.bin"}, records: 50_000, tests: 10_000, names: "fine_label_names.txt"}
 
 func openCIFAR10(dir string) (*Dataset, error) {
 	return cifar10.open(dir, [3]float32{0.4914, 0.4822, 0.4465}, [3]float32{0.2470, 0.2435, 0.2616})
@@ -51,7 +51,7 @@ func (c *cifarFormat) open(dir string, mean, std [3]float32) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	test, err := c.load(dir, c.test, cifarTests)
+	test, err := c.load(dir, c.test, c.tests)
 	if err != nil {
 		return nil, err
 	}

@@ -27,8 +27,8 @@ var shapeClasses = []struct {
 	{"disc", func(x, y float64) bool { return x*x+y*y < 0.81 }},
 	{"ring", func(x, y float64) bool { r := x*x + y*y; return r < 0.9 && r > 0.27 }},
 	{"square", func(x, y float64) bool { return math.Abs(x) < 0.78 && math.Abs(y) < 0.78 }},
-	{"triangle", func(x, y float64) bool { return polygon(x, y, 3, 0.55) }},
-	{"pentagon", func(x, y float64) bool { return polygon(x, y, 5, 0.78) }},
+	{"triangle", polygon(3, 0.55)},
+	{"pentagon", polygon(5, 0.78)},
 	{"star", star},
 	{"cross", func(x, y float64) bool {
 		x, y = math.Abs(x), math.Abs(y)
@@ -42,41 +42,55 @@ var shapeClasses = []struct {
 }
 
 // polygon is a regular one of n sides at distance d from the centre.
-func polygon(x, y float64, n int, d float64) bool {
-	for i := range n {
-		sin, cos := math.Sincos(2 * math.Pi * float64(i) / float64(n))
-		if x*cos+y*sin > d {
-			return false
+func polygon(n int, d float64) func(x, y float64) bool {
+	normals := directions(n)
+	return func(x, y float64) bool {
+		for _, m := range normals {
+			if x*m[0]+y*m[1] > d {
+				return false
+			}
 		}
+		return true
 	}
-	return true
 }
 
-// star has five points: the polar outline is a straight line between the radii of a point and of a notch.
-func star(x, y float64) bool {
-	const outer, inner, half = 1.05, 0.45, math.Pi / 5
-	a := math.Mod(math.Atan2(y, x)+2*math.Pi, 2*half)
-	if a > half {
-		a = 2*half - a
+// directions are n unit vectors in equal steps.
+func directions(n int) [][2]float64 {
+	out := make([][2]float64, n)
+	for i := range out {
+		sin, cos := math.Sincos(2 * math.Pi * float64(i) / float64(n))
+		out[i] = [2]float64{cos, sin}
 	}
-	r := math.Hypot(x, y)
-	px, py := r*math.Cos(a), r*math.Sin(a)
-	nx, ny := inner*math.Cos(half), inner*math.Sin(half)
-	return (px-outer)*ny-py*(nx-outer) < 0
+	return out
 }
+
+var starNormals = directions(5)
+
+// star has five points: it is where four of the five half-planes of a pentagon's extended sides meet.
+func star(x, y float64) bool {
+	inside := 0
+	for _, m := range starNormals {
+		if x*m[0]+y*m[1] < 0.34 {
+			inside++
+		}
+	}
+	return inside >= 4
+}
+
+// theShapes makes the whole set, once: it takes a second or two of one processor.
+var theShapes = sync.OnceValue(func() *pixels { return generateShapes(shapesSeed, shapesTrain+shapesVal+shapesTest) })
 
 // openShapes generates the set `shapes`: 32x32 RGB images of 10 classes, 4,000 for training, 2,000 for validation, 2,000 for tests. Each shows
 // one filled shape (see shapeClasses) of random place, size, rotation, stretch and colour on a textured background of another
 // colour, partly covered by a bar, among small pieces of clutter, with noise. Classes are equally frequent. It is made to rank architectures where no real images are at
 // hand; accuracies on it say nothing about any other set.
 func openShapes(string) (*Dataset, error) {
-	const n = shapesTrain + shapesVal + shapesTest
-	all := generateShapes(shapesSeed, n)
+	all := theShapes()
 	part := func(from, to int) *Set {
 		const image = 3 * shapesSide * shapesSide
 		return &Set{store: &pixels{"shapes", shapesSide, shapesSide, all.pix[from*image : to*image], all.labels[from:to]}}
 	}
-	d := &Dataset{Train: part(0, shapesTrain), Validation: part(shapesTrain, shapesTrain+shapesVal), Test: part(shapesTrain+shapesVal, n),
+	d := &Dataset{Train: part(0, shapesTrain), Validation: part(shapesTrain, shapesTrain+shapesVal), Test: part(shapesTrain+shapesVal, all.count()),
 		Width: shapesSide, Height: shapesSide, Checksum: checksum(all)}
 	for _, c := range shapeClasses {
 		d.Classes = append(d.Classes, c.name)
@@ -173,53 +187,60 @@ func texture(s *philox.Stream, base rgb, contrast float64) func(x, y float64) rg
 
 func drawShape(pix []byte, class int, s *philox.Stream) {
 	uniform := func(a, b float64) float64 { return a + (b-a)*s.Float64() }
-	always := func(float64, float64) bool { return true }
 	colour := func() rgb { return rgb{uniform(0.1, 0.9), uniform(0.1, 0.9), uniform(0.1, 0.9)} }
 	var c canvas
 	const middle = shapesSide / 2
 
 	back := colour()
-	c.fill(middle, middle, middle, middle, 0, 1.5, always, texture(s, back, 0.5))
+	for back.light() > 0.5 {
+		back = colour()
+	}
+	paint := texture(s, back, 0.3)
+	for i := range c {
+		c[i] = paint(float64(i%shapesSide)/middle-1, float64(i/shapesSide)/middle-1)
+	}
 	clutter := func(count int) {
 		for range count {
 			kind := shapeClasses[s.Intn(len(shapeClasses))]
-			r := uniform(1.2, 2.6)
+			r := uniform(1, 1.8)
 			c.fill(uniform(0, shapesSide), uniform(0, shapesSide), r, r, uniform(0, 2*math.Pi), 1.5, kind.inside, texture(s, colour(), 0.2))
 		}
 	}
-	clutter(2 + s.Intn(4))
+	clutter(s.Intn(4))
 
-	// A colour at some distance from the background's.
+	// A colour that is clearly lighter than the background's.
 	front := colour()
-	for distance(front, back) < 0.3 {
+	for front.light() < back.light()+0.2 {
 		front = colour()
 	}
-	r, stretch := uniform(5, 10.5), uniform(0.8, 1.25)
-	cx, cy := uniform(9, shapesSide-9), uniform(9, shapesSide-9)
-	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(0, 2*math.Pi), 1.5, shapeClasses[class].inside, texture(s, front, 0.35))
+	r, stretch := uniform(6, 11.5), uniform(0.8, 1.25)
+	cx, cy := uniform(11, shapesSide-11), uniform(11, shapesSide-11)
+	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.7, 0.7), 1.5, shapeClasses[class].inside, texture(s, front, 0.2))
 
-	// A bar over part of it, and two more pieces of clutter.
-	if s.Float64() < 0.7 {
+	// A bar over part of it, and one more piece of clutter.
+	if s.Float64() < 0.6 {
 		angle := uniform(0, 2*math.Pi)
 		sin, cos := math.Sincos(angle)
 		away := uniform(0.2, 0.9) * r
-		c.fill(cx-away*sin, cy+away*cos, 2*shapesSide, uniform(0.8, 2.2), angle, 1, func(_, y float64) bool { return math.Abs(y) < 1 },
+		c.fill(cx-away*sin, cy+away*cos, 2*shapesSide, uniform(0.7, 1.5), angle, 1, func(_, y float64) bool { return math.Abs(y) < 1 },
 			texture(s, colour(), 0.2))
 	}
-	clutter(2)
+	clutter(1)
 
-	light, noise := uniform(0.7, 1.15), uniform(0.03, 0.12)
+	light, noise := uniform(0.7, 1.15), uniform(0.02, 0.09)
 	for i, p := range c {
 		for ch, v := range p {
-			pix[3*i+ch] = uint8(math.Max(0, math.Min(255, math.Round(255*(v*light+noise*s.NormFloat64())))))
+			pix[3*i+ch] = uint8(math.Max(0, math.Min(255, math.Round(255*(v*light+noise*bell(s))))))
 		}
 	}
 }
 
-func distance(a, b rgb) float64 {
-	var sum float64
-	for i := range a {
-		sum += (a[i] - b[i]) * (a[i] - b[i])
-	}
-	return math.Sqrt(sum)
+// bell is about a standard normal number, from one draw: the sum of four bytes.
+func bell(s *philox.Stream) float64 {
+	v := s.Uint32()
+	sum := v&255 + v>>8&255 + v>>16&255 + v>>24
+	return (float64(sum) - 510) / 147.8 // standard deviation of the sum
 }
+
+// light is a colour's brightness.
+func (c rgb) light() float64 { return 0.299*c[0] + 0.587*c[1] + 0.114*c[2] }

@@ -1,0 +1,531 @@
+package data
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/ctnas/ctnas/internal/testdata"
+	kernel "github.com/ctnas/ctnas/kernels/image"
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+// few is a small set of pixels.
+func few(n, side int) *Set {
+	s := philox.New(8, philox.PurposeTest, 0)
+	p := &pixels{"few", side, side, make([]byte, n*side*side*3), make([]int32, n)}
+	for i := range p.pix {
+		p.pix[i] = byte(s.Uint32())
+	}
+	for i := range p.labels {
+		p.labels[i] = int32(i)
+	}
+	return &Set{store: p}
+}
+
+// photos is a folder of JPEG files of several sizes, labels 0..n-1.
+func photos(t testing.TB, n int) (*Set, string) {
+	dir := t.TempDir()
+	var list bytes.Buffer
+	list.WriteString("file,class_index\n")
+	for i := range n {
+		name := fmt.Sprintf("p%02d.jpg", i)
+		write(t, filepath.Join(dir, name), smooth(t, 40+7*i, 90-3*i))
+		fmt.Fprintf(&list, "%s,%d\n", name, i)
+	}
+	write(t, filepath.Join(dir, "labels.csv"), list.Bytes())
+	d, err := Open("imagenet:"+dir, Options{})
+	require.NoError(t, err)
+	return d.Train, dir
+}
+
+var unit = [3]float32{1, 1, 1}
+
+func everything(size int) Transform {
+	return Transform{Size: size, Crop: CropRandomResized, Flip: true, Jitter: Jitter{0.4, 0.4, 0.4}, Cutout: size / 4,
+		Mean: imageNetMean, Std: imageNetStd}
+}
+
+// take copies the next n batches.
+func take(t testing.TB, l *Loader, n int) []Batch {
+	t.Helper()
+	var out []Batch
+	for range n {
+		at := l.Position()
+		b, err := l.Next(context.Background())
+		require.NoError(t, err)
+		require.Equal(t, at, b.Position)
+		c := *b
+		c.Images, c.Labels, c.Partners = slices.Clone(b.Images), slices.Clone(b.Labels), slices.Clone(b.Partners)
+		out = append(out, c)
+	}
+	return out
+}
+
+// The same batches to the bit with any number of workers, and from any position on.
+func TestBatchesAreAFunctionOfPosition(t *testing.T) {
+	files, _ := photos(t, 11)
+	padded := everything(12)
+	padded.Crop, padded.Pad = CropPadded, 3
+	for name, c := range map[string]struct {
+		set *Set
+		c   Config
+	}{
+		"files":        {files, Config{Batch: 3, Transform: everything(24), Seed: 5, Train: true}},
+		"files mixup":  {files, Config{Batch: 5, Transform: everything(24), Seed: 5, Train: true, Mixup: 0.2}},
+		"pixels":       {few(90, 12), Config{Batch: 40, Transform: padded, Seed: 6, Train: true}},
+		"pixels mixup": {few(90, 12), Config{Batch: 41, Transform: padded, Seed: 6, Train: true, Mixup: 1}},
+		"evaluation":   {files, Config{Batch: 4, Transform: Transform{Size: 24, Resize: 28, Std: unit}}},
+	} {
+		const n = 7
+		var want []Batch
+		for _, workers := range []int{1, 4} {
+			c.c.Workers = workers
+			l, err := NewLoader(c.set, c.c)
+			require.NoError(t, err)
+			got := take(t, l, n)
+			position := l.Position()
+			l.Close()
+			if want == nil {
+				want = got
+			}
+			require.Equal(t, want, got, "%s with %d workers", name, workers)
+			require.Equal(t, Position{n / l.Batches(), n % l.Batches()}, position)
+		}
+		for k := range want {
+			c.c.Start = want[k].Position
+			l, err := NewLoader(c.set, c.c)
+			require.NoError(t, err)
+			require.Equal(t, want[k:], take(t, l, n-k), "%s from batch %d", name, k)
+			l.Close()
+		}
+		c.c.Start = Position{}
+		if c.c.Train {
+			c.c.Seed++
+			l, err := NewLoader(c.set, c.c)
+			require.NoError(t, err)
+			require.NotEqual(t, want[0].Images, take(t, l, 1)[0].Images)
+			l.Close()
+		}
+	}
+}
+
+// Every image once an epoch, in another order each time; evaluation in the set's order with a short last batch.
+func TestEpochs(t *testing.T) {
+	set := few(23, 4)
+	plain := Transform{Size: 4, Std: unit}
+	l, err := NewLoader(set, Config{Batch: 5, Transform: plain, Train: true, Epochs: 3})
+	require.NoError(t, err)
+	defer l.Close()
+	require.Equal(t, 4, l.Batches())
+	var orders [3][]int32
+	for _, b := range take(t, l, 12) {
+		require.Equal(t, 5, b.N)
+		require.Equal(t, float32(1), b.Weight)
+		orders[b.Epoch] = append(orders[b.Epoch], b.Labels...)
+	}
+	for e, o := range orders {
+		require.NotEqual(t, orders[(e+1)%3], o)
+		sorted := slices.Clone(o)
+		slices.Sort(sorted)
+		require.Len(t, slices.Compact(sorted), 20)
+	}
+	_, err = l.Next(context.Background())
+	require.ErrorIs(t, err, io.EOF)
+
+	l, err = NewLoader(set.subset([]int{20, 3, 7, 9}), Config{Batch: 3, Transform: plain, Epochs: 1})
+	require.NoError(t, err)
+	defer l.Close()
+	got := take(t, l, 2)
+	require.Equal(t, []int32{20, 3, 7}, got[0].Labels)
+	require.Equal(t, []int32{9, -1, -1}, got[1].Labels)
+	require.Equal(t, 1, got[1].N)
+	require.Equal(t, make([]float32, 2*4*4*3), got[1].Images[4*4*3:], "places without an image are zero")
+	_, err = l.Next(context.Background())
+	require.ErrorIs(t, err, io.EOF)
+}
+
+// Batches lie in the caller's memory, and the place of one is not written while the caller holds it.
+func TestMemory(t *testing.T) {
+	memory := [][]float32{make([]float32, 5*4*4*3), make([]float32, 5*4*4*3)}
+	l, err := NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit}, Train: true, Memory: memory})
+	require.NoError(t, err)
+	defer l.Close()
+	for k := range 9 {
+		b, err := l.Next(context.Background())
+		require.NoError(t, err)
+		require.Same(t, &memory[k%2][0], &b.Images[0])
+		before := slices.Clone(b.Images)
+		time.Sleep(2 * time.Millisecond)
+		require.Equal(t, before, b.Images)
+	}
+	_, err = NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit}, Memory: [][]float32{make([]float32, 7)}})
+	require.ErrorContains(t, err, "7 floats for a batch, want 240")
+}
+
+func TestCorruptImages(t *testing.T) {
+	set, dir := photos(t, 8)
+	good, err := os.ReadFile(filepath.Join(dir, "p03.jpg"))
+	require.NoError(t, err)
+	write(t, filepath.Join(dir, "p03.jpg"), good[:len(good)/3])
+	require.NoError(t, os.Remove(filepath.Join(dir, "p05.jpg")))
+	c := Config{Batch: 4, Transform: Transform{Size: 16, Resize: 16, Std: unit}, Epochs: 1, Workers: 3}
+	l, err := NewLoader(set, c)
+	require.NoError(t, err)
+	_, err = l.Next(context.Background())
+	require.ErrorContains(t, err, "p03.jpg: damaged or unusual JPEG")
+	_, again := l.Next(context.Background())
+	require.Equal(t, err, again)
+	require.Equal(t, Position{}, l.Position())
+	l.Close()
+
+	c.Train, c.SkipCorrupt = true, true
+	var want []Batch
+	for _, workers := range []int{1, 3} {
+		c.Workers = workers
+		l, err = NewLoader(set, c)
+		require.NoError(t, err)
+		got := take(t, l, 2)
+		for _, b := range got {
+			require.NotContains(t, b.Labels, int32(3))
+			require.NotContains(t, b.Labels, int32(5))
+		}
+		if want == nil {
+			want = got
+		}
+		require.Equal(t, want, got)
+		skipped := l.Skipped()
+		require.Len(t, skipped, 2)
+		require.ErrorContains(t, skipped[0], "p03.jpg")
+		require.ErrorContains(t, skipped[1], "p05.jpg")
+		l.Close()
+	}
+	for i := range 8 {
+		write(t, filepath.Join(dir, fmt.Sprintf("p%02d.jpg", i)), []byte("text"))
+	}
+	l, err = NewLoader(set, c)
+	require.NoError(t, err)
+	defer l.Close()
+	_, err = l.Next(context.Background())
+	require.ErrorContains(t, err, "none of the 8 images can be read")
+	require.ErrorContains(t, err, "p00.jpg: neither JPEG nor PNG")
+}
+
+// Close and a caller's context end things at once, and leave no goroutines.
+func TestCancel(t *testing.T) {
+	before := runtime.NumGoroutine()
+	set, _ := photos(t, 8)
+	l, err := NewLoader(set, Config{Batch: 8, Transform: everything(512), Train: true, Workers: 2})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var ended error
+	for range 50 { // a batch that is ready may win over a context that has ended
+		if _, ended = l.Next(ctx); ended != nil {
+			break
+		}
+	}
+	require.ErrorIs(t, ended, context.Canceled)
+	at := l.Position()
+	b, err := l.Next(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, at, b.Position, "nothing is lost")
+	l.Close()
+	_, err = l.Next(context.Background())
+	require.ErrorContains(t, err, "closed")
+	for wait := 0; runtime.NumGoroutine() > before; wait++ {
+		require.Less(t, wait, 500, "goroutines are left")
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	ok := Config{Batch: 4, Transform: Transform{Size: 8, Std: unit}}
+	for want, change := range map[string]func(*Config){
+		"batches of 0 images":         func(c *Config) { c.Batch = 0 },
+		"batches of 9 images":         func(c *Config) { c.Batch, c.Train = 9, true },
+		"are for training":            func(c *Config) { c.Mixup = 1 },
+		"mixup NaN":                   func(c *Config) { c.Train, c.Mixup = true, math.NaN() },
+		"workers":                     func(c *Config) { c.Workers = -1 },
+		"no such batch":               func(c *Config) { c.Start.Batch = 2 },
+		"image size 0":                func(c *Config) { c.Transform.Size = 0 },
+		"crop areas":                  func(c *Config) { c.Transform.AreaMin = 0.5 },
+		"normalisation":               func(c *Config) { c.Transform.Std[1] = 0 },
+		"resizing to 7 before a crop": func(c *Config) { c.Transform.Resize = 7 },
+		"cutout":                      func(c *Config) { c.Transform.Cutout = 9 },
+		"colour jitter":               func(c *Config) { c.Transform.Jitter.Contrast = -1 },
+	} {
+		c := ok
+		change(&c)
+		_, err := NewLoader(few(8, 8), c)
+		require.ErrorContains(t, err, want)
+	}
+	_, err := NewLoader(&Set{}, ok)
+	require.ErrorContains(t, err, "empty")
+	l, err := NewLoader(few(8, 7), ok)
+	require.NoError(t, err)
+	defer l.Close()
+	_, err = l.Next(context.Background())
+	require.ErrorContains(t, err, "few image 0: image of 7x7 pixels is smaller than the crop of 8")
+}
+
+// Padded crops against their definition, at every offset that occurs.
+func TestPaddedCrop(t *testing.T) {
+	set := few(1, 6)
+	pix := set.store.(*pixels).pix
+	tr := Transform{Size: 6, Crop: CropPadded, Pad: 2, Flip: true, Mean: [3]float32{0.1, 0.2, 0.3}, Std: [3]float32{0.5, 0.6, 0.7}}
+	l, err := NewLoader(set, Config{Batch: 1, Transform: tr, Train: true})
+	require.NoError(t, err)
+	defer l.Close()
+	seen := map[[3]int]int{}
+	for range 2000 {
+		b, err := l.Next(context.Background())
+		require.NoError(t, err)
+		found := false
+		for dx := -2; dx <= 2 && !found; dx++ {
+			for dy := -2; dy <= 2 && !found; dy++ {
+				for flip := range 2 {
+					equal := true
+					for k := 0; k < len(b.Images) && equal; k++ {
+						x, y, c := k/3%6, k/18, k%3
+						if flip == 1 {
+							x = 5 - x
+						}
+						v := 0.0
+						if sx, sy := x+dx, y+dy; sx >= 0 && sx < 6 && sy >= 0 && sy < 6 {
+							v = float64(pix[3*(6*sy+sx)+c]) / 255
+						}
+						equal = math.Abs((v-float64(tr.Mean[c]))/float64(tr.Std[c])-float64(b.Images[k])) < 1e-5
+					}
+					if equal {
+						seen[[3]int{dx, dy, flip}]++
+						found = true
+						break
+					}
+				}
+			}
+		}
+		require.True(t, found)
+	}
+	require.Len(t, seen, 50)
+	for k, n := range seen {
+		require.InDelta(t, 40, n, 32, "%v", k)
+	}
+}
+
+// Random resized crops: the share of the area and the ratio are distributed as torchvision's definition says.
+func TestRandomResizedCropStatistics(t *testing.T) {
+	const n = 40_000
+	s := philox.New(4, philox.PurposeTest, 0)
+	size := image.Pt(4000, 4000)
+	var areas, ratios []float64
+	for range n {
+		r := randomResizedCrop(size, 0.08, 0.3, s) // never rejected: the sides stay below the image's
+		require.True(t, r.In(image.Rectangle{Max: size}) && !r.Empty())
+		areas = append(areas, float64(r.Dx()*r.Dy())/16e6)
+		ratios = append(ratios, math.Log(float64(r.Dx())/float64(r.Dy())))
+	}
+	uniform := func(v []float64, lo, hi float64) {
+		slices.Sort(v)
+		worst := 0.0 // Kolmogorov and Smirnov
+		for i, x := range v {
+			worst = math.Max(worst, math.Abs((x-lo)/(hi-lo)-(float64(i)+0.5)/n))
+		}
+		require.Less(t, worst, 1.95/math.Sqrt(n))
+	}
+	uniform(areas, 0.08, 0.3)
+	uniform(ratios, math.Log(0.75), math.Log(4./3))
+
+	// With the usual areas the large ones are rejected more often; the mean is known from the definition by integration.
+	var sum, want, weight float64
+	for range n {
+		r := randomResizedCrop(size, 0.08, 1, s)
+		sum += float64(r.Dx()*r.Dy()) / 16e6
+	}
+	const grid = 1000
+	for i := range grid {
+		a := 0.08 + 0.92*(float64(i)+0.5)/grid
+		for j := range grid {
+			r := math.Exp(math.Log(0.75) + (math.Log(4./3)-math.Log(0.75))*(float64(j)+0.5)/grid)
+			if math.Sqrt(a*r) <= 1 && math.Sqrt(a/r) <= 1 {
+				want += a
+				weight++
+			}
+		}
+	}
+	require.InDelta(t, want/weight, sum/n, 0.005)
+
+	for _, c := range []struct{ w, h int }{{1, 1}, {1, 900}, {900, 1}, {3, 2}} {
+		for range 200 {
+			r := randomResizedCrop(image.Pt(c.w, c.h), 0.08, 1, s)
+			require.True(t, r.In(image.Rect(0, 0, c.w, c.h)) && !r.Empty(), "%v of %v", r, c)
+		}
+	}
+	require.Equal(t, image.Rect(0, 449, 1, 450), randomResizedCrop(image.Pt(1, 900), 0.9, 1, s), "the fallback: the middle")
+}
+
+func TestFlipAndCutoutStatistics(t *testing.T) {
+	flips, blank := 0, 0
+	tr := Transform{Size: 16, Flip: true, Cutout: 8, Std: unit, Mean: [3]float32{-1, -1, -1}}
+	a, err := newArtist(tr)
+	require.NoError(t, err)
+	defer a.close()
+	p := few(1, 16).store.(*pixels)
+	dst := make([]float32, 16*16*3)
+	const n = 4000
+	for i := range n {
+		d := draws{philox.Key{Seed: 1, Purpose: philox.PurposeAugment}, 3, i}
+		if tr.flip(d) {
+			flips++
+		}
+		require.NoError(t, a.decoded(dst, p.raster(0), d))
+		for _, v := range dst {
+			if v == 0 { // never an image's value, which is 1..2 here
+				blank++
+			}
+		}
+	}
+	require.InDelta(t, n/2, flips, 3*math.Sqrt(n/4))
+	// A side of 8 around a centre 0..15: 4..8 of it lie inside, 7.375 on the average.
+	var side float64
+	for c := range 16 {
+		side += float64(min(16, c+4)-max(0, c-4)) / 16
+	}
+	require.InEpsilon(t, side*side, float64(blank)/3/n, 0.02)
+}
+
+func TestJitter(t *testing.T) {
+	grid := func() []float32 { return []float32{0.2, 0.4, 0.6, 0.9, 0.1, 0.5} }
+	s := philox.New(2, philox.PurposeTest, 0)
+	var lowest, highest float32 = 9, 0
+	for range 2000 {
+		v := grid()
+		Jitter{Brightness: 0.5}.apply(v, s)
+		factor := v[1] / 0.4
+		require.InDelta(t, min(1, 0.9*factor), v[3], 1e-5)
+		require.InDelta(t, 0.2*factor, v[0], 1e-5)
+		lowest, highest = min(lowest, factor), max(highest, factor)
+
+		v = grid()
+		Jitter{Contrast: 0.3}.apply(v, s)
+		mean := (grey(grid()[:3]) + grey(grid()[3:])) / 2
+		factor = (v[1] - mean) / (0.4 - mean)
+		require.True(t, factor > 0.699 && factor < 1.301)
+		require.InDelta(t, mean+factor*(0.5-mean), v[5], 1e-4)
+
+		v = grid()
+		Jitter{Saturation: 1}.apply(v, s)
+		g := grey(grid()[:3])
+		factor = (v[0] - g) / (0.2 - g)
+		require.True(t, factor > -1e-3 && factor < 2.01)
+		require.InDelta(t, g, grey(v[:3]), 1e-5, "brightness stays")
+	}
+	require.InDelta(t, 0.5, lowest, 0.01)
+	require.InDelta(t, 1.5, highest, 0.01)
+}
+
+func TestMixup(t *testing.T) {
+	set := few(6, 4)
+	c := Config{Batch: 5, Transform: Transform{Size: 4, Std: unit}, Train: true, Seed: 3}
+	plain, err := NewLoader(set, c)
+	require.NoError(t, err)
+	defer plain.Close()
+	c.Mixup = 0.4
+	mixed, err := NewLoader(set, c)
+	require.NoError(t, err)
+	defer mixed.Close()
+	for range 20 {
+		a, b := take(t, plain, 1)[0], take(t, mixed, 1)[0]
+		require.Equal(t, a.Labels, b.Labels)
+		require.True(t, b.Weight >= 0 && b.Weight <= 1)
+		for i := range 5 {
+			require.Equal(t, a.Labels[4-i], b.Partners[i])
+			for k := range 48 {
+				require.InDelta(t, b.Weight*a.Images[i*48+k]+(1-b.Weight)*a.Images[(4-i)*48+k], b.Images[i*48+k], 1e-6)
+			}
+		}
+	}
+	// Beta(a, a) has mean 1/2 and variance 1/(4(2a+1)).
+	s := philox.New(6, philox.PurposeTest, 0)
+	for _, alpha := range []float64{0.2, 1, 3} {
+		var sum, square float64
+		const n = 20_000
+		for range n {
+			v := betaOne(alpha, s)
+			sum += v
+			square += (v - 0.5) * (v - 0.5)
+		}
+		require.InDelta(t, 0.5, sum/n, 0.01)
+		require.InEpsilon(t, 1/(4*(2*alpha+1)), square/n, 0.03)
+	}
+	require.False(t, math.IsNaN(betaOne(1e-300, s)))
+}
+
+// Evaluation against resizing the whole image and cutting out the middle, by the definition.
+func TestCentreCrop(t *testing.T) {
+	file := smooth(t, 61, 43)
+	tr := Transform{Size: 16, Resize: 20, Std: unit}
+	a, err := newArtist(tr)
+	require.NoError(t, err)
+	defer a.close()
+	got := make([]float32, 16*16*3)
+	require.NoError(t, a.file(got, file, draws{}))
+	pix, w, h, err := DecodeRGB(file)
+	require.NoError(t, err)
+	full := kernel.ReferenceResample(pix, 3*w, 0, 0, w, h, 28, 20) // 28 = 20*61/43
+	want := make([]float64, len(got))
+	for i := range want {
+		x, y := 6+i/3%16, 2+i/48
+		want[i] = full[3*(28*y+x)+i%3] / 255
+	}
+	kerneltest.Close(t, want, got, 1e-5, "middle")
+}
+
+// Real photographs through both transforms.
+func TestPhotographs(t *testing.T) {
+	d, err := Open("imagenet:"+testdata.Path(t, "imagenet_sample"), Options{Seed: 1, ValSplit: 0.1})
+	require.NoError(t, err)
+	require.Equal(t, []int{198, 22}, []int{d.Train.Len(), d.Validation.Len()})
+	for _, c := range []struct {
+		set *Set
+		c   Config
+	}{
+		{d.Train, Config{Batch: 32, Transform: d.TrainTransform(96), Train: true, Epochs: 1}},
+		{d.Validation, Config{Batch: 22, Transform: d.EvalTransform(96), Epochs: 1}},
+	} {
+		l, err := NewLoader(c.set, c.c)
+		require.NoError(t, err)
+		var sum, square float64
+		count := 0
+		for {
+			b, err := l.Next(context.Background())
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			require.NoError(t, err)
+			for _, v := range b.Images {
+				sum += float64(v)
+				square += float64(v) * float64(v)
+				count++
+			}
+		}
+		l.Close()
+		require.NotZero(t, count)
+		mean := sum / float64(count)
+		require.InDelta(t, 0, mean, 0.3, "normalised")
+		require.InDelta(t, 1, math.Sqrt(square/float64(count)-mean*mean), 0.3)
+	}
+}
