@@ -31,6 +31,8 @@ func cases() []Conv {
 		{In: shape(2, 7, 6, 12), Out: 18, KH: 3, KW: 3, PadH: 1, PadW: 1, Groups: 3},
 		{In: shape(1, 7, 7, 300), Out: 70, KH: 1, KW: 1},
 		{In: shape(1, 4, 4, 150), Out: 140, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(2, 9, 11, 40), Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(3, 8, 7, 140), Out: 33, KH: 3, KW: 3, PadH: 2},
 		{In: shape(1, 24, 24, 16), Out: 16, KH: 1, KW: 1},
 	}
 }
