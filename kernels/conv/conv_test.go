@@ -125,6 +125,42 @@ func TestReferenceGradients(t *testing.T) {
 	kerneltest.Gradient(t, loss, w, dw, 1e-7, "w")
 }
 
+// Winograd's sums are not much further from the truth than the direct ones.
+func TestWinogradError(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	c := Conv{In: tensor.Shape{N: 1, H: 16, W: 16, C: 128}, Out: 64, KH: 3, KW: 3, PadH: 1, PadW: 1}
+	require.True(t, c.defaults().winograd())
+	x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
+	w, w64 := kerneltest.Random(c.WeightLen(), 2)
+	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), false, 0, 3)
+	want := c.Reference(x.A, w64, nil)
+	wantIn, _ := c.GradientReference(x.A, w64, dz64)
+	var errors [2][2]float64
+	for i, direct := range []bool{true, false} {
+		c.Direct = direct
+		z, din := ar.F32(c.Shape().Len()), ar.F32(c.In.Len())
+		p := ar.NewProgram("error")
+		Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: z}.Record(p)
+		InputGradient{Conv: c, Grad: grad, Weight: ar.Floats(w), Sink: tensor.Sink{D: din}}.Record(p)
+		p.Run(1)
+		for j, v := range z.Values() {
+			errors[i][0] += math.Pow(float64(v)-want[j], 2)
+		}
+		for j, v := range din.Values() {
+			errors[i][1] += math.Pow(float64(v)-wantIn[j], 2)
+		}
+	}
+	for k := range 2 {
+		t.Logf("root mean square error %.3g direct, %.3g by Winograd", math.Sqrt(errors[0][k]/float64(len(want))), math.Sqrt(errors[1][k]/float64(len(want))))
+		require.Positive(t, errors[1][k])
+		require.LessOrEqual(t, errors[1][k], 4*errors[0][k])
+	}
+}
+
 // The same bits on one thread and on three.
 func TestThreads(t *testing.T) {
 	for _, level := range exec.Levels() {
