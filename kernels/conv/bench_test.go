@@ -23,7 +23,7 @@ func BenchmarkConv(b *testing.B) {
 			continue
 		}
 		for _, l := range layers {
-			for _, way := range []string{"forward", "input", "weight", "forward-direct", "input-direct"} {
+			for _, way := range []string{"forward", "input", "weight", "forward-direct", "input-direct", "weight-direct"} {
 				if strings.Contains(way, "direct") && l.k == 1 {
 					continue
 				}

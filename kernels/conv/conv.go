@@ -204,7 +204,7 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	return C.CTN_CONV_TILE + int(args.near) + (2+taps)*block
 }
 
-// winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm.
+// winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its weight.
 func (c Conv) winograd() bool {
 	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Dilation == 1 && c.Groups == 1 && c.PadH <= 2 && c.PadW <= 2 &&
 		min(c.OutH, c.OutW, c.In.H, c.In.W) >= 4 && c.OutH == c.In.H+2*c.PadH-2 && c.OutW == c.In.W+2*c.PadW-2 && min(c.In.C, c.Out) >= 32
@@ -229,16 +229,27 @@ func planWinograd(args *C.ctn_conv_args, written tensor.Shape) []int32 {
 	return count
 }
 
-func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape) {
-	// A task's tiles begin in some row of tiles and end in another, maybe of the next image.
-	block, across := int(args.block), (written.W+1)/2
-	width, height := int(args.at.w), int(args.at.h)
-	if args.transposed != 0 {
-		width, height = int(args.at.wo), int(args.at.ho)
-	}
-	down := (written.H + 1) / 2
+// winogradBand is at most how many pixels a block of tiles reads, from the first to the last: it begins in some row of tiles and ends in another, maybe of a
+// later image.
+func winogradBand(block int, read, written tensor.Shape) int {
+	down, across := (written.H+1)/2, (written.W+1)/2
 	rows := (block+across-2)/across + 1
-	band := min(2*rows+2+(rows+down-2)/down*4, int(args.at.n)*height) * width
+	return min(2*rows+2+(rows+down-2)/down*4, read.N*read.H) * read.W
+}
+
+func (c Conv) winogradSplits() int {
+	up := func(a, b int) int { return (a + b - 1) / b }
+	tiles := c.In.N * up(c.OutH, 2) * up(c.OutW, 2)
+	return min(up(fewTasks, up(c.In.C, C.CTN_CONV_DEPTH)*up(c.Out, C.CTN_CONV_COLS)), up(tiles, C.CTN_WINOGRAD_TILES))
+}
+
+func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape) {
+	block := int(args.block)
+	read := tensor.Shape{N: written.N, H: int(args.at.h), W: int(args.at.w)}
+	if args.transposed != 0 {
+		read.H, read.W = int(args.at.ho), int(args.at.wo)
+	}
+	band := winogradBand(block, read, written)
 	ld := (int(args.chunk) + 15) / 16 * 16
 	args.near = C.int64_t(band * ld)
 	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * 16 * int(args.depth)))
@@ -265,6 +276,9 @@ type WeightGradient struct {
 // PartialLen is how many floats the sums over parts of the rows take.
 func (c Conv) PartialLen() int {
 	c = c.defaults()
+	if c.winograd() {
+		return c.winogradSplits() * 16 * c.In.C * c.Out
+	}
 	if s := c.splits(); s > 1 {
 		return s * c.WeightLen() / c.Groups
 	}
@@ -288,7 +302,10 @@ func (w WeightGradient) Record(p *exec.Program) {
 	w.Grad.Check("conv_weight_gradient", c.Shape())
 	tensor.Need("conv_weight_gradient", "DWeight", w.DWeight, c.WeightLen())
 	taps, depth, cols, splits := c.KH*c.KW, c.In.C/c.Groups, c.Out/c.Groups, c.splits()
-	if splits > 1 {
+	if c.winograd() {
+		splits = c.winogradSplits()
+	}
+	if splits > 1 || c.winograd() {
 		if w.Partial == nil {
 			w.Partial = p.Arena().F32(c.PartialLen())
 		}
@@ -306,6 +323,14 @@ func (w WeightGradient) Record(p *exec.Program) {
 		}
 		in.Put(unsafe.Pointer(&args.in))
 		w.Grad.Channels(g*cols, c.Out).Put(unsafe.Pointer(&args.grad), cols)
+		if c.winograd() {
+			const tiles = C.CTN_WINOGRAD_TILES
+			args.near = C.int64_t(winogradBand(tiles, c.In, c.Shape()) * C.CTN_CONV_DEPTH)
+			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 23*tiles
+			record(p, "winograd_weight", unsafe.Pointer(&C.ctn_winograd_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+			record(p, "winograd_weight_reduce", unsafe.Pointer(&C.ctn_winograd_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+			return
+		}
 		wide := min(depth, C.CTN_CONV_DEPTH)
 		near := 0
 		if taps == 1 || taps*depth <= C.CTN_CONV_GATHERED && depth <= C.CTN_CONV_DEPTH {

@@ -221,13 +221,7 @@ static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 					int64_t valid = ctn_min(TILE_ROWS, depth - i), width = ctn_min(PANEL, cols - j);
 					const float *b = dz + j * CTN_CONV_ROWS;
 					float *o = out + (t * g->depth + c0 + i) * ld + j0 + j;
-					int add = accumulate || r0 > begin, narrow = width <= CTN_LANES;
-					if (valid > TILE_MIDDLE)
-						(narrow ? FN(weight_tile_large_narrow) : FN(weight_tile_large))(a, row, count, i, b, o, ld, valid, width, add);
-					else if (valid > TILE_SMALL)
-						(narrow ? FN(weight_tile_middle_narrow) : FN(weight_tile_middle))(a, row, count, i, b, o, ld, valid, width, add);
-					else
-						(narrow ? FN(weight_tile_small_narrow) : FN(weight_tile_small))(a, row, count, i, b, o, ld, valid, width, add);
+					FN(weight_dispatch)(a, row, count, i, b, o, ld, valid, width, accumulate || r0 > begin);
 				}
 		}
 	}

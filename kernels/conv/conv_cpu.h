@@ -46,7 +46,7 @@ typedef struct ctn_conv_weight_args {
 	ctn_gradient grad;
 	float *dweight; // taps x depth x cols, rows weight_ld apart
 	int64_t weight_ld;
-	float *partial; // splits x taps x depth x cols, when splits > 1
+	float *partial; // splits x taps x depth x cols, when splits > 1; Winograd: splits x 16 x depth x cols
 } ctn_conv_weight_args;
 
 enum { CTN_CONV_ROWS = 192,    // rows that a weight's gradient sums at a time
@@ -62,7 +62,7 @@ enum { CTN_WINOGRAD_TILES = 48, // tiles a task
 
 static const float ctn_conv_zeros[CTN_CONV_GATHERED + 16]; // what a pixel outside the image holds
 
-extern const ctn_kernel ctn_winograd_pack[], ctn_winograd[];
+extern const ctn_kernel ctn_winograd_pack[], ctn_winograd[], ctn_winograd_weight[], ctn_winograd_reduce[];
 extern const ctn_kernel ctn_conv_pack[], ctn_conv[], ctn_conv_weight[], ctn_conv_reduce[];
 
 // How many pixels from the first to the last that a task of `block` rows reads, at most.

@@ -138,15 +138,20 @@ func TestWinogradError(t *testing.T) {
 	w, w64 := kerneltest.Random(c.WeightLen(), 2)
 	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), false, 0, 3)
 	want := c.Reference(x.A, w64, nil)
-	wantIn, _ := c.GradientReference(x.A, w64, dz64)
-	var errors [2][2]float64
+	wantIn, wantWeight := c.GradientReference(x.A, w64, dz64)
+	var errors [2][3]float64
 	for i, direct := range []bool{true, false} {
 		c.Direct = direct
 		z, din := ar.F32(c.Shape().Len()), ar.F32(c.In.Len())
 		p := ar.NewProgram("error")
 		Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: z}.Record(p)
 		InputGradient{Conv: c, Grad: grad, Weight: ar.Floats(w), Sink: tensor.Sink{D: din}}.Record(p)
+		dw := ar.F32(c.WeightLen())
+		WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: dw}.Record(p)
 		p.Run(1)
+		for j, v := range dw.Values() {
+			errors[i][2] += math.Pow(float64(v)-wantWeight[j], 2)
+		}
 		for j, v := range z.Values() {
 			errors[i][0] += math.Pow(float64(v)-want[j], 2)
 		}
@@ -154,8 +159,8 @@ func TestWinogradError(t *testing.T) {
 			errors[i][1] += math.Pow(float64(v)-wantIn[j], 2)
 		}
 	}
-	for k := range 2 {
-		t.Logf("root mean square error %.3g direct, %.3g by Winograd", math.Sqrt(errors[0][k]/float64(len(want))), math.Sqrt(errors[1][k]/float64(len(want))))
+	for k, what := range []string{"output", "gradient in the input", "gradient in the weight"} {
+		t.Logf("%s: Winograd's root mean square error is %.2f times the direct one", what, math.Sqrt(errors[1][k]/errors[0][k]))
 		require.Positive(t, errors[1][k])
 		require.LessOrEqual(t, errors[1][k], 4*errors[0][k])
 	}

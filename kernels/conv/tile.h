@@ -165,3 +165,10 @@ WEIGHT_TILE(weight_tile_large_narrow, TILE_ROWS, 1)
 WEIGHT_TILE(weight_tile_middle_narrow, TILE_MIDDLE, 1)
 WEIGHT_TILE(weight_tile_small_narrow, TILE_SMALL, 1)
 #undef WEIGHT_TILE
+CTN_INLINE void FN(weight_dispatch)(const float *const *a, const int32_t *row, int64_t count, int64_t c, const float *b, float *out, int64_t ld, int64_t valid,
+                                    int64_t width, int add) {
+	int narrow = width <= CTN_LANES;
+	if (valid > TILE_MIDDLE) (narrow ? FN(weight_tile_large_narrow) : FN(weight_tile_large))(a, row, count, c, b, out, ld, valid, width, add);
+	else if (valid > TILE_SMALL) (narrow ? FN(weight_tile_middle_narrow) : FN(weight_tile_middle))(a, row, count, c, b, out, ld, valid, width, add);
+	else (narrow ? FN(weight_tile_small_narrow) : FN(weight_tile_small))(a, row, count, c, b, out, ld, valid, width, add);
+}

@@ -6,6 +6,8 @@
 #include "../exec/levels.h"
 CTN_TABLE(ctn_winograd_pack, winograd_pack)
 CTN_TABLE(ctn_winograd, winograd)
+CTN_TABLE(ctn_winograd_weight, winograd_weight)
+CTN_TABLE(ctn_winograd_reduce, winograd_reduce)
 #else
 #include "tile.h"
 
@@ -44,22 +46,33 @@ static void FN(winograd_pack_run)(const void *p, int64_t task, float *scratch) {
 }
 
 // The pixels that tiles read, 16 each, read[position * block + tile], and write, written[4 * tile + position]; -1 outside.
-static void FN(winograd_tiles)(const ctn_conv_args *g, int64_t first, int64_t tiles, int32_t *read, int32_t *written) {
-	const ctn_window *a = &g->at;
-	int64_t from_h = g->transposed ? a->ho : a->h, from_w = g->transposed ? a->wo : a->w, to_h = g->transposed ? a->h : a->ho, to_w = g->transposed ? a->w : a->wo;
-	int64_t pad_h = g->transposed ? 2 - a->pad_h : a->pad_h, pad_w = g->transposed ? 2 - a->pad_w : a->pad_w;
+static void FN(winograd_tiles)(const ctn_window *a, int transposed, int64_t block, int64_t first, int64_t tiles, int32_t *read, int32_t *written) {
+	int64_t from_h = transposed ? a->ho : a->h, from_w = transposed ? a->wo : a->w, to_h = transposed ? a->h : a->ho, to_w = transposed ? a->w : a->wo;
+	int64_t pad_h = transposed ? 2 - a->pad_h : a->pad_h, pad_w = transposed ? 2 - a->pad_w : a->pad_w;
 	int64_t across = ctn_div_up(to_w, 2), down = ctn_div_up(to_h, 2);
 	for (int64_t t = 0; t < tiles; t++) {
 		int64_t n = (first + t) / (across * down), y0 = (first + t) / across % down * 2, x0 = (first + t) % across * 2;
 		for (int64_t i = 0; i < 16; i++) {
 			int64_t y = y0 - pad_h + i / 4, x = x0 - pad_w + i % 4;
-			read[i * g->block + t] = y >= 0 && y < from_h && x >= 0 && x < from_w ? (int32_t)((n * from_h + y) * from_w + x) : -1;
+			read[i * block + t] = y >= 0 && y < from_h && x >= 0 && x < from_w ? (int32_t)((n * from_h + y) * from_w + x) : -1;
 		}
 		for (int64_t i = 0; i < 4; i++) {
 			int64_t y = y0 + i / 2, x = x0 + i % 2;
 			written[4 * t + i] = y < to_h && x < to_w ? (int32_t)((n * to_h + y) * to_w + x) : -1;
 		}
 	}
+}
+
+// The pixels [low, high) that tiles read.
+static void FN(winograd_range)(const int32_t *read, int64_t block, int64_t tiles, int32_t *low, int32_t *high) {
+	*low = INT32_MAX, *high = 0;
+	for (int64_t i = 0; i < 16; i++)
+		for (int64_t t = 0; t < tiles; t++) {
+			int32_t at = read[i * block + t];
+			if (at < 0) continue;
+			if (at < *low) *low = at;
+			if (at >= *high) *high = at + 1;
+		}
 }
 
 // B' d B of a tile's n channels: 16 rows of the products' left sides, `step` floats apart.
@@ -114,16 +127,10 @@ static void FN(winograd_run)(const void *p, int64_t task, float *scratch) {
 	// Scratch: the products, for the slice's panels; the transformed input; the pixels near; outputs; tables.
 	int64_t step = g->block * PANEL, ld = ctn_div_up(g->chunk, CTN_LANES) * CTN_LANES;
 	float *m = scratch, *v = m + 16 * g->block * ctn_div_up(g->slice, PANEL) * PANEL, *near = v + 16 * g->block * ld, *out = near + g->near;
-	int32_t *read = (int32_t *)(out + 4 * step), *written = read + 16 * g->block, *pixels = written + 4 * g->block, *self = pixels + 4 * g->block, low = INT32_MAX, high = 0;
-	FN(winograd_tiles)(g, begin, tiles, read, written);
+	int32_t *read = (int32_t *)(out + 4 * step), *written = read + 16 * g->block, *pixels = written + 4 * g->block, *self = pixels + 4 * g->block, low, high;
+	FN(winograd_tiles)(&g->at, g->transposed, g->block, begin, tiles, read, written);
 	for (int64_t t = 0; t < tiles; t++) self[t] = (int32_t)t;
-	for (int64_t i = 0; i < 16; i++)
-		for (int64_t t = 0; t < tiles; t++) {
-			int32_t at = read[i * g->block + t];
-			if (at < 0) continue;
-			if (at < low) low = at;
-			if (at >= high) high = at + 1;
-		}
+	FN(winograd_range)(read, g->block, tiles, &low, &high);
 	for (int64_t c0 = 0; c0 < g->depth; c0 += g->chunk) {
 		int64_t c = ctn_min(g->chunk, g->depth - c0);
 		for (int64_t i = low; i < high; i++) FN(conv_bring)(&g->in, grad, i, c0, c, near + (i - low) * ld);
@@ -150,6 +157,95 @@ static void FN(winograd_run)(const void *p, int64_t task, float *scratch) {
 		int64_t h = (j - j0) % PANEL, rows = FN(winograd_output)(m + (j - j0 - h) * 16 * g->block + h, step, tiles, written, out, pixels);
 		if (g->transposed) FN(conv_sink)(&g->sink, g->cols, out, pixels, rows, j, g->sink.stats ? g->sink.stats + part * 2 * g->sink.stats_ld : 0, 1);
 		else FN(conv_store)(g, out, pixels, rows, j, 1, 1, g->stats ? g->stats + part * 3 * g->stats_ld : 0, 1);
+	}
+}
+
+// The gradient in the transformed weight, which is the sum over tiles of B' d B by A dz A', for a split of the tiles and a block of channels of both sides. The
+// splits' sums go to `partial`, 16 blocks of depth x cols each.
+static int64_t FN(winograd_weight_tasks)(const void *p) {
+	const ctn_conv_weight_args *g = p;
+	return g->splits * ctn_div_up(g->depth, CTN_CONV_DEPTH) * ctn_div_up(g->cols, CTN_CONV_COLS);
+}
+static void FN(winograd_weight_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_conv_weight_args *g = p;
+	enum { TILES = CTN_WINOGRAD_TILES };
+	int64_t total = g->at.n * ctn_div_up(g->at.ho, 2) * ctn_div_up(g->at.wo, 2), groups = ctn_div_up(total, TILES);
+	int64_t blocks_c = ctn_div_up(g->depth, CTN_CONV_DEPTH), blocks_j = ctn_div_up(g->cols, CTN_CONV_COLS);
+	int64_t split = task / (blocks_c * blocks_j), c0 = task / blocks_j % blocks_c * CTN_CONV_DEPTH, j0 = task % blocks_j * CTN_CONV_COLS;
+	int64_t c = ctn_min(CTN_CONV_DEPTH, g->depth - c0), cols = ctn_min(CTN_CONV_COLS, g->cols - j0), ld = CTN_CONV_DEPTH + 16;
+	int64_t begin = split * groups / g->splits * TILES, end = ctn_min((split + 1) * groups / g->splits * TILES, total);
+	// Scratch: both sides transformed, the right one in panels; the pixels near; a row; tables.
+	float *v = scratch, *dm = v + 16 * TILES * ld, *near = dm + 16 * TILES * CTN_CONV_COLS, *row = near + g->near;
+	const float **a = (const float **)(row + 4 * PANEL);
+	int32_t *read = (int32_t *)(a + TILES), *written = read + 16 * TILES, *self = written + 4 * TILES, low, high;
+	for (int64_t t = 0; t < TILES; t++) self[t] = (int32_t)t;
+	for (int64_t t0 = begin; t0 < end; t0 += TILES) {
+		int64_t tiles = ctn_min(TILES, end - t0);
+		FN(winograd_tiles)(&g->at, 0, TILES, t0, tiles, read, written);
+		FN(winograd_range)(read, TILES, tiles, &low, &high);
+		for (int64_t i = low; i < high; i++) input_row(&g->in, i, c0, c, near + (i - low) * CTN_CONV_DEPTH);
+		for (int64_t t = 0; t < tiles; t++) {
+			const float *d[16];
+			for (int64_t i = 0; i < 16; i++) d[i] = read[i * TILES + t] < 0 ? ctn_conv_zeros : near + (read[i * TILES + t] - low) * CTN_CONV_DEPTH;
+			FN(winograd_input)(d, c, v + t * ld, TILES * ld);
+		}
+		for (int64_t j = 0; j < cols; j += PANEL)
+			for (int64_t t = 0; t < tiles; t++) {
+				for (int64_t i = 0; i < 4; i++) {
+					int64_t w = ctn_min(PANEL, cols - j);
+					float *to = row + i * PANEL;
+					if (w < PANEL || written[4 * t + i] < 0) memset(to, 0, PANEL * sizeof(float));
+					if (written[4 * t + i] >= 0) gradient_row(&g->grad, written[4 * t + i], j0 + j, w, to);
+				}
+				for (int64_t h = 0; h < PANEL; h += CTN_LANES) {
+					vf u[4][2];
+					for (int x = 0; x < 2; x++) {
+						vf y0 = vload(row + x * PANEL + h), y1 = vload(row + (2 + x) * PANEL + h);
+						u[0][x] = y0, u[1][x] = y0 + y1, u[2][x] = y0 - y1, u[3][x] = -y1;
+					}
+					for (int y = 0; y < 4; y++) {
+						float *o = dm + (j * 16 + 4 * y * PANEL) * TILES + t * PANEL + h;
+						vstore(o, u[y][0]), vstore(o + PANEL * TILES, u[y][0] + u[y][1]);
+						vstore(o + 2 * PANEL * TILES, u[y][0] - u[y][1]), vstore(o + 3 * PANEL * TILES, -u[y][1]);
+					}
+				}
+			}
+		for (int64_t x = 0; x < 16; x++) {
+			for (int64_t t = 0; t < tiles; t++) a[t] = v + (x * TILES + t) * ld;
+			for (int64_t j = 0; j < cols; j += PANEL)
+				for (int64_t i = 0; i < c; i += TILE_ROWS) {
+					float *o = g->partial + ((split * 16 + x) * g->depth + c0 + i) * g->cols + j0 + j;
+					FN(weight_dispatch)(a, self, tiles, i, dm + (j * 16 + x * PANEL) * TILES, o, g->cols, ctn_min(TILE_ROWS, c - i), ctn_min(PANEL, cols - j), t0 > begin);
+				}
+		}
+	}
+}
+
+// The sum over the splits, in order, and its way back through the weight's transform: G' u G. A task owns a channel of the input.
+static int64_t FN(winograd_reduce_tasks)(const void *p) { return ((const ctn_conv_weight_args *)p)->depth; }
+static void FN(winograd_reduce_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_conv_weight_args *g = p;
+	int64_t step = g->depth * g->cols;
+	for (int64_t j = 0; j < g->cols; j += CTN_LANES) {
+		int64_t n = ctn_min(CTN_LANES, g->cols - j);
+		vf s[3][4];
+		for (int x = 0; x < 4; x++) {
+			vf u[4];
+			for (int y = 0; y < 4; y++) {
+				const float *from = g->partial + (4 * y + x) * step + task * g->cols + j;
+				u[y] = (vf){};
+				for (int64_t i = 0; i < g->splits; i++) u[y] += vload_part(from + i * 16 * step, n);
+			}
+			s[0][x] = u[0] + 0.5f * (u[1] + u[2]), s[1][x] = 0.5f * (u[1] - u[2]), s[2][x] = 0.5f * (u[1] + u[2]) + u[3];
+		}
+		for (int y = 0; y < 3; y++) {
+			vf w[3] = {s[y][0] + 0.5f * (s[y][1] + s[y][2]), 0.5f * (s[y][1] - s[y][2]), 0.5f * (s[y][1] + s[y][2]) + s[y][3]};
+			for (int x = 0; x < 3; x++) {
+				float *o = g->dweight + ((3 * y + x) * g->depth + task) * g->weight_ld + j;
+				vstore_part(o, g->accumulate ? vload_part(o, n) + w[x] : w[x], n);
+			}
+		}
 	}
 }
 #endif
