@@ -2,6 +2,7 @@ package conv
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
@@ -22,18 +23,22 @@ func BenchmarkConv(b *testing.B) {
 			continue
 		}
 		for _, l := range layers {
-			for _, way := range []string{"forward", "input", "weight"} {
+			for _, way := range []string{"forward", "input", "weight", "forward-direct", "input-direct", "weight-direct"} {
+				if strings.Contains(way, "direct") && l.k == 1 {
+					continue
+				}
 				b.Run(fmt.Sprintf("%s/%d/%d-%d/k%ds%d/%s", level, l.size, l.in, l.out, l.k, l.stride, way), func(b *testing.B) {
 					d, _ := exec.Open(exec.Config{Level: level, Threads: 1})
 					defer d.Close()
 					ar := d.NewArena()
 					defer ar.Free()
-					c := Conv{In: tensor.Shape{N: l.n, H: l.size, W: l.size, C: l.in}, Out: l.out, KH: l.k, KW: l.k, Stride: l.stride, PadH: l.k / 2, PadW: l.k / 2}
+					c := Conv{In: tensor.Shape{N: l.n, H: l.size, W: l.size, C: l.in}, Out: l.out, KH: l.k, KW: l.k, Stride: l.stride, PadH: l.k / 2, PadW: l.k / 2,
+						Direct: strings.Contains(way, "direct")}
 					x := kerneltest.NewTensor(ar, c.In, kerneltest.Case{Norm: true, Act: tensor.ReLU}, 1)
 					w, _ := kerneltest.Random(c.WeightLen(), 2)
 					grad, _ := kerneltest.NewGradient(ar, c.Shape(), true, 0, 3)
 					p := ar.NewProgram("bench")
-					switch way {
+					switch strings.TrimSuffix(way, "-direct") {
 					case "forward":
 						Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Len()), Sums: true}.Record(p)
 					case "input":
@@ -43,7 +48,7 @@ func BenchmarkConv(b *testing.B) {
 						WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen())}.Record(p)
 					}
 					tensors := float64(c.In.Len() + c.Shape().Len())
-					if way != "forward" {
+					if !strings.HasPrefix(way, "forward") {
 						tensors += float64(c.Shape().Len())
 					}
 					kerneltest.Bench(b, 2*float64(c.MAdds()), 4*tensors, p)

@@ -27,6 +27,7 @@ type Conv struct {
 	Stride, PadH, PadW int
 	Dilation, Groups   int
 	OutH, OutW         int
+	Direct             bool // never by Winograd\'s algorithm, which sums in another order
 }
 
 // Shape is that of the output.
@@ -106,6 +107,15 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 		if f.Bias != nil {
 			args.bias = floats(f.Bias.Slice(g*cols, cols))
 		}
+		if c.winograd() {
+			count := planWinograd(&args, shape)
+			if f.Sums {
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
+				args.stats, args.stats_ld = floats(stats.Rows), C.int64_t(c.Out)
+			}
+			recordWinograd(p, &args, shape)
+			return stats
+		}
 		plain := in.Scale == nil && in.Act == tensor.None && in.Gate == nil
 		scratch := plan(&args, shape.Pixels(), plain && c.KH*c.KW == 1 && c.Stride == 1 && c.PadH == 0 && c.PadW == 0)
 		if f.Sums {
@@ -140,6 +150,15 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 		args := C.ctn_conv_args{at: c.window(), transposed: 1, depth: C.int64_t(depth), cols: C.int64_t(cols),
 			weight: floats(b.Weight.Slice(g*depth, b.Weight.Len()-g*depth)), weight_ld: C.int64_t(c.Out)}
 		b.Grad.Channels(g*depth, c.Out).Put(unsafe.Pointer(&args.grad), depth)
+		if c.winograd() {
+			count := planWinograd(&args, c.In)
+			if b.Sink.Sums() {
+				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
+			}
+			b.Sink.Put(unsafe.Pointer(&args.sink), cols, stats)
+			recordWinograd(p, &args, c.In)
+			return stats
+		}
 		scratch := plan(&args, c.In.Pixels(), false)
 		if b.Sink.Sums() && g == 0 {
 			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, tensor.Parts(c.In.Pixels(), int(args.block)))
@@ -185,6 +204,60 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	return C.CTN_CONV_TILE + int(args.near) + (2+taps)*block
 }
 
+// winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its weight.
+func (c Conv) winograd() bool {
+	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Dilation == 1 && c.Groups == 1 && c.PadH <= 2 && c.PadW <= 2 &&
+		min(c.OutH, c.OutW, c.In.H, c.In.W) >= 4 && c.OutH == c.In.H+2*c.PadH-2 && c.OutW == c.In.W+2*c.PadW-2 && min(c.In.C, c.Out) >= 32
+}
+
+// planWinograd chooses how the tiles of the tensor that is written are split, and returns how many of its pixels each part has.
+func planWinograd(args *C.ctn_conv_args, written tensor.Shape) []int32 {
+	down, across := (written.H+1)/2, (written.W+1)/2
+	tiles := written.N * down * across
+	parts := (tiles + C.CTN_WINOGRAD_TILES - 1) / C.CTN_WINOGRAD_TILES
+	block := ((tiles+parts-1)/parts + 11) / 12 * 12
+	args.block, args.chunk = C.int64_t(block), min(args.depth, C.CTN_WINOGRAD_CHUNK)
+	args.slice = (min(args.cols, C.CTN_WINOGRAD_COLS) + panel - 1) / panel * panel
+	var count []int32
+	for t := range tiles {
+		if t%block == 0 {
+			count = append(count, 0)
+		}
+		y, x := t/across%down*2, t%across*2
+		count[len(count)-1] += int32(min(2, written.H-y) * min(2, written.W-x))
+	}
+	return count
+}
+
+// winogradBand is at most how many pixels a block of tiles reads, from the first to the last: it begins in some row of tiles and ends in another, maybe of a
+// later image.
+func winogradBand(block int, read, written tensor.Shape) int {
+	down, across := (written.H+1)/2, (written.W+1)/2
+	rows := (block+across-2)/across + 1
+	return min(2*rows+2+(rows+down-2)/down*4, read.N*read.H) * read.W
+}
+
+func (c Conv) winogradSplits() int {
+	up := func(a, b int) int { return (a + b - 1) / b }
+	tiles := c.In.N * up(c.OutH, 2) * up(c.OutW, 2)
+	return min(up(fewTasks, up(c.In.C, C.CTN_CONV_DEPTH)*up(c.Out, C.CTN_CONV_COLS)), up(tiles, C.CTN_WINOGRAD_TILES))
+}
+
+func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape) {
+	block := int(args.block)
+	read := tensor.Shape{N: written.N, H: int(args.at.h), W: int(args.at.w)}
+	if args.transposed != 0 {
+		read.H, read.W = int(args.at.ho), int(args.at.wo)
+	}
+	band := winogradBand(block, read, written)
+	ld := (int(args.chunk) + 15) / 16 * 16
+	args.near = C.int64_t(band * ld)
+	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * 16 * int(args.depth)))
+	record(p, "winograd_pack", unsafe.Pointer(&C.ctn_winograd_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 9*C.CTN_WINOGRAD_PACK*panel)
+	scratch := 16*block*int(args.slice) + 16*block*ld + int(args.near) + 4*block*panel + 25*block
+	record(p, "winograd", unsafe.Pointer(&C.ctn_winograd), unsafe.Pointer(args), unsafe.Sizeof(*args), scratch)
+}
+
 func pack(p *exec.Program, args *C.ctn_conv_args) {
 	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * int(args.at.kh*args.at.kw*args.depth)))
 	record(p, "conv_pack", unsafe.Pointer(&C.ctn_conv_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 0)
@@ -203,6 +276,9 @@ type WeightGradient struct {
 // PartialLen is how many floats the sums over parts of the rows take.
 func (c Conv) PartialLen() int {
 	c = c.defaults()
+	if c.winograd() {
+		return c.winogradSplits() * 16 * c.In.C * c.Out
+	}
 	if s := c.splits(); s > 1 {
 		return s * c.WeightLen() / c.Groups
 	}
@@ -226,7 +302,10 @@ func (w WeightGradient) Record(p *exec.Program) {
 	w.Grad.Check("conv_weight_gradient", c.Shape())
 	tensor.Need("conv_weight_gradient", "DWeight", w.DWeight, c.WeightLen())
 	taps, depth, cols, splits := c.KH*c.KW, c.In.C/c.Groups, c.Out/c.Groups, c.splits()
-	if splits > 1 {
+	if c.winograd() {
+		splits = c.winogradSplits()
+	}
+	if splits > 1 || c.winograd() {
 		if w.Partial == nil {
 			w.Partial = p.Arena().F32(c.PartialLen())
 		}
@@ -244,6 +323,14 @@ func (w WeightGradient) Record(p *exec.Program) {
 		}
 		in.Put(unsafe.Pointer(&args.in))
 		w.Grad.Channels(g*cols, c.Out).Put(unsafe.Pointer(&args.grad), cols)
+		if c.winograd() {
+			const tiles = C.CTN_WINOGRAD_TILES
+			args.near = C.int64_t(winogradBand(tiles, c.In, c.Shape()) * C.CTN_CONV_DEPTH)
+			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 23*tiles
+			record(p, "winograd_weight", unsafe.Pointer(&C.ctn_winograd_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+			record(p, "winograd_weight_reduce", unsafe.Pointer(&C.ctn_winograd_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+			return
+		}
 		wide := min(depth, C.CTN_CONV_DEPTH)
 		near := 0
 		if taps == 1 || taps*depth <= C.CTN_CONV_GATHERED && depth <= C.CTN_CONV_DEPTH {

@@ -1,4 +1,5 @@
 #include "../tensor/tensor.h"
+#include <string.h>
 
 // Where a convolution's taps lie. Sizes are those of the forward direction: the input is h x w, the output ho x wo.
 typedef struct ctn_window {
@@ -45,7 +46,7 @@ typedef struct ctn_conv_weight_args {
 	ctn_gradient grad;
 	float *dweight; // taps x depth x cols, rows weight_ld apart
 	int64_t weight_ld;
-	float *partial; // splits x taps x depth x cols, when splits > 1
+	float *partial; // splits x taps x depth x cols, when splits > 1; Winograd: splits x 16 x depth x cols
 } ctn_conv_weight_args;
 
 enum { CTN_CONV_ROWS = 192,    // rows that a weight's gradient sums at a time
@@ -54,6 +55,14 @@ enum { CTN_CONV_ROWS = 192,    // rows that a weight's gradient sums at a time
        CTN_CONV_GATHERED = 256, // most floats of a gathered row
        CTN_CONV_TILE = 12 * 32 }; // floats of the largest tile
 
+enum { CTN_WINOGRAD_TILES = 48, // tiles a task
+       CTN_WINOGRAD_CHUNK = 128, // channels read at a time
+       CTN_WINOGRAD_COLS = 128, // channels written a task
+       CTN_WINOGRAD_PACK = 32 }; // channels of a panel that are packed at a time
+
+static const float ctn_conv_zeros[CTN_CONV_GATHERED + 16]; // what a pixel outside the image holds
+
+extern const ctn_kernel ctn_winograd_pack[], ctn_winograd[], ctn_winograd_weight[], ctn_winograd_reduce[];
 extern const ctn_kernel ctn_conv_pack[], ctn_conv[], ctn_conv_weight[], ctn_conv_reduce[];
 
 // How many pixels from the first to the last that a task of `block` rows reads, at most.

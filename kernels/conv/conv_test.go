@@ -31,6 +31,8 @@ func cases() []Conv {
 		{In: shape(2, 7, 6, 12), Out: 18, KH: 3, KW: 3, PadH: 1, PadW: 1, Groups: 3},
 		{In: shape(1, 7, 7, 300), Out: 70, KH: 1, KW: 1},
 		{In: shape(1, 4, 4, 150), Out: 140, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(2, 9, 11, 40), Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(3, 8, 7, 140), Out: 33, KH: 3, KW: 3, PadH: 2},
 		{In: shape(1, 24, 24, 16), Out: 16, KH: 1, KW: 1},
 	}
 }
@@ -121,6 +123,47 @@ func TestReferenceGradients(t *testing.T) {
 	dx, dw := c.GradientReference(x, w, dz)
 	kerneltest.Gradient(t, loss, x, dx, 1e-7, "x")
 	kerneltest.Gradient(t, loss, w, dw, 1e-7, "w")
+}
+
+// Winograd's sums are not much further from the truth than the direct ones.
+func TestWinogradError(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	c := Conv{In: tensor.Shape{N: 1, H: 16, W: 16, C: 128}, Out: 64, KH: 3, KW: 3, PadH: 1, PadW: 1}
+	require.True(t, c.defaults().winograd())
+	x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
+	w, w64 := kerneltest.Random(c.WeightLen(), 2)
+	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), false, 0, 3)
+	want := c.Reference(x.A, w64, nil)
+	wantIn, wantWeight := c.GradientReference(x.A, w64, dz64)
+	var errors [2][3]float64
+	for i, direct := range []bool{true, false} {
+		c.Direct = direct
+		z, din := ar.F32(c.Shape().Len()), ar.F32(c.In.Len())
+		p := ar.NewProgram("error")
+		Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: z}.Record(p)
+		InputGradient{Conv: c, Grad: grad, Weight: ar.Floats(w), Sink: tensor.Sink{D: din}}.Record(p)
+		dw := ar.F32(c.WeightLen())
+		WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: dw}.Record(p)
+		p.Run(1)
+		for j, v := range dw.Values() {
+			errors[i][2] += math.Pow(float64(v)-wantWeight[j], 2)
+		}
+		for j, v := range z.Values() {
+			errors[i][0] += math.Pow(float64(v)-want[j], 2)
+		}
+		for j, v := range din.Values() {
+			errors[i][1] += math.Pow(float64(v)-wantIn[j], 2)
+		}
+	}
+	for k, what := range []string{"output", "gradient in the input", "gradient in the weight"} {
+		t.Logf("%s: Winograd's root mean square error is %.2f times the direct one", what, math.Sqrt(errors[1][k]/errors[0][k]))
+		require.Positive(t, errors[1][k])
+		require.LessOrEqual(t, errors[1][k], 4*errors[0][k])
+	}
 }
 
 // The same bits on one thread and on three.

@@ -1,4 +1,4 @@
-package peak
+package peak_test
 
 import (
 	"testing"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/peak"
 )
 
 func TestPeakDoesItsOperations(t *testing.T) {
@@ -14,7 +15,7 @@ func TestPeakDoesItsOperations(t *testing.T) {
 		ar := d.NewArena()
 		defer ar.Free()
 		p, out := ar.NewProgram("peak"), ar.F32(3)
-		flops := Record(p, out, 40)
+		flops := peak.Record(p, out, 40)
 		p.Run(1)
 		width := flops / (2 * 40 * 3) // numbers a task holds
 		for task, got := range out.Values() {
@@ -25,5 +26,5 @@ func TestPeakDoesItsOperations(t *testing.T) {
 	d, err := exec.Open(exec.Config{Threads: 1})
 	require.NoError(t, err)
 	defer d.Close()
-	require.Panics(t, func() { Record(d.NewArena().NewProgram("none"), nil, 0) })
+	require.Panics(t, func() { peak.Record(d.NewArena().NewProgram("none"), nil, 0) })
 }
