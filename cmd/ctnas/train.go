@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -249,10 +250,19 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	}
 	update, finish := a.progress("updates")
 	defer finish()
+	var last trainer.Progress
+	defer func() {
+		if last.Update > 0 {
+			a.log.Info("speed", "images_per_second", math.Round(last.ImagesPerSecond), "waiting_for_images", fmt.Sprintf("%.1f%%", 100*last.LoaderShare))
+		}
+	}()
 	kind, _, _ := strings.Cut(s.Data, ":")
 	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN},
 		trainer.Deps{Device: place.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
-			Progress: func(p trainer.Progress) { update(p.Update, p.Updates) }})
+			Progress: func(p trainer.Progress) {
+				last = p
+				update(p.Update, p.Updates)
+			}})
 }
 
 // writeConfig writes config.yaml into a run's folder unless it is there.
