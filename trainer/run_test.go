@@ -227,6 +227,9 @@ func TestResume(t *testing.T) {
 		"rms":  func(r *Recipe) { r.Optimizer, r.LR, r.Eps, r.Cutout = "rmsprop", 0.01, 1, 8 },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "sgd" {
+				t.Skip("one optimizer is enough with -short")
+			}
 			j := shapesJob(t, change)
 			whole := t.TempDir()
 			_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: whole})
