@@ -22,7 +22,7 @@ func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	EachAccelerator(t, f)
 }
 
-// EachCPU is EachDevice without accelerators: for what compares the CPU with itself, where another test compares them with the CPU.
+// EachCPU is EachDevice without accelerators: for operations that have no kernels for them, and for what compares the CPU with itself.
 func EachCPU(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	for _, level := range exec.Levels() {
 		for _, threads := range []int{1, 3} {

@@ -4,6 +4,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifndef CTN_SIMD_TYPES
+#define CTN_SIMD_TYPES
+typedef float ctn_v8f __attribute__((vector_size(32)));
+typedef int32_t ctn_v8i __attribute__((vector_size(32)));
+#endif
+
 #define vf FN(ctn_vf)
 #define vi FN(ctn_vi)
 typedef float vf __attribute__((vector_size(CTN_LANES * 4)));
@@ -16,6 +22,7 @@ typedef int32_t vi __attribute__((vector_size(CTN_LANES * 4)));
 #define vset FN(ctn_vset)
 #define vsum FN(ctn_vsum)
 #define vmaxf FN(ctn_vmaxf)
+#define vminf FN(ctn_vminf)
 #define vselect FN(ctn_vselect)
 #define vload_part FN(ctn_vload_part)
 #define vstore_part FN(ctn_vstore_part)
@@ -33,16 +40,42 @@ CTN_INLINE vf vload(const float *p) {
 }
 CTN_INLINE void vstore(float *p, vf v) { memcpy(p, &v, sizeof v); }
 CTN_INLINE vf vset(float x) { return x - (vf){}; }
-CTN_INLINE vf vload_part(const float *p, int64_t n) { // the first n lanes, the others zero
+// The first n lanes, the others zero; and the store of the first n lanes. Memory past them is not touched.
+CTN_INLINE vf vload_part(const float *p, int64_t n) {
 	if (n >= CTN_LANES) return vload(p);
+#if defined(__AVX512F__) && CTN_LANES == 16
+	return (vf)__builtin_ia32_loadups512_mask(p, (vf){}, (uint16_t)((1 << n) - 1));
+#elif defined(__AVX2__)
+	vf v = {};
+	for (int i = 0; i < CTN_LANES && i < n; i += 8) {
+		ctn_v8i mask = (int32_t)(n - i) > (ctn_v8i){0, 1, 2, 3, 4, 5, 6, 7};
+		ctn_v8f part = __builtin_ia32_maskloadps256((const ctn_v8f *)(p + i), mask);
+		memcpy((float *)&v + i, &part, sizeof part);
+	}
+	return v;
+#else
 	vf v = {};
 	for (int64_t i = 0; i < n; i++) v[i] = p[i];
 	return v;
+#endif
 }
 CTN_INLINE void vstore_part(float *p, vf v, int64_t n) {
-	if (n >= CTN_LANES) vstore(p, v);
-	else
-		for (int64_t i = 0; i < n; i++) p[i] = v[i];
+	if (n >= CTN_LANES) {
+		vstore(p, v);
+		return;
+	}
+#if defined(__AVX512F__) && CTN_LANES == 16
+	__builtin_ia32_storeups512_mask(p, v, (uint16_t)((1 << n) - 1));
+#elif defined(__AVX2__)
+	for (int i = 0; i < CTN_LANES && i < n; i += 8) {
+		ctn_v8i mask = (int32_t)(n - i) > (ctn_v8i){0, 1, 2, 3, 4, 5, 6, 7};
+		ctn_v8f part;
+		memcpy(&part, (const float *)&v + i, sizeof part);
+		__builtin_ia32_maskstoreps256((ctn_v8f *)(p + i), mask, part);
+	}
+#else
+	for (int64_t i = 0; i < n; i++) p[i] = v[i];
+#endif
 }
 
 // The sum of the lanes, in a fixed order: halves are added until one is left.
@@ -54,7 +87,25 @@ CTN_INLINE float vsum(vf v) {
 	return a[0];
 }
 CTN_INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
-CTN_INLINE vf vmaxf(vf a, vf b) { return vselect(a > b, a, b); }
+// a > b ? a : b and a < b ? a : b, so the second argument when one of them is not a number.
+CTN_INLINE vf vmaxf(vf a, vf b) {
+#if defined(__AVX512F__) && CTN_LANES == 16
+	return (vf)__builtin_ia32_maxps512_mask(a, b, (vf){}, 0xffff, 4);
+#elif defined(__AVX__) && CTN_LANES == 8
+	return (vf)__builtin_ia32_maxps256(a, b);
+#else
+	return vselect(a > b, a, b);
+#endif
+}
+CTN_INLINE vf vminf(vf a, vf b) {
+#if defined(__AVX512F__) && CTN_LANES == 16
+	return (vf)__builtin_ia32_minps512_mask(a, b, (vf){}, 0xffff, 4);
+#elif defined(__AVX__) && CTN_LANES == 8
+	return (vf)__builtin_ia32_minps256(a, b);
+#else
+	return vselect(a < b, a, b);
+#endif
+}
 CTN_INLINE vf vsqrt(vf v) {
 	for (int i = 0; i < CTN_LANES; i++) v[i] = __builtin_sqrtf(v[i]);
 	return v;

@@ -14,7 +14,38 @@ __device__ __forceinline__ double power(double x, int32_t n) {
 	return y;
 }
 
+// The gradient of element i, and its weight after decay.
+__device__ __forceinline__ void descent_begin(const ctn_descent_args &a, int64_t i, float &w, float &g) {
+	const float decay = a.decayed ? a.decay * a.decayed[i] : a.decay;
+	w = a.w[i], g = a.g[i] * (a.scale ? *a.scale : 1.0f);
+	if (a.decoupled) w -= w * decay * *a.lr;
+	else g += w * decay;
+}
+
 } // namespace
+
+// Grid: elements, 20 bytes each.
+extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_sgd(const ctn_descent_args a) {
+	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
+	if (i >= a.n) return;
+	float w, g;
+	descent_begin(a, i, w, g);
+	const float v = a.v[i] * a.momentum + g;
+	a.v[i] = v;
+	a.w[i] = w - *a.lr * (a.nesterov ? g + v * a.momentum : v);
+}
+
+// Grid: elements, 28 bytes each.
+extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_rmsprop(const ctn_descent_args a) {
+	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
+	if (i >= a.n) return;
+	float w, g, square = a.square[i];
+	descent_begin(a, i, w, g);
+	square += (g * g - square) * (1 - a.rho);
+	const float v = a.v[i] * a.momentum + *a.lr * g / sqrtf(square + a.eps);
+	a.square[i] = square, a.v[i] = v;
+	a.w[i] = w - v;
+}
 
 // Grid: elements, 28 bytes each. Every block works out the terms of the step while the count of steps is still the old one; the block that ends last
 // raises it.
@@ -27,19 +58,22 @@ extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_adam(const ct
 		terms[CTN_ADAM_STEP_SIZE] = (float)(lr / (1 - power(a.beta1, step)));
 		terms[CTN_ADAM_ROOT] = (float)(1 / sqrt(1 - power(a.beta2, step)));
 		terms[CTN_ADAM_KEEP] = a.decoupled ? (float)(1 - lr * a.decay) : 1;
+		terms[CTN_ADAM_SHRINK] = (float)(lr * a.decay);
 		terms[CTN_ADAM_SCALE] = a.scale ? *a.scale : 1;
 	}
 	__syncthreads();
 	const float scale = terms[CTN_ADAM_SCALE], size = terms[CTN_ADAM_STEP_SIZE], root = terms[CTN_ADAM_ROOT], keep = terms[CTN_ADAM_KEEP];
 	const float l2 = a.decoupled ? 0 : (float)a.decay, eps = (float)a.eps;
 	const float up1 = (float)(1 - a.beta1), b2 = (float)a.beta2, up2 = (float)(1 - a.beta2);
+	const float shrink = a.decoupled ? terms[CTN_ADAM_SHRINK] : 0;
 	for (int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x; i < a.n; i += (int64_t)gridDim.x * CTN_OPTIM_THREADS) {
-		float w = a.w[i], g = a.g[i] * scale + w * l2, m = a.m[i], v = a.v[i];
+		const float decay = a.decayed ? a.decayed[i] * l2 : l2, kept = a.decayed ? 1 - a.decayed[i] * shrink : keep;
+		float w = a.w[i], g = a.g[i] * scale + w * decay, m = a.m[i], v = a.v[i];
 		m += (g - m) * up1;
 		v = v * b2 + g * g * up2;
 		a.m[i] = m;
 		a.v[i] = v;
-		a.w[i] = w * keep - size * m / (sqrtf(v) * root + eps);
+		a.w[i] = w * kept - size * m / (sqrtf(v) * root + eps);
 	}
 	if (last_block(a.ticket) && threadIdx.x == 0) *a.step = step;
 }

@@ -27,7 +27,7 @@ var Sources embed.FS
 //
 //	g = Scale[0]*G + WeightDecay*W            (not Decoupled: L2)
 //	M += (1-Beta1)(g - M);  V = Beta2 V + (1-Beta2) g²
-//	W = (1 - lr*WeightDecay) W                (Decoupled)
+//	W = (1 - lr*WeightDecay) W                (Decoupled; WeightDecay times Decayed in both)
 //	W -= lr/(1-Beta1^t) * M / (sqrt(V/(1-Beta2^t)) + Eps)
 //
 // with lr = LR[0] and t = Step[0] after this operation has added one to it. M and V start at zero.
@@ -40,6 +40,7 @@ type Adam struct {
 	Eps          float64
 	WeightDecay  float64
 	Decoupled    bool
+	Decayed      *exec.Buffer // a factor of WeightDecay for each float of W, for instance 0 for biases; nil: 1
 }
 
 // RecordAdam appends the update.
@@ -53,6 +54,7 @@ func RecordAdam(p *exec.Program, op Adam) {
 	if op.Decoupled {
 		args.decoupled = 1
 	}
+	args.decayed = decayed(op.Decayed, n)
 	o := exec.Op{Name: "adam", CPU: unsafe.Pointer(&C.ctn_adam), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
 	if p.Arena().Device().Accelerated() {
 		args.ticket = ticket(p)
@@ -64,11 +66,93 @@ func RecordAdam(p *exec.Program, op Adam) {
 	p.Record(o)
 }
 
+// each is a launch with a thread an element.
+func each(entry string, n int) []exec.Launch {
+	return []exec.Launch{{File: "optim", Entry: entry, Grid: [3]int{exec.Blocks(n, C.CTN_OPTIM_THREADS)}, Block: C.CTN_OPTIM_THREADS}}
+}
+
 // maxBlocks bounds the blocks of an update: each of them first works out the terms of the step.
 const maxBlocks = 1024
 
 // ticket is what the blocks of an operation count their ends with.
 func ticket(p *exec.Program) *C.int32_t { return (*C.int32_t)(p.Arena().Ints([]int32{0}).Pointer()) }
+
+// SGD is one update by stochastic gradient descent with momentum, in PyTorch's arithmetic:
+//
+//	g = Scale[0]*G + WeightDecay*Decayed*W     (not Decoupled: L2)
+//	W = (1 - lr*WeightDecay*Decayed) W         (Decoupled)
+//	V = Momentum*V + g
+//	W -= lr*V, or with Nesterov lr*(g + Momentum*V)
+//
+// V starts at zero. LR, Scale and Decayed as in Adam.
+type SGD struct {
+	W, G, V     *exec.Buffer // as many floats each
+	LR          *exec.Buffer // one float
+	Scale       *exec.Buffer // one float; nil: 1
+	Momentum    float64
+	Nesterov    bool
+	WeightDecay float64
+	Decayed     *exec.Buffer // as many floats; nil: 1
+	Decoupled   bool
+}
+
+// RecordSGD appends the update.
+func RecordSGD(p *exec.Program, op SGD) {
+	args := descent("SGD", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled)
+	if op.Nesterov {
+		args.nesterov = 1
+	}
+	p.Record(exec.Op{Name: "sgd", CPU: unsafe.Pointer(&C.ctn_sgd), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), GPU: each("cu_sgd", op.W.Len())})
+}
+
+// RMSProp is one update by RMSProp in TensorFlow's form, in which the MobileNets were trained: Eps stands under the root, and the learning rate before the momentum.
+//
+//	Square += (1-Rho)(g² - Square)
+//	V = Momentum*V + lr*g/sqrt(Square + Eps)
+//	W -= V
+//
+// with g and the decay as in SGD. V starts at zero; Square at one in TensorFlow.
+type RMSProp struct {
+	W, G, V, Square *exec.Buffer // as many floats each
+	LR              *exec.Buffer // one float
+	Scale           *exec.Buffer // one float; nil: 1
+	Rho, Momentum   float64
+	Eps             float64
+	WeightDecay     float64
+	Decayed         *exec.Buffer // as many floats; nil: 1
+	Decoupled       bool
+}
+
+// RecordRMSProp appends the update.
+func RecordRMSProp(p *exec.Program, op RMSProp) {
+	args := descent("RMSProp", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled)
+	if op.Square.Len() != op.W.Len() {
+		panic(fmt.Sprintf("optim: RMSProp over %d floats with %d squares", op.W.Len(), op.Square.Len()))
+	}
+	args.square, args.rho, args.eps = ptr(op.Square), C.float(op.Rho), C.float(op.Eps)
+	p.Record(exec.Op{Name: "rmsprop", CPU: unsafe.Pointer(&C.ctn_rmsprop), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), GPU: each("cu_rmsprop", op.W.Len())})
+}
+
+func descent(name string, w, g, v, lr, scale, mask *exec.Buffer, momentum, decay float64, decoupled bool) C.ctn_descent_args {
+	n := w.Len()
+	if n == 0 || g.Len() != n || v.Len() != n || lr.Len() < 1 {
+		panic(fmt.Sprintf("optim: %s over %d, %d, %d floats", name, n, g.Len(), v.Len()))
+	}
+	args := C.ctn_descent_args{n: C.int64_t(n), w: ptr(w), g: ptr(g), v: ptr(v), lr: ptr(lr), scale: ptr(scale), decayed: decayed(mask, n),
+		momentum: C.float(momentum), decay: C.float(decay)}
+	if decoupled {
+		args.decoupled = 1
+	}
+	return args
+}
+
+// decayed checks the weights' factors of the decay.
+func decayed(b *exec.Buffer, n int) *C.float {
+	if b != nil && b.Len() != n {
+		panic(fmt.Sprintf("optim: %d factors of the weight decay for %d weights", b.Len(), n))
+	}
+	return ptr(b)
+}
 
 // Norm is the 2-norm of a whole gradient and the factor that limits it to Max, as PyTorch's clip_grad_norm_ computes it:
 // Out[0] = norm, Out[1] = min(1, Max/(norm + 1e-6)); Max = 0 sets no limit. It goes after the backward operations, and
@@ -112,7 +196,7 @@ func RecordEMA(p *exec.Program, op EMA) {
 	args := C.ctn_ema_args{n: C.int64_t(op.W.Len()), mean: ptr(op.Mean), w: ptr(op.W), decay: C.float(op.Decay)}
 	p.Record(exec.Op{
 		Name: "ema", CPU: unsafe.Pointer(&C.ctn_ema), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "optim", Entry: "cu_ema", Grid: [3]int{exec.Blocks(op.W.Len(), C.CTN_OPTIM_THREADS)}, Block: C.CTN_OPTIM_THREADS}},
+		GPU: each("cu_ema", op.W.Len()),
 	})
 }
 

@@ -7,7 +7,8 @@ enum { CTN_CONSTANT,
        CTN_COSINE }; // ctn_schedule_args.kind
 enum { CTN_ADAM_STEP_SIZE,
        CTN_ADAM_ROOT,
-       CTN_ADAM_KEEP,
+       CTN_ADAM_KEEP,   // 1 - lr * decay
+       CTN_ADAM_SHRINK, // lr * decay
        CTN_ADAM_SCALE,
        CTN_ADAM_TERMS }; // what adam_begin computes
 
@@ -15,22 +16,32 @@ typedef struct ctn_adam_args {
 	int64_t n;
 	float *w, *m, *v;
 	const float *g;
-	const float *lr;    // one float
-	const float *scale; // the gradient's factor; NULL: 1
-	int32_t *step;      // updates done
-	float *terms;       // CPU: CTN_ADAM_TERMS floats
-	int32_t *ticket;    // GPU: counts the blocks that ended
+	const float *lr;      // one float
+	const float *scale;   // the gradient's factor; NULL: 1
+	const float *decayed; // a factor of the decay for each weight; NULL: 1
+	int32_t *step;        // updates done
+	float *terms;         // CPU: CTN_ADAM_TERMS floats
+	int32_t *ticket;      // GPU: counts the blocks that ended
 	double beta1, beta2, eps, decay;
 	int32_t decoupled;
 } ctn_adam_args;
+
+// Stochastic gradient descent and RMSProp.
+typedef struct ctn_descent_args {
+	int64_t n;
+	float *w, *v, *square;                 // v: momentum; square: RMSProp's mean, or none
+	const float *g, *lr, *scale, *decayed; // scale, decayed: or none
+	float momentum, rho, eps, decay;
+	int32_t nesterov, decoupled;
+} ctn_descent_args;
 
 typedef struct ctn_norm_args {
 	int64_t n;
 	const float *g;
 	double *parts;   // a block each
 	int32_t *ticket; // GPU: counts the blocks that ended
-	double max;    // 0: no limit
-	float *out;    // norm, factor
+	double max;      // 0: no limit
+	float *out;      // norm, factor
 } ctn_norm_args;
 
 typedef struct ctn_ema_args {
@@ -47,4 +58,4 @@ typedef struct ctn_schedule_args {
 	int32_t kind;
 } ctn_schedule_args;
 
-extern const ctn_kernel ctn_adam_begin[], ctn_adam[], ctn_norm_parts[], ctn_norm[], ctn_ema[], ctn_schedule[];
+extern const ctn_kernel ctn_adam_begin[], ctn_adam[], ctn_norm_parts[], ctn_norm[], ctn_ema[], ctn_schedule[], ctn_sgd[], ctn_rmsprop[];

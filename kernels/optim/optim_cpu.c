@@ -9,6 +9,8 @@ CTN_TABLE(ctn_norm_parts, norm_parts)
 CTN_TABLE(ctn_norm, norm)
 CTN_TABLE(ctn_ema, ema)
 CTN_TABLE(ctn_schedule, schedule)
+CTN_TABLE(ctn_sgd, sgd)
+CTN_TABLE(ctn_rmsprop, rmsprop)
 #else
 
 // The square root of each lane. GCC makes simd.h's loop a branch and a call a lane, because sqrtf may set errno.
@@ -41,6 +43,7 @@ static void FN(adam_begin_run)(const void *p, int64_t task, float *scratch) {
 	a->terms[CTN_ADAM_STEP_SIZE] = (float)(lr / (1 - pow(a->beta1, step)));
 	a->terms[CTN_ADAM_ROOT] = (float)(1 / sqrt(1 - pow(a->beta2, step)));
 	a->terms[CTN_ADAM_KEEP] = (float)(1 - lr * a->decay);
+	a->terms[CTN_ADAM_SHRINK] = (float)(lr * a->decay);
 	a->terms[CTN_ADAM_SCALE] = a->scale ? *a->scale : 1;
 }
 
@@ -50,24 +53,63 @@ static void FN(adam_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_adam_args *a = p;
 	int64_t i = task * CTN_OPTIM_BLOCK, end = ctn_min(i + CTN_OPTIM_BLOCK, a->n);
 	float scale = a->terms[CTN_ADAM_SCALE], size = a->terms[CTN_ADAM_STEP_SIZE], root = a->terms[CTN_ADAM_ROOT];
-	float l2 = a->decoupled ? 0 : (float)a->decay, keep = a->decoupled ? a->terms[CTN_ADAM_KEEP] : 1, eps = (float)a->eps;
+	float l2 = a->decoupled ? 0 : (float)a->decay, shrink = a->decoupled ? a->terms[CTN_ADAM_SHRINK] : 0, eps = (float)a->eps;
 	float up1 = (float)(1 - a->beta1), b2 = (float)a->beta2, up2 = (float)(1 - a->beta2);
+	vf keep = vset(a->decoupled ? a->terms[CTN_ADAM_KEEP] : 1.0f), decay = vset(l2);
 	for (; i < end; i += CTN_LANES) {
 		int64_t left = end - i;
-		if (left >= CTN_LANES) {
-			vf w = vload(a->w + i), g = vload(a->g + i) * scale + w * l2, m = vload(a->m + i), v = vload(a->v + i);
-			m += (g - m) * up1;
-			v = v * b2 + g * g * up2;
-			vstore(a->m + i, m), vstore(a->v + i, v);
-			vstore(a->w + i, w * keep - size * m / (FN(root)(v) * root + eps));
-		} else {
-			vf w = vload_part(a->w + i, left), m = vload_part(a->m + i, left), v = vload_part(a->v + i, left);
-			vf g = vload_part(a->g + i, left) * scale + w * l2;
-			m += (g - m) * up1;
-			v = v * b2 + g * g * up2;
-			vstore_part(a->m + i, m, left), vstore_part(a->v + i, v, left);
-			vstore_part(a->w + i, w * keep - size * m / (FN(root)(v) * root + eps), left);
+		vf w = vload_part(a->w + i, left), m = vload_part(a->m + i, left), v = vload_part(a->v + i, left);
+		if (a->decayed) {
+			vf decayed = vload_part(a->decayed + i, left);
+			keep = 1.0f - decayed * shrink, decay = decayed * l2;
 		}
+		vf g = vload_part(a->g + i, left) * scale + w * decay;
+		m += (g - m) * up1;
+		v = v * b2 + g * g * up2;
+		vstore_part(a->m + i, m, left), vstore_part(a->v + i, v, left);
+		vstore_part(a->w + i, w * keep - size * m / (FN(root)(v) * root + eps), left);
+	}
+}
+
+// The gradient and the weight after decay, of the elements from i on.
+CTN_INLINE void FN(descent_begin)(const ctn_descent_args *a, int64_t i, int64_t left, vf *w, vf *g) {
+	vf decay = vset(a->decay);
+	if (a->decayed) decay *= vload_part(a->decayed + i, left);
+	*w = vload_part(a->w + i, left);
+	*g = vload_part(a->g + i, left) * (a->scale ? *a->scale : 1.0f);
+	if (a->decoupled) *w -= *w * decay * *a->lr;
+	else *g += *w * decay;
+}
+
+static int64_t FN(sgd_tasks)(const void *p) { return ctn_div_up(((const ctn_descent_args *)p)->n, CTN_OPTIM_BLOCK); }
+static void FN(sgd_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_descent_args *a = p;
+	int64_t i = task * CTN_OPTIM_BLOCK, end = ctn_min(i + CTN_OPTIM_BLOCK, a->n);
+	for (; i < end; i += CTN_LANES) {
+		int64_t left = end - i;
+		vf w, g;
+		FN(descent_begin)(a, i, left, &w, &g);
+		vf v = vload_part(a->v + i, left) * a->momentum + g;
+		vstore_part(a->v + i, v, left);
+		vstore_part(a->w + i, w - *a->lr * (a->nesterov ? g + v * a->momentum : v), left);
+	}
+}
+
+static int64_t FN(rmsprop_tasks)(const void *p) { return FN(sgd_tasks)(p); }
+static void FN(rmsprop_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_descent_args *a = p;
+	int64_t i = task * CTN_OPTIM_BLOCK, end = ctn_min(i + CTN_OPTIM_BLOCK, a->n);
+	for (; i < end; i += CTN_LANES) {
+		int64_t left = end - i;
+		vf w, g;
+		FN(descent_begin)(a, i, left, &w, &g);
+		vf square = vload_part(a->square + i, left);
+		square += (g * g - square) * (1 - a->rho);
+		vf v = vload_part(a->v + i, left) * a->momentum + *a->lr * g / FN(root)(square + a->eps);
+		vstore_part(a->square + i, square, left), vstore_part(a->v + i, v, left);
+		vstore_part(a->w + i, w - v, left);
 	}
 }
 

@@ -19,6 +19,37 @@ func ReferenceAdam(op Adam, w, g, m, v []float64, lr, scale float64, t int) {
 	}
 }
 
+// ReferenceSGD is one update in float64. mask holds each weight's factor of the decay.
+func ReferenceSGD(op SGD, w, g, v, mask []float64, lr, scale float64) {
+	for i := range w {
+		grad := decayReference(&w[i], scale*g[i], lr, op.WeightDecay*mask[i], op.Decoupled)
+		v[i] = op.Momentum*v[i] + grad
+		if op.Nesterov {
+			w[i] -= lr * (grad + op.Momentum*v[i])
+		} else {
+			w[i] -= lr * v[i]
+		}
+	}
+}
+
+// ReferenceRMSProp is one update in float64.
+func ReferenceRMSProp(op RMSProp, w, g, v, square, mask []float64, lr, scale float64) {
+	for i := range w {
+		grad := decayReference(&w[i], scale*g[i], lr, op.WeightDecay*mask[i], op.Decoupled)
+		square[i] = op.Rho*square[i] + (1-op.Rho)*grad*grad
+		v[i] = op.Momentum*v[i] + lr*grad/math.Sqrt(square[i]+op.Eps)
+		w[i] -= v[i]
+	}
+}
+
+func decayReference(w *float64, g, lr, decay float64, decoupled bool) float64 {
+	if decoupled {
+		*w *= 1 - lr*decay
+		return g
+	}
+	return g + decay**w
+}
+
 // ReferenceNorm is the norm and the factor of Norm.
 func ReferenceNorm(g []float64, limit float64) (norm, factor float64) {
 	for _, v := range g {

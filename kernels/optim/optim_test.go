@@ -96,6 +96,54 @@ func TestAdamOfMany(t *testing.T) {
 	})
 }
 
+func TestDescent(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for i, n := range sizes {
+			for k := range 8 {
+				ar := d.NewArena()
+				decoupled, nesterov, masked := k&1 > 0, k&2 > 0, k&4 > 0
+				w, w64 := kerneltest.Random(n, uint32(2*i))
+				lr := float32(0.0625)
+				sgd := SGD{W: ar.Floats(w), G: ar.F32(n), V: ar.Zeros(n), LR: ar.Floats([]float32{lr}), Momentum: 0.75, Nesterov: nesterov,
+					WeightDecay: 0.0625, Decoupled: decoupled}
+				rms := RMSProp{W: ar.Floats(w), G: sgd.G, V: ar.Zeros(n), Square: ar.Zeros(n), LR: sgd.LR, Rho: 0.75, Momentum: 0.5, Eps: 0.01,
+					WeightDecay: 0.0625, Decoupled: decoupled}
+				mask, v, rw, rv, square := make([]float64, n), make([]float64, n), append([]float64(nil), w64...), make([]float64, n), make([]float64, n)
+				factor := make([]float32, n)
+				for j := range mask {
+					mask[j] = 1
+					if masked && j%3 == 0 {
+						mask[j] = 0
+					}
+					factor[j] = float32(mask[j])
+				}
+				scale := 1.0
+				if masked {
+					scale = 0.5
+					sgd.Decayed = ar.Floats(factor)
+					sgd.Scale = ar.Floats([]float32{0.5})
+					rms.Decayed, rms.Scale = sgd.Decayed, sgd.Scale
+				}
+				p := ar.NewProgram("descent")
+				RecordSGD(p, sgd)
+				RecordRMSProp(p, rms)
+				for step := range 4 {
+					g, g64 := kerneltest.Random(n, uint32(1000+10*i+step))
+					sgd.G.WriteF32(0, g)
+					p.Run(1)
+					ReferenceSGD(sgd, w64, g64, v, mask, float64(lr), scale)
+					ReferenceRMSProp(rms, rw, g64, rv, square, mask, float64(lr), scale)
+				}
+				kerneltest.Close(t, w64, sgd.W.Values(), 3e-6, "w")
+				kerneltest.Close(t, v, sgd.V.Values(), 3e-6, "v")
+				kerneltest.Close(t, rw, rms.W.Values(), 3e-6, "rmsprop w")
+				kerneltest.Close(t, square, rms.Square.Values(), 3e-6, "square")
+				ar.Free()
+			}
+		}
+	})
+}
+
 func TestNormRepeats(t *testing.T) {
 	kerneltest.SameBits(t, func(d *exec.Device) []float32 {
 		ar := d.NewArena()
@@ -106,6 +154,28 @@ func TestNormRepeats(t *testing.T) {
 		RecordNorm(p, op)
 		p.Run(2) // the second run finds the first one's state
 		return op.Out.Values()
+	})
+}
+
+// A weight whose factor is zero does not decay.
+func TestAdamDecayed(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for _, decoupled := range []bool{false, true} {
+			ar := d.NewArena()
+			op := Adam{W: ar.Floats([]float32{2, 2}), G: ar.Zeros(2), M: ar.Zeros(2), V: ar.Zeros(2), LR: ar.Floats([]float32{0.5}), Step: ar.Ints([]int32{0}),
+				Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.25, Decayed: ar.Floats([]float32{0, 1}), Decoupled: decoupled}
+			p := ar.NewProgram("adam")
+			RecordAdam(p, op)
+			p.Run(1)
+			w := op.W.Values()
+			require.EqualValues(t, 2, w[0])
+			want := 1.5 // a step of lr against the sign of the decay
+			if decoupled {
+				want = 1.75
+			}
+			require.InDelta(t, want, w[1], 1e-5)
+			ar.Free()
+		}
 	})
 }
 

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,20 +25,5 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		require.NoError(t, d.Write(dir))
-	})
-}
-
-func FuzzEvent(f *testing.F) {
-	f.Add([]byte(`{"event":"controller","step":3,"seconds":1.5,"time":"2026-01-02T03:04:05Z","reward":0.5,"arch":"x"}`))
-	f.Add([]byte(`{"event":"a","step":-1}`))
-	f.Fuzz(func(t *testing.T, line []byte) {
-		var e, back Event
-		if json.Unmarshal(line, &e) != nil {
-			return
-		}
-		text, err := json.Marshal(e)
-		require.NoError(t, err)
-		require.NoError(t, json.Unmarshal(text, &back))
-		require.Equal(t, e, back)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/search/ledger"
 )
 
@@ -97,7 +98,7 @@ func Load(dir string) (*Data, error) {
 	if d.Ledger, err = readLedger(filepath.Join(dir, LedgerName)); err != nil {
 		return nil, err
 	}
-	if d.Events, err = readLog(dir); err != nil {
+	if d.Events, err = events.Read(dir); err != nil {
 		return nil, err
 	}
 	return d, d.readConfig(filepath.Join(dir, ConfigName))

@@ -1,4 +1,4 @@
-package report
+package events
 
 import (
 	"encoding/json"
@@ -41,39 +41,39 @@ func TestEventIsReadBack(t *testing.T) {
 
 func TestLogGoesOnAfterACrash(t *testing.T) {
 	dir := t.TempDir()
-	l, err := OpenLog(dir)
+	l, err := Open(dir)
 	require.NoError(t, err)
 	for step := range 5 {
-		require.NoError(t, l.Write(Event{Name: EventController, Step: step, Values: map[string]float64{"reward": 0.5}}))
+		require.NoError(t, l.Write(Event{Name: "controller", Step: step, Values: map[string]float64{"reward": 0.5}}))
 	}
 	require.NoError(t, l.Close())
-	path := filepath.Join(dir, LogName)
+	path := filepath.Join(dir, FileName)
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, append(text, `{"event":"controller","st`...), 0o644))
 
-	events, err := readLog(dir)
+	events, err := Read(dir)
 	require.NoError(t, err, "a torn last line belongs to a run that goes on")
 	require.Len(t, events, 5)
 
-	l, err = OpenLog(dir)
+	l, err = Open(dir)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, l.Seconds(), events[4].Seconds)
-	require.NoError(t, l.Write(Event{Name: EventController, Step: 4, Values: map[string]float64{"reward": 0.75}}))
+	require.NoError(t, l.Write(Event{Name: "controller", Step: 4, Values: map[string]float64{"reward": 0.75}}))
 	require.NoError(t, l.Close())
-	events, err = readLog(dir)
+	events, err = Read(dir)
 	require.NoError(t, err)
 	require.Len(t, events, 5, "the repeated step counts once")
 	require.Equal(t, 0.75, events[4].Values["reward"])
 
 	require.NoError(t, os.WriteFile(path, []byte("{}\nnonsense\n"), 0o644))
-	_, err = readLog(dir)
+	_, err = Read(dir)
 	require.ErrorContains(t, err, "log.jsonl: line 1")
 }
 
 func TestTensorBoardFile(t *testing.T) {
 	dir := t.TempDir()
-	l, err := OpenLog(dir)
+	l, err := Open(dir)
 	require.NoError(t, err)
 	require.NoError(t, l.Write(Event{Name: "round", Step: 300, Values: map[string]float64{"best": 0.5, "labels": 60}}))
 	require.NoError(t, l.Write(Event{Name: "baseline", Step: 1, Text: map[string]string{"arch": "x"}}))
@@ -120,4 +120,19 @@ func field(t *testing.T, message []byte, want protowire.Number) []byte {
 	}
 	require.Failf(t, "no such field", "%d", want)
 	return nil
+}
+
+func FuzzEvent(f *testing.F) {
+	f.Add([]byte(`{"event":"controller","step":3,"seconds":1.5,"time":"2026-01-02T03:04:05Z","reward":0.5,"arch":"x"}`))
+	f.Add([]byte(`{"event":"a","step":-1}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var e, back Event
+		if json.Unmarshal(line, &e) != nil {
+			return
+		}
+		text, err := json.Marshal(e)
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(text, &back))
+		require.Equal(t, e, back)
+	})
 }

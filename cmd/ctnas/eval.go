@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+)
+
+// evaluated is what `ctnas eval` prints.
+type evaluated struct {
+	Arch   string  `json:"arch"`
+	Data   string  `json:"data"`
+	Split  string  `json:"split"`
+	Images int     `json:"images"`
+	Loss   float64 `json:"loss"`
+	Top1   float64 `json:"top1"`
+	Top5   float64 `json:"top5"`
+}
+
+func newEvalCommand(a *app) *cobra.Command {
+	var weights, dataFlag, split string
+	s := trainSettings{Recipe: trainer.RecipeDefaults()}
+	s.Batch, s.ValSplit = 128, 0
+	cmd := &cobra.Command{
+		Use:   "eval RUN|ARCH [--weights F] [--data D]",
+		Short: "Test a network on images",
+		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights in a safetensors file.
+
+` + archHelp + strings.Join(zoo.Names(), ", ") + ".",
+		Example: `  ctnas eval runs/cell
+  ctnas eval nasbench101:best --weights runs/cell/weights.safetensors --data shapes --channels 8`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			given := s
+			s.Arch = args[0]
+			if text, err := os.ReadFile(filepath.Join(args[0], report.ConfigName)); err == nil {
+				if err := yaml.Unmarshal(text, &s); err != nil {
+					return fmt.Errorf("%s: %w", filepath.Join(args[0], report.ConfigName), err)
+				}
+				if weights == "" {
+					weights = filepath.Join(args[0], trainer.WeightsName)
+				}
+				s.Batch = given.Batch
+			}
+			if dataFlag != "" {
+				s.Data = dataFlag
+			}
+			switch {
+			case s.Data == "":
+				return usagef(`required flag(s) "data" not set`)
+			case weights == "":
+				return usagef(`required flag(s) "weights" not set`)
+			case s.Batch < 1:
+				return usagef("--batch %d: want 1 or more", s.Batch)
+			}
+			e, err := a.eval(cmd, s, weights, split)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(e)
+			}
+			fmt.Fprintf(a.stdout, "%s: %.2f %% of %d %s images right, %.2f %% among the first five, loss %.4f\n", e.Arch, 100*e.Top1, e.Images, e.Split,
+				100*e.Top5, e.Loss)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&weights, "weights", "", "safetensors `file`")
+	f.StringVar(&dataFlag, "data", "", dataHelp)
+	f.StringVar(&split, "split", "test", "which images: test, validation or train")
+	f.IntVar(&s.Batch, "batch", s.Batch, "images a step")
+	f.IntVar(&s.Channels, "channels", s.Channels, "channels of a cell network's stem")
+	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or 224)")
+	f.IntVar(&s.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
+	return cmd
+}
+
+func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (e *evaluated, err error) {
+	defer exec.Catch(&err)
+	place, err := a.openDevice()
+	if err != nil {
+		return nil, err
+	}
+	d, err := data.Open(s.Data, data.Options{Seed: s.Seed, ValSplit: s.ValSplit})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.Close() }()
+	set := map[string]*data.Set{"test": d.Test, "validation": d.Validation, "train": d.Train}[split]
+	if set == nil || set.Len() == 0 {
+		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
+	}
+	net, err := buildNetwork(s.Arch, s.Channels, side(s.Recipe, d), len(d.Classes))
+	if err != nil {
+		return nil, err
+	}
+	dev, err := exec.Open(place.Config)
+	if err != nil {
+		return nil, err
+	}
+	defer dev.Close()
+	m, err := trainer.NewModel(dev, net, trainer.Options{Batch: s.Batch})
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	if err := trainer.LoadWeights(weights, m); err != nil {
+		return nil, err
+	}
+	got, err := trainer.Evaluate(cmd.Context(), m, d, set, s.Workers)
+	if err != nil {
+		return nil, err
+	}
+	kind, _, _ := strings.Cut(s.Data, ":")
+	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5}, nil
+}

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+)
+
+const (
+	archHelp = "An ARCH is a cell (nasbench101:…, nasbench101:best) or a network of the zoo: "
+	dataHelp = "images: shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
+)
+
+// trainSettings are what of a training is set by flags.
+type trainSettings struct {
+	Arch            string `yaml:"arch"`
+	Data            string `yaml:"data"`
+	RecipeName      string `yaml:"recipe"`
+	trainer.Recipe  `yaml:",inline"`
+	Seed            uint64 `yaml:"seed"`
+	OnNaN           string `yaml:"on-nan"`
+	Workers         int    `yaml:"workers"`
+	CheckpointEvery int    `yaml:"checkpoint-every"`
+}
+
+// recipeFlags binds the keys of a recipe; the values that r holds are the defaults.
+func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
+	f.IntVar(&r.Epochs, "epochs", r.Epochs, "passes over the training images")
+	f.IntVar(&r.Batch, "batch", r.Batch, "images a step")
+	f.IntVar(&r.Accumulate, "accumulate", r.Accumulate, "steps an update: their gradients' mean is taken")
+	f.StringVar(&r.Optimizer, "optimizer", r.Optimizer, "sgd, rmsprop (TensorFlow's), adam or adamw")
+	f.Float64Var(&r.Momentum, "momentum", r.Momentum, "momentum of sgd and rmsprop")
+	f.BoolVar(&r.Nesterov, "nesterov", r.Nesterov, "Nesterov's momentum")
+	f.Float64Var(&r.Rho, "rho", r.Rho, "decay of rmsprop's mean square")
+	f.Float64Var(&r.Beta1, "beta1", r.Beta1, "decay of adam's mean")
+	f.Float64Var(&r.Beta2, "beta2", r.Beta2, "decay of adam's mean square")
+	f.Float64Var(&r.Eps, "eps", r.Eps, "what rmsprop adds under, adam beside the root")
+	f.Float64Var(&r.WeightDecay, "weight-decay", r.WeightDecay, "weight decay")
+	f.BoolVar(&r.DecayAll, "decay-all", r.DecayAll, "biases and batch norms decay too")
+	f.BoolVar(&r.Decoupled, "decoupled", r.Decoupled, "decay the weights themselves, not through the gradient")
+	f.Float64Var(&r.Clip, "clip", r.Clip, "limit of the gradient's norm (0 = none)")
+	f.Float64Var(&r.EMA, "ema", r.EMA, "decay of the average of weights that is evaluated and saved (0 = none)")
+	f.Float64Var(&r.LR, "lr", r.LR, "learning rate at its highest")
+	f.StringVar(&r.Schedule, "schedule", r.Schedule, "constant, cosine, linear, exponential or step")
+	f.Float64Var(&r.Warmup, "warmup", r.Warmup, "epochs in which the rate rises")
+	f.Float64Var(&r.FinalLR, "final-lr", r.FinalLR, "where cosine and linear end")
+	f.Float64Var(&r.Decay, "decay", r.Decay, "factor of exponential and step")
+	f.Float64Var(&r.DecayEvery, "decay-every", r.DecayEvery, "epochs for one such factor")
+	f.Float64Var(&r.LabelSmoothing, "label-smoothing", r.LabelSmoothing, "share of the target that is spread over all classes")
+	f.StringVar(&r.Init, "init", r.Init, "initial weights: nasbench, he-fan-out or torch")
+	f.IntVar(&r.Recalibrate, "recalibrate", r.Recalibrate, "batches that batch norms' statistics are computed from before an evaluation (0 = running ones)")
+	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem")
+	f.IntVar(&r.Resolution, "resolution", r.Resolution, "side of the images (0 = the set's own, or 224)")
+	f.Float64Var(&r.ValSplit, "val-split", r.ValSplit, "share of the training images held out for validation")
+	f.Float64Var(&r.AreaMin, "area-min", r.AreaMin, "least area of a random crop (0 = 0.08)")
+	f.Float64Var(&r.Jitter, "jitter", r.Jitter, "change of brightness, contrast and saturation")
+	f.IntVar(&r.Cutout, "cutout", r.Cutout, "side of a square blanked in each image (0 = none)")
+}
+
+func newTrainCommand(a *app) *cobra.Command {
+	var resume string
+	given := trainSettings{RecipeName: "shapes", Recipe: trainer.RecipeDefaults()}
+	cmd := &cobra.Command{
+		Use:   "train ARCH --data D --recipe R",
+		Short: "Train an architecture on images",
+		Long: `Trains a network from scratch and tests it. The recipe says how; every key of it is a flag that changes it.
+
+--out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and result.json. A training that was stopped, even
+with kill -9, goes on with --resume DIR and ends in the same weights.
+
+` + archHelp + strings.Join(zoo.Names(), ", ") + `.
+Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
+		Example: `  ctnas train nasbench101:best --data shapes --recipe shapes --out runs/cell
+  ctnas train mobilenetv3_large_1.0 --data imagenet:/data/imagenet --recipe mobilenetv3 --out runs/v3
+  ctnas train --resume runs/v3`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := a.trainSettings(cmd.Flags(), args, resume)
+			if err != nil {
+				return err
+			}
+			result, err := a.train(cmd, s)
+			if errors.Is(err, trainer.ErrInterrupted) && a.out != "" {
+				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas train --resume %s\n", quoted(a.out))
+			}
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(result)
+			}
+			return a.printTraining(result)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&given.Arch, "arch", "", "the architecture, for a configuration file; otherwise ARCH")
+	f.StringVar(&given.Data, "data", "", dataHelp)
+	f.StringVar(&given.RecipeName, "recipe", given.RecipeName, "how to train: a `recipe`'s name or file")
+	recipeFlags(f, &given.Recipe)
+	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
+	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
+	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
+	f.StringVar(&resume, "resume", "", "go on with the training in this `folder`")
+	return cmd
+}
+
+// trainSettings are the recipe's with the flags that were given, or with --resume those of the folder.
+func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s trainSettings, err error) {
+	s = trainSettings{Recipe: trainer.RecipeDefaults()}
+	if resume != "" {
+		f.VisitAll(func(flag *pflag.Flag) {
+			switch flag.Name {
+			case "resume", "device", "precision", "threads", "json", "quiet", "log-level", "workers", "checkpoint-every":
+			default:
+				if a.onLine[flag.Name] {
+					err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
+				}
+			}
+		})
+		if err == nil && len(args) > 0 {
+			err = usagef("an architecture cannot be given with --resume: the folder says it")
+		}
+		if err != nil {
+			return s, err
+		}
+		a.out = resume
+		path := filepath.Join(resume, report.ConfigName)
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = yaml.Unmarshal(text, &s)
+		}
+		if err == nil && (s.Arch == "" || s.Data == "") {
+			err = errors.New("names neither an architecture nor images: not the folder of a training")
+		}
+		if err != nil {
+			return s, fmt.Errorf("%s: %w", path, err)
+		}
+		for name, to := range map[string]*int{"workers": &s.Workers, "checkpoint-every": &s.CheckpointEvery} {
+			if a.onLine[name] {
+				*to, _ = f.GetInt(name) // it is one
+			}
+		}
+		return s, nil
+	}
+	if s.Arch, _ = f.GetString("arch"); len(args) > 0 {
+		s.Arch = args[0]
+	}
+	if s.Arch == "" {
+		return s, usagef("want an architecture")
+	}
+	s.RecipeName, _ = f.GetString("recipe")
+	if s.Recipe, err = trainer.OpenRecipe(s.RecipeName); err != nil {
+		return s, usagef("--recipe: %w", err)
+	}
+	named := pflag.NewFlagSet("", pflag.ContinueOnError)
+	recipeFlags(named, &s.Recipe)
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed && named.Lookup(flag.Name) != nil && err == nil {
+			err = named.Set(flag.Name, flag.Value.String())
+		}
+	})
+	if err == nil {
+		err = s.Recipe.Check()
+	}
+	if err != nil {
+		return s, usagef("--%w", err)
+	}
+	s.Seed = a.seed
+	s.Data, _ = f.GetString("data")
+	s.OnNaN, _ = f.GetString("on-nan")
+	s.Workers, _ = f.GetInt("workers")
+	s.CheckpointEvery, _ = f.GetInt("checkpoint-every")
+	switch {
+	case s.Data == "":
+		err = usagef(`required flag(s) "data" not set`)
+	case s.OnNaN != trainer.OnNaNStop && s.OnNaN != trainer.OnNaNSkip:
+		err = usagef("--on-nan %q: want %s or %s", s.OnNaN, trainer.OnNaNStop, trainer.OnNaNSkip)
+	case s.CheckpointEvery < 0:
+		err = usagef("--checkpoint-every %d: want 0 or more", s.CheckpointEvery)
+	case a.out != "":
+		err = checkOut(a.out)
+	}
+	if kind, path, found := strings.Cut(s.Data, ":"); err == nil && found && kind != "shards" { // valid in any working directory
+		path, err = filepath.Abs(path)
+		s.Data = kind + ":" + path
+	}
+	return s, err
+}
+
+// buildNetwork is the network of an architecture in words, for images of a side.
+func buildNetwork(arch string, channels, side, classes int) (*nn.Network, error) {
+	if !strings.HasPrefix(arch, space.NASBench101{}.Name()) {
+		return zoo.Build(arch, side, classes)
+	}
+	cell, err := space.NASBench101{}.Parse(arch)
+	if err != nil {
+		return nil, err
+	}
+	return zoo.CellNetwork{Cell: cell.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: channels, Stacks: 3, Modules: 3, Classes: classes}.Build()
+}
+
+// side is that of the images: the recipe's, or the set's own, or 224.
+func side(r trainer.Recipe, d *data.Dataset) int {
+	switch {
+	case r.Resolution > 0:
+		return r.Resolution
+	case d.Width > 0 && d.Width == d.Height:
+		return d.Width
+	}
+	return 224
+}
+
+func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
+	place, err := a.openDevice()
+	if err != nil {
+		return nil, err
+	}
+	d, err := data.Open(s.Data, data.Options{Seed: s.Seed, ValSplit: s.ValSplit})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.Close() }()
+	net, err := buildNetwork(s.Arch, s.Channels, side(s.Recipe, d), len(d.Classes))
+	if err != nil {
+		return nil, err
+	}
+	build := thisBuild()
+	if a.out != "" {
+		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
+			"", d.Checksum, a.out}
+		if err := writeConfig(a.out, s, facts); err != nil {
+			return nil, err
+		}
+	}
+	update, finish := a.progress("updates")
+	defer finish()
+	var last trainer.Progress
+	defer func() {
+		if last.Update > 0 {
+			a.log.Info("speed", "images_per_second", math.Round(last.ImagesPerSecond), "waiting_for_images", fmt.Sprintf("%.1f%%", 100*last.LoaderShare))
+		}
+	}()
+	kind, _, _ := strings.Cut(s.Data, ":")
+	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN},
+		trainer.Deps{Device: place.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
+			Progress: func(p trainer.Progress) {
+				last = p
+				update(p.Update, p.Updates)
+			}})
+}
+
+// writeConfig writes config.yaml into a run's folder unless it is there.
+func writeConfig(dir string, s trainSettings, facts runFacts) error {
+	path := filepath.Join(dir, report.ConfigName)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var doc, key, block yaml.Node
+	err := errors.Join(doc.Encode(s), key.Encode(runBlock), block.Encode(facts))
+	if err != nil {
+		return err
+	}
+	doc.Content = append(doc.Content, &key, &block)
+	text, err := yaml.Marshal(&doc)
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, text, 0o644)
+}
+
+// printTraining is the result for people.
+func (a *app) printTraining(r *trainer.Result) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "architecture\t%s, %d MAdds, %d parameters\n", r.Arch, r.MAdds, r.Params)
+	fmt.Fprintf(w, "updates\t%d", r.Updates)
+	if r.Skipped > 0 {
+		fmt.Fprintf(w, ", %d of them left out", r.Skipped)
+	}
+	fmt.Fprintln(w)
+	if n := len(r.Validation); n > 0 {
+		fmt.Fprintf(w, "validation\t%.2f %% (first five %.2f %%), loss %.4f\n", 100*r.Validation[n-1].Top1, 100*r.Validation[n-1].Top5, r.Validation[n-1].Loss)
+	}
+	if r.Test != nil {
+		fmt.Fprintf(w, "test\t%.2f %% (first five %.2f %%), loss %.4f\n", 100*r.Test.Top1, 100*r.Test.Top5, r.Test.Loss)
+	}
+	if a.out != "" {
+		fmt.Fprintf(w, "written\t%s with %s, %s\n", a.out, trainer.ResultName, trainer.WeightsName)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,364 @@
+// Package conv holds dense convolutions, NHWC: forward, the gradient in the input and the gradient in the weight. They read and write tensors as package
+// tensor describes: batch norm and activation of the producer are applied on load, sums for batch norm leave with the result.
+package conv
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#include "conv_cpu.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
+)
+
+// Conv is the geometry of a convolution. The weight is KH x KW x In.C/Groups x Out, so Out varies fastest. Stride, Dilation and Groups of 0 are 1.
+//
+// Padding is with zeros, PadH rows above and PadW columns to the left. The output has floor((H + 2 PadH - Dilation (KH-1) - 1)/Stride) + 1 rows, and columns
+// likewise, unless OutH and OutW say otherwise: what lies below and to the right of the image is zero too.
+type Conv struct {
+	In                 tensor.Shape
+	Out                int
+	KH, KW             int
+	Stride, PadH, PadW int
+	Dilation, Groups   int
+	OutH, OutW         int
+	Direct             bool // never by Winograd\'s algorithm, which sums in another order
+}
+
+// Shape is that of the output.
+func (c Conv) Shape() tensor.Shape {
+	c = c.defaults()
+	return tensor.Shape{N: c.In.N, H: c.OutH, W: c.OutW, C: c.Out}
+}
+
+// WeightLen is the number of the weight's elements.
+func (c Conv) WeightLen() int { return c.KH * c.KW * c.In.C / max(1, c.Groups) * c.Out }
+
+// MAdds is the number of multiply-adds of one direction.
+func (c Conv) MAdds() int { return c.Shape().Pixels() * c.WeightLen() }
+
+func (c Conv) defaults() Conv {
+	c.Stride, c.Dilation, c.Groups = max(1, c.Stride), max(1, c.Dilation), max(1, c.Groups)
+	if c.OutH == 0 && c.OutW == 0 {
+		c.OutH = (c.In.H+2*c.PadH-c.Dilation*(c.KH-1)-1)/c.Stride + 1
+		c.OutW = (c.In.W+2*c.PadW-c.Dilation*(c.KW-1)-1)/c.Stride + 1
+	}
+	if c.In.Len() <= 0 || c.Out <= 0 || c.KH <= 0 || c.KW <= 0 || c.KH*c.KW > 64 || c.PadH < 0 || c.PadW < 0 || c.OutH <= 0 || c.OutW <= 0 ||
+		c.In.C%c.Groups != 0 || c.Out%c.Groups != 0 {
+		panic(fmt.Sprintf("conv: %+v", c))
+	}
+	return c
+}
+
+func (c Conv) window() C.ctn_window {
+	return C.ctn_window{n: C.int64_t(c.In.N), h: C.int64_t(c.In.H), w: C.int64_t(c.In.W), ho: C.int64_t(c.OutH), wo: C.int64_t(c.OutW),
+		kh: C.int64_t(c.KH), kw: C.int64_t(c.KW), stride: C.int64_t(c.Stride), pad_h: C.int64_t(c.PadH), pad_w: C.int64_t(c.PadW),
+		dilation: C.int64_t(c.Dilation)}
+}
+
+const (
+	panel     = 32  // columns of a panel of the widest instruction set
+	rowsATask = 192 // a multiple of every tile's rows
+	fewTasks  = 8
+)
+
+// Forward is z = conv(In, Weight) + Bias. Out (pixels x OutStride, 0 for its channels) must not overlap In.
+type Forward struct {
+	Conv
+	In      tensor.Input
+	Weight  *exec.Buffer
+	Bias    *exec.Buffer // Conv.Out, or nil
+	Z       *exec.Buffer
+	ZStride int
+	Sums    bool // leave sums of Z for norm.Forward
+}
+
+// Record appends the operation to a program and returns the sums, if there are any.
+func (f Forward) Record(p *exec.Program) tensor.Stats {
+	c := f.Conv.defaults()
+	shape := c.Shape()
+	f.In.Check("conv")
+	if f.In.Shape != c.In {
+		panic(fmt.Sprintf("conv: input %+v for %+v", f.In.Shape, c))
+	}
+	tensor.Need("conv", "Weight", f.Weight, c.WeightLen())
+	tensor.Span("conv", "Z", f.Z, shape, f.ZStride)
+	if f.Bias != nil {
+		tensor.Need("conv", "Bias", f.Bias, c.Out)
+	}
+	if f.ZStride == 0 {
+		f.ZStride = c.Out
+	}
+	var stats tensor.Stats
+	depth, cols := c.In.C/c.Groups, c.Out/c.Groups
+	for g := range c.Groups {
+		args := C.ctn_conv_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols), weight: floats(f.Weight.Slice(g*cols, f.Weight.Len()-g*cols)),
+			weight_ld: C.int64_t(c.Out), out: floats(f.Z.Slice(g*cols, f.Z.Len()-g*cols)), out_ld: C.int64_t(f.ZStride)}
+		in := f.In
+		if c.Groups > 1 {
+			in = ungated(f.In).Channels(g*depth, depth)
+		}
+		in.Put(unsafe.Pointer(&args.in))
+		if f.Bias != nil {
+			args.bias = floats(f.Bias.Slice(g*cols, cols))
+		}
+		if c.winograd() {
+			count := planWinograd(&args, shape)
+			if f.Sums {
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
+				args.stats, args.stats_ld = floats(stats.Rows), C.int64_t(c.Out)
+			}
+			recordWinograd(p, &args, shape)
+			return stats
+		}
+		plain := in.Scale == nil && in.Act == tensor.None && in.Gate == nil
+		scratch := plan(&args, shape.Pixels(), plain && c.KH*c.KW == 1 && c.Stride == 1 && c.PadH == 0 && c.PadW == 0)
+		if f.Sums {
+			if g == 0 {
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, tensor.Parts(shape.Pixels(), int(args.block)))
+			}
+			args.stats, args.stats_ld = floats(stats.Rows.Slice(g*cols, stats.Rows.Len()-g*cols)), C.int64_t(c.Out)
+		}
+		pack(p, &args)
+		record(p, "conv", unsafe.Pointer(&C.ctn_conv), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+	}
+	return stats
+}
+
+// InputGradient is the gradient in a convolution's input. Sink must not overlap Grad.
+type InputGradient struct {
+	Conv
+	Grad   tensor.Gradient
+	Weight *exec.Buffer
+	Sink   tensor.Sink
+}
+
+// Record appends the operation to a program and returns the sums that the sink's last consumer leaves.
+func (b InputGradient) Record(p *exec.Program) tensor.Stats {
+	c := b.Conv.defaults()
+	b.Grad.Check("conv_input_gradient", c.Shape())
+	b.Sink.Check("conv_input_gradient", c.In)
+	tensor.Need("conv_input_gradient", "Weight", b.Weight, c.WeightLen())
+	var stats tensor.Stats
+	depth, cols := c.Out/c.Groups, c.In.C/c.Groups
+	for g := range c.Groups {
+		args := C.ctn_conv_args{at: c.window(), transposed: 1, depth: C.int64_t(depth), cols: C.int64_t(cols),
+			weight: floats(b.Weight.Slice(g*depth, b.Weight.Len()-g*depth)), weight_ld: C.int64_t(c.Out)}
+		b.Grad.Channels(g*depth, c.Out).Put(unsafe.Pointer(&args.grad), depth)
+		if c.winograd() {
+			count := planWinograd(&args, c.In)
+			if b.Sink.Sums() {
+				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
+			}
+			b.Sink.Put(unsafe.Pointer(&args.sink), cols, stats)
+			recordWinograd(p, &args, c.In)
+			return stats
+		}
+		scratch := plan(&args, c.In.Pixels(), false)
+		if b.Sink.Sums() && g == 0 {
+			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, tensor.Parts(c.In.Pixels(), int(args.block)))
+		}
+		part := stats
+		if b.Sink.Sums() {
+			part.Rows = stats.Rows.Slice(g*cols, stats.Rows.Len()-g*cols)
+		}
+		b.Sink.Channels(g*cols, cols, c.In.C).Put(unsafe.Pointer(&args.sink), cols, part)
+		pack(p, &args)
+		record(p, "conv_input_gradient", unsafe.Pointer(&C.ctn_conv), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+	}
+	return stats
+}
+
+// plan chooses how a convolution is split and how its tasks bring near what they read. It returns the floats of scratch that a task needs.
+func plan(args *C.ctn_conv_args, pixels int, place bool) int {
+	taps := int(args.at.kh * args.at.kw)
+	depth := int(args.depth)
+	parts := (pixels + rowsATask - 1) / rowsATask
+	args.block = C.int64_t(((pixels+parts-1)/parts + 11) / 12 * 12)
+	// With few rows the columns are split too: rather that than smaller blocks of rows, which would read the weight more often.
+	slices := 1
+	if parts < fewTasks {
+		slices = min((fewTasks+parts-1)/parts, max(1, int(args.cols)/64))
+	}
+	args.slice = C.int64_t(((int(args.cols)+slices-1)/slices + panel - 1) / panel * panel)
+	block := int(args.block)
+	args.chunk = C.int64_t(min(depth, 256))
+	near := 0
+	switch {
+	case place:
+		args.mode = C.CTN_CONV_PLACE
+	case taps == 1 || taps*depth <= C.CTN_CONV_GATHERED:
+		args.mode = C.CTN_CONV_GATHER
+		near = block * taps * int(args.chunk)
+	default:
+		args.mode = C.CTN_CONV_BAND
+		args.chunk = C.int64_t(min(depth, max(16, 288/taps/16*16))) // a panel of a chunk stays in the first-level cache
+		near = int(C.ctn_conv_band(&args.at, args.transposed, args.block)) * int(args.chunk)
+	}
+	args.near = C.int64_t((near + 15) / 16 * 16)
+	return C.CTN_CONV_TILE + int(args.near) + (2+taps)*block
+}
+
+// winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its weight.
+func (c Conv) winograd() bool {
+	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Dilation == 1 && c.Groups == 1 && c.PadH <= 2 && c.PadW <= 2 &&
+		min(c.OutH, c.OutW, c.In.H, c.In.W) >= 4 && c.OutH == c.In.H+2*c.PadH-2 && c.OutW == c.In.W+2*c.PadW-2 && min(c.In.C, c.Out) >= 32
+}
+
+// planWinograd chooses how the tiles of the tensor that is written are split, and returns how many of its pixels each part has.
+func planWinograd(args *C.ctn_conv_args, written tensor.Shape) []int32 {
+	down, across := (written.H+1)/2, (written.W+1)/2
+	tiles := written.N * down * across
+	parts := (tiles + C.CTN_WINOGRAD_TILES - 1) / C.CTN_WINOGRAD_TILES
+	block := ((tiles+parts-1)/parts + 11) / 12 * 12
+	args.block, args.chunk = C.int64_t(block), min(args.depth, C.CTN_WINOGRAD_CHUNK)
+	args.slice = (min(args.cols, C.CTN_WINOGRAD_COLS) + panel - 1) / panel * panel
+	var count []int32
+	for t := range tiles {
+		if t%block == 0 {
+			count = append(count, 0)
+		}
+		y, x := t/across%down*2, t%across*2
+		count[len(count)-1] += int32(min(2, written.H-y) * min(2, written.W-x))
+	}
+	return count
+}
+
+// winogradBand is at most how many pixels a block of tiles reads, from the first to the last: it begins in some row of tiles and ends in another, maybe of a
+// later image.
+func winogradBand(block int, read, written tensor.Shape) int {
+	down, across := (written.H+1)/2, (written.W+1)/2
+	rows := (block+across-2)/across + 1
+	return min(2*rows+2+(rows+down-2)/down*4, read.N*read.H) * read.W
+}
+
+func (c Conv) winogradSplits() int {
+	up := func(a, b int) int { return (a + b - 1) / b }
+	tiles := c.In.N * up(c.OutH, 2) * up(c.OutW, 2)
+	return min(up(fewTasks, up(c.In.C, C.CTN_CONV_DEPTH)*up(c.Out, C.CTN_CONV_COLS)), up(tiles, C.CTN_WINOGRAD_TILES))
+}
+
+func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape) {
+	block := int(args.block)
+	read := tensor.Shape{N: written.N, H: int(args.at.h), W: int(args.at.w)}
+	if args.transposed != 0 {
+		read.H, read.W = int(args.at.ho), int(args.at.wo)
+	}
+	band := winogradBand(block, read, written)
+	ld := (int(args.chunk) + 15) / 16 * 16
+	args.near = C.int64_t(band * ld)
+	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * 16 * int(args.depth)))
+	record(p, "winograd_pack", unsafe.Pointer(&C.ctn_winograd_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 9*C.CTN_WINOGRAD_PACK*panel)
+	scratch := 16*block*int(args.slice) + 16*block*ld + int(args.near) + 4*block*panel + 25*block
+	record(p, "winograd", unsafe.Pointer(&C.ctn_winograd), unsafe.Pointer(args), unsafe.Sizeof(*args), scratch)
+}
+
+func pack(p *exec.Program, args *C.ctn_conv_args) {
+	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * int(args.at.kh*args.at.kw*args.depth)))
+	record(p, "conv_pack", unsafe.Pointer(&C.ctn_conv_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 0)
+}
+
+// WeightGradient is the gradient in a convolution's weight. The gradient in a bias is the sum of the rows of Grad: graph.ColumnSum.
+type WeightGradient struct {
+	Conv
+	In         tensor.Input
+	Grad       tensor.Gradient
+	DWeight    *exec.Buffer
+	Accumulate bool
+	Partial    *exec.Buffer // PartialLen floats, overwritten; may be shared between operations; nil: its own
+}
+
+// PartialLen is how many floats the sums over parts of the rows take.
+func (c Conv) PartialLen() int {
+	c = c.defaults()
+	if c.winograd() {
+		return c.winogradSplits() * 16 * c.In.C * c.Out
+	}
+	if s := c.splits(); s > 1 {
+		return s * c.WeightLen() / c.Groups
+	}
+	return 0
+}
+
+// splits is into how many parts the rows are split, so that there are a few tasks.
+func (c Conv) splits() int {
+	up := func(a, b int) int { return (a + b - 1) / b }
+	blocks := up(c.In.C/c.Groups, C.CTN_CONV_DEPTH) * up(c.Out/c.Groups, C.CTN_CONV_COLS)
+	return min(up(fewTasks, blocks), up(c.Shape().Pixels(), C.CTN_CONV_ROWS))
+}
+
+// Record appends the operation to a program.
+func (w WeightGradient) Record(p *exec.Program) {
+	c := w.Conv.defaults()
+	w.In.Check("conv_weight_gradient")
+	if w.In.Shape != c.In {
+		panic(fmt.Sprintf("conv_weight_gradient: input %+v for %+v", w.In.Shape, c))
+	}
+	w.Grad.Check("conv_weight_gradient", c.Shape())
+	tensor.Need("conv_weight_gradient", "DWeight", w.DWeight, c.WeightLen())
+	taps, depth, cols, splits := c.KH*c.KW, c.In.C/c.Groups, c.Out/c.Groups, c.splits()
+	if c.winograd() {
+		splits = c.winogradSplits()
+	}
+	if splits > 1 || c.winograd() {
+		if w.Partial == nil {
+			w.Partial = p.Arena().F32(c.PartialLen())
+		}
+		tensor.Need("conv_weight_gradient", "Partial", w.Partial, c.PartialLen())
+	}
+	for g := range c.Groups {
+		args := C.ctn_conv_weight_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols), splits: C.int64_t(splits), partial: floats(w.Partial),
+			dweight: floats(w.DWeight.Slice(g*cols, w.DWeight.Len()-g*cols)), weight_ld: C.int64_t(c.Out)}
+		if w.Accumulate {
+			args.accumulate = 1
+		}
+		in := w.In
+		if c.Groups > 1 {
+			in = ungated(w.In).Channels(g*depth, depth)
+		}
+		in.Put(unsafe.Pointer(&args.in))
+		w.Grad.Channels(g*cols, c.Out).Put(unsafe.Pointer(&args.grad), cols)
+		if c.winograd() {
+			const tiles = C.CTN_WINOGRAD_TILES
+			args.near = C.int64_t(winogradBand(tiles, c.In, c.Shape()) * C.CTN_CONV_DEPTH)
+			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 23*tiles
+			record(p, "winograd_weight", unsafe.Pointer(&C.ctn_winograd_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+			record(p, "winograd_weight_reduce", unsafe.Pointer(&C.ctn_winograd_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+			return
+		}
+		wide := min(depth, C.CTN_CONV_DEPTH)
+		near := 0
+		if taps == 1 || taps*depth <= C.CTN_CONV_GATHERED && depth <= C.CTN_CONV_DEPTH {
+			args.mode = C.CTN_CONV_GATHER
+			near = C.CTN_CONV_ROWS * (taps*wide + 16)
+		} else {
+			args.mode = C.CTN_CONV_BAND
+			near = int(C.ctn_conv_band(&args.at, 0, C.CTN_CONV_ROWS)) * (wide + 16)
+		}
+		args.near = C.int64_t((near + 15) / 16 * 16)
+		scratch := C.CTN_CONV_ROWS*(C.CTN_CONV_COLS+32) + int(args.near) + C.CTN_CONV_ROWS*(3+taps)
+		record(p, "conv_weight_gradient", unsafe.Pointer(&C.ctn_conv_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+		if splits > 1 {
+			record(p, "conv_weight_reduce", unsafe.Pointer(&C.ctn_conv_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+		}
+	}
+}
+
+// ungated is the input of a grouped convolution, whose groups read channels of it.
+func ungated(in tensor.Input) tensor.Input {
+	if in.Gate != nil {
+		panic("conv: a grouped convolution of a gated input")
+	}
+	return in
+}
+
+func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int) {
+	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch})
+}
+
+func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -1,0 +1,247 @@
+// Dense convolutions as products of matrices whose rows are never written out. A row of the product is a pixel; the micro-kernel follows a pointer a row and
+// tap to that tap's channels. Pixels outside the image are a row of zeros.
+#ifndef CTN_LANES
+#include "conv_cpu.h"
+#include <string.h>
+
+// The place of row r, counted from the first of all images. Rows of the backward direction are ordered by their phase modulo the stride,
+// so that the rows of a tile have the same taps.
+typedef struct ctn_conv_place {
+	int64_t n, y, x, phase_y, phase_x;
+} ctn_conv_place;
+
+static inline int64_t phase_size(int64_t size, int64_t phase, int64_t step) { return size > phase ? (size - phase - 1) / step + 1 : 0; }
+
+static ctn_conv_place ctn_conv_find(int64_t height, int64_t width, int64_t step, int64_t r) {
+	ctn_conv_place p = {r / (height * width), 0, 0, 0, 0};
+	r -= p.n * height * width;
+	for (;; p.phase_x + 1 < step ? p.phase_x++ : (p.phase_x = 0, p.phase_y++)) {
+		int64_t w = phase_size(width, p.phase_x, step), size = phase_size(height, p.phase_y, step) * w;
+		if (r < size) {
+			p.y = r / w * step + p.phase_y, p.x = r % w * step + p.phase_x;
+			return p;
+		}
+		r -= size;
+	}
+}
+
+static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t width, int64_t step) {
+	p->x += step;
+	if (p->x < width) return;
+	p->x = p->phase_x, p->y += step;
+	if (p->y < height) return;
+	do {
+		if (++p->phase_x == step) {
+			p->phase_x = 0;
+			if (++p->phase_y == step) p->phase_y = 0, p->n++;
+		}
+		p->y = p->phase_y, p->x = p->phase_x;
+	} while (p->y >= height || p->x >= width);
+}
+
+// Fills written[r] with the pixel that row first + r writes and, for each tap, read[tap * ld + r] with the one that it reads, or -1.
+static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, int64_t rows, int64_t ld, int32_t *written, int32_t *read) {
+	int64_t height = transposed ? a->h : a->ho, width = transposed ? a->w : a->wo, step = transposed ? a->stride : 1;
+	int64_t from_h = transposed ? a->ho : a->h, from_w = transposed ? a->wo : a->w;
+	ctn_conv_place p = ctn_conv_find(height, width, step, first);
+	for (int64_t r = 0; r < rows; r++) {
+		if (written) written[r] = (int32_t)((p.n * height + p.y) * width + p.x);
+		int32_t *to = read + r;
+		for (int64_t ky = 0; ky < a->kh; ky++) {
+			int64_t y = transposed ? p.y + a->pad_h - ky * a->dilation : p.y * a->stride - a->pad_h + ky * a->dilation;
+			if (transposed && a->stride > 1) y = y >= 0 && y % a->stride == 0 ? y / a->stride : -1;
+			int in_y = y >= 0 && y < from_h;
+			for (int64_t kx = 0; kx < a->kw; kx++, to += ld) {
+				int64_t x = transposed ? p.x + a->pad_w - kx * a->dilation : p.x * a->stride - a->pad_w + kx * a->dilation;
+				if (transposed && a->stride > 1) x = x >= 0 && x % a->stride == 0 ? x / a->stride : -1;
+				*to = in_y && x >= 0 && x < from_w ? (int32_t)((p.n * from_h + y) * from_w + x) : -1;
+			}
+		}
+		ctn_conv_next(&p, height, width, step);
+	}
+}
+
+// The pixels [low, high) that rows read.
+static void ctn_conv_range(const int32_t *read, int64_t taps, int64_t rows, int64_t ld, int32_t *low, int32_t *high) {
+	*low = INT32_MAX, *high = 0;
+	for (int64_t t = 0; t < taps; t++)
+		for (int64_t r = 0; r < rows; r++) {
+			int32_t i = read[t * ld + r];
+			if (i < 0) continue;
+			if (i < *low) *low = i;
+			if (i >= *high) *high = i + 1;
+		}
+	if (*low > *high) *low = *high;
+}
+
+int64_t ctn_conv_band(const ctn_window *a, int transposed, int64_t block) {
+	int64_t total = transposed ? a->n * a->h * a->w : a->n * a->ho * a->wo, most = 0;
+	int32_t low = INT32_MAX, high = 0, read[64];
+	for (int64_t r = 0; r < total; r++) {
+		if (r % block == 0) low = INT32_MAX, high = 0;
+		ctn_conv_rows(a, transposed, r, 1, 1, 0, read);
+		int32_t l, h;
+		ctn_conv_range(read, a->kh * a->kw, 1, 1, &l, &h);
+		if (h > l) low = l < low ? l : low, high = h > high ? h : high;
+		if (high > low) most = ctn_max(most, high - low);
+	}
+	return most;
+}
+
+#define CTN_SELF "conv_cpu.c"
+#include "../exec/levels.h"
+CTN_TABLE(ctn_conv_pack, conv_pack)
+CTN_TABLE(ctn_conv, conv)
+CTN_TABLE(ctn_conv_weight, conv_weight)
+CTN_TABLE(ctn_conv_reduce, conv_reduce)
+#else
+#include "tile.h"
+
+// Panel `task` of the weight as the product reads it: taps x depth rows of PANEL columns, zeros past the last.
+static int64_t FN(conv_pack_tasks)(const void *p) {
+	const ctn_conv_args *g = p;
+	return ctn_div_up(g->cols, PANEL) * g->at.kh * g->at.kw;
+}
+static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_conv_args *g = p;
+	int64_t taps = g->at.kh * g->at.kw, tap = task % taps, j0 = task / taps * PANEL, width = ctn_min(PANEL, g->cols - j0);
+	float *out = g->packed + (j0 * taps + tap * PANEL) * g->depth;
+	if (!g->transposed) {
+		const float *from = g->weight + tap * g->depth * g->weight_ld + j0;
+		for (int64_t k = 0; k < g->depth; k++, from += g->weight_ld, out += PANEL) {
+			vstore(out, vload_part(from, width));
+			vstore(out + CTN_LANES, width > CTN_LANES ? vload_part(from + CTN_LANES, width - CTN_LANES) : (vf){});
+		}
+		return;
+	}
+	const float *from = g->weight + (tap * g->cols + j0) * g->weight_ld;
+	for (int64_t k0 = 0; k0 < g->depth; k0 += 32) { // a few channels at a time: what is written stays in the cache
+		int64_t k1 = ctn_min(k0 + 32, g->depth);
+		if (width < PANEL) memset(out + k0 * PANEL, 0, (size_t)((k1 - k0) * PANEL) * sizeof(float));
+		for (int64_t j = 0; j < width; j++)
+			for (int64_t k = k0; k < k1; k++) out[k * PANEL + j] = from[j * g->weight_ld + k];
+	}
+}
+
+static int64_t FN(conv_tasks)(const void *p) {
+	const ctn_conv_args *g = p;
+	return ctn_div_up(g->at.n * (g->transposed ? g->at.h * g->at.w : g->at.ho * g->at.wo), g->block) * ctn_div_up(g->cols, g->slice);
+}
+static void FN(conv_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_conv_args *g = p;
+	int64_t taps = g->at.kh * g->at.kw, total = g->at.n * (g->transposed ? g->at.h * g->at.w : g->at.ho * g->at.wo);
+	int64_t slices = ctn_div_up(g->cols, g->slice), part = task / slices, j0 = task % slices * g->slice, j1 = ctn_min(j0 + g->slice, g->cols);
+	int64_t begin = part * g->block, rows = ctn_min(g->block, total - begin);
+	const ctn_gradient *grad = g->transposed ? &g->grad : 0;
+	float *tile = scratch, *near = tile + CTN_CONV_TILE;
+	int32_t *written = (int32_t *)(near + g->near), *self = written + g->block, *read = self + g->block, low = 0, high = 0;
+	ctn_conv_rows(&g->at, g->transposed, begin, rows, g->block, written, read);
+	if (g->mode == CTN_CONV_BAND) ctn_conv_range(read, taps, rows, g->block, &low, &high);
+	for (int64_t r = 0; r < rows; r++) self[r] = (int32_t)r;
+	float *stats = g->transposed ? g->sink.stats : g->stats;
+	if (stats) stats += part * (g->transposed ? 2 * g->sink.stats_ld : 3 * g->stats_ld);
+	for (int64_t c0 = 0; c0 < g->depth; c0 += g->chunk) {
+		int64_t c = ctn_min(g->chunk, g->depth - c0);
+		int first = c0 == 0, last = c0 + c == g->depth;
+		FN(conv_job) job = {.read_ld = g->block, .taps = taps, .depth = c, .low = low, .near = near, .near_ld = c, .tap_step = g->depth * PANEL, .out = tile};
+		const int32_t *table = read;
+		if (g->mode == CTN_CONV_GATHER) {
+			job.taps = 1, job.depth = taps * c, job.near_ld = job.depth;
+			table = self;
+			FN(conv_gather)(&g->in, grad, read, taps, rows, g->block, c0, c, near, job.near_ld);
+		} else if (g->mode == CTN_CONV_PLACE) {
+			job.near = g->in.z + c0, job.near_ld = g->in.ld;
+		} else
+			for (int64_t i = low; i < high; i++) FN(conv_bring)(&g->in, grad, i, c0, c, near + (i - low) * c);
+		ctn_sink sink = g->sink;
+		sink.accumulate = sink.accumulate || !first;
+		if (!last) sink.last = 0;
+		for (int64_t j = j0; j < j1; j += PANEL) {
+			job.panel = g->packed + (j * taps * g->depth + c0 * PANEL);
+			for (int64_t i = 0; i < rows; i += TILE_ROWS) {
+				job.read = table + i, job.rows = ctn_min(TILE_ROWS, rows - i);
+				FN(conv_dispatch)(&job, g->cols - j <= CTN_LANES);
+				for (int64_t h = 0; h < PANEL && j + h < g->cols; h += CTN_LANES)
+					if (g->transposed) FN(conv_sink)(&sink, g->cols, tile + h, written + i, job.rows, j + h, last ? stats : 0, i == 0);
+					else FN(conv_store)(g, tile + h, written + i, job.rows, j + h, first, last, stats, i == 0);
+			}
+		}
+	}
+}
+
+// A task owns a split of the rows, and a block of input channels by output channels of the gradient.
+static int64_t FN(conv_weight_tasks)(const void *p) {
+	const ctn_conv_weight_args *g = p;
+	return g->splits * ctn_div_up(g->depth, CTN_CONV_DEPTH) * ctn_div_up(g->cols, CTN_CONV_COLS);
+}
+static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_conv_weight_args *g = p;
+	int64_t taps = g->at.kh * g->at.kw, total = g->at.n * g->at.ho * g->at.wo, groups = ctn_div_up(total, CTN_CONV_ROWS);
+	int64_t blocks_c = ctn_div_up(g->depth, CTN_CONV_DEPTH), blocks_j = ctn_div_up(g->cols, CTN_CONV_COLS);
+	int64_t split = task / (blocks_c * blocks_j), c0 = task / blocks_j % blocks_c * CTN_CONV_DEPTH, j0 = task % blocks_j * CTN_CONV_COLS;
+	int64_t c = ctn_min(CTN_CONV_DEPTH, g->depth - c0), cols = ctn_min(CTN_CONV_COLS, g->cols - j0);
+	int64_t begin = split * groups / g->splits * CTN_CONV_ROWS, end = ctn_min((split + 1) * groups / g->splits * CTN_CONV_ROWS, total);
+	int64_t ld = g->splits > 1 ? g->cols : g->weight_ld;
+	float *out = g->splits > 1 ? g->partial + split * taps * g->depth * g->cols : g->dweight;
+	int accumulate = g->splits == 1 && g->accumulate;
+
+	float *dz = scratch, *near = dz + CTN_CONV_ROWS * (CTN_CONV_COLS + 32);
+	const float **a = (const float **)(near + g->near);
+	int32_t *row = (int32_t *)(a + CTN_CONV_ROWS), *read = row + CTN_CONV_ROWS;
+	for (int64_t r0 = begin; r0 < end; r0 += CTN_CONV_ROWS) {
+		int64_t rows = ctn_min(CTN_CONV_ROWS, end - r0), near_ld = c + 16; // tiles read past the last channel, and drop it
+		int32_t low = 0, high = 0;
+		ctn_conv_rows(&g->at, 0, r0, rows, CTN_CONV_ROWS, 0, read);
+		for (int64_t j = 0; j < cols; j += PANEL)
+			for (int64_t r = 0; r < rows; r++) {
+				float *to = dz + (j * CTN_CONV_ROWS + r * PANEL);
+				int64_t w = ctn_min(PANEL, cols - j);
+				if (w < PANEL) vstore(to, (vf){}), vstore(to + CTN_LANES, (vf){});
+				gradient_row(&g->grad, r0 + r, j0 + j, w, to);
+			}
+		if (g->mode == CTN_CONV_GATHER) {
+			near_ld = taps * c + 16;
+			FN(conv_gather)(&g->in, 0, read, taps, rows, CTN_CONV_ROWS, c0, c, near, near_ld);
+		} else {
+			ctn_conv_range(read, taps, rows, CTN_CONV_ROWS, &low, &high);
+			for (int64_t i = low; i < high; i++) input_row(&g->in, i, c0, c, near + (i - low) * near_ld);
+		}
+		// A gathered row is one long tap.
+		int64_t steps = g->mode == CTN_CONV_GATHER ? 1 : taps, depth = g->mode == CTN_CONV_GATHER ? taps * c : c;
+		for (int64_t t = 0; t < steps; t++) {
+			int64_t count = 0;
+			for (int64_t r = 0; r < rows; r++) {
+				int32_t i = g->mode == CTN_CONV_GATHER ? (int32_t)r : read[t * CTN_CONV_ROWS + r];
+				if (i < 0) continue;
+				a[count] = near + (i - low) * near_ld, row[count++] = (int32_t)r;
+			}
+			for (int64_t j = 0; j < cols; j += PANEL)
+				for (int64_t i = 0; i < depth; i += TILE_ROWS) {
+					int64_t valid = ctn_min(TILE_ROWS, depth - i), width = ctn_min(PANEL, cols - j);
+					const float *b = dz + j * CTN_CONV_ROWS;
+					float *o = out + (t * g->depth + c0 + i) * ld + j0 + j;
+					FN(weight_dispatch)(a, row, count, i, b, o, ld, valid, width, accumulate || r0 > begin);
+				}
+		}
+	}
+}
+
+// Adds the splits in order. A task owns a row.
+static int64_t FN(conv_reduce_tasks)(const void *p) {
+	const ctn_conv_weight_args *g = p;
+	return g->at.kh * g->at.kw * g->depth;
+}
+static void FN(conv_reduce_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_conv_weight_args *g = p;
+	int64_t size = g->at.kh * g->at.kw * g->depth * g->cols;
+	for (int64_t j = 0; j < g->cols; j += CTN_LANES) {
+		int64_t n = ctn_min(CTN_LANES, g->cols - j);
+		float *o = g->dweight + task * g->weight_ld + j;
+		vf v = g->accumulate ? vload_part(o, n) : (vf){};
+		for (int64_t s = 0; s < g->splits; s++) v += vload_part(g->partial + s * size + task * g->cols + j, n);
+		vstore_part(o, v, n);
+	}
+}
+#endif

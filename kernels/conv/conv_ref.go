@@ -1,0 +1,49 @@
+package conv
+
+// each calls f for every product of the convolution: an element of the output, of the input and of the weight.
+func (c Conv) each(f func(out, in, weight int)) {
+	c = c.defaults()
+	depth, cols := c.In.C/c.Groups, c.Out/c.Groups
+	for n := range c.In.N {
+		for oy := range c.OutH {
+			for ox := range c.OutW {
+				for ky := range c.KH {
+					for kx := range c.KW {
+						y, x := oy*c.Stride-c.PadH+ky*c.Dilation, ox*c.Stride-c.PadW+kx*c.Dilation
+						if y < 0 || y >= c.In.H || x < 0 || x >= c.In.W {
+							continue
+						}
+						for o := range c.Out {
+							for i := range depth {
+								f(((n*c.OutH+oy)*c.OutW+ox)*c.Out+o, ((n*c.In.H+y)*c.In.W+x)*c.In.C+o/cols*depth+i,
+									((ky*c.KW+kx)*depth+i)*c.Out+o)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// Reference is the convolution of a dense input in float64; bias may be nil.
+func (c Conv) Reference(in, weight, bias []float64) []float64 {
+	out := make([]float64, c.Shape().Len())
+	for i := range out {
+		if bias != nil {
+			out[i] = bias[i%c.Out]
+		}
+	}
+	c.each(func(o, i, w int) { out[o] += in[i] * weight[w] })
+	return out
+}
+
+// GradientReference are the gradients in the input and the weight when dz is that in the output.
+func (c Conv) GradientReference(in, weight, dz []float64) (din, dweight []float64) {
+	din, dweight = make([]float64, len(in)), make([]float64, len(weight))
+	c.each(func(o, i, w int) {
+		din[i] += dz[o] * weight[w]
+		dweight[w] += dz[o] * in[i]
+	})
+	return din, dweight
+}

@@ -1,0 +1,198 @@
+package conv
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
+)
+
+func cases() []Conv {
+	shape := func(n, h, w, c int) tensor.Shape { return tensor.Shape{N: n, H: h, W: w, C: c} }
+	return []Conv{
+		{In: shape(1, 1, 1, 1), Out: 1, KH: 1, KW: 1},
+		{In: shape(1, 1, 1, 5), Out: 3, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(2, 5, 7, 17), Out: 33, KH: 1, KW: 1},
+		{In: shape(3, 9, 8, 24), Out: 40, KH: 1, KW: 1, Stride: 2},
+		{In: shape(2, 8, 9, 33), Out: 17, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(1, 16, 15, 48), Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(2, 13, 12, 3), Out: 19, KH: 3, KW: 3, Stride: 2, PadH: 1, PadW: 1},
+		{In: shape(1, 12, 13, 31), Out: 12, KH: 3, KW: 3, Stride: 2, PadH: 0, PadW: 1, OutH: 6, OutW: 7},
+		{In: shape(1, 9, 11, 40), Out: 8, KH: 5, KW: 5, Stride: 3, PadH: 2, PadW: 2},
+		{In: shape(1, 10, 9, 13), Out: 14, KH: 7, KW: 7, Stride: 2, PadH: 3, PadW: 3},
+		{In: shape(1, 8, 9, 20), Out: 21, KH: 1, KW: 7, PadW: 3},
+		{In: shape(1, 8, 9, 37), Out: 21, KH: 7, KW: 1, PadH: 3},
+		{In: shape(2, 9, 9, 34), Out: 16, KH: 3, KW: 3, PadH: 2, PadW: 2, Dilation: 2},
+		{In: shape(2, 7, 6, 12), Out: 18, KH: 3, KW: 3, PadH: 1, PadW: 1, Groups: 3},
+		{In: shape(1, 7, 7, 300), Out: 70, KH: 1, KW: 1},
+		{In: shape(1, 4, 4, 150), Out: 140, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(2, 9, 11, 40), Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(3, 8, 7, 140), Out: 33, KH: 3, KW: 3, PadH: 2},
+		{In: shape(1, 24, 24, 16), Out: 16, KH: 1, KW: 1},
+	}
+}
+
+func TestForward(t *testing.T) {
+	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+		for i, c := range cases() {
+			for k, kind := range kerneltest.Cases {
+				if kind.Gate && c.Groups > 1 || (i+k)%3 != 0 && i > 4 {
+					continue
+				}
+				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
+					ar := d.NewArena()
+					defer ar.Free()
+					x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
+					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
+					f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Pixels() * (c.Out + kind.Pad)), ZStride: c.Out + kind.Pad, Sums: true}
+					var bias64 []float64
+					if k%2 == 1 {
+						var bias []float32
+						bias, bias64 = kerneltest.Random(c.Out, uint32(10*i+2))
+						f.Bias = ar.Floats(bias)
+					}
+					p := ar.NewProgram("forward")
+					stats := f.Record(p)
+					p.Run(2)
+					z := kerneltest.Dense(t, f.Z, c.Shape(), f.ZStride)
+					kerneltest.Close(t, c.Reference(x.A, w64, bias64), z, 1e-6*math.Sqrt(float64(c.KH*c.KW*c.In.C)), "z")
+					kerneltest.CheckForwardSums(t, stats, z, c.Out, 1e-5)
+				})
+			}
+		}
+	})
+}
+
+func TestGradients(t *testing.T) {
+	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+		for i, c := range cases() {
+			for k, kind := range kerneltest.Cases {
+				if kind.Gate && c.Groups > 1 || (i+k)%3 != 0 && i > 4 {
+					continue
+				}
+				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
+					ar := d.NewArena()
+					defer ar.Free()
+					x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
+					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
+					grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, uint32(10*i+2))
+					din, dweight := c.GradientReference(x.A, w64, dz64)
+					weight := ar.Floats(w)
+					tol := 1e-6 * math.Sqrt(float64(c.KH*c.KW*c.Out))
+					kerneltest.TestSink(t, d, c.In, kind, 2*tol, din, uint32(10*i+3), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+						return InputGradient{Conv: c, Grad: grad, Weight: weight, Sink: sink}.Record(p)
+					})
+					old, old64 := kerneltest.Random(c.WeightLen(), uint32(10*i+4))
+					for _, accumulate := range []bool{false, true} {
+						g := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen()), Accumulate: accumulate}
+						want := append([]float64(nil), dweight...)
+						if accumulate {
+							g.DWeight.WriteF32(0, old)
+							for i := range want {
+								want[i] += old64[i]
+							}
+						}
+						p := ar.NewProgram("weight")
+						g.Record(p)
+						p.Run(1)
+						kerneltest.Close(t, want, g.DWeight.Values(), 1e-6*math.Sqrt(float64(c.Shape().Pixels()+16)), "dweight")
+					}
+				})
+			}
+		}
+	})
+}
+
+func TestReferenceGradients(t *testing.T) {
+	c := Conv{In: tensor.Shape{N: 2, H: 5, W: 4, C: 4}, Out: 2, KH: 3, KW: 2, Stride: 2, PadH: 1, PadW: 1, Groups: 2}
+	_, x := kerneltest.Random(c.In.Len(), 1)
+	_, w := kerneltest.Random(c.WeightLen(), 2)
+	_, dz := kerneltest.Random(c.Shape().Len(), 3)
+	loss := func([]float64) float64 {
+		sum := 0.0
+		for i, z := range c.Reference(x, w, nil) {
+			sum += z * dz[i]
+		}
+		return sum
+	}
+	dx, dw := c.GradientReference(x, w, dz)
+	kerneltest.Gradient(t, loss, x, dx, 1e-7, "x")
+	kerneltest.Gradient(t, loss, w, dw, 1e-7, "w")
+}
+
+// Winograd's sums are not much further from the truth than the direct ones.
+func TestWinogradError(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	c := Conv{In: tensor.Shape{N: 1, H: 16, W: 16, C: 128}, Out: 64, KH: 3, KW: 3, PadH: 1, PadW: 1}
+	require.True(t, c.defaults().winograd())
+	x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
+	w, w64 := kerneltest.Random(c.WeightLen(), 2)
+	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), false, 0, 3)
+	want := c.Reference(x.A, w64, nil)
+	wantIn, wantWeight := c.GradientReference(x.A, w64, dz64)
+	var errors [2][3]float64
+	for i, direct := range []bool{true, false} {
+		c.Direct = direct
+		z, din := ar.F32(c.Shape().Len()), ar.F32(c.In.Len())
+		p := ar.NewProgram("error")
+		Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: z}.Record(p)
+		InputGradient{Conv: c, Grad: grad, Weight: ar.Floats(w), Sink: tensor.Sink{D: din}}.Record(p)
+		dw := ar.F32(c.WeightLen())
+		WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: dw}.Record(p)
+		p.Run(1)
+		for j, v := range dw.Values() {
+			errors[i][2] += math.Pow(float64(v)-wantWeight[j], 2)
+		}
+		for j, v := range z.Values() {
+			errors[i][0] += math.Pow(float64(v)-want[j], 2)
+		}
+		for j, v := range din.Values() {
+			errors[i][1] += math.Pow(float64(v)-wantIn[j], 2)
+		}
+	}
+	for k, what := range []string{"output", "gradient in the input", "gradient in the weight"} {
+		t.Logf("%s: Winograd's root mean square error is %.2f times the direct one", what, math.Sqrt(errors[1][k]/errors[0][k]))
+		require.Positive(t, errors[1][k])
+		require.LessOrEqual(t, errors[1][k], 4*errors[0][k])
+	}
+}
+
+// The same bits on one thread and on three.
+func TestThreads(t *testing.T) {
+	for _, level := range exec.Levels() {
+		var want [][]float32
+		for _, threads := range []int{1, 3} {
+			d, err := exec.Open(exec.Config{Level: level, Threads: threads})
+			require.NoError(t, err)
+			ar := d.NewArena()
+			c := Conv{In: tensor.Shape{N: 2, H: 20, W: 20, C: 40}, Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1}
+			x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
+			w, _ := kerneltest.Random(c.WeightLen(), 2)
+			grad, _ := kerneltest.NewGradient(ar, c.Shape(), true, 0, 3)
+			p := ar.NewProgram("threads")
+			f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Len()), Sums: true}
+			stats := f.Record(p)
+			sink := tensor.Sink{D: ar.F32(c.In.Len()), Of: &x.Input, Mean: x.Mean, InvStd: x.InvStd}
+			back := InputGradient{Conv: c, Grad: grad, Weight: f.Weight, Sink: sink}.Record(p)
+			dw := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen())}
+			dw.Record(p)
+			p.Run(1)
+			got := [][]float32{f.Z.Values(), stats.Rows.Values(), sink.D.Values(), back.Rows.Values(), dw.DWeight.Values()}
+			if want == nil {
+				want = got
+			}
+			require.Equal(t, want, got)
+			ar.Free()
+			d.Close()
+		}
+	}
+}

@@ -1,0 +1,23 @@
+#include "../tensor/tensor.h"
+
+typedef struct ctn_depthwise_args {
+	int64_t n, h, w, c, ho, wo;
+	int64_t k, stride, pad_h, pad_w, dilation;
+	int64_t channels;    // a task
+	int64_t bands, band; // bands an image; rows a band: of the output, backward of the input
+	int64_t in_ld, out_rows, out_left, out_cols; // planes in scratch: columns of the input's; rows, zeros to the left and columns of the gradient's
+	ctn_input in;
+	const float *weight; // k x k x c
+	float *out;
+	int64_t out_ld;
+	float *stats; // or none
+	// backward
+	ctn_gradient grad;
+	ctn_sink sink;
+	float *dweight, *partial; // k x k x c; parts of that
+	int32_t accumulate;
+} ctn_depthwise_args;
+
+enum { CTN_DEPTHWISE_STRIP = 4, // outputs side by side in registers
+       CTN_DEPTHWISE_SIZE = 7 }; // largest kernel
+extern const ctn_kernel ctn_depthwise[], ctn_depthwise_backward[], ctn_depthwise_reduce[];

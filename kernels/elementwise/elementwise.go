@@ -1,0 +1,220 @@
+// Package elementwise holds what goes through tensors pixel by pixel: sums (and with them copies, concatenations and activations that are stored), the
+// gradient of a gate, channel shuffles, and the factors of stochastic depth.
+package elementwise
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#include "elementwise_cpu.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
+)
+
+// Term is a summand, as it is read through what stands before it, times a factor an image (optional; from DropPath for instance).
+type Term struct {
+	In     tensor.Input
+	Weight *exec.Buffer // images
+}
+
+// Sum is Out = Σ Weight·In over one to eight inputs of one shape, plain. With one input it is a copy, which stores an activation; with an OutStride larger than the
+// channels it is a part of a concatenation. Out may be the Z of an input that has the same stride.
+type Sum struct {
+	Terms     []Term
+	Out       *exec.Buffer
+	OutStride int
+	Sums      bool // leave sums of Out for norm.Forward
+}
+
+// Record appends the operation to a program and returns the sums, if there are any.
+func (s Sum) Record(p *exec.Program) tensor.Stats {
+	if len(s.Terms) < 1 || len(s.Terms) > C.CTN_SUM_TERMS {
+		panic(fmt.Sprintf("sum: %d terms", len(s.Terms)))
+	}
+	shape := s.Terms[0].In.Shape
+	args := sumArgs(shape, len(s.Terms))
+	for i, t := range s.Terms {
+		t.In.Check("sum")
+		if t.In.Shape != shape {
+			panic(fmt.Sprintf("sum: %+v and %+v", shape, t.In.Shape))
+		}
+		t.In.Put(unsafe.Pointer(&args.in[i]))
+		args.weight[i] = weight(t.Weight, shape.N)
+	}
+	tensor.Span("sum", "Out", s.Out, shape, s.OutStride)
+	args.out, args.out_ld = floats(s.Out), stride(s.OutStride, shape.C)
+	var stats tensor.Stats
+	if s.Sums {
+		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, shape.C, tensor.Parts(shape.Pixels(), int(args.block)))
+		args.stats = floats(stats.Rows)
+	}
+	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), shape.C)
+	return stats
+}
+
+// SumGradient hands the gradient in a sum on to its terms: with G that in Out, each term's sink gets Weight·(Gate·G + Mean/(H·W)). Gate and Mean (both images x
+// channels, optional) serve a squeeze-and-excitation: G is then the gradient in the gated tensor and Mean that in its global mean, and the only
+// term is the tensor itself.
+//
+// G may be the D of one of the sinks, which then is the last term, if it has the same stride. A term whose sink has no D is left out.
+type SumGradient struct {
+	Shape   tensor.Shape
+	G       *exec.Buffer
+	GStride int
+	Gate    *exec.Buffer
+	Mean    *exec.Buffer
+	Terms   []TermGradient
+}
+
+// TermGradient is where the gradient in a term goes.
+type TermGradient struct {
+	Sink   tensor.Sink
+	Weight *exec.Buffer
+}
+
+// Record appends the operation to a program and returns the sums of each sink that leaves some.
+func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
+	if len(s.Terms) < 1 || len(s.Terms) > C.CTN_SUM_TERMS {
+		panic(fmt.Sprintf("sum_gradient: %d terms", len(s.Terms)))
+	}
+	args := sumArgs(s.Shape, len(s.Terms))
+	tensor.Span("sum_gradient", "G", s.G, s.Shape, s.GStride)
+	args.grad, args.grad_ld = floats(s.G), stride(s.GStride, s.Shape.C)
+	for _, b := range []*exec.Buffer{s.Gate, s.Mean} {
+		if b != nil {
+			tensor.Need("sum_gradient", "Gate or Mean", b, s.Shape.N*s.Shape.C)
+		}
+	}
+	args.gate, args.mean = floats(s.Gate), floats(s.Mean)
+	out := make([]tensor.Stats, len(s.Terms))
+	for i, t := range s.Terms {
+		if t.Sink.D == nil {
+			continue
+		}
+		t.Sink.Check("sum_gradient", s.Shape)
+		if t.Sink.Sums() {
+			out[i] = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.Shape.C, tensor.Parts(s.Shape.Pixels(), int(args.block)))
+		}
+		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
+		args.weight[i] = weight(t.Weight, s.Shape.N)
+	}
+	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*s.Shape.C)
+	return out
+}
+
+// GateGradient is the gradient in a gate (images x channels): the sum over each image of G, the gradient in the gated tensor, times Act(Scale·Z + Shift) of In, whose
+// own Gate is not looked at.
+type GateGradient struct {
+	In      tensor.Input
+	G       *exec.Buffer
+	GStride int
+	DGate   *exec.Buffer
+}
+
+// Record appends the operation to a program.
+func (g GateGradient) Record(p *exec.Program) {
+	g.In.Gate = nil
+	g.In.Check("gate_gradient")
+	tensor.Span("gate_gradient", "G", g.G, g.In.Shape, g.GStride)
+	tensor.Need("gate_gradient", "DGate", g.DGate, g.In.N*g.In.C)
+	args := C.ctn_gate_args{n: C.int64_t(g.In.N), image: C.int64_t(g.In.H * g.In.W), c: C.int64_t(g.In.C), grad: floats(g.G),
+		grad_ld: stride(g.GStride, g.In.C), dgate: floats(g.DGate)}
+	g.In.Put(unsafe.Pointer(&args.in))
+	record(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_GATE_CHANNELS)
+}
+
+// Shuffle mixes the channels of groups (Zhang et al., ShuffleNet, CVPR 2018): with the channels as a matrix of Groups rows, Out has it transposed. Out is dense and does
+// not overlap In.
+type Shuffle struct {
+	In     tensor.Input
+	Groups int
+	Out    *exec.Buffer
+}
+
+// Record appends the operation to a program.
+func (s Shuffle) Record(p *exec.Program) {
+	args := s.args()
+	tensor.Need("shuffle", "Out", s.Out, s.In.Len())
+	args.out = floats(s.Out)
+	record(p, "shuffle", unsafe.Pointer(&C.ctn_shuffle), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C)
+}
+
+// RecordBackward appends the gradient in the input from grad (dense), that in Out.
+func (s Shuffle) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Sink) tensor.Stats {
+	args := s.args()
+	tensor.Need("shuffle_backward", "grad", grad, s.In.Len())
+	sink.Check("shuffle_backward", s.In.Shape)
+	var stats tensor.Stats
+	if sink.Sums() {
+		stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.In.C, tensor.Parts(s.In.Pixels(), int(args.block)))
+	}
+	args.grad = floats(grad)
+	sink.Put(unsafe.Pointer(&args.sink), s.In.C, stats)
+	record(p, "shuffle_backward", unsafe.Pointer(&C.ctn_shuffle_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C)
+	return stats
+}
+
+func (s Shuffle) args() C.ctn_shuffle_args {
+	s.In.Check("shuffle")
+	if s.Groups < 1 || s.In.C%s.Groups != 0 {
+		panic(fmt.Sprintf("shuffle: %d channels in %d groups", s.In.C, s.Groups))
+	}
+	args := C.ctn_shuffle_args{pixels: C.int64_t(s.In.Pixels()), c: C.int64_t(s.In.C), groups: C.int64_t(s.Groups), block: block(s.In.C)}
+	s.In.Put(unsafe.Pointer(&args.in))
+	return args
+}
+
+// DropPath draws the factors of stochastic depth (Huang et al., ECCV 2016), one an image: 1/Keep with probability Keep, otherwise 0. They are a function of (Seed,
+// Stream, *Step, image).
+type DropPath struct {
+	Out    *exec.Buffer
+	Keep   float32
+	Seed   uint64
+	Stream uint32       // a purpose of package philox, with the layer's number in the high bits
+	Step   *exec.Buffer // one integer
+}
+
+// Record appends the operation to a program.
+func (d DropPath) Record(p *exec.Program) {
+	if !(d.Keep > 0 && d.Keep <= 1) || d.Out.Len() < 1 {
+		panic(fmt.Sprintf("droppath: %d images kept with probability %g", d.Out.Len(), d.Keep))
+	}
+	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
+		step: (*C.int32_t)(d.Step.Slice(0, 1).Pointer())}
+	record(p, "droppath", unsafe.Pointer(&C.ctn_droppath), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+}
+
+func sumArgs(s tensor.Shape, terms int) C.ctn_sum_args {
+	if s.Len() <= 0 {
+		panic(fmt.Sprintf("sum: %+v", s))
+	}
+	return C.ctn_sum_args{pixels: C.int64_t(s.Pixels()), image: C.int64_t(s.H * s.W), c: C.int64_t(s.C), terms: C.int64_t(terms), block: block(s.C)}
+}
+
+// block is the number of pixels a task.
+func block(c int) C.int64_t { return C.int64_t(max(1, min(512, 32768/c))) }
+
+func weight(b *exec.Buffer, n int) *C.float {
+	if b != nil {
+		tensor.Need("sum", "Weight", b, n)
+	}
+	return floats(b)
+}
+
+func stride(ld, c int) C.int64_t {
+	if ld == 0 {
+		ld = c
+	}
+	return C.int64_t(ld)
+}
+
+func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int) {
+	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch})
+}
+
+func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -1,0 +1,122 @@
+// Operations that go through tensors pixel by pixel. A task owns a block of pixels.
+#ifndef CTN_LANES
+#include "elementwise_cpu.h"
+#include "../exec/philox.h"
+#define CTN_SELF "elementwise_cpu.c"
+#include "../exec/levels.h"
+CTN_TABLE(ctn_sum, sum)
+CTN_TABLE(ctn_sum_backward, sum_backward)
+CTN_TABLE(ctn_gate_gradient, gate_gradient)
+CTN_TABLE(ctn_shuffle, shuffle)
+CTN_TABLE(ctn_shuffle_backward, shuffle_backward)
+CTN_TABLE(ctn_droppath, droppath)
+#else
+#include "../tensor/load.h"
+
+static int64_t FN(sum_tasks)(const void *p) {
+	const ctn_sum_args *g = p;
+	return ctn_div_up(g->pixels, g->block);
+}
+static void FN(sum_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_sum_args *g = p;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c;
+	float *stats = g->stats ? g->stats + task * 3 * c : 0;
+	for (int64_t i = begin; i < end; i++) {
+		float *out = g->out + i * g->out_ld;
+		for (int64_t t = 0; t < g->terms; t++) {
+			float weight = g->weight[t] ? g->weight[t][i / g->image] : 1;
+			input_row(&g->in[t], i, 0, c, t ? scratch : out);
+			if (t == 0 && weight == 1) continue;
+			for (int64_t j = 0; j < c; j += CTN_LANES) {
+				int64_t n = c - j;
+				vf v = vload_part((t ? scratch : out) + j, n) * weight;
+				vstore_part(out + j, t ? vload_part(out + j, n) + v : v, n);
+			}
+		}
+		if (stats) sums_row(stats, c, 0, c, out, i == begin);
+	}
+}
+
+static int64_t FN(sum_backward_tasks)(const void *p) { return FN(sum_tasks)(p); }
+static void FN(sum_backward_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_sum_args *g = p;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c;
+	float *base = scratch, *part = scratch + c, share = 1.0f / (float)g->image;
+	for (int64_t i = begin; i < end; i++) {
+		const float *grad = g->grad + i * g->grad_ld;
+		int64_t image = i / g->image * c;
+		// A copy: a sink may be the gradient's own buffer.
+		for (int64_t j = 0; j < c; j += CTN_LANES) {
+			int64_t n = c - j;
+			vf v = vload_part(grad + j, n);
+			if (g->gate) v *= vload_part(g->gate + image + j, n);
+			if (g->mean) v += vload_part(g->mean + image + j, n) * share;
+			vstore_part(base + j, v, n);
+		}
+		for (int64_t t = 0; t < g->terms; t++) {
+			const float *from = base;
+			if (g->weight[t]) {
+				float weight = g->weight[t][i / g->image];
+				for (int64_t j = 0; j < c; j += CTN_LANES) vstore_part(part + j, vload_part(base + j, c - j) * weight, c - j);
+				from = part;
+			}
+			float *stats = g->sink[t].stats ? g->sink[t].stats + task * 2 * g->sink[t].stats_ld : 0;
+			if (g->sink[t].d) sink_row(&g->sink[t], i, 0, c, from, stats, i == begin);
+		}
+	}
+}
+
+// The gradient in a gate: the sum over an image of the gradient times what the gate multiplies. A task owns some channels of an image.
+static int64_t FN(gate_gradient_tasks)(const void *p) {
+	const ctn_gate_args *g = p;
+	return g->n * ctn_div_up(g->c, CTN_GATE_CHANNELS);
+}
+static void FN(gate_gradient_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_gate_args *g = p;
+	int64_t blocks = ctn_div_up(g->c, CTN_GATE_CHANNELS), n = task / blocks, c0 = task % blocks * CTN_GATE_CHANNELS, c = ctn_min(CTN_GATE_CHANNELS, g->c - c0);
+	float *out = g->dgate + n * g->c + c0;
+	memset(out, 0, (size_t)c * sizeof(float));
+	for (int64_t i = n * g->image; i < (n + 1) * g->image; i++) {
+		input_row(&g->in, i, c0, c, scratch);
+		const float *grad = g->grad + i * g->grad_ld + c0;
+		for (int64_t j = 0; j < c; j += CTN_LANES)
+			vstore_part(out + j, vload_part(out + j, c - j) + vload_part(scratch + j, c - j) * vload_part(grad + j, c - j), c - j);
+	}
+}
+
+static int64_t FN(shuffle_tasks)(const void *p) {
+	const ctn_shuffle_args *g = p;
+	return ctn_div_up(g->pixels, g->block);
+}
+static void FN(shuffle_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_shuffle_args *g = p;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c, width = c / g->groups;
+	for (int64_t i = begin; i < end; i++) {
+		input_row(&g->in, i, 0, c, scratch);
+		for (int64_t k = 0; k < width; k++)
+			for (int64_t q = 0; q < g->groups; q++) g->out[i * c + k * g->groups + q] = scratch[q * width + k];
+	}
+}
+static int64_t FN(shuffle_backward_tasks)(const void *p) { return FN(shuffle_tasks)(p); }
+static void FN(shuffle_backward_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_shuffle_args *g = p;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c, width = c / g->groups;
+	float *stats = g->sink.stats ? g->sink.stats + task * 2 * g->sink.stats_ld : 0;
+	for (int64_t i = begin; i < end; i++) {
+		for (int64_t k = 0; k < width; k++)
+			for (int64_t q = 0; q < g->groups; q++) scratch[q * width + k] = g->grad[i * c + k * g->groups + q];
+		sink_row(&g->sink, i, 0, c, scratch, stats, i == begin);
+	}
+}
+
+static int64_t FN(droppath_tasks)(const void *p) { return (void)p, 1; }
+static void FN(droppath_run)(const void *p, int64_t task, float *scratch) {
+	(void)task, (void)scratch;
+	const ctn_droppath_args *g = p;
+	for (int64_t i = 0; i < g->n; i++) {
+		uint32_t bits[4];
+		ctn_philox(g->seed, g->stream, (uint32_t)*g->step, (uint64_t)i / 4, bits);
+		g->out[i] = ctn_uniform(bits[i % 4]) < g->keep ? 1 / g->keep : 0;
+	}
+}
+#endif

@@ -1,0 +1,127 @@
+// Package norm is batch norm (Ioffe and Szegedy, ICML 2015) without a pass over the data: it turns the sums that other operations left into the factors
+// with which yet others read their inputs (see package tensor).
+package norm
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo LDFLAGS: -lm
+#include "norm_cpu.h"
+*/
+import "C"
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
+)
+
+// Batch is a batch norm of C channels. Gamma and Beta are optional: 1 and 0. The buffers of New are computed by the operations.
+type Batch struct {
+	C                       int
+	Eps                     float64
+	Gamma, Beta             *exec.Buffer
+	RunningMean, RunningVar *exec.Buffer
+	Mean, InvStd            *exec.Buffer // of the batch, or the running ones
+	Scale, Shift            *exec.Buffer // Gamma·InvStd and Beta - Mean·Scale
+	P, Q, R                 *exec.Buffer // coefficients of tensor.Gradient
+}
+
+// New returns a batch norm with room for what is computed.
+func New(a *exec.Arena, c int, eps float64) *Batch {
+	f := func() *exec.Buffer { return a.F32(c) }
+	return &Batch{C: c, Eps: eps, Mean: f(), InvStd: f(), Scale: f(), Shift: f(), P: f(), Q: f(), R: f()}
+}
+
+// Input is z as a consumer reads it, normalised and activated.
+func (b *Batch) Input(z *exec.Buffer, s tensor.Shape, act tensor.Act) tensor.Input {
+	return tensor.Input{Shape: s, Z: z, Scale: b.Scale, Shift: b.Shift, Act: act}
+}
+
+// Gradient is the gradient in z, where g is that in the normalised z; both are dense.
+func (b *Batch) Gradient(g, z *exec.Buffer) tensor.Gradient {
+	return tensor.Gradient{G: g, Z: z, P: b.P, Q: b.Q, R: b.R}
+}
+
+// Running is how the running mean and variance follow a batch: r += m·(batch - r). The variance that they follow is the unbiased one,
+// as in PyTorch.
+type Running struct {
+	Momentum float64      // m
+	Batches  *exec.Buffer // if given, one integer of this norm's own: batches seen; m is 1/(Batches+1), so that the running values are means
+}
+
+// Forward appends the computation of Mean, InvStd, Scale and Shift from sums, and the update of the running values if there are any.
+func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
+	args := b.args("batchnorm", stats, tensor.ForwardRows)
+	args.momentum = C.double(r.Momentum)
+	if b.RunningMean != nil {
+		tensor.Need("batchnorm", "RunningMean", b.RunningMean, b.C)
+		tensor.Need("batchnorm", "RunningVar", b.RunningVar, b.C)
+	}
+	if r.Batches != nil {
+		args.batches = (*C.int32_t)(r.Batches.Slice(0, 1).Pointer())
+	}
+	record(p, "batchnorm", unsafe.Pointer(&C.ctn_batchnorm), &args)
+	if r.Batches != nil {
+		record(p, "batchnorm_count", unsafe.Pointer(&C.ctn_batchnorm_count), &args)
+	}
+}
+
+// Fixed appends the same from the running values, which it leaves alone: for evaluation, and for training with a frozen norm.
+func (b *Batch) Fixed(p *exec.Program) {
+	args := b.args("batchnorm_fixed", tensor.Stats{}, 0)
+	tensor.Need("batchnorm_fixed", "RunningMean", b.RunningMean, b.C)
+	tensor.Need("batchnorm_fixed", "RunningVar", b.RunningVar, b.C)
+	record(p, "batchnorm_fixed", unsafe.Pointer(&C.ctn_batchnorm_fixed), &args)
+}
+
+// Backward says what the gradient does beyond the coefficients P, Q and R.
+type Backward struct {
+	DGamma, DBeta *exec.Buffer // C each, or nil
+	Accumulate    bool         // add to DGamma and DBeta
+	Frozen        bool         // mean and variance were fixed: no gradient flows through them
+}
+
+// Backward appends the gradients and the coefficients from the sums that the last consumer's sink left.
+func (b *Batch) Backward(p *exec.Program, stats tensor.Stats, o Backward) {
+	args := b.args("batchnorm_backward", stats, tensor.BackwardRows)
+	args.dgamma, args.dbeta, args.frozen, args.accumulate = floats(o.DGamma), floats(o.DBeta), flag(o.Frozen), flag(o.Accumulate)
+	for _, d := range []*exec.Buffer{o.DGamma, o.DBeta} {
+		if d != nil {
+			tensor.Need("batchnorm_backward", "DGamma or DBeta", d, b.C)
+		}
+	}
+	record(p, "batchnorm_backward", unsafe.Pointer(&C.ctn_batchnorm_backward), &args)
+}
+
+func (b *Batch) args(op string, stats tensor.Stats, rows int) C.ctn_batchnorm_args {
+	if b.C <= 0 || rows > 0 && (stats.C != b.C || stats.Parts <= 0 || stats.Rows.Len() < rows*stats.Parts*b.C) {
+		panic(fmt.Sprintf("%s: %d channels, sums of %d parts of %d", op, b.C, stats.Parts, stats.C))
+	}
+	args := C.ctn_batchnorm_args{c: C.int64_t(b.C), parts: C.int64_t(stats.Parts), stats: floats(stats.Rows), count: (*C.int32_t)(stats.Count.Pointer()),
+		gamma: floats(b.Gamma), beta: floats(b.Beta), running_mean: floats(b.RunningMean), running_var: floats(b.RunningVar), mean: floats(b.Mean),
+		invstd: floats(b.InvStd), scale: floats(b.Scale), shift: floats(b.Shift), p: floats(b.P), q: floats(b.Q), r: floats(b.R), eps: C.double(b.Eps)}
+	for _, f := range []*exec.Buffer{b.Mean, b.InvStd, b.Scale, b.Shift, b.P, b.Q, b.R} {
+		tensor.Need(op, "a computed buffer", f, b.C)
+	}
+	for _, f := range []*exec.Buffer{b.Gamma, b.Beta} {
+		if f != nil {
+			tensor.Need(op, "Gamma or Beta", f, b.C)
+		}
+	}
+	return args
+}
+
+func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_batchnorm_args) {
+	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args)})
+}
+
+func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
+
+func flag(b bool) C.int32_t {
+	if b {
+		return 1
+	}
+	return 0
+}

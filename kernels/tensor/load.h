@@ -1,0 +1,160 @@
+// Reading tensors through what stands before their consumer. Width-generic: included by a family's X_cpu.c in its second half, once a level.
+
+#define vactivate FN(ctn_vactivate)
+#define vslope FN(ctn_vslope)
+#define input_part FN(ctn_input_part)
+#define input_row FN(ctn_input_row)
+#define gradient_row FN(ctn_gradient_row)
+#define sink_part FN(ctn_sink_part)
+#define sink_column FN(ctn_sink_column)
+#define sums_row FN(ctn_sums_row)
+#define sink_row FN(ctn_sink_row)
+
+CTN_INLINE vf vactivate(vf u, int act) {
+	vf zero = {};
+	switch (act) { // a NaN stays one: vmaxf and vminf return their second argument then
+	case CTN_RELU: return vmaxf(zero, u);
+	case CTN_RELU6: return vminf(vset(6.0f), vmaxf(zero, u));
+	case CTN_HSWISH: return u * vminf(vset(6.0f), vmaxf(zero, u + 3.0f)) * (1.0f / 6.0f);
+	case CTN_HSIGMOID: return vminf(vset(6.0f), vmaxf(zero, u + 3.0f)) * (1.0f / 6.0f);
+	case CTN_SWISH: return u * vsigmoid(u);
+	}
+	return u;
+}
+
+// The activation's derivative; at a kink PyTorch's choice.
+CTN_INLINE vf vslope(vf u, int act) {
+	vf zero = {}, one = vset(1.0f);
+	switch (act) {
+	case CTN_RELU: return vselect(u > zero, one, zero);
+	case CTN_RELU6: return vselect((u > zero) & (u < vset(6.0f)), one, zero);
+	case CTN_HSWISH: return vselect(u < vset(-3.0f), zero, vselect(u > vset(3.0f), one, u * (1.0f / 3.0f) + 0.5f));
+	case CTN_HSIGMOID: return vselect((u > vset(-3.0f)) & (u < vset(3.0f)), vset(1.0f / 6.0f), zero);
+	case CTN_SWISH: {
+		vf s = vsigmoid(u);
+		return s * (1.0f + u * (1.0f - s));
+	}
+	}
+	return one;
+}
+
+// n channels from c on of a pixel, n <= CTN_LANES; z points at the pixel's channel c, gate at its image's.
+CTN_INLINE vf input_part(const ctn_input *in, const float *z, const float *gate, int64_t c, int64_t n, int act) {
+	vf u = vload_part(z, n);
+	if (in->scale) u = u * vload_part(in->scale + c, n) + vload_part(in->shift + c, n);
+	u = vactivate(u, act);
+	if (gate) u *= vload_part(gate, n);
+	return u;
+}
+
+CTN_INLINE void FN(ctn_input_row_act)(const ctn_input *in, int64_t pixel, int64_t c0, int64_t n, float *out, int act) {
+	const float *z = in->z + pixel * in->ld + c0;
+	const float *gate = in->gate ? in->gate + pixel / in->image * in->c + c0 : 0;
+	int64_t j = 0;
+	for (; j + CTN_LANES <= n; j += CTN_LANES) vstore(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, CTN_LANES, act));
+	if (j < n) vstore_part(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, n - j, act), n - j);
+}
+
+// Writes n channels from c0 on of a pixel as the consumer reads them.
+CTN_INLINE void input_row(const ctn_input *in, int64_t pixel, int64_t c0, int64_t n, float *out) {
+	switch (in->act) {
+	case CTN_NONE: FN(ctn_input_row_act)(in, pixel, c0, n, out, CTN_NONE); break;
+	case CTN_RELU: FN(ctn_input_row_act)(in, pixel, c0, n, out, CTN_RELU); break;
+	case CTN_HSWISH: FN(ctn_input_row_act)(in, pixel, c0, n, out, CTN_HSWISH); break;
+	default: FN(ctn_input_row_act)(in, pixel, c0, n, out, in->act);
+	}
+}
+
+// Writes n channels from c0 on of the gradient in a pixel of z.
+CTN_INLINE void gradient_row(const ctn_gradient *in, int64_t pixel, int64_t c0, int64_t n, float *out) {
+	const float *g = in->g + pixel * in->g_ld + c0, *z = in->z + pixel * in->z_ld + c0;
+	const float *p = in->p + c0, *q = in->q + c0, *r = in->r + c0;
+	int64_t j = 0;
+	if (!in->p) {
+		for (; j < n; j += CTN_LANES) vstore_part(out + j, vload_part(g + j, n - j), n - j);
+		return;
+	}
+	for (; j + CTN_LANES <= n; j += CTN_LANES) vstore(out + j, vload(p + j) * vload(g + j) + (vload(q + j) * vload(z + j) + vload(r + j)));
+	if (j < n) {
+		int64_t m = n - j;
+		vstore_part(out + j, vload_part(p + j, m) * vload_part(g + j, m) + (vload_part(q + j, m) * vload_part(z + j, m) + vload_part(r + j, m)), m);
+	}
+}
+
+// Stores v, the gradient in n <= CTN_LANES channels from c on of a pixel, and adds what was stored and its product with zhat to sum[0], sum[1] when this is
+// the last consumer of a normalised tensor.
+CTN_INLINE void sink_part(const ctn_sink *s, int64_t pixel, int64_t c, int64_t n, vf v, vf sum[2]) {
+	float *d = s->d + pixel * s->ld + c;
+	if (s->accumulate) v += vload_part(d, n);
+	if (s->last) {
+		vf z = vload_part(s->of.z + pixel * s->of.ld + c, n), u = z;
+		if (s->of.scale) u = z * vload_part(s->of.scale + c, n) + vload_part(s->of.shift + c, n);
+		v *= vslope(u, s->of.act);
+		if (s->stats) {
+			sum[0] += v;
+			sum[1] += v * ((z - vload_part(s->mean + c, n)) * vload_part(s->invstd + c, n));
+		}
+	}
+	vstore_part(d, v, n);
+}
+
+// The same for `count` pixels, v one vector each and v_ld floats apart. The pixels are those listed, or the ones from first on.
+CTN_INLINE void FN(ctn_sink_column_act)(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld,
+                                        vf sum[2], int act) {
+	vf scale = vset(1.0f), shift = {}, mean = {}, invstd = {}, sum0 = sum[0], sum1 = sum[1];
+	const float *z = s->of.z;
+	int64_t ld = s->ld, z_ld = s->of.ld;
+	int accumulate = s->accumulate, stats = s->stats != 0;
+	float *d = s->d;
+	if (s->of.scale) scale = vload_part(s->of.scale + c, n), shift = vload_part(s->of.shift + c, n);
+	if (stats) mean = vload_part(s->mean + c, n), invstd = vload_part(s->invstd + c, n);
+	for (int64_t i = 0; i < count; i++) {
+		int64_t at = pixels ? pixels[i] : first + i;
+		vf g = vload(v + i * v_ld);
+		if (accumulate) g += vload_part(d + at * ld + c, n);
+		if (act >= 0) {
+			vf x = vload_part(z + at * z_ld + c, n);
+			if (act != CTN_NONE) g *= vslope(x * scale + shift, act);
+			if (stats) sum0 += g, sum1 += g * ((x - mean) * invstd);
+		}
+		vstore_part(d + at * ld + c, g, n);
+	}
+	sum[0] = sum0, sum[1] = sum1;
+}
+CTN_INLINE void sink_column(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld, vf sum[2]) {
+	switch (s->last ? s->of.act : -1) {
+	case -1: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, -1); break;
+	case CTN_NONE: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_NONE); break;
+	case CTN_RELU: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_RELU); break;
+	case CTN_RELU6: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_RELU6); break;
+	case CTN_HSWISH: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_HSWISH); break;
+	default: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, s->of.act);
+	}
+}
+
+// Adds v, n values in channels from c0 on of a pixel, to a part's row of forward sums; begin: the part's first pixel.
+CTN_INLINE void FN(ctn_sums_row)(float *stats, int64_t ld, int64_t c0, int64_t n, const float *v, int begin) {
+	for (int64_t j = 0; j < n; j += CTN_LANES) {
+		float *s = stats + c0 + j;
+		int64_t m = n - j;
+		vf x = vload_part(v + j, m);
+		if (begin) {
+			vstore_part(s, x, m), vstore_part(s + ld, (vf){}, m), vstore_part(s + 2 * ld, (vf){}, m);
+			continue;
+		}
+		x -= vload_part(s, m);
+		vstore_part(s + ld, vload_part(s + ld, m) + x, m);
+		vstore_part(s + 2 * ld, vload_part(s + 2 * ld, m) + x * x, m);
+	}
+}
+
+// Stores v, the gradient in n channels from c0 on of a pixel, and adds to a part's row of sums; begin: the part's first pixel.
+CTN_INLINE void FN(ctn_sink_row)(const ctn_sink *s, int64_t pixel, int64_t c0, int64_t n, const float *v, float *stats, int begin) {
+	for (int64_t j = 0; j < n; j += CTN_LANES) {
+		int64_t m = ctn_min(CTN_LANES, n - j), c = c0 + j;
+		vf sum[2] = {{}, {}};
+		if (stats && !begin) sum[0] = vload_part(stats + c, m), sum[1] = vload_part(stats + s->stats_ld + c, m);
+		sink_part(s, pixel, c, m, vload_part(v + j, m), sum);
+		if (stats) vstore_part(stats + c, sum[0], m), vstore_part(stats + s->stats_ld + c, sum[1], m);
+	}
+}

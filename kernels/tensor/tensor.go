@@ -1,0 +1,256 @@
+// Package tensor says how the operations of a network read and write its tensors. A convolution stores its raw output once; batch norm, activation and
+// gate are applied by whatever reads it, and in the other direction by whatever writes the gradient. So a network has no pass of its own for
+// them.
+//
+// Forward, with z a raw output: a producer leaves sums over parts of z (Stats), package norm turns them into a scale and a shift per channel, and consumers
+// read a = gate·act(scale·z + shift) through an Input. Backward: consumers write the gradient in a through a Sink, one after the other; the
+// last one multiplies by act' and leaves sums of g = ∂L/∂(scale·z + shift) and of g·ẑ; package norm turns these into coefficients, with which the
+// producer's backward operations read ∂L/∂z = p·g + q·z + r through a Gradient.
+package tensor
+
+/*
+#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#include "tensor.h"
+*/
+import "C"
+
+import (
+	"embed"
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+)
+
+// Headers are the C headers that the kernel families include; embedded for the reason of exec.Headers.
+//
+//go:embed *.h
+var Headers embed.FS
+
+// Act is an activation.
+type Act int32
+
+// The activations. HSwish is u·relu6(u+3)/6, HSigmoid relu6(u+3)/6 (Howard et al., ICCV 2019), Swish u·σ(u).
+const (
+	None     Act = C.CTN_NONE
+	ReLU     Act = C.CTN_RELU
+	ReLU6    Act = C.CTN_RELU6
+	HSwish   Act = C.CTN_HSWISH
+	HSigmoid Act = C.CTN_HSIGMOID
+	Swish    Act = C.CTN_SWISH
+)
+
+// Shape is that of an NHWC tensor: images, height, width, channels.
+type Shape struct{ N, H, W, C int }
+
+// Pixels is the number of positions of all images.
+func (s Shape) Pixels() int { return s.N * s.H * s.W }
+
+// Len is the number of elements.
+func (s Shape) Len() int { return s.Pixels() * s.C }
+
+// Input is a tensor as a consumer reads it: Gate·Act(Scale·Z + Shift). Scale and Shift (a channel each) and Gate (images x channels) are optional.
+//
+// Stride is the number of floats from a pixel to the next, 0 for C. With a larger one the tensor is a group of channels of a wider tensor, and Z starts at the
+// group's first channel.
+type Input struct {
+	Shape
+	Z            *exec.Buffer
+	Stride       int
+	Scale, Shift *exec.Buffer
+	Act          Act
+	Gate         *exec.Buffer
+}
+
+// Gradient is the gradient in a raw output Z as its producer's backward operations read it: P·G + Q·Z + R with a coefficient a channel, or G alone when P is
+// nil. Strides as in Input.
+type Gradient struct {
+	G, Z            *exec.Buffer
+	Stride, ZStride int
+	P, Q, R         *exec.Buffer
+}
+
+// Sink is where a consumer's backward operation puts the gradient in its input. The consumers of a tensor write one after the other: all but the first
+// accumulate, and the last one has Of, the tensor itself. It then multiplies by the derivative of Of's activation and, with Mean, leaves sums for
+// norm.Backward. Of's gate is not looked at: what a gate multiplies is undone by package elementwise.
+type Sink struct {
+	D          *exec.Buffer
+	Stride     int
+	Accumulate bool
+	Of         *Input
+	Mean       *exec.Buffer // of Z, a channel each, and 1/sqrt(var + eps)
+	InvStd     *exec.Buffer
+}
+
+// Stats are sums over parts of a tensor, which package norm adds up in their order.
+type Stats struct {
+	Rows  *exec.Buffer // parts x Width x C
+	Count *exec.Buffer // integers: pixels of each part
+	Parts int
+	C     int
+}
+
+// Rows of a part: in the forward direction a value near the mean, the sum of differences from it and that of their squares; in the backward one
+// the sums of g and of g·ẑ.
+const (
+	ForwardRows  = 3
+	BackwardRows = 2
+)
+
+// NewStats returns room for sums over parts with these numbers of pixels.
+func NewStats(a *exec.Arena, rows, c int, count []int32) Stats {
+	return Stats{Rows: a.F32(len(count) * rows * c), Count: a.Ints(count), Parts: len(count), C: c}
+}
+
+// Parts splits `pixels` into parts of `block`, the last one maybe smaller.
+func Parts(pixels, block int) []int32 {
+	var out []int32
+	for at := 0; at < pixels; at += block {
+		out = append(out, int32(min(block, pixels-at)))
+	}
+	return out
+}
+
+// Check panics if the input's buffers are too small.
+func (in Input) Check(op string) {
+	if in.N <= 0 || in.H <= 0 || in.W <= 0 || in.C <= 0 || in.Act < None || in.Act > Swish {
+		panic(fmt.Sprintf("%s: input %+v", op, in.Shape))
+	}
+	Span(op, "Z", in.Z, in.Shape, in.Stride)
+	if in.Scale != nil || in.Shift != nil {
+		Need(op, "Scale", in.Scale, in.C)
+		Need(op, "Shift", in.Shift, in.C)
+	}
+	if in.Gate != nil {
+		Need(op, "Gate", in.Gate, in.N*in.C)
+	}
+}
+
+// Put stores the input into a kernel's argument, a ctn_input.
+func (in Input) Put(dst unsafe.Pointer) {
+	*(*C.ctn_input)(dst) = C.ctn_input{z: floats(in.Z), scale: floats(in.Scale), shift: floats(in.Shift), gate: floats(in.Gate),
+		ld: stride(in.Stride, in.C), c: C.int64_t(in.C), image: C.int64_t(in.H * in.W), act: C.int32_t(in.Act)}
+}
+
+// Channels is the input's channels [c0, c0+n).
+func (in Input) Channels(c0, n int) Input {
+	if in.Gate != nil && n != in.C {
+		panic("tensor: channels of a gated input")
+	}
+	if in.Stride == 0 {
+		in.Stride = in.C
+	}
+	in.C = n
+	in.Z = from(in.Z, c0)
+	in.Scale, in.Shift = from(in.Scale, c0), from(in.Shift, c0)
+	return in
+}
+
+// Check panics if the gradient of a tensor of this shape does not fit its buffers.
+func (g Gradient) Check(op string, s Shape) {
+	Span(op, "G", g.G, s, g.Stride)
+	if g.P != nil {
+		Span(op, "Z", g.Z, s, g.ZStride)
+		Need(op, "P", g.P, s.C)
+		Need(op, "Q", g.Q, s.C)
+		Need(op, "R", g.R, s.C)
+	}
+}
+
+// Put stores the gradient in a tensor of c channels into a kernel's argument, a ctn_gradient.
+func (g Gradient) Put(dst unsafe.Pointer, c int) {
+	*(*C.ctn_gradient)(dst) = C.ctn_gradient{g: floats(g.G), z: floats(g.Z), p: floats(g.P), q: floats(g.Q), r: floats(g.R),
+		g_ld: stride(g.Stride, c), z_ld: stride(g.ZStride, c)}
+}
+
+// Channels is the gradient in channels from c0 on of a tensor of c channels.
+func (g Gradient) Channels(c0, c int) Gradient {
+	if g.Stride == 0 {
+		g.Stride = c
+	}
+	if g.ZStride == 0 {
+		g.ZStride = c
+	}
+	return Gradient{from(g.G, c0), from(g.Z, c0), g.Stride, g.ZStride, from(g.P, c0), from(g.Q, c0), from(g.R, c0)}
+}
+
+// Check panics if the gradient of a tensor of this shape does not fit the sink.
+func (s Sink) Check(op string, shape Shape) {
+	Span(op, "D", s.D, shape, s.Stride)
+	if s.Of != nil {
+		if s.Of.Shape != shape {
+			panic(fmt.Sprintf("%s: the gradient of %+v in a sink of %+v", op, shape, s.Of.Shape))
+		}
+		s.Of.Check(op)
+		if s.Mean != nil {
+			Need(op, "Mean", s.Mean, shape.C)
+			Need(op, "InvStd", s.InvStd, shape.C)
+		}
+	}
+}
+
+// Sums reports whether the operation that writes the sink leaves sums.
+func (s Sink) Sums() bool { return s.Of != nil && s.Mean != nil }
+
+// Put stores the sink of a tensor of c channels into a kernel's argument, a ctn_sink; stats is where the operation leaves sums.
+func (s Sink) Put(dst unsafe.Pointer, c int, stats Stats) {
+	out := C.ctn_sink{d: floats(s.D), ld: stride(s.Stride, c)}
+	if s.Accumulate {
+		out.accumulate = 1
+	}
+	if s.Of != nil {
+		s.Of.Put(unsafe.Pointer(&out.of))
+		out.last = 1
+		out.mean, out.invstd, out.stats, out.stats_ld = floats(s.Mean), floats(s.InvStd), floats(stats.Rows), C.int64_t(stats.C)
+	}
+	*(*C.ctn_sink)(dst) = out
+}
+
+// Channels is the sink of channels [c0, c0+n) of a tensor of c channels.
+func (s Sink) Channels(c0, n, c int) Sink {
+	if s.Stride == 0 {
+		s.Stride = c
+	}
+	s.D, s.Mean, s.InvStd = from(s.D, c0), from(s.Mean, c0), from(s.InvStd, c0)
+	if s.Of != nil {
+		of := *s.Of
+		of.Gate = nil
+		of = of.Channels(c0, n)
+		s.Of = &of
+	}
+	return s
+}
+
+// Need panics if a buffer has fewer than n elements.
+func Need(op, name string, b *exec.Buffer, n int) {
+	if b == nil || b.Len() < n {
+		panic(fmt.Sprintf("%s: %s needs %d elements", op, name, n))
+	}
+}
+
+// Span panics if a tensor of this shape and stride does not fit a buffer.
+func Span(op, name string, b *exec.Buffer, s Shape, ld int) {
+	if ld == 0 {
+		ld = s.C
+	}
+	if ld < s.C {
+		panic(fmt.Sprintf("%s: %s has a stride of %d for %d channels", op, name, ld, s.C))
+	}
+	Need(op, name, b, (s.Pixels()-1)*ld+s.C)
+}
+
+func stride(ld, c int) C.int64_t {
+	if ld == 0 {
+		return C.int64_t(c)
+	}
+	return C.int64_t(ld)
+}
+
+func from(b *exec.Buffer, at int) *exec.Buffer {
+	if b == nil {
+		return nil
+	}
+	return b.Slice(at, b.Len()-at)
+}
+
+func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -1,0 +1,39 @@
+// How kernels read and write the tensors of a network. A tensor is NHWC float32: pixels one after the other, `ld` floats from a pixel to the next, so that a
+// tensor may be some channels of a wider one. load.h has the code.
+#ifndef CTN_TENSOR_H
+#define CTN_TENSOR_H
+#include "../exec/exec.h"
+
+enum { CTN_NONE,
+       CTN_RELU,
+       CTN_RELU6,
+       CTN_HSWISH,
+       CTN_HSIGMOID,
+       CTN_SWISH };
+
+// What a consumer reads: gate * act(scale*z + shift).
+typedef struct ctn_input {
+	const float *z, *scale, *shift; // scale, shift: one a channel, or none
+	const float *gate;              // images x c, or none
+	int64_t ld, c, image;           // image: pixels of one
+	int32_t act;
+} ctn_input;
+
+// The gradient in a tensor z that was normalised: dz = p*g + q*z + r, or g alone where there is no p.
+typedef struct ctn_gradient {
+	const float *g, *z, *p, *q, *r; // p, q, r: one a channel
+	int64_t g_ld, z_ld;
+} ctn_gradient;
+
+// Where the gradient in a consumer's input goes. The last consumer turns it into the gradient in scale*z + shift.
+typedef struct ctn_sink {
+	float *d;
+	int64_t ld;
+	int32_t accumulate, last;
+	ctn_input of;              // when last
+	const float *mean, *invstd; // when last and normalised
+	float *stats;              // one row of 2 c a part: sums of g and of g*zhat
+	int64_t stats_ld;
+} ctn_sink;
+
+#endif

@@ -1,0 +1,187 @@
+package trainer
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+)
+
+// ErrNoCheckpoint says that a run folder holds none.
+var ErrNoCheckpoint = errors.New("no checkpoint")
+
+// snapshot is everything that the rest of a training depends on.
+type snapshot struct {
+	Ident    string // what a resume must share with the run that wrote it
+	Progress progress
+	Updates  int32 // as the optimizer counts them
+	Count    int   // of Buffers
+	// State, moments, and the average of weights where there is one: float32, little-endian. Each is a gob of its own, for one may have at most 1 GiB.
+	Buffers [][]byte
+}
+
+// A checkpoint is a line that names the format and its version, the SHA-256 of the rest, and the gobs of a snapshot and of its buffers.
+const (
+	checkpointMagic = "ctnas training 1\n"
+	checkpointDir   = "checkpoint"
+	latestName      = "latest"
+	previousName    = "previous"
+)
+
+func (r *run) buffers() []*exec.Buffer {
+	all := append([]*exec.Buffer{r.m.State}, r.o.moments...)
+	if r.o.mean != nil {
+		all = append(all, r.o.mean)
+	}
+	return all
+}
+
+// checkpoint writes the state into the run's folder; the checkpoint before stays as the previous one. At every moment one of the two is whole.
+func (r *run) checkpoint() error {
+	if r.Dir == "" {
+		return nil
+	}
+	s := snapshot{Ident: r.ident, Progress: r.state}
+	updates := make([]int32, 1)
+	r.o.updates.ReadI32(0, updates)
+	s.Updates = updates[0]
+	for _, b := range r.buffers() {
+		values := b.Values()
+		text := make([]byte, 4*len(values))
+		for i, v := range values {
+			binary.LittleEndian.PutUint32(text[4*i:], math.Float32bits(v))
+		}
+		s.Buffers = append(s.Buffers, text)
+	}
+	text, err := s.encode()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(r.Dir, checkpointDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	latest := filepath.Join(dir, latestName)
+	file, err := renameio.NewPendingFile(latest, renameio.WithPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Cleanup() }()
+	if _, err := file.Write(text); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(latest, filepath.Join(dir, previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return file.CloseAtomicallyReplace()
+}
+
+func (s snapshot) encode() ([]byte, error) {
+	out := bytes.NewBuffer(make([]byte, len(checkpointMagic)+sha256.Size))
+	e := gob.NewEncoder(out)
+	buffers := s.Buffers
+	s.Buffers, s.Count = nil, len(buffers)
+	err := e.Encode(s)
+	for _, b := range buffers {
+		err = errors.Join(err, e.Encode(b))
+	}
+	text := out.Bytes()
+	sum := sha256.Sum256(text[len(checkpointMagic)+sha256.Size:])
+	copy(text[copy(text, checkpointMagic):], sum[:])
+	return text, err
+}
+
+// maxBuffers bounds what is read of a checkpoint: an optimizer has two moments at most.
+const maxBuffers = 8
+
+func decodeSnapshot(text []byte) (*snapshot, error) {
+	head := len(checkpointMagic) + sha256.Size
+	if len(text) < head || string(text[:len(checkpointMagic)]) != checkpointMagic {
+		return nil, errors.New("not a checkpoint of this version of the format")
+	}
+	if sha256.Sum256(text[head:]) != [sha256.Size]byte(text[len(checkpointMagic):head]) {
+		return nil, errors.New("a damaged checkpoint: the checksum is wrong")
+	}
+	s := &snapshot{}
+	d := gob.NewDecoder(bytes.NewReader(text[head:]))
+	err := d.Decode(s)
+	if err == nil && (s.Count < 0 || s.Count > maxBuffers) {
+		err = fmt.Errorf("%d buffers", s.Count)
+	}
+	for k := 0; err == nil && k < s.Count; k++ {
+		var b []byte
+		err = d.Decode(&b)
+		s.Buffers = append(s.Buffers, b)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a damaged checkpoint: %w", err)
+	}
+	return s, nil
+}
+
+// readSnapshot reads the newest whole checkpoint of a run folder; ErrNoCheckpoint where there is none.
+func readSnapshot(dir string) (*snapshot, error) {
+	var damaged error
+	for _, name := range []string{latestName, previousName} {
+		path := filepath.Join(dir, checkpointDir, name)
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		s, err := decodeSnapshot(text)
+		if err == nil {
+			return s, nil
+		}
+		damaged = errors.Join(damaged, fmt.Errorf("%s: %w", path, err))
+	}
+	if damaged != nil {
+		return nil, damaged
+	}
+	return nil, fmt.Errorf("%s: %w", dir, ErrNoCheckpoint)
+}
+
+// resume goes back to the run folder's checkpoint if there is one.
+func (r *run) resume() error {
+	s, err := readSnapshot(r.Dir)
+	if errors.Is(err, ErrNoCheckpoint) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if s.Ident != r.ident {
+		return fmt.Errorf("%s holds the checkpoint of another training: network, images, recipe, seed, version, device and its instruction set (%s) must be the same",
+			r.Dir, r.dev.Level())
+	}
+	all := r.buffers()
+	if len(s.Buffers) != len(all) {
+		return fmt.Errorf("%s: a checkpoint of %d buffers, want %d", r.Dir, len(s.Buffers), len(all))
+	}
+	for i, b := range all {
+		values := make([]float32, len(s.Buffers[i])/4)
+		if len(values) != b.Len() {
+			return fmt.Errorf("%s: a checkpoint with %d numbers, want %d", r.Dir, len(values), b.Len())
+		}
+		for k := range values {
+			values[k] = math.Float32frombits(binary.LittleEndian.Uint32(s.Buffers[i][4*k:]))
+		}
+		b.WriteF32(0, values)
+	}
+	r.o.updates.WriteI32(0, []int32{s.Updates})
+	r.state = s.Progress
+	return nil
+}

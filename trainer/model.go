@@ -1,0 +1,285 @@
+// Package trainer trains networks and evaluates them: it turns an nn.Network into recorded programs over one arena, feeds them with images and keeps
+// what a run leaves behind (logs, checkpoints, weights, results).
+package trainer
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/norm"
+	"github.com/ctnas/ctnas/kernels/optim"
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// align is the number of floats that tensors and parameters begin at multiples of: a cache line.
+const align = 16
+
+// Options of a Model.
+type Options struct {
+	Batch int     // images a step
+	Loss  nn.Loss // of training; evaluation uses the plain cross-entropy
+	Seed  uint64  // of dropout and drop path
+	// Accumulate is over how many steps gradients are summed up before an update; 0 is 1. The loss is divided by it.
+	Accumulate int
+	Clip       float64 // limit of the gradient's 2-norm; 0: none
+}
+
+// Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
+//
+// All numbers that training changes lie in one buffer, State: the parameters, each at a multiple of 16 floats, and behind them the running statistics. The
+// gradient is one buffer in the order of the parameters.
+type Model struct {
+	Net   *nn.Network
+	State *exec.Buffer
+	Grad  *exec.Buffer // of the parameters, State[:Params]
+	// Params is how many floats of State are parameters (and gaps between them, which stay zero).
+	Params  int
+	Decayed *exec.Buffer // for each parameter 1 where weight decay is usual, on weights, otherwise 0
+	Images  *exec.Buffer // Batch x height x width x channels
+	Labels  *exec.Buffer // Batch integers; a negative one leaves its image out of loss and counts
+	Teacher *exec.Buffer // Batch x classes, the teacher's logits; nil without distillation
+	Norm    *exec.Buffer // the gradient's 2-norm, and the factor that keeps it within Clip
+	Loss    *exec.Buffer // one float an output: its part of the loss
+	Count   *exec.Buffer // integers, added to: images seen, right ones, right among the first five
+
+	Options
+	fusion *nn.Fusion
+	arena  *exec.Arena
+	offset []int        // of each variable in State
+	first  []int        // of each node: its first variable
+	step   *exec.Buffer // one integer: steps done, what dropout depends on
+	zeros  *exec.Buffer // as many as the most channels
+	norms  map[int]*normed
+	memory *exec.Buffer // where the values of all programs lie
+	peak   int64        // floats of memory
+
+	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
+	evaluation  *exec.Program
+	calibration *exec.Program
+	calibrating *lowering // records it when it is first wanted: it takes as much memory for packed weights as the others
+}
+
+// normed is a batch norm of the network.
+type normed struct {
+	*norm.Batch
+	op      nn.BatchNorm
+	batches *exec.Buffer // of a recalibration, so far
+}
+
+// NewModel puts a network on a device. Parameters are not set: see Initialize and SetValues.
+func NewModel(d *exec.Device, net *nn.Network, o Options) (*Model, error) {
+	o.Accumulate = max(1, o.Accumulate)
+	if err := o.Loss.Check(); err != nil {
+		return nil, err
+	}
+	if o.Batch < 1 || o.Batch > 1<<16 {
+		return nil, fmt.Errorf("batches of %d images: want 1..%d", o.Batch, 1<<16)
+	}
+	m := &Model{Net: net, Options: o, fusion: nn.Fuse(net), arena: d.NewArena(), norms: map[int]*normed{}}
+	if err := m.build(); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("%s: %w", net.Name, err)
+	}
+	return m, nil
+}
+
+func (m *Model) build() (err error) {
+	defer exec.Catch(&err)
+	if err := m.check(); err != nil {
+		return err
+	}
+	m.place()
+	var programs []*lowering
+	lower := func(to **exec.Program, l *lowering) {
+		l.to = to
+		l.lower()
+		programs = append(programs, l)
+	}
+	lower(&m.training[0], &lowering{m: m, name: "train", mode: train})
+	if m.Accumulate > 1 {
+		lower(&m.training[1], &lowering{m: m, name: "train_more", mode: train, accumulate: true})
+	}
+	lower(&m.evaluation, &lowering{m: m, name: "evaluate", mode: evaluate})
+	lower(&m.calibration, &lowering{m: m, name: "recalibrate", mode: recalibrate})
+	for _, l := range programs {
+		m.peak = max(m.peak, l.place())
+	}
+	m.memory = m.arena.F32(int(m.peak))
+	m.calibrating = programs[len(programs)-1]
+	for _, l := range programs[:len(programs)-1] {
+		*l.to = l.record(m.arena, m.memory)
+		if l.mode == train {
+			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
+		}
+	}
+	return nil
+}
+
+// place lays out the variables and allocates what outlives a step.
+func (m *Model) place() {
+	variables := m.Net.Variables()
+	m.offset, m.first = make([]int, len(variables)), make([]int, len(m.Net.Nodes))
+	at := 0
+	lay := func(trainable bool) {
+		for i, v := range variables {
+			if v.Role.Trainable() == trainable {
+				m.offset[i] = at
+				at += up(v.Len(), align)
+			}
+		}
+	}
+	lay(true)
+	m.Params = at
+	lay(false)
+	for i := len(variables) - 1; i >= 0; i-- {
+		m.first[variables[i].Node] = i
+	}
+	a := m.arena
+	m.State, m.Grad = a.Zeros(at), a.Zeros(m.Params)
+	decayed := make([]float32, m.Params)
+	for i, v := range variables {
+		if v.Role == nn.Weight {
+			for k := range v.Len() {
+				decayed[m.offset[i]+k] = 1
+			}
+		}
+	}
+	m.Decayed = a.Floats(decayed)
+	classes := m.Net.Nodes[m.Net.Outputs[0].Node].Shape.C
+	m.Images, m.Labels = a.F32(m.Batch*m.Net.Input().Len()), a.I32(m.Batch)
+	if m.Options.Loss.Distill > 0 {
+		m.Teacher = a.F32(m.Batch * classes)
+	}
+	m.Norm = a.F32(2)
+	m.Loss, m.Count, m.step = a.F32(len(m.Net.Outputs)), a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
+	most := 0
+	for i, node := range m.Net.Nodes {
+		most = max(most, node.Shape.C)
+		if op, ok := node.Op.(nn.BatchNorm); ok && m.fusion.Reached[i] {
+			b := norm.New(a, node.Shape.C, op.Eps)
+			b.Gamma, b.Beta, b.RunningMean, b.RunningVar = m.variable(i, 0), m.variable(i, 1), m.variable(i, 2), m.variable(i, 3)
+			m.norms[i] = &normed{b, op, a.Ints(make([]int32, 1))}
+		}
+	}
+	m.zeros = a.Zeros(most)
+}
+
+// variable is where the k-th variable of a node lies in State.
+func (m *Model) variable(node, k int) *exec.Buffer {
+	i := m.first[node] + k
+	return m.State.Slice(m.offset[i], m.Net.Variables()[i].Len())
+}
+
+// gradient is where the gradient in the k-th variable of a node lies.
+func (m *Model) gradient(node, k int) *exec.Buffer {
+	i := m.first[node] + k
+	return m.Grad.Slice(m.offset[i], m.Net.Variables()[i].Len())
+}
+
+// Close frees the model's memory.
+func (m *Model) Close() { m.arena.Free() }
+
+// Bytes is how much memory of the device the model holds.
+func (m *Model) Bytes() int64 { return m.arena.Bytes() }
+
+// Initialize sets all variables to their start.
+func (m *Model) Initialize(init nn.Initializer, seed uint64) {
+	m.SetValues(m.Net.Initialize(init, seed))
+}
+
+// SetValues sets the variables, in the order of Net.Variables() and the layout of memory.
+func (m *Model) SetValues(values [][]float32) {
+	for i, v := range values {
+		m.State.WriteF32(m.offset[i], v)
+	}
+}
+
+// Values returns the variables likewise.
+func (m *Model) Values() [][]float32 { return m.split(m.State, func(nn.Role) bool { return true }) }
+
+// Gradients returns the gradient in each variable; nil for running statistics.
+func (m *Model) Gradients() [][]float32 { return m.split(m.Grad, nn.Role.Trainable) }
+
+func (m *Model) split(b *exec.Buffer, in func(nn.Role) bool) [][]float32 {
+	variables := m.Net.Variables()
+	out := make([][]float32, len(variables))
+	for i, v := range variables {
+		if in(v.Role) {
+			out[i] = make([]float32, v.Len())
+			b.ReadF32(m.offset[i], out[i])
+		}
+	}
+	return out
+}
+
+// Step runs forward and backward on Images and Labels: it leaves Loss and, divided by Accumulate, the gradient, with its norm. It is the `part`-th of Accumulate steps
+// from 0: the first overwrites Grad, the others add to it. step is the number of steps before, on which dropout depends.
+func (m *Model) Step(step uint32, part int) {
+	m.step.WriteI32(0, []int32{int32(step)})
+	m.training[min(1, part)].Run(1)
+}
+
+// Evaluate runs the network with its running statistics on Images and Labels: it leaves Loss and adds to Count.
+func (m *Model) Evaluate() { m.evaluation.Run(1) }
+
+// Recalibrate runs the network forward with the statistics of the batch and makes the running statistics the means over all batches since
+// BeginRecalibration. Frozen norms stay as they are.
+func (m *Model) Recalibrate() {
+	if m.calibration == nil {
+		m.calibration = m.calibrating.record(m.arena, m.memory)
+	}
+	m.calibration.Run(1)
+}
+
+// BeginRecalibration forgets the batches that were seen.
+func (m *Model) BeginRecalibration() {
+	for _, n := range m.norms {
+		n.batches.WriteI32(0, []int32{0})
+	}
+}
+
+// TotalLoss is the loss of the latest step. Without distillation it is nn.Loss; with it, it lacks the teacher's entropy, a constant.
+func (m *Model) TotalLoss() float64 {
+	total := 0.0
+	for _, v := range m.Loss.Values() {
+		total += float64(v)
+	}
+	return total * float64(m.Accumulate)
+}
+
+// GradientNorm is the 2-norm of the latest step's gradient, before clipping.
+func (m *Model) GradientNorm() float64 {
+	norm := make([]float32, 1)
+	m.Norm.ReadF32(0, norm)
+	return float64(norm[0])
+}
+
+// Inspect runs the network forward as Step does, keeping every tensor, and names the first node whose output is not finite; if all are, the last variable,
+// counted from the input, whose gradient is not. Empty: everything is finite.
+func (m *Model) Inspect() (where string, err error) {
+	defer exec.Catch(&err)
+	a := m.arena.Device().NewArena()
+	defer a.Free()
+	l := &lowering{m: m, name: "inspect", mode: inspect}
+	l.lower()
+	l.record(a, a.F32(int(l.place()))).Run(1)
+	for _, r := range l.order {
+		values := r.buffer().Slice(0, r.shape.Len()).Values()
+		if slices.ContainsFunc(values, func(v float32) bool { return !finite(float64(v)) }) {
+			return m.Net.Nodes[r.node].Name, nil
+		}
+	}
+	gradients := m.Gradients()
+	for i := len(gradients) - 1; i >= 0; i-- {
+		if slices.ContainsFunc(gradients[i], func(v float32) bool { return !finite(float64(v)) }) {
+			return "the gradient of " + m.Net.Variables()[i].Name, nil
+		}
+	}
+	return "", nil
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
+func up(n, to int) int { return (n + to - 1) / to * to }

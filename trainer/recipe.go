@@ -1,0 +1,169 @@
+package trainer
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// Recipe is how a network is trained. Its YAML keys are the flags of `ctnas train`; what a file leaves out is 0, off or empty, but for
+// what RecipeDefaults sets.
+type Recipe struct {
+	Epochs     int `yaml:"epochs" json:"epochs"`
+	Batch      int `yaml:"batch" json:"batch"`           // images a step
+	Accumulate int `yaml:"accumulate" json:"accumulate"` // steps an update: the gradient is their mean
+
+	Optimizer   string  `yaml:"optimizer" json:"optimizer"` // sgd, rmsprop (TensorFlow's), adam, adamw
+	Momentum    float64 `yaml:"momentum" json:"momentum"`   // sgd, rmsprop
+	Nesterov    bool    `yaml:"nesterov" json:"nesterov"`   // sgd
+	Rho         float64 `yaml:"rho" json:"rho"`             // rmsprop: decay of the mean square
+	Beta1       float64 `yaml:"beta1" json:"beta1"`         // adam, adamw
+	Beta2       float64 `yaml:"beta2" json:"beta2"`
+	Eps         float64 `yaml:"eps" json:"eps"` // rmsprop (under the root), adam, adamw
+	WeightDecay float64 `yaml:"weight-decay" json:"weight_decay"`
+	DecayAll    bool    `yaml:"decay-all" json:"decay_all"` // biases and batch norms decay too
+	Decoupled   bool    `yaml:"decoupled" json:"decoupled"` // decay the weights, not through the gradient; adamw always does
+	Clip        float64 `yaml:"clip" json:"clip"`           // limit of the gradient's 2-norm; 0: none
+	EMA         float64 `yaml:"ema" json:"ema"`             // decay of the average of weights that is evaluated and saved; 0: none
+
+	LR         float64 `yaml:"lr" json:"lr"`
+	Schedule   string  `yaml:"schedule" json:"schedule"`       // constant, cosine, linear, exponential, step
+	Warmup     float64 `yaml:"warmup" json:"warmup"`           // epochs in which the rate rises along a line
+	FinalLR    float64 `yaml:"final-lr" json:"final_lr"`       // where cosine and linear end
+	Decay      float64 `yaml:"decay" json:"decay"`             // exponential, step: factor ...
+	DecayEvery float64 `yaml:"decay-every" json:"decay_every"` // ... every so many epochs
+
+	LabelSmoothing float64 `yaml:"label-smoothing" json:"label_smoothing"`
+	Init           string  `yaml:"init" json:"init"`               // nasbench, he-fan-out, torch
+	Recalibrate    int     `yaml:"recalibrate" json:"recalibrate"` // batches over which batch norms' statistics are computed before an evaluation; 0: the running ones
+
+	Channels   int     `yaml:"channels" json:"channels"`     // of a cell network's stem
+	Resolution int     `yaml:"resolution" json:"resolution"` // of images; 0: the set's own, or 224
+	ValSplit   float64 `yaml:"val-split" json:"val_split"`   // share of the training images held out
+	AreaMin    float64 `yaml:"area-min" json:"area_min"`     // least area of a random resized crop; 0: 0.08
+	Jitter     float64 `yaml:"jitter" json:"jitter"`         // of brightness, contrast and saturation
+	Cutout     int     `yaml:"cutout" json:"cutout"`         // side of the blanked square
+}
+
+// RecipeDefaults are the values of keys that a recipe does not name.
+func RecipeDefaults() Recipe {
+	return Recipe{Epochs: 1, Batch: 64, Accumulate: 1, Optimizer: "sgd", Momentum: 0.9, Rho: 0.9, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, LR: 0.1,
+		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", Channels: 16}
+}
+
+//go:embed recipes/*.yaml
+var recipeFiles embed.FS
+
+// RecipeNames lists the recipes that come with the program.
+func RecipeNames() []string {
+	files, _ := recipeFiles.ReadDir("recipes") // embedded
+	var names []string
+	for _, f := range files {
+		names = append(names, strings.TrimSuffix(f.Name(), ".yaml"))
+	}
+	return names
+}
+
+const maxRecipeBytes = 1 << 20
+
+// OpenRecipe reads a recipe that comes with the program, or else the file of that name.
+func OpenRecipe(name string) (Recipe, error) {
+	text, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
+	if err != nil {
+		f, e := os.Open(name)
+		if e != nil {
+			return Recipe{}, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name, strings.Join(RecipeNames(), ", "), e)
+		}
+		defer f.Close()
+		if text, err = io.ReadAll(io.LimitReader(f, maxRecipeBytes+1)); err != nil {
+			return Recipe{}, err
+		}
+		if len(text) > maxRecipeBytes {
+			return Recipe{}, fmt.Errorf("recipe %s is larger than %d bytes", name, maxRecipeBytes)
+		}
+	}
+	r, err := parseRecipe(text)
+	if err != nil {
+		return Recipe{}, fmt.Errorf("recipe %s: %w", name, err)
+	}
+	return r, nil
+}
+
+func parseRecipe(text []byte) (Recipe, error) {
+	r := RecipeDefaults()
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&r); err != nil && !errors.Is(err, io.EOF) {
+		return Recipe{}, err
+	}
+	return r, r.Check()
+}
+
+var initializers = map[string]nn.Initializer{"nasbench": nn.NASBench, "he-fan-out": nn.HeFanOut, "torch": nn.TorchDefault}
+
+// Check tells what is wrong with a recipe, by its keys.
+func (r Recipe) Check() error {
+	within := func(key string, v, least, most float64) error {
+		if !(v >= least && v <= most) {
+			return fmt.Errorf("%s %g: want %g to %g", key, v, least, most)
+		}
+		return nil
+	}
+	oneOf := func(key, v string, allowed ...string) error {
+		if !slices.Contains(allowed, v) {
+			return fmt.Errorf("%s %q: want %s", key, v, strings.Join(allowed, ", "))
+		}
+		return nil
+	}
+	const below1 = 1 - 1e-9
+	err := errors.Join(
+		within("epochs", float64(r.Epochs), 1, 1e6), within("batch", float64(r.Batch), 1, 1<<16), within("accumulate", float64(r.Accumulate), 1, 1<<16),
+		oneOf("optimizer", r.Optimizer, "sgd", "rmsprop", "adam", "adamw"), within("momentum", r.Momentum, 0, below1), within("rho", r.Rho, 0, below1),
+		within("beta1", r.Beta1, 0, below1), within("beta2", r.Beta2, 0, below1), within("eps", r.Eps, 0, 10), within("weight-decay", r.WeightDecay, 0, 10),
+		within("clip", r.Clip, 0, 1e9), within("ema", r.EMA, 0, below1), within("lr", r.LR, 0, 1e3), within("warmup", r.Warmup, 0, float64(r.Epochs)),
+		oneOf("schedule", r.Schedule, "constant", "cosine", "linear", "exponential", "step"), within("final-lr", r.FinalLR, 0, 1e3),
+		within("decay", r.Decay, 0, 1), within("decay-every", r.DecayEvery, 1e-6, 1e6), within("label-smoothing", r.LabelSmoothing, 0, below1),
+		oneOf("init", r.Init, "nasbench", "he-fan-out", "torch"), within("recalibrate", float64(r.Recalibrate), 0, 1<<20),
+		within("channels", float64(r.Channels), 1, 4096), within("resolution", float64(r.Resolution), 0, 4096), within("val-split", r.ValSplit, 0, below1),
+		within("area-min", r.AreaMin, 0, 1), within("jitter", r.Jitter, 0, 10), within("cutout", float64(r.Cutout), 0, 4096),
+	)
+	if err != nil {
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		return errors.New(first)
+	}
+	return nil
+}
+
+// Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over the warm-up and then follows the schedule
+// (Loshchilov and Hutter 2017 for the cosine).
+func (r Recipe) Rate(updates, perEpoch int) float64 {
+	epoch := float64(updates) / float64(perEpoch)
+	if epoch < r.Warmup {
+		return r.LR * math.Min(1, float64(updates+1)/(r.Warmup*float64(perEpoch)))
+	}
+	done := 1.0
+	if left := float64(r.Epochs) - r.Warmup; left > 0 {
+		done = math.Min(1, (epoch-r.Warmup)/left)
+	}
+	switch r.Schedule {
+	case "cosine":
+		return r.FinalLR + (r.LR-r.FinalLR)*(1+math.Cos(math.Pi*done))/2
+	case "linear":
+		return r.LR + (r.FinalLR-r.LR)*done
+	case "exponential":
+		return r.LR * math.Pow(r.Decay, (epoch-r.Warmup)/r.DecayEvery)
+	case "step":
+		return r.LR * math.Pow(r.Decay, math.Floor((epoch-r.Warmup)/r.DecayEvery+1e-9))
+	}
+	return r.LR
+}

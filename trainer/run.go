@@ -1,0 +1,485 @@
+package trainer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// ErrInterrupted is returned when the context ended a training: in a run folder a checkpoint stands and Train goes on from it.
+var ErrInterrupted = fmt.Errorf("the training was interrupted: %w", context.Canceled)
+
+// What happens when a loss or a gradient is not finite.
+const (
+	OnNaNStop = "stop"
+	OnNaNSkip = "skip" // the update is left out, and the learning rate halved for the rest of the run
+)
+
+// Job is a training: its result depends on this and on the device's level alone.
+type Job struct {
+	Arch   string // a name for the network, in words
+	Net    *nn.Network
+	Data   *data.Dataset
+	Source string // what Data was opened from, without paths that may change
+	Recipe Recipe
+	Seed   uint64
+	OnNaN  string // OnNaNStop or OnNaNSkip
+}
+
+// Deps are what a training works with.
+type Deps struct {
+	Device  exec.Config
+	Workers int // that load images; 0: as many as processors
+	// Dir is the run's folder: checkpoint, log, weights and result. A checkpoint in it is resumed. Empty: nothing is written.
+	Dir string
+	// CheckpointEvery is how many updates lie between checkpoints; 0: an epoch.
+	CheckpointEvery int
+	Version         string // of the program: a checkpoint of another one is refused
+	Progress        func(Progress)
+	Stop            func(Evaluation) bool // asked after each epoch's evaluation: end the training here
+}
+
+// Progress says how far a training is.
+type Progress struct {
+	Update, Updates int
+	Epoch           int     // from 0
+	Loss            float64 // of the latest step
+	ImagesPerSecond float64 // since the run began or went on
+	LoaderShare     float64 // of the time that passed waiting for images
+}
+
+// Evaluation is how good a network is on a set.
+type Evaluation struct {
+	Epoch  int     `json:"epoch"` // epochs of training done
+	Images int     `json:"images"`
+	Loss   float64 `json:"loss"` // mean cross-entropy
+	Top1   float64 `json:"top1"` // 0..1
+	Top5   float64 `json:"top5"`
+}
+
+// Result is result.json: it holds nothing that differs between two identical runs.
+type Result struct {
+	Arch       string       `json:"arch"`
+	Data       string       `json:"data"`
+	Checksum   string       `json:"data_checksum"`
+	Recipe     Recipe       `json:"recipe"`
+	Seed       uint64       `json:"seed"`
+	Device     string       `json:"device"`
+	MAdds      int64        `json:"madds"`
+	Params     int64        `json:"params"`
+	Updates    int          `json:"updates"`
+	Skipped    int          `json:"updates_skipped"` // their loss or gradient was not finite
+	TrainLoss  []float64    `json:"train_loss"`      // mean of each epoch
+	Validation []Evaluation `json:"validation"`      // after each epoch; empty without a validation set
+	Test       *Evaluation  `json:"test"`            // of the end, on images that nothing was chosen by; null without any
+}
+
+// Names of a run folder's files.
+const (
+	ResultName  = "result.json"
+	WeightsName = "weights.safetensors"
+)
+
+// run is a training in work.
+type run struct {
+	Job
+	Deps
+	dev    *exec.Device
+	m      *Model
+	o      *optimizer
+	loader *data.Loader
+	log    *events.Log
+	ident  string
+
+	perEpoch int // steps an epoch
+	updates  int // in all
+	state    progress
+	saved    []float32 // the running statistics before the latest update, to go back to
+	begun    time.Time
+	images   int
+	waited   time.Duration
+}
+
+// progress is what of a run's state lies outside the device.
+type progress struct {
+	Step    int // steps done
+	Update  int // updates done, those left out too
+	Rate    float64
+	Skipped int
+	Stopped bool
+	InARow  int // updates left out since the last one that was done
+	Loss    float64
+	Losses  int // steps in Loss, since the epoch's begin
+
+	TrainLoss  []float64
+	Validation []Evaluation
+}
+
+// Train trains a network. In a folder with a checkpoint it goes on from there and ends in the same bits as if it had never stopped.
+func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
+	if err := j.Recipe.Check(); err != nil {
+		return nil, err
+	}
+	if j.OnNaN != OnNaNStop && j.OnNaN != OnNaNSkip {
+		return nil, fmt.Errorf("on-nan %q: want %s or %s", j.OnNaN, OnNaNStop, OnNaNSkip)
+	}
+	r := &run{Job: j, Deps: d, state: progress{Rate: 1}}
+	defer func() { err = errors.Join(err, r.close()) }()
+	defer exec.Catch(&err)
+	if err := r.open(); err != nil {
+		return nil, err
+	}
+	if err := r.train(ctx); err != nil {
+		return nil, err
+	}
+	return r.finish(ctx)
+}
+
+func (r *run) close() error {
+	if r.loader != nil {
+		r.loader.Close()
+	}
+	if r.m != nil {
+		r.m.Close()
+	}
+	if r.dev != nil {
+		r.dev.Close()
+	}
+	if r.log != nil {
+		return r.log.Close()
+	}
+	return nil
+}
+
+func (r *run) open() (err error) {
+	if r.dev, err = exec.Open(r.Device); err != nil {
+		return err
+	}
+	rec := r.Recipe
+	r.m, err = NewModel(r.dev, r.Net, Options{Batch: rec.Batch, Loss: nn.Loss{Smoothing: rec.LabelSmoothing}, Seed: r.Seed, Accumulate: rec.Accumulate,
+		Clip: rec.Clip})
+	if err != nil {
+		return err
+	}
+	r.m.Initialize(initializers[rec.Init], r.Seed)
+	if r.o, err = newOptimizer(r.m, rec); err != nil {
+		return err
+	}
+	r.o.begin()
+	r.saved = make([]float32, r.m.State.Len()-r.m.Params)
+	r.perEpoch = r.Data.Train.Len() / rec.Batch
+	if r.perEpoch == 0 {
+		return fmt.Errorf("batch %d: there are %d images to train on", rec.Batch, r.Data.Train.Len())
+	}
+	r.updates = rec.Epochs * r.perEpoch / rec.Accumulate
+	if r.updates == 0 {
+		return fmt.Errorf("accumulate %d: there are %d steps in all", rec.Accumulate, rec.Epochs*r.perEpoch)
+	}
+	if r.ident, err = r.identity(); err != nil {
+		return err
+	}
+	if r.Dir != "" {
+		if err := r.resume(); err != nil {
+			return err
+		}
+		if r.log, err = events.Open(r.Dir); err != nil {
+			return err
+		}
+	}
+	if r.state.Update < r.updates {
+		start := data.Position{Epoch: r.state.Step / r.perEpoch, Batch: r.state.Step % r.perEpoch}
+		r.loader, err = data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch, Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true,
+			Epochs: rec.Epochs, Start: start, Workers: r.Workers})
+	}
+	return err
+}
+
+// identity is a fingerprint of everything that the rest of a run depends on.
+func (r *run) identity() (string, error) {
+	text, err := json.Marshal(struct {
+		Arch, Data, Version, Level, Decoder, OnNaN string
+		Train                                      int
+		Recipe                                     Recipe
+		Seed                                       uint64
+		Net                                        string
+	}{r.Arch, r.Data.Checksum, r.Version, r.dev.Level(), data.Decoder, r.OnNaN, r.Data.Train.Len(), r.Recipe, r.Seed, fmt.Sprint(r.Net.Nodes)})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// TrainTransform is what a recipe does to images for training a network.
+func TrainTransform(d *data.Dataset, r Recipe, net *nn.Network) data.Transform {
+	t := d.TrainTransform(net.Input().H)
+	if r.AreaMin > 0 && t.Crop == data.CropRandomResized {
+		t.AreaMin, t.AreaMax = r.AreaMin, 1
+	}
+	t.Jitter = data.Jitter{Brightness: r.Jitter, Contrast: r.Jitter, Saturation: r.Jitter}
+	t.Cutout = r.Cutout
+	return t
+}
+
+// train runs the updates that are left.
+func (r *run) train(ctx context.Context) error {
+	r.begun = time.Now()
+	every := r.CheckpointEvery
+	if every == 0 {
+		every = max(1, r.perEpoch/r.Recipe.Accumulate)
+	}
+	s := &r.state
+	interrupted := func(err error) error {
+		if ctx.Err() == nil {
+			return err
+		}
+		return errors.Join(ErrInterrupted, r.checkpoint())
+	}
+	for {
+		for r.epochEnded() {
+			if err := r.endEpoch(ctx); err != nil {
+				return interrupted(err)
+			}
+		}
+		if s.Stopped || s.Update == r.updates {
+			return r.checkpoint()
+		}
+		if err := r.update(ctx); err != nil {
+			return interrupted(err)
+		}
+		if s.Update%every == 0 {
+			if err := r.checkpoint(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// epochEnded tells whether an epoch, or the last part of one, has not been evaluated yet.
+func (r *run) epochEnded() bool {
+	s := &r.state
+	return s.Step/r.perEpoch > len(s.TrainLoss) || s.Update == r.updates && s.Losses > 0
+}
+
+// update runs Accumulate steps and, unless something is not finite, changes the parameters. When the context ends in between, nothing has happened.
+func (r *run) update(ctx context.Context) error {
+	s := &r.state
+	r.m.State.ReadF32(r.m.Params, r.saved)
+	loss := 0.0
+	for part := range r.Recipe.Accumulate {
+		begin := time.Now()
+		b, err := r.loader.Next(ctx)
+		if err != nil {
+			r.m.State.WriteF32(r.m.Params, r.saved)
+			return err
+		}
+		r.waited += time.Since(begin)
+		r.m.Images.WriteF32(0, b.Images)
+		r.m.Labels.WriteI32(0, b.Labels)
+		r.m.Step(uint32(s.Step+part), part)
+		loss += r.m.TotalLoss() / float64(r.Recipe.Accumulate)
+		r.images += b.N
+	}
+	norm := r.m.GradientNorm()
+	s.Step += r.Recipe.Accumulate
+	if finite(loss) && finite(norm) {
+		r.o.update(s.Rate * r.Recipe.Rate(s.Update, max(1, r.perEpoch/r.Recipe.Accumulate)))
+		s.Loss, s.Losses, s.InARow = s.Loss+loss, s.Losses+1, 0
+	} else if err := r.diverged(loss, norm); err != nil {
+		return err
+	}
+	s.Update++
+	r.report(loss, norm)
+	return nil
+}
+
+// mostSkipped is how many updates in a row may be left out.
+const mostSkipped = 10
+
+// diverged deals with a loss or gradient that is not finite.
+func (r *run) diverged(loss, norm float64) error {
+	s := &r.state
+	where, err := r.m.Inspect()
+	if err != nil {
+		return err
+	}
+	if where == "" {
+		where = "none alone: an overflow in the sum"
+	}
+	if err := r.event(events.Event{Name: "diverged", Step: s.Update, Text: map[string]string{"where": where}}); err != nil {
+		return err
+	}
+	s.Skipped++
+	s.InARow++
+	if r.OnNaN == OnNaNStop || s.InARow > mostSkipped {
+		return fmt.Errorf("update %d: the loss is %g and the gradient's norm %g; first not finite: %s", s.Update, loss, norm, where)
+	}
+	s.Rate /= 2
+	r.m.State.WriteF32(r.m.Params, r.saved)
+	return nil
+}
+
+// reportEvery is how many updates lie between lines of the log about the loss.
+const reportEvery = 20
+
+func (r *run) report(loss, norm float64) {
+	s := &r.state
+	seconds := time.Since(r.begun).Seconds()
+	if r.Progress != nil {
+		r.Progress(Progress{s.Update, r.updates, (s.Step - 1) / r.perEpoch, loss, float64(r.images) / seconds, r.waited.Seconds() / seconds})
+	}
+	if s.Update%reportEvery == 0 {
+		lr := s.Rate * r.Recipe.Rate(s.Update-1, max(1, r.perEpoch/r.Recipe.Accumulate))
+		_ = r.event(events.Event{Name: "train", Step: s.Update, Values: map[string]float64{"loss": loss, "grad_norm": norm, "lr": lr}}) // the log is not the result
+	}
+}
+
+func (r *run) event(e events.Event) error {
+	if r.log == nil {
+		return nil
+	}
+	return r.log.Write(e)
+}
+
+// endEpoch evaluates on the validation images.
+func (r *run) endEpoch(ctx context.Context) error {
+	s := &r.state
+	epoch := len(s.TrainLoss) + 1
+	values := map[string]float64{}
+	seconds := time.Since(r.begun).Seconds()
+	values["images_per_second"], values["loader_share"] = float64(r.images)/seconds, r.waited.Seconds()/seconds
+	if r.Data.Validation.Len() > 0 {
+		e, err := r.evaluate(ctx, r.Data.Validation)
+		if err != nil {
+			return err
+		}
+		e.Epoch = epoch
+		s.Validation = append(s.Validation, e)
+		values["validation_loss"], values["validation_top1"], values["validation_top5"] = e.Loss, e.Top1, e.Top5
+		s.Stopped = r.Stop != nil && r.Stop(e)
+	}
+	mean := 0.0 // where every update was left out
+	if s.Losses > 0 {
+		mean = s.Loss / float64(s.Losses)
+		values["loss"] = mean
+	}
+	s.TrainLoss = append(s.TrainLoss, mean)
+	s.Loss, s.Losses = 0, 0
+	return r.event(events.Event{Name: "epoch", Step: epoch, Values: values})
+}
+
+// evaluate measures the weights, or their average, on a set; with fresh statistics where the recipe says so. It leaves the state as it was.
+func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err error) {
+	err = r.o.averaged(func() error {
+		if r.Recipe.Recalibrate > 0 {
+			kept := make([]float32, len(r.saved))
+			r.m.State.ReadF32(r.m.Params, kept)
+			defer func() { r.m.State.WriteF32(r.m.Params, kept) }()
+			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.Workers); err != nil {
+				return err
+			}
+		}
+		var err error
+		e, err = Evaluate(ctx, r.m, r.Data, set, r.Workers)
+		return err
+	})
+	return e, err
+}
+
+// Recalibrate sets the running statistics of a model's batch norms to the means over the first Recipe.Recalibrate batches of training images.
+func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed uint64, workers int) error {
+	l, err := data.NewLoader(d.Train, data.Config{Batch: m.Batch, Transform: TrainTransform(d, r, m.Net), Seed: seed, Train: true, Workers: workers})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	m.BeginRecalibration()
+	for range r.Recalibrate {
+		b, err := l.Next(ctx)
+		if err != nil {
+			return err
+		}
+		m.Images.WriteF32(0, b.Images)
+		m.Recalibrate()
+	}
+	return nil
+}
+
+// Evaluate measures a model on the images of a set. The model's batch is the most images at a time.
+func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, workers int) (Evaluation, error) {
+	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: d.EvalTransform(m.Net.Input().H), Epochs: 1, Workers: workers})
+	if err != nil {
+		return Evaluation{}, err
+	}
+	defer l.Close()
+	m.Count.WriteI32(0, make([]int32, 3))
+	total := 0.0
+	for range l.Batches() {
+		b, err := l.Next(ctx)
+		if err != nil {
+			return Evaluation{}, err
+		}
+		m.Images.WriteF32(0, b.Images)
+		m.Labels.WriteI32(0, b.Labels)
+		m.Evaluate()
+		total += float64(m.Loss.Values()[0]) * float64(b.N)
+	}
+	count := make([]int32, 3)
+	m.Count.ReadI32(0, count)
+	n := float64(count[0])
+	e := Evaluation{Images: int(count[0]), Loss: total / n, Top1: float64(count[1]) / n, Top5: float64(count[2]) / n}
+	if !finite(e.Loss) {
+		e.Loss = math.MaxFloat32 // JSON has no infinity
+	}
+	return e, nil
+}
+
+// finish evaluates on the test images and writes what remains of a run.
+func (r *run) finish(ctx context.Context) (*Result, error) {
+	cost := r.Net.Cost()
+	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.Data.Checksum, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
+		Params: cost.Params, Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
+	if r.Data.Test.Len() > 0 {
+		e, err := r.evaluate(ctx, r.Data.Test)
+		if err != nil {
+			if ctx.Err() != nil {
+				err = ErrInterrupted // the last checkpoint is the end's
+			}
+			return nil, err
+		}
+		e.Epoch = len(r.state.TrainLoss)
+		result.Test = &e
+	}
+	if r.Dir == "" {
+		return result, nil
+	}
+	err := r.o.averaged(func() error {
+		if r.Recipe.Recalibrate > 0 {
+			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.Workers); err != nil {
+				return err
+			}
+		}
+		return SaveWeights(filepath.Join(r.Dir, WeightsName), r.m, map[string]string{"format": "pt", "arch": r.Arch})
+	})
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.MarshalIndent(result, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	return result, renameio.WriteFile(filepath.Join(r.Dir, ResultName), append(text, '\n'), 0o644)
+}

@@ -1,0 +1,367 @@
+package trainer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/reference"
+)
+
+// shapesJob trains a small cell for some updates.
+func shapesJob(t testing.TB, change func(r *Recipe)) Job {
+	d, err := data.Open("shapes", data.Options{Seed: 1, ValSplit: 0.9})
+	require.NoError(t, err)
+	d.Validation = &data.Set{}
+	r, err := OpenRecipe("shapes")
+	require.NoError(t, err)
+	r.Epochs, r.Batch, r.Recalibrate = 2, 50, 2
+	if change != nil {
+		change(&r)
+	}
+	return Job{Arch: testCell, Net: shapesNetwork(t), Data: d, Source: "shapes", Recipe: r, Seed: 7, OnNaN: OnNaNStop}
+}
+
+func shapesNetwork(t testing.TB) *nn.Network {
+	b, x := nn.NewBuilder("small", nn.Shape{H: 32, W: 32, C: 3})
+	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 8).Strided(2), nn.ReLU)
+	x = b.Scope("two").ConvNorm(x, nn.Conv2D(3, 16).Strided(2), nn.HSwish)
+	x = b.Apply("dropout", nn.Dropout{P: 0.1}, b.Apply("pool", nn.GlobalPool{}, x))
+	b.Output(b.Apply("classifier", nn.Linear{Out: 10, Bias: true}, x), 1)
+	net, err := b.Build()
+	require.NoError(t, err)
+	return net
+}
+
+// Every optimizer's update is that of its definition, from the gradients that the reference finds; weights decay where they should.
+func TestUpdates(t *testing.T) {
+	d := openTest(t)
+	c := newCase(cellNetwork(t, testCell, 16, 8), 4, 60)
+	p := reference.New(c.net, c.values).Forward(c.images, c.batch, trainMode)
+	_, outputs := p.Loss(c.loss, c.labels, nil)
+	grads := p.Backward(outputs...).Values
+	for _, r := range []Recipe{
+		{Optimizer: "sgd", Momentum: 0.9, Nesterov: true, WeightDecay: 0.1, EMA: 0.75},
+		{Optimizer: "sgd", Momentum: 0.9, WeightDecay: 0.1, DecayAll: true, Clip: 0.01},
+		{Optimizer: "rmsprop", Momentum: 0.9, Rho: 0.9, Eps: 1, WeightDecay: 0.1},
+		{Optimizer: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-3, WeightDecay: 0.1},
+	} {
+		m, err := NewModel(d, c.net, Options{Batch: c.batch, Loss: c.loss, Seed: trainMode.Seed, Clip: r.Clip})
+		require.NoError(t, err)
+		m.SetValues(c.values)
+		o, err := newOptimizer(m, r)
+		require.NoError(t, err)
+		o.begin()
+		c.fill(m)
+		m.Step(trainMode.Step, 0)
+		o.update(0.5)
+		values := m.Values()
+		scale := 1.0
+		if r.Clip > 0 {
+			scale = math.Min(1, r.Clip/m.GradientNorm())
+			require.Less(t, scale, 1.0)
+		}
+		for i, v := range c.net.Variables() {
+			if !v.Role.Trainable() {
+				continue
+			}
+			decay := 0.0
+			if r.DecayAll || v.Role == nn.Weight {
+				decay = r.WeightDecay
+			}
+			for k, got := range values[i] {
+				w := float64(c.values[i][k])
+				g := scale*grads[i][k] + decay*w
+				switch r.Optimizer {
+				case "sgd":
+					if r.Nesterov {
+						w -= 0.5 * 1.9 * g
+					} else {
+						w -= 0.5 * g
+					}
+				case "rmsprop":
+					w -= 0.5 * g / math.Sqrt(1+0.1*(g*g-1)+1)
+				case "adamw":
+					g -= decay * w
+					w -= 0.5*decay*w + 0.5*g/(math.Abs(g)+1e-3)
+				}
+				require.InDelta(t, w, got, 2e-2*math.Max(1e-2, math.Abs(w-float64(c.values[i][k]))), "%s %s", r.Optimizer, v.Name)
+			}
+		}
+		if r.EMA > 0 {
+			require.NoError(t, o.averaged(func() error {
+				for i, mean := range m.Values() {
+					for k, got := range mean {
+						require.InDelta(t, 0.75*c.values[i][k]+0.25*values[i][k], got, 1e-5*math.Max(1, math.Abs(float64(got))))
+					}
+				}
+				return nil
+			}))
+			require.Equal(t, values, m.Values())
+		}
+		m.Close()
+	}
+}
+
+func TestRates(t *testing.T) {
+	r := RecipeDefaults()
+	r.Epochs, r.LR, r.Warmup, r.FinalLR, r.Decay, r.DecayEvery = 10, 1, 2, 0.1, 0.5, 4
+	for schedule, want := range map[string]map[int]float64{
+		"cosine": {0: 0.05, 19: 1, 20: 1, 60: 0.55, 99: 0.1 + 0.45*(1+math.Cos(math.Pi*79./80)), 100: 0.1},
+		"linear": {10: 0.55, 20: 1, 60: 0.55, 100: 0.1}, "constant": {0: 0.05, 20: 1, 99: 1},
+		"exponential": {20: 1, 40: math.Sqrt(0.5), 60: 0.5}, "step": {59: 1, 60: 0.5, 99: 0.5},
+	} {
+		r.Schedule = schedule
+		for update, rate := range want {
+			require.InDelta(t, rate, r.Rate(update, 10), 1e-12, "%s at %d", schedule, update)
+		}
+	}
+}
+
+func TestRecipes(t *testing.T) {
+	require.Equal(t, []string{"darts-cifar", "darts-imagenet", "fast-cifar", "mobilenetv3", "nasbench101", "ofa", "shapes"}, RecipeNames())
+	for _, name := range RecipeNames() {
+		r, err := OpenRecipe(name)
+		require.NoError(t, err)
+		require.NoError(t, r.Check())
+	}
+	for text, want := range map[string]string{
+		"epochs: 0":       "epochs 0: want 1 to 1e+06",
+		"lr: .nan":        "lr NaN: want 0 to 1000",
+		"optimiser: sgd":  "field optimiser not found",
+		"optimizer: lion": `optimizer "lion": want sgd, rmsprop, adam, adamw`,
+		"schedule: 3":     `schedule "3"`,
+		"- 1":             "cannot unmarshal",
+		"epochs: [1]":     "cannot unmarshal",
+		"warmup: 5":       "warmup 5: want 0 to 1",
+		"batch: 99999999": "batch 9.9999999e+07",
+		"lr: &a [*a]":     "cannot unmarshal",
+	} {
+		_, err := parseRecipe([]byte(text))
+		require.ErrorContains(t, err, want, text)
+	}
+	_, err := OpenRecipe("none")
+	require.ErrorContains(t, err, `recipe "none" is none of darts-cifar`)
+}
+
+func FuzzRecipe(f *testing.F) {
+	for _, name := range RecipeNames() {
+		text, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
+		require.NoError(f, err)
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if r, err := parseRecipe(text); err == nil {
+			require.NoError(t, r.Check())
+			rate := r.Rate(3, 7)
+			require.True(t, rate >= 0 && rate <= 1e3, rate)
+		}
+	})
+}
+
+// It learns, and does not depend on the number of threads and workers.
+func TestTrain(t *testing.T) {
+	j := shapesJob(t, func(r *Recipe) { r.Epochs, r.LR = 15, 0.1 })
+	j.Data.Validation = j.Data.Test
+	dir := t.TempDir()
+	result, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Workers: 1, Dir: dir})
+	require.NoError(t, err)
+	require.Equal(t, 15*8, result.Updates)
+	require.Len(t, result.TrainLoss, 15)
+	require.Less(t, result.TrainLoss[14], result.TrainLoss[0]-0.1)
+	require.Equal(t, result.Validation[14], *result.Test)
+	require.Greater(t, result.Test.Top5, result.Test.Top1)
+	require.Equal(t, 2000, result.Test.Images)
+
+	again := t.TempDir()
+	other, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 3}, Workers: 2, Dir: again})
+	require.NoError(t, err)
+	require.Equal(t, result, other)
+	for _, name := range []string{ResultName, WeightsName} {
+		requireSameFile(t, filepath.Join(dir, name), filepath.Join(again, name))
+	}
+	list, err := events.Read(dir)
+	require.NoError(t, err)
+	require.NotEmpty(t, list)
+
+	// The saved weights are those that were tested.
+	d := openTest(t)
+	m, err := NewModel(d, j.Net, Options{Batch: 64})
+	require.NoError(t, err)
+	defer m.Close()
+	require.NoError(t, LoadWeights(filepath.Join(dir, WeightsName), m))
+	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, 0)
+	require.NoError(t, err)
+	require.Equal(t, result.Test.Top1, e.Top1)
+	require.InDelta(t, result.Test.Loss, e.Loss, 1e-5)
+	wrong, err := NewModel(d, cellNetwork(t, testCell, 8, 8), Options{Batch: 2})
+	require.NoError(t, err)
+	defer wrong.Close()
+	require.ErrorContains(t, LoadWeights(filepath.Join(dir, WeightsName), wrong), "weights.safetensors")
+}
+
+func requireSameFile(t *testing.T, a, b string) {
+	x, err := os.ReadFile(a)
+	require.NoError(t, err)
+	y, err := os.ReadFile(b)
+	require.NoError(t, err)
+	require.Equal(t, x, y, a)
+}
+
+// Stopped at random updates again and again, a training ends in the same bytes. Every kind of state is in play.
+func TestResume(t *testing.T) {
+	for name, change := range map[string]func(r *Recipe){
+		"sgd":  func(r *Recipe) { r.EMA, r.Accumulate, r.Clip = 0.9, 3, 1 },
+		"adam": func(r *Recipe) { r.Optimizer, r.LR = "adamw", 0.003 },
+		"rms":  func(r *Recipe) { r.Optimizer, r.LR, r.Eps, r.Cutout = "rmsprop", 0.01, 1, 8 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() && name != "sgd" {
+				t.Skip("one optimizer is enough with -short")
+			}
+			j := shapesJob(t, change)
+			whole := t.TempDir()
+			_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: whole})
+			require.NoError(t, err)
+			s := philox.New(99, philox.PurposeTest, 1)
+			dir := t.TempDir()
+			stops := 0
+			for {
+				ctx, cancel := context.WithCancel(t.Context())
+				left := 1 + s.Intn(4)
+				_, err := Train(ctx, j, Deps{Device: exec.Config{Threads: 2}, Dir: dir, CheckpointEvery: 1, Progress: func(Progress) {
+					if left--; left == 0 {
+						cancel()
+					}
+				}})
+				cancel()
+				if err == nil {
+					break
+				}
+				require.ErrorIs(t, err, ErrInterrupted)
+				stops++
+				if stops%2 == 0 { // as if the last checkpoint had been torn
+					path := filepath.Join(dir, checkpointDir, latestName)
+					require.NoError(t, os.Truncate(path, 1000))
+				}
+			}
+			require.Positive(t, stops)
+			requireSameFile(t, filepath.Join(whole, ResultName), filepath.Join(dir, ResultName))
+			requireSameFile(t, filepath.Join(whole, WeightsName), filepath.Join(dir, WeightsName))
+
+			j.Seed++
+			_, err = Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: dir})
+			require.ErrorContains(t, err, "checkpoint of another training")
+		})
+	}
+}
+
+// What is not finite is noticed at once and named; skipping goes on at half the rate with everything as it was.
+func TestDivergence(t *testing.T) {
+	j := shapesJob(t, func(r *Recipe) {
+		r.LR, r.Warmup, r.Schedule = 1000, 0, "constant"
+		r.Momentum = 0.99
+		r.Decoupled, r.WeightDecay = true, 10
+	})
+	_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 2}})
+	require.ErrorContains(t, err, "first not finite: ")
+	require.Regexp(t, `update \d+: the loss is`, err.Error())
+
+	d := openTest(t)
+	c := newCase(cellNetwork(t, testCell, 16, 8), 4, 62)
+	m := c.model(t, d, 1)
+	defer m.Close()
+	m.Step(0, 0)
+	where, err := m.Inspect()
+	require.NoError(t, err)
+	require.Empty(t, where)
+	weight := m.Net.Find("stack1/module2/vertex1/conv")
+	m.variable(weight, 0).WriteF32(3, []float32{float32(math.Inf(1))})
+	before := m.Values()
+	m.Step(0, 0)
+	m.SetValues(before)
+	where, err = m.Inspect()
+	require.NoError(t, err)
+	require.Equal(t, "stack1/module2/vertex1/conv", where)
+	require.Equal(t, before, m.Values(), "looking changes nothing")
+}
+
+func TestSkip(t *testing.T) {
+	j := shapesJob(t, nil)
+	j.OnNaN = OnNaNSkip
+	r := &run{Job: j, Deps: Deps{Device: exec.Config{Threads: 2}}, state: progress{Rate: 1}}
+	defer func() { require.NoError(t, r.close()) }()
+	require.NoError(t, r.open())
+	require.NoError(t, r.update(t.Context()))
+	before := r.m.Values()
+	bad := r.m.variable(r.m.Net.Find("stem/conv"), 0)
+	good := bad.Values()
+	bad.WriteF32(0, []float32{float32(math.NaN())})
+	require.NoError(t, r.update(t.Context()))
+	bad.WriteF32(0, good)
+	require.Equal(t, before, r.m.Values())
+	require.Equal(t, 1, r.state.Skipped)
+	require.Equal(t, 0.5, r.state.Rate)
+	require.NoError(t, r.update(t.Context()))
+	require.NotEqual(t, before, r.m.Values())
+	require.Zero(t, r.state.InARow)
+	bad.WriteF32(0, []float32{float32(math.NaN())})
+	var err error
+	for range mostSkipped + 1 {
+		require.NoError(t, err)
+		err = r.update(t.Context())
+	}
+	require.ErrorContains(t, err, "first not finite: stem/conv")
+}
+
+func FuzzSnapshot(f *testing.F) {
+	s := snapshot{Ident: "x", Progress: progress{Step: 3, TrainLoss: []float64{1}}, Buffers: [][]byte{{1, 2, 3, 4}, {}}}
+	text, err := s.encode()
+	require.NoError(f, err)
+	back, err := decodeSnapshot(text)
+	require.NoError(f, err)
+	require.Equal(f, s.Progress, back.Progress)
+	require.Len(f, back.Buffers, 2)
+	head := len(checkpointMagic) + sha256.Size
+	f.Add(text[head:])
+	f.Fuzz(func(t *testing.T, body []byte) {
+		sum := sha256.Sum256(body)
+		s, err := decodeSnapshot(append(append([]byte(checkpointMagic), sum[:]...), body...))
+		if err == nil {
+			require.NotNil(t, s)
+		}
+	})
+}
+
+func TestTrainErrors(t *testing.T) {
+	j := shapesJob(t, nil)
+	j.OnNaN = "pray"
+	_, err := Train(t.Context(), j, Deps{})
+	require.ErrorContains(t, err, `on-nan "pray"`)
+	j = shapesJob(t, func(r *Recipe) { r.Batch = 500 })
+	_, err = Train(t.Context(), j, Deps{})
+	require.ErrorContains(t, err, "batch 500: there are 400 images")
+	j = shapesJob(t, func(r *Recipe) { r.Accumulate = 100 })
+	_, err = Train(t.Context(), j, Deps{})
+	require.ErrorContains(t, err, "accumulate 100: there are 16 steps")
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, checkpointDir), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, checkpointDir, latestName), []byte("x"), 0o644))
+	_, err = Train(t.Context(), shapesJob(t, nil), Deps{Dir: dir})
+	require.ErrorContains(t, err, "not a checkpoint")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Train(ctx, shapesJob(t, nil), Deps{})
+	require.True(t, errors.Is(err, ErrInterrupted))
+}
