@@ -73,6 +73,15 @@ func (a *app) openDevice() (place, error) {
 	return place{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil
 }
 
+// openCPU is openDevice for commands whose operations have no kernels for GPUs.
+func (a *app) openCPU() (place, error) {
+	if devicePattern.MatchString(a.device) {
+		return place{}, usagef("--device %s: training and evaluation run on the CPU; use --device cpu", a.device)
+	}
+	a.device = "cpu"
+	return a.openDevice()
+}
+
 var devicePattern = regexp.MustCompile(`^cuda:\d+(,(cuda:)?\d+)*$`)
 
 // prepare fills in the flags from the environment and the configuration, checks the common ones and starts the log.

@@ -227,7 +227,7 @@ func side(r trainer.Recipe, d *data.Dataset) int {
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
-	place, err := a.openDevice()
+	place, err := a.openCPU()
 	if err != nil {
 		return nil, err
 	}

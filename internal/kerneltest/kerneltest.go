@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ import (
 )
 
 // EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in every order, and on the first
-// GPU if there is one: all in float32. sim.OnlyVariable in the environment names one of them, to run nothing else.
+// GPU if there is one: all in float32. -short leaves the lowest and the highest set, one number of threads and one order. sim.OnlyVariable in the environment names one of them, to run nothing else.
 func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	EachCPU(t, f)
 	EachAccelerator(t, f)
@@ -24,8 +25,12 @@ func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 
 // EachCPU is EachDevice without accelerators: for operations that have no kernels for them, and for what compares the CPU with itself.
 func EachCPU(t *testing.T, f func(t *testing.T, d *exec.Device)) {
-	for _, level := range exec.Levels() {
-		for _, threads := range []int{1, 3} {
+	counts, levels := []int{1, 3}, exec.Levels()
+	if testing.Short() {
+		counts, levels = []int{3}, slices.Compact([]string{levels[0], levels[len(levels)-1]})
+	}
+	for _, level := range levels {
+		for _, threads := range counts {
 			on(t, fmt.Sprintf("%s/%d", level, threads), exec.Config{Level: level, Threads: threads}, f)
 		}
 	}
@@ -47,6 +52,9 @@ func Accelerators() []string {
 	if only := os.Getenv(sim.OnlyVariable); only != "" {
 		return []string{only}
 	}
+	if underRace {
+		return nil
+	}
 	all := []string{"sim:descending"}
 	if gpus, err := cuda.Devices(); err == nil {
 		all = append(all, gpus[0].Name)
@@ -55,7 +63,15 @@ func Accelerators() []string {
 }
 
 func eachAccelerator(t *testing.T, p exec.Precision, f func(t *testing.T, d *exec.Device)) {
-	for _, order := range sim.Orders {
+	if underRace {
+		t.Log("the simulator is left out under the race detector, which sees Go code alone")
+		return
+	}
+	orders := sim.Orders
+	if testing.Short() {
+		orders = orders[len(orders)-1:]
+	}
+	for _, order := range orders {
 		name := "sim:" + order.String()
 		on(t, name, exec.Config{Device: name, Precision: p}, f)
 	}
