@@ -3,23 +3,17 @@ package search
 import (
 	"bytes"
 	"compress/flate"
-	"crypto/sha256"
 	"encoding/gob"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-
-	"github.com/google/renameio/v2"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/search/ledger"
 )
 
 // ErrNoCheckpoint says that a run folder holds none.
-var ErrNoCheckpoint = errors.New("no checkpoint")
+var ErrNoCheckpoint = checkpoint.ErrNone
 
 // snapshot is everything that the rest of a search depends on. Architectures are written as their text.
 type snapshot struct {
@@ -62,12 +56,7 @@ type curvePoint struct {
 	Samples                   []string
 }
 
-const (
-	checkpointMagic = "ctnas search 1\n"
-	checkpointDir   = "checkpoint"
-	latestName      = "latest"
-	previousName    = "previous"
-)
+const checkpointMagic = "ctnas search 1\n"
 
 // encode writes a snapshot: a line that names the format and its version, the SHA-256 of the rest, and the deflated gob of the fields.
 func (s *snapshot) encode() ([]byte, error) {
@@ -82,24 +71,19 @@ func (s *snapshot) encode() ([]byte, error) {
 	if err := packed.Close(); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(body.Bytes())
-	out := append([]byte(checkpointMagic), sum[:]...)
-	return append(out, body.Bytes()...), nil
+	return checkpoint.Seal(checkpointMagic, body.Bytes()), nil
 }
 
 // maxCheckpoint bounds what is unpacked of a checkpoint.
 const maxCheckpoint = 1 << 30
 
 func decodeSnapshot(data []byte) (*snapshot, error) {
-	head := len(checkpointMagic) + sha256.Size
-	if len(data) < head || string(data[:len(checkpointMagic)]) != checkpointMagic {
-		return nil, errors.New("not a checkpoint of this version of the format")
-	}
-	if sha256.Sum256(data[head:]) != [sha256.Size]byte(data[len(checkpointMagic):head]) {
-		return nil, errors.New("a damaged checkpoint: the checksum is wrong")
+	body, err := checkpoint.Open(checkpointMagic, data)
+	if err != nil {
+		return nil, err
 	}
 	s := &snapshot{}
-	unpacked := io.LimitReader(flate.NewReader(bytes.NewReader(data[head:])), maxCheckpoint)
+	unpacked := io.LimitReader(flate.NewReader(bytes.NewReader(body)), maxCheckpoint)
 	if err := gob.NewDecoder(unpacked).Decode(s); err != nil {
 		return nil, fmt.Errorf("a damaged checkpoint: %w", err)
 	}
@@ -112,47 +96,14 @@ func writeSnapshot(dir string, s *snapshot) error {
 	if err != nil {
 		return err
 	}
-	dir = filepath.Join(dir, checkpointDir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	latest := filepath.Join(dir, latestName)
-	file, err := renameio.NewPendingFile(latest, renameio.WithPermissions(0o644))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Cleanup() }()
-	if _, err := file.Write(data); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(latest, filepath.Join(dir, previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return file.CloseAtomicallyReplace()
+	return checkpoint.Write(dir, data)
 }
 
 // readSnapshot reads the newest whole checkpoint of a run folder; ErrNoCheckpoint where there is none.
-func readSnapshot(dir string) (*snapshot, error) {
-	var damaged error
-	for _, name := range []string{latestName, previousName} {
-		path := filepath.Join(dir, checkpointDir, name)
-		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return nil, err
-		}
-		s, err := decodeSnapshot(data)
-		if err == nil {
-			return s, nil
-		}
-		damaged = errors.Join(damaged, fmt.Errorf("%s: %w", path, err))
-	}
-	if damaged != nil {
-		return nil, damaged
-	}
-	return nil, fmt.Errorf("%s: %w", dir, ErrNoCheckpoint)
+func readSnapshot(dir string) (s *snapshot, err error) {
+	err = checkpoint.Read(dir, func(data []byte) error {
+		s, err = decodeSnapshot(data)
+		return err
+	})
+	return s, err
 }

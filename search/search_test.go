@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -346,7 +347,7 @@ func TestResumeRefusesWhatWouldDiffer(t *testing.T) {
 	require.NoError(t, writeSnapshot(d.Dir, snap))
 	require.ErrorContains(t, try(func(*Config, *Deps) {}), "it was begun on avx4096, elsewhere the results would differ")
 	// The checkpoint before it is the true one: with a damaged latest one it is taken.
-	latest := filepath.Join(d.Dir, checkpointDir, latestName)
+	latest := filepath.Join(d.Dir, checkpoint.Dir, checkpoint.Latest)
 	data, err := os.ReadFile(latest)
 	require.NoError(t, err)
 	data[len(data)-1] ^= 1
@@ -357,7 +358,7 @@ func TestResumeRefusesWhatWouldDiffer(t *testing.T) {
 	require.NoError(t, err)
 	sameFiles(t, whole.Dir, d.Dir)
 	require.NoError(t, os.WriteFile(latest, data[:20], 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(d.Dir, checkpointDir, previousName), data, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(d.Dir, checkpoint.Dir, checkpoint.Previous), data, 0o644))
 	require.ErrorContains(t, try(func(*Config, *Deps) {}), "damaged checkpoint")
 }
 

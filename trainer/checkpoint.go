@@ -2,23 +2,18 @@ package trainer
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/gob"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
 // ErrNoCheckpoint says that a run folder holds none.
-var ErrNoCheckpoint = errors.New("no checkpoint")
+var ErrNoCheckpoint = checkpoint.ErrNone
 
 // snapshot is everything that the rest of a training depends on.
 type snapshot struct {
@@ -31,12 +26,7 @@ type snapshot struct {
 }
 
 // A checkpoint is a line that names the format and its version, the SHA-256 of the rest, and the gobs of a snapshot and of its buffers.
-const (
-	checkpointMagic = "ctnas training 1\n"
-	checkpointDir   = "checkpoint"
-	latestName      = "latest"
-	previousName    = "previous"
-)
+const checkpointMagic = "ctnas training 1\n"
 
 func (r *run) buffers() []*exec.Buffer {
 	all := append([]*exec.Buffer{r.m.State}, r.o.moments...)
@@ -67,57 +57,32 @@ func (r *run) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(r.Dir, checkpointDir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	latest := filepath.Join(dir, latestName)
-	file, err := renameio.NewPendingFile(latest, renameio.WithPermissions(0o644))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Cleanup() }()
-	if _, err := file.Write(text); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	if err := os.Rename(latest, filepath.Join(dir, previousName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return file.CloseAtomicallyReplace()
+	return checkpoint.Write(r.Dir, text)
 }
 
 func (s snapshot) encode() ([]byte, error) {
-	out := bytes.NewBuffer(make([]byte, len(checkpointMagic)+sha256.Size))
-	e := gob.NewEncoder(out)
+	var out bytes.Buffer
+	e := gob.NewEncoder(&out)
 	buffers := s.Buffers
 	s.Buffers, s.Count = nil, len(buffers)
 	err := e.Encode(s)
 	for _, b := range buffers {
 		err = errors.Join(err, e.Encode(b))
 	}
-	text := out.Bytes()
-	sum := sha256.Sum256(text[len(checkpointMagic)+sha256.Size:])
-	copy(text[copy(text, checkpointMagic):], sum[:])
-	return text, err
+	return checkpoint.Seal(checkpointMagic, out.Bytes()), err
 }
 
 // maxBuffers bounds what is read of a checkpoint: an optimizer has two moments at most.
 const maxBuffers = 8
 
 func decodeSnapshot(text []byte) (*snapshot, error) {
-	head := len(checkpointMagic) + sha256.Size
-	if len(text) < head || string(text[:len(checkpointMagic)]) != checkpointMagic {
-		return nil, errors.New("not a checkpoint of this version of the format")
-	}
-	if sha256.Sum256(text[head:]) != [sha256.Size]byte(text[len(checkpointMagic):head]) {
-		return nil, errors.New("a damaged checkpoint: the checksum is wrong")
+	body, err := checkpoint.Open(checkpointMagic, text)
+	if err != nil {
+		return nil, err
 	}
 	s := &snapshot{}
-	d := gob.NewDecoder(bytes.NewReader(text[head:]))
-	err := d.Decode(s)
+	d := gob.NewDecoder(bytes.NewReader(body))
+	err = d.Decode(s)
 	if err == nil && (s.Count < 0 || s.Count > maxBuffers) {
 		err = fmt.Errorf("%d buffers", s.Count)
 	}
@@ -133,26 +98,12 @@ func decodeSnapshot(text []byte) (*snapshot, error) {
 }
 
 // readSnapshot reads the newest whole checkpoint of a run folder; ErrNoCheckpoint where there is none.
-func readSnapshot(dir string) (*snapshot, error) {
-	var damaged error
-	for _, name := range []string{latestName, previousName} {
-		path := filepath.Join(dir, checkpointDir, name)
-		text, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		} else if err != nil {
-			return nil, err
-		}
-		s, err := decodeSnapshot(text)
-		if err == nil {
-			return s, nil
-		}
-		damaged = errors.Join(damaged, fmt.Errorf("%s: %w", path, err))
-	}
-	if damaged != nil {
-		return nil, damaged
-	}
-	return nil, fmt.Errorf("%s: %w", dir, ErrNoCheckpoint)
+func readSnapshot(dir string) (s *snapshot, err error) {
+	err = checkpoint.Read(dir, func(text []byte) error {
+		s, err = decodeSnapshot(text)
+		return err
+	})
+	return s, err
 }
 
 // resume goes back to the run folder's checkpoint if there is one.

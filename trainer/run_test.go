@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -252,7 +253,7 @@ func TestResume(t *testing.T) {
 				require.ErrorIs(t, err, ErrInterrupted)
 				stops++
 				if stops%2 == 0 { // as if the last checkpoint had been torn
-					path := filepath.Join(dir, checkpointDir, latestName)
+					path := filepath.Join(dir, checkpoint.Dir, checkpoint.Latest)
 					require.NoError(t, os.Truncate(path, 1000))
 				}
 			}
@@ -356,8 +357,8 @@ func TestTrainErrors(t *testing.T) {
 	_, err = Train(t.Context(), j, Deps{})
 	require.ErrorContains(t, err, "accumulate 100: there are 16 steps")
 	dir := t.TempDir()
-	require.NoError(t, os.MkdirAll(filepath.Join(dir, checkpointDir), 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, checkpointDir, latestName), []byte("x"), 0o644))
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, checkpoint.Dir), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, checkpoint.Dir, checkpoint.Latest), []byte("x"), 0o644))
 	_, err = Train(t.Context(), shapesJob(t, nil), Deps{Dir: dir})
 	require.ErrorContains(t, err, "not a checkpoint")
 	ctx, cancel := context.WithCancel(t.Context())

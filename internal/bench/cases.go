@@ -321,21 +321,28 @@ func encode(ctx context.Context, e *Env) (func() error, error) {
 	return score(ctx, e, cmp)
 }
 
-// score scores the whole space again and again.
-func score(ctx context.Context, e *Env, cmp *gcn.Comparator) (func() error, error) {
+// scorer holds the whole space ready for a comparator; n is the number of architectures.
+func scorer(ctx context.Context, e *Env, cmp *gcn.Comparator) (s *gcn.Scorer, n int, err error) {
 	list, err := e.whole(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	encoding, err := list.Space().Encoding(cmp)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	s, err := cmp.Scorer(e.Device, encoding)
+	if s, err = cmp.Scorer(e.Device, encoding); err == nil {
+		e.close = append(e.close, s.Close)
+	}
+	return s, list.Len(), err
+}
+
+// score scores the whole space again and again.
+func score(ctx context.Context, e *Env, cmp *gcn.Comparator) (func() error, error) {
+	s, _, err := scorer(ctx, e, cmp)
 	if err != nil {
 		return nil, err
 	}
-	e.close = append(e.close, s.Close)
 	if e.dev != nil && e.dev.Accelerated() { // the network alone: the scores stay where they are
 		e.last = s.Program()
 		s.Score()
@@ -349,21 +356,12 @@ func bestOfSpace(ctx context.Context, e *Env) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := e.whole(ctx)
+	s, n, err := scorer(ctx, e, cmp)
 	if err != nil {
 		return nil, err
 	}
-	encoding, err := list.Space().Encoding(cmp)
-	if err != nil {
-		return nil, err
-	}
-	s, err := cmp.Scorer(e.Device, encoding)
-	if err != nil {
-		return nil, err
-	}
-	e.close = append(e.close, s.Close)
 	const best = 1000
-	top := s.Top(min(best, list.Len()))
+	top := s.Top(min(best, n))
 	top.Of(0)
 	e.last = top.Program()
 	return func() error { top.Program().Run(1); return nil }, nil

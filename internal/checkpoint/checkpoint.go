@@ -1,0 +1,88 @@
+// Package checkpoint keeps the state of a run in its folder: two files, of which one is whole at every moment.
+package checkpoint
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
+// The folder within a run's, and the two files in it.
+const (
+	Dir      = "checkpoint"
+	Latest   = "latest"
+	Previous = "previous"
+)
+
+// ErrNone says that a run folder holds no checkpoint.
+var ErrNone = errors.New("no checkpoint")
+
+// Seal puts a line that names the format and its version (magic) and the SHA-256 of the body before a body.
+func Seal(magic string, body []byte) []byte {
+	sum := sha256.Sum256(body)
+	out := make([]byte, 0, len(magic)+len(sum)+len(body))
+	return append(append(append(out, magic...), sum[:]...), body...)
+}
+
+// Open checks what Seal made and returns the body.
+func Open(magic string, data []byte) (body []byte, err error) {
+	head := len(magic) + sha256.Size
+	if len(data) < head || string(data[:len(magic)]) != magic {
+		return nil, errors.New("not a checkpoint of this version of the format")
+	}
+	if sha256.Sum256(data[head:]) != [sha256.Size]byte(data[len(magic):head]) {
+		return nil, errors.New("a damaged checkpoint: the checksum is wrong")
+	}
+	return data[head:], nil
+}
+
+// Write puts a checkpoint into a run folder, flushed to the disk; the one before stays as the previous one.
+func Write(folder string, data []byte) error {
+	dir := filepath.Join(folder, Dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	latest := filepath.Join(dir, Latest)
+	file, err := renameio.NewPendingFile(latest, renameio.WithPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Cleanup() }()
+	if _, err := file.Write(data); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(latest, filepath.Join(dir, Previous)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return file.CloseAtomicallyReplace()
+}
+
+// Read gives decode the newest checkpoint of a run folder, and the previous one where decode refuses that. ErrNone where there is none.
+func Read(folder string, decode func(data []byte) error) error {
+	var damaged error
+	for _, name := range []string{Latest, Previous} {
+		path := filepath.Join(folder, Dir, name)
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if err = decode(data); err == nil {
+			return nil
+		}
+		damaged = errors.Join(damaged, fmt.Errorf("%s: %w", path, err))
+	}
+	if damaged != nil {
+		return damaged
+	}
+	return fmt.Errorf("%s: %w", folder, ErrNone)
+}
