@@ -142,6 +142,9 @@ func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
 }
 
 func TestLearningMethodsBeatChance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("several searches of each method")
+	}
 	list := cells(3000, 2)
 	picks := func(m Method, budget int, archs []space.Arch) (mean float64) {
 		for seed := range uint64(3) {
