@@ -87,8 +87,8 @@ bench-peers: build ## the same work in PyTorch and here, side by side; writes bu
 	@table=$$(scripts/data.sh nb101_run0.csv.gz); \
 		python3 scripts/peers/run.py $${table:+--data "$$table"} $(PEERS_FLAGS)
 
-dist: gpu ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.gz, then ./run.sh there
-	scripts/dist/make.sh $(GPU_TAGS)
+dist: tools fatbins ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.gz, then ./run.sh there
+	scripts/dist/make.sh
 
 ci: ## everything .ci/run checks
 	.ci/run
