@@ -67,7 +67,7 @@ func (a *app) openDevice() (place, error) {
 	}
 	d, err := exec.Open(resolved)
 	if err != nil {
-		return place{}, err
+		return place{}, fmt.Errorf("--device %s --precision %s: %w", a.device, a.precision, err)
 	}
 	defer d.Close()
 	return place{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil

@@ -59,7 +59,7 @@ func newEvalCommand(a *app) *cobra.Command {
 			case s.Data == "":
 				return usagef(`required flag(s) "data" not set`)
 			case weights == "":
-				return usagef(`required flag(s) "weights" not set`)
+				return usagef("%s is not the folder of a training (it has no %s); an architecture needs --weights FILE", args[0], report.ConfigName)
 			case s.Batch < 1:
 				return usagef("--batch %d: want 1 or more", s.Batch)
 			}

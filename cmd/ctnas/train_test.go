@@ -70,7 +70,7 @@ func TestTrainCommand(t *testing.T) {
 		"train nasbench101:best --data shapes --on-nan pray":     `--on-nan "pray"`,
 		"train --resume " + dir + " --lr 1":                      "--lr cannot be given with --resume",
 		"train nasbench101:best --resume " + dir:                 "cannot be given with --resume",
-		"eval nasbench101:best --data shapes":                    `"weights" not set`,
+		"eval nasbench101:best --data shapes":                    "an architecture needs --weights FILE",
 		"eval nasbench101:best --weights x":                      `"data" not set`,
 		"eval nasbench101:best --weights x --data shapes -- a b": "accepts 1 arg",
 	} {
