@@ -90,16 +90,6 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	if err != nil {
 		return nil, usagef("--labels: %w", err)
 	}
-	l := &labels{space: sp}
-	if all, ok := sp.(space.Enumerable); ok && listed {
-		update, finish := a.progress("list " + sp.Name())
-		archs, err := all.All(ctx, update)
-		finish()
-		if err != nil {
-			return nil, err
-		}
-		l.listed = search.NewList(archs)
-	}
 	c := trained.Config{Spec: spec, Space: sp, Device: at.Config, Workers: *f.workers, Retries: *f.retries, Cache: *f.cache, Done: a.candidateDone()}
 	if c.Cache == "" {
 		cache, err := os.UserCacheDir()
@@ -115,7 +105,16 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	if err != nil {
 		return nil, fmt.Errorf("--labels %s: %w", text, err)
 	}
-	l.source, l.checksum, l.close = source, source.Checksum(), source.Close
+	l := &labels{space: sp, source: source, checksum: source.Checksum(), close: source.Close}
+	if all, ok := sp.(space.Enumerable); ok && listed {
+		update, finish := a.progress("list " + sp.Name())
+		archs, err := all.All(ctx, update)
+		finish()
+		if err != nil {
+			return nil, errors.Join(err, source.Close())
+		}
+		l.listed = search.NewList(archs)
+	}
 	return l, nil
 }
 
