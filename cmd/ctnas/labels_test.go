@@ -73,6 +73,19 @@ func TestSearchTrainsItsLabels(t *testing.T) {
 	require.Contains(t, stderr, "candidate 12 of 12: nasbench101:")
 	require.Contains(t, stderr, "from the cache")
 
+	// Compared and ranked.
+	code, stdout, stderr = call(nil, "compare", "--space", "nasbench101-v4", "--labels", labels, "--budget", "12", "--methods", "random,evolution", "--seeds", "2",
+		"--label-cache", cache)
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "evolution")
+	require.NotContains(t, stdout, "paper", "its numbers are of other networks")
+	require.NotContains(t, stdout, "NaN")
+	code, stdout, stderr = call(nil, "rank", "--space", "nasbench101-v4", "--labels", labels, "--train", "20", "--judged", "15", "--seeds", "2", "--label-cache", cache,
+		"--set", "members=1", "--set", "steps=5", "--json")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, `"tau_b": {`)
+	require.Contains(t, stdout, "judged on test accuracy of the same trainings")
+
 	for line, says := range map[string]string{
 		"search --labels train:shapes?speed=1":                                           "unknown key",
 		"search --labels train:photos:x?recipe=shapes":                                   "want shapes, cifar10:DIR",

@@ -416,6 +416,9 @@ func (v *View) reader(s selection) (func(i int) (value float64, lacks, diverged 
 	}, nil
 }
 
+// Query is what was asked for.
+func (v *View) Query() Query { return v.query }
+
 // Table is the table that is viewed.
 func (v *View) Table() *Table { return v.table }
 

@@ -95,6 +95,12 @@ func Open(c Config) (*Source, error) {
 	return s, nil
 }
 
+// Fresh is the same source before anything was labelled, with the same images: close the first one only.
+func (s *Source) Fresh() *Source {
+	return &Source{Config: s.Config, sets: s.sets, slots: s.slots, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
+		has: map[space.Arch]bool{}}
+}
+
 func (s *Source) open() (err error) {
 	if s.Cache == "" || s.Retries < 0 || s.Retries > 100 || s.Workers < 0 || s.Workers > 1024 {
 		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache, s.Retries, s.Workers)
@@ -212,23 +218,31 @@ func (s *Source) Label(ctx context.Context, archs []space.Arch) ([]float64, erro
 	values := make([]float64, len(archs))
 	for i, runs := range made {
 		for k, o := range runs {
-			v := 1 / float64(len(s.sets[0].Classes))
-			last := len(o.curve) - 1
-			switch {
-			case o.diverged && s.Diverged == DivergedFail:
+			if o.diverged && s.Diverged == DivergedFail {
 				return nil, fmt.Errorf("the training of %v with seed %d diverged; diverged=%s gives it the accuracy of guessing", archs[i], s.Seed+uint64(k), DivergedChance)
-			case o.stopped:
-				v = r.equivalent(k, last+1, o.curve[last])
-			case !o.diverged:
-				v = o.curve[last]
 			}
-			values[i] += v / float64(s.Seeds)
+			values[i] += s.value(r, k, o) / float64(s.Seeds)
 		}
 		values[i] = math.Min(1, values[i]) // a sum of shares of 1 may be rounded up
 	}
 	s.keep(archs, made)
 	return values, nil
 }
+
+// value is what a training with seed k adds to a label.
+func (s *Source) value(r rule, k int, o outcome) float64 {
+	last := len(o.curve) - 1
+	switch {
+	case o.diverged:
+		return s.chance()
+	case o.stopped:
+		return r.equivalent(k, last+1, o.curve[last])
+	}
+	return o.curve[last]
+}
+
+// chance is the accuracy of guessing.
+func (s *Source) chance() float64 { return 1 / float64(len(s.sets[0].Classes)) }
 
 // rule is that of the next submission.
 func (s *Source) rule() rule {
