@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -115,24 +116,36 @@ func parseRecipe(text []byte) (Recipe, error) {
 
 // RecipeKeys lists the keys of a recipe.
 func RecipeKeys() []string {
-	var doc yaml.Node
-	_ = doc.Encode(Recipe{}) // plain fields
-	var keys []string
-	for i := 0; i < len(doc.Content); i += 2 {
-		keys = append(keys, doc.Content[i].Value)
-	}
+	keys, _ := Recipe{}.list()
 	return keys
+}
+
+// list are the keys and their values as text.
+func (r Recipe) list() (keys, values []string) {
+	var doc yaml.Node
+	_ = doc.Encode(r) // plain fields
+	for i := 0; i < len(doc.Content); i += 2 {
+		keys, values = append(keys, doc.Content[i].Value), append(values, doc.Content[i+1].Value)
+	}
+	return keys, values
 }
 
 // Set sets the value of a key from text. Check the recipe afterwards.
 func (r *Recipe) Set(key, value string) error {
-	if !slices.Contains(RecipeKeys(), key) {
+	i := slices.Index(RecipeKeys(), key)
+	if i < 0 {
 		return fmt.Errorf("a recipe has no key %q", key)
 	}
+	changed := *r
 	doc := yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: key}, {Kind: yaml.ScalarNode, Value: value}}}
-	if v := doc.Content[1]; v.ShortTag() == "!!null" || doc.Decode(r) != nil {
+	err := doc.Decode(&changed)
+	_, values := changed.list()
+	given, number := strconv.ParseFloat(value, 64)
+	got, _ := strconv.ParseFloat(values[i], 64)
+	if err != nil || doc.Content[1].ShortTag() == "!!null" || number == nil && given != got { // YAML cuts 2.5 down to an integer
 		return fmt.Errorf("%s %q: not a value of this key", key, value)
 	}
+	*r = changed
 	return nil
 }
 

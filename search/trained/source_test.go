@@ -106,7 +106,7 @@ func TestLabels(t *testing.T) {
 	images := testdata.Images(t)
 	archs := cells(t, 5)
 	one := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 1, 1 })
-	require.Len(t, one.slots, 1)
+	require.Len(t, one.slots(9), 1)
 	want, err := one.Label(t.Context(), archs)
 	require.NoError(t, err)
 	for i, a := range archs {
@@ -125,7 +125,14 @@ func TestLabels(t *testing.T) {
 
 	var events int
 	three := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 3, 4 })
-	require.Equal(t, []int{2, 1, 1}, []int{three.slots[0].device.Threads, three.slots[1].device.Threads, three.slots[2].device.Threads})
+	threads := func(trainings int) (list []int) {
+		for _, s := range three.slots(trainings) {
+			list = append(list, s.device.Threads)
+		}
+		return list
+	}
+	require.Equal(t, []int{2, 1, 1}, threads(9))
+	require.Equal(t, []int{4}, threads(1), "one alone has all of them")
 	three.Done = func(c Candidate) { events++ }
 	got, err := three.Label(t.Context(), archs)
 	require.NoError(t, err)
