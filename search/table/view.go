@@ -370,7 +370,7 @@ func (v *View) fill() error {
 			t.path, v.missing, t.Len(), v.seenBy, v.judgedBy, t.Arch(first))
 	}
 	if len(v.rows) == 0 {
-		return fmt.Errorf("%s: no architecture is left: %d lack a number, %d diverged", t.path, v.missing, v.diverged)
+		return fmt.Errorf("%s: no architecture of %s is left: %d lack a number, %d diverged", t.path, t.space.Name(), v.missing, v.diverged)
 	}
 	return nil
 }
