@@ -228,7 +228,7 @@ func TestViewMissing(t *testing.T) {
 	require.ErrorContains(t, err, "1 of 4 architectures lack test accuracy, run 1 or test accuracy, run 1")
 	gone := open(t, "x.csv", []byte("arch,validation_accuracy,test_accuracy\nnasbench101:best,0.5,\nnasbench101:inception,,0.5\n"))
 	_, err = gone.View(Query{Missing: MissingDrop})
-	require.ErrorContains(t, err, "no architecture is left: 2 lack a number")
+	require.ErrorContains(t, err, "no architecture of nasbench101 is left: 2 lack a number")
 }
 
 func TestViewDiverged(t *testing.T) {
