@@ -2,17 +2,22 @@ package trainer
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -109,6 +114,48 @@ func parseRecipe(text []byte) (Recipe, error) {
 	return r, r.Check()
 }
 
+// RecipeKeys lists the keys of a recipe.
+func RecipeKeys() []string {
+	keys, _ := Recipe{}.list()
+	return keys
+}
+
+// list are the keys and their values as text.
+func (r Recipe) list() (keys, values []string) {
+	var doc yaml.Node
+	_ = doc.Encode(r) // plain fields
+	for i := 0; i < len(doc.Content); i += 2 {
+		keys, values = append(keys, doc.Content[i].Value), append(values, doc.Content[i+1].Value)
+	}
+	return keys, values
+}
+
+// Set sets the value of a key from text. Check the recipe afterwards.
+func (r *Recipe) Set(key, value string) error {
+	i := slices.Index(RecipeKeys(), key)
+	if i < 0 {
+		return fmt.Errorf("a recipe has no key %q", key)
+	}
+	changed := *r
+	doc := yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: key}, {Kind: yaml.ScalarNode, Value: value}}}
+	err := doc.Decode(&changed)
+	_, values := changed.list()
+	given, number := strconv.ParseFloat(value, 64)
+	got, _ := strconv.ParseFloat(values[i], 64)
+	if err != nil || doc.Content[1].ShortTag() == "!!null" || number == nil && given != got { // YAML cuts 2.5 down to an integer
+		return fmt.Errorf("%s %q: not a value of this key", key, value)
+	}
+	*r = changed
+	return nil
+}
+
+// Hash is a fingerprint of all values, 8 hexadecimal digits.
+func (r Recipe) Hash() string {
+	text, _ := json.Marshal(r) // numbers and text; not-a-numbers do not pass Check
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:4])
+}
+
 var initializers = map[string]nn.Initializer{"nasbench": nn.NASBench, "he-fan-out": nn.HeFanOut, "torch": nn.TorchDefault}
 
 // Check tells what is wrong with a recipe, by its keys.
@@ -142,6 +189,17 @@ func (r Recipe) Check() error {
 		return errors.New(first)
 	}
 	return nil
+}
+
+// Side is that of the images: the recipe's, or the set's own, or 224.
+func (r Recipe) Side(d *data.Dataset) int {
+	switch {
+	case r.Resolution > 0:
+		return r.Resolution
+	case d.Width > 0 && d.Width == d.Height:
+		return d.Width
+	}
+	return 224
 }
 
 // Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over the warm-up and then follows the schedule

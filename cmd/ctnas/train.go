@@ -196,9 +196,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	case a.out != "":
 		err = checkOut(a.out)
 	}
-	if kind, path, found := strings.Cut(s.Data, ":"); err == nil && found && kind != "shards" { // valid in any working directory
-		path, err = filepath.Abs(path)
-		s.Data = kind + ":" + path
+	if err == nil {
+		s.Data, err = data.Absolute(s.Data)
 	}
 	return s, err
 }
@@ -212,18 +211,7 @@ func buildNetwork(arch string, channels, side, classes int) (*nn.Network, error)
 	if err != nil {
 		return nil, err
 	}
-	return zoo.CellNetwork{Cell: cell.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: channels, Stacks: 3, Modules: 3, Classes: classes}.Build()
-}
-
-// side is that of the images: the recipe's, or the set's own, or 224.
-func side(r trainer.Recipe, d *data.Dataset) int {
-	switch {
-	case r.Resolution > 0:
-		return r.Resolution
-	case d.Width > 0 && d.Width == d.Height:
-		return d.Width
-	}
-	return 224
+	return cell.(space.Trainable).Network(space.NetworkSize{Side: side, Classes: classes, Channels: channels})
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
@@ -236,7 +224,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
-	net, err := buildNetwork(s.Arch, s.Channels, side(s.Recipe, d), len(d.Classes))
+	net, err := buildNetwork(s.Arch, s.Channels, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}
