@@ -49,17 +49,18 @@ type Model struct {
 	Count         *exec.Buffer // integers, added to: images seen, right ones, right among the first five
 
 	Options
-	fusion *nn.Fusion
-	arena  *exec.Arena
-	offset []int        // of each variable in State
-	first  []int        // of each node: its first variable
-	step   *exec.Buffer // one integer: steps done, what dropout depends on
-	rate   *exec.Buffer // one float that multiplies the probabilities of drop paths
-	logits *exec.Buffer // of the latest evaluation, until another program runs
-	zeros  *exec.Buffer // as many as the most channels
-	norms  map[int]*normed
-	memory *exec.Buffer // where the values of all programs lie
-	peak   int64        // floats of memory
+	fusion   *nn.Fusion
+	arena    *exec.Arena
+	offset   []int        // of each variable in State
+	first    []int        // of each node: its first variable
+	step     *exec.Buffer // one integer: steps done, what dropout depends on
+	rate     *exec.Buffer // one float that multiplies the probabilities of drop paths
+	pathRate float64      // what it holds
+	logits   *exec.Buffer // of the latest evaluation, until another program runs
+	zeros    *exec.Buffer // as many as the most channels
+	norms    map[int]*normed
+	memory   *exec.Buffer // where the values of all programs lie
+	peak     int64        // floats of memory
 
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
@@ -83,7 +84,7 @@ func NewModel(d *exec.Device, net *nn.Network, o Options) (*Model, error) {
 	if o.Batch < 1 || o.Batch > 1<<16 {
 		return nil, fmt.Errorf("batches of %d images: want 1..%d", o.Batch, 1<<16)
 	}
-	m := &Model{Net: net, Options: o, fusion: nn.Fuse(net), arena: d.NewArena(), norms: map[int]*normed{}}
+	m := &Model{Net: net, Options: o, fusion: nn.Fuse(net), arena: d.NewArena(), norms: map[int]*normed{}, pathRate: 1}
 	if err := m.build(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("%s: %w", net.Name, err)
@@ -236,7 +237,12 @@ func (m *Model) Step(step uint32, part int) {
 }
 
 // SetPathRate sets what the probabilities of drop paths are multiplied by from the next step on, 0 to 1. It begins as 1.
-func (m *Model) SetPathRate(rate float64) { m.rate.WriteF32(0, []float32{float32(rate)}) }
+func (m *Model) SetPathRate(rate float64) {
+	if rate != m.pathRate {
+		m.rate.WriteF32(0, []float32{float32(rate)})
+		m.pathRate = rate
+	}
+}
 
 // Logits returns the predictions of the latest program, which was Evaluate: Batch x classes.
 func (m *Model) Logits() []float32 { return m.logits.Values() }

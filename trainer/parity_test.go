@@ -202,7 +202,7 @@ func crowded(image nn.Shape) (*nn.Network, error) {
 	x = b.Apply("both", nn.Concat{}, b.Apply("one", nn.Conv2D(1, 6), whole), b.Apply("two", nn.Conv2D(3, 3), b.Apply("swish", nn.Swish, again)), b.Apply("three", nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, depthwise))
 	x = b.Apply("act", nn.ReLU, b.Apply("bn", b.Norm, x))
 	b.Output(b.Apply("linear", nn.Linear{Out: 4, Bias: true}, b.Apply("mean", nn.GlobalPool{}, x)), 1)
-	b.Output(b.Apply("aux", nn.Linear{Out: 4}, b.Apply("auxpool", nn.GlobalPool{}, whole)), 0.4)
+	b.Output(b.Apply("aux", nn.Linear{Out: 4}, b.Apply("auxpool", nn.GlobalPool{}, b.Apply("auxnorm", b.Norm, whole))), 0.4)
 	return b.Build()
 }
 

@@ -105,6 +105,7 @@ type run struct {
 	lesson *lesson // nil: there is no teacher
 	o      *optimizer
 	loader *data.Loader
+	next   func(context.Context) (*data.Batch, error) // of the loader
 	log    *events.Log
 	ident  string
 
@@ -214,6 +215,9 @@ func (r *run) open() (err error) {
 		start := data.Position{Epoch: r.state.Step / r.perEpoch, Batch: r.state.Step % r.perEpoch}
 		r.loader, err = data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch, Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true,
 			Mixup: rec.Mixup, Epochs: rec.Epochs, Start: start, Workers: r.Workers})
+		if err == nil {
+			r.next = r.loader.Next
+		}
 	}
 	return err
 }
@@ -292,7 +296,7 @@ func (r *run) update(ctx context.Context) error {
 	loss := 0.0
 	for part := range r.Recipe.Accumulate {
 		begin := time.Now()
-		b, err := r.loader.Next(ctx)
+		b, err := r.next(ctx)
 		if err != nil {
 			r.m.State.WriteF32(r.m.Params, r.saved)
 			return err
