@@ -128,7 +128,7 @@ func TestKillTraining(t *testing.T) {
 	if testing.Short() {
 		want = 4
 	}
-	training := "train nasbench101:4:110011:12 --data imagenet:" + tinyImages(t) + " --recipe shapes --channels 4 --resolution 8 --batch 16 --epochs 16 --recalibrate 2 " +
+	training := "train nasbench101:4:110011:12 --data imagenet:" + tinyImages(t) + " --recipe shapes --channels 4 --resolution 8 --batch 16 --epochs 10 --recalibrate 2 " +
 		"--val-split 0.2 --seed 5 --ema 0.9 --clip 1 --mixup 0.3 --label-smoothing 0.1 --quiet --checkpoint-every 2 --out "
 	start := func(dir string) *exec.Cmd { return program(strings.Fields(training + dir)...) }
 	whole := filepath.Join(t.TempDir(), "whole")
