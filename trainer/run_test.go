@@ -299,7 +299,7 @@ func TestResume(t *testing.T) {
 func newTeacher(t testing.TB) *Teacher {
 	d := openTest(t)
 	net := shapesNetwork(t)
-	m, err := NewModel(d, net, Options{Batch: 1, Frozen: true})
+	m, err := NewModel(d, net, Options{Batch: 1, EvalOnly: true})
 	require.NoError(t, err)
 	defer m.Close()
 	m.Initialize(nn.HeFanOut, 5)
@@ -323,7 +323,7 @@ func TestTeacher(t *testing.T) {
 		d := openTest(t)
 		var all [2][]float32
 		for i, path := range []string{filepath.Join(dir, WeightsName), teacher.Weights} {
-			m, err := NewModel(d, j.Net, Options{Batch: 50, Frozen: true})
+			m, err := NewModel(d, j.Net, Options{Batch: 50, EvalOnly: true})
 			require.NoError(t, err)
 			defer m.Close()
 			require.NoError(t, LoadWeights(path, m))
