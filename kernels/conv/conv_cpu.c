@@ -12,28 +12,28 @@ typedef struct ctn_conv_place {
 
 static inline int64_t phase_size(int64_t size, int64_t phase, int64_t step) { return size > phase ? (size - phase - 1) / step + 1 : 0; }
 
-static ctn_conv_place ctn_conv_find(int64_t height, int64_t width, int64_t step, int64_t r) {
+static ctn_conv_place ctn_conv_find(int64_t height, int64_t width, int64_t step_y, int64_t step_x, int64_t r) {
 	ctn_conv_place p = {r / (height * width), 0, 0, 0, 0};
 	r -= p.n * height * width;
-	for (;; p.phase_x + 1 < step ? p.phase_x++ : (p.phase_x = 0, p.phase_y++)) {
-		int64_t w = phase_size(width, p.phase_x, step), size = phase_size(height, p.phase_y, step) * w;
+	for (;; p.phase_x + 1 < step_x ? p.phase_x++ : (p.phase_x = 0, p.phase_y++)) {
+		int64_t w = phase_size(width, p.phase_x, step_x), size = phase_size(height, p.phase_y, step_y) * w;
 		if (r < size) {
-			p.y = r / w * step + p.phase_y, p.x = r % w * step + p.phase_x;
+			p.y = r / w * step_y + p.phase_y, p.x = r % w * step_x + p.phase_x;
 			return p;
 		}
 		r -= size;
 	}
 }
 
-static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t width, int64_t step) {
-	p->x += step;
+static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t width, int64_t step_y, int64_t step_x) {
+	p->x += step_x;
 	if (p->x < width) return;
-	p->x = p->phase_x, p->y += step;
+	p->x = p->phase_x, p->y += step_y;
 	if (p->y < height) return;
 	do {
-		if (++p->phase_x == step) {
+		if (++p->phase_x == step_x) {
 			p->phase_x = 0;
-			if (++p->phase_y == step) p->phase_y = 0, p->n++;
+			if (++p->phase_y == step_y) p->phase_y = 0, p->n++;
 		}
 		p->y = p->phase_y, p->x = p->phase_x;
 	} while (p->y >= height || p->x >= width);
@@ -42,25 +42,26 @@ static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t widt
 // Fills written[r] with the pixel that row first + r writes and, for each tap, read[tap * ld + r] with the one that it reads, or -1; [*low, *high) are those that
 // are read. The taps of a gradient of stride 1 are turned round, as conv_pack turns the weight, so that side by side they read pixels side by side.
 static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, int64_t rows, int64_t ld, int32_t *written, int32_t *read, int32_t *low, int32_t *high) {
-	int64_t height = transposed ? a->h : a->ho, width = transposed ? a->w : a->wo, step = transposed ? a->stride : 1;
+	int64_t height = transposed ? a->h : a->ho, width = transposed ? a->w : a->wo;
+	int64_t step_y = transposed ? a->stride_h : 1, step_x = transposed ? a->stride_w : 1;
 	int64_t from_h = transposed ? a->ho : a->h, from_w = transposed ? a->wo : a->w;
-	int apart = transposed && a->stride > 1; // outputs do not lie side by side
+	int apart = transposed && (a->stride_h > 1 || a->stride_w > 1); // outputs do not lie side by side
 	int64_t pad_h = transposed && !apart ? (a->kh - 1) * a->dilation - a->pad_h : a->pad_h, pad_w = transposed && !apart ? (a->kw - 1) * a->dilation - a->pad_w : a->pad_w;
-	int64_t stride = transposed ? 1 : a->stride;
-	ctn_conv_place p = ctn_conv_find(height, width, step, first);
+	int64_t stride_y = transposed ? 1 : a->stride_h, stride = transposed ? 1 : a->stride_w;
+	ctn_conv_place p = ctn_conv_find(height, width, step_y, step_x, first);
 	*low = INT32_MAX, *high = 0;
 	for (int64_t r = 0, run; r < rows; r += run) { // rows of the product along a row of the image
-		run = ctn_min(rows - r, ctn_div_up(width - p.x, step));
+		run = ctn_min(rows - r, ctn_div_up(width - p.x, step_x));
 		int32_t at = (int32_t)((p.n * height + p.y) * width + p.x);
-		for (int64_t i = 0; written && i < run; i++) written[r + i] = at + (int32_t)(i * step);
+		for (int64_t i = 0; written && i < run; i++) written[r + i] = at + (int32_t)(i * step_x);
 		for (int64_t tap = 0, ky = 0, kx = 0; tap < a->kh * a->kw; tap++, ++kx < a->kw ? 0 : (kx = 0, ky++)) {
 			int64_t y, x, i0 = 0, i1 = run;
 			if (apart) {
 				y = p.y + a->pad_h - ky * a->dilation, x = p.x + a->pad_w - kx * a->dilation;
-				int64_t rest_x = (x % a->stride + a->stride) % a->stride;
-				if (y < 0 || y % a->stride || rest_x) i1 = 0;
-				y /= a->stride, x = (x - rest_x) / a->stride;
-			} else y = p.y * stride - pad_h + ky * a->dilation, x = p.x * stride - pad_w + kx * a->dilation;
+				int64_t rest_x = (x % a->stride_w + a->stride_w) % a->stride_w;
+				if (y < 0 || y % a->stride_h || rest_x) i1 = 0;
+				y /= a->stride_h, x = (x - rest_x) / a->stride_w;
+			} else y = p.y * stride_y - pad_h + ky * a->dilation, x = p.x * stride - pad_w + kx * a->dilation;
 			// Row r + i reads column x + i * stride, which is inside for i0 <= i < i1.
 			if (y < 0 || y >= from_h) i1 = 0;
 			if (x < 0) i0 = ctn_min(run, ctn_div_up(-x, stride));
@@ -77,8 +78,8 @@ static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, in
 			for (int64_t i = i0; i < i1; i++) to[i] = from + (int32_t)(i * stride);
 			for (int64_t i = i1; i < run; i++) to[i] = -1;
 		}
-		p.x += (run - 1) * step;
-		ctn_conv_next(&p, height, width, step);
+		p.x += (run - 1) * step_x;
+		ctn_conv_next(&p, height, width, step_y, step_x);
 	}
 	if (*low > *high) *low = *high;
 }
@@ -120,7 +121,7 @@ static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
 		}
 		return;
 	}
-	const float *from = g->weight + ((g->at.stride == 1 ? taps - 1 - tap : tap) * g->cols + j0) * g->weight_ld;
+	const float *from = g->weight + ((g->at.stride_h == 1 && g->at.stride_w == 1 ? taps - 1 - tap : tap) * g->cols + j0) * g->weight_ld;
 	for (int64_t k0 = 0; k0 < g->depth; k0 += 32) { // a few channels at a time: what is written stays in the cache
 		int64_t k1 = ctn_min(k0 + 32, g->depth);
 		if (width < PANEL) memset(out + k0 * PANEL, 0, (size_t)((k1 - k0) * PANEL) * sizeof(float));
