@@ -14,6 +14,8 @@ import (
 const (
 	ofaUnits = 5
 	ofaDepth = 4 // blocks that a unit has room for
+
+	ofaDropout = 0.1 // of the supernet
 )
 
 // OnceForAll is a sub-network of once-for-all's MobileNetV3 space. Kernels and ratios have a place for every block that there could be; those of blocks that
@@ -22,13 +24,23 @@ type OnceForAll struct {
 	Depths          [ofaUnits]int
 	Kernels, Ratios [ofaUnits * ofaDepth]int
 	Width           float64 // 1.0 or 1.2: the supernet's
+	Side            int     // of the images; 0: not given
 	Dropout         float64
 }
 
-// ParseOnceForAll reads "depths:kernels:ratios", 5, 20 and 20 numbers, for a width of 1 or 1.2.
-func ParseOnceForAll(text string, width float64) (OnceForAll, error) {
-	o := OnceForAll{Width: width}
-	fields := strings.Split(text, ":")
+// ParseOnceForAll reads "depths:kernels:ratios@wW,rR": 5, 20 and 20 numbers, the width and, where it is given, the side of the images.
+func ParseOnceForAll(text string) (OnceForAll, error) {
+	var o OnceForAll
+	blocks, suffix, _ := strings.Cut(text, "@")
+	width, side, sized := strings.Cut(suffix, ",")
+	var err error
+	if o.Width, err = strconv.ParseFloat(strings.TrimPrefix(width, "w"), 64); err != nil || o.Width != 1 && o.Width != 1.2 {
+		return o, fmt.Errorf("architecture %q: want @w1 or @w1.2 behind it", text)
+	}
+	if o.Side, err = strconv.Atoi(strings.TrimPrefix(side, "r")); sized && (err != nil || o.Side < 1) {
+		return o, fmt.Errorf("architecture %q: %q is no side of images such as r224", text, side)
+	}
+	fields := strings.Split(blocks, ":")
 	if len(fields) != 3 {
 		return o, fmt.Errorf("architecture %q: want depths:kernels:ratios", text)
 	}
@@ -54,9 +66,6 @@ func ParseOnceForAll(text string, width float64) (OnceForAll, error) {
 				return o, fmt.Errorf("architecture %q: block %d of unit %d has kernel %d and ratio %d", text, i+1, u+1, o.Kernels[k], o.Ratios[k])
 			}
 		}
-	}
-	if width != 1 && width != 1.2 {
-		return o, fmt.Errorf("width %v, want 1 or 1.2", width)
 	}
 	return o, nil
 }
@@ -92,9 +101,9 @@ func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
 }
 
 // onceForAll builds a sub-network from its text, which is known to be right.
-func onceForAll(text string, width, dropout float64) func(side, classes int) (*nn.Network, error) {
+func onceForAll(text string, dropout float64) build {
 	return func(side, classes int) (*nn.Network, error) {
-		o, err := ParseOnceForAll(text, width)
+		o, err := ParseOnceForAll(text)
 		if err != nil {
 			return nil, err
 		}
@@ -106,15 +115,15 @@ func onceForAll(text string, width, dropout float64) func(side, classes int) (*n
 // Specialised networks that once-for-all's authors published (han-cai/files, ofa/ofa_specialized) and those that PNAG's did in the same space
 // (guoyongcs/PNAG, core/pnag.py).
 var (
-	ofa230M = onceForAll("2,3,3,3,4:3,3,0,0,7,5,3,0,5,5,5,0,3,7,5,0,5,7,3,3:3,3,0,0,4,3,3,0,6,4,3,0,4,4,3,0,6,6,6,4", 1, 0.1)
-	ofa389M = onceForAll("2,3,3,4,4:3,3,0,0,5,5,3,0,5,5,3,0,5,5,3,3,3,3,7,3:3,3,0,0,3,6,3,0,4,4,3,0,6,4,4,4,6,6,6,3", 1.2, 0.2)
-	ofa482M = onceForAll("3,4,4,4,4:5,3,3,0,5,3,5,3,5,5,3,3,5,7,3,5,7,3,3,3:3,3,3,0,4,4,4,3,4,6,3,3,6,6,6,4,6,6,6,3", 1.2, 0.2)
-	ofa595M = onceForAll("3,4,4,4,4:3,5,3,0,5,5,3,5,7,5,3,5,3,5,7,3,3,3,5,3:3,4,3,0,4,4,6,3,6,6,3,4,6,6,6,4,6,6,6,3", 1.2, 0.2)
+	ofa230M = onceForAll("2,3,3,3,4:3,3,0,0,7,5,3,0,5,5,5,0,3,7,5,0,5,7,3,3:3,3,0,0,4,3,3,0,6,4,3,0,4,4,3,0,6,6,6,4@w1", 0.1)
+	ofa389M = onceForAll("2,3,3,4,4:3,3,0,0,5,5,3,0,5,5,3,0,5,5,3,3,3,3,7,3:3,3,0,0,3,6,3,0,4,4,3,0,6,4,4,4,6,6,6,3@w1.2", 0.2)
+	ofa482M = onceForAll("3,4,4,4,4:5,3,3,0,5,3,5,3,5,5,3,3,5,7,3,5,7,3,3,3:3,3,3,0,4,4,4,3,4,6,3,3,6,6,6,4,6,6,6,3@w1.2", 0.2)
+	ofa595M = onceForAll("3,4,4,4,4:3,5,3,0,5,5,3,5,7,5,3,5,3,5,7,3,3,3,5,3:3,4,3,0,4,4,6,3,6,6,3,4,6,6,6,4,6,6,6,3@w1.2", 0.2)
 
-	pnagCPU30     = onceForAll("2,2,3,3,3:5,5,0,0,5,5,0,0,7,5,7,0,3,5,5,0,7,5,5,0:3,3,0,0,4,3,0,0,4,3,3,0,6,4,4,0,6,6,6,0", 1.2, 0.1)
-	pnagCPU40     = onceForAll("2,3,4,4,4:5,3,0,0,7,5,7,0,5,5,3,3,5,7,7,7,3,3,3,7:4,4,0,0,4,4,4,0,4,6,6,4,6,4,6,6,6,6,6,4", 1.2, 0.1)
-	pnagGPU90     = onceForAll("2,2,3,3,4:3,3,0,0,5,3,0,0,5,5,3,0,3,7,3,0,5,3,3,7:3,3,0,0,3,4,0,0,3,3,3,0,4,3,4,0,6,6,6,3", 1.2, 0.1)
-	pnagMobile110 = onceForAll("2,3,3,4,4:5,3,0,0,5,3,3,0,3,5,5,0,5,5,5,3,7,5,7,5:3,4,0,0,3,4,4,0,3,3,6,0,4,6,6,6,6,6,6,6", 1.2, 0.1)
-	pnagMobile140 = onceForAll("2,4,4,4,4:5,3,0,0,5,5,5,3,5,5,5,5,3,5,5,5,7,5,5,5:4,3,0,0,4,4,4,6,6,3,6,3,6,6,4,6,6,6,6,3", 1.2, 0.1)
-	pnagMobile200 = onceForAll("4,4,4,4,4:5,5,5,5,5,7,3,5,7,5,5,3,3,5,5,3,5,3,3,5:6,6,6,6,4,6,6,6,6,6,6,6,6,6,6,6,6,6,6,6", 1.2, 0.1)
+	pnagCPU30     = onceForAll("2,2,3,3,3:5,5,0,0,5,5,0,0,7,5,7,0,3,5,5,0,7,5,5,0:3,3,0,0,4,3,0,0,4,3,3,0,6,4,4,0,6,6,6,0@w1.2", 0.1)
+	pnagCPU40     = onceForAll("2,3,4,4,4:5,3,0,0,7,5,7,0,5,5,3,3,5,7,7,7,3,3,3,7:4,4,0,0,4,4,4,0,4,6,6,4,6,4,6,6,6,6,6,4@w1.2", 0.1)
+	pnagGPU90     = onceForAll("2,2,3,3,4:3,3,0,0,5,3,0,0,5,5,3,0,3,7,3,0,5,3,3,7:3,3,0,0,3,4,0,0,3,3,3,0,4,3,4,0,6,6,6,3@w1.2", 0.1)
+	pnagMobile110 = onceForAll("2,3,3,4,4:5,3,0,0,5,3,3,0,3,5,5,0,5,5,5,3,7,5,7,5:3,4,0,0,3,4,4,0,3,3,6,0,4,6,6,6,6,6,6,6@w1.2", 0.1)
+	pnagMobile140 = onceForAll("2,4,4,4,4:5,3,0,0,5,5,5,3,5,5,5,5,3,5,5,5,7,5,5,5:4,3,0,0,4,4,4,6,6,3,6,3,6,6,4,6,6,6,6,3@w1.2", 0.1)
+	pnagMobile200 = onceForAll("4,4,4,4,4:5,5,5,5,5,7,3,5,7,5,5,3,3,5,5,3,5,3,3,5:6,6,6,6,4,6,6,6,6,6,6,6,6,6,6,6,6,6,6,6@w1.2", 0.1)
 )

@@ -1,8 +1,8 @@
 package zoo
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -73,19 +73,37 @@ func Names() []string {
 // Open builds the network of a name for 1000 classes and its published input size.
 func Open(name string) (*nn.Network, error) { return Build(name, 0, 1000) }
 
-// Build builds the network of a name for square images of a side, 0 for the published one, and a number of classes.
+// mobileNetV3Space begins the text of a sub-network of once-for-all's MobileNetV3 space.
+const mobileNetV3Space = "mobilenetv3:"
+
+// Build builds the network of a name, or of a text that begins with mobileNetV3Space, for square images of a side, 0 for the published one, and a number of
+// classes.
 func Build(name string, side, classes int) (*nn.Network, error) {
-	i := slices.Index(Names(), name)
-	if i < 0 {
-		return nil, fmt.Errorf("unknown network %q; known: %s", name, strings.Join(Names(), ", "))
+	build, published, err := find(name)
+	if err != nil {
+		return nil, err
 	}
 	if side == 0 {
-		side = networks[i].side
+		side = published
 	}
-	net, err := networks[i].build(side, classes)
+	net, err := build(side, classes)
 	if err != nil {
 		return nil, err
 	}
 	net.Name = name
 	return net, nil
+}
+
+func find(name string) (build, int, error) {
+	if text, found := strings.CutPrefix(name, mobileNetV3Space); found {
+		o, err := ParseOnceForAll(text)
+		o.Dropout = ofaDropout
+		return o.Build, cmp.Or(o.Side, 224), err
+	}
+	for _, n := range networks {
+		if n.name == name {
+			return n.build, n.side, nil
+		}
+	}
+	return nil, 0, fmt.Errorf("unknown network %q; known: %s, or %sdepths:kernels:ratios@w1.2,r224", name, strings.Join(Names(), ", "), mobileNetV3Space)
 }

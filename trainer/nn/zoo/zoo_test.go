@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,69 +15,41 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// count is what an independent counter, which reads lists of layers, finds for a network at its published input size.
-type count struct{ madds, params, squeeze int64 }
-
-var counted = map[string]count{
-	"mobilenetv2_1.4":         {582195824, 6108776, 0},
-	"shufflenetv2_2.0":        {590783000, 7402600, 0},
-	"shufflenetv1_2.0_g3":     {524045184, 5449776, 0},
-	"nasnet_a_mobile":         {563638816, 5289978, 0},
-	"amoebanet_a_mobile":      {554687204, 5086930, 0},
-	"darts_v2":                {529911552, 4718752, 0},
-	"darts_v1_c50":            {547483200, 4853975, 0},
-	"pdarts_cifar10":          {542819328, 4944352, 0},
-	"pcdarts_imagenet":        {581627328, 5342464, 0},
-	"pcdarts_cifar10":         {571137408, 5270560, 0},
-	"cnas":                    {577158528, 5318368, 0},
-	"nasnet_a_darts_macro":    {512024480, 4774846, 0},
-	"amoebanet_a_darts_macro": {569705600, 4985475, 0},
-	"mobilenetv3_large_1.0":   {216589760, 5483032, 1507200},
-	"fbnet_c":                 {378136224, 5590784, 0},
-	"fbnet_c_timm":            {384960160, 5572200, 0},
-	"mnasnet_a1":              {311579072, 3887038, 253728},
-	"mnasnet_b1":              {314415872, 4383312, 0},
-	"efficientnet_b0":         {385814752, 5288548, 627200},
-	"proxylessnas_gpu":        {465260160, 7119848, 0},
-	"proxylessnas_mobile":     {320427584, 4080512, 0},
-	"ofa_230m":                {229846296, 5809576, 1582848},
-	"ofa_389m":                {389487856, 8386544, 2499840},
-	"ofa_482m":                {482413168, 9066368, 2881792},
-	"ofa_595m":                {595189032, 9135928, 2904832},
-	"fbnetv2_l1":              {325025344, 8538776, 1597312},
-	"fbnetv2_f4":              {237605592, 7022864, 899328},
-	"atomnas_c":               {359801485, 4782696, 0},
-	"atomnas_c_plus":          {360977253, 5968040, 1175768},
-	"pnag_cpu_30":             {336165936, 7638920, 2148096},
-	"pnag_cpu_40":             {503657904, 9374656, 2999296},
-	"pnag_gpu_90":             {311429008, 7734280, 2162048},
-	"pnag_mobile_110":         {452679344, 9880072, 3463680},
-	"pnag_mobile_140":         {493111792, 9166008, 2911744},
-	"pnag_mobile_200":         {725396720, 10359088, 3646976},
-}
-
-// measure counts a network, and the part of squeeze-and-excitation.
-func measure(net *nn.Network) count {
-	cost := net.Cost()
-	c := count{cost.MAdds, cost.Params, 0}
-	for i, node := range net.Nodes {
-		if strings.Contains(node.Name, "/se/") {
-			c.squeeze += net.NodeCost(i).MAdds
-		}
-	}
-	return c
-}
-
 func TestCosts(t *testing.T) {
-	require.Len(t, counted, len(zoo.Names()))
+	require.Len(t, zoo.Names(), 35)
 	for _, name := range zoo.Names() {
+		_, err := zoo.Check(name)
+		require.NoError(t, err)
 		net, err := zoo.Open(name)
 		require.NoError(t, err)
-		require.Equal(t, counted[name], measure(net), name)
 		require.Equal(t, name, net.Name)
 	}
 	_, err := zoo.Open("lenet")
 	require.ErrorContains(t, err, `unknown network "lenet"; known: mobilenetv2_1.4, shufflenetv2_2.0`)
+}
+
+// Every network has a row and every row a network or a note that says why there is none.
+func TestRows(t *testing.T) {
+	rows := map[string]bool{}
+	paper := 0
+	for _, r := range zoo.Rows {
+		require.False(t, rows[r.Name], r.Name)
+		rows[r.Name] = true
+		if r.Paper != "" {
+			paper++
+			require.Positive(t, r.Top1)
+			require.Positive(t, r.MAdds)
+		}
+		if !slices.Contains(zoo.Names(), r.Name) {
+			require.Contains(t, r.Note, "never published")
+		} else {
+			require.NotEmpty(t, r.Source)
+		}
+	}
+	require.Equal(t, 18, paper)
+	for _, name := range zoo.Names() {
+		require.True(t, rows[name], name)
+	}
 }
 
 // The definitions that the networks were written from, layer by layer, lie beside the other large test data.
@@ -109,7 +81,7 @@ func TestDefinitions(t *testing.T) {
 		defined++
 		net, err := zoo.Open(a.ID)
 		require.NoError(t, err)
-		require.Equal(t, count{a.Computed.MAdds, a.Computed.Params, a.Computed.Squeeze}, measure(net), a.ID)
+		require.Equal(t, zoo.Count{a.Computed.MAdds, a.Computed.Params, a.Computed.Squeeze}, zoo.Measure(net), a.ID)
 		require.Equal(t, nn.Shape{H: a.Computed.Input[1], W: a.Computed.Input[2], C: a.Computed.Input[0]}, net.Input(), a.ID)
 		if want := steps(a.Layers); want != nil {
 			require.Equal(t, want, performed(net), a.ID)
@@ -230,13 +202,15 @@ func performed(net *nn.Network) []string {
 // Any size of images and number of classes will do; parameters do not depend on the size.
 func TestSizes(t *testing.T) {
 	for _, name := range zoo.Names() {
+		published, err := zoo.Check(name)
+		require.NoError(t, err)
 		for _, side := range []int{64, 97} {
 			net, err := zoo.Build(name, side, 1000)
 			require.NoError(t, err, "%s at %d", name, side)
-			require.Equal(t, counted[name].params, net.Cost().Params, name)
-			require.Less(t, net.Cost().MAdds, counted[name].madds)
+			require.Equal(t, published.Params, net.Cost().Params, name)
+			require.Less(t, net.Cost().MAdds, published.MAdds)
 		}
-		_, err := zoo.Build(name, -1, 10)
+		_, err = zoo.Build(name, -1, 10)
 		require.ErrorContains(t, err, "input: input of -1x-1x3", name)
 		_, err = zoo.Build(name, 64, 0)
 		require.ErrorContains(t, err, "classifier: linear layer to 0 outputs", name)
