@@ -50,6 +50,7 @@ type Model struct {
 	offset []int        // of each variable in State
 	first  []int        // of each node: its first variable
 	step   *exec.Buffer // one integer: steps done, what dropout depends on
+	logits *exec.Buffer // of the latest evaluation, until another program runs
 	zeros  *exec.Buffer // as many as the most channels
 	norms  map[int]*normed
 	memory *exec.Buffer // where the values of all programs lie
@@ -101,7 +102,8 @@ func (m *Model) build() (err error) {
 	if m.Accumulate > 1 {
 		lower(&m.training[1], &lowering{m: m, name: "train_more", mode: train, accumulate: true})
 	}
-	lower(&m.evaluation, &lowering{m: m, name: "evaluate", mode: evaluate})
+	evaluating := &lowering{m: m, name: "evaluate", mode: evaluate}
+	lower(&m.evaluation, evaluating)
 	lower(&m.calibration, &lowering{m: m, name: "recalibrate", mode: recalibrate})
 	for _, l := range programs {
 		m.peak = max(m.peak, l.place())
@@ -114,6 +116,8 @@ func (m *Model) build() (err error) {
 			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
 		}
 	}
+	prediction := evaluating.raws[m.Net.Outputs[0].Node]
+	m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
 	return nil
 }
 
@@ -223,6 +227,9 @@ func (m *Model) Step(step uint32, part int) {
 
 // Evaluate runs the network with its running statistics on Images and Labels: it leaves Loss and adds to Count.
 func (m *Model) Evaluate() { m.evaluation.Run(1) }
+
+// Logits returns the predictions of the latest program, which was Evaluate: Batch x classes.
+func (m *Model) Logits() []float32 { return m.logits.Values() }
 
 // Recalibrate runs the network forward with the statistics of the batch and makes the running statistics the means over all batches since
 // BeginRecalibration. Frozen norms stay as they are.

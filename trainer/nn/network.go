@@ -60,8 +60,8 @@ func (n *Network) Find(name string) int {
 	return slices.IndexFunc(n.Nodes, func(node Node) bool { return node.Name == name })
 }
 
-// ancestors marks the nodes that some of the given nodes depend on, themselves included.
-func (n *Network) ancestors(of ...int) []bool {
+// Ancestors marks the nodes that some of the given nodes depend on, themselves included.
+func (n *Network) Ancestors(of ...int) []bool {
 	marked := make([]bool, len(n.Nodes))
 	for _, i := range of {
 		marked[i] = true
@@ -102,7 +102,7 @@ func (n *Network) NodeCost(node int) Cost {
 // Cost is the sum over the nodes that the prediction depends on: auxiliary heads are not counted, squeeze-and-excitation is.
 func (n *Network) Cost() Cost {
 	var total Cost
-	for i, counted := range n.ancestors(n.Outputs[0].Node) {
+	for i, counted := range n.Ancestors(n.Outputs[0].Node) {
 		if counted {
 			c := n.NodeCost(i)
 			total.MAdds += c.MAdds

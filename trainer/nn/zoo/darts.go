@@ -79,13 +79,15 @@ var (
 )
 
 // DARTS is the network that DARTS trains on ImageNet around a genotype (quark0/darts, cnn/model.py, NetworkImageNet), with 14 cells of which the fifth
-// and the tenth halve the size and double the channels; without the auxiliary head.
+// and the tenth halve the size and double the channels. Behind the tenth there is an auxiliary head of weight 0.4 where images have the published size, or
+// another that leaves 7 or 8 rows there.
 func DARTS(g Genotype, channels, side, classes int) (*nn.Network, error) {
 	const cells = 14
 	b, x := nn.NewBuilder("darts", nn.Shape{H: side, W: side, C: 3})
 	x = b.Scope("stem/first").ConvNorm(x, nn.Conv2D(3, channels/2).Strided(2), nn.ReLU)
 	before := b.Scope("stem/second").ConvNorm(x, nn.Conv2D(3, channels).Strided(2), nn.Identity)
 	x = reluConvNorm(b.Scope("stem/third"), before, nn.Conv2D(3, channels).Strided(2))
+	var heads []nn.Tensor
 	reduced := true // the two inputs of the next cell differ in size
 	for i := range cells {
 		cell, stride := g.Normal, 1
@@ -95,8 +97,23 @@ func DARTS(g Genotype, channels, side, classes int) (*nn.Network, error) {
 		}
 		before, x = x, cell.build(b.Scope("cell%d", i), before, x, channels, stride, reduced)
 		reduced = stride == 2
+		if i == 2*cells/3 && (x.H == 7 || x.H == 8) {
+			heads = append(heads, auxiliary(b.Scope("auxiliary"), x, classes))
+		}
 	}
-	return classify(b, b.Apply("pool", nn.GlobalPool{}, x), nn.Linear{Out: classes, Bias: true}, 0)
+	b.Output(b.Apply("classifier", nn.Linear{Out: classes, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
+	for _, x := range heads {
+		b.Output(x, 0.4)
+	}
+	return b.Build()
+}
+
+// auxiliary is DARTS's auxiliary head for ImageNet, over 7x7; the second convolution has no batch norm, as in the published code.
+func auxiliary(b *nn.Builder, x nn.Tensor, classes int) nn.Tensor {
+	x = b.Apply("pool", nn.AvgPool{Kernel: nn.Square(5), Stride: nn.Square(2)}, b.Apply("relu", nn.ReLU, x))
+	x = b.Scope("first").ConvNorm(x, nn.Conv2D(1, 128), nn.ReLU)
+	x = b.Apply("second/act", nn.ReLU, b.Apply("second/conv", nn.Conv2D(2, 768).Padded(nn.Pad{}), x))
+	return b.Apply("classifier", nn.Linear{Out: classes, Bias: true}, x)
 }
 
 // reluConvNorm is an activation, a convolution and a batch norm.
