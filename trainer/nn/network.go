@@ -23,14 +23,15 @@ const maxElements = 1 << 31
 
 // Node applies an operation to the outputs of earlier nodes.
 type Node struct {
-	Name  string // unique; parts are joined with "/", the outermost first: "block3/conv2"
-	Op    Op
-	In    []int // indices of earlier nodes
-	Shape Shape // of the output
+	Name   string // unique; parts are joined with "/", the outermost first: "block3/conv2"
+	Op     Op
+	In     []int  // indices of earlier nodes
+	Shape  Shape  // of the output
+	Module string // its name in files of weights; empty: Name with dots
 }
 
 // Network is a directed acyclic graph of nodes in topological order. Node 0 is the input and no other node is one. Networks are made by
-// a Builder and not changed afterwards.
+// a Builder and, but for the modules' names, not changed afterwards.
 type Network struct {
 	Name    string
 	Nodes   []Node

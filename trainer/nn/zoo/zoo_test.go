@@ -199,6 +199,43 @@ func performed(net *nn.Network) []string {
 	return out
 }
 
+// Names of tensors are unique, and those of other programs where these have the network.
+func TestNamesInFiles(t *testing.T) {
+	for name, want := range map[string][]string{
+		"mobilenetv2_1.4":         {"conv_stem.weight", "blocks.0.0.conv_dw.weight", "blocks.0.0.bn2.running_var", "blocks.6.0.bn3.weight", "conv_head.weight", "bn2.bias"},
+		"mobilenetv3_large_1.0":   {"blocks.5.2.se.conv_expand.bias", "blocks.6.0.conv.weight", "blocks.6.0.bn1.running_mean", "conv_head.bias", "classifier.bias"},
+		"efficientnet_b0":         {"blocks.0.0.se.conv_reduce.weight", "blocks.0.0.conv_pw.weight", "blocks.5.3.conv_pwl.weight"},
+		"fbnet_c_timm":            {"blocks.0.0.conv_pwl.weight", "blocks.6.0.bn3.bias"},
+		"shufflenetv2_2.0":        {"conv1.0.weight", "stage2.0.branch1.3.running_mean", "stage3.7.branch2.6.weight", "conv5.1.bias", "fc.weight"},
+		"ofa_230m":                {"first_conv.bn.weight", "blocks.15.conv.point_linear.bn.bias", "blocks.4.conv.depth_conv.se.fc.reduce.bias", "feature_mix_layer.conv.weight"},
+		"proxylessnas_gpu":        {"blocks.0.mobile_inverted_conv.depth_conv.conv.weight", "blocks.1.mobile_inverted_conv.inverted_bottleneck.conv.weight", "blocks.5.mobile_inverted_conv.point_linear.bn.weight", "blocks.21.mobile_inverted_conv.point_linear.bn.weight", "feature_mix_layer.bn.weight"},
+		"darts_v2":                {"stem0.4.running_var", "cells.0.preprocess0.conv_2.weight", "cells.1.preprocess0.op.1.weight", "cells.0._ops.0.op.7.bias", "cells.0._ops.7.op.3.bias", "cells.13.preprocess1.op.2.weight", "auxiliary_head.features.5.weight"},
+		"nasnet_a_darts_macro":    {"cells.4._ops.1.op.5.weight", "cells.4._ops.0.op.3.weight"},
+		"amoebanet_a_darts_macro": {"cells.4._ops.8.1.weight", "cells.4._ops.8.2.weight", "cells.4._ops.8.3.running_mean"},
+		"shufflenetv1_2.0_g3":     {"stage2.block1.reduce.conv.weight"},
+	} {
+		net, err := zoo.Open(name)
+		require.NoError(t, err)
+		var got []string
+		for _, v := range net.Variables() {
+			got = append(got, v.Name)
+		}
+		for _, w := range want {
+			require.True(t, slices.Contains(got, w), "%s: %s", name, w)
+		}
+	}
+	for _, name := range zoo.Names() {
+		net, err := zoo.Open(name)
+		require.NoError(t, err)
+		seen := map[string]bool{}
+		for _, v := range net.Variables() {
+			require.False(t, seen[v.Name], "%s: %s", name, v.Name)
+			seen[v.Name] = true
+			require.NotContains(t, v.Name, "..", name)
+		}
+	}
+}
+
 // Any size of images and number of classes will do; parameters do not depend on the size.
 func TestSizes(t *testing.T) {
 	for _, name := range zoo.Names() {
