@@ -2,6 +2,7 @@
 """Checks exported networks with onnx's checker and onnxruntime against our own logits.
 
   onnx_check.py [--program bin/ctnas] [--side N] [ARCH ...]     by default every network of the zoo
+  onnx_check.py --folder F                                      net.onnx, in.f32 and out.f32 of a folder
 
 Each network is exported twice from a random start, with its batch norms and with them folded; both are checked and run on the two images that the export
 writes, together and one by one (the batch is of any size). Exits with 1 where a logit differs by more than 1e-4 of the largest. Needs requirements-zoo.txt.
@@ -25,26 +26,32 @@ def run(session, images):
     return session.run(["logits"], {"images": images})[0]
 
 
+def compare(folder):
+    """The largest difference of a logit of net.onnx for in.f32 from out.f32, as a share of the largest logit, and that."""
+    path = os.path.join(folder, "net.onnx")
+    onnx.checker.check_model(path, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    x = np.fromfile(os.path.join(folder, "in.f32"), "<f4").reshape(-1, *session.get_inputs()[0].shape[1:])
+    ours = np.fromfile(os.path.join(folder, "out.f32"), "<f4").reshape(len(x), -1)
+    assert np.isfinite(ours).all() and np.abs(ours).max() > 0, "logits without numbers"
+    one_by_one = np.concatenate([run(session, image[None]) for image in x])
+    scale = float(np.abs(ours).max())
+    return max(float(np.abs(theirs - ours).max()) / scale for theirs in (run(session, x), one_by_one)), scale
+
+
 def check(program, arch, side, folder, seed):
-    """The largest difference of a logit, as a share of the largest logit."""
-    path, images, logits = (os.path.join(folder, name) for name in ("net.onnx", "in.f32", "out.f32"))
-    worst = 0.0
+    """compare for an architecture, the worse of both exports."""
+    results = []
     for fold in ([], ["--fold-bn"]):
-        subprocess.run([program, "export", arch, "--onnx", path, "--check-input", images, "--check-output", logits, "--resolution", str(side),
-                        "--seed", str(seed), "--log-level", "warn", *fold], check=True)
-        onnx.checker.check_model(path, full_check=True)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        shape = session.get_inputs()[0].shape
-        x = np.fromfile(images, "<f4").reshape(2, *shape[1:])
-        ours = np.fromfile(logits, "<f4").reshape(2, -1)
-        assert np.isfinite(ours).all() and np.abs(ours).max() > 0, "logits without numbers"
-        together = run(session, x)
-        one_by_one = np.concatenate([run(session, x[i:i + 1]) for i in range(2)])
-        scale = np.abs(ours).max()
-        worst = max(worst, *(float(np.abs(theirs - ours).max() / scale) for theirs in (together, one_by_one)))
-    return worst, float(scale)
+        files = {flag: os.path.join(folder, name) for flag, name in (("onnx", "net.onnx"), ("check-input", "in.f32"), ("check-output", "out.f32"))}
+        if fold:  # the same weights and images
+            del files["check-input"], files["check-output"]
+        subprocess.run([program, "export", arch, "--resolution", str(side), "--seed", str(seed), "--log-level", "warn", *fold,
+                        *(word for flag, path in files.items() for word in ("--" + flag, path))], check=True)
+        results.append(compare(folder))
+    return max(results)
 
 
 def main():
@@ -52,8 +59,13 @@ def main():
     parser.add_argument("--program", default="bin/ctnas")
     parser.add_argument("--side", type=int, default=0, help="side of the images (0 = the published one)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder")
     parser.add_argument("archs", nargs="*")
     args = parser.parse_args()
+    if args.folder:
+        worst, scale = compare(args.folder)
+        print(f"{worst:.2g} of a largest logit of {scale:.3g}")
+        sys.exit(worst > TOLERANCE)
     archs = args.archs
     if not archs:
         rows = json.loads(subprocess.run([args.program, "zoo", "--json"], check=True, capture_output=True).stdout)

@@ -142,7 +142,7 @@ func (g *graph) ints(values ...int) string {
 	for _, v := range values {
 		raw = binary.LittleEndian.AppendUint64(raw, uint64(v))
 	}
-	return g.constant("ints"+strings.ReplaceAll(fmt.Sprint(values), " ", ","), typeInt64, []int{len(values)}, raw)
+	return g.constant("const/"+strings.ReplaceAll(fmt.Sprint(values), " ", ","), typeInt64, []int{len(values)}, raw)
 }
 
 func (g *graph) constant(name string, kind int64, shape []int, raw []byte) string {
@@ -181,7 +181,9 @@ func (g *graph) once(op, out string, in []string, attributes ...message) string 
 func (g *graph) node(i int) error {
 	node := g.net.Nodes[i]
 	name, input := node.Name, node.In[0]
-	emit := func(op string, in []string, attributes ...message) { g.outputs[i] = g.emit(op, name, in, name, attributes...) }
+	emit := func(op string, in []string, attributes ...message) {
+		g.outputs[i] = g.emit(op, name, in, name, attributes...)
+	}
 	same := func() string { // the input of an operation that keeps the rank
 		g.vector[i] = g.vector[input]
 		return g.outputs[input]
@@ -266,7 +268,7 @@ func (g *graph) activation(i int, op nn.Activation, x string) error {
 	case nn.ReLU:
 		g.outputs[i] = g.emit("Relu", name, []string{x}, name)
 	case nn.ReLU6:
-		g.outputs[i] = g.emit("Clip", name, []string{x, g.floats("zero", nil, 0), g.floats("six", nil, 6)}, name)
+		g.outputs[i] = g.emit("Clip", name, []string{x, g.floats("const/0", nil, 0), g.floats("const/6", nil, 6)}, name)
 	case nn.HSigmoid:
 		g.outputs[i] = g.emit("HardSigmoid", name, []string{x}, name, attribute("alpha", 1.0/6), attribute("beta", 0.5))
 	case nn.HSwish:
