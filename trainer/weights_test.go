@@ -13,7 +13,6 @@ import (
 
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/trainer/nn"
-	"github.com/ctnas/ctnas/trainer/nn/reference"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
@@ -27,16 +26,10 @@ func floats(t *testing.T, path string) []float32 {
 	return out
 }
 
-// predict are the logits of two images; where there is no kernel for an operation, the reference's.
+// predict are the logits of two images.
 func predict(t *testing.T, net *nn.Network, values [][]float32, images []float32) []float32 {
-	m, err := NewModel(openTest(t), net, Options{Batch: 2})
-	if err != nil {
-		wide := make([]float64, len(images))
-		for i, v := range images {
-			wide[i] = float64(v)
-		}
-		return narrow(reference.New(net, values).Forward(wide, 2, reference.Mode{}).Logits(0))
-	}
+	m, err := NewModel(openTest(t), net, Options{Batch: 2, Frozen: true})
+	require.NoError(t, err)
 	defer m.Close()
 	m.SetValues(values)
 	m.Images.WriteF32(0, images)

@@ -2,7 +2,6 @@ package trainer
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,15 +19,12 @@ func TestZooTrains(t *testing.T) {
 			if testing.Short() && !slices.Contains([]string{"mobilenetv3_large_1.0", "shufflenetv1_2.0_g3", "cnas"}, name) {
 				t.Skip("one network of each kind is enough for a short test")
 			}
-			net, err := zoo.Build(name, 32, 4)
+			net, err := zoo.Build(name, 64, 4)
 			require.NoError(t, err)
 			m, err := NewModel(openTest(t), net, Options{Batch: 4, Seed: 1})
-			if err != nil && strings.Contains(err.Error(), "there is no kernel") {
-				t.Skip(err)
-			}
 			require.NoError(t, err)
 			defer m.Close()
-			m.Initialize(nn.TorchDefault, 1)
+			m.Initialize(nn.HeFanOut, 1)
 			s := philox.New(4, philox.PurposeTest, 9)
 			images := make([]float32, 4*net.Input().Len())
 			for i := range images {
@@ -38,14 +34,14 @@ func TestZooTrains(t *testing.T) {
 			m.Labels.WriteI32(0, []int32{0, 1, 2, 3})
 			m.Step(0, 0)
 			before, norm := m.TotalLoss(), m.GradientNorm()
-			const fall = 1e-3
+			fall := 0.01 * before // less would be lost in the rounding of weights
 			weights, gradient := m.State.Slice(0, m.Params).Values(), m.Grad.Values()
 			for i, g := range gradient {
 				weights[i] -= float32(fall / norm / norm * float64(g))
 			}
 			m.State.WriteF32(0, weights)
 			m.Step(0, 0)
-			require.InDelta(t, fall, before-m.TotalLoss(), 0.99*fall, "from %v, gradient of %v", before, norm)
+			require.InDelta(t, fall, before-m.TotalLoss(), 0.95*fall, "from %v, gradient of %v", before, norm)
 		})
 	}
 }

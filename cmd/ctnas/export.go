@@ -13,7 +13,6 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
-	"github.com/ctnas/ctnas/trainer/nn/reference"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 	"github.com/ctnas/ctnas/trainer/onnx"
 )
@@ -120,7 +119,7 @@ func (a *app) export(e exporting) error {
 	return writeFloats(e.checkOutput, logits)
 }
 
-// logits runs a network on images, NHWC; where there is no kernel for an operation, in float64 and slowly.
+// logits runs a network on images, NHWC.
 func (a *app) logits(net *nn.Network, values [][]float32, images []float32) (logits []float32, err error) {
 	defer exec.Catch(&err)
 	place, err := a.openCPU()
@@ -132,17 +131,9 @@ func (a *app) logits(net *nn.Network, values [][]float32, images []float32) (log
 		return nil, err
 	}
 	defer d.Close()
-	m, err := trainer.NewModel(d, net, trainer.Options{Batch: checkBatch})
+	m, err := trainer.NewModel(d, net, trainer.Options{Batch: checkBatch, Frozen: true})
 	if err != nil {
-		a.log.Info("computing the check's logits without kernels", "because", err)
-		wide := make([]float64, len(images))
-		for i, v := range images {
-			wide[i] = float64(v)
-		}
-		for _, v := range reference.New(net, values).Forward(wide, checkBatch, reference.Mode{}).Logits(0) {
-			logits = append(logits, float32(v))
-		}
-		return logits, nil
+		return nil, err
 	}
 	defer m.Close()
 	m.SetValues(values)

@@ -101,7 +101,9 @@ func mitHanLab(block, head string, shortcuts ...int) naming {
 
 var (
 	onceForAllNames = mitHanLab("conv", "final_expand_layer")
-	proxylessNames  = func(shortcuts []int) naming { return mitHanLab("mobile_inverted_conv", "feature_mix_layer", shortcuts...) }
+	proxylessNames  = func(shortcuts []int) naming {
+		return mitHanLab("mobile_inverted_conv", "feature_mix_layer", shortcuts...)
+	}
 )
 
 // torchvisionShuffle names the modules of ShuffleNet-V2 as torchvision does (torchvision/models/shufflenetv2.py).
