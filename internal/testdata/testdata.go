@@ -3,7 +3,9 @@ package testdata
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -40,4 +42,17 @@ func Root() string {
 			return dir
 		}
 	}
+}
+
+// Python returns a Python program that has some modules, CTNAS_PYTHON or that of `make peers`, and skips the test, saying so, where there is none.
+func Python(t testing.TB, modules ...string) string {
+	t.Helper()
+	program := os.Getenv("CTNAS_PYTHON")
+	if program == "" {
+		program = filepath.Join(Root(), "build", "peers", "bin", "python")
+	}
+	if err := exec.Command(program, "-c", "import "+strings.Join(modules, ", ")).Run(); err != nil {
+		t.Skipf("%s with %s is not here: make peers, or set CTNAS_PYTHON", program, strings.Join(modules, ", "))
+	}
+	return program
 }
