@@ -23,14 +23,14 @@ import (
 // likewise, unless OutH and OutW say otherwise: what lies below and to the right of the image is zero too. A negative padding
 // leaves out rows or columns of the image.
 type Conv struct {
-	In                 tensor.Shape
-	Out                int
-	KH, KW             int
-	Stride, StrideW    int
-	PadH, PadW         int
-	Dilation, Groups   int
-	OutH, OutW         int
-	Direct             bool // never by Winograd\'s algorithm, which sums in another order
+	In               tensor.Shape
+	Out              int
+	KH, KW           int
+	Stride, StrideW  int
+	PadH, PadW       int
+	Dilation, Groups int
+	OutH, OutW       int
+	Direct           bool // never by Winograd\'s algorithm, which sums in another order
 }
 
 // Shape is that of the output.
@@ -194,7 +194,7 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	switch {
 	case place:
 		args.mode = C.CTN_CONV_PLACE
-	case taps == 1 && args.transposed == 0 && args.at.stride > 1: // much of the band would not be read
+	case taps == 1 && args.transposed == 0 && (args.at.stride_h > 1 || args.at.stride_w > 1): // much of the band would not be read
 		args.mode = C.CTN_CONV_GATHER
 		near = block * int(args.chunk)
 	case taps == 1:

@@ -107,7 +107,7 @@ CTN_INLINE void FN(ctn_input_column)(const ctn_input *in, const float *z, const 
 CTN_INLINE void FN(ctn_input_rows_act)(const ctn_input *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld, int act) {
 	while (count > 0) { // the pixels of an image, which share a gate
 		int64_t k = in->gate ? ctn_min(count, in->image - first % in->image) : count;
-		const float *z = in->z + first * in->ld + c0, *gate = in->gate ? in->gate + first / in->image * in->c + c0 : 0;
+		const float *z = in->z + first * in->ld + c0, *gate = in->gate ? in->gate + first / in->image * in->gate_ld + c0 : 0;
 		if (n > 2 * CTN_LANES)
 			for (int64_t i = 0; i < k; i++) FN(ctn_input_row_act)(in, first + i, c0, n, out + i * ld, act);
 		else
