@@ -66,6 +66,8 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 	f.StringVar(&r.Init, "init", r.Init, "initial weights: nasbench, he-fan-out or torch")
 	f.IntVar(&r.Recalibrate, "recalibrate", r.Recalibrate, "batches that batch norms' statistics are computed from before an evaluation (0 = running ones)")
 	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem")
+	f.IntVar(&r.Stacks, "stacks", r.Stacks, "stacks of a cell network; each but the first halves the image and doubles the channels")
+	f.IntVar(&r.Modules, "modules", r.Modules, "cells a stack of a cell network")
 	f.IntVar(&r.Resolution, "resolution", r.Resolution, "side of the images (0 = the set's own, or 224)")
 	f.Float64Var(&r.ValSplit, "val-split", r.ValSplit, "share of the training images held out for validation")
 	f.Float64Var(&r.AreaMin, "area-min", r.AreaMin, "least area of a random crop (0 = 0.08)")
@@ -203,8 +205,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	return s, err
 }
 
-// buildNetwork is the network of an architecture in words, for images of a side.
-func buildNetwork(arch string, channels, side, classes int) (*nn.Network, error) {
+// buildNetwork is the network of an architecture in words, for images of a side. Of the recipe it takes the measures of a cell network.
+func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network, error) {
 	if !strings.HasPrefix(arch, space.NASBench101{}.Name()) {
 		return zoo.Build(arch, side, classes)
 	}
@@ -212,7 +214,8 @@ func buildNetwork(arch string, channels, side, classes int) (*nn.Network, error)
 	if err != nil {
 		return nil, err
 	}
-	return zoo.CellNetwork{Cell: cell.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: channels, Stacks: 3, Modules: 3, Classes: classes}.Build()
+	return zoo.CellNetwork{Cell: cell.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules,
+		Classes: classes}.Build()
 }
 
 // side is that of the images: the recipe's, or the set's own, or 224.
@@ -236,7 +239,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
-	net, err := buildNetwork(s.Arch, s.Channels, side(s.Recipe, d), len(d.Classes))
+	net, err := buildNetwork(s.Arch, s.Recipe, side(s.Recipe, d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}
