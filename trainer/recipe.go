@@ -2,7 +2,10 @@ package trainer
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -111,6 +115,36 @@ func parseRecipe(text []byte) (Recipe, error) {
 	return r, r.Check()
 }
 
+// RecipeKeys lists the keys of a recipe.
+func RecipeKeys() []string {
+	var doc yaml.Node
+	_ = doc.Encode(Recipe{}) // plain fields
+	var keys []string
+	for i := 0; i < len(doc.Content); i += 2 {
+		keys = append(keys, doc.Content[i].Value)
+	}
+	return keys
+}
+
+// Set sets the value of a key from text. Check the recipe afterwards.
+func (r *Recipe) Set(key, value string) error {
+	if !slices.Contains(RecipeKeys(), key) {
+		return fmt.Errorf("a recipe has no key %q", key)
+	}
+	doc := yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: key}, {Kind: yaml.ScalarNode, Value: value}}}
+	if v := doc.Content[1]; v.ShortTag() == "!!null" || doc.Decode(r) != nil {
+		return fmt.Errorf("%s %q: not a value of this key", key, value)
+	}
+	return nil
+}
+
+// Hash is a fingerprint of all values, 8 hexadecimal digits.
+func (r Recipe) Hash() string {
+	text, _ := json.Marshal(r) // numbers and text; not-a-numbers do not pass Check
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:4])
+}
+
 var initializers = map[string]nn.Initializer{"nasbench": nn.NASBench, "he-fan-out": nn.HeFanOut, "torch": nn.TorchDefault}
 
 // Check tells what is wrong with a recipe, by its keys.
@@ -145,6 +179,17 @@ func (r Recipe) Check() error {
 		return errors.New(first)
 	}
 	return nil
+}
+
+// Side is that of the images: the recipe's, or the set's own, or 224.
+func (r Recipe) Side(d *data.Dataset) int {
+	switch {
+	case r.Resolution > 0:
+		return r.Resolution
+	case d.Width > 0 && d.Width == d.Height:
+		return d.Width
+	}
+	return 224
 }
 
 // Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over the warm-up and then follows the schedule

@@ -161,7 +161,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return err
 	}
 	c.Device, d.Device, d.ISA, d.Threads = place.Config, place.name, place.level, place.threads
-	t, view, err := openLabels(a, o.labels, o.space)
+	t, view, err := a.openTableLabels(o.labels, o.space)
 	if err != nil {
 		return err
 	}

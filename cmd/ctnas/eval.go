@@ -103,7 +103,7 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (
 	if set == nil || set.Len() == 0 {
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
-	net, err := buildNetwork(s.Arch, s.Recipe, side(s.Recipe, d), len(d.Classes))
+	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}

@@ -198,9 +198,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	case a.out != "":
 		err = checkOut(a.out)
 	}
-	if kind, path, found := strings.Cut(s.Data, ":"); err == nil && found && kind != "shards" { // valid in any working directory
-		path, err = filepath.Abs(path)
-		s.Data = kind + ":" + path
+	if err == nil {
+		s.Data, err = data.Absolute(s.Data)
 	}
 	return s, err
 }
@@ -214,19 +213,7 @@ func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network
 	if err != nil {
 		return nil, err
 	}
-	return zoo.CellNetwork{Cell: cell.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules,
-		Classes: classes}.Build()
-}
-
-// side is that of the images: the recipe's, or the set's own, or 224.
-func side(r trainer.Recipe, d *data.Dataset) int {
-	switch {
-	case r.Resolution > 0:
-		return r.Resolution
-	case d.Width > 0 && d.Width == d.Height:
-		return d.Width
-	}
-	return 224
+	return cell.(space.Trainable).Network(space.NetworkSize{Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules})
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
@@ -239,7 +226,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
-	net, err := buildNetwork(s.Arch, s.Recipe, side(s.Recipe, d), len(d.Classes))
+	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}

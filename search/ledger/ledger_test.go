@@ -145,7 +145,7 @@ func TestAResumedFileEndsWithTheSameBytes(t *testing.T) {
 	spend(l, 3, 5) // lost: after the checkpoint
 	require.NoError(t, l.Close())
 	source := &fake{}
-	l, err = Resume(torn, source, 6, sp, at)
+	l, err = Resume(context.Background(), torn, source, 6, sp, at)
 	require.NoError(t, err)
 	require.Equal(t, 3, l.Left())
 	require.Zero(t, source.asked)
@@ -170,7 +170,7 @@ func TestResumeRefusesAFileThatIsNotTheCheckpoints(t *testing.T) {
 	require.NoError(t, err)
 	resume := func(text []byte, budget int, p Position) error {
 		require.NoError(t, os.WriteFile(path, text, 0o644))
-		l, err := Resume(path, &fake{}, budget, sp, p)
+		l, err := Resume(context.Background(), path, &fake{}, budget, sp, p)
 		if err == nil {
 			require.NoError(t, l.Close())
 		}
@@ -182,7 +182,7 @@ func TestResumeRefusesAFileThatIsNotTheCheckpoints(t *testing.T) {
 	require.ErrorContains(t, resume(changed, 3, at), "changed after the checkpoint")
 	require.ErrorContains(t, resume(text, 2, at), "budget of 2")
 	require.ErrorContains(t, resume(text, 3, Position{Lines: 2, Bytes: at.Bytes, SHA256: at.SHA256}), "want 2")
-	_, err = Resume(filepath.Join(t.TempDir(), "none"), &fake{}, 3, sp, at)
+	_, err = Resume(context.Background(), filepath.Join(t.TempDir(), "none"), &fake{}, 3, sp, at)
 	require.True(t, errors.Is(err, os.ErrNotExist))
 }
 

@@ -40,6 +40,7 @@ type Architecture struct {
 	PredictedRank  int      `json:"predicted_rank"`  // by the comparator at the end, 1 = best; 0 = not ranked
 	Accuracy       *float64 `json:"accuracy"`        // 0..1, what the search saw; null without a label
 	AccuracySource string   `json:"accuracy_source"` // e.g. "test accuracy, run 1"
+	Note           string   `json:"note,omitempty"`  // e.g. "stopped after 5 epochs"
 	Judged         *float64 `json:"judged_accuracy,omitempty"`
 	Rank           int      `json:"rank,omitempty"` // 1 + number of better ones in the table, where there is one
 	MAdds          int64    `json:"madds"`

@@ -100,7 +100,7 @@ type Table struct {
 
 // Options change how Open reads a file.
 type Options struct {
-	Space          string                  // whose architectures the file lists; empty means nasbench101
+	Space          string                  // whose architectures are wanted, nasbench101 or its small cells; empty means nasbench101
 	Columns        Columns                 // names of a CSV file's columns where they are not the usual ones
 	VerifyChecksum bool                    // fail unless the file is, or was made from, a published one with its published SHA-256
 	Threads        int                     // that parse; 0 means one a processor. The result does not depend on it
@@ -145,10 +145,7 @@ func Open(path string, o Options) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t.space.Name() != name {
-		_ = t.Close()
-		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("the table is of the space %s, want %s", t.space.Name(), name)}
-	}
+	t.space = sp
 	if o.VerifyChecksum {
 		if err := t.verifyPublished(); err != nil {
 			_ = t.Close()
@@ -290,7 +287,7 @@ func (t *Table) Close() error {
 	return unmap()
 }
 
-// Space is the space whose architectures the table lists.
+// Space is the space whose architectures are wanted: a View leaves the table's others out.
 func (t *Table) Space() space.Space { return t.space }
 
 // Path is the name that Open was given.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // DivergedBelow is the accuracy under which a run counts as diverged. A run that falls apart ends near chance, 0.1 for ten classes: of
@@ -343,8 +345,12 @@ func (v *View) fill() error {
 	}
 	v.seen, v.judged, v.rows = make([]float64, t.Len()), make([]float64, t.Len()), make([]int, 0, t.Len())
 	first := -1
+	wanted := t.space.(space.NASBench101)
 	for i := range v.seen {
 		v.seen[i], v.judged[i] = math.NaN(), math.NaN()
+		if !wanted.Contains(t.cell(i)) {
+			continue
+		}
 		a, lackA, divergedA := seen(i)
 		b, lackB, divergedB := judged(i)
 		switch {
