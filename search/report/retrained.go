@@ -106,7 +106,7 @@ func (d *Data) retrained(draw func(string, Style) template.HTML) *retrainedView 
 
 // Verdict says in a sentence how the pick did.
 func (r *Retrained) Verdict() string {
-	return fmt.Sprintf("The pick reaches %.2f ± %.2f %% test accuracy (mean and standard deviation of %d seeds); %d random architectures that were not labelled reach "+
-		"%.2f ± %.2f %% (of their means), the best of them %.2f %%. The pick is above %d of them.",
+	return fmt.Sprintf("The pick reaches %.2f ± %.2f %% test accuracy (%d seeds); %d random architectures that the search had not labelled reach %.2f ± %.2f %%, "+
+		"the best of them %.2f %%. The pick is above %d of them. (Means; ± is the standard deviation, for the pick between seeds, for the others between architectures.)",
 		100*r.Pick.Mean, 100*r.Pick.SD, len(r.Seeds), len(r.Random), 100*r.Mean, 100*r.SD, 100*r.Best, r.Beaten)
 }
