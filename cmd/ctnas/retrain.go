@@ -13,7 +13,6 @@ import (
 
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/report"
-	"github.com/ctnas/ctnas/search/retrain"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
 	"github.com/ctnas/ctnas/trainer"
@@ -101,7 +100,7 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 	}
 	update, finish := a.progress("trainings")
 	source.Observe(nil, update)
-	r, err := retrain.Run(cmd.Context(), retrain.Config{Source: source, Space: sp, Pick: pick, Random: random, Seed: settings.Seed, May: func(x space.Arch) bool {
+	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: random, Seed: settings.Seed, May: func(x space.Arch) bool {
 		cost := x.Cost()
 		return !known[x.String()] && (settings.MaxMAdds == 0 || cost.MAdds <= settings.MaxMAdds) && (settings.MaxParams == 0 || cost.Params <= settings.MaxParams)
 	}})

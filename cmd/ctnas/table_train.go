@@ -50,7 +50,7 @@ same instruction set. The command goes on where it was stopped.
 				return err
 			}
 			update, finish := a.progress("trainings")
-			text, seconds, err := trained.Table(cmd.Context(), c, archs, epochs, update)
+			text, seconds, err := trained.Sweep(cmd.Context(), c, archs, epochs, update)
 			finish()
 			if err != nil {
 				return err

@@ -52,13 +52,19 @@ func (r *Retrained) Summarise() {
 			r.Beaten++
 		}
 	}
-	r.Mean, r.SD, r.Best = stat.Mean(means), stat.SD(means), slices.Max(means)
+	r.Mean, r.SD, r.Best = stat.Mean(means), deviation(means), slices.Max(means)
 }
 
 func (r *Retraining) summarise() {
-	if r.Mean = stat.Mean(r.Test); len(r.Test) > 1 {
-		r.SD = stat.SD(r.Test)
+	r.Mean, r.SD = stat.Mean(r.Test), deviation(r.Test)
+}
+
+// deviation is the standard deviation, 0 of a single value: JSON has no other number for it.
+func deviation(x []float64) float64 {
+	if len(x) < 2 {
+		return 0
 	}
+	return stat.SD(x)
 }
 
 // readRetrained reads retrained.json; nil where there is none.

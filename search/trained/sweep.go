@@ -11,10 +11,10 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Table trains architectures with several numbers of epochs, each with a schedule of its own, and returns what package table reads as CSV: a row an
+// Sweep trains architectures with several numbers of epochs, each with a schedule of its own, and returns what package table reads as CSV: a row an
 // architecture, in their order, with validation and test accuracy for each number of epochs and each seed. Seeds are runs 1, 2, ... Parameters and
 // multiply-adds are those of the networks that were trained. labels holds nothing that differs between two equal calls; seconds has the times in its rows.
-func Table(ctx context.Context, c Config, archs []space.Arch, epochs []int, progress func(done, total int)) (labels, seconds []byte, err error) {
+func Sweep(ctx context.Context, c Config, archs []space.Arch, epochs []int, progress func(done, total int)) (labels, seconds []byte, err error) {
 	c.Diverged, c.Stop = DivergedFail, 0
 	head, rows := []string{"arch", "hash", "trained_params", "trained_madds"}, make([][]string, len(archs))
 	timeHead, times := []string{"arch", "hash"}, make([][]string, len(archs))
