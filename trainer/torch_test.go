@@ -59,7 +59,7 @@ func TestTorchSteps(t *testing.T) {
 			}
 			s.Labels.WriteI32(0, integers)
 			if k == 0 {
-				out = append(out, format.Tensor{Name: "logits", Shape: []int{batch, 10}, Data: s.logits()})
+				out = append(out, format.Tensor{Name: "logits", Shape: []int{batch, 10}, Data: s.batchLogits()})
 			}
 			loss, err := s.Run()
 			require.NoError(t, err)
@@ -81,8 +81,8 @@ func TestTorchSteps(t *testing.T) {
 	}
 }
 
-// logits are what the network says of Images with the statistics of the batch.
-func (m *Model) logits() []float32 {
+// batchLogits are what the network says of Images with the statistics of the batch.
+func (m *Model) batchLogits() []float32 {
 	a := m.arena.Device().NewArena()
 	defer a.Free()
 	l := &lowering{m: m, name: "inspect", mode: inspect}

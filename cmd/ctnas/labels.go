@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -36,6 +37,12 @@ type labelFlags struct {
 
 // labelFlagNames may also be given with --resume.
 var labelFlagNames = []string{"label-workers", "label-retries", "label-cache"}
+
+// newLabelFlags are those of a command that has no configuration to keep them in.
+func newLabelFlags() labelFlags {
+	c, _ := search.Preset(search.PresetDefault) // the name is one of its own
+	return labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}
+}
 
 // addLabelFlags binds them; their values are the defaults.
 func addLabelFlags(f *pflag.FlagSet, l labelFlags) {
@@ -104,19 +111,8 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	if err != nil {
 		return nil, err
 	}
-	spec, err := trained.Parse(text)
+	c, err := a.trainedConfig(text, sp, at, f)
 	if err != nil {
-		return nil, usagef("--labels: %w", err)
-	}
-	c := trained.Config{Spec: spec, Space: sp, Device: at.Config, Workers: *f.workers, Retries: *f.retries, Cache: *f.cache, Done: a.candidateDone()}
-	if c.Cache == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("no cache folder: %w; name one with --label-cache", err)
-		}
-		c.Cache = filepath.Join(cache, "ctnas", "trained")
-	}
-	if c.Version, err = exactVersion(); err != nil {
 		return nil, err
 	}
 	source, err := trained.Open(c)
@@ -163,6 +159,23 @@ func (a *app) trainedTable(ctx context.Context, l *labels, n int, seed uint64) (
 	return t, v, err
 }
 
+// trainedConfig is what train:... says for a space.
+func (a *app) trainedConfig(text string, sp space.Space, at place, f labelFlags) (c trained.Config, err error) {
+	c = trained.Config{Space: sp, Device: at.Config, Workers: *f.workers, Retries: *f.retries, Cache: *f.cache, Done: a.candidateDone()}
+	if c.Spec, err = trained.Parse(text); err != nil {
+		return c, usagef("--labels: %w", err)
+	}
+	if c.Cache == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return c, fmt.Errorf("no cache folder: %w; name one with --label-cache", err)
+		}
+		c.Cache = filepath.Join(cache, "ctnas", "trained")
+	}
+	c.Version, err = exactVersion()
+	return c, err
+}
+
 // openTableLabels opens the table of --labels for a space.
 func (a *app) openTableLabels(labels, spaceName string) (*table.Table, *table.View, error) {
 	if _, err := openSpace(spaceName); err != nil {
@@ -204,6 +217,9 @@ func absoluteLabels(labels string) (string, error) {
 	path, _, err := table.ParseLabels(labels)
 	if err != nil {
 		return "", usagef("--labels: %w", err)
+	}
+	if slices.Contains(table.Embedded(), path) {
+		return labels, nil
 	}
 	whole, err := filepath.Abs(path)
 	return strings.Replace(labels, path, whole, 1), err

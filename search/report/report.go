@@ -69,6 +69,8 @@ type Data struct {
 	Config  []Setting
 	Run     []Setting // the block run: of config.yaml, but for the command
 	Command string    // run.command: the line that started the search
+
+	Retrained *Retrained // nil: the pick has not been trained anew
 }
 
 // Names of a run folder's files.
@@ -100,6 +102,9 @@ func Load(dir string) (*Data, error) {
 		return nil, err
 	}
 	if d.Events, err = events.Read(dir); err != nil {
+		return nil, err
+	}
+	if d.Retrained, err = readRetrained(dir); err != nil {
 		return nil, err
 	}
 	return d, d.readConfig(filepath.Join(dir, ConfigName))

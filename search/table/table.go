@@ -127,7 +127,7 @@ func (e *Error) Error() string {
 }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Open reads a table from a file of any of the formats, which it tells apart by their content. Close it after use. Errors about content
+// Open reads a table from a file of any of the formats, which it tells apart by their content, or the table of that name that comes with the program (Embedded). Close it after use. Errors about content
 // are *Error and name the file, the record and its offset.
 func Open(path string, o Options) (*Table, error) {
 	name := o.Space
@@ -141,6 +141,25 @@ func Open(path string, o Options) (*Table, error) {
 	if _, ok := sp.(space.NASBench101); !ok {
 		return nil, fmt.Errorf("no file format lists architectures of the space %s", name)
 	}
+	t, err := read(path, o)
+	if err != nil {
+		return nil, err
+	}
+	t.space = sp
+	if o.VerifyChecksum {
+		if err := t.verifyPublished(); err != nil {
+			_ = t.Close()
+			return nil, &Error{File: path, Record: -1, Err: err}
+		}
+	}
+	return t, nil
+}
+
+// read opens an embedded table or a file of any of the formats.
+func read(path string, o Options) (*Table, error) {
+	if text, ok := embedded[path]; ok {
+		return readTable(path, bytes.NewReader(text), int64(len(text)), o)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -153,29 +172,14 @@ func Open(path string, o Options) (*Table, error) {
 	if stat.IsDir() {
 		return nil, fmt.Errorf("%s is a folder, want a table's file", path)
 	}
-	var t *Table
 	head := make([]byte, len(cttMagic))
 	if n, err := io.ReadFull(file, head); err == nil && string(head[:n]) == cttMagic {
-		t, err = openCTT(path, file, o)
-		if err != nil {
-			return nil, err
-		}
-	} else {
-		if _, err := file.Seek(0, io.SeekStart); err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		if t, err = readTable(path, file, stat.Size(), o); err != nil {
-			return nil, err
-		}
+		return openCTT(path, file, o)
 	}
-	t.space = sp
-	if o.VerifyChecksum {
-		if err := t.verifyPublished(); err != nil {
-			_ = t.Close()
-			return nil, &Error{File: path, Record: -1, Err: err}
-		}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return t, nil
+	return readTable(path, file, stat.Size(), o)
 }
 
 // input is a file on its way to a reader.

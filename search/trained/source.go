@@ -195,7 +195,7 @@ func (s *Source) Close() (err error) {
 // size is what networks are built for.
 func (s *Source) size() space.NetworkSize {
 	d := s.sets[0]
-	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels}
+	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels, Stacks: s.Recipe.Stacks, Modules: s.Recipe.Modules}
 }
 
 // Has tells whether an architecture is of the space and its network can be built.
