@@ -23,14 +23,14 @@ import (
 // likewise, unless OutH and OutW say otherwise: what lies below and to the right of the image is zero too. A negative padding
 // leaves out rows or columns of the image.
 type Conv struct {
-	In                 tensor.Shape
-	Out                int
-	KH, KW             int
-	Stride, StrideW    int
-	PadH, PadW         int
-	Dilation, Groups   int
-	OutH, OutW         int
-	Direct             bool // never by Winograd\'s algorithm, which sums in another order
+	In               tensor.Shape
+	Out              int
+	KH, KW           int
+	Stride, StrideW  int
+	PadH, PadW       int
+	Dilation, Groups int
+	OutH, OutW       int
+	Direct           bool // never by Winograd\'s algorithm, which sums in another order
 }
 
 // Shape is that of the output.
