@@ -201,7 +201,9 @@ func crowded(image nn.Shape) (*nn.Network, error) {
 	again := b.Apply("other", nn.Concat{}, groups, depthwise, x)
 	narrow := b.Apply("narrow again", nn.Conv2D(1, 3), x) // its only gradient comes through a norm
 	nothing := b.Apply("nothing", nn.Zero{Stride: 1}, b.Apply("dead", nn.Concat{}, narrow, x))
-	x = b.Apply("both", nn.Concat{}, nothing, b.Apply("relu of narrow", nn.ReLU, b.Apply("norm of narrow", b.Norm, narrow)), b.Apply("one", nn.Conv2D(1, 6), whole), b.Apply("two", nn.Conv2D(3, 3), b.Apply("swish", nn.Swish, again)), b.Apply("three", nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, depthwise))
+	narrow = b.Apply("relu of narrow", nn.ReLU, b.Apply("norm of narrow", b.Norm, narrow))
+	one, two := b.Apply("one", nn.Conv2D(1, 6), whole), b.Apply("two", nn.Conv2D(3, 3), b.Apply("swish", nn.Swish, again))
+	x = b.Apply("both", nn.Concat{}, nothing, narrow, one, two, b.Apply("three", nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, depthwise))
 	x = b.Apply("act", nn.ReLU, b.Apply("bn", b.Norm, x))
 	b.Output(b.Apply("linear", nn.Linear{Out: 4, Bias: true}, b.Apply("mean", nn.GlobalPool{}, x)), 1)
 	b.Output(b.Apply("aux", nn.Linear{Out: 4}, b.Apply("auxpool", nn.GlobalPool{}, b.Apply("auxnorm", b.Norm, whole))), 0.4)
