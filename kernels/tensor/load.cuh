@@ -1,0 +1,329 @@
+// Reading and writing tensors through what stands before their consumer, on a GPU: what load.h is for the CPU.
+//
+// T is how tensors are stored, float or bf16. A thread works on N channels of a pixel at a time, of which n <= N exist; the others read as zeros and are
+// not written. `wide` says that all N exist and lie on a multiple of 16 bytes, and is the same for every pixel: whole() finds out. What is one a channel
+// is loaded once, as a *_channels, for all pixels of a thread.
+//
+//   input_channels<N> k(&g.in, c, n);                          gradient_channels<N> k(&g.grad, c, n);      sink_channels<N> k(&g.sink, c, n);
+//   input_part<T>(&g.in, k, pixel, c, n, wide, v);             gradient_part<T>(...);                      sink_part<T>(..., v, sums);
+//
+// Channels count from the tensor's first; so do those of `rows`.
+#ifndef CTN_TENSOR_LOAD_CUH
+#define CTN_TENSOR_LOAD_CUH
+#include "../exec/cuda.cuh"
+#include "tensor.h"
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+template <class T> __device__ __forceinline__ T stored(float x);
+template <> __device__ __forceinline__ float stored<float>(float x) { return x; }
+template <> __device__ __forceinline__ bf16 stored<bf16>(float x) { return to_bf16(x); }
+
+// Channels that 16 bytes hold.
+template <class T> constexpr int LANES = 16 / (int)sizeof(T);
+
+template <class T> __device__ __forceinline__ bool whole(const void *p, int64_t ld, int c, int n, int lanes) {
+	return n == lanes && (((uint64_t)p | (uint64_t)(ld * (int64_t)sizeof(T)) | (uint64_t)(c * (int64_t)sizeof(T))) & 15) == 0;
+}
+
+template <int N> __device__ __forceinline__ void load_part(const float *p, int n, bool wide, float (&v)[N]) {
+	static_assert(N % 4 == 0, "");
+	if (wide) {
+#pragma unroll
+		for (int i = 0; i < N; i += 4) {
+			float4 x = *(const float4 *)(p + i);
+			v[i] = x.x, v[i + 1] = x.y, v[i + 2] = x.z, v[i + 3] = x.w;
+		}
+		return;
+	}
+#pragma unroll
+	for (int i = 0; i < N; i++) v[i] = i < n ? p[i] : 0.0f;
+}
+template <int N> __device__ __forceinline__ void load_part(const bf16 *p, int n, bool wide, float (&v)[N]) {
+	static_assert(N % 8 == 0, "");
+	if (wide) {
+#pragma unroll
+		for (int i = 0; i < N; i += 8) {
+			uint4 x = *(const uint4 *)(p + i);
+			const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+			for (int j = 0; j < 4; j++) {
+				float2 f = unpack_bf16(pair[j]);
+				v[i + 2 * j] = f.x, v[i + 2 * j + 1] = f.y;
+			}
+		}
+		return;
+	}
+#pragma unroll
+	for (int i = 0; i < N; i++) v[i] = i < n ? to_float(p[i]) : 0.0f;
+}
+
+// Stores v and leaves in it what was stored.
+template <int N> __device__ __forceinline__ void store_part(float *p, int n, bool wide, float (&v)[N]) {
+	if (wide) {
+#pragma unroll
+		for (int i = 0; i < N; i += 4) *(float4 *)(p + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
+		return;
+	}
+#pragma unroll
+	for (int i = 0; i < N; i++)
+		if (i < n) p[i] = v[i];
+}
+template <int N> __device__ __forceinline__ void store_part(bf16 *p, int n, bool wide, float (&v)[N]) {
+	uint32_t pair[N / 2];
+#pragma unroll
+	for (int i = 0; i < N; i += 2) {
+		pair[i / 2] = pack_bf16(v[i], v[i + 1]);
+		float2 f = unpack_bf16(pair[i / 2]);
+		v[i] = f.x, v[i + 1] = f.y;
+	}
+	if (wide) {
+#pragma unroll
+		for (int i = 0; i < N; i += 8) *(uint4 *)(p + i) = make_uint4(pair[i / 2], pair[i / 2 + 1], pair[i / 2 + 2], pair[i / 2 + 3]);
+		return;
+	}
+#pragma unroll
+	for (int i = 0; i < N; i++)
+		if (i < n) p[i].bits = (uint16_t)(pair[i / 2] >> i % 2 * 16);
+}
+
+__device__ __forceinline__ float sigmoid(float u) { return 1.0f / (1.0f + expf(-u)); }
+
+// min and max that keep a NaN.
+__device__ __forceinline__ float at_least(float u, float low) { return u < low ? low : u; }
+__device__ __forceinline__ float at_most(float u, float high) { return u > high ? high : u; }
+
+template <int N> __device__ __forceinline__ void activate(float (&u)[N], int act) {
+	switch (act) {
+	case CTN_RELU:
+#pragma unroll
+		for (int i = 0; i < N; i++) u[i] = at_least(u[i], 0.0f);
+		break;
+	case CTN_RELU6:
+#pragma unroll
+		for (int i = 0; i < N; i++) u[i] = at_most(at_least(u[i], 0.0f), 6.0f);
+		break;
+	case CTN_HSWISH:
+#pragma unroll
+		for (int i = 0; i < N; i++) u[i] *= at_most(at_least(u[i] + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f);
+		break;
+	case CTN_HSIGMOID:
+#pragma unroll
+		for (int i = 0; i < N; i++) u[i] = at_most(at_least(u[i] + 3.0f, 0.0f), 6.0f) * (1.0f / 6.0f);
+		break;
+	case CTN_SWISH:
+#pragma unroll
+		for (int i = 0; i < N; i++) u[i] *= sigmoid(u[i]);
+	}
+}
+
+// Multiplies v by the activation's derivative at u; at a kink PyTorch's choice.
+template <int N> __device__ __forceinline__ void times_slope(float (&v)[N], const float (&u)[N], int act) {
+	switch (act) {
+	case CTN_RELU:
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] = u[i] > 0.0f ? v[i] : v[i] * 0.0f;
+		break;
+	case CTN_RELU6:
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] *= u[i] > 0.0f && u[i] < 6.0f ? 1.0f : 0.0f;
+		break;
+	case CTN_HSWISH:
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] *= u[i] < -3.0f ? 0.0f : u[i] > 3.0f ? 1.0f : u[i] * (1.0f / 3.0f) + 0.5f;
+		break;
+	case CTN_HSIGMOID:
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] *= u[i] > -3.0f && u[i] < 3.0f ? 1.0f / 6.0f : 0.0f;
+		break;
+	case CTN_SWISH:
+#pragma unroll
+		for (int i = 0; i < N; i++) {
+			float s = sigmoid(u[i]);
+			v[i] *= s * (1.0f + u[i] * (1.0f - s));
+		}
+	}
+}
+
+// A number a channel; `otherwise` where there is none.
+template <int N> __device__ __forceinline__ void load_channels(const float *p, int c, int n, float otherwise, float (&v)[N]) {
+#pragma unroll
+	for (int i = 0; i < N; i++) v[i] = !p ? otherwise : i < n ? __ldg(p + c + i) : 0.0f;
+}
+
+template <int N> struct input_channels {
+	float scale[N], shift[N];
+	__device__ __forceinline__ input_channels(const ctn_input *in, int c, int n) {
+		load_channels(in->scale, c, n, 1.0f, scale), load_channels(in->shift, c, n, 0.0f, shift);
+	}
+};
+
+// gate * act(scale*z + shift). What does not exist is zero, not the activation of the shift.
+template <class T, int N>
+__device__ __forceinline__ void input_part(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N]) {
+	load_part((const T *)in->z + pixel * in->ld + c, n, wide, v);
+	if (in->scale) {
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] = v[i] * k.scale[i] + k.shift[i];
+	}
+	activate(v, in->act);
+	if (in->gate) {
+		const float *gate = in->gate + (int64_t)(pixel / (int)in->image) * in->c + c;
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] *= i < n ? __ldg(gate + i) : 0.0f;
+	} else if (in->act == CTN_HSIGMOID && n < N) { // the one activation that is not zero at zero
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] = i < n ? v[i] : 0.0f;
+	}
+}
+
+template <int N> struct gradient_channels {
+	float p[N], q[N], r[N];
+	__device__ __forceinline__ gradient_channels(const ctn_gradient *in, int c, int n) {
+		load_channels(in->p, c, n, 1.0f, p), load_channels(in->q, c, n, 0.0f, q), load_channels(in->r, c, n, 0.0f, r);
+	}
+};
+
+// p*g + q*z + r.
+template <class T, int N>
+__device__ __forceinline__ void gradient_part(const ctn_gradient *in, const gradient_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N]) {
+	load_part((const T *)in->g + pixel * in->g_ld + c, n, wide, v);
+	if (!in->p) return;
+	float z[N];
+	load_part((const T *)in->z + pixel * in->z_ld + c, n, wide, z);
+#pragma unroll
+	for (int i = 0; i < N; i++) v[i] = k.p[i] * v[i] + (k.q[i] * z[i] + k.r[i]);
+}
+
+// Whether a thread's N channels of all pixels lie on multiples of 16 bytes in everything that these read or write.
+template <class T> __device__ __forceinline__ bool input_whole(const ctn_input *in, int c, int n, int lanes) { return whole<T>(in->z, in->ld, c, n, lanes); }
+template <class T> __device__ __forceinline__ bool gradient_whole(const ctn_gradient *in, int c, int n, int lanes) {
+	return whole<T>(in->g, in->g_ld, c, n, lanes) && (!in->p || whole<T>(in->z, in->z_ld, c, n, lanes));
+}
+template <class T> __device__ __forceinline__ bool sink_whole(const ctn_sink *s, int c, int n, int lanes) {
+	return whole<T>(s->d, s->ld, c, n, lanes) && (!s->last || whole<T>(s->of.z, s->of.ld, c, n, lanes));
+}
+
+// ---- sums for batch norm --------------------------------------------------------
+
+// Of the pixels that a thread has stored: a value near the mean, the sum of differences from it and that of their squares.
+template <int N> struct forward_sums {
+	static constexpr int ROWS = 3;
+	float row[ROWS][N];
+	int count;
+	__device__ __forceinline__ forward_sums() : count(0) {
+#pragma unroll
+		for (int i = 0; i < N; i++) row[0][i] = row[1][i] = row[2][i] = 0.0f;
+	}
+	__device__ __forceinline__ void add(const float (&v)[N]) {
+		if (!count++) {
+#pragma unroll
+			for (int i = 0; i < N; i++) row[0][i] = v[i];
+			return;
+		}
+#pragma unroll
+		for (int i = 0; i < N; i++) {
+			float x = v[i] - row[0][i];
+			row[1][i] += x, row[2][i] += x * x;
+		}
+	}
+};
+
+// Of the gradients that a thread has stored: their sum, and that of their products with zhat.
+template <int N> struct backward_sums {
+	static constexpr int ROWS = 2;
+	float row[ROWS][N];
+	int count;
+	__device__ __forceinline__ backward_sums() : count(0) {
+#pragma unroll
+		for (int i = 0; i < N; i++) row[0][i] = row[1][i] = 0.0f;
+	}
+};
+
+// Adds the sums of `more` pixels to those of `count`.
+__device__ __forceinline__ void merge_forward(float (&to)[3], int count, const float (&from)[3], int more) {
+	if (!more) return;
+	if (!count) {
+		for (int i = 0; i < 3; i++) to[i] = from[i];
+		return;
+	}
+	float x = from[0] - to[0];
+	to[2] += from[2] + 2.0f * x * from[1] + (float)more * x * x;
+	to[1] += from[1] + (float)more * x;
+}
+__device__ __forceinline__ void merge_forward(float (&to)[2], int, const float (&from)[2], int more) {
+	if (!more) return;
+	to[0] += from[0], to[1] += from[1];
+}
+
+// Adds up the sums of a block's threads, strip after strip, and writes them to a part's rows, `ld` floats apart, in channels from c0 on. A thread has the
+// channels c0 + group*N.. of strip `strip`; those with a strip >= strips only come along. Of the channels, `channels` exist. shared has room for
+// sums_floats<Sums, N>(groups, strips) floats, and may be what threads have used: there is a barrier before it is written and after it was read.
+template <class Sums, int N> constexpr int sums_floats(int groups, int strips) { return strips * groups * (Sums::ROWS * N + 1); }
+template <class Sums, int N>
+__device__ __forceinline__ void leave_sums(const Sums &sums, int group, int groups, int strip, int strips, int c0, int channels, float *rows, int64_t ld, float *shared) {
+	constexpr int ROWS = Sums::ROWS;
+	const int width = groups * N;
+	int *count = (int *)(shared + strips * ROWS * width);
+	__syncthreads();
+	if (strip < strips) {
+#pragma unroll
+		for (int r = 0; r < ROWS; r++)
+#pragma unroll
+			for (int i = 0; i < N; i++) shared[(strip * ROWS + r) * width + group * N + i] = sums.row[r][i];
+		count[strip * groups + group] = sums.count;
+	}
+	__syncthreads();
+	for (int j = threadIdx.x; j < width && j < channels; j += blockDim.x) {
+		float all[ROWS] = {};
+		int seen = 0;
+		for (int s = 0; s < strips; s++) {
+			float one[ROWS];
+#pragma unroll
+			for (int r = 0; r < ROWS; r++) one[r] = shared[(s * ROWS + r) * width + j];
+			int more = count[s * groups + j / N];
+			merge_forward(all, seen, one, more);
+			seen += more;
+		}
+#pragma unroll
+		for (int r = 0; r < ROWS; r++) rows[r * ld + c0 + j] = all[r];
+	}
+	__syncthreads();
+}
+
+// ---- sinks ----------------------------------------------------------------------
+
+template <int N> struct sink_channels {
+	float scale[N], shift[N], mean[N], invstd[N];
+	__device__ __forceinline__ sink_channels(const ctn_sink *s, int c, int n) {
+		load_channels(s->last ? s->of.scale : 0, c, n, 1.0f, scale), load_channels(s->last ? s->of.shift : 0, c, n, 0.0f, shift);
+		load_channels(s->stats ? s->mean : 0, c, n, 0.0f, mean), load_channels(s->stats ? s->invstd : 0, c, n, 0.0f, invstd);
+	}
+};
+
+// Stores v, the gradient in a pixel, and adds what was stored to sums when this is the last consumer of a normalised tensor.
+template <class T, int N>
+__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N], backward_sums<N> &sums) {
+	T *d = (T *)s->d + pixel * s->ld + c;
+	if (s->accumulate) {
+		float old[N];
+		load_part(d, n, wide, old);
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] += old[i];
+	}
+	if (!s->last) {
+		store_part(d, n, wide, v);
+		return;
+	}
+	float z[N], u[N];
+	load_part((const T *)s->of.z + pixel * s->of.ld + c, n, wide, z);
+#pragma unroll
+	for (int i = 0; i < N; i++) u[i] = s->of.scale ? z[i] * k.scale[i] + k.shift[i] : z[i];
+	times_slope(v, u, s->of.act);
+	store_part(d, n, wide, v);
+	if (!s->stats) return;
+	sums.count++;
+#pragma unroll
+	for (int i = 0; i < N; i++) sums.row[0][i] += v[i], sums.row[1][i] += v[i] * ((z[i] - k.mean[i]) * k.invstd[i]);
+}
+
+#endif
