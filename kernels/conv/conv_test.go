@@ -1,4 +1,4 @@
-package conv
+package conv_test
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
@@ -133,7 +134,7 @@ func TestWinogradError(t *testing.T) {
 	ar := d.NewArena()
 	defer ar.Free()
 	c := Conv{In: tensor.Shape{N: 1, H: 16, W: 16, C: 128}, Out: 64, KH: 3, KW: 3, PadH: 1, PadW: 1}
-	require.True(t, c.defaults().winograd())
+	require.True(t, c.Winograd())
 	x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
 	w, w64 := kerneltest.Random(c.WeightLen(), 2)
 	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), false, 0, 3)

@@ -22,7 +22,8 @@ template <> __device__ __forceinline__ bf16 stored<bf16>(float x) { return to_bf
 template <class T> constexpr int LANES = 16 / (int)sizeof(T);
 
 template <class T> __device__ __forceinline__ bool whole(const void *p, int64_t ld, int c, int n, int lanes) {
-	return n == lanes && (((uint64_t)p | (uint64_t)(ld * (int64_t)sizeof(T)) | (uint64_t)(c * (int64_t)sizeof(T))) & 15) == 0;
+	const uint64_t size = sizeof(T), bytes = lanes * size < 16 ? lanes * size : 16;
+	return n == lanes && (((uint64_t)p | (uint64_t)ld * size | (uint64_t)c * size) & (bytes - 1)) == 0;
 }
 
 // n channels as they are stored, for unpack: a thread that has several on their way hides the memory's latency.
@@ -49,6 +50,29 @@ __device__ __forceinline__ void unpack(uint4 x, float (&v)[8]) {
 		v[2 * i] = f.x, v[2 * i + 1] = f.y;
 	}
 }
+
+// The same for four channels, where the registers of more are not to be had: 8 bytes of bfloat16.
+template <class T> struct quad {
+	uint4 w;
+};
+template <> struct quad<bf16> {
+	uint2 w;
+};
+__device__ __forceinline__ quad<float> load_quad(const float *p, int n, bool wide) { return {load_raw(p, n, wide)}; }
+__device__ __forceinline__ quad<bf16> load_quad(const bf16 *p, int n, bool wide) {
+	if (wide) return {*(const uint2 *)p};
+	uint4 x = load_raw(p, min(n, 4), false);
+	return {make_uint2(x.x, x.y)};
+}
+__device__ __forceinline__ void unpack(quad<float> x, float (&v)[4]) { unpack(x.w, v); }
+__device__ __forceinline__ void unpack(quad<bf16> x, float (&v)[4]) {
+	float2 low = unpack_bf16(x.w.x), high = unpack_bf16(x.w.y);
+	v[0] = low.x, v[1] = low.y, v[2] = high.x, v[3] = high.y;
+}
+// The q'th four of a load_raw.
+template <class T> __device__ __forceinline__ quad<T> quad_of(uint4 x, int q);
+template <> __device__ __forceinline__ quad<float> quad_of<float>(uint4 x, int) { return {x}; }
+template <> __device__ __forceinline__ quad<bf16> quad_of<bf16>(uint4 x, int q) { return {q ? make_uint2(x.z, x.w) : make_uint2(x.x, x.y)}; }
 
 template <int N, class T> __device__ __forceinline__ void load_part(const T *p, int n, bool wide, float (&v)[N]) {
 	constexpr int L = LANES<T>;
@@ -82,8 +106,11 @@ template <int N> __device__ __forceinline__ void store_part(bf16 *p, int n, bool
 		v[i] = f.x, v[i + 1] = f.y;
 	}
 	if (wide) {
+		if constexpr (N == 4) *(uint2 *)p = make_uint2(pair[0], pair[1]);
+		else {
 #pragma unroll
-		for (int i = 0; i < N; i += 8) *(uint4 *)(p + i) = make_uint4(pair[i / 2], pair[i / 2 + 1], pair[i / 2 + 2], pair[i / 2 + 3]);
+			for (int i = 0; i < N; i += 8) *(uint4 *)(p + i) = make_uint4(pair[i / 2], pair[i / 2 + 1], pair[i / 2 + 2], pair[i / 2 + 3]);
+		}
 		return;
 	}
 #pragma unroll
@@ -330,9 +357,12 @@ template <int N> struct sink_channels {
 	}
 };
 
-// What the sink needs of a pixel, as stored.
+// What the sink needs of a pixel, as stored: LANES<T> channels, or four.
 struct sink_raw {
 	uint4 old, z;
+};
+template <class T> struct sink_quad {
+	quad<T> old, z;
 };
 template <class T> __device__ __forceinline__ sink_raw load_sink(const ctn_sink *s, int pixel, int c, int n, bool wide) {
 	sink_raw raw = {};
@@ -340,12 +370,17 @@ template <class T> __device__ __forceinline__ sink_raw load_sink(const ctn_sink 
 	if (s->last) raw.z = load_raw((const T *)s->of.z + pixel * s->of.ld + c, n, wide);
 	return raw;
 }
+template <class T> __device__ __forceinline__ sink_quad<T> load_sink_quad(const ctn_sink *s, int pixel, int c, int n, bool wide) {
+	sink_quad<T> raw = {};
+	if (s->accumulate) raw.old = load_quad((const T *)s->d + pixel * s->ld + c, n, wide);
+	if (s->last) raw.z = load_quad((const T *)s->of.z + pixel * s->of.ld + c, n, wide);
+	return raw;
+}
 
 // Stores v, the gradient in a pixel, and adds what was stored to sums when this is the last consumer of a normalised tensor.
-template <class T, int N>
-__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, const sink_raw &raw, int pixel, int c, int n, bool wide, float (&v)[N],
+template <class T, int N, class Raw>
+__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, const Raw &raw, int pixel, int c, int n, bool wide, float (&v)[N],
                                           backward_sums<N> &sums) {
-	static_assert(N == LANES<T>, "a sink_raw holds 16 bytes");
 	T *d = (T *)s->d + pixel * s->ld + c;
 	if (s->accumulate) {
 		float old[N];
