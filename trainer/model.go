@@ -166,6 +166,19 @@ func (m *Model) place() {
 	m.zeros = a.Zeros(most)
 }
 
+// half tells whether tensors are stored as bfloat16: raw outputs and gradients in them. Parameters, statistics, gates and sums are float32 everywhere.
+func (m *Model) half() bool { return m.arena.Device().Precision() == exec.BF16 }
+
+// zeroes is a tensor of n zeros.
+func (m *Model) zeroes(n int) *exec.Buffer {
+	if !m.half() {
+		return m.arena.Zeros(n)
+	}
+	b := m.arena.BF16(n)
+	b.WriteF32(0, make([]float32, n))
+	return b
+}
+
 // variable is where the k-th variable of a node lies in State.
 func (m *Model) variable(node, k int) *exec.Buffer {
 	i := m.first[node] + k

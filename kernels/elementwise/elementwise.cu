@@ -8,6 +8,13 @@ namespace {
 
 constexpr int AHEAD = 4; // pixels that a thread has on their way
 
+// store_part for half a vector of bfloat16.
+__device__ __forceinline__ void store_four(bf16 *p, int n, bool wide, const float (&v)[4]) {
+	if (wide) *(uint2 *)p = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
+	else
+		for (int i = 0; i < n; i++) p[i] = to_bf16(v[i]);
+}
+
 // T: how the inputs are stored; O: the output.
 template <class T, class O> __device__ __forceinline__ void sum(const ctn_sum_args &g) {
 	constexpr int N = LANES<T>;
@@ -35,7 +42,9 @@ template <class T, class O> __device__ __forceinline__ void sum(const ctn_sum_ar
 #pragma unroll
 		for (int q = 0; q < AHEAD; q++) {
 			if (q >= count) break;
-			store_part((O *)g.out + (i + q * s.strips) * g.out_ld + s.c, s.n, wide, all[q]);
+			O *out = (O *)g.out + (i + q * s.strips) * g.out_ld + s.c;
+			if constexpr (sizeof(O) < sizeof(T)) store_four(out, s.n, wide, all[q]);
+			else store_part(out, s.n, wide, all[q]);
 			if (g.stats) sums.add(all[q]);
 		}
 	}
@@ -127,10 +136,11 @@ template <class T> __device__ __forceinline__ void shuffle_backward(const ctn_sh
 
 } // namespace
 
-// Grid: a sweep. Four pixels of each term are on their way at a time. cu_sum_bf16_f32 stores gates, which are float32.
+// Grid: a sweep. Four pixels of each term are on their way at a time. cu_sum_bf16_f32 stores gates, which are float32; cu_sum_f32_bf16 images that come in.
 extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum(const ctn_sum_args g) { sum<float, float>(g); }
 extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_bf16(const ctn_sum_args g) { sum<bf16, bf16>(g); }
 extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_bf16_f32(const ctn_sum_args g) { sum<bf16, float>(g); }
+extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_f32_bf16(const ctn_sum_args g) { sum<float, bf16>(g); }
 
 // Grid: a sweep, once for each sink; the gradient comes from the cache after the first. A thread reads the pixels that it writes, so the last sink may be the
 // gradient's own buffer.

@@ -30,6 +30,7 @@ type Term struct {
 
 // Sum is Out = Σ Weight·In over one to eight inputs of one shape, plain. With one input it is a copy, which stores an activation; with an OutStride larger than the
 // channels it is a part of a concatenation. Out may be the Z of an input that has the same stride.
+// It may be float32 where the inputs are bfloat16, and the other way round.
 type Sum struct {
 	Terms     []Term
 	Out       *exec.Buffer
@@ -69,10 +70,11 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 		args.stats = floats(stats.Rows)
 	}
 	launch := sweep.Launch(file, "cu_sum", half)
-	if half && !s.Out.Half() {
-		launch.Entry += "_f32"
-	} else if half != s.Out.Half() {
-		panic("sum: the inputs are float32, the output bfloat16")
+	switch out := s.Out.Half(); {
+	case half && !out:
+		launch.Entry = "cu_sum_bf16_f32"
+	case out && !half:
+		launch.Entry = "cu_sum_f32_bf16"
 	}
 	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), shape.C, launch)
 	return stats

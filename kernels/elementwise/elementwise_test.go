@@ -111,8 +111,8 @@ func TestSumGradientInPlace(t *testing.T) {
 	})
 }
 
-// Gates are float32 whatever the tensors are.
-func TestGatesAreFloat32(t *testing.T) {
+// Gates are float32 whatever the tensors are, and so are images that come in.
+func TestSumToAnotherStorage(t *testing.T) {
 	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range shapes {
 			ar := d.NewArena()
@@ -122,6 +122,11 @@ func TestGatesAreFloat32(t *testing.T) {
 			Sum{Terms: []Term{{In: x.Input}}, Out: out}.Record(p)
 			p.Run(1)
 			kerneltest.Close(t, x.A, out.Values(), 1e-6, "gates")
+			half := ar.BF16(s.Len())
+			p = ar.NewProgram("images")
+			Sum{Terms: []Term{{In: tensor.Input{Shape: s, Z: out}}}, Out: half}.Record(p)
+			p.Run(1)
+			kerneltest.Close(t, x.A, half.Values(), kerneltest.Stored(d, 1e-6), "images")
 			ar.Free()
 		}
 	})

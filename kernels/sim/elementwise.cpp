@@ -4,6 +4,7 @@
 CTN_SIM_ENTRY(cu_sum)
 CTN_SIM_ENTRY(cu_sum_bf16)
 CTN_SIM_ENTRY(cu_sum_bf16_f32)
+CTN_SIM_ENTRY(cu_sum_f32_bf16)
 CTN_SIM_ENTRY(cu_sum_backward)
 CTN_SIM_ENTRY(cu_sum_backward_bf16)
 CTN_SIM_ENTRY(cu_gate_gradient)

@@ -3,6 +3,7 @@ package sim
 // The families whose .cu files are compiled in: importing them makes the go command compile the simulator again when one changes.
 import (
 	_ "github.com/ctnas/ctnas/kernels/cell"
+	_ "github.com/ctnas/ctnas/kernels/depthwise"
 	_ "github.com/ctnas/ctnas/kernels/elementwise"
 	_ "github.com/ctnas/ctnas/kernels/gemm"
 	_ "github.com/ctnas/ctnas/kernels/graph"
