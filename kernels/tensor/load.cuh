@@ -25,36 +25,41 @@ template <class T> __device__ __forceinline__ bool whole(const void *p, int64_t 
 	return n == lanes && (((uint64_t)p | (uint64_t)(ld * (int64_t)sizeof(T)) | (uint64_t)(c * (int64_t)sizeof(T))) & 15) == 0;
 }
 
-template <int N> __device__ __forceinline__ void load_part(const float *p, int n, bool wide, float (&v)[N]) {
-	static_assert(N % 4 == 0, "");
-	if (wide) {
-#pragma unroll
-		for (int i = 0; i < N; i += 4) {
-			float4 x = *(const float4 *)(p + i);
-			v[i] = x.x, v[i + 1] = x.y, v[i + 2] = x.z, v[i + 3] = x.w;
-		}
-		return;
-	}
-#pragma unroll
-	for (int i = 0; i < N; i++) v[i] = i < n ? p[i] : 0.0f;
+// n channels as they are stored, for unpack: a thread that has several on their way hides the memory's latency.
+__device__ __forceinline__ uint4 load_raw(const float *p, int n, bool wide) {
+	if (wide) return *(const uint4 *)p;
+	return make_uint4(n > 0 ? __float_as_uint(p[0]) : 0, n > 1 ? __float_as_uint(p[1]) : 0, n > 2 ? __float_as_uint(p[2]) : 0, n > 3 ? __float_as_uint(p[3]) : 0);
 }
-template <int N> __device__ __forceinline__ void load_part(const bf16 *p, int n, bool wide, float (&v)[N]) {
-	static_assert(N % 8 == 0, "");
-	if (wide) {
+__device__ __forceinline__ uint4 load_raw(const bf16 *p, int n, bool wide) {
+	if (wide) return *(const uint4 *)p;
+	uint32_t pair[4] = {};
 #pragma unroll
-		for (int i = 0; i < N; i += 8) {
-			uint4 x = *(const uint4 *)(p + i);
-			const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
+	for (int i = 0; i < 8; i++)
+		if (i < n) pair[i / 2] |= (uint32_t)p[i].bits << i % 2 * 16;
+	return make_uint4(pair[0], pair[1], pair[2], pair[3]);
+}
+__device__ __forceinline__ void unpack(uint4 x, float (&v)[4]) {
+	v[0] = __uint_as_float(x.x), v[1] = __uint_as_float(x.y), v[2] = __uint_as_float(x.z), v[3] = __uint_as_float(x.w);
+}
+__device__ __forceinline__ void unpack(uint4 x, float (&v)[8]) {
+	const uint32_t pair[4] = {x.x, x.y, x.z, x.w};
 #pragma unroll
-			for (int j = 0; j < 4; j++) {
-				float2 f = unpack_bf16(pair[j]);
-				v[i + 2 * j] = f.x, v[i + 2 * j + 1] = f.y;
-			}
-		}
-		return;
+	for (int i = 0; i < 4; i++) {
+		float2 f = unpack_bf16(pair[i]);
+		v[2 * i] = f.x, v[2 * i + 1] = f.y;
 	}
+}
+
+template <int N, class T> __device__ __forceinline__ void load_part(const T *p, int n, bool wide, float (&v)[N]) {
+	constexpr int L = LANES<T>;
+	static_assert(N % L == 0, "");
 #pragma unroll
-	for (int i = 0; i < N; i++) v[i] = i < n ? to_float(p[i]) : 0.0f;
+	for (int i = 0; i < N; i += L) {
+		float one[L];
+		unpack(load_raw(p + i, n - i, wide), one);
+#pragma unroll
+		for (int j = 0; j < L; j++) v[i + j] = one[j];
+	}
 }
 
 // Stores v and leaves in it what was stored.
@@ -146,8 +151,12 @@ template <int N> __device__ __forceinline__ void times_slope(float (&v)[N], cons
 
 // A number a channel; `otherwise` where there is none.
 template <int N> __device__ __forceinline__ void load_channels(const float *p, int c, int n, float otherwise, float (&v)[N]) {
+	if (p) {
+		load_part(p + c, n, n == N && ((uint64_t)(p + c) & 15) == 0, v);
+		return;
+	}
 #pragma unroll
-	for (int i = 0; i < N; i++) v[i] = !p ? otherwise : i < n ? __ldg(p + c + i) : 0.0f;
+	for (int i = 0; i < N; i++) v[i] = otherwise;
 }
 
 template <int N> struct input_channels {
@@ -157,23 +166,27 @@ template <int N> struct input_channels {
 	}
 };
 
-// gate * act(scale*z + shift). What does not exist is zero, not the activation of the shift.
-template <class T, int N>
-__device__ __forceinline__ void input_part(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N]) {
-	load_part((const T *)in->z + pixel * in->ld + c, n, wide, v);
+// Turns z in v into gate * act(scale*z + shift). What does not exist becomes zero, not the activation of zero.
+template <int N> __device__ __forceinline__ void input_value(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n, float (&v)[N]) {
 	if (in->scale) {
 #pragma unroll
 		for (int i = 0; i < N; i++) v[i] = v[i] * k.scale[i] + k.shift[i];
 	}
 	activate(v, in->act);
 	if (in->gate) {
-		const float *gate = in->gate + (int64_t)(pixel / (int)in->image) * in->c + c;
+		float gate[N];
+		load_channels(in->gate + (int64_t)(pixel / (int)in->image) * in->c, c, n, 0.0f, gate);
 #pragma unroll
-		for (int i = 0; i < N; i++) v[i] *= i < n ? __ldg(gate + i) : 0.0f;
-	} else if (in->act == CTN_HSIGMOID && n < N) { // the one activation that is not zero at zero
+		for (int i = 0; i < N; i++) v[i] *= gate[i];
+	} else if (in->act == CTN_HSIGMOID && n < N) {
 #pragma unroll
 		for (int i = 0; i < N; i++) v[i] = i < n ? v[i] : 0.0f;
 	}
+}
+template <class T, int N>
+__device__ __forceinline__ void input_part(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N]) {
+	load_part((const T *)in->z + pixel * in->ld + c, n, wide, v);
+	input_value(in, k, pixel, c, n, v);
 }
 
 template <int N> struct gradient_channels {
@@ -183,15 +196,18 @@ template <int N> struct gradient_channels {
 	}
 };
 
-// p*g + q*z + r.
+// p*g + q*z + r, or g alone.
+template <int N> __device__ __forceinline__ void gradient_value(const gradient_channels<N> &k, const float (&z)[N], float (&g)[N]) {
+#pragma unroll
+	for (int i = 0; i < N; i++) g[i] = k.p[i] * g[i] + (k.q[i] * z[i] + k.r[i]);
+}
 template <class T, int N>
 __device__ __forceinline__ void gradient_part(const ctn_gradient *in, const gradient_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N]) {
 	load_part((const T *)in->g + pixel * in->g_ld + c, n, wide, v);
 	if (!in->p) return;
 	float z[N];
 	load_part((const T *)in->z + pixel * in->z_ld + c, n, wide, z);
-#pragma unroll
-	for (int i = 0; i < N; i++) v[i] = k.p[i] * v[i] + (k.q[i] * z[i] + k.r[i]);
+	gradient_value(k, z, v);
 }
 
 // Whether a thread's N channels of all pixels lie on multiples of 16 bytes in everything that these read or write.
@@ -240,7 +256,7 @@ template <int N> struct backward_sums {
 };
 
 // Adds the sums of `more` pixels to those of `count`.
-__device__ __forceinline__ void merge_forward(float (&to)[3], int count, const float (&from)[3], int more) {
+__device__ __forceinline__ void merge(float (&to)[3], int count, const float (&from)[3], int more) {
 	if (!more) return;
 	if (!count) {
 		for (int i = 0; i < 3; i++) to[i] = from[i];
@@ -250,19 +266,25 @@ __device__ __forceinline__ void merge_forward(float (&to)[3], int count, const f
 	to[2] += from[2] + 2.0f * x * from[1] + (float)more * x * x;
 	to[1] += from[1] + (float)more * x;
 }
-__device__ __forceinline__ void merge_forward(float (&to)[2], int, const float (&from)[2], int more) {
+__device__ __forceinline__ void merge(float (&to)[2], int, const float (&from)[2], int more) {
 	if (!more) return;
 	to[0] += from[0], to[1] += from[1];
 }
 
-// Adds up the sums of a block's threads, strip after strip, and writes them to a part's rows, `ld` floats apart, in channels from c0 on. A thread has the
-// channels c0 + group*N.. of strip `strip`; those with a strip >= strips only come along. Of the channels, `channels` exist. shared has room for
-// sums_floats<Sums, N>(groups, strips) floats, and may be what threads have used: there is a barrier before it is written and after it was read.
+// What a thread holds of one channel's sums over all that a block has stored so far.
+template <class Sums> struct block_sums {
+	float row[Sums::ROWS] = {};
+	int count = 0;
+};
+
+// Adds the sums of a block's threads, strip after strip. A thread comes with those of channels group*N.. of strip `strip`; one with a strip >= strips only comes along.
+// It leaves with those of channel threadIdx.x, if that is below groups*N <= blockDim.x. shared has room for sums_floats floats and may be what threads have
+// used: there is a barrier before it is written and after it was read.
 template <class Sums, int N> constexpr int sums_floats(int groups, int strips) { return strips * groups * (Sums::ROWS * N + 1); }
 template <class Sums, int N>
-__device__ __forceinline__ void leave_sums(const Sums &sums, int group, int groups, int strip, int strips, int c0, int channels, float *rows, int64_t ld, float *shared) {
+__device__ __forceinline__ void gather_sums(const Sums &sums, int group, int groups, int strip, int strips, float *shared, block_sums<Sums> &all) {
 	constexpr int ROWS = Sums::ROWS;
-	const int width = groups * N;
+	const int width = groups * N, j = threadIdx.x;
 	int *count = (int *)(shared + strips * ROWS * width);
 	__syncthreads();
 	if (strip < strips) {
@@ -273,21 +295,29 @@ __device__ __forceinline__ void leave_sums(const Sums &sums, int group, int grou
 		count[strip * groups + group] = sums.count;
 	}
 	__syncthreads();
-	for (int j = threadIdx.x; j < width && j < channels; j += blockDim.x) {
-		float all[ROWS] = {};
-		int seen = 0;
-		for (int s = 0; s < strips; s++) {
-			float one[ROWS];
+	for (int s = 0; j < width && s < strips; s++) {
+		float one[ROWS];
 #pragma unroll
-			for (int r = 0; r < ROWS; r++) one[r] = shared[(s * ROWS + r) * width + j];
-			int more = count[s * groups + j / N];
-			merge_forward(all, seen, one, more);
-			seen += more;
-		}
-#pragma unroll
-		for (int r = 0; r < ROWS; r++) rows[r * ld + c0 + j] = all[r];
+		for (int r = 0; r < ROWS; r++) one[r] = shared[(s * ROWS + r) * width + j];
+		int more = count[s * groups + j / N];
+		merge(all.row, all.count, one, more);
+		all.count += more;
 	}
 	__syncthreads();
+}
+
+// Writes a channel's sums to a part's rows, `ld` floats apart.
+template <class Sums> __device__ __forceinline__ void write_sums(const block_sums<Sums> &all, float *rows, int64_t ld, int c) {
+#pragma unroll
+	for (int r = 0; r < Sums::ROWS; r++) rows[r * ld + c] = all.row[r];
+}
+
+// Both, for a block that leaves a part's sums once, in channels c0 + group*N.., of which the first `channels` exist.
+template <class Sums, int N>
+__device__ __forceinline__ void leave_sums(const Sums &sums, int group, int groups, int strip, int strips, int c0, int channels, float *rows, int64_t ld, float *shared) {
+	block_sums<Sums> all;
+	gather_sums<Sums, N>(sums, group, groups, strip, strips, shared, all);
+	if ((int)threadIdx.x < channels && (int)threadIdx.x < groups * N) write_sums(all, rows, ld, c0 + threadIdx.x);
 }
 
 // ---- sinks ----------------------------------------------------------------------
@@ -300,13 +330,26 @@ template <int N> struct sink_channels {
 	}
 };
 
+// What the sink needs of a pixel, as stored.
+struct sink_raw {
+	uint4 old, z;
+};
+template <class T> __device__ __forceinline__ sink_raw load_sink(const ctn_sink *s, int pixel, int c, int n, bool wide) {
+	sink_raw raw = {};
+	if (s->accumulate) raw.old = load_raw((const T *)s->d + pixel * s->ld + c, n, wide);
+	if (s->last) raw.z = load_raw((const T *)s->of.z + pixel * s->of.ld + c, n, wide);
+	return raw;
+}
+
 // Stores v, the gradient in a pixel, and adds what was stored to sums when this is the last consumer of a normalised tensor.
 template <class T, int N>
-__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N], backward_sums<N> &sums) {
+__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, const sink_raw &raw, int pixel, int c, int n, bool wide, float (&v)[N],
+                                          backward_sums<N> &sums) {
+	static_assert(N == LANES<T>, "a sink_raw holds 16 bytes");
 	T *d = (T *)s->d + pixel * s->ld + c;
 	if (s->accumulate) {
 		float old[N];
-		load_part(d, n, wide, old);
+		unpack(raw.old, old);
 #pragma unroll
 		for (int i = 0; i < N; i++) v[i] += old[i];
 	}
@@ -315,7 +358,7 @@ __device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels
 		return;
 	}
 	float z[N], u[N];
-	load_part((const T *)s->of.z + pixel * s->of.ld + c, n, wide, z);
+	unpack(raw.z, z);
 #pragma unroll
 	for (int i = 0; i < N; i++) u[i] = s->of.scale ? z[i] * k.scale[i] + k.shift[i] : z[i];
 	times_slope(v, u, s->of.act);
@@ -324,6 +367,10 @@ __device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels
 	sums.count++;
 #pragma unroll
 	for (int i = 0; i < N; i++) sums.row[0][i] += v[i], sums.row[1][i] += v[i] * ((z[i] - k.mean[i]) * k.invstd[i]);
+}
+template <class T, int N>
+__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N], backward_sums<N> &sums) {
+	sink_part<T>(s, k, load_sink<T>(s, pixel, c, n, wide), pixel, c, n, wide, v, sums);
 }
 
 #endif
