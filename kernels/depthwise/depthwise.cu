@@ -10,34 +10,6 @@ namespace {
 
 constexpr int THREADS = CTN_DEPTHWISE_THREADS;
 
-// ---- 16 bytes on their way ------------------------------------------------------
-
-template <class T> __device__ __forceinline__ uint4 load_raw(const T *p, int n, bool wide) {
-	if (wide) return *(const uint4 *)p;
-	constexpr int N = LANES<T>, PER = 4 / (int)sizeof(T);
-	uint32_t word[4];
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		word[i] = 0;
-#pragma unroll
-		for (int j = 0; j < PER; j++)
-			if (i * PER + j < n) word[i] |= (sizeof(T) == 4 ? *(const uint32_t *)(p + i * PER + j) : (uint32_t) * (const uint16_t *)(p + i * PER + j)) << 16 * j;
-	}
-	static_assert(N == 4 * PER, "");
-	return make_uint4(word[0], word[1], word[2], word[3]);
-}
-__device__ __forceinline__ void expand(uint4 x, float (&v)[4]) {
-	v[0] = __uint_as_float(x.x), v[1] = __uint_as_float(x.y), v[2] = __uint_as_float(x.z), v[3] = __uint_as_float(x.w);
-}
-__device__ __forceinline__ void expand(uint4 x, float (&v)[8]) {
-	const uint32_t word[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-	for (int i = 0; i < 4; i++) {
-		float2 f = unpack_bf16(word[i]);
-		v[2 * i] = f.x, v[2 * i + 1] = f.y;
-	}
-}
-
 // ---- two channels ---------------------------------------------------------------
 
 template <class T> __device__ __forceinline__ bool pair_whole(const void *p, int64_t ld, int c, int n) {
@@ -50,6 +22,11 @@ __device__ __forceinline__ float2 load_pair(const float *p, int n, bool wide) {
 __device__ __forceinline__ float2 load_pair(const bf16 *p, int n, bool wide) {
 	if (wide) return unpack_bf16(*(const uint32_t *)p);
 	return make_float2(n > 0 ? to_float(p[0]) : 0.0f, n > 1 ? to_float(p[1]) : 0.0f);
+}
+// A number for each of the two channels; `otherwise` where there is none.
+__device__ __forceinline__ float2 pair_channels(const float *p, int c, int n, float otherwise) {
+	if (!p) return make_float2(otherwise, otherwise);
+	return make_float2(n > 0 ? __ldg(p + c) : 0.0f, n > 1 ? __ldg(p + c + 1) : 0.0f);
 }
 // Stores v and leaves in it what was stored.
 __device__ __forceinline__ void store_pair(float *p, int n, bool wide, float (&v)[2]) {
@@ -148,7 +125,7 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 					if (column >= columns) continue;
 					float v[N] = {};
 					if (y >= 0 && y < h && x >= 0 && x < w) {
-						expand(raw[r][l], v);
+						unpack(raw[r][l], v);
 						const float *k = coefficients + s.vector * N;
 						if (g.in.scale) {
 #pragma unroll
@@ -237,14 +214,15 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 	const bool wide_sink = pair_whole<T>(g.sink.d, g.sink.ld, s.c, s.n), wide_of = g.sink.last && pair_whole<T>(g.sink.of.z, g.sink.of.ld, s.c, s.n);
 	const int first = x0 + s.strip * COLUMNS; // the thread's first column
 	const bool mine = s.strip * COLUMNS < tile;
-	const input_channels<2> in(&g.in, s.c, s.n);
-	const sink_channels<2> sink(&g.sink, s.c, s.n);
+	const float2 scale = pair_channels(g.in.scale, s.c, s.n, 1), shift = pair_channels(g.in.shift, s.c, s.n, 0);
+	const bool normed = g.sink.last && g.sink.of.scale;
+	const float2 of_scale = pair_channels(normed ? g.sink.of.scale : nullptr, s.c, s.n, 1), of_shift = pair_channels(normed ? g.sink.of.shift : nullptr, s.c, s.n, 0);
+	const float2 mean = pair_channels(g.sink.stats ? g.sink.mean : nullptr, s.c, s.n, 0), invstd = pair_channels(g.sink.stats ? g.sink.invstd : nullptr, s.c, s.n, 0);
 	float dweight[K][K][2] = {};
 	backward_sums<2> sums;
 
 	for (int n = s.n0; n < s.n1; n++) {
-		float gate[2] = {1, 1};
-		if (g.in.gate) load_channels(g.in.gate + n * g.c, s.c, s.n, 0.0f, gate);
+		const float2 gate = pair_channels(g.in.gate ? g.in.gate + n * g.c : nullptr, s.c, s.n, 1);
 		uint4 raw[LOADS<T>], raw_z[LOADS<T>];
 		auto fetch = [&](int oy) {
 #pragma unroll
@@ -263,10 +241,10 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 				if (column >= columns) continue;
 				float v[N] = {};
 				if (oy >= 0 && oy < ho && x >= 0 && x < wo) {
-					expand(raw[l], v);
+					unpack(raw[l], v);
 					if (g.grad.p) {
 						float z[N];
-						expand(raw_z[l], z);
+						unpack(raw_z[l], z);
 						const float *k = coefficients + s.vector * N;
 #pragma unroll
 						for (int i = 0; i < N; i++) v[i] = k[i] * v[i] + (k[s.width + i] * z[i] + k[2 * s.width + i]);
@@ -295,9 +273,9 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 					float v[2] = {0, 0};
 					if (mine && y + r >= y0 && y + r < y1 && first + j >= 0 && first + j < w) {
 						v[0] = z[r][j].x, v[1] = z[r][j].y;
-						if (g.in.scale) v[0] = v[0] * in.scale[0] + in.shift[0], v[1] = v[1] * in.scale[1] + in.shift[1];
+						if (g.in.scale) v[0] = v[0] * scale.x + shift.x, v[1] = v[1] * scale.y + shift.y;
 						activate(v, g.in.act);
-						v[0] *= gate[0], v[1] *= gate[1];
+						v[0] *= gate.x, v[1] *= gate.y;
 					}
 					a[K - STRIDE + r][j][0] = v[0], a[K - STRIDE + r][j][1] = v[1];
 				}
@@ -350,14 +328,14 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 						float2 x = make_float2(0, 0);
 						if (g.sink.last) {
 							x = load_pair((const T *)g.sink.of.z + pixel * g.sink.of.ld + s.c, s.n, wide_of);
-							const float u[2] = {g.sink.of.scale ? x.x * sink.scale[0] + sink.shift[0] : x.x, g.sink.of.scale ? x.y * sink.scale[1] + sink.shift[1] : x.y};
+							const float u[2] = {normed ? x.x * of_scale.x + of_shift.x : x.x, normed ? x.y * of_scale.y + of_shift.y : x.y};
 							times_slope(v, u, g.sink.of.act);
 						}
 						store_pair(to, s.n, wide_sink, v);
 						if (!g.sink.stats) continue;
 						sums.count++;
 						sums.row[0][0] += v[0], sums.row[0][1] += v[1];
-						sums.row[1][0] += v[0] * ((x.x - sink.mean[0]) * sink.invstd[0]), sums.row[1][1] += v[1] * ((x.y - sink.mean[1]) * sink.invstd[1]);
+						sums.row[1][0] += v[0] * ((x.x - mean.x) * invstd.x), sums.row[1][1] += v[1] * ((x.y - mean.y) * invstd.y);
 					}
 			}
 #pragma unroll

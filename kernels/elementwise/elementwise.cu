@@ -62,26 +62,39 @@ template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_ar
 		const sink_channels<N> k(sink, s.c, s.n);
 		const bool whole_sink = sink_whole<T>(sink, s.c, s.n, N);
 		backward_sums<N> sums;
-		for (int i = s.first; i < s.end; i += s.strips) {
-			const int image = i / (int)g.image;
-			float v[N], x[N];
-			load_part((const T *)g.grad + i * g.grad_ld + s.c, s.n, wide, v);
-			if (g.gate) {
-				load_part(g.gate + image * g.c + s.c, s.n, wide_gate, x);
+		for (int i0 = s.first; i0 < s.end; i0 += 2 * s.strips) {
+			uint4 raw[2];
+			sink_raw old[2];
 #pragma unroll
-				for (int j = 0; j < N; j++) v[j] *= x[j];
+			for (int q = 0; q < 2; q++) {
+				const int i = i0 + q * s.strips;
+				if (i >= s.end) break;
+				raw[q] = load_raw((const T *)g.grad + i * g.grad_ld + s.c, s.n, wide);
+				old[q] = load_sink<T>(sink, i, s.c, s.n, whole_sink);
 			}
-			if (g.mean) {
-				load_part((const T *)g.mean + image * g.c + s.c, s.n, wide_mean, x);
 #pragma unroll
-				for (int j = 0; j < N; j++) v[j] += x[j] * share;
-			}
-			if (g.weight[t]) {
-				const float weight = __ldg(g.weight[t] + image);
+			for (int q = 0; q < 2; q++) {
+				const int i = i0 + q * s.strips, image = i / (int)g.image;
+				if (i >= s.end) break;
+				float v[N], x[N];
+				unpack(raw[q], v);
+				if (g.gate) {
+					load_part(g.gate + image * g.c + s.c, s.n, wide_gate, x);
 #pragma unroll
-				for (int j = 0; j < N; j++) v[j] *= weight;
+					for (int j = 0; j < N; j++) v[j] *= x[j];
+				}
+				if (g.mean) {
+					load_part((const T *)g.mean + image * g.c + s.c, s.n, wide_mean, x);
+#pragma unroll
+					for (int j = 0; j < N; j++) v[j] += x[j] * share;
+				}
+				if (g.weight[t]) {
+					const float weight = __ldg(g.weight[t] + image);
+#pragma unroll
+					for (int j = 0; j < N; j++) v[j] *= weight;
+				}
+				sink_part<T>(sink, k, old[q], i, s.c, s.n, whole_sink, v, sums);
 			}
-			sink_part<T>(sink, k, i, s.c, s.n, whole_sink, v, sums);
 		}
 		if (sink->stats) s.leave(sums, g.c, sink->stats, sink->stats_ld);
 	}
@@ -143,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_bf16_f32(
 extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_f32_bf16(const ctn_sum_args g) { sum<float, bf16>(g); }
 
 // Grid: a sweep, once for each sink; the gradient comes from the cache after the first. A thread reads the pixels that it writes, so the last sink may be the
-// gradient's own buffer.
+// gradient's own buffer. Two pixels are on their way at a time.
 extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_backward(const ctn_sum_args g) { sum_backward<float>(g); }
 extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_backward_bf16(const ctn_sum_args g) { sum_backward<bf16>(g); }
 

@@ -23,7 +23,6 @@ const SweepThreads = C.CTN_SWEEP_THREADS
 // What a sweep is split by: a thread should have some pixels, so that what is one a channel is loaded for several, and blocks should be some for every
 // multiprocessor of a large GPU but not so many that their sums take long to add up.
 const (
-	sweepGroups = 64
 	sweepPixels = 4
 	sweepBlocks = 2048
 )
@@ -32,7 +31,7 @@ const (
 func NewSweep(pixels, c int, half bool) Sweep {
 	s := Sweep{}
 	groups := exec.Blocks(c, lanes(half))
-	s.Chunks = exec.Blocks(groups, sweepGroups)
+	s.Chunks = exec.Blocks(groups, SweepThreads/lanes(half)) // leave_sums wants a thread a channel
 	s.Groups = exec.Blocks(groups, s.Chunks)
 	strips := SweepThreads / s.Groups
 	parts := max(1, min(exec.Blocks(pixels, strips*sweepPixels), sweepBlocks/s.Chunks))
