@@ -101,7 +101,7 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 
 	for (int n = s.n0; n < s.n1; n++) {
 		__syncthreads();
-		keep(g.in.gate ? g.in.gate + n * g.c : nullptr, s.c0, s.width, g.c, 1.0f, coefficients + 2 * s.width);
+		keep(g.in.gate ? g.in.gate + n * g.in.gate_ld : nullptr, s.c0, s.width, g.c, 1.0f, coefficients + 2 * s.width);
 		uint4 raw[STRIDE][LOADS<T>];
 		auto fetch = [&](int step) {
 #pragma unroll
@@ -222,7 +222,7 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 	backward_sums<2> sums;
 
 	for (int n = s.n0; n < s.n1; n++) {
-		const float2 gate = pair_channels(g.in.gate ? g.in.gate + n * g.c : nullptr, s.c, s.n, 1);
+		const float2 gate = pair_channels(g.in.gate ? g.in.gate + n * g.in.gate_ld : nullptr, s.c, s.n, 1);
 		uint4 raw[LOADS<T>], raw_z[LOADS<T>];
 		auto fetch = [&](int oy) {
 #pragma unroll

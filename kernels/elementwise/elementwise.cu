@@ -127,7 +127,7 @@ template <class T> __device__ __forceinline__ void shuffle(const ctn_shuffle_arg
 	float v[1] = {to_float(((const T *)g.in.z)[pixel * g.in.ld + from])};
 	if (g.in.scale) v[0] = v[0] * g.in.scale[from] + g.in.shift[from];
 	activate(v, g.in.act);
-	if (g.in.gate) v[0] *= g.in.gate[pixel / g.in.image * g.in.c + from];
+	if (g.in.gate) v[0] *= g.in.gate[pixel / g.in.image * g.in.gate_ld + from];
 	((T *)g.out)[i] = stored<T>(v[0]);
 }
 
@@ -178,5 +178,6 @@ extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_droppath(cons
 	if (i >= g.n) return;
 	uint32_t bits[4];
 	ctn_philox(g.seed, g.stream, (uint32_t)*g.step, (uint64_t)i / 4, bits);
-	g.out[i] = ctn_uniform(bits[i % 4]) < g.keep ? 1 / g.keep : 0;
+	const float keep = g.rate ? 1 - (1 - g.keep) * *g.rate : g.keep;
+	g.out[i] = ctn_uniform(bits[i % 4]) < keep ? 1 / keep : 0;
 }

@@ -39,6 +39,7 @@ typedef struct ctn_droppath_args {
 	int64_t n;
 	float *out;
 	float keep;
+	const float *rate; // multiplies the probability of a drop, or none
 	uint64_t seed;
 	uint32_t stream;
 	const int32_t *step;
