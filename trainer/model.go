@@ -7,9 +7,11 @@ import (
 	"math"
 	"slices"
 
+	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/norm"
 	"github.com/ctnas/ctnas/kernels/optim"
+	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -24,6 +26,8 @@ type Options struct {
 	// Accumulate is over how many steps gradients are summed up before an update; 0 is 1. The loss is divided by it.
 	Accumulate int
 	Clip       float64 // limit of the gradient's 2-norm; 0: none
+	Mixup      bool    // images are mixed of two: Partners and Mix say how
+	Frozen     bool    // only to be evaluated: there are no programs for training
 }
 
 // Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
@@ -39,10 +43,12 @@ type Model struct {
 	Decayed *exec.Buffer // for each parameter 1 where weight decay is usual, on weights, otherwise 0
 	Images  *exec.Buffer // Batch x height x width x channels
 	Labels  *exec.Buffer // Batch integers; a negative one leaves its image out of loss and counts
-	Teacher *exec.Buffer // Batch x classes, the teacher's logits; nil without distillation
-	Norm    *exec.Buffer // the gradient's 2-norm, and the factor that keeps it within Clip
-	Loss    *exec.Buffer // one float an output: its part of the loss
-	Count   *exec.Buffer // integers, added to: images seen, right ones, right among the first five
+	// Partners (Batch integers) are the second labels with Mixup, and Mix (one float) is the share of the first ones.
+	Partners, Mix *exec.Buffer
+	Teacher       *exec.Buffer // Batch x classes, the teacher's logits; nil without distillation
+	Norm          *exec.Buffer // the gradient's 2-norm, and the factor that keeps it within Clip
+	Loss          *exec.Buffer // one float an output: its part of the loss
+	Count         *exec.Buffer // integers, added to: images seen, right ones, right among the first five
 
 	Options
 	fusion *nn.Fusion
@@ -50,10 +56,16 @@ type Model struct {
 	offset []int        // of each variable in State
 	first  []int        // of each node: its first variable
 	step   *exec.Buffer // one integer: steps done, what dropout depends on
+	rate   *exec.Buffer // one float that multiplies the probabilities of drop paths
+	logits *exec.Buffer // of the latest evaluation, until another program runs
 	zeros  *exec.Buffer // as many as the most channels
 	norms  map[int]*normed
 	memory *exec.Buffer // where the values of all programs lie
-	peak   int64        // floats of memory
+	// metrics are Norm and Loss: what a training looks at after each step, by one read.
+	metrics *exec.Buffer
+	// keep copies the running statistics away, restore copies them back; nil where there are none.
+	keep, restore *exec.Program
+	peak          int64 // floats of memory
 
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
@@ -97,11 +109,14 @@ func (m *Model) build() (err error) {
 		l.lower()
 		programs = append(programs, l)
 	}
-	lower(&m.training[0], &lowering{m: m, name: "train", mode: train})
-	if m.Accumulate > 1 {
+	if !m.Frozen {
+		lower(&m.training[0], &lowering{m: m, name: "train", mode: train})
+	}
+	if m.Accumulate > 1 && !m.Frozen {
 		lower(&m.training[1], &lowering{m: m, name: "train_more", mode: train, accumulate: true})
 	}
-	lower(&m.evaluation, &lowering{m: m, name: "evaluate", mode: evaluate})
+	evaluating := &lowering{m: m, name: "evaluate", mode: evaluate}
+	lower(&m.evaluation, evaluating)
 	lower(&m.calibration, &lowering{m: m, name: "recalibrate", mode: recalibrate})
 	for _, l := range programs {
 		m.peak = max(m.peak, l.place())
@@ -114,6 +129,9 @@ func (m *Model) build() (err error) {
 			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
 		}
 	}
+	m.recordKeeping()
+	prediction := evaluating.raws[m.Net.Outputs[0].Node]
+	m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
 	return nil
 }
 
@@ -152,8 +170,12 @@ func (m *Model) place() {
 	if m.Options.Loss.Distill > 0 {
 		m.Teacher = a.F32(m.Batch * classes)
 	}
-	m.Norm = a.F32(2)
-	m.Loss, m.Count, m.step = a.F32(len(m.Net.Outputs)), a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
+	if m.Mixup {
+		m.Partners, m.Mix = a.I32(m.Batch), a.F32(1)
+	}
+	m.metrics, m.rate = a.F32(2+len(m.Net.Outputs)), a.Floats([]float32{1})
+	m.Norm, m.Loss = m.metrics.Slice(0, 2), m.metrics.Slice(2, len(m.Net.Outputs))
+	m.Count, m.step = a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
 	most := 0
 	for i, node := range m.Net.Nodes {
 		most = max(most, node.Shape.C)
@@ -164,6 +186,19 @@ func (m *Model) place() {
 		}
 	}
 	m.zeros = a.Zeros(most)
+}
+
+// half tells whether tensors are stored as bfloat16: raw outputs and gradients in them. Parameters, statistics, gates and sums are float32 everywhere.
+func (m *Model) half() bool { return m.arena.Device().Precision() == exec.BF16 }
+
+// zeroes is a tensor of n zeros.
+func (m *Model) zeroes(n int) *exec.Buffer {
+	if !m.half() {
+		return m.arena.Zeros(n)
+	}
+	b := m.arena.BF16(n)
+	b.WriteF32(0, make([]float32, n))
+	return b
 }
 
 // variable is where the k-th variable of a node lies in State.
@@ -221,6 +256,12 @@ func (m *Model) Step(step uint32, part int) {
 	m.training[min(1, part)].Run(1)
 }
 
+// SetPathRate sets what the probabilities of drop paths are multiplied by from the next step on, 0 to 1. It begins as 1.
+func (m *Model) SetPathRate(rate float64) { m.rate.WriteF32(0, []float32{float32(rate)}) }
+
+// Logits returns the predictions of the latest program, which was Evaluate: Batch x classes.
+func (m *Model) Logits() []float32 { return m.logits.Values() }
+
 // Evaluate runs the network with its running statistics on Images and Labels: it leaves Loss and adds to Count.
 func (m *Model) Evaluate() { m.evaluation.Run(1) }
 
@@ -247,6 +288,45 @@ func (m *Model) TotalLoss() float64 {
 		total += float64(v)
 	}
 	return total * float64(m.Accumulate)
+}
+
+// Metrics are TotalLoss and GradientNorm by one read, which on an accelerator waits for the step.
+func (m *Model) Metrics() (loss, norm float64) {
+	all := m.metrics.Values()
+	for _, v := range all[m.Norm.Len():] {
+		loss += float64(v)
+	}
+	return loss * float64(m.Accumulate), float64(all[0])
+}
+
+// recordKeeping records the programs that let a training take an update's running statistics back, without their leaving the device.
+func (m *Model) recordKeeping() {
+	statistics := m.State.Slice(m.Params, m.State.Len()-m.Params)
+	if statistics.Len() == 0 {
+		return
+	}
+	kept := m.arena.Zeros(statistics.Len())
+	copying := func(name string, to, from *exec.Buffer) *exec.Program {
+		p := m.arena.NewProgram(name)
+		in := tensor.Input{Shape: flat(tensor.Shape{N: 1, H: from.Len(), W: 1, C: 1}), Z: from}
+		elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: to}.Record(p)
+		return p
+	}
+	m.keep, m.restore = copying("keep", kept, statistics), copying("restore", statistics, kept)
+}
+
+// KeepStatistics remembers the running statistics as they are, for RestoreStatistics.
+func (m *Model) KeepStatistics() {
+	if m.keep != nil {
+		m.keep.Run(1)
+	}
+}
+
+// RestoreStatistics sets the running statistics to what they were at the latest KeepStatistics.
+func (m *Model) RestoreStatistics() {
+	if m.restore != nil {
+		m.restore.Run(1)
+	}
 }
 
 // GradientNorm is the 2-norm of the latest step's gradient, before clipping.

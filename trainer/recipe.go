@@ -47,18 +47,25 @@ type Recipe struct {
 	Init           string  `yaml:"init" json:"init"`               // nasbench, he-fan-out, torch
 	Recalibrate    int     `yaml:"recalibrate" json:"recalibrate"` // batches over which batch norms' statistics are computed before an evaluation; 0: the running ones
 
+	AuxWeight        float64 `yaml:"aux-weight" json:"aux_weight"`                 // of an auxiliary head's loss; 0: the network's own
+	DropPath         float64 `yaml:"drop-path" json:"drop_path"`                   // largest probability of the network's drop paths; 0: its own
+	DropPathSchedule string  `yaml:"drop-path-schedule" json:"drop_path_schedule"` // constant, or linear: from 0 up, epoch by epoch (DARTS)
+	Distill          float64 `yaml:"distill" json:"distill"`                       // weight of a teacher's loss beside that of the labels
+	Temperature      float64 `yaml:"temperature" json:"temperature"`               // of distillation
+
 	Channels   int     `yaml:"channels" json:"channels"`     // of a cell network's stem
 	Resolution int     `yaml:"resolution" json:"resolution"` // of images; 0: the set's own, or 224
 	ValSplit   float64 `yaml:"val-split" json:"val_split"`   // share of the training images held out
 	AreaMin    float64 `yaml:"area-min" json:"area_min"`     // least area of a random resized crop; 0: 0.08
 	Jitter     float64 `yaml:"jitter" json:"jitter"`         // of brightness, contrast and saturation
 	Cutout     int     `yaml:"cutout" json:"cutout"`         // side of the blanked square
+	Mixup      float64 `yaml:"mixup" json:"mixup"`           // alpha of the Beta distribution that weights are drawn from; 0: images are not mixed
 }
 
 // RecipeDefaults are the values of keys that a recipe does not name.
 func RecipeDefaults() Recipe {
 	return Recipe{Epochs: 1, Batch: 64, Accumulate: 1, Optimizer: "sgd", Momentum: 0.9, Rho: 0.9, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, LR: 0.1,
-		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", Channels: 16}
+		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", DropPathSchedule: "constant", Temperature: 1, Channels: 16}
 }
 
 //go:embed recipes/*.yaml
@@ -136,12 +143,24 @@ func (r Recipe) Check() error {
 		oneOf("init", r.Init, "nasbench", "he-fan-out", "torch"), within("recalibrate", float64(r.Recalibrate), 0, 1<<20),
 		within("channels", float64(r.Channels), 1, 4096), within("resolution", float64(r.Resolution), 0, 4096), within("val-split", r.ValSplit, 0, below1),
 		within("area-min", r.AreaMin, 0, 1), within("jitter", r.Jitter, 0, 10), within("cutout", float64(r.Cutout), 0, 4096),
+		within("mixup", r.Mixup, 0, 100), within("aux-weight", r.AuxWeight, 0, 100), within("drop-path", r.DropPath, 0, below1),
+		oneOf("drop-path-schedule", r.DropPathSchedule, "constant", "linear"), within("distill", r.Distill, 0, 1e3),
+		within("temperature", r.Temperature, 1e-3, 1e3),
 	)
 	if err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
 		return errors.New(first)
 	}
 	return nil
+}
+
+// PathRate is what the probabilities of drop paths are multiplied by in an epoch from 0. Under the linear schedule it is that of DARTS (quark0/darts,
+// cnn/train.py: drop_path_prob * epoch / epochs).
+func (r Recipe) PathRate(epoch int) float64 {
+	if r.DropPathSchedule == "linear" {
+		return math.Min(1, float64(epoch)/float64(r.Epochs))
+	}
+	return 1
 }
 
 // Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over the warm-up and then follows the schedule

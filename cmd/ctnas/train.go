@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
@@ -35,6 +36,8 @@ type trainSettings struct {
 	trainer.Recipe  `yaml:",inline"`
 	Seed            uint64 `yaml:"seed"`
 	OnNaN           string `yaml:"on-nan"`
+	Teacher         string `yaml:"teacher"`
+	TeacherArch     string `yaml:"teacher-arch"`
 	Workers         int    `yaml:"workers"`
 	CheckpointEvery int    `yaml:"checkpoint-every"`
 }
@@ -65,16 +68,23 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 	f.Float64Var(&r.LabelSmoothing, "label-smoothing", r.LabelSmoothing, "share of the target that is spread over all classes")
 	f.StringVar(&r.Init, "init", r.Init, "initial weights: nasbench, he-fan-out or torch")
 	f.IntVar(&r.Recalibrate, "recalibrate", r.Recalibrate, "batches that batch norms' statistics are computed from before an evaluation (0 = running ones)")
+	f.Float64Var(&r.AuxWeight, "aux-weight", r.AuxWeight, "weight of an auxiliary head's loss (0 = the network's own)")
+	f.Float64Var(&r.DropPath, "drop-path", r.DropPath, "largest probability of the network's drop paths (0 = its own)")
+	f.StringVar(&r.DropPathSchedule, "drop-path-schedule", r.DropPathSchedule, "constant, or linear: rising from 0 epoch by epoch")
+	f.Float64Var(&r.Distill, "distill", r.Distill, "weight of the loss against a --teacher's predictions (0 = none)")
+	f.Float64Var(&r.Temperature, "temperature", r.Temperature, "temperature of distillation")
 	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem")
 	f.IntVar(&r.Resolution, "resolution", r.Resolution, "side of the images (0 = the set's own, or 224)")
 	f.Float64Var(&r.ValSplit, "val-split", r.ValSplit, "share of the training images held out for validation")
 	f.Float64Var(&r.AreaMin, "area-min", r.AreaMin, "least area of a random crop (0 = 0.08)")
 	f.Float64Var(&r.Jitter, "jitter", r.Jitter, "change of brightness, contrast and saturation")
 	f.IntVar(&r.Cutout, "cutout", r.Cutout, "side of a square blanked in each image (0 = none)")
+	f.Float64Var(&r.Mixup, "mixup", r.Mixup, "alpha of the weights with which images are mixed (0 = not)")
 }
 
 func newTrainCommand(a *app) *cobra.Command {
 	var resume string
+	var amp bool
 	given := trainSettings{RecipeName: "shapes", Recipe: trainer.RecipeDefaults()}
 	cmd := &cobra.Command{
 		Use:   "train ARCH --data D --recipe R",
@@ -91,6 +101,12 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
   ctnas train --resume runs/v3`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if amp {
+				if a.onLine["precision"] && a.precision != string(exec.BF16) {
+					return usagef("--amp and --precision %s", a.precision)
+				}
+				a.precision = string(exec.BF16)
+			}
 			s, err := a.trainSettings(cmd.Flags(), args, resume)
 			if err != nil {
 				return err
@@ -113,9 +129,12 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 	f.StringVar(&given.Data, "data", "", dataHelp)
 	f.StringVar(&given.RecipeName, "recipe", given.RecipeName, "how to train: a `recipe`'s name or file")
 	recipeFlags(f, &given.Recipe)
+	f.StringVar(&given.Teacher, "teacher", "", "with --distill: the `folder` of a training to learn from, or a safetensors file")
+	f.StringVar(&given.TeacherArch, "teacher-arch", "", "the `ARCH` of a --teacher file; a cell has this training's --channels")
 	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
 	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
+	f.BoolVar(&amp, "amp", false, "mixed precision on a GPU, the same as --precision bf16")
 	f.StringVar(&resume, "resume", "", "go on with the training in this `folder`")
 	return cmd
 }
@@ -126,7 +145,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	if resume != "" {
 		f.VisitAll(func(flag *pflag.Flag) {
 			switch flag.Name {
-			case "resume", "device", "precision", "threads", "json", "quiet", "log-level", "workers", "checkpoint-every":
+			case "resume", "device", "precision", "amp", "threads", "json", "quiet", "log-level", "workers", "checkpoint-every":
 			default:
 				if a.onLine[flag.Name] {
 					err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
@@ -183,6 +202,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	}
 	s.Seed = a.seed
 	s.Data, _ = f.GetString("data")
+	s.Teacher, _ = f.GetString("teacher")
+	s.TeacherArch, _ = f.GetString("teacher-arch")
 	s.OnNaN, _ = f.GetString("on-nan")
 	s.Workers, _ = f.GetInt("workers")
 	s.CheckpointEvery, _ = f.GetInt("checkpoint-every")
@@ -191,6 +212,10 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 		err = usagef(`required flag(s) "data" not set`)
 	case s.OnNaN != trainer.OnNaNStop && s.OnNaN != trainer.OnNaNSkip:
 		err = usagef("--on-nan %q: want %s or %s", s.OnNaN, trainer.OnNaNStop, trainer.OnNaNSkip)
+	case (s.Teacher != "") != (s.Distill > 0):
+		err = usagef("--teacher FOLDER and --distill WEIGHT belong together")
+	case s.TeacherArch != "" && s.Teacher == "":
+		err = usagef("--teacher-arch is for a --teacher file")
 	case s.CheckpointEvery < 0:
 		err = usagef("--checkpoint-every %d: want 0 or more", s.CheckpointEvery)
 	case a.out != "":
@@ -199,6 +224,9 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	if kind, path, found := strings.Cut(s.Data, ":"); err == nil && found && kind != "shards" { // valid in any working directory
 		path, err = filepath.Abs(path)
 		s.Data = kind + ":" + path
+	}
+	if err == nil && s.Teacher != "" {
+		s.Teacher, err = filepath.Abs(s.Teacher)
 	}
 	return s, err
 }
@@ -227,7 +255,7 @@ func side(r trainer.Recipe, d *data.Dataset) int {
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
-	place, err := a.openCPU()
+	place, err := a.openOne()
 	if err != nil {
 		return nil, err
 	}
@@ -237,6 +265,10 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	}
 	defer func() { _ = d.Close() }()
 	net, err := buildNetwork(s.Arch, s.Channels, side(s.Recipe, d), len(d.Classes))
+	if err != nil {
+		return nil, err
+	}
+	teacher, err := openTeacher(s, side(s.Recipe, d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}
@@ -257,12 +289,35 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		}
 	}()
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN},
+	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN, Teacher: teacher},
 		trainer.Deps{Device: place.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
 			Progress: func(p trainer.Progress) {
 				last = p
 				update(p.Update, p.Updates)
 			}})
+}
+
+// openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file; nil without.
+func openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
+	if s.Teacher == "" {
+		return nil, nil
+	}
+	t := trainSettings{Arch: s.TeacherArch, Recipe: s.Recipe}
+	weights := s.Teacher
+	if text, err := os.ReadFile(filepath.Join(s.Teacher, report.ConfigName)); err == nil {
+		weights = filepath.Join(s.Teacher, trainer.WeightsName)
+		if err := yaml.Unmarshal(text, &t); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(s.Teacher, report.ConfigName), err)
+		}
+	}
+	if t.Arch == "" {
+		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
+	}
+	net, err := buildNetwork(t.Arch, t.Channels, side, classes)
+	if err != nil {
+		return nil, fmt.Errorf("--teacher %s: %w", s.Teacher, err)
+	}
+	return &trainer.Teacher{Net: net, Weights: weights}, nil
 }
 
 // writeConfig writes config.yaml into a run's folder unless it is there.

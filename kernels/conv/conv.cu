@@ -79,7 +79,7 @@ template <class T, bool TRANSPOSED> struct loader {
 	place at[MINE];
 	uint64_t taps;
 	// of the step that is on its way
-	int c, n, pixel[MINE];
+	int c = 0, n = 0, pixel[MINE];
 	uint4 raw[MINE], raw_z[MINE];
 
 	__device__ __forceinline__ loader(const ctn_conv_gpu_args &g, int group)

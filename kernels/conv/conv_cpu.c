@@ -12,28 +12,28 @@ typedef struct ctn_conv_place {
 
 static inline int64_t phase_size(int64_t size, int64_t phase, int64_t step) { return size > phase ? (size - phase - 1) / step + 1 : 0; }
 
-static ctn_conv_place ctn_conv_find(int64_t height, int64_t width, int64_t step, int64_t r) {
+static ctn_conv_place ctn_conv_find(int64_t height, int64_t width, int64_t step_y, int64_t step_x, int64_t r) {
 	ctn_conv_place p = {r / (height * width), 0, 0, 0, 0};
 	r -= p.n * height * width;
-	for (;; p.phase_x + 1 < step ? p.phase_x++ : (p.phase_x = 0, p.phase_y++)) {
-		int64_t w = phase_size(width, p.phase_x, step), size = phase_size(height, p.phase_y, step) * w;
+	for (;; p.phase_x + 1 < step_x ? p.phase_x++ : (p.phase_x = 0, p.phase_y++)) {
+		int64_t w = phase_size(width, p.phase_x, step_x), size = phase_size(height, p.phase_y, step_y) * w;
 		if (r < size) {
-			p.y = r / w * step + p.phase_y, p.x = r % w * step + p.phase_x;
+			p.y = r / w * step_y + p.phase_y, p.x = r % w * step_x + p.phase_x;
 			return p;
 		}
 		r -= size;
 	}
 }
 
-static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t width, int64_t step) {
-	p->x += step;
+static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t width, int64_t step_y, int64_t step_x) {
+	p->x += step_x;
 	if (p->x < width) return;
-	p->x = p->phase_x, p->y += step;
+	p->x = p->phase_x, p->y += step_y;
 	if (p->y < height) return;
 	do {
-		if (++p->phase_x == step) {
+		if (++p->phase_x == step_x) {
 			p->phase_x = 0;
-			if (++p->phase_y == step) p->phase_y = 0, p->n++;
+			if (++p->phase_y == step_y) p->phase_y = 0, p->n++;
 		}
 		p->y = p->phase_y, p->x = p->phase_x;
 	} while (p->y >= height || p->x >= width);
@@ -41,23 +41,24 @@ static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t widt
 
 // Fills written[r] with the pixel that row first + r writes and, for each tap, read[tap * ld + r] with the one that it reads, or -1.
 static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, int64_t rows, int64_t ld, int32_t *written, int32_t *read) {
-	int64_t height = transposed ? a->h : a->ho, width = transposed ? a->w : a->wo, step = transposed ? a->stride : 1;
+	int64_t height = transposed ? a->h : a->ho, width = transposed ? a->w : a->wo;
+	int64_t step_y = transposed ? a->stride_h : 1, step_x = transposed ? a->stride_w : 1;
 	int64_t from_h = transposed ? a->ho : a->h, from_w = transposed ? a->wo : a->w;
-	ctn_conv_place p = ctn_conv_find(height, width, step, first);
+	ctn_conv_place p = ctn_conv_find(height, width, step_y, step_x, first);
 	for (int64_t r = 0; r < rows; r++) {
 		if (written) written[r] = (int32_t)((p.n * height + p.y) * width + p.x);
 		int32_t *to = read + r;
 		for (int64_t ky = 0; ky < a->kh; ky++) {
-			int64_t y = transposed ? p.y + a->pad_h - ky * a->dilation : p.y * a->stride - a->pad_h + ky * a->dilation;
-			if (transposed && a->stride > 1) y = y >= 0 && y % a->stride == 0 ? y / a->stride : -1;
+			int64_t y = transposed ? p.y + a->pad_h - ky * a->dilation : p.y * a->stride_h - a->pad_h + ky * a->dilation;
+			if (transposed && a->stride_h > 1) y = y >= 0 && y % a->stride_h == 0 ? y / a->stride_h : -1;
 			int in_y = y >= 0 && y < from_h;
 			for (int64_t kx = 0; kx < a->kw; kx++, to += ld) {
-				int64_t x = transposed ? p.x + a->pad_w - kx * a->dilation : p.x * a->stride - a->pad_w + kx * a->dilation;
-				if (transposed && a->stride > 1) x = x >= 0 && x % a->stride == 0 ? x / a->stride : -1;
+				int64_t x = transposed ? p.x + a->pad_w - kx * a->dilation : p.x * a->stride_w - a->pad_w + kx * a->dilation;
+				if (transposed && a->stride_w > 1) x = x >= 0 && x % a->stride_w == 0 ? x / a->stride_w : -1;
 				*to = in_y && x >= 0 && x < from_w ? (int32_t)((p.n * from_h + y) * from_w + x) : -1;
 			}
 		}
-		ctn_conv_next(&p, height, width, step);
+		ctn_conv_next(&p, height, width, step_y, step_x);
 	}
 }
 

@@ -19,18 +19,17 @@ import (
 //go:embed *.cu *.cuh *.h
 var Sources embed.FS
 
-const (
-	// enoughBlocks keep a large GPU busy: a few for each multiprocessor. With more than that, blocks compute several tiles each and leave fewer sums.
-	enoughBlocks = 1056
-	mostTiles    = 8
-	// splitBlocks run at the same time: two on each multiprocessor. More splits would only be more partial sums.
-	splitBlocks = 264
-)
+// target is what the work is split for: a large GPU, whatever runs it, so that results depend on shapes alone. Tests set a small one.
+var target = struct {
+	resident int // blocks that run at the same time: two on each multiprocessor
+	enough   int // blocks that keep it busy to the end; with more than that, blocks compute several tiles each and leave fewer sums
+	tiles    int // but at most so many
+}{264, 1056, 8}
 
 func (c Conv) geometry() C.ctn_conv_geometry {
 	i := func(n int) C.int32_t { return C.int32_t(n) }
 	return C.ctn_conv_geometry{n: i(c.In.N), h: i(c.In.H), w: i(c.In.W), ho: i(c.OutH), wo: i(c.OutW), kh: i(c.KH), kw: i(c.KW), stride_h: i(c.Stride),
-		stride_w: i(c.Stride), pad_h: i(c.PadH), pad_w: i(c.PadW), dilation: i(c.Dilation), out: i(c.Out)}
+		stride_w: i(c.StrideW), pad_h: i(c.PadH), pad_w: i(c.PadW), dilation: i(c.Dilation), out: i(c.Out)}
 }
 
 // accelerated records the convolution as launches.
@@ -75,7 +74,7 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 	across := exec.Blocks(cols, tile)
 	args.rows, args.tile_cols = C.int32_t(written.Pixels()), C.int32_t(tile)
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(cols)
-	args.tiles = C.int32_t(min(max(tiles*across*groups/enoughBlocks, 1), mostTiles))
+	args.tiles = C.int32_t(min(max(tiles*across*groups/target.enough, 1), target.tiles))
 	block := rows * int(args.tiles)
 	stats := sums(tensor.Parts(written.Pixels(), block))
 	steps := exec.Blocks(exec.Blocks(depth, lanes)*lanes*int(args.at.kh*args.at.kw), step)
@@ -96,7 +95,7 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 // but narrower where that leaves most of a large GPU idle.
 func halfTile(tiles, cols int) int {
 	for _, tile := range []int{128, 64} {
-		if cols > tile/2 && tiles*exec.Blocks(cols, tile) >= splitBlocks/2 {
+		if cols > tile/2 && tiles*exec.Blocks(cols, tile) >= target.resident/2 {
 			return tile
 		}
 	}
@@ -130,7 +129,7 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
 	}
 	down, across := exec.Blocks(exec.Blocks(depth, lanes)*lanes*taps, rows), exec.Blocks(c.Out/c.Groups, cols)
 	// At least some steps for each split.
-	splits := max(1, min(splitBlocks*128/rows/(down*across*c.Groups), pixels/(8*step)))
+	splits := max(1, min(target.resident*128/rows/(down*across*c.Groups), pixels/(8*step)))
 	split := exec.Blocks(exec.Blocks(pixels, splits), step) * step
 	splits = exec.Blocks(pixels, split)
 	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(split), splits: C.int32_t(splits), tiles: C.int32_t(across),

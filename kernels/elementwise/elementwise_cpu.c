@@ -113,10 +113,11 @@ static int64_t FN(droppath_tasks)(const void *p) { return (void)p, 1; }
 static void FN(droppath_run)(const void *p, int64_t task, float *scratch) {
 	(void)task, (void)scratch;
 	const ctn_droppath_args *g = p;
+	float keep = g->rate ? 1 - (1 - g->keep) * *g->rate : g->keep;
 	for (int64_t i = 0; i < g->n; i++) {
 		uint32_t bits[4];
 		ctn_philox(g->seed, g->stream, (uint32_t)*g->step, (uint64_t)i / 4, bits);
-		g->out[i] = ctn_uniform(bits[i % 4]) < g->keep ? 1 / g->keep : 0;
+		g->out[i] = ctn_uniform(bits[i % 4]) < keep ? 1 / keep : 0;
 	}
 }
 #endif

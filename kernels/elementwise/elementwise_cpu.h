@@ -4,6 +4,7 @@ enum { CTN_SUM_TERMS = 8 };
 
 typedef struct ctn_sum_args {
 	int64_t pixels, image, c, block, terms;
+	int64_t groups; // GPU: vectors of channels a block
 	ctn_input in[CTN_SUM_TERMS];
 	const float *weight[CTN_SUM_TERMS]; // one an image, or none
 	float *out;
@@ -18,6 +19,7 @@ typedef struct ctn_sum_args {
 
 typedef struct ctn_gate_args {
 	int64_t n, image, c;
+	int64_t groups; // GPU: vectors of channels a block
 	ctn_input in;
 	const float *grad;
 	int64_t grad_ld;
@@ -26,6 +28,7 @@ typedef struct ctn_gate_args {
 
 typedef struct ctn_shuffle_args {
 	int64_t pixels, c, groups, block;
+	int64_t lanes; // GPU: vectors of channels a block
 	ctn_input in;
 	float *out;
 	const float *grad;
@@ -36,6 +39,7 @@ typedef struct ctn_droppath_args {
 	int64_t n;
 	float *out;
 	float keep;
+	const float *rate; // multiplies the probability of a drop, or none
 	uint64_t seed;
 	uint32_t stream;
 	const int32_t *step;

@@ -4,10 +4,14 @@ package sim
 import (
 	_ "github.com/ctnas/ctnas/kernels/cell"
 	_ "github.com/ctnas/ctnas/kernels/conv"
+	_ "github.com/ctnas/ctnas/kernels/depthwise"
+	_ "github.com/ctnas/ctnas/kernels/elementwise"
 	_ "github.com/ctnas/ctnas/kernels/gemm"
 	_ "github.com/ctnas/ctnas/kernels/graph"
 	_ "github.com/ctnas/ctnas/kernels/loss"
+	_ "github.com/ctnas/ctnas/kernels/norm"
 	_ "github.com/ctnas/ctnas/kernels/optim"
 	_ "github.com/ctnas/ctnas/kernels/peak"
+	_ "github.com/ctnas/ctnas/kernels/pool"
 	_ "github.com/ctnas/ctnas/kernels/rnn"
 )

@@ -145,6 +145,10 @@ template <int N> __device__ __forceinline__ void activate(float (&u)[N], int act
 	case CTN_SWISH:
 #pragma unroll
 		for (int i = 0; i < N; i++) u[i] *= sigmoid(u[i]);
+		break;
+	case CTN_SIGMOID:
+#pragma unroll
+		for (int i = 0; i < N; i++) u[i] = sigmoid(u[i]);
 	}
 }
 
@@ -172,6 +176,13 @@ template <int N> __device__ __forceinline__ void times_slope(float (&v)[N], cons
 		for (int i = 0; i < N; i++) {
 			float s = sigmoid(u[i]);
 			v[i] *= s * (1.0f + u[i] * (1.0f - s));
+		}
+		break;
+	case CTN_SIGMOID:
+#pragma unroll
+		for (int i = 0; i < N; i++) {
+			float s = sigmoid(u[i]);
+			v[i] *= s * (1.0f - s);
 		}
 	}
 }
@@ -202,10 +213,10 @@ template <int N> __device__ __forceinline__ void input_value(const ctn_input *in
 	activate(v, in->act);
 	if (in->gate) {
 		float gate[N];
-		load_channels(in->gate + (int64_t)(pixel / (int)in->image) * in->c, c, n, 0.0f, gate);
+		load_channels(in->gate + (int64_t)(pixel / (int)in->image) * in->gate_ld, c, n, 0.0f, gate);
 #pragma unroll
 		for (int i = 0; i < N; i++) v[i] *= gate[i];
-	} else if (in->act == CTN_HSIGMOID && n < N) {
+	} else if ((in->act == CTN_HSIGMOID || in->act == CTN_SIGMOID) && n < N) {
 #pragma unroll
 		for (int i = 0; i < N; i++) v[i] = i < n ? v[i] : 0.0f;
 	}

@@ -18,6 +18,7 @@ CTN_INLINE vf vactivate(vf u, int act) {
 	case CTN_HSWISH: return u * vminf(vset(6.0f), vmaxf(zero, u + 3.0f)) * (1.0f / 6.0f);
 	case CTN_HSIGMOID: return vminf(vset(6.0f), vmaxf(zero, u + 3.0f)) * (1.0f / 6.0f);
 	case CTN_SWISH: return u * vsigmoid(u);
+	case CTN_SIGMOID: return vsigmoid(u);
 	}
 	return u;
 }
@@ -34,6 +35,10 @@ CTN_INLINE vf vslope(vf u, int act) {
 		vf s = vsigmoid(u);
 		return s * (1.0f + u * (1.0f - s));
 	}
+	case CTN_SIGMOID: {
+		vf s = vsigmoid(u);
+		return s * (1.0f - s);
+	}
 	}
 	return one;
 }
@@ -49,7 +54,7 @@ CTN_INLINE vf input_part(const ctn_input *in, const float *z, const float *gate,
 
 CTN_INLINE void FN(ctn_input_row_act)(const ctn_input *in, int64_t pixel, int64_t c0, int64_t n, float *out, int act) {
 	const float *z = in->z + pixel * in->ld + c0;
-	const float *gate = in->gate ? in->gate + pixel / in->image * in->c + c0 : 0;
+	const float *gate = in->gate ? in->gate + pixel / in->image * in->gate_ld + c0 : 0;
 	int64_t j = 0;
 	for (; j + CTN_LANES <= n; j += CTN_LANES) vstore(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, CTN_LANES, act));
 	if (j < n) vstore_part(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, n - j, act), n - j);

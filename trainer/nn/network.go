@@ -76,6 +76,34 @@ func (n *Network) ancestors(of ...int) []bool {
 	return marked
 }
 
+// Regularized is the network with other probabilities of its drop paths, of which the largest is dropPath and the others keep their ratios to it, and with
+// other weights of its auxiliary heads. Zeros leave them as they are, and a network without drop paths or heads stays as it is.
+func (n *Network) Regularized(dropPath, auxiliary float64) *Network {
+	out := *n
+	out.Nodes, out.Outputs = slices.Clone(n.Nodes), slices.Clone(n.Outputs)
+	most := 0.0
+	for _, node := range n.Nodes {
+		if op, ok := node.Op.(DropPath); ok {
+			most = max(most, op.P)
+		}
+	}
+	for i, node := range n.Nodes {
+		if op, ok := node.Op.(DropPath); ok && dropPath > 0 {
+			ratio := 1.0
+			if most > 0 {
+				ratio = op.P / most
+			}
+			out.Nodes[i].Op = DropPath{ratio * dropPath}
+		}
+	}
+	for k := range out.Outputs {
+		if k > 0 && auxiliary > 0 {
+			out.Outputs[k].Weight = auxiliary
+		}
+	}
+	return &out
+}
+
 // Cost is what a network or a node takes for one image.
 type Cost struct {
 	MAdds  int64 // multiply-accumulates of convolution and linear layers

@@ -1,0 +1,14 @@
+#include "../exec/exec.h"
+
+typedef struct ctn_mixup_args {
+	int64_t n, classes;
+	const float *logit;             // n x classes; on a GPU logit and dlogit may hold bfloat16
+	const int32_t *label, *partner; // n; a negative label is left out
+	const float *weight;            // of the label
+	float *dlogit;                  // or none
+	float *loss;
+	float share;
+} ctn_mixup_args;
+
+enum { CTN_MIXUP_BLOCK = 256 }; // GPU: threads of the one block
+extern const ctn_kernel ctn_mixup[];
