@@ -117,22 +117,22 @@ func BenchmarkLoop(b *testing.B) {
 				}
 				return time.Since(begin).Seconds(), kerneltest.CPUSeconds() - used
 			}
-			first, err := r.loader.Next(b.Context())
+			first, err := r.feed.next(b.Context())
 			require.NoError(b, err)
 			held := *first
 			held.Images, held.Labels = append([]float32(nil), first.Images...), append([]int32(nil), first.Labels...)
-			r.loader.Close()
-			r.next = func(context.Context) (*data.Batch, error) { return &held, nil }
+			r.feed.loader.Close()
+			r.feed.next = func(context.Context) (*data.Batch, error) { return &held, nil }
 			updates()
 			var sums [2][2]float64 // loaded, held: clock, processor
 			for b.Loop() {
-				r.loader, err = data.NewLoader(d.Train, data.Config{Batch: c.batch, Transform: TrainTransform(d, recipe, net), Train: true})
+				r.feed.loader, err = data.NewLoader(d.Train, data.Config{Batch: c.batch, Transform: TrainTransform(d, recipe, net), Train: true})
 				require.NoError(b, err)
-				r.next = r.loader.Next
+				r.feed.next = r.feed.loader.Next
 				clock, cpu := updates()
-				r.loader.Close()
+				r.feed.loader.Close()
 				sums[0][0], sums[0][1] = sums[0][0]+clock, sums[0][1]+cpu
-				r.next = func(context.Context) (*data.Batch, error) { return &held, nil }
+				r.feed.next = func(context.Context) (*data.Batch, error) { return &held, nil }
 				clock, cpu = updates()
 				sums[1][0], sums[1][1] = sums[1][0]+clock, sums[1][1]+cpu
 			}

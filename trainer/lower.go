@@ -50,14 +50,33 @@ type lowering struct {
 // value is memory that some steps need.
 type value struct {
 	len         int
-	first, last int // steps that touch it
+	half        bool // stored as bfloat16
+	first, last int  // steps that touch it
 	buf         *exec.Buffer
 }
 
+// value is a tensor of n elements, stored as the device's precision says: a raw output or a gradient in one.
 func (l *lowering) value(n int) *value {
+	v := l.floats(n)
+	if v.half = l.m.half(); v.half {
+		v.len = up(n, 2*align)
+	}
+	return v
+}
+
+// floats is a value of float32, whatever the device.
+func (l *lowering) floats(n int) *value {
 	v := &value{len: up(n, align), first: -1}
 	l.values = append(l.values, v)
 	return v
+}
+
+// size is how many floats of memory the value takes.
+func (v *value) size() int {
+	if v.half {
+		return v.len / 2
+	}
+	return v.len
 }
 
 // step adds a step that touches values.
@@ -75,7 +94,7 @@ func (l *lowering) step(values []*value, record func(p *exec.Program)) {
 func (l *lowering) place() int64 {
 	lives := make([]nn.Lifetime, len(l.values))
 	for i, v := range l.values {
-		lives[i] = nn.Lifetime{Bytes: 4 * int64(v.len), First: v.first, Last: v.last}
+		lives[i] = nn.Lifetime{Bytes: 4 * int64(v.size()), First: v.first, Last: v.last}
 		if l.mode == inspect {
 			lives[i].Last = len(l.steps)
 		}
@@ -89,7 +108,9 @@ func (l *lowering) place() int64 {
 
 func (l *lowering) record(a *exec.Arena, memory *exec.Buffer) *exec.Program {
 	for _, v := range l.values {
-		v.buf = memory.Slice(v.first, v.len)
+		if v.buf = memory.Slice(v.first, v.size()); v.half {
+			v.buf = v.buf.AsBF16()
+		}
 	}
 	p := a.NewProgram(l.name)
 	for _, step := range l.steps {
@@ -304,10 +325,10 @@ func (l *lowering) port(v nn.View) *port {
 	q.base = l.port(nn.View{Raw: v.Raw, Norm: v.Norm, Act: v.Act})
 	q.gate = l.port(l.m.fusion.Views[v.Gate])
 	q.needed = q.base.needed || q.gate.needed
-	if g := q.gate; g.view.Norm == 0 && g.view.Act == 0 && g.view.Gate == 0 && g.raw.fixed == nil && g.raw.stride == 0 {
+	if g := q.gate; g.view == (nn.View{Raw: g.view.Raw}) && g.raw.fixed == nil && g.raw.stride == 0 && !g.raw.z.half {
 		q.factors = g.raw.z
 	} else {
-		q.factors = l.value(g.raw.shape.Len())
+		q.factors = l.floats(g.raw.shape.Len())
 		l.step(append(g.touched(), q.factors), func(p *exec.Program) {
 			elementwise.Sum{Terms: []elementwise.Term{{In: l.input(g)}}, Out: q.factors.buf}.Record(p)
 		})
@@ -372,8 +393,11 @@ func (l *lowering) forward(i int) {
 	switch node.Op.(type) {
 	case nn.Input:
 		r.fixed = m.Images
+		if m.half() {
+			r.fixed, r.z = nil, l.value(r.shape.Len())
+		}
 	case nn.Zero:
-		r.fixed = m.arena.Zeros(r.shape.Len())
+		r.fixed = m.zeroes(r.shape.Len())
 	default:
 		if in, ok := l.inside[i]; ok {
 			r.z, r.at, r.stride = in.whole, in.at, in.stride
@@ -388,7 +412,14 @@ func (l *lowering) forward(i int) {
 	sums := m.fusion.Summed[i] && l.mode != evaluate
 	summed := true // whether the operation itself leaves them
 	switch op := node.Op.(type) {
-	case nn.Input, nn.Zero:
+	case nn.Input:
+		if r.z != nil {
+			l.step(touched, func(p *exec.Program) {
+				elementwise.Sum{Terms: []elementwise.Term{{In: tensor.Input{Shape: flat(r.shape), Z: m.Images}}}, Out: r.z.buf}.Record(p)
+			})
+		}
+		summed = false
+	case nn.Zero:
 		summed = false
 	case nn.Conv:
 		c, dw := convolution(op, in[0].raw.shape)
@@ -467,6 +498,14 @@ func (l *lowering) forward(i int) {
 			r.sums = elementwise.Sum{Terms: []elementwise.Term{{In: r.plain()}}, Out: r.buffer(), Sums: true}.Record(p)
 		})
 	}
+}
+
+// flat is a shape of as many elements with many channels where that can be, for what treats all elements alike.
+func flat(s tensor.Shape) tensor.Shape {
+	if n := s.Len(); n%align == 0 {
+		return tensor.Shape{N: 1, H: n / align, W: 1, C: align}
+	}
+	return s
 }
 
 func (l *lowering) shape(node int) tensor.Shape {

@@ -7,9 +7,11 @@ import (
 	"math"
 	"slices"
 
+	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/norm"
 	"github.com/ctnas/ctnas/kernels/optim"
+	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -60,7 +62,11 @@ type Model struct {
 	zeros    *exec.Buffer // as many as the most channels
 	norms    map[int]*normed
 	memory   *exec.Buffer // where the values of all programs lie
-	peak     int64        // floats of memory
+	// metrics are Norm and Loss: what a training looks at after each step, by one read.
+	metrics *exec.Buffer
+	// keep copies the running statistics away, restore copies them back; nil where there are none.
+	keep, restore *exec.Program
+	peak          int64 // floats of memory
 
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
@@ -124,6 +130,7 @@ func (m *Model) build() (err error) {
 			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
 		}
 	}
+	m.recordKeeping()
 	prediction := evaluating.raws[m.Net.Outputs[0].Node]
 	m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
 	return nil
@@ -167,8 +174,9 @@ func (m *Model) place() {
 	if m.Mixup {
 		m.Partners, m.Mix = a.I32(m.Batch), a.F32(1)
 	}
-	m.Norm, m.rate = a.F32(2), a.Floats([]float32{1})
-	m.Loss, m.Count, m.step = a.F32(len(m.Net.Outputs)), a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
+	m.metrics, m.rate = a.F32(2+len(m.Net.Outputs)), a.Floats([]float32{1})
+	m.Norm, m.Loss = m.metrics.Slice(0, 2), m.metrics.Slice(2, len(m.Net.Outputs))
+	m.Count, m.step = a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
 	most := 0
 	for i, node := range m.Net.Nodes {
 		most = max(most, node.Shape.C)
@@ -179,6 +187,19 @@ func (m *Model) place() {
 		}
 	}
 	m.zeros = a.Zeros(most)
+}
+
+// half tells whether tensors are stored as bfloat16: raw outputs and gradients in them. Parameters, statistics, gates and sums are float32 everywhere.
+func (m *Model) half() bool { return m.arena.Device().Precision() == exec.BF16 }
+
+// zeroes is a tensor of n zeros.
+func (m *Model) zeroes(n int) *exec.Buffer {
+	if !m.half() {
+		return m.arena.Zeros(n)
+	}
+	b := m.arena.BF16(n)
+	b.WriteF32(0, make([]float32, n))
+	return b
 }
 
 // variable is where the k-th variable of a node lies in State.
@@ -273,6 +294,45 @@ func (m *Model) TotalLoss() float64 {
 		total += float64(v)
 	}
 	return total * float64(m.Accumulate)
+}
+
+// Metrics are TotalLoss and GradientNorm by one read, which on an accelerator waits for the step.
+func (m *Model) Metrics() (loss, norm float64) {
+	all := m.metrics.Values()
+	for _, v := range all[m.Norm.Len():] {
+		loss += float64(v)
+	}
+	return loss * float64(m.Accumulate), float64(all[0])
+}
+
+// recordKeeping records the programs that let a training take an update's running statistics back, without their leaving the device.
+func (m *Model) recordKeeping() {
+	statistics := m.State.Slice(m.Params, m.State.Len()-m.Params)
+	if statistics.Len() == 0 {
+		return
+	}
+	kept := m.arena.Zeros(statistics.Len())
+	copying := func(name string, to, from *exec.Buffer) *exec.Program {
+		p := m.arena.NewProgram(name)
+		in := tensor.Input{Shape: flat(tensor.Shape{N: 1, H: from.Len(), W: 1, C: 1}), Z: from}
+		elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: to}.Record(p)
+		return p
+	}
+	m.keep, m.restore = copying("keep", kept, statistics), copying("restore", statistics, kept)
+}
+
+// KeepStatistics remembers the running statistics as they are, for RestoreStatistics.
+func (m *Model) KeepStatistics() {
+	if m.keep != nil {
+		m.keep.Run(1)
+	}
+}
+
+// RestoreStatistics sets the running statistics to what they were at the latest KeepStatistics.
+func (m *Model) RestoreStatistics() {
+	if m.restore != nil {
+		m.restore.Run(1)
+	}
 }
 
 // GradientNorm is the 2-norm of the latest step's gradient, before clipping.

@@ -39,7 +39,7 @@ type app struct {
 
 func (a *app) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.device, "device", exec.Auto, "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for several, cuda:0,1")
-	f.StringVar(&a.precision, "precision", string(exec.FP32), "how a GPU multiplies matrices: fp32, or bf16 on tensor cores")
+	f.StringVar(&a.precision, "precision", string(exec.FP32), "how a GPU multiplies matrices, and stores the tensors of networks in training: fp32, or bf16 on tensor cores")
 	f.IntVar(&a.threads, "threads", 0, "threads to compute with (0 = all processors); results do not depend on it")
 	f.Uint64Var(&a.seed, "seed", 1, "seed of all random numbers")
 	f.BoolVar(&a.json, "json", false, "print one JSON document on stdout and nothing else there")
@@ -73,12 +73,11 @@ func (a *app) openDevice() (place, error) {
 	return place{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil
 }
 
-// openCPU is openDevice for commands whose operations have no kernels for GPUs.
-func (a *app) openCPU() (place, error) {
-	if devicePattern.MatchString(a.device) {
-		return place{}, usagef("--device %s: training and evaluation run on the CPU; use --device cpu", a.device)
+// openOne is openDevice for commands that work on one device.
+func (a *app) openOne() (place, error) {
+	if strings.Contains(a.device, ",") {
+		return place{}, usagef("--device %s: this works on one device", a.device)
 	}
-	a.device = "cpu"
 	return a.openDevice()
 }
 

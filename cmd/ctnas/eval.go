@@ -90,7 +90,7 @@ func newEvalCommand(a *app) *cobra.Command {
 
 func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (e *evaluated, err error) {
 	defer exec.Catch(&err)
-	place, err := a.openCPU()
+	place, err := a.openOne()
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
@@ -85,6 +86,7 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 
 func newTrainCommand(a *app) *cobra.Command {
 	var resume string
+	var amp bool
 	given := trainSettings{RecipeName: "shapes", Recipe: trainer.RecipeDefaults()}
 	cmd := &cobra.Command{
 		Use:   "train ARCH --data D --recipe R",
@@ -101,6 +103,12 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
   ctnas train --resume runs/v3`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if amp {
+				if a.onLine["precision"] && a.precision != string(exec.BF16) {
+					return usagef("--amp and --precision %s", a.precision)
+				}
+				a.precision = string(exec.BF16)
+			}
 			s, err := a.trainSettings(cmd.Flags(), args, resume)
 			if err != nil {
 				return err
@@ -128,6 +136,7 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
 	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
+	f.BoolVar(&amp, "amp", false, "mixed precision on a GPU, the same as --precision bf16")
 	f.StringVar(&resume, "resume", "", "go on with the training in this `folder`")
 	return cmd
 }
@@ -138,7 +147,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	if resume != "" {
 		f.VisitAll(func(flag *pflag.Flag) {
 			switch flag.Name {
-			case "resume", "device", "precision", "threads", "json", "quiet", "log-level", "workers", "checkpoint-every":
+			case "resume", "device", "precision", "amp", "threads", "json", "quiet", "log-level", "workers", "checkpoint-every":
 			default:
 				if a.onLine[flag.Name] {
 					err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
@@ -236,7 +245,7 @@ func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
-	place, err := a.openCPU()
+	place, err := a.openOne()
 	if err != nil {
 		return nil, err
 	}

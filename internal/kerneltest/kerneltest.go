@@ -46,6 +46,12 @@ func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, exec.BF16, f)
 }
 
+// EachStorage is EachDevice, and on accelerators once more with what Store stores in bfloat16.
+func EachStorage(t *testing.T, f func(t *testing.T, d *exec.Device)) {
+	EachDevice(t, f)
+	EachTensorCore(t, f)
+}
+
 // Accelerators names one order of the simulator and the first GPU where there is one: for what is made of operations whose own tests go through
 // every order.
 func Accelerators() []string {

@@ -1,4 +1,4 @@
-package conv
+package conv_test
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )

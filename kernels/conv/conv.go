@@ -100,6 +100,9 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	if f.ZStride == 0 {
 		f.ZStride = c.Out
 	}
+	if p.Arena().Device().Accelerated() {
+		return f.accelerated(p, c)
+	}
 	var stats tensor.Stats
 	depth, cols := c.In.C/c.Groups, c.Out/c.Groups
 	for g := range c.Groups {
@@ -146,6 +149,9 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 	b.Grad.Check("conv_input_gradient", c.Shape())
 	b.Sink.Check("conv_input_gradient", c.In)
 	tensor.Need("conv_input_gradient", "Weight", b.Weight, c.WeightLen())
+	if p.Arena().Device().Accelerated() {
+		return b.accelerated(p, c)
+	}
 	var stats tensor.Stats
 	depth, cols := c.Out/c.Groups, c.In.C/c.Groups
 	for g := range c.Groups {
@@ -278,7 +284,7 @@ type WeightGradient struct {
 	Grad       tensor.Gradient
 	DWeight    *exec.Buffer
 	Accumulate bool
-	Partial    *exec.Buffer // PartialLen floats, overwritten; may be shared between operations; nil: its own
+	Partial    *exec.Buffer // PartialLen floats, overwritten; may be shared between operations; nil: its own. An accelerator takes it where it is large enough
 }
 
 // PartialLen is how many floats the sums over parts of the rows take.
@@ -317,6 +323,10 @@ func (w WeightGradient) Record(p *exec.Program) {
 	}
 	w.Grad.Check("conv_weight_gradient", c.Shape())
 	tensor.Need("conv_weight_gradient", "DWeight", w.DWeight, c.WeightLen())
+	if p.Arena().Device().Accelerated() {
+		w.accelerated(p, c)
+		return
+	}
 	taps, depth, cols, splits := c.KH*c.KW, c.In.C/c.Groups, c.Out/c.Groups, c.splits()
 	if c.winograd() {
 		splits = c.winogradSplits()

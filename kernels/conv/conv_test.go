@@ -1,4 +1,4 @@
-package conv
+package conv_test
 
 import (
 	"fmt"
@@ -8,9 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 func cases() []Conv {
 	shape := func(n, h, w, c int) tensor.Shape { return tensor.Shape{N: n, H: h, W: w, C: c} }
@@ -42,73 +46,97 @@ func cases() []Conv {
 	}
 }
 
-func TestForward(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+// each runs f over the cases and some kinds of inputs.
+func each(t *testing.T, f func(t *testing.T, d *exec.Device, i, k int, c Conv, kind kerneltest.Case)) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
-				if (i+k)%3 != 0 && i > 4 && c.Groups < 2 {
+				if (i+k)%3 != 0 && (i > 4 && c.Groups < 2 || d.Accelerated()) {
 					continue
 				}
 				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
-					ar := d.NewArena()
-					defer ar.Free()
-					x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
-					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
-					f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Pixels() * (c.Out + kind.Pad)), ZStride: c.Out + kind.Pad, Sums: true}
-					var bias64 []float64
-					if k%2 == 1 {
-						var bias []float32
-						bias, bias64 = kerneltest.Random(c.Out, uint32(10*i+2))
-						f.Bias = ar.Floats(bias)
+					if (i+k)/3%2 == 1 {
+						defer SmallTarget()()
 					}
-					p := ar.NewProgram("forward")
-					stats := f.Record(p)
-					p.Run(2)
-					z := kerneltest.Dense(t, f.Z, c.Shape(), f.ZStride)
-					kerneltest.Close(t, c.Reference(x.A, w64, bias64), z, 1e-6*math.Sqrt(float64(c.KH*c.KW*c.In.C)), "z")
-					kerneltest.CheckForwardSums(t, stats, z, c.Out, 1e-5)
+					f(t, d, i, k, c, kind)
 				})
 			}
 		}
 	})
 }
 
+// factors are numbers as they are multiplied: rounded to bfloat16 where tensor cores do that.
+func factors(d *exec.Device, x []float64) []float64 {
+	if d.Precision() != exec.BF16 {
+		return x
+	}
+	out := make([]float64, len(x))
+	for i, v := range x {
+		u := math.Float32bits(float32(v))
+		out[i] = float64(math.Float32frombits((u + 0x7fff + u>>16&1) &^ 0xffff))
+	}
+	return out
+}
+
+// tolerance of a sum of n products. A factor halfway between two neighbours may be rounded to the other one than in the reference.
+func tolerance(d *exec.Device, n int) float64 {
+	tol := 1e-6 * math.Sqrt(float64(n))
+	if d.Precision() == exec.BF16 {
+		tol += 0x1p-8
+	}
+	return tol
+}
+
+func TestForward(t *testing.T) {
+	each(t, func(t *testing.T, d *exec.Device, i, k int, c Conv, kind kerneltest.Case) {
+		ar := d.NewArena()
+		defer ar.Free()
+		x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
+		w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
+		z := kerneltest.Room(ar, c.Shape().Pixels()*(c.Out+kind.Pad))
+		f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: z, ZStride: c.Out + kind.Pad, Sums: true}
+		var bias64 []float64
+		if k%2 == 1 {
+			var bias []float32
+			bias, bias64 = kerneltest.Random(c.Out, uint32(10*i+2))
+			f.Bias = ar.Floats(bias)
+		}
+		p := ar.NewProgram("forward")
+		stats := f.Record(p)
+		p.Run(2)
+		got := kerneltest.Dense(t, f.Z, c.Shape(), f.ZStride)
+		want := c.Reference(factors(d, x.A), factors(d, w64), bias64)
+		kerneltest.Close(t, want, got, kerneltest.Stored(d, tolerance(d, c.KH*c.KW*c.In.C)), "z")
+		kerneltest.CheckForwardSums(t, stats, got, c.Out, 1e-5)
+	})
+}
+
 func TestGradients(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
-		for i, c := range cases() {
-			for k, kind := range kerneltest.Cases {
-				if (i+k)%3 != 0 && i > 4 && c.Groups < 2 {
-					continue
+	each(t, func(t *testing.T, d *exec.Device, i, k int, c Conv, kind kerneltest.Case) {
+		ar := d.NewArena()
+		defer ar.Free()
+		x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
+		w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
+		grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, uint32(10*i+2))
+		din, dweight := c.GradientReference(factors(d, x.A), factors(d, w64), factors(d, dz64))
+		weight := ar.Floats(w)
+		kerneltest.TestSink(t, d, c.In, kind, 2*tolerance(d, c.KH*c.KW*c.Out), din, uint32(10*i+3), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+			return InputGradient{Conv: c, Grad: grad, Weight: weight, Sink: sink}.Record(p)
+		})
+		old, old64 := kerneltest.Random(c.WeightLen(), uint32(10*i+4))
+		for _, accumulate := range []bool{false, true} {
+			g := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen()), Accumulate: accumulate}
+			want := append([]float64(nil), dweight...)
+			if accumulate {
+				g.DWeight.WriteF32(0, old)
+				for i := range want {
+					want[i] += old64[i]
 				}
-				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
-					ar := d.NewArena()
-					defer ar.Free()
-					x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
-					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
-					grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, uint32(10*i+2))
-					din, dweight := c.GradientReference(x.A, w64, dz64)
-					weight := ar.Floats(w)
-					tol := 1e-6 * math.Sqrt(float64(c.KH*c.KW*c.Out))
-					kerneltest.TestSink(t, d, c.In, kind, 2*tol, din, uint32(10*i+3), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-						return InputGradient{Conv: c, Grad: grad, Weight: weight, Sink: sink}.Record(p)
-					})
-					old, old64 := kerneltest.Random(c.WeightLen(), uint32(10*i+4))
-					for _, accumulate := range []bool{false, true} {
-						g := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen()), Accumulate: accumulate}
-						want := append([]float64(nil), dweight...)
-						if accumulate {
-							g.DWeight.WriteF32(0, old)
-							for i := range want {
-								want[i] += old64[i]
-							}
-						}
-						p := ar.NewProgram("weight")
-						g.Record(p)
-						p.Run(1)
-						kerneltest.Close(t, want, g.DWeight.Values(), 1e-6*math.Sqrt(float64(c.Shape().Pixels()+16)), "dweight")
-					}
-				})
 			}
+			p := ar.NewProgram("weight")
+			g.Record(p)
+			p.Run(1)
+			kerneltest.Close(t, want, g.DWeight.Values(), tolerance(d, c.Shape().Pixels()+16), "dweight")
 		}
 	})
 }
@@ -138,7 +166,7 @@ func TestWinogradError(t *testing.T) {
 	ar := d.NewArena()
 	defer ar.Free()
 	c := Conv{In: tensor.Shape{N: 1, H: 16, W: 16, C: 128}, Out: 64, KH: 3, KW: 3, PadH: 1, PadW: 1}
-	require.True(t, c.defaults().winograd())
+	require.True(t, c.Winograd())
 	x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
 	w, w64 := kerneltest.Random(c.WeightLen(), 2)
 	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), false, 0, 3)

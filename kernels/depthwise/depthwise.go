@@ -8,12 +8,18 @@ package depthwise
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Conv is the geometry of a depthwise convolution with K x K taps, K at most 7. The weight is K x K x channels. Stride and Dilation of 0 are 1; padding and the
 // output's size as in conv.Conv.
@@ -109,6 +115,9 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	if f.ZStride != 0 {
 		args.out_ld = C.int64_t(f.ZStride)
 	}
+	if p.Arena().Device().Accelerated() {
+		return f.recordGPU(p, c, &args)
+	}
 	var stats tensor.Stats
 	if f.Sums {
 		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.In.C, parts(&args, c.OutH, c.OutW))
@@ -156,6 +165,9 @@ func (b Backward) Record(p *exec.Program) tensor.Stats {
 	if b.Accumulate {
 		args.accumulate = 1
 	}
+	if p.Arena().Device().Accelerated() {
+		return b.recordGPU(p, c, &args)
+	}
 	pixels := parts(&args, c.In.H, c.In.W)
 	var stats tensor.Stats
 	if b.Sink.D != nil {
@@ -174,8 +186,8 @@ func (b Backward) Record(p *exec.Program) tensor.Stats {
 	return stats
 }
 
-func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_depthwise_args, scratch int) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), Scratch: scratch})
+func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_depthwise_args, scratch int, launches ...exec.Launch) {
+	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), Scratch: scratch, GPU: launches})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

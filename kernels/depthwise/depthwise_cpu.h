@@ -16,8 +16,13 @@ typedef struct ctn_depthwise_args {
 	ctn_sink sink;
 	float *dweight, *partial; // k x k x c; parts of that
 	int32_t accumulate;
+	// GPU: strips of columns a block, columns a tile, tiles a row, blocks that share the channels, images a block, parts of the weight's gradient; for what
+	// goes pixel by pixel the vectors of channels and the pixels a block
+	int64_t strips, tile, tiles, chunks, images, parts;
+	int64_t groups, block, weight_block;
 } ctn_depthwise_args;
 
 enum { CTN_DEPTHWISE_STRIP = 4, // outputs side by side in registers
-       CTN_DEPTHWISE_SIZE = 7 }; // largest kernel
+       CTN_DEPTHWISE_SIZE = 7,   // largest kernel
+       CTN_DEPTHWISE_THREADS = 128 }; // GPU: threads a block
 extern const ctn_kernel ctn_depthwise[], ctn_depthwise_backward[], ctn_depthwise_reduce[];

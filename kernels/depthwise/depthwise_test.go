@@ -1,4 +1,5 @@
-package depthwise
+// An outside package: the simulator, on which the tests run too, imports the families.
+package depthwise_test
 
 import (
 	"fmt"
@@ -8,9 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/depthwise"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 func cases() []Conv {
 	shape := func(n, h, w, c int) tensor.Shape { return tensor.Shape{N: n, H: h, W: w, C: c} }
@@ -34,7 +39,7 @@ func cases() []Conv {
 }
 
 func TestForward(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
 				if i > 2 && (i+k)%3 != 0 {
@@ -46,12 +51,12 @@ func TestForward(t *testing.T) {
 					x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
 					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
 					ld := c.In.C + kind.Pad
-					f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Pixels() * ld), ZStride: ld, Sums: true}
+					f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: kerneltest.Room(ar, c.Shape().Pixels()*ld), ZStride: ld, Sums: true}
 					p := ar.NewProgram("forward")
 					stats := f.Record(p)
 					p.Run(2)
 					z := kerneltest.Dense(t, f.Z, c.Shape(), ld)
-					kerneltest.Close(t, c.Reference(x.A, w64), z, 3e-6, "z")
+					kerneltest.Close(t, c.Reference(x.A, w64), z, kerneltest.Stored(d, 3e-6), "z")
 					kerneltest.CheckForwardSums(t, stats, z, c.In.C, 1e-5)
 				})
 			}
@@ -60,7 +65,7 @@ func TestForward(t *testing.T) {
 }
 
 func TestBackward(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
 				if i > 2 && (i+k)%3 != 0 {

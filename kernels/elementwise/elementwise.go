@@ -9,12 +9,18 @@ package elementwise
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Term is a summand, as it is read through what stands before it, times a factor an image (optional; from DropPath for instance).
 type Term struct {
@@ -24,6 +30,7 @@ type Term struct {
 
 // Sum is Out = Σ Weight·In over one to eight inputs of one shape, plain. With one input it is a copy, which stores an activation; with an OutStride larger than the
 // channels it is a part of a concatenation. Out may be the Z of an input that has the same stride.
+// It may be float32 where the inputs are bfloat16, and the other way round.
 type Sum struct {
 	Terms     []Term
 	Out       *exec.Buffer
@@ -38,6 +45,15 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 	}
 	shape := s.Terms[0].In.Shape
 	args := sumArgs(shape, len(s.Terms))
+	var tensors []*exec.Buffer
+	for _, t := range s.Terms {
+		tensors = append(tensors, t.In.Z)
+	}
+	half := tensor.Half("sum", tensors...)
+	sweep := tensor.NewSweep(shape.Pixels(), shape.C, half)
+	if p.Arena().Device().Accelerated() {
+		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
+	}
 	for i, t := range s.Terms {
 		t.In.Check("sum")
 		if t.In.Shape != shape {
@@ -53,13 +69,20 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, shape.C, tensor.Parts(shape.Pixels(), int(args.block)))
 		args.stats = floats(stats.Rows)
 	}
-	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_SUM_PIXELS*shape.C)
+	launch := sweep.Launch(file, "cu_sum", half)
+	switch out := s.Out.Half(); {
+	case half && !out:
+		launch.Entry = "cu_sum_bf16_f32"
+	case out && !half:
+		launch.Entry = "cu_sum_f32_bf16"
+	}
+	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_SUM_PIXELS*shape.C, launch)
 	return stats
 }
 
 // SumGradient hands the gradient in a sum on to its terms: with G that in Out, each term's sink gets Weight·(Gate·G + Mean/(H·W)). Gate and Mean (both images x
-// channels, optional) serve a squeeze-and-excitation: G is then the gradient in the gated tensor and Mean that in its global mean, and the only
-// term is the tensor itself.
+// channels, optional) serve a squeeze-and-excitation: G is then the gradient in the gated tensor and Mean that in its global mean, stored as G is, and the
+// only term is the tensor itself.
 //
 // G may be the D of one of the sinks, which then is the last term, if it has the same stride. A term whose sink has no D is left out.
 type SumGradient struct {
@@ -85,10 +108,23 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 	args := sumArgs(s.Shape, len(s.Terms))
 	tensor.Span("sum_gradient", "G", s.G, s.Shape, s.GStride)
 	args.grad, args.grad_ld = floats(s.G), stride(s.GStride, s.Shape.C)
-	for _, b := range []*exec.Buffer{s.Gate, s.Mean} {
-		if b != nil {
-			tensor.Need("sum_gradient", "Gate or Mean", b, s.Shape.N*s.Shape.C)
+	if s.Gate != nil {
+		tensor.Need("sum_gradient", "Gate", s.Gate, s.Shape.N*s.Shape.C)
+	}
+	tensors := []*exec.Buffer{s.G}
+	if s.Mean != nil {
+		tensor.Span("sum_gradient", "Mean", s.Mean, tensor.Shape{N: s.Shape.N, H: 1, W: 1, C: s.Shape.C}, 0)
+		tensors = append(tensors, s.Mean)
+	}
+	for _, t := range s.Terms {
+		if t.Sink.D != nil {
+			tensors = append(tensors, t.Sink.Tensors()...)
 		}
+	}
+	half := tensor.Half("sum_gradient", tensors...)
+	sweep := tensor.NewSweep(s.Shape.Pixels(), s.Shape.C, half)
+	if p.Arena().Device().Accelerated() {
+		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
 	}
 	args.gate, args.mean = floats(s.Gate), floats(s.Mean)
 	out := make([]tensor.Stats, len(s.Terms))
@@ -103,12 +139,13 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
 		args.weight[i] = weight(t.Weight, s.Shape.N)
 	}
-	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16))
+	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16),
+		sweep.Launch(file, "cu_sum_backward", half))
 	return out
 }
 
 // GateGradient is the gradient in a gate (images x channels): the sum over each image of G, the gradient in the gated tensor, times Act(Scale·Z + Shift) of In, whose
-// own Gate is not looked at.
+// own Gate is not looked at. DGate is a gradient and stored as G is.
 type GateGradient struct {
 	In      tensor.Input
 	G       *exec.Buffer
@@ -121,11 +158,14 @@ func (g GateGradient) Record(p *exec.Program) {
 	g.In.Gate = nil
 	g.In.Check("gate_gradient")
 	tensor.Span("gate_gradient", "G", g.G, g.In.Shape, g.GStride)
-	tensor.Need("gate_gradient", "DGate", g.DGate, g.In.N*g.In.C)
+	tensor.Span("gate_gradient", "DGate", g.DGate, tensor.Shape{N: g.In.N, H: 1, W: 1, C: g.In.C}, 0)
+	half := tensor.Half("gate_gradient", g.In.Z, g.G, g.DGate)
+	sweep := tensor.NewSweep(g.In.Pixels(), g.In.C, half).Images(g.In.N)
 	args := C.ctn_gate_args{n: C.int64_t(g.In.N), image: C.int64_t(g.In.H * g.In.W), c: C.int64_t(g.In.C), grad: floats(g.G),
-		grad_ld: stride(g.GStride, g.In.C), dgate: floats(g.DGate)}
+		grad_ld: stride(g.GStride, g.In.C), dgate: floats(g.DGate), groups: C.int64_t(sweep.Groups)}
 	g.In.Put(unsafe.Pointer(&args.in))
-	record(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_GATE_CHANNELS)
+	record(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_GATE_CHANNELS,
+		sweep.Launch(file, "cu_gate_gradient", half))
 }
 
 // Shuffle mixes the channels of groups (Zhang et al., ShuffleNet, CVPR 2018): with the channels as a matrix of Groups rows, Out has it transposed. Out is dense and does
@@ -139,23 +179,30 @@ type Shuffle struct {
 // Record appends the operation to a program.
 func (s Shuffle) Record(p *exec.Program) {
 	args := s.args()
-	tensor.Need("shuffle", "Out", s.Out, s.In.Len())
+	tensor.Span("shuffle", "Out", s.Out, s.In.Shape, 0)
 	args.out = floats(s.Out)
-	record(p, "shuffle", unsafe.Pointer(&C.ctn_shuffle), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C)
+	record(p, "shuffle", unsafe.Pointer(&C.ctn_shuffle), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C,
+		flat(tensor.Entry("cu_shuffle", tensor.Half("shuffle", s.In.Z, s.Out)), s.In.Len()))
 }
 
 // RecordBackward appends the gradient in the input from grad (dense), that in Out.
 func (s Shuffle) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Sink) tensor.Stats {
 	args := s.args()
-	tensor.Need("shuffle_backward", "grad", grad, s.In.Len())
+	tensor.Span("shuffle_backward", "grad", grad, s.In.Shape, 0)
 	sink.Check("shuffle_backward", s.In.Shape)
+	half := tensor.Half("shuffle_backward", append(sink.Tensors(), grad)...)
+	sweep := tensor.NewSweep(s.In.Pixels(), s.In.C, half)
+	if p.Arena().Device().Accelerated() {
+		args.block, args.lanes = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
+	}
 	var stats tensor.Stats
 	if sink.Sums() {
 		stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.In.C, tensor.Parts(s.In.Pixels(), int(args.block)))
 	}
 	args.grad = floats(grad)
 	sink.Put(unsafe.Pointer(&args.sink), s.In.C, stats)
-	record(p, "shuffle_backward", unsafe.Pointer(&C.ctn_shuffle_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C)
+	record(p, "shuffle_backward", unsafe.Pointer(&C.ctn_shuffle_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C,
+		sweep.Launch(file, "cu_shuffle_backward", half))
 	return stats
 }
 
@@ -190,7 +237,7 @@ func (d DropPath) Record(p *exec.Program) {
 	}
 	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep), rate: floats(d.Rate), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
 		step: (*C.int32_t)(d.Step.Slice(0, 1).Pointer())}
-	record(p, "droppath", unsafe.Pointer(&C.ctn_droppath), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+	record(p, "droppath", unsafe.Pointer(&C.ctn_droppath), unsafe.Pointer(&args), unsafe.Sizeof(args), 0, flat("cu_droppath", d.Out.Len()))
 }
 
 func sumArgs(s tensor.Shape, terms int) C.ctn_sum_args {
@@ -217,8 +264,16 @@ func stride(ld, c int) C.int64_t {
 	return C.int64_t(ld)
 }
 
-func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch})
+// file has the kernels for accelerators.
+const file = "elementwise"
+
+// flat is the launch of an entry with a thread for each of n elements.
+func flat(entry string, n int) exec.Launch {
+	return exec.Launch{File: file, Entry: entry, Grid: [3]int{exec.Blocks(n, tensor.SweepThreads)}, Block: tensor.SweepThreads}
+}
+
+func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int, launch exec.Launch) {
+	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch, GPU: []exec.Launch{launch}})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

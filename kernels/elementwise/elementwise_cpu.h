@@ -5,6 +5,7 @@ enum { CTN_SUM_TERMS = 8,
 
 typedef struct ctn_sum_args {
 	int64_t pixels, image, c, block, terms;
+	int64_t groups; // GPU: vectors of channels a block
 	ctn_input in[CTN_SUM_TERMS];
 	const float *weight[CTN_SUM_TERMS]; // one an image, or none
 	float *out;
@@ -19,6 +20,7 @@ typedef struct ctn_sum_args {
 
 typedef struct ctn_gate_args {
 	int64_t n, image, c;
+	int64_t groups; // GPU: vectors of channels a block
 	ctn_input in;
 	const float *grad;
 	int64_t grad_ld;
@@ -27,6 +29,7 @@ typedef struct ctn_gate_args {
 
 typedef struct ctn_shuffle_args {
 	int64_t pixels, c, groups, block;
+	int64_t lanes; // GPU: vectors of channels a block
 	ctn_input in;
 	float *out;
 	const float *grad;

@@ -1,4 +1,5 @@
-package elementwise
+// An outside package: the simulator, on which the tests run too, imports the families.
+package elementwise_test
 
 import (
 	"testing"
@@ -6,22 +7,26 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 var shapes = []tensor.Shape{{N: 1, H: 1, W: 1, C: 1}, {N: 3, H: 5, W: 7, C: 17}, {N: 2, H: 26, W: 25, C: 33}, {N: 2, H: 4, W: 4, C: 300}}
 
 func image(s tensor.Shape, i int) int { return i / (s.H * s.W * s.C) }
 
 func TestSum(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range shapes {
 			for terms := 1; terms <= 3; terms++ {
 				ar := d.NewArena()
 				pad := 3 * (terms % 2)
-				op := Sum{Out: ar.F32(s.Pixels() * (s.C + pad)), OutStride: s.C + pad, Sums: true}
+				op := Sum{Out: kerneltest.Room(ar, s.Pixels()*(s.C+pad)), OutStride: s.C + pad, Sums: true}
 				want := make([]float64, s.Len())
 				for k := range terms {
 					x := kerneltest.NewTensor(ar, s, kerneltest.Cases[(i+2*k+terms)%len(kerneltest.Cases)], uint32(10*i+k))
@@ -42,7 +47,7 @@ func TestSum(t *testing.T) {
 				stats := op.Record(p)
 				p.Run(1)
 				got := kerneltest.Dense(t, op.Out, s, s.C+pad)
-				kerneltest.Close(t, want, got, 2e-6, "sum")
+				kerneltest.Close(t, want, got, kerneltest.Stored(d, 2e-6), "sum")
 				kerneltest.CheckForwardSums(t, stats, got, s.C, 1e-5)
 				ar.Free()
 			}
@@ -51,7 +56,7 @@ func TestSum(t *testing.T) {
 }
 
 func TestSumGradient(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range shapes {
 			for k, kind := range kerneltest.Cases {
 				ar := d.NewArena()
@@ -60,7 +65,7 @@ func TestSumGradient(t *testing.T) {
 				if k%2 == 1 {
 					gate, gate64 := kerneltest.Random(s.N*s.C, uint32(10*i+1))
 					mean, mean64 := kerneltest.Random(s.N*s.C, uint32(10*i+2))
-					op.Gate, op.Mean = ar.Floats(gate), ar.Floats(mean)
+					op.Gate, op.Mean = ar.Floats(gate), kerneltest.Store(ar, mean, mean64)
 					for j := range g64 {
 						c := image(s, j)*s.C + j%s.C
 						g64[j] = gate64[c]*g64[j] + mean64[c]/float64(s.H*s.W)
@@ -72,12 +77,12 @@ func TestSumGradient(t *testing.T) {
 				for j := range g64 {
 					weighted[j] = g64[j] * w64[image(s, j)]
 				}
-				other := ar.F32(s.Len())
+				other := kerneltest.Room(ar, s.Len())
 				kerneltest.TestSink(t, d, s, kind, 3e-6, weighted, uint32(10*i+4), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
 					op.Terms = []TermGradient{{Sink: tensor.Sink{D: other}}, {}, {Sink: sink, Weight: factor}}
 					return op.Record(p)[2]
 				})
-				kerneltest.Close(t, g64, other.Values(), 2e-6, "first term")
+				kerneltest.Close(t, g64, other.Values(), kerneltest.Stored(d, 2e-6), "first term")
 				ar.Free()
 			}
 		}
@@ -86,36 +91,56 @@ func TestSumGradient(t *testing.T) {
 
 // The gradient's buffer may be the last sink's: nothing is copied.
 func TestSumGradientInPlace(t *testing.T) {
-	d, err := exec.Open(exec.Config{Threads: 2})
-	require.NoError(t, err)
-	defer d.Close()
-	ar := d.NewArena()
-	defer ar.Free()
-	s := shapes[1]
-	x := kerneltest.NewTensor(ar, s, kerneltest.Case{Act: tensor.ReLU}, 1)
-	grad, g64 := kerneltest.NewGradient(ar, s, false, 0, 2)
-	other := ar.F32(s.Len())
-	p := ar.NewProgram("in place")
-	SumGradient{Shape: s, G: grad.G, Terms: []TermGradient{{Sink: tensor.Sink{D: other}}, {Sink: tensor.Sink{D: grad.G, Of: &x.Input}}}}.Record(p)
-	p.Run(1)
-	kerneltest.Close(t, g64, other.Values(), 1e-6, "first")
-	for i := range g64 {
-		if x.U[i] <= 0 {
-			g64[i] = 0
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		s := shapes[1]
+		x := kerneltest.NewTensor(ar, s, kerneltest.Case{Act: tensor.ReLU}, 1)
+		grad, g64 := kerneltest.NewGradient(ar, s, false, 0, 2)
+		other := kerneltest.Room(ar, s.Len())
+		p := ar.NewProgram("in place")
+		SumGradient{Shape: s, G: grad.G, Terms: []TermGradient{{Sink: tensor.Sink{D: other}}, {Sink: tensor.Sink{D: grad.G, Of: &x.Input}}}}.Record(p)
+		p.Run(1)
+		kerneltest.Close(t, g64, other.Values(), 1e-6, "first")
+		for i := range g64 {
+			if x.U[i] <= 0 {
+				g64[i] = 0
+			}
 		}
-	}
-	kerneltest.Close(t, g64, grad.G.Values(), 1e-6, "second")
+		kerneltest.Close(t, g64, grad.G.Values(), 1e-6, "second")
+	})
+}
+
+// Gates are float32 whatever the tensors are, and so are images that come in.
+func TestSumToAnotherStorage(t *testing.T) {
+	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) {
+		for i, s := range shapes {
+			ar := d.NewArena()
+			x := kerneltest.NewTensor(ar, s, kerneltest.Case{Act: tensor.HSigmoid}, uint32(10*i))
+			out := ar.F32(s.Len())
+			p := ar.NewProgram("gates")
+			Sum{Terms: []Term{{In: x.Input}}, Out: out}.Record(p)
+			p.Run(1)
+			kerneltest.Close(t, x.A, out.Values(), 1e-6, "gates")
+			half := ar.BF16(s.Len())
+			p = ar.NewProgram("images")
+			Sum{Terms: []Term{{In: tensor.Input{Shape: s, Z: out}}}, Out: half}.Record(p)
+			p.Run(1)
+			kerneltest.Close(t, x.A, half.Values(), kerneltest.Stored(d, 1e-6), "images")
+			ar.Free()
+		}
+	})
 }
 
 func TestGateGradient(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range shapes {
 			for k, kind := range kerneltest.Cases {
 				kind.Gate = false
 				ar := d.NewArena()
 				x := kerneltest.NewTensor(ar, s, kind, uint32(10*i))
 				grad, g64 := kerneltest.NewGradient(ar, s, false, k%2, uint32(10*i+1))
-				op := GateGradient{In: x.Input, G: grad.G, GStride: grad.Stride, DGate: ar.F32(s.N * s.C)}
+				op := GateGradient{In: x.Input, G: grad.G, GStride: grad.Stride, DGate: kerneltest.Room(ar, s.N*s.C)}
 				want := make([]float64, s.N*s.C)
 				for j, a := range x.A {
 					want[image(s, j)*s.C+j%s.C] += a * g64[j]
@@ -123,7 +148,7 @@ func TestGateGradient(t *testing.T) {
 				p := ar.NewProgram("gate")
 				op.Record(p)
 				p.Run(1)
-				kerneltest.Close(t, want, op.DGate.Values(), 5e-6, "dgate")
+				kerneltest.Close(t, want, op.DGate.Values(), kerneltest.Stored(d, 5e-6), "dgate")
 				ar.Free()
 			}
 		}
@@ -131,7 +156,7 @@ func TestGateGradient(t *testing.T) {
 }
 
 func TestShuffle(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range []struct {
 			s      tensor.Shape
 			groups int
@@ -139,8 +164,9 @@ func TestShuffle(t *testing.T) {
 			for _, kind := range kerneltest.Cases {
 				ar := d.NewArena()
 				x := kerneltest.NewTensor(ar, c.s, kind, uint32(10*i))
-				op := Shuffle{In: x.Input, Groups: c.groups, Out: ar.F32(c.s.Len())}
+				op := Shuffle{In: x.Input, Groups: c.groups, Out: kerneltest.Room(ar, c.s.Len())}
 				g, g64 := kerneltest.Random(c.s.Len(), uint32(10*i+1))
+				grad := kerneltest.Store(ar, g, g64)
 				want, din := make([]float64, c.s.Len()), make([]float64, c.s.Len())
 				for j := range want {
 					ch := j % c.s.C
@@ -151,8 +177,7 @@ func TestShuffle(t *testing.T) {
 				p := ar.NewProgram("shuffle")
 				op.Record(p)
 				p.Run(1)
-				kerneltest.Close(t, want, op.Out.Values(), 1e-6, "out")
-				grad := ar.Floats(g)
+				kerneltest.Close(t, want, op.Out.Values(), kerneltest.Stored(d, 1e-6), "out")
 				kerneltest.TestSink(t, d, c.s, kind, 2e-6, din, uint32(10*i+2), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
 					return op.RecordBackward(p, grad, sink)
 				})
@@ -163,7 +188,7 @@ func TestShuffle(t *testing.T) {
 }
 
 func TestDropPath(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		ar := d.NewArena()
 		defer ar.Free()
 		for _, rate := range []float32{1, 0.5, 0} {

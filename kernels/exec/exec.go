@@ -16,6 +16,7 @@ import "C"
 import (
 	"embed"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"sync"
@@ -229,19 +230,43 @@ func (a *Arena) allocHost(bytes int) unsafe.Pointer {
 	return p
 }
 
-// Buffer is a fixed piece of an arena's memory: 32-bit floats or integers. A new one holds NaN, or -1.
+// Buffer is a fixed piece of an arena's memory: floats of 32 or, on an accelerator, 16 bits (bfloat16), or 32-bit integers. A new one holds NaN, or -1.
 type Buffer struct {
-	dev     *Device
-	ptr     unsafe.Pointer
-	n       int
-	integer bool
+	dev  *Device
+	ptr  unsafe.Pointer
+	n    int
+	kind kind
+}
+
+// kind is what a buffer's elements are.
+type kind int
+
+const (
+	floats kind = iota
+	halves      // bfloat16
+	integers
+)
+
+func (k kind) bytes() int {
+	if k == halves {
+		return 2
+	}
+	return 4
 }
 
 // F32 returns a buffer of n floats.
-func (a *Arena) F32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, false} }
+func (a *Arena) F32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, floats} }
+
+// BF16 returns a buffer of n floats that are stored as bfloat16. The CPU has no kernels that read them.
+func (a *Arena) BF16(n int) *Buffer {
+	if a.dev.acc == nil {
+		panic("exec: a buffer of bfloat16 on the CPU")
+	}
+	return &Buffer{a.dev, a.alloc(2 * n), n, halves}
+}
 
 // I32 returns a buffer of n integers.
-func (a *Arena) I32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, true} }
+func (a *Arena) I32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, integers} }
 
 // Floats returns a buffer that holds v.
 func (a *Arena) Floats(v []float32) *Buffer {
@@ -263,10 +288,21 @@ func (a *Arena) Zeros(n int) *Buffer { return a.Floats(make([]float32, n)) }
 // Len is the number of elements.
 func (b *Buffer) Len() int { return b.n }
 
+// Half tells whether the elements are bfloat16.
+func (b *Buffer) Half() bool { return b != nil && b.kind == halves }
+
 // Slice is the part [off, off+n) of a buffer, sharing its memory.
 func (b *Buffer) Slice(off, n int) *Buffer {
-	b.check(off, n, b.integer)
-	return &Buffer{b.dev, unsafe.Add(b.ptr, 4*off), n, b.integer}
+	b.check(off, n, b.kind)
+	return &Buffer{b.dev, unsafe.Add(b.ptr, b.kind.bytes()*off), n, b.kind}
+}
+
+// AsBF16 is the memory of a buffer of floats, twice as many elements of bfloat16.
+func (b *Buffer) AsBF16() *Buffer {
+	if b.check(0, 0, floats); b.dev.acc == nil {
+		panic("exec: a buffer of bfloat16 on the CPU")
+	}
+	return &Buffer{b.dev, b.ptr, 2 * b.n, halves}
 }
 
 // Pointer is the address that kernels get. A nil buffer has none.
@@ -277,8 +313,8 @@ func (b *Buffer) Pointer() unsafe.Pointer {
 	return b.ptr
 }
 
-func (b *Buffer) check(off, n int, integer bool) {
-	if b.integer != integer {
+func (b *Buffer) check(off, n int, k kind) {
+	if b.kind != k {
 		panic("exec: a buffer of the other type")
 	}
 	if off < 0 || n < 0 || off+n > b.n {
@@ -286,45 +322,84 @@ func (b *Buffer) check(off, n int, integer bool) {
 	}
 }
 
-// WriteF32 copies src into the buffer from element off on.
+// WriteF32 copies src into the buffer from element off on, rounded where the buffer is of bfloat16.
 func (b *Buffer) WriteF32(off int, src []float32) {
-	b.check(off, len(src), false)
+	if b.Half() {
+		b.check(off, len(src), halves)
+		rounded := make([]uint16, len(src))
+		for i, v := range src {
+			rounded[i] = roundBF16(v)
+		}
+		write(b, off, rounded)
+		return
+	}
+	b.check(off, len(src), floats)
 	write(b, off, src)
+}
+
+// UploadF32 copies src into a buffer of float32 that no program in work uses, while programs run where the device can do that.
+func (b *Buffer) UploadF32(src []float32) {
+	b.check(0, len(src), floats)
+	if u, ok := b.dev.acc.(Uploader); ok && len(src) > 0 {
+		fail(u.Upload(b.ptr, unsafe.Pointer(&src[0]), 4*len(src)))
+		return
+	}
+	write(b, 0, src)
 }
 
 // ReadF32 copies elements from off on into dst, after everything that runs has ended.
 func (b *Buffer) ReadF32(off int, dst []float32) {
-	b.check(off, len(dst), false)
+	if b.Half() {
+		b.check(off, len(dst), halves)
+		stored := make([]uint16, len(dst))
+		read(b, off, stored)
+		for i, v := range stored {
+			dst[i] = math.Float32frombits(uint32(v) << 16)
+		}
+		return
+	}
+	b.check(off, len(dst), floats)
 	read(b, off, dst)
 }
 
 // WriteI32 copies src into the buffer from element off on.
 func (b *Buffer) WriteI32(off int, src []int32) {
-	b.check(off, len(src), true)
+	b.check(off, len(src), integers)
 	write(b, off, src)
 }
 
 // ReadI32 copies elements from off on into dst, after everything that runs has ended.
 func (b *Buffer) ReadI32(off int, dst []int32) {
-	b.check(off, len(dst), true)
+	b.check(off, len(dst), integers)
 	read(b, off, dst)
 }
 
-func write[T int32 | float32](b *Buffer, off int, src []T) {
+// roundBF16 is x as bfloat16: to nearest, ties to even; a NaN becomes 0x7fff, as on a GPU.
+func roundBF16(x float32) uint16 {
+	if x != x {
+		return 0x7fff
+	}
+	u := math.Float32bits(x)
+	return uint16((u + 0x7fff + u>>16&1) >> 16)
+}
+
+func write[T int32 | float32 | uint16](b *Buffer, off int, src []T) {
+	size := b.kind.bytes()
 	switch {
 	case b.dev.acc == nil:
 		copy(unsafe.Slice((*T)(b.ptr), b.n)[off:], src)
 	case len(src) > 0:
-		fail(b.dev.acc.Write(unsafe.Add(b.ptr, 4*off), unsafe.Pointer(&src[0]), 4*len(src)))
+		fail(b.dev.acc.Write(unsafe.Add(b.ptr, size*off), unsafe.Pointer(&src[0]), size*len(src)))
 	}
 }
 
-func read[T int32 | float32](b *Buffer, off int, dst []T) {
+func read[T int32 | float32 | uint16](b *Buffer, off int, dst []T) {
+	size := b.kind.bytes()
 	switch {
 	case b.dev.acc == nil:
 		copy(dst, unsafe.Slice((*T)(b.ptr), b.n)[off:])
 	case len(dst) > 0:
-		fail(b.dev.acc.Read(unsafe.Pointer(&dst[0]), unsafe.Add(b.ptr, 4*off), 4*len(dst)))
+		fail(b.dev.acc.Read(unsafe.Pointer(&dst[0]), unsafe.Add(b.ptr, size*off), size*len(dst)))
 	}
 }
 
@@ -346,7 +421,7 @@ func Fixed(n int) Dim { return Dim{Max: n} }
 
 // Dynamic is a size read from buf[0] when the operation runs, at most max.
 func Dynamic(buf *Buffer, max int) Dim {
-	buf.check(0, 1, true)
+	buf.check(0, 1, integers)
 	return Dim{buf, max}
 }
 

@@ -56,6 +56,9 @@ func TestBuffers(t *testing.T) {
 	i.ReadI32(0, got)
 	require.Equal(t, []int32{3, 4}, got)
 	require.Panics(t, func() { Dynamic(f, 3) })
+	require.Panics(t, func() { a.BF16(1) }, "the CPU has no kernels for it")
+	require.Panics(t, func() { f.AsBF16() })
+	require.False(t, f.Half())
 }
 
 func TestCatch(t *testing.T) {

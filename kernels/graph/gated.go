@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
 // Gated is the update of a node from what it heard: a minimal gated unit, after the gated recurrences over graphs of D-VAE (Zhang et al.,
@@ -72,7 +73,7 @@ func (g Gated) args(op string) C.ctn_gated_args {
 	return args
 }
 
-// Dense is what surrounds a layer's product: Out = dropout(relu(In + Bias)), each part optional. In and Out are rows x Width and may be the same.
+// Dense is what surrounds a layer's product: Out = dropout(relu(In + Bias)), each part optional. In and Out are rows x Width and may be the same; both may be stored as bfloat16.
 //
 // Dropout keeps an element with probability Keep and divides it by Keep; its decisions are a function of (Seed, Stream, *Step, element), so the
 // backward operation repeats them.
@@ -91,12 +92,12 @@ type Dense struct {
 // Record appends the operation to a program.
 func (d Dense) Record(p *exec.Program) {
 	args := d.args("dense")
-	need("dense", "In", d.In, d.Rows.Max*d.Width)
+	needStored("dense", "In", d.In, d.Rows.Max*d.Width)
 	optional("dense", "Bias", d.Bias, d.Width)
 	args.in, args.bias, args.out = floats(d.In), floats(d.Bias), floats(d.Out)
 	p.Record(exec.Op{
 		Name: "dense", CPU: unsafe.Pointer(&C.ctn_dense), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: d.scratch(),
-		GPU: []exec.Launch{elementwise("gated", "cu_dense", d.Rows.Max*d.Width, 4)},
+		GPU: []exec.Launch{elementwise("gated", tensor.Entry("cu_dense", tensor.Half("dense", d.In, d.Out)), d.Rows.Max*d.Width, 4)},
 	})
 }
 
@@ -104,12 +105,12 @@ func (d Dense) Record(p *exec.Program) {
 // result; dIn may be grad.
 func (d Dense) RecordBackward(p *exec.Program, dIn, grad *exec.Buffer) {
 	args := d.args("dense_backward")
-	need("dense_backward", "dIn", dIn, d.Rows.Max*d.Width)
-	need("dense_backward", "grad", grad, d.Rows.Max*d.Width)
+	needStored("dense_backward", "dIn", dIn, d.Rows.Max*d.Width)
+	needStored("dense_backward", "grad", grad, d.Rows.Max*d.Width)
 	args.in, args.grad, args.out = floats(d.Out), floats(grad), floats(dIn)
 	p.Record(exec.Op{
 		Name: "dense_backward", CPU: unsafe.Pointer(&C.ctn_dense_backward), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: d.scratch(),
-		GPU: []exec.Launch{elementwise("gated", "cu_dense_backward", d.Rows.Max*d.Width, 4)},
+		GPU: []exec.Launch{elementwise("gated", tensor.Entry("cu_dense_backward", tensor.Half("dense_backward", d.Out, dIn, grad)), d.Rows.Max*d.Width, 4)},
 	})
 }
 
@@ -122,7 +123,7 @@ func (d Dense) scratch() int {
 }
 
 func (d Dense) args(op string) C.ctn_dense_args {
-	need(op, "Out", d.Out, d.Rows.Max*d.Width)
+	needStored(op, "Out", d.Out, d.Rows.Max*d.Width)
 	keep := d.Keep
 	if keep == 0 {
 		keep = 1

@@ -100,7 +100,7 @@ func TestGatedGradient(t *testing.T) {
 }
 
 func TestDense(t *testing.T) {
-	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range [][2]int{{1, 1}, {5, 3}, {70, 33}, {129, 64}} {
 			for _, keep := range []float32{0, 0.8} {
 				for _, relu := range []bool{true, false} {
@@ -111,12 +111,13 @@ func TestDense(t *testing.T) {
 						in, in64 := kerneltest.Random(rows*width, uint32(i))
 						bias, bias64 := kerneltest.Random(width, uint32(i+10))
 						grad, grad64 := kerneltest.Random(rows*width, uint32(i+20))
-						l := Dense{Rows: exec.Fixed(rows), Width: width, Out: ar.F32(rows * width), In: ar.Floats(in), Bias: ar.Floats(bias), Relu: relu, Keep: keep,
+						x, g := kerneltest.Store(ar, in, in64), kerneltest.Store(ar, grad, grad64)
+						l := Dense{Rows: exec.Fixed(rows), Width: width, Out: kerneltest.Room(ar, rows*width), In: x, Bias: ar.Floats(bias), Relu: relu, Keep: keep,
 							Seed: 77, Stream: philox.PurposeTrain, Step: ar.Ints([]int32{9})}
-						din := ar.F32(rows * width)
+						din := kerneltest.Room(ar, rows*width)
 						p := ar.NewProgram("test")
 						l.Record(p)
-						l.RecordBackward(p, din, ar.Floats(grad))
+						l.RecordBackward(p, din, g)
 						p.Run(1)
 						want, wantIn := make([]float64, rows*width), make([]float64, rows*width)
 						for k := range want {
@@ -131,8 +132,8 @@ func TestDense(t *testing.T) {
 							}
 							want[k] = x * factor
 						}
-						kerneltest.Close(t, want, l.Out.Values(), 1e-6, "out")
-						kerneltest.Close(t, wantIn, din.Values(), 1e-6, "gradient")
+						kerneltest.Close(t, want, l.Out.Values(), kerneltest.Stored(d, 1e-6), "out")
+						kerneltest.Close(t, wantIn, din.Values(), kerneltest.Stored(d, 1e-6), "gradient")
 					})
 				}
 			}

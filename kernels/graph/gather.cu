@@ -1,6 +1,7 @@
 // Sums of rows along the edges of a graph, and the small products around them. All are bound by memory.
 #include "../exec/cuda.cuh"
 #include "../exec/reduce.cuh"
+#include "../tensor/load.cuh"
 #include "gather.h"
 
 namespace {
@@ -83,8 +84,9 @@ extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_gather(const ct
 	else gather<1>(g, begin, end, column, parts);
 }
 
-// Grid: 32 columns a block, splits of the rows. Warp w adds rows w, w + 8, ... of the split.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum(const ctn_colsum_args g) {
+namespace {
+
+template <class T> __device__ __forceinline__ void colsum(const ctn_colsum_args &g) {
 	STATIC_SHARED(float[WARPS][CTN_COLSUM_COLUMNS], parts);
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	const int64_t j = (int64_t)blockIdx.x * CTN_COLSUM_COLUMNS + lane;
@@ -93,7 +95,7 @@ extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum(const ct
 	float sum = 0;
 	if (j < g.width) {
 #pragma unroll 4
-		for (int64_t r = first + warp; r < end; r += WARPS) sum += g.in[r * g.width + j];
+		for (int64_t r = first + warp; r < end; r += WARPS) sum += to_float(((const T *)g.in)[r * g.width + j]);
 	}
 	parts[warp][lane] = sum;
 	__syncthreads();
@@ -101,6 +103,12 @@ extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum(const ct
 	for (int w = 1; w < WARPS; w++) sum += parts[w][lane];
 	g.parts[blockIdx.y * g.width + j] = sum;
 }
+
+} // namespace
+
+// Grid: 32 columns a block, splits of the rows. Warp w adds rows w, w + 8, ... of the split.
+extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum(const ctn_colsum_args g) { colsum<float>(g); }
+extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum_bf16(const ctn_colsum_args g) { colsum<bf16>(g); }
 
 // Grid: columns. Adds the splits that have rows.
 extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum_sum(const ctn_colsum_args g) {

@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
 // Sources are the kernels for accelerators.
@@ -68,7 +69,7 @@ func (g Gather) Record(p *exec.Program) {
 	})
 }
 
-// ColumnSum adds the rows of In (rows x Width) in order: the gradient of a bias. Out has Width elements.
+// ColumnSum adds the rows of In (rows x Width, which may be stored as bfloat16) in order: the gradient of a bias. Out has Width elements.
 type ColumnSum struct {
 	Out, In    *exec.Buffer
 	Rows       exec.Dim
@@ -79,7 +80,7 @@ type ColumnSum struct {
 // Record appends the operation to a program.
 func (s ColumnSum) Record(p *exec.Program) {
 	need("colsum", "Out", s.Out, s.Width)
-	need("colsum", "In", s.In, s.Rows.Max*s.Width)
+	needStored("colsum", "In", s.In, s.Rows.Max*s.Width)
 	args := C.ctn_colsum_args{width: C.int64_t(s.Width), in: floats(s.In), out: floats(s.Out), accumulate: flag(s.Accumulate)}
 	s.Rows.Put(unsafe.Pointer(&args.rows))
 	op := exec.Op{Name: "colsum", CPU: unsafe.Pointer(&C.ctn_colsum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
@@ -89,7 +90,7 @@ func (s ColumnSum) Record(p *exec.Program) {
 		splits := exec.Blocks(rows, split)
 		args.split, args.parts = C.int64_t(split), floats(p.Arena().F32(splits*s.Width))
 		op.GPU = []exec.Launch{
-			{File: "gather", Entry: "cu_colsum", Grid: [3]int{across, splits}, Block: C.CTN_GRAPH_BLOCK},
+			{File: "gather", Entry: tensor.Entry("cu_colsum", s.In.Half()), Grid: [3]int{across, splits}, Block: C.CTN_GRAPH_BLOCK},
 			{File: "gather", Entry: "cu_colsum_sum", Grid: [3]int{exec.Blocks(s.Width, C.CTN_GRAPH_BLOCK)}, Block: C.CTN_GRAPH_BLOCK},
 		}
 	}
@@ -163,6 +164,13 @@ func flag(b bool) C.int32_t {
 }
 
 func need(op, name string, b *exec.Buffer, n int) {
+	if needStored(op, name, b, n); b.Half() {
+		panic(fmt.Sprintf("%s: %s is bfloat16", op, name))
+	}
+}
+
+// needStored is need for what may be stored as bfloat16.
+func needStored(op, name string, b *exec.Buffer, n int) {
 	if b == nil || b.Len() < n {
 		panic(fmt.Sprintf("%s: %s needs %d elements", op, name, n))
 	}

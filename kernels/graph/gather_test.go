@@ -86,6 +86,26 @@ func TestGather(t *testing.T) {
 	})
 }
 
+func TestColumnSumOfBF16(t *testing.T) {
+	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) {
+		for i, s := range [][2]int{{1, 1}, {129, 33}, {1300, 35}} {
+			rows, width := s[0], s[1]
+			ar := d.NewArena()
+			in, in64 := kerneltest.Random(rows*width, uint32(i))
+			out := ar.F32(width)
+			p := ar.NewProgram("test")
+			ColumnSum{Out: out, In: kerneltest.Store(ar, in, in64), Rows: exec.Fixed(rows), Width: width}.Record(p)
+			p.Run(1)
+			want := make([]float64, width)
+			for k, v := range in64 {
+				want[k%width] += v
+			}
+			kerneltest.Close(t, want, out.Values(), 1e-5, "column sum")
+			ar.Free()
+		}
+	})
+}
+
 func TestRowDotAndColumnSum(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range [][3]int{{1, 1, 1}, {5, 7, 2}, {129, 33, 1}, {300, 128, 2}, {40, 70, 3}, {1300, 35, 1}} {

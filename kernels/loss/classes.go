@@ -10,10 +10,13 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
 // Classes is the mean cross-entropy of a softmax over N rows of logits, times Scale (0 is 1), with label smoothing as in PyTorch: the target is 1-Smoothing for the label
 // plus Smoothing/Classes for each class. A row with a negative label is left out of the loss and of the mean.
+//
+// Logit and DLogit may be stored as bfloat16.
 //
 // With a Teacher's logits the loss is (1-Weight)·cross-entropy + Weight·T²·KL(softmax(teacher/T) ‖ softmax(logit/T)), T the Temperature (Hinton et al., 2015).
 type Classes struct {
@@ -55,6 +58,9 @@ func (l Classes) Record(p *exec.Program) {
 	args := C.ctn_classes_args{n: C.int64_t(l.N), classes: C.int64_t(l.Classes), logit: floats(l.Logit), teacher: floats(l.Teacher), label: ints(l.Label),
 		dlogit: floats(l.DLogit), row: floats(p.Arena().F32(3 * l.N)), loss: floats(l.Loss), count: ints(l.Count), smoothing: C.float(l.Smoothing),
 		weight: C.float(l.Weight), temperature: C.float(l.Temperature), scale: C.float(l.Scale)}
-	p.Record(exec.Op{Name: "classes", CPU: unsafe.Pointer(&C.ctn_classes), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
-	p.Record(exec.Op{Name: "classes_sum", CPU: unsafe.Pointer(&C.ctn_classes_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	entry := tensor.Entry("cu_classes", tensor.Half("classes", l.Logit, l.DLogit))
+	p.Record(exec.Op{Name: "classes", CPU: unsafe.Pointer(&C.ctn_classes), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "classes", Entry: entry, Grid: [3]int{l.N}, Block: C.CTN_CLASSES_BLOCK}}})
+	p.Record(exec.Op{Name: "classes_sum", CPU: unsafe.Pointer(&C.ctn_classes_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "classes", Entry: "cu_classes_sum", Block: C.CTN_CLASSES_BLOCK}}})
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestClasses(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range [][2]int{{1, 1}, {3, 2}, {9, 10}, {17, 33}, {20, 1000}} {
 			for k := range 4 {
 				ar := d.NewArena()
@@ -22,6 +22,7 @@ func TestClasses(t *testing.T) {
 					x[j] *= 8
 					x64[j] *= 8
 				}
+				logit := kerneltest.Store(ar, x, x64)
 				label := make([]int32, n)
 				for j := range label {
 					label[j] = int32((7*j + k) % classes)
@@ -29,7 +30,7 @@ func TestClasses(t *testing.T) {
 						label[j] = -1
 					}
 				}
-				op := Classes{N: n, Classes: classes, Logit: ar.Floats(x), Label: ar.Ints(label), Scale: 3, Loss: ar.F32(1), Count: ar.Ints([]int32{1, 2, 3})}
+				op := Classes{N: n, Classes: classes, Logit: logit, Label: ar.Ints(label), Scale: 3, Loss: ar.F32(1), Count: ar.Ints([]int32{1, 2, 3})}
 				op.DLogit = op.Logit
 				if k%2 == 1 {
 					op.Smoothing = 0.125
@@ -45,7 +46,7 @@ func TestClasses(t *testing.T) {
 				loss, grad, count := op.ClassesReference(x64, y64, label)
 				kerneltest.Close(t, []float64{loss}, op.Loss.Values(), 2e-6, "loss")
 				if classes > 1 {
-					kerneltest.Close(t, grad, op.DLogit.Values(), 2e-5, "gradient")
+					kerneltest.Close(t, grad, op.DLogit.Values(), kerneltest.Stored(d, 2e-5), "gradient")
 				} else {
 					require.InDelta(t, 0, op.DLogit.Values()[0], 1e-6)
 				}
@@ -70,13 +71,12 @@ func TestClassesReferenceGradient(t *testing.T) {
 	}, x, grad, 1e-7, "logits")
 }
 
-func TestClassesOfNaNAreWrong(t *testing.T) {
-	d, err := exec.Open(exec.Config{Threads: 1})
-	require.NoError(t, err)
-	defer d.Close()
+func TestClassesOfNaNAreWrong(t *testing.T) { kerneltest.EachStorage(t, classesOfNaN) }
+
+func classesOfNaN(t *testing.T, d *exec.Device) {
 	ar := d.NewArena()
 	defer ar.Free()
-	op := Classes{N: 2, Classes: 7, Logit: ar.F32(14), Label: ar.Ints([]int32{0, 6}), Loss: ar.F32(1), Count: ar.Ints([]int32{0, 0, 0})}
+	op := Classes{N: 2, Classes: 7, Logit: kerneltest.Room(ar, 14), Label: ar.Ints([]int32{0, 6}), Loss: ar.F32(1), Count: ar.Ints([]int32{0, 0, 0})}
 	p := ar.NewProgram("nan")
 	op.Record(p)
 	p.Run(1)

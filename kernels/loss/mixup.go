@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
 // Mixup turns the cross-entropy that Classes has left for Label into that of images mixed of two (Zhang et al., ICLR 2018): Weight of Label's class and the rest of
@@ -29,6 +30,7 @@ func (m Mixup) Record(p *exec.Program) {
 	if m.N < 1 || m.Classes < 1 || m.DLogit == m.Logit {
 		panic(fmt.Sprintf("mixup: %+v", m))
 	}
+	half := tensor.Half("mixup", m.Logit, m.DLogit)
 	need("mixup", m.N*m.Classes, m.Logit)
 	need("mixup", m.N, m.Label, m.Partner)
 	need("mixup", 1, m.Weight, m.Loss)
@@ -37,5 +39,6 @@ func (m Mixup) Record(p *exec.Program) {
 	}
 	args := C.ctn_mixup_args{n: C.int64_t(m.N), classes: C.int64_t(m.Classes), logit: floats(m.Logit), label: ints(m.Label), partner: ints(m.Partner),
 		weight: floats(m.Weight), dlogit: floats(m.DLogit), loss: floats(m.Loss), share: C.float(m.Share)}
-	p.Record(exec.Op{Name: "mixup", CPU: unsafe.Pointer(&C.ctn_mixup), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	p.Record(exec.Op{Name: "mixup", CPU: unsafe.Pointer(&C.ctn_mixup), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
+		GPU: []exec.Launch{{File: "mixup", Entry: tensor.Entry("cu_mixup", half), Block: C.CTN_MIXUP_BLOCK}}})
 }

@@ -2,7 +2,7 @@
 
 typedef struct ctn_mixup_args {
 	int64_t n, classes;
-	const float *logit;             // n x classes
+	const float *logit;             // n x classes; on a GPU logit and dlogit may hold bfloat16
 	const int32_t *label, *partner; // n; a negative label is left out
 	const float *weight;            // of the label
 	float *dlogit;                  // or none
@@ -10,4 +10,5 @@ typedef struct ctn_mixup_args {
 	float share;
 } ctn_mixup_args;
 
+enum { CTN_MIXUP_BLOCK = 256 }; // GPU: threads of the one block
 extern const ctn_kernel ctn_mixup[];

@@ -10,12 +10,18 @@ package norm
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Batch is a batch norm of C channels. Gamma and Beta are optional: 1 and 0. The buffers of New are computed by the operations.
 type Batch struct {
@@ -114,7 +120,15 @@ func (b *Batch) args(op string, stats tensor.Stats, rows int) C.ctn_batchnorm_ar
 }
 
 func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_batchnorm_args) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args)})
+	blocks := 1 // of batchnorm_count
+	switch name {
+	case "batchnorm", "batchnorm_backward":
+		blocks = exec.Blocks(int(args.c), C.CTN_NORM_LANES)
+	case "batchnorm_fixed":
+		blocks = exec.Blocks(int(args.c), C.CTN_NORM_BLOCK)
+	}
+	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args),
+		GPU: []exec.Launch{{File: "norm", Entry: "cu_" + name, Grid: [3]int{blocks}, Block: C.CTN_NORM_BLOCK}}})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

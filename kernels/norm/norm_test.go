@@ -1,4 +1,5 @@
-package norm
+// An outside package: the simulator, on which the tests run too, imports the families.
+package norm_test
 
 import (
 	"fmt"
@@ -10,14 +11,18 @@ import (
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
+	. "github.com/ctnas/ctnas/kernels/norm"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 const eps = 1e-3
 
 // A tensor is copied, which leaves sums; normalised; its gradient comes back through a copy's gradient.
 func TestBatchNorm(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range []tensor.Shape{{N: 1, H: 2, W: 2, C: 1}, {N: 3, H: 5, W: 7, C: 17}, {N: 2, H: 30, W: 30, C: 64}, {N: 1, H: 9, W: 3, C: 130}} {
 			for _, mean := range []float64{0, 1000} {
 				for _, frozen := range []bool{false, true} {
@@ -131,10 +136,9 @@ func TestReferenceGradients(t *testing.T) {
 }
 
 // With its own count of batches the running values are the means over them.
-func TestRecalibration(t *testing.T) {
-	d, err := exec.Open(exec.Config{Threads: 1})
-	require.NoError(t, err)
-	defer d.Close()
+func TestRecalibration(t *testing.T) { kerneltest.EachDevice(t, recalibration) }
+
+func recalibration(t *testing.T, d *exec.Device) {
 	ar := d.NewArena()
 	defer ar.Free()
 	s := tensor.Shape{N: 4, H: 3, W: 3, C: 5}

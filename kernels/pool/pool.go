@@ -8,12 +8,18 @@ package pool
 import "C"
 
 import (
+	"embed"
 	"fmt"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.h
+var Sources embed.FS
 
 // Pool takes the maximum or the average of windows of K x K pixels of In, as it is read through what stands before it. Pixels outside the image are no
 // part of a maximum; an average divides by the number of pixels inside, or by K² with CountPad. Of equal maxima the first is taken.
@@ -40,7 +46,7 @@ func New(a *exec.Arena, op Pool) *Pool {
 		(op.OutW-1)*op.Stride-op.Pad >= op.In.W {
 		panic(fmt.Sprintf("pool: windows of %d by %d, padding %d, on %+v", op.K, op.Stride, op.Pad, op.In.Shape))
 	}
-	tensor.Need("pool", "Out", op.Out, op.Shape().Len())
+	tensor.Span("pool", "Out", op.Out, op.Shape(), 0)
 	if !op.Average {
 		op.arg = a.I32(op.Shape().Pixels() * argStride(op.In.C) / 4)
 	}
@@ -60,17 +66,22 @@ func (o *Pool) Record(p *exec.Program) {
 	args.block = C.int64_t(rows * o.OutW)
 	// A task of `rows` rows of output may begin in one image and end in the next.
 	band := (rows*o.Stride + o.K + o.In.H) * o.In.W * o.In.C
-	record(p, "pool", unsafe.Pointer(&C.ctn_pool), &args, band)
+	half := tensor.Half("pool", o.In.Z, o.Out)
+	sweep := tensor.NewSweep(o.Shape().Pixels(), o.In.C, half)
+	if p.Arena().Device().Accelerated() {
+		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
+	}
+	record(p, "pool", unsafe.Pointer(&C.ctn_pool), &args, band, sweep.Launch("pool", o.entry(), half))
 }
 
 // RecordBackward appends the gradient in the input from grad (dense), that in the output.
 func (o *Pool) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Sink) tensor.Stats {
-	tensor.Need("pool_backward", "grad", grad, o.Shape().Len())
+	tensor.Span("pool_backward", "grad", grad, o.Shape(), 0)
 	args := o.args()
 	args.grad = floats(grad)
-	stats := put(p, &args, o.In.Shape, sink)
+	stats, launch := put(p, &args, o.In.Shape, sink, grad, o.entry()+"_backward")
 	const lanes = 16 // of the widest vector
-	record(p, "pool_backward", unsafe.Pointer(&C.ctn_pool_backward), &args, o.In.W*lanes)
+	record(p, "pool_backward", unsafe.Pointer(&C.ctn_pool_backward), &args, o.In.W*lanes, launch)
 	return stats
 }
 
@@ -97,20 +108,25 @@ type Global struct {
 // Record appends the operation to a program.
 func (o Global) Record(p *exec.Program) {
 	args := o.args()
-	tensor.Need("pool_global", "Out", o.Out, o.In.N*o.In.C)
+	tensor.Span("pool_global", "Out", o.Out, o.shape(), 0)
 	args.out = floats(o.Out)
-	record(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C)
+	half := tensor.Half("pool_global", o.In.Z, o.Out)
+	s := tensor.NewSweep(o.In.Pixels(), o.In.C, half).Images(o.In.N)
+	args.groups = C.int64_t(s.Groups)
+	record(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C, s.Launch("pool", "cu_pool_global", half))
 }
 
 // RecordBackward appends the gradient in the input from grad (images x channels), that in the output.
 func (o Global) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Sink) tensor.Stats {
 	args := o.args()
-	tensor.Need("pool_global_backward", "grad", grad, o.In.N*o.In.C)
+	tensor.Span("pool_global_backward", "grad", grad, o.shape(), 0)
 	args.grad = floats(grad)
-	stats := put(p, &args, o.In.Shape, sink)
-	record(p, "pool_global_backward", unsafe.Pointer(&C.ctn_pool_global_backward), &args, o.In.C)
+	stats, launch := put(p, &args, o.In.Shape, sink, grad, "cu_pool_global_backward")
+	record(p, "pool_global_backward", unsafe.Pointer(&C.ctn_pool_global_backward), &args, o.In.C, launch)
 	return stats
 }
+
+func (o Global) shape() tensor.Shape { return tensor.Shape{N: o.In.N, H: 1, W: 1, C: o.In.C} }
 
 func (o Global) args() C.ctn_pool_args {
 	o.In.Check("pool_global")
@@ -119,20 +135,33 @@ func (o Global) args() C.ctn_pool_args {
 	return args
 }
 
-// put stores the sink, splits the input's pixels into tasks and returns the room for their sums.
-func put(p *exec.Program, args *C.ctn_pool_args, s tensor.Shape, sink tensor.Sink) tensor.Stats {
+// put stores the sink, splits the input's pixels into tasks and returns the room for their sums, and the launch of an entry.
+func put(p *exec.Program, args *C.ctn_pool_args, s tensor.Shape, sink tensor.Sink, grad *exec.Buffer, entry string) (stats tensor.Stats, launch exec.Launch) {
 	sink.Check("pool_backward", s)
 	args.block = C.int64_t(max(1, min(512, 32768/s.C)))
-	var stats tensor.Stats
+	if p.Arena().Device().Accelerated() {
+		half := tensor.Half("pool_backward", append(sink.Tensors(), grad)...)
+		sweep := tensor.NewSweep(s.Pixels(), s.C, half)
+		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
+		launch = sweep.Launch("pool", entry, half)
+	}
 	if sink.Sums() {
 		stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.C, tensor.Parts(s.Pixels(), int(args.block)))
 	}
 	sink.Put(unsafe.Pointer(&args.sink), s.C, stats)
-	return stats
+	return stats, launch
 }
 
-func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_pool_args, scratch int) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), Scratch: scratch})
+// entry is the kernel for accelerators.
+func (o *Pool) entry() string {
+	if o.Average {
+		return "cu_pool_average"
+	}
+	return "cu_pool_max"
+}
+
+func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_pool_args, scratch int, launch exec.Launch) {
+	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), Scratch: scratch, GPU: []exec.Launch{launch}})
 }
 
 func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -4,6 +4,7 @@ typedef struct ctn_pool_args {
 	int64_t n, h, w, c, ho, wo; // c: channels
 	int64_t k, stride, pad;
 	int64_t block;   // pixels a task; of the output, backward of the input
+	int64_t groups;  // GPU: vectors of channels a block
 	int32_t average; // or the maximum
 	int32_t count_pad;
 	ctn_input in;

@@ -1,4 +1,5 @@
-package pool
+// An outside package: the simulator, on which the tests run too, imports the families.
+package pool_test
 
 import (
 	"fmt"
@@ -8,8 +9,12 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	. "github.com/ctnas/ctnas/kernels/pool"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
+
+func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
 func cases() []Pool {
 	in := func(n, h, w, c int) tensor.Input { return tensor.Input{Shape: tensor.Shape{N: n, H: h, W: w, C: c}} }
@@ -25,7 +30,7 @@ func cases() []Pool {
 }
 
 func TestPool(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
 				if i > 1 && (i+k)%3 != 0 {
@@ -38,16 +43,16 @@ func TestPool(t *testing.T) {
 					x := kerneltest.NewTensor(ar, c.In.Shape, kind, uint32(10*i))
 					op := c
 					op.In = x.Input
-					op.Out = ar.F32(1 << 18)
+					op.Out = kerneltest.Room(ar, 1<<18)
 					pool := New(ar, op)
 					size := pool.Shape().Len()
 					g, g64 := kerneltest.Random(size, uint32(10*i+1))
+					grad := kerneltest.Store(ar, g, g64)
 					want, din := pool.Reference(x.A, g64)
 					p := ar.NewProgram("pool")
 					pool.Record(p)
 					p.Run(1)
-					kerneltest.Close(t, want, op.Out.Values()[:size], 2e-6, "out")
-					grad := ar.Floats(g)
+					kerneltest.Close(t, want, op.Out.Values()[:size], kerneltest.Stored(d, 2e-6), "out")
 					kerneltest.TestSink(t, d, c.In.Shape, kind, 2e-6, din, uint32(10*i+2), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
 						return pool.RecordBackward(p, grad, sink)
 					})
@@ -58,13 +63,14 @@ func TestPool(t *testing.T) {
 }
 
 func TestGlobal(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range []tensor.Shape{{N: 1, H: 1, W: 1, C: 3}, {N: 3, H: 7, W: 5, C: 33}, {N: 2, H: 40, W: 30, C: 16}} {
 			for _, kind := range kerneltest.Cases {
 				ar := d.NewArena()
 				x := kerneltest.NewTensor(ar, s, kind, uint32(10*i))
-				op := Global{In: x.Input, Out: ar.F32(s.N * s.C)}
+				op := Global{In: x.Input, Out: kerneltest.Room(ar, s.N*s.C)}
 				g, g64 := kerneltest.Random(s.N*s.C, uint32(10*i+1))
+				grad := kerneltest.Store(ar, g, g64)
 				want, din := make([]float64, s.N*s.C), make([]float64, s.Len())
 				for j, a := range x.A {
 					k := j/(s.H*s.W*s.C)*s.C + j%s.C
@@ -74,8 +80,7 @@ func TestGlobal(t *testing.T) {
 				p := ar.NewProgram("global")
 				op.Record(p)
 				p.Run(1)
-				kerneltest.Close(t, want, op.Out.Values(), 2e-6, "out")
-				grad := ar.Floats(g)
+				kerneltest.Close(t, want, op.Out.Values(), kerneltest.Stored(d, 2e-6), "out")
 				kerneltest.TestSink(t, d, s, kind, 2e-6, din, uint32(10*i+2), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
 					return op.RecordBackward(p, grad, sink)
 				})
@@ -103,11 +108,11 @@ func TestReferenceGradient(t *testing.T) {
 }
 
 func TestMaximumPassesNaNOn(t *testing.T) {
-	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		ar := d.NewArena()
 		defer ar.Free()
 		s := tensor.Shape{N: 1, H: 3, W: 3, C: 4}
-		op := New(ar, Pool{In: tensor.Input{Shape: s, Z: ar.F32(s.Len()), Act: tensor.ReLU}, K: 3, Out: ar.F32(4)})
+		op := New(ar, Pool{In: tensor.Input{Shape: s, Z: kerneltest.Room(ar, s.Len()), Act: tensor.ReLU}, K: 3, Out: kerneltest.Room(ar, 4)})
 		p := ar.NewProgram("nan")
 		op.Record(p)
 		p.Run(1)

@@ -24,7 +24,7 @@ import (
 
 // Headers are the C headers that the kernel families include; embedded for the reason of exec.Headers.
 //
-//go:embed *.h
+//go:embed *.h *.cuh
 var Headers embed.FS
 
 // Act is an activation.
@@ -52,7 +52,10 @@ func (s Shape) Len() int { return s.Pixels() * s.C }
 
 // Input is a tensor as a consumer reads it: Gate·Act(Scale·Z + Shift). Scale and Shift (a channel each) and Gate (images x channels) are optional.
 //
-// Stride is the number of floats from a pixel to the next, 0 for C. With a larger one the tensor is a group of channels of a wider tensor, and Z starts at the
+// Z may be stored as bfloat16, and so may the tensors of a Gradient and a Sink, all those of an operation alike; whatever is one a channel, gates and sums are
+// float32.
+//
+// Stride is the number of elements from a pixel to the next, 0 for C. With a larger one the tensor is a group of channels of a wider tensor, and Z starts at the
 // group's first channel.
 type Input struct {
 	Shape
@@ -154,6 +157,14 @@ func (g Gradient) Check(op string, s Shape) {
 	}
 }
 
+// Tensors are the buffers that hold tensors: what Half looks at.
+func (g Gradient) Tensors() []*exec.Buffer {
+	if g.P == nil {
+		return []*exec.Buffer{g.G}
+	}
+	return []*exec.Buffer{g.G, g.Z}
+}
+
 // Put stores the gradient in a tensor of c channels into a kernel's argument, a ctn_gradient.
 func (g Gradient) Put(dst unsafe.Pointer, c int) {
 	*(*C.ctn_gradient)(dst) = C.ctn_gradient{g: floats(g.G), z: floats(g.Z), p: floats(g.P), q: floats(g.Q), r: floats(g.R),
@@ -184,6 +195,14 @@ func (s Sink) Check(op string, shape Shape) {
 			Need(op, "InvStd", s.InvStd, shape.C)
 		}
 	}
+}
+
+// Tensors are the buffers that hold tensors: what Half looks at.
+func (s Sink) Tensors() []*exec.Buffer {
+	if s.Of == nil {
+		return []*exec.Buffer{s.D}
+	}
+	return []*exec.Buffer{s.D, s.Of.Z}
 }
 
 // Sums reports whether the operation that writes the sink leaves sums.
@@ -218,11 +237,35 @@ func (s Sink) Channels(c0, n, c int) Sink {
 	return s
 }
 
-// Need panics if a buffer has fewer than n elements.
+// Need panics if a buffer has fewer than n elements, or not 32 bits each.
 func Need(op, name string, b *exec.Buffer, n int) {
-	if b == nil || b.Len() < n {
-		panic(fmt.Sprintf("%s: %s needs %d elements", op, name, n))
+	if b == nil || b.Len() < n || b.Half() {
+		panic(fmt.Sprintf("%s: %s needs %d elements of 32 bits", op, name, n))
 	}
+}
+
+// Half tells whether the tensors that an operation reads and writes (nil: none) are stored as bfloat16. It panics if some are and some are not:
+// an operation has one kernel for each.
+func Half(op string, tensors ...*exec.Buffer) bool {
+	half, first := false, true
+	for _, b := range tensors {
+		if b == nil {
+			continue
+		}
+		if !first && b.Half() != half {
+			panic(op + ": tensors of float32 and of bfloat16")
+		}
+		half, first = b.Half(), false
+	}
+	return half
+}
+
+// Entry is the name of an operation's kernel for accelerators: that of the one for float32, or for tensors stored as bfloat16.
+func Entry(name string, half bool) string {
+	if half {
+		return name + "_bf16"
+	}
+	return name
 }
 
 // Span panics if a tensor of this shape and stride does not fit a buffer.
@@ -233,7 +276,9 @@ func Span(op, name string, b *exec.Buffer, s Shape, ld int) {
 	if ld < s.C {
 		panic(fmt.Sprintf("%s: %s has a stride of %d for %d channels", op, name, ld, s.C))
 	}
-	Need(op, name, b, (s.Pixels()-1)*ld+s.C)
+	if n := (s.Pixels()-1)*ld + s.C; b == nil || b.Len() < n {
+		panic(fmt.Sprintf("%s: %s needs %d elements", op, name, n))
+	}
 }
 
 func stride(ld, c int) C.int64_t {

@@ -1,5 +1,6 @@
-// How kernels read and write the tensors of a network. A tensor is NHWC float32: pixels one after the other, `ld` floats from a pixel to the next, so that a
-// tensor may be some channels of a wider one. load.h has the code.
+// How kernels read and write the tensors of a network. A tensor is NHWC: pixels one after the other, `ld` elements from a pixel to the next, so that a
+// tensor may be some channels of a wider one. load.h has the code, load.cuh that for GPUs. There z, g and d may hold bfloat16, by the kernel's entry; the rest is
+// float32.
 #ifndef CTN_TENSOR_H
 #define CTN_TENSOR_H
 #include "../exec/exec.h"

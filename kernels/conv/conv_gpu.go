@@ -1,0 +1,153 @@
+package conv
+
+/*
+#include "conv_gpu.h"
+*/
+import "C"
+
+import (
+	"embed"
+	"fmt"
+	"unsafe"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
+)
+
+// Sources are the kernels for accelerators.
+//
+//go:embed *.cu *.cuh *.h
+var Sources embed.FS
+
+// target is what the work is split for: a large GPU, whatever runs it, so that results depend on shapes alone. Tests set a small one.
+var target = struct {
+	resident int // blocks that run at the same time: two on each multiprocessor
+	enough   int // blocks that keep it busy to the end; with more than that, blocks compute several tiles each and leave fewer sums
+	tiles    int // but at most so many
+}{264, 1056, 8}
+
+func (c Conv) geometry() C.ctn_conv_geometry {
+	i := func(n int) C.int32_t { return C.int32_t(n) }
+	return C.ctn_conv_geometry{n: i(c.In.N), h: i(c.In.H), w: i(c.In.W), ho: i(c.OutH), wo: i(c.OutW), kh: i(c.KH), kw: i(c.KW), stride_h: i(c.Stride),
+		stride_w: i(c.StrideW), pad_h: i(c.PadH), pad_w: i(c.PadW), dilation: i(c.Dilation), out: i(c.Out)}
+}
+
+// accelerated records the convolution as launches.
+func (f Forward) accelerated(p *exec.Program, c Conv) tensor.Stats {
+	half := tensor.Half("conv", f.In.Z, f.Z)
+	args := C.ctn_conv_gpu_args{at: c.geometry(), weight: floats(f.Weight), bias: floats(f.Bias), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
+	f.In.Put(unsafe.Pointer(&args.in))
+	return recordTiles(p, "conv", &args, half, c.Groups, c.In.C/c.Groups, c.Out/c.Groups, c.Shape(), func(count []int32) (stats tensor.Stats) {
+		if f.Sums {
+			stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
+			args.stats, args.stats_ld = floats(stats.Rows), C.int64_t(c.Out)
+		}
+		return stats
+	})
+}
+
+func (b InputGradient) accelerated(p *exec.Program, c Conv) tensor.Stats {
+	half := tensor.Half("conv_input_gradient", append(b.Grad.Tensors(), b.Sink.Tensors()...)...)
+	args := C.ctn_conv_gpu_args{at: c.geometry(), transposed: 1, weight: floats(b.Weight)}
+	b.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
+	return recordTiles(p, "conv_input", &args, half, c.Groups, c.Out/c.Groups, c.In.C/c.Groups, c.In, func(count []int32) (stats tensor.Stats) {
+		if b.Sink.Sums() {
+			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
+		}
+		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
+		return stats
+	})
+}
+
+// recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the launches.
+func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half bool, groups, depth, cols int, written tensor.Shape,
+	sums func(count []int32) tensor.Stats) tensor.Stats {
+	const rows = C.CTN_CONV_GPU_ROWS
+	tiles := exec.Blocks(written.Pixels(), rows)
+	tile, step, lanes := C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_STEP_F32, C.CTN_CONV_GPU_LANES_F32
+	entry := "cu_" + name
+	if half {
+		step, lanes = C.CTN_CONV_GPU_STEP_BF16, C.CTN_CONV_GPU_LANES_BF16
+		tile = halfTile(tiles*groups, cols)
+		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), tile)
+	}
+	across := exec.Blocks(cols, tile)
+	args.rows, args.tile_cols = C.int32_t(written.Pixels()), C.int32_t(tile)
+	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(cols)
+	args.tiles = C.int32_t(min(max(tiles*across*groups/target.enough, 1), target.tiles))
+	block := rows * int(args.tiles)
+	stats := sums(tensor.Parts(written.Pixels(), block))
+	steps := exec.Blocks(exec.Blocks(depth, lanes)*lanes*int(args.at.kh*args.at.kw), step)
+	size := groups * across * tile * steps * step
+	if half {
+		args.packed = p.Arena().BF16(size).Pointer()
+	} else {
+		args.packed = p.Arena().F32(size).Pointer()
+	}
+	p.Record(exec.Op{Name: name, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), GPU: []exec.Launch{
+		{File: "conv", Entry: tensor.Entry("cu_conv_pack", half), Grid: [3]int{steps, across * tile / 32, groups}, Block: C.CTN_CONV_GPU_BLOCK},
+		{File: "conv", Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared(half, tile)},
+	}})
+	return stats
+}
+
+// halfTile is the number of columns of a tile of tensor cores: as many as there are, since the left side is read once for every tile of columns,
+// but narrower where that leaves most of a large GPU idle.
+func halfTile(tiles, cols int) int {
+	for _, tile := range []int{128, 64} {
+		if cols > tile/2 && tiles*exec.Blocks(cols, tile) >= target.resident/2 {
+			return tile
+		}
+	}
+	return 32
+}
+
+// shared is the dynamic shared memory of a tile: two steps of both sides, the results, or the sums of its threads, whatever is largest.
+func shared(half bool, tile int) int {
+	const rows, block = C.CTN_CONV_GPU_ROWS, C.CTN_CONV_GPU_BLOCK
+	steps := 2 * 4 * C.CTN_CONV_GPU_STEP_F32 * (rows + tile + 8)
+	if half {
+		steps = 2 * 2 * (C.CTN_CONV_GPU_STEP_BF16 + 8) * (rows + tile)
+	}
+	const sums = 4 * block * (4*tensor.ForwardRows + 1)
+	return max(steps, 4*rows*(tile+4), sums)
+}
+
+func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
+	const op = "conv_weight_gradient"
+	half := tensor.Half(op, append(w.Grad.Tensors(), w.In.Z)...)
+	rows, cols, lanes, step := 128, C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_LANES_F32, C.CTN_CONV_GPU_STEP_F32
+	depth, taps, pixels := c.In.C/c.Groups, c.KH*c.KW, c.Shape().Pixels()
+	entry := "cu_conv_weight"
+	if half {
+		rows, lanes, step = 128, C.CTN_CONV_GPU_LANES_BF16, C.CTN_CONV_GPU_STEP_BF16
+		if depth*taps <= 64 || c.Out/c.Groups <= 64 {
+			rows = 64
+		}
+		cols = rows
+		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), rows)
+	}
+	down, across := exec.Blocks(exec.Blocks(depth, lanes)*lanes*taps, rows), exec.Blocks(c.Out/c.Groups, cols)
+	// At least some steps for each split.
+	splits := max(1, min(target.resident*128/rows/(down*across*c.Groups), pixels/(8*step)))
+	split := exec.Blocks(exec.Blocks(pixels, splits), step) * step
+	splits = exec.Blocks(pixels, split)
+	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(split), splits: C.int32_t(splits), tiles: C.int32_t(across),
+		len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight)}
+	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
+	if w.Accumulate {
+		args.accumulate = 1
+	}
+	w.In.Put(unsafe.Pointer(&args.in))
+	w.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
+	launches := []exec.Launch{{File: "conv_weight", Entry: entry, Grid: [3]int{down * across, c.Groups, splits}, Block: C.CTN_CONV_GPU_BLOCK}}
+	if splits > 1 {
+		if w.Partial == nil || w.Partial.Len() < splits*c.WeightLen() {
+			w.Partial = p.Arena().F32(splits * c.WeightLen())
+		}
+		args.partial = floats(w.Partial)
+		launches = append(launches, exec.Launch{File: "conv_weight", Entry: "cu_conv_weight_sum",
+			Grid: [3]int{exec.Blocks(c.WeightLen(), C.CTN_CONV_GPU_SUM_COLS)}, Block: C.CTN_CONV_GPU_SUM_BLOCK})
+	}
+	p.Record(exec.Op{Name: op, Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), GPU: launches})
+}

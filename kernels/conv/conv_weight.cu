@@ -1,0 +1,150 @@
+// The gradient in a convolution's weight: a product over the pixels of the output, whose rows are the channels of the taps of the input and whose columns
+// are channels of the output. Both sides are read through their prologues on the way into shared memory, one step of pixels ahead of the products. The
+// pixels are split over blocks, and cu_conv_weight_sum adds the splits in order.
+//
+//   cu_conv_weight          float32, tiles of 128 x 64
+//   cu_conv_weight_bf16_N   tensors of bfloat16, tensor cores, tiles of N x N
+#include "tile.cuh"
+
+namespace {
+
+// A pixel of the output that moves on by a number of pixels at a time.
+struct walker {
+	int image, y, x;
+	walker() = default;
+	__device__ __forceinline__ walker(const ctn_conv_geometry &a, int pixel) {
+		int line = pixel / a.wo;
+		x = pixel - line * a.wo, image = line / a.ho, y = line - image * a.ho;
+	}
+	__device__ __forceinline__ void move(const ctn_conv_geometry &a, const walker &by) {
+		x += by.x;
+		if (x >= a.wo) x -= a.wo, y++;
+		y += by.y;
+		if (y >= a.ho) y -= a.ho, image++;
+		image += by.image;
+	}
+};
+
+template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &g) {
+	constexpr int L = LANES<T>, PAD = L, LEFT = STEP<T> * (ROWS + PAD), RIGHT = STEP<T> * (COLS + PAD);
+	constexpr int LEFT_VECTORS = ROWS / L, LEFT_APART = BLOCK / LEFT_VECTORS, LEFT_MINE = STEP<T> / LEFT_APART;
+	constexpr int RIGHT_VECTORS = COLS / L, RIGHT_APART = BLOCK / RIGHT_VECTORS, RIGHT_MINE = STEP<T> / RIGHT_APART;
+	STATIC_SHARED(T[2][LEFT], left);
+	STATIC_SHARED(T[2][RIGHT], right);
+	const ctn_conv_geometry &a = g.at;
+	const int row_tile = blockIdx.x / g.tiles, column0 = blockIdx.x % g.tiles * COLS, group = blockIdx.y;
+	const int begin = blockIdx.z * g.split, end = min(begin + g.split, g.pixels);
+
+	// The vectors of both sides that a thread brings, and their places among the pixels of a step.
+	const int left_vector = threadIdx.x % LEFT_VECTORS, left_pixel = threadIdx.x / LEFT_VECTORS;
+	const int right_vector = threadIdx.x % RIGHT_VECTORS, right_pixel = threadIdx.x / RIGHT_VECTORS;
+	const tap_channels<T> k(a, a.depth, row_tile * LEFT_VECTORS + left_vector);
+	const int c = group * a.depth + k.c, left_n = k.n, j = group * a.cols + column0 + right_vector * L;
+	const int right_n = min(L, a.cols - column0 - right_vector * L);
+	const bool left_wide = input_whole<T>(&g.in, c, left_n, L), right_wide = gradient_whole<T>(&g.grad, j, right_n, L);
+	const int down = k.ky * a.dilation - a.pad_h, along = k.kx * a.dilation - a.pad_w;
+	walker at[LEFT_MINE];
+#pragma unroll
+	for (int i = 0; i < LEFT_MINE; i++) at[i] = walker(a, begin + left_pixel + i * LEFT_APART);
+	const walker step(a, STEP<T>);
+
+	uint4 raw[LEFT_MINE], raw_g[RIGHT_MINE], raw_z[RIGHT_MINE];
+	int read[LEFT_MINE];
+	auto load = [&](int p0) {
+#pragma unroll
+		for (int i = 0; i < LEFT_MINE; i++) {
+			const int y = at[i].y * a.stride_h + down, x = at[i].x * a.stride_w + along;
+			const bool inside = p0 + left_pixel + i * LEFT_APART < end && left_n > 0 && (unsigned)y < (unsigned)a.h && (unsigned)x < (unsigned)a.w;
+			read[i] = inside ? (at[i].image * a.h + y) * a.w + x : -1;
+			if (inside) raw[i] = load_raw((const T *)g.in.z + read[i] * g.in.ld + c, left_n, left_wide);
+			at[i].move(a, step);
+		}
+#pragma unroll
+		for (int i = 0; i < RIGHT_MINE; i++) {
+			const int p = p0 + right_pixel + i * RIGHT_APART;
+			if (p >= end || right_n <= 0) continue;
+			raw_g[i] = load_raw((const T *)g.grad.g + p * g.grad.g_ld + j, right_n, right_wide);
+			if (g.grad.p) raw_z[i] = load_raw((const T *)g.grad.z + p * g.grad.z_ld + j, right_n, right_wide);
+		}
+	};
+	auto store = [&](int p0, int now) {
+#pragma unroll
+		for (int q = 0; q < L / 4; q++) { // four channels at a time: registers are scarce here
+			const input_channels<4> in(&g.in, c + 4 * q, min(4, left_n - 4 * q));
+#pragma unroll
+			for (int i = 0; i < LEFT_MINE; i++) {
+				float v[4] = {};
+				if (read[i] >= 0) {
+					unpack(quad_of<T>(raw[i], q), v);
+					input_value(&g.in, in, read[i], c + 4 * q, min(4, left_n - 4 * q), v);
+				}
+				store_part(&left[now][(left_pixel + i * LEFT_APART) * (ROWS + PAD) + left_vector * L + 4 * q], 4, true, v);
+			}
+		}
+#pragma unroll
+		for (int q = 0; q < L / 4; q++) {
+			const gradient_channels<4> grad(&g.grad, j + 4 * q, min(4, right_n - 4 * q));
+#pragma unroll
+			for (int i = 0; i < RIGHT_MINE; i++) {
+				float v[4] = {}, z[4];
+				if (p0 + right_pixel + i * RIGHT_APART < end && right_n > 0) {
+					unpack(quad_of<T>(raw_g[i], q), v);
+					if (g.grad.p) {
+						unpack(quad_of<T>(raw_z[i], q), z);
+						gradient_value(grad, z, v);
+					}
+				}
+				store_part(&right[now][(right_pixel + i * RIGHT_APART) * (COLS + PAD) + right_vector * L + 4 * q], 4, true, v);
+			}
+		}
+	};
+
+	products<T, ROWS, COLS> out;
+	out.clear();
+	load(begin);
+	store(begin, 0);
+	__syncthreads();
+	for (int p0 = begin, now = 0; p0 < end; p0 += STEP<T>, now ^= 1) {
+		const bool more = p0 + STEP<T> < end;
+		if (more) load(p0 + STEP<T>);
+		out.add(left[now], ROWS + PAD, right[now], COLS + PAD);
+		if (more) store(p0 + STEP<T>, now ^ 1);
+		__syncthreads();
+	}
+	float *to = g.splits > 1 ? g.partial + blockIdx.z * g.len : g.dweight;
+	const bool accumulate = g.splits == 1 && g.accumulate;
+	out.each([&](int row, int column, const auto &v) {
+		const tap_channels<T> tap(a, a.depth, row_tile * LEFT_VECTORS + row / L);
+		if (row % L >= tap.n) return;
+		float *line = to + ((int64_t)(tap.ky * a.kw + tap.kx) * a.depth + tap.c + row % L) * a.out + group * a.cols + column0 + column;
+#pragma unroll
+		for (int i = 0; i < (int)(sizeof v / sizeof(float)); i++)
+			if (column0 + column + i < a.cols) line[i] = accumulate ? line[i] + v[i] : v[i];
+	});
+}
+
+} // namespace
+
+// Grid: tiles of rows x tiles of columns, groups, splits.
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_weight(const ctn_conv_weight_gpu_args g) { weigh<float, 128, CTN_CONV_GPU_COLS_F32>(g); }
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_weight_bf16_64(const ctn_conv_weight_gpu_args g) { weigh<bf16, 64, 64>(g); }
+extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_weight_bf16_128(const ctn_conv_weight_gpu_args g) { weigh<bf16, 128, 128>(g); }
+
+// Grid: CTN_CONV_GPU_SUM_COLS elements of the weight each. A warp adds consecutive splits of all of them, then their sums are added in order.
+extern "C" __global__ void __launch_bounds__(CTN_CONV_GPU_SUM_BLOCK) cu_conv_weight_sum(const ctn_conv_weight_gpu_args g) {
+	constexpr int COLS = CTN_CONV_GPU_SUM_COLS, WARPS = CTN_CONV_GPU_SUM_BLOCK / COLS;
+	STATIC_SHARED(float[WARPS][COLS], part);
+	const int column = threadIdx.x % COLS, warp = threadIdx.x / COLS;
+	const int64_t i = (int64_t)blockIdx.x * COLS + column;
+	const int first = warp * g.splits / WARPS, last = (warp + 1) * g.splits / WARPS;
+	float sum = 0.0f;
+	if (i < g.len) {
+#pragma unroll 4
+		for (int s = first; s < last; s++) sum += g.partial[s * g.len + i];
+	}
+	part[warp][column] = sum;
+	__syncthreads();
+	if (warp || i >= g.len) return;
+	for (int w = 1; w < WARPS; w++) sum += part[w][column];
+	g.dweight[i] = g.accumulate ? g.dweight[i] + sum : sum;
+}

@@ -1,0 +1,5 @@
+#include "../loss/mixup.cu"
+#include "cuda_sim.h"
+
+CTN_SIM_ENTRY(cu_mixup)
+CTN_SIM_ENTRY(cu_mixup_bf16)
