@@ -8,7 +8,7 @@ SANITIZED := ./kernels/... ./trainer/data/...
 # Without a usable git repository (a source archive, another owner's folder) Go must not look for a revision.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 BUILD = -trimpath -buildvcs=$(VCS) -o bin/ctnas
-GPU_TESTED := ./kernels/... ./gcn ./search/controller
+GPU_TESTED := ./kernels/... ./gcn ./search/controller ./trainer
 # Optional libraries that are found become build tags, for every go command below.
 TAGS := $(shell scripts/tags.sh)
 comma := ,

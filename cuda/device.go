@@ -112,6 +112,8 @@ type Device struct {
 	start     cu.Event
 	stop      cu.Event
 	staging   *C.ctn_staging // made by the first copy
+	uploads   cu.Stream      // with uploading, made by the first Upload
+	uploading *C.ctn_staging
 	modules   map[string]cu.Module
 	kernels   map[[2]string]*kernel // by file and entry
 	memory    memory
@@ -225,9 +227,14 @@ func (d *Device) Close() error {
 	for s := range d.sequences {
 		errs = append(errs, d.failed("free a sequence", s.free()))
 	}
-	if d.staging != nil {
-		errs = append(errs, d.failed("free pinned memory", check(C.ctn_staging_free(d.c(), d.staging))))
-		C.free(unsafe.Pointer(d.staging))
+	if d.uploading != nil {
+		errs = append(errs, d.failed("close", d.in(d.uploads.Destroy)))
+	}
+	for _, s := range []*C.ctn_staging{d.staging, d.uploading} {
+		if s != nil {
+			errs = append(errs, d.failed("free pinned memory", check(C.ctn_staging_free(d.c(), s))))
+			C.free(unsafe.Pointer(s))
+		}
 	}
 	errs = append(errs, d.failed("free memory", d.in(d.memory.freeCached)), d.failed("free memory", d.in(d.memory.freeUsed)))
 	for _, m := range d.modules {

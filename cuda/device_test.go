@@ -223,6 +223,27 @@ func TestCopies(t *testing.T) {
 	require.ErrorContains(t, d.Write(p, unsafe.Pointer(&host[0]), 4), "not inside a buffer")
 }
 
+// An upload does not wait for what is enqueued, nor that for it.
+func TestUpload(t *testing.T) {
+	d := open(t)
+	const n = 5<<20 + 3
+	src := ramp(n, 1)
+	want := append([]float32(nil), src...)
+	p := upload(t, d, make([]float32, n))
+	require.NoError(t, d.Sync())
+	other := upload(t, d, []float32{1, 2})
+	for range 2 {
+		require.NoError(t, d.Upload(p, unsafe.Pointer(&src[0]), 4*n))
+	}
+	clear(src)
+	require.True(t, equal(want, download(t, d, p, n)))
+	require.Equal(t, []float32{1, 2}, download(t, d, other, 2))
+	require.NoError(t, d.Upload(p, nil, 0))
+	require.ErrorContains(t, d.Upload(unsafe.Add(p, 4*n-4), unsafe.Pointer(&src[0]), 8), "not inside a buffer")
+	d.Free(p)
+	d.Free(other)
+}
+
 func equal(a, b []float32) bool {
 	if len(a) != len(b) {
 		return false

@@ -186,6 +186,40 @@ func (d *Device) Write(dst, src unsafe.Pointer, bytes int) error {
 		check(C.ctn_write(d.c(), d.s(), d.staging, C.CUdeviceptr(uintptr(dst)), src, C.size_t(bytes))))
 }
 
+// Upload copies from the host to device memory while what was enqueued before runs, on a stream of its own, and has ended when it returns. Nothing that is
+// enqueued may use dst, nor may the filling of a new buffer: wait for that first.
+func (d *Device) Upload(dst, src unsafe.Pointer, bytes int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.copies(dst, bytes, "upload"); err != nil || bytes == 0 {
+		return err
+	}
+	doing := fmt.Sprintf("upload %d bytes", bytes)
+	if d.uploading == nil {
+		var err error
+		if d.uploads, err = makeStream(d); err != nil {
+			return d.failed(doing, err)
+		}
+		if d.uploading, err = d.pin(); err != nil {
+			return errors.Join(err, d.in(d.uploads.Destroy))
+		}
+	}
+	stream := *(*C.CUstream)(unsafe.Pointer(&d.uploads))
+	code := C.ctn_write(d.c(), stream, d.uploading, C.CUdeviceptr(uintptr(dst)), src, C.size_t(bytes))
+	if err := check(code); err != nil {
+		return d.failed(doing, err)
+	}
+	return d.failed(doing, d.in(d.uploads.Synchronize))
+}
+
+func makeStream(d *Device) (s cu.Stream, err error) {
+	err = d.in(func() error {
+		s, err = cu.MakeStream(cu.NonBlocking)
+		return err
+	})
+	return s, err
+}
+
 // Read copies from device memory to the host after all that was enqueued before, and waits for it.
 func (d *Device) Read(dst, src unsafe.Pointer, bytes int) error {
 	d.mu.Lock()
@@ -213,15 +247,21 @@ func (d *Device) copies(at unsafe.Pointer, bytes int, doing string) error {
 	if d.staging != nil {
 		return nil
 	}
+	var err error
+	d.staging, err = d.pin()
+	return err
+}
+
+// pin makes a ring of pinned memory.
+func (d *Device) pin() (*C.ctn_staging, error) {
 	s := (*C.ctn_staging)(C.calloc(1, C.sizeof_ctn_staging))
 	if s == nil {
-		return fmt.Errorf("%s: the host is out of memory", d.info.Name)
+		return nil, fmt.Errorf("%s: the host is out of memory", d.info.Name)
 	}
 	if err := check(C.ctn_staging_make(d.c(), s)); err != nil {
 		C.ctn_staging_free(d.c(), s)
 		C.free(unsafe.Pointer(s))
-		return d.failed(fmt.Sprintf("pin %d MiB of the host's memory", C.CTN_SLOTS*C.CTN_SLOT_BYTES>>20), err)
+		return nil, d.failed(fmt.Sprintf("pin %d MiB of the host's memory", C.CTN_SLOTS*C.CTN_SLOT_BYTES>>20), err)
 	}
-	d.staging = s
-	return nil
+	return s, nil
 }

@@ -33,6 +33,9 @@ func (*Device) Free(unsafe.Pointer) {}
 // Write says what is missing.
 func (*Device) Write(_, _ unsafe.Pointer, _ int) error { return errNoSupport }
 
+// Upload says what is missing.
+func (*Device) Upload(_, _ unsafe.Pointer, _ int) error { return errNoSupport }
+
 // Read says what is missing.
 func (*Device) Read(_, _ unsafe.Pointer, _ int) error { return errNoSupport }
 

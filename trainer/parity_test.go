@@ -358,12 +358,13 @@ func (c *testCase) run(t testing.TB, d *exec.Device) (o outcome, bits [][]float3
 // operation, what exact arithmetic makes of slightly other numbers. So the reference runs on parameters and images that differ by that much, three times,
 // and twice the largest distance from the exact result bounds the kernels' distance.
 const (
-	ulp       = 0x1p-24
-	perturbed = 8 * ulp
-	safety    = 2
+	ulp    = 0x1p-24
+	ulp16  = 0x1p-9 // of bfloat16
+	safety = 2
 )
 
 type bound struct {
+	unit           float64
 	loss, evalLoss float64
 	grads, running []float64
 }
@@ -378,10 +379,12 @@ func distance(a, b []float64) float64 {
 
 func norm2(a []float64) float64 { return distance(a, make([]float64, len(a))) }
 
-func (c *testCase) bounds(exact outcome) (b bound) {
+// bounds are for kernels whose relative error is about unit, such as ulp.
+func (c *testCase) bounds(exact outcome, unit float64) (b bound) {
+	b.unit = unit
 	b.grads, b.running = make([]float64, len(exact.grads)), make([]float64, len(exact.running))
 	for k := range 3 {
-		o := c.reference(perturbed, uint32(100+k))
+		o := c.reference(8*unit, uint32(100+k))
 		b.loss = math.Max(b.loss, math.Abs(o.loss-exact.loss))
 		b.evalLoss = math.Max(b.evalLoss, math.Abs(o.evalLoss-exact.evalLoss))
 		for i := range b.grads {
@@ -394,16 +397,36 @@ func (c *testCase) bounds(exact outcome) (b bound) {
 	return b
 }
 
+// check requires what a device computed to be within bounds of what is exact.
+func (c *testCase) check(t *testing.T, exact outcome, b bound, got outcome, device string) {
+	t.Helper()
+	whole := 0.0
+	for _, g := range exact.grads {
+		whole += norm2(g) * norm2(g)
+	}
+	whole = math.Sqrt(whole)
+	require.InDelta(t, exact.loss, got.loss, safety*b.loss+8*b.unit*math.Abs(exact.loss), device)
+	require.InDelta(t, exact.evalLoss, got.evalLoss, safety*b.evalLoss+8*b.unit*exact.evalLoss, device)
+	variables := c.net.Variables()
+	for i, g := range exact.grads {
+		if g == nil {
+			require.Nil(t, got.grads[i])
+			continue
+		}
+		// A gradient that is zero but for rounding, such as that of a bias before a batch norm, is as exact as what it was summed from.
+		tol := safety*b.grads[i] + 8*b.unit*whole
+		require.LessOrEqual(t, distance(g, got.grads[i]), tol, "%s: gradient of %s, of norm %g", device, variables[i].Name, norm2(g))
+	}
+	for i, v := range exact.running {
+		require.LessOrEqual(t, distance(v, got.running[i]), safety*b.running[i]+8*b.unit*norm2(v), "%s: running statistic %d", device, i)
+	}
+}
+
 func TestParity(t *testing.T) {
 	for k, c := range testCases(t) {
 		t.Run(fmt.Sprintf("%d %s", k, c.net.Name), func(t *testing.T) {
 			exact := c.reference(0, 0)
-			b := c.bounds(exact)
-			whole := 0.0
-			for _, g := range exact.grads {
-				whole += norm2(g) * norm2(g)
-			}
-			whole = math.Sqrt(whole)
+			b := c.bounds(exact, ulp)
 			for _, level := range exec.Levels() {
 				var one [][]float32
 				for _, threads := range []int{1, 3} {
@@ -415,21 +438,7 @@ func TestParity(t *testing.T) {
 						one = bits
 					}
 					require.Equal(t, one, bits, "%s: one thread and three", level)
-					require.InDelta(t, exact.loss, got.loss, safety*b.loss+8*ulp*math.Abs(exact.loss), level)
-					require.InDelta(t, exact.evalLoss, got.evalLoss, safety*b.evalLoss+8*ulp*exact.evalLoss, level)
-					variables := c.net.Variables()
-					for i, g := range exact.grads {
-						if g == nil {
-							require.Nil(t, got.grads[i])
-							continue
-						}
-						// A gradient that is zero but for rounding, such as that of a bias before a batch norm, is as exact as what it was summed from.
-						tol := safety*b.grads[i] + 8*ulp*whole
-						require.LessOrEqual(t, distance(g, got.grads[i]), tol, "%s: gradient of %s, of norm %g", level, variables[i].Name, norm2(g))
-					}
-					for i, v := range exact.running {
-						require.LessOrEqual(t, distance(v, got.running[i]), safety*b.running[i]+8*ulp*norm2(v), "%s: running statistic %d", level, i)
-					}
+					c.check(t, exact, b, got, level)
 				}
 			}
 		})

@@ -104,7 +104,7 @@ type run struct {
 	m      *Model
 	lesson *lesson // nil: there is no teacher
 	o      *optimizer
-	loader *data.Loader
+	feed   *feed
 	log    *events.Log
 	ident  string
 
@@ -113,7 +113,6 @@ type run struct {
 	state    progress
 	begun    time.Time
 	images   int
-	waited   time.Duration
 }
 
 // progress is what of a run's state lies outside the device.
@@ -153,8 +152,8 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 }
 
 func (r *run) close() error {
-	if r.loader != nil {
-		r.loader.Close()
+	if r.feed != nil {
+		r.feed.close()
 	}
 	if r.lesson != nil {
 		r.lesson.m.Close()
@@ -210,10 +209,14 @@ func (r *run) open() (err error) {
 	}
 	if r.state.Update < r.updates {
 		start := data.Position{Epoch: r.state.Step / r.perEpoch, Batch: r.state.Step % r.perEpoch}
-		r.loader, err = data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch, Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true,
+		loader, err := data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch, Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true,
 			Mixup: rec.Mixup, Epochs: rec.Epochs, Start: start, Workers: r.Workers})
+		if err != nil {
+			return err
+		}
+		r.feed = newFeed(r.m, loader, r.updates*rec.Accumulate-r.state.Step)
 	}
-	return err
+	return nil
 }
 
 // identity is a fingerprint of everything that the rest of a run depends on.
@@ -289,28 +292,21 @@ func (r *run) update(ctx context.Context) error {
 	r.m.KeepStatistics()
 	loss, norm := 0.0, 0.0
 	for part := range r.Recipe.Accumulate {
-		begin := time.Now()
-		b, err := r.loader.Next(ctx)
+		b, err := r.feed.take(ctx)
 		if err != nil {
 			r.m.RestoreStatistics()
 			return err
 		}
-		r.waited += time.Since(begin)
-		r.m.Images.WriteF32(0, b.Images)
-		r.m.Labels.WriteI32(0, b.Labels)
-		if b.Partners != nil {
-			r.m.Partners.WriteI32(0, b.Partners)
-			r.m.Mix.WriteF32(0, []float32{b.Weight})
-		}
+		r.images += b.N
 		if r.lesson != nil {
 			r.lesson.give(b, r.m)
 		}
 		r.m.SetPathRate(r.Recipe.PathRate((s.Step + part) / r.perEpoch))
 		r.m.Step(uint32(s.Step+part), part)
+		r.feed.ahead(ctx)
 		var mine float64
 		mine, norm = r.m.Metrics()
 		loss += mine / float64(r.Recipe.Accumulate)
-		r.images += b.N
 	}
 	s.Step += r.Recipe.Accumulate
 	if finite(loss) && finite(norm) {
@@ -350,6 +346,14 @@ func (r *run) diverged(loss, norm float64) error {
 	return nil
 }
 
+// waited is how many seconds passed waiting for images.
+func (r *run) waited() float64 {
+	if r.feed == nil { // nothing is left to train
+		return 0
+	}
+	return r.feed.waited.Seconds()
+}
+
 // reportEvery is how many updates lie between lines of the log about the loss.
 const reportEvery = 20
 
@@ -357,7 +361,7 @@ func (r *run) report(loss, norm float64) {
 	s := &r.state
 	seconds := time.Since(r.begun).Seconds()
 	if r.Progress != nil {
-		r.Progress(Progress{s.Update, r.updates, (s.Step - 1) / r.perEpoch, loss, float64(r.images) / seconds, r.waited.Seconds() / seconds})
+		r.Progress(Progress{s.Update, r.updates, (s.Step - 1) / r.perEpoch, loss, float64(r.images) / seconds, r.waited() / seconds})
 	}
 	if s.Update%reportEvery == 0 {
 		lr := s.Rate * r.Recipe.Rate(s.Update-1, max(1, r.perEpoch/r.Recipe.Accumulate))
@@ -378,7 +382,7 @@ func (r *run) endEpoch(ctx context.Context) error {
 	epoch := len(s.TrainLoss) + 1
 	values := map[string]float64{}
 	seconds := time.Since(r.begun).Seconds()
-	values["images_per_second"], values["loader_share"] = float64(r.images)/seconds, r.waited.Seconds()/seconds
+	values["images_per_second"], values["loader_share"] = float64(r.images)/seconds, r.waited()/seconds
 	if r.Data.Validation.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Validation)
 		if err != nil {

@@ -47,6 +47,7 @@ type Env struct {
 	at     func(i int) space.Arch // of list
 	runs   map[string]work
 	last   *exec.Program // what a case's Setup recorded, where it is a single program
+	moved  float64       // Bytes of a case whose size depends on the device
 	close  []func()
 }
 
@@ -54,6 +55,7 @@ type Env struct {
 type work struct {
 	run     func() error
 	program *exec.Program // nil, or run is a run of it: then the device's own clock measures
+	moved   float64
 }
 
 // ErrNoTable says that a case needs a table and there is none.
@@ -128,11 +130,11 @@ func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, 
 	defer exec.Catch(&err)
 	w, ready := e.runs[c.Name]
 	if !ready {
-		e.last = nil
+		e.last, e.moved = nil, 0
 		if w.run, err = c.Setup(ctx, e); err != nil {
 			return nil, err
 		}
-		w.program = e.last
+		w.program, w.moved = e.last, e.moved
 		if e.runs == nil {
 			e.runs = map[string]work{}
 		}
@@ -287,7 +289,7 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 		}
 		return &v
 	}
-	r.GFLOPs, r.GBps = rate(c.FLOPs, ceilings.GFLOPs), rate(c.Bytes, ceilings.CopyGBps)
+	r.GFLOPs, r.GBps = rate(c.FLOPs, ceilings.GFLOPs), rate(max(c.Bytes, e.runs[c.Name].moved), ceilings.CopyGBps)
 	if p := e.runs[c.Name].program; p != nil {
 		defer exec.Catch(&err)
 		r.Kernels = e.kernels(p)

@@ -25,7 +25,7 @@ func kernels() []Case {
 	}
 	const rows, width, n = 20000, 96, 100_000
 	const elements = rows * width * 4.0 // bytes
-	return append(out,
+	return append(append(out, network()...),
 		Case{Name: "gather_128", Shape: "last round of a GCN over 6,000 cells, width 128", Setup: gather},
 		encodeCase(512, 128, 4), encodeCase(512, 64, 2), encodeCase(65536, 64, 2), encodeCase(65536, 256, 2),
 		Case{Name: "gated_96", Shape: "20,000 rows, width 96", Bytes: 6 * elements, Setup: recorded(gated(rows, width))},

@@ -15,14 +15,17 @@ constexpr int THREADS = CTN_DEPTHWISE_THREADS;
 template <class T> __device__ __forceinline__ bool pair_whole(const void *p, int64_t ld, int c, int n) {
 	return n == 2 && (((uint64_t)p | (uint64_t)(ld * (int64_t)sizeof(T)) | (uint64_t)(c * (int64_t)sizeof(T))) & (2 * sizeof(T) - 1)) == 0;
 }
+// As they are stored, for pair_of.
 __device__ __forceinline__ float2 load_pair(const float *p, int n, bool wide) {
 	if (wide) return *(const float2 *)p;
 	return make_float2(n > 0 ? p[0] : 0.0f, n > 1 ? p[1] : 0.0f);
 }
-__device__ __forceinline__ float2 load_pair(const bf16 *p, int n, bool wide) {
-	if (wide) return unpack_bf16(*(const uint32_t *)p);
-	return make_float2(n > 0 ? to_float(p[0]) : 0.0f, n > 1 ? to_float(p[1]) : 0.0f);
+__device__ __forceinline__ uint32_t load_pair(const bf16 *p, int n, bool wide) {
+	if (wide) return *(const uint32_t *)p;
+	return (n > 0 ? (uint32_t)p[0].bits : 0) | (n > 1 ? (uint32_t)p[1].bits << 16 : 0);
 }
+__device__ __forceinline__ float2 pair_of(float2 x) { return x; }
+__device__ __forceinline__ float2 pair_of(uint32_t x) { return unpack_bf16(x); }
 // A number for each of the two channels; `otherwise` where there is none.
 __device__ __forceinline__ float2 pair_channels(const float *p, int c, int n, float otherwise) {
 	if (!p) return make_float2(otherwise, otherwise);
@@ -255,7 +258,7 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 				for (int i = 0; i < N; i += 4) *(float4 *)(to + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
 			}
 		};
-		float2 z[STRIDE][COLUMNS]; // of the rows that come next
+		decltype(load_pair((const T *)nullptr, 0, false)) z[STRIDE][COLUMNS]; // of the rows that come next
 		auto fetch_input = [&](int y) {
 #pragma unroll
 			for (int r = 0; r < STRIDE; r++)
@@ -272,7 +275,8 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 				for (int j = 0; j < COLUMNS; j++) {
 					float v[2] = {0, 0};
 					if (mine && y + r >= y0 && y + r < y1 && first + j >= 0 && first + j < w) {
-						v[0] = z[r][j].x, v[1] = z[r][j].y;
+						const float2 x = pair_of(z[r][j]);
+						v[0] = x.x, v[1] = x.y;
 						if (g.in.scale) v[0] = v[0] * scale.x + shift.x, v[1] = v[1] * scale.y + shift.y;
 						activate(v, g.in.act);
 						v[0] *= gate.x, v[1] *= gate.y;
@@ -322,12 +326,12 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 						T *to = (T *)g.sink.d + pixel * g.sink.ld + s.c;
 						float(&v)[2] = din[q][j];
 						if (g.sink.accumulate) {
-							const float2 old = load_pair(to, s.n, wide_sink);
+							const float2 old = pair_of(load_pair((const T *)to, s.n, wide_sink));
 							v[0] += old.x, v[1] += old.y;
 						}
 						float2 x = make_float2(0, 0);
 						if (g.sink.last) {
-							x = load_pair((const T *)g.sink.of.z + pixel * g.sink.of.ld + s.c, s.n, wide_of);
+							x = pair_of(load_pair((const T *)g.sink.of.z + pixel * g.sink.of.ld + s.c, s.n, wide_of));
 							const float u[2] = {normed ? x.x * of_scale.x + of_shift.x : x.x, normed ? x.y * of_scale.y + of_shift.y : x.y};
 							times_slope(v, u, g.sink.of.act);
 						}

@@ -33,6 +33,12 @@ type Inspector interface {
 	Kernel(file, entry string, block, shared int) (cuda.KernelInfo, error)
 }
 
+// Uploader is an Accelerator that copies to its memory while programs run.
+type Uploader interface {
+	// Upload has ended when it returns. Nothing that is enqueued may use dst.
+	Upload(dst, src unsafe.Pointer, bytes int) error
+}
+
 // Timer is a Sequence that measures itself by the device's clock.
 type Timer interface {
 	Time(n int) (ms float64, err error) // of n runs, from the first's begin to the last's end

@@ -337,6 +337,16 @@ func (b *Buffer) WriteF32(off int, src []float32) {
 	write(b, off, src)
 }
 
+// UploadF32 copies src into a buffer of float32 that no program in work uses, while programs run where the device can do that.
+func (b *Buffer) UploadF32(src []float32) {
+	b.check(0, len(src), floats)
+	if u, ok := b.dev.acc.(Uploader); ok && len(src) > 0 {
+		fail(u.Upload(b.ptr, unsafe.Pointer(&src[0]), 4*len(src)))
+		return
+	}
+	write(b, 0, src)
+}
+
 // ReadF32 copies elements from off on into dst, after everything that runs has ended.
 func (b *Buffer) ReadF32(off int, dst []float32) {
 	if b.Half() {

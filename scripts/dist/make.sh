@@ -11,7 +11,7 @@ scripts/cuda/with.sh "${GO:-go}" build -trimpath -tags cuda -o "$out/bin/ctnas" 
 cp -r scripts/peers "$out/scripts/"
 rm -rf "$out/scripts/peers/__pycache__"
 cp scripts/dist/run.sh "$out/"
-for package in cuda $(git ls-files 'kernels/*.cu' | xargs -n 1 dirname | sort -u) gcn search/controller; do
+for package in cuda $(git ls-files 'kernels/*.cu' | xargs -n 1 dirname | sort -u) gcn search/controller trainer; do
 	[ "$package" != kernels/sim ] || continue
 	to=$out/tests/$(echo "$package" | tr / _)
 	mkdir -p "$to"

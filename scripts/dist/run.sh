@@ -2,7 +2,7 @@
 # Checks and measures ctnas on this machine's GPU and leaves everything in results/ and results.txt. Needs an NVIDIA driver; the comparison also
 # needs python3 with PyTorch, the sanitizer CUDA's compute-sanitizer; what is missing is named and left out.
 #
-#   ./run.sh                 all of it, some twenty minutes
+#   ./run.sh                 all of it, some thirty minutes
 #   ./run.sh parity          one part: parity, sanitizer, repeat, bench, peers
 set -u
 cd "$(dirname "$0")" || exit 1
@@ -35,7 +35,7 @@ sanitizer() {
 	tool=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null || true)
 	[ -n "$tool" ] || { log "== sanitizer: compute-sanitizer is not installed, left out" && return; }
 	for check in memcheck racecheck synccheck initcheck; do
-		for t in kernels_gemm kernels_graph kernels_loss kernels_optim kernels_rnn; do
+		for t in kernels_gemm kernels_graph kernels_loss kernels_optim kernels_rnn kernels_conv kernels_depthwise kernels_elementwise kernels_norm kernels_pool; do
 			part "$check on $t" sh -c "cd tests/$t && CTNAS_TEST_DEVICE=$device timeout 120 $tool --tool $check --error-exitcode 9 ./test -test.short -test.count 1"
 		done
 	done
