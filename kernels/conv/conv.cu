@@ -317,7 +317,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) cu_conv_pack_bf16(const ctn_
 
 // Grid: parts x tiles of columns, which run faster, so that those who read the same rows run together; groups.
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv(const ctn_conv_gpu_args g) { convolve<float, CTN_CONV_GPU_COLS_F32, false>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_bf16_32(const ctn_conv_gpu_args g) { convolve<bf16, 32, false>(g); }
+extern "C" __global__ void __launch_bounds__(BLOCK, 3) cu_conv_bf16_32(const ctn_conv_gpu_args g) { convolve<bf16, 32, false>(g); }
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_bf16_64(const ctn_conv_gpu_args g) { convolve<bf16, 64, false>(g); }
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_bf16_128(const ctn_conv_gpu_args g) { convolve<bf16, 128, false>(g); }
 extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_input(const ctn_conv_gpu_args g) { convolve<float, CTN_CONV_GPU_COLS_F32, true>(g); }
