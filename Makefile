@@ -81,7 +81,7 @@ fuzz: tools ## every fuzz target for FUZZTIME (30s)
 
 peers: ## install PyTorch into build/peers (5.4 GB), for bench-peers
 	python3 -m venv build/peers
-	build/peers/bin/pip install --quiet -r scripts/peers/requirements.txt
+	build/peers/bin/pip install --quiet -r scripts/peers/requirements.txt -r scripts/peers/requirements-zoo.txt
 
 bench: build ## speed of kernels and steps on this machine
 	bin/ctnas bench

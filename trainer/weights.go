@@ -34,7 +34,8 @@ func LoadWeights(path string, m *Model) error {
 }
 
 // ReadWeights replaces the values of a network's variables, in the layout of memory, by those of a file of safetensors or PyTorch that holds just these.
-// Auxiliary heads may be missing in the file or in the network, and PyTorch's counts of batches are not used.
+// Auxiliary heads may be missing in the file or in the network, and PyTorch's counts of batches are not used. Of a supernet of once-for-all the network's part
+// is taken.
 func ReadWeights(path string, net *nn.Network, values [][]float32) error {
 	tensors, err := format.Read(path)
 	if err != nil {
@@ -42,31 +43,40 @@ func ReadWeights(path string, net *nn.Network, values [][]float32) error {
 	}
 	byName := map[string]format.Tensor{}
 	for _, t := range tensors {
-		byName[formerName(t.Name)] = t
+		byName[canonical(t.Name)] = t
+	}
+	whole := !isSupernet(byName)
+	if !whole {
+		if byName, err = subNetwork(net, byName); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	needed := net.Ancestors(net.Outputs[0].Node)
 	for i, v := range net.Variables() {
-		t, ok := byName[v.Name]
+		t, ok := byName[canonical(v.Name)]
 		if !ok {
 			if !needed[v.Node] {
 				continue
 			}
 			return fmt.Errorf("%s: there is no tensor %q", path, v.Name)
 		}
-		delete(byName, v.Name)
+		delete(byName, canonical(v.Name))
 		if !slices.Equal(t.Shape, v.TorchShape()) {
 			return fmt.Errorf("%s: tensor %q has shape %v, want %v", path, v.Name, t.Shape, v.TorchShape())
 		}
 		values[i] = nn.FromTorch(v, t.Data)
 	}
 	for _, t := range tensors {
-		name := formerName(t.Name)
-		if _, left := byName[name]; left && !strings.HasSuffix(name, ".num_batches_tracked") && !strings.HasPrefix(name, "auxiliary") {
+		name := canonical(t.Name)
+		if _, left := byName[name]; whole && left && !strings.HasSuffix(name, ".num_batches_tracked") && !strings.HasPrefix(name, "auxiliary") {
 			return fmt.Errorf("%s: the network has no tensor %q (%d tensors, %d variables)", path, t.Name, len(tensors), len(values))
 		}
 	}
 	return nil
 }
 
-// formerName undoes what PyTorch's wrappers for several GPUs put in front of a name.
-func formerName(name string) string { return strings.TrimPrefix(name, "module.") }
+// canonical is a name without what PyTorch's wrappers for several GPUs put in front of it, and with the one of the two names that the convolutions of a block
+// have in the programs of mit-han-lab.
+func canonical(name string) string {
+	return strings.Replace(strings.TrimPrefix(name, "module."), ".mobile_inverted_conv.", ".conv.", 1)
+}

@@ -50,6 +50,18 @@ func TestWeightsOfPyTorch(t *testing.T) {
 	cmd := exec.Command(python, append([]string{filepath.Join(testdata.Root(), "scripts", "peers", "zoo_weights.py"), dir, strconv.Itoa(side)}, names...)...)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
+	net, err := zoo.Build("ofa_389m", side, 1000)
+	require.NoError(t, err)
+	part, whole := net.Initialize(nn.HeFanOut, 1), net.Initialize(nn.HeFanOut, 2)
+	require.NoError(t, ReadWeights(filepath.Join(dir, "ofa_389m.part.safetensors"), net, part))
+	require.NoError(t, ReadWeights(filepath.Join(dir, "ofa_389m.supernet.pth"), net, whole))
+	for i, v := range net.Variables() {
+		worst := 0.0
+		for k, w := range part[i] {
+			worst = math.Max(worst, math.Abs(float64(w-whole[i][k])))
+		}
+		require.LessOrEqual(t, worst, 1e-6, v.Name)
+	}
 	for _, name := range names {
 		net, err := zoo.Build(name, side, 1000)
 		require.NoError(t, err)

@@ -13,7 +13,6 @@ import (
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
-	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // evaluated is what `ctnas eval` prints.
@@ -34,9 +33,9 @@ func newEvalCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval RUN|ARCH [--weights F] [--data D]",
 		Short: "Test a network on images",
-		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights in a safetensors file.
+		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights in a file of safetensors or PyTorch.
 
-` + archHelp + strings.Join(zoo.Names(), ", ") + ".",
+` + archHelp,
 		Example: `  ctnas eval runs/cell
   ctnas eval nasbench101:best --weights runs/cell/weights.safetensors --data shapes --channels 8 --modules 1 --resolution 16`,
 		Args: cobra.ExactArgs(1),
@@ -76,7 +75,7 @@ func newEvalCommand(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&weights, "weights", "", "safetensors `file`")
+	f.StringVar(&weights, "weights", "", "`file` of safetensors or PyTorch (.pth)")
 	f.StringVar(&dataFlag, "data", "", dataHelp)
 	f.StringVar(&split, "split", "test", "which images: test, validation or train")
 	f.IntVar(&s.Batch, "batch", s.Batch, "images a step")

@@ -13,7 +13,6 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
-	"github.com/ctnas/ctnas/trainer/nn/zoo"
 	"github.com/ctnas/ctnas/trainer/onnx"
 )
 
@@ -39,7 +38,7 @@ Without --weights they are a random start.
 --check-input and --check-output write two random images and the logits that ctnas computes for them, as raw little-endian float32, images in the order of ONNX
 (NCHW), for a comparison with another program.
 
-` + archHelp + strings.Join(zoo.Names(), ", ") + ".",
+` + archHelp,
 		Example: `  ctnas export mobilenetv3_large_1.0 --weights mobilenetv3_large_100.safetensors --onnx v3.onnx --fold-bn
   ctnas export ofa_230m --weights ofa.pth --safetensors ofa.safetensors
   ctnas export darts_v2 --onnx darts.onnx --check-input in.f32 --check-output out.f32`,

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	archHelp = "An ARCH is a cell (nasbench101:…, nasbench101:best) or a network of the zoo: "
+	archHelp = "An ARCH is a cell (nasbench101:…, nasbench101:best), a network of the zoo (ctnas zoo lists them) or mobilenetv3:depths:kernels:ratios@w1.2."
 	dataHelp = "images: shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
 )
 
@@ -96,7 +96,7 @@ func newTrainCommand(a *app) *cobra.Command {
 --out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and result.json. A training that was stopped, even
 with kill -9, goes on with --resume DIR and ends in the same weights.
 
-` + archHelp + strings.Join(zoo.Names(), ", ") + `.
+` + archHelp + `
 Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
 		Example: `  ctnas train nasbench101:best --data shapes --recipe shapes --out runs/cell
   ctnas train mobilenetv3_large_1.0 --data imagenet:/data/imagenet --recipe mobilenetv3 --out runs/v3

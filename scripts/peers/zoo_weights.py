@@ -4,6 +4,7 @@
   zoo_weights.py FOLDER SIDE [NAME ...]     names of the zoo; by default all that there are
 
 Writes NAME.safetensors, NAME.pth (zip), NAME.legacy.pth (pickles), NAME.in.f32 (two images, NHWC) and NAME.out.f32 (their logits), raw little-endian float32.
+For a network of once-for-all there are also NAME.supernet.pth, a supernet, and NAME.part.safetensors, the network's part of it.
 Running statistics and batch norms' parameters are random too, so that each tensor matters. Needs requirements-zoo.txt.
 """
 
@@ -35,7 +36,7 @@ def build(name):
     if name in TIMM:
         return timm.create_model(TIMM[name], pretrained=False)
     if name in OFA:
-        return subnet(name)[1]
+        return subnet(name)
     model = torchvision.models.shufflenet_v2_x2_0(weights=None)
     # As the authors have it: no bias, and a first block that keeps its 24 channels beside 220 new ones.
     model.fc = torch.nn.Linear(model.fc.in_features, 1000, bias=False)
@@ -46,7 +47,7 @@ def build(name):
 
 
 def subnet(name):
-    """The supernet with random weights, and the sub-network with its part of them."""
+    """A sub-network; the supernet with random weights that it is a part of is its attribute supernet."""
     from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 
     depths, kernels, ratios = OFA[name]
@@ -55,7 +56,9 @@ def subnet(name):
         if parameter_name.endswith("_matrix"):  # of smaller kernels; they begin as identities
             torch.nn.init.normal_(parameter, 0, 0.3)
     net.set_active_subnet(ks=[int(k) or 3 for k in kernels], e=[int(r) or 3 for r in ratios], d=depths)
-    return net, net.get_active_subnet(preserve_weight=True)
+    model = net.get_active_subnet(preserve_weight=True)
+    object.__setattr__(model, "supernet", net)  # not a module of it
+    return model
 
 
 def randomize(model, x, eps):
@@ -91,6 +94,9 @@ def main():
         x = torch.randn(2, 3, side, side)
         # The zoo's networks have the batch norms of their definitions; timm's differ for some.
         eps = 1e-5 if name in ("mobilenetv2_1.4", "fbnet_c_timm", SHUFFLENET, *OFA) else 1e-3
+        if name in OFA:
+            torch.save({"state_dict": model.supernet.state_dict()}, os.path.join(folder, name) + ".supernet.pth")
+            safetensors.torch.save_file(model.state_dict(), os.path.join(folder, name) + ".part.safetensors")
         randomize(model, x, eps)
         with torch.no_grad():
             logits = model(x)

@@ -155,7 +155,7 @@ func (u *unpickler) load() (any, error) {
 			}
 			err = u.step(op)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {

@@ -370,7 +370,7 @@ func (f *torchFile) tar(r io.ReadSeeker) (any, error) {
 	files := map[string][]byte{}
 	for t := tar.NewReader(r); ; {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -419,7 +419,7 @@ func (f *torchFile) tarStorages(text []byte) error {
 	count, err := u.load()
 	n, ok := count.(int64)
 	if err != nil || !ok {
-		return fmt.Errorf("no count: %w", cmpErr(err))
+		return fmt.Errorf("no count: %w", notANumber(err))
 	}
 	for range n {
 		head, err := u.load()
@@ -471,7 +471,7 @@ func (f *torchFile) tarTensors(text []byte) error {
 	count, err := u.load()
 	n, ok := count.(int64)
 	if err != nil || !ok {
-		return fmt.Errorf("no count: %w", cmpErr(err))
+		return fmt.Errorf("no count: %w", notANumber(err))
 	}
 	for range n {
 		head, err := u.load()
@@ -485,7 +485,7 @@ func (f *torchFile) tarTensors(text []byte) error {
 		u.left = maxPickle
 		dims, err := u.unsigned(8)
 		if dims &= 0xffffffff; err != nil || dims > 64 {
-			return fmt.Errorf("a tensor of %d dimensions: %w", dims, cmpErr(err))
+			return fmt.Errorf("a tensor of %d dimensions: %w", dims, notANumber(err))
 		}
 		numbers := make([]int64, 2*dims+1)
 		for i := range numbers {
@@ -500,8 +500,8 @@ func (f *torchFile) tarTensors(text []byte) error {
 	return nil
 }
 
-// cmpErr is the error, or that something is no number.
-func cmpErr(err error) error {
+// notANumber is the error, or that something is no number.
+func notANumber(err error) error {
 	if err == nil {
 		return errors.New("not a number")
 	}
