@@ -164,7 +164,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	d := compareDocument{
 		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose,
 	}
-	place, err := a.labelPlace(o.labels)
+	place, err := a.openDevice()
 	if err != nil {
 		return err
 	}

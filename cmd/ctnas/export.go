@@ -125,7 +125,7 @@ func (a *app) export(e exporting) error {
 // logits runs a network on images, NHWC.
 func (a *app) logits(net *nn.Network, values [][]float32, images []float32) (logits []float32, err error) {
 	defer exec.Catch(&err)
-	place, err := a.openCPU()
+	place, err := a.openOne()
 	if err != nil {
 		return nil, err
 	}

@@ -90,14 +90,6 @@ func (l *labels) pool() *method.Pool {
 	return method.NewPool(l.space, l.listed, nil)
 }
 
-// labelPlace is the device for a command with labels: candidates are trained on the CPU.
-func (a *app) labelPlace(labels string) (place, error) {
-	if strings.HasPrefix(labels, trained.Prefix) {
-		return a.openCPU()
-	}
-	return a.openDevice()
-}
-
 // openLabels opens what --labels names for a space. listed asks for the space's list, where it takes time.
 func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, f labelFlags, listed bool) (*labels, error) {
 	if !strings.HasPrefix(text, trained.Prefix) {

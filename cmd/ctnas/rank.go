@@ -98,7 +98,7 @@ Here --train and --judged random architectures are trained, all of them if the s
 			if train < 2 || seeds < 1 {
 				return usagef("--train %d --seeds %d: want at least 2 and 1", train, seeds)
 			}
-			place, err := a.labelPlace(labels)
+			place, err := a.openDevice()
 			if err != nil {
 				return err
 			}

@@ -72,7 +72,7 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 	if *f.cache == "" {
 		*f.cache = settings.LabelCache
 	}
-	place, err := a.openCPU()
+	place, err := a.openDevice()
 	if err != nil {
 		return nil, err
 	}

@@ -220,7 +220,7 @@ type runFacts struct {
 }
 
 func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error) {
-	place, err := a.labelPlace(c.Labels)
+	place, err := a.openDevice()
 	if err != nil {
 		return nil, err
 	}

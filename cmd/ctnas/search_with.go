@@ -52,7 +52,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if _, err := os.Stat(filepath.Join(a.out, search.ConfigName)); err == nil {
 		return nil, usagef("--out %s: the folder holds a run, and a search with %s cannot be resumed", a.out, m.Name())
 	}
-	place, err := a.labelPlace(c.Labels)
+	place, err := a.openDevice()
 	if err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ same instruction set. The command goes on where it was stopped.
 			if !ok {
 				return usagef("--space %s: it cannot be listed", spaceName)
 			}
-			place, err := a.openCPU()
+			place, err := a.openDevice()
 			if err != nil {
 				return err
 			}
