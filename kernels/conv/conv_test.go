@@ -3,6 +3,7 @@ package conv_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -199,33 +200,23 @@ func TestWinogradError(t *testing.T) {
 	}
 }
 
-// The same bits on one thread and on three.
-func TestThreads(t *testing.T) {
-	for _, level := range exec.Levels() {
-		var want [][]float32
-		for _, threads := range []int{1, 3} {
-			d, err := exec.Open(exec.Config{Level: level, Threads: threads})
-			require.NoError(t, err)
-			ar := d.NewArena()
-			c := Conv{In: tensor.Shape{N: 2, H: 20, W: 20, C: 40}, Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1}
-			x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
-			w, _ := kerneltest.Random(c.WeightLen(), 2)
-			grad, _ := kerneltest.NewGradient(ar, c.Shape(), true, 0, 3)
-			p := ar.NewProgram("threads")
-			f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Len()), Sums: true}
-			stats := f.Record(p)
-			sink := tensor.Sink{D: ar.F32(c.In.Len()), Of: &x.Input, Mean: x.Mean, InvStd: x.InvStd}
-			back := InputGradient{Conv: c, Grad: grad, Weight: f.Weight, Sink: sink}.Record(p)
-			dw := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen())}
-			dw.Record(p)
-			p.Run(1)
-			got := [][]float32{f.Z.Values(), stats.Rows.Values(), sink.D.Values(), back.Rows.Values(), dw.DWeight.Values()}
-			if want == nil {
-				want = got
-			}
-			require.Equal(t, want, got)
-			ar.Free()
-			d.Close()
-		}
-	}
+// The same bits on one thread and on three, and in every order of the simulator.
+func TestSameBits(t *testing.T) {
+	kerneltest.SameBits(t, func(d *exec.Device) []float32 {
+		ar := d.NewArena()
+		defer ar.Free()
+		c := Conv{In: tensor.Shape{N: 2, H: 20, W: 20, C: 40}, Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1}
+		x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
+		w, _ := kerneltest.Random(c.WeightLen(), 2)
+		grad, _ := kerneltest.NewGradient(ar, c.Shape(), true, 0, 3)
+		p := ar.NewProgram("bits")
+		f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Len()), Sums: true}
+		stats := f.Record(p)
+		sink := tensor.Sink{D: ar.F32(c.In.Len()), Of: &x.Input, Mean: x.Mean, InvStd: x.InvStd}
+		back := InputGradient{Conv: c, Grad: grad, Weight: f.Weight, Sink: sink}.Record(p)
+		dw := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen())}
+		dw.Record(p)
+		p.Run(1)
+		return slices.Concat(f.Z.Values(), stats.Rows.Values(), sink.D.Values(), back.Rows.Values(), dw.DWeight.Values())
+	})
 }
