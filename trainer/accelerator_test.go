@@ -20,7 +20,7 @@ func inverted(image nn.Shape) (*nn.Network, error) {
 	b, x := nn.NewBuilder("inverted", image)
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 8).Strided(2), nn.HSwish)
 	block := func(name string, x nn.Tensor, kernel, stride, expand, out int, act nn.Activation, squeeze bool) nn.Tensor {
-		s := b.Scope(name)
+		s := b.Scope("%s", name)
 		y := s.Scope("expand").ConvNorm(x, nn.Conv2D(1, expand), act)
 		y = s.Scope("depthwise").ConvNorm(y, nn.Depthwise(kernel, expand).Strided(stride), act)
 		if squeeze {

@@ -68,6 +68,7 @@ func TestTrainCommand(t *testing.T) {
 		"train nasbench101:best --data shapes --recipe none":     "recipe \"none\" is none of",
 		"train nasbench101:best --data shapes --lr -1":           "--lr -1",
 		"train nasbench101:best --data shapes --on-nan pray":     `--on-nan "pray"`,
+		"train x --data shapes --amp --precision fp32":           "--amp and --precision fp32",
 		"train --resume " + dir + " --lr 1":                      "--lr cannot be given with --resume",
 		"train nasbench101:best --resume " + dir:                 "cannot be given with --resume",
 		"eval nasbench101:best --data shapes":                    "an architecture needs --weights FILE",

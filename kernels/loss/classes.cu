@@ -10,7 +10,7 @@ namespace {
 constexpr int THREADS = CTN_CLASSES_BLOCK;
 
 // The largest of a row, in every thread; the first of a NaN and the rest is any of them.
-template <class T> __device__ float row_most(const T *x, int64_t n) {
+template <class T> __device__ __forceinline__ float row_most(const T *x, int64_t n) {
 	STATIC_SHARED(float[THREADS / 32], part);
 	float most = -INFINITY;
 	for (int64_t i = threadIdx.x; i < n; i += THREADS) most = fmaxf(most, to_float(x[i]));
@@ -23,13 +23,13 @@ template <class T> __device__ float row_most(const T *x, int64_t n) {
 }
 
 // The sum of e^((x - most)/t) over a row.
-template <class T> __device__ float row_sum(const T *x, int64_t n, float most, float t) {
+template <class T> __device__ __forceinline__ float row_sum(const T *x, int64_t n, float most, float t) {
 	float sum = 0;
 	for (int64_t i = threadIdx.x; i < n; i += THREADS) sum += expf((to_float(x[i]) - most) / t);
 	return (float)block_sum<THREADS>(sum);
 }
 
-template <class T> __device__ void classes(const ctn_classes_args &g) {
+template <class T> __device__ __forceinline__ void classes(const ctn_classes_args &g) {
 	const int64_t n = g.classes, r = blockIdx.x, label = ctn_min(g.label[r], n - 1);
 	const T *x = (const T *)g.logit + r * n;
 	const float *y = g.teacher ? g.teacher + r * n : nullptr;
