@@ -48,6 +48,7 @@ type Env struct {
 	runs   map[string]work
 	last   *exec.Program // what a case's Setup recorded, where it is a single program
 	moved  float64       // Bytes of a case whose size depends on the device
+	worked float64       // FLOPs of one
 	close  []func()
 }
 
@@ -56,6 +57,7 @@ type work struct {
 	run     func() error
 	program *exec.Program // nil, or run is a run of it: then the device's own clock measures
 	moved   float64
+	worked  float64
 }
 
 // ErrNoTable says that a case needs a table and there is none.
@@ -130,11 +132,11 @@ func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, 
 	defer exec.Catch(&err)
 	w, ready := e.runs[c.Name]
 	if !ready {
-		e.last, e.moved = nil, 0
+		e.last, e.moved, e.worked = nil, 0, 0
 		if w.run, err = c.Setup(ctx, e); err != nil {
 			return nil, err
 		}
-		w.program, w.moved = e.last, e.moved
+		w.program, w.moved, w.worked = e.last, e.moved, e.worked
 		if e.runs == nil {
 			e.runs = map[string]work{}
 		}
@@ -289,7 +291,7 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 		}
 		return &v
 	}
-	r.GFLOPs, r.GBps = rate(c.FLOPs, ceilings.GFLOPs), rate(max(c.Bytes, e.runs[c.Name].moved), ceilings.CopyGBps)
+	r.GFLOPs, r.GBps = rate(max(c.FLOPs, e.runs[c.Name].worked), ceilings.GFLOPs), rate(max(c.Bytes, e.runs[c.Name].moved), ceilings.CopyGBps)
 	if p := e.runs[c.Name].program; p != nil {
 		defer exec.Catch(&err)
 		r.Kernels = e.kernels(p)

@@ -23,6 +23,7 @@ type layer struct {
 	batch int
 	half  bool
 	moved float64 // bytes that tensors were given room for, each counted once
+	flops float64 // 0 where memory bounds
 }
 
 // room is a tensor of a shape without N, filled with numbers.
@@ -69,12 +70,12 @@ func layered(f func(l *layer, p *exec.Program)) func(context.Context, *Env) (fun
 				l.batch = networkBatch
 			}
 			f(l, p)
-			e.moved = l.moved
+			e.moved, e.worked = l.moved, l.flops
 		})(ctx, e)
 	}
 }
 
-// network lists the operations around a network's dense convolutions, which memory bounds.
+// network lists the operations of a network.
 func network() []Case {
 	batch := fmt.Sprintf("batch %d, on the CPU %d", networkBatch, networkBatchCPU)
 	var out []Case
@@ -102,6 +103,7 @@ func network() []Case {
 				DWeight: l.ar.F32(g.WeightLen())}.Record(p)
 		})
 	}
+	convolutions(add)
 	cell := tensor.Shape{H: 32, W: 32, C: 128}
 	for _, name := range []string{"pool_max", "pool_average"} {
 		build := func(l *layer, in tensor.Input) *pool.Pool {

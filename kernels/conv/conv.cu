@@ -185,16 +185,12 @@ template <class T, int COLS> __device__ __forceinline__ void copy_weight(const T
 template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void convolve(const ctn_conv_gpu_args &g) {
 	using l = layout<T, COLS>;
 	using sums_type = typename std::conditional<TRANSPOSED, backward_sums<4>, forward_sums<4>>::type;
-	constexpr int L = 4, GROUPS = COLS / L, STRIPS = BLOCK / GROUPS, MINE = ROWS / STRIPS, BATCH = MINE < 4 ? MINE : 4;
+	constexpr int L = 4, GROUPS = COLS / L, STRIPS = BLOCK / GROUPS, MINE = ROWS / STRIPS, BATCH = MINE < 4 ? MINE : COLS < 128 ? 4 : 2;
 	DYNAMIC_SHARED(float, work);
 	T *left = (T *)work, *right = left + 2 * l::LEFT;
 	const int across = (g.at.cols + COLS - 1) / COLS, column_tile = blockIdx.x % across, part = blockIdx.x / across, group = blockIdx.y;
 	const int vectors = (g.at.depth + LANES<T> - 1) / LANES<T> * g.at.kh * g.at.kw, steps = (vectors * LANES<T> + STEP<T> - 1) / STEP<T>;
 	const T *packed = (const T *)g.packed + (int64_t)(group * across + column_tile) * steps * (COLS * STEP<T>);
-	// A thread's place in the stored tile: four channels of every STRIPS'th row.
-	const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS, j = column_tile * COLS + mine * L, n = min(L, g.at.cols - j);
-	const int c = group * g.at.cols + j;
-	const bool wide = TRANSPOSED ? sink_whole<T>(&g.sink, c, n, L) : whole<T>(g.z, g.ld, c, n, L);
 	float *stats = TRANSPOSED ? g.sink.stats : g.stats;
 	block_sums<sums_type> all;
 
@@ -238,6 +234,10 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 			step = in.next(0, steps);
 			if (step < steps) in.load(step);
 		}
+		// A thread's place in the stored tile: four channels of every STRIPS'th row.
+		const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS, j = column_tile * COLS + mine * L, n = min(L, g.at.cols - j);
+		const int c = group * g.at.cols + j;
+		const bool wide = TRANSPOSED ? sink_whole<T>(&g.sink, c, n, L) : whole<T>(g.z, g.ld, c, n, L);
 		sums_type sums;
 		if (n > 0) {
 			if constexpr (TRANSPOSED) {

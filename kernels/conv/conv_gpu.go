@@ -135,6 +135,8 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
 	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(split), splits: C.int32_t(splits), tiles: C.int32_t(across),
 		len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight)}
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
+	apart := C.CTN_CONV_GPU_BLOCK * lanes / rows
+	args.apart = [3]C.int32_t{C.int32_t(apart / (c.OutH * c.OutW)), C.int32_t(apart / c.OutW % c.OutH), C.int32_t(apart % c.OutW)}
 	if w.Accumulate {
 		args.accumulate = 1
 	}

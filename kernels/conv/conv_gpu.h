@@ -38,6 +38,7 @@ typedef struct ctn_conv_weight_gpu_args {
 	int32_t splits;
 	int32_t accumulate;
 	int32_t tiles;      // of columns
+	int32_t apart[3];   // images, rows and columns between the pixels that a thread reads one after the other
 	int64_t len;        // of the weight
 	ctn_input in;
 	ctn_gradient grad;

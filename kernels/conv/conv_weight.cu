@@ -8,20 +8,19 @@
 
 namespace {
 
-// A pixel of the output that moves on by a number of pixels at a time.
+// A pixel of the output that moves on by g.apart pixels at a time.
 struct walker {
 	int image, y, x;
-	walker() = default;
 	__device__ __forceinline__ walker(const ctn_conv_geometry &a, int pixel) {
 		int line = pixel / a.wo;
 		x = pixel - line * a.wo, image = line / a.ho, y = line - image * a.ho;
 	}
-	__device__ __forceinline__ void move(const ctn_conv_geometry &a, const walker &by) {
-		x += by.x;
-		if (x >= a.wo) x -= a.wo, y++;
-		y += by.y;
-		if (y >= a.ho) y -= a.ho, image++;
-		image += by.image;
+	__device__ __forceinline__ void move(const ctn_conv_weight_gpu_args &g) {
+		x += g.apart[2];
+		if (x >= g.at.wo) x -= g.at.wo, y++;
+		y += g.apart[1];
+		if (y >= g.at.ho) y -= g.at.ho, image++;
+		image += g.apart[0];
 	}
 };
 
@@ -43,21 +42,18 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 	const int right_n = min(L, a.cols - column0 - right_vector * L);
 	const bool left_wide = input_whole<T>(&g.in, c, left_n, L), right_wide = gradient_whole<T>(&g.grad, j, right_n, L);
 	const int down = k.ky * a.dilation - a.pad_h, along = k.kx * a.dilation - a.pad_w;
-	walker at[LEFT_MINE];
-#pragma unroll
-	for (int i = 0; i < LEFT_MINE; i++) at[i] = walker(a, begin + left_pixel + i * LEFT_APART);
-	const walker step(a, STEP<T>);
+	walker at(a, begin + left_pixel);
 
 	uint4 raw[LEFT_MINE], raw_g[RIGHT_MINE], raw_z[RIGHT_MINE];
 	int read[LEFT_MINE];
 	auto load = [&](int p0) {
 #pragma unroll
 		for (int i = 0; i < LEFT_MINE; i++) {
-			const int y = at[i].y * a.stride_h + down, x = at[i].x * a.stride_w + along;
+			const int y = at.y * a.stride_h + down, x = at.x * a.stride_w + along;
 			const bool inside = p0 + left_pixel + i * LEFT_APART < end && left_n > 0 && (unsigned)y < (unsigned)a.h && (unsigned)x < (unsigned)a.w;
-			read[i] = inside ? (at[i].image * a.h + y) * a.w + x : -1;
+			read[i] = inside ? (at.image * a.h + y) * a.w + x : -1;
 			if (inside) raw[i] = load_raw((const T *)g.in.z + read[i] * g.in.ld + c, left_n, left_wide);
-			at[i].move(a, step);
+			at.move(g);
 		}
 #pragma unroll
 		for (int i = 0; i < RIGHT_MINE; i++) {

@@ -24,7 +24,7 @@ template <int ROWS, int COLS> struct products<float, ROWS, COLS> {
 	// left[k][row] and right[k][column], rows `pitch` floats apart.
 	__device__ __forceinline__ void add(const float *left, int left_pitch, const float *right, int right_pitch) {
 		const int y = threadIdx.x / 16 * 4, x = threadIdx.x % 16 * 4;
-#pragma unroll 4
+#pragma unroll 2
 		for (int k = 0; k < STEP<float>; k++) {
 			float a[R], b[C];
 #pragma unroll
