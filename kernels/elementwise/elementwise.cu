@@ -6,8 +6,6 @@
 
 namespace {
 
-constexpr int AHEAD = 4; // pixels that a thread has on their way
-
 // store_part for half a vector of bfloat16.
 __device__ __forceinline__ void store_four(bf16 *p, int n, bool wide, const float (&v)[4]) {
 	if (wide) *(uint2 *)p = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
@@ -17,7 +15,7 @@ __device__ __forceinline__ void store_four(bf16 *p, int n, bool wide, const floa
 
 // T: how the inputs are stored; O: the output.
 template <class T, class O> __device__ __forceinline__ void sum(const ctn_sum_args &g) {
-	constexpr int N = LANES<T>;
+	constexpr int N = LANES<T>, AHEAD = sizeof(O) > sizeof(T) ? 1 : 4; // pixels that a thread has on their way; gates are small and have no registers to spare
 	const sweep<T> s(g.groups, g.c, g.block, g.pixels);
 	forward_sums<N> sums;
 	const bool wide = whole<O>(g.out, g.out_ld, s.c, s.n, N);
