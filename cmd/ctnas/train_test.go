@@ -38,7 +38,8 @@ func TestTrainCommand(t *testing.T) {
 	require.JSONEq(t, string(written), stdout)
 
 	// The folder is tested again with the same outcome; so are its weights by themselves.
-	for _, args := range [][]string{{"eval", dir}, {"eval", result.Arch, "--weights", filepath.Join(dir, trainer.WeightsName), "--data", "shapes", "--channels", "4", "--resolution", "16"}} {
+	for _, args := range [][]string{{"eval", dir}, {"eval", result.Arch, "--weights", filepath.Join(dir, trainer.WeightsName), "--data", "shapes", "--channels", "4", "--modules", "1",
+		"--resolution", "16"}} {
 		code, stdout, stderr = call(nil, append(args, "--json")...)
 		require.Equal(t, exitOK, code, stderr)
 		var e evaluated

@@ -506,7 +506,7 @@ func TestParse(t *testing.T) {
 	s, err := Parse("train:shapes")
 	require.NoError(t, err)
 	require.Equal(t, "shapes", s.RecipeName)
-	require.Equal(t, 5, s.StopAfter)
+	require.Equal(t, 2, s.StopAfter)
 	require.Equal(t, "train:shapes", s.String())
 	s, err = Parse("train:shards:/a/{000..099}.tar?test=/b.tar?recipe=ofa&epochs=3&warmup=0&optimizer=adamw&decay-all=true&stop=0.25&seeds=3&seed=7")
 	require.NoError(t, err)
