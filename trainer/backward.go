@@ -1,6 +1,8 @@
 package trainer
 
 import (
+	"slices"
+
 	"github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/depthwise"
 	"github.com/ctnas/ctnas/kernels/elementwise"
@@ -23,7 +25,9 @@ func (g *gradient) read() tensor.Gradient {
 	if g.norm == nil {
 		return tensor.Gradient{G: g.g.buf}
 	}
-	return g.norm.Gradient(g.g.buf, g.raw.buffer())
+	d := g.norm.Gradient(g.g.buf, g.raw.buffer())
+	d.ZStride = g.raw.stride
+	return d
 }
 
 func (g *gradient) touched() []*value {
@@ -38,10 +42,9 @@ func (g *gradient) terms(zeros *exec.Buffer) []elementwise.Term {
 	if g.norm == nil {
 		return []elementwise.Term{{In: tensor.Input{Shape: g.raw.shape, Z: g.g.buf}}}
 	}
-	return []elementwise.Term{
-		{In: tensor.Input{Shape: g.raw.shape, Z: g.g.buf, Scale: g.norm.P, Shift: zeros}},
-		{In: tensor.Input{Shape: g.raw.shape, Z: g.raw.buffer(), Scale: g.norm.Q, Shift: g.norm.R}},
-	}
+	z := g.raw.plain()
+	z.Scale, z.Shift = g.norm.Q, g.norm.R
+	return []elementwise.Term{{In: tensor.Input{Shape: g.raw.shape, Z: g.g.buf, Scale: g.norm.P, Shift: zeros}}, {In: z}}
 }
 
 // added is the sum of gradients in one stored output, in a value of its own.
@@ -56,7 +59,7 @@ func (l *lowering) added(all ...*gradient) *gradient {
 		for _, g := range all {
 			s.Terms = append(s.Terms, g.terms(l.m.zeros)...)
 		}
-		s.Record(p)
+		addUp(p, s)
 	})
 	return out
 }
@@ -227,7 +230,9 @@ func (l *lowering) merge(first, q *port, n *normed) {
 	l.step(append(first.raw.touched(), first.d, from.d), func(p *exec.Program) {
 		sink := tensor.Sink{D: first.d.buf, Accumulate: q != nil}
 		if n != nil {
-			sink.Of = &tensor.Input{Shape: first.raw.shape, Z: first.raw.buffer(), Scale: n.Scale, Shift: n.Shift}
+			z := first.raw.plain()
+			z.Scale, z.Shift = n.Scale, n.Shift
+			sink.Of = &z
 			sink.Mean, sink.InvStd = n.Mean, n.InvStd
 		}
 		s := elementwise.SumGradient{Shape: first.raw.shape, G: from.d.buf, Terms: []elementwise.TermGradient{{Sink: sink}}}
@@ -317,13 +322,15 @@ func (l *lowering) share(r *raw, g *gradient) {
 		return
 	}
 	l.step(touched, func(p *exec.Program) {
-		s := elementwise.SumGradient{Shape: r.shape, G: g.g.buf}
-		for _, h := range turns {
-			s.Terms = append(s.Terms, elementwise.TermGradient{Sink: l.sink(h), Weight: r.factors})
-		}
-		for k, stats := range s.Record(p) {
-			if turns[k].last {
-				turns[k].port.stats = stats
+		for some := range slices.Chunk(turns, mostTerms) {
+			s := elementwise.SumGradient{Shape: r.shape, G: g.g.buf}
+			for _, h := range some {
+				s.Terms = append(s.Terms, elementwise.TermGradient{Sink: l.sink(h), Weight: r.factors})
+			}
+			for k, stats := range s.Record(p) {
+				if some[k].last {
+					some[k].port.stats = stats
+				}
 			}
 		}
 	})
@@ -339,10 +346,10 @@ func (l *lowering) undoSlice(r *raw, g *gradient, op nn.Slice) {
 		return
 	}
 	h := l.turn(q)
-	all := tensor.Input{Shape: q.raw.shape, Scale: l.m.zeros, Shift: l.m.zeros}
 	if !h.accumulate { // zeros first: the output times zero
 		l.step(append(q.raw.touched(), q.d), func(p *exec.Program) {
-			all.Z = q.raw.buffer()
+			all := q.raw.plain()
+			all.Scale, all.Shift = l.m.zeros, l.m.zeros
 			elementwise.Sum{Terms: []elementwise.Term{{In: all}}, Out: q.d.buf}.Record(p)
 		})
 	}

@@ -44,6 +44,7 @@ type lowering struct {
 	reads  map[int][]*port // of each stored node
 	flows  []bool          // of each node: a parameter comes before or in it
 	live   []bool          // of each node: the loss depends on its output
+	inside map[int]inside  // nodes that write where a concatenation wants them
 }
 
 // value is memory that some steps need.
@@ -103,6 +104,8 @@ type raw struct {
 	shape  tensor.Shape
 	z      *value       // where it lies, unless
 	fixed  *exec.Buffer // it lies here for good
+	at     int          // where in z it begins
+	stride int          // from a pixel to the next; 0: its channels
 	sums   tensor.Stats // for batch norms; known when recorded
 	groups [][]*port    // what reads it, by batch norm
 	norms  map[int]*normed
@@ -115,7 +118,12 @@ func (r *raw) buffer() *exec.Buffer {
 	if r.fixed != nil {
 		return r.fixed
 	}
-	return r.z.buf
+	return r.z.buf.Slice(r.at, r.z.len-r.at)
+}
+
+// plain is the tensor as it is stored.
+func (r *raw) plain() tensor.Input {
+	return tensor.Input{Shape: r.shape, Z: r.buffer(), Stride: r.stride}
 }
 
 func (r *raw) touched() []*value {
@@ -146,7 +154,7 @@ type port struct {
 
 // input is the port as an operation reads it; to be called while recording.
 func (l *lowering) input(q *port) tensor.Input {
-	in := tensor.Input{Shape: q.raw.shape, Z: q.raw.buffer()}
+	in := q.raw.plain()
 	if q.view.Norm != 0 {
 		n := q.raw.norms[q.view.Norm]
 		in.Scale, in.Shift = n.Scale, n.Shift
@@ -171,6 +179,7 @@ func (q *port) touched() []*value {
 
 var activations = map[nn.Activation]tensor.Act{
 	nn.Identity: tensor.None, nn.ReLU: tensor.ReLU, nn.ReLU6: tensor.ReLU6, nn.HSigmoid: tensor.HSigmoid, nn.HSwish: tensor.HSwish, nn.Swish: tensor.Swish,
+	nn.Sigmoid: tensor.Sigmoid,
 }
 
 // lower lists the steps of the program.
@@ -178,6 +187,7 @@ func (l *lowering) lower() {
 	f := l.m.fusion
 	l.raws, l.ports, l.reads = map[int]*raw{}, map[nn.View]*port{}, map[int][]*port{}
 	l.flow()
+	l.join()
 	for _, i := range f.Stored {
 		l.forward(i)
 	}
@@ -216,6 +226,49 @@ func (l *lowering) flow() {
 	}
 }
 
+// inside is where in a concatenation a tensor lies.
+type inside struct {
+	whole      *value
+	at, stride int
+}
+
+// join finds what may be written into a concatenation at once: tensors that it reads as they are stored, of operations that can leave gaps between pixels. The
+// first concatenation that reads a tensor has it.
+func (l *lowering) join() {
+	l.inside = map[int]inside{}
+	net, f := l.m.Net, l.m.fusion
+	if l.mode == inspect { // every tensor is looked at by itself
+		return
+	}
+	output := map[int]bool{}
+	for _, out := range net.Outputs {
+		output[out.Node] = true
+	}
+	for _, i := range f.Stored {
+		if _, ok := net.Nodes[i].Op.(nn.Concat); !ok {
+			continue
+		}
+		whole := l.value(l.shape(i).Len())
+		l.inside[i] = inside{whole: whole}
+		at := 0
+		for _, v := range f.Reads(i) {
+			_, taken := l.inside[v.Raw]
+			if v == (nn.View{Raw: v.Raw}) && !taken && !output[v.Raw] && leavesGaps(net.Nodes[v.Raw].Op) {
+				l.inside[v.Raw] = inside{whole, at, net.Nodes[i].Shape.C}
+			}
+			at += net.Nodes[v.Raw].Shape.C
+		}
+	}
+}
+
+func leavesGaps(op nn.Op) bool {
+	switch op.(type) {
+	case nn.Conv, nn.Linear, nn.BatchNorm, nn.Activation, nn.Gate, nn.Add, nn.DropPath, nn.Slice:
+		return true
+	}
+	return false
+}
+
 // read returns the port of a view for a consumer, which hands on a gradient if it is live.
 func (l *lowering) read(v nn.View, live bool) *port {
 	q := l.port(v)
@@ -251,7 +304,7 @@ func (l *lowering) port(v nn.View) *port {
 	q.base = l.port(nn.View{Raw: v.Raw, Norm: v.Norm, Act: v.Act})
 	q.gate = l.port(l.m.fusion.Views[v.Gate])
 	q.needed = q.base.needed || q.gate.needed
-	if g := q.gate; g.view.Norm == 0 && g.view.Act == 0 && g.view.Gate == 0 && g.raw.fixed == nil {
+	if g := q.gate; g.view.Norm == 0 && g.view.Act == 0 && g.view.Gate == 0 && g.raw.fixed == nil && g.raw.stride == 0 {
 		q.factors = g.raw.z
 	} else {
 		q.factors = l.value(g.raw.shape.Len())
@@ -322,7 +375,11 @@ func (l *lowering) forward(i int) {
 	case nn.Zero:
 		r.fixed = m.arena.Zeros(r.shape.Len())
 	default:
-		r.z = l.value(r.shape.Len())
+		if in, ok := l.inside[i]; ok {
+			r.z, r.at, r.stride = in.whole, in.at, in.stride
+		} else {
+			r.z = l.value(r.shape.Len())
+		}
 	}
 	touched := r.touched()
 	for _, q := range in {
@@ -337,10 +394,10 @@ func (l *lowering) forward(i int) {
 		c, dw := convolution(op, in[0].raw.shape)
 		l.step(touched, func(p *exec.Program) {
 			if dw != nil {
-				r.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: m.variable(i, 0), Z: r.z.buf, Sums: sums}.Record(p)
+				r.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: m.variable(i, 0), Z: r.buffer(), ZStride: r.stride, Sums: sums}.Record(p)
 				return
 			}
-			f := conv.Forward{Conv: c, In: l.input(in[0]), Weight: m.variable(i, 0), Z: r.z.buf, Sums: sums}
+			f := conv.Forward{Conv: c, In: l.input(in[0]), Weight: m.variable(i, 0), Z: r.buffer(), ZStride: r.stride, Sums: sums}
 			if op.Bias {
 				f.Bias = m.variable(i, 1)
 			}
@@ -349,7 +406,7 @@ func (l *lowering) forward(i int) {
 	case nn.Linear:
 		c, _ := convolution(linear(op), in[0].raw.shape)
 		l.step(touched, func(p *exec.Program) {
-			f := conv.Forward{Conv: c, In: l.input(in[0]), Weight: m.variable(i, 0), Z: r.z.buf, Sums: sums}
+			f := conv.Forward{Conv: c, In: l.input(in[0]), Weight: m.variable(i, 0), Z: r.buffer(), ZStride: r.stride, Sums: sums}
 			if op.Bias {
 				f.Bias = m.variable(i, 1)
 			}
@@ -376,24 +433,28 @@ func (l *lowering) forward(i int) {
 		if l.mode == train {
 			r.factors = m.arena.F32(m.Batch)
 			l.step(nil, func(p *exec.Program) {
-				elementwise.DropPath{Out: r.factors, Keep: float32(1 - op.P), Seed: m.Seed, Stream: stream(i), Step: m.step}.Record(p)
+				elementwise.DropPath{Out: r.factors, Keep: float32(1 - op.P), Rate: m.rate, Seed: m.Seed, Stream: stream(i),
+					Step: m.step}.Record(p)
 			})
 		}
 		l.sum(r, in, touched, sums)
 	case nn.Concat:
 		at := 0
 		for _, q := range in {
-			from, c := at, q.raw.shape.C
+			from := at
+			at += q.raw.shape.C
+			if q.raw.z == r.z && q.raw.at == from {
+				continue // it is there
+			}
 			l.step(append(q.touched(), r.z), func(p *exec.Program) {
 				elementwise.Sum{Terms: []elementwise.Term{{In: l.input(q)}}, Out: r.z.buf.Slice(from, r.z.len-from), OutStride: r.shape.C}.Record(p)
 			})
-			at += c
 		}
 		summed = false
 	case nn.Slice:
 		l.step(touched, func(p *exec.Program) {
 			terms := []elementwise.Term{{In: l.input(in[0]).Channels(op.From, op.To-op.From)}}
-			r.sums = elementwise.Sum{Terms: terms, Out: r.z.buf, Sums: sums}.Record(p)
+			r.sums = elementwise.Sum{Terms: terms, Out: r.buffer(), OutStride: r.stride, Sums: sums}.Record(p)
 		})
 	case nn.Shuffle:
 		l.step(touched, func(p *exec.Program) {
@@ -403,8 +464,7 @@ func (l *lowering) forward(i int) {
 	}
 	if sums && !summed {
 		l.step(touched, func(p *exec.Program) {
-			plain := tensor.Input{Shape: r.shape, Z: r.buffer()}
-			r.sums = elementwise.Sum{Terms: []elementwise.Term{{In: plain}}, Out: r.buffer(), Sums: true}.Record(p)
+			r.sums = elementwise.Sum{Terms: []elementwise.Term{{In: r.plain()}}, Out: r.buffer(), Sums: true}.Record(p)
 		})
 	}
 }
@@ -417,12 +477,27 @@ func (l *lowering) shape(node int) tensor.Shape {
 // sum adds the step that stores the sum of what it reads.
 func (l *lowering) sum(r *raw, in []*port, touched []*value, sums bool) {
 	l.step(touched, func(p *exec.Program) {
-		s := elementwise.Sum{Out: r.z.buf, Sums: sums}
+		s := elementwise.Sum{Out: r.buffer(), OutStride: r.stride, Sums: sums}
 		for _, q := range in {
 			s.Terms = append(s.Terms, elementwise.Term{In: l.input(q), Weight: r.factors})
 		}
-		r.sums = s.Record(p)
+		r.sums = addUp(p, s)
 	})
+}
+
+// mostTerms is how many tensors an operation adds up.
+const mostTerms = 8
+
+// addUp records a sum of any number of terms: of many in several operations, each of which goes on with the sum so far.
+func addUp(p *exec.Program, s elementwise.Sum) tensor.Stats {
+	for len(s.Terms) > mostTerms {
+		part := s
+		part.Terms, part.Sums = s.Terms[:mostTerms], false
+		part.Record(p)
+		sofar := tensor.Input{Shape: s.Terms[0].In.Shape, Z: s.Out, Stride: s.OutStride}
+		s.Terms = append([]elementwise.Term{{In: sofar}}, s.Terms[mostTerms:]...)
+	}
+	return s.Record(p)
 }
 
 func (l *lowering) pool(r *raw, in *port, touched []*value, op pool.Pool) {
@@ -450,7 +525,7 @@ func (l *lowering) loss() {
 		if k == 0 {
 			op.Count = m.Count
 		}
-		touched := q.touched()
+		touched, mixed := q.touched(), l.mode == train && m.Options.Mixup
 		if l.mode == train {
 			op.Smoothing, op.Scale = float32(m.Options.Loss.Smoothing), float32(out.Weight/float64(m.Accumulate))
 			if distill := m.Options.Loss.Distill; k == 0 && distill > 0 {
@@ -468,22 +543,28 @@ func (l *lowering) loss() {
 				op.DLogit = q.d.buf
 			}
 			op.Record(p)
+			if mixed {
+				loss.Mixup{N: op.N, Classes: op.Classes, Logit: op.Logit, Label: op.Label, Partner: m.Partners, Weight: m.Mix, Loss: op.Loss, DLogit: op.DLogit,
+					Share: op.Scale * (1 - op.Smoothing) * (1 - op.Weight)}.Record(p)
+			}
 		})
 	}
 }
 
 // convolution is the geometry of a convolution for the kernels; a depthwise one has kernels of its own.
 func convolution(op nn.Conv, in tensor.Shape) (conv.Conv, *depthwise.Conv) {
-	out := func(n, kernel, before, after int) int {
-		return (n+before+after-op.Dilation*(kernel-1)-1)/op.Stride.H + 1
+	out := func(n, kernel, stride, before, after int) int {
+		return (n+before+after-op.Dilation*(kernel-1)-1)/stride + 1
 	}
-	h, w := out(in.H, op.Kernel.H, op.Pad.Top, op.Pad.Bottom), out(in.W, op.Kernel.W, op.Pad.Left, op.Pad.Right)
-	if op.Groups == in.C && op.Out == in.C && in.C > 1 && op.Kernel.H == op.Kernel.W && op.Kernel.H <= 7 && !op.Bias {
+	h := out(in.H, op.Kernel.H, op.Stride.H, op.Pad.Top, op.Pad.Bottom)
+	w := out(in.W, op.Kernel.W, op.Stride.W, op.Pad.Left, op.Pad.Right)
+	square := op.Kernel.H == op.Kernel.W && op.Kernel.H <= 7 && op.Stride.H == op.Stride.W && min(op.Pad.Top, op.Pad.Left) >= 0
+	if op.Groups == in.C && op.Out == in.C && in.C > 1 && square && !op.Bias {
 		return conv.Conv{}, &depthwise.Conv{In: in, K: op.Kernel.H, Stride: op.Stride.H, PadH: op.Pad.Top, PadW: op.Pad.Left, Dilation: op.Dilation,
 			OutH: h, OutW: w}
 	}
-	return conv.Conv{In: in, Out: op.Out, KH: op.Kernel.H, KW: op.Kernel.W, Stride: op.Stride.H, PadH: op.Pad.Top, PadW: op.Pad.Left,
-		Dilation: op.Dilation, Groups: op.Groups, OutH: h, OutW: w}, nil
+	return conv.Conv{In: in, Out: op.Out, KH: op.Kernel.H, KW: op.Kernel.W, Stride: op.Stride.H, StrideW: op.Stride.W, PadH: op.Pad.Top,
+		PadW: op.Pad.Left, Dilation: op.Dilation, Groups: op.Groups, OutH: h, OutW: w}, nil
 }
 
 // linear is a linear layer as a convolution of one pixel.
@@ -504,58 +585,33 @@ func (m *Model) check() error {
 	}
 	for _, i := range m.fusion.Stored {
 		node := m.Net.Nodes[i]
-		gated := slices.ContainsFunc(m.fusion.Reads(i), func(v nn.View) bool { return v.Gate != 0 })
-		if why := unfit(node.Op, len(node.In), gated, m.Net.Inputs(i)); why != "" {
+		if why := unfit(node.Op); why != "" {
 			return fmt.Errorf("node %s: there is no kernel for a %s %s", node.Name, node.Op, why)
-		}
-	}
-	for i, node := range m.Net.Nodes {
-		if a, ok := node.Op.(nn.Activation); ok && m.fusion.Reached[i] {
-			if _, known := activations[a]; !known {
-				return fmt.Errorf("node %s: there is no kernel for %s", node.Name, a)
-			}
 		}
 	}
 	return nil
 }
 
 // unfit tells why there is no kernel for an operation.
-func unfit(op nn.Op, terms int, gated bool, in []nn.Shape) string {
-	window := func(kernel, stride nn.Size, pad nn.Pad) string {
+func unfit(op nn.Op) string {
+	square := func(kernel, stride nn.Size, pad nn.Pad) string {
 		switch {
+		case kernel.H != kernel.W || pad.Top != pad.Left || kernel.H > 11:
+			return fmt.Sprintf("over windows of %s with padding %+v", kernel, pad)
 		case stride.H != stride.W:
 			return fmt.Sprintf("with stride %s", stride)
-		case pad.Top < 0 || pad.Left < 0:
-			return fmt.Sprintf("with padding %+v", pad)
-		case kernel.H*kernel.W > 64:
-			return "with more than 64 taps"
 		}
 		return ""
 	}
-	square := func(kernel, stride nn.Size, pad nn.Pad) string {
-		if kernel.H != kernel.W || pad.Top != pad.Left || kernel.H > 11 {
-			return fmt.Sprintf("over windows of %s with padding %+v", kernel, pad)
-		}
-		return window(nn.Square(1), stride, pad)
-	}
 	switch op := op.(type) {
 	case nn.Conv:
-		if gated && op.Groups > 1 {
-			return "of groups after a gate"
+		if op.Kernel.H*op.Kernel.W > 64 {
+			return "with more than 64 taps"
 		}
-		return window(op.Kernel, op.Stride, op.Pad)
 	case nn.MaxPool:
 		return square(op.Kernel, op.Stride, op.Pad)
 	case nn.AvgPool:
 		return square(op.Kernel, op.Stride, op.Pad)
-	case nn.Add:
-		if terms > 8 {
-			return "of more than 8 tensors"
-		}
-	case nn.Slice:
-		if gated {
-			return "after a gate"
-		}
 	}
 	return ""
 }

@@ -24,6 +24,8 @@ type Options struct {
 	// Accumulate is over how many steps gradients are summed up before an update; 0 is 1. The loss is divided by it.
 	Accumulate int
 	Clip       float64 // limit of the gradient's 2-norm; 0: none
+	Mixup      bool    // images are mixed of two: Partners and Mix say how
+	EvalOnly   bool    // there are no programs for training
 }
 
 // Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
@@ -39,21 +41,26 @@ type Model struct {
 	Decayed *exec.Buffer // for each parameter 1 where weight decay is usual, on weights, otherwise 0
 	Images  *exec.Buffer // Batch x height x width x channels
 	Labels  *exec.Buffer // Batch integers; a negative one leaves its image out of loss and counts
-	Teacher *exec.Buffer // Batch x classes, the teacher's logits; nil without distillation
-	Norm    *exec.Buffer // the gradient's 2-norm, and the factor that keeps it within Clip
-	Loss    *exec.Buffer // one float an output: its part of the loss
-	Count   *exec.Buffer // integers, added to: images seen, right ones, right among the first five
+	// Partners (Batch integers) are the second labels with Mixup, and Mix (one float) is the share of the first ones.
+	Partners, Mix *exec.Buffer
+	Teacher       *exec.Buffer // Batch x classes, the teacher's logits; nil without distillation
+	Norm          *exec.Buffer // the gradient's 2-norm, and the factor that keeps it within Clip
+	Loss          *exec.Buffer // one float an output: its part of the loss
+	Count         *exec.Buffer // integers, added to: images seen, right ones, right among the first five
 
 	Options
-	fusion *nn.Fusion
-	arena  *exec.Arena
-	offset []int        // of each variable in State
-	first  []int        // of each node: its first variable
-	step   *exec.Buffer // one integer: steps done, what dropout depends on
-	zeros  *exec.Buffer // as many as the most channels
-	norms  map[int]*normed
-	memory *exec.Buffer // where the values of all programs lie
-	peak   int64        // floats of memory
+	fusion   *nn.Fusion
+	arena    *exec.Arena
+	offset   []int        // of each variable in State
+	first    []int        // of each node: its first variable
+	step     *exec.Buffer // one integer: steps done, what dropout depends on
+	rate     *exec.Buffer // one float that multiplies the probabilities of drop paths
+	pathRate float64      // what it holds
+	logits   *exec.Buffer // of the latest evaluation, until another program runs
+	zeros    *exec.Buffer // as many as the most channels
+	norms    map[int]*normed
+	memory   *exec.Buffer // where the values of all programs lie
+	peak     int64        // floats of memory
 
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
@@ -77,7 +84,7 @@ func NewModel(d *exec.Device, net *nn.Network, o Options) (*Model, error) {
 	if o.Batch < 1 || o.Batch > 1<<16 {
 		return nil, fmt.Errorf("batches of %d images: want 1..%d", o.Batch, 1<<16)
 	}
-	m := &Model{Net: net, Options: o, fusion: nn.Fuse(net), arena: d.NewArena(), norms: map[int]*normed{}}
+	m := &Model{Net: net, Options: o, fusion: nn.Fuse(net), arena: d.NewArena(), norms: map[int]*normed{}, pathRate: 1}
 	if err := m.build(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("%s: %w", net.Name, err)
@@ -97,11 +104,14 @@ func (m *Model) build() (err error) {
 		l.lower()
 		programs = append(programs, l)
 	}
-	lower(&m.training[0], &lowering{m: m, name: "train", mode: train})
-	if m.Accumulate > 1 {
+	if !m.EvalOnly {
+		lower(&m.training[0], &lowering{m: m, name: "train", mode: train})
+	}
+	if m.Accumulate > 1 && !m.EvalOnly {
 		lower(&m.training[1], &lowering{m: m, name: "train_more", mode: train, accumulate: true})
 	}
-	lower(&m.evaluation, &lowering{m: m, name: "evaluate", mode: evaluate})
+	evaluating := &lowering{m: m, name: "evaluate", mode: evaluate}
+	lower(&m.evaluation, evaluating)
 	lower(&m.calibration, &lowering{m: m, name: "recalibrate", mode: recalibrate})
 	for _, l := range programs {
 		m.peak = max(m.peak, l.place())
@@ -114,6 +124,8 @@ func (m *Model) build() (err error) {
 			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
 		}
 	}
+	prediction := evaluating.raws[m.Net.Outputs[0].Node]
+	m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
 	return nil
 }
 
@@ -152,7 +164,10 @@ func (m *Model) place() {
 	if m.Options.Loss.Distill > 0 {
 		m.Teacher = a.F32(m.Batch * classes)
 	}
-	m.Norm = a.F32(2)
+	if m.Mixup {
+		m.Partners, m.Mix = a.I32(m.Batch), a.F32(1)
+	}
+	m.Norm, m.rate = a.F32(2), a.Floats([]float32{1})
 	m.Loss, m.Count, m.step = a.F32(len(m.Net.Outputs)), a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
 	most := 0
 	for i, node := range m.Net.Nodes {
@@ -220,6 +235,17 @@ func (m *Model) Step(step uint32, part int) {
 	m.step.WriteI32(0, []int32{int32(step)})
 	m.training[min(1, part)].Run(1)
 }
+
+// SetPathRate sets what the probabilities of drop paths are multiplied by from the next step on, 0 to 1. It begins as 1.
+func (m *Model) SetPathRate(rate float64) {
+	if rate != m.pathRate {
+		m.rate.WriteF32(0, []float32{float32(rate)})
+		m.pathRate = rate
+	}
+}
+
+// Logits returns the predictions of the latest program, which was Evaluate: Batch x classes.
+func (m *Model) Logits() []float32 { return m.logits.Values() }
 
 // Evaluate runs the network with its running statistics on Images and Labels: it leaves Loss and adds to Count.
 func (m *Model) Evaluate() { m.evaluation.Run(1) }

@@ -24,11 +24,15 @@ type testCase struct {
 	labels  []int
 	teacher []float64
 	loss    nn.Loss
+	// With partners images are mixed, weight of the label's class; rate multiplies the probabilities of drop paths.
+	partners []int
+	weight   float32
+	rate     float64
 }
 
 func newCase(net *nn.Network, batch int, stream uint32) *testCase {
 	s := philox.New(21, philox.PurposeTest, stream)
-	c := &testCase{net: net, batch: batch, values: net.Initialize(nn.HeFanOut, 3), loss: nn.Loss{Smoothing: 0.1}}
+	c := &testCase{net: net, batch: batch, values: net.Initialize(nn.HeFanOut, 3), loss: nn.Loss{Smoothing: 0.1}, weight: 1, rate: 1}
 	for i, v := range net.Variables() {
 		for k := range c.values[i] {
 			switch v.Role {
@@ -66,6 +70,12 @@ func newCase(net *nn.Network, batch int, stream uint32) *testCase {
 			c.teacher = append(c.teacher, float64(float32(s.NormFloat64())))
 		}
 	}
+	if stream%3 != 1 {
+		c.weight, c.rate = 0.75, 0.5
+		for range batch {
+			c.partners = append(c.partners, s.Intn(classes))
+		}
+	}
 	return c
 }
 
@@ -89,13 +99,15 @@ func testCases(t testing.TB) []*testCase {
 		func() (*nn.Network, error) { return zoo.MobileNetV3Large(32, 10) },
 		func() (*nn.Network, error) { return zoo.MobileNetV2(0.25, 48, 7) },
 		func() (*nn.Network, error) { return awkward(nn.Shape{H: 6, W: 7, C: 3}) },
+		func() (*nn.Network, error) { return strided(nn.Shape{H: 9, W: 8, C: 3}) },
+		func() (*nn.Network, error) { return crowded(nn.Shape{H: 5, W: 5, C: 3}) },
 	} {
 		net, err := build()
 		require.NoError(t, err)
 		nets = append(nets, net)
 	}
 	if testing.Short() {
-		nets = append(nets[:2], nets[len(nets)-1]) // the MobileNets' reference takes seconds
+		nets = append(nets[:2], nets[len(nets)-3:]...) // the MobileNets' reference takes seconds
 	}
 	var cases []*testCase
 	for k, net := range nets {
@@ -136,6 +148,66 @@ func awkward(image nn.Shape) (*nn.Network, error) {
 	return b.Build()
 }
 
+// strided has windows that lie unusually, and groups and slices behind gates.
+func strided(image nn.Shape) (*nn.Network, error) {
+	b, x := nn.NewBuilder("strided", image)
+	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 6), nn.Sigmoid)
+	x = b.Scope("gate").SqueezeExcite(x, 3, nn.ReLU, nn.Sigmoid)
+	x = b.Scope("groups").ConvNorm(x, nn.Conv2D(3, 9).Grouped(3), nn.Identity)
+	x = b.Scope("gate of slices").SqueezeExcite(x, 2, nn.Sigmoid, nn.HSigmoid)
+	x = b.Apply("both", nn.Concat{}, b.Apply("left", nn.Slice{To: 5}, x), b.Apply("right", nn.Slice{From: 3, To: 9}, x))
+	wide := nn.ConvRect(nn.Size{H: 1, W: 7}, 8)
+	wide.Stride = nn.Size{H: 1, W: 2}
+	high := nn.ConvRect(nn.Size{H: 7, W: 1}, 10)
+	high.Stride = nn.Size{H: 2, W: 1}
+	y := b.Scope("high").ConvNorm(b.Apply("wide", wide, b.Apply("act", nn.ReLU, x)), high, nn.Identity)
+	x = b.Apply("sum", nn.Add{}, y, b.Scope("reduce").FactorizedReduce(x, 10))
+	shifted := nn.Depthwise(3, 10).Padded(nn.Pad{Top: -1, Bottom: 2, Left: 1, Right: 1})
+	x = b.Apply("sigmoid", nn.Sigmoid, b.Apply("shifted", shifted, x))
+	uneven := nn.Depthwise(3, 10)
+	uneven.Stride = nn.Size{H: 1, W: 2}
+	x = b.Scope("uneven").ConvNorm(x, uneven, nn.ReLU)
+	b.Output(b.Apply("linear", nn.Linear{Out: 4, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
+	return b.Build()
+}
+
+// crowded adds up many tensors, and concatenates tensors that others read too, of every operation that can write in the middle of one.
+func crowded(image nn.Shape) (*nn.Network, error) {
+	b, x := nn.NewBuilder("crowded", image)
+	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(1, 5), nn.ReLU)
+	var many []nn.Tensor
+	for k := range 11 {
+		b := b.Scope("term%d", k)
+		switch t := b.Apply("conv", nn.Conv2D(1, 5), x); k % 3 {
+		case 0:
+			many = append(many, b.Apply("norm", b.Norm, t))
+		case 1:
+			many = append(many, b.Apply("act", nn.HSwish, t))
+		default:
+			many = append(many, t)
+		}
+	}
+	for range 9 { // of one tensor: many gradients
+		many = append(many, b.Apply(fmt.Sprintf("again%d", len(many)), nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, x))
+	}
+	x = b.Apply("many", nn.Add{}, many...)
+	conv := b.Apply("conv", nn.Conv2D(3, 7).Biased(), x)
+	depthwise := b.Apply("depthwise", nn.Depthwise(3, 5), x)
+	sum := b.Apply("sum", nn.Add{}, depthwise, x)
+	path := b.Apply("path", nn.DropPath{P: 0.6}, sum)
+	groups := b.Apply("groups", nn.Conv2D(1, 6).Grouped(2), b.Apply("relu", nn.ReLU, b.Apply("narrow", nn.Conv2D(1, 4), conv)))
+	pool := b.Apply("pool", nn.NewMaxPool(3, 1), sum)
+	whole := b.Apply("whole", nn.Concat{}, conv, depthwise, conv, sum, path, groups, pool, b.Apply("normal", b.Norm, groups))
+	again := b.Apply("other", nn.Concat{}, groups, depthwise, x)
+	narrow := b.Apply("narrow again", nn.Conv2D(1, 3), x) // its only gradient comes through a norm
+	nothing := b.Apply("nothing", nn.Zero{Stride: 1}, b.Apply("dead", nn.Concat{}, narrow, x))
+	x = b.Apply("both", nn.Concat{}, nothing, b.Apply("relu of narrow", nn.ReLU, b.Apply("norm of narrow", b.Norm, narrow)), b.Apply("one", nn.Conv2D(1, 6), whole), b.Apply("two", nn.Conv2D(3, 3), b.Apply("swish", nn.Swish, again)), b.Apply("three", nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, depthwise))
+	x = b.Apply("act", nn.ReLU, b.Apply("bn", b.Norm, x))
+	b.Output(b.Apply("linear", nn.Linear{Out: 4, Bias: true}, b.Apply("mean", nn.GlobalPool{}, x)), 1)
+	b.Output(b.Apply("aux", nn.Linear{Out: 4}, b.Apply("auxpool", nn.GlobalPool{}, b.Apply("auxnorm", b.Norm, whole))), 0.4)
+	return b.Build()
+}
+
 // outcome is what a training step and an evaluation give.
 type outcome struct {
 	loss     float64
@@ -167,8 +239,14 @@ func (c *testCase) reference(perturb float64, stream uint32) outcome {
 	var o outcome
 	e := m.Forward(images, c.batch, reference.Mode{})
 	o.evalLoss = c.hard(e)
-	p := m.Forward(images, c.batch, trainMode)
-	loss, outputs := p.Loss(c.loss, c.labels, c.teacher)
+	mode := trainMode
+	mode.PathsOff = 1 - c.rate
+	p := m.Forward(images, c.batch, mode)
+	partners := c.partners
+	if partners == nil {
+		partners = c.labels
+	}
+	loss, outputs := p.MixedLoss(c.loss, c.labels, partners, float64(c.weight), c.teacher)
 	o.loss = loss - c.loss.Distill*c.loss.Temperature*c.loss.Temperature*c.entropy()
 	o.logits = p.Logits(0)
 	o.grads = p.Backward(outputs...).Values
@@ -216,7 +294,7 @@ func (c *testCase) entropy() float64 {
 
 // model puts the case on a device.
 func (c *testCase) model(t testing.TB, d *exec.Device, accumulate int) *Model {
-	m, err := NewModel(d, c.net, Options{Batch: c.batch, Loss: c.loss, Seed: trainMode.Seed, Accumulate: accumulate})
+	m, err := NewModel(d, c.net, Options{Batch: c.batch, Loss: c.loss, Seed: trainMode.Seed, Accumulate: accumulate, Mixup: c.partners != nil})
 	require.NoError(t, err)
 	m.SetValues(c.values)
 	c.fill(m)
@@ -225,11 +303,19 @@ func (c *testCase) model(t testing.TB, d *exec.Device, accumulate int) *Model {
 
 func (c *testCase) fill(m *Model) {
 	m.Images.WriteF32(0, narrow(c.images))
-	labels := make([]int32, len(c.labels))
-	for i, v := range c.labels {
-		labels[i] = int32(v)
+	integers := func(values []int) []int32 {
+		out := make([]int32, len(values))
+		for i, v := range values {
+			out[i] = int32(v)
+		}
+		return out
 	}
-	m.Labels.WriteI32(0, labels)
+	m.Labels.WriteI32(0, integers(c.labels))
+	m.SetPathRate(c.rate)
+	if m.Partners != nil {
+		m.Partners.WriteI32(0, integers(c.partners))
+		m.Mix.WriteF32(0, []float32{c.weight})
+	}
 	if m.Teacher != nil {
 		m.Teacher.WriteF32(0, narrow(c.teacher))
 	}

@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -51,6 +52,12 @@ type Recipe struct {
 	Init           string  `yaml:"init" json:"init"`               // nasbench, he-fan-out, torch
 	Recalibrate    int     `yaml:"recalibrate" json:"recalibrate"` // batches over which batch norms' statistics are computed before an evaluation; 0: the running ones
 
+	AuxWeight        float64 `yaml:"aux-weight" json:"aux_weight"`                 // of an auxiliary head's loss; 0: the network's own
+	DropPath         float64 `yaml:"drop-path" json:"drop_path"`                   // largest probability of the network's drop paths; 0: its own
+	DropPathSchedule string  `yaml:"drop-path-schedule" json:"drop_path_schedule"` // constant, or linear: from 0 up, epoch by epoch (DARTS)
+	Distill          float64 `yaml:"distill" json:"distill"`                       // weight of a teacher's loss beside that of the labels
+	Temperature      float64 `yaml:"temperature" json:"temperature"`               // of distillation
+
 	Channels   int     `yaml:"channels" json:"channels"`     // of a cell network's stem
 	Stacks     int     `yaml:"stacks" json:"stacks"`         // of a cell network: each but the first halves the image and doubles the channels
 	Modules    int     `yaml:"modules" json:"modules"`       // cells a stack
@@ -59,12 +66,13 @@ type Recipe struct {
 	AreaMin    float64 `yaml:"area-min" json:"area_min"`     // least area of a random resized crop; 0: 0.08
 	Jitter     float64 `yaml:"jitter" json:"jitter"`         // of brightness, contrast and saturation
 	Cutout     int     `yaml:"cutout" json:"cutout"`         // side of the blanked square
+	Mixup      float64 `yaml:"mixup" json:"mixup"`           // alpha of the Beta distribution that weights are drawn from; 0: images are not mixed
 }
 
 // RecipeDefaults are the values of keys that a recipe does not name.
 func RecipeDefaults() Recipe {
 	return Recipe{Epochs: 1, Batch: 64, Accumulate: 1, Optimizer: "sgd", Momentum: 0.9, Rho: 0.9, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, LR: 0.1,
-		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", Channels: 16, Stacks: 3, Modules: 3}
+		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", DropPathSchedule: "constant", Temperature: 1, Channels: 16, Stacks: 3, Modules: 3}
 }
 
 //go:embed recipes/*.yaml
@@ -117,24 +125,36 @@ func parseRecipe(text []byte) (Recipe, error) {
 
 // RecipeKeys lists the keys of a recipe.
 func RecipeKeys() []string {
-	var doc yaml.Node
-	_ = doc.Encode(Recipe{}) // plain fields
-	var keys []string
-	for i := 0; i < len(doc.Content); i += 2 {
-		keys = append(keys, doc.Content[i].Value)
-	}
+	keys, _ := Recipe{}.list()
 	return keys
+}
+
+// list are the keys and their values as text.
+func (r Recipe) list() (keys, values []string) {
+	var doc yaml.Node
+	_ = doc.Encode(r) // plain fields
+	for i := 0; i < len(doc.Content); i += 2 {
+		keys, values = append(keys, doc.Content[i].Value), append(values, doc.Content[i+1].Value)
+	}
+	return keys, values
 }
 
 // Set sets the value of a key from text. Check the recipe afterwards.
 func (r *Recipe) Set(key, value string) error {
-	if !slices.Contains(RecipeKeys(), key) {
+	i := slices.Index(RecipeKeys(), key)
+	if i < 0 {
 		return fmt.Errorf("a recipe has no key %q", key)
 	}
+	changed := *r
 	doc := yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: key}, {Kind: yaml.ScalarNode, Value: value}}}
-	if v := doc.Content[1]; v.ShortTag() == "!!null" || doc.Decode(r) != nil {
+	err := doc.Decode(&changed)
+	_, values := changed.list()
+	given, number := strconv.ParseFloat(value, 64)
+	got, _ := strconv.ParseFloat(values[i], 64)
+	if err != nil || doc.Content[1].ShortTag() == "!!null" || number == nil && given != got { // YAML cuts 2.5 down to an integer
 		return fmt.Errorf("%s %q: not a value of this key", key, value)
 	}
+	*r = changed
 	return nil
 }
 
@@ -173,6 +193,9 @@ func (r Recipe) Check() error {
 		within("channels", float64(r.Channels), 1, 4096), within("stacks", float64(r.Stacks), 1, 8), within("modules", float64(r.Modules), 1, 64),
 		within("resolution", float64(r.Resolution), 0, 4096), within("val-split", r.ValSplit, 0, below1),
 		within("area-min", r.AreaMin, 0, 1), within("jitter", r.Jitter, 0, 10), within("cutout", float64(r.Cutout), 0, 4096),
+		within("mixup", r.Mixup, 0, 100), within("aux-weight", r.AuxWeight, 0, 100), within("drop-path", r.DropPath, 0, below1),
+		oneOf("drop-path-schedule", r.DropPathSchedule, "constant", "linear"), within("distill", r.Distill, 0, 1e3),
+		within("temperature", r.Temperature, 1e-3, 1e3),
 	)
 	if err != nil {
 		first, _, _ := strings.Cut(err.Error(), "\n")
@@ -190,6 +213,15 @@ func (r Recipe) Side(d *data.Dataset) int {
 		return d.Width
 	}
 	return 224
+}
+
+// PathRate is what the probabilities of drop paths are multiplied by in an epoch from 0. Under the linear schedule it is that of DARTS (quark0/darts,
+// cnn/train.py: drop_path_prob * epoch / epochs).
+func (r Recipe) PathRate(epoch int) float64 {
+	if r.DropPathSchedule == "linear" {
+		return math.Min(1, float64(epoch)/float64(r.Epochs))
+	}
+	return 1
 }
 
 // Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over the warm-up and then follows the schedule

@@ -37,6 +37,8 @@ type Job struct {
 	Recipe Recipe
 	Seed   uint64
 	OnNaN  string // OnNaNStop or OnNaNSkip
+	// Teacher is what Recipe.Distill learns from; nil without.
+	Teacher *Teacher
 }
 
 // Deps are what a training works with.
@@ -81,10 +83,11 @@ type Result struct {
 	MAdds      int64        `json:"madds"`
 	Params     int64        `json:"params"`
 	Updates    int          `json:"updates"`
-	Skipped    int          `json:"updates_skipped"` // their loss or gradient was not finite
-	TrainLoss  []float64    `json:"train_loss"`      // mean of each epoch
-	Validation []Evaluation `json:"validation"`      // after each epoch; empty without a validation set
-	Test       *Evaluation  `json:"test"`            // of the end, on images that nothing was chosen by; null without any
+	Teacher    string       `json:"teacher,omitempty"` // checksum of its weights
+	Skipped    int          `json:"updates_skipped"`   // their loss or gradient was not finite
+	TrainLoss  []float64    `json:"train_loss"`        // mean of each epoch
+	Validation []Evaluation `json:"validation"`        // after each epoch; empty without a validation set
+	Test       *Evaluation  `json:"test"`              // of the end, on images that nothing was chosen by; null without any
 }
 
 // Names of a run folder's files.
@@ -99,8 +102,10 @@ type run struct {
 	Deps
 	dev    *exec.Device
 	m      *Model
+	lesson *lesson // nil: there is no teacher
 	o      *optimizer
 	loader *data.Loader
+	next   func(context.Context) (*data.Batch, error) // of the loader
 	log    *events.Log
 	ident  string
 
@@ -136,6 +141,7 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 	if j.OnNaN != OnNaNStop && j.OnNaN != OnNaNSkip {
 		return nil, fmt.Errorf("on-nan %q: want %s or %s", j.OnNaN, OnNaNStop, OnNaNSkip)
 	}
+	j.Net = j.Net.Regularized(j.Recipe.DropPath, j.Recipe.AuxWeight)
 	r := &run{Job: j, Deps: d, state: progress{Rate: 1}}
 	defer func() { err = errors.Join(err, r.close()) }()
 	defer exec.Catch(&err)
@@ -151,6 +157,9 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 func (r *run) close() error {
 	if r.loader != nil {
 		r.loader.Close()
+	}
+	if r.lesson != nil {
+		r.lesson.m.Close()
 	}
 	if r.m != nil {
 		r.m.Close()
@@ -169,9 +178,12 @@ func (r *run) open() (err error) {
 		return err
 	}
 	rec := r.Recipe
-	r.m, err = NewModel(r.dev, r.Net, Options{Batch: rec.Batch, Loss: nn.Loss{Smoothing: rec.LabelSmoothing}, Seed: r.Seed, Accumulate: rec.Accumulate,
-		Clip: rec.Clip})
+	r.m, err = NewModel(r.dev, r.Net, Options{Batch: rec.Batch, Loss: nn.Loss{Smoothing: rec.LabelSmoothing, Distill: rec.Distill, Temperature: rec.Temperature},
+		Seed: r.Seed, Accumulate: rec.Accumulate, Clip: rec.Clip, Mixup: rec.Mixup > 0})
 	if err != nil {
+		return err
+	}
+	if r.lesson, err = r.Teacher.teach(r.m, rec); err != nil {
 		return err
 	}
 	r.m.Initialize(initializers[rec.Init], r.Seed)
@@ -202,7 +214,10 @@ func (r *run) open() (err error) {
 	if r.state.Update < r.updates {
 		start := data.Position{Epoch: r.state.Step / r.perEpoch, Batch: r.state.Step % r.perEpoch}
 		r.loader, err = data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch, Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true,
-			Epochs: rec.Epochs, Start: start, Workers: r.Workers})
+			Mixup: rec.Mixup, Epochs: rec.Epochs, Start: start, Workers: r.Workers})
+		if err == nil {
+			r.next = r.loader.Next
+		}
 	}
 	return err
 }
@@ -210,12 +225,12 @@ func (r *run) open() (err error) {
 // identity is a fingerprint of everything that the rest of a run depends on.
 func (r *run) identity() (string, error) {
 	text, err := json.Marshal(struct {
-		Arch, Data, Version, Level, Decoder, OnNaN string
-		Train                                      int
-		Recipe                                     Recipe
-		Seed                                       uint64
-		Net                                        string
-	}{r.Arch, r.Data.Checksum, r.Version, r.dev.Level(), data.Decoder, r.OnNaN, r.Data.Train.Len(), r.Recipe, r.Seed, fmt.Sprint(r.Net.Nodes)})
+		Arch, Data, Version, Level, Decoder, OnNaN, Teacher string
+		Train                                               int
+		Recipe                                              Recipe
+		Seed                                                uint64
+		Net                                                 string
+	}{r.Arch, r.Data.Checksum, r.Version, r.dev.Level(), data.Decoder, r.OnNaN, r.lesson.checksum(), r.Data.Train.Len(), r.Recipe, r.Seed, fmt.Sprint(r.Net.Nodes)})
 	if err != nil {
 		return "", err
 	}
@@ -281,7 +296,7 @@ func (r *run) update(ctx context.Context) error {
 	loss := 0.0
 	for part := range r.Recipe.Accumulate {
 		begin := time.Now()
-		b, err := r.loader.Next(ctx)
+		b, err := r.next(ctx)
 		if err != nil {
 			r.m.State.WriteF32(r.m.Params, r.saved)
 			return err
@@ -289,6 +304,14 @@ func (r *run) update(ctx context.Context) error {
 		r.waited += time.Since(begin)
 		r.m.Images.WriteF32(0, b.Images)
 		r.m.Labels.WriteI32(0, b.Labels)
+		if b.Partners != nil {
+			r.m.Partners.WriteI32(0, b.Partners)
+			r.m.Mix.WriteF32(0, []float32{b.Weight})
+		}
+		if r.lesson != nil {
+			r.lesson.give(b, r.m)
+		}
+		r.m.SetPathRate(r.Recipe.PathRate((s.Step + part) / r.perEpoch))
 		r.m.Step(uint32(s.Step+part), part)
 		loss += r.m.TotalLoss() / float64(r.Recipe.Accumulate)
 		r.images += b.N
@@ -466,7 +489,7 @@ func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, wor
 func (r *run) finish(ctx context.Context) (*Result, error) {
 	cost := r.Net.Cost()
 	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.Data.Checksum, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
-		Params: cost.Params, Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
+		Params: cost.Params, Teacher: r.lesson.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)
 		if err != nil {

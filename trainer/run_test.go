@@ -7,9 +7,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/events"
@@ -32,6 +35,22 @@ func shapesJob(t testing.TB, change func(r *Recipe)) Job {
 		change(&r)
 	}
 	return Job{Arch: testCell, Net: shapesNetwork(t), Data: d, Source: "shapes", Recipe: r, Seed: 7, OnNaN: OnNaNStop}
+}
+
+// headedNetwork has drop paths and an auxiliary head.
+func headedNetwork(t testing.TB) *nn.Network {
+	b, x := nn.NewBuilder("headed", nn.Shape{H: 32, W: 32, C: 3})
+	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 8).Strided(2), nn.ReLU)
+	y := b.Scope("one").ConvNorm(x, nn.Conv2D(3, 8), nn.ReLU)
+	x = b.Scope("reduce").FactorizedReduce(b.Apply("sum", nn.Add{}, x, b.Apply("path", nn.DropPath{P: 0.5}, y)), 16)
+	aux := b.Apply("aux", nn.Linear{Out: 10, Bias: true}, b.Apply("auxpool", nn.GlobalPool{}, b.Apply("auxact", nn.ReLU, x)))
+	y = b.Scope("two").ConvNorm(x, nn.Conv2D(3, 16), nn.Sigmoid)
+	x = b.Apply("pool", nn.GlobalPool{}, b.Apply("both", nn.Concat{}, x, b.Apply("path2", nn.DropPath{P: 0.25}, y)))
+	b.Output(b.Apply("classifier", nn.Linear{Out: 10, Bias: true}, x), 1)
+	b.Output(aux, 0.1)
+	net, err := b.Build()
+	require.NoError(t, err)
+	return net
 }
 
 func shapesNetwork(t testing.TB) *nn.Network {
@@ -146,14 +165,64 @@ func TestRecipes(t *testing.T) {
 		"- 1":             "cannot unmarshal",
 		"epochs: [1]":     "cannot unmarshal",
 		"warmup: 5":       "warmup 5: want 0 to 1",
-		"batch: 99999999": "batch 9.9999999e+07",
-		"lr: &a [*a]":     "cannot unmarshal",
+		"mixup: -1":       "mixup -1: want 0 to 100",
+		"drop-path: 1":    "drop-path 1: want 0 to",
+		"temperature: 0":  "temperature 0: want 0.001",
+
+		"drop-path-schedule: cosine": `drop-path-schedule "cosine": want constant, linear`,
+		"batch: 99999999":            "batch 9.9999999e+07",
+		"lr: &a [*a]":                "cannot unmarshal",
 	} {
 		_, err := parseRecipe([]byte(text))
 		require.ErrorContains(t, err, want, text)
 	}
 	_, err := OpenRecipe("none")
 	require.ErrorContains(t, err, `recipe "none" is none of darts-cifar`)
+}
+
+func TestRecipeKeys(t *testing.T) {
+	keys := RecipeKeys()
+	require.Len(t, keys, reflect.TypeFor[Recipe]().NumField())
+	require.Equal(t, []string{"epochs", "batch"}, keys[:2])
+	r := RecipeDefaults()
+	hash := r.Hash()
+	for _, key := range keys { // every key takes the value that it has, and refuses what is none
+		var doc yaml.Node
+		require.NoError(t, doc.Encode(r))
+		i := slices.IndexFunc(doc.Content, func(n *yaml.Node) bool { return n.Value == key })
+		require.NoError(t, r.Set(key, doc.Content[i+1].Value))
+		require.ErrorContains(t, r.Set(key, "~"), key)
+	}
+	require.Equal(t, RecipeDefaults(), r)
+	require.NoError(t, r.Set("lr", "5e-2"))
+	require.NoError(t, r.Set("nesterov", "true"))
+	require.NoError(t, r.Set("optimizer", "adam"))
+	require.Equal(t, []any{0.05, true, "adam"}, []any{r.LR, r.Nesterov, r.Optimizer})
+	require.NotEqual(t, hash, r.Hash())
+	require.ErrorContains(t, r.Set("epochs", "2.5"), `epochs "2.5"`)
+	require.ErrorContains(t, r.Set("speed", "1"), `no key "speed"`)
+}
+
+// A training that was stopped is asked again when it is resumed, and may go on to the same end as one that never stopped.
+func TestStop(t *testing.T) {
+	j := shapesJob(t, func(r *Recipe) { r.Epochs = 3 })
+	j.Data.Validation = j.Data.Test
+	whole, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 2}})
+	require.NoError(t, err)
+	d := Deps{Device: exec.Config{Threads: 2}, Dir: t.TempDir()}
+	asked := 0
+	d.Stop = func(e Evaluation) bool { asked++; return e.Epoch == 2 }
+	for range 2 {
+		r, err := Train(t.Context(), j, d)
+		require.NoError(t, err)
+		require.Equal(t, whole.Validation[:2], r.Validation)
+		require.Equal(t, 16, r.Updates)
+	}
+	require.Equal(t, 3, asked)
+	d.Stop = nil
+	r, err := Train(t.Context(), j, d)
+	require.NoError(t, err)
+	require.Equal(t, whole, r)
 }
 
 func FuzzRecipe(f *testing.F) {
@@ -225,13 +294,19 @@ func TestResume(t *testing.T) {
 	for name, change := range map[string]func(r *Recipe){
 		"sgd":  func(r *Recipe) { r.EMA, r.Accumulate, r.Clip = 0.9, 3, 1 },
 		"adam": func(r *Recipe) { r.Optimizer, r.LR = "adamw", 0.003 },
-		"rms":  func(r *Recipe) { r.Optimizer, r.LR, r.Eps, r.Cutout = "rmsprop", 0.01, 1, 8 },
+		"mixed": func(r *Recipe) {
+			r.Mixup, r.DropPath, r.DropPathSchedule, r.AuxWeight, r.Distill, r.Temperature = 0.4, 0.3, "linear", 0.4, 0.5, 2
+		},
+		"rms": func(r *Recipe) { r.Optimizer, r.LR, r.Eps, r.Cutout = "rmsprop", 0.01, 1, 8 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && name != "sgd" {
 				t.Skip("one optimizer is enough with -short")
 			}
 			j := shapesJob(t, change)
+			if j.Recipe.Distill > 0 {
+				j.Net, j.Teacher = headedNetwork(t), newTeacher(t)
+			}
 			whole := t.TempDir()
 			_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: whole})
 			require.NoError(t, err)
@@ -268,6 +343,90 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// newTeacher is a network with weights that nobody trained.
+func newTeacher(t testing.TB) *Teacher {
+	d := openTest(t)
+	net := shapesNetwork(t)
+	m, err := NewModel(d, net, Options{Batch: 1, EvalOnly: true})
+	require.NoError(t, err)
+	defer m.Close()
+	m.Initialize(nn.HeFanOut, 5)
+	path := filepath.Join(t.TempDir(), WeightsName)
+	require.NoError(t, SaveWeights(path, m, nil))
+	return &Teacher{net, path}
+}
+
+// A student comes nearer to its teacher's predictions than one that learns from the labels alone.
+func TestTeacher(t *testing.T) {
+	teacher := newTeacher(t)
+	apart := func(distill float64) float64 { // of the predictions on some images, from the teacher's
+		j := shapesJob(t, func(r *Recipe) { r.Epochs, r.LR, r.Distill, r.Temperature = 6, 0.05, distill, 1 })
+		if distill > 0 {
+			j.Teacher = teacher
+		}
+		dir := t.TempDir()
+		result, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 2}, Dir: dir})
+		require.NoError(t, err)
+		require.Equal(t, distill > 0, result.Teacher != "")
+		d := openTest(t)
+		var all [2][]float32
+		for i, path := range []string{filepath.Join(dir, WeightsName), teacher.Weights} {
+			m, err := NewModel(d, j.Net, Options{Batch: 50, EvalOnly: true})
+			require.NoError(t, err)
+			defer m.Close()
+			require.NoError(t, LoadWeights(path, m))
+			_, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, 1)
+			require.NoError(t, err)
+			all[i] = m.Logits() // of the last batch
+		}
+		sum := 0.0
+		for k := range 50 {
+			p, q := softmax(all[0][10*k:10*k+10]), softmax(all[1][10*k:10*k+10])
+			for c := range p {
+				sum += math.Abs(p[c] - q[c])
+			}
+		}
+		return sum / 50
+	}
+	alone, taught := apart(0), apart(20)
+	t.Logf("total variation times two: %.3f alone, %.3f taught", alone, taught)
+	require.Less(t, taught, 0.7*alone)
+
+	train := func(change func(j *Job)) error {
+		j := shapesJob(t, func(r *Recipe) { r.Distill = 1 })
+		j.Teacher = teacher
+		change(&j)
+		_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}})
+		return err
+	}
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = nil }), "distill 1: want a teacher")
+	require.ErrorContains(t, train(func(j *Job) { j.Recipe.Distill = 0 }), "distill, the weight of its loss, is 0")
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{cellNetwork(t, testCell, 8, 8), teacher.Weights} }), "the teacher is for images of 8x8x3 and 5 classes")
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{teacher.Net, "nowhere"} }), "the teacher's weights: open nowhere")
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{headedNetwork(t), teacher.Weights} }), "the teacher's weights: "+teacher.Weights)
+}
+
+func softmax(x []float32) []float64 {
+	out, sum := make([]float64, len(x)), 0.0
+	for i, v := range x {
+		out[i] = math.Exp(float64(v))
+		sum += out[i]
+	}
+	for i := range out {
+		out[i] /= sum
+	}
+	return out
+}
+
+// Drop paths' probabilities rise epoch by epoch, as in DARTS.
+func TestPathRates(t *testing.T) {
+	r := RecipeDefaults()
+	r.Epochs = 4
+	require.Equal(t, []float64{1, 1}, []float64{r.PathRate(0), r.PathRate(3)})
+	r.DropPathSchedule = "linear"
+	require.Equal(t, []float64{0, 0.25, 0.75}, []float64{r.PathRate(0), r.PathRate(1), r.PathRate(3)})
+}
+
 // What is not finite is noticed at once and named; skipping goes on at half the rate with everything as it was.
 func TestDivergence(t *testing.T) {
 	j := shapesJob(t, func(r *Recipe) {
@@ -278,6 +437,9 @@ func TestDivergence(t *testing.T) {
 	_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 2}})
 	require.ErrorContains(t, err, "first not finite: ")
 	require.Regexp(t, `update \d+: the loss is`, err.Error())
+	var diverged *Diverged
+	require.ErrorAs(t, err, &diverged)
+	require.NotEmpty(t, diverged.Where)
 
 	d := openTest(t)
 	c := newCase(cellNetwork(t, testCell, 16, 8), 4, 62)

@@ -61,6 +61,24 @@ type labels struct {
 	close    func() error
 }
 
+// name says in a word where labels come from.
+func (l *labels) name() string {
+	if l.view != nil {
+		return l.space.Name() + ", " + filepath.Base(l.view.Table().Path())
+	}
+	return l.space.Name()
+}
+
+// field is where methods are compared.
+func (l *labels) field() (method.Field, error) {
+	if l.view != nil {
+		return method.OnTable(l.view.Table(), l.view.Query())
+	}
+	source := l.source.(*trained.Source)
+	return method.Field{Space: l.space, Pool: l.pool(), Source: func() (ledger.Source, error) { return source.Fresh(), nil },
+		Identity: l.checksum + " " + source.Describe()}, nil
+}
+
 // pool lists the architectures that may be labelled; nil where they were not listed.
 func (l *labels) pool() *method.Pool {
 	switch {
@@ -97,22 +115,48 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	if err != nil {
 		return nil, err
 	}
-	l := &labels{space: sp}
+	source, err := trained.Open(c)
+	if err != nil {
+		return nil, fmt.Errorf("--labels %s: %w", text, err)
+	}
+	l := &labels{space: sp, source: source, checksum: source.Checksum(), close: source.Close}
 	if all, ok := sp.(space.Enumerable); ok && listed {
 		update, finish := a.progress("list " + sp.Name())
 		archs, err := all.All(ctx, update)
 		finish()
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, source.Close())
 		}
 		l.listed = search.NewList(archs)
 	}
-	source, err := trained.Open(c)
-	if err != nil {
-		return nil, fmt.Errorf("--labels %s: %w", text, err)
-	}
-	l.source, l.checksum, l.close = source, source.Checksum(), source.Close
 	return l, nil
+}
+
+// trainedTable trains n random architectures, or all where the space has fewer, and makes a table of them.
+func (a *app) trainedTable(ctx context.Context, l *labels, n int, seed uint64) (t *table.Table, v *table.View, err error) {
+	source := l.source.(*trained.Source)
+	archs := method.Draw(l.space, source, n, seed)
+	update, finish := a.progress("train")
+	source.Observe(nil, update)
+	_, err = source.Label(ctx, archs)
+	finish()
+	if err != nil {
+		return nil, nil, err
+	}
+	source.Unseal()
+	file, err := os.CreateTemp("", "ctnas-*.csv")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
+	if err := source.WriteTable(file, archs); err != nil {
+		return nil, nil, err
+	}
+	if t, err = table.Open(file.Name(), table.Options{Space: l.space.Name(), Threads: a.threads}); err != nil { // which keeps it in memory
+		return nil, nil, err
+	}
+	v, err = t.View(table.Query{})
+	return t, v, err
 }
 
 // trainedConfig is what train:... says for a space.

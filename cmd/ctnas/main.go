@@ -103,6 +103,8 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 		newRetrainCommand(a),
 		newTrainCommand(a),
 		newEvalCommand(a),
+		newZooCommand(a),
+		newExportCommand(a),
 		newSpaceCommand(a),
 		newRankCommand(a),
 		newCompareCommand(a),

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/table"
 )
 
 // number is a float64 of a JSON document, null there where it is not a number.
@@ -63,7 +63,10 @@ type seedSeconds struct {
 
 func newRankCommand(a *app) *cobra.Command {
 	var spaceName, labels, preset, judge string
-	var train, seeds int
+	var train, seeds, judged, workers int
+	var cache string
+	retries := 2
+	making := labelFlags{&workers, &retries, &cache}
 	var seed uint64
 	var set []string
 	cmd := &cobra.Command{
@@ -74,7 +77,10 @@ of the true best 1 % found among the predicted best 1 %, the true rank of the ar
 calibration error of the probabilities are over the architectures without a label in training.
 
 Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by the last hexadecimal
-digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.`,
+digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.
+
+` + labelsLong + `
+Here --train and --judged random architectures are trained, all of them if the space has fewer.`,
 		Example: `  ctnas rank --space nasbench101 --labels table:nb101.ctt --train 423 --seeds 10
   ctnas rank --labels table:nb101.ctt --preset released --train 100 --seeds 3 --json
   ctnas rank --labels table:nb101.ctt --seed 1000 --seeds 5 --judge even --set members=3 --set width=48`,
@@ -92,17 +98,28 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 			if train < 2 || seeds < 1 {
 				return usagef("--train %d --seeds %d: want at least 2 and 1", train, seeds)
 			}
-			place, err := a.openDevice()
+			place, err := a.labelPlace(labels)
 			if err != nil {
 				return err
 			}
-			t, view, err := a.openTableLabels(labels, spaceName)
+			l, err := a.openLabels(cmd.Context(), labels, spaceName, place, making, false)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = t.Close() }()
+			defer func() { _ = l.close() }()
 			if !a.json {
-				fmt.Fprintf(a.stdout, "%s, %s: %s\n", spaceName, filepath.Base(t.Path()), view.Describe())
+				fmt.Fprintf(a.stdout, "%s: %s\n", l.name(), l.source.Describe())
+			}
+			view := l.view
+			if view == nil {
+				if judged < 3 {
+					return usagef("--judged %d: want at least 3", judged)
+				}
+				var t *table.Table
+				if t, view, err = a.trainedTable(cmd.Context(), l, train+judged, seed); err != nil {
+					return err
+				}
+				defer func() { _ = t.Close() }()
 			}
 			update, finish := a.progress("hashes")
 			first := true
@@ -125,7 +142,7 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 				return err
 			}
 			d := rankDocument{
-				Space: spaceName, Labels: labels, Accuracy: view.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
+				Space: spaceName, Labels: labels, Accuracy: l.source.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
 				Device: place.name, ISA: place.level, Threads: place.threads,
 			}
 			column := func(f func(r method.RankSeed) float64) []float64 {
@@ -168,7 +185,9 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 	f.IntVar(&seeds, "seeds", 10, "how many seeds: --seed and those that follow it")
 	f.StringVar(&preset, "preset", "default", "comparator: default, released or paper")
 	f.StringVar(&judge, "judge", "all", "which architectures judge: all, or the even or odd half by hash")
+	f.IntVar(&judged, "judged", 100, "with labels train:, how many more architectures are trained to judge by")
 	f.StringArrayVar(&set, "set", nil, setHelp)
+	addLabelFlags(f, making)
 	_ = cmd.MarkFlagRequired("labels") // fails only for a flag that does not exist
 	return cmd
 }

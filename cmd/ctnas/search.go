@@ -89,7 +89,7 @@ a baseline that improves as it does, and what they propose is labelled, until th
 
 --out DIR (a new folder below runs, named by space, method, budget and seed, if it is not given) then holds result.json, ledger.jsonl (every
 label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that was stopped, even with kill -9, goes on with
---resume DIR and ends in the same result. Methods other than ctnas take seconds and are not resumed.
+--resume DIR and ends in the same result. Methods other than ctnas are not resumed: on a table they take seconds, and what they trained for is in the cache.
 
 ` + labelsLong,
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
@@ -104,7 +104,7 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 				return err
 			}
 			if m != nil && resume != "" {
-				return usagef("--method %s: a search with this method takes seconds and cannot be resumed", name)
+				return usagef("--method %s: a search with this method cannot be resumed; begin it again, what it trained for is in the cache", name)
 			}
 			c, err := a.searchSettings(cmd.Flags(), resume)
 			if err != nil {

@@ -35,6 +35,8 @@ type trainSettings struct {
 	trainer.Recipe  `yaml:",inline"`
 	Seed            uint64 `yaml:"seed"`
 	OnNaN           string `yaml:"on-nan"`
+	Teacher         string `yaml:"teacher"`
+	TeacherArch     string `yaml:"teacher-arch"`
 	Workers         int    `yaml:"workers"`
 	CheckpointEvery int    `yaml:"checkpoint-every"`
 }
@@ -65,6 +67,11 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 	f.Float64Var(&r.LabelSmoothing, "label-smoothing", r.LabelSmoothing, "share of the target that is spread over all classes")
 	f.StringVar(&r.Init, "init", r.Init, "initial weights: nasbench, he-fan-out or torch")
 	f.IntVar(&r.Recalibrate, "recalibrate", r.Recalibrate, "batches that batch norms' statistics are computed from before an evaluation (0 = running ones)")
+	f.Float64Var(&r.AuxWeight, "aux-weight", r.AuxWeight, "weight of an auxiliary head's loss (0 = the network's own)")
+	f.Float64Var(&r.DropPath, "drop-path", r.DropPath, "largest probability of the network's drop paths (0 = its own)")
+	f.StringVar(&r.DropPathSchedule, "drop-path-schedule", r.DropPathSchedule, "constant, or linear: rising from 0 epoch by epoch")
+	f.Float64Var(&r.Distill, "distill", r.Distill, "weight of the loss against a --teacher's predictions (0 = none)")
+	f.Float64Var(&r.Temperature, "temperature", r.Temperature, "temperature of distillation")
 	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem")
 	f.IntVar(&r.Stacks, "stacks", r.Stacks, "stacks of a cell network; each but the first halves the image and doubles the channels")
 	f.IntVar(&r.Modules, "modules", r.Modules, "cells a stack of a cell network")
@@ -73,6 +80,7 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 	f.Float64Var(&r.AreaMin, "area-min", r.AreaMin, "least area of a random crop (0 = 0.08)")
 	f.Float64Var(&r.Jitter, "jitter", r.Jitter, "change of brightness, contrast and saturation")
 	f.IntVar(&r.Cutout, "cutout", r.Cutout, "side of a square blanked in each image (0 = none)")
+	f.Float64Var(&r.Mixup, "mixup", r.Mixup, "alpha of the weights with which images are mixed (0 = not)")
 }
 
 func newTrainCommand(a *app) *cobra.Command {
@@ -115,6 +123,8 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 	f.StringVar(&given.Data, "data", "", dataHelp)
 	f.StringVar(&given.RecipeName, "recipe", given.RecipeName, "how to train: a `recipe`'s name or file")
 	recipeFlags(f, &given.Recipe)
+	f.StringVar(&given.Teacher, "teacher", "", "with --distill: the `folder` of a training to learn from, or a safetensors file")
+	f.StringVar(&given.TeacherArch, "teacher-arch", "", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
 	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
 	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
@@ -185,6 +195,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	}
 	s.Seed = a.seed
 	s.Data, _ = f.GetString("data")
+	s.Teacher, _ = f.GetString("teacher")
+	s.TeacherArch, _ = f.GetString("teacher-arch")
 	s.OnNaN, _ = f.GetString("on-nan")
 	s.Workers, _ = f.GetInt("workers")
 	s.CheckpointEvery, _ = f.GetInt("checkpoint-every")
@@ -193,6 +205,10 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 		err = usagef(`required flag(s) "data" not set`)
 	case s.OnNaN != trainer.OnNaNStop && s.OnNaN != trainer.OnNaNSkip:
 		err = usagef("--on-nan %q: want %s or %s", s.OnNaN, trainer.OnNaNStop, trainer.OnNaNSkip)
+	case (s.Teacher != "") != (s.Distill > 0):
+		err = usagef("--teacher FOLDER and --distill WEIGHT belong together")
+	case s.TeacherArch != "" && s.Teacher == "":
+		err = usagef("--teacher-arch is for a --teacher file")
 	case s.CheckpointEvery < 0:
 		err = usagef("--checkpoint-every %d: want 0 or more", s.CheckpointEvery)
 	case a.out != "":
@@ -200,6 +216,9 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	}
 	if err == nil {
 		s.Data, err = data.Absolute(s.Data)
+	}
+	if err == nil && s.Teacher != "" {
+		s.Teacher, err = filepath.Abs(s.Teacher)
 	}
 	return s, err
 }
@@ -230,6 +249,10 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	if err != nil {
 		return nil, err
 	}
+	teacher, err := openTeacher(s, s.Side(d), len(d.Classes))
+	if err != nil {
+		return nil, err
+	}
 	build := thisBuild()
 	if a.out != "" {
 		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
@@ -247,12 +270,35 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		}
 	}()
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN},
+	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN, Teacher: teacher},
 		trainer.Deps{Device: place.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
 			Progress: func(p trainer.Progress) {
 				last = p
 				update(p.Update, p.Updates)
 			}})
+}
+
+// openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file; nil without.
+func openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
+	if s.Teacher == "" {
+		return nil, nil
+	}
+	t := trainSettings{Arch: s.TeacherArch, Recipe: s.Recipe}
+	weights := s.Teacher
+	if text, err := os.ReadFile(filepath.Join(s.Teacher, report.ConfigName)); err == nil {
+		weights = filepath.Join(s.Teacher, trainer.WeightsName)
+		if err := yaml.Unmarshal(text, &t); err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Join(s.Teacher, report.ConfigName), err)
+		}
+	}
+	if t.Arch == "" {
+		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
+	}
+	net, err := buildNetwork(t.Arch, t.Recipe, side, classes)
+	if err != nil {
+		return nil, fmt.Errorf("--teacher %s: %w", s.Teacher, err)
+	}
+	return &trainer.Teacher{Net: net, Weights: weights}, nil
 }
 
 // writeConfig writes config.yaml into a run's folder unless it is there.

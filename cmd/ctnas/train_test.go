@@ -1,15 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"image"
+	"image/png"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/trainer"
@@ -38,8 +45,7 @@ func TestTrainCommand(t *testing.T) {
 	require.JSONEq(t, string(written), stdout)
 
 	// The folder is tested again with the same outcome; so are its weights by themselves.
-	for _, args := range [][]string{{"eval", dir}, {"eval", result.Arch, "--weights", filepath.Join(dir, trainer.WeightsName), "--data", "shapes", "--channels", "4", "--modules", "1",
-		"--resolution", "16"}} {
+	for _, args := range [][]string{{"eval", dir}, {"eval", result.Arch, "--weights", filepath.Join(dir, trainer.WeightsName), "--data", "shapes", "--channels", "4", "--modules", "1", "--resolution", "16"}} {
 		code, stdout, stderr = call(nil, append(args, "--json")...)
 		require.Equal(t, exitOK, code, stderr)
 		var e evaluated
@@ -93,54 +99,135 @@ func TestTrainCommand(t *testing.T) {
 	}
 }
 
-// Killed at random moments and resumed, a training ends in the same bytes; an interrupt writes a checkpoint and has its own exit code.
-func TestKillTraining(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs several trainings; left out with -short")
+// tinyImages is a folder of small random pictures in ten classes: a training of it begins at once.
+func tinyImages(t *testing.T) string {
+	dir := t.TempDir()
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, part := range []string{"train", "val"} {
+		for class := range 10 {
+			folder := filepath.Join(dir, part, fmt.Sprintf("class%d", class))
+			require.NoError(t, os.MkdirAll(folder, 0o755))
+			for k := range 12 {
+				m := image.NewRGBA(image.Rect(0, 0, 10, 10))
+				for i := range m.Pix {
+					m.Pix[i] = uint8(r.IntN(256))
+				}
+				var file bytes.Buffer
+				require.NoError(t, png.Encode(&file, m))
+				require.NoError(t, os.WriteFile(filepath.Join(folder, fmt.Sprintf("%d.png", k)), file.Bytes(), 0o644))
+			}
+		}
 	}
+	return dir
+}
+
+// Killed with SIGKILL at twenty random moments (four with -short) and resumed, a training ends in the same bytes; an interrupt writes a checkpoint and has its own
+// exit code. Every kind of state is in play.
+func TestKillTraining(t *testing.T) {
+	want := 20
+	if testing.Short() {
+		want = 4
+	}
+	training := "train nasbench101:4:110011:12 --data imagenet:" + tinyImages(t) + " --recipe shapes --channels 4 --resolution 8 --batch 16 --epochs 10 --recalibrate 2 " +
+		"--val-split 0.2 --seed 5 --ema 0.9 --clip 1 --mixup 0.3 --label-smoothing 0.1 --quiet --checkpoint-every 2 --out "
+	start := func(dir string) *exec.Cmd { return program(strings.Fields(training + dir)...) }
 	whole := filepath.Join(t.TempDir(), "whole")
 	began := time.Now()
-	output, err := program(shortTraining(whole)...).CombinedOutput()
+	output, err := start(whole).CombinedOutput()
 	require.NoError(t, err, string(output))
 	lasts := time.Since(began)
-	dir := filepath.Join(t.TempDir(), "killed")
-	cmd, kills, interrupts := program(shortTraining(dir)...), 0, 0
-	for kills+interrupts < 6 {
-		signal := os.Kill
-		if interrupts < kills {
-			signal = os.Interrupt
+	kills, interrupts, trials := 0, 0, 0
+	for kills < want {
+		trials++
+		dir := filepath.Join(t.TempDir(), "killed")
+		for cmd, ended := start(dir), false; !ended; {
+			var text strings.Builder
+			cmd.Stdout, cmd.Stderr = &text, &text
+			require.NoError(t, cmd.Start())
+			signal, timer := os.Kill, (*time.Timer)(nil)
+			if kills < want {
+				if interrupts < kills/4 {
+					signal = os.Interrupt
+				}
+				timer = time.AfterFunc(time.Duration(0.8*rand.Float64()*float64(lasts)), func() { _ = cmd.Process.Signal(signal) })
+			}
+			err := cmd.Wait()
+			if timer != nil {
+				timer.Stop()
+			}
+			switch status := cmd.ProcessState.Sys().(syscall.WaitStatus); {
+			case status.Signaled() && status.Signal() == syscall.SIGKILL:
+				kills++
+			case status.Signaled() || status.ExitStatus() == exitInterrupted: // the former before the program listens
+				interrupts++
+			default:
+				require.NoError(t, err, text.String())
+				ended = true
+			}
+			cmd = program("train", "--resume", dir, "--quiet", "--threads", "1")
+			if _, err := os.Stat(filepath.Join(dir, "config.yaml")); err != nil { // killed before the run had a folder
+				require.NoError(t, os.RemoveAll(dir))
+				cmd = start(dir)
+			}
 		}
-		var text strings.Builder
-		cmd.Stdout, cmd.Stderr = &text, &text
-		require.NoError(t, cmd.Start())
-		timer := time.AfterFunc(time.Duration((0.3+0.7*rand.Float64())*float64(lasts)), func() { _ = cmd.Process.Signal(signal) })
-		err := cmd.Wait()
-		if timer.Stop() {
-			require.NoError(t, err, text.String())
-			break
-		}
-		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
-			kills++
-		} else if status.ExitStatus() == exitInterrupted {
-			interrupts++
-			require.Contains(t, text.String(), "ctnas: interrupted")
-		}
-		cmd = program("train", "--resume", dir, "--quiet", "--threads", "1")
-		if _, err := os.Stat(filepath.Join(dir, "config.yaml")); err != nil { // killed before the run had a folder
-			require.NoError(t, os.RemoveAll(dir))
-			cmd = program(shortTraining(dir)...)
+		for _, name := range []string{trainer.ResultName, trainer.WeightsName} {
+			a, err := os.ReadFile(filepath.Join(whole, name))
+			require.NoError(t, err)
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			require.NoError(t, err)
+			require.Equal(t, a, b, name)
 		}
 	}
-	if kills+interrupts >= 6 {
-		output, err := cmd.CombinedOutput()
-		require.NoError(t, err, string(output))
+	t.Logf("%d kills, %d interrupts, %d trainings, which take %v undisturbed", kills, interrupts, trials, lasts.Round(time.Millisecond))
+}
+
+// Every key of a recipe is a flag that sets it.
+func TestRecipeFlags(t *testing.T) {
+	var r trainer.Recipe
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	recipeFlags(f, &r)
+	value, names := reflect.ValueOf(&r).Elem(), 0
+	for i := range value.NumField() {
+		name := value.Type().Field(i).Tag.Get("yaml")
+		flag := f.Lookup(name)
+		require.NotNil(t, flag, name)
+		names++
+		text := map[reflect.Kind]string{reflect.Int: "7", reflect.Float64: "0.5", reflect.String: "x", reflect.Bool: "true"}[value.Field(i).Kind()]
+		require.NoError(t, f.Set(name, text))
+		require.Equal(t, text, fmt.Sprint(value.Field(i).Interface()), name)
 	}
-	for _, name := range []string{trainer.ResultName, trainer.WeightsName} {
-		a, err := os.ReadFile(filepath.Join(whole, name))
-		require.NoError(t, err)
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		require.NoError(t, err)
-		require.Equal(t, a, b, name)
+	f.VisitAll(func(*pflag.Flag) { names-- })
+	require.Zero(t, names, "a flag without a key")
+}
+
+// A training learns from the folder of another one, or from its weights, whose checksum stands in the result.
+func TestTeacherFlag(t *testing.T) {
+	images := "imagenet:" + tinyImages(t)
+	short := " --data " + images + " --recipe shapes --resolution 8 --batch 16 --epochs 1 --recalibrate 0 --quiet --json "
+	first := filepath.Join(t.TempDir(), "teacher")
+	code, _, stderr := call(nil, strings.Fields("train nasbench101:4:110011:12 --channels 8 --out "+first+short)...)
+	require.Equal(t, exitOK, code, stderr)
+	student := "train nasbench101:3:101:0 --channels 8 --distill 0.5 --temperature 2" + short
+	var sums []string
+	for _, teacher := range []string{first, filepath.Join(first, trainer.WeightsName) + " --teacher-arch nasbench101:4:110011:12"} {
+		code, stdout, stderr := call(nil, strings.Fields(student+"--teacher "+teacher)...)
+		require.Equal(t, exitOK, code, stderr)
+		var result trainer.Result
+		require.NoError(t, json.Unmarshal([]byte(stdout), &result))
+		require.Len(t, result.Teacher, 64)
+		sums = append(sums, result.Teacher, fmt.Sprint(result.TrainLoss))
 	}
-	t.Logf("%d kills, %d interrupts", kills, interrupts)
+	require.Equal(t, sums[:2], sums[2:])
+	for args, says := range map[string]string{
+		student: "--teacher FOLDER and --distill WEIGHT belong together",
+		"train nasbench101:3:101:0 --teacher x" + short:      "belong together",
+		"train nasbench101:3:101:0 --teacher-arch x" + short: "--teacher-arch is for a --teacher file",
+	} {
+		code, _, stderr := call(nil, strings.Fields(args)...)
+		require.Equal(t, exitUsage, code, stderr)
+		require.Contains(t, stderr, says)
+	}
+	code, _, stderr = call(nil, strings.Fields(student+"--teacher "+t.TempDir())...)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "is not the folder of a training")
 }

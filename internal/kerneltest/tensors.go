@@ -19,7 +19,8 @@ type Case struct {
 
 // Cases are all kinds of inputs.
 var Cases = []Case{{}, {Norm: true, Act: tensor.ReLU}, {Norm: true, Act: tensor.HSwish, Gate: true, Pad: 3}, {Act: tensor.ReLU6, Pad: 16},
-	{Norm: true, Act: tensor.Swish}, {Norm: true, Pad: 1}, {Act: tensor.HSigmoid, Gate: true}}
+	{Norm: true, Act: tensor.Swish}, {Norm: true, Pad: 1}, {Act: tensor.HSigmoid, Gate: true},
+	{Norm: true, Act: tensor.Sigmoid, Pad: 2}}
 
 // Tensor is a random one in the form that kernels read and in float64, dense.
 type Tensor struct {

@@ -1,10 +1,11 @@
-// Package testdata finds the large real inputs that tests use but the repository does not hold.
+// Package testdata finds the large real inputs that tests use but the repository does not hold, and makes small ones.
 package testdata
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -24,6 +25,34 @@ func Dir() string {
 	if dir := os.Getenv("CTNAS_DATA"); dir != "" {
 		return dir
 	}
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..", "..", "shared", "data")
+	return filepath.Join(Root(), "..", "shared", "data")
+}
+
+// Root is the repository's folder: the one with go.mod above the folder that a test runs in, its package's.
+func Root() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "."
+	}
+	for at := dir; ; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "go.mod")); err == nil {
+			return at
+		}
+		if at == filepath.Dir(at) {
+			return dir
+		}
+	}
+}
+
+// Python returns a Python program that has some modules, CTNAS_PYTHON or that of `make peers`, and skips the test, saying so, where there is none.
+func Python(t testing.TB, modules ...string) string {
+	t.Helper()
+	program := os.Getenv("CTNAS_PYTHON")
+	if program == "" {
+		program = filepath.Join(Root(), "build", "peers", "bin", "python")
+	}
+	if err := exec.Command(program, "-c", "import "+strings.Join(modules, ", ")).Run(); err != nil {
+		t.Skipf("%s with %s is not here: make peers, or set CTNAS_PYTHON", program, strings.Join(modules, ", "))
+	}
+	return program
 }

@@ -16,18 +16,21 @@ import (
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
-// Conv is the geometry of a convolution. The weight is KH x KW x In.C/Groups x Out, so Out varies fastest. Stride, Dilation and Groups of 0 are 1.
+// Conv is the geometry of a convolution. The weight is KH x KW x In.C/Groups x Out, so Out varies fastest. Stride, Dilation and Groups of 0 are 1; a StrideW
+// of 0 is Stride, which otherwise is the one down the rows.
 //
 // Padding is with zeros, PadH rows above and PadW columns to the left. The output has floor((H + 2 PadH - Dilation (KH-1) - 1)/Stride) + 1 rows, and columns
-// likewise, unless OutH and OutW say otherwise: what lies below and to the right of the image is zero too.
+// likewise, unless OutH and OutW say otherwise: what lies below and to the right of the image is zero too. A negative padding
+// leaves out rows or columns of the image.
 type Conv struct {
-	In                 tensor.Shape
-	Out                int
-	KH, KW             int
-	Stride, PadH, PadW int
-	Dilation, Groups   int
-	OutH, OutW         int
-	Direct             bool // never by Winograd\'s algorithm, which sums in another order
+	In               tensor.Shape
+	Out              int
+	KH, KW           int
+	Stride, StrideW  int
+	PadH, PadW       int
+	Dilation, Groups int
+	OutH, OutW       int
+	Direct           bool // never by Winograd\'s algorithm, which sums in another order
 }
 
 // Shape is that of the output.
@@ -44,11 +47,14 @@ func (c Conv) MAdds() int { return c.Shape().Pixels() * c.WeightLen() }
 
 func (c Conv) defaults() Conv {
 	c.Stride, c.Dilation, c.Groups = max(1, c.Stride), max(1, c.Dilation), max(1, c.Groups)
+	if c.StrideW == 0 {
+		c.StrideW = c.Stride
+	}
 	if c.OutH == 0 && c.OutW == 0 {
 		c.OutH = (c.In.H+2*c.PadH-c.Dilation*(c.KH-1)-1)/c.Stride + 1
-		c.OutW = (c.In.W+2*c.PadW-c.Dilation*(c.KW-1)-1)/c.Stride + 1
+		c.OutW = (c.In.W+2*c.PadW-c.Dilation*(c.KW-1)-1)/c.StrideW + 1
 	}
-	if c.In.Len() <= 0 || c.Out <= 0 || c.KH <= 0 || c.KW <= 0 || c.KH*c.KW > 64 || c.PadH < 0 || c.PadW < 0 || c.OutH <= 0 || c.OutW <= 0 ||
+	if c.In.Len() <= 0 || c.Out <= 0 || c.KH <= 0 || c.KW <= 0 || c.KH*c.KW > 64 || c.StrideW < 1 || c.OutH <= 0 || c.OutW <= 0 ||
 		c.In.C%c.Groups != 0 || c.Out%c.Groups != 0 {
 		panic(fmt.Sprintf("conv: %+v", c))
 	}
@@ -57,7 +63,7 @@ func (c Conv) defaults() Conv {
 
 func (c Conv) window() C.ctn_window {
 	return C.ctn_window{n: C.int64_t(c.In.N), h: C.int64_t(c.In.H), w: C.int64_t(c.In.W), ho: C.int64_t(c.OutH), wo: C.int64_t(c.OutW),
-		kh: C.int64_t(c.KH), kw: C.int64_t(c.KW), stride: C.int64_t(c.Stride), pad_h: C.int64_t(c.PadH), pad_w: C.int64_t(c.PadW),
+		kh: C.int64_t(c.KH), kw: C.int64_t(c.KW), stride_h: C.int64_t(c.Stride), stride_w: C.int64_t(c.StrideW), pad_h: C.int64_t(c.PadH), pad_w: C.int64_t(c.PadW),
 		dilation: C.int64_t(c.Dilation)}
 }
 
@@ -99,11 +105,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	for g := range c.Groups {
 		args := C.ctn_conv_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols), weight: floats(f.Weight.Slice(g*cols, f.Weight.Len()-g*cols)),
 			weight_ld: C.int64_t(c.Out), out: floats(f.Z.Slice(g*cols, f.Z.Len()-g*cols)), out_ld: C.int64_t(f.ZStride)}
-		in := f.In
-		if c.Groups > 1 {
-			in = ungated(f.In).Channels(g*depth, depth)
-		}
-		in.Put(unsafe.Pointer(&args.in))
+		f.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))
 		if f.Bias != nil {
 			args.bias = floats(f.Bias.Slice(g*cols, cols))
 		}
@@ -116,8 +118,8 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 			recordWinograd(p, &args, shape)
 			return stats
 		}
-		plain := in.Scale == nil && in.Act == tensor.None && in.Gate == nil
-		scratch := plan(&args, shape.Pixels(), plain && c.KH*c.KW == 1 && c.Stride == 1 && c.PadH == 0 && c.PadW == 0)
+		plain := f.In.Scale == nil && f.In.Act == tensor.None && f.In.Gate == nil
+		scratch := plan(&args, shape.Pixels(), plain && c.KH*c.KW == 1 && c.Stride == 1 && c.StrideW == 1 && c.PadH == 0 && c.PadW == 0)
 		if f.Sums {
 			if g == 0 {
 				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, tensor.Parts(shape.Pixels(), int(args.block)))
@@ -192,9 +194,15 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	switch {
 	case place:
 		args.mode = C.CTN_CONV_PLACE
-	case taps == 1 || taps*depth <= C.CTN_CONV_GATHERED:
+	case taps == 1 && args.transposed == 0 && (args.at.stride_h > 1 || args.at.stride_w > 1): // much of the band would not be read
 		args.mode = C.CTN_CONV_GATHER
-		near = block * taps * int(args.chunk)
+		near = block * int(args.chunk)
+	case taps == 1:
+		args.mode = C.CTN_CONV_BAND
+		near = int(C.ctn_conv_band(&args.at, args.transposed, args.block)) * int(args.chunk)
+	case taps*depth <= C.CTN_CONV_GATHERED:
+		args.mode = C.CTN_CONV_GATHER
+		near = (block*taps+int(C.ctn_conv_band(&args.at, args.transposed, args.block)))*depth + 32
 	default:
 		args.mode = C.CTN_CONV_BAND
 		args.chunk = C.int64_t(min(depth, max(16, 288/taps/16*16))) // a panel of a chunk stays in the first-level cache
@@ -206,7 +214,7 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 
 // winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its weight.
 func (c Conv) winograd() bool {
-	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.Dilation == 1 && c.Groups == 1 && c.PadH <= 2 && c.PadW <= 2 &&
+	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.StrideW == 1 && c.Dilation == 1 && c.Groups == 1 && min(c.PadH, c.PadW) >= 0 && max(c.PadH, c.PadW) <= 2 &&
 		min(c.OutH, c.OutW, c.In.H, c.In.W) >= 4 && c.OutH == c.In.H+2*c.PadH-2 && c.OutW == c.In.W+2*c.PadW-2 && min(c.In.C, c.Out) >= 32
 }
 
@@ -254,7 +262,7 @@ func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape
 	args.near = C.int64_t(band * ld)
 	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * 16 * int(args.depth)))
 	record(p, "winograd_pack", unsafe.Pointer(&C.ctn_winograd_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 9*C.CTN_WINOGRAD_PACK*panel)
-	scratch := 16*block*int(args.slice) + 16*block*ld + int(args.near) + 4*block*panel + 25*block
+	scratch := 16*block*int(args.slice) + 16*block*ld + int(args.near) + 4*block*panel + 11*block
 	record(p, "winograd", unsafe.Pointer(&C.ctn_winograd), unsafe.Pointer(args), unsafe.Sizeof(*args), scratch)
 }
 
@@ -288,8 +296,16 @@ func (c Conv) PartialLen() int {
 // splits is into how many parts the rows are split, so that there are a few tasks.
 func (c Conv) splits() int {
 	up := func(a, b int) int { return (a + b - 1) / b }
-	blocks := up(c.In.C/c.Groups, C.CTN_CONV_DEPTH) * up(c.Out/c.Groups, C.CTN_CONV_COLS)
+	depth, cols := c.weightBlocks()
+	blocks := up(c.In.C/c.Groups, depth) * up(c.Out/c.Groups, cols)
 	return min(up(fewTasks, blocks), up(c.Shape().Pixels(), C.CTN_CONV_ROWS))
+}
+
+// weightBlocks is how many channels of the input and of the output a task of the weight's gradient has: blocks of about one size, of whole tiles.
+func (c Conv) weightBlocks() (depth, cols int) {
+	up := func(a, b int) int { return (a + b - 1) / b }
+	even := func(n, most, unit int) int { return up(up(n, up(n, most)), unit) * unit }
+	return even(c.In.C/c.Groups, 168, 12), even(c.Out/c.Groups, 160, panel)
 }
 
 // Record appends the operation to a program.
@@ -317,44 +333,34 @@ func (w WeightGradient) Record(p *exec.Program) {
 		if w.Accumulate {
 			args.accumulate = 1
 		}
-		in := w.In
-		if c.Groups > 1 {
-			in = ungated(w.In).Channels(g*depth, depth)
-		}
-		in.Put(unsafe.Pointer(&args.in))
+		w.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))
 		w.Grad.Channels(g*cols, c.Out).Put(unsafe.Pointer(&args.grad), cols)
 		if c.winograd() {
 			const tiles = C.CTN_WINOGRAD_TILES
 			args.near = C.int64_t(winogradBand(tiles, c.In, c.Shape()) * C.CTN_CONV_DEPTH)
-			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 23*tiles
+			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 9*tiles
 			record(p, "winograd_weight", unsafe.Pointer(&C.ctn_winograd_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
 			record(p, "winograd_weight_reduce", unsafe.Pointer(&C.ctn_winograd_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 			return
 		}
-		wide := min(depth, C.CTN_CONV_DEPTH)
-		near := 0
-		if taps == 1 || taps*depth <= C.CTN_CONV_GATHERED && depth <= C.CTN_CONV_DEPTH {
+		blockC, blockJ := c.weightBlocks()
+		args.block_c, args.block_j = C.int64_t(blockC), C.int64_t(blockJ)
+		wide := min(depth, blockC)
+		near := int(C.ctn_conv_band(&args.at, 0, C.CTN_CONV_ROWS)) * (wide + 16)
+		args.mode = C.CTN_CONV_BAND
+		if taps == 1 && c.Stride > 1 {
+			args.mode, near = C.CTN_CONV_GATHER, C.CTN_CONV_ROWS*(wide+16)
+		} else if taps > 1 && taps*depth <= C.CTN_CONV_GATHERED && depth <= blockC {
 			args.mode = C.CTN_CONV_GATHER
-			near = C.CTN_CONV_ROWS * (taps*wide + 16)
-		} else {
-			args.mode = C.CTN_CONV_BAND
-			near = int(C.ctn_conv_band(&args.at, 0, C.CTN_CONV_ROWS)) * (wide + 16)
+			near += C.CTN_CONV_ROWS * (taps*wide + 16)
 		}
 		args.near = C.int64_t((near + 15) / 16 * 16)
-		scratch := C.CTN_CONV_ROWS*(C.CTN_CONV_COLS+32) + int(args.near) + C.CTN_CONV_ROWS*(3+taps)
+		scratch := C.CTN_CONV_ROWS*(blockJ+32) + int(args.near) + C.CTN_CONV_ROWS*(3+taps)
 		record(p, "conv_weight_gradient", unsafe.Pointer(&C.ctn_conv_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
 		if splits > 1 {
 			record(p, "conv_weight_reduce", unsafe.Pointer(&C.ctn_conv_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 		}
 	}
-}
-
-// ungated is the input of a grouped convolution, whose groups read channels of it.
-func ungated(in tensor.Input) tensor.Input {
-	if in.Gate != nil {
-		panic("conv: a grouped convolution of a gated input")
-	}
-	return in
 }
 
 func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int) {

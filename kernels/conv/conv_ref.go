@@ -9,7 +9,7 @@ func (c Conv) each(f func(out, in, weight int)) {
 			for ox := range c.OutW {
 				for ky := range c.KH {
 					for kx := range c.KW {
-						y, x := oy*c.Stride-c.PadH+ky*c.Dilation, ox*c.Stride-c.PadW+kx*c.Dilation
+						y, x := oy*c.Stride-c.PadH+ky*c.Dilation, ox*c.StrideW-c.PadW+kx*c.Dilation
 						if y < 0 || y >= c.In.H || x < 0 || x >= c.In.W {
 							continue
 						}

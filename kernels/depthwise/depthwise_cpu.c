@@ -16,7 +16,7 @@ CTN_TABLE(ctn_depthwise_reduce, depthwise_reduce)
 // Row y of the input, in_ld columns from -pad_w on, as one row of each plane. `rows` is a plane's size.
 CTN_INLINE void FN(dw_input_act)(const ctn_depthwise_args *g, int64_t n, int64_t y, int64_t c0, int64_t c, float *to, int64_t plane, int act) {
 	const ctn_input *in = &g->in;
-	const float *gate = in->gate ? in->gate + n * in->c + c0 : 0;
+	const float *gate = in->gate ? in->gate + n * in->gate_ld + c0 : 0;
 	int inside = y >= 0 && y < g->h;
 	for (int64_t x = 0; x < g->in_ld; x++, to += CTN_LANES) {
 		int64_t ix = x - g->pad_w;

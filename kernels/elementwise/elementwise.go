@@ -53,7 +53,7 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, shape.C, tensor.Parts(shape.Pixels(), int(args.block)))
 		args.stats = floats(stats.Rows)
 	}
-	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), shape.C)
+	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_SUM_PIXELS*shape.C)
 	return stats
 }
 
@@ -103,7 +103,7 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
 		args.weight[i] = weight(t.Weight, s.Shape.N)
 	}
-	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*s.Shape.C)
+	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16))
 	return out
 }
 
@@ -169,11 +169,12 @@ func (s Shuffle) args() C.ctn_shuffle_args {
 	return args
 }
 
-// DropPath draws the factors of stochastic depth (Huang et al., ECCV 2016), one an image: 1/Keep with probability Keep, otherwise 0. They are a function of (Seed,
-// Stream, *Step, image).
+// DropPath draws the factors of stochastic depth (Huang et al., ECCV 2016), one an image: 1/k with probability k = 1 - (1-Keep)·Rate, otherwise 0. They are a
+// function of (Seed, Stream, *Step, *Rate, image).
 type DropPath struct {
 	Out    *exec.Buffer
 	Keep   float32
+	Rate   *exec.Buffer // one float from 0 to 1, for probabilities that change in the course of a training; nil: 1
 	Seed   uint64
 	Stream uint32       // a purpose of package philox, with the layer's number in the high bits
 	Step   *exec.Buffer // one integer
@@ -184,7 +185,10 @@ func (d DropPath) Record(p *exec.Program) {
 	if !(d.Keep > 0 && d.Keep <= 1) || d.Out.Len() < 1 {
 		panic(fmt.Sprintf("droppath: %d images kept with probability %g", d.Out.Len(), d.Keep))
 	}
-	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
+	if d.Rate != nil {
+		tensor.Need("droppath", "Rate", d.Rate, 1)
+	}
+	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep), rate: floats(d.Rate), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
 		step: (*C.int32_t)(d.Step.Slice(0, 1).Pointer())}
 	record(p, "droppath", unsafe.Pointer(&C.ctn_droppath), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 }

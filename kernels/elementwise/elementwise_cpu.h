@@ -1,6 +1,7 @@
 #include "../tensor/tensor.h"
 
-enum { CTN_SUM_TERMS = 8 };
+enum { CTN_SUM_TERMS = 8,
+       CTN_SUM_PIXELS = 16 }; // at a time
 
 typedef struct ctn_sum_args {
 	int64_t pixels, image, c, block, terms;
@@ -36,6 +37,7 @@ typedef struct ctn_droppath_args {
 	int64_t n;
 	float *out;
 	float keep;
+	const float *rate; // multiplies the probability of a drop, or none
 	uint64_t seed;
 	uint32_t stream;
 	const int32_t *step;

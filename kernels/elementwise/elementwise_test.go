@@ -166,20 +166,25 @@ func TestDropPath(t *testing.T) {
 	kerneltest.EachCPU(t, func(t *testing.T, d *exec.Device) {
 		ar := d.NewArena()
 		defer ar.Free()
-		op := DropPath{Out: ar.F32(1001), Keep: 0.75, Seed: 9, Stream: philox.PurposeTrain | 3<<16, Step: ar.Ints([]int32{5})}
-		p := ar.NewProgram("droppath")
-		op.Record(p)
-		p.Run(1)
-		kept := 0
-		for i, v := range op.Out.Values() {
-			bits := philox.Key{Seed: 9, Purpose: op.Stream}.At(5, uint64(i)/4)[i%4]
-			if float32(bits>>8)*0x1p-24 < 0.75 {
-				kept++
-				require.Equal(t, float32(1)/0.75, v)
-			} else {
-				require.Zero(t, v)
+		for _, rate := range []float32{1, 0.5, 0} {
+			op := DropPath{Out: ar.F32(1001), Keep: 0.75, Seed: 9, Stream: philox.PurposeTrain | 3<<16, Step: ar.Ints([]int32{5})}
+			if rate < 1 {
+				op.Rate = ar.Floats([]float32{rate})
 			}
+			p := ar.NewProgram("droppath")
+			op.Record(p)
+			p.Run(1)
+			kept, keep := 0, 1-0.25*rate
+			for i, v := range op.Out.Values() {
+				bits := philox.Key{Seed: 9, Purpose: op.Stream}.At(5, uint64(i)/4)[i%4]
+				if float32(bits>>8)*0x1p-24 < keep {
+					kept++
+					require.Equal(t, 1/keep, v)
+				} else {
+					require.Zero(t, v)
+				}
+			}
+			require.InDelta(t, 1001*keep, kept, 60*float64(rate))
 		}
-		require.InDelta(t, 750, kept, 60)
 	})
 }

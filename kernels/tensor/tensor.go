@@ -38,6 +38,7 @@ const (
 	HSwish   Act = C.CTN_HSWISH
 	HSigmoid Act = C.CTN_HSIGMOID
 	Swish    Act = C.CTN_SWISH
+	Sigmoid  Act = C.CTN_SIGMOID
 )
 
 // Shape is that of an NHWC tensor: images, height, width, channels.
@@ -60,6 +61,7 @@ type Input struct {
 	Scale, Shift *exec.Buffer
 	Act          Act
 	Gate         *exec.Buffer
+	GateStride   int // from an image's factors to the next one's, 0 for C
 }
 
 // Gradient is the gradient in a raw output Z as its producer's backward operations read it: P·G + Q·Z + R with a coefficient a channel, or G alone when P is
@@ -113,7 +115,7 @@ func Parts(pixels, block int) []int32 {
 
 // Check panics if the input's buffers are too small.
 func (in Input) Check(op string) {
-	if in.N <= 0 || in.H <= 0 || in.W <= 0 || in.C <= 0 || in.Act < None || in.Act > Swish {
+	if in.N <= 0 || in.H <= 0 || in.W <= 0 || in.C <= 0 || in.Act < None || in.Act > Sigmoid {
 		panic(fmt.Sprintf("%s: input %+v", op, in.Shape))
 	}
 	Span(op, "Z", in.Z, in.Shape, in.Stride)
@@ -122,26 +124,21 @@ func (in Input) Check(op string) {
 		Need(op, "Shift", in.Shift, in.C)
 	}
 	if in.Gate != nil {
-		Need(op, "Gate", in.Gate, in.N*in.C)
+		Need(op, "Gate", in.Gate, (in.N-1)*max(in.C, in.GateStride)+in.C)
 	}
 }
 
 // Put stores the input into a kernel's argument, a ctn_input.
 func (in Input) Put(dst unsafe.Pointer) {
 	*(*C.ctn_input)(dst) = C.ctn_input{z: floats(in.Z), scale: floats(in.Scale), shift: floats(in.Shift), gate: floats(in.Gate),
-		ld: stride(in.Stride, in.C), c: C.int64_t(in.C), image: C.int64_t(in.H * in.W), act: C.int32_t(in.Act)}
+		ld: stride(in.Stride, in.C), gate_ld: stride(in.GateStride, in.C), image: C.int64_t(in.H * in.W), act: C.int32_t(in.Act)}
 }
 
 // Channels is the input's channels [c0, c0+n).
 func (in Input) Channels(c0, n int) Input {
-	if in.Gate != nil && n != in.C {
-		panic("tensor: channels of a gated input")
-	}
-	if in.Stride == 0 {
-		in.Stride = in.C
-	}
+	in.Stride, in.GateStride = int(stride(in.Stride, in.C)), int(stride(in.GateStride, in.C))
 	in.C = n
-	in.Z = from(in.Z, c0)
+	in.Z, in.Gate = from(in.Z, c0), from(in.Gate, c0)
 	in.Scale, in.Shift = from(in.Scale, c0), from(in.Shift, c0)
 	return in
 }

@@ -9,13 +9,14 @@ enum { CTN_NONE,
        CTN_RELU6,
        CTN_HSWISH,
        CTN_HSIGMOID,
-       CTN_SWISH };
+       CTN_SWISH,
+       CTN_SIGMOID };
 
 // What a consumer reads: gate * act(scale*z + shift).
 typedef struct ctn_input {
 	const float *z, *scale, *shift; // scale, shift: one a channel, or none
-	const float *gate;              // images x c, or none
-	int64_t ld, c, image;           // image: pixels of one
+	const float *gate;              // one an image and channel, or none
+	int64_t ld, gate_ld, image;     // image: pixels of one
 	int32_t act;
 } ctn_input;
 

@@ -27,6 +27,9 @@ func ActReference(act Act, u float64) (value, slope float64) {
 	case Swish:
 		s := 1 / (1 + math.Exp(-u))
 		return u * s, s * (1 + u*(1-s))
+	case Sigmoid:
+		s := 1 / (1 + math.Exp(-u))
+		return s, s * (1 - s)
 	}
 	return u, 1
 }

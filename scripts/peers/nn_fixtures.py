@@ -12,6 +12,7 @@ torch_nasbench101.json (a cell network), torch_mobile.json (inverted residual bl
   matrix, ops  of the cell, where there is one
   images     {shape: [batch, height, width, channels], tag, scale, offset}, in the order NHWC
   classes, smoothing  the loss is the label-smoothed cross-entropy, plus 0.4 times that of an auxiliary head where there is one
+  partners, mix  second classes and the weight of the first ones, where images are mixed
   teacher    {shape, tag, scale, offset}, distill, temperature: where there is distillation
   variables  [{name, shape, tag, scale, offset}] parameters and running statistics, PyTorch's names and order of dimensions
   train      logits, loss; grads {name: ...} of every parameter, images_grad (NHWC); running {name: ...}: statistics after the pass
@@ -82,9 +83,9 @@ class Net:
         x = x.flatten(1)
         return F.linear(x, self.variable(name + ".weight", (out, x.shape[1]), 0.5), self.variable(name + ".bias", (out,), 0.25))
 
-    def squeeze_excite(self, name, x, mid):
+    def squeeze_excite(self, name, x, mid, gate=hard_sigmoid):
         s = F.relu(self.conv(name + ".se.reduce", x.mean((2, 3), keepdim=True), mid, 1, bias=True))
-        return x * hard_sigmoid(self.conv(name + ".se.expand", s, x.shape[1], 1, bias=True))
+        return x * gate(self.conv(name + ".se.expand", s, x.shape[1], 1, bias=True))
 
 
 # Vertex 1 feeds vertex 4, which has a channel less; vertex 3 does not feed the output; the input does.
@@ -158,11 +159,13 @@ def operations(net, x):
     a = F.avg_pool2d(a, 3, 1, 1, count_include_pad=False)
     b = F.avg_pool2d(b, (2, 3), (1, 1), (1, 1), count_include_pad=True)[:, :, :-1]
     x = reduce(net, "reduce", torch.cat([b, a], 1), 9)
+    x = net.conv("gated", net.squeeze_excite("excite", x, 4, torch.sigmoid), 6, 3, groups=3)
+    x = net.conv("high", net.conv("wide", x, 8, (1, 7), stride=(1, 2)), 9, (7, 1), stride=(2, 1))
     x = net.conv("same", F.pad(x, (1, 0, 2, 1)), 7, 3, stride=2, padding=0)
     return [net.linear("classifier", x.mean((2, 3)), 5), aux]
 
 
-def document(build, tag, image, classes, smoothing, extra=None, distill=None, **norm):
+def document(build, tag, image, classes, smoothing, extra=None, distill=None, mixup=None, **norm):
     out = {"torch": torch.__version__.split("+")[0].split("a")[0], **(extra or {})}
     images, out["images"] = tensor((len(classes), *image), tag, 2.0)
     out.update(classes=classes, smoothing=smoothing)
@@ -172,13 +175,20 @@ def document(build, tag, image, classes, smoothing, extra=None, distill=None, **
         teacher, out["teacher"] = tensor((len(classes), distill["classes"]), tag + 999, 2.0)
         out.update(distill=distill["weight"], temperature=distill["temperature"])
     target = torch.tensor(classes)
+    out.update(mixup or {})
+
+    def hard(logits):
+        loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
+        if mixup:
+            other = F.cross_entropy(logits, torch.tensor(mixup["partners"]), label_smoothing=smoothing)
+            loss = mixup["mix"] * loss + (1 - mixup["mix"]) * other
+        return loss
+
     for mode in ("train", "eval"):
         net.train = mode == "train"
         x = images.clone().requires_grad_(True)
         logits, *heads = build(net, x.permute(0, 3, 1, 2))
-        loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
-        for head in heads:
-            loss = loss + 0.4 * F.cross_entropy(head, target, label_smoothing=smoothing)
+        loss = hard(logits) + sum(0.4 * hard(head) for head in heads)
         if distill:
             t = distill["temperature"]
             loss = loss + distill["weight"] * t * t * F.cross_entropy(logits / t, F.softmax(teacher / t, 1))
@@ -202,7 +212,7 @@ def fixtures():
     yield "nasbench101", document(nasbench101, 100, (8, 8, 3), [3, 9, 0], 0.0, {"matrix": CELL, "ops": OPS}, momentum=0.003)
     teacher = {"classes": 5, "weight": 0.75, "temperature": 2.5}
     yield "mobile", document(mobile, 300, (13, 11, 3), [1, 4, 4, 0], 0.1, distill=teacher, eps=1e-3, momentum=0.01)
-    yield "operations", document(operations, 500, (10, 9, 3), [2, 0], 0.1)
+    yield "operations", document(operations, 500, (10, 9, 3), [2, 0], 0.1, mixup={"partners": [1, 0], "mix": 0.7})
 
 
 def main():

@@ -370,7 +370,7 @@ func (v *View) fill() error {
 			t.path, v.missing, t.Len(), v.seenBy, v.judgedBy, t.Arch(first))
 	}
 	if len(v.rows) == 0 {
-		return fmt.Errorf("%s: no architecture is left: %d lack a number, %d diverged", t.path, v.missing, v.diverged)
+		return fmt.Errorf("%s: no architecture of %s is left: %d lack a number, %d diverged", t.path, t.space.Name(), v.missing, v.diverged)
 	}
 	return nil
 }
@@ -415,6 +415,9 @@ func (v *View) reader(s selection) (func(i int) (value float64, lacks, diverged 
 		return sum / float64(n), lacks, n == 0
 	}, nil
 }
+
+// Query is what was asked for.
+func (v *View) Query() Query { return v.query }
 
 // Table is the table that is viewed.
 func (v *View) Table() *Table { return v.table }

@@ -47,7 +47,7 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch, ends func(i, k,
 	total := len(archs) * s.Seeds
 	var next, done atomic.Int64
 	group, inner := errgroup.WithContext(ctx)
-	for _, at := range s.slots[:min(len(s.slots), total)] {
+	for _, at := range s.slots(total) {
 		group.Go(func() error {
 			for inner.Err() == nil {
 				n := int(next.Add(1)) - 1

@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -15,7 +16,7 @@ func TestCompare(t *testing.T) {
 	for _, a := range archs[10:30] {
 		allowed[a] = true
 	}
-	s := tiny(t, tinyImages(t), "&seed=7&seeds=2", nil)
+	s := tiny(t, testdata.Images(t), "&seed=7&seeds=2", nil)
 	compare := func(random int) (c Comparison) {
 		return Comparison{Pick: archs[12], Random: random, Seed: seed, May: func(a space.Arch) bool { return allowed[a] }}
 	}

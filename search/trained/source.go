@@ -62,11 +62,11 @@ type slot struct {
 // Source trains candidates. It is used by one goroutine.
 type Source struct {
 	Config
-	sets  []*data.Dataset // by seed
-	slots []slot
-	level string
-	cache cache
-	train func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) // trainer.Train but in tests
+	sets    []*data.Dataset // by seed
+	devices []exec.Config
+	level   string // of the devices: labels depend on it
+	cache   cache
+	train   func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) // trainer.Train but in tests
 
 	made     map[space.Arch][]outcome // by seed
 	order    []space.Arch             // the keys of made, in the order of their submission
@@ -95,11 +95,17 @@ func Open(c Config) (*Source, error) {
 	return s, nil
 }
 
+// Fresh is the same source before anything was labelled, with the same images: close the first one only.
+func (s *Source) Fresh() *Source {
+	return &Source{Config: s.Config, sets: s.sets, devices: s.devices, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
+		has: map[space.Arch]bool{}}
+}
+
 func (s *Source) open() (err error) {
 	if s.Cache == "" || s.Retries < 0 || s.Retries > 100 || s.Workers < 0 || s.Workers > 1024 {
 		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache, s.Retries, s.Workers)
 	}
-	if s.slots, s.level, err = slots(s.Device, s.Workers); err != nil {
+	if s.devices, s.level, err = devices(s.Device); err != nil {
 		return err
 	}
 	for k := range s.Seeds {
@@ -123,9 +129,9 @@ func (s *Source) open() (err error) {
 	return nil
 }
 
-// slots divides a device among workers.
-func slots(device exec.Config, workers int) (list []slot, level string, err error) {
-	each := device.Each()
+// devices opens each of a device's parts once and returns how they are opened again, and what results depend on.
+func devices(device exec.Config) (each []exec.Config, level string, err error) {
+	each = device.Each()
 	for i, one := range each {
 		d, err := exec.Open(one)
 		if err != nil {
@@ -144,30 +150,36 @@ func slots(device exec.Config, workers int) (list []slot, level string, err erro
 			return nil, "", err
 		}
 	}
-	if each[0].Device != "cpu" {
-		for i := range max(workers, len(each)) {
-			one := each[i%len(each)]
+	return each, level, nil
+}
+
+// slots divides the devices for a number of trainings.
+func (s *Source) slots(trainings int) (list []slot) {
+	if s.devices[0].Device != "cpu" {
+		for i := range min(trainings, max(s.Workers, len(s.devices))) {
+			one := s.devices[i%len(s.devices)]
 			list = append(list, slot{one, one.Device, 0})
 		}
 		for i := range list {
 			list[i].loaders = max(1, runtime.GOMAXPROCS(0)/len(list))
 		}
-		return list, level, nil
+		return list
 	}
-	threads := each[0].Threads
+	threads, workers := s.devices[0].Threads, s.Workers
 	if workers == 0 {
 		workers = min(threads, mostWorkers)
 	}
+	workers = min(workers, trainings)
 	for i := range workers {
-		one := each[0]
+		one := s.devices[0]
 		one.Threads = threads / workers
 		if i < threads%workers {
 			one.Threads++
 		}
 		one.Threads = max(1, one.Threads)
-		list = append(list, slot{one, fmt.Sprintf("cpu, %d threads", one.Threads), one.Threads})
+		list = append(list, slot{one, "cpu", one.Threads})
 	}
-	return list, level, nil
+	return list
 }
 
 // Close closes the images.
@@ -212,23 +224,31 @@ func (s *Source) Label(ctx context.Context, archs []space.Arch) ([]float64, erro
 	values := make([]float64, len(archs))
 	for i, runs := range made {
 		for k, o := range runs {
-			v := 1 / float64(len(s.sets[0].Classes))
-			last := len(o.curve) - 1
-			switch {
-			case o.diverged && s.Diverged == DivergedFail:
+			if o.diverged && s.Diverged == DivergedFail {
 				return nil, fmt.Errorf("the training of %v with seed %d diverged; diverged=%s gives it the accuracy of guessing", archs[i], s.Seed+uint64(k), DivergedChance)
-			case o.stopped:
-				v = r.equivalent(k, last+1, o.curve[last])
-			case !o.diverged:
-				v = o.curve[last]
 			}
-			values[i] += v / float64(s.Seeds)
+			values[i] += s.value(r, k, o) / float64(s.Seeds)
 		}
 		values[i] = math.Min(1, values[i]) // a sum of shares of 1 may be rounded up
 	}
 	s.keep(archs, made)
 	return values, nil
 }
+
+// value is what a training with seed k adds to a label.
+func (s *Source) value(r rule, k int, o outcome) float64 {
+	last := len(o.curve) - 1
+	switch {
+	case o.diverged:
+		return s.chance()
+	case o.stopped:
+		return r.equivalent(k, last+1, o.curve[last])
+	}
+	return o.curve[last]
+}
+
+// chance is the accuracy of guessing.
+func (s *Source) chance() float64 { return 1 / float64(len(s.sets[0].Classes)) }
 
 // rule is that of the next submission.
 func (s *Source) rule() rule {

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"image"
-	"image/color"
-	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/ledger"
@@ -26,30 +24,6 @@ import (
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/trainer"
 )
-
-// tinyImages writes a set of 60 images of 8x8 in three classes, and 12 for tests.
-func tinyImages(t testing.TB) string {
-	dir := t.TempDir()
-	s := philox.New(1, philox.PurposeTest, 0)
-	for split, n := range map[string]int{"train": 20, "val": 4} {
-		for class := range 3 {
-			folder := filepath.Join(dir, split, fmt.Sprintf("class%d", class))
-			require.NoError(t, os.MkdirAll(folder, 0o755))
-			for i := range n {
-				img := image.NewNRGBA(image.Rect(0, 0, 8, 8))
-				for p := range 64 {
-					v := uint8(64*class + s.Intn(120))
-					img.Set(p%8, p/8, color.NRGBA{v, uint8(s.Intn(256)), 255 - v, 255})
-				}
-				f, err := os.Create(filepath.Join(folder, fmt.Sprintf("%s%d-%d.png", split, class, i)))
-				require.NoError(t, err)
-				require.NoError(t, png.Encode(f, img))
-				require.NoError(t, f.Close())
-			}
-		}
-	}
-	return dir
-}
 
 const tinyQuery = "recipe=shapes&epochs=6&batch=10&channels=8&resolution=8&val-split=0.3&recalibrate=1&warmup=0&lr=0.05"
 
@@ -129,10 +103,10 @@ func (f *fake) train(ctx context.Context, j trainer.Job, d trainer.Deps) (*train
 
 // Labels are those of trainings with the trainer, and depend neither on how many are trained at once nor on threads; what is in the cache is not trained again.
 func TestLabels(t *testing.T) {
-	images := tinyImages(t)
+	images := testdata.Images(t)
 	archs := cells(t, 5)
 	one := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 1, 1 })
-	require.Len(t, one.slots, 1)
+	require.Len(t, one.slots(9), 1)
 	want, err := one.Label(t.Context(), archs)
 	require.NoError(t, err)
 	for i, a := range archs {
@@ -151,7 +125,14 @@ func TestLabels(t *testing.T) {
 
 	var events int
 	three := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 3, 4 })
-	require.Equal(t, []int{2, 1, 1}, []int{three.slots[0].device.Threads, three.slots[1].device.Threads, three.slots[2].device.Threads})
+	threads := func(trainings int) (list []int) {
+		for _, s := range three.slots(trainings) {
+			list = append(list, s.device.Threads)
+		}
+		return list
+	}
+	require.Equal(t, []int{2, 1, 1}, threads(9))
+	require.Equal(t, []int{4}, threads(1), "one alone has all of them")
 	three.Done = func(c Candidate) { events++ }
 	got, err := three.Label(t.Context(), archs)
 	require.NoError(t, err)
@@ -227,7 +208,7 @@ func spread(v []float64) float64 {
 
 // Stopped in the middle, trainings go on from their checkpoints and labels are those of a run that never stopped.
 func TestInterruptedTrainingsGoOn(t *testing.T) {
-	images, archs := tinyImages(t), cells(t, 3)
+	images, archs := testdata.Images(t), cells(t, 3)
 	want, err := tiny(t, images, "", nil).Label(t.Context(), archs)
 	require.NoError(t, err)
 	cache := t.TempDir()
@@ -259,7 +240,7 @@ func TestInterruptedTrainingsGoOn(t *testing.T) {
 
 // What was labelled before is told to a new source, which then stops by it as the first one would have, and knows its notes and test accuracies.
 func TestRecall(t *testing.T) {
-	images, archs := tinyImages(t), cells(t, 60)
+	images, archs := testdata.Images(t), cells(t, 60)
 	s := tiny(t, images, "&stop=median&stop-after=2", nil)
 	f := &fake{falls: map[string]int{archs[3].String(): 4, archs[41].String(): 1}}
 	s.train = f.train
@@ -290,7 +271,7 @@ func TestRecall(t *testing.T) {
 
 // Hopeless trainings end early: by earlier submissions only, so that neither timing nor what a cache holds changes a label.
 func TestStop(t *testing.T) {
-	images, archs := tinyImages(t), cells(t, 60)
+	images, archs := testdata.Images(t), cells(t, 60)
 	whole := tiny(t, images, "", nil)
 	all := &fake{}
 	whole.train = all.train
@@ -387,7 +368,7 @@ func TestRule(t *testing.T) {
 
 // What fails is tried again, first with its checkpoint and then without; what fails for good ends the search with an error that names it.
 func TestRetries(t *testing.T) {
-	images, archs := tinyImages(t), cells(t, 4)
+	images, archs := testdata.Images(t), cells(t, 4)
 	s := tiny(t, images, "", func(c *Config) { c.Retries = 2 })
 	f := &fake{fails: map[string]int{archs[1].String(): 2, archs[2].String(): -1}}
 	s.train = func(ctx context.Context, j trainer.Job, d trainer.Deps) (*trainer.Result, error) {
@@ -434,7 +415,7 @@ func TestRetries(t *testing.T) {
 
 // What diverges has the label of guessing, or is an error; it is not tried again, and it is remembered.
 func TestDiverged(t *testing.T) {
-	images, archs := tinyImages(t), cells(t, 3)
+	images, archs := testdata.Images(t), cells(t, 3)
 	s := tiny(t, images, "", func(c *Config) { c.Retries = 5 })
 	f := &fake{falls: map[string]int{archs[1].String(): 2}}
 	s.train = f.train
@@ -468,7 +449,7 @@ func TestDiverged(t *testing.T) {
 
 // Several processes that share a cache train nothing twice.
 func TestSharedCache(t *testing.T) {
-	images, archs := tinyImages(t), cells(t, 12)
+	images, archs := testdata.Images(t), cells(t, 12)
 	cache, f := t.TempDir(), &fake{}
 	var group sync.WaitGroup
 	labels := make([][]float64, 3)
@@ -489,7 +470,7 @@ func TestSharedCache(t *testing.T) {
 }
 
 func TestDamagedRecord(t *testing.T) {
-	images, archs := tinyImages(t), cells(t, 1)
+	images, archs := testdata.Images(t), cells(t, 1)
 	s := tiny(t, images, "", nil)
 	s.train = (&fake{}).train
 	_, err := s.Label(t.Context(), archs)
@@ -566,7 +547,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestOpenErrors(t *testing.T) {
-	images := tinyImages(t)
+	images := testdata.Images(t)
 	for query, want := range map[string]string{"&batch=50": "has 42 images to train on", "&val-split=0": "no validation images"} {
 		key, _, _ := strings.Cut(query[1:], "=")
 		var kept []string

@@ -8,12 +8,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/search/table"
 )
 
 // A table holds what `ctnas train` measures with the same numbers, is the same from the cache and with another number of workers, and opens as labels.
 func TestSweep(t *testing.T) {
-	s := tiny(t, tinyImages(t), "&seed=3&seeds=2&init=he-fan-out", nil)
+	s := tiny(t, testdata.Images(t), "&seed=3&seeds=2&init=he-fan-out", nil)
 	archs := cells(t, 5)
 	last, total := 0, 0
 	progress := func(done, all int) { last, total = max(last, done), all }

@@ -125,8 +125,7 @@ func TestRealCIFAR10(t *testing.T) {
 		t.Skip("unpacks 180 MB")
 	}
 	packed := testdata.Path(t, "cifar10/cifar10_train.jpk")
-	_, file, _, _ := runtime.Caller(0)
-	tool := filepath.Join(filepath.Dir(file), "..", "..", "..", "shared", "tools", "jpk2cifar", "main.go")
+	tool := filepath.Join(testdata.Root(), "..", "shared", "tools", "jpk2cifar", "main.go")
 	if _, err := os.Stat(tool); err != nil {
 		t.Skip("the tool that unpacks CIFAR-10 is not here")
 	}

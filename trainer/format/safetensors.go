@@ -1,4 +1,3 @@
-// Package format reads and writes weights in the formats of other programs.
 package format
 
 import (
@@ -10,19 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/google/renameio/v2"
 )
-
-// Tensor is a named array of float32, the last dimension varying fastest. No dimensions: a single number.
-type Tensor struct {
-	Name  string
-	Shape []int
-	Data  []float32
-}
 
 // A safetensors file is the length of a header in 8 bytes (little-endian), the header in JSON, and the tensors' bytes without gaps or overlaps
 // (github.com/huggingface/safetensors). The header maps a name to {"dtype", "shape", "data_offsets": [begin, end]}, offsets counted from its end, and
@@ -96,7 +90,7 @@ func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) 
 	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...), nil
 }
 
-// ReadSafetensors reads a file of float32 tensors, in the order in which they lie in it.
+// ReadSafetensors reads a file's tensors as float32, in the order in which they lie in it.
 func ReadSafetensors(path string) ([]Tensor, map[string]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -153,18 +147,17 @@ func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, er
 	var chunk [1 << 16]byte
 	for _, i := range order {
 		e := entries[i]
-		t := Tensor{Name: names[i], Shape: make([]int, len(e.Shape)), Data: make([]float32, 0, (e.Offsets[1]-e.Offsets[0])/4)}
+		d := dtypes[e.DType]
+		t := Tensor{Name: names[i], Shape: make([]int, len(e.Shape)), Data: make([]float32, 0, (e.Offsets[1]-e.Offsets[0])/int64(d.size))}
 		for k, d := range e.Shape {
 			t.Shape[k] = int(d)
 		}
 		for len(t.Data) < cap(t.Data) {
-			part := chunk[:min(len(chunk), 4*(cap(t.Data)-len(t.Data)))]
+			part := chunk[:min(len(chunk), d.size*(cap(t.Data)-len(t.Data)))]
 			if _, err := io.ReadFull(r, part); err != nil {
 				return nil, nil, fmt.Errorf("tensor %q: %w", t.Name, err)
 			}
-			for k := 0; k < len(part); k += 4 {
-				t.Data = append(t.Data, math.Float32frombits(binary.LittleEndian.Uint32(part[k:])))
-			}
+			t.Data = d.numbers(t.Data, part)
 		}
 		tensors = append(tensors, t)
 	}
@@ -173,23 +166,21 @@ func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, er
 
 // check requires a tensor to begin at an offset and to fit.
 func (e entry) check(at, data int64) error {
-	if e.DType != "F32" {
-		return fmt.Errorf("type %q, want F32", e.DType)
+	d, known := dtypes[e.DType]
+	if !known {
+		return fmt.Errorf("type %q, want one of %s", e.DType, strings.Join(slices.Sorted(maps.Keys(dtypes)), ", "))
 	}
-	n := int64(1)
-	for _, d := range e.Shape {
-		if d < 0 || d > 0 && n > math.MaxInt32/d {
-			return fmt.Errorf("shape %v", e.Shape)
-		}
-		n *= d
+	n, ok := elements(e.Shape)
+	if !ok {
+		return fmt.Errorf("shape %v", e.Shape)
 	}
 	switch begin, end := e.Offsets[0], e.Offsets[1]; {
 	case begin != at:
 		return fmt.Errorf("begins at offset %d, the one before it ends at %d", begin, at)
 	case end < begin || end > data:
 		return fmt.Errorf("offsets %d to %d of %d bytes", begin, end, data)
-	case end-begin != 4*n:
-		return fmt.Errorf("%d bytes for shape %v of F32", end-begin, e.Shape)
+	case end-begin != int64(d.size)*n:
+		return fmt.Errorf("%d bytes for shape %v of %s", end-begin, e.Shape, e.DType)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func Fuse(n *Network) *Fusion {
 	for i, out := range n.Outputs {
 		outputs[i] = out.Node
 	}
-	f := &Fusion{Network: n, Views: make([]View, len(n.Nodes)), Summed: make([]bool, len(n.Nodes)), Reached: n.ancestors(outputs...)}
+	f := &Fusion{Network: n, Views: make([]View, len(n.Nodes)), Summed: make([]bool, len(n.Nodes)), Reached: n.Ancestors(outputs...)}
 	stored := make([]bool, len(n.Nodes))
 	store := func(i int) View {
 		stored[i] = true

@@ -23,14 +23,15 @@ const maxElements = 1 << 31
 
 // Node applies an operation to the outputs of earlier nodes.
 type Node struct {
-	Name  string // unique; parts are joined with "/", the outermost first: "block3/conv2"
-	Op    Op
-	In    []int // indices of earlier nodes
-	Shape Shape // of the output
+	Name   string // unique; parts are joined with "/", the outermost first: "block3/conv2"
+	Op     Op
+	In     []int  // indices of earlier nodes
+	Shape  Shape  // of the output
+	Module string // its name in files of weights; empty: Name with dots
 }
 
 // Network is a directed acyclic graph of nodes in topological order. Node 0 is the input and no other node is one. Networks are made by
-// a Builder and not changed afterwards.
+// a Builder and, but for the modules' names, not changed afterwards.
 type Network struct {
 	Name    string
 	Nodes   []Node
@@ -60,8 +61,8 @@ func (n *Network) Find(name string) int {
 	return slices.IndexFunc(n.Nodes, func(node Node) bool { return node.Name == name })
 }
 
-// ancestors marks the nodes that some of the given nodes depend on, themselves included.
-func (n *Network) ancestors(of ...int) []bool {
+// Ancestors marks the nodes that some of the given nodes depend on, themselves included.
+func (n *Network) Ancestors(of ...int) []bool {
 	marked := make([]bool, len(n.Nodes))
 	for _, i := range of {
 		marked[i] = true
@@ -74,6 +75,34 @@ func (n *Network) ancestors(of ...int) []bool {
 		}
 	}
 	return marked
+}
+
+// Regularized is the network with other probabilities of its drop paths, of which the largest is dropPath and the others keep their ratios to it, and with
+// other weights of its auxiliary heads. Zeros leave them as they are, and a network without drop paths or heads stays as it is.
+func (n *Network) Regularized(dropPath, auxiliary float64) *Network {
+	out := *n
+	out.Nodes, out.Outputs = slices.Clone(n.Nodes), slices.Clone(n.Outputs)
+	most := 0.0
+	for _, node := range n.Nodes {
+		if op, ok := node.Op.(DropPath); ok {
+			most = max(most, op.P)
+		}
+	}
+	for i, node := range n.Nodes {
+		if op, ok := node.Op.(DropPath); ok && dropPath > 0 {
+			ratio := 1.0
+			if most > 0 {
+				ratio = op.P / most
+			}
+			out.Nodes[i].Op = DropPath{ratio * dropPath}
+		}
+	}
+	for k := range out.Outputs {
+		if k > 0 && auxiliary > 0 {
+			out.Outputs[k].Weight = auxiliary
+		}
+	}
+	return &out
 }
 
 // Cost is what a network or a node takes for one image.
@@ -102,7 +131,7 @@ func (n *Network) NodeCost(node int) Cost {
 // Cost is the sum over the nodes that the prediction depends on: auxiliary heads are not counted, squeeze-and-excitation is.
 func (n *Network) Cost() Cost {
 	var total Cost
-	for i, counted := range n.ancestors(n.Outputs[0].Node) {
+	for i, counted := range n.Ancestors(n.Outputs[0].Node) {
 		if counted {
 			c := n.NodeCost(i)
 			total.MAdds += c.MAdds

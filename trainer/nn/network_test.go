@@ -36,6 +36,25 @@ func TestShapes(t *testing.T) {
 	}
 }
 
+// Drop paths keep their ratios; a network without any, and zeros, change nothing.
+func TestRegularized(t *testing.T) {
+	b, x := nn.NewBuilder("paths", nn.Shape{H: 2, W: 2, C: 3})
+	x = b.Apply("first", nn.DropPath{P: 0.1}, x)
+	x = b.Apply("pool", nn.GlobalPool{}, b.Apply("second", nn.DropPath{P: 0.4}, x))
+	b.Output(b.Apply("main", nn.Linear{Out: 2}, x), 1)
+	b.Output(b.Apply("aux", nn.Linear{Out: 2}, x), 0.3)
+	net, err := b.Build()
+	require.NoError(t, err)
+	r := net.Regularized(0.2, 0.7)
+	require.InDelta(t, 0.05, r.Nodes[1].Op.(nn.DropPath).P, 1e-15)
+	require.Equal(t, nn.DropPath{P: 0.2}, r.Nodes[2].Op)
+	require.Equal(t, []nn.Output{{Node: 4, Weight: 1}, {Node: 5, Weight: 0.7}}, r.Outputs)
+	require.Equal(t, net, net.Regularized(0, 0))
+	require.Equal(t, nn.DropPath{P: 0.1}, net.Nodes[1].Op, "the network itself stays")
+	net.Nodes[1].Op, net.Nodes[2].Op = nn.DropPath{}, nn.DropPath{}
+	require.Equal(t, nn.DropPath{P: 0.2}, net.Regularized(0.2, 0).Nodes[1].Op)
+}
+
 func TestErrorsNameTheLayer(t *testing.T) {
 	image := nn.Shape{H: 8, W: 8, C: 24}
 	for _, c := range []struct {

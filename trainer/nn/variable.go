@@ -1,6 +1,7 @@
 package nn
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -35,7 +36,7 @@ func (r Role) Trainable() bool { return r != Mean && r != Variance }
 // with. Files have PyTorch's names and order: ToTorch and FromTorch convert.
 type Variable struct {
 	Node  int
-	Name  string // PyTorch's: the node's name with dots, then what it is: "block3.conv2.weight"
+	Name  string // PyTorch's: the module's, then what it is: "block3.conv2.weight"
 	Role  Role
 	Shape []int // in memory
 }
@@ -103,7 +104,7 @@ func (n *Network) Variables() []Variable {
 		}
 		for _, v := range op.variables(n.Inputs(i)) {
 			v.Node = i
-			v.Name = fmt.Sprintf("%s.%s", strings.ReplaceAll(node.Name, "/", "."), torchNames[v.Role])
+			v.Name = fmt.Sprintf("%s.%s", cmp.Or(node.Module, strings.ReplaceAll(node.Name, "/", ".")), torchNames[v.Role])
 			all = append(all, v)
 		}
 	}

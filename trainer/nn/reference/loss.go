@@ -10,7 +10,12 @@ import (
 // Loss returns a batch's loss (see nn.Loss) and its derivatives by the network's outputs, ready for Backward. teacher is the teacher's logits,
 // nil where there is none.
 func (p *Pass) Loss(l nn.Loss, classes []int, teacher []float64) (float64, [][]float64) {
-	if len(classes) != p.Batch || (l.Distill > 0) != (teacher != nil) {
+	return p.MixedLoss(l, classes, classes, 1, teacher)
+}
+
+// MixedLoss is Loss where each example is mixed: weight of its class and the rest of its partner (Zhang et al. 2018).
+func (p *Pass) MixedLoss(l nn.Loss, classes, partners []int, weight float64, teacher []float64) (float64, [][]float64) {
+	if len(classes) != p.Batch || len(partners) != p.Batch || (l.Distill > 0) != (teacher != nil) {
 		panic(fmt.Sprintf("reference: %d classes of %d examples, %d numbers of a teacher", len(classes), p.Batch, len(teacher)))
 	}
 	total := 0.0
@@ -25,7 +30,8 @@ func (p *Pass) Loss(l nn.Loss, classes []int, teacher []float64) (float64, [][]f
 			for c := range target {
 				target[c] = l.Smoothing / float64(n)
 			}
-			target[class] += 1 - l.Smoothing
+			target[class] += (1 - l.Smoothing) * weight
+			target[partners[e]] += (1 - l.Smoothing) * (1 - weight)
 			total += crossEntropy(dz, target, z, 1, out.Weight/float64(p.Batch))
 			if k == 0 && l.Distill > 0 {
 				t := l.Temperature

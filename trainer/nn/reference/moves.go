@@ -86,7 +86,7 @@ func (p *Pass) kept(i, element int) float64 {
 	case nn.Dropout:
 		probability = op.P
 	case nn.DropPath:
-		probability = op.P
+		probability = op.P * (1 - p.PathsOff)
 		element /= p.Net.Nodes[i].Shape.Len()
 	}
 	switch {

@@ -46,6 +46,8 @@ type Mode struct {
 	Train bool   // batch statistics, dropout and drop path
 	Seed  uint64 // of dropout and drop path
 	Step  uint32 // of training, for dropout and drop path
+	// PathsOff is the part of drop paths' probabilities that is not in force: their schedule.
+	PathsOff float64
 }
 
 // Pass is a forward pass: everything that the backward pass needs.

@@ -19,6 +19,8 @@ type torchFixture struct {
 	Ops                  []string `json:"ops"`
 	Images               torchNumbers
 	Classes              []int
+	Partners             []int
+	Mix                  float64
 	Smoothing            float64
 	Teacher              *torchNumbers
 	Distill, Temperature float64
@@ -132,6 +134,11 @@ func torchOperations(*torchFixture) (*nn.Network, error) {
 	l = b.Apply("avgpool", nn.NewAvgPool(3, 1), l)
 	r = b.Apply("avgpoolpad", nn.AvgPool{Kernel: nn.Size{H: 2, W: 3}, Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Left: 1, Right: 1}, CountPad: true}, r)
 	x = b.Scope("reduce").FactorizedReduce(b.Apply("concat", nn.Concat{}, r, l), 9)
+	x = b.Scope("excite").SqueezeExcite(x, 4, nn.ReLU, nn.Sigmoid)
+	x = b.Apply("gated", nn.Conv2D(3, 6).Grouped(3), x)
+	wide, high := nn.ConvRect(nn.Size{H: 1, W: 7}, 8), nn.ConvRect(nn.Size{H: 7, W: 1}, 9)
+	wide.Stride.W, high.Stride.H = 2, 2
+	x = b.Apply("high", high, b.Apply("wide", wide, x))
 	x = b.Apply("same", nn.Conv2D(3, 7).Strided(2).Padded(nn.Pad{Top: 2, Bottom: 1, Left: 1}), x)
 	b.Output(b.Apply("classifier", nn.Linear{Out: 5, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
 	b.Output(aux, 0.4)
@@ -175,7 +182,11 @@ func TestTorchParity(t *testing.T) {
 				}
 				p := m.Forward(f.Images.values(), f.Images.Shape[0], reference.Mode{Train: train})
 				closeTo(t, want.Logits, p.Logits(0), 1, "logits")
-				value, outputs := p.Loss(loss, f.Classes, teacher)
+				partners, mix := f.Classes, 1.0
+				if f.Partners != nil {
+					partners, mix = f.Partners, f.Mix
+				}
+				value, outputs := p.MixedLoss(loss, f.Classes, partners, mix, teacher)
 				require.InEpsilon(t, want.Loss, value, parity)
 				g := p.Backward(outputs...)
 				want.ImagesGrad.check(t, g.Nodes[0], "images")

@@ -2,8 +2,8 @@ package zoo
 
 import "github.com/ctnas/ctnas/trainer/nn"
 
-// inverted is an inverted residual block (Sandler et al. 2018): 1x1 convolution to mid channels (left out where they equal the input's),
-// k x k depthwise convolution, squeeze-and-excitation where se > 0, 1x1 convolution to out channels without activation; the input is added
+// inverted is a row of a block table, an inverted residual block (Sandler et al. 2018): 1x1 convolution to mid channels (left out where they equal the
+// input's), k x k depthwise convolution, squeeze-and-excitation where se > 0, 1x1 convolution to out channels without activation; the input is added
 // where the shape stays.
 type inverted struct {
 	k, stride, mid, out int
@@ -11,27 +11,112 @@ type inverted struct {
 	act                 nn.Activation
 }
 
-func (v inverted) build(b *nn.Builder, input nn.Tensor) nn.Tensor {
-	x := input
-	if v.mid != x.C {
-		x = b.Scope("expand").ConvNorm(x, nn.Conv2D(1, v.mid), v.act)
-	}
-	x = b.Scope("depthwise").ConvNorm(x, nn.Depthwise(v.k, v.mid).Strided(v.stride), v.act)
-	if v.se > 0 {
-		x = b.SqueezeExcite(x, v.se, nn.ReLU, nn.HSigmoid)
-	}
-	x = b.Scope("project").ConvNorm(x, nn.Conv2D(1, v.out), nn.Identity)
-	if x.Shape == input.Shape {
-		x = b.Apply("sum", nn.Add{}, input, x)
-	}
-	return x
+// habits are what the blocks of a network have in common.
+type habits struct {
+	squeeze nn.Activation // within squeeze-and-excitation; Identity: the block's own
+	gate    nn.Activation // at its end
+	biased  bool          // convolutions have biases although batch norms follow
+	expands bool          // the first convolution is there even where mid equals the input's channels
 }
 
-// classify ends a network: dropout and a linear layer.
-func classify(b *nn.Builder, x nn.Tensor, dropout float64, classes int) (*nn.Network, error) {
-	x = b.Apply("dropout", nn.Dropout{P: dropout}, x)
-	b.Output(b.Apply("classifier", nn.Linear{Out: classes, Bias: true}, x), 1)
+func (v inverted) build(b *nn.Builder, input nn.Tensor, h habits) nn.Tensor {
+	layer := func(x nn.Tensor, name string, c nn.Conv, act nn.Activation) nn.Tensor {
+		c.Bias = h.biased
+		return b.Scope("%s", name).ConvNorm(x, c, act)
+	}
+	x := input
+	if v.mid != x.C || h.expands {
+		x = layer(x, "expand", nn.Conv2D(1, v.mid), v.act)
+	}
+	x = layer(x, "depthwise", nn.Depthwise(v.k, v.mid).Strided(v.stride), v.act)
+	if v.se > 0 {
+		x = h.excite(b, x, v.se, v.act)
+	}
+	x = layer(x, "project", nn.Conv2D(1, v.out), nn.Identity)
+	return addInput(b, input, x)
+}
+
+func (h habits) excite(b *nn.Builder, x nn.Tensor, mid int, act nn.Activation) nn.Tensor {
+	if h.squeeze != nn.Identity {
+		act = h.squeeze
+	}
+	return b.SqueezeExcite(x, mid, act, h.gate)
+}
+
+// addInput is the shortcut of a block: there is one where the shape stays.
+func addInput(b *nn.Builder, input, x nn.Tensor) nn.Tensor {
+	if x.Shape != input.Shape {
+		return x
+	}
+	return b.Apply("sum", nn.Add{}, input, x)
+}
+
+// chain is a network as a table: a 3x3 convolution with stride 2, blocks, a 1x1 convolution, the pooling and what follows it.
+type chain struct {
+	norm nn.BatchNorm
+	act  nn.Activation // of the stem and of the head
+	stem int           // channels
+	habits
+	blocks   []inverted
+	before   int     // channels of one more 1x1 convolution before the head, with ReLU; 0: none
+	head     int     // channels
+	features nn.Conv // between pooling and classifier, without batch norm; zero: none
+	dropout  float64 // 0: none
+}
+
+func (c chain) build(name string, side, classes int) (*nn.Network, error) {
+	b, x := nn.NewBuilder(name, nn.Shape{H: side, W: side, C: 3})
+	b.Norm = c.norm
+	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, c.stem).Strided(2), c.act)
+	for i, v := range c.blocks {
+		x = v.build(b.Scope("block%d", i+1), x, c.habits)
+	}
+	if c.before > 0 {
+		x = b.Scope("last").ConvNorm(x, nn.Conv2D(1, c.before), nn.ReLU)
+	}
+	x = b.Scope("head").ConvNorm(x, nn.Conv2D(1, c.head), c.act)
+	x = b.Apply("pool", nn.GlobalPool{}, x)
+	if c.features != (nn.Conv{}) {
+		x = b.Apply("features/act", c.act, b.Apply("features/conv", c.features, x))
+	}
+	return classify(b, x, nn.Linear{Out: classes, Bias: true}, c.dropout)
+}
+
+// classify ends a network: dropout, where there is one, and a linear layer.
+func classify(b *nn.Builder, x nn.Tensor, layer nn.Linear, dropout float64) (*nn.Network, error) {
+	if dropout > 0 {
+		x = b.Apply("dropout", nn.Dropout{P: dropout}, x)
+	}
+	b.Output(b.Apply("classifier", layer, x), 1)
 	return b.Build()
+}
+
+// The batch norms of PyTorch's defaults and of TensorFlow's mobile networks.
+var (
+	torchNorm  = nn.BatchNorm{Eps: 1e-5, Momentum: 0.1}
+	mobileNorm = nn.BatchNorm{Eps: 1e-3, Momentum: 0.01}
+)
+
+// stage is a row of a table of stages: blocks of one kind, of which the first has the stride.
+type stage struct {
+	repeat, k, stride, expand, out int
+	se                             float64 // channels of squeeze-and-excitation, a share of the block's input channels
+}
+
+// unroll lists the blocks of stages that begin at a number of channels.
+func unroll(channels int, act nn.Activation, stages []stage) []inverted {
+	var blocks []inverted
+	for _, s := range stages {
+		for i := range s.repeat {
+			v := inverted{k: s.k, stride: 1, mid: s.expand * channels, out: s.out, se: int(s.se * float64(channels)), act: act}
+			if i == 0 {
+				v.stride = s.stride
+			}
+			blocks = append(blocks, v)
+			channels = s.out
+		}
+	}
+	return blocks
 }
 
 // roundChannels is the nearest multiple of 8, at least 8, and one more where it falls below 90 % of the number (slim and timm, make_divisible).
@@ -41,59 +126,4 @@ func roundChannels(c float64) int {
 		n += 8
 	}
 	return n
-}
-
-// MobileNetV2 is MobileNet-V2 (Sandler et al. 2018, table 2) with channels multiplied by width and rounded; the last convolution does not become
-// narrower than 1280. Batch norms and dropout are timm's mobilenetv2_140.
-func MobileNetV2(width float64, side, classes int) (*nn.Network, error) {
-	b, x := nn.NewBuilder("mobilenetv2", nn.Shape{H: side, W: side, C: 3})
-	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, roundChannels(32*width)).Strided(2), nn.ReLU6)
-	block := 0
-	for _, s := range []struct{ expand, out, repeat, stride int }{
-		{1, 16, 1, 1}, {6, 24, 2, 2}, {6, 32, 3, 2}, {6, 64, 4, 2}, {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1},
-	} {
-		for i := range s.repeat {
-			stride := 1
-			if i == 0 {
-				stride = s.stride
-			}
-			block++
-			v := inverted{k: 3, stride: stride, mid: s.expand * x.C, out: roundChannels(float64(s.out) * width), act: nn.ReLU6}
-			x = v.build(b.Scope("block%d", block), x)
-		}
-	}
-	x = b.Scope("head").ConvNorm(x, nn.Conv2D(1, max(1280, roundChannels(1280*width))), nn.ReLU6)
-	x = b.Apply("pool", nn.GlobalPool{}, x)
-	return classify(b, x, 0.2, classes)
-}
-
-// MobileNetV3Large is MobileNetV3-Large 1.0 (Howard et al. 2019, table 1) as timm and slim have it: squeeze-and-excitation to a quarter of the
-// expanded channels, and a last 1x1 convolution with bias and without batch norm after the pooling.
-func MobileNetV3Large(side, classes int) (*nn.Network, error) {
-	b, x := nn.NewBuilder("mobilenetv3_large", nn.Shape{H: side, W: side, C: 3})
-	b.Norm = nn.BatchNorm{Eps: 1e-3, Momentum: 0.01}
-	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 16).Strided(2), nn.HSwish)
-	for i, v := range []inverted{
-		{3, 1, 16, 16, 0, nn.ReLU},
-		{3, 2, 64, 24, 0, nn.ReLU},
-		{3, 1, 72, 24, 0, nn.ReLU},
-		{5, 2, 72, 40, 24, nn.ReLU},
-		{5, 1, 120, 40, 32, nn.ReLU},
-		{5, 1, 120, 40, 32, nn.ReLU},
-		{3, 2, 240, 80, 0, nn.HSwish},
-		{3, 1, 200, 80, 0, nn.HSwish},
-		{3, 1, 184, 80, 0, nn.HSwish},
-		{3, 1, 184, 80, 0, nn.HSwish},
-		{3, 1, 480, 112, 120, nn.HSwish},
-		{3, 1, 672, 112, 168, nn.HSwish},
-		{5, 2, 672, 160, 168, nn.HSwish},
-		{5, 1, 960, 160, 240, nn.HSwish},
-		{5, 1, 960, 160, 240, nn.HSwish},
-	} {
-		x = v.build(b.Scope("block%d", i+1), x)
-	}
-	x = b.Scope("head").ConvNorm(x, nn.Conv2D(1, 960), nn.HSwish)
-	x = b.Apply("pool", nn.GlobalPool{}, x)
-	x = b.Apply("features/act", nn.HSwish, b.Apply("features/conv", nn.Conv2D(1, 1280).Biased(), x))
-	return classify(b, x, 0.2, classes)
 }

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/binary"
+	"math"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+	"github.com/ctnas/ctnas/trainer/onnx"
+)
+
+// exporting are the flags of `ctnas export`.
+type exporting struct {
+	arch, weights, onnx, safetensors, checkInput, checkOutput string
+	fold                                                      bool
+	recipe                                                    trainer.Recipe // the measures of a cell network
+	side, classes                                             int
+}
+
+// checkBatch is how many images a check input has.
+const checkBatch = 2
+
+func newExportCommand(a *app) *cobra.Command {
+	var e exporting
+	cmd := &cobra.Command{
+		Use:   "export ARCH [--onnx F] [--safetensors F]",
+		Short: "Write a network for other programs",
+		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors under the names that PyTorch's programs use.
+Without --weights they are a random start.
+
+--check-input and --check-output write two random images and the logits that ctnas computes for them, as raw little-endian float32, images in the order of ONNX
+(NCHW), for a comparison with another program.
+
+` + archHelp + strings.Join(zoo.Names(), ", ") + ".",
+		Example: `  ctnas export mobilenetv3_large_1.0 --weights mobilenetv3_large_100.safetensors --onnx v3.onnx --fold-bn
+  ctnas export ofa_230m --weights ofa.pth --safetensors ofa.safetensors
+  ctnas export darts_v2 --onnx darts.onnx --check-input in.f32 --check-output out.f32`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			e.arch = args[0]
+			if e.onnx+e.safetensors+e.checkInput+e.checkOutput == "" {
+				return usagef("nothing to write: give --onnx or --safetensors")
+			}
+			return a.export(e)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&e.weights, "weights", "", "`file` of safetensors or PyTorch (.pth)")
+	f.StringVar(&e.onnx, "onnx", "", "ONNX `file` to write")
+	f.StringVar(&e.safetensors, "safetensors", "", "safetensors `file` to write")
+	f.StringVar(&e.checkInput, "check-input", "", "`file` for two random images")
+	f.StringVar(&e.checkOutput, "check-output", "", "`file` for their logits")
+	f.BoolVar(&e.fold, "fold-bn", false, "multiply batch norms into the layers before them")
+	e.recipe = trainer.RecipeDefaults()
+	f.IntVar(&e.recipe.Channels, "channels", 128, "channels of a cell network's stem")
+	f.IntVar(&e.recipe.Stacks, "stacks", e.recipe.Stacks, "stacks of a cell network")
+	f.IntVar(&e.recipe.Modules, "modules", e.recipe.Modules, "cells a stack")
+	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = the published one)")
+	f.IntVar(&e.classes, "classes", 0, "classes (0 = 10 for a cell, 1000 for others)")
+	return cmd
+}
+
+func (a *app) export(e exporting) error {
+	if strings.HasPrefix(e.arch, space.NASBench101{}.Name()) {
+		if e.side == 0 {
+			e.side = 32
+		}
+		if e.classes == 0 {
+			e.classes = 10
+		}
+	}
+	if e.classes == 0 {
+		e.classes = 1000
+	}
+	net, err := buildNetwork(e.arch, e.recipe, e.side, e.classes)
+	if err != nil {
+		return usageError{err}
+	}
+	values := net.Initialize(nn.HeFanOut, a.seed)
+	if e.weights != "" {
+		if err := trainer.ReadWeights(e.weights, net, values); err != nil {
+			return err
+		}
+	}
+	if e.onnx != "" {
+		if err := onnx.Write(e.onnx, net, values, onnx.Options{FoldNorms: e.fold, Version: thisBuild().Version}); err != nil {
+			return err
+		}
+	}
+	if e.safetensors != "" {
+		if err := trainer.WriteWeights(e.safetensors, net, values, map[string]string{"format": "pt", "architecture": e.arch}); err != nil {
+			return err
+		}
+	}
+	if e.checkInput+e.checkOutput == "" {
+		return nil
+	}
+	s := philox.New(a.seed, philox.PurposeSample, 0)
+	planes := make([]float32, checkBatch*net.Input().Len())
+	for i := range planes {
+		planes[i] = float32(s.NormFloat64())
+	}
+	if e.checkInput != "" {
+		if err := writeFloats(e.checkInput, planes); err != nil {
+			return err
+		}
+	}
+	if e.checkOutput == "" {
+		return nil
+	}
+	logits, err := a.logits(net, values, channelsLast(planes, net.Input()))
+	if err != nil {
+		return err
+	}
+	return writeFloats(e.checkOutput, logits)
+}
+
+// logits runs a network on images, NHWC.
+func (a *app) logits(net *nn.Network, values [][]float32, images []float32) (logits []float32, err error) {
+	defer exec.Catch(&err)
+	place, err := a.openCPU()
+	if err != nil {
+		return nil, err
+	}
+	d, err := exec.Open(place.Config)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	m, err := trainer.NewModel(d, net, trainer.Options{Batch: checkBatch, EvalOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	m.SetValues(values)
+	m.Images.WriteF32(0, images)
+	m.Labels.WriteI32(0, make([]int32, checkBatch))
+	m.Evaluate()
+	return m.Logits(), nil
+}
+
+// channelsLast brings images from NCHW to NHWC.
+func channelsLast(planes []float32, s nn.Shape) []float32 {
+	out := make([]float32, 0, len(planes))
+	for n := range len(planes) / s.Len() {
+		for p := range s.H * s.W {
+			for c := range s.C {
+				out = append(out, planes[(n*s.C+c)*s.H*s.W+p])
+			}
+		}
+	}
+	return out
+}
+
+// writeFloats writes numbers as little-endian float32.
+func writeFloats(path string, values []float32) error {
+	out := make([]byte, 0, 4*len(values))
+	for _, v := range values {
+		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
+	}
+	return renameio.WriteFile(path, out, 0o644)
+}

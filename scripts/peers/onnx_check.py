@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Checks exported networks with onnx's checker and onnxruntime against our own logits.
+
+  onnx_check.py [--program bin/ctnas] [--side N] [ARCH ...]     by default every network of the zoo
+  onnx_check.py --folder F                                      net.onnx, in.f32 and out.f32 of a folder
+
+Each network is exported twice from a random start, with its batch norms and with them folded; both are checked and run on the two images that the export
+writes, together and one by one (the batch is of any size). Exits with 1 where a logit differs by more than 1e-4 of the largest. Needs requirements-zoo.txt.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+import onnxruntime
+
+TOLERANCE = 1e-4
+
+
+def run(session, images):
+    return session.run(["logits"], {"images": images})[0]
+
+
+def compare(folder):
+    """The largest difference of a logit of net.onnx for in.f32 from out.f32, as a share of the largest logit, and that."""
+    path = os.path.join(folder, "net.onnx")
+    onnx.checker.check_model(path, full_check=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    x = np.fromfile(os.path.join(folder, "in.f32"), "<f4").reshape(-1, *session.get_inputs()[0].shape[1:])
+    ours = np.fromfile(os.path.join(folder, "out.f32"), "<f4").reshape(len(x), -1)
+    assert np.isfinite(ours).all() and np.abs(ours).max() > 0, "logits without numbers"
+    one_by_one = np.concatenate([run(session, image[None]) for image in x])
+    scale = float(np.abs(ours).max())
+    return max(float(np.abs(theirs - ours).max()) / scale for theirs in (run(session, x), one_by_one)), scale
+
+
+def check(program, arch, side, folder, seed):
+    """compare for an architecture, the worse of both exports."""
+    results = []
+    for fold in ([], ["--fold-bn"]):
+        files = {flag: os.path.join(folder, name) for flag, name in (("onnx", "net.onnx"), ("check-input", "in.f32"), ("check-output", "out.f32"))}
+        if fold:  # the same weights and images
+            del files["check-input"], files["check-output"]
+        subprocess.run([program, "export", arch, "--resolution", str(side), "--seed", str(seed), "--log-level", "warn", *fold,
+                        *(word for flag, path in files.items() for word in ("--" + flag, path))], check=True)
+        results.append(compare(folder))
+    return max(results)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--program", default="bin/ctnas")
+    parser.add_argument("--side", type=int, default=0, help="side of the images (0 = the published one)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder")
+    parser.add_argument("archs", nargs="*")
+    args = parser.parse_args()
+    if args.folder:
+        worst, scale = compare(args.folder)
+        print(f"{worst:.2g} of a largest logit of {scale:.3g}")
+        sys.exit(worst > TOLERANCE)
+    archs = args.archs
+    if not archs:
+        rows = json.loads(subprocess.run([args.program, "zoo", "--json"], check=True, capture_output=True).stdout)
+        archs = [row["name"] for row in rows if row["madds"]]
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for arch in archs:
+            worst, scale = check(args.program, arch, args.side, folder, args.seed)
+            failed += worst > TOLERANCE
+            print(f"{arch}: {worst:.2g} of a largest logit of {scale:.3g}{'' if worst <= TOLERANCE else '  TOO MUCH'}", flush=True)
+    print(f"{len(archs) - failed} of {len(archs)} networks agree (onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__})")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,443 @@
+package format
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+)
+
+// A pickle (Python's pickletools describes the format) is a program for a stack machine, which names the classes and functions that it wants to call. Here
+// nothing is called: the few that a file of tensors needs are known by name, and what any other would have made is an opaque value.
+
+// maxPickle bounds a pickle's bytes. Nothing that the machine makes is larger than a multiple of what it has read.
+const maxPickle = 16 << 20
+
+// Values are nil, bool, int64, float64, string, tuple, *list, *dict, global, opaque, and what persistent makes.
+type (
+	tuple  []any
+	list   struct{ items []any }
+	dict   struct{ keys, values []any }
+	global struct{ module, name string }
+	opaque struct{ of any } // what calling of would have made
+	mark   struct{}
+)
+
+// unpickler runs one pickle after the other from a reader.
+type unpickler struct {
+	r          *bufio.Reader
+	read       int64 // bytes so far, of all pickles
+	left       int   // bytes that this pickle may have
+	persistent func(id any) (any, error)
+	call       func(f global, arguments tuple) (any, bool, error) // false: the function is unknown
+
+	stack []any
+	memo  map[int64]any
+}
+
+func newUnpickler(r io.Reader) *unpickler {
+	return &unpickler{r: bufio.NewReaderSize(r, 1<<16), call: func(global, tuple) (any, bool, error) { return nil, false, nil },
+		persistent: func(any) (any, error) { return nil, errors.New("a reference to something outside the pickle") }}
+}
+
+func (u *unpickler) byte() (byte, error) {
+	if u.left--; u.left < 0 {
+		return 0, fmt.Errorf("a pickle of more than %d bytes", maxPickle)
+	}
+	b, err := u.r.ReadByte()
+	if err == nil {
+		u.read++
+	}
+	return b, err
+}
+
+// bytes reads n bytes.
+func (u *unpickler) bytes(n uint64) ([]byte, error) {
+	if n > uint64(max(u.left, 0)) {
+		return nil, fmt.Errorf("a string of %d bytes in a pickle of at most %d", n, maxPickle)
+	}
+	u.left -= int(n)
+	b := make([]byte, n)
+	k, err := io.ReadFull(u.r, b)
+	u.read += int64(k)
+	return b, err
+}
+
+// line reads up to a newline, which it leaves out.
+func (u *unpickler) line() (string, error) {
+	var line []byte
+	for {
+		b, err := u.byte()
+		if err != nil {
+			return "", err
+		}
+		if b == '\n' {
+			return strings.TrimSuffix(string(line), "\r"), nil
+		}
+		line = append(line, b)
+	}
+}
+
+// unsigned reads a little-endian number of n bytes.
+func (u *unpickler) unsigned(n int) (uint64, error) {
+	b, err := u.bytes(uint64(n))
+	if err != nil {
+		return 0, err
+	}
+	var x [8]byte
+	copy(x[:], b)
+	return binary.LittleEndian.Uint64(x[:]), nil
+}
+
+// sized reads a length of n bytes and as many bytes.
+func (u *unpickler) sized(n int) ([]byte, error) {
+	size, err := u.unsigned(n)
+	if err != nil {
+		return nil, err
+	}
+	return u.bytes(size)
+}
+
+func (u *unpickler) push(v any) { u.stack = append(u.stack, v) }
+
+var errStack = errors.New("the pickle takes more from its stack than there is")
+
+func (u *unpickler) pop() (any, error) {
+	if len(u.stack) == 0 {
+		return nil, errStack
+	}
+	v := u.stack[len(u.stack)-1]
+	u.stack = u.stack[:len(u.stack)-1]
+	if _, is := v.(mark); is {
+		return nil, errStack
+	}
+	return v, nil
+}
+
+// top pops n values, the lowest first.
+func (u *unpickler) top(n int) (tuple, error) {
+	values := make(tuple, n)
+	for i := n - 1; i >= 0; i-- {
+		v, err := u.pop()
+		if err != nil {
+			return nil, err
+		}
+		values[i] = v
+	}
+	return values, nil
+}
+
+// marked pops what lies above the latest mark, and the mark.
+func (u *unpickler) marked() (tuple, error) {
+	for i := len(u.stack) - 1; i >= 0; i-- {
+		if _, is := u.stack[i].(mark); is {
+			values := append(tuple{}, u.stack[i+1:]...)
+			u.stack = u.stack[:i]
+			return values, nil
+		}
+	}
+	return nil, errStack
+}
+
+// load runs a pickle and returns its value.
+func (u *unpickler) load() (any, error) {
+	u.left, u.stack, u.memo = maxPickle, nil, map[int64]any{}
+	for {
+		op, err := u.byte()
+		if err == nil {
+			if op == '.' {
+				return u.pop()
+			}
+			err = u.step(op)
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, fmt.Errorf("pickle: byte %d: %w", u.read, err)
+		}
+	}
+}
+
+// step runs one instruction.
+func (u *unpickler) step(op byte) error {
+	constant, known := map[byte]any{'N': nil, '\x88': true, '\x89': false, ')': tuple{}}[op]
+	if known {
+		u.push(constant)
+		return nil
+	}
+	switch op {
+	case '\x80': // PROTO
+		_, err := u.byte()
+		return err
+	case '\x95': // FRAME
+		_, err := u.unsigned(8)
+		return err
+	case '(':
+		u.push(mark{})
+	case '}':
+		u.push(&dict{})
+	case ']':
+		u.push(&list{})
+	case '0': // POP, of a mark too
+		if len(u.stack) == 0 {
+			return errStack
+		}
+		u.stack = u.stack[:len(u.stack)-1]
+	case '1': // POP_MARK
+		_, err := u.marked()
+		return err
+	case '2': // DUP
+		v, err := u.pop()
+		u.push(v)
+		u.push(v)
+		return err
+	case 'K', 'M', 'J', '\x8a', '\x8b', 'I', 'L', 'G', 'F':
+		return u.number(op)
+	case 'X', '\x8c', '\x8d', 'U', 'T', 'C', 'B', '\x8e', 'V', 'S':
+		return u.text(op)
+	case 'q', 'r', 'p', '\x94', 'h', 'j', 'g':
+		return u.remember(op)
+	case 't', 'l', 'd', '\x85', '\x86', '\x87', 'a', 'e', 's', 'u':
+		return u.collect(op)
+	case 'c', '\x93', 'R', '\x81', 'b', 'Q', 'P':
+		return u.object(op)
+	default:
+		return fmt.Errorf("unknown instruction %#x", op)
+	}
+	return nil
+}
+
+// number runs the instructions that push one.
+func (u *unpickler) number(op byte) error {
+	width := map[byte]int{'K': 1, 'M': 2, 'J': 4, 'G': 8}[op]
+	switch op {
+	case 'K', 'M', 'J': // BININT1, BININT2, BININT
+		n, err := u.unsigned(width)
+		if op == 'J' {
+			n = uint64(int64(int32(uint32(n))))
+		}
+		u.push(int64(n))
+		return err
+	case 'G': // BINFLOAT
+		b, err := u.bytes(8)
+		if err == nil {
+			u.push(math.Float64frombits(binary.BigEndian.Uint64(b)))
+		}
+		return err
+	case '\x8a', '\x8b': // LONG1, LONG4: two's complement, little-endian
+		b, err := u.sized(map[byte]int{'\x8a': 1, '\x8b': 4}[op])
+		if err != nil {
+			return err
+		}
+		if len(b) > 8 {
+			u.push(opaque{"a large number"})
+			return nil
+		}
+		n := uint64(0)
+		if len(b) > 0 && b[len(b)-1] >= 0x80 {
+			n = math.MaxUint64
+		}
+		for i := len(b) - 1; i >= 0; i-- {
+			n = n<<8 | uint64(b[i])
+		}
+		u.push(int64(n))
+		return nil
+	}
+	line, err := u.line()
+	if err != nil {
+		return err
+	}
+	switch {
+	case op == 'F':
+		x, err := strconv.ParseFloat(line, 64)
+		u.push(x)
+		return err
+	case op == 'I' && (line == "00" || line == "01"):
+		u.push(line == "01")
+		return nil
+	}
+	if len(line) > 64 {
+		return errors.New("a number of too many digits")
+	}
+	x, ok := new(big.Int).SetString(strings.TrimSuffix(line, "L"), 10)
+	switch {
+	case !ok:
+		return fmt.Errorf("%q is no number", line)
+	case !x.IsInt64():
+		u.push(opaque{"a large number"})
+	default:
+		u.push(x.Int64())
+	}
+	return nil
+}
+
+// text runs the instructions that push a string or bytes.
+func (u *unpickler) text(op byte) error {
+	if op == 'V' || op == 'S' {
+		line, err := u.line()
+		if op == 'S' && len(line) > 1 {
+			line = line[1 : len(line)-1] // quotes
+		}
+		u.push(line)
+		return err
+	}
+	b, err := u.sized(map[byte]int{'X': 4, '\x8c': 1, '\x8d': 8, 'U': 1, 'T': 4, 'C': 1, 'B': 4, '\x8e': 8}[op])
+	u.push(string(b))
+	return err
+}
+
+// remember runs the instructions of the memo.
+func (u *unpickler) remember(op byte) error {
+	var key int64
+	switch op {
+	case '\x94': // MEMOIZE
+		key = int64(len(u.memo))
+	case 'p', 'g':
+		line, err := u.line()
+		if err != nil {
+			return err
+		}
+		if key, err = strconv.ParseInt(line, 10, 64); err != nil {
+			return fmt.Errorf("%q is no place of the memo", line)
+		}
+	default:
+		n, err := u.unsigned(map[byte]int{'q': 1, 'r': 4, 'h': 1, 'j': 4}[op])
+		if err != nil {
+			return err
+		}
+		key = int64(n)
+	}
+	switch op {
+	case 'h', 'j', 'g':
+		v, there := u.memo[key]
+		if !there {
+			return fmt.Errorf("nothing was remembered as %d", key)
+		}
+		u.push(v)
+		return nil
+	}
+	v, err := u.pop()
+	u.memo[key] = v
+	u.push(v)
+	return err
+}
+
+// collect runs the instructions that make tuples, lists and dictionaries, and those that fill them.
+func (u *unpickler) collect(op byte) error {
+	var values tuple
+	var err error
+	switch op {
+	case '\x85', '\x86', '\x87': // TUPLE1 to TUPLE3
+		if values, err = u.top(int(op - '\x84')); err == nil {
+			u.push(values)
+		}
+		return err
+	case 'a':
+		values, err = u.top(1)
+	case 's':
+		values, err = u.top(2)
+	default:
+		values, err = u.marked()
+	}
+	if err != nil {
+		return err
+	}
+	switch op {
+	case 't':
+		u.push(values)
+		return nil
+	case 'l':
+		u.push(&list{values})
+		return nil
+	case 'd':
+		u.push(&dict{})
+	}
+	if len(u.stack) == 0 {
+		return errStack
+	}
+	switch to := u.stack[len(u.stack)-1].(type) {
+	case *list:
+		to.items = append(to.items, values...)
+	case *dict:
+		if len(values)%2 != 0 {
+			return errors.New("a key without a value")
+		}
+		for i := 0; i < len(values); i += 2 {
+			to.keys, to.values = append(to.keys, values[i]), append(to.values, values[i+1])
+		}
+	case opaque: // of a class that is not known
+	default:
+		return fmt.Errorf("%T cannot be added to", to)
+	}
+	return nil
+}
+
+// object runs the instructions that name functions and classes, call them and fill in what they made.
+func (u *unpickler) object(op byte) error {
+	switch op {
+	case 'c': // GLOBAL
+		module, err := u.line()
+		if err != nil {
+			return err
+		}
+		name, err := u.line()
+		u.push(global{module, name})
+		return err
+	case '\x93': // STACK_GLOBAL
+		v, err := u.top(2)
+		if err != nil {
+			return err
+		}
+		module, isText := v[0].(string)
+		name, isName := v[1].(string)
+		if !isText || !isName {
+			return errors.New("a global without a name")
+		}
+		u.push(global{module, name})
+		return nil
+	case 'b': // BUILD: attributes of an object, none of which matters here
+		_, err := u.pop()
+		return err
+	case 'P', 'Q': // PERSID, BINPERSID
+		var id any
+		var err error
+		if op == 'P' {
+			id, err = u.line()
+		} else {
+			id, err = u.pop()
+		}
+		if err != nil {
+			return err
+		}
+		v, err := u.persistent(id)
+		u.push(v)
+		return err
+	}
+	v, err := u.top(2) // REDUCE, NEWOBJ
+	if err != nil {
+		return err
+	}
+	arguments, ok := v[1].(tuple)
+	if !ok {
+		return errors.New("a call without arguments")
+	}
+	if f, is := v[0].(global); is {
+		if f == (global{"collections", "OrderedDict"}) {
+			u.push(&dict{})
+			return nil
+		}
+		made, known, err := u.call(f, arguments)
+		if err != nil || known {
+			u.push(made)
+			return err
+		}
+	}
+	u.push(opaque{v[0]})
+	return nil
+}

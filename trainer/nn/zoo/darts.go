@@ -1,0 +1,195 @@
+package zoo
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// Operations of DARTS's cells (Liu et al. 2019; quark0/darts, cnn/operations.py), by their names in genotypes.
+const (
+	none  = "none"
+	skip  = "skip_connect"
+	max3  = "max_pool_3x3"
+	avg3  = "avg_pool_3x3"
+	sep3  = "sep_conv_3x3"
+	sep5  = "sep_conv_5x5"
+	sep7  = "sep_conv_7x7"
+	dil3  = "dil_conv_3x3"
+	dil5  = "dil_conv_5x5"
+	conv7 = "conv_7x1_1x7"
+)
+
+// Node is a node of a cell: the sum of two operations, each on an earlier node. Nodes 0 and 1 are the cell's inputs, the outputs of the cell before
+// the last and of the last; a cell's own nodes begin at 2.
+type Node struct {
+	Left      string
+	LeftFrom  int
+	Right     string
+	RightFrom int
+}
+
+// CellGraph is a cell of DARTS's space. Its output is the concatenation of some nodes.
+type CellGraph struct {
+	Nodes  []Node
+	Concat []int
+}
+
+// Genotype is an architecture of DARTS's space: a cell that keeps the size and one that halves it.
+type Genotype struct{ Normal, Reduce CellGraph }
+
+var allFour = []int{2, 3, 4, 5}
+
+// The genotypes that their authors published; quark0/darts also has NASNet-A's and AmoebaNet-A's in this form.
+var (
+	dartsV2 = Genotype{
+		CellGraph{[]Node{{sep3, 0, sep3, 1}, {sep3, 0, sep3, 1}, {sep3, 1, skip, 0}, {skip, 0, dil3, 2}}, allFour},
+		CellGraph{[]Node{{max3, 0, max3, 1}, {skip, 2, max3, 1}, {max3, 0, skip, 2}, {skip, 2, max3, 1}}, allFour},
+	}
+	dartsV1 = Genotype{
+		CellGraph{[]Node{{sep3, 1, sep3, 0}, {skip, 0, sep3, 1}, {skip, 0, sep3, 1}, {sep3, 0, skip, 2}}, allFour},
+		CellGraph{[]Node{{max3, 0, max3, 1}, {skip, 2, max3, 0}, {max3, 0, skip, 2}, {skip, 2, avg3, 0}}, allFour},
+	}
+	pdartsCIFAR10 = Genotype{ // chenxin061/pdarts, genotypes.py
+		CellGraph{[]Node{{skip, 0, dil3, 1}, {skip, 0, sep3, 1}, {sep3, 1, sep3, 3}, {sep3, 0, dil5, 4}}, allFour},
+		CellGraph{[]Node{{avg3, 0, sep5, 1}, {sep3, 0, dil5, 2}, {max3, 0, dil3, 1}, {dil3, 1, dil5, 3}}, allFour},
+	}
+	pcdartsImageNet = Genotype{ // yuhuixu1993/PC-DARTS, genotypes.py
+		CellGraph{[]Node{{skip, 1, sep3, 0}, {sep3, 0, skip, 1}, {sep3, 1, sep3, 3}, {sep3, 1, dil5, 4}}, allFour},
+		CellGraph{[]Node{{sep3, 0, skip, 1}, {dil5, 2, max3, 1}, {sep3, 2, sep3, 1}, {sep5, 0, sep3, 3}}, allFour},
+	}
+	pcdartsCIFAR10 = Genotype{
+		CellGraph{[]Node{{sep3, 1, skip, 0}, {sep3, 0, dil3, 1}, {sep5, 0, sep3, 1}, {avg3, 0, dil3, 1}}, allFour},
+		CellGraph{[]Node{{sep5, 1, max3, 0}, {sep5, 1, sep5, 2}, {sep3, 0, sep3, 3}, {sep3, 1, sep3, 2}}, allFour},
+	}
+	cnas = Genotype{ // guoyongcs/CNAS, cnas/model/genotypes.py
+		CellGraph{[]Node{{dil3, 1, sep3, 0}, {sep3, 0, skip, 1}, {sep3, 1, max3, 3}, {sep3, 2, sep3, 4}}, allFour},
+		CellGraph{[]Node{{sep3, 0, skip, 1}, {dil5, 2, skip, 1}, {dil3, 2, sep3, 1}, {sep5, 0, sep3, 3}}, allFour},
+	}
+	nasnetAsDARTS = Genotype{
+		CellGraph{[]Node{{sep5, 1, sep3, 0}, {sep5, 0, sep3, 0}, {avg3, 1, skip, 0}, {avg3, 0, avg3, 0}, {sep3, 1, skip, 1}}, []int{2, 3, 4, 5, 6}},
+		CellGraph{[]Node{{sep5, 1, sep7, 0}, {max3, 1, sep7, 0}, {avg3, 1, sep5, 0}, {skip, 3, avg3, 2}, {sep3, 2, max3, 1}}, []int{4, 5, 6}},
+	}
+	amoebanetAsDARTS = Genotype{
+		CellGraph{[]Node{{avg3, 0, max3, 1}, {sep3, 0, sep5, 2}, {sep3, 0, avg3, 3}, {sep3, 1, skip, 1}, {skip, 0, avg3, 1}}, []int{4, 5, 6}},
+		CellGraph{[]Node{{avg3, 0, sep3, 1}, {max3, 0, sep7, 2}, {sep7, 0, avg3, 1}, {max3, 0, max3, 1}, {conv7, 0, sep3, 5}}, []int{3, 4, 6}},
+	}
+)
+
+// DARTS is the network that DARTS trains on ImageNet around a genotype (quark0/darts, cnn/model.py, NetworkImageNet), with 14 cells of which the fifth
+// and the tenth halve the size and double the channels. Behind the tenth there is an auxiliary head of weight 0.4 where images have the published size, or
+// another that leaves 7 or 8 rows there.
+func DARTS(g Genotype, channels, side, classes int) (*nn.Network, error) {
+	const cells = 14
+	b, x := nn.NewBuilder("darts", nn.Shape{H: side, W: side, C: 3})
+	x = b.Scope("stem/first").ConvNorm(x, nn.Conv2D(3, channels/2).Strided(2), nn.ReLU)
+	before := b.Scope("stem/second").ConvNorm(x, nn.Conv2D(3, channels).Strided(2), nn.Identity)
+	x = reluConvNorm(b.Scope("stem/third"), before, nn.Conv2D(3, channels).Strided(2))
+	var heads []nn.Tensor
+	reduced := true // the two inputs of the next cell differ in size
+	for i := range cells {
+		cell, stride := g.Normal, 1
+		if i == cells/3 || i == 2*cells/3 {
+			cell, stride = g.Reduce, 2
+			channels *= 2
+		}
+		before, x = x, cell.build(b.Scope("cell%d", i), before, x, channels, stride, reduced)
+		reduced = stride == 2
+		if i == 2*cells/3 && (x.H == 7 || x.H == 8) {
+			heads = append(heads, auxiliary(b.Scope("auxiliary"), x, classes))
+		}
+	}
+	b.Output(b.Apply("classifier", nn.Linear{Out: classes, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
+	for _, x := range heads {
+		b.Output(x, 0.4)
+	}
+	return b.Build()
+}
+
+// auxiliary is DARTS's auxiliary head for ImageNet, over 7x7; the second convolution has no batch norm, as in the published code.
+func auxiliary(b *nn.Builder, x nn.Tensor, classes int) nn.Tensor {
+	x = b.Apply("pool", nn.AvgPool{Kernel: nn.Square(5), Stride: nn.Square(2)}, b.Apply("relu", nn.ReLU, x))
+	x = b.Scope("first").ConvNorm(x, nn.Conv2D(1, 128), nn.ReLU)
+	x = b.Apply("second/act", nn.ReLU, b.Apply("second/conv", nn.Conv2D(2, 768).Padded(nn.Pad{}), x))
+	return b.Apply("classifier", nn.Linear{Out: classes, Bias: true}, x)
+}
+
+// reluConvNorm is an activation, a convolution and a batch norm.
+func reluConvNorm(b *nn.Builder, x nn.Tensor, c nn.Conv) nn.Tensor {
+	return b.ConvNorm(b.Apply("relu", nn.ReLU, x), c, nn.Identity)
+}
+
+func (c CellGraph) build(b *nn.Builder, before, x nn.Tensor, channels, stride int, reduced bool) nn.Tensor {
+	if reduced {
+		before = b.Scope("before").FactorizedReduce(before, channels)
+	} else {
+		before = reluConvNorm(b.Scope("before"), before, nn.Conv2D(1, channels))
+	}
+	nodes := []nn.Tensor{before, reluConvNorm(b.Scope("last"), x, nn.Conv2D(1, channels))}
+	for i, node := range c.Nodes {
+		b := b.Scope("node%d", i+2)
+		apply := func(name, op string, from int) nn.Tensor {
+			b := b.Scope("%s", name)
+			if from < 0 || from >= len(nodes) {
+				b.Fail("an operation on node %d", from)
+				return nn.Tensor{}
+			}
+			if from > 1 {
+				return dartsOperation(b, op, nodes[from], 1)
+			}
+			return dartsOperation(b, op, nodes[from], stride)
+		}
+		nodes = append(nodes, b.Apply("sum", nn.Add{}, apply("left", node.Left, node.LeftFrom), apply("right", node.Right, node.RightFrom)))
+	}
+	var out []nn.Tensor
+	for _, i := range c.Concat {
+		if i < 2 || i >= len(nodes) {
+			b.Fail("concatenation of node %d", i)
+			break
+		}
+		out = append(out, nodes[i])
+	}
+	return b.Apply("concat", nn.Concat{}, out...)
+}
+
+// dartsOperation applies an operation that keeps the channels.
+func dartsOperation(b *nn.Builder, op string, x nn.Tensor, stride int) nn.Tensor {
+	switch op {
+	case none:
+		return b.Apply("zero", nn.Zero{Stride: stride}, x)
+	case skip:
+		if stride == 1 {
+			return x
+		}
+		return b.FactorizedReduce(x, x.C)
+	case max3:
+		return b.Apply("pool", nn.NewMaxPool(3, stride), x)
+	case avg3:
+		return b.Apply("pool", nn.NewAvgPool(3, stride), x)
+	case conv7:
+		row, column := nn.ConvRect(nn.Size{H: 1, W: 7}, x.C), nn.ConvRect(nn.Size{H: 7, W: 1}, x.C)
+		row.Stride.W, column.Stride.H = stride, stride
+		x = b.Apply("row", row, b.Apply("relu", nn.ReLU, x))
+		return b.Apply("bn", b.Norm, b.Apply("column", column, x))
+	}
+	name, size, _ := strings.Cut(op, "_conv_")
+	k, err := strconv.Atoi(size[:min(1, len(size))])
+	switch {
+	case err != nil || size != fmt.Sprintf("%dx%d", k, k):
+	case name == "sep":
+		x = separable(b.Scope("first"), x, nn.Depthwise(k, x.C).Strided(stride), x.C)
+		return separable(b.Scope("second"), x, nn.Depthwise(k, x.C), x.C)
+	case name == "dil":
+		return separable(b, x, nn.Depthwise(k, x.C).Dilated(2).Strided(stride), x.C)
+	}
+	b.Fail("unknown operation %q", op)
+	return nn.Tensor{}
+}
+
+// separable is an activation, a depthwise convolution, a 1x1 convolution and a batch norm.
+func separable(b *nn.Builder, x nn.Tensor, depthwise nn.Conv, out int) nn.Tensor {
+	x = b.Apply("depthwise", depthwise, b.Apply("relu", nn.ReLU, x))
+	return b.Apply("bn", b.Norm, b.Apply("pointwise", nn.Conv2D(1, out), x))
+}

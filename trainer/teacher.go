@@ -1,0 +1,82 @@
+package trainer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// Teacher is a trained network that another one learns from: see nn.Loss.
+type Teacher struct {
+	Net     *nn.Network
+	Weights string // a safetensors file with just its variables
+}
+
+// lesson is a teacher at work.
+type lesson struct {
+	m   *Model
+	sum string // of the file of weights
+}
+
+// teach puts the teacher beside a model that is trained by a recipe. There is none without distillation.
+func (t *Teacher) teach(student *Model, r Recipe) (*lesson, error) {
+	switch {
+	case t == nil && r.Distill > 0:
+		return nil, fmt.Errorf("distill %g: want a teacher", r.Distill)
+	case t == nil:
+		return nil, nil
+	case r.Distill == 0:
+		return nil, fmt.Errorf("there is a teacher, but distill, the weight of its loss, is 0")
+	}
+	classes := func(n *nn.Network) int { return n.Nodes[n.Outputs[0].Node].Shape.C }
+	if in, want := t.Net.Input(), student.Net.Input(); in != want || classes(t.Net) != classes(student.Net) {
+		return nil, fmt.Errorf("the teacher is for images of %s and %d classes, want %s and %d", in, classes(t.Net), want, classes(student.Net))
+	}
+	sum, err := fileSum(t.Weights)
+	if err != nil {
+		return nil, fmt.Errorf("the teacher's weights: %w", err)
+	}
+	m, err := NewModel(student.arena.Device(), t.Net, Options{Batch: student.Batch, EvalOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("the teacher: %w", err)
+	}
+	if err := LoadWeights(t.Weights, m); err != nil {
+		m.Close()
+		return nil, fmt.Errorf("the teacher's weights: %w", err)
+	}
+	return &lesson{m, sum}, nil
+}
+
+// give sets what the teacher says of a batch's images, as the student sees them.
+func (l *lesson) give(b *data.Batch, student *Model) {
+	l.m.Images.WriteF32(0, b.Images)
+	l.m.Labels.WriteI32(0, b.Labels)
+	l.m.Evaluate()
+	student.Teacher.WriteF32(0, l.m.Logits())
+}
+
+func (l *lesson) checksum() string {
+	if l == nil {
+		return ""
+	}
+	return l.sum
+}
+
+// fileSum is the SHA-256 of a file, in hexadecimal.
+func fileSum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

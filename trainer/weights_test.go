@@ -1,0 +1,79 @@
+package trainer
+
+import (
+	"encoding/binary"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/testdata"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+)
+
+func floats(t *testing.T, path string) []float32 {
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	out := make([]float32, len(text)/4)
+	for i := range out {
+		out[i] = math.Float32frombits(binary.LittleEndian.Uint32(text[4*i:]))
+	}
+	return out
+}
+
+// predict are the logits of two images.
+func predict(t *testing.T, net *nn.Network, values [][]float32, images []float32) []float32 {
+	m, err := NewModel(openTest(t), net, Options{Batch: 2, EvalOnly: true})
+	require.NoError(t, err)
+	defer m.Close()
+	m.SetValues(values)
+	m.Images.WriteF32(0, images)
+	m.Labels.WriteI32(0, []int32{0, 0})
+	m.Evaluate()
+	return m.Logits()
+}
+
+// Weights that timm, torchvision and once-for-all made give their logits here, from each kind of file.
+func TestWeightsOfPyTorch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs PyTorch")
+	}
+	python := testdata.Python(t, "torch", "torchvision", "timm", "safetensors", "ofa")
+	dir := t.TempDir()
+	const side = 64
+	names := []string{"mobilenetv2_1.4", "mobilenetv3_large_1.0", "fbnet_c_timm", "mnasnet_a1", "mnasnet_b1", "efficientnet_b0", "shufflenetv2_2.0", "ofa_389m"}
+	cmd := exec.Command(python, append([]string{filepath.Join(testdata.Root(), "scripts", "peers", "zoo_weights.py"), dir, strconv.Itoa(side)}, names...)...)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	for _, name := range names {
+		net, err := zoo.Build(name, side, 1000)
+		require.NoError(t, err)
+		path := filepath.Join(dir, name)
+		want := floats(t, path+".out.f32")
+		largest := 0.0
+		for _, v := range want {
+			largest = math.Max(largest, math.Abs(float64(v)))
+		}
+		var first [][]float32
+		for _, kind := range []string{".safetensors", ".pth", ".legacy.pth"} {
+			values := net.Initialize(nn.HeFanOut, 1)
+			require.NoError(t, ReadWeights(path+kind, net, values))
+			if first != nil {
+				require.Equal(t, first, values, path+kind)
+				continue
+			}
+			first = values
+			worst := 0.0
+			for i, v := range predict(t, net, values, floats(t, path+".in.f32")) {
+				worst = math.Max(worst, math.Abs(float64(v-want[i])))
+			}
+			require.LessOrEqual(t, worst, 1e-4*math.Max(1, largest), name)
+			t.Logf("%s: largest difference %.2g of a largest logit of %.3g", name, worst, largest)
+		}
+	}
+}
