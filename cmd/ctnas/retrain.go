@@ -64,10 +64,9 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 		return nil, err
 	}
 	if labels == "" {
-		labels = settings.Labels
-	}
-	if !strings.HasPrefix(labels, trained.Prefix) {
-		return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R", dir, trained.Prefix)
+		if labels = settings.Labels; !strings.HasPrefix(labels, trained.Prefix) {
+			return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R", dir, trained.Prefix)
+		}
 	}
 	if *f.cache == "" {
 		*f.cache = settings.LabelCache
