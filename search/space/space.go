@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/ctnas/ctnas/kernels/philox"
 )
@@ -101,12 +102,33 @@ func (g *Grammar) Check(actions []int) error {
 	return nil
 }
 
-var registry = map[string]func() Space{nasbench101Name: func() Space { return NASBench101{} }}
+// Crosser is a space whose architectures can be crossed.
+type Crosser interface {
+	Space
+	// Cross returns a child whose parts come from both parents; it may equal one of them.
+	Cross(a, b Arch, s *philox.Stream) Arch
+}
 
-// Open returns the space of a name.
+// registry opens spaces by the part of their name before a settings suffix (@) or a file (:).
+var registry = map[string]func(name string) (Space, error){
+	nasbench101Name: func(name string) (Space, error) {
+		if name != nasbench101Name {
+			return nil, fmt.Errorf("search space %q: %s has no settings", name, nasbench101Name)
+		}
+		return NASBench101{}, nil
+	},
+	mobileName: openMobileNetV3,
+	dartsName:  openDarts,
+}
+
+// Open returns the space of a name, which may carry settings: mobilenetv3@w1.2,r224.
 func Open(name string) (Space, error) {
-	if f, ok := registry[name]; ok {
-		return f(), nil
+	kind := name
+	if i := strings.IndexAny(name, "@:"); i >= 0 {
+		kind = name[:i]
+	}
+	if f, ok := registry[kind]; ok {
+		return f(name)
 	}
 	return nil, fmt.Errorf("unknown search space %q; known: %v", name, Names())
 }
