@@ -89,7 +89,10 @@ type Table struct {
 	path    string
 	format  string
 	source  Source
-	cells   *section
+	cells   *section             // NASBench101: one uint64 an architecture
+	archs   []space.Arch         // other spaces
+	at      map[space.Arch]int32 // of archs
+	note    string               // what was made of the file's rows, for View.Describe
 	columns []*column
 	extra   []*section
 	unmap   func() error
@@ -138,9 +141,6 @@ func Open(path string, o Options) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := sp.(space.NASBench101); !ok {
-		return nil, fmt.Errorf("no file format lists architectures of the space %s", name)
-	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -164,13 +164,13 @@ func Open(path string, o Options) (*Table, error) {
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
 		}
-		if t, err = readTable(path, file, stat.Size(), o); err != nil {
+		if t, err = readTable(path, file, stat.Size(), sp, o); err != nil {
 			return nil, err
 		}
 	}
-	if t.space.Name() != name {
+	if t.space.Name() != sp.Name() {
 		_ = t.Close()
-		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("the table is of the space %s, want %s", t.space.Name(), name)}
+		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("the table is of the space %s, want %s", t.space.Name(), sp.Name())}
 	}
 	if o.VerifyChecksum {
 		if err := t.verifyPublished(); err != nil {
@@ -187,6 +187,7 @@ type input struct {
 	r       *bufio.Reader
 	threads int
 	columns Columns
+	space   space.Space
 }
 
 func (in *input) fail(record, offset int64, line int, err error) error {
@@ -194,10 +195,10 @@ func (in *input) fail(record, offset int64, line int, err error) error {
 }
 
 // readTable reads one of the foreign formats. The checksum is taken on the way.
-func readTable(path string, r io.Reader, size int64, o Options) (*Table, error) {
+func readTable(path string, r io.Reader, size int64, sp space.Space, o Options) (*Table, error) {
 	whole := sha256.New()
 	counted := io.TeeReader(&counter{r: r, total: size, progress: o.Progress}, whole)
-	in := &input{path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns}
+	in := &input{path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns, space: sp}
 	packed := ""
 	if magic, _ := in.r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		unpacked, err := gzip.NewReader(in.r)
@@ -213,6 +214,9 @@ func readTable(path string, r io.Reader, size int64, o Options) (*Table, error) 
 	}
 	if format != FormatCSV && o.Columns != (Columns{}) {
 		return nil, in.fail(-1, 0, 0, fmt.Errorf("column names are set, and this is a %s file, not CSV", format))
+	}
+	if _, cells := sp.(space.NASBench101); !cells && format != FormatCSV {
+		return nil, in.fail(-1, 0, 0, fmt.Errorf("this is a %s file: tables of the space %s are CSV", format, sp.Name()))
 	}
 	read := map[string]func(*input) (*builder, error){FormatTFRecord: readTFRecord, FormatJSON: readJSON, FormatCSV: readCSV}[format]
 	b, err := read(in)
@@ -302,10 +306,20 @@ func (t *Table) Source() Source { return t.source }
 func (t *Table) Checksum() string { return t.source.SHA256 }
 
 // Len is the number of architectures.
-func (t *Table) Len() int { return len(t.cells.data) / 8 }
+func (t *Table) Len() int {
+	if t.archs != nil {
+		return len(t.archs)
+	}
+	return len(t.cells.data) / 8
+}
 
-// Arch is architecture i in 0..Len()-1, a space.Cell.
-func (t *Table) Arch(i int) space.Arch { return t.cell(i) }
+// Arch is architecture i in 0..Len()-1.
+func (t *Table) Arch(i int) space.Arch {
+	if t.archs != nil {
+		return t.archs[i]
+	}
+	return t.cell(i)
+}
 
 func (t *Table) cell(i int) space.Cell {
 	return space.Cell(binary.LittleEndian.Uint64(t.cells.data[8*i:]))
@@ -313,6 +327,10 @@ func (t *Table) cell(i int) space.Cell {
 
 // Index finds an architecture; false where the table does not list it.
 func (t *Table) Index(a space.Arch) (int, bool) {
+	if t.archs != nil {
+		i, ok := t.at[a]
+		return int(i), ok
+	}
 	cell, ok := a.(space.Cell)
 	if !ok {
 		return 0, false
