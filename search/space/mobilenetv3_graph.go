@@ -28,13 +28,15 @@ var unitOptions = sync.OnceValue(func() []unit {
 	return list
 })
 
-// The alphabet: an input of each width and resolution, for each slot an operation a kernel and one an expansion, the output.
+// The alphabet: an input of each width and resolution, for each slot an operation a kernel and one an expansion, an end of each unit and depth, the output.
 const (
 	mobileLowest      = 112 // resolutions are told apart in steps of 16 from here
 	mobileResolutions = 9
 	mobileFirstSlot   = len(mobileWidths) * mobileResolutions
 	mobileSlotOps     = len(mobileExpansions) + len(mobileKernels)
-	mobileOutput      = mobileFirstSlot + mobileSlots*mobileSlotOps
+	mobileFirstEnd    = mobileFirstSlot + mobileSlots*mobileSlotOps
+	mobileDepths      = mobileMaxDepth - mobileMinDepth + 1
+	mobileOutput      = mobileFirstEnd + mobileUnits*mobileDepths
 )
 
 // Alphabet lists the operations of a Graph's nodes. Decisions are operations of their own in every slot: what a kernel of 7 is worth depends on where
@@ -55,14 +57,19 @@ func (MobileNetV3) Alphabet() []string {
 			names = append(names, fmt.Sprintf("%s kernel %d", at, k))
 		}
 	}
+	for u := range mobileUnits {
+		for d := mobileMinDepth; d <= mobileMaxDepth; d++ {
+			names = append(names, fmt.Sprintf("%d end of %d blocks", u+1, d))
+		}
+	}
 	return append(names, outputName)
 }
 
-// MaxNodes is 42: the input, two nodes a block, the output.
-func (MobileNetV3) MaxNodes() int { return 2*mobileSlots + 2 }
+// MaxNodes is 47: the input, two nodes a block, an end of every unit, the output.
+func (MobileNetV3) MaxNodes() int { return 2*mobileSlots + mobileUnits + 2 }
 
 // Graph is a chain of blocks. A block is two nodes, its expansion and its kernel, that both hear the block before; a block that is absent
-// is left out. This form is this project's own: the paper's code has none for this space.
+// is left out; a unit ends with a node that says its depth. This form is this project's own: the paper's code has none for this space.
 func (m MobileNet) Graph() Graph {
 	r := (int(m.resolution) - mobileLowest + resolutionStep/2) / resolutionStep
 	g := Graph{Ops: []uint8{uint8(int(m.width)*mobileResolutions + min(max(r, 0), mobileResolutions-1))}}
@@ -79,10 +86,14 @@ func (m MobileNet) Graph() Graph {
 			g.Edges = append(g.Edges, [2]uint8{u, v}, [2]uint8{u, v + 1})
 		}
 		before = []uint8{v, v + 1}
+		if unit := i / mobileMaxDepth; i%mobileMaxDepth == int(m.depth[unit])-1 {
+			end := v + 2
+			g.Ops = append(g.Ops, uint8(mobileFirstEnd+unit*mobileDepths+int(m.depth[unit])-mobileMinDepth))
+			g.Edges = append(g.Edges, [2]uint8{v, end}, [2]uint8{v + 1, end})
+			before = []uint8{end}
+		}
 	}
-	for _, u := range before {
-		g.Edges = append(g.Edges, [2]uint8{u, uint8(len(g.Ops))})
-	}
+	g.Edges = append(g.Edges, [2]uint8{before[0], uint8(len(g.Ops))})
 	g.Ops = append(g.Ops, uint8(mobileOutput))
 	return g
 }
