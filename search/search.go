@@ -392,7 +392,9 @@ func (s *search) allowed(a space.Arch) bool {
 }
 
 // guided tells whether the controller is led to architectures within the limits: in a space that can only be searched, few of what it draws at first may be.
-func (s *search) guided() bool { return s.List == nil && Positional(s.Space) && !s.Limits().None() }
+func (s *search) guided() bool {
+	return s.List == nil && Positional(s.Config.Space) && !s.Limits().None()
+}
 
 // consolation is the reward of an architecture above the limits: the further above the less, and less than that of any within that is not hopeless.
 func (s *search) consolation(a space.Arch) float64 {

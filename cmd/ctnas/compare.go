@@ -62,6 +62,7 @@ the paper's own numbers below. Every method picks the best label it bought. Its 
               architectures it predicts best (RegressionNAS)
   renas       the same with a pairwise ranking loss, and an evolution on the predicted scores proposes the last eighth (ReNAS)
   evolution   regularized evolution, population 50, tournaments of 10
+  ofa         once-for-all's evolution, population 100: a quarter survive, half of the others are mutants, half crossovers
   ctnas       this program's search, as ` + "`ctnas search`" + ` runs it
 
 With --ablations it runs CTNAS itself, then with the predicted performance as reward, with a fixed baseline, and without data exploration,
@@ -99,6 +100,7 @@ func (o *compareFlags) variants(cmd *cobra.Command) ([]method.Variant, gcn.Confi
 	if err != nil {
 		return nil, gcn.Config{}, usagef("--preset: %w", err)
 	}
+	c.For(o.space)
 	if err := applySettings(o.set, &c); err != nil {
 		return nil, gcn.Config{}, err
 	}
@@ -161,15 +163,20 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return err
 	}
 	c.Device, d.Device, d.ISA, d.Threads = place.Config, place.name, place.level, place.threads
-	t, view, err := openLabels(a, o.labels, o.space)
+	l, err := openSource(a, o.labels, o.space)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = t.Close() }()
-	d.Accuracy, d.Total = view.Describe(), len(view.Cells())
-	c.Table = t
-	if _, c.Query, err = table.ParseLabels(o.labels); err != nil {
-		return usageError{err}
+	defer l.Close()
+	d.Accuracy, c.Table = l.source.Describe(), l.table
+	of := o.labels
+	if l.table != nil {
+		d.Total, of = len(l.view.Cells()), l.table.Path()
+		if _, c.Query, err = table.ParseLabels(o.labels); err != nil {
+			return usageError{err}
+		}
+	} else {
+		c.Space, c.Source, c.Checksum = l.space, l.source, l.checksum
 	}
 	if a.out != "" {
 		if err := a.openComparison(cmd); err != nil {
@@ -177,7 +184,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		}
 	}
 	if !a.quiet && o.format != formatJSON {
-		fmt.Fprintf(a.stderr, "%s, %s: %s\n", o.space, filepath.Base(t.Path()), d.Accuracy)
+		fmt.Fprintf(a.stderr, "%s, %s: %s\n", o.space, filepath.Base(of), d.Accuracy)
 	}
 	var stop func()
 	c.Progress, c.Done, stop = a.compareProgress(o.budget)
@@ -252,7 +259,11 @@ func (a *app) compareProgress(budget int) (update func(string, uint64, int, floa
 		if r.Kept {
 			from = ", kept from before"
 		}
-		fmt.Fprintf(a.stderr, "%s, seed %d: rank %d, %.3f %%, %d labels, %.1f s%s\n", r.Method, r.Seed, r.Rank, 100*r.Accuracy, r.Labels, r.Seconds, from)
+		rank := ""
+		if r.Rank > 0 {
+			rank = fmt.Sprintf("rank %d, ", r.Rank)
+		}
+		fmt.Fprintf(a.stderr, "%s, seed %d: %s%.3f %%, %d labels, %.1f s%s\n", r.Method, r.Seed, rank, 100*r.Accuracy, r.Labels, r.Seconds, from)
 	}
 	return update, done, stop
 }
@@ -262,7 +273,11 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		return a.printJSON(d)
 	}
 	if o.format != method.FormatCSV {
-		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d of %d architectures: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, d.Total, d.Accuracy)
+		among := ""
+		if d.Total > 0 {
+			among = fmt.Sprintf(" of %d architectures", d.Total)
+		}
+		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d%s: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, among, d.Accuracy)
 	}
 	if o.ablations {
 		if err := method.WriteAblations(a.stdout, o.format, d.Ablations); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -13,8 +12,8 @@ import (
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/method"
-	"github.com/ctnas/ctnas/search/table"
 )
 
 // number is a float64 of a JSON document, null there where it is not a number.
@@ -83,7 +82,7 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			start := time.Now()
-			config, err := presetConfig(preset, set)
+			config, err := presetConfig(preset, spaceName, set)
 			if err != nil {
 				return err
 			}
@@ -175,14 +174,11 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 	return cmd
 }
 
-const (
-	labelsHelp = "where accuracies come from: table:FILE, or table:FILE?run=1&split=validation&missing=drop"
-	setHelp    = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
-)
+const setHelp = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
 
-// presetConfig is a comparator's preset with settings changed.
-func presetConfig(preset string, set []string) (gcn.Config, error) {
-	c, err := gcn.Preset(preset)
+// presetConfig is a comparator's preset for a space with settings changed.
+func presetConfig(preset, space string, set []string) (gcn.Config, error) {
+	c, err := search.Comparator(preset, space)
 	if err != nil {
 		return c, usagef("--preset: %w", err)
 	}
@@ -209,33 +205,4 @@ func applySettings(set []string, v any) error {
 		}
 	}
 	return nil
-}
-
-// openLabels opens the table of --labels and checks that it is of the space.
-func openLabels(a *app, labels, spaceName string) (*table.Table, *table.View, error) {
-	if _, err := openSpace(spaceName); err != nil {
-		return nil, nil, err
-	}
-	path, query, err := table.ParseLabels(labels)
-	if err != nil {
-		return nil, nil, usagef("--labels: %w", err)
-	}
-	update, finish := a.progress("read " + filepath.Base(path))
-	t, err := table.Open(path, table.Options{
-		Space: spaceName, Columns: query.Columns, Threads: a.threads,
-		Progress: func(done, total int64) { update(int(done), int(total)) },
-	})
-	finish()
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := t.View(query)
-	if err != nil {
-		var absent *table.AbsentError
-		if errors.As(err, &absent) {
-			err = usagef("--labels %s: %w", labels, err)
-		}
-		return nil, nil, errors.Join(err, t.Close())
-	}
-	return t, v, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,10 +16,8 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/report"
-	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/search/trees"
 )
 
@@ -33,6 +30,7 @@ func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.StringVar(&c.Propose, "propose", c.Propose, "who proposes candidates: controller, space (ranks the enumerated space) or auto (both)")
 	f.Var((*sizeValue)(&c.MaxMAdds), "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
 	f.Var((*sizeValue)(&c.MaxParams), "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
+	f.BoolVar(&c.Pareto, "pareto", c.Pareto, "look for the best at every cost in multiply-adds instead of the best of all")
 
 	f.IntVar(&c.Init, "init", c.Init, "random labels bought first")
 	f.IntVar(&c.PerRound, "per-round", c.PerRound, "labels a round after that")
@@ -40,6 +38,7 @@ func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.Float64Var(&c.ControllerShare, "controller-share", c.ControllerShare, "with --propose auto: share of a round that comes from the controller")
 	f.IntVar(&c.Pool, "pool", c.Pool, "architectures sampled from the controller as candidates")
 	f.IntVar(&c.Mutations, "mutations", c.Mutations, "neighbours of the best labelled ones among the candidates")
+	f.IntVar(&c.Generations, "generations", c.Generations, "generations of an evolution among the candidates that the comparator judges, without labels")
 	f.IntVar(&c.Members, "members", c.Members, "networks of the comparator's ensemble")
 	f.IntVar(&c.Steps, "steps", c.Steps, "updates of each of them, every round")
 	f.IntVar(&c.Iterations, "iterations", c.Iterations, "updates of the controller, every round")
@@ -68,6 +67,9 @@ func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
 	c, err := search.Preset(preset)
 	if err != nil {
 		return c, usagef("--preset: %w", err)
+	}
+	if name, err := f.GetString("space"); err == nil {
+		c.For(name)
 	}
 	named := pflag.NewFlagSet("", pflag.ContinueOnError)
 	searchFlags(named, &c)
@@ -127,7 +129,7 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 			if a.json {
 				return a.printJSON(result)
 			}
-			return a.printSearch(result)
+			return a.printSearch(result, c.Pareto)
 		},
 	}
 	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
@@ -212,39 +214,29 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	if err != nil {
 		return nil, err
 	}
-	t, view, err := openLabels(a, c.Labels, c.Space)
+	l, err := openSource(a, c.Labels, c.Space)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = t.Close() }()
+	defer l.Close()
 	if c.Labels, err = absoluteLabels(c.Labels); err != nil {
 		return nil, err
 	}
 	build := thisBuild()
 	d := search.Deps{
-		Space: t.Space(), Source: ledger.FromTable(view), Checksum: t.Checksum(), Device: place.Config, Dir: a.out, Version: build.Version,
+		Space: l.space, Source: l.source, Checksum: l.checksum, Device: place.Config, Dir: a.out, Version: build.Version,
 		Run: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-			view.Describe(), t.Checksum(), a.out,
+			l.source.Describe(), l.checksum, a.out,
 		},
 	}
-	if c.Propose != search.ProposeController {
-		d.List = search.NewCatalogue(t.Space(), t, trees.Stored(t))
+	if c.Propose != search.ProposeController && l.table != nil {
+		d.List = search.NewCatalogue(l.space, l.table, trees.Stored(l.table))
 	}
 	var finish func()
 	d.Progress, finish = a.searchProgress()
 	defer finish()
 	return search.Run(cmd.Context(), c, d)
-}
-
-// absoluteLabels makes the file's name valid in any working directory, for a resume from elsewhere.
-func absoluteLabels(labels string) (string, error) {
-	path, _, err := table.ParseLabels(labels)
-	if err != nil {
-		return "", usagef("--labels: %w", err)
-	}
-	whole, err := filepath.Abs(path)
-	return strings.Replace(labels, path, whole, 1), err
 }
 
 // searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, a line whenever labels were bought in a pipe.
@@ -285,8 +277,8 @@ func (a *app) searchProgress() (update func(search.Progress), finish func()) {
 		}
 }
 
-// printSearch is the result for people.
-func (a *app) printSearch(r *search.Result) error {
+// printSearch is the result for people, with the front of accuracy and multiply-adds where that was looked for.
+func (a *app) printSearch(r *search.Result, front bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
 	fmt.Fprintf(w, "pick\t%s\n", r.Pick)
@@ -313,6 +305,14 @@ func (a *app) printSearch(r *search.Result) error {
 			fmt.Fprintf(w, ", true rank %d", x.Rank)
 		}
 		fmt.Fprintln(w)
+	}
+	if front {
+		for _, text := range r.Pareto {
+			if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == text }); i >= 0 {
+				x := r.Architectures[i]
+				fmt.Fprintf(w, "front\t%.4f %% at %d MAdds, %d parameters: %s\n", *x.Accuracy*100, x.MAdds, x.Params, text)
+			}
+		}
 	}
 	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
 	fmt.Fprintf(w, "written\t%s with %s, %s, %s\n", a.out, report.PageName, report.ResultName, report.LedgerName)

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/report"
 )
@@ -57,19 +56,18 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if err != nil {
 		return nil, err
 	}
-	t, view, err := openLabels(a, c.Labels, c.Space)
+	l, err := openSource(a, c.Labels, c.Space)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = t.Close() }()
-	pool := method.PoolOf(view)
+	defer l.Close()
 	if err := os.MkdirAll(a.out, 0o755); err != nil {
 		return nil, err
 	}
 	build := thisBuild()
 	config, err := resolvedConfig(cmd.Flags(), runFacts{
 		a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-		view.Describe(), t.Checksum(), a.out,
+		l.source.Describe(), l.checksum, a.out,
 	})
 	if err != nil {
 		return nil, err
@@ -78,7 +76,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	p := method.Problem{
-		Space: t.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: pool,
+		Space: l.space, Source: l.source, Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: l.pool(),
 		Listed: c.Propose != search.ProposeController, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, Ledger: filepath.Join(a.out, report.LedgerName),
 	}
 	update, finish := a.progress(m.Name())

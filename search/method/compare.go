@@ -27,8 +27,13 @@ import (
 
 // Comparison runs methods side by side on a table, each with the same number of labels, once a seed.
 type Comparison struct {
-	Table  *table.Table
-	Query  table.Query // which accuracy chooses and which one judges
+	Table *table.Table
+	Query table.Query // which accuracy chooses and which one judges
+	// Without a table: a source that is its own judge. Nothing is ranked then.
+	Space    space.Space
+	Source   ledger.Source
+	Checksum string
+
 	Budget int
 	Seed   uint64
 	Seeds  int // Seed, Seed+1, ...
@@ -63,7 +68,7 @@ type Run struct {
 	Hash       string      `json:"hash"`
 	Seen       float64     `json:"seen"`     // accuracy that the method saw, 0..1
 	Accuracy   float64     `json:"accuracy"` // that judges, 0..1
-	Rank       int         `json:"rank"`     // 1 + number of better architectures in the table
+	Rank       int         `json:"rank"`     // 1 + number of better architectures in the table; 0 without one
 	TauB       *float64    `json:"tau_b"`    // of the method's last predictor, over all architectures without a label; null without one
 	Curriculum *Curriculum `json:"percentile,omitempty"`
 	Kept       bool        `json:"-"` // read from the cache
@@ -94,13 +99,8 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	judge, err := c.Table.View(c.Query)
+	judge, pool, err := c.judge()
 	if err != nil {
-		return nil, err
-	}
-	judge.Unseal()
-	pool := PoolOf(judge)
-	if err := pool.Prepare(c.Config); err != nil {
 		return nil, err
 	}
 	var runs []Run
@@ -129,15 +129,40 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 	return runs, nil
 }
 
-func (c Comparison) one(ctx context.Context, judge *table.View, pool *Pool, v Variant, seed uint64) (Run, error) {
+// judge prepares what judges all runs; without a table there is neither a view nor a pool.
+func (c Comparison) judge() (*table.View, *Pool, error) {
+	if c.Table == nil {
+		return nil, nil, nil
+	}
+	judge, err := c.Table.View(c.Query)
+	if err != nil {
+		return nil, nil, err
+	}
+	judge.Unseal()
+	pool := PoolOf(judge)
+	return judge, pool, pool.Prepare(c.Config)
+}
+
+// problem is what the methods are given, but for the seed.
+func (c Comparison) problem(pool *Pool) (Problem, error) {
+	p := Problem{Space: c.Space, Source: c.Source, Budget: c.Budget, Device: c.Device, Config: c.Config, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams}
+	if c.Table == nil {
+		return p, nil
+	}
 	view, err := c.Table.View(c.Query) // a view of its own: what judges stays sealed while the method runs
+	if err != nil {
+		return p, err
+	}
+	p.Space, p.Source, p.All, p.Listed = c.Table.Space(), ledger.FromTable(view), pool, c.Listed
+	return p, nil
+}
+
+func (c Comparison) one(ctx context.Context, judge *table.View, pool *Pool, v Variant, seed uint64) (Run, error) {
+	p, err := c.problem(pool)
 	if err != nil {
 		return Run{}, err
 	}
-	p := Problem{
-		Space: c.Table.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: seed, Device: c.Device, Config: c.Config,
-		All: pool, Listed: c.Listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams,
-	}
+	p.Seed = seed
 	if c.Progress != nil {
 		p.Progress = func(labels int, best float64) { c.Progress(v.Name, seed, labels, best) }
 	}
@@ -152,6 +177,10 @@ func (c Comparison) one(ctx context.Context, judge *table.View, pool *Pool, v Va
 	}
 	if len(out.Labels) > c.Budget {
 		return run, fmt.Errorf("%d labels were bought with a budget of %d", len(out.Labels), c.Budget)
+	}
+	if judge == nil {
+		run.Accuracy = out.Pick.Value
+		return run, nil
 	}
 	if run.Accuracy, run.Rank, err = ledger.FromTable(judge).Judge(out.Pick.Arch); err != nil {
 		return run, err
@@ -202,21 +231,27 @@ func (c Comparison) cell(view *table.View, v Variant, seed uint64) (path, key st
 		return "", "", err
 	}
 	defer device.Close()
+	name, checksum, describe := "", c.Checksum, ""
+	if view != nil {
+		name, checksum, describe = c.Table.Space().Name(), c.Table.Checksum(), view.Describe()
+	} else {
+		name, describe = c.Space.Name(), c.Source.Describe()
+	}
 	text, err := json.Marshal([]any{
-		c.Version, c.Table.Space().Name(), c.Table.Checksum(), view.Describe(), c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
+		c.Version, name, checksum, describe, c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
 		v.Name, v.Method.Name(), v.Method,
 	})
 	if err != nil {
 		return "", "", err
 	}
 	sum := sha256.Sum256(text)
-	name := strings.Map(func(r rune) rune {
+	file := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '-'
 	}, v.Name)
-	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", name, seed)), hex.EncodeToString(sum[:]), nil
+	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", file, seed)), hex.EncodeToString(sum[:]), nil
 }
 
 // entry is a file of the cache.

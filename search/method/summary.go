@@ -88,6 +88,12 @@ func Summarize(runs []Run, total int) []Summary {
 		for i := range rank {
 			best, top = math.Max(best, accuracy[i]), math.Min(top, rank[i])
 		}
+		if total == 0 { // nothing is ranked
+			for i := range rank {
+				rank[i] = math.NaN()
+			}
+			top = math.NaN()
+		}
 		percent := 100 / float64(max(total, 1))
 		s.Seconds = Number(stat.Mean(seconds))
 		s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best = Number(stat.Mean(accuracy)), Number(stat.SD(accuracy)), Number(best)
