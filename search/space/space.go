@@ -119,6 +119,7 @@ var registry = map[string]func(name string) (Space, error){
 	},
 	mobileName: openMobileNetV3,
 	dartsName:  openDarts,
+	filePrefix: openFile,
 }
 
 // Open returns the space of a name, which may carry settings: mobilenetv3@w1.2,r224.
