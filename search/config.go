@@ -116,7 +116,8 @@ func (c *Config) For(name string) {
 	if !Positional(name) || c.Preset != PresetDefault {
 		return
 	}
-	c.Steps, c.Generations = gcn.Positional().Steps, 20
+	c.Steps, c.Members, c.Generations = gcn.Positional().Steps, 2, 20
+	c.Init, c.PerRound = 40, 20 // what a comparator is wrong about in a large space shows when it is asked for its favourites
 }
 
 // Positional tells whether the operations of a space say where they stand, as in all but NAS-Bench-101.

@@ -2,6 +2,8 @@ package search
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -161,6 +163,10 @@ func (s *search) open() (err error) {
 	if s.sample, err = space.Sampler(s.Deps.Space, s.Limits()); err != nil {
 		return err
 	}
+	if f := space.FileOf(s.Deps.Space); f != nil {
+		sum := sha256.Sum256(f.Text())
+		s.source += " space " + hex.EncodeToString(sum[:])
+	}
 	var old *snapshot
 	if s.Dir != "" {
 		if old, err = s.openFolder(); err != nil {
@@ -247,7 +253,19 @@ func (s *search) claim() error {
 	if err != nil {
 		return err
 	}
+	if err := KeepSpace(s.Dir, s.Deps.Space); err != nil {
+		return err
+	}
 	return renameio.WriteFile(path, text, 0o644)
+}
+
+// KeepSpace puts a copy of the file that describes a space into a run's folder, so that the folder can be read without it.
+func KeepSpace(dir string, sp space.Space) error {
+	f := space.FileOf(sp)
+	if f == nil {
+		return nil
+	}
+	return renameio.WriteFile(filepath.Join(dir, report.SpaceName), f.Text(), 0o644)
 }
 
 // restore takes over the state of a checkpoint.

@@ -200,6 +200,9 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		d.Seeds = append(d.Seeds, o.seed+uint64(k))
 	}
 	d.Methods = method.Summarize(runs, d.Total)
+	if search.Positional(o.space) { // the paper's table is about another space
+		d.Paper, d.PaperNote = nil, ""
+	}
 	if o.ablations {
 		d.Ablations = method.Ablate(runs)
 	}
@@ -288,11 +291,15 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		}
 		return nil
 	}
-	if err := method.WriteSummaries(a.stdout, o.format, d.Methods); err != nil {
+	if err := method.WriteSummaries(a.stdout, o.format, d.Methods, d.Paper); err != nil {
 		return err
 	}
 	if o.format != method.FormatCSV {
-		fmt.Fprintf(a.stdout, "\n± are standard deviations over the seeds; (paper): %s\n", d.PaperNote)
+		note := ""
+		if d.PaperNote != "" {
+			note = "; (paper): " + d.PaperNote
+		}
+		fmt.Fprintf(a.stdout, "\n± are standard deviations over the seeds%s\n", note)
 	}
 	return nil
 }

@@ -107,3 +107,13 @@ func absoluteLabels(labels string) (string, error) {
 	whole, err := filepath.Abs(path)
 	return strings.Replace(labels, path, whole, 1), err
 }
+
+// absoluteSpace does the same for a space's file.
+func absoluteSpace(name string) (string, error) {
+	path, ok := strings.CutPrefix(name, "file:")
+	if !ok {
+		return name, nil
+	}
+	whole, err := filepath.Abs(path)
+	return "file:" + whole, err
+}

@@ -222,6 +222,9 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	if c.Labels, err = absoluteLabels(c.Labels); err != nil {
 		return nil, err
 	}
+	if c.Space, err = absoluteSpace(c.Space); err != nil {
+		return nil, err
+	}
 	build := thisBuild()
 	d := search.Deps{
 		Space: l.space, Source: l.source, Checksum: l.checksum, Device: place.Config, Dir: a.out, Version: build.Version,

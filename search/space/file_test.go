@@ -149,7 +149,7 @@ func TestFileErrors(t *testing.T) {
 		"line 13: operation \"x\" is none of the file": {"[in, a]", "{from: in, to: a, operations: [x]}"},
 		"line 11: unknown key \"time\"":                {"params: 70K", "time: 70K"},
 		"more than one YAML document":                  {"  - [b, out]", "  - [b, out]\n---\nx: 1"},
-		"found":                                        {"{name: skip", "{name: [skip"},
+		"s.yaml: yaml: line":                           {"{name: skip", "{name: [skip"},
 	} {
 		text := strings.Replace(string(base), change[0], change[1], 1)
 		require.NotEqual(t, string(base), text)
