@@ -12,7 +12,7 @@ import (
 
 // OFA is the evolutionary search of once-for-all (Cai et al., ICLR 2020; ofa/nas/search_algorithm/evolution.py): of a population the best quarter
 // survives, and each generation adds mutants of survivors and crossovers of two, half of each. A child above the limits, or one that has been
-// labelled already, is made again.
+// labelled already, is made again; after 200 times a random architecture takes its place.
 type OFA struct{}
 
 const (
@@ -20,6 +20,7 @@ const (
 	ofaPopulation = 100
 	ofaParents    = ofaPopulation / 4
 	ofaMutants    = ofaPopulation / 2
+	ofaTries      = 200
 )
 
 // Name is "ofa".
@@ -56,13 +57,17 @@ func (OFA) Run(ctx context.Context, p Problem) (Outcome, error) {
 			if i >= ofaMutants {
 				breed = func() space.Arch { return crosser.Cross(parent(), parent(), stream) }
 			}
-			for range 1000 {
-				if child := breed(); !taken[child] && b.may(child) {
-					taken[child] = true
-					children = append(children, child)
+			child := breed()
+			for tries := 1; tries < ofaTries && (taken[child] || !b.may(child)); tries++ {
+				child = breed()
+			}
+			if taken[child] || !b.may(child) { // a table may lack nearly all children
+				if child = b.fresh(taken, stream); child == nil {
 					break
 				}
 			}
+			taken[child] = true
+			children = append(children, child)
 		}
 		if len(children) == 0 {
 			break
@@ -76,4 +81,14 @@ func (OFA) Run(ctx context.Context, p Problem) (Outcome, error) {
 		}
 	}
 	return b.outcome(nil)
+}
+
+// fresh is a random architecture that may be bought and is not among those taken; nil where there is none.
+func (b *buyer) fresh(taken map[space.Arch]bool, s *philox.Stream) space.Arch {
+	for _, a := range b.draw(len(taken)+1, s) {
+		if !taken[a] {
+			return a
+		}
+	}
+	return nil
 }
