@@ -45,18 +45,29 @@ func (n Network) Encode(graphs GraphSet, alphabet int, features []float32, plain
 	return e, nil
 }
 
-// upload returns the standardised features in an arena's memory, without another copy of a whole space's beside it.
-func (e *Encoding) upload(ar *exec.Arena) *exec.Buffer {
+// upload returns a multiple of the standardised features in an arena's memory, without another copy of a whole space's beside it.
+func (e *Encoding) upload(ar *exec.Arena, by float32) *exec.Buffer {
 	if e.Scale == nil {
-		return ar.Floats(e.Features)
+		return ar.Floats(scaled(e.Features, by))
 	}
 	b := ar.F32(len(e.Features))
 	width := len(e.Scale.Mean)
 	piece := 4096 * width
 	for at := 0; at < len(e.Features); at += piece {
-		b.WriteF32(at, e.Scale.apply(e.Features[at:min(at+piece, len(e.Features))]))
+		b.WriteF32(at, scaled(e.Scale.apply(e.Features[at:min(at+piece, len(e.Features))]), by))
 	}
 	return b
+}
+
+func scaled(v []float32, by float32) []float32 {
+	if by == 1 {
+		return v
+	}
+	out := make([]float32, len(v))
+	for i, x := range v {
+		out[i] = by * x
+	}
+	return out
 }
 
 // alphabetSize is the number of rows of the operations' table: with padding there is one operation more.
@@ -351,7 +362,7 @@ func (s *pass) gated() {
 	}
 	if s.Features {
 		fw, nf := s.FeatureWidth, len(s.e.Features)/max(n, 1)
-		x := s.e.upload(s.ar)
+		x := s.e.upload(s.ar, 1)
 		parts = append(parts, part{"features", fw, func(b, e int, out *exec.Buffer) {
 			gemm.Record(s.p, gemm.Op{C: out, A: rows(x, b, e, nf), B: s.weight("features.weight"), M: exec.Fixed(e - b), N: fw, K: nf})
 			graph.Dense{Rows: exec.Fixed(e - b), Width: fw, Out: out, In: out, Bias: s.weight("features.bias"), Relu: true}.Record(s.p)
@@ -360,6 +371,11 @@ func (s *pass) gated() {
 			graph.ColumnSum{Out: s.gradient("features.bias"), In: d, Rows: exec.Fixed(n), Width: fw}.Record(s.p)
 			gemm.Record(s.p, gemm.Op{C: s.gradient("features.weight"), A: x, B: d, M: exec.Fixed(n), N: fw, K: nf, TransA: true})
 		}
+	}
+	var linear *exec.Buffer // the features as the linear term sees them
+	width := 0
+	if s.Features && s.Linear > 0 {
+		linear, width = s.e.upload(s.ar, float32(s.Linear)), len(s.e.Features)/max(n, 1)
 	}
 	hidden := s.ar.F32(size * hw)
 	out := make([]*exec.Buffer, len(parts))     // a part's rows
@@ -395,10 +411,16 @@ func (s *pass) gated() {
 			dropout(len(parts), hw, hidden, hiddenOut).Record(s.p)
 		}
 		graph.RowDot{Out: s.score.Slice(b, e-b), In: hiddenOut, Weight: s.weight("score.weight"), Rows: m, Width: hw, Heads: 1}.Record(s.p)
+		if linear != nil {
+			gemm.Record(s.p, gemm.Op{C: s.score.Slice(b, e-b), A: rows(linear, b, e, width), B: s.weight("score.features"), M: m, N: 1, K: width, Accumulate: true})
+		}
 	})
 	s.deferBackward(func() {
 		m := exec.Fixed(n)
 		dhidden := s.ar.F32(n * hw)
+		if linear != nil {
+			gemm.Record(s.p, gemm.Op{C: s.gradient("score.features"), A: linear, B: s.dscore, M: m, N: 1, K: width, TransA: true})
+		}
 		gemm.Record(s.p, gemm.Op{C: s.gradient("score.weight"), A: s.dscore, B: hiddenOut, M: m, N: hw, K: 1, TransA: true})
 		graph.RowDotBackward{DInput: dhidden, Grad: s.dscore, Weight: s.weight("score.weight"), Rows: m, Width: hw, Heads: 1}.Record(s.p)
 		if keep < 1 {

@@ -17,6 +17,7 @@ func networks() map[string]Network {
 		"released": {Kind: LayeredGCN, Width: 20, Layers: 4, Residual: true, Bias: true, Pad: 7, Pair: true},
 		"paper":    {Kind: LayeredGCN, Width: 24, Layers: 2, LinearLast: true, Pair: true},
 		"gated":    {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13},
+		"linear":   {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13, Linear: 5},
 		"dropout":  {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13, Dropout: 0.3},
 	}
 }

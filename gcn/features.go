@@ -55,6 +55,15 @@ func Features(g Graph, alphabet int, extra ...float64) []float32 {
 	return out
 }
 
+// Counts are the numbers of nodes of each operation: all that a graph of a space needs to be described by whose operations say where they stand.
+func Counts(g Graph, alphabet int) []float32 {
+	out := make([]float32, alphabet)
+	for _, op := range g.Ops {
+		out[op]++
+	}
+	return out
+}
+
 // FeatureCount is the length of what Features returns.
 func FeatureCount(alphabet, extra int) int {
 	return extra + alphabet + 5 + 2 + 5*(alphabet+1) + 2*alphabet

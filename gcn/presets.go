@@ -29,6 +29,17 @@ func Preset(name string) (Config, error) {
 	return Config{}, fmt.Errorf("unknown preset %q: default, paper or released", name)
 }
 
+// Positional is the default comparator for spaces whose operations say where in the network they stand. Most of an architecture's worth is then a sum
+// over its operations: a linear term in their counts learns it, and a small network with much dropout learns the rest. Settings were chosen with seeds
+// >= 1000 on the MobileNetV3 and DARTS spaces (docs/comparator.md).
+func Positional() Config {
+	return Config{
+		Network: Network{Kind: Gated, Width: 32, Features: true, FeatureWidth: 32, HeadWidth: 32, Dropout: 0.5, Linear: 30},
+		Members: 4, Loss: Comparison, NoiseFloor: 0.0005, NoiseSlope: 0.02,
+		Steps: 300, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1, Decoupled: true,
+	}
+}
+
 // adapted is the configuration for a number of labels: few of them need more dropout and fewer updates, many less decay and more updates. The
 // steps were chosen on seeds >= 1000 and cells with an even hash (docs/comparator.md).
 func (c Config) adapted(labels int) Config {

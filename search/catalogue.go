@@ -62,8 +62,12 @@ func (c *Catalogue) Space() *gcn.Space { return c.space }
 // Len is the number of architectures.
 func (c *Catalogue) Len() int { return c.n }
 
-// Features describes an architecture for a comparator: its graph's numbers and the logarithms of its costs.
+// Features describes an architecture for a comparator. A cell of NAS-Bench-101 has its graph's numbers and the logarithms of its costs; other spaces,
+// whose operations say where they stand, the counts of operations and no costs.
 func Features(a space.Arch, alphabet int) []float32 {
+	if _, cell := a.(space.Cell); !cell {
+		return gcn.Counts(gcn.Graph(a.Graph()), alphabet)
+	}
 	cost := a.Cost()
 	return gcn.Features(gcn.Graph(a.Graph()), alphabet, math.Log(float64(max(cost.MAdds, 1))), math.Log(float64(max(cost.Params, 1))))
 }

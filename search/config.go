@@ -8,11 +8,13 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/search/controller"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // Values of Config.
@@ -44,8 +46,9 @@ type Config struct {
 	Seed      uint64 `yaml:"seed" json:"seed"`
 	Preset    string `yaml:"preset" json:"preset"`
 	Propose   string `yaml:"propose" json:"propose"`
-	MaxMAdds  int64  `yaml:"max-madds" json:"max_madds"`   // 0: no limit
-	MaxParams int64  `yaml:"max-params" json:"max_params"` // 0: no limit
+	MaxMAdds  int64  `yaml:"max-madds" json:"max_madds"`     // 0: no limit
+	MaxParams int64  `yaml:"max-params" json:"max_params"`   // 0: no limit
+	Pareto    bool   `yaml:"pareto" json:"pareto,omitempty"` // candidates are the best at any cost, not the best of all
 
 	// How labels are spent.
 	Init            int     `yaml:"init" json:"init"`                         // random architectures labelled first; at most the budget
@@ -54,6 +57,8 @@ type Config struct {
 	ControllerShare float64 `yaml:"controller-share" json:"controller_share"` // with auto: share of a round that comes from the controller
 	Pool            int     `yaml:"pool" json:"pool"`                         // architectures sampled from the controller as candidates
 	Mutations       int     `yaml:"mutations" json:"mutations"`               // neighbours of the best labelled ones among the controller's candidates
+	// Generations of an evolution that starts from the candidates and costs no labels: the comparator judges; 0: none.
+	Generations int `yaml:"generations" json:"generations,omitempty"`
 
 	// The comparator; its network is the preset's.
 	Members int `yaml:"members" json:"members"` // networks of the ensemble
@@ -86,7 +91,7 @@ type Config struct {
 	LabelCache   string `yaml:"label-cache" json:"-"`   // folder of trainings that have been done; empty: the user's
 }
 
-// Preset returns a named configuration for NAS-Bench-101 without labels.
+// Preset returns a named configuration for NAS-Bench-101 without labels; For turns it to another space.
 func Preset(name string) (Config, error) {
 	c := Config{
 		Space: "nasbench101", Budget: 423, Seed: 1, Preset: name, Propose: ProposeAuto,
@@ -109,6 +114,31 @@ func Preset(name string) (Config, error) {
 	}
 	return c, nil
 }
+
+// For sets the space and, with the default preset, the settings that suit it. NAS-Bench-101's are those of Preset.
+func (c *Config) For(name string) {
+	c.Space = name
+	if !Positional(name) || c.Preset != PresetDefault {
+		return
+	}
+	c.Steps, c.Members, c.Generations = gcn.Positional().Steps, 2, 20
+	c.Init, c.PerRound = 40, 20 // what a comparator is wrong about in a large space shows when it is asked for its favourites
+}
+
+// Positional tells whether the operations of a space say where they stand, as in all but NAS-Bench-101.
+func Positional(name string) bool { return !strings.HasPrefix(name, space.NASBench101{}.Name()) }
+
+// Comparator is a preset's comparator for a space.
+func Comparator(preset, space string) (gcn.Config, error) {
+	c, err := gcn.Preset(preset)
+	if err == nil && preset == PresetDefault && Positional(space) {
+		c = gcn.Positional()
+	}
+	return c, err
+}
+
+// Limits are what --max-madds and --max-params allow.
+func (c Config) Limits() space.Limits { return space.Limits{MAdds: c.MaxMAdds, Params: c.MaxParams} }
 
 // Check tells what is wrong with the settings, by the names of their flags.
 func (c Config) Check() error {
@@ -138,7 +168,7 @@ func (c Config) Check() error {
 		oneOf("reward", c.Reward, RewardComparison, RewardAbsolute),
 		oneOf("baseline", c.Baseline, BaselineCurriculum, BaselineFixed),
 		least("budget", c.Budget, minimumInitialLabel), least("init", c.Init, minimumInitialLabel), least("per-round", c.PerRound, 1),
-		share("thompson", c.Thompson), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0),
+		share("thompson", c.Thompson), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0), least("generations", c.Generations, 0),
 		least("members", c.Members, 1), least("steps", c.Steps, 1), least("iterations", c.Iterations, 0), least("batch", c.Batch, 1),
 		least("baseline-every", c.BaselineEvery, 1), least("baseline-samples", c.BaselineSamples, 1),
 		least("explore-every", c.ExploreEvery, 1), least("explore-pairs", c.ExplorePairs, 2), least("explore-pool", c.ExplorePool, 1),
@@ -177,12 +207,12 @@ func (c Config) initial() int {
 
 // Comparator is the network and its training in every round. The methods that ctnas is compared with use it too.
 func (c Config) Comparator() (gcn.Config, error) {
-	g, err := gcn.Preset(c.Preset)
+	g, err := Comparator(c.Preset, c.Space)
 	if err != nil {
 		return gcn.Config{}, err
 	}
 	g.Members, g.Steps = c.Members, c.Steps
-	if c.Preset == PresetDefault {
+	if c.Preset == PresetDefault && !Positional(c.Space) {
 		g.Width, g.HeadWidth = 64, 64 // trained anew every round: the rank command's width costs twice as much and finds the same
 	}
 	g.Warmup = min(g.Warmup, c.Steps/10)

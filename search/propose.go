@@ -75,10 +75,17 @@ func (s *search) candidates(n int) ([]ledger.Request, error) {
 			return nil, err
 		}
 		at := func(i int) space.Arch { return pool[i] }
+		if s.Pareto {
+			c.front(share, scores.Rank, at, func(i int) string { return from[i] })
+			share = 0
+		}
 		s.choose(c, share, scores.Rank, scores.Member, at, func(i int) string { return from[i] })
 	}
 	if s.List != nil {
 		whole := s.referee.whole
+		if s.Pareto {
+			c.front(n-len(c.list), whole.Rank, s.List.at, func(int) string { return proposerSpace })
+		}
 		s.choose(c, n-len(c.list), whole.Rank, whole.Member, s.List.at, func(int) string { return proposerSpace })
 	}
 	if missing := n - len(c.list); missing > 0 {
@@ -89,6 +96,45 @@ func (s *search) candidates(n int) ([]ledger.Request, error) {
 		}
 	}
 	return c.list, nil
+}
+
+// front adds up to n of the architectures that may be labelled and that nothing cheaper beats in the ranking; then those that only such beat, and so on.
+func (c *selection) front(n int, rank []float64, at func(i int) space.Arch, proposer func(i int) string) {
+	type point struct {
+		i     int
+		madds int64
+	}
+	var left []point
+	for i := range rank {
+		if a := at(i); c.may(a) {
+			left = append(left, point{i, a.Cost().MAdds})
+		}
+	}
+	slices.SortStableFunc(left, func(a, b point) int {
+		return cmp.Or(cmp.Compare(a.madds, b.madds), cmp.Compare(rank[b.i], rank[a.i]))
+	})
+	for n > 0 && len(left) > 0 {
+		var layer, rest []point
+		best := math.Inf(-1)
+		for _, p := range left {
+			if rank[p.i] > best {
+				best = rank[p.i]
+				layer = append(layer, p)
+			} else {
+				rest = append(rest, p)
+			}
+		}
+		if take := min(n, len(layer)); take > 0 { // evenly along the front
+			for k := range take {
+				p := layer[(2*k+1)*len(layer)/(2*take)]
+				if a := at(p.i); c.may(a) {
+					c.add(a, proposer(p.i), rank[p.i])
+					n--
+				}
+			}
+		}
+		left = rest
+	}
 }
 
 // choose adds n candidates of one list: most by the ensemble's mean, the Thompson share by members in turn.
@@ -112,6 +158,7 @@ func (s *search) pool(may func(space.Arch) bool) (archs []space.Arch, from []str
 		return nil, nil, nil
 	}
 	seen := map[space.Arch]bool{}
+	var stock []space.Arch
 	add := func(a space.Arch, proposer string) {
 		if !seen[a] && may(a) {
 			seen[a] = true
@@ -138,11 +185,92 @@ func (s *search) pool(may func(space.Arch) bool) (archs []space.Arch, from []str
 		slices.SortStableFunc(parents, func(a, b ledger.Label) int { return cmp.Compare(b.Value, a.Value) })
 		parents = parents[:min(len(parents), mutationParents)]
 		for i := range s.Mutations {
-			add(s.Deps.Space.Mutate(parents[i%len(parents)].Arch, stream), proposerMutation)
+			add(s.neighbour(parents[i%len(parents)].Arch, stream), proposerMutation)
+		}
+		if s.Generations > 0 {
+			for _, l := range parents {
+				stock = append(stock, l.Arch)
+			}
+			evolved, err := s.evolve(append(stock, archs...), stream)
+			if err != nil {
+				return nil, nil, err
+			}
+			for _, a := range evolved {
+				add(a, proposerMutation)
+			}
 		}
 	}
 	return archs, from, nil
 }
+
+// neighbour mutates an architecture. Where limits leave little, it tries some times to stay within them.
+func (s *search) neighbour(a space.Arch, stream *philox.Stream) space.Arch {
+	child := s.Deps.Space.Mutate(a, stream)
+	for tries := 0; tries < 20 && Positional(s.Config.Space) && !s.allowed(child); tries++ {
+		child = s.Deps.Space.Mutate(a, stream)
+	}
+	return child
+}
+
+// evolve breeds architectures within the limits, as the comparator ranks them, and returns all that it bred. It costs no labels.
+func (s *search) evolve(stock []space.Arch, stream *philox.Stream) ([]space.Arch, error) {
+	type member struct {
+		arch  space.Arch
+		score float64
+	}
+	var population []member
+	var bred []space.Arch
+	known := map[space.Arch]bool{}
+	enter := func(archs []space.Arch) error {
+		fresh := archs[:0:0]
+		for _, a := range archs {
+			if !known[a] && s.allowed(a) {
+				known[a] = true
+				fresh = append(fresh, a)
+			}
+		}
+		if len(fresh) == 0 {
+			return nil
+		}
+		scores, err := s.referee.score(fresh)
+		if err != nil {
+			return err
+		}
+		for i, a := range fresh {
+			population = append(population, member{a, scores.Rank[i]})
+		}
+		bred = append(bred, fresh...)
+		slices.SortStableFunc(population, func(a, b member) int { return cmp.Compare(b.score, a.score) })
+		population = population[:min(len(population), evolvedPopulation)]
+		return nil
+	}
+	if err := enter(stock); err != nil {
+		return nil, err
+	}
+	crosser, cross := s.Deps.Space.(space.Crosser)
+	for range s.Generations {
+		if len(population) == 0 {
+			break
+		}
+		children := make([]space.Arch, s.Mutations)
+		for i := range children {
+			child := population[stream.Intn(len(population))].arch
+			if cross && i%2 == 1 {
+				child = crosser.Cross(child, population[stream.Intn(len(population))].arch, stream)
+			} else {
+				child = s.neighbour(child, stream)
+			}
+			children[i] = child
+		}
+		if err := enter(children); err != nil {
+			return nil, err
+		}
+	}
+	return bred, nil
+}
+
+// evolvedPopulation is how many architectures an evolution on the comparator's scores keeps.
+const evolvedPopulation = 100
 
 // mutationParents is how many of the best labelled architectures have their neighbours among the candidates.
 const mutationParents = 25

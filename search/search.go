@@ -2,6 +2,8 @@ package search
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -82,6 +84,7 @@ type search struct {
 	gcn    gcn.Config
 	ident  string
 	source string // what labels are, for the checkpoint
+	sample func(*philox.Stream) space.Arch
 	dev    *exec.Device
 	ledger *ledger.Ledger
 	policy *controller.Controller
@@ -156,6 +159,13 @@ func (s *search) open(ctx context.Context) (err error) {
 		s.List = nil
 	case s.Propose == ProposeSpace && s.List == nil:
 		return fmt.Errorf("--propose %s: %s cannot be listed here", ProposeSpace, s.Deps.Space.Name())
+	}
+	if s.sample, err = space.Sampler(s.Deps.Space, s.Limits()); err != nil {
+		return err
+	}
+	if f := space.FileOf(s.Deps.Space); f != nil {
+		sum := sha256.Sum256(f.Text())
+		s.source += " space " + hex.EncodeToString(sum[:])
 	}
 	var old *snapshot
 	if s.Dir != "" {
@@ -249,7 +259,19 @@ func (s *search) claim() error {
 	if err != nil {
 		return err
 	}
+	if err := KeepSpace(s.Dir, s.Deps.Space); err != nil {
+		return err
+	}
 	return renameio.WriteFile(path, text, 0o644)
+}
+
+// KeepSpace puts a copy of the file that describes a space into a run's folder, so that the folder can be read without it.
+func KeepSpace(dir string, sp space.Space) error {
+	f := space.FileOf(sp)
+	if f == nil {
+		return nil
+	}
+	return renameio.WriteFile(filepath.Join(dir, report.SpaceName), f.Text(), 0o644)
 }
 
 // restore takes over the state of a checkpoint.
@@ -394,11 +416,21 @@ func (s *search) progress(p Progress) {
 
 // allowed tells whether an architecture meets the constraints.
 func (s *search) allowed(a space.Arch) bool {
-	if s.MaxMAdds == 0 && s.MaxParams == 0 {
-		return true
+	l := s.Limits()
+	return l.None() || l.Allow(a.Cost())
+}
+
+// guided tells whether the controller is led to architectures within the limits: in a space that can only be searched, few of what it draws at first may be.
+func (s *search) guided() bool {
+	return s.List == nil && Positional(s.Config.Space) && !s.Limits().None()
+}
+
+// consolation is the reward of an architecture above the limits: the further above the less, and less than that of any within that is not hopeless.
+func (s *search) consolation(a space.Arch) float64 {
+	if !s.guided() {
+		return 0
 	}
-	cost := a.Cost()
-	return (s.MaxMAdds == 0 || cost.MAdds <= s.MaxMAdds) && (s.MaxParams == 0 || cost.Params <= s.MaxParams)
+	return 0.02 * math.Pow(s.Limits().Excess(a.Cost()), -8)
 }
 
 // may tells whether an architecture can be labelled next.
@@ -458,7 +490,7 @@ func (s *search) random(n int, stream *philox.Stream) []space.Arch {
 	for len(out) < n {
 		found := false
 		for range sampleTries {
-			if a := s.Deps.Space.Sample(stream); !drawn[a] && s.may(a) {
+			if a := s.sample(stream); !drawn[a] && s.may(a) {
 				drawn[a], found = true, true
 				out = append(out, a)
 				break
@@ -564,6 +596,10 @@ func (s *search) firstBaseline() error {
 			return err
 		}
 		s.baseline, s.history = b.Archs[0], b.Archs[:1]
+		if s.guided() && !s.allowed(s.baseline) { // what is within the limits hardly ever beats it
+			s.baseline = s.random(1, philox.New(s.Seed, philox.PurposePropose, 0))[0]
+			s.history = []space.Arch{s.baseline}
+		}
 	case s.Baseline == BaselineCurriculum:
 		o, err := s.referee.ask(s.history)
 		if err != nil {
@@ -631,6 +667,7 @@ func (s *search) update() error {
 	for i, a := range batch.Archs {
 		switch {
 		case !s.allowed(a): // the worst there is
+			rewards[i] = s.consolation(a)
 		case s.Reward == RewardAbsolute:
 			rewards[i] = 1 / (1 + math.Exp(-opinions[i].rank()))
 		default:

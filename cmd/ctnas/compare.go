@@ -15,6 +15,7 @@ import (
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // compareDocument is what `ctnas compare --json` prints.
@@ -65,6 +66,7 @@ the paper's own numbers below. Every method picks the best label it bought. Its 
               architectures it predicts best (RegressionNAS)
   renas       the same with a pairwise ranking loss, and an evolution on the predicted scores proposes the last eighth (ReNAS)
   evolution   regularized evolution, population 50, tournaments of 10
+  ofa         once-for-all's evolution, population 100: a quarter survive, half of the others are mutants, half crossovers
   ctnas       this program's search, as ` + "`ctnas search`" + ` runs it
 
 With --ablations it runs CTNAS itself, then with the predicted performance as reward, with a fixed baseline, and without data exploration,
@@ -107,6 +109,7 @@ func (o *compareFlags) variants(cmd *cobra.Command) ([]method.Variant, gcn.Confi
 	if err != nil {
 		return nil, gcn.Config{}, usagef("--preset: %w", err)
 	}
+	c.For(o.space)
 	if err := applySettings(o.set, &c); err != nil {
 		return nil, gcn.Config{}, err
 	}
@@ -179,7 +182,10 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	}
 	d.Accuracy = l.source.Describe()
 	if l.view != nil {
-		d.Total, d.PaperNote, d.Paper = len(l.view.Cells()), method.PaperNote, method.Paper()
+		d.Total = len(l.view.Cells())
+		if l.space == (space.NASBench101{}) {
+			d.PaperNote, d.Paper = method.PaperNote, method.Paper()
+		}
 	}
 	if a.out != "" {
 		if err := a.openComparison(cmd); err != nil {
@@ -203,6 +209,9 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		d.Seeds = append(d.Seeds, o.seed+uint64(k))
 	}
 	d.Methods = method.Summarize(runs, d.Total)
+	if search.Positional(o.space) { // the paper's table is about another space
+		d.Paper, d.PaperNote = nil, ""
+	}
 	if o.ablations {
 		d.Ablations = method.Ablate(runs)
 	}
@@ -291,7 +300,7 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		}
 		return nil
 	}
-	if err := method.WriteSummaries(a.stdout, o.format, d.Methods); err != nil {
+	if err := method.WriteSummaries(a.stdout, o.format, d.Methods, d.Paper); err != nil {
 		return err
 	}
 	if o.format != method.FormatCSV {

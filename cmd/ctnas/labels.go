@@ -17,12 +17,16 @@ import (
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/predictor"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/search/trained"
 )
 
-const labelsHelp = "where accuracies come from: table:FILE, table:FILE?run=1&split=validation&missing=drop, or train:DATA?recipe=R&key=value (trains candidates)"
+const labelsHelp = "where accuracies come from: table:FILE, table:FILE?run=1&split=validation&missing=drop, predictor:FILE, or train:DATA?recipe=R&key=value (trains candidates)"
+
+// predictorPrefix marks an accuracy predictor among the sources of labels.
+const predictorPrefix = "predictor:"
 
 // labelsLong explains the labels that are trained for, for the help of commands that take them.
 const labelsLong = `Labels train:DATA?recipe=R train every candidate: DATA and recipes are those of ` + "`ctnas train`" + `, keys of the recipe change it (&epochs=30&channels=16).
@@ -74,7 +78,10 @@ func (l *labels) field() (method.Field, error) {
 	if l.view != nil {
 		return method.OnTable(l.view.Table(), l.view.Query())
 	}
-	source := l.source.(*trained.Source)
+	source, ok := l.source.(*trained.Source)
+	if !ok { // one that answers the same to everybody
+		return method.Field{Space: l.space, Source: func() (ledger.Source, error) { return l.source, nil }, Identity: l.checksum + " " + l.source.Describe()}, nil
+	}
 	return method.Field{Space: l.space, Pool: l.pool(), Source: func() (ledger.Source, error) { return source.Fresh(), nil },
 		Identity: l.checksum + " " + source.Describe()}, nil
 }
@@ -92,6 +99,9 @@ func (l *labels) pool() *method.Pool {
 
 // openLabels opens what --labels names for a space. listed asks for the space's list, where it takes time.
 func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, f labelFlags, listed bool) (*labels, error) {
+	if path, ok := strings.CutPrefix(text, predictorPrefix); ok {
+		return openPredictor(path, spaceName)
+	}
 	if !strings.HasPrefix(text, trained.Prefix) {
 		t, view, err := a.openTableLabels(text, spaceName)
 		if err != nil {
@@ -124,9 +134,28 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	return l, nil
 }
 
+// openPredictor opens once-for-all's accuracy predictor, which knows the networks of one space.
+func openPredictor(path, spaceName string) (*labels, error) {
+	sp, err := openSpace(spaceName)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := sp.(space.MobileNetV3); !ok {
+		return nil, usagef("--labels %s%s: the accuracy predictor knows networks of --space mobilenetv3 only, not of %s", predictorPrefix, path, sp.Name())
+	}
+	p, err := predictor.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return &labels{space: sp, source: p, checksum: p.Checksum(), close: func() error { return nil }}, nil
+}
+
 // trainedTable trains n random architectures, or all where the space has fewer, and makes a table of them.
 func (a *app) trainedTable(ctx context.Context, l *labels, n int, seed uint64) (t *table.Table, v *table.View, err error) {
-	source := l.source.(*trained.Source)
+	source, ok := l.source.(*trained.Source)
+	if !ok {
+		return nil, nil, usagef("--labels: want the labels of a table, or %sDATA?recipe=R", trained.Prefix)
+	}
 	archs := method.Draw(l.space, source, n, seed)
 	update, finish := a.progress("train")
 	source.Observe(nil, update)
@@ -206,6 +235,10 @@ func absoluteLabels(labels string) (string, error) {
 		}
 		return spec.String(), nil
 	}
+	if path, ok := strings.CutPrefix(labels, predictorPrefix); ok {
+		whole, err := filepath.Abs(path)
+		return predictorPrefix + whole, err
+	}
 	path, _, err := table.ParseLabels(labels)
 	if err != nil {
 		return "", usagef("--labels: %w", err)
@@ -215,6 +248,16 @@ func absoluteLabels(labels string) (string, error) {
 	}
 	whole, err := filepath.Abs(path)
 	return strings.Replace(labels, path, whole, 1), err
+}
+
+// absoluteSpace does the same for a space's file.
+func absoluteSpace(name string) (string, error) {
+	path, ok := strings.CutPrefix(name, "file:")
+	if !ok {
+		return name, nil
+	}
+	whole, err := filepath.Abs(path)
+	return "file:" + whole, err
 }
 
 // exactVersion tells programs apart whose trainings may differ: the commit's hash, and of a program with changes that are not in it, or of an

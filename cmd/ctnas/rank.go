@@ -11,6 +11,7 @@ import (
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/table"
 )
@@ -87,7 +88,7 @@ Here --train and --judged random architectures are trained, all of them if the s
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			start := time.Now()
-			config, err := presetConfig(preset, set)
+			config, err := presetConfig(preset, spaceName, set)
 			if err != nil {
 				return err
 			}
@@ -194,9 +195,9 @@ Here --train and --judged random architectures are trained, all of them if the s
 
 const setHelp = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
 
-// presetConfig is a comparator's preset with settings changed.
-func presetConfig(preset string, set []string) (gcn.Config, error) {
-	c, err := gcn.Preset(preset)
+// presetConfig is a comparator's preset for a space with settings changed.
+func presetConfig(preset, space string, set []string) (gcn.Config, error) {
+	c, err := search.Comparator(preset, space)
 	if err != nil {
 		return c, usagef("--preset: %w", err)
 	}

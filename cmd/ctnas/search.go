@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +29,7 @@ func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.StringVar(&c.Propose, "propose", c.Propose, "who proposes candidates: controller, space (ranks the enumerated space) or auto (both)")
 	f.Var((*sizeValue)(&c.MaxMAdds), "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
 	f.Var((*sizeValue)(&c.MaxParams), "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
+	f.BoolVar(&c.Pareto, "pareto", c.Pareto, "look for the best at every cost in multiply-adds instead of the best of all")
 
 	f.IntVar(&c.Init, "init", c.Init, "random labels bought first")
 	f.IntVar(&c.PerRound, "per-round", c.PerRound, "labels a round after that")
@@ -37,6 +37,7 @@ func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.Float64Var(&c.ControllerShare, "controller-share", c.ControllerShare, "with --propose auto: share of a round that comes from the controller")
 	f.IntVar(&c.Pool, "pool", c.Pool, "architectures sampled from the controller as candidates")
 	f.IntVar(&c.Mutations, "mutations", c.Mutations, "neighbours of the best labelled ones among the candidates")
+	f.IntVar(&c.Generations, "generations", c.Generations, "generations of an evolution among the candidates that the comparator judges, without labels")
 	f.IntVar(&c.Members, "members", c.Members, "networks of the comparator's ensemble")
 	f.IntVar(&c.Steps, "steps", c.Steps, "updates of each of them, every round")
 	f.IntVar(&c.Iterations, "iterations", c.Iterations, "updates of the controller, every round")
@@ -66,6 +67,9 @@ func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
 	c, err := search.Preset(preset)
 	if err != nil {
 		return c, usagef("--preset: %w", err)
+	}
+	if name, err := f.GetString("space"); err == nil {
+		c.For(name)
 	}
 	named := pflag.NewFlagSet("", pflag.ContinueOnError)
 	searchFlags(named, &c)
@@ -128,7 +132,7 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 			if a.json {
 				return a.printJSON(result)
 			}
-			return a.printSearch(result)
+			return a.printSearch(result, c.Pareto)
 		},
 	}
 	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
@@ -238,6 +242,9 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 			return nil, err
 		}
 	}
+	if c.Space, err = absoluteSpace(c.Space); err != nil {
+		return nil, err
+	}
 	build := thisBuild()
 	d := search.Deps{
 		Space: l.space, Source: l.source, Checksum: l.checksum, Device: place.Config, Dir: a.out, Version: build.Version,
@@ -246,8 +253,8 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 			l.source.Describe(), l.checksum, a.out,
 		},
 	}
-	if listed {
-		d.List = l.pool().Catalogue()
+	if p := l.pool(); listed && p != nil {
+		d.List = p.Catalogue()
 	}
 	var finish func()
 	d.Progress, finish = a.searchProgress()
@@ -293,8 +300,8 @@ func (a *app) searchProgress() (update func(search.Progress), finish func()) {
 		}
 }
 
-// printSearch is the result for people.
-func (a *app) printSearch(r *search.Result) error {
+// printSearch is the result for people, with the front of accuracy and multiply-adds where that was looked for.
+func (a *app) printSearch(r *search.Result, front bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
 	fmt.Fprintf(w, "pick\t%s\n", r.Pick)
@@ -321,6 +328,14 @@ func (a *app) printSearch(r *search.Result) error {
 			fmt.Fprintf(w, ", true rank %d", x.Rank)
 		}
 		fmt.Fprintln(w)
+	}
+	if front {
+		for _, text := range r.Pareto {
+			if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == text }); i >= 0 {
+				x := r.Architectures[i]
+				fmt.Fprintf(w, "front\t%.4f %% at %d MAdds, %d parameters: %s\n", *x.Accuracy*100, x.MAdds, x.Params, text)
+			}
+		}
 	}
 	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
 	fmt.Fprintf(w, "written\t%s with %s, %s, %s\n", a.out, report.PageName, report.ResultName, report.LedgerName)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -31,9 +32,18 @@ func otherMethod(name string) (method.Method, error) {
 	return m, nil
 }
 
+// folderName is a space's name without what a folder's should not have: of a file its name.
+func folderName(space string) string {
+	path, ok := strings.CutPrefix(space, "file:")
+	if ok {
+		return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	}
+	return space
+}
+
 // newOut names a folder that does not exist yet.
 func newOut(c search.Config, method string) string {
-	base := filepath.Join("runs", fmt.Sprintf("%s-%s-%d-seed%d", c.Space, method, c.Budget, c.Seed))
+	base := filepath.Join("runs", fmt.Sprintf("%s-%s-%d-seed%d", folderName(c.Space), method, c.Budget, c.Seed))
 	dir := base
 	for n := 2; ; n++ {
 		if _, err := os.Stat(dir); err != nil {
@@ -63,6 +73,9 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	}
 	defer func() { _ = l.close() }()
 	if err := os.MkdirAll(a.out, 0o755); err != nil {
+		return nil, err
+	}
+	if err := search.KeepSpace(a.out, l.space); err != nil {
 		return nil, err
 	}
 	build := thisBuild()

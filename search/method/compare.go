@@ -29,7 +29,7 @@ import (
 type Field struct {
 	Space    space.Space
 	Pool     *Pool                         // what may be labelled; nil where it is not listed
-	Source   func() (ledger.Source, error) // one for each run, a ledger.Judge: what judges stays sealed while the method runs
+	Source   func() (ledger.Source, error) // one for each run; of a ledger.Judge what judges stays sealed while the method runs
 	Identity string                        // what labels are, with a checksum
 
 	all *table.View // knows what judges every architecture; nil: nobody does
@@ -50,16 +50,16 @@ func OnTable(t *table.Table, q table.Query) (Field, error) {
 }
 
 // judge returns the accuracy that judges what a method picked, and its rank; 0 where there are none.
-func (f Field) judge(source ledger.Source, pick space.Arch) (accuracy float64, rank int, err error) {
+func (f Field) judge(source ledger.Source, pick ledger.Label) (accuracy float64, rank int, err error) {
 	if f.all != nil {
-		return ledger.FromTable(f.all).Judge(pick) // its ranking is shared
+		return ledger.FromTable(f.all).Judge(pick.Arch) // its ranking is shared
 	}
 	judge, ok := source.(ledger.Judge)
 	if !ok {
-		return 0, 0, fmt.Errorf("%s: nothing judges", source.Describe())
+		return pick.Value, 0, nil // what is seen is all there is
 	}
 	judge.Unseal()
-	return judge.Judge(pick)
+	return judge.Judge(pick.Arch)
 }
 
 // Comparison runs methods side by side, each with the same number of labels, once a seed.
@@ -185,7 +185,7 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	if len(out.Labels) > c.Budget {
 		return run, fmt.Errorf("%d labels were bought with a budget of %d", len(out.Labels), c.Budget)
 	}
-	if run.Accuracy, run.Rank, err = c.Field.judge(source, out.Pick.Arch); err != nil {
+	if run.Accuracy, run.Rank, err = c.Field.judge(source, out.Pick); err != nil {
 		return run, err
 	}
 	if out.Predictor != nil && c.Field.all != nil {

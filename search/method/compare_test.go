@@ -215,14 +215,14 @@ func TestAblationsArePairedBySeed(t *testing.T) {
 func TestFormats(t *testing.T) {
 	s := Summarize(someRuns(), 1000)
 	var out bytes.Buffer
-	require.NoError(t, WriteSummaries(&out, FormatTable, s))
+	require.NoError(t, WriteSummaries(&out, FormatTable, s, Paper()))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	require.Len(t, lines, 1+2+len(Paper()))
 	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`, strings.TrimSpace(lines[1]))
 	require.Regexp(t, `^CTNAS \(paper\) +423 +0\.751 +93\.92 ± 0\.18 +94\.22 .* 0\.01 `, lines[len(lines)-1])
 
 	out.Reset()
-	require.NoError(t, WriteSummaries(&out, FormatMarkdown, s))
+	require.NoError(t, WriteSummaries(&out, FormatMarkdown, s, Paper()))
 	lines = strings.Split(strings.TrimSpace(out.String()), "\n")
 	for _, l := range lines {
 		require.Equal(t, strings.Count(lines[0], "|"), strings.Count(l, "|"), l)
@@ -230,7 +230,7 @@ func TestFormats(t *testing.T) {
 	require.Contains(t, lines[1], "| --- |")
 
 	out.Reset()
-	require.NoError(t, WriteSummaries(&out, FormatCSV, s))
+	require.NoError(t, WriteSummaries(&out, FormatCSV, s, Paper()))
 	rows, err := csv.NewReader(&out).ReadAll()
 	require.NoError(t, err)
 	require.Equal(t, []string{"random", "ctnas", "423", "1", "", "", "0.92"}, rows[2][:7])
@@ -241,5 +241,5 @@ func TestFormats(t *testing.T) {
 		require.NoError(t, WriteAblations(&out, format, Ablate(someRuns())))
 		require.Contains(t, out.String(), "94.500 ± ")
 	}
-	require.ErrorContains(t, WriteSummaries(&out, "html", s), `"html"`)
+	require.ErrorContains(t, WriteSummaries(&out, "html", s, Paper()), `"html"`)
 }

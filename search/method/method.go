@@ -57,7 +57,7 @@ type Curriculum struct {
 	End   float64 `json:"end"`
 }
 
-// Names lists the methods in the order of the paper's table.
+// Names lists the methods in the order of the paper's table, without ofa, which not every space allows.
 func Names() []string { return []string{"random", "regression", "renas", "evolution", "ctnas"} }
 
 // Open returns the method of a name; ctnas is the one that it has with its settings.
@@ -71,36 +71,42 @@ func Open(name string, ctnas Method) (Method, error) {
 		return ReNAS{}, nil
 	case "evolution":
 		return Evolution{}, nil
+	case ofaName:
+		return OFA{}, nil
 	case "ctnas":
 		return ctnas, nil
 	}
-	return nil, fmt.Errorf("unknown method %q; known: %s", name, strings.Join(Names(), ", "))
+	return nil, fmt.Errorf("unknown method %q; known: %s, %s", name, strings.Join(Names(), ", "), ofaName)
 }
 
 // buyer is a problem being solved: its ledger and the rules of what may be bought.
 type buyer struct {
 	Problem
 	ledger *ledger.Ledger
+	random func(*philox.Stream) space.Arch // draws from the space, within the limits where it can
 }
+
+func (p Problem) limits() space.Limits { return space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams} }
 
 func (p Problem) open() (*buyer, error) {
 	if p.Budget < 1 {
 		return nil, fmt.Errorf("a budget of %d labels: want at least 1", p.Budget)
 	}
+	random, err := space.Sampler(p.Space, p.limits())
+	if err != nil {
+		return nil, err
+	}
 	if p.Ledger == "" {
-		return &buyer{p, ledger.New(p.Source, p.Budget)}, nil
+		return &buyer{p, ledger.New(p.Source, p.Budget), random}, nil
 	}
 	l, err := ledger.Create(p.Ledger, p.Source, p.Budget)
-	return &buyer{p, l}, err
+	return &buyer{p, l, random}, err
 }
 
 // may tells whether an architecture can be bought: the constraints allow it, it has a label, and none has been paid for it yet.
 func (b *buyer) may(a space.Arch) bool {
-	if b.MaxMAdds > 0 || b.MaxParams > 0 {
-		cost := a.Cost()
-		if b.MaxMAdds > 0 && cost.MAdds > b.MaxMAdds || b.MaxParams > 0 && cost.Params > b.MaxParams {
-			return false
-		}
+	if l := b.limits(); !l.None() && !l.Allow(a.Cost()) {
+		return false
 	}
 	return b.ledger.May(a)
 }
@@ -136,7 +142,7 @@ func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 
 // Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are no more.
 func Draw(sp space.Space, source ledger.Source, n int, seed uint64) []space.Arch {
-	b := &buyer{Problem{Space: sp, Source: source}, ledger.New(source, n)}
+	b := &buyer{Problem{Space: sp, Source: source}, ledger.New(source, n), sp.Sample}
 	return b.draw(n, philox.New(seed, philox.PurposeSample, 0))
 }
 
@@ -145,7 +151,7 @@ func (b *buyer) sample(s *philox.Stream) space.Arch {
 	if b.All != nil {
 		return b.All.Arch(s.Intn(b.All.Len()))
 	}
-	return b.Space.Sample(s)
+	return b.random(s)
 }
 
 // mutate returns a neighbour of an architecture that may be bought, a random architecture where none is found, nil where nothing is left.

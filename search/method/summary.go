@@ -191,9 +191,9 @@ const (
 )
 
 // WriteSummaries writes the methods as a table, followed by the paper's rows, marked as such. CSV has a column a number, accuracies 0..1.
-func WriteSummaries(w io.Writer, format string, list []Summary) error {
+func WriteSummaries(w io.Writer, format string, list []Summary, paper []PaperRow) error {
 	if format == FormatCSV {
-		return writeCSV(w, list)
+		return writeCSV(w, list, paper)
 	}
 	head := []string{"method", "labels", "tau-b", "accuracy %", "best accuracy %", "mean rank", "median rank", "best rank", "best rank %", "seconds"}
 	var rows [][]string
@@ -207,7 +207,7 @@ func WriteSummaries(w io.Writer, format string, list []Summary) error {
 			decimal(s.Rank.Mean, 1), decimal(s.Rank.Median, 1), decimal(s.Rank.Best, 0), decimal(s.RankPercent.Best, 4), decimal(s.Seconds, 1),
 		})
 	}
-	for _, p := range paperBeside(list) {
+	for _, p := range paper {
 		tau, queries := dash, dash
 		if p.TauB != nil {
 			tau = decimal(Number(*p.TauB), 3)
@@ -223,17 +223,7 @@ func WriteSummaries(w io.Writer, format string, list []Summary) error {
 	return writeTable(w, format, head, rows)
 }
 
-// paperBeside are the paper's rows where ranks are of the paper's table.
-func paperBeside(list []Summary) []PaperRow {
-	for _, s := range list {
-		if !math.IsNaN(float64(s.Rank.Mean)) {
-			return Paper()
-		}
-	}
-	return nil
-}
-
-func writeCSV(w io.Writer, list []Summary) error {
+func writeCSV(w io.Writer, list []Summary, paper []PaperRow) error {
 	number := func(v Number) string {
 		if math.IsNaN(float64(v)) {
 			return ""
@@ -255,7 +245,7 @@ func writeCSV(w io.Writer, list []Summary) error {
 		}
 		rows = append(rows, row)
 	}
-	for _, p := range paperBeside(list) {
+	for _, p := range paper {
 		tau, queries := nan, ""
 		if p.TauB != nil {
 			tau = Number(*p.TauB)

@@ -139,6 +139,9 @@ func b2f(b bool) float64 {
 // run should also open where its space is unknown.
 func (d *Data) drawer(v *pageView) func(arch string, s Style) template.HTML {
 	s, err := space.Open(d.Result.Space)
+	if err != nil && d.Space != nil {
+		s, err = space.ParseFile(SpaceName, d.Space)
+	}
 	if err != nil {
 		return func(string, Style) template.HTML { return "" }
 	}

@@ -71,6 +71,7 @@ type Data struct {
 	Command string    // run.command: the line that started the search
 
 	Retrained *Retrained // nil: the pick has not been trained anew
+	Space     []byte     // the file that describes the space; nil where the space is built in
 }
 
 // Names of a run folder's files.
@@ -79,6 +80,7 @@ const (
 	LedgerName = "ledger.jsonl"
 	ConfigName = "config.yaml"
 	PageName   = "report.html"
+	SpaceName  = "space.yaml" // of a space that a file describes: a copy
 )
 
 // Load reads a run folder. result.json and ledger.jsonl must be there; without config.yaml or log.jsonl the page says less.
@@ -97,6 +99,9 @@ func Load(dir string) (*Data, error) {
 	}
 	if err := json.Unmarshal(text, &d.Result); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if d.Space, err = os.ReadFile(filepath.Join(dir, SpaceName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	if d.Ledger, err = readLedger(filepath.Join(dir, LedgerName)); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/ctnas/ctnas/kernels/philox"
 )
@@ -101,20 +102,39 @@ func (g *Grammar) Check(actions []int) error {
 	return nil
 }
 
-// registry holds the spaces by name.
-var registry = func() map[string]Space {
-	all := map[string]Space{}
-	for n := leastVertices; n < maxVertices; n++ {
-		all[NASBench101{n}.Name()] = NASBench101{n}
+// Crosser is a space whose architectures can be crossed.
+type Crosser interface {
+	Space
+	// Cross returns a child whose parts come from both parents; it may equal one of them.
+	Cross(a, b Arch, s *philox.Stream) Arch
+}
+
+// registry opens spaces by the part of their name before a settings suffix (@) or a file (:).
+var registry = func() map[string]func(name string) (Space, error) {
+	all := map[string]func(name string) (Space, error){mobileName: openMobileNetV3, dartsName: openDarts, filePrefix: openFile}
+	for n := leastVertices; n <= maxVertices; n++ {
+		sp := NASBench101{n}
+		if n == maxVertices {
+			sp = NASBench101{}
+		}
+		all[sp.Name()] = func(name string) (Space, error) {
+			if name != sp.Name() {
+				return nil, fmt.Errorf("search space %q: %s has no settings", name, sp.Name())
+			}
+			return sp, nil
+		}
 	}
-	all[nasbench101Name] = NASBench101{}
 	return all
 }()
 
-// Open returns the space of a name.
+// Open returns the space of a name, which may carry settings: mobilenetv3@w1.2,r224.
 func Open(name string) (Space, error) {
-	if s, ok := registry[name]; ok {
-		return s, nil
+	kind := name
+	if i := strings.IndexAny(name, "@:"); i >= 0 {
+		kind = name[:i]
+	}
+	if f, ok := registry[kind]; ok {
+		return f(name)
 	}
 	return nil, fmt.Errorf("unknown search space %q; known: %v", name, Names())
 }

@@ -42,9 +42,9 @@ func parseHash(text string) (h moduleHash, err error) {
 	return h, nil
 }
 
-func hashOf(c space.Cell) moduleHash {
-	h, err := parseHash(c.Hash())
-	if err != nil { // the space's own function makes 32 hexadecimal digits of every cell
+func hashOf(a space.Arch) moduleHash {
+	h, err := parseHash(a.Hash())
+	if err != nil { // every space makes 32 hexadecimal digits
 		return moduleHash{}
 	}
 	return h
@@ -59,8 +59,8 @@ type claims struct {
 var noClaims = claims{params: -1, madds: -1}
 
 // verify compares a file's claims with what the space computes, and returns the hash.
-func (c claims) verify(cell space.Cell) (moduleHash, error) {
-	hash := hashOf(cell)
+func (c claims) verify(a space.Arch) (moduleHash, error) {
+	hash := hashOf(a)
 	if c.hash != "" {
 		claimed, err := parseHash(c.hash)
 		if err != nil {
@@ -71,7 +71,7 @@ func (c claims) verify(cell space.Cell) (moduleHash, error) {
 		}
 	}
 	if c.params >= 0 || c.madds >= 0 {
-		cost := cell.Cost()
+		cost := a.Cost()
 		if c.params >= 0 && c.params != cost.Params {
 			return hash, fmt.Errorf("%d parameters, the architecture has %d", c.params, cost.Params)
 		}
@@ -90,6 +90,14 @@ type builder struct {
 	places  []place
 	values  [][]float64 // by metric; NaN is missing, and what a column lacks at its end
 	index   map[space.Cell]int32
+
+	// Other spaces than NASBench101; cells and index are then empty.
+	space  space.Space
+	archs  []space.Arch
+	at     map[space.Arch]int32
+	merge  bool  // an architecture may come again: the mean of its values counts
+	merged int   // rows that did
+	times  []int // how often each architecture came
 }
 
 func newBuilder(metrics []Metric) *builder {
@@ -119,19 +127,15 @@ func (b *builder) set(metric, row int, v float64) {
 
 // finish sorts the rows by hash and packs the columns. A metric without a single value is dropped.
 func (b *builder) finish(in *input) (*Table, error) {
-	if len(b.cells) == 0 {
+	if len(b.hashes) == 0 {
 		return nil, in.fail(-1, 0, 0, errors.New("the table lists no architecture"))
 	}
-	order := make([]int32, len(b.cells))
+	order := make([]int32, len(b.hashes))
 	for i := range order {
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(i, j int32) int { return bytes.Compare(b.hashes[i][:], b.hashes[j][:]) })
-	cells := make([]byte, 0, 8*len(order))
-	for _, row := range order {
-		cells = binary.LittleEndian.AppendUint64(cells, uint64(b.cells[row]))
-	}
-	t := &Table{space: space.NASBench101{}, cells: newSection("cells", cells)}
+	t := b.list(order)
 	sorted := make([]float64, len(order))
 	for m, metric := range b.metrics {
 		known := false
@@ -154,9 +158,30 @@ func (b *builder) finish(in *input) (*Table, error) {
 	return t, nil
 }
 
+// list is a table of the architectures in an order, without numbers.
+func (b *builder) list(order []int32) *Table {
+	if b.space == nil {
+		cells := make([]byte, 0, 8*len(order))
+		for _, row := range order {
+			cells = binary.LittleEndian.AppendUint64(cells, uint64(b.cells[row]))
+		}
+		return &Table{space: space.NASBench101{}, cells: newSection("cells", cells)}
+	}
+	t := &Table{space: b.space, at: make(map[space.Arch]int32, len(order))}
+	for i, row := range order {
+		t.archs = append(t.archs, b.archs[row])
+		t.at[b.archs[row]] = int32(i)
+	}
+	if b.merged > 0 {
+		t.note = fmt.Sprintf("; %d rows that write an architecture once more, averaged", b.merged)
+	}
+	return t
+}
+
 // row is a record of a format that has one an architecture.
 type row struct {
 	cell   space.Cell
+	arch   space.Arch // of another space than NASBench101
 	hash   moduleHash
 	at     place
 	values []float64 // by metric
@@ -164,17 +189,47 @@ type row struct {
 
 // addRow adds a row; an architecture must not come twice.
 func (b *builder) addRow(in *input, r row) error {
+	if r.arch != nil {
+		return b.addArch(in, r)
+	}
 	if first, twice := b.index[r.cell]; twice {
-		p := b.places[first]
-		where := fmt.Sprintf("record %d", p.record)
-		if p.line > 0 {
-			where = fmt.Sprintf("line %d", p.line)
-		}
-		return in.fail(r.at.record, r.at.offset, r.at.line, fmt.Errorf("the architecture %v stands at %s already", r.cell, where))
+		return in.fail(r.at.record, r.at.offset, r.at.line, b.twice(r.cell, first))
 	}
 	i := b.add(r.cell, r.hash, r.at)
 	for m, v := range r.values {
 		b.set(m, i, v)
+	}
+	return nil
+}
+
+func (b *builder) twice(a space.Arch, first int32) error {
+	p := b.places[first]
+	if p.line > 0 {
+		return fmt.Errorf("the architecture %v stands at line %d already", a, p.line)
+	}
+	return fmt.Errorf("the architecture %v stands at record %d already", a, p.record)
+}
+
+// addArch is addRow for other spaces than NASBench101.
+func (b *builder) addArch(in *input, r row) error {
+	i, twice := b.at[r.arch]
+	switch {
+	case twice && !b.merge:
+		return in.fail(r.at.record, r.at.offset, r.at.line, b.twice(r.arch, i))
+	case !twice:
+		i = int32(len(b.archs))
+		b.at[r.arch] = i
+		b.archs, b.hashes, b.places, b.times = append(b.archs, r.arch), append(b.hashes, r.hash), append(b.places, r.at), append(b.times, 0)
+	default:
+		b.merged++
+	}
+	b.times[i]++
+	for m, v := range r.values {
+		if b.times[i] > 1 { // the mean of all so far
+			before := b.values[m][i]
+			v = before + (v-before)/float64(b.times[i])
+		}
+		b.set(m, int(i), v)
 	}
 	return nil
 }

@@ -46,6 +46,10 @@ type csvMetric struct {
 type csvLayout struct {
 	arch, adjacency, operations, hash, params, madds int
 	metrics                                          []csvMetric
+
+	space    space.Space
+	networks []int // columns of a MobileNetV3 network: depths, kernels, expansions; its arch is -1
+	merge    bool  // the file is known to write some architectures in several ways
 }
 
 // recognised are files whose header does not follow the usual names.
@@ -62,6 +66,16 @@ var recognised = map[string]csvLayout{
 			{Metric{Accuracy, "validation", 0, 4}, 5, 1}, {Metric{Accuracy, "test", 0, 4}, 6, 1},
 			{Metric{TrainingTime, "", 0, 4}, 7, 1}, {Metric{Accuracy, "test", 1, 108}, 8, 1},
 		},
+	},
+	// Sub-networks of the once-for-all MobileNetV3 supernet of width 1.0, measured on ImageNet's validation images (IntelLabs/DyNAS-T).
+	"depths,kernels,expands,macs,params,top1_mean,n_meas,sources": {
+		arch: -1, adjacency: -1, operations: -1, hash: -1, params: 4, madds: 3, networks: []int{0, 1, 2},
+		metrics: []csvMetric{{Metric{Accuracy, "validation", 0, 0}, 5, 100}},
+	},
+	// OnceNAS-Bench: DARTS cells trained on CIFAR-10. Its valid_acc50 and test_acc50 are the same numbers; its params and flop are in millions.
+	"weights_index,architecture,flop,params,train_time10,train_acc10,valid_acc10,train_time50,train_acc50,valid_acc50,test_acc50,gpu_latency,rasp_latency,fpga_latency,mcu_latency": {
+		arch: 1, adjacency: -1, operations: -1, hash: -1, params: -1, madds: -1, merge: true,
+		metrics: []csvMetric{{Metric{Accuracy, "validation", 1, 10}, 6, 100}, {Metric{Accuracy, "validation", 1, 50}, 9, 100}},
 	},
 }
 
@@ -82,7 +96,7 @@ func readCSV(in *input) (*builder, error) {
 	if err != nil {
 		return nil, in.fail(-1, 0, 0, fmt.Errorf("header: %w", csvError(err)))
 	}
-	layout, err := newLayout(header, in.columns)
+	layout, err := newLayout(header, in.columns, in.space)
 	if err != nil {
 		return nil, in.fail(-1, 0, 0, err)
 	}
@@ -91,6 +105,9 @@ func readCSV(in *input) (*builder, error) {
 		metrics[i] = m.Metric
 	}
 	b := newBuilder(metrics)
+	if _, cells := in.space.(space.NASBench101); !cells {
+		b.space, b.at, b.merge = in.space, map[space.Arch]int32{}, layout.merge
+	}
 	produce := func(emit func([]csvItem) error) error {
 		var items []csvItem
 		for number := int64(0); ; number++ {
@@ -156,9 +173,10 @@ func csvError(err error) error {
 }
 
 // newLayout finds out what a header says.
-func newLayout(header []string, set Columns) (csvLayout, error) {
+func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) {
 	if known, ok := recognised[strings.Join(header, ",")]; ok && set == (Columns{}) {
-		return known, nil
+		known.space = sp
+		return known, known.fits()
 	}
 	names := map[string]int{}
 	for i, name := range header {
@@ -184,7 +202,8 @@ func newLayout(header []string, set Columns) (csvLayout, error) {
 		return -1
 	}
 	l := csvLayout{
-		arch: find(set.Arch, "arch", "architecture"), adjacency: find(set.Adjacency, "adjacency", "adj", "matrix"),
+		space: sp,
+		arch:  find(set.Arch, "arch", "architecture"), adjacency: find(set.Adjacency, "adjacency", "adj", "matrix"),
 		operations: find(set.Operations, "operations", "ops"), hash: find(set.Hash, "hash", "module_hash"),
 		params: find(set.Params, "params"), madds: find(set.MAdds, "madds"),
 	}
@@ -218,6 +237,8 @@ func newLayout(header []string, set Columns) (csvLayout, error) {
 		return l, missing
 	case len(header) > maxMetrics:
 		return l, fmt.Errorf("%d columns, at most %d are accepted", len(header), maxMetrics)
+	case l.arch < 0 && !l.cells():
+		return l, fmt.Errorf("no column arch, which holds an architecture of %s; the header has %.400s", sp.Name(), strings.Join(header, ", "))
 	case l.arch < 0 && (l.adjacency < 0 || l.operations < 0):
 		return l, fmt.Errorf("no column arch, nor columns adjacency and operations; the header has %.400s", strings.Join(header, ", "))
 	case len(l.metrics) == 0:
@@ -249,9 +270,58 @@ func usualMetric(name string) (csvMetric, bool) {
 	return m, true
 }
 
+// cells tells whether the architectures are NAS-Bench-101's.
+func (l *csvLayout) cells() bool {
+	_, ok := l.space.(space.NASBench101)
+	return ok
+}
+
+// fits tells whether a recognised file is of the space.
+func (l *csvLayout) fits() error {
+	_, mobile := l.space.(space.MobileNetV3)
+	switch {
+	case l.networks != nil && !mobile:
+		return fmt.Errorf("the file lists MobileNetV3 networks, not architectures of %s: use --space mobilenetv3", l.space.Name())
+	case l.networks == nil && l.arch < 0 && !l.cells():
+		return fmt.Errorf("the file lists cells of NAS-Bench-101, not architectures of %s", l.space.Name())
+	}
+	return nil
+}
+
+// told takes the costs that a space's own file does not say from the table's, which then cannot be verified.
+func (l *csvLayout) told(a space.Arch, c *claims) {
+	f := space.FileOf(l.space)
+	if f == nil {
+		return
+	}
+	madds, params := f.Priced()
+	f.SetCost(a, space.Cost{MAdds: max(c.madds, 0), Params: max(c.params, 0)})
+	if !madds {
+		c.madds = -1
+	}
+	if !params {
+		c.params = -1
+	}
+}
+
+// network reads an architecture of another space than NAS-Bench-101.
+func (l *csvLayout) network(fields []string) (space.Arch, error) {
+	if mobile, ok := l.space.(space.MobileNetV3); ok && l.networks != nil {
+		return mobile.NewMobileNet(strings.TrimSpace(fields[l.networks[0]]), strings.TrimSpace(fields[l.networks[1]]), strings.TrimSpace(fields[l.networks[2]]))
+	}
+	return l.space.Parse(strings.TrimSpace(fields[l.arch]))
+}
+
 // row checks a record.
-func (l *csvLayout) row(fields []string) (row, error) {
-	cell, err := l.cell(fields)
+func (l *csvLayout) row(fields []string) (r row, err error) {
+	var a space.Arch
+	if l.cells() {
+		r.cell, err = l.cell(fields)
+		a = r.cell
+	} else {
+		r.arch, err = l.network(fields)
+		a = r.arch
+	}
 	if err != nil {
 		return row{}, err
 	}
@@ -273,8 +343,9 @@ func (l *csvLayout) row(fields []string) (row, error) {
 		}
 		*claim.value = v
 	}
-	r := row{cell: cell, values: make([]float64, len(l.metrics))}
-	if r.hash, err = c.verify(cell); err != nil {
+	r.values = make([]float64, len(l.metrics))
+	l.told(a, &c)
+	if r.hash, err = c.verify(a); err != nil {
 		return row{}, err
 	}
 	for i, m := range l.metrics {

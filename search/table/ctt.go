@@ -65,6 +65,9 @@ type Section struct {
 // WriteCTT writes a table in the compact form, atomically: path either keeps what it was or holds the whole table. Sections that the
 // table carries already are dropped unless they are given again. The same table and sections give the same bytes.
 func WriteCTT(path string, t *Table, sections ...Section) error {
+	if t.archs != nil {
+		return fmt.Errorf("write %s: a table of the space %s is used as CSV; only those of %s are converted", path, t.space.Name(), space.NASBench101{}.Name())
+	}
 	out, err := createAtomic(path)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // fuzzRead opens bytes as a foreign file and, where that succeeds, checks that the table is sound and survives the compact form.
 func fuzzRead(t *testing.T, data []byte, columns Columns) {
-	table, err := readTable("fuzz", bytes.NewReader(data), int64(len(data)), Options{Threads: 2, Columns: columns})
+	table, err := readTable("fuzz", bytes.NewReader(data), int64(len(data)), space.NASBench101{}, Options{Threads: 2, Columns: columns})
 	if err != nil {
 		var at *Error
 		if !errors.As(err, &at) || !strings.HasPrefix(err.Error(), "fuzz: ") {
@@ -132,7 +134,7 @@ func FuzzCSV(f *testing.F) {
 // FuzzCTT gets a header and what follows it, and makes the checksums right in every other case.
 func FuzzCTT(f *testing.F) {
 	text := "arch,test_accuracy_run1,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,,2\n"
-	table, err := readTable("seed", strings.NewReader(text), int64(len(text)), Options{Threads: 1})
+	table, err := readTable("seed", strings.NewReader(text), int64(len(text)), space.NASBench101{}, Options{Threads: 1})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -183,7 +185,7 @@ func TestTinyFilesStaySmall(t *testing.T) {
 		"nested JSON lists":           zipped(t, bytes.Repeat([]byte("["), 24<<20)),
 	} {
 		allocated := allocatedBy(func() {
-			_, err := readTable("x", bytes.NewReader(data), int64(len(data)), Options{Threads: 1})
+			_, err := readTable("x", bytes.NewReader(data), int64(len(data)), space.NASBench101{}, Options{Threads: 1})
 			if err == nil {
 				t.Errorf("%s: no error", name)
 			} else if len(err.Error()) > 2000 {

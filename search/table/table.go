@@ -89,7 +89,10 @@ type Table struct {
 	path    string
 	format  string
 	source  Source
-	cells   *section
+	cells   *section             // NASBench101: one uint64 an architecture
+	archs   []space.Arch         // other spaces
+	at      map[space.Arch]int32 // of archs
+	note    string               // what was made of the file's rows, for View.Describe
 	columns []*column
 	extra   []*section
 	unmap   func() error
@@ -100,7 +103,7 @@ type Table struct {
 
 // Options change how Open reads a file.
 type Options struct {
-	Space          string                  // whose architectures are wanted, nasbench101 or its small cells; empty means nasbench101
+	Space          string                  // whose architectures are wanted; empty means nasbench101
 	Columns        Columns                 // names of a CSV file's columns where they are not the usual ones
 	VerifyChecksum bool                    // fail unless the file is, or was made from, a published one with its published SHA-256
 	Threads        int                     // that parse; 0 means one a processor. The result does not depend on it
@@ -138,12 +141,17 @@ func Open(path string, o Options) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := sp.(space.NASBench101); !ok {
-		return nil, fmt.Errorf("no file format lists architectures of the space %s", name)
+	listed := sp // what the file lists; small cells are looked up among all
+	if _, cells := sp.(space.NASBench101); cells {
+		listed = space.NASBench101{}
 	}
-	t, err := read(path, o)
+	t, err := read(path, listed, o)
 	if err != nil {
 		return nil, err
+	}
+	if t.space.Name() != listed.Name() {
+		_ = t.Close()
+		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("the table is of the space %s, want %s", t.space.Name(), sp.Name())}
 	}
 	t.space = sp
 	if o.VerifyChecksum {
@@ -156,9 +164,9 @@ func Open(path string, o Options) (*Table, error) {
 }
 
 // read opens an embedded table or a file of any of the formats.
-func read(path string, o Options) (*Table, error) {
+func read(path string, sp space.Space, o Options) (*Table, error) {
 	if text, ok := embedded[path]; ok {
-		return readTable(path, bytes.NewReader(text), int64(len(text)), o)
+		return readTable(path, bytes.NewReader(text), int64(len(text)), sp, o)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -179,7 +187,7 @@ func read(path string, o Options) (*Table, error) {
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return readTable(path, file, stat.Size(), o)
+	return readTable(path, file, stat.Size(), sp, o)
 }
 
 // input is a file on its way to a reader.
@@ -188,6 +196,7 @@ type input struct {
 	r       *bufio.Reader
 	threads int
 	columns Columns
+	space   space.Space
 }
 
 func (in *input) fail(record, offset int64, line int, err error) error {
@@ -195,10 +204,10 @@ func (in *input) fail(record, offset int64, line int, err error) error {
 }
 
 // readTable reads one of the foreign formats. The checksum is taken on the way.
-func readTable(path string, r io.Reader, size int64, o Options) (*Table, error) {
+func readTable(path string, r io.Reader, size int64, sp space.Space, o Options) (*Table, error) {
 	whole := sha256.New()
 	counted := io.TeeReader(&counter{r: r, total: size, progress: o.Progress}, whole)
-	in := &input{path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns}
+	in := &input{path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns, space: sp}
 	packed := ""
 	if magic, _ := in.r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		unpacked, err := gzip.NewReader(in.r)
@@ -214,6 +223,9 @@ func readTable(path string, r io.Reader, size int64, o Options) (*Table, error) 
 	}
 	if format != FormatCSV && o.Columns != (Columns{}) {
 		return nil, in.fail(-1, 0, 0, fmt.Errorf("column names are set, and this is a %s file, not CSV", format))
+	}
+	if _, cells := sp.(space.NASBench101); !cells && format != FormatCSV {
+		return nil, in.fail(-1, 0, 0, fmt.Errorf("this is a %s file: tables of the space %s are CSV", format, sp.Name()))
 	}
 	read := map[string]func(*input) (*builder, error){FormatTFRecord: readTFRecord, FormatJSON: readJSON, FormatCSV: readCSV}[format]
 	b, err := read(in)
@@ -303,10 +315,20 @@ func (t *Table) Source() Source { return t.source }
 func (t *Table) Checksum() string { return t.source.SHA256 }
 
 // Len is the number of architectures.
-func (t *Table) Len() int { return len(t.cells.data) / 8 }
+func (t *Table) Len() int {
+	if t.archs != nil {
+		return len(t.archs)
+	}
+	return len(t.cells.data) / 8
+}
 
-// Arch is architecture i in 0..Len()-1, a space.Cell.
-func (t *Table) Arch(i int) space.Arch { return t.cell(i) }
+// Arch is architecture i in 0..Len()-1.
+func (t *Table) Arch(i int) space.Arch {
+	if t.archs != nil {
+		return t.archs[i]
+	}
+	return t.cell(i)
+}
 
 func (t *Table) cell(i int) space.Cell {
 	return space.Cell(binary.LittleEndian.Uint64(t.cells.data[8*i:]))
@@ -314,6 +336,10 @@ func (t *Table) cell(i int) space.Cell {
 
 // Index finds an architecture; false where the table does not list it.
 func (t *Table) Index(a space.Arch) (int, bool) {
+	if t.archs != nil {
+		i, ok := t.at[a]
+		return int(i), ok
+	}
 	cell, ok := a.(space.Cell)
 	if !ok {
 		return 0, false

@@ -502,5 +502,5 @@ func (v *View) Describe() string {
 	if v.query.Diverged == DivergedDrop {
 		text += fmt.Sprintf("; runs below %g %% accuracy left out as diverged, with them %d architectures", 100*DivergedBelow, v.diverged)
 	}
-	return text
+	return text + v.table.note
 }

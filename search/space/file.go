@@ -1,0 +1,498 @@
+package space
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+const filePrefix = "file"
+
+// place is a choice of a space that a file describes: an operation for an edge, for a node, or for each block of a row of blocks.
+type place struct {
+	name    string
+	options []option
+	low     int // blocks in a row; 1 and 1 but for a row of blocks
+	high    int
+	from    int // an edge of a cell: the nodes it joins
+	to      int
+	node    bool // the choice is made for node `to`; false: for the edge
+}
+
+// option is one operation that may be chosen at a place.
+type option struct {
+	name   string
+	absent bool // nothing stands there
+	cost   Cost
+}
+
+// slots is how many bytes of a FileArch's code the place has: the count where that is a choice, then one a block.
+func (p *place) slots() int { return p.counts() + p.high }
+
+func (p *place) counts() int {
+	if p.low < p.high {
+		return 1
+	}
+	return 0
+}
+
+// FileSpace is a space that a file describes: a cell, in which edges or nodes choose their operations, or a chain of blocks. Open it with
+// file:PATH; docs/spaces.md describes the format. Opening the same content again gives the same space.
+type FileSpace struct {
+	name   string
+	nodes  int // of a cell, input and output included; 0: a chain
+	places []place
+	plain  [][2]int // edges of a cell without a choice
+	fixed  Cost     // what every network has
+	priced [2]bool  // the file says MAdds, parameters
+	text   []byte
+
+	alphabet []string
+	ops      [][]uint8 // of each slot that holds an operation and each option its operation in the alphabet
+	counts   [][]uint8 // of each place and each count its operation
+	inner    []uint8   // of each node without an operation of its own its operation
+	grammar  *Grammar
+	slots    int
+	size     float64 // distinct architectures
+
+	mu    sync.RWMutex
+	costs map[string]Cost // that a table says, by code
+}
+
+// FileArch is an architecture of a FileSpace. What would stand in absent blocks is zero.
+type FileArch struct {
+	of   *FileSpace
+	code string // for each place the count where it is a choice, less the lowest, then an option a block
+}
+
+// fileSpaces are the spaces opened so far, by content, so that architectures of the same space are comparable however often it is opened.
+var fileSpaces sync.Map // [sha256.Size]byte -> Space
+
+// maxSpaceBytes bounds a space's file.
+const maxSpaceBytes = 1 << 20
+
+func openFile(name string) (Space, error) {
+	path := strings.TrimPrefix(name, filePrefix+":")
+	if path == "" || path == name {
+		return nil, fmt.Errorf("search space %q: want file:PATH of a YAML file", name)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("search space %q: %w", name, err)
+	}
+	if info.IsDir() || info.Size() > maxSpaceBytes {
+		return nil, fmt.Errorf("search space %q: want a YAML file of at most %d bytes", name, maxSpaceBytes)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("search space %q: %w", name, err)
+	}
+	return ParseFile(path, text)
+}
+
+// ParseFile makes a space of a file's content; path only names it in errors.
+func ParseFile(path string, text []byte) (Space, error) {
+	key := sha256.Sum256(text)
+	if sp, ok := fileSpaces.Load(key); ok {
+		return sp.(Space), nil
+	}
+	f, err := parseSpace(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	f.text = text
+	var sp Space = f
+	if f.size <= listedSize {
+		sp = listedSpace{f}
+	}
+	stored, _ := fileSpaces.LoadOrStore(key, sp)
+	return stored.(Space), nil
+}
+
+// FileOf returns the FileSpace behind a space; nil where it is another one.
+func FileOf(sp Space) *FileSpace {
+	switch s := sp.(type) {
+	case *FileSpace:
+		return s
+	case listedSpace:
+		return s.FileSpace
+	}
+	return nil
+}
+
+// Name is the name that the file gives.
+func (f *FileSpace) Name() string { return f.name }
+
+// Text is the file's content.
+func (f *FileSpace) Text() []byte { return f.text }
+
+// Priced tells whether the file says multiply-adds and parameters; what it does not say, a table may, see SetCost.
+func (f *FileSpace) Priced() (madds, params bool) { return f.priced[0], f.priced[1] }
+
+// Alphabet lists the operations of a Graph's nodes, each at each place where it may stand.
+func (f *FileSpace) Alphabet() []string { return slices.Clone(f.alphabet) }
+
+// MaxNodes counts every place and node.
+func (f *FileSpace) MaxNodes() int {
+	n := max(2, f.nodes)
+	for i := range f.places {
+		n += f.places[i].slots()
+	}
+	return n
+}
+
+// Grammar decides the places in their order: the count of a row of blocks, then an operation for each of the most blocks. Every decision has a
+// head of its own.
+func (f *FileSpace) Grammar() *Grammar { return f.grammar }
+
+// each visits the places with the offset of their slots in a code.
+func (f *FileSpace) each(visit func(p *place, at int)) {
+	at := 0
+	for i := range f.places {
+		visit(&f.places[i], at)
+		at += f.places[i].slots()
+	}
+}
+
+// clear zeroes absent blocks.
+func (f *FileSpace) clear(code []byte) FileArch {
+	f.each(func(p *place, at int) {
+		if p.counts() == 1 {
+			for b := p.low + int(code[at]); b < p.high; b++ {
+				code[at+1+b] = 0
+			}
+		}
+	})
+	return FileArch{f, string(code)}
+}
+
+// blocks are the options chosen at a place that starts at a slot.
+func (a FileArch) blocks(p *place, at int) string {
+	if p.counts() == 0 {
+		return a.code[at : at+p.high]
+	}
+	return a.code[at+1 : at+1+p.low+int(a.code[at])]
+}
+
+// String is the canonical text, <name>:<choice>|<choice>|..., where a row of blocks is <choice>+<choice>+...
+func (a FileArch) String() string {
+	var b strings.Builder
+	b.WriteString(a.of.name)
+	separator := byte(':')
+	a.of.each(func(p *place, at int) {
+		b.WriteByte(separator)
+		separator = '|'
+		for i, o := range []byte(a.blocks(p, at)) {
+			if i > 0 {
+				b.WriteByte('+')
+			}
+			b.WriteString(p.options[o].name)
+		}
+	})
+	return b.String()
+}
+
+// Hash is the MD5 of the text.
+func (a FileArch) Hash() string { return textHash(a.String()) }
+
+// Cost is the sum of the chosen operations' costs and the fixed part; what the file does not say is what a table says, else zero.
+func (a FileArch) Cost() Cost {
+	f := a.of
+	sum := f.fixed
+	f.each(func(p *place, at int) {
+		for _, o := range []byte(a.blocks(p, at)) {
+			sum.MAdds += p.options[o].cost.MAdds
+			sum.Params += p.options[o].cost.Params
+		}
+	})
+	if f.priced == [2]bool{true, true} {
+		return sum
+	}
+	f.mu.RLock()
+	said := f.costs[a.code]
+	f.mu.RUnlock()
+	if !f.priced[0] {
+		sum.MAdds = said.MAdds
+	}
+	if !f.priced[1] {
+		sum.Params = said.Params
+	}
+	return sum
+}
+
+// SetCost says what an architecture costs, in a space whose file does not.
+func (f *FileSpace) SetCost(a Arch, c Cost) {
+	if x, ok := a.(FileArch); ok && x.of == f {
+		f.mu.Lock()
+		f.costs[x.code] = c
+		f.mu.Unlock()
+	}
+}
+
+// Parse reads <name>:<choice>|<choice>|... or the same without the name.
+func (f *FileSpace) Parse(s string) (Arch, error) {
+	a, err := f.parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("architecture %.200q: %w", s, err)
+	}
+	return a, nil
+}
+
+func (f *FileSpace) parse(s string) (FileArch, error) {
+	if len(s) > maxSpaceBytes {
+		return FileArch{}, fmt.Errorf("%d bytes", len(s))
+	}
+	parts := strings.Split(strings.TrimPrefix(s, f.name+":"), "|")
+	if len(parts) != len(f.places) {
+		return FileArch{}, fmt.Errorf("%d choices, want %d", len(parts), len(f.places))
+	}
+	code := make([]byte, f.slots)
+	var failure error
+	i := 0
+	f.each(func(p *place, at int) {
+		chosen := strings.Split(parts[i], "+")
+		i++
+		if failure != nil {
+			return
+		}
+		if len(chosen) < p.low || len(chosen) > p.high {
+			failure = fmt.Errorf("%d blocks at %s, want %d..%d", len(chosen), p.name, p.low, p.high)
+			return
+		}
+		if p.counts() == 1 {
+			code[at] = byte(len(chosen) - p.low)
+		}
+		for b, name := range chosen {
+			o := slices.IndexFunc(p.options, func(o option) bool { return o.name == name })
+			if o < 0 {
+				names := make([]string, len(p.options))
+				for k := range names {
+					names[k] = p.options[k].name
+				}
+				failure = fmt.Errorf("%.40q is no choice at %s; known: %.200s", name, p.name, strings.Join(names, ", "))
+				return
+			}
+			code[at+p.counts()+b] = byte(o)
+		}
+	})
+	return FileArch{f, string(code)}, failure
+}
+
+// Decode returns the architecture of a sequence of decisions; those of absent blocks do not matter.
+func (f *FileSpace) Decode(actions []int) (Arch, error) {
+	if err := f.grammar.Check(actions); err != nil {
+		return nil, err
+	}
+	code := make([]byte, f.slots)
+	f.each(func(p *place, at int) {
+		for k := range p.slots() {
+			if k < p.counts() || len(p.options) > 1 {
+				code[at+k], actions = byte(actions[0]), actions[1:]
+			}
+		}
+	})
+	return f.clear(code), nil
+}
+
+// Encode returns the decisions of an architecture.
+func (f *FileSpace) Encode(a Arch) ([]int, error) {
+	x, ok := a.(FileArch)
+	if !ok || x.of != f {
+		return nil, fmt.Errorf("%v is no architecture of %s", a, f.name)
+	}
+	var actions []int
+	f.each(func(p *place, at int) {
+		for k := range p.slots() {
+			if k < p.counts() || len(p.options) > 1 {
+				actions = append(actions, int(x.code[at+k]))
+			}
+		}
+	})
+	return actions, nil
+}
+
+// ways is how many different rows of n blocks a place has.
+func (p *place) ways(n int) float64 { return math.Pow(float64(len(p.options)), float64(n)) }
+
+// Sample draws with the same probability for each architecture.
+func (f *FileSpace) Sample(s *philox.Stream) Arch {
+	code := make([]byte, f.slots)
+	f.each(func(p *place, at int) {
+		n := p.high
+		if p.counts() == 1 {
+			total := 0.0
+			for k := p.low; k <= p.high; k++ {
+				total += p.ways(k)
+			}
+			n = p.low
+			for x := s.Float64()*total - p.ways(n); x >= 0 && n < p.high; x -= p.ways(n) {
+				n++
+			}
+			code[at] = byte(n - p.low)
+		}
+		for b := range n {
+			code[at+p.counts()+b] = byte(s.Intn(len(p.options)))
+		}
+	})
+	return FileArch{f, string(code)}
+}
+
+// maxRows bounds the different rows of a place that are counted one by one.
+const maxRows = 1 << 15
+
+// Within draws uniformly under limits. The multiply-adds that the file says are counted; other limits reject.
+func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
+	rows := make([][]string, len(f.places)) // the codes of each place
+	countable := l.MAdds > 0 && f.priced[0]
+	for i := range f.places {
+		p := &f.places[i]
+		if total := p.ways(p.high); !countable || total > maxRows {
+			return within(f.name, l, f.Sample)
+		}
+		for n := p.low; n <= p.high; n++ {
+			for k := range int(p.ways(n)) {
+				code := make([]byte, p.slots())
+				if p.counts() == 1 {
+					code[0] = byte(n - p.low)
+				}
+				for b := range n {
+					code[p.counts()+b] = byte(k % len(p.options))
+					k /= len(p.options)
+				}
+				rows[i] = append(rows[i], string(code))
+			}
+		}
+	}
+	costs := make([][]int64, len(f.places))
+	for i := range f.places {
+		p := &f.places[i]
+		for _, code := range rows[i] {
+			sum := int64(0)
+			for _, o := range []byte(FileArch{f, code}.blocks(p, 0)) {
+				sum += p.options[o].cost.MAdds
+			}
+			costs[i] = append(costs[i], sum)
+		}
+	}
+	counted, ok := newSums(costs, l.MAdds-f.fixed.MAdds)
+	if !ok {
+		return nil, errNone(f.name, l)
+	}
+	return within(f.name, l, func(s *philox.Stream) Arch {
+		var b strings.Builder
+		for i, k := range counted.draw(s) {
+			b.WriteString(rows[i][k])
+		}
+		return FileArch{f, b.String()}
+	})
+}
+
+// Mutate returns an architecture in which one decision is another.
+func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
+	parent := a.(FileArch)
+	for {
+		code := []byte(parent.code)
+		f.each(func(p *place, at int) { // what would stand in absent blocks, should they come
+			if p.counts() == 1 {
+				for b := p.low + int(code[at]); b < p.high; b++ {
+					code[at+1+b] = byte(s.Intn(len(p.options)))
+				}
+			}
+		})
+		k := s.Intn(f.slots)
+		f.each(func(p *place, at int) {
+			switch {
+			case k < at || k >= at+p.slots():
+			case k < at+p.counts():
+				code[k] = byte(s.Intn(p.high - p.low + 1))
+			default:
+				code[k] = byte(s.Intn(len(p.options)))
+			}
+		})
+		if child := f.clear(code); child != parent {
+			return child
+		}
+	}
+}
+
+// Cross takes every decision from one of the parents, of equal probability; a block that one of them does not have comes from the other.
+func (f *FileSpace) Cross(x, y Arch, s *philox.Stream) Arch {
+	a, b := x.(FileArch), y.(FileArch)
+	code := []byte(a.code)
+	f.each(func(p *place, at int) {
+		has := func(z FileArch, block int) bool { return block < len(z.blocks(p, at)) }
+		if p.counts() == 1 && s.Intn(2) == 1 {
+			code[at] = b.code[at]
+		}
+		for k := range p.high {
+			if take := s.Intn(2) == 1; !has(a, k) || take && has(b, k) {
+				code[at+p.counts()+k] = b.code[at+p.counts()+k]
+			}
+		}
+	})
+	return f.clear(code)
+}
+
+// listedSize is the largest space that is listed.
+const listedSize = 1 << 20
+
+// listedSpace is a FileSpace small enough to list.
+type listedSpace struct{ *FileSpace }
+
+// All lists every architecture in the order of ascending hash.
+func (f listedSpace) All(ctx context.Context, progress func(done, total int)) ([]Arch, error) {
+	type hashed struct {
+		hash string
+		arch FileArch
+	}
+	var list []hashed
+	code := make([]byte, f.slots)
+	limits := make([]int, 0, f.slots) // choices of each slot
+	f.each(func(p *place, _ int) {
+		if p.counts() == 1 {
+			limits = append(limits, p.high-p.low+1)
+		}
+		for range p.high {
+			limits = append(limits, len(p.options))
+		}
+	})
+	for {
+		if a := f.clear(slices.Clone(code)); a.code == string(code) {
+			list = append(list, hashed{a.Hash(), a})
+			if len(list)%4096 == 0 {
+				if err := ctx.Err(); err != nil {
+					return nil, err
+				}
+				if progress != nil {
+					progress(len(list), int(f.size))
+				}
+			}
+		}
+		k := 0
+		for ; k < len(code); k++ {
+			if code[k]++; int(code[k]) < limits[k] {
+				break
+			}
+			code[k] = 0
+		}
+		if k == len(code) {
+			break
+		}
+	}
+	slices.SortFunc(list, func(a, b hashed) int { return strings.Compare(a.hash, b.hash) })
+	out := make([]Arch, len(list))
+	for i, h := range list {
+		out[i] = h.arch
+	}
+	if progress != nil {
+		progress(len(out), len(out))
+	}
+	return out, ctx.Err()
+}

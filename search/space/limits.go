@@ -1,0 +1,170 @@
+package space
+
+import (
+	"fmt"
+	"math"
+	"sort"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+// Limits bound what an architecture may cost; zero is no limit.
+type Limits struct{ MAdds, Params int64 }
+
+// None tells whether nothing is limited.
+func (l Limits) None() bool { return l == Limits{} }
+
+// Allow tells whether a cost is within the limits.
+func (l Limits) Allow(c Cost) bool {
+	return (l.MAdds == 0 || c.MAdds <= l.MAdds) && (l.Params == 0 || c.Params <= l.Params)
+}
+
+// Excess is how far a cost is above the limits, the largest of the quotients, at least 1.
+func (l Limits) Excess(c Cost) float64 {
+	excess := 1.0
+	if l.MAdds > 0 {
+		excess = max(excess, float64(c.MAdds)/float64(l.MAdds))
+	}
+	if l.Params > 0 {
+		excess = max(excess, float64(c.Params)/float64(l.Params))
+	}
+	return excess
+}
+
+// Bounded is a space that draws within limits without drawing in vain.
+type Bounded interface {
+	Space
+	// Within returns a Sample that is uniform over the distinct architectures within limits; an error where it finds none.
+	Within(l Limits) (func(s *philox.Stream) Arch, error)
+}
+
+// Sampler returns how to draw from a space under limits. Where the space cannot draw within them, architectures above may come: the
+// caller checks.
+func Sampler(sp Space, l Limits) (func(s *philox.Stream) Arch, error) {
+	if b, ok := sp.(Bounded); ok && !l.None() {
+		return b.Within(l)
+	}
+	return sp.Sample, nil
+}
+
+// sums draws from a product of groups, one option of each, uniformly over the combinations whose costs sum to at most a limit. Costs are
+// rounded down to a grid, on which the combinations are counted; what the rounding let through is drawn again, so that the draw is exact.
+type sums struct {
+	unit   int64
+	limit  int           // on the grid
+	groups [][]gridPoint // of each group, by ascending cost
+	ways   [][]float64   // ways[g][b]: combinations of the groups from g on that cost at most b
+}
+
+// gridPoint is the options of one group that cost the same on the grid.
+type gridPoint struct {
+	cost    int
+	options []int
+}
+
+// gridSize is how fine the grid is.
+const gridSize = 4096
+
+// newSums counts the combinations within a limit on the sum of costs, costs[g][i] of option i of group g. false: there are none.
+func newSums(costs [][]int64, limit int64) (*sums, bool) {
+	if limit < 0 {
+		return nil, false
+	}
+	t := &sums{unit: limit/gridSize + 1}
+	t.limit = int(limit / t.unit)
+	for _, group := range costs {
+		at := map[int][]int{}
+		for i, c := range group {
+			if b := c / t.unit; b <= int64(t.limit) {
+				at[int(b)] = append(at[int(b)], i)
+			}
+		}
+		points := make([]gridPoint, 0, len(at))
+		for cost, options := range at {
+			points = append(points, gridPoint{cost, options})
+		}
+		sort.Slice(points, func(i, j int) bool { return points[i].cost < points[j].cost })
+		t.groups = append(t.groups, points)
+	}
+	t.ways = make([][]float64, len(costs)+1)
+	last := make([]float64, t.limit+1)
+	for b := range last {
+		last[b] = 1
+	}
+	t.ways[len(costs)] = last
+	for g := len(costs) - 1; g >= 0; g-- {
+		t.ways[g] = make([]float64, t.limit+1)
+		for b := range t.ways[g] {
+			for _, p := range t.groups[g] {
+				if p.cost > b {
+					break
+				}
+				t.ways[g][b] += float64(len(p.options)) * t.ways[g+1][b-p.cost]
+			}
+		}
+	}
+	return t, t.ways[0][t.limit] > 0
+}
+
+// draw returns an option of each group.
+func (t *sums) draw(s *philox.Stream) []int {
+	out := make([]int, len(t.groups))
+	left := t.limit
+	for g, points := range t.groups {
+		x := s.Float64() * t.ways[g][left]
+		chosen := -1
+		for k, p := range points {
+			if p.cost > left {
+				break
+			}
+			w := float64(len(p.options)) * t.ways[g+1][left-p.cost]
+			if w == 0 {
+				continue
+			}
+			chosen = k
+			if x -= w; x < 0 {
+				break
+			}
+		}
+		p := points[chosen] // there is one: ways counted it
+		out[g] = p.options[s.Intn(len(p.options))]
+		left -= p.cost
+	}
+	return out
+}
+
+// withinTries is how many draws may fail in a row before no architecture is taken to be within limits.
+const withinTries = 100000
+
+// within turns a draw that may exceed the limits into one that does not. It fails where a first draw does not come.
+func within(name string, l Limits, draw func(s *philox.Stream) Arch) (func(s *philox.Stream) Arch, error) {
+	try := func(s *philox.Stream) (Arch, bool) {
+		for range withinTries {
+			if a := draw(s); l.Allow(a.Cost()) {
+				return a, true
+			}
+		}
+		return nil, false
+	}
+	fallback, ok := try(philox.New(0, philox.PurposeSample, math.MaxUint32))
+	if !ok {
+		return nil, errNone(name, l)
+	}
+	return func(s *philox.Stream) Arch {
+		if a, ok := try(s); ok {
+			return a
+		}
+		return fallback // so rare that it was found once in 100,000 draws
+	}, nil
+}
+
+func errNone(name string, l Limits) error {
+	text := ""
+	if l.MAdds > 0 {
+		text += fmt.Sprintf(" at most %d MAdds", l.MAdds)
+	}
+	if l.Params > 0 {
+		text += fmt.Sprintf(" at most %d parameters", l.Params)
+	}
+	return fmt.Errorf("no architecture of %s was found with%s: loosen --max-madds or --max-params", name, text)
+}

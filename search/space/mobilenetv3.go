@@ -1,0 +1,391 @@
+package space
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+const mobileName = "mobilenetv3"
+
+// The once-for-all MobileNetV3 space (Cai et al., ICLR 2020; mit-han-lab/once-for-all, ofa_mbv3.py): five units of 2 to 4 inverted
+// bottlenecks, each with a kernel and an expansion of its own.
+const (
+	mobileUnits    = 5
+	mobileMinDepth = 2
+	mobileMaxDepth = 4
+	mobileSlots    = mobileUnits * mobileMaxDepth
+
+	minResolution = 32
+	maxResolution = 512
+)
+
+var (
+	mobileKernels    = [...]uint8{3, 5, 7}
+	mobileExpansions = [...]uint8{3, 4, 6}
+	mobileWidths     = [...]string{"1.0", "1.2"}
+)
+
+// MobileNet is an architecture of the once-for-all MobileNetV3 space. Slots behind a unit's depth hold zeros, so that equal networks are
+// equal with ==.
+type MobileNet struct {
+	width      uint8 // index into mobileWidths
+	resolution uint16
+	depth      [mobileUnits]uint8
+	kernel     [mobileSlots]uint8
+	expand     [mobileSlots]uint8
+}
+
+// Width is the multiplier of the channels, "1.0" or "1.2".
+func (m MobileNet) Width() string { return mobileWidths[m.width] }
+
+// Resolution is the side of the images in pixels.
+func (m MobileNet) Resolution() int { return int(m.resolution) }
+
+// Depths are the blocks of the five units.
+func (m MobileNet) Depths() []int { return ints(m.depth[:]) }
+
+// Kernels are those of the 20 slots, four a unit; 0 where there is no block.
+func (m MobileNet) Kernels() []int { return ints(m.kernel[:]) }
+
+// Expansions are those of the 20 slots, four a unit; 0 where there is no block.
+func (m MobileNet) Expansions() []int { return ints(m.expand[:]) }
+
+func ints(v []uint8) []int {
+	out := make([]int, len(v))
+	for i, x := range v {
+		out[i] = int(x)
+	}
+	return out
+}
+
+func joined(v []uint8) string {
+	text := make([]byte, 0, 2*len(v))
+	for i, x := range v {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = strconv.AppendUint(text, uint64(x), 10)
+	}
+	return string(text)
+}
+
+// String is the canonical text, mobilenetv3:<depths>:<kernels>:<expansions>@w<width>,r<resolution>.
+func (m MobileNet) String() string {
+	return fmt.Sprintf("%s:%s:%s:%s@w%s,r%d", mobileName, joined(m.depth[:]), joined(m.kernel[:]), joined(m.expand[:]), m.Width(), m.resolution)
+}
+
+// Hash is the MD5 of the text, since no fingerprint is published.
+func (m MobileNet) Hash() string { return textHash(m.String()) }
+
+func textHash(text string) string {
+	sum := md5.Sum([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// has tells whether a slot holds a block.
+func (m *MobileNet) has(slot int) bool {
+	return slot%mobileMaxDepth < int(m.depth[slot/mobileMaxDepth])
+}
+
+// clear empties the slots without a block.
+func (m *MobileNet) clear() {
+	for i := range mobileSlots {
+		if !m.has(i) {
+			m.kernel[i], m.expand[i] = 0, 0
+		}
+	}
+}
+
+// MobileNetV3 is the space of one width and of one or several resolutions.
+type MobileNetV3 struct {
+	width       uint8
+	resolutions []uint16 // ascending, at least one
+}
+
+var mobileSpaceName = regexp.MustCompile(`^mobilenetv3(?:@w(1\.0|1\.2)(?:,r(\d{2,3})(?:-(\d{2,3}))?)?)?$`)
+
+// openMobileNetV3 reads mobilenetv3, which is @w1.0,r224, mobilenetv3@w1.2, mobilenetv3@w1.2,r192 or mobilenetv3@w1.2,r160-224, where the resolution is
+// a decision, in steps of 16.
+func openMobileNetV3(name string) (Space, error) {
+	part := mobileSpaceName.FindStringSubmatch(name)
+	if part == nil {
+		return nil, fmt.Errorf("search space %q: want %s, %s@w1.2, %s@w1.2,r192 or %s@w1.2,r160-224 with width 1.0 or 1.2", name, mobileName, mobileName, mobileName, mobileName)
+	}
+	sp := MobileNetV3{width: uint8(max(0, slices.Index(mobileWidths[:], part[1]))), resolutions: []uint16{224}}
+	if part[2] != "" {
+		low, err := parseResolution(part[2])
+		if err != nil {
+			return nil, fmt.Errorf("search space %q: %w", name, err)
+		}
+		high := low
+		if part[3] != "" {
+			if high, err = parseResolution(part[3]); err != nil {
+				return nil, fmt.Errorf("search space %q: %w", name, err)
+			}
+			if high < low || (high-low)%resolutionStep != 0 {
+				return nil, fmt.Errorf("search space %q: resolutions %d to %d: want steps of %d upwards", name, low, high, resolutionStep)
+			}
+		}
+		sp.resolutions = nil
+		for r := low; r <= high; r += resolutionStep {
+			sp.resolutions = append(sp.resolutions, r)
+		}
+	}
+	return sp, nil
+}
+
+// resolutionStep is that of once-for-all's accuracy predictor.
+const resolutionStep = 16
+
+func parseResolution(text string) (uint16, error) {
+	r, err := strconv.Atoi(text)
+	if err != nil || r < minResolution || r > maxResolution || r%4 != 0 {
+		return 0, fmt.Errorf("resolution %.10q: want a multiple of 4 in %d..%d", text, minResolution, maxResolution)
+	}
+	return uint16(r), nil
+}
+
+// Name is "mobilenetv3", with width and resolution where they are not 1.0 and 224.
+func (sp MobileNetV3) Name() string {
+	first, last := sp.resolutions[0], sp.resolutions[len(sp.resolutions)-1]
+	switch {
+	case sp.width == 0 && first == 224 && last == 224:
+		return mobileName
+	case first == last:
+		return fmt.Sprintf("%s@w%s,r%d", mobileName, mobileWidths[sp.width], first)
+	}
+	return fmt.Sprintf("%s@w%s,r%d-%d", mobileName, mobileWidths[sp.width], first, last)
+}
+
+// Parse reads mobilenetv3:<depths>:<kernels>:<expansions>[@w<width>][,r<resolution>]: 5, 20 and 20 numbers, four slots a unit, with commas or as
+// single digits without. What stands in slots behind a unit's depth does not matter. Width and resolution, which may differ from the
+// space's own, are the space's where they are not said.
+func (sp MobileNetV3) Parse(s string) (Arch, error) {
+	m, err := sp.parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("architecture %.200q: %w", s, err)
+	}
+	return m, nil
+}
+
+var mobileSuffix = regexp.MustCompile(`^(?:w(1\.0|1\.2))?,?(?:r(\d{2,3}))?$`)
+
+func (sp MobileNetV3) parse(s string) (MobileNet, error) {
+	body, suffix, marked := strings.Cut(s, "@")
+	fields := strings.Split(body, ":")
+	if len(fields) != 4 || fields[0] != mobileName {
+		return MobileNet{}, fmt.Errorf("want %s:<depths>:<kernels>:<expansions>, perhaps with @w1.2,r224 behind", mobileName)
+	}
+	m := MobileNet{width: sp.width, resolution: sp.resolutions[len(sp.resolutions)-1]}
+	if marked {
+		part := mobileSuffix.FindStringSubmatch(suffix)
+		if part == nil || suffix == "" {
+			return m, fmt.Errorf("suffix %.40q: want w1.0 or w1.2 and r<resolution>, as @w1.2,r224", suffix)
+		}
+		if part[1] != "" {
+			m.width = uint8(slices.Index(mobileWidths[:], part[1]))
+		}
+		if part[2] != "" {
+			var err error
+			if m.resolution, err = parseResolution(part[2]); err != nil {
+				return m, err
+			}
+		}
+	}
+	return m, m.fill(fields[1], fields[2], fields[3])
+}
+
+// NewMobileNet makes an architecture of its depths, kernels and expansions as Parse reads them.
+func (sp MobileNetV3) NewMobileNet(depths, kernels, expansions string) (Arch, error) {
+	m := MobileNet{width: sp.width, resolution: sp.resolutions[len(sp.resolutions)-1]}
+	if err := m.fill(depths, kernels, expansions); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *MobileNet) fill(depths, kernels, expansions string) error {
+	if err := digits(m.depth[:], "depths", depths); err != nil {
+		return err
+	}
+	if err := digits(m.kernel[:], "kernels", kernels); err != nil {
+		return err
+	}
+	if err := digits(m.expand[:], "expansions", expansions); err != nil {
+		return err
+	}
+	for u, d := range m.depth {
+		if d < mobileMinDepth || d > mobileMaxDepth {
+			return fmt.Errorf("unit %d has depth %d, want %d..%d", u+1, d, mobileMinDepth, mobileMaxDepth)
+		}
+	}
+	m.clear()
+	for i := range mobileSlots {
+		if !m.has(i) {
+			continue
+		}
+		if !slices.Contains(mobileKernels[:], m.kernel[i]) {
+			return fmt.Errorf("unit %d, block %d has kernel %d, want 3, 5 or 7", i/mobileMaxDepth+1, i%mobileMaxDepth+1, m.kernel[i])
+		}
+		if !slices.Contains(mobileExpansions[:], m.expand[i]) {
+			return fmt.Errorf("unit %d, block %d has expansion %d, want 3, 4 or 6", i/mobileMaxDepth+1, i%mobileMaxDepth+1, m.expand[i])
+		}
+	}
+	return nil
+}
+
+// digits reads single digits, with commas between them or without.
+func digits(out []uint8, what, text string) error {
+	list := strings.Split(text, ",")
+	if len(list) == 1 {
+		list = strings.Split(text, "")
+	}
+	if len(list) != len(out) {
+		return fmt.Errorf("%d %s, want %d", len(list), what, len(out))
+	}
+	for i, word := range list {
+		word = strings.TrimSpace(word)
+		if len(word) != 1 || word[0] < '0' || word[0] > '9' {
+			return fmt.Errorf("%s: %.20q is not a digit", what, word)
+		}
+		out[i] = word[0] - '0'
+	}
+	return nil
+}
+
+// Sample draws with the same probability for each network of the space: a unit's depth comes with the number of its networks.
+func (sp MobileNetV3) Sample(s *philox.Stream) Arch {
+	m := MobileNet{width: sp.width, resolution: sp.resolutions[s.Intn(len(sp.resolutions))]}
+	for u := range mobileUnits {
+		m.setUnit(u, unitOptions()[s.Intn(len(unitOptions()))])
+	}
+	return m
+}
+
+// Within draws uniformly over the networks within limits. The costs of units are independent of each other, so that those under a limit
+// can be counted; of two limits the tighter one is, and the other one rejects.
+func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
+	if l.None() {
+		return sp.Sample, nil
+	}
+	var counted []*sums
+	var sizes []uint16
+	var shares []float64
+	total := 0.0
+	for _, r := range sp.resolutions {
+		var best *sums
+		feasible := true
+		for _, of := range []struct {
+			limit int64
+			cost  func(Cost) int64
+		}{{l.MAdds, func(c Cost) int64 { return c.MAdds }}, {l.Params, func(c Cost) int64 { return c.Params }}} {
+			if of.limit == 0 {
+				continue
+			}
+			table := costTable(sp.width, r)
+			costs := make([][]int64, mobileUnits)
+			for u := range costs {
+				for _, o := range unitOptions() {
+					costs[u] = append(costs[u], of.cost(table.unit(u, o)))
+				}
+			}
+			t, ok := newSums(costs, of.limit-of.cost(table.fixed))
+			if feasible = feasible && ok; !feasible {
+				break
+			}
+			if best == nil || t.ways[0][t.limit] < best.ways[0][best.limit] {
+				best = t
+			}
+		}
+		if feasible {
+			total += best.ways[0][best.limit]
+			counted, sizes, shares = append(counted, best), append(sizes, r), append(shares, total)
+		}
+	}
+	if len(counted) == 0 {
+		return nil, errNone(sp.Name(), l)
+	}
+	return within(sp.Name(), l, func(s *philox.Stream) Arch {
+		k := 0
+		if len(counted) > 1 {
+			x := s.Float64() * total
+			for k < len(shares)-1 && x >= shares[k] {
+				k++
+			}
+		}
+		m := MobileNet{width: sp.width, resolution: sizes[k]}
+		for u, o := range counted[k].draw(s) {
+			m.setUnit(u, unitOptions()[o])
+		}
+		return m
+	})
+}
+
+// mobileMutation is the probability that once-for-all's evolution changes a gene.
+const mobileMutation = 0.1
+
+// Mutate is the mutation of once-for-all's evolutionary search (ofa/nas/search_algorithm/evolution.py): each slot's kernel and expansion, each
+// depth and the resolution is drawn again with probability 0.1, until a different network results. a must be a MobileNet.
+func (sp MobileNetV3) Mutate(a Arch, s *philox.Stream) Arch {
+	parent := a.(MobileNet)
+	for {
+		m := parent
+		if len(sp.resolutions) > 1 && s.Float64() < mobileMutation {
+			m.resolution = sp.resolutions[s.Intn(len(sp.resolutions))]
+		}
+		for i := range mobileSlots {
+			if !parent.has(i) || s.Float64() < mobileMutation {
+				m.kernel[i], m.expand[i] = mobileKernels[s.Intn(len(mobileKernels))], mobileExpansions[s.Intn(len(mobileExpansions))]
+			}
+		}
+		for u := range m.depth {
+			if s.Float64() < mobileMutation {
+				m.depth[u] = uint8(mobileMinDepth + s.Intn(mobileMaxDepth-mobileMinDepth+1))
+			}
+		}
+		if m.clear(); m != parent {
+			return m
+		}
+	}
+}
+
+// Cross is once-for-all's crossover: every gene comes from one of the parents, of equal probability; a slot that one of them does not
+// have comes from the other.
+func (sp MobileNetV3) Cross(x, y Arch, s *philox.Stream) Arch {
+	a, b := x.(MobileNet), y.(MobileNet)
+	m := a
+	if s.Intn(2) == 1 {
+		m.resolution = b.resolution
+	}
+	for i := range mobileSlots {
+		if take := s.Intn(2) == 1; !a.has(i) || take && b.has(i) {
+			m.kernel[i], m.expand[i] = b.kernel[i], b.expand[i]
+		}
+	}
+	for u := range m.depth {
+		if s.Intn(2) == 1 {
+			m.depth[u] = b.depth[u]
+		}
+	}
+	m.clear()
+	return m
+}
+
+// unit is a unit's part of a MobileNet.
+type unit struct {
+	depth          uint8
+	kernel, expand [mobileMaxDepth]uint8
+}
+
+func (m *MobileNet) setUnit(u int, o unit) {
+	m.depth[u] = o.depth
+	copy(m.kernel[u*mobileMaxDepth:], o.kernel[:])
+	copy(m.expand[u*mobileMaxDepth:], o.expand[:])
+}
