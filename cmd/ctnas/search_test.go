@@ -68,7 +68,7 @@ func TestSearchCommand(t *testing.T) {
 		"search --labels " + labels + "?split=train":                "train",
 		"search --labels " + labels + " --max-madds lots":           "--max-madds",
 		"search --labels " + labels + " --propose both":             "--propose",
-		"search --labels oracle:x":                               "want table:FILE",
+		"search --labels oracle:x":                                  "want table:FILE",
 		"search --labels " + labels + " --space nasbench201":        "nasbench201",
 		"search --labels table:" + filepath.Join(other, "none.csv"): "none.csv",
 	} {
