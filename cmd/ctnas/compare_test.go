@@ -72,7 +72,7 @@ func TestRankAndCompareMistakes(t *testing.T) {
 		"rank --labels table:" + csv + " --set width":       {exitUsage, "key=value"},
 		"rank --labels table:" + csv + " --set depth=3":     {exitUsage, `unknown field "depth"`},
 		"rank --labels table:" + csv + " --set width=wide":  {exitUsage, "width=wide"},
-		"rank --labels table:" + csv + " --space elsewhere": {exitUsage, `"darts"`},
+		"rank --labels table:" + csv + " --space elsewhere": {exitUsage, `"elsewhere"`},
 		"compare": {exitUsage, `"labels" not set`},
 		"compare --labels table:" + csv + " --methods darts":                 {exitUsage, "random, regression"},
 		"compare --labels table:" + csv + " --methods random,random":         {exitUsage, "twice"},

@@ -75,7 +75,7 @@ func TestSmallSpaces(t *testing.T) {
 	require.False(t, sp.Contains(parse(t, "nasbench101:inception")))
 	require.True(t, sp.Contains(parse(t, "nasbench101:resnet")))
 	require.True(t, NASBench101{}.Contains(parse(t, "nasbench101:best")))
-	require.Equal(t, []string{"nasbench101", "nasbench101-v3", "nasbench101-v4", "nasbench101-v5", "nasbench101-v6"}, Names())
+	require.Subset(t, Names(), []string{"nasbench101", "nasbench101-v3", "nasbench101-v4", "nasbench101-v5", "nasbench101-v6"})
 }
 
 // Every sequence that a small space's grammar allows is a cell of the space.

@@ -345,10 +345,10 @@ func (v *View) fill() error {
 	}
 	v.seen, v.judged, v.rows = make([]float64, t.Len()), make([]float64, t.Len()), make([]int, 0, t.Len())
 	first := -1
-	wanted := t.space.(space.NASBench101)
+	wanted, cells := t.space.(space.NASBench101) // or a small part of it
 	for i := range v.seen {
 		v.seen[i], v.judged[i] = math.NaN(), math.NaN()
-		if !wanted.Contains(t.cell(i)) {
+		if cells && !wanted.Contains(t.cell(i)) {
 			continue
 		}
 		a, lackA, divergedA := seen(i)
