@@ -1,4 +1,4 @@
-# `make` builds bin/ctnas, `make demo` runs a search, `make test` runs the tests; `make help` lists the rest.
+# `make` builds bin/ctnas, `make demo` shows all of it, `make test` runs the tests; `make help` lists the rest.
 SHELL := /bin/sh
 GO ?= go
 FUZZTIME ?= 30s
@@ -16,7 +16,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo lint race sanitize fuzz peers bench bench-peers dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -50,8 +50,11 @@ test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
 	scripts/cuda/with.sh $(GO) test -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
 	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -short -count 1 -tags $(GPU_TAGS) $(GPU_TESTED)
 
-demo: build ## search NAS-Bench-101 with 423 labels
+demo demo-train: build ## train cells, learn to compare them, search, train the pick: all of it, in 5 minutes, nothing downloaded
 	@scripts/demo.sh
+
+demo-table: build ## search NAS-Bench-101 with 423 labels of a table
+	@scripts/demo-table.sh
 
 lint: tools $(LINT) ## gofmt and golangci-lint; hints of clang-format where it is installed
 	$(LINT) run

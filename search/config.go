@@ -79,6 +79,11 @@ type Config struct {
 
 	Validation      int `yaml:"validation" json:"validation"` // with preset released: labels that only measure tau
 	CheckpointEvery int `yaml:"checkpoint-every" json:"-"`    // updates of the controller between checkpoints
+
+	// How labels are made that are trained for; nothing depends on it.
+	LabelWorkers int    `yaml:"label-workers" json:"-"` // candidates trained at once; 0: as the source sees fit
+	LabelRetries int    `yaml:"label-retries" json:"-"` // how often a failed training is tried again
+	LabelCache   string `yaml:"label-cache" json:"-"`   // folder of trainings that have been done; empty: the user's
 }
 
 // Preset returns a named configuration for NAS-Bench-101 without labels.
@@ -90,7 +95,7 @@ func Preset(name string) (Config, error) {
 		Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR,
 		Reward: RewardComparison, Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10,
 		Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2, ExploreWeight: 0.1,
-		CheckpointEvery: 100,
+		CheckpointEvery: 100, LabelRetries: 2,
 	}
 	switch name {
 	case PresetDefault:

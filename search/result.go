@@ -109,7 +109,7 @@ func (s *search) rankAll(r *Result) error {
 	predicted := func(i int) int { k, _ := slices.BinarySearch(descending, -rank[i]); return k + 1 }
 	for _, l := range r.Ledger {
 		a := s.architecture(l.Arch)
-		a.Accuracy, a.AccuracySource = &l.Value, s.Source.Facts().String()
+		a.Accuracy, a.AccuracySource, a.Note = &l.Value, s.Source.Facts().String(), l.Note.String()
 		if i, ok := index[l.Arch]; ok {
 			a.PredictedRank = predicted(i)
 		}
@@ -134,28 +134,25 @@ func (s *search) architecture(a space.Arch) report.Architecture {
 
 // judge adds true accuracies and ranks, and how good the controller's samples were.
 func (s *search) judge(r *Result, judge ledger.Judge) error {
-	rank := func(text string) (float64, int, error) {
+	rank := func(text string) (accuracy *float64, rank int, err error) { // nil: not known
 		a, err := s.Deps.Space.Parse(text)
 		if err != nil {
-			return 0, 0, err
+			return nil, 0, err
 		}
-		accuracy, rank, err := judge.Judge(a)
+		value, rank, err := judge.Judge(a)
 		if errors.Is(err, ledger.ErrNoLabel) {
-			return 0, 0, nil
+			return nil, 0, nil
 		}
-		return accuracy, rank, err
+		return &value, rank, err
 	}
 	for i := range r.Architectures {
 		a := &r.Architectures[i]
-		accuracy, n, err := rank(a.Arch)
-		if err != nil {
+		var err error
+		if a.Judged, a.Rank, err = rank(a.Arch); err != nil {
 			return err
 		}
-		if n > 0 {
-			a.Judged, a.Rank = &accuracy, n
-		}
 		if a.Arch == r.Pick {
-			r.PickJudged, r.PickRank = a.Judged, n
+			r.PickJudged, r.PickRank = a.Judged, a.Rank
 		}
 	}
 	percentile := func(texts []string) (float64, error) {
@@ -172,7 +169,7 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 		}
 		return sum / float64(max(n, 1)), nil
 	}
-	if len(s.first) == 0 {
+	if len(s.first) == 0 || judge.Total() == 0 {
 		return nil
 	}
 	texts := func(archs []space.Arch) (out []string) {
@@ -210,7 +207,7 @@ func pareto(labels []ledger.Label) []string {
 	})
 	out, best := []string{}, -1.0
 	for _, l := range sorted {
-		if l.Value > best {
+		if l.Value > best && l.Note.Stopped == nil { // what was stopped has an estimate
 			best = l.Value
 			out = append(out, l.Arch.String())
 		}

@@ -112,7 +112,7 @@ func Run(ctx context.Context, c Config, d Deps) (*Result, error) {
 	}
 	s := &search{Config: c, Deps: d, seconds: map[string]float64{}}
 	defer s.close()
-	if err := s.open(); err != nil {
+	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
 	err := s.run(ctx)
@@ -143,7 +143,7 @@ func (s *search) close() {
 }
 
 // open prepares everything: a new run or the rest of one.
-func (s *search) open() (err error) {
+func (s *search) open(ctx context.Context) (err error) {
 	if s.gcn, err = s.Comparator(); err != nil {
 		return err
 	}
@@ -170,6 +170,15 @@ func (s *search) open() (err error) {
 	if s.policy, err = controller.New(s.dev, s.Deps.Space, s.Config.policy()); err != nil {
 		return err
 	}
+	if s.Dir != "" {
+		if s.log, err = report.OpenLog(s.Dir); err != nil {
+			return err
+		}
+	}
+	if m, ok := s.Source.(ledger.Maker); ok {
+		m.Observe(func(e report.Event) { _ = s.event(e) }, // the log is not the result
+			func(done, total int) { s.progress(Progress{Stage: "label", Done: done, Total: total}) })
+	}
 	path := filepath.Join(s.Dir, report.LedgerName)
 	switch {
 	case s.Dir == "":
@@ -177,13 +186,10 @@ func (s *search) open() (err error) {
 	case old == nil:
 		s.ledger, err = ledger.Create(path, s.Source, s.Budget)
 	default:
-		s.ledger, err = ledger.Resume(path, s.Source, s.Budget, s.Deps.Space, old.Ledger)
+		s.ledger, err = ledger.Resume(ctx, path, s.Source, s.Budget, s.Deps.Space, old.Ledger)
 	}
 	if err == nil && old != nil {
 		err = s.restore(old)
-	}
-	if err == nil && s.Dir != "" {
-		s.log, err = report.OpenLog(s.Dir)
 	}
 	s.phase = time.Now()
 	return err
@@ -374,7 +380,12 @@ func (s *search) progress(p Progress) {
 	if s.Progress == nil {
 		return
 	}
-	p.Round, p.Labels, p.Budget = s.round, len(s.ledger.Labels()), s.Budget
+	p.Round, p.Budget = s.round, s.Budget
+	if s.ledger == nil { // a source recalls the labels of a ledger that is being opened
+		s.Progress(p)
+		return
+	}
+	p.Labels = len(s.ledger.Labels())
 	if best, ok := s.ledger.Best(); ok {
 		p.Best = best.Value
 	}

@@ -21,26 +21,32 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
+// benchmarked are the networks that are compared with PyTorch, see internal/bench, and one of few channels.
+var benchmarked = []struct {
+	name  string
+	batch int
+	build func() (*nn.Network, error)
+}{
+	{"nasbench101_best", 8, benchmarkedCell("nasbench101:best", 128, 3)},
+	{"nasbench101_inception", 8, benchmarkedCell("nasbench101:inception", 128, 3)},
+	{"nasbench101_small", 32, benchmarkedCell("nasbench101:best", 8, 1)},
+	{"mobilenetv3_large", 16, func() (*nn.Network, error) { return zoo.MobileNetV3Large(224, 1000) }},
+	{"mobilenetv2_1.4", 16, func() (*nn.Network, error) { return zoo.MobileNetV2(1.4, 224, 1000) }},
+}
+
+func benchmarkedCell(text string, channels, modules int) func() (*nn.Network, error) {
+	return func() (*nn.Network, error) {
+		arch, err := space.NASBench101{}.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		return zoo.CellNetwork{Cell: arch.(space.Cell), Image: nn.Shape{H: 32, W: 32, C: 3}, Channels: channels, Stacks: 3, Modules: modules, Classes: 10}.Build()
+	}
+}
+
 // BenchmarkStep is a training step on one thread, timed by the processor's clock, which other programs on the machine do not disturb.
 func BenchmarkStep(b *testing.B) {
-	cell := func(text string) func() (*nn.Network, error) {
-		return func() (*nn.Network, error) {
-			arch, err := space.NASBench101{}.Parse(text)
-			if err != nil {
-				return nil, err
-			}
-			return zoo.NASBench101(arch.(space.Cell), 128, 10)
-		}
-	}
-	for _, c := range []struct {
-		name  string
-		batch int
-		build func() (*nn.Network, error)
-	}{
-		{"nasbench101_best", 8, cell("nasbench101:best")},
-		{"mobilenetv3_large", 16, func() (*nn.Network, error) { return zoo.MobileNetV3Large(224, 1000) }},
-		{"mobilenetv2_1.4", 16, func() (*nn.Network, error) { return zoo.MobileNetV2(1.4, 224, 1000) }},
-	} {
+	for _, c := range benchmarked {
 		b.Run(c.name, func(b *testing.B) {
 			net, err := c.build()
 			require.NoError(b, err)

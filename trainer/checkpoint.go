@@ -134,5 +134,8 @@ func (r *run) resume() error {
 	}
 	r.o.updates.WriteI32(0, []int32{s.Updates})
 	r.state = s.Progress
+	if n := len(r.state.Validation); r.state.Stopped && n > 0 {
+		r.state.Stopped = r.stops(r.state.Validation[n-1])
+	}
 	return nil
 }

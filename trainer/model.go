@@ -25,7 +25,7 @@ type Options struct {
 	Accumulate int
 	Clip       float64 // limit of the gradient's 2-norm; 0: none
 	Mixup      bool    // images are mixed of two: Partners and Mix say how
-	Frozen     bool    // only to be evaluated: there are no programs for training
+	EvalOnly   bool    // there are no programs for training
 }
 
 // Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
@@ -104,10 +104,10 @@ func (m *Model) build() (err error) {
 		l.lower()
 		programs = append(programs, l)
 	}
-	if !m.Frozen {
+	if !m.EvalOnly {
 		lower(&m.training[0], &lowering{m: m, name: "train", mode: train})
 	}
-	if m.Accumulate > 1 && !m.Frozen {
+	if m.Accumulate > 1 && !m.EvalOnly {
 		lower(&m.training[1], &lowering{m: m, name: "train_more", mode: train, accumulate: true})
 	}
 	evaluating := &lowering{m: m, name: "evaluate", mode: evaluate}

@@ -22,7 +22,7 @@ func openTest(t testing.TB) *exec.Device {
 func TestAccumulate(t *testing.T) {
 	d := openTest(t)
 	net := cellNetwork(t, testCell, 16, 8)
-	a, b := newCase(net, 4, 40), newCase(net, 4, 42)
+	a, b := newCase(net, 4, 40), newCase(net, 4, 46)
 	b.values = a.values
 	var want [][]float32
 	for _, c := range []*testCase{a, b} {

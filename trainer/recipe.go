@@ -2,17 +2,22 @@ package trainer
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -54,6 +59,8 @@ type Recipe struct {
 	Temperature      float64 `yaml:"temperature" json:"temperature"`               // of distillation
 
 	Channels   int     `yaml:"channels" json:"channels"`     // of a cell network's stem
+	Stacks     int     `yaml:"stacks" json:"stacks"`         // of a cell network: each but the first halves the image and doubles the channels
+	Modules    int     `yaml:"modules" json:"modules"`       // cells a stack
 	Resolution int     `yaml:"resolution" json:"resolution"` // of images; 0: the set's own, or 224
 	ValSplit   float64 `yaml:"val-split" json:"val_split"`   // share of the training images held out
 	AreaMin    float64 `yaml:"area-min" json:"area_min"`     // least area of a random resized crop; 0: 0.08
@@ -65,7 +72,7 @@ type Recipe struct {
 // RecipeDefaults are the values of keys that a recipe does not name.
 func RecipeDefaults() Recipe {
 	return Recipe{Epochs: 1, Batch: 64, Accumulate: 1, Optimizer: "sgd", Momentum: 0.9, Rho: 0.9, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, LR: 0.1,
-		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", DropPathSchedule: "constant", Temperature: 1, Channels: 16}
+		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", DropPathSchedule: "constant", Temperature: 1, Channels: 16, Stacks: 3, Modules: 3}
 }
 
 //go:embed recipes/*.yaml
@@ -116,6 +123,48 @@ func parseRecipe(text []byte) (Recipe, error) {
 	return r, r.Check()
 }
 
+// RecipeKeys lists the keys of a recipe.
+func RecipeKeys() []string {
+	keys, _ := Recipe{}.list()
+	return keys
+}
+
+// list are the keys and their values as text.
+func (r Recipe) list() (keys, values []string) {
+	var doc yaml.Node
+	_ = doc.Encode(r) // plain fields
+	for i := 0; i < len(doc.Content); i += 2 {
+		keys, values = append(keys, doc.Content[i].Value), append(values, doc.Content[i+1].Value)
+	}
+	return keys, values
+}
+
+// Set sets the value of a key from text. Check the recipe afterwards.
+func (r *Recipe) Set(key, value string) error {
+	i := slices.Index(RecipeKeys(), key)
+	if i < 0 {
+		return fmt.Errorf("a recipe has no key %q", key)
+	}
+	changed := *r
+	doc := yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: key}, {Kind: yaml.ScalarNode, Value: value}}}
+	err := doc.Decode(&changed)
+	_, values := changed.list()
+	given, number := strconv.ParseFloat(value, 64)
+	got, _ := strconv.ParseFloat(values[i], 64)
+	if err != nil || doc.Content[1].ShortTag() == "!!null" || number == nil && given != got { // YAML cuts 2.5 down to an integer
+		return fmt.Errorf("%s %q: not a value of this key", key, value)
+	}
+	*r = changed
+	return nil
+}
+
+// Hash is a fingerprint of all values, 8 hexadecimal digits.
+func (r Recipe) Hash() string {
+	text, _ := json.Marshal(r) // numbers and text; not-a-numbers do not pass Check
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:4])
+}
+
 var initializers = map[string]nn.Initializer{"nasbench": nn.NASBench, "he-fan-out": nn.HeFanOut, "torch": nn.TorchDefault}
 
 // Check tells what is wrong with a recipe, by its keys.
@@ -141,7 +190,8 @@ func (r Recipe) Check() error {
 		oneOf("schedule", r.Schedule, "constant", "cosine", "linear", "exponential", "step"), within("final-lr", r.FinalLR, 0, 1e3),
 		within("decay", r.Decay, 0, 1), within("decay-every", r.DecayEvery, 1e-6, 1e6), within("label-smoothing", r.LabelSmoothing, 0, below1),
 		oneOf("init", r.Init, "nasbench", "he-fan-out", "torch"), within("recalibrate", float64(r.Recalibrate), 0, 1<<20),
-		within("channels", float64(r.Channels), 1, 4096), within("resolution", float64(r.Resolution), 0, 4096), within("val-split", r.ValSplit, 0, below1),
+		within("channels", float64(r.Channels), 1, 4096), within("stacks", float64(r.Stacks), 1, 8), within("modules", float64(r.Modules), 1, 64),
+		within("resolution", float64(r.Resolution), 0, 4096), within("val-split", r.ValSplit, 0, below1),
 		within("area-min", r.AreaMin, 0, 1), within("jitter", r.Jitter, 0, 10), within("cutout", float64(r.Cutout), 0, 4096),
 		within("mixup", r.Mixup, 0, 100), within("aux-weight", r.AuxWeight, 0, 100), within("drop-path", r.DropPath, 0, below1),
 		oneOf("drop-path-schedule", r.DropPathSchedule, "constant", "linear"), within("distill", r.Distill, 0, 1e3),
@@ -152,6 +202,17 @@ func (r Recipe) Check() error {
 		return errors.New(first)
 	}
 	return nil
+}
+
+// Side is that of the images: the recipe's, or the set's own, or 224.
+func (r Recipe) Side(d *data.Dataset) int {
+	switch {
+	case r.Resolution > 0:
+		return r.Resolution
+	case d.Width > 0 && d.Width == d.Height:
+		return d.Width
+	}
+	return 224
 }
 
 // PathRate is what the probabilities of drop paths are multiplied by in an epoch from 0. Under the linear schedule it is that of DARTS (quark0/darts,

@@ -51,7 +51,7 @@ type Deps struct {
 	CheckpointEvery int
 	Version         string // of the program: a checkpoint of another one is refused
 	Progress        func(Progress)
-	Stop            func(Evaluation) bool // asked after each epoch's evaluation: end the training here
+	Stop            func(Evaluation) bool // asked after each epoch's evaluation: end the training here; asked again where it has and is resumed
 }
 
 // Progress says how far a training is.
@@ -332,6 +332,19 @@ func (r *run) update(ctx context.Context) error {
 // mostSkipped is how many updates in a row may be left out.
 const mostSkipped = 10
 
+// Diverged is the error of a training that ended because its loss or gradient was not finite. It would do so again.
+type Diverged struct {
+	Update     int
+	Loss, Norm float64
+	Where      string       // the first node whose output is not finite
+	Validation []Evaluation // after the epochs before
+}
+
+// Error names the update and the node.
+func (d *Diverged) Error() string {
+	return fmt.Sprintf("update %d: the loss is %g and the gradient's norm %g; first not finite: %s", d.Update, d.Loss, d.Norm, d.Where)
+}
+
 // diverged deals with a loss or gradient that is not finite.
 func (r *run) diverged(loss, norm float64) error {
 	s := &r.state
@@ -348,7 +361,7 @@ func (r *run) diverged(loss, norm float64) error {
 	s.Skipped++
 	s.InARow++
 	if r.OnNaN == OnNaNStop || s.InARow > mostSkipped {
-		return fmt.Errorf("update %d: the loss is %g and the gradient's norm %g; first not finite: %s", s.Update, loss, norm, where)
+		return &Diverged{s.Update, loss, norm, where, s.Validation}
 	}
 	s.Rate /= 2
 	r.m.State.WriteF32(r.m.Params, r.saved)
@@ -392,7 +405,7 @@ func (r *run) endEpoch(ctx context.Context) error {
 		e.Epoch = epoch
 		s.Validation = append(s.Validation, e)
 		values["validation_loss"], values["validation_top1"], values["validation_top5"] = e.Loss, e.Top1, e.Top5
-		s.Stopped = r.Stop != nil && r.Stop(e)
+		s.Stopped = r.stops(e)
 	}
 	mean := 0.0 // where every update was left out
 	if s.Losses > 0 {
@@ -403,6 +416,8 @@ func (r *run) endEpoch(ctx context.Context) error {
 	s.Loss, s.Losses = 0, 0
 	return r.event(events.Event{Name: "epoch", Step: epoch, Values: values})
 }
+
+func (r *run) stops(e Evaluation) bool { return r.Stop != nil && r.Stop(e) }
 
 // evaluate measures the weights, or their average, on a set; with fresh statistics where the recipe says so. It leaves the state as it was.
 func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err error) {

@@ -7,9 +7,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/events"
@@ -177,6 +180,51 @@ func TestRecipes(t *testing.T) {
 	require.ErrorContains(t, err, `recipe "none" is none of darts-cifar`)
 }
 
+func TestRecipeKeys(t *testing.T) {
+	keys := RecipeKeys()
+	require.Len(t, keys, reflect.TypeFor[Recipe]().NumField())
+	require.Equal(t, []string{"epochs", "batch"}, keys[:2])
+	r := RecipeDefaults()
+	hash := r.Hash()
+	for _, key := range keys { // every key takes the value that it has, and refuses what is none
+		var doc yaml.Node
+		require.NoError(t, doc.Encode(r))
+		i := slices.IndexFunc(doc.Content, func(n *yaml.Node) bool { return n.Value == key })
+		require.NoError(t, r.Set(key, doc.Content[i+1].Value))
+		require.ErrorContains(t, r.Set(key, "~"), key)
+	}
+	require.Equal(t, RecipeDefaults(), r)
+	require.NoError(t, r.Set("lr", "5e-2"))
+	require.NoError(t, r.Set("nesterov", "true"))
+	require.NoError(t, r.Set("optimizer", "adam"))
+	require.Equal(t, []any{0.05, true, "adam"}, []any{r.LR, r.Nesterov, r.Optimizer})
+	require.NotEqual(t, hash, r.Hash())
+	require.ErrorContains(t, r.Set("epochs", "2.5"), `epochs "2.5"`)
+	require.ErrorContains(t, r.Set("speed", "1"), `no key "speed"`)
+}
+
+// A training that was stopped is asked again when it is resumed, and may go on to the same end as one that never stopped.
+func TestStop(t *testing.T) {
+	j := shapesJob(t, func(r *Recipe) { r.Epochs = 3 })
+	j.Data.Validation = j.Data.Test
+	whole, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 2}})
+	require.NoError(t, err)
+	d := Deps{Device: exec.Config{Threads: 2}, Dir: t.TempDir()}
+	asked := 0
+	d.Stop = func(e Evaluation) bool { asked++; return e.Epoch == 2 }
+	for range 2 {
+		r, err := Train(t.Context(), j, d)
+		require.NoError(t, err)
+		require.Equal(t, whole.Validation[:2], r.Validation)
+		require.Equal(t, 16, r.Updates)
+	}
+	require.Equal(t, 3, asked)
+	d.Stop = nil
+	r, err := Train(t.Context(), j, d)
+	require.NoError(t, err)
+	require.Equal(t, whole, r)
+}
+
 func FuzzRecipe(f *testing.F) {
 	for _, name := range RecipeNames() {
 		text, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
@@ -299,7 +347,7 @@ func TestResume(t *testing.T) {
 func newTeacher(t testing.TB) *Teacher {
 	d := openTest(t)
 	net := shapesNetwork(t)
-	m, err := NewModel(d, net, Options{Batch: 1, Frozen: true})
+	m, err := NewModel(d, net, Options{Batch: 1, EvalOnly: true})
 	require.NoError(t, err)
 	defer m.Close()
 	m.Initialize(nn.HeFanOut, 5)
@@ -323,7 +371,7 @@ func TestTeacher(t *testing.T) {
 		d := openTest(t)
 		var all [2][]float32
 		for i, path := range []string{filepath.Join(dir, WeightsName), teacher.Weights} {
-			m, err := NewModel(d, j.Net, Options{Batch: 50, Frozen: true})
+			m, err := NewModel(d, j.Net, Options{Batch: 50, EvalOnly: true})
 			require.NoError(t, err)
 			defer m.Close()
 			require.NoError(t, LoadWeights(path, m))
@@ -389,6 +437,9 @@ func TestDivergence(t *testing.T) {
 	_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 2}})
 	require.ErrorContains(t, err, "first not finite: ")
 	require.Regexp(t, `update \d+: the loss is`, err.Error())
+	var diverged *Diverged
+	require.ErrorAs(t, err, &diverged)
+	require.NotEmpty(t, diverged.Where)
 
 	d := openTest(t)
 	c := newCase(cellNetwork(t, testCell, 16, 8), 4, 62)

@@ -41,7 +41,7 @@ func (t *Teacher) teach(student *Model, r Recipe) (*lesson, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the teacher's weights: %w", err)
 	}
-	m, err := NewModel(student.arena.Device(), t.Net, Options{Batch: student.Batch, Frozen: true})
+	m, err := NewModel(student.arena.Device(), t.Net, Options{Batch: student.Batch, EvalOnly: true})
 	if err != nil {
 		return nil, fmt.Errorf("the teacher: %w", err)
 	}

@@ -28,7 +28,7 @@ func floats(t *testing.T, path string) []float32 {
 
 // predict are the logits of two images.
 func predict(t *testing.T, net *nn.Network, values [][]float32, images []float32) []float32 {
-	m, err := NewModel(openTest(t), net, Options{Batch: 2, Frozen: true})
+	m, err := NewModel(openTest(t), net, Options{Batch: 2, EvalOnly: true})
 	require.NoError(t, err)
 	defer m.Close()
 	m.SetValues(values)

@@ -15,7 +15,6 @@ import (
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/method"
-	"github.com/ctnas/ctnas/search/table"
 )
 
 // compareDocument is what `ctnas compare --json` prints.
@@ -30,11 +29,11 @@ type compareDocument struct {
 	Device    string            `json:"device"`
 	ISA       string            `json:"isa"`
 	Threads   int               `json:"threads"`
-	Total     int               `json:"total"` // architectures that are ranked
+	Total     int               `json:"total"` // architectures that are ranked; 0: none, nobody knows the accuracy of all
 	Methods   []method.Summary  `json:"methods"`
 	Ablations []method.Ablation `json:"ablations,omitempty"`
-	PaperNote string            `json:"paper_note"`
-	Paper     []method.PaperRow `json:"paper"`
+	PaperNote string            `json:"paper_note,omitempty"` // where there are ranks
+	Paper     []method.PaperRow `json:"paper,omitempty"`
 }
 
 const formatJSON = "json"
@@ -47,7 +46,11 @@ type compareFlags struct {
 	seed                                   uint64
 	ablations                              bool
 	maxMAdds, maxParams                    sizeValue
+	workers, retries                       int
+	cache                                  string
 }
+
+func (o *compareFlags) making() labelFlags { return labelFlags{&o.workers, &o.retries, &o.cache} }
 
 func newCompareCommand(a *app) *cobra.Command {
 	var o compareFlags
@@ -68,7 +71,10 @@ With --ablations it runs CTNAS itself, then with the predicted performance as re
 and prints 95 % intervals over the seeds (Student's t). Candidates then come from the controller (--propose controller) unless told
 otherwise: where the whole space is ranked, the controller decides little.
 
-With --out DIR every finished run is kept there, and a comparison that was stopped goes on when it is started again.`,
+With --out DIR every finished run is kept there, and a comparison that was stopped goes on when it is started again.
+
+` + labelsLong + ` Picks are then compared by the test accuracy of their
+own trainings; ranks are not known.`,
 		Example: `  ctnas compare --space nasbench101 --labels table:nb101.ctt --methods random,regression,renas,evolution,ctnas --budget 423 --seeds 10
   ctnas compare --labels table:nb101.ctt --budget 150 --format markdown --out runs/compare150
   ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json`,
@@ -89,6 +95,8 @@ With --out DIR every finished run is kept there, and a comparison that was stopp
 	f.Var(&o.maxParams, "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
 	f.StringVar(&o.format, "format", method.FormatTable, "table, csv, json or markdown; --json is --format json")
 	f.StringArrayVar(&o.set, "set", nil, "change a setting of ctnas, `key=value` with the names of search's flags and _ for -; for experiments, may be repeated")
+	o.retries = 2
+	addLabelFlags(f, o.making())
 	_ = cmd.MarkFlagRequired("labels") // fails only for a flag that does not exist
 	return cmd
 }
@@ -154,22 +162,24 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return usageError{err}
 	}
 	d := compareDocument{
-		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose, PaperNote: method.PaperNote, Paper: method.Paper(),
+		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose,
 	}
-	place, err := a.openDevice()
+	place, err := a.labelPlace(o.labels)
 	if err != nil {
 		return err
 	}
 	c.Device, d.Device, d.ISA, d.Threads = place.Config, place.name, place.level, place.threads
-	t, view, err := openLabels(a, o.labels, o.space)
+	l, err := a.openLabels(cmd.Context(), o.labels, o.space, place, o.making(), c.Listed)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = t.Close() }()
-	d.Accuracy, d.Total = view.Describe(), len(view.Cells())
-	c.Table = t
-	if _, c.Query, err = table.ParseLabels(o.labels); err != nil {
-		return usageError{err}
+	defer func() { _ = l.close() }()
+	if c.Field, err = l.field(); err != nil {
+		return err
+	}
+	d.Accuracy = l.source.Describe()
+	if l.view != nil {
+		d.Total, d.PaperNote, d.Paper = len(l.view.Cells()), method.PaperNote, method.Paper()
 	}
 	if a.out != "" {
 		if err := a.openComparison(cmd); err != nil {
@@ -177,7 +187,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		}
 	}
 	if !a.quiet && o.format != formatJSON {
-		fmt.Fprintf(a.stderr, "%s, %s: %s\n", o.space, filepath.Base(t.Path()), d.Accuracy)
+		fmt.Fprintf(a.stderr, "%s: %s\n", l.name(), d.Accuracy)
 	}
 	var stop func()
 	c.Progress, c.Done, stop = a.compareProgress(o.budget)
@@ -252,7 +262,11 @@ func (a *app) compareProgress(budget int) (update func(string, uint64, int, floa
 		if r.Kept {
 			from = ", kept from before"
 		}
-		fmt.Fprintf(a.stderr, "%s, seed %d: rank %d, %.3f %%, %d labels, %.1f s%s\n", r.Method, r.Seed, r.Rank, 100*r.Accuracy, r.Labels, r.Seconds, from)
+		rank := ""
+		if r.Rank > 0 {
+			rank = fmt.Sprintf("rank %d, ", r.Rank)
+		}
+		fmt.Fprintf(a.stderr, "%s, seed %d: %s%.3f %%, %d labels, %.1f s%s\n", r.Method, r.Seed, rank, 100*r.Accuracy, r.Labels, r.Seconds, from)
 	}
 	return update, done, stop
 }
@@ -262,7 +276,11 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		return a.printJSON(d)
 	}
 	if o.format != method.FormatCSV {
-		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d of %d architectures: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, d.Total, d.Accuracy)
+		of := ""
+		if d.Total > 0 {
+			of = fmt.Sprintf(" of %d architectures", d.Total)
+		}
+		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d%s: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, of, d.Accuracy)
 	}
 	if o.ablations {
 		if err := method.WriteAblations(a.stdout, o.format, d.Ablations); err != nil {
@@ -277,7 +295,11 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		return err
 	}
 	if o.format != method.FormatCSV {
-		fmt.Fprintf(a.stdout, "\n± are standard deviations over the seeds; (paper): %s\n", d.PaperNote)
+		fmt.Fprint(a.stdout, "\n± are standard deviations over the seeds")
+		if d.PaperNote != "" {
+			fmt.Fprintf(a.stdout, "; (paper): %s", d.PaperNote)
+		}
+		fmt.Fprintln(a.stdout)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func newEvalCommand(a *app) *cobra.Command {
 
 ` + archHelp,
 		Example: `  ctnas eval runs/cell
-  ctnas eval nasbench101:best --weights runs/cell/weights.safetensors --data shapes --channels 8`,
+  ctnas eval nasbench101:best --weights runs/cell/weights.safetensors --data shapes --channels 8 --modules 1 --resolution 16`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given := s
@@ -80,6 +80,8 @@ func newEvalCommand(a *app) *cobra.Command {
 	f.StringVar(&split, "split", "test", "which images: test, validation or train")
 	f.IntVar(&s.Batch, "batch", s.Batch, "images a step")
 	f.IntVar(&s.Channels, "channels", s.Channels, "channels of a cell network's stem")
+	f.IntVar(&s.Stacks, "stacks", s.Stacks, "stacks of a cell network")
+	f.IntVar(&s.Modules, "modules", s.Modules, "cells a stack of a cell network")
 	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or 224)")
 	f.IntVar(&s.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	return cmd
@@ -100,7 +102,7 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (
 	if set == nil || set.Len() == 0 {
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
-	net, err := buildNetwork(s.Arch, s.Channels, side(s.Recipe, d), len(d.Classes))
+	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,8 @@ import (
 type exporting struct {
 	arch, weights, onnx, safetensors, checkInput, checkOutput string
 	fold                                                      bool
-	channels, side, classes                                   int
+	recipe                                                    trainer.Recipe // the measures of a cell network
+	side, classes                                             int
 }
 
 // checkBatch is how many images a check input has.
@@ -57,7 +58,10 @@ Without --weights they are a random start.
 	f.StringVar(&e.checkInput, "check-input", "", "`file` for two random images")
 	f.StringVar(&e.checkOutput, "check-output", "", "`file` for their logits")
 	f.BoolVar(&e.fold, "fold-bn", false, "multiply batch norms into the layers before them")
-	f.IntVar(&e.channels, "channels", 128, "channels of a cell network's stem")
+	e.recipe = trainer.RecipeDefaults()
+	f.IntVar(&e.recipe.Channels, "channels", 128, "channels of a cell network's stem")
+	f.IntVar(&e.recipe.Stacks, "stacks", e.recipe.Stacks, "stacks of a cell network")
+	f.IntVar(&e.recipe.Modules, "modules", e.recipe.Modules, "cells a stack")
 	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = the published one)")
 	f.IntVar(&e.classes, "classes", 0, "classes (0 = 10 for a cell, 1000 for others)")
 	return cmd
@@ -75,7 +79,7 @@ func (a *app) export(e exporting) error {
 	if e.classes == 0 {
 		e.classes = 1000
 	}
-	net, err := buildNetwork(e.arch, e.channels, e.side, e.classes)
+	net, err := buildNetwork(e.arch, e.recipe, e.side, e.classes)
 	if err != nil {
 		return usageError{err}
 	}
@@ -130,7 +134,7 @@ func (a *app) logits(net *nn.Network, values [][]float32, images []float32) (log
 		return nil, err
 	}
 	defer d.Close()
-	m, err := trainer.NewModel(d, net, trainer.Options{Batch: checkBatch, Frozen: true})
+	m, err := trainer.NewModel(d, net, trainer.Options{Batch: checkBatch, EvalOnly: true})
 	if err != nil {
 		return nil, err
 	}

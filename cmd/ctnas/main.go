@@ -100,6 +100,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
 	root.AddCommand(
 		newSearchCommand(a),
+		newRetrainCommand(a),
 		newTrainCommand(a),
 		newEvalCommand(a),
 		newZooCommand(a),

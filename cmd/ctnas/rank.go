@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -65,7 +63,10 @@ type seedSeconds struct {
 
 func newRankCommand(a *app) *cobra.Command {
 	var spaceName, labels, preset, judge string
-	var train, seeds int
+	var train, seeds, judged, workers int
+	var cache string
+	retries := 2
+	making := labelFlags{&workers, &retries, &cache}
 	var seed uint64
 	var set []string
 	cmd := &cobra.Command{
@@ -76,7 +77,10 @@ of the true best 1 % found among the predicted best 1 %, the true rank of the ar
 calibration error of the probabilities are over the architectures without a label in training.
 
 Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by the last hexadecimal
-digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.`,
+digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.
+
+` + labelsLong + `
+Here --train and --judged random architectures are trained, all of them if the space has fewer.`,
 		Example: `  ctnas rank --space nasbench101 --labels table:nb101.ctt --train 423 --seeds 10
   ctnas rank --labels table:nb101.ctt --preset released --train 100 --seeds 3 --json
   ctnas rank --labels table:nb101.ctt --seed 1000 --seeds 5 --judge even --set members=3 --set width=48`,
@@ -94,17 +98,28 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 			if train < 2 || seeds < 1 {
 				return usagef("--train %d --seeds %d: want at least 2 and 1", train, seeds)
 			}
-			place, err := a.openDevice()
+			place, err := a.labelPlace(labels)
 			if err != nil {
 				return err
 			}
-			t, view, err := openLabels(a, labels, spaceName)
+			l, err := a.openLabels(cmd.Context(), labels, spaceName, place, making, false)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = t.Close() }()
+			defer func() { _ = l.close() }()
 			if !a.json {
-				fmt.Fprintf(a.stdout, "%s, %s: %s\n", spaceName, filepath.Base(t.Path()), view.Describe())
+				fmt.Fprintf(a.stdout, "%s: %s\n", l.name(), l.source.Describe())
+			}
+			view := l.view
+			if view == nil {
+				if judged < 3 {
+					return usagef("--judged %d: want at least 3", judged)
+				}
+				var t *table.Table
+				if t, view, err = a.trainedTable(cmd.Context(), l, train+judged, seed); err != nil {
+					return err
+				}
+				defer func() { _ = t.Close() }()
 			}
 			update, finish := a.progress("hashes")
 			first := true
@@ -127,7 +142,7 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 				return err
 			}
 			d := rankDocument{
-				Space: spaceName, Labels: labels, Accuracy: view.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
+				Space: spaceName, Labels: labels, Accuracy: l.source.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
 				Device: place.name, ISA: place.level, Threads: place.threads,
 			}
 			column := func(f func(r method.RankSeed) float64) []float64 {
@@ -170,15 +185,14 @@ digit of the hash) with seeds from 1000 on; figures that are reported are over a
 	f.IntVar(&seeds, "seeds", 10, "how many seeds: --seed and those that follow it")
 	f.StringVar(&preset, "preset", "default", "comparator: default, released or paper")
 	f.StringVar(&judge, "judge", "all", "which architectures judge: all, or the even or odd half by hash")
+	f.IntVar(&judged, "judged", 100, "with labels train:, how many more architectures are trained to judge by")
 	f.StringArrayVar(&set, "set", nil, setHelp)
+	addLabelFlags(f, making)
 	_ = cmd.MarkFlagRequired("labels") // fails only for a flag that does not exist
 	return cmd
 }
 
-const (
-	labelsHelp = "where accuracies come from: table:FILE, or table:FILE?run=1&split=validation&missing=drop"
-	setHelp    = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
-)
+const setHelp = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
 
 // presetConfig is a comparator's preset with settings changed.
 func presetConfig(preset string, set []string) (gcn.Config, error) {
@@ -209,33 +223,4 @@ func applySettings(set []string, v any) error {
 		}
 	}
 	return nil
-}
-
-// openLabels opens the table of --labels and checks that it is of the space.
-func openLabels(a *app, labels, spaceName string) (*table.Table, *table.View, error) {
-	if _, err := openSpace(spaceName); err != nil {
-		return nil, nil, err
-	}
-	path, query, err := table.ParseLabels(labels)
-	if err != nil {
-		return nil, nil, usagef("--labels: %w", err)
-	}
-	update, finish := a.progress("read " + filepath.Base(path))
-	t, err := table.Open(path, table.Options{
-		Space: spaceName, Columns: query.Columns, Threads: a.threads,
-		Progress: func(done, total int64) { update(int(done), int(total)) },
-	})
-	finish()
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := t.View(query)
-	if err != nil {
-		var absent *table.AbsentError
-		if errors.As(err, &absent) {
-			err = usagef("--labels %s: %w", labels, err)
-		}
-		return nil, nil, errors.Join(err, t.Close())
-	}
-	return t, v, nil
 }

@@ -17,11 +17,8 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/report"
-	"github.com/ctnas/ctnas/search/table"
-	"github.com/ctnas/ctnas/search/trees"
 )
 
 // searchFlags binds the settings of a search; the values that c holds are the defaults.
@@ -57,6 +54,7 @@ func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.Float64Var(&c.ExploreWeight, "explore-weight", c.ExploreWeight, "weight of such pairs beside the labelled ones")
 	f.IntVar(&c.Validation, "validation", c.Validation, "with --preset released: labels that only measure tau")
 	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "updates of the controller between checkpoints")
+	addLabelFlags(f, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache})
 }
 
 // searchConfig is the preset's settings with the flags that were given.
@@ -91,10 +89,13 @@ a baseline that improves as it does, and what they propose is labelled, until th
 
 --out DIR (a new folder below runs, named by space, method, budget and seed, if it is not given) then holds result.json, ledger.jsonl (every
 label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that was stopped, even with kill -9, goes on with
---resume DIR and ends in the same result. Methods other than ctnas take seconds and are not resumed.`,
+--resume DIR and ends in the same result. Methods other than ctnas are not resumed: on a table they take seconds, and what they trained for is in the cache.
+
+` + labelsLong,
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
   ctnas search --labels table:nb101.ctt --budget 150 --max-params 9M --out runs/small
   ctnas search --labels table:nb101.ctt --propose controller --out runs/proper
+  ctnas search --space nasbench101-v5 --labels 'train:shapes?recipe=shapes&stop=median' --budget 60 --init 20 --per-round 10 --out runs/own
   ctnas search --resume runs/a`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -103,7 +104,7 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 				return err
 			}
 			if m != nil && resume != "" {
-				return usagef("--method %s: a search with this method takes seconds and cannot be resumed", name)
+				return usagef("--method %s: a search with this method cannot be resumed; begin it again, what it trained for is in the cache", name)
 			}
 			c, err := a.searchSettings(cmd.Flags(), resume)
 			if err != nil {
@@ -159,6 +160,9 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	searchFlags(named, &fixed)
 	var err error
 	f.VisitAll(func(flag *pflag.Flag) {
+		if slices.Contains(labelFlagNames, flag.Name) {
+			return
+		}
 		if a.onLine[flag.Name] && (named.Lookup(flag.Name) != nil || flag.Name == "seed" || flag.Name == "out" || flag.Name == "config") {
 			err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
 		}
@@ -167,7 +171,15 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 		return search.Config{}, err
 	}
 	a.out = resume
-	return search.LoadConfig(resume)
+	c, err := search.LoadConfig(resume)
+	again := pflag.NewFlagSet("", pflag.ContinueOnError)
+	addLabelFlags(again, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache})
+	for _, name := range labelFlagNames {
+		if a.onLine[name] && err == nil {
+			err = again.Set(name, f.Lookup(name).Value.String())
+		}
+	}
+	return c, err
 }
 
 // checkOut refuses a folder that holds something else than a run. Names with a leading dot do not count: a killed run may leave some.
@@ -208,43 +220,39 @@ type runFacts struct {
 }
 
 func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error) {
-	place, err := a.openDevice()
+	place, err := a.labelPlace(c.Labels)
 	if err != nil {
 		return nil, err
 	}
-	t, view, err := openLabels(a, c.Labels, c.Space)
+	listed := c.Propose != search.ProposeController
+	l, err := a.openLabels(cmd.Context(), c.Labels, c.Space, place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = t.Close() }()
+	defer func() { _ = l.close() }()
 	if c.Labels, err = absoluteLabels(c.Labels); err != nil {
 		return nil, err
 	}
+	if c.LabelCache != "" {
+		if c.LabelCache, err = filepath.Abs(c.LabelCache); err != nil {
+			return nil, err
+		}
+	}
 	build := thisBuild()
 	d := search.Deps{
-		Space: t.Space(), Source: ledger.FromTable(view), Checksum: t.Checksum(), Device: place.Config, Dir: a.out, Version: build.Version,
+		Space: l.space, Source: l.source, Checksum: l.checksum, Device: place.Config, Dir: a.out, Version: build.Version,
 		Run: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-			view.Describe(), t.Checksum(), a.out,
+			l.source.Describe(), l.checksum, a.out,
 		},
 	}
-	if c.Propose != search.ProposeController {
-		d.List = search.NewCatalogue(t.Space(), t, trees.Stored(t))
+	if listed {
+		d.List = l.pool().Catalogue()
 	}
 	var finish func()
 	d.Progress, finish = a.searchProgress()
 	defer finish()
 	return search.Run(cmd.Context(), c, d)
-}
-
-// absoluteLabels makes the file's name valid in any working directory, for a resume from elsewhere.
-func absoluteLabels(labels string) (string, error) {
-	path, _, err := table.ParseLabels(labels)
-	if err != nil {
-		return "", usagef("--labels: %w", err)
-	}
-	whole, err := filepath.Abs(path)
-	return strings.Replace(labels, path, whole, 1), err
 }
 
 // searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, a line whenever labels were bought in a pipe.

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/report"
 )
@@ -53,23 +52,23 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if _, err := os.Stat(filepath.Join(a.out, search.ConfigName)); err == nil {
 		return nil, usagef("--out %s: the folder holds a run, and a search with %s cannot be resumed", a.out, m.Name())
 	}
-	place, err := a.openDevice()
+	place, err := a.labelPlace(c.Labels)
 	if err != nil {
 		return nil, err
 	}
-	t, view, err := openLabels(a, c.Labels, c.Space)
+	listed := c.Propose != search.ProposeController
+	l, err := a.openLabels(cmd.Context(), c.Labels, c.Space, place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = t.Close() }()
-	pool := method.PoolOf(view)
+	defer func() { _ = l.close() }()
 	if err := os.MkdirAll(a.out, 0o755); err != nil {
 		return nil, err
 	}
 	build := thisBuild()
 	config, err := resolvedConfig(cmd.Flags(), runFacts{
 		a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-		view.Describe(), t.Checksum(), a.out,
+		l.source.Describe(), l.checksum, a.out,
 	})
 	if err != nil {
 		return nil, err
@@ -78,8 +77,8 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	p := method.Problem{
-		Space: t.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: pool,
-		Listed: c.Propose != search.ProposeController, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, Ledger: filepath.Join(a.out, report.LedgerName),
+		Space: l.space, Source: l.source, Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: l.pool(),
+		Listed: listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, Ledger: filepath.Join(a.out, report.LedgerName),
 	}
 	update, finish := a.progress(m.Name())
 	p.Progress = func(labels int, _ float64) { update(labels, c.Budget) }

@@ -16,7 +16,7 @@ import (
 func newTableCommand(a *app) *cobra.Command {
 	return group("table", "Look at, convert and download tabular benchmarks", `  ctnas table info nb101_run0.csv.gz
   ctnas table get nasbench101`,
-		newTableInfoCommand(a), newTableConvertCommand(a), newTableGetCommand(a))
+		newTableInfoCommand(a), newTableConvertCommand(a), newTableGetCommand(a), newTableTrainCommand(a))
 }
 
 // openTable opens a table named on the command line: FILE, or table:FILE?… where a CSV file's columns need names.

@@ -73,6 +73,8 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 	f.Float64Var(&r.Distill, "distill", r.Distill, "weight of the loss against a --teacher's predictions (0 = none)")
 	f.Float64Var(&r.Temperature, "temperature", r.Temperature, "temperature of distillation")
 	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem")
+	f.IntVar(&r.Stacks, "stacks", r.Stacks, "stacks of a cell network; each but the first halves the image and doubles the channels")
+	f.IntVar(&r.Modules, "modules", r.Modules, "cells a stack of a cell network")
 	f.IntVar(&r.Resolution, "resolution", r.Resolution, "side of the images (0 = the set's own, or 224)")
 	f.Float64Var(&r.ValSplit, "val-split", r.ValSplit, "share of the training images held out for validation")
 	f.Float64Var(&r.AreaMin, "area-min", r.AreaMin, "least area of a random crop (0 = 0.08)")
@@ -122,7 +124,7 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 	f.StringVar(&given.RecipeName, "recipe", given.RecipeName, "how to train: a `recipe`'s name or file")
 	recipeFlags(f, &given.Recipe)
 	f.StringVar(&given.Teacher, "teacher", "", "with --distill: the `folder` of a training to learn from, or a safetensors file")
-	f.StringVar(&given.TeacherArch, "teacher-arch", "", "the `ARCH` of a --teacher file; a cell has this training's --channels")
+	f.StringVar(&given.TeacherArch, "teacher-arch", "", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
 	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
 	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
@@ -212,9 +214,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	case a.out != "":
 		err = checkOut(a.out)
 	}
-	if kind, path, found := strings.Cut(s.Data, ":"); err == nil && found && kind != "shards" { // valid in any working directory
-		path, err = filepath.Abs(path)
-		s.Data = kind + ":" + path
+	if err == nil {
+		s.Data, err = data.Absolute(s.Data)
 	}
 	if err == nil && s.Teacher != "" {
 		s.Teacher, err = filepath.Abs(s.Teacher)
@@ -222,8 +223,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	return s, err
 }
 
-// buildNetwork is the network of an architecture in words, for images of a side.
-func buildNetwork(arch string, channels, side, classes int) (*nn.Network, error) {
+// buildNetwork is the network of an architecture in words, for images of a side. Of the recipe it takes the measures of a cell network.
+func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network, error) {
 	if !strings.HasPrefix(arch, space.NASBench101{}.Name()) {
 		return zoo.Build(arch, side, classes)
 	}
@@ -231,18 +232,7 @@ func buildNetwork(arch string, channels, side, classes int) (*nn.Network, error)
 	if err != nil {
 		return nil, err
 	}
-	return zoo.CellNetwork{Cell: cell.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: channels, Stacks: 3, Modules: 3, Classes: classes}.Build()
-}
-
-// side is that of the images: the recipe's, or the set's own, or 224.
-func side(r trainer.Recipe, d *data.Dataset) int {
-	switch {
-	case r.Resolution > 0:
-		return r.Resolution
-	case d.Width > 0 && d.Width == d.Height:
-		return d.Width
-	}
-	return 224
+	return cell.(space.Trainable).Network(space.NetworkSize{Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules})
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
@@ -255,11 +245,11 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
-	net, err := buildNetwork(s.Arch, s.Channels, side(s.Recipe, d), len(d.Classes))
+	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}
-	teacher, err := openTeacher(s, side(s.Recipe, d), len(d.Classes))
+	teacher, err := openTeacher(s, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}
@@ -304,7 +294,7 @@ func openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
 	if t.Arch == "" {
 		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
 	}
-	net, err := buildNetwork(t.Arch, t.Channels, side, classes)
+	net, err := buildNetwork(t.Arch, t.Recipe, side, classes)
 	if err != nil {
 		return nil, fmt.Errorf("--teacher %s: %w", s.Teacher, err)
 	}

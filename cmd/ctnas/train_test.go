@@ -45,7 +45,7 @@ func TestTrainCommand(t *testing.T) {
 	require.JSONEq(t, string(written), stdout)
 
 	// The folder is tested again with the same outcome; so are its weights by themselves.
-	for _, args := range [][]string{{"eval", dir}, {"eval", result.Arch, "--weights", filepath.Join(dir, trainer.WeightsName), "--data", "shapes", "--channels", "4", "--resolution", "16"}} {
+	for _, args := range [][]string{{"eval", dir}, {"eval", result.Arch, "--weights", filepath.Join(dir, trainer.WeightsName), "--data", "shapes", "--channels", "4", "--modules", "1", "--resolution", "16"}} {
 		code, stdout, stderr = call(nil, append(args, "--json")...)
 		require.Equal(t, exitOK, code, stderr)
 		var e evaluated
@@ -128,7 +128,7 @@ func TestKillTraining(t *testing.T) {
 	if testing.Short() {
 		want = 4
 	}
-	training := "train nasbench101:4:110011:12 --data imagenet:" + tinyImages(t) + " --recipe shapes --channels 4 --resolution 8 --batch 16 --epochs 16 --recalibrate 2 " +
+	training := "train nasbench101:4:110011:12 --data imagenet:" + tinyImages(t) + " --recipe shapes --channels 4 --resolution 8 --batch 16 --epochs 10 --recalibrate 2 " +
 		"--val-split 0.2 --seed 5 --ema 0.9 --clip 1 --mixup 0.3 --label-smoothing 0.1 --quiet --checkpoint-every 2 --out "
 	start := func(dir string) *exec.Cmd { return program(strings.Fields(training + dir)...) }
 	whole := filepath.Join(t.TempDir(), "whole")

@@ -265,7 +265,7 @@ func describe(op nn.Op, in nn.Shape) string {
 }
 
 func (a *app) printLayers(name, format string) error {
-	net, err := buildNetwork(name, 128, 0, 1000)
+	net, err := zoo.Build(name, 0, 1000)
 	if err != nil {
 		return usageError{err}
 	}

@@ -62,7 +62,7 @@ func TestEveryCaseRuns(t *testing.T) {
 	// The names that scripts/peers asks for.
 	for _, name := range []string{
 		"nac_step_released_256", "nac_step_released_256_plain", "encode_space_released", "encode_space_released_unshared", "rank_space_released", "controller_iteration",
-		"search_released_schedule",
+		"search_released_schedule", "train_nb101_best", "train_nb101_inception", "train_nb101_small", "train_mobilenetv3_large", "train_mobilenetv2_1.4", "jpeg_rrc224",
 	} {
 		require.True(t, names[name], name)
 	}

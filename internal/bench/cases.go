@@ -18,7 +18,7 @@ import (
 )
 
 // Cases lists everything that can be measured: single operations, then steps. The names of the steps are those of scripts/peers.
-func Cases() []Case { return append(kernels(), steps()...) }
+func Cases() []Case { return slices.Concat(kernels(), steps(), training()) }
 
 func steps() []Case {
 	const network = "4 layers, width 128"

@@ -1,4 +1,4 @@
-// Package testdata finds the large real inputs that tests use but the repository does not hold.
+// Package testdata finds the large real inputs that tests use but the repository does not hold, and makes small ones.
 package testdata
 
 import (

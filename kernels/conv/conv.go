@@ -23,14 +23,14 @@ import (
 // likewise, unless OutH and OutW say otherwise: what lies below and to the right of the image is zero too. A negative padding
 // leaves out rows or columns of the image.
 type Conv struct {
-	In                 tensor.Shape
-	Out                int
-	KH, KW             int
-	Stride, StrideW    int
-	PadH, PadW         int
-	Dilation, Groups   int
-	OutH, OutW         int
-	Direct             bool // never by Winograd\'s algorithm, which sums in another order
+	In               tensor.Shape
+	Out              int
+	KH, KW           int
+	Stride, StrideW  int
+	PadH, PadW       int
+	Dilation, Groups int
+	OutH, OutW       int
+	Direct           bool // never by Winograd\'s algorithm, which sums in another order
 }
 
 // Shape is that of the output.
@@ -194,9 +194,15 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	switch {
 	case place:
 		args.mode = C.CTN_CONV_PLACE
-	case taps == 1 || taps*depth <= C.CTN_CONV_GATHERED:
+	case taps == 1 && args.transposed == 0 && (args.at.stride_h > 1 || args.at.stride_w > 1): // much of the band would not be read
 		args.mode = C.CTN_CONV_GATHER
-		near = block * taps * int(args.chunk)
+		near = block * int(args.chunk)
+	case taps == 1:
+		args.mode = C.CTN_CONV_BAND
+		near = int(C.ctn_conv_band(&args.at, args.transposed, args.block)) * int(args.chunk)
+	case taps*depth <= C.CTN_CONV_GATHERED:
+		args.mode = C.CTN_CONV_GATHER
+		near = (block*taps+int(C.ctn_conv_band(&args.at, args.transposed, args.block)))*depth + 32
 	default:
 		args.mode = C.CTN_CONV_BAND
 		args.chunk = C.int64_t(min(depth, max(16, 288/taps/16*16))) // a panel of a chunk stays in the first-level cache
@@ -256,7 +262,7 @@ func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape
 	args.near = C.int64_t(band * ld)
 	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * 16 * int(args.depth)))
 	record(p, "winograd_pack", unsafe.Pointer(&C.ctn_winograd_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 9*C.CTN_WINOGRAD_PACK*panel)
-	scratch := 16*block*int(args.slice) + 16*block*ld + int(args.near) + 4*block*panel + 25*block
+	scratch := 16*block*int(args.slice) + 16*block*ld + int(args.near) + 4*block*panel + 11*block
 	record(p, "winograd", unsafe.Pointer(&C.ctn_winograd), unsafe.Pointer(args), unsafe.Sizeof(*args), scratch)
 }
 
@@ -290,8 +296,16 @@ func (c Conv) PartialLen() int {
 // splits is into how many parts the rows are split, so that there are a few tasks.
 func (c Conv) splits() int {
 	up := func(a, b int) int { return (a + b - 1) / b }
-	blocks := up(c.In.C/c.Groups, C.CTN_CONV_DEPTH) * up(c.Out/c.Groups, C.CTN_CONV_COLS)
+	depth, cols := c.weightBlocks()
+	blocks := up(c.In.C/c.Groups, depth) * up(c.Out/c.Groups, cols)
 	return min(up(fewTasks, blocks), up(c.Shape().Pixels(), C.CTN_CONV_ROWS))
+}
+
+// weightBlocks is how many channels of the input and of the output a task of the weight's gradient has: blocks of about one size, of whole tiles.
+func (c Conv) weightBlocks() (depth, cols int) {
+	up := func(a, b int) int { return (a + b - 1) / b }
+	even := func(n, most, unit int) int { return up(up(n, up(n, most)), unit) * unit }
+	return even(c.In.C/c.Groups, 168, 12), even(c.Out/c.Groups, 160, panel)
 }
 
 // Record appends the operation to a program.
@@ -324,22 +338,24 @@ func (w WeightGradient) Record(p *exec.Program) {
 		if c.winograd() {
 			const tiles = C.CTN_WINOGRAD_TILES
 			args.near = C.int64_t(winogradBand(tiles, c.In, c.Shape()) * C.CTN_CONV_DEPTH)
-			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 23*tiles
+			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 9*tiles
 			record(p, "winograd_weight", unsafe.Pointer(&C.ctn_winograd_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
 			record(p, "winograd_weight_reduce", unsafe.Pointer(&C.ctn_winograd_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
 			return
 		}
-		wide := min(depth, C.CTN_CONV_DEPTH)
-		near := 0
-		if taps == 1 || taps*depth <= C.CTN_CONV_GATHERED && depth <= C.CTN_CONV_DEPTH {
+		blockC, blockJ := c.weightBlocks()
+		args.block_c, args.block_j = C.int64_t(blockC), C.int64_t(blockJ)
+		wide := min(depth, blockC)
+		near := int(C.ctn_conv_band(&args.at, 0, C.CTN_CONV_ROWS)) * (wide + 16)
+		args.mode = C.CTN_CONV_BAND
+		if taps == 1 && c.Stride > 1 {
+			args.mode, near = C.CTN_CONV_GATHER, C.CTN_CONV_ROWS*(wide+16)
+		} else if taps > 1 && taps*depth <= C.CTN_CONV_GATHERED && depth <= blockC {
 			args.mode = C.CTN_CONV_GATHER
-			near = C.CTN_CONV_ROWS * (taps*wide + 16)
-		} else {
-			args.mode = C.CTN_CONV_BAND
-			near = int(C.ctn_conv_band(&args.at, 0, C.CTN_CONV_ROWS)) * (wide + 16)
+			near += C.CTN_CONV_ROWS * (taps*wide + 16)
 		}
 		args.near = C.int64_t((near + 15) / 16 * 16)
-		scratch := C.CTN_CONV_ROWS*(C.CTN_CONV_COLS+32) + int(args.near) + C.CTN_CONV_ROWS*(3+taps)
+		scratch := C.CTN_CONV_ROWS*(blockJ+32) + int(args.near) + C.CTN_CONV_ROWS*(3+taps)
 		record(p, "conv_weight_gradient", unsafe.Pointer(&C.ctn_conv_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
 		if splits > 1 {
 			record(p, "conv_weight_reduce", unsafe.Pointer(&C.ctn_conv_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)

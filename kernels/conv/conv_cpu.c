@@ -39,52 +39,57 @@ static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t widt
 	} while (p->y >= height || p->x >= width);
 }
 
-// Fills written[r] with the pixel that row first + r writes and, for each tap, read[tap * ld + r] with the one that it reads, or -1.
-static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, int64_t rows, int64_t ld, int32_t *written, int32_t *read) {
+// Fills written[r] with the pixel that row first + r writes and, for each tap, read[tap * ld + r] with the one that it reads, or -1; [*low, *high) are those that
+// are read. The taps of a gradient of stride 1 are turned round, as conv_pack turns the weight, so that side by side they read pixels side by side.
+static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, int64_t rows, int64_t ld, int32_t *written, int32_t *read, int32_t *low, int32_t *high) {
 	int64_t height = transposed ? a->h : a->ho, width = transposed ? a->w : a->wo;
 	int64_t step_y = transposed ? a->stride_h : 1, step_x = transposed ? a->stride_w : 1;
 	int64_t from_h = transposed ? a->ho : a->h, from_w = transposed ? a->wo : a->w;
+	int apart = transposed && (a->stride_h > 1 || a->stride_w > 1); // outputs do not lie side by side
+	int64_t pad_h = transposed && !apart ? (a->kh - 1) * a->dilation - a->pad_h : a->pad_h, pad_w = transposed && !apart ? (a->kw - 1) * a->dilation - a->pad_w : a->pad_w;
+	int64_t stride_y = transposed ? 1 : a->stride_h, stride = transposed ? 1 : a->stride_w;
 	ctn_conv_place p = ctn_conv_find(height, width, step_y, step_x, first);
-	for (int64_t r = 0; r < rows; r++) {
-		if (written) written[r] = (int32_t)((p.n * height + p.y) * width + p.x);
-		int32_t *to = read + r;
-		for (int64_t ky = 0; ky < a->kh; ky++) {
-			int64_t y = transposed ? p.y + a->pad_h - ky * a->dilation : p.y * a->stride_h - a->pad_h + ky * a->dilation;
-			if (transposed && a->stride_h > 1) y = y >= 0 && y % a->stride_h == 0 ? y / a->stride_h : -1;
-			int in_y = y >= 0 && y < from_h;
-			for (int64_t kx = 0; kx < a->kw; kx++, to += ld) {
-				int64_t x = transposed ? p.x + a->pad_w - kx * a->dilation : p.x * a->stride_w - a->pad_w + kx * a->dilation;
-				if (transposed && a->stride_w > 1) x = x >= 0 && x % a->stride_w == 0 ? x / a->stride_w : -1;
-				*to = in_y && x >= 0 && x < from_w ? (int32_t)((p.n * from_h + y) * from_w + x) : -1;
+	*low = INT32_MAX, *high = 0;
+	for (int64_t r = 0, run; r < rows; r += run) { // rows of the product along a row of the image
+		run = ctn_min(rows - r, ctn_div_up(width - p.x, step_x));
+		int32_t at = (int32_t)((p.n * height + p.y) * width + p.x);
+		for (int64_t i = 0; written && i < run; i++) written[r + i] = at + (int32_t)(i * step_x);
+		for (int64_t tap = 0, ky = 0, kx = 0; tap < a->kh * a->kw; tap++, ++kx < a->kw ? 0 : (kx = 0, ky++)) {
+			int64_t y, x, i0 = 0, i1 = run;
+			if (apart) {
+				y = p.y + a->pad_h - ky * a->dilation, x = p.x + a->pad_w - kx * a->dilation;
+				int64_t rest_x = (x % a->stride_w + a->stride_w) % a->stride_w;
+				if (y < 0 || y % a->stride_h || rest_x) i1 = 0;
+				y /= a->stride_h, x = (x - rest_x) / a->stride_w;
+			} else y = p.y * stride_y - pad_h + ky * a->dilation, x = p.x * stride - pad_w + kx * a->dilation;
+			// Row r + i reads column x + i * stride, which is inside for i0 <= i < i1.
+			if (y < 0 || y >= from_h) i1 = 0;
+			if (x < 0) i0 = ctn_min(run, ctn_div_up(-x, stride));
+			i1 = x >= from_w ? 0 : ctn_min(i1, stride == 1 ? from_w - x : (from_w - 1 - x) / stride + 1);
+			if (i1 <= i0) i0 = i1 = 0;
+			int32_t from = (int32_t)((p.n * from_h + y) * from_w + x);
+			if (i1 > i0) {
+				*low = ctn_min(*low, from + (int32_t)(i0 * stride));
+				*high = ctn_max(*high, from + (int32_t)((i1 - 1) * stride) + 1);
 			}
+			if (!read) continue;
+			int32_t *to = read + tap * ld + r;
+			for (int64_t i = 0; i < i0; i++) to[i] = -1;
+			for (int64_t i = i0; i < i1; i++) to[i] = from + (int32_t)(i * stride);
+			for (int64_t i = i1; i < run; i++) to[i] = -1;
 		}
+		p.x += (run - 1) * step_x;
 		ctn_conv_next(&p, height, width, step_y, step_x);
 	}
-}
-
-// The pixels [low, high) that rows read.
-static void ctn_conv_range(const int32_t *read, int64_t taps, int64_t rows, int64_t ld, int32_t *low, int32_t *high) {
-	*low = INT32_MAX, *high = 0;
-	for (int64_t t = 0; t < taps; t++)
-		for (int64_t r = 0; r < rows; r++) {
-			int32_t i = read[t * ld + r];
-			if (i < 0) continue;
-			if (i < *low) *low = i;
-			if (i >= *high) *high = i + 1;
-		}
 	if (*low > *high) *low = *high;
 }
 
 int64_t ctn_conv_band(const ctn_window *a, int transposed, int64_t block) {
 	int64_t total = transposed ? a->n * a->h * a->w : a->n * a->ho * a->wo, most = 0;
-	int32_t low = INT32_MAX, high = 0, read[64];
-	for (int64_t r = 0; r < total; r++) {
-		if (r % block == 0) low = INT32_MAX, high = 0;
-		ctn_conv_rows(a, transposed, r, 1, 1, 0, read);
-		int32_t l, h;
-		ctn_conv_range(read, a->kh * a->kw, 1, 1, &l, &h);
-		if (h > l) low = l < low ? l : low, high = h > high ? h : high;
-		if (high > low) most = ctn_max(most, high - low);
+	for (int64_t first = 0; first < total; first += block) {
+		int32_t low, high;
+		ctn_conv_rows(a, transposed, first, ctn_min(block, total - first), 0, 0, 0, &low, &high);
+		most = ctn_max(most, high - low);
 	}
 	return most;
 }
@@ -116,7 +121,7 @@ static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
 		}
 		return;
 	}
-	const float *from = g->weight + (tap * g->cols + j0) * g->weight_ld;
+	const float *from = g->weight + ((g->at.stride_h == 1 && g->at.stride_w == 1 ? taps - 1 - tap : tap) * g->cols + j0) * g->weight_ld;
 	for (int64_t k0 = 0; k0 < g->depth; k0 += 32) { // a few channels at a time: what is written stays in the cache
 		int64_t k1 = ctn_min(k0 + 32, g->depth);
 		if (width < PANEL) memset(out + k0 * PANEL, 0, (size_t)((k1 - k0) * PANEL) * sizeof(float));
@@ -136,36 +141,37 @@ static void FN(conv_run)(const void *p, int64_t task, float *scratch) {
 	int64_t begin = part * g->block, rows = ctn_min(g->block, total - begin);
 	const ctn_gradient *grad = g->transposed ? &g->grad : 0;
 	float *tile = scratch, *near = tile + CTN_CONV_TILE;
-	int32_t *written = (int32_t *)(near + g->near), *self = written + g->block, *read = self + g->block, low = 0, high = 0;
-	ctn_conv_rows(&g->at, g->transposed, begin, rows, g->block, written, read);
-	if (g->mode == CTN_CONV_BAND) ctn_conv_range(read, taps, rows, g->block, &low, &high);
+	int32_t *written = (int32_t *)(near + g->near), *self = written + g->block, *read = self + g->block, low, high;
+	ctn_conv_rows(&g->at, g->transposed, begin, rows, g->block, written, read, &low, &high);
 	for (int64_t r = 0; r < rows; r++) self[r] = (int32_t)r;
 	float *stats = g->transposed ? g->sink.stats : g->stats;
 	if (stats) stats += part * (g->transposed ? 2 * g->sink.stats_ld : 3 * g->stats_ld);
 	for (int64_t c0 = 0; c0 < g->depth; c0 += g->chunk) {
 		int64_t c = ctn_min(g->chunk, g->depth - c0);
 		int first = c0 == 0, last = c0 + c == g->depth;
-		FN(conv_job) job = {.read_ld = g->block, .taps = taps, .depth = c, .low = low, .near = near, .near_ld = c, .tap_step = g->depth * PANEL, .out = tile};
+		FN(conv_job) job = {.read_ld = g->block, .taps = taps, .depth = c, .low = low, .near = near, .near_ld = c, .tap_step = g->depth * PANEL};
 		const int32_t *table = read;
-		if (g->mode == CTN_CONV_GATHER) {
-			job.taps = 1, job.depth = taps * c, job.near_ld = job.depth;
+		if (g->mode == CTN_CONV_PLACE) {
+			job.near = g->in.z + c0, job.near_ld = g->in.ld, job.low = 0;
+		} else if (g->mode == CTN_CONV_GATHER) {
+			job.taps = 1, job.depth = taps * c, job.near_ld = job.depth, job.low = 0;
 			table = self;
-			FN(conv_gather)(&g->in, grad, read, taps, rows, g->block, c0, c, near, job.near_ld);
-		} else if (g->mode == CTN_CONV_PLACE) {
-			job.near = g->in.z + c0, job.near_ld = g->in.ld;
-		} else
-			for (int64_t i = low; i < high; i++) FN(conv_bring)(&g->in, grad, i, c0, c, near + (i - low) * c);
+			FN(conv_gather)(&g->in, grad, c0, c, low, high, read, &g->at, rows, g->block, near, job.near_ld, near + g->block * taps * c + 16);
+		} else FN(conv_bring)(&g->in, grad, low, high - low, c0, c, near, c);
 		ctn_sink sink = g->sink;
 		sink.accumulate = sink.accumulate || !first;
 		if (!last) sink.last = 0;
 		for (int64_t j = j0; j < j1; j += PANEL) {
 			job.panel = g->packed + (j * taps * g->depth + c0 * PANEL);
-			for (int64_t i = 0; i < rows; i += TILE_ROWS) {
-				job.read = table + i, job.rows = ctn_min(TILE_ROWS, rows - i);
-				FN(conv_dispatch)(&job, g->cols - j <= CTN_LANES);
+			for (int64_t i = 0; i < rows; i += CTN_CONV_TILES * TILE_ROWS) { // a few tiles, then what becomes of them
+				int64_t many = ctn_min(CTN_CONV_TILES * TILE_ROWS, rows - i);
+				for (int64_t k = 0; k < many; k += TILE_ROWS) {
+					job.read = table + i + k, job.rows = ctn_min(TILE_ROWS, many - k), job.out = tile + k * PANEL;
+					FN(conv_dispatch)(&job, g->cols - j <= CTN_LANES);
+				}
 				for (int64_t h = 0; h < PANEL && j + h < g->cols; h += CTN_LANES)
-					if (g->transposed) FN(conv_sink)(&sink, g->cols, tile + h, written + i, job.rows, j + h, last ? stats : 0, i == 0);
-					else FN(conv_store)(g, tile + h, written + i, job.rows, j + h, first, last, stats, i == 0);
+					if (g->transposed) FN(conv_sink)(&sink, g->cols, tile + h, written + i, many, j + h, last ? stats : 0, i == 0);
+					else FN(conv_store)(g, tile + h, written + i, many, j + h, first, last, stats, i == 0);
 			}
 		}
 	}
@@ -174,48 +180,44 @@ static void FN(conv_run)(const void *p, int64_t task, float *scratch) {
 // A task owns a split of the rows, and a block of input channels by output channels of the gradient.
 static int64_t FN(conv_weight_tasks)(const void *p) {
 	const ctn_conv_weight_args *g = p;
-	return g->splits * ctn_div_up(g->depth, CTN_CONV_DEPTH) * ctn_div_up(g->cols, CTN_CONV_COLS);
+	return g->splits * ctn_div_up(g->depth, g->block_c) * ctn_div_up(g->cols, g->block_j);
 }
 static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_conv_weight_args *g = p;
 	int64_t taps = g->at.kh * g->at.kw, total = g->at.n * g->at.ho * g->at.wo, groups = ctn_div_up(total, CTN_CONV_ROWS);
-	int64_t blocks_c = ctn_div_up(g->depth, CTN_CONV_DEPTH), blocks_j = ctn_div_up(g->cols, CTN_CONV_COLS);
-	int64_t split = task / (blocks_c * blocks_j), c0 = task / blocks_j % blocks_c * CTN_CONV_DEPTH, j0 = task % blocks_j * CTN_CONV_COLS;
-	int64_t c = ctn_min(CTN_CONV_DEPTH, g->depth - c0), cols = ctn_min(CTN_CONV_COLS, g->cols - j0);
+	int64_t blocks_c = ctn_div_up(g->depth, g->block_c), blocks_j = ctn_div_up(g->cols, g->block_j);
+	int64_t split = task / (blocks_c * blocks_j), c0 = task / blocks_j % blocks_c * g->block_c, j0 = task % blocks_j * g->block_j;
+	int64_t c = ctn_min(g->block_c, g->depth - c0), cols = ctn_min(g->block_j, g->cols - j0);
 	int64_t begin = split * groups / g->splits * CTN_CONV_ROWS, end = ctn_min((split + 1) * groups / g->splits * CTN_CONV_ROWS, total);
 	int64_t ld = g->splits > 1 ? g->cols : g->weight_ld;
 	float *out = g->splits > 1 ? g->partial + split * taps * g->depth * g->cols : g->dweight;
 	int accumulate = g->splits == 1 && g->accumulate;
 
-	float *dz = scratch, *near = dz + CTN_CONV_ROWS * (CTN_CONV_COLS + 32);
+	float *dz = scratch, *near = dz + CTN_CONV_ROWS * (g->block_j + 32);
 	const float **a = (const float **)(near + g->near);
 	int32_t *row = (int32_t *)(a + CTN_CONV_ROWS), *read = row + CTN_CONV_ROWS;
 	for (int64_t r0 = begin; r0 < end; r0 += CTN_CONV_ROWS) {
 		int64_t rows = ctn_min(CTN_CONV_ROWS, end - r0), near_ld = c + 16; // tiles read past the last channel, and drop it
-		int32_t low = 0, high = 0;
-		ctn_conv_rows(&g->at, 0, r0, rows, CTN_CONV_ROWS, 0, read);
-		for (int64_t j = 0; j < cols; j += PANEL)
-			for (int64_t r = 0; r < rows; r++) {
-				float *to = dz + (j * CTN_CONV_ROWS + r * PANEL);
-				int64_t w = ctn_min(PANEL, cols - j);
-				if (w < PANEL) vstore(to, (vf){}), vstore(to + CTN_LANES, (vf){});
-				gradient_row(&g->grad, r0 + r, j0 + j, w, to);
-			}
+		int32_t low, high;
+		ctn_conv_rows(&g->at, 0, r0, rows, CTN_CONV_ROWS, 0, read, &low, &high);
+		for (int64_t j = 0; j < cols; j += PANEL) {
+			float *to = dz + j * CTN_CONV_ROWS;
+			int64_t w = ctn_min(PANEL, cols - j);
+			if (w < PANEL) memset(to, 0, (size_t)(rows * PANEL) * sizeof(float));
+			gradient_rows(&g->grad, r0, rows, j0 + j, w, to, PANEL);
+		}
 		if (g->mode == CTN_CONV_GATHER) {
 			near_ld = taps * c + 16;
-			FN(conv_gather)(&g->in, 0, read, taps, rows, CTN_CONV_ROWS, c0, c, near, near_ld);
-		} else {
-			ctn_conv_range(read, taps, rows, CTN_CONV_ROWS, &low, &high);
-			for (int64_t i = low; i < high; i++) input_row(&g->in, i, c0, c, near + (i - low) * near_ld);
-		}
+			FN(conv_gather)(&g->in, 0, c0, c, low, high, read, &g->at, rows, CTN_CONV_ROWS, near, near_ld, near + CTN_CONV_ROWS * near_ld);
+		} else input_rows(&g->in, low, high - low, c0, c, near, near_ld);
 		// A gathered row is one long tap.
-		int64_t steps = g->mode == CTN_CONV_GATHER ? 1 : taps, depth = g->mode == CTN_CONV_GATHER ? taps * c : c;
+		int64_t base = g->mode == CTN_CONV_GATHER ? 0 : low, steps = g->mode == CTN_CONV_GATHER ? 1 : taps, depth = g->mode == CTN_CONV_GATHER ? taps * c : c;
 		for (int64_t t = 0; t < steps; t++) {
 			int64_t count = 0;
 			for (int64_t r = 0; r < rows; r++) {
 				int32_t i = g->mode == CTN_CONV_GATHER ? (int32_t)r : read[t * CTN_CONV_ROWS + r];
 				if (i < 0) continue;
-				a[count] = near + (i - low) * near_ld, row[count++] = (int32_t)r;
+				a[count] = near + (i - base) * near_ld, row[count++] = (int32_t)r;
 			}
 			for (int64_t j = 0; j < cols; j += PANEL)
 				for (int64_t i = 0; i < depth; i += TILE_ROWS) {

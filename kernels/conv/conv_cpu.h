@@ -41,6 +41,7 @@ typedef struct ctn_conv_weight_args {
 	int32_t mode, accumulate;
 	int64_t depth, cols;
 	int64_t splits;               // of the rows, each with a sum of its own
+	int64_t block_c, block_j;     // channels of the input and of the output a task (not Winograd)
 	int64_t near;
 	ctn_input in;
 	ctn_gradient grad;
@@ -50,10 +51,11 @@ typedef struct ctn_conv_weight_args {
 } ctn_conv_weight_args;
 
 enum { CTN_CONV_ROWS = 192,    // rows that a weight's gradient sums at a time
-       CTN_CONV_DEPTH = 128,   // channels of the input a task of the weight's gradient
-       CTN_CONV_COLS = 128,    // channels of the output a task of the weight's gradient
+       CTN_CONV_DEPTH = 128,   // channels of the input a task of the weight's gradient, Winograd
+       CTN_CONV_COLS = 128,    // channels of the output a task of the weight's gradient, Winograd
        CTN_CONV_GATHERED = 256, // most floats of a gathered row
-       CTN_CONV_TILE = 12 * 32 }; // floats of the largest tile
+       CTN_CONV_TILES = 4,     // tiles before their results are stored
+       CTN_CONV_TILE = CTN_CONV_TILES * 12 * 32 }; // floats of that many of the largest tile
 
 enum { CTN_WINOGRAD_TILES = 48, // tiles a task
        CTN_WINOGRAD_CHUNK = 128, // channels read at a time

@@ -79,19 +79,35 @@ CTN_INLINE void FN(conv_dispatch)(const FN(conv_job) *t, int narrow) {
 	else narrow ? FN(conv_tile_small_narrow)(t) : FN(conv_tile_small)(t);
 }
 
-// Copies what the rows read near: all pixels from low on (a band), or the taps of each row side by side.
-CTN_INLINE void FN(conv_bring)(const ctn_input *in, const ctn_gradient *grad, int64_t pixel, int64_t c0, int64_t n, float *out) {
-	if (grad) gradient_row(grad, pixel, c0, n, out);
-	else input_row(in, pixel, c0, n, out);
+// Copies n channels of `count` pixels near, as they are read.
+CTN_INLINE void FN(conv_bring)(const ctn_input *in, const ctn_gradient *grad, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld) {
+	if (grad) gradient_rows(grad, first, count, c0, n, out, ld);
+	else input_rows(in, first, count, c0, n, out, ld);
 }
-CTN_INLINE void FN(conv_gather)(const ctn_input *in, const ctn_gradient *grad, const int32_t *read, int64_t taps, int64_t rows, int64_t read_ld, int64_t c0, int64_t n,
-                                float *near, int64_t near_ld) {
+
+// Copies the taps of each row side by side. Where there are several, the pixels [low, high) are first brought to `band`, each once. Whole vectors are read and
+// written: the next copy overwrites what is too much, and behind the last one there is room.
+static __attribute__((noinline)) void FN(conv_gather)(const ctn_input *in, const ctn_gradient *grad, int64_t c0, int64_t n, int64_t low, int64_t high,
+                                                      const int32_t *read, const ctn_window *at, int64_t rows, int64_t read_ld, float *near, int64_t near_ld,
+                                                      float *band) {
+	int64_t kh = at->kh, kw = at->kw;
+	if (kh * kw == 1) {
+		for (int64_t r = 0; r < rows; r++)
+			if (read[r] < 0) memset(near + r * near_ld, 0, (size_t)n * sizeof(float));
+			else FN(conv_bring)(in, grad, read[r], 1, c0, n, near + r * near_ld, near_ld);
+		return;
+	}
+	FN(conv_bring)(in, grad, low, high - low, c0, n, band, n);
 	for (int64_t r = 0; r < rows; r++)
-		for (int64_t t = 0; t < taps; t++) {
-			int32_t i = read[t * read_ld + r];
-			float *to = near + r * near_ld + t * n;
-			if (i < 0) memset(to, 0, (size_t)n * sizeof(float));
-			else FN(conv_bring)(in, grad, i, c0, n, to);
+		for (int64_t ky = 0; ky < kh; ky++) {
+			const int32_t *tap = read + ky * kw * read_ld + r;
+			float *to = near + r * near_ld + ky * kw * n;
+			int together = tap[0] >= 0 && tap[(kw - 1) * read_ld] == tap[0] + kw - 1;
+			int64_t width = together ? kw * n : n;
+			for (int64_t kx = 0; kx < (together ? 1 : kw); kx++, to += n, tap += read_ld) {
+				const float *from = *tap < 0 ? ctn_conv_zeros : band + (*tap - low) * n;
+				for (int64_t j = 0; j < width; j += CTN_LANES) vstore(to + j, vload(from + j));
+			}
 		}
 }
 

@@ -45,38 +45,44 @@ static void FN(winograd_pack_run)(const void *p, int64_t task, float *scratch) {
 	}
 }
 
-// The pixels that tiles read, 16 each, read[position * block + tile], and write, written[4 * tile + position]; -1 outside.
-static void FN(winograd_tiles)(const ctn_window *a, int transposed, int64_t block, int64_t first, int64_t tiles, int32_t *read, int32_t *written) {
+// The tiles from `first` on: corner[t] is the pixel at the upper left of the 4x4 that a tile reads, which may lie outside the image, and inside[t] a bit for each
+// of its rows and, from bit 4 on, of its columns that are in it; written[4 * t + position] the pixels that it writes, -1 outside. [*low, *high) are read.
+static void FN(winograd_tiles)(const ctn_window *a, int transposed, int64_t first, int64_t tiles, int32_t *corner, int32_t *inside, int32_t *written, int32_t *low,
+                               int32_t *high) {
 	int64_t from_h = transposed ? a->ho : a->h, from_w = transposed ? a->wo : a->w, to_h = transposed ? a->h : a->ho, to_w = transposed ? a->w : a->wo;
 	int64_t pad_h = transposed ? 2 - a->pad_h : a->pad_h, pad_w = transposed ? 2 - a->pad_w : a->pad_w;
 	int64_t across = ctn_div_up(to_w, 2), down = ctn_div_up(to_h, 2);
-	for (int64_t t = 0; t < tiles; t++) {
-		int64_t n = (first + t) / (across * down), y0 = (first + t) / across % down * 2, x0 = (first + t) % across * 2;
-		for (int64_t i = 0; i < 16; i++) {
-			int64_t y = y0 - pad_h + i / 4, x = x0 - pad_w + i % 4;
-			read[i * block + t] = y >= 0 && y < from_h && x >= 0 && x < from_w ? (int32_t)((n * from_h + y) * from_w + x) : -1;
-		}
-		for (int64_t i = 0; i < 4; i++) {
-			int64_t y = y0 + i / 2, x = x0 + i % 2;
-			written[4 * t + i] = y < to_h && x < to_w ? (int32_t)((n * to_h + y) * to_w + x) : -1;
-		}
-	}
-}
-
-// The pixels [low, high) that tiles read.
-static void FN(winograd_range)(const int32_t *read, int64_t block, int64_t tiles, int32_t *low, int32_t *high) {
+	int64_t n = first / (across * down), y0 = first / across % down * 2, x0 = first % across * 2;
 	*low = INT32_MAX, *high = 0;
-	for (int64_t i = 0; i < 16; i++)
-		for (int64_t t = 0; t < tiles; t++) {
-			int32_t at = read[i * block + t];
-			if (at < 0) continue;
-			if (at < *low) *low = at;
-			if (at >= *high) *high = at + 1;
+	for (int64_t t = 0; t < tiles; t++) {
+		int64_t y = y0 - pad_h, x = x0 - pad_w, at = (n * from_h + y) * from_w + x, to = (n * to_h + y0) * to_w + x0;
+		int rows = 0, columns = 0;
+		for (int i = 0; i < 4; i++) rows |= (y + i >= 0 && y + i < from_h) << i, columns |= (x + i >= 0 && x + i < from_w) << i;
+		corner[t] = (int32_t)at, inside[t] = rows | columns << 4;
+		if (rows && columns) {
+			int64_t up = __builtin_ctz((unsigned)rows), left = __builtin_ctz((unsigned)columns);
+			int64_t bottom = 31 - __builtin_clz((unsigned)rows), right = 31 - __builtin_clz((unsigned)columns);
+			*low = ctn_min(*low, (int32_t)(at + up * from_w + left));
+			*high = ctn_max(*high, (int32_t)(at + bottom * from_w + right) + 1);
 		}
+		int32_t *w = written + 4 * t;
+		w[0] = (int32_t)to, w[1] = x0 + 1 < to_w ? (int32_t)to + 1 : -1;
+		w[2] = y0 + 1 < to_h ? (int32_t)(to + to_w) : -1, w[3] = y0 + 1 < to_h && x0 + 1 < to_w ? (int32_t)(to + to_w) + 1 : -1;
+		if ((x0 += 2) < to_w) continue;
+		x0 = 0;
+		if ((y0 += 2) >= to_h) y0 = 0, n++;
+	}
+	if (*low > *high) *low = *high;
 }
 
-// B' d B of a tile's n channels: 16 rows of the products' left sides, `step` floats apart.
-CTN_INLINE void FN(winograd_input)(const float *const d[16], int64_t n, float *out, int64_t step) {
+// B' d B of a tile's n channels: 16 rows of the products' left sides, `step` floats apart. near: pixel 0, ld floats a pixel, `width` pixels a row.
+CTN_INLINE void FN(winograd_input)(const float *near, int64_t ld, int64_t width, int64_t corner, int inside, int64_t n, float *out, int64_t step) {
+	const float *d[16];
+#pragma GCC unroll 16
+	for (int i = 0; i < 16; i++) {
+		int here = inside == 0xff || (inside >> (i / 4) & inside >> (4 + i % 4) & 1);
+		d[i] = here ? near + (corner + i / 4 * width + i % 4) * ld : ctn_conv_zeros;
+	}
 	for (int64_t j = 0; j < n; j += CTN_LANES) {
 		vf u[4][4];
 #pragma GCC unroll 4
@@ -127,21 +133,15 @@ static void FN(winograd_run)(const void *p, int64_t task, float *scratch) {
 	// Scratch: the products, for the slice's panels; the transformed input; the pixels near; outputs; tables.
 	int64_t step = g->block * PANEL, ld = ctn_div_up(g->chunk, CTN_LANES) * CTN_LANES;
 	float *m = scratch, *v = m + 16 * g->block * ctn_div_up(g->slice, PANEL) * PANEL, *near = v + 16 * g->block * ld, *out = near + g->near;
-	int32_t *read = (int32_t *)(out + 4 * step), *written = read + 16 * g->block, *pixels = written + 4 * g->block, *self = pixels + 4 * g->block, low, high;
-	FN(winograd_tiles)(&g->at, g->transposed, g->block, begin, tiles, read, written);
+	int32_t *corner = (int32_t *)(out + 4 * step), *inside = corner + g->block, *written = inside + g->block, *pixels = written + 4 * g->block;
+	int32_t *self = pixels + 4 * g->block, low, high;
+	FN(winograd_tiles)(&g->at, g->transposed, begin, tiles, corner, inside, written, &low, &high);
 	for (int64_t t = 0; t < tiles; t++) self[t] = (int32_t)t;
-	FN(winograd_range)(read, g->block, tiles, &low, &high);
 	for (int64_t c0 = 0; c0 < g->depth; c0 += g->chunk) {
 		int64_t c = ctn_min(g->chunk, g->depth - c0);
-		for (int64_t i = low; i < high; i++) FN(conv_bring)(&g->in, grad, i, c0, c, near + (i - low) * ld);
-		for (int64_t t = 0; t < tiles; t++) {
-			const float *d[16];
-			for (int64_t i = 0; i < 16; i++) {
-				int32_t at = read[i * g->block + t];
-				d[i] = at < 0 ? ctn_conv_zeros : near + (at - low) * ld;
-			}
-			FN(winograd_input)(d, c, v + t * ld, g->block * ld);
-		}
+		FN(conv_bring)(&g->in, grad, low, high - low, c0, c, near, ld);
+		for (int64_t t = 0; t < tiles; t++)
+			FN(winograd_input)(near, ld, g->transposed ? g->at.wo : g->at.w, corner[t] - low, inside[t], c, v + t * ld, g->block * ld);
 		FN(conv_job) job = {.read_ld = 0, .taps = 1, .depth = c, .near_ld = ld, .add = c0 > 0};
 		for (int64_t j = j0; j < j1; j += PANEL)
 			for (int64_t x = 0; x < 16; x++) {
@@ -177,18 +177,13 @@ static void FN(winograd_weight_run)(const void *p, int64_t task, float *scratch)
 	// Scratch: both sides transformed, the right one in panels; the pixels near; a row; tables.
 	float *v = scratch, *dm = v + 16 * TILES * ld, *near = dm + 16 * TILES * CTN_CONV_COLS, *row = near + g->near;
 	const float **a = (const float **)(row + 4 * PANEL);
-	int32_t *read = (int32_t *)(a + TILES), *written = read + 16 * TILES, *self = written + 4 * TILES, low, high;
+	int32_t *corner = (int32_t *)(a + TILES), *inside = corner + TILES, *written = inside + TILES, *self = written + 4 * TILES, low, high;
 	for (int64_t t = 0; t < TILES; t++) self[t] = (int32_t)t;
 	for (int64_t t0 = begin; t0 < end; t0 += TILES) {
 		int64_t tiles = ctn_min(TILES, end - t0);
-		FN(winograd_tiles)(&g->at, 0, TILES, t0, tiles, read, written);
-		FN(winograd_range)(read, TILES, tiles, &low, &high);
-		for (int64_t i = low; i < high; i++) input_row(&g->in, i, c0, c, near + (i - low) * CTN_CONV_DEPTH);
-		for (int64_t t = 0; t < tiles; t++) {
-			const float *d[16];
-			for (int64_t i = 0; i < 16; i++) d[i] = read[i * TILES + t] < 0 ? ctn_conv_zeros : near + (read[i * TILES + t] - low) * CTN_CONV_DEPTH;
-			FN(winograd_input)(d, c, v + t * ld, TILES * ld);
-		}
+		FN(winograd_tiles)(&g->at, 0, t0, tiles, corner, inside, written, &low, &high);
+		input_rows(&g->in, low, high - low, c0, c, near, CTN_CONV_DEPTH);
+		for (int64_t t = 0; t < tiles; t++) FN(winograd_input)(near, CTN_CONV_DEPTH, g->at.w, corner[t] - low, inside[t], c, v + t * ld, TILES * ld);
 		for (int64_t j = 0; j < cols; j += PANEL)
 			for (int64_t t = 0; t < tiles; t++) {
 				for (int64_t i = 0; i < 4; i++) {

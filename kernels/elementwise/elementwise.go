@@ -53,7 +53,7 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, shape.C, tensor.Parts(shape.Pixels(), int(args.block)))
 		args.stats = floats(stats.Rows)
 	}
-	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), shape.C)
+	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_SUM_PIXELS*shape.C)
 	return stats
 }
 
@@ -103,7 +103,7 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
 		args.weight[i] = weight(t.Weight, s.Shape.N)
 	}
-	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*s.Shape.C)
+	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16))
 	return out
 }
 

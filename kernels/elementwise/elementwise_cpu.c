@@ -21,47 +21,56 @@ static void FN(sum_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_sum_args *g = p;
 	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c;
 	float *stats = g->stats ? g->stats + task * 3 * c : 0;
-	for (int64_t i = begin; i < end; i++) {
-		float *out = g->out + i * g->out_ld;
+	for (int64_t first = begin; first < end; first += CTN_SUM_PIXELS) {
+		int64_t count = ctn_min(CTN_SUM_PIXELS, end - first);
+		float *out = g->out + first * g->out_ld;
 		for (int64_t t = 0; t < g->terms; t++) {
-			float weight = g->weight[t] ? g->weight[t][i / g->image] : 1;
-			input_row(&g->in[t], i, 0, c, t ? scratch : out);
-			if (t == 0 && weight == 1) continue;
-			for (int64_t j = 0; j < c; j += CTN_LANES) {
-				int64_t n = c - j;
-				vf v = vload_part((t ? scratch : out) + j, n) * weight;
-				vstore_part(out + j, t ? vload_part(out + j, n) + v : v, n);
+			float *to = t ? scratch : out;
+			int64_t ld = t ? c : g->out_ld;
+			input_rows(&g->in[t], first, count, 0, c, to, ld);
+			for (int64_t i = 0; (t || g->weight[t]) && i < count; i++) {
+				float weight = g->weight[t] ? g->weight[t][(first + i) / g->image] : 1, *o = out + i * g->out_ld;
+				for (int64_t j = 0; j < c; j += CTN_LANES) {
+					vf v = vload_part(to + i * ld + j, c - j) * weight;
+					vstore_part(o + j, t ? vload_part(o + j, c - j) + v : v, c - j);
+				}
 			}
 		}
-		if (stats) sums_row(stats, c, 0, c, out, i == begin);
+		for (int64_t j = 0; stats && j < c; j += CTN_LANES) sums_column(stats, c, j, ctn_min(CTN_LANES, c - j), out + j, g->out_ld, count, first == begin);
 	}
 }
 
 static int64_t FN(sum_backward_tasks)(const void *p) { return FN(sum_tasks)(p); }
 static void FN(sum_backward_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_sum_args *g = p;
-	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c;
-	float *base = scratch, *part = scratch + c, share = 1.0f / (float)g->image;
-	for (int64_t i = begin; i < end; i++) {
-		const float *grad = g->grad + i * g->grad_ld;
-		int64_t image = i / g->image * c;
-		// A copy: a sink may be the gradient's own buffer.
-		for (int64_t j = 0; j < c; j += CTN_LANES) {
-			int64_t n = c - j;
-			vf v = vload_part(grad + j, n);
-			if (g->gate) v *= vload_part(g->gate + image + j, n);
-			if (g->mean) v += vload_part(g->mean + image + j, n) * share;
-			vstore_part(base + j, v, n);
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c, ld = ctn_div_up(c, CTN_LANES) * CTN_LANES;
+	float *base = scratch, *part = scratch + CTN_SUM_PIXELS * ld, share = 1.0f / (float)g->image;
+	for (int64_t first = begin; first < end; first += CTN_SUM_PIXELS) {
+		int64_t count = ctn_min(CTN_SUM_PIXELS, end - first);
+		for (int64_t i = 0; i < count; i++) { // a copy: a sink may be the gradient's own buffer
+			int64_t image = (first + i) / g->image * c;
+			const float *grad = g->grad + (first + i) * g->grad_ld;
+			for (int64_t j = 0; j < c; j += CTN_LANES) {
+				vf v = vload_part(grad + j, c - j);
+				if (g->gate) v *= vload_part(g->gate + image + j, c - j);
+				if (g->mean) v += vload_part(g->mean + image + j, c - j) * share;
+				vstore(base + i * ld + j, v);
+			}
 		}
 		for (int64_t t = 0; t < g->terms; t++) {
+			const ctn_sink *sink = &g->sink[t];
+			if (!sink->d) continue;
 			const float *from = base;
 			if (g->weight[t]) {
-				float weight = g->weight[t][i / g->image];
-				for (int64_t j = 0; j < c; j += CTN_LANES) vstore_part(part + j, vload_part(base + j, c - j) * weight, c - j);
+				for (int64_t i = 0; i < count; i++) {
+					float weight = g->weight[t][(first + i) / g->image];
+					for (int64_t j = 0; j < ld; j += CTN_LANES) vstore(part + i * ld + j, vload(base + i * ld + j) * weight);
+				}
 				from = part;
 			}
-			float *stats = g->sink[t].stats ? g->sink[t].stats + task * 2 * g->sink[t].stats_ld : 0;
-			if (g->sink[t].d) sink_row(&g->sink[t], i, 0, c, from, stats, i == begin);
+			float *stats = sink->stats ? sink->stats + task * 2 * sink->stats_ld : 0;
+			for (int64_t j = 0; j < c; j += CTN_LANES)
+				sink_part_column(sink, first, count, j, ctn_min(CTN_LANES, c - j), from + j, ld, stats, first == begin);
 		}
 	}
 }

@@ -1,6 +1,7 @@
 #include "../tensor/tensor.h"
 
-enum { CTN_SUM_TERMS = 8 };
+enum { CTN_SUM_TERMS = 8,
+       CTN_SUM_PIXELS = 16 }; // at a time
 
 typedef struct ctn_sum_args {
 	int64_t pixels, image, c, block, terms;

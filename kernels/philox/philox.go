@@ -21,6 +21,7 @@ const (
 	PurposeTest        uint32 = 10
 	PurposeTrain       uint32 = 11 // training noise, dropout
 	PurposeController0 uint32 = 12 // the controller's initial weights
+	PurposeHeldOut     uint32 = 13 // random architectures that a search's pick is set beside
 
 	PurposeSplit   uint32 = 32 // which training images are held out for validation
 	PurposeAugment uint32 = 33 // crops, flips, colours of training images

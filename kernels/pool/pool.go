@@ -69,7 +69,8 @@ func (o *Pool) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Si
 	args := o.args()
 	args.grad = floats(grad)
 	stats := put(p, &args, o.In.Shape, sink)
-	record(p, "pool_backward", unsafe.Pointer(&C.ctn_pool_backward), &args, o.In.C)
+	const lanes = 16 // of the widest vector
+	record(p, "pool_backward", unsafe.Pointer(&C.ctn_pool_backward), &args, o.In.W*lanes)
 	return stats
 }
 

@@ -1,6 +1,8 @@
 // Pooling. A task owns some pixels and goes through them with all their channels.
 #ifndef CTN_LANES
 #include "pool_cpu.h"
+typedef char ctn_v16c __attribute__((vector_size(16)));
+typedef int ctn_v16i __attribute__((vector_size(64)));
 #define CTN_SELF "pool_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_pool, pool)
@@ -13,6 +15,36 @@ CTN_TABLE(ctn_pool_global_backward, pool_global_backward)
 #undef vb
 #define vb FN(pool_vb)
 typedef int8_t vb __attribute__((vector_size(CTN_LANES)));
+
+// The places of a vector of maxima in memory. GCC would convert element by element.
+CTN_INLINE vi FN(pool_arg)(const int8_t *p) {
+#if defined(__AVX512F__) && CTN_LANES == 16
+	ctn_v16c small;
+	memcpy(&small, p, 16);
+	return (vi)__builtin_ia32_pmovsxbd512_mask(small, (ctn_v16i){}, 0xffff);
+#elif defined(__AVX2__)
+	vi wide;
+	for (int i = 0; i < CTN_LANES; i += 8) {
+		ctn_v16c small = {};
+		memcpy(&small, p + i, 8);
+		ctn_v8i part = (ctn_v8i)__builtin_ia32_pmovsxbd256(small);
+		memcpy((int32_t *)&wide + i, &part, sizeof part);
+	}
+	return wide;
+#else
+	vb small;
+	memcpy(&small, p, sizeof small);
+	return __builtin_convertvector(small, vi);
+#endif
+}
+CTN_INLINE void FN(pool_put_arg)(int8_t *p, vi arg) {
+#if defined(__AVX512F__) && CTN_LANES == 16
+	ctn_v16c small = __builtin_ia32_pmovdb512_mask((ctn_v16i)arg, (ctn_v16c){}, 0xffff);
+#else
+	vb small = __builtin_convertvector(arg, vb);
+#endif
+	memcpy(p, &small, sizeof small);
+}
 
 // How many pixels of the image a window that starts at y, x covers, or all of them.
 CTN_INLINE float FN(pool_count)(const ctn_pool_args *g, int64_t y, int64_t x) {
@@ -31,12 +63,13 @@ static void FN(pool_run)(const void *p, int64_t task, float *scratch) {
 	// The rows of the image that the task's windows touch are activated once.
 	int64_t first = begin / (g->ho * g->wo) * image + ctn_max(0, begin / g->wo % g->ho * g->stride - g->pad) * g->w;
 	int64_t last = (end - 1) / (g->ho * g->wo) * image + ctn_min(g->h, (end - 1) / g->wo % g->ho * g->stride - g->pad + g->k) * g->w;
-	for (int64_t i = first; i < last; i++) input_row(&g->in, i, 0, c, scratch + (i - first) * c);
+	input_rows(&g->in, first, last - first, 0, c, scratch, c);
+	int64_t n = begin / (g->ho * g->wo), oy = begin / g->wo % g->ho, ox = begin % g->wo;
 	for (int64_t o = begin; o < end; o++) {
-		int64_t n = o / (g->ho * g->wo), y0 = o / g->wo % g->ho * g->stride - g->pad, x0 = o % g->wo * g->stride - g->pad;
+		int64_t y0 = oy * g->stride - g->pad, x0 = ox * g->stride - g->pad;
 		int64_t ky0 = ctn_max(0, -y0), ky1 = ctn_min(g->k, g->h - y0), kx0 = ctn_max(0, -x0), kx1 = ctn_min(g->k, g->w - x0);
 		const float *window = scratch + (n * image + y0 * g->w + x0 - first) * c;
-		float share = 1.0f / FN(pool_count)(g, y0, x0);
+		float share = g->average ? 1.0f / FN(pool_count)(g, y0, x0) : 1;
 		for (int64_t j = 0; j < c; j += CTN_LANES) {
 			int64_t m = c - j;
 			vf best = g->average ? (vf){} : vset(-INFINITY);
@@ -54,11 +87,11 @@ static void FN(pool_run)(const void *p, int64_t task, float *scratch) {
 				}
 			if (g->average) best *= share;
 			vstore_part(g->out + o * c + j, best, m);
-			if (g->arg) {
-				vb small = __builtin_convertvector(arg, vb);
-				memcpy(g->arg + o * g->arg_ld + j, &small, sizeof small);
-			}
+			if (g->arg) FN(pool_put_arg)(g->arg + o * g->arg_ld + j, arg);
 		}
+		if (++ox < g->wo) continue;
+		ox = 0;
+		if (++oy == g->ho) oy = 0, n++;
 	}
 }
 
@@ -67,35 +100,41 @@ static int64_t FN(pool_backward_tasks)(const void *p) {
 	const ctn_pool_args *g = p;
 	return ctn_div_up(g->n * g->h * g->w, g->block);
 }
+// One vector of channels of the pixels [x0, x1) of row y of image n, side by side in out.
+CTN_INLINE void FN(pool_collect)(const ctn_pool_args *g, int64_t n, int64_t y, int64_t x0, int64_t x1, int64_t c, int64_t m, float *out, const int average) {
+	int64_t k = g->k, stride = g->stride, from = y + g->pad;
+	int64_t oy0 = from < k ? 0 : stride == 1 ? from - k + 1 : ctn_div_up(from - k + 1, stride), oy1 = ctn_min(g->ho - 1, stride == 1 ? from : from / stride);
+	for (int64_t x = x0 + g->pad; x < x1 + g->pad; x++, out += CTN_LANES) {
+		int64_t ox0 = x < k ? 0 : stride == 1 ? x - k + 1 : ctn_div_up(x - k + 1, stride), ox1 = ctn_min(g->wo - 1, stride == 1 ? x : x / stride);
+		vf sum = {};
+		for (int64_t oy = oy0; oy <= oy1; oy++)
+			for (int64_t ox = ox0; ox <= ox1; ox++) {
+				int64_t o = (n * g->ho + oy) * g->wo + ox;
+				vf d = vload_part(g->grad + o * g->c + c, m);
+				if (average) {
+					sum += d * (1.0f / FN(pool_count)(g, oy * stride - g->pad, ox * stride - g->pad));
+					continue;
+				}
+				vi mine = FN(pool_arg)(g->arg + o * g->arg_ld + c) == (int32_t)((from - oy * stride) * k + x - ox * stride);
+				sum += vselect(mine, d, (vf){});
+			}
+		vstore(out, sum);
+	}
+}
 static void FN(pool_backward_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_pool_args *g = p;
-	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->n * g->h * g->w), c = g->c;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->n * g->h * g->w), c = g->c, run;
 	float *stats = g->sink.stats ? g->sink.stats + task * 2 * g->sink.stats_ld : 0;
-	for (int64_t i = begin; i < end; i++) {
-		int64_t n = i / (g->h * g->w), y = i / g->w % g->h + g->pad, x = i % g->w + g->pad;
-		int64_t oy0 = ctn_max(0, ctn_div_up(y - g->k + 1, g->stride)), oy1 = ctn_min(g->ho - 1, y / g->stride);
-		int64_t ox0 = ctn_max(0, ctn_div_up(x - g->k + 1, g->stride)), ox1 = ctn_min(g->wo - 1, x / g->stride);
-		if (y < g->k) oy0 = 0;
-		if (x < g->k) ox0 = 0;
+	for (int64_t i = begin; i < end; i += run) { // what the task has of a row
+		int64_t n = i / (g->h * g->w), y = i / g->w % g->h, x = i % g->w;
+		run = ctn_min(end - i, g->w - x);
 		for (int64_t j = 0; j < c; j += CTN_LANES) {
-			int64_t m = c - j;
-			vf sum = {};
-			for (int64_t oy = oy0; oy <= oy1; oy++)
-				for (int64_t ox = ox0; ox <= ox1; ox++) {
-					int64_t o = (n * g->ho + oy) * g->wo + ox;
-					vf d = vload_part(g->grad + o * c + j, m);
-					if (g->average) {
-						sum += d * (1.0f / FN(pool_count)(g, oy * g->stride - g->pad, ox * g->stride - g->pad));
-						continue;
-					}
-					vb small;
-					memcpy(&small, g->arg + o * g->arg_ld + j, sizeof small);
-					vi mine = __builtin_convertvector(small, vi) == (int32_t)((y - oy * g->stride) * g->k + x - ox * g->stride);
-					sum += vselect(mine, d, (vf){});
-				}
-			vstore_part(scratch + j, sum, m);
+			int64_t m = ctn_min(CTN_LANES, c - j);
+			if (g->average) FN(pool_collect)(g, n, y, x, x + run, j, m, scratch, 1);
+			else if (m == CTN_LANES) FN(pool_collect)(g, n, y, x, x + run, j, CTN_LANES, scratch, 0);
+			else FN(pool_collect)(g, n, y, x, x + run, j, m, scratch, 0);
+			sink_part_column(&g->sink, i, run, j, m, scratch, CTN_LANES, stats, i == begin);
 		}
-		sink_row(&g->sink, i, 0, c, scratch, stats, i == begin);
 	}
 }
 

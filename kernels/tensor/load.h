@@ -5,10 +5,13 @@
 #define input_part FN(ctn_input_part)
 #define input_row FN(ctn_input_row)
 #define gradient_row FN(ctn_gradient_row)
+#define input_rows FN(ctn_input_rows)
+#define gradient_rows FN(ctn_gradient_rows)
 #define sink_part FN(ctn_sink_part)
 #define sink_column FN(ctn_sink_column)
-#define sums_row FN(ctn_sums_row)
+#define sums_column FN(ctn_sums_column)
 #define sink_row FN(ctn_sink_row)
+#define sink_part_column FN(ctn_sink_part_column)
 
 CTN_INLINE vf vactivate(vf u, int act) {
 	vf zero = {};
@@ -86,6 +89,64 @@ CTN_INLINE void gradient_row(const ctn_gradient *in, int64_t pixel, int64_t c0, 
 	}
 }
 
+// The same for `count` pixels from `first` on, written `ld` floats apart. One or two vectors of channels keep what does not change in registers.
+CTN_INLINE void FN(ctn_input_column)(const ctn_input *in, const float *z, const float *gate, int64_t count, int64_t c, int64_t n, float *out, int64_t ld, int act) {
+	vf scale = vset(1.0f), shift = {}, by = vset(1.0f);
+	int64_t z_ld = in->ld;
+	int normed = in->scale != 0;
+	if (normed) scale = vload_part(in->scale + c, n), shift = vload_part(in->shift + c, n);
+	if (gate) by = vload_part(gate, n);
+	for (int64_t i = 0; i < count; i++) {
+		vf u = vload_part(z + i * z_ld, n);
+		if (normed) u = u * scale + shift;
+		u = vactivate(u, act);
+		if (gate) u *= by;
+		vstore_part(out + i * ld, u, n);
+	}
+}
+CTN_INLINE void FN(ctn_input_rows_act)(const ctn_input *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld, int act) {
+	while (count > 0) { // the pixels of an image, which share a gate
+		int64_t k = in->gate ? ctn_min(count, in->image - first % in->image) : count;
+		const float *z = in->z + first * in->ld + c0, *gate = in->gate ? in->gate + first / in->image * in->gate_ld + c0 : 0;
+		if (n > 2 * CTN_LANES)
+			for (int64_t i = 0; i < k; i++) FN(ctn_input_row_act)(in, first + i, c0, n, out + i * ld, act);
+		else
+			for (int64_t j = 0; j < n; j += CTN_LANES) {
+				if (n - j >= CTN_LANES) FN(ctn_input_column)(in, z + j, gate ? gate + j : 0, k, c0 + j, CTN_LANES, out + j, ld, act);
+				else FN(ctn_input_column)(in, z + j, gate ? gate + j : 0, k, c0 + j, n - j, out + j, ld, act);
+			}
+		first += k, count -= k, out += k * ld;
+	}
+}
+static __attribute__((noinline, unused)) void input_rows(const ctn_input *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld) {
+	switch (in->act) {
+	case CTN_NONE: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_NONE); break;
+	case CTN_RELU: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_RELU); break;
+	case CTN_HSWISH: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_HSWISH); break;
+	default: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, in->act);
+	}
+}
+CTN_INLINE void FN(ctn_gradient_column)(const ctn_gradient *in, int64_t first, int64_t count, int64_t c, int64_t n, float *out, int64_t ld) {
+	const float *g = in->g + first * in->g_ld + c;
+	if (!in->p) {
+		for (int64_t i = 0; i < count; i++) vstore_part(out + i * ld, vload_part(g + i * in->g_ld, n), n);
+		return;
+	}
+	const float *z = in->z + first * in->z_ld + c;
+	vf p = vload_part(in->p + c, n), q = vload_part(in->q + c, n), r = vload_part(in->r + c, n);
+	for (int64_t i = 0; i < count; i++) vstore_part(out + i * ld, p * vload_part(g + i * in->g_ld, n) + (q * vload_part(z + i * in->z_ld, n) + r), n);
+}
+static __attribute__((noinline, unused)) void gradient_rows(const ctn_gradient *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld) {
+	if (n > 2 * CTN_LANES) {
+		for (int64_t i = 0; i < count; i++) gradient_row(in, first + i, c0, n, out + i * ld);
+		return;
+	}
+	for (int64_t j = 0; j < n; j += CTN_LANES) {
+		if (n - j >= CTN_LANES) FN(ctn_gradient_column)(in, first, count, c0 + j, CTN_LANES, out + j, ld);
+		else FN(ctn_gradient_column)(in, first, count, c0 + j, n - j, out + j, ld);
+	}
+}
+
 // Stores v, the gradient in n <= CTN_LANES channels from c on of a pixel, and adds what was stored and its product with zhat to sum[0], sum[1] when this is
 // the last consumer of a normalised tensor.
 CTN_INLINE void sink_part(const ctn_sink *s, int64_t pixel, int64_t c, int64_t n, vf v, vf sum[2]) {
@@ -137,20 +198,25 @@ CTN_INLINE void sink_column(const ctn_sink *s, const int32_t *pixels, int64_t fi
 	}
 }
 
-// Adds v, n values in channels from c0 on of a pixel, to a part's row of forward sums; begin: the part's first pixel.
-CTN_INLINE void FN(ctn_sums_row)(float *stats, int64_t ld, int64_t c0, int64_t n, const float *v, int begin) {
-	for (int64_t j = 0; j < n; j += CTN_LANES) {
-		float *s = stats + c0 + j;
-		int64_t m = n - j;
-		vf x = vload_part(v + j, m);
-		if (begin) {
-			vstore_part(s, x, m), vstore_part(s + ld, (vf){}, m), vstore_part(s + 2 * ld, (vf){}, m);
-			continue;
-		}
-		x -= vload_part(s, m);
-		vstore_part(s + ld, vload_part(s + ld, m) + x, m);
-		vstore_part(s + 2 * ld, vload_part(s + 2 * ld, m) + x * x, m);
+// Adds a column of v, n <= CTN_LANES channels from c on of `count` pixels v_ld floats apart, to a part's row of forward sums; begin: they are the part's first.
+CTN_INLINE void sums_column(float *stats, int64_t ld, int64_t c, int64_t n, const float *v, int64_t v_ld, int64_t count, int begin) {
+	vf near, sum = {}, sum2 = {};
+	if (begin) near = vload_part(v, n);
+	else near = vload_part(stats + c, n), sum = vload_part(stats + ld + c, n), sum2 = vload_part(stats + 2 * ld + c, n);
+	for (int64_t i = 0; i < count; i++) {
+		vf x = vload_part(v + i * v_ld, n) - near;
+		sum += x;
+		sum2 += x * x;
 	}
+	vstore_part(stats + c, near, n), vstore_part(stats + ld + c, sum, n), vstore_part(stats + 2 * ld + c, sum2, n);
+}
+
+// Stores a column of v, the gradient in n <= CTN_LANES channels from c on of `count` pixels from `first` on, and adds to a part's row of sums.
+CTN_INLINE void sink_part_column(const ctn_sink *s, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld, float *stats, int begin) {
+	vf sum[2] = {{}, {}};
+	if (stats && !begin) sum[0] = vload_part(stats + c, n), sum[1] = vload_part(stats + s->stats_ld + c, n);
+	sink_column(s, 0, first, count, c, n, v, v_ld, sum);
+	if (stats) vstore_part(stats + c, sum[0], n), vstore_part(stats + s->stats_ld + c, sum[1], n);
 }
 
 // Stores v, the gradient in n channels from c0 on of a pixel, and adds to a part's row of sums; begin: the part's first pixel.

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import statistics
 import sys
 import time
 
@@ -31,8 +32,10 @@ def tune_malloc(threads):
 class Bench:
     """device: "cpu" or "cuda". compiled: models and steps go through torch.compile with CUDA graphs, whose time is warm-up."""
 
-    def __init__(self, data, fraction, encode_batch, device="cpu", compiled=False):
+    def __init__(self, data, fraction, encode_batch, device="cpu", compiled=False, images=None, threads=2):
         self.data = data
+        self.images = images
+        self.threads = threads
         self.fraction = fraction
         self.encode_batch = encode_batch
         self.device = device
@@ -210,6 +213,24 @@ class Bench:
             parts.append({k: {"seconds": s, "runs": n} for k, (s, n) in clock.parts.items()})
         return {"ms": out, "fraction": self.fraction, "extrapolated": self.fraction < 1, "parts": parts}
 
+    def train_step(self, name, repeats):
+        """On the CPU the order of memory that is the faster one, NCHW or channels_last: both run first. """
+
+        def make():
+            if self.device != "cpu":
+                return train.Step(name, self.device, True, self.compiled)
+            steps = [train.Step(name, self.device, last) for last in (False, True)]
+            times = [statistics.median(self.repeat(s.run, 3, 2)["ms"]) for s in steps]
+            return steps[times.index(min(times))]
+
+        step = self.once(name, make)
+        return {**self.repeat(lambda: step.run().item(), repeats, 2), "format": str(step.format).removeprefix("torch.")}
+
+    def photographs(self, way, repeats):
+        """Images from JPEG files; a time is that of photographs.IMAGES of them."""
+        work = self.once(way, lambda: photographs.open_way(way, self.images, self.threads))
+        return {"ms": [work.run() * 1e3 for _ in range(repeats)]}
+
     def hello(self, _):
         where = self.device if self.device == "cpu" else torch.cuda.get_device_name()
         mode = "torch.compile" if self.compiled else "eager"
@@ -219,6 +240,10 @@ class Bench:
         if name not in NAMES and name != "hello":
             return {"name": name, "error": "unknown name"}
         try:
+            if name.startswith("train_"):
+                return {"name": name, **self.train_step(name, repeats)}
+            if name.startswith("jpeg_rrc224_"):
+                return {"name": name, **self.photographs(name.removeprefix("jpeg_rrc224_"), repeats)}
             return {"name": name, **getattr(self, name)(repeats)}
         except Exception as err:  # the driver must get an answer to every line
             return {"name": name, "error": f"{type(err).__name__}: {err}"}
@@ -237,6 +262,14 @@ NAMES = (
     "controller_iteration_lean",
     "controller_rollout",
     "search_released_schedule",
+    "train_nb101_best",
+    "train_nb101_inception",
+    "train_nb101_small",
+    "train_mobilenetv3_large",
+    "train_mobilenetv2_1.4",
+    "jpeg_rrc224_pillow",
+    "jpeg_rrc224_tensor",
+    "jpeg_rrc224_dataloader",
 )
 
 
@@ -250,6 +283,7 @@ def fraction(s):
 def main():
     p = argparse.ArgumentParser(description="times the PyTorch side, see README.md")
     p.add_argument("--data", help="NAS-Bench-101 CSV (default: below CTNAS_DATA, else ../shared/data)")
+    p.add_argument("--images", help="folder of JPEG files, for jpeg_rrc224")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--fraction", type=fraction, default=1.0, help="part of the search schedule that is run; the rest is extrapolated")
     p.add_argument("--encode-batch", type=int, help="graphs at a time (default: 1,024, on a GPU 65,536)")
@@ -264,18 +298,21 @@ def main():
         return
     tune_malloc(args.threads)
 
-    global torch, cells, nac, controller, schedule
+    global torch, cells, nac, controller, photographs, schedule, train
     import torch
 
     import cells
     import controller
     import nac
+    import photographs
     import schedule
+    import train
 
+    torch.backends.cudnn.benchmark = True
     torch.set_num_threads(args.threads)
     torch.set_float32_matmul_precision("high")  # TF32 where the GPU has it
     batch = args.encode_batch or (1024 if args.device == "cpu" else 65536)
-    bench = Bench(args.data or cells.default_data(), args.fraction, batch, args.device, args.compile)
+    bench = Bench(args.data or cells.default_data(), args.fraction, batch, args.device, args.compile, args.images, args.threads)
     if args.command == "once":
         print(json.dumps(bench.answer(args.name, args.repeats)))
         return

@@ -34,6 +34,15 @@ class Row:
 
 NAC = "256 pairs, 4 layers, width 128"
 SPACE = "423,624 cells, 4 layers, width 128"
+# name, shape, batch on the CPU and on a GPU, repeats of a block on the CPU
+TRAINING = [
+    ("train_nb101_best", "training step, NAS-Bench-101 best cell, 128 channels, 32x32", 8, 256, (6, 6)),
+    ("train_nb101_inception", "training step, NAS-Bench-101 Inception-like cell, 128 channels, 32x32", 8, 256, (20, 20)),
+    ("train_nb101_small", "training step, NAS-Bench-101 best cell, 16 channels, 32x32", 32, 256, (10, 10)),
+    ("train_mobilenetv3_large", "training step, 224x224", 16, 256, (10, 10)),
+    ("train_mobilenetv2_1.4", "training step, 224x224", 16, 256, (6, 6)),
+]
+PHOTOGRAPHS = "1,024 JPEG photographs to random crops of 224x224, mirrored, normalised; as many workers as threads"
 ROWS = [
     Row("nac_step_released_256", NAC + "; ours encodes each graph once, equal unfolding trees shared, first layer by table (exact)", (60, 60)),
     Row(
@@ -64,6 +73,8 @@ ROWS = [
         ("controller_iteration", "controller_iteration_lean"),
     ),
     Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", (1, 1)),
+    *(Row(name, f"{shape}, batch {batch}; peer in the faster order of memory", repeats) for name, shape, batch, _, repeats in TRAINING),
+    *(Row(f"jpeg_rrc224_{way}", PHOTOGRAPHS, (3, 3), ("jpeg_rrc224", f"jpeg_rrc224_{way}")) for way in ("pillow", "tensor", "dataloader")),
 ]
 
 
@@ -81,6 +92,7 @@ GPU_ROWS = [
         ("controller_iteration", "controller_iteration_lean"),
     ),
     Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", (1, 1)),
+    *(Row(name, f"{shape}, batch {batch}; peer bf16 autocast, channels_last", (50, 50), compiled=True) for name, shape, _, batch, _ in TRAINING),
 ]
 
 
@@ -205,6 +217,8 @@ def measure(row, ours, peer, blocks, pause, load):
             time.sleep(pause)  # the other program's idle threads stop spinning
             answer = load.watch((ours, peer), lambda: server.times(name, repeats))
             into.append(answer["ms"])
+            if "format" in answer:
+                note["note"] = f"{server.who}: {answer['format']}"
             if answer.get("extrapolated"):
                 note["note"] = f"{server.who} ran {answer['fraction']:.0%} of the schedule, extrapolated part by part"
     ratio, low, high = ratio_interval(a, b)
@@ -277,11 +291,12 @@ def write(path, document):
 def arguments(argv):
     p = argparse.ArgumentParser(description="ctnas and PyTorch side by side; see README.md")
     p.add_argument("--ours", default="bin/ctnas bench --serve --threads {threads} --device {device} --precision {precision}", help="command of our side")
-    p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} {gpu} serve")
+    p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} {images} {gpu} serve")
     p.add_argument("--device", default="cpu", help="cpu, or cuda:N: then beside PyTorch eager and torch.compile")
     p.add_argument("--precision", default="fp32", help="of ours on a GPU: fp32 or bf16")
     p.add_argument("--python", default=os.path.join("build", "peers", "bin", "python"), help="a Python with PyTorch")
     p.add_argument("--data", help="NAS-Bench-101 CSV: the peer gets it as --data, ours as CTNAS_PEER_DATA")
+    p.add_argument("--images", help="folder of JPEG files as imagenet:DIR reads it: the peer gets it as --images, ours as CTNAS_PEER_IMAGES")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--blocks", type=int, default=3, help="interleaved blocks of each row, at least 3")
     p.add_argument("--pause", type=float, default=0.5, help="seconds between two blocks")
@@ -316,6 +331,8 @@ def command(template, args, gpu=()):
     for word in shlex.split(template):
         if word == "{data}":
             words += ["--data", args.data] if args.data else []
+        elif word == "{images}":
+            words += ["--images", args.images] if args.images else []
         elif word == "{gpu}":
             words += gpu
         else:
@@ -328,6 +345,8 @@ def main(argv=None):
     environment = dict(os.environ)
     if args.data:
         environment["CTNAS_PEER_DATA"] = os.path.abspath(args.data)
+    if args.images:
+        environment["CTNAS_PEER_IMAGES"] = os.path.abspath(args.images)
     ours = Server("ours", command(args.ours, args), environment)
     if args.device == "cpu":
         peers = {"": Server("peer", command(args.peer, args), environment)}

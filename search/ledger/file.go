@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -30,6 +31,7 @@ type line struct {
 	Hash     string  `json:"hash"`
 	Accuracy float64 `json:"accuracy"`
 	Facts
+	Note
 	Proposer  string   `json:"proposer"`
 	Predicted *float64 `json:"predicted,omitempty"`
 }
@@ -57,8 +59,8 @@ func Create(path string, source Source, budget int) (*Ledger, error) {
 const maxFileBytes = 1 << 30
 
 // Resume goes on with a file where a checkpoint was taken: what was written after it is cut off, and the labels before it are read
-// back without asking the source.
-func Resume(path string, source Source, budget int, sp space.Space, p Position) (*Ledger, error) {
+// back without asking the source, which is told where it wants to know.
+func Resume(ctx context.Context, path string, source Source, budget int, sp space.Space, p Position) (*Ledger, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -67,6 +69,11 @@ func Resume(path string, source Source, budget int, sp space.Space, p Position) 
 	l.file = &file{f: f, sum: sha256.New()}
 	if err := l.read(sp, p); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	if m, ok := source.(Maker); ok {
+		if err := m.Recall(ctx, l.labels); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
 	}
 	return l, nil
 }
@@ -118,7 +125,7 @@ func parse(sp space.Space, record []byte) (Label, error) {
 	if !(r.Accuracy >= 0 && r.Accuracy <= 1) {
 		return Label{}, fmt.Errorf("accuracy %g, want 0..1", r.Accuracy)
 	}
-	b := Label{N: r.N, Round: r.Round, Arch: arch, Value: r.Accuracy, Proposer: r.Proposer, Predicted: math.NaN()}
+	b := Label{N: r.N, Round: r.Round, Arch: arch, Value: r.Accuracy, Proposer: r.Proposer, Predicted: math.NaN(), Note: r.Note}
 	if r.Predicted != nil {
 		b.Predicted = *r.Predicted
 	}
@@ -130,7 +137,7 @@ func (f *file) append(facts Facts, labels []Label) error {
 	e := json.NewEncoder(&text)
 	e.SetEscapeHTML(false)
 	for _, b := range labels {
-		r := line{N: b.N, Round: b.Round, Arch: b.Arch.String(), Hash: b.Arch.Hash(), Accuracy: b.Value, Facts: facts, Proposer: b.Proposer}
+		r := line{N: b.N, Round: b.Round, Arch: b.Arch.String(), Hash: b.Arch.Hash(), Accuracy: b.Value, Facts: facts, Note: b.Note, Proposer: b.Proposer}
 		if !math.IsNaN(b.Predicted) && !math.IsInf(b.Predicted, 0) {
 			r.Predicted = &b.Predicted
 		}

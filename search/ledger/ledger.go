@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
+	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -17,6 +19,10 @@ type Facts struct {
 	Metric string `json:"metric"`           // what they measure: "test accuracy"
 	Run    int    `json:"run,omitempty"`    // which of several runs; 0: a mean, or there is only one
 	Epochs int    `json:"epochs,omitempty"` // how long the network was trained, where it is known
+	// Of labels that were trained for: the recipe's name and fingerprint, the first seed, and of how many seeds a label is the mean; 0: of one.
+	Recipe string `json:"recipe,omitempty"`
+	Seed   uint64 `json:"seed,omitempty"`
+	Seeds  int    `json:"seeds,omitempty"`
 }
 
 // String reads like "test accuracy, run 1".
@@ -25,7 +31,33 @@ func (f Facts) String() string {
 	if f.Run > 0 {
 		text += fmt.Sprintf(", run %d", f.Run)
 	}
+	if f.Recipe != "" {
+		text += fmt.Sprintf(", recipe %s, seed %d", f.Recipe, f.Seed)
+	}
+	if f.Seeds > 0 {
+		text += fmt.Sprintf(", mean of %d seeds", f.Seeds)
+	}
 	return text
+}
+
+// Note is what there is to say of a label beside its value.
+type Note struct {
+	Stopped  []int `json:"stopped,omitempty"`  // epochs after which its trainings were ended early, one a seed, 0: not; empty: none was
+	Diverged bool  `json:"diverged,omitempty"` // a training fell apart
+}
+
+// String is empty, or for example "stopped after 5 epochs".
+func (n Note) String() string {
+	var parts []string
+	for _, epochs := range n.Stopped {
+		if epochs > 0 {
+			parts = append(parts, fmt.Sprintf("stopped after %d epochs", epochs))
+		}
+	}
+	if n.Diverged {
+		parts = append(parts, "diverged")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Source answers with labels. It is asked through a Ledger only.
@@ -45,7 +77,17 @@ type Judge interface {
 	Unseal()
 	// Judge returns the accuracy that judges an architecture and its rank, 1 + the number of better ones of Total.
 	Judge(a space.Arch) (accuracy float64, rank int, err error)
-	Total() int
+	Total() int // 0: there are no ranks
+}
+
+// Maker is a source that makes its labels when it is asked, one by what it knows of those before.
+type Maker interface {
+	// Note says more of an architecture that has been labelled.
+	Note(a space.Arch) Note
+	// Recall makes known what was labelled before the source was opened, in that order.
+	Recall(ctx context.Context, labels []Label) error
+	// Observe sets who is told what happens while labels are made, never twice at once: events for a log, and how many are done of those asked for.
+	Observe(event func(events.Event), progress func(done, total int))
 }
 
 // Label is a line of the ledger.
@@ -57,6 +99,7 @@ type Label struct {
 	Proposer string  // who asked for it: random, controller, space, explore, ...
 	// Predicted is the score, in the proposer's unit, that made it a candidate; not a number where nothing was predicted.
 	Predicted float64
+	Note      Note
 }
 
 // Request asks for a label.
@@ -179,6 +222,9 @@ func (l *Ledger) Ask(ctx context.Context, round int, requests []Request) ([]Answ
 				return nil, fmt.Errorf("the source's label of %v is %g, want 0..1", archs[i], v)
 			}
 			bought[i].Value = v
+			if m, ok := l.source.(Maker); ok {
+				bought[i].Note = m.Note(archs[i])
+			}
 		}
 		if l.file != nil {
 			if err := l.file.append(l.facts, bought); err != nil {

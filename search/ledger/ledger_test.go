@@ -8,10 +8,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 )
@@ -145,7 +147,7 @@ func TestAResumedFileEndsWithTheSameBytes(t *testing.T) {
 	spend(l, 3, 5) // lost: after the checkpoint
 	require.NoError(t, l.Close())
 	source := &fake{}
-	l, err = Resume(torn, source, 6, sp, at)
+	l, err = Resume(context.Background(), torn, source, 6, sp, at)
 	require.NoError(t, err)
 	require.Equal(t, 3, l.Left())
 	require.Zero(t, source.asked)
@@ -170,7 +172,7 @@ func TestResumeRefusesAFileThatIsNotTheCheckpoints(t *testing.T) {
 	require.NoError(t, err)
 	resume := func(text []byte, budget int, p Position) error {
 		require.NoError(t, os.WriteFile(path, text, 0o644))
-		l, err := Resume(path, &fake{}, budget, sp, p)
+		l, err := Resume(context.Background(), path, &fake{}, budget, sp, p)
 		if err == nil {
 			require.NoError(t, l.Close())
 		}
@@ -182,7 +184,7 @@ func TestResumeRefusesAFileThatIsNotTheCheckpoints(t *testing.T) {
 	require.ErrorContains(t, resume(changed, 3, at), "changed after the checkpoint")
 	require.ErrorContains(t, resume(text, 2, at), "budget of 2")
 	require.ErrorContains(t, resume(text, 3, Position{Lines: 2, Bytes: at.Bytes, SHA256: at.SHA256}), "want 2")
-	_, err = Resume(filepath.Join(t.TempDir(), "none"), &fake{}, 3, sp, at)
+	_, err = Resume(context.Background(), filepath.Join(t.TempDir(), "none"), &fake{}, 3, sp, at)
 	require.True(t, errors.Is(err, os.ErrNotExist))
 }
 
@@ -202,4 +204,52 @@ func FuzzParse(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, b.Arch, again)
 	})
+}
+
+// maker notes every second label and remembers what it is told.
+type maker struct {
+	fake
+	labelled []space.Arch
+	recalled []Label
+}
+
+func (m *maker) Label(ctx context.Context, archs []space.Arch) ([]float64, error) {
+	m.labelled = append(m.labelled, archs...)
+	return m.fake.Label(ctx, archs)
+}
+
+func (m *maker) Note(a space.Arch) Note {
+	if i := slices.Index(m.labelled, a); i%2 == 1 {
+		return Note{Stopped: []int{0, i}, Diverged: i == 3}
+	}
+	return Note{}
+}
+func (m *maker) Observe(func(events.Event), func(int, int)) {}
+func (m *maker) Recall(_ context.Context, labels []Label) error {
+	m.recalled = labels
+	return nil
+}
+
+// What a source says of its labels is in the file, and a source that is asked later is told all of it.
+func TestNotesAndRecall(t *testing.T) {
+	cells, path := some(5), filepath.Join(t.TempDir(), "ledger.jsonl")
+	l, err := Create(path, &maker{}, 10)
+	require.NoError(t, err)
+	_, err = l.Query(context.Background(), cells, "random", 0)
+	require.NoError(t, err)
+	p, err := l.Position()
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, 2, bytes.Count(text, []byte("stopped")))
+	require.Contains(t, string(text), `"stopped":[0,3],"diverged":true`)
+	m := &maker{}
+	back, err := Resume(context.Background(), path, m, 10, sp, p)
+	require.NoError(t, err)
+	require.Equal(t, l.Labels()[3].Note, back.Labels()[3].Note)
+	require.Len(t, m.recalled, 5)
+	require.Equal(t, Note{Stopped: []int{0, 1}}, m.recalled[1].Note)
+	require.Equal(t, "stopped after 3 epochs, diverged", m.recalled[3].Note.String())
+	require.NoError(t, back.Close())
 }

@@ -25,10 +25,46 @@ import (
 	"github.com/ctnas/ctnas/search/table"
 )
 
-// Comparison runs methods side by side on a table, each with the same number of labels, once a seed.
+// Field is where methods are compared.
+type Field struct {
+	Space    space.Space
+	Pool     *Pool                         // what may be labelled; nil where it is not listed
+	Source   func() (ledger.Source, error) // one for each run, a ledger.Judge: what judges stays sealed while the method runs
+	Identity string                        // what labels are, with a checksum
+
+	all *table.View // knows what judges every architecture; nil: nobody does
+}
+
+// OnTable compares methods on a table; the query says which accuracy chooses and which one judges.
+func OnTable(t *table.Table, q table.Query) (Field, error) {
+	all, err := t.View(q)
+	if err != nil {
+		return Field{}, err
+	}
+	all.Unseal()
+	source := func() (ledger.Source, error) {
+		view, err := t.View(q)
+		return ledger.FromTable(view), err
+	}
+	return Field{t.Space(), PoolOf(all), source, t.Checksum() + " " + all.Describe(), all}, nil
+}
+
+// judge returns the accuracy that judges what a method picked, and its rank; 0 where there are none.
+func (f Field) judge(source ledger.Source, pick space.Arch) (accuracy float64, rank int, err error) {
+	if f.all != nil {
+		return ledger.FromTable(f.all).Judge(pick) // its ranking is shared
+	}
+	judge, ok := source.(ledger.Judge)
+	if !ok {
+		return 0, 0, fmt.Errorf("%s: nothing judges", source.Describe())
+	}
+	judge.Unseal()
+	return judge.Judge(pick)
+}
+
+// Comparison runs methods side by side, each with the same number of labels, once a seed.
 type Comparison struct {
-	Table  *table.Table
-	Query  table.Query // which accuracy chooses and which one judges
+	Field  Field
 	Budget int
 	Seed   uint64
 	Seeds  int // Seed, Seed+1, ...
@@ -63,8 +99,8 @@ type Run struct {
 	Hash       string      `json:"hash"`
 	Seen       float64     `json:"seen"`     // accuracy that the method saw, 0..1
 	Accuracy   float64     `json:"accuracy"` // that judges, 0..1
-	Rank       int         `json:"rank"`     // 1 + number of better architectures in the table
-	TauB       *float64    `json:"tau_b"`    // of the method's last predictor, over all architectures without a label; null without one
+	Rank       int         `json:"rank"`     // 1 + number of better architectures in the table; 0: not known
+	TauB       *float64    `json:"tau_b"`    // of the method's last predictor, over all architectures without a label; null without one, or where they cannot be judged
 	Curriculum *Curriculum `json:"percentile,omitempty"`
 	Kept       bool        `json:"-"` // read from the cache
 }
@@ -94,26 +130,22 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	judge, err := c.Table.View(c.Query)
-	if err != nil {
-		return nil, err
-	}
-	judge.Unseal()
-	pool := PoolOf(judge)
-	if err := pool.Prepare(c.Config); err != nil {
-		return nil, err
+	if c.Field.Pool != nil {
+		if err := c.Field.Pool.Prepare(c.Config); err != nil {
+			return nil, err
+		}
 	}
 	var runs []Run
 	for k := range c.Seeds {
 		for _, v := range c.Methods {
 			seed := c.Seed + uint64(k)
-			path, key, err := c.cell(judge, v, seed)
+			path, key, err := c.cell(v, seed)
 			if err != nil {
 				return runs, err
 			}
 			run, found, err := load(path, key)
 			if err == nil && !found {
-				if run, err = c.one(ctx, judge, pool, v, seed); err == nil {
+				if run, err = c.one(ctx, v, seed); err == nil {
 					err = keep(path, key, run)
 				}
 			}
@@ -129,14 +161,14 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 	return runs, nil
 }
 
-func (c Comparison) one(ctx context.Context, judge *table.View, pool *Pool, v Variant, seed uint64) (Run, error) {
-	view, err := c.Table.View(c.Query) // a view of its own: what judges stays sealed while the method runs
+func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error) {
+	source, err := c.Field.Source()
 	if err != nil {
 		return Run{}, err
 	}
 	p := Problem{
-		Space: c.Table.Space(), Source: ledger.FromTable(view), Budget: c.Budget, Seed: seed, Device: c.Device, Config: c.Config,
-		All: pool, Listed: c.Listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams,
+		Space: c.Field.Space, Source: source, Budget: c.Budget, Seed: seed, Device: c.Device, Config: c.Config,
+		All: c.Field.Pool, Listed: c.Listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams,
 	}
 	if c.Progress != nil {
 		p.Progress = func(labels int, best float64) { c.Progress(v.Name, seed, labels, best) }
@@ -153,11 +185,11 @@ func (c Comparison) one(ctx context.Context, judge *table.View, pool *Pool, v Va
 	if len(out.Labels) > c.Budget {
 		return run, fmt.Errorf("%d labels were bought with a budget of %d", len(out.Labels), c.Budget)
 	}
-	if run.Accuracy, run.Rank, err = ledger.FromTable(judge).Judge(out.Pick.Arch); err != nil {
+	if run.Accuracy, run.Rank, err = c.Field.judge(source, out.Pick.Arch); err != nil {
 		return run, err
 	}
-	if out.Predictor != nil {
-		if run.TauB, err = c.tau(judge, pool, out); err != nil {
+	if out.Predictor != nil && c.Field.all != nil {
+		if run.TauB, err = c.tau(out); err != nil {
 			return run, err
 		}
 	}
@@ -165,7 +197,8 @@ func (c Comparison) one(ctx context.Context, judge *table.View, pool *Pool, v Va
 }
 
 // tau judges a predictor by all architectures that it has no label of.
-func (c Comparison) tau(judge *table.View, pool *Pool, out Outcome) (*float64, error) {
+func (c Comparison) tau(out Outcome) (*float64, error) {
+	judge, pool := c.Field.all, c.Field.Pool
 	scores, err := pool.Score(out.Predictor, c.Device)
 	if err != nil {
 		return nil, err
@@ -193,7 +226,7 @@ func (c Comparison) tau(judge *table.View, pool *Pool, out Outcome) (*float64, e
 }
 
 // cell names the file of a run in the cache, and the key that tells whether a file there is of the same run: everything it depends on.
-func (c Comparison) cell(view *table.View, v Variant, seed uint64) (path, key string, err error) {
+func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 	if c.Cache == "" {
 		return "", "", nil
 	}
@@ -203,7 +236,7 @@ func (c Comparison) cell(view *table.View, v Variant, seed uint64) (path, key st
 	}
 	defer device.Close()
 	text, err := json.Marshal([]any{
-		c.Version, c.Table.Space().Name(), c.Table.Checksum(), view.Describe(), c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
+		c.Version, c.Field.Space.Name(), c.Field.Identity, c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
 		v.Name, v.Method.Name(), v.Method,
 	})
 	if err != nil {

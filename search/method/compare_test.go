@@ -47,8 +47,10 @@ func (f fixed) Run(ctx context.Context, p Problem) (Outcome, error) {
 }
 
 func comparison(t *testing.T, methods ...Method) Comparison {
+	field, err := OnTable(smallTable(t, 200, true), table.Query{})
+	require.NoError(t, err)
 	c := Comparison{
-		Table: smallTable(t, 200, true), Budget: 30, Seed: 2, Seeds: 2, Device: exec.Config{Threads: 1}, Config: small(t), Listed: true,
+		Field: field, Budget: 30, Seed: 2, Seeds: 2, Device: exec.Config{Threads: 1}, Config: small(t), Listed: true,
 	}
 	for _, m := range methods {
 		c.Methods = append(c.Methods, Variant{m.Name(), m})

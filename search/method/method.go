@@ -134,6 +134,12 @@ func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 	return out
 }
 
+// Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are no more.
+func Draw(sp space.Space, source ledger.Source, n int, seed uint64) []space.Arch {
+	b := &buyer{Problem{Space: sp, Source: source}, ledger.New(source, n)}
+	return b.draw(n, philox.New(seed, philox.PurposeSample, 0))
+}
+
 // sample draws from the list where there is one: it holds what has a label.
 func (b *buyer) sample(s *philox.Stream) space.Arch {
 	if b.All != nil {

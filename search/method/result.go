@@ -25,7 +25,7 @@ func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 	for _, l := range sorted {
 		cost := l.Arch.Cost()
 		x := report.Architecture{
-			Arch: l.Arch.String(), Hash: l.Arch.Hash(), Accuracy: &l.Value, AccuracySource: p.Source.Facts().String(), MAdds: cost.MAdds, Params: cost.Params,
+			Arch: l.Arch.String(), Hash: l.Arch.Hash(), Accuracy: &l.Value, AccuracySource: p.Source.Facts().String(), Note: l.Note.String(), MAdds: cost.MAdds, Params: cost.Params,
 		}
 		if judged {
 			accuracy, rank, err := judge.Judge(l.Arch)
@@ -41,7 +41,7 @@ func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 	slices.SortStableFunc(sorted, func(a, b ledger.Label) int { return cmp.Compare(a.Arch.Cost().MAdds, b.Arch.Cost().MAdds) })
 	best := -1.0
 	for _, l := range sorted {
-		if l.Value > best {
+		if l.Value > best && l.Note.Stopped == nil { // what was stopped has an estimate
 			best = l.Value
 			r.Pareto = append(r.Pareto, l.Arch.String())
 		}

@@ -47,7 +47,7 @@ type Summary struct {
 		Mean   Number `json:"mean"`
 		Median Number `json:"median"`
 		Best   Number `json:"best"`
-	} `json:"rank"` // 1 + number of better architectures in the table
+	} `json:"rank"` // 1 + number of better architectures in the table; null where nobody knows
 	RankPercent struct {
 		Best   Number `json:"best"`
 		Median Number `json:"median"`
@@ -63,7 +63,16 @@ type MeanSD struct {
 	SD   Number `json:"sd"`
 }
 
-// Summarize gathers runs by method, in the order in which methods first appear. total is the number of ranked architectures.
+// rank is that of the pick, not a number where it is not known.
+func (r Run) rank() float64 {
+	if r.Rank == 0 {
+		return math.NaN()
+	}
+	return float64(r.Rank)
+}
+
+// Summarize gathers runs by method, in the order in which methods first appear. total is the number of ranked architectures; 0: they have no ranks,
+// and the paper's numbers do not stand beside them.
 func Summarize(runs []Run, total int) []Summary {
 	var order []string
 	by := map[string][]Run{}
@@ -75,11 +84,14 @@ func Summarize(runs []Run, total int) []Summary {
 	}
 	out := make([]Summary, 0, len(order))
 	for _, name := range order {
-		s := Summary{Method: name, Runs: by[name], Paper: paperOf(name)}
+		s := Summary{Method: name, Runs: by[name]}
+		if total > 0 {
+			s.Paper = paperOf(name)
+		}
 		var seconds, accuracy, rank, tau []float64
 		for _, r := range s.Runs {
 			s.Labels = max(s.Labels, r.Labels)
-			seconds, accuracy, rank = append(seconds, r.Seconds), append(accuracy, r.Accuracy), append(rank, float64(r.Rank))
+			seconds, accuracy, rank = append(seconds, r.Seconds), append(accuracy, r.Accuracy), append(rank, r.rank())
 			if r.TauB != nil {
 				tau = append(tau, *r.TauB)
 			}
@@ -139,7 +151,10 @@ func Ablate(runs []Run) []Ablation {
 		a := Ablation{Name: s.Method}
 		var accuracy, rank, tau, start, end, accuracyChange, endChange []float64
 		for _, r := range s.Runs {
-			accuracy, rank = append(accuracy, r.Accuracy), append(rank, float64(r.Rank))
+			accuracy = append(accuracy, r.Accuracy)
+			if r.Rank > 0 {
+				rank = append(rank, float64(r.Rank))
+			}
 			if r.TauB != nil {
 				tau = append(tau, *r.TauB)
 			}
@@ -192,7 +207,7 @@ func WriteSummaries(w io.Writer, format string, list []Summary) error {
 			decimal(s.Rank.Mean, 1), decimal(s.Rank.Median, 1), decimal(s.Rank.Best, 0), decimal(s.RankPercent.Best, 4), decimal(s.Seconds, 1),
 		})
 	}
-	for _, p := range Paper() {
+	for _, p := range paperBeside(list) {
 		tau, queries := dash, dash
 		if p.TauB != nil {
 			tau = decimal(Number(*p.TauB), 3)
@@ -206,6 +221,16 @@ func WriteSummaries(w io.Writer, format string, list []Summary) error {
 		})
 	}
 	return writeTable(w, format, head, rows)
+}
+
+// paperBeside are the paper's rows where ranks are of the paper's table.
+func paperBeside(list []Summary) []PaperRow {
+	for _, s := range list {
+		if !math.IsNaN(float64(s.Rank.Mean)) {
+			return Paper()
+		}
+	}
+	return nil
 }
 
 func writeCSV(w io.Writer, list []Summary) error {
@@ -230,7 +255,7 @@ func writeCSV(w io.Writer, list []Summary) error {
 		}
 		rows = append(rows, row)
 	}
-	for _, p := range Paper() {
+	for _, p := range paperBeside(list) {
 		tau, queries := nan, ""
 		if p.TauB != nil {
 			tau = Number(*p.TauB)

@@ -38,6 +38,7 @@ type (
 		Curves     []chartView
 		Baselines  []baselineView
 		Measured   []chartView
+		Retrained  *retrainedView
 		Top        []archView
 		Costs      []tile
 		Phases     []phaseView
@@ -104,6 +105,7 @@ func (d *Data) page() ([]byte, error) {
 		}
 	}
 	v.Tiles = d.tiles(v.Pick)
+	v.Retrained = d.retrained(draw)
 	v.Labels, v.Rounds = d.labels()
 	v.Curves = d.curves()
 	v.Baselines = d.baselines(draw)

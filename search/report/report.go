@@ -40,6 +40,7 @@ type Architecture struct {
 	PredictedRank  int      `json:"predicted_rank"`  // by the comparator at the end, 1 = best; 0 = not ranked
 	Accuracy       *float64 `json:"accuracy"`        // 0..1, what the search saw; null without a label
 	AccuracySource string   `json:"accuracy_source"` // e.g. "test accuracy, run 1"
+	Note           string   `json:"note,omitempty"`  // e.g. "stopped after 5 epochs"
 	Judged         *float64 `json:"judged_accuracy,omitempty"`
 	Rank           int      `json:"rank,omitempty"` // 1 + number of better ones in the table, where there is one
 	MAdds          int64    `json:"madds"`
@@ -68,6 +69,8 @@ type Data struct {
 	Config  []Setting
 	Run     []Setting // the block run: of config.yaml, but for the command
 	Command string    // run.command: the line that started the search
+
+	Retrained *Retrained // nil: the pick has not been trained anew
 }
 
 // Names of a run folder's files.
@@ -99,6 +102,9 @@ func Load(dir string) (*Data, error) {
 		return nil, err
 	}
 	if d.Events, err = events.Read(dir); err != nil {
+		return nil, err
+	}
+	if d.Retrained, err = readRetrained(dir); err != nil {
 		return nil, err
 	}
 	return d, d.readConfig(filepath.Join(dir, ConfigName))

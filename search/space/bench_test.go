@@ -7,7 +7,7 @@ import (
 )
 
 func BenchmarkCanonical(b *testing.B) {
-	total := labelledCells()
+	total := labelledCells(maxVertices)
 	i := 0
 	for b.Loop() {
 		d := labelled(i * 7919 % total)
@@ -18,7 +18,7 @@ func BenchmarkCanonical(b *testing.B) {
 
 func BenchmarkSample(b *testing.B) {
 	s := philox.New(1, philox.PurposeTest, 0)
-	labelledCells()
+	labelledCells(maxVertices)
 	for b.Loop() {
 		NASBench101{}.Sample(s)
 	}

@@ -31,7 +31,7 @@ func drawDag(t *rapid.T) dag {
 
 // drawCell draws one of the 1,293,208 labelled cells and a random topological order of it.
 func drawCell(t *rapid.T) (d, relabelled dag) {
-	d = labelled(rapid.IntRange(0, labelledCells()-1).Draw(t, "labelled"))
+	d = labelled(rapid.IntRange(0, labelledCells(maxVertices)-1).Draw(t, "labelled"))
 	var at [maxVertices]int // new numbers
 	relabelled = dag{n: d.n}
 	last := d.n - 1

@@ -12,7 +12,13 @@ import (
 
 // The kernel's graphs of random decisions are those that Decode makes canonical.
 func TestKernelDecodesAsDecode(t *testing.T) {
-	sp := NASBench101{}
+	for vertices := leastVertices; vertices <= maxVertices; vertices++ {
+		t.Run(NASBench101{vertices}.Name(), func(t *testing.T) { testKernelDecodes(t, NASBench101{vertices}) })
+	}
+}
+
+func testKernelDecodes(t *testing.T, sp NASBench101) {
+	decisions := sp.Grammar()
 	s := philox.New(11, philox.PurposeTest, 0)
 	const batch = 5000
 	var flat []int32
@@ -59,5 +65,7 @@ func TestKernelDecodesAsDecode(t *testing.T) {
 			moved++
 		}
 	}
-	require.Positive(t, moved, "the order is that of the decisions")
+	if sp.MaxNodes() > 4 { // otherwise there are few cells whose order could differ
+		require.Positive(t, moved, "the order is that of the decisions")
+	}
 }

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// nasbench101Size is the number of cells that are not isomorphic to each other.
-const nasbench101Size = 423624
+// nasbench101Sizes are the numbers of cells of at most so many vertices that are not isomorphic to each other.
+var nasbench101Sizes = [maxVertices + 1]int{2: 1, 3: 7, 4: 91, 5: 2532, 6: 64542, 7: 423624}
 
 // structures lists by number of vertices every labelled graph without operations: strictly upper triangular, at most 9 edges, every vertex
 // on a path from input to output. There are 1, 2, 10, 121, 1,545 and 4,793 of 2..7 vertices.
@@ -50,17 +50,17 @@ func labellings(n int) int {
 	return ways
 }
 
-// labelledCells is the number of labelled cells, isomorphic ones counted apart: 1,293,208.
-func labelledCells() int {
-	total := 0
-	for n, list := range structures() {
-		total += len(list) * labellings(max(n, 2))
+// labelledCells is the number of labelled cells of at most so many vertices, isomorphic ones counted apart: 1,293,208 of up to 7.
+func labelledCells(vertices int) int {
+	total, all := 0, structures()
+	for n := 2; n <= vertices; n++ {
+		total += len(all[n]) * labellings(n)
 	}
 	return total
 }
 
-// labelled returns labelled cell i in 0..labelledCells()-1. Every cell comes once for each of its numberings, so exactly
-// one of them is canonical.
+// labelled returns labelled cell i in 0..labelledCells(maxVertices)-1, those of fewer vertices first. Every cell comes once for each of its
+// numberings, so exactly one of them is canonical.
 func labelled(i int) dag {
 	all := structures()
 	n := 2
@@ -76,10 +76,10 @@ func labelled(i int) dag {
 	return d
 }
 
-// All lists the 423,624 cells in ascending order of their hash. It takes seconds, nearly all for MD5, and uses every processor; the
+// All lists the cells in ascending order of their hash. All 423,624 take seconds, nearly all for MD5, and every processor is used; the
 // result does not depend on how many there are. progress is never called twice at once.
-func (NASBench101) All(ctx context.Context, progress func(done, total int)) ([]Arch, error) {
-	cells, err := enumerate(ctx, progress)
+func (sp NASBench101) All(ctx context.Context, progress func(done, total int)) ([]Arch, error) {
+	cells, err := enumerate(ctx, sp.MaxNodes(), progress)
 	if err != nil {
 		return nil, err
 	}
@@ -96,13 +96,13 @@ type hashedCell struct {
 	cell Cell
 }
 
-func enumerate(ctx context.Context, progress func(done, total int)) ([]hashedCell, error) {
+func enumerate(ctx context.Context, vertices int, progress func(done, total int)) ([]hashedCell, error) {
 	const chunk = 1 << 14
 	var (
-		total = labelledCells()
+		total = labelledCells(vertices)
 		next  atomic.Int64
 		mu    sync.Mutex
-		cells = make([]hashedCell, 0, nasbench101Size)
+		cells = make([]hashedCell, 0, nasbench101Sizes[vertices])
 	)
 	workers, ctx := errgroup.WithContext(ctx)
 	for range runtime.GOMAXPROCS(0) {
@@ -126,7 +126,7 @@ func enumerate(ctx context.Context, progress func(done, total int)) ([]hashedCel
 				mu.Lock()
 				cells = append(cells, found...)
 				if progress != nil {
-					progress(len(cells), nasbench101Size)
+					progress(len(cells), nasbench101Sizes[vertices])
 				}
 				mu.Unlock()
 			}

@@ -11,16 +11,38 @@ import (
 
 const nasbench101Name = "nasbench101"
 
-// NASBench101 is the space of the 423,624 cells whose accuracies NAS-Bench-101 publishes (Ying et al., ICML 2019).
-type NASBench101 struct{}
+// NASBench101 is the space of the 423,624 cells whose accuracies NAS-Bench-101 publishes (Ying et al., ICML 2019), or of the small ones among
+// them: 7 cells have at most 3 vertices, 91 at most 4, 2,532 at most 5, 64,542 at most 6.
+type NASBench101 struct {
+	Vertices int // at most so many, input and output included: 3..7; 0: 7
+}
 
 var _ Enumerable = NASBench101{}
 
-// Name is "nasbench101".
-func (NASBench101) Name() string { return nasbench101Name }
+// leastVertices is the smallest limit that leaves something to decide.
+const leastVertices = 3
 
-// MaxNodes is 7, input and output included.
-func (NASBench101) MaxNodes() int { return maxVertices }
+// Name is "nasbench101", of small cells "nasbench101-v5".
+func (sp NASBench101) Name() string {
+	if n := sp.MaxNodes(); n < maxVertices {
+		return fmt.Sprintf("%s-v%d", nasbench101Name, n)
+	}
+	return nasbench101Name
+}
+
+// MaxNodes is the limit of vertices, input and output included.
+func (sp NASBench101) MaxNodes() int {
+	if sp.Vertices == 0 {
+		return maxVertices
+	}
+	return sp.Vertices
+}
+
+// Contains tells whether a cell belongs to the space.
+func (sp NASBench101) Contains(a Arch) bool {
+	c, ok := a.(Cell)
+	return ok && c.Vertices() <= sp.MaxNodes()
+}
 
 // Operations as indices into the alphabet. The order is that of the code released with the CTNAS paper, without its padding.
 const (
@@ -74,10 +96,13 @@ var knownCells = []struct{ name, adjacency, ops string }{
 
 // Parse reads a cell's text, nasbench101:<vertices>:<strict upper triangle, row by row>:<operation digits>, in any topological order and
 // with vertices that pruning removes, or one of the names nasbench101:best, nasbench101:inception and nasbench101:resnet.
-func (NASBench101) Parse(s string) (Arch, error) {
-	cell, err := parseCell(s)
+func (sp NASBench101) Parse(text string) (Arch, error) {
+	cell, err := parseCell(text)
+	if err == nil && !sp.Contains(cell) {
+		err = fmt.Errorf("%d vertices, the space %s has at most %d", cell.Vertices(), sp.Name(), sp.MaxNodes())
+	}
 	if err != nil {
-		return nil, fmt.Errorf("architecture %q: %w", s, err)
+		return nil, fmt.Errorf("architecture %q: %w", text, err)
 	}
 	return cell, nil
 }
@@ -110,11 +135,11 @@ func parseCell(s string) (Cell, error) {
 	return NewCellFromDigits(fields[2], fields[3])
 }
 
-// Sample draws a cell with exactly the same probability for each of the 423,624: a labelled cell is drawn, and drawn again until it is
+// Sample draws a cell with exactly the same probability for each of the space: a labelled cell is drawn, and drawn again until it is
 // canonical, which one labelled cell of each isomorphism class is.
-func (NASBench101) Sample(s *philox.Stream) Arch {
+func (sp NASBench101) Sample(s *philox.Stream) Arch {
 	for {
-		d := labelled(s.Intn(labelledCells()))
+		d := labelled(s.Intn(labelledCells(sp.MaxNodes())))
 		if cell := d.canonical(); cell == d.pack() {
 			return cell
 		}
@@ -122,21 +147,22 @@ func (NASBench101) Sample(s *philox.Stream) Arch {
 }
 
 // Mutate returns a different cell made by the mutation of the NAS-Bench-101 paper's regularized evolution (appendix, and
-// NASBench.ipynb): in a graph of 7 vertices each possible edge is flipped with probability 1/7 and each operation replaced by
-// another with probability 1/5, until a valid cell results. Pruned vertices come back, unconnected, at random places. a must be a Cell.
-func (NASBench101) Mutate(a Arch, s *philox.Stream) Arch {
-	parent := a.(Cell)
+// NASBench.ipynb): in a graph of 7 vertices (of n where the space has no more) each possible edge is flipped with probability 1/7 (1/n) and
+// each operation replaced by another with probability 1/5 (1/(n-2)), until a valid cell results. Pruned vertices come back, unconnected, at
+// random places. a must be a Cell of the space.
+func (sp NASBench101) Mutate(a Arch, s *philox.Stream) Arch {
+	parent, n := a.(Cell), sp.MaxNodes()
 	for {
-		d := parent.grow(s)
+		d := parent.grow(n, s)
 		for v := 1; v < d.n; v++ {
 			for u := range v {
-				if s.Intn(maxVertices) == 0 {
+				if s.Intn(n) == 0 {
 					d.in[v] ^= 1 << u
 				}
 			}
 		}
 		for v := 1; v < d.n-1; v++ {
-			if s.Intn(maxInterior) == 0 {
+			if s.Intn(n-2) == 0 {
 				d.op[v] = (d.op[v] + 1 + uint8(s.Intn(len(opNames)-1))) % uint8(len(opNames))
 			}
 		}
@@ -146,18 +172,18 @@ func (NASBench101) Mutate(a Arch, s *philox.Stream) Arch {
 	}
 }
 
-// grow adds unconnected vertices with random operations at random places until there are 7.
-func (c Cell) grow(s *philox.Stream) dag {
+// grow adds unconnected vertices with random operations at random places until there are n.
+func (c Cell) grow(n int, s *philox.Stream) dag {
 	small := c.unpack()
-	places := s.Perm(maxInterior)[:small.n-2]
+	places := s.Perm(n - 2)[:small.n-2]
 	slices.Sort(places)
 	var at [maxVertices]int // the new number of a vertex; the input keeps 0
-	at[small.n-1] = maxVertices - 1
+	at[small.n-1] = n - 1
 	for i, p := range places {
 		at[i+1] = p + 1
 	}
-	d := dag{n: maxVertices}
-	for v := 1; v <= maxInterior; v++ {
+	d := dag{n: n}
+	for v := 1; v <= n-2; v++ {
 		d.op[v] = uint8(s.Intn(len(opNames)))
 	}
 	for v := 1; v < small.n; v++ {

@@ -20,7 +20,7 @@ import (
 )
 
 // enumerated is the whole space, listed once for all tests.
-var enumerated = sync.OnceValues(func() ([]hashedCell, error) { return enumerate(context.Background(), nil) })
+var enumerated = sync.OnceValues(func() ([]hashedCell, error) { return enumerate(context.Background(), maxVertices, nil) })
 
 func all(t testing.TB) []hashedCell {
 	t.Helper()
@@ -80,7 +80,7 @@ func TestEnumeration(t *testing.T) {
 		t.Skip("a look at every one of 423,624 cells")
 	}
 	list := all(t)
-	require.Len(t, list, nasbench101Size)
+	require.Len(t, list, nasbench101Sizes[maxVertices])
 	byVertices := map[int]int{}
 	seen := make(map[Cell]bool, len(list))
 	var previous digest
@@ -92,16 +92,16 @@ func TestEnumeration(t *testing.T) {
 		}
 		previous = c.hash
 	}
-	require.Len(t, seen, nasbench101Size)
+	require.Len(t, seen, nasbench101Sizes[maxVertices])
 	require.Equal(t, map[int]int{2: 1, 3: 6, 4: 84, 5: 2441, 6: 62010, 7: 359082}, byVertices)
-	require.Equal(t, 1293208, labelledCells())
+	require.Equal(t, 1293208, labelledCells(maxVertices))
 }
 
 func TestAllReportsAndStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	calls, last := 0, 0
 	_, err := NASBench101{}.All(ctx, func(done, total int) {
-		require.Equal(t, nasbench101Size, total)
+		require.Equal(t, nasbench101Sizes[maxVertices], total)
 		require.GreaterOrEqual(t, done, last)
 		last = done
 		if calls++; calls == 2 {
@@ -109,7 +109,7 @@ func TestAllReportsAndStops(t *testing.T) {
 		}
 	})
 	require.ErrorIs(t, err, context.Canceled)
-	require.Less(t, last, nasbench101Size)
+	require.Less(t, last, nasbench101Sizes[maxVertices])
 	require.GreaterOrEqual(t, calls, 2)
 }
 
@@ -145,7 +145,7 @@ func TestAllEqualsTheDataSet(t *testing.T) {
 		}
 	}
 	require.NoError(t, lines.Err())
-	require.Equal(t, nasbench101Size, rows)
+	require.Equal(t, nasbench101Sizes[maxVertices], rows)
 }
 
 func TestGrammar(t *testing.T) {
@@ -220,8 +220,8 @@ func chiSquare(t *testing.T, got []int, expected []float64) float64 {
 // space favoured, the classes by hash would.
 func TestSampleIsUniform(t *testing.T) {
 	const draws = 200000
-	numberings := make(map[Cell]int, nasbench101Size)
-	for i := range labelledCells() {
+	numberings := make(map[Cell]int, nasbench101Sizes[maxVertices])
+	for i := range labelledCells(maxVertices) {
 		d := labelled(i)
 		numberings[d.canonical()]++
 	}
@@ -231,9 +231,9 @@ func TestSampleIsUniform(t *testing.T) {
 	size := func(c Cell) int { return max(c.Vertices(), 5) - 5 }
 	bucket := func(c Cell) int { return int(uint64(c) * 0x9E3779B97F4A7C15 >> 56) }
 	for _, c := range all(t) {
-		expectSize[size(c.cell)] += float64(draws) / nasbench101Size
-		expectNumberings[class(c.cell)] += float64(draws) / nasbench101Size
-		expectCell[bucket(c.cell)] += float64(draws) / nasbench101Size
+		expectSize[size(c.cell)] += float64(draws) / float64(nasbench101Sizes[maxVertices])
+		expectNumberings[class(c.cell)] += float64(draws) / float64(nasbench101Sizes[maxVertices])
+		expectCell[bucket(c.cell)] += float64(draws) / float64(nasbench101Sizes[maxVertices])
 	}
 	s := philox.New(5, philox.PurposeTest, 0)
 	for range draws {
@@ -279,7 +279,7 @@ func TestGrowIsUndoneByPruning(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d, _ := drawCell(t)
 		cell := d.canonical()
-		g := cell.grow(philox.New(rapid.Uint64().Draw(t, "seed"), philox.PurposeTest, 0))
+		g := cell.grow(maxVertices, philox.New(rapid.Uint64().Draw(t, "seed"), philox.PurposeTest, 0))
 		require.Equal(t, maxVertices, g.n)
 		again, err := g.cell()
 		require.NoError(t, err)

@@ -101,12 +101,20 @@ func (g *Grammar) Check(actions []int) error {
 	return nil
 }
 
-var registry = map[string]func() Space{nasbench101Name: func() Space { return NASBench101{} }}
+// registry holds the spaces by name.
+var registry = func() map[string]Space {
+	all := map[string]Space{}
+	for n := leastVertices; n < maxVertices; n++ {
+		all[NASBench101{n}.Name()] = NASBench101{n}
+	}
+	all[nasbench101Name] = NASBench101{}
+	return all
+}()
 
 // Open returns the space of a name.
 func Open(name string) (Space, error) {
-	if f, ok := registry[name]; ok {
-		return f(), nil
+	if s, ok := registry[name]; ok {
+		return s, nil
 	}
 	return nil, fmt.Errorf("unknown search space %q; known: %v", name, Names())
 }

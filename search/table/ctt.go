@@ -87,7 +87,7 @@ type atomicFile interface {
 }
 
 func (t *Table) writeCTT(w io.Writer, sections []Section) error {
-	header := cttHeader{Space: t.space.Name(), Records: t.Len(), Source: t.source, Sections: []cttSection{}}
+	header := cttHeader{Space: (space.NASBench101{}).Name(), Records: t.Len(), Source: t.source, Sections: []cttSection{}}
 	var parts [][]byte
 	end := int64(0)
 	place := func(s *section) (cttSection, error) {

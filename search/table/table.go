@@ -100,7 +100,7 @@ type Table struct {
 
 // Options change how Open reads a file.
 type Options struct {
-	Space          string                  // whose architectures the file lists; empty means nasbench101
+	Space          string                  // whose architectures are wanted, nasbench101 or its small cells; empty means nasbench101
 	Columns        Columns                 // names of a CSV file's columns where they are not the usual ones
 	VerifyChecksum bool                    // fail unless the file is, or was made from, a published one with its published SHA-256
 	Threads        int                     // that parse; 0 means one a processor. The result does not depend on it
@@ -127,7 +127,7 @@ func (e *Error) Error() string {
 }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Open reads a table from a file of any of the formats, which it tells apart by their content. Close it after use. Errors about content
+// Open reads a table from a file of any of the formats, which it tells apart by their content, or the table of that name that comes with the program (Embedded). Close it after use. Errors about content
 // are *Error and name the file, the record and its offset.
 func Open(path string, o Options) (*Table, error) {
 	name := o.Space
@@ -141,6 +141,25 @@ func Open(path string, o Options) (*Table, error) {
 	if _, ok := sp.(space.NASBench101); !ok {
 		return nil, fmt.Errorf("no file format lists architectures of the space %s", name)
 	}
+	t, err := read(path, o)
+	if err != nil {
+		return nil, err
+	}
+	t.space = sp
+	if o.VerifyChecksum {
+		if err := t.verifyPublished(); err != nil {
+			_ = t.Close()
+			return nil, &Error{File: path, Record: -1, Err: err}
+		}
+	}
+	return t, nil
+}
+
+// read opens an embedded table or a file of any of the formats.
+func read(path string, o Options) (*Table, error) {
+	if text, ok := embedded[path]; ok {
+		return readTable(path, bytes.NewReader(text), int64(len(text)), o)
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -153,32 +172,14 @@ func Open(path string, o Options) (*Table, error) {
 	if stat.IsDir() {
 		return nil, fmt.Errorf("%s is a folder, want a table's file", path)
 	}
-	var t *Table
 	head := make([]byte, len(cttMagic))
 	if n, err := io.ReadFull(file, head); err == nil && string(head[:n]) == cttMagic {
-		t, err = openCTT(path, file, o)
-		if err != nil {
-			return nil, err
-		}
-	} else {
-		if _, err := file.Seek(0, io.SeekStart); err != nil {
-			return nil, fmt.Errorf("read %s: %w", path, err)
-		}
-		if t, err = readTable(path, file, stat.Size(), o); err != nil {
-			return nil, err
-		}
+		return openCTT(path, file, o)
 	}
-	if t.space.Name() != name {
-		_ = t.Close()
-		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("the table is of the space %s, want %s", t.space.Name(), name)}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if o.VerifyChecksum {
-		if err := t.verifyPublished(); err != nil {
-			_ = t.Close()
-			return nil, &Error{File: path, Record: -1, Err: err}
-		}
-	}
-	return t, nil
+	return readTable(path, file, stat.Size(), o)
 }
 
 // input is a file on its way to a reader.
@@ -286,7 +287,7 @@ func (t *Table) Close() error {
 	return unmap()
 }
 
-// Space is the space whose architectures the table lists.
+// Space is the space whose architectures are wanted: a View leaves the table's others out.
 func (t *Table) Space() space.Space { return t.space }
 
 // Path is the name that Open was given.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // DivergedBelow is the accuracy under which a run counts as diverged. A run that falls apart ends near chance, 0.1 for ten classes: of
@@ -343,8 +345,12 @@ func (v *View) fill() error {
 	}
 	v.seen, v.judged, v.rows = make([]float64, t.Len()), make([]float64, t.Len()), make([]int, 0, t.Len())
 	first := -1
+	wanted := t.space.(space.NASBench101)
 	for i := range v.seen {
 		v.seen[i], v.judged[i] = math.NaN(), math.NaN()
+		if !wanted.Contains(t.cell(i)) {
+			continue
+		}
 		a, lackA, divergedA := seen(i)
 		b, lackB, divergedB := judged(i)
 		switch {
@@ -364,7 +370,7 @@ func (v *View) fill() error {
 			t.path, v.missing, t.Len(), v.seenBy, v.judgedBy, t.Arch(first))
 	}
 	if len(v.rows) == 0 {
-		return fmt.Errorf("%s: no architecture is left: %d lack a number, %d diverged", t.path, v.missing, v.diverged)
+		return fmt.Errorf("%s: no architecture of %s is left: %d lack a number, %d diverged", t.path, t.space.Name(), v.missing, v.diverged)
 	}
 	return nil
 }
@@ -409,6 +415,9 @@ func (v *View) reader(s selection) (func(i int) (value float64, lacks, diverged 
 		return sum / float64(n), lacks, n == 0
 	}, nil
 }
+
+// Query is what was asked for.
+func (v *View) Query() Query { return v.query }
 
 // Table is the table that is viewed.
 func (v *View) Table() *Table { return v.table }

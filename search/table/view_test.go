@@ -3,11 +3,14 @@ package table
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/ctnas/ctnas/search/space"
 )
 
 func TestParseLabels(t *testing.T) {
@@ -225,7 +228,7 @@ func TestViewMissing(t *testing.T) {
 	require.ErrorContains(t, err, "1 of 4 architectures lack test accuracy, run 1 or test accuracy, run 1")
 	gone := open(t, "x.csv", []byte("arch,validation_accuracy,test_accuracy\nnasbench101:best,0.5,\nnasbench101:inception,,0.5\n"))
 	_, err = gone.View(Query{Missing: MissingDrop})
-	require.ErrorContains(t, err, "no architecture is left: 2 lack a number")
+	require.ErrorContains(t, err, "no architecture of nasbench101 is left: 2 lack a number")
 }
 
 func TestViewDiverged(t *testing.T) {
@@ -317,4 +320,46 @@ func TestMetricOrder(t *testing.T) {
 	require.Equal(t, 1, columnOf(t, table, Metric{Accuracy, "test", 2, 0}))
 	require.Equal(t, 2, columnOf(t, table, Metric{Accuracy, "validation", 1, 0}))
 	require.Equal(t, 3, columnOf(t, table, Metric{Accuracy, "test", 0, 4}))
+}
+
+// A space of small cells sees only those of a table; in the file and in its other forms the table stays whole.
+func TestViewOfASpaceOfSmallCells(t *testing.T) {
+	text := "arch,accuracy\nnasbench101:best,0.95\nnasbench101:resnet,0.93\nnasbench101:3:101:0,0.91\n"
+	csv := file(t, "t.csv", []byte(text))
+	ctt := filepath.Join(t.TempDir(), "t.ctt")
+	small := space.NASBench101{Vertices: 4}
+	for _, path := range []string{csv, ctt} {
+		table, err := Open(path, Options{Space: small.Name()})
+		require.NoError(t, err)
+		require.Equal(t, space.Space(small), table.Space())
+		require.Equal(t, 3, table.Len())
+		v, err := table.View(Query{})
+		require.NoError(t, err)
+		require.Len(t, v.Cells(), 2)
+		for i := range table.Len() {
+			require.Equal(t, small.Contains(table.Arch(i)), !math.IsNaN(v.Seen(i)), table.Arch(i))
+		}
+		_, accuracy, err := v.Best()
+		require.NoError(t, err)
+		require.Equal(t, 0.93, accuracy)
+		if path == csv {
+			require.NoError(t, WriteCTT(ctt, table))
+			whole, err := Open(ctt, Options{})
+			if err == nil {
+				v, err = whole.View(Query{})
+			}
+			require.NoError(t, err)
+			require.Len(t, v.Cells(), 3)
+			require.NoError(t, whole.Close())
+		}
+		require.NoError(t, table.Close())
+	}
+	_, err := Open(csv, Options{Space: "nasbench102"})
+	require.ErrorContains(t, err, "nasbench102")
+	big := file(t, "big.csv", []byte("arch,accuracy\nnasbench101:best,0.95\n"))
+	table, err := Open(big, Options{Space: small.Name()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, table.Close()) }()
+	_, err = table.View(Query{})
+	require.ErrorContains(t, err, "no architecture of nasbench101-v4 is left")
 }

@@ -31,7 +31,7 @@ func benchmark(b *testing.B, set *Set, c Config) {
 	b.ReportMetric(float64(b.N*c.Batch)/b.Elapsed().Seconds(), "images/s")
 }
 
-// The twin of scripts/peers/data_bench.py: photographs in memory to random crops of 224x224, mirrored and normalised, with two workers.
+// Photographs in memory to random crops of 224x224, mirrored and normalised, with two workers.
 func BenchmarkPhotographs224(b *testing.B) {
 	paths, err := filepath.Glob(filepath.Join(testdata.Path(b, "imagenet_sample"), "*.JPEG"))
 	require.NoError(b, err)

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -71,6 +72,16 @@ func Open(spec string, o Options) (*Dataset, error) {
 		d.split(o.Seed, o.ValSplit)
 	}
 	return d, nil
+}
+
+// Absolute makes a path in spec valid in any working directory. Globs of shards stay as they are.
+func Absolute(spec string) (string, error) {
+	kind, path, found := strings.Cut(spec, ":")
+	if !found || kind == "shards" {
+		return spec, nil
+	}
+	path, err := filepath.Abs(path)
+	return kind + ":" + path, err
 }
 
 // Close closes the set's files.

@@ -10,6 +10,8 @@ import "fmt"
 //
 // where T is Temperature, z the network's first output and a head any other. The loss of a batch is the mean over its examples. Distillation
 // is that of Hinton et al. 2015 (T = 1 in once-for-all); its cross-entropy differs from the divergence by a constant.
+//
+// An example that is mixed of two (Zhang et al. 2018, "mixup") has the weighted mean of both classes' hard losses.
 type Loss struct {
 	Smoothing   float64
 	Distill     float64 // 0: there is no teacher

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/trained"
+	"github.com/ctnas/ctnas/trainer"
+)
+
+func newRetrainCommand(a *app) *cobra.Command {
+	var labels string
+	var seeds, random int
+	f := newLabelFlags()
+	cmd := &cobra.Command{
+		Use:   "retrain RUN",
+		Short: "Train a search's pick anew, beside random architectures",
+		Long: `Trains the pick of a finished search and random architectures that the search has not labelled, all in the same way and with seeds that no label came
+from, and compares their test accuracies. The folder then holds retrained.json, and report.html shows it.
+
+They are trained as the search's labels were, or as --labels says: longer, wider, on other images.`,
+		Example: `  ctnas retrain runs/own --seeds 3 --random 10
+  ctnas retrain runs/a --labels 'train:cifar10:DIR?recipe=fast-cifar' --seeds 1 --random 3`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if seeds < 1 || random < 1 {
+				return usagef("--seeds %d --random %d: want at least 1 of each", seeds, random)
+			}
+			r, err := a.retrain(cmd, args[0], labels, seeds, random, f)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(r)
+			}
+			return a.printRetrained(r, args[0])
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&labels, "labels", "", "how they are trained: train:DATA?recipe=R&key=value (empty = as the search's labels were)")
+	flags.IntVar(&seeds, "seeds", 3, "trainings of each architecture")
+	flags.IntVar(&random, "random", 10, "random architectures")
+	addLabelFlags(flags, f)
+	return cmd
+}
+
+func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int, f labelFlags) (*report.Retrained, error) {
+	page, err := report.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := search.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	if labels == "" {
+		labels = settings.Labels
+	}
+	if !strings.HasPrefix(labels, trained.Prefix) {
+		return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R", dir, trained.Prefix)
+	}
+	if *f.cache == "" {
+		*f.cache = settings.LabelCache
+	}
+	place, err := a.openCPU()
+	if err != nil {
+		return nil, err
+	}
+	sp, err := openSpace(page.Result.Space)
+	if err != nil {
+		return nil, err
+	}
+	pick, err := sp.Parse(page.Result.Pick)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, l := range page.Ledger {
+		known[l.Arch] = true
+	}
+	c, err := a.trainedConfig(labels, sp, place, f)
+	if err != nil {
+		return nil, err
+	}
+	c.Seed += uint64(c.Seeds) // the first that no label came from
+	c.Seeds, c.Stop, c.OnNaN = seeds, 0, trainer.OnNaNSkip
+	source, err := trained.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	update, finish := a.progress("trainings")
+	source.Observe(nil, update)
+	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: random, Seed: settings.Seed, May: func(x space.Arch) bool {
+		cost := x.Cost()
+		return !known[x.String()] && (settings.MaxMAdds == 0 || cost.MAdds <= settings.MaxMAdds) && (settings.MaxParams == 0 || cost.Params <= settings.MaxParams)
+	}})
+	finish()
+	if err = errors.Join(err, source.Close()); err != nil {
+		return nil, err
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(filepath.Join(dir, report.RetrainedName), append(text, '\n'), 0o644); err != nil {
+		return nil, err
+	}
+	page.Retrained = r
+	return r, page.Write(dir)
+}
+
+// printRetrained is the comparison for people.
+func (a *app) printRetrained(r *report.Retrained, dir string) error {
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "\ttest %\t±\tparameters\tarchitecture\n")
+	line := func(name string, x report.Retraining) {
+		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%d\t%s\n", name, 100*x.Mean, 100*x.SD, x.Params, x.Arch)
+	}
+	line("pick", r.Pick)
+	for _, x := range r.Random {
+		line("random", x)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s\nwritten: %s, %s\n", r.Verdict(), filepath.Join(dir, report.RetrainedName), filepath.Join(dir, report.PageName))
+	return err
+}

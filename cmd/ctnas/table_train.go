@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/trained"
+)
+
+func newTableTrainCommand(a *app) *cobra.Command {
+	var spaceName, labels, out string
+	var epochs []int
+	f := newLabelFlags()
+	cmd := &cobra.Command{
+		Use:   "train --space S --labels 'train:DATA?recipe=R&seeds=K' -o OUT.csv",
+		Short: "Make a table: train every architecture of a small space",
+		Long: `Trains every architecture of a space with each seed and each number of epochs, and writes their validation and test accuracies as a CSV table that
+every command takes as labels. OUT.csv.seconds is how long each training took; it is not part of the table, which is the same on every machine with the
+same instruction set. The command goes on where it was stopped.
+
+` + labelsLong,
+		Example: `  ctnas table train --space nasbench101-v4 --labels 'train:shapes?recipe=shapes&seed=0&seeds=3' --epochs 1,2,4 -o shapes91.csv
+  ctnas search --space nasbench101-v4 --labels table:shapes91.csv --budget 30`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sp, err := openSpace(spaceName)
+			if err != nil {
+				return err
+			}
+			list, ok := sp.(space.Enumerable)
+			if !ok {
+				return usagef("--space %s: it cannot be listed", spaceName)
+			}
+			place, err := a.openCPU()
+			if err != nil {
+				return err
+			}
+			c, err := a.trainedConfig(labels, sp, place, f)
+			if err != nil {
+				return err
+			}
+			if len(epochs) == 0 {
+				epochs = []int{c.Recipe.Epochs}
+			}
+			archs, err := list.All(cmd.Context(), nil)
+			if err != nil {
+				return err
+			}
+			update, finish := a.progress("trainings")
+			text, seconds, err := trained.Sweep(cmd.Context(), c, archs, epochs, update)
+			finish()
+			if err != nil {
+				return err
+			}
+			if err := renameio.WriteFile(out+".seconds", seconds, 0o644); err != nil {
+				return err
+			}
+			if err := renameio.WriteFile(out, text, 0o644); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]any{"file": out, "records": len(archs)})
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s: %d architectures\n", out, len(archs))
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&spaceName, "space", "nasbench101-v4", "search `space`, of which all architectures are trained")
+	flags.StringVar(&labels, "labels", "train:shapes", "how they are trained: train:DATA?recipe=R&key=value")
+	flags.IntSliceVar(&epochs, "epochs", nil, "numbers of epochs, trainings for each (empty = the recipe's)")
+	flags.StringVarP(&out, "out", "o", "", "the `file` to write")
+	addLabelFlags(flags, f)
+	_ = cmd.MarkFlagRequired("out") // fails only for a flag that does not exist
+	return cmd
+}

@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""How far ctnas and PyTorch are from exact arithmetic, and from each other over 20 training steps; prints the table of docs/training.md.
+
+  build/peers/bin/python scripts/peers/parity.py        needs Go; some minutes of two cores, 8 GB
+
+NAS-Bench-101's best and Inception-like cells at their real size (128 channels, 32x32, batches of 8), the same weights and images: PyTorch in float64 is the exact
+result, PyTorch in float32 in both orders of memory the peer. The error of a tensor is the norm of the difference by the norm of the exact one. Then 20 steps
+of SGD (rate 0.02, momentum 0.9, weight decay 1e-4), each on another batch, beside PyTorch in float32.
+"""
+
+import argparse
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+import torch
+import torch.nn.functional as F
+
+import nets
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+NETWORKS = {"nasbench101_best": "best", "nasbench101_inception": "inception"}
+STEPS, BATCH = 20, 8
+
+
+def write(path, tensors):
+    """Writes float32 tensors as a safetensors file."""
+    header, at = {}, 0
+    for name, t in tensors.items():
+        header[name] = {"dtype": "F32", "shape": list(t.shape), "data_offsets": [at, at + 4 * t.numel()]}
+        at += 4 * t.numel()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        for t in tensors.values():
+            f.write(t.detach().float().contiguous().numpy().tobytes())
+
+
+def read(path):
+    with open(path, "rb") as f:
+        data = f.read()
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    out = {}
+    for name, e in json.loads(data[8:end]).items():
+        if name != "__metadata__":
+            low, high = e["data_offsets"]
+            out[name] = torch.frombuffer(bytearray(data[end + low : end + high]), dtype=torch.float32).reshape(e["shape"])
+    return out
+
+
+def start(cell):
+    """Weights, batch norms that are not those of a start, images and labels."""
+    torch.manual_seed(7)
+    net = nets.NASBench101(cell)
+    for m in net.modules():
+        if isinstance(m, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(m.weight, 0.5, 1.5)
+            torch.nn.init.normal_(m.bias, 0, 0.3)
+    state = {k: v.clone() for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    return state, torch.randn(STEPS, BATCH, 3, 32, 32), torch.randint(10, (STEPS, BATCH))
+
+
+def torch_run(cell, state, images, labels, dtype=torch.float32, order=torch.contiguous_format, steps=STEPS):
+    """(logits and gradients of the first batch, losses)."""
+    net = nets.NASBench101(cell)
+    net.load_state_dict(state, strict=False)
+    net = net.to(dtype, memory_format=order).train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.02, momentum=0.9, weight_decay=1e-4)
+    found, losses = {}, []
+    for k in range(steps):
+        logits = net(images[k].to(dtype).contiguous(memory_format=order))
+        loss = F.cross_entropy(logits, labels[k])
+        optimizer.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        if k == 0:
+            found = {"logits": logits.detach().double(), **{"grad." + n: p.grad.double().clone() for n, p in net.named_parameters()}}
+        optimizer.step()
+    return found, losses
+
+
+def error(found, exact):
+    return (torch.linalg.vector_norm(found.double() - exact) / torch.linalg.vector_norm(exact)).item()
+
+
+def whole(found, exact):
+    """The error of all gradients as one vector."""
+    names = [n for n in exact if n.startswith("grad.")]
+    flat = lambda d: torch.cat([d[n].double().flatten() for n in names])  # noqa: E731
+    return error(flat(found), flat(exact))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--only", choices=NETWORKS)
+    args = p.parse_args()
+    torch.set_num_threads(args.threads)
+    names = [n for n in NETWORKS if args.only in (None, n)]
+    rows, bad = [], False
+    with tempfile.TemporaryDirectory() as folder:
+        starts = {n: start(NETWORKS[n]) for n in names}
+        for n, (state, images, labels) in starts.items():
+            write(os.path.join(folder, n + ".in.safetensors"), {**state, "images": images.permute(0, 1, 3, 4, 2), "labels": labels})
+        subprocess.run(["go", "test", "-count=1", "-run", "TestTorchSteps", "./trainer"], cwd=ROOT, check=True, stdout=sys.stderr,
+                       env={**os.environ, "CTNAS_PARITY": folder})  # fmt: skip
+        for n, (state, images, labels) in starts.items():
+            ours, cell = read(os.path.join(folder, n + ".out.safetensors")), NETWORKS[n]
+            exact, _ = torch_run(cell, state, images, labels, torch.float64, steps=1)
+            peers = {order: torch_run(cell, state, images, labels, order=order) for order in (torch.contiguous_format, torch.channels_last)}
+            found, losses = min(peers.values(), key=lambda peer: whole(peer[0], exact))  # the more exact one
+            ratio = {k: error(ours[k], exact[k]) / error(found[k], exact[k]) for k in exact}
+            worst = max(ratio, key=ratio.get)
+            curve = max(abs(a - b) / abs(b) for a, b in zip(ours["losses"].tolist(), losses))
+            both = [v[1] for v in peers.values()]
+            own = max(abs(a - b) / abs(b) for a, b in zip(*both))
+            rows.append(f"| {n} | {error(ours['logits'], exact['logits']):.2e} / {error(found['logits'], exact['logits']):.2e} "
+                        f"| {whole(ours, exact):.2e} / {whole(found, exact):.2e} "
+                        f"| {ratio[worst]:.2f} ({worst.removeprefix('grad.')}) | {sum(r > 1 for r in ratio.values())} of {len(ratio)} "
+                        f"| {curve:.1e} ({own:.1e}) |")  # fmt: skip
+            bad |= ratio[worst] > 2 or curve > 1e-3
+    print("| network | outputs, ours / PyTorch | all gradients, ours / PyTorch | worst tensor, ours by PyTorch | tensors above PyTorch | 20 losses (PyTorch's two orders) |")
+    print("|---|---|---|---|---|---|")
+    print("\n".join(rows))
+    sys.exit(bad)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+package trained
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
+)
+
+// Config is what a Source works with. Labels depend on Space, Spec, the device's level and Version alone.
+type Config struct {
+	Spec
+	Space  space.Space
+	Device exec.Config // of several accelerators all are used
+	// Workers is how many candidates are trained at once; they share the processor's threads, or the accelerators in turn. 0: on the CPU as many as
+	// threads but at most mostWorkers, otherwise one an accelerator.
+	Workers int
+	Retries int    // how often a training that failed is tried again: the first time from its checkpoint, later afresh
+	Cache   string // folder of trainings, which may be shared with other processes
+	Version string // of the program, exact: trainings of another one are not taken
+	Done    func(Candidate)
+}
+
+// Candidate tells of a training that has ended.
+type Candidate struct {
+	Arch     space.Arch
+	N, Of    int     // trainings of the submission that have ended, and of how many
+	Accuracy float64 // its last one
+	Epochs   int     // done
+	Note     ledger.Note
+	Cached   bool
+	Seconds  float64
+	Device   string
+}
+
+// mostWorkers bounds how many candidates are trained at once unless a number is given: each takes memory.
+const mostWorkers = 8
+
+// slot is where one candidate at a time is trained.
+type slot struct {
+	device  exec.Config
+	name    string
+	loaders int // goroutines that load images
+}
+
+// Source trains candidates. It is used by one goroutine.
+type Source struct {
+	Config
+	sets    []*data.Dataset // by seed
+	devices []exec.Config
+	level   string // of the devices: labels depend on it
+	cache   cache
+	train   func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) // trainer.Train but in tests
+
+	made     map[space.Arch][]outcome // by seed
+	order    []space.Arch             // the keys of made, in the order of their submission
+	unsealed bool
+
+	hasMu sync.Mutex
+	has   map[space.Arch]bool
+
+	mu       sync.Mutex // guards the calls of Done and of the observers
+	event    func(events.Event)
+	progress func(done, total int)
+}
+
+var (
+	_ ledger.Source = (*Source)(nil)
+	_ ledger.Judge  = (*Source)(nil)
+	_ ledger.Maker  = (*Source)(nil)
+)
+
+// Open opens the images and checks what can be checked before anything is trained.
+func Open(c Config) (*Source, error) {
+	s := &Source{Config: c, cache: cache(c.Cache), train: trainer.Train, made: map[space.Arch][]outcome{}, has: map[space.Arch]bool{}}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// Fresh is the same source before anything was labelled, with the same images: close the first one only.
+func (s *Source) Fresh() *Source {
+	return &Source{Config: s.Config, sets: s.sets, devices: s.devices, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
+		has: map[space.Arch]bool{}}
+}
+
+func (s *Source) open() (err error) {
+	if s.Cache == "" || s.Retries < 0 || s.Retries > 100 || s.Workers < 0 || s.Workers > 1024 {
+		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache, s.Retries, s.Workers)
+	}
+	if s.devices, s.level, err = devices(s.Device); err != nil {
+		return err
+	}
+	for k := range s.Seeds {
+		if k > 0 && s.Recipe.ValSplit == 0 { // nothing of it depends on the seed
+			s.sets = append(s.sets, s.sets[0])
+			continue
+		}
+		d, err := data.Open(s.Data, data.Options{Seed: s.Seed + uint64(k), ValSplit: s.Recipe.ValSplit})
+		if err != nil {
+			return err
+		}
+		s.sets = append(s.sets, d)
+	}
+	d := s.sets[0]
+	switch {
+	case d.Validation.Len() == 0:
+		return fmt.Errorf("%s has no validation images to label by: hold some of the training images out, with val-split=0.1", s.Data)
+	case d.Train.Len() < s.Recipe.Batch:
+		return fmt.Errorf("batch=%d: %s has %d images to train on", s.Recipe.Batch, s.Data, d.Train.Len())
+	}
+	return nil
+}
+
+// devices opens each of a device's parts once and returns how they are opened again, and what results depend on.
+func devices(device exec.Config) (each []exec.Config, level string, err error) {
+	each = device.Each()
+	for i, one := range each {
+		d, err := exec.Open(one)
+		if err != nil {
+			return nil, "", err
+		}
+		if i > 0 && d.Level() != level {
+			err = fmt.Errorf("%s is %s and %s is %s: a label would depend on where it was trained", each[0].Device, level, one.Device, d.Level())
+		}
+		level = d.Level()
+		each[i].Level = level
+		if !d.Accelerated() {
+			each[i].Device, each[i].Threads = "cpu", d.Threads()
+		}
+		d.Close()
+		if err != nil {
+			return nil, "", err
+		}
+	}
+	return each, level, nil
+}
+
+// slots divides the devices for a number of trainings.
+func (s *Source) slots(trainings int) (list []slot) {
+	if s.devices[0].Device != "cpu" {
+		for i := range min(trainings, max(s.Workers, len(s.devices))) {
+			one := s.devices[i%len(s.devices)]
+			list = append(list, slot{one, one.Device, 0})
+		}
+		for i := range list {
+			list[i].loaders = max(1, runtime.GOMAXPROCS(0)/len(list))
+		}
+		return list
+	}
+	threads, workers := s.devices[0].Threads, s.Workers
+	if workers == 0 {
+		workers = min(threads, mostWorkers)
+	}
+	workers = min(workers, trainings)
+	for i := range workers {
+		one := s.devices[0]
+		one.Threads = threads / workers
+		if i < threads%workers {
+			one.Threads++
+		}
+		one.Threads = max(1, one.Threads)
+		list = append(list, slot{one, "cpu", one.Threads})
+	}
+	return list
+}
+
+// Close closes the images.
+func (s *Source) Close() (err error) {
+	for k, d := range s.sets {
+		if k == 0 || d != s.sets[0] {
+			err = errors.Join(err, d.Close())
+		}
+	}
+	return err
+}
+
+// size is what networks are built for.
+func (s *Source) size() space.NetworkSize {
+	d := s.sets[0]
+	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels, Stacks: s.Recipe.Stacks, Modules: s.Recipe.Modules}
+}
+
+// Has tells whether an architecture is of the space and its network can be built.
+func (s *Source) Has(a space.Arch) bool {
+	s.hasMu.Lock()
+	defer s.hasMu.Unlock()
+	has, known := s.has[a]
+	if !known {
+		if t, ok := a.(space.Trainable); ok {
+			_, outside := s.Space.Parse(a.String())
+			_, err := t.Network(s.size())
+			has = outside == nil && err == nil
+		}
+		s.has[a] = has
+	}
+	return has
+}
+
+// Label trains candidates and returns their validation accuracies.
+func (s *Source) Label(ctx context.Context, archs []space.Arch) ([]float64, error) {
+	r := s.rule()
+	made, err := s.obtain(ctx, archs, func(_, k, epoch int, accuracy float64) bool { return r.ends(k, epoch, accuracy) })
+	if err != nil {
+		return nil, err
+	}
+	values := make([]float64, len(archs))
+	for i, runs := range made {
+		for k, o := range runs {
+			if o.diverged && s.Diverged == DivergedFail {
+				return nil, fmt.Errorf("the training of %v with seed %d diverged; diverged=%s gives it the accuracy of guessing", archs[i], s.Seed+uint64(k), DivergedChance)
+			}
+			values[i] += s.value(r, k, o) / float64(s.Seeds)
+		}
+		values[i] = math.Min(1, values[i]) // a sum of shares of 1 may be rounded up
+	}
+	s.keep(archs, made)
+	return values, nil
+}
+
+// value is what a training with seed k adds to a label.
+func (s *Source) value(r rule, k int, o outcome) float64 {
+	last := len(o.curve) - 1
+	switch {
+	case o.diverged:
+		return s.chance()
+	case o.stopped:
+		return r.equivalent(k, last+1, o.curve[last])
+	}
+	return o.curve[last]
+}
+
+// chance is the accuracy of guessing.
+func (s *Source) chance() float64 { return 1 / float64(len(s.sets[0].Classes)) }
+
+// rule is that of the next submission.
+func (s *Source) rule() rule {
+	r := rule{quantile: s.Stop, after: s.StopAfter, epochs: s.Recipe.Epochs, earlier: make([][]outcome, s.Seeds)}
+	for _, a := range s.order {
+		for k, o := range s.made[a] {
+			r.earlier[k] = append(r.earlier[k], o)
+		}
+	}
+	return r
+}
+
+func (s *Source) keep(archs []space.Arch, made [][]outcome) {
+	for i, a := range archs {
+		if _, twice := s.made[a]; !twice {
+			s.order = append(s.order, a)
+		}
+		s.made[a] = made[i]
+	}
+}
+
+// Recall takes over what was labelled before: from the cache, and what is no longer there is trained again.
+func (s *Source) Recall(ctx context.Context, labels []ledger.Label) error {
+	archs := make([]space.Arch, len(labels))
+	for i, l := range labels {
+		if n := len(l.Note.Stopped); n != 0 && n != s.Seeds {
+			return fmt.Errorf("the label of %v says where %d trainings stopped: it was one of %d", l.Arch, n, s.Seeds)
+		}
+		archs[i] = l.Arch
+	}
+	made, err := s.obtain(ctx, archs, func(i, k, epoch int, _ float64) bool {
+		stopped := labels[i].Note.Stopped
+		return len(stopped) > 0 && stopped[k] == epoch
+	})
+	if err != nil {
+		return err
+	}
+	s.keep(archs, made)
+	return nil
+}
+
+// Note says where the trainings of a label were stopped and whether one diverged.
+func (s *Source) Note(a space.Arch) ledger.Note {
+	var n ledger.Note
+	for k, o := range s.made[a] {
+		if o.stopped {
+			if n.Stopped == nil {
+				n.Stopped = make([]int, s.Seeds)
+			}
+			n.Stopped[k] = len(o.curve)
+		}
+		n.Diverged = n.Diverged || o.diverged
+	}
+	return n
+}
+
+// Observe sets who is told what happens.
+func (s *Source) Observe(event func(events.Event), progress func(done, total int)) {
+	s.event, s.progress = event, progress
+}
+
+// Facts says what the labels are.
+func (s *Source) Facts() ledger.Facts {
+	f := ledger.Facts{Source: "trained", Metric: "validation accuracy", Epochs: s.Recipe.Epochs, Recipe: s.Spec.recipe(), Seed: s.Seed}
+	if s.Seeds > 1 {
+		f.Seeds = s.Seeds
+	}
+	return f
+}
+
+// Describe says the same in words.
+func (s *Source) Describe() string { return s.describe() }
+
+// Checksum is a fingerprint of everything that labels depend on beside the architecture.
+func (s *Source) Checksum() string {
+	var parts []any
+	for k := range s.Seeds {
+		parts = append(parts, s.key("", k))
+	}
+	text, _ := json.Marshal(append(parts, s.Space.Name(), s.Diverged, s.Stop, s.StopAfter)) // numbers and text
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// Unseal ends the search: from now on Judge answers.
+func (s *Source) Unseal() { s.unsealed = true }
+
+// Judge returns the mean test accuracy at the end of a labelled architecture's own trainings; ledger.ErrNoLabel for others and where one was
+// stopped or diverged. There are no ranks.
+func (s *Source) Judge(a space.Arch) (accuracy float64, rank int, err error) {
+	if !s.unsealed {
+		return 0, 0, table.ErrSealed
+	}
+	var tests []float64
+	for _, o := range s.made[a] {
+		if o.test != nil {
+			tests = append(tests, *o.test)
+		}
+	}
+	if len(tests) < s.Seeds {
+		return 0, 0, fmt.Errorf("test accuracy of %v: %w", a, ledger.ErrNoLabel)
+	}
+	return stat.Mean(tests), 0, nil
+}
+
+// Total is 0: nobody knows the ranks.
+func (s *Source) Total() int { return 0 }
+
+// dataKind is what the images are, without a path.
+func (s *Source) dataKind() string {
+	kind, _, _ := strings.Cut(s.Data, ":")
+	return kind
+}
+
+func (s *Source) key(arch string, k int) key {
+	d := s.sets[k]
+	return key{Format: recordFormat, Arch: arch, Data: d.Checksum, Train: d.Train.Len(), Recipe: s.Recipe, Seed: s.Seed + uint64(k), OnNaN: s.OnNaN,
+		Level: s.level, Decoder: data.Decoder, Version: s.Version}
+}
+
+// Records returns what the cache holds of an architecture's trainings, by seed; nil where it has none.
+func (s *Source) Records(a space.Arch) ([]*Record, error) {
+	list := make([]*Record, s.Seeds)
+	for k := range list {
+		var err error
+		if list[k], err = s.cache.load(s.key(a.String(), k).hash()); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Clip(list), nil
+}

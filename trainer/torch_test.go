@@ -1,0 +1,97 @@
+package trainer
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/trainer/format"
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// TestTorchSteps is our side of scripts/peers/parity.py, which names a folder in CTNAS_PARITY. Of NAME.in.safetensors, which holds a network's variables, `images` (steps x batch x
+// height x width x 3) and `labels` (steps x batch), it makes NAME.out.safetensors: `logits` and `grad.VARIABLE` of the first batch, `losses` of all steps, each of which
+// changes the weights.
+func TestTorchSteps(t *testing.T) {
+	dir := os.Getenv("CTNAS_PARITY")
+	if dir == "" {
+		t.Skip("scripts/peers/parity.py runs this")
+	}
+	for _, c := range benchmarked {
+		in := filepath.Join(dir, c.name+".in.safetensors")
+		if _, err := os.Stat(in); err != nil {
+			continue
+		}
+		tensors, _, err := format.ReadSafetensors(in)
+		require.NoError(t, err)
+		byName := map[string]format.Tensor{}
+		for _, v := range tensors {
+			byName[v.Name] = v
+		}
+		net, err := c.build()
+		require.NoError(t, err)
+		d, err := exec.Open(exec.Config{Threads: 2})
+		require.NoError(t, err)
+		images, labels := byName["images"], byName["labels"]
+		steps, batch := images.Shape[0], images.Shape[1]
+		r := RecipeDefaults()
+		r.Batch, r.LR, r.WeightDecay, r.DecayAll = batch, 0.02, 1e-4, true
+		s, err := NewStep(d, net, r)
+		require.NoError(t, err)
+		values := make([][]float32, len(net.Variables()))
+		for i, v := range net.Variables() {
+			require.Equal(t, v.TorchShape(), byName[v.Name].Shape, v.Name)
+			values[i] = nn.FromTorch(v, byName[v.Name].Data)
+		}
+		s.SetValues(values)
+
+		var out []format.Tensor
+		losses := make([]float32, steps)
+		for k := range steps {
+			n := len(images.Data) / steps
+			s.Images.WriteF32(0, images.Data[k*n:(k+1)*n])
+			integers := make([]int32, batch)
+			for i := range integers {
+				integers[i] = int32(labels.Data[k*batch+i])
+			}
+			s.Labels.WriteI32(0, integers)
+			if k == 0 {
+				out = append(out, format.Tensor{Name: "logits", Shape: []int{batch, 10}, Data: s.batchLogits()})
+			}
+			loss, err := s.Run()
+			require.NoError(t, err)
+			losses[k] = float32(loss)
+			if k > 0 {
+				continue
+			}
+			gradients := s.Gradients()
+			for i, v := range net.Variables() {
+				if v.Role.Trainable() {
+					out = append(out, format.Tensor{Name: "grad." + v.Name, Shape: v.TorchShape(), Data: nn.ToTorch(v, gradients[i])})
+				}
+			}
+		}
+		out = append(out, format.Tensor{Name: "losses", Shape: []int{steps}, Data: losses})
+		require.NoError(t, format.WriteSafetensors(filepath.Join(dir, c.name+".out.safetensors"), out, nil))
+		s.Close()
+		d.Close()
+	}
+}
+
+// batchLogits are what the network says of Images with the statistics of the batch.
+func (m *Model) batchLogits() []float32 {
+	a := m.arena.Device().NewArena()
+	defer a.Free()
+	l := &lowering{m: m, name: "inspect", mode: inspect}
+	l.lower()
+	l.record(a, a.F32(int(l.place()))).Run(1)
+	for _, r := range l.order {
+		if r.node == m.Net.Outputs[0].Node {
+			return r.buffer().Slice(0, r.shape.Len()).Values()
+		}
+	}
+	return nil
+}
