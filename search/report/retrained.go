@@ -104,7 +104,8 @@ func (d *Data) retrained(draw func(string, Style) template.HTML) *retrainedView 
 	all := append([]Retraining{r.Pick}, r.Random...)
 	slices.SortStableFunc(all, func(a, b Retraining) int { return sign(b.Mean - a.Mean) })
 	for i, x := range all {
-		a := archView{Place: i + 1, Thumb: draw(x.Arch, Style{Compact: true}), Arch: x.Arch, Params: quantity(x.Params), MAdds: quantity(x.MAdds), Picked: x.Arch == r.Pick.Arch}
+		a := archView{Place: i + 1, Thumb: draw(x.Arch, Style{Compact: true}), Arch: x.Arch, Params: quantity(x.Params), MAdds: quantity(x.MAdds),
+			Picked: x.Arch == r.Pick.Arch}
 		v.Rows = append(v.Rows, retrainedRow{a, percent(x.Mean), percent(x.SD)})
 	}
 	return v

@@ -130,8 +130,8 @@ func (e *Error) Error() string {
 }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Open reads a table from a file of any of the formats, which it tells apart by their content, or the table of that name that comes with the program (Embedded). Close it after use. Errors about content
-// are *Error and name the file, the record and its offset.
+// Open reads a table from a file of any of the formats, which it tells apart by their content, or the table of that name that comes with the program
+// (Embedded). Close it after use. Errors about content are *Error and name the file, the record and its offset.
 func Open(path string, o Options) (*Table, error) {
 	name := o.Space
 	if name == "" {
