@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """How far ctnas and PyTorch are from exact arithmetic, and from each other over 20 training steps; prints the table of docs/training.md.
 
-  build/peers/bin/python scripts/peers/parity.py        needs Go; some minutes of two cores, 8 GB
+  build/peers/bin/python scripts/peers/parity.py        needs Go; some minutes of two cores
 
-NAS-Bench-101's best and Inception-like cells at their real size (128 channels, 32x32, batches of 8), the same weights and images: PyTorch in float64 is the exact
+NAS-Bench-101's best and Inception-like cells at their real size (128 channels, 32x32; batches of 8 unless --batch says otherwise), the same weights and images: PyTorch in float64 is the exact
 result, PyTorch in float32 in both orders of memory the peer. The error of a tensor is the norm of the difference by the norm of the exact one. Then 20 steps
 of SGD (rate 0.02, momentum 0.9, weight decay 1e-4), each on another batch, beside PyTorch in float32.
 """
@@ -23,7 +23,7 @@ import nets
 
 ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 NETWORKS = {"nasbench101_best": "best", "nasbench101_inception": "inception"}
-STEPS, BATCH = 20, 8
+STEPS = 20
 
 
 def write(path, tensors):
@@ -52,7 +52,7 @@ def read(path):
     return out
 
 
-def start(cell):
+def start(cell, batch):
     """Weights, batch norms that are not those of a start, images and labels."""
     torch.manual_seed(7)
     net = nets.NASBench101(cell)
@@ -61,7 +61,7 @@ def start(cell):
             torch.nn.init.uniform_(m.weight, 0.5, 1.5)
             torch.nn.init.normal_(m.bias, 0, 0.3)
     state = {k: v.clone() for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
-    return state, torch.randn(STEPS, BATCH, 3, 32, 32), torch.randint(10, (STEPS, BATCH))
+    return state, torch.randn(STEPS, batch, 3, 32, 32), torch.randint(10, (STEPS, batch))
 
 
 def torch_run(cell, state, images, labels, dtype=torch.float32, order=torch.contiguous_format, steps=STEPS):
@@ -97,17 +97,19 @@ def whole(found, exact):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--batch", type=int, default=8)
     p.add_argument("--only", choices=NETWORKS)
+    p.add_argument("--test", help="the compiled tests of ./trainer, where there is no Go")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     names = [n for n in NETWORKS if args.only in (None, n)]
     rows, bad = [], False
     with tempfile.TemporaryDirectory() as folder:
-        starts = {n: start(NETWORKS[n]) for n in names}
+        starts = {n: start(NETWORKS[n], args.batch) for n in names}
         for n, (state, images, labels) in starts.items():
             write(os.path.join(folder, n + ".in.safetensors"), {**state, "images": images.permute(0, 1, 3, 4, 2), "labels": labels})
-        subprocess.run(["go", "test", "-count=1", "-run", "TestTorchSteps", "./trainer"], cwd=ROOT, check=True, stdout=sys.stderr,
-                       env={**os.environ, "CTNAS_PARITY": folder})  # fmt: skip
+        test = [os.path.abspath(args.test), "-test.run", "TestTorchSteps"] if args.test else ["go", "test", "-count=1", "-run", "TestTorchSteps", "./trainer"]
+        subprocess.run(test, cwd=ROOT, check=True, stdout=sys.stderr, env={**os.environ, "CTNAS_PARITY": folder})
         for n, (state, images, labels) in starts.items():
             ours, cell = read(os.path.join(folder, n + ".out.safetensors")), NETWORKS[n]
             exact, _ = torch_run(cell, state, images, labels, torch.float64, steps=1)
