@@ -87,8 +87,8 @@ bench: build ## speed of kernels and steps on this machine
 	bin/ctnas bench
 
 bench-peers: build ## the same work in PyTorch and here, side by side; writes build/peers.json
-	@table=$$(scripts/data.sh nb101_run0.csv.gz); \
-		python3 scripts/peers/run.py $${table:+--data "$$table"} $(PEERS_FLAGS)
+	@table=$$(scripts/data.sh nb101_run0.csv.gz); photographs=$$(scripts/data.sh imagenet_sample/labels.csv); \
+		python3 scripts/peers/run.py $${table:+--data "$$table"} $${photographs:+--images "$${photographs%/*}"} $(PEERS_FLAGS)
 
 dist: tools fatbins ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.gz, then ./run.sh there
 	scripts/dist/make.sh

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,8 +14,8 @@ import (
 )
 
 // TestTorchSteps is our side of scripts/peers/parity.py, which names a folder in CTNAS_PARITY. Of NAME.in.safetensors, which holds a network's variables, `images` (steps x batch x
-// height x width x 3) and `labels` (steps x batch), it makes NAME.out.safetensors: `logits` and `grad.VARIABLE` of the first batch, `losses` of all steps, each of which
-// changes the weights.
+// height x width x 3), `labels` (steps x batch), `rate` and `samples`, it makes NAME.out.safetensors: for each of the first samples batches k, with the given weights,
+// `k.logits` and `k.grad.VARIABLE`; and `losses` of all steps, each of which changes the weights.
 func TestTorchSteps(t *testing.T) {
 	dir := os.Getenv("CTNAS_PARITY")
 	if dir == "" {
@@ -38,7 +39,7 @@ func TestTorchSteps(t *testing.T) {
 		images, labels := byName["images"], byName["labels"]
 		steps, batch := images.Shape[0], images.Shape[1]
 		r := RecipeDefaults()
-		r.Batch, r.LR, r.WeightDecay, r.DecayAll = batch, 0.02, 1e-4, true
+		r.Batch, r.LR, r.WeightDecay, r.DecayAll = batch, float64(byName["rate"].Data[0]), 1e-4, true
 		s, err := NewStep(d, net, r)
 		require.NoError(t, err)
 		values := make([][]float32, len(net.Variables()))
@@ -46,11 +47,7 @@ func TestTorchSteps(t *testing.T) {
 			require.Equal(t, v.TorchShape(), byName[v.Name].Shape, v.Name)
 			values[i] = nn.FromTorch(v, byName[v.Name].Data)
 		}
-		s.SetValues(values)
-
-		var out []format.Tensor
-		losses := make([]float32, steps)
-		for k := range steps {
+		fill := func(k int) {
 			n := len(images.Data) / steps
 			s.Images.WriteF32(0, images.Data[k*n:(k+1)*n])
 			integers := make([]int32, batch)
@@ -58,21 +55,26 @@ func TestTorchSteps(t *testing.T) {
 				integers[i] = int32(labels.Data[k*batch+i])
 			}
 			s.Labels.WriteI32(0, integers)
-			if k == 0 {
-				out = append(out, format.Tensor{Name: "logits", Shape: []int{batch, 10}, Data: s.batchLogits()})
-			}
-			loss, err := s.Run()
-			require.NoError(t, err)
-			losses[k] = float32(loss)
-			if k > 0 {
-				continue
-			}
+		}
+		s.SetValues(values)
+		var out []format.Tensor
+		for k := range int(byName["samples"].Data[0]) {
+			fill(k)
+			out = append(out, format.Tensor{Name: fmt.Sprintf("%d.logits", k), Shape: []int{batch, 10}, Data: s.batchLogits()})
+			s.Model.Step(0, 0)
 			gradients := s.Gradients()
 			for i, v := range net.Variables() {
 				if v.Role.Trainable() {
-					out = append(out, format.Tensor{Name: "grad." + v.Name, Shape: v.TorchShape(), Data: nn.ToTorch(v, gradients[i])})
+					out = append(out, format.Tensor{Name: fmt.Sprintf("%d.grad.%s", k, v.Name), Shape: v.TorchShape(), Data: nn.ToTorch(v, gradients[i])})
 				}
 			}
+		}
+		losses := make([]float32, steps)
+		for k := range losses {
+			fill(k)
+			loss, err := s.Run()
+			require.NoError(t, err)
+			losses[k] = float32(loss)
 		}
 		out = append(out, format.Tensor{Name: "losses", Shape: []int{steps}, Data: losses})
 		require.NoError(t, format.WriteSafetensors(filepath.Join(dir, c.name+".out.safetensors"), out, nil))

@@ -27,7 +27,7 @@ data stay in the caches may pass 100 %. On a GPU single operations are timed by 
 registers, shared memory and occupancy follow; with --precision bf16 the ceiling of arithmetic is that of the tensor cores.
 
 Steps over the whole space take their cells from --labels, or list the space first, which takes seconds. A few need a table, and
-two are so long that they run only when --filter names them: train_default and search_released_schedule. A case that ends in
+some are so long that they run only when --filter names them: training of networks and of comparators, the whole search. A case that ends in
 _plain or _unshared does the work of its namesake without the exact shortcuts: nothing shared, each pair encoded by itself.
 
 Other programs that run at the same time make the figures worse; the spread (distance of the quartiles by the median) tells.

@@ -87,7 +87,7 @@ CTN_INLINE void FN(conv_bring)(const ctn_input *in, const ctn_gradient *grad, in
 
 // Copies the taps of each row side by side. Where there are several, the pixels [low, high) are first brought to `band`, each once. Whole vectors are read and
 // written: the next copy overwrites what is too much, and behind the last one there is room.
-static __attribute__((noinline)) void FN(conv_gather)(const ctn_input *in, const ctn_gradient *grad, int64_t c0, int64_t n, int64_t low, int64_t high,
+static __attribute__((noinline, unused)) void FN(conv_gather)(const ctn_input *in, const ctn_gradient *grad, int64_t c0, int64_t n, int64_t low, int64_t high,
                                                       const int32_t *read, const ctn_window *at, int64_t rows, int64_t read_ld, float *near, int64_t near_ld,
                                                       float *band) {
 	int64_t kh = at->kh, kw = at->kw;
