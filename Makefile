@@ -70,11 +70,11 @@ build/bin/.golangci-lint-$(LINT_VERSION):
 race: tools ## tests under Go's race detector (the long ones shortened)
 	$(GO) test -race -short $$($(GO) list ./... | grep -v /kernels/) ./kernels/exec ./kernels/sim
 
-# The flags for C++ are the simulator's. Go would strip the symbols that AddressSanitizer's reports need.
-sanitize: tools ## the kernels' tests, in C and simulated, under AddressSanitizer, then UndefinedBehaviorSanitizer
-	CGO_CXXFLAGS="-g -O1 -fsanitize=address -fno-omit-frame-pointer" $(GO) test -short -asan -ldflags='-s=false -w=false' $(SANITIZED)
-	CGO_CFLAGS="-g -O1 -fsanitize=undefined -fno-sanitize-recover=all" CGO_CXXFLAGS="-g -O1 -fsanitize=undefined -fno-sanitize-recover=all" \
-		CGO_LDFLAGS="-fsanitize=undefined" $(GO) test -short $(SANITIZED)
+# Both in one build. -asan gives C the flags of AddressSanitizer, those for C++ are the simulator's. Go would strip the symbols that reports need.
+UBSAN := -fsanitize=undefined -fno-sanitize-recover=undefined
+sanitize: tools ## the kernels' tests, in C and simulated, under AddressSanitizer and UndefinedBehaviorSanitizer
+	CGO_CFLAGS="-g -O1 $(UBSAN)" CGO_CXXFLAGS="-g -O1 -fsanitize=address $(UBSAN) -fno-omit-frame-pointer" CGO_LDFLAGS="-fsanitize=undefined" \
+		$(GO) test -short -asan -ldflags='-s=false -w=false' $(SANITIZED)
 
 fuzz: tools ## every fuzz target for FUZZTIME (30s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
