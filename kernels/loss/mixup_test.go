@@ -1,6 +1,7 @@
 package loss_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,7 +34,12 @@ func TestMixup(t *testing.T) {
 				p.Run(1)
 				loss, grad := c.MixupReference(x64, label, partner, float64(weight))
 				kerneltest.Close(t, []float64{loss}, c.Loss.Values(), 2e-6, "loss")
-				kerneltest.Close(t, grad, c.DLogit.Values(), 2*kerneltest.Stored(d, 2e-5), "gradient") // rounded twice
+				// What Classes leaves is stored, then changed and stored again: where the two nearly cancel, the first rounding is the larger one.
+				_, before, _ := c.ClassesReference(x64, nil, label)
+				got, tol := c.DLogit.Values(), kerneltest.Stored(d, 2e-5)
+				for j, want := range grad {
+					require.InDelta(t, want, float64(got[j]), tol*(math.Abs(want)+math.Abs(before[j])+1e-3*float64(c.Scale)/float64(n)), "gradient %d", j)
+				}
 				require.Equal(t, x, c.Logit.Values())
 				ar.Free()
 			}
