@@ -88,7 +88,7 @@ func TestTableTrainAndRetrain(t *testing.T) {
 		"table train":                              `required flag(s) "out" not set`,
 		"retrain " + run + " --seeds 0":            "--seeds 0",
 		"retrain " + run + " --random 9":           "only 4 of 9 random architectures",
-		"retrain " + run + " --labels predictor:x": "--labels train:DATA?recipe=R",
+		"retrain " + run + " --labels predictor:x": "want train:DATA?recipe=R",
 		"retrain " + filepath.Join(dir, "nowhere"): "not the folder of a finished search",
 	} {
 		code, stdout, stderr = call(nil, strings.Fields(line)...)
