@@ -15,7 +15,8 @@ import (
 
 // TestTorchSteps is our side of scripts/peers/parity.py, which names a folder in CTNAS_PARITY. Of NAME.in.safetensors, which holds a network's variables, `images` (steps x batch x
 // height x width x 3), `labels` (steps x batch), `rate` and `samples`, it makes NAME.out.safetensors: for each of the first samples batches k, with the given weights,
-// `k.logits` and `k.grad.VARIABLE`; and `losses` of all steps, each of which changes the weights.
+// `k.logits` and `k.grad.VARIABLE`, and the decisions on the way, `k.positive.NODE` (1 where a ReLU lets through) and `k.pooled.NODE` (what a maximum is taken of); and `losses`
+// of all steps, each of which changes the weights.
 func TestTorchSteps(t *testing.T) {
 	dir := os.Getenv("CTNAS_PARITY")
 	if dir == "" {
@@ -60,7 +61,12 @@ func TestTorchSteps(t *testing.T) {
 		var out []format.Tensor
 		for k := range int(byName["samples"].Data[0]) {
 			fill(k)
-			out = append(out, format.Tensor{Name: fmt.Sprintf("%d.logits", k), Shape: []int{batch, 10}, Data: s.batchLogits()})
+			logits, decisions := s.batchForward()
+			out = append(out, format.Tensor{Name: fmt.Sprintf("%d.logits", k), Shape: []int{batch, 10}, Data: logits})
+			for _, d := range decisions {
+				d.Name = fmt.Sprintf("%d.%s", k, d.Name)
+				out = append(out, d)
+			}
 			s.Model.Step(0, 0)
 			gradients := s.Gradients()
 			for i, v := range net.Variables() {
@@ -83,8 +89,8 @@ func TestTorchSteps(t *testing.T) {
 	}
 }
 
-// batchLogits are what the network says of Images with the statistics of the batch.
-func (m *Model) batchLogits() []float32 {
+// batchForward is what the network says of Images with the statistics of the batch, and where its ReLUs and maxima decide what becomes of a gradient.
+func (m *Model) batchForward() (logits []float32, decisions []format.Tensor) {
 	a := m.arena.Device().NewArena()
 	defer a.Free()
 	l := &lowering{m: m, name: "inspect", mode: inspect}
@@ -92,8 +98,43 @@ func (m *Model) batchLogits() []float32 {
 	l.record(a, a.F32(int(l.place()))).Run(1)
 	for _, r := range l.order {
 		if r.node == m.Net.Outputs[0].Node {
-			return r.buffer().Slice(0, r.shape.Len()).Values()
+			logits = r.buffer().Slice(0, r.shape.Len()).Values()
+		}
+		if _, ok := m.Net.Nodes[r.node].Op.(nn.MaxPool); ok {
+			decisions = append(decisions, decision("pooled", m.Net.Nodes[r.node].Name, l.reads[r.node][0], func(v float64) float32 { return float32(v) }))
 		}
 	}
-	return nil
+	for view, q := range l.ports {
+		if view.Act != 0 {
+			decisions = append(decisions, decision("positive", m.Net.Nodes[view.Act].Name, q, func(v float64) float32 {
+				if v > 0 {
+					return 1
+				}
+				return 0
+			}))
+		}
+	}
+	return logits, decisions
+}
+
+// decision is what a port is read as, through its norm and ReLU. The sign of a float64 sum of a product of float32 is that of the kernels' fused one.
+func decision(kind, node string, q *port, of func(v float64) float32) format.Tensor {
+	shape := q.raw.shape
+	values := q.raw.buffer().Slice(0, shape.Len()).Values()
+	var scale, shift []float32
+	if q.view.Norm != 0 {
+		n := q.raw.norms[q.view.Norm]
+		scale, shift = n.Scale.Values(), n.Shift.Values()
+	}
+	for i, z := range values {
+		v := float64(z)
+		if scale != nil {
+			v = v*float64(scale[i%shape.C]) + float64(shift[i%shape.C])
+		}
+		if q.view.Act != 0 {
+			v = max(0, v)
+		}
+		values[i] = of(v)
+	}
+	return format.Tensor{Name: kind + "." + node, Shape: []int{shape.N, shape.H, shape.W, shape.C}, Data: values}
 }
