@@ -3,14 +3,12 @@ package main
 import (
 	"encoding/binary"
 	"math"
-	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
-	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/onnx"
@@ -20,7 +18,7 @@ import (
 type exporting struct {
 	arch, weights, onnx, safetensors, checkInput, checkOutput string
 	fold                                                      bool
-	recipe                                                    trainer.Recipe // the measures of a cell network
+	recipe                                                    trainer.Recipe // the measures of a network of cells
 	side, classes                                             int
 }
 
@@ -58,27 +56,15 @@ Without --weights they are a random start.
 	f.StringVar(&e.checkInput, "check-input", "", "`file` for two random images")
 	f.StringVar(&e.checkOutput, "check-output", "", "`file` for their logits")
 	f.BoolVar(&e.fold, "fold-bn", false, "multiply batch norms into the layers before them")
-	e.recipe = trainer.RecipeDefaults()
-	f.IntVar(&e.recipe.Channels, "channels", 128, "channels of a cell network's stem")
-	f.IntVar(&e.recipe.Stacks, "stacks", e.recipe.Stacks, "stacks of a cell network")
-	f.IntVar(&e.recipe.Modules, "modules", e.recipe.Modules, "cells a stack")
-	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = the published one)")
-	f.IntVar(&e.classes, "classes", 0, "classes (0 = 10 for a cell, 1000 for others)")
+	f.IntVar(&e.recipe.Channels, "channels", 0, "channels of a cell network's stem, or of the first nodes of DARTS (0 = as published)")
+	f.IntVar(&e.recipe.Stacks, "stacks", 0, "stacks of a network of cells (0 = as published)")
+	f.IntVar(&e.recipe.Modules, "modules", 0, "cells a stack (0 = as published)")
+	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = as published)")
+	f.IntVar(&e.classes, "classes", 0, "classes (0 = as published: 10 or 1000)")
 	return cmd
 }
 
 func (a *app) export(e exporting) error {
-	if strings.HasPrefix(e.arch, space.NASBench101{}.Name()) {
-		if e.side == 0 {
-			e.side = 32
-		}
-		if e.classes == 0 {
-			e.classes = 10
-		}
-	}
-	if e.classes == 0 {
-		e.classes = 1000
-	}
 	net, err := buildNetwork(e.arch, e.recipe, e.side, e.classes)
 	if err != nil {
 		return usageError{err}
