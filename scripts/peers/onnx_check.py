@@ -2,6 +2,7 @@
 """Checks exported networks with onnx's checker and onnxruntime against our own logits.
 
   onnx_check.py [--program bin/ctnas] [--side N] [ARCH ...]     by default every network of the zoo
+  onnx_check.py --space SPACE [--count 50] [--seed N]           random architectures of a space
   onnx_check.py --folder F                                      net.onnx, in.f32 and out.f32 of a folder
 
 Each network is exported twice from a random start, with its batch norms and with them folded; both are checked and run on the two images that the export
@@ -59,6 +60,8 @@ def main():
     parser.add_argument("--program", default="bin/ctnas")
     parser.add_argument("--side", type=int, default=0, help="side of the images (0 = the published one)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--space", help="search space to draw architectures from")
+    parser.add_argument("--count", type=int, default=50, help="how many are drawn")
     parser.add_argument("--folder")
     parser.add_argument("archs", nargs="*")
     args = parser.parse_args()
@@ -67,16 +70,20 @@ def main():
         print(f"{worst:.2g} of a largest logit of {scale:.3g}")
         sys.exit(worst > TOLERANCE)
     archs = args.archs
-    if not archs:
+    if args.space:
+        sample = [args.program, "space", "sample", args.space, "-n", str(args.count), "--seed", str(args.seed), "--json"]
+        archs = [row["arch"] for row in json.loads(subprocess.run(sample, check=True, capture_output=True).stdout)]
+    elif not archs:
         rows = json.loads(subprocess.run([args.program, "zoo", "--json"], check=True, capture_output=True).stdout)
         archs = [row["name"] for row in rows if row["madds"]]
-    failed = 0
+    failed, largest = 0, 0
     with tempfile.TemporaryDirectory() as folder:
         for arch in archs:
             worst, scale = check(args.program, arch, args.side, folder, args.seed)
             failed += worst > TOLERANCE
+            largest = max(largest, worst)
             print(f"{arch}: {worst:.2g} of a largest logit of {scale:.3g}{'' if worst <= TOLERANCE else '  TOO MUCH'}", flush=True)
-    print(f"{len(archs) - failed} of {len(archs)} networks agree (onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__})")
+    print(f"{len(archs) - failed} of {len(archs)} networks agree, the largest difference is {largest:.2g} (onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__})")
     sys.exit(failed > 0)
 
 
