@@ -23,6 +23,12 @@ type Trainable interface {
 	Network(size NetworkSize) (*nn.Network, error)
 }
 
+// Alike are architectures whose networks can be built at a size if that of any one of their space can: a search need not build those it only thinks of.
+type Alike interface {
+	Trainable
+	Alike()
+}
+
 // Resizing is a space in which the size of the images may be one of the decisions.
 type Resizing interface {
 	Space
@@ -31,8 +37,8 @@ type Resizing interface {
 
 var (
 	_ Trainable = Cell(0)
-	_ Trainable = MobileNet{}
-	_ Trainable = Genotype{}
+	_ Alike     = MobileNet{}
+	_ Alike     = Genotype{}
 	_ Resizing  = MobileNetV3{}
 )
 
@@ -47,6 +53,12 @@ func (c Cell) Network(s NetworkSize) (*nn.Network, error) {
 func (m MobileNet) Network(s NetworkSize) (*nn.Network, error) {
 	return zoo.Build(m.String(), s.Side, cmp.Or(s.Classes, imageNetClasses))
 }
+
+// Alike: strides and paddings are the same in all networks.
+func (MobileNet) Alike() {}
+
+// Alike: operations keep what they read or halve it.
+func (Genotype) Alike() {}
 
 // Network is the network of the DARTS code around the cells, with its auxiliary head where the size leaves 7 or 8 rows for it. Cells are divided among the stacks
 // as there: a number of modules makes as many a stack, otherwise the published number is divided.

@@ -229,9 +229,11 @@ func (s *Source) Has(a space.Arch) bool {
 	has, known := s.has[a]
 	if !known {
 		if t, ok := a.(space.Trainable); ok {
-			_, outside := s.Space.Parse(a.String())
-			_, err := t.Network(s.size())
-			has = outside == nil && err == nil
+			_, err := s.Space.Parse(a.String())
+			if _, alike := a.(space.Alike); err == nil && !alike { // one of those was built by Open
+				_, err = t.Network(s.size())
+			}
+			has = err == nil
 		}
 		s.has[a] = has
 	}
