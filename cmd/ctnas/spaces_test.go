@@ -90,7 +90,7 @@ func TestCompareWithPredictor(t *testing.T) {
 	}
 	for line, want := range map[string][]string{
 		"knows networks of": {"search", "--space", "darts", "--labels", labels},
-		"has 3 bytes":       {"search", "--space", "mobilenetv3", "--labels", "predictor:" + shortFile(t)},
+		"3 bytes are not the accuracy predictor's":       {"search", "--space", "mobilenetv3", "--labels", "predictor:" + shortFile(t)},
 		"loosen":            {"search", "--space", "mobilenetv3", "--labels", labels, "--max-madds", "100M", "--out", filepath.Join(t.TempDir(), "x")},
 	} {
 		code, _, stderr := call(nil, want...)
