@@ -39,7 +39,7 @@ func TestNetworksOfSpacesAreTrained(t *testing.T) {
 			require.Contains(t, run("retrain", dir, "--seeds", "1", "--random", "1"), "The pick reaches")
 			table := filepath.Join(t.TempDir(), "few.csv")
 			require.Contains(t, run("table", "train", "--space", sp, "--labels", labels, "--count", "2", "-o", table), "2 architectures")
-			require.Contains(t, run("search", "--space", sp, "--labels", "table:"+table, "--budget", "2", "--method", "random"), "2, chosen on validation accuracy")
+			require.Contains(t, run("search", "--space", sp, "--labels", "table:"+table, "--budget", "2", "--method", "random", "--out", filepath.Join(t.TempDir(), "random")), "2, chosen on validation accuracy")
 			if !strings.HasPrefix(sp, "mobilenetv3") { // whose trainings take the longest
 				require.Contains(t, run("rank", "--space", sp, "--labels", labels, "--train", "4", "--judged", "4", "--seeds", "1", "--set", "members=1", "--set", "steps=3"), "tau-b")
 			}
