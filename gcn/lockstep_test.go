@@ -8,6 +8,8 @@ import (
 
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // From the same weights an accelerator computes the CPU's loss, scores and gradients, in each of 100 consecutive updates.
@@ -24,6 +26,46 @@ func TestTrainingInLockstep(t *testing.T) {
 	} {
 		c.Members, c.Steps, c.LR, c.Warmup, c.Cosine, c.Beta1, c.Beta2 = 1, 100, 5e-3, 10, true, 0.9, 0.999
 		t.Run(name, func(t *testing.T) { lockstep(t, c, problem(14, 3)) })
+	}
+}
+
+// positional draws architectures of a space with labels of noise, as a search describes them: alphabets, graphs and lists of operations are longer than a cell's.
+func positional(t *testing.T, name string, n int, stream uint32) Data {
+	sp, err := space.Open(name)
+	require.NoError(t, err)
+	d := Data{Alphabet: len(sp.Alphabet())}
+	s := philox.New(2, philox.PurposeTest, stream)
+	for range n {
+		g := Graph(sp.Sample(s).Graph())
+		d.Graphs = append(d.Graphs, g)
+		d.Features = append(d.Features, Counts(g, d.Alphabet))
+		d.Labels = append(d.Labels, 0.75+0.01*s.NormFloat64())
+	}
+	return d
+}
+
+// The same of the comparator for spaces whose operations say where they stand, with its linear term in their counts. What it learned scores alike, too.
+func TestPositionalInLockstep(t *testing.T) {
+	for name, steps := range map[string]int{"mobilenetv3": 5, "darts": 10} {
+		t.Run(name, func(t *testing.T) {
+			c, data := Positional(), positional(t, name, 12, 5)
+			c.Members, c.Steps, c.Warmup = 1, steps, 2
+			lockstep(t, c, data)
+
+			cmp, err := Train(t.Context(), exec.Config{Threads: 2}, c, data, 5, nil)
+			require.NoError(t, err)
+			e, err := cmp.Prepare(positional(t, name, 20, 6))
+			require.NoError(t, err)
+			want, err := cmp.Score(exec.Config{Threads: 2}, e)
+			require.NoError(t, err)
+			for _, device := range kerneltest.Accelerators() {
+				got, err := cmp.Score(exec.Config{Device: device}, e)
+				require.NoError(t, err)
+				for i, v := range want.Rank {
+					require.InDelta(t, v, got.Rank[i], 1e-4, "%s, architecture %d", device, i)
+				}
+			}
+		})
 	}
 }
 

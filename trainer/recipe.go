@@ -58,10 +58,10 @@ type Recipe struct {
 	Distill          float64 `yaml:"distill" json:"distill"`                       // weight of a teacher's loss beside that of the labels
 	Temperature      float64 `yaml:"temperature" json:"temperature"`               // of distillation
 
-	Channels   int     `yaml:"channels" json:"channels"`     // of a cell network's stem
-	Stacks     int     `yaml:"stacks" json:"stacks"`         // of a cell network: each but the first halves the image and doubles the channels
+	Channels   int     `yaml:"channels" json:"channels"`     // of a cell network's stem, or of DARTS's first nodes; 0: the published number, as for the next two
+	Stacks     int     `yaml:"stacks" json:"stacks"`         // of a network of cells: each but the first halves the image and doubles the channels
 	Modules    int     `yaml:"modules" json:"modules"`       // cells a stack
-	Resolution int     `yaml:"resolution" json:"resolution"` // of images; 0: the set's own, or 224
+	Resolution int     `yaml:"resolution" json:"resolution"` // of images; 0: the set's own, or where its images differ the network's
 	ValSplit   float64 `yaml:"val-split" json:"val_split"`   // share of the training images held out
 	AreaMin    float64 `yaml:"area-min" json:"area_min"`     // least area of a random resized crop; 0: 0.08
 	Jitter     float64 `yaml:"jitter" json:"jitter"`         // of brightness, contrast and saturation
@@ -72,7 +72,7 @@ type Recipe struct {
 // RecipeDefaults are the values of keys that a recipe does not name.
 func RecipeDefaults() Recipe {
 	return Recipe{Epochs: 1, Batch: 64, Accumulate: 1, Optimizer: "sgd", Momentum: 0.9, Rho: 0.9, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, LR: 0.1,
-		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", DropPathSchedule: "constant", Temperature: 1, Channels: 16, Stacks: 3, Modules: 3}
+		Schedule: "cosine", Decay: 1, DecayEvery: 1, Init: "torch", DropPathSchedule: "constant", Temperature: 1, Channels: 16}
 }
 
 //go:embed recipes/*.yaml
@@ -190,7 +190,7 @@ func (r Recipe) Check() error {
 		oneOf("schedule", r.Schedule, "constant", "cosine", "linear", "exponential", "step"), within("final-lr", r.FinalLR, 0, 1e3),
 		within("decay", r.Decay, 0, 1), within("decay-every", r.DecayEvery, 1e-6, 1e6), within("label-smoothing", r.LabelSmoothing, 0, below1),
 		oneOf("init", r.Init, "nasbench", "he-fan-out", "torch"), within("recalibrate", float64(r.Recalibrate), 0, 1<<20),
-		within("channels", float64(r.Channels), 1, 4096), within("stacks", float64(r.Stacks), 1, 8), within("modules", float64(r.Modules), 1, 64),
+		within("channels", float64(r.Channels), 0, 4096), within("stacks", float64(r.Stacks), 0, 8), within("modules", float64(r.Modules), 0, 64),
 		within("resolution", float64(r.Resolution), 0, 4096), within("val-split", r.ValSplit, 0, below1),
 		within("area-min", r.AreaMin, 0, 1), within("jitter", r.Jitter, 0, 10), within("cutout", float64(r.Cutout), 0, 4096),
 		within("mixup", r.Mixup, 0, 100), within("aux-weight", r.AuxWeight, 0, 100), within("drop-path", r.DropPath, 0, below1),
@@ -204,7 +204,7 @@ func (r Recipe) Check() error {
 	return nil
 }
 
-// Side is that of the images: the recipe's, or the set's own, or 224.
+// Side is that of the images: the recipe's, or the set's own, or 0 where neither says it and the network does.
 func (r Recipe) Side(d *data.Dataset) int {
 	switch {
 	case r.Resolution > 0:
@@ -212,7 +212,7 @@ func (r Recipe) Side(d *data.Dataset) int {
 	case d.Width > 0 && d.Width == d.Height:
 		return d.Width
 	}
-	return 224
+	return 0
 }
 
 // PathRate is what the probabilities of drop paths are multiplied by in an epoch from 0. Under the linear schedule it is that of DARTS (quark0/darts,

@@ -79,10 +79,10 @@ func newEvalCommand(a *app) *cobra.Command {
 	f.StringVar(&dataFlag, "data", "", dataHelp)
 	f.StringVar(&split, "split", "test", "which images: test, validation or train")
 	f.IntVar(&s.Batch, "batch", s.Batch, "images a step")
-	f.IntVar(&s.Channels, "channels", s.Channels, "channels of a cell network's stem")
-	f.IntVar(&s.Stacks, "stacks", s.Stacks, "stacks of a cell network")
-	f.IntVar(&s.Modules, "modules", s.Modules, "cells a stack of a cell network")
-	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or 224)")
+	f.IntVar(&s.Channels, "channels", s.Channels, "channels of a cell network's stem, or of the first nodes of DARTS (0 = as published)")
+	f.IntVar(&s.Stacks, "stacks", s.Stacks, "stacks of a network of cells (0 = as published)")
+	f.IntVar(&s.Modules, "modules", s.Modules, "cells a stack (0 = as published)")
+	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or the network's)")
 	f.IntVar(&s.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	return cmd
 }

@@ -3,14 +3,12 @@ package main
 import (
 	"encoding/binary"
 	"math"
-	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
-	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/onnx"
@@ -19,8 +17,8 @@ import (
 // exporting are the flags of `ctnas export`.
 type exporting struct {
 	arch, weights, onnx, safetensors, checkInput, checkOutput string
-	fold                                                      bool
-	recipe                                                    trainer.Recipe // the measures of a cell network
+	fold, calibrate                                           bool
+	recipe                                                    trainer.Recipe // the measures of a network of cells
 	side, classes                                             int
 }
 
@@ -36,7 +34,8 @@ func newExportCommand(a *app) *cobra.Command {
 Without --weights they are a random start.
 
 --check-input and --check-output write two random images and the logits that ctnas computes for them, as raw little-endian float32, images in the order of ONNX
-(NCHW), for a comparison with another program.
+(NCHW), for a comparison with another program. With --calibrate batch norms get the statistics of these images, without which the logits of random weights may
+be of any size.
 
 ` + archHelp,
 		Example: `  ctnas export mobilenetv3_large_1.0 --weights mobilenetv3_large_100.safetensors --onnx v3.onnx --fold-bn
@@ -48,6 +47,9 @@ Without --weights they are a random start.
 			if e.onnx+e.safetensors+e.checkInput+e.checkOutput == "" {
 				return usagef("nothing to write: give --onnx or --safetensors")
 			}
+			if e.calibrate && e.checkInput+e.checkOutput == "" {
+				return usagef("--calibrate is for --check-input and --check-output")
+			}
 			return a.export(e)
 		},
 	}
@@ -57,28 +59,17 @@ Without --weights they are a random start.
 	f.StringVar(&e.safetensors, "safetensors", "", "safetensors `file` to write")
 	f.StringVar(&e.checkInput, "check-input", "", "`file` for two random images")
 	f.StringVar(&e.checkOutput, "check-output", "", "`file` for their logits")
+	f.BoolVar(&e.calibrate, "calibrate", false, "give batch norms the statistics of the two images")
 	f.BoolVar(&e.fold, "fold-bn", false, "multiply batch norms into the layers before them")
-	e.recipe = trainer.RecipeDefaults()
-	f.IntVar(&e.recipe.Channels, "channels", 128, "channels of a cell network's stem")
-	f.IntVar(&e.recipe.Stacks, "stacks", e.recipe.Stacks, "stacks of a cell network")
-	f.IntVar(&e.recipe.Modules, "modules", e.recipe.Modules, "cells a stack")
-	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = the published one)")
-	f.IntVar(&e.classes, "classes", 0, "classes (0 = 10 for a cell, 1000 for others)")
+	f.IntVar(&e.recipe.Channels, "channels", 0, "channels of a cell network's stem, or of the first nodes of DARTS (0 = as published)")
+	f.IntVar(&e.recipe.Stacks, "stacks", 0, "stacks of a network of cells (0 = as published)")
+	f.IntVar(&e.recipe.Modules, "modules", 0, "cells a stack (0 = as published)")
+	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = as published)")
+	f.IntVar(&e.classes, "classes", 0, "classes (0 = as published: 10 or 1000)")
 	return cmd
 }
 
 func (a *app) export(e exporting) error {
-	if strings.HasPrefix(e.arch, space.NASBench101{}.Name()) {
-		if e.side == 0 {
-			e.side = 32
-		}
-		if e.classes == 0 {
-			e.classes = 10
-		}
-	}
-	if e.classes == 0 {
-		e.classes = 1000
-	}
 	net, err := buildNetwork(e.arch, e.recipe, e.side, e.classes)
 	if err != nil {
 		return usageError{err}
@@ -89,19 +80,24 @@ func (a *app) export(e exporting) error {
 			return err
 		}
 	}
+	if e.checkInput+e.checkOutput != "" {
+		if values, err = a.writeCheck(e, net, values); err != nil {
+			return err
+		}
+	}
 	if e.onnx != "" {
 		if err := onnx.Write(e.onnx, net, values, onnx.Options{FoldNorms: e.fold, Version: thisBuild().Version}); err != nil {
 			return err
 		}
 	}
 	if e.safetensors != "" {
-		if err := trainer.WriteWeights(e.safetensors, net, values, map[string]string{"format": "pt", "architecture": e.arch}); err != nil {
-			return err
-		}
+		return trainer.WriteWeights(e.safetensors, net, values, map[string]string{"format": "pt", "architecture": e.arch})
 	}
-	if e.checkInput+e.checkOutput == "" {
-		return nil
-	}
+	return nil
+}
+
+// writeCheck writes random images and what the network says of them. It returns the variables that it used.
+func (a *app) writeCheck(e exporting, net *nn.Network, values [][]float32) ([][]float32, error) {
 	s := philox.New(a.seed, philox.PurposeSample, 0)
 	planes := make([]float32, checkBatch*net.Input().Len())
 	for i := range planes {
@@ -109,41 +105,42 @@ func (a *app) export(e exporting) error {
 	}
 	if e.checkInput != "" {
 		if err := writeFloats(e.checkInput, planes); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if e.checkOutput == "" {
-		return nil
+	values, logits, err := a.logits(net, values, channelsLast(planes, net.Input()), e.calibrate)
+	if err != nil || e.checkOutput == "" {
+		return values, err
 	}
-	logits, err := a.logits(net, values, channelsLast(planes, net.Input()))
-	if err != nil {
-		return err
-	}
-	return writeFloats(e.checkOutput, logits)
+	return values, writeFloats(e.checkOutput, logits)
 }
 
-// logits runs a network on images, NHWC.
-func (a *app) logits(net *nn.Network, values [][]float32, images []float32) (logits []float32, err error) {
+// logits runs a network on images, NHWC, whose statistics its batch norms may be given before. It returns the network's variables too.
+func (a *app) logits(net *nn.Network, values [][]float32, images []float32, calibrate bool) (used [][]float32, logits []float32, err error) {
 	defer exec.Catch(&err)
 	place, err := a.openOne()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d, err := exec.Open(place.Config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer d.Close()
 	m, err := trainer.NewModel(d, net, trainer.Options{Batch: checkBatch, EvalOnly: true})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer m.Close()
 	m.SetValues(values)
 	m.Images.WriteF32(0, images)
 	m.Labels.WriteI32(0, make([]int32, checkBatch))
+	if calibrate {
+		m.BeginRecalibration()
+		m.Recalibrate()
+	}
 	m.Evaluate()
-	return m.Logits(), nil
+	return m.Values(), m.Logits(), nil
 }
 
 // channelsLast brings images from NCHW to NHWC.

@@ -89,9 +89,9 @@ func TestCompareWithPredictor(t *testing.T) {
 		require.LessOrEqual(t, a.Cost().MAdds, int64(300e6), m.Method)
 	}
 	for line, want := range map[string][]string{
-		"knows networks of": {"search", "--space", "darts", "--labels", labels},
-		"has 3 bytes":       {"search", "--space", "mobilenetv3", "--labels", "predictor:" + shortFile(t)},
-		"loosen":            {"search", "--space", "mobilenetv3", "--labels", labels, "--max-madds", "100M", "--out", filepath.Join(t.TempDir(), "x")},
+		"knows networks of":                        {"search", "--space", "darts", "--labels", labels},
+		"3 bytes are not the accuracy predictor's": {"search", "--space", "mobilenetv3", "--labels", "predictor:" + shortFile(t)},
+		"loosen": {"search", "--space", "mobilenetv3", "--labels", labels, "--max-madds", "100M", "--out", filepath.Join(t.TempDir(), "x")},
 	} {
 		code, _, stderr := call(nil, want...)
 		require.NotEqual(t, exitOK, code)

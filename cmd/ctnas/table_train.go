@@ -6,6 +6,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
 )
@@ -13,16 +14,18 @@ import (
 func newTableTrainCommand(a *app) *cobra.Command {
 	var spaceName, labels, out string
 	var epochs []int
+	var count int
 	f := newLabelFlags()
 	cmd := &cobra.Command{
 		Use:   "train --space S --labels 'train:DATA?recipe=R&seeds=K' -o OUT.csv",
-		Short: "Make a table: train every architecture of a small space",
-		Long: `Trains every architecture of a space with each seed and each number of epochs, and writes their validation and test accuracies as a CSV table that
-every command takes as labels. OUT.csv.seconds is how long each training took; it is not part of the table, which is the same on every machine with the
+		Short: "Make a table: train every architecture of a small space, or some of a large one",
+		Long: `Trains every architecture of a space, or --count random ones, with each seed and each number of epochs, and writes their validation and test accuracies as a
+CSV table that every command takes as labels. OUT.csv.seconds is how long each training took; it is not part of the table, which is the same on every machine with the
 same instruction set. The command goes on where it was stopped.
 
 ` + labelsLong,
 		Example: `  ctnas table train --space nasbench101-v4 --labels 'train:shapes?recipe=shapes&seed=0&seeds=3' --epochs 1,2,4 -o shapes91.csv
+  ctnas table train --space darts@cifar10 --count 100 --labels 'train:cifar10:DIR?recipe=fast-cifar&modules=2' -o darts100.csv
   ctnas search --space nasbench101-v4 --labels table:shapes91.csv --budget 30`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,8 +34,11 @@ same instruction set. The command goes on where it was stopped.
 				return err
 			}
 			list, ok := sp.(space.Enumerable)
-			if !ok {
-				return usagef("--space %s: it cannot be listed", spaceName)
+			if !ok && count == 0 {
+				return usagef("--space %s: it cannot be listed; give the --count of random architectures", spaceName)
+			}
+			if count < 0 {
+				return usagef("--count %d: want 0 or more", count)
 			}
 			place, err := a.openDevice()
 			if err != nil {
@@ -45,7 +51,12 @@ same instruction set. The command goes on where it was stopped.
 			if len(epochs) == 0 {
 				epochs = []int{c.Recipe.Epochs}
 			}
-			archs, err := list.All(cmd.Context(), nil)
+			var archs []space.Arch
+			if count > 0 {
+				archs, err = drawTrainable(c, count, a.seed)
+			} else {
+				archs, err = list.All(cmd.Context(), nil)
+			}
 			if err != nil {
 				return err
 			}
@@ -69,11 +80,21 @@ same instruction set. The command goes on where it was stopped.
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&spaceName, "space", "nasbench101-v4", "search `space`, of which all architectures are trained")
+	flags.StringVar(&spaceName, "space", "nasbench101-v4", "search `space` of the architectures")
 	flags.StringVar(&labels, "labels", "train:shapes", "how they are trained: train:DATA?recipe=R&key=value")
+	flags.IntVar(&count, "count", 0, "random architectures to train (0 = all)")
 	flags.IntSliceVar(&epochs, "epochs", nil, "numbers of epochs, trainings for each (empty = the recipe's)")
 	flags.StringVarP(&out, "out", "o", "", "the `file` to write")
 	addLabelFlags(flags, f)
 	_ = cmd.MarkFlagRequired("out") // fails only for a flag that does not exist
 	return cmd
+}
+
+// drawTrainable draws random architectures whose networks can be built, fewer where the space has no more.
+func drawTrainable(c trained.Config, n int, seed uint64) ([]space.Arch, error) {
+	source, err := trained.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	return method.Draw(c.Space, source, n, seed), source.Close()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -23,8 +24,12 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
+// zooClasses are those of ImageNet.
+const zooClasses = 1000
+
 const (
-	archHelp = "An ARCH is a cell (nasbench101:…, nasbench101:best), a network of the zoo (ctnas zoo lists them) or mobilenetv3:depths:kernels:ratios@w1.2."
+	archHelp = `An ARCH is an architecture of a space (nasbench101:…, nasbench101:best, mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for
+CIFAR's network) or a network of the zoo (ctnas zoo lists them).`
 	dataHelp = "images: shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
 )
 
@@ -73,10 +78,10 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 	f.StringVar(&r.DropPathSchedule, "drop-path-schedule", r.DropPathSchedule, "constant, or linear: rising from 0 epoch by epoch")
 	f.Float64Var(&r.Distill, "distill", r.Distill, "weight of the loss against a --teacher's predictions (0 = none)")
 	f.Float64Var(&r.Temperature, "temperature", r.Temperature, "temperature of distillation")
-	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem")
-	f.IntVar(&r.Stacks, "stacks", r.Stacks, "stacks of a cell network; each but the first halves the image and doubles the channels")
-	f.IntVar(&r.Modules, "modules", r.Modules, "cells a stack of a cell network")
-	f.IntVar(&r.Resolution, "resolution", r.Resolution, "side of the images (0 = the set's own, or 224)")
+	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem, or of the first nodes of DARTS (0 = as published)")
+	f.IntVar(&r.Stacks, "stacks", r.Stacks, "stacks of a network of cells; each but the first halves the image and doubles the channels (0 = as published)")
+	f.IntVar(&r.Modules, "modules", r.Modules, "cells a stack of a network of cells (0 = as published)")
+	f.IntVar(&r.Resolution, "resolution", r.Resolution, "side of the images (0 = the set's own, or the network's)")
 	f.Float64Var(&r.ValSplit, "val-split", r.ValSplit, "share of the training images held out for validation")
 	f.Float64Var(&r.AreaMin, "area-min", r.AreaMin, "least area of a random crop (0 = 0.08)")
 	f.Float64Var(&r.Jitter, "jitter", r.Jitter, "change of brightness, contrast and saturation")
@@ -232,16 +237,22 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	return s, err
 }
 
-// buildNetwork is the network of an architecture in words, for images of a side. Of the recipe it takes the measures of a cell network.
+// buildNetwork is the network of an architecture in words, for images of a side and a number of classes; where these are 0, of the published ones. Of the recipe it
+// takes the measures of a network of cells.
 func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network, error) {
-	if !strings.HasPrefix(arch, space.NASBench101{}.Name()) {
-		return zoo.Build(arch, side, classes)
+	kind, _, ofSpace := strings.Cut(arch, ":")
+	if !ofSpace {
+		return zoo.Build(arch, side, cmp.Or(classes, zooClasses))
 	}
-	cell, err := space.NASBench101{}.Parse(arch)
+	sp, err := space.Open(kind)
+	if err != nil {
+		return nil, fmt.Errorf("architecture %.200q: networks are those of nasbench101, mobilenetv3, darts and of the zoo", arch)
+	}
+	x, err := sp.Parse(arch)
 	if err != nil {
 		return nil, err
 	}
-	return cell.(space.Trainable).Network(space.NetworkSize{Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules})
+	return x.(space.Trainable).Network(space.NetworkSize{Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules})
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
@@ -258,7 +269,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	if err != nil {
 		return nil, err
 	}
-	teacher, err := openTeacher(s, s.Side(d), len(d.Classes))
+	teacher, err := openTeacher(s, net.Input().H, len(d.Classes))
 	if err != nil {
 		return nil, err
 	}

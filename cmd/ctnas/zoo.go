@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
@@ -265,7 +266,7 @@ func describe(op nn.Op, in nn.Shape) string {
 }
 
 func (a *app) printLayers(name, format string) error {
-	net, err := zoo.Build(name, 0, 1000)
+	net, err := buildNetwork(name, trainer.Recipe{}, 0, 0)
 	if err != nil {
 		return usageError{err}
 	}

@@ -74,6 +74,9 @@ type dartsMacro struct {
 	side     int64
 }
 
+// dartsStacks is how many stacks of cells the networks have; each but the first begins with a reduction cell.
+const dartsStacks = 3
+
 // dartsMacros are the evaluation networks of the DARTS code, auxiliary heads left out.
 var dartsMacros = [...]dartsMacro{
 	{"", 48, 14, imageNetClasses, 224},

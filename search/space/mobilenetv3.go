@@ -164,6 +164,15 @@ func (sp MobileNetV3) Name() string {
 	return fmt.Sprintf("%s@w%s,r%d-%d", mobileName, mobileWidths[sp.width], first, last)
 }
 
+// Resolutions are the sides of the images in pixels, ascending. Where there are several, one is a decision.
+func (sp MobileNetV3) Resolutions() []int {
+	out := make([]int, len(sp.resolutions))
+	for i, r := range sp.resolutions {
+		out[i] = int(r)
+	}
+	return out
+}
+
 // Parse reads mobilenetv3:<depths>:<kernels>:<expansions>[@w<width>][,r<resolution>]: 5, 20 and 20 numbers, four slots a unit, with commas or as
 // single digits without. What stands in slots behind a unit's depth does not matter. Width and resolution, which may differ from the
 // space's own, are the space's where they are not said.

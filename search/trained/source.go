@@ -16,6 +16,7 @@ import (
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
@@ -48,6 +49,9 @@ type Candidate struct {
 	Seconds  float64
 	Device   string
 }
+
+// mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for any.
+const mostTries = 20
 
 // mostWorkers bounds how many candidates are trained at once unless a number is given: each takes memory.
 const mostWorkers = 8
@@ -126,7 +130,27 @@ func (s *Source) open() (err error) {
 	case d.Train.Len() < s.Recipe.Batch:
 		return fmt.Errorf("batch=%d: %s has %d images to train on", s.Recipe.Batch, s.Data, d.Train.Len())
 	}
-	return nil
+	return s.buildable()
+}
+
+// buildable checks that the space's architectures are networks, of the size that the images and the recipe say.
+func (s *Source) buildable() (err error) {
+	if r, ok := s.Space.(space.Resizing); ok && len(r.Resolutions()) > 1 && s.size().Side > 0 {
+		return fmt.Errorf("%s chooses among %d sizes of images, and the images or the recipe say %d: take a space of one resolution",
+			s.Space.Name(), len(r.Resolutions()), s.size().Side)
+	}
+	random := philox.New(s.Seed, philox.PurposeSample, 0)
+	for range mostTries {
+		t, ok := s.Space.Sample(random).(space.Trainable)
+		if !ok {
+			return fmt.Errorf("architectures of %s cannot be trained: nothing says what layers their operations are; their labels come from a table, --labels table:FILE.csv",
+				s.Space.Name())
+		}
+		if _, err = t.Network(s.size()); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("no network for images of this size and this recipe: %w", err)
 }
 
 // devices opens each of a device's parts once and returns how they are opened again, and what results depend on.
@@ -205,9 +229,11 @@ func (s *Source) Has(a space.Arch) bool {
 	has, known := s.has[a]
 	if !known {
 		if t, ok := a.(space.Trainable); ok {
-			_, outside := s.Space.Parse(a.String())
-			_, err := t.Network(s.size())
-			has = outside == nil && err == nil
+			_, err := s.Space.Parse(a.String())
+			if _, alike := a.(space.Alike); err == nil && !alike { // one of those was built by Open
+				_, err = t.Network(s.size())
+			}
+			has = err == nil
 		}
 		s.has[a] = has
 	}

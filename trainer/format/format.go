@@ -3,6 +3,7 @@ package format
 
 import (
 	"fmt"
+	"io"
 	"os"
 )
 
@@ -24,14 +25,18 @@ func Read(path string) ([]Tensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	var tensors []Tensor
-	if isTorch(f) {
-		tensors, err = decodeTorch(f, info.Size())
-	} else {
-		tensors, _, err = decodeSafetensors(f, info.Size())
-	}
+	tensors, err := Decode(f, info.Size())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return tensors, nil
+}
+
+// Decode reads the tensors of such a file's content.
+func Decode(r io.ReaderAt, size int64) ([]Tensor, error) {
+	if isTorch(r) {
+		return decodeTorch(r, size)
+	}
+	tensors, _, err := decodeSafetensors(io.NewSectionReader(r, 0, size), size)
+	return tensors, err
 }

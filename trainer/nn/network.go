@@ -128,11 +128,18 @@ func (n *Network) NodeCost(node int) Cost {
 	return c
 }
 
-// Cost is the sum over the nodes that the prediction depends on: auxiliary heads are not counted, squeeze-and-excitation is.
+// Cost is the sum over all nodes but those that auxiliary heads alone depend on. Squeeze-and-excitation is counted, and so is what no output depends on, such as
+// the layer behind an input of a cell that the cell does not read: other programs' networks have it too.
 func (n *Network) Cost() Cost {
 	var total Cost
-	for i, counted := range n.Ancestors(n.Outputs[0].Node) {
-		if counted {
+	needed := n.Ancestors(n.Outputs[0].Node)
+	var heads []int
+	for _, o := range n.Outputs[1:] {
+		heads = append(heads, o.Node)
+	}
+	auxiliary := n.Ancestors(heads...)
+	for i := range n.Nodes {
+		if needed[i] || !auxiliary[i] {
 			c := n.NodeCost(i)
 			total.MAdds += c.MAdds
 			total.Params += c.Params

@@ -114,7 +114,7 @@ func TestEncode(t *testing.T) {
 
 // onnx's checker accepts the file, and onnxruntime computes the reference's logits from it.
 func TestRuntime(t *testing.T) {
-	python := testdata.Python(t, "onnx", "onnxruntime")
+	python := testdata.Python(t, "onnx", "onnxruntime", "safetensors")
 	net := every(t)
 	values := random(net)
 	const batch = 3

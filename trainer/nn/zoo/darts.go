@@ -78,42 +78,73 @@ var (
 	}
 )
 
-// DARTS is the network that DARTS trains on ImageNet around a genotype (quark0/darts, cnn/model.py, NetworkImageNet), with 14 cells of which the fifth
-// and the tenth halve the size and double the channels. Behind the tenth there is an auxiliary head of weight 0.4 where images have the published size, or
-// another that leaves 7 or 8 rows there.
-func DARTS(g Genotype, channels, side, classes int) (*nn.Network, error) {
-	const cells = 14
-	b, x := nn.NewBuilder("darts", nn.Shape{H: side, W: side, C: 3})
-	x = b.Scope("stem/first").ConvNorm(x, nn.Conv2D(3, channels/2).Strided(2), nn.ReLU)
-	before := b.Scope("stem/second").ConvNorm(x, nn.Conv2D(3, channels).Strided(2), nn.Identity)
-	x = reluConvNorm(b.Scope("stem/third"), before, nn.Conv2D(3, channels).Strided(2))
+// DARTSNetwork is a network that DARTS trains around a genotype (quark0/darts, cnn/model.py). In the published ones, NetworkImageNet of 14 cells and
+// NetworkCIFAR of 20, there are three stacks. Behind the cell that begins the last one there is an auxiliary head of weight 0.4 where images have the published
+// size, or another that leaves as many pixels there (7 or 8 rows of the large images, 8 of the small ones).
+type DARTSNetwork struct {
+	Genotype Genotype
+	Small    bool // images of CIFAR's size, which the first layer keeps; the first layers for ImageNet divide it by 8
+	Side     int
+	Classes  int
+	Channels int // of the nodes of the first stack's cells; the small network's first layer has three times as many
+	Cells    int
+	Stacks   int // each but the first begins with a reducing cell, which halves the size and doubles the channels
+}
+
+// Build builds the network.
+func (d DARTSNetwork) Build() (*nn.Network, error) {
+	b, x := nn.NewBuilder("darts", nn.Shape{H: d.Side, W: d.Side, C: 3})
+	channels := d.Channels
+	var before nn.Tensor
+	reduced := !d.Small // the two inputs of the next cell differ in size
+	if d.Small {
+		x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 3*channels), nn.Identity)
+		before = x
+	} else {
+		x = b.Scope("stem/first").ConvNorm(x, nn.Conv2D(3, channels/2).Strided(2), nn.ReLU)
+		before = b.Scope("stem/second").ConvNorm(x, nn.Conv2D(3, channels).Strided(2), nn.Identity)
+		x = reluConvNorm(b.Scope("stem/third"), before, nn.Conv2D(3, channels).Strided(2))
+	}
 	var heads []nn.Tensor
-	reduced := true // the two inputs of the next cell differ in size
-	for i := range cells {
-		cell, stride := g.Normal, 1
-		if i == cells/3 || i == 2*cells/3 {
-			cell, stride = g.Reduce, 2
+	stack := 0
+	for i := range d.Cells {
+		cell, stride := d.Genotype.Normal, 1
+		if i == (stack+1)*d.Cells/d.Stacks {
+			cell, stride = d.Genotype.Reduce, 2
 			channels *= 2
+			stack++
 		}
 		before, x = x, cell.build(b.Scope("cell%d", i), before, x, channels, stride, reduced)
 		reduced = stride == 2
-		if i == 2*cells/3 && (x.H == 7 || x.H == 8) {
-			heads = append(heads, auxiliary(b.Scope("auxiliary"), x, classes))
+		if reduced && stack == d.Stacks-1 && (x.H == 8 || x.H == 7 && !d.Small) {
+			heads = append(heads, d.auxiliary(b.Scope("auxiliary"), x))
 		}
 	}
-	b.Output(b.Apply("classifier", nn.Linear{Out: classes, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
+	b.Output(b.Apply("classifier", nn.Linear{Out: d.Classes, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
 	for _, x := range heads {
 		b.Output(x, 0.4)
 	}
-	return b.Build()
+	net, err := b.Build()
+	if err != nil {
+		return nil, err
+	}
+	dartsNames(net)
+	return net, nil
 }
 
-// auxiliary is DARTS's auxiliary head for ImageNet, over 7x7; the second convolution has no batch norm, as in the published code.
-func auxiliary(b *nn.Builder, x nn.Tensor, classes int) nn.Tensor {
-	x = b.Apply("pool", nn.AvgPool{Kernel: nn.Square(5), Stride: nn.Square(2)}, b.Apply("relu", nn.ReLU, x))
+// auxiliary is DARTS's auxiliary head. In the large network its second convolution has no batch norm, as in the published code.
+func (d DARTSNetwork) auxiliary(b *nn.Builder, x nn.Tensor) nn.Tensor {
+	stride := 2
+	if d.Small {
+		stride = 3
+	}
+	x = b.Apply("pool", nn.AvgPool{Kernel: nn.Square(5), Stride: nn.Square(stride)}, b.Apply("relu", nn.ReLU, x))
 	x = b.Scope("first").ConvNorm(x, nn.Conv2D(1, 128), nn.ReLU)
-	x = b.Apply("second/act", nn.ReLU, b.Apply("second/conv", nn.Conv2D(2, 768).Padded(nn.Pad{}), x))
-	return b.Apply("classifier", nn.Linear{Out: classes, Bias: true}, x)
+	x = b.Apply("second/conv", nn.Conv2D(2, 768).Padded(nn.Pad{}), x)
+	if d.Small {
+		x = b.Apply("second/bn", b.Norm, x)
+	}
+	return b.Apply("classifier", nn.Linear{Out: d.Classes, Bias: true}, b.Apply("second/act", nn.ReLU, x))
 }
 
 // reluConvNorm is an activation, a convolution and a batch norm.

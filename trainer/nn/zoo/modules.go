@@ -127,8 +127,8 @@ func torchvisionShuffle(net *nn.Network) {
 func dartsNames(net *nn.Network) {
 	outer := map[string]string{
 		"stem/first/conv": "stem0.0", "stem/first/bn": "stem0.1", "stem/second/conv": "stem0.3", "stem/second/bn": "stem0.4", "stem/third/conv": "stem1.1",
-		"stem/third/bn": "stem1.2", "classifier": "classifier", "auxiliary/first/conv": "auxiliary_head.features.2", "auxiliary/first/bn": "auxiliary_head.features.3",
-		"auxiliary/second/conv": "auxiliary_head.features.5", "auxiliary/classifier": "auxiliary_head.classifier",
+		"stem/third/bn": "stem1.2", "stem/conv": "stem.0", "stem/bn": "stem.1", "classifier": "classifier", "auxiliary/first/conv": "auxiliary_head.features.2", "auxiliary/first/bn": "auxiliary_head.features.3",
+		"auxiliary/second/conv": "auxiliary_head.features.5", "auxiliary/second/bn": "auxiliary_head.features.6", "auxiliary/classifier": "auxiliary_head.classifier",
 	}
 	inputs := map[string]string{"before/conv": "preprocess0.op.1", "before/bn": "preprocess0.op.2", "before/even": "preprocess0.conv_1", "before/odd": "preprocess0.conv_2",
 		"last/conv": "preprocess1.op.1", "last/bn": "preprocess1.op.2"}

@@ -15,21 +15,21 @@ var networks = []struct {
 	name  string
 	side  int // published input size
 	build build
-	names naming // in files; nil: those of the nodes
+	names naming // in files; nil: those that build gives, or the nodes'
 }{
 	{"mobilenetv2_1.4", 224, func(side, classes int) (*nn.Network, error) { return MobileNetV2(1.4, side, classes) }, timm(false, 1, 2, 3, 4, 3, 3, 1)},
 	{"shufflenetv2_2.0", 224, shuffleNetV2, torchvisionShuffle},
 	{"shufflenetv1_2.0_g3", 224, shuffleNetV1, nil},
 	{"nasnet_a_mobile", 224, nasNetA.build, nil},
 	{"amoebanet_a_mobile", 224, amoebaNetA.build, nil},
-	{"darts_v2", 224, ofGenotype(dartsV2, 48), dartsNames},
-	{"darts_v1_c50", 224, ofGenotype(dartsV1, 50), dartsNames},
-	{"pdarts_cifar10", 224, ofGenotype(pdartsCIFAR10, 48), dartsNames},
-	{"pcdarts_imagenet", 224, ofGenotype(pcdartsImageNet, 48), dartsNames},
-	{"pcdarts_cifar10", 224, ofGenotype(pcdartsCIFAR10, 48), dartsNames},
-	{"cnas", 224, ofGenotype(cnas, 48), dartsNames},
-	{"nasnet_a_darts_macro", 224, ofGenotype(nasnetAsDARTS, 44), dartsNames},
-	{"amoebanet_a_darts_macro", 224, ofGenotype(amoebanetAsDARTS, 50), dartsNames},
+	{"darts_v2", 224, ofGenotype(dartsV2, 48), nil},
+	{"darts_v1_c50", 224, ofGenotype(dartsV1, 50), nil},
+	{"pdarts_cifar10", 224, ofGenotype(pdartsCIFAR10, 48), nil},
+	{"pcdarts_imagenet", 224, ofGenotype(pcdartsImageNet, 48), nil},
+	{"pcdarts_cifar10", 224, ofGenotype(pcdartsCIFAR10, 48), nil},
+	{"cnas", 224, ofGenotype(cnas, 48), nil},
+	{"nasnet_a_darts_macro", 224, ofGenotype(nasnetAsDARTS, 44), nil},
+	{"amoebanet_a_darts_macro", 224, ofGenotype(amoebanetAsDARTS, 50), nil},
 	{"mobilenetv3_large_1.0", 224, MobileNetV3Large, timm(true, 1, 2, 3, 4, 2, 3)},
 	{"fbnet_c", 224, ofChain(fbNetC(habits{biased: true})), nil},
 	{"fbnet_c_timm", 224, ofChain(fbNetC(habits{expands: true})), timm(false, 1, 3, 4, 4, 4, 4, 1)},
@@ -59,7 +59,9 @@ func ofChain(c chain) build {
 }
 
 func ofGenotype(g Genotype, channels int) build {
-	return func(side, classes int) (*nn.Network, error) { return DARTS(g, channels, side, classes) }
+	return func(side, classes int) (*nn.Network, error) {
+		return DARTSNetwork{Genotype: g, Side: side, Classes: classes, Channels: channels, Cells: 14, Stacks: 3}.Build()
+	}
 }
 
 // Names lists the networks that Open knows.
