@@ -88,7 +88,10 @@ func TestPareto(t *testing.T) {
 		labels = append(labels, ledger.Label{Arch: archs[i], Value: v})
 	}
 	slices.Reverse(labels)
-	require.Equal(t, []string{archs[0].String(), archs[2].String(), archs[5].String()}, pareto(labels))
+	var r Result
+	r.Front("", labels, nil)
+	require.Equal(t, []string{archs[0].String(), archs[2].String(), archs[5].String()}, r.Pareto)
+	require.Equal(t, space.CostMAdds, r.ParetoCost)
 }
 
 func TestConfigSurvivesItsFile(t *testing.T) {
