@@ -25,10 +25,10 @@ func newLatencyMeasureCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "measure --space SPACE --device DEVICE -o TABLE.csv",
 		Short: "Time every block of a space and write a table of latencies",
-		Long: `Times the evaluation of every block that an architecture of the space may have on --device, by itself, with this program's kernels: warmed up, in rounds in which
-all of them come in another order, with median and quartiles over the rounds. An architecture's latency is the sum over its blocks; random whole networks are
-measured too, and how far their sums are off is printed and stands in the table, as do device, driver, clock and version. A table that was changed or cut
-off is refused.
+		Long: `Times the evaluation of every block that an architecture of the space may have on --device, with this program's kernels: where it stands, in networks that
+have all of them between them, other ones in every round, with median and quartiles. An architecture's latency is the sum over its blocks. Random whole
+networks are measured too: how far their sums are off is printed and stands in the table, as do device, driver, clock and version. A table that was
+changed or cut off is refused.
 
 The numbers are those of one batch, with this device, number of threads and precision, and of this program: another runtime has others. Tables for those, and for
 spaces from files, are written by hand: a CSV file with the columns part and ms (docs/latency.md). Other programs that run at the same time make them worse.`,
@@ -83,8 +83,8 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 	f.StringVar(&spaceName, "space", "mobilenetv3", "search `space`, with width and resolutions: mobilenetv3@w1.2,r160-224")
 	f.StringVarP(&output, "out", "o", "", "the `file` to write")
 	f.IntVar(&o.Batch, "batch", 1, "images a run")
-	f.IntVar(&o.Rounds, "repeats", 10, "rounds: how often every block is set up and timed")
-	f.DurationVar(&o.Each, "time", 40*time.Millisecond, "how long a block is timed in a round, after half as long for warming up")
+	f.IntVar(&o.Rounds, "repeats", 10, "rounds, in each of which every block is timed, in another network")
+	f.DurationVar(&o.Each, "time", 300*time.Millisecond, "how long a network is timed in a round")
 	f.IntVar(&o.Networks, "networks", 20, "random networks that are measured whole")
 	_ = cmd.MarkFlagRequired("out") // fails only for a flag that does not exist
 	return cmd
@@ -105,11 +105,11 @@ type latencyFact struct {
 }
 
 type latencyPart struct {
-	Part   string  `json:"part"`
-	MS     float64 `json:"ms"`
-	First  float64 `json:"q1_ms"`
-	Third  float64 `json:"q3_ms"`
-	Rounds int     `json:"rounds"`
+	Part    string  `json:"part"`
+	MS      float64 `json:"ms"`
+	First   float64 `json:"q1_ms"`
+	Third   float64 `json:"q3_ms"`
+	Samples int     `json:"samples"`
 }
 
 type latencyError struct {
@@ -132,7 +132,7 @@ func newLatencyDocument(t *latency.Table, check *latency.Check) latencyDocument 
 		d.Facts = append(d.Facts, latencyFact(f))
 	}
 	for _, p := range t.Parts {
-		d.Parts = append(d.Parts, latencyPart{p.Name, p.MS, p.First, p.Third, p.Rounds})
+		d.Parts = append(d.Parts, latencyPart{p.Name, p.MS, p.First, p.Third, p.Samples})
 	}
 	if check != nil {
 		d.Error = &latencyError{method.Number(check.Spread), len(check.Networks), method.Number(check.Mean), method.Number(check.Median), method.Number(check.Bias), method.Number(check.TauB)}

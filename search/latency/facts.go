@@ -28,6 +28,7 @@ const (
 	factDate      = "date"
 	factEffort    = "measured"
 	factSpread    = "spread"
+	factOverhead  = "overhead"
 	factError     = "error of sums"
 	factNetwork   = "network"
 )
@@ -47,8 +48,9 @@ func (t *Table) describe(sp space.Space, d *exec.Device, o Options, c *clocks, c
 	fact(factClock, "%s", c)
 	fact(factProgram, "%s", o.Program)
 	fact(factDate, "%s", begin.UTC().Format(time.RFC3339))
-	fact(factEffort, "%d rounds of %v a part, seed %d, in %v", o.Rounds, o.Each, o.Seed, time.Since(begin).Round(time.Second))
+	fact(factEffort, "%d rounds of %v a network, seed %d, in %v", o.Rounds, o.Each, o.Seed, time.Since(begin).Round(time.Second))
 	fact(factSpread, "%.1f %%", 100*check.Spread)
+	fact(factOverhead, "%.4f ms a section, taken off", check.Overhead)
 	if len(check.Networks) > 0 {
 		fact(factError, "%s", check)
 	}

@@ -19,10 +19,10 @@ import (
 type Options struct {
 	Device   exec.Config
 	Batch    int           // images a run
-	Rounds   int           // how often every part is set up, warmed up and timed
+	Rounds   int           // how often every part is timed, each time in another network
 	Networks int           // random architectures that are measured whole, to tell how far off the sums are
-	Each     time.Duration // how long a part is timed in a round, after half as long for warming up
-	Seed     uint64        // of the architectures and of the order in a round
+	Each     time.Duration // how long a network is timed
+	Seed     uint64        // of the architectures and of their order
 	Program  string        // version, for the table's head
 
 	Progress func(done, total int) // may be nil
@@ -46,6 +46,7 @@ func (o Options) Check() error {
 // Check is how good a measurement is: how steady, and how far sums of parts are from networks that were measured whole.
 type Check struct {
 	Spread   float64 // distance of the quartiles by the median, of the middle part
+	Overhead float64 // milliseconds that a section takes longer by itself than in the whole; the parts are without it
 	Networks []Whole
 	Mean     float64 // relative error, without sign
 	Median   float64
@@ -64,14 +65,8 @@ func (c Check) String() string {
 	return fmt.Sprintf("%.1f %% on average, %.1f %% in the median, bias %+.1f %%, tau-b %.3f, %d networks", 100*c.Mean, 100*c.Median, 100*c.Bias, c.TauB, len(c.Networks))
 }
 
-// run is a network that is timed.
-type run struct {
-	net     *nn.Network
-	samples []float64 // milliseconds, one a round
-}
-
-// Measure times every part of a space and, to judge the sums, random architectures. In each round all of them are set up anew in another order, so that a drifting
-// clock and the place of tensors in memory spread over all.
+// Measure times every part of a space where it stands, in networks that have all of them, and, to judge the sums, random architectures whole. In each round other
+// networks are set up, in a random order, so that a drifting clock and the place of tensors in memory spread over all parts.
 func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, check Check, err error) {
 	defer exec.Catch(&err)
 	if err := o.Check(); err != nil {
@@ -82,129 +77,131 @@ func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, che
 		return nil, check, err
 	}
 	defer device.Close()
-
-	var runs []*run
-	add := func(net *nn.Network) int {
-		runs = append(runs, &run{net: net})
-		return len(runs) - 1
-	}
-	names := sp.Parts()
-	part, tail := make([]int, len(names)), make([]int, len(names)) // indices into runs; of no tail -1
-	tails := map[nn.Shape]int{}                                    // by what they read
-	for i := range names {
-		net, behind, err := sp.PartNetwork(i)
-		if err != nil {
-			return nil, check, fmt.Errorf("part %s: %w", names[i], err)
-		}
-		part[i], tail[i] = add(net), -1
-		if behind == nil {
-			continue
-		}
-		at, known := tails[behind.Input()]
-		if !known {
-			at = add(behind)
-			tails[behind.Input()] = at
-		}
-		tail[i] = at
-	}
-	var archs []space.Arch
-	draw := philox.New(o.Seed, philox.PurposeSample, 0)
-	for range o.Networks {
-		a := sp.Sample(draw)
-		net, err := sp.WholeNetwork(a)
-		if err != nil {
-			return nil, check, fmt.Errorf("%s: %w", a, err)
-		}
-		archs = append(archs, a)
-		add(net)
-	}
-
 	clocks := newClocks(o.Device)
-	clocks.look()
 	begin := time.Now()
-	order := philox.New(o.Seed, philox.PurposeEvaluate, 0)
-	done := 0
-	for range o.Rounds {
-		for _, i := range order.Perm(len(runs)) {
+
+	draw := philox.New(o.Seed, philox.PurposeSample, 0)
+	var judged []space.Arch
+	for range o.Networks {
+		judged = append(judged, sp.Sample(draw))
+	}
+	wholes := make([][]float64, len(judged))      // milliseconds
+	samples := make([][]float64, len(sp.Parts())) // of each part, likewise
+	var overheads []float64                       // of a section, likewise
+	for round := range o.Rounds {
+		clocks.look()
+		archs := append(slices.Clone(judged), sp.Cover(draw)...)
+		for done, i := range draw.Perm(len(archs)) {
 			if err := ctx.Err(); err != nil {
 				return nil, check, err
 			}
-			ms, err := o.time(device, runs[i].net)
-			if err != nil {
-				return nil, check, err
+			// A network that is only judged is timed in every third round: the median of a few is enough.
+			if every := min(judgedEvery, o.Rounds); i >= len(judged) || (i+round)%every == 0 {
+				v, err := o.visit(device, sp, archs[i])
+				if err != nil {
+					return nil, check, fmt.Errorf("%s: %w", archs[i], err)
+				}
+				if i < len(judged) {
+					wholes[i] = append(wholes[i], v.whole)
+				} else {
+					sum := 0.0
+					for k, part := range v.part {
+						samples[part] = append(samples[part], v.section[k])
+						sum += v.section[k]
+					}
+					overheads = append(overheads, (sum-v.whole)/float64(len(v.part)))
+				}
 			}
-			runs[i].samples = append(runs[i].samples, ms)
-			if done++; o.Progress != nil {
-				o.Progress(done, o.Rounds*len(runs))
+			if o.Progress != nil {
+				o.Progress(round*len(archs)+done+1, o.Rounds*len(archs))
 			}
 		}
-		clocks.look()
 	}
+	clocks.look()
 
 	t = &Table{}
+	overhead := max(0, stat.Median(overheads))
 	var spreads []float64
-	for i, name := range names {
-		samples := slices.Clone(runs[part[i]].samples)
-		if tail[i] >= 0 {
-			for k, ms := range runs[tail[i]].samples {
-				samples[k] = max(0, samples[k]-ms)
-			}
+	for i, name := range sp.Parts() {
+		if len(samples[i]) == 0 {
+			return nil, check, fmt.Errorf("part %s was in no network", name)
 		}
-		slices.Sort(samples)
-		p := Part{Name: name, MS: quantile(samples, 0.5), First: quantile(samples, 0.25), Third: quantile(samples, 0.75), Rounds: o.Rounds}
+		slices.Sort(samples[i])
+		at := func(q float64) float64 { return max(0, quantile(samples[i], q)-math.Round(1e6*overhead)/1e6) }
+		p := Part{Name: name, MS: at(0.5), First: at(0.25), Third: at(0.75), Samples: len(samples[i])}
 		t.Parts = append(t.Parts, p)
-		if p.MS > 0 {
-			spreads = append(spreads, (p.Third-p.First)/p.MS)
-		}
+		spreads = append(spreads, (p.Third-p.First)/max(p.MS, 1e-6))
 	}
-	check.Spread = stat.Median(spreads)
-	if err := check.judge(sp, t, archs, runs[len(runs)-len(archs):]); err != nil {
+	check.Spread, check.Overhead = stat.Median(spreads), overhead
+	if err := check.judge(sp, t, judged, wholes); err != nil {
 		return nil, check, err
 	}
 	t.describe(sp, device, o, clocks, check, begin)
 	return t, check, nil
 }
 
-// time sets a network up, warms it up and returns how long an evaluation takes: the median over what fits into the time that was given.
-func (o Options) time(device *exec.Device, net *nn.Network) (ms float64, err error) {
+// judgedEvery is in which rounds a network that is only judged is timed.
+const judgedEvery = 3
+
+// visit is what was measured of one network, in milliseconds.
+type visit struct {
+	whole   float64
+	section []float64
+	part    []int
+}
+
+// visit sets a network up, warms it up and times it, in sections and whole in turn: medians over what fits into the time that was given.
+func (o Options) visit(device *exec.Device, sp space.Measurable, a space.Arch) (v visit, err error) {
+	net, section, part, err := sp.Dissect(a)
+	if err != nil {
+		return v, err
+	}
 	m, err := trainer.NewModel(device, net, trainer.Options{Batch: o.Batch, EvalOnly: true})
 	if err != nil {
-		return 0, err
+		return v, err
 	}
 	defer m.Close()
-	m.Initialize(nn.HeFanOut, o.Seed)
-	s := philox.New(o.Seed, philox.PurposeEvaluate, 1)
+	m.Initialize(nn.TorchDefault, o.Seed) // quicker to draw than normal ones; time does not depend on the values
+	s := philox.New(o.Seed, philox.PurposeEvaluate, 0)
 	images := make([]float32, m.Images.Len())
 	for i := range images {
 		images[i] = float32(s.NormFloat64())
 	}
 	m.Images.WriteF32(0, images)
 	m.Labels.WriteI32(0, make([]int32, o.Batch))
-	const (
-		least    = 3   // timings
-		together = 0.5 // milliseconds: shorter runs are timed some in a row
-	)
-	once := m.EvaluationTime(1)
-	for spent := 0.0; spent < 500*o.Each.Seconds(); spent += once {
-		once = m.EvaluationTime(1)
+	sections, err := m.Sections(section)
+	if err != nil {
+		return v, err
 	}
-	row := 1 + int(min(1000, together/max(once, 1e-6)))
-	var times []float64
-	for spent := 0.0; len(times) < least || spent < 1000*o.Each.Seconds(); {
-		ms := m.EvaluationTime(row)
-		spent += ms
-		times = append(times, ms/float64(row))
+	if sections.Len() != len(part) {
+		return v, fmt.Errorf("%d sections of %d parts", sections.Len(), len(part))
 	}
-	return stat.Median(times), nil
+	const warmups, least = 2, 3
+	ms := make([]float64, len(part))
+	each := make([][]float64, len(part))
+	var wholes []float64
+	for n, spent := 0, 0.0; n < warmups+least || spent < 1000*o.Each.Seconds(); n++ {
+		sections.Times(ms)
+		whole := m.EvaluationTime(1)
+		if n < warmups {
+			continue
+		}
+		spent += 2 * whole
+		wholes = append(wholes, whole)
+		for k := range ms {
+			each[k] = append(each[k], ms[k])
+		}
+	}
+	v = visit{whole: stat.Median(wholes), part: part}
+	for _, times := range each {
+		v.section = append(v.section, stat.Median(times))
+	}
+	return v, nil
 }
 
 // judge compares sums with networks that were measured whole.
-func (c *Check) judge(sp space.Composed, t *Table, archs []space.Arch, runs []*run) error {
-	ns := make([]int64, len(t.Parts))
-	for i, p := range t.Parts {
-		ns[i] = space.Nanoseconds(p.MS)
-	}
-	times, err := space.NewTimes(sp, ns)
+func (c *Check) judge(sp space.Composed, t *Table, archs []space.Arch, wholes [][]float64) error {
+	times, err := t.timesOf(sp)
 	if err != nil {
 		return err
 	}
@@ -214,7 +211,7 @@ func (c *Check) judge(sp space.Composed, t *Table, archs []space.Arch, runs []*r
 		if !known {
 			return fmt.Errorf("%s has parts that its space does not list", a)
 		}
-		w := Whole{Arch: a.String(), Predicted: float64(sum) / 1e6, Measured: stat.Median(runs[i].samples)}
+		w := Whole{Arch: a.String(), Predicted: float64(sum) / 1e6, Measured: stat.Median(wholes[i])}
 		c.Networks = append(c.Networks, w)
 		predicted, measured = append(predicted, w.Predicted), append(measured, w.Measured)
 		signs = append(signs, w.Predicted/w.Measured-1)

@@ -32,11 +32,11 @@ const (
 
 // Columns of a table; a hand-written one needs the first two.
 const (
-	columnPart   = "part"
-	columnMS     = "ms"
-	columnFirst  = "q1_ms"
-	columnThird  = "q3_ms"
-	columnRounds = "rounds"
+	columnPart    = "part"
+	columnMS      = "ms"
+	columnFirst   = "q1_ms"
+	columnThird   = "q3_ms"
+	columnSamples = "samples"
 )
 
 // Part is how long a part takes, in milliseconds.
@@ -44,9 +44,7 @@ type Part struct {
 	Name         string
 	MS           float64 // median over the rounds
 	First, Third float64 // quartiles; of a table that does not say them MS
-	Rounds       int     // 0: not said
-	line         int
-	nanoseconds  int64
+	Samples      int     // 0: not said
 }
 
 // Fact is a line of a table's head.
@@ -59,7 +57,6 @@ type Table struct {
 	Facts  []Fact // of a signed table: device, driver and so on
 	Parts  []Part
 	text   []byte
-	by     map[string]int
 }
 
 // Read reads a table. A signed one is refused where anything in it was changed.
@@ -78,7 +75,7 @@ func Read(path string) (*Table, error) {
 
 // Parse reads the text of a table; path only names it in errors.
 func Parse(path string, text []byte) (*Table, error) {
-	t := &Table{Path: path, text: text, by: map[string]int{}}
+	t := &Table{Path: path, text: text}
 	if err := t.parse(); err != nil {
 		return nil, fmt.Errorf("latency table %s: %w", path, err)
 	}
@@ -113,6 +110,7 @@ func (t *Table) parse() error {
 			return fmt.Errorf("line %d: no column %s: want at least %s and %s", line, name, columnPart, columnMS)
 		}
 	}
+	lines := map[string]int{} // of the parts
 	for {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
@@ -125,11 +123,10 @@ func (t *Table) parse() error {
 		if err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
 		}
-		p.line = line
-		if before, twice := t.by[p.Name]; twice {
-			return fmt.Errorf("line %d: part %.100q stands in line %d already", line, p.Name, t.Parts[before].line)
+		if before := lines[p.Name]; before > 0 {
+			return fmt.Errorf("line %d: part %.100q stands in line %d already", line, p.Name, before)
 		}
-		t.by[p.Name] = len(t.Parts)
+		lines[p.Name] = line
 		t.Parts = append(t.Parts, p)
 	}
 	if len(t.Parts) == 0 {
@@ -147,7 +144,6 @@ func readPart(row []string, column map[string]int) (Part, error) {
 	if p.MS, err = milliseconds(columnMS, row[column[columnMS]]); err != nil {
 		return p, err
 	}
-	p.nanoseconds = space.Nanoseconds(p.MS)
 	p.First, p.Third = p.MS, p.MS
 	for name, to := range map[string]*float64{columnFirst: &p.First, columnThird: &p.Third} {
 		if i, ok := column[name]; ok {
@@ -156,9 +152,9 @@ func readPart(row []string, column map[string]int) (Part, error) {
 			}
 		}
 	}
-	if i, ok := column[columnRounds]; ok {
-		if p.Rounds, err = strconv.Atoi(row[i]); err != nil || p.Rounds < 0 {
-			return p, fmt.Errorf("%s %.40q: want a number", columnRounds, row[i])
+	if i, ok := column[columnSamples]; ok {
+		if p.Samples, err = strconv.Atoi(row[i]); err != nil || p.Samples < 0 {
+			return p, fmt.Errorf("%s %.40q: want a number", columnSamples, row[i])
 		}
 	}
 	return p, nil
@@ -243,16 +239,24 @@ func (t *Table) For(sp space.Space) (*space.Times, error) {
 	if !ok {
 		return nil, fmt.Errorf("the latency of an architecture of %s is no sum over parts: latency tables are for mobilenetv3 and spaces from files", sp.Name())
 	}
-	names := composed.Parts()
+	return t.timesOf(composed)
+}
+
+func (t *Table) timesOf(sp space.Composed) (*space.Times, error) {
+	by := make(map[string]float64, len(t.Parts))
+	for _, p := range t.Parts {
+		by[p.Name] = p.MS
+	}
+	names := sp.Parts()
 	ns := make([]int64, len(names))
 	var missing []string
 	for i, name := range names {
-		at, found := t.by[name]
+		ms, found := by[name]
 		if !found {
 			missing = append(missing, name)
 			continue
 		}
-		ns[i] = t.Parts[at].nanoseconds
+		ns[i] = space.Nanoseconds(ms)
 	}
 	if len(missing) > 0 {
 		of := ""
@@ -261,7 +265,7 @@ func (t *Table) For(sp space.Space) (*space.Times, error) {
 		}
 		return nil, fmt.Errorf("latency table %s%s: %d of the %d parts of %s are missing: %s", t.Path, of, len(missing), len(names), sp.Name(), few(missing, 5))
 	}
-	return space.NewTimes(composed, ns)
+	return space.NewTimes(sp, ns)
 }
 
 // few lists some of many.
@@ -280,10 +284,10 @@ func (t *Table) Write(path string) error {
 		fmt.Fprintf(&b, "# %s: %s\n", f.Key, oneLine(f.Value))
 	}
 	w := csv.NewWriter(&b)
-	rows := [][]string{{columnPart, columnMS, columnFirst, columnThird, columnRounds}}
+	rows := [][]string{{columnPart, columnMS, columnFirst, columnThird, columnSamples}}
 	decimal := func(ms float64) string { return strconv.FormatFloat(ms, 'f', 6, 64) } // nanoseconds
 	for _, p := range t.Parts {
-		rows = append(rows, []string{p.Name, decimal(p.MS), decimal(p.First), decimal(p.Third), strconv.Itoa(p.Rounds)})
+		rows = append(rows, []string{p.Name, decimal(p.MS), decimal(p.First), decimal(p.Third), strconv.Itoa(p.Samples)})
 	}
 	if err := w.WriteAll(rows); err != nil {
 		return err
@@ -291,11 +295,6 @@ func (t *Table) Write(path string) error {
 	sum := sha256.Sum256(b.Bytes())
 	fmt.Fprintf(&b, "%s%s\n", checksum, hex.EncodeToString(sum[:]))
 	t.text, t.Path, t.Signed = b.Bytes(), path, true
-	t.by = make(map[string]int, len(t.Parts))
-	for i, p := range t.Parts {
-		t.by[p.Name] = i
-		t.Parts[i].nanoseconds = space.Nanoseconds(p.MS)
-	}
 	return renameio.WriteFile(path, t.text, 0o644)
 }
 

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
@@ -66,32 +68,59 @@ func (sp MobileNetV3) EachPart(a Arch, visit func(part int)) bool {
 	return true
 }
 
-// PartNetwork builds a part of once-for-all's networks.
-func (sp MobileNetV3) PartNetwork(part int) (net, tail *nn.Network, err error) {
-	if part < 0 || part >= len(sp.resolutions)*mobileParts {
-		return nil, nil, fmt.Errorf("part %d of %s", part, sp.Name())
+// Dissect builds once-for-all's network: the stem with the block behind it, the blocks in their order, and the head.
+func (sp MobileNetV3) Dissect(a Arch) (net *nn.Network, section, part []int, err error) {
+	m, ok := a.(MobileNet)
+	at := slices.Index(sp.resolutions, m.resolution)
+	if !ok || m.width != sp.width || at < 0 {
+		return nil, nil, nil, fmt.Errorf("%v is no architecture of %s", a, sp.Name())
 	}
-	width, err := strconv.ParseFloat(mobileWidths[sp.width], 64)
-	if err != nil {
-		return nil, nil, err
+	if net, err = zoo.Build(a.String(), 0, imageNetClasses); err != nil {
+		return nil, nil, nil, err
 	}
-	p := zoo.OnceForAllPart{Width: width, Side: int(sp.resolutions[part/mobileParts])}
-	switch part %= mobileParts; part {
-	case mobileStemPart:
-	case mobileHeadPart:
-		p.Unit = zoo.OnceForAllUnits + 1
-	default:
-		part -= mobileBlockParts
-		group, block := part/mobileBlocks, part%mobileBlocks
-		p.Unit, p.First = 1+group/2, group%2 == 0
-		p.Kernel, p.Ratio = int(mobileKernels[block/len(mobileExpansions)]), int(mobileExpansions[block%len(mobileExpansions)])
+	part = []int{at*mobileParts + mobileStemPart}
+	for i := range mobileSlots {
+		if m.has(i) {
+			part = append(part, at*mobileParts+mobileBlock(i/mobileMaxDepth, i%mobileMaxDepth == 0, m.kernel[i], m.expand[i]))
+		}
 	}
-	return p.Build(imageNetClasses)
+	part = append(part, at*mobileParts+mobileHeadPart)
+	section = make([]int, len(net.Nodes))
+	for i, node := range net.Nodes {
+		scope, _, _ := strings.Cut(node.Name, "/")
+		number, isBlock := strings.CutPrefix(scope, "block")
+		switch n, err := strconv.Atoi(number); {
+		case isBlock && err == nil:
+			section[i] = n - 1 // the first stands with the stem
+		case scope == "input" || scope == "stem":
+		default:
+			section[i] = len(part) - 1
+		}
+	}
+	return net, section, part, nil
 }
 
-// WholeNetwork is once-for-all's network.
-func (sp MobileNetV3) WholeNetwork(a Arch) (*nn.Network, error) {
-	return zoo.Build(a.String(), 0, imageNetClasses)
+// Cover draws, for each resolution, nine networks of the greatest depth: in every slot each of the nine kinds of block comes once.
+func (sp MobileNetV3) Cover(s *philox.Stream) []Arch {
+	var out []Arch
+	for _, r := range sp.resolutions {
+		var order [mobileSlots][]int
+		for i := range order {
+			order[i] = s.Perm(mobileBlocks)
+		}
+		for k := range mobileBlocks {
+			m := MobileNet{width: sp.width, resolution: r}
+			for u := range m.depth {
+				m.depth[u] = mobileMaxDepth
+			}
+			for i := range mobileSlots {
+				kind := order[i][k]
+				m.kernel[i], m.expand[i] = mobileKernels[kind/len(mobileExpansions)], mobileExpansions[kind%len(mobileExpansions)]
+			}
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // unitTime is how long a unit takes.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -16,13 +17,14 @@ type Composed interface {
 	EachPart(a Arch, visit func(part int)) bool
 }
 
-// Measurable is a space whose parts are networks that can be run.
+// Measurable is a space whose parts can be timed where they stand, in networks.
 type Measurable interface {
 	Composed
-	// PartNetwork builds a part by itself. What the network has beside the part to be one is tail, nil where it has nothing.
-	PartNetwork(part int) (net, tail *nn.Network, err error)
-	// WholeNetwork builds an architecture for the classes and the size that its costs are of.
-	WholeNetwork(a Arch) (*nn.Network, error)
+	// Dissect builds an architecture for the classes and the size that its costs are of, in sections: section[i] is that of node i, from 0 on in the order of the
+	// nodes, and part[k] is of which part section k is.
+	Dissect(a Arch) (net *nn.Network, section, part []int, err error)
+	// Cover draws architectures that have every part between them.
+	Cover(s *philox.Stream) []Arch
 }
 
 // What an architecture costs, by name.

@@ -37,31 +37,51 @@ func TestPartsHaveTheirOwnNames(t *testing.T) {
 	}
 }
 
-// The networks of an architecture's parts, without their tails, take together what the architecture takes: each part is the right one, in the right place.
-func TestPartsAddUpToTheWhole(t *testing.T) {
+// The sections of a network are those of its parts, and each does the work of its part: between architectures, sections of the same part have the same layers, and
+// all together the multiply-adds of their block, which the space counts.
+func TestSectionsAreTheParts(t *testing.T) {
 	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2,r176-208", "mobilenetv3@w1.0,r132"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
-		m := sp.(Measurable)
+		m := sp.(MobileNetV3)
 		s := philox.New(3, philox.PurposeTest, 0)
+		work := map[int]string{}
+		covered := m.Cover(s)
 		for range 20 {
-			a := sp.Sample(s)
-			var sum Cost
-			require.True(t, m.EachPart(a, func(part int) {
-				net, tail, err := m.PartNetwork(part)
-				require.NoError(t, err)
-				c := net.Cost()
-				sum.MAdds, sum.Params = sum.MAdds+c.MAdds, sum.Params+c.Params
-				if tail != nil {
-					c = tail.Cost()
-					sum.MAdds, sum.Params = sum.MAdds-c.MAdds, sum.Params-c.Params
-				}
-			}))
-			require.Equal(t, a.Cost(), sum, a)
-			whole, err := m.WholeNetwork(a)
-			require.NoError(t, err)
-			require.Equal(t, a.Cost().MAdds, whole.Cost().MAdds)
+			covered = append(covered, sp.Sample(s))
 		}
+		for _, a := range covered {
+			net, section, part, err := m.Dissect(a)
+			require.NoError(t, err)
+			require.True(t, slices.IsSorted(section))
+			require.Equal(t, len(part)-1, section[len(section)-1])
+			var want []int
+			require.True(t, m.EachPart(a, func(p int) { want = append(want, p) }))
+			require.ElementsMatch(t, want, part)
+			layers := make([]string, len(part))
+			for i, node := range net.Nodes {
+				layers[section[i]] += fmt.Sprint(node.Op, node.Shape, "; ")
+			}
+			for k, p := range part {
+				require.NotEmpty(t, layers[k])
+				if work[p] == "" {
+					work[p] = layers[k]
+				}
+				require.Equal(t, work[p], layers[k], m.Parts()[p])
+			}
+		}
+		require.Equal(t, len(m.Parts()), len(work), "every part was met")
+		kinds := map[string]bool{}
+		for _, w := range work {
+			kinds[w] = true
+		}
+		if len(m.resolutions) == 1 { // between resolutions sides are rounded to the same
+			require.Equal(t, len(work), len(kinds), "no two parts are the same layers")
+		}
+		other, err := Open("mobilenetv3@w1.0,r64")
+		require.NoError(t, err)
+		_, _, _, err = m.Dissect(other.Sample(s))
+		require.ErrorContains(t, err, "is no architecture of")
 	}
 }
 

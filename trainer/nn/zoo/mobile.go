@@ -67,20 +67,10 @@ type chain struct {
 func (c chain) build(name string, side, classes int) (*nn.Network, error) {
 	b, x := nn.NewBuilder(name, nn.Shape{H: side, W: side, C: 3})
 	b.Norm = c.norm
-	x = c.begin(b, x)
+	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, c.stem).Strided(2), c.act)
 	for i, v := range c.blocks {
 		x = v.build(b.Scope("block%d", i+1), x, c.habits)
 	}
-	return c.end(b, x, classes)
-}
-
-// begin is what comes before the blocks.
-func (c chain) begin(b *nn.Builder, x nn.Tensor) nn.Tensor {
-	return b.Scope("stem").ConvNorm(x, nn.Conv2D(3, c.stem).Strided(2), c.act)
-}
-
-// end is what follows the blocks.
-func (c chain) end(b *nn.Builder, x nn.Tensor, classes int) (*nn.Network, error) {
 	if c.before > 0 {
 		x = b.Scope("last").ConvNorm(x, nn.Conv2D(1, c.before), nn.ReLU)
 	}

@@ -70,51 +70,31 @@ func ParseOnceForAll(text string) (OnceForAll, error) {
 	return o, nil
 }
 
-// ofaStages are what the blocks of a unit have in common.
-var ofaStages = [ofaUnits]struct {
-	stride int // of the first block
-	se     bool
-	act    nn.Activation
-}{{2, false, nn.ReLU}, {2, true, nn.ReLU}, {2, false, nn.HSwish}, {1, true, nn.HSwish}, {2, true, nn.HSwish}}
-
-// ofaChannels are those of the stem, the five units, the head and the features.
-func ofaChannels(width float64) [ofaUnits + 3]int {
-	widths := [...]int{16, 24, 40, 80, 112, 160, 960, 1280}
-	for i, w := range widths {
-		widths[i] = roundChannels(float64(w) * width)
-	}
-	return widths
-}
-
-// ofaBlock is a block of a unit.
-func ofaBlock(unit int, first bool, in, out, kernel, ratio int) inverted {
-	s := ofaStages[unit]
-	v := inverted{k: kernel, stride: 1, mid: roundChannels(math.Round(float64(in * ratio))), out: out, act: s.act}
-	if first {
-		v.stride = s.stride
-	}
-	if s.se {
-		v.se = roundChannels(float64(v.mid / 4))
-	}
-	return v
-}
-
-// ofaChain is a network without its units, whose first block is what every network begins with.
-func ofaChain(widths [ofaUnits + 3]int, dropout float64) chain {
-	return chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], habits: mobileNetV3, head: widths[6], features: nn.Conv2D(1, widths[7]), dropout: dropout,
-		blocks: []inverted{{3, 1, widths[0], widths[0], 0, nn.ReLU}}}
-}
-
 // Build builds the network.
 func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
-	widths := ofaChannels(o.Width)
-	c := ofaChain(widths, o.Dropout)
+	widths := [...]int{16, 24, 40, 80, 112, 160, 960, 1280}
+	for i, w := range widths {
+		widths[i] = roundChannels(float64(w) * o.Width)
+	}
+	c := chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], habits: mobileNetV3, head: widths[6], features: nn.Conv2D(1, widths[7]), dropout: o.Dropout}
 	in := widths[0]
-	for u, depth := range o.Depths {
-		for i := range depth {
+	c.blocks = []inverted{{3, 1, in, in, 0, nn.ReLU}}
+	for u, unit := range [ofaUnits]struct {
+		stride int
+		se     bool
+		act    nn.Activation
+	}{{2, false, nn.ReLU}, {2, true, nn.ReLU}, {2, false, nn.HSwish}, {1, true, nn.HSwish}, {2, true, nn.HSwish}} {
+		for i := range o.Depths[u] {
 			at := u*ofaDepth + i
-			c.blocks = append(c.blocks, ofaBlock(u, i == 0, in, widths[u+1], o.Kernels[at], o.Ratios[at]))
-			in = widths[u+1]
+			v := inverted{k: o.Kernels[at], stride: 1, mid: roundChannels(math.Round(float64(in * o.Ratios[at]))), out: widths[u+1], act: unit.act}
+			if i == 0 {
+				v.stride = unit.stride
+			}
+			if unit.se {
+				v.se = roundChannels(float64(v.mid / 4))
+			}
+			c.blocks = append(c.blocks, v)
+			in = v.out
 		}
 	}
 	return c.build("once-for-all", side, classes)
