@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -263,6 +264,15 @@ func (s *search) claim() error {
 		}
 		if ident != s.ident {
 			return fmt.Errorf("%s cannot be resumed: its settings are other ones than those given now", s.Dir)
+		}
+		if m := s.Deps.Latency; m != nil {
+			kept, err := os.ReadFile(filepath.Join(s.Dir, report.LatencyName))
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(kept, m.Table.Text()) {
+				return fmt.Errorf("%s cannot be resumed: its latencies are from another table than %s", s.Dir, m.Table.Path)
+			}
 		}
 		return nil
 	}

@@ -79,6 +79,9 @@ func NewTimes(sp Composed, nanoseconds []int64) (*Times, error) {
 	return &Times{sp, nanoseconds}, nil
 }
 
+// Space is whose parts they are.
+func (t *Times) Space() Composed { return t.space }
+
 // Of is how long an architecture takes, in nanoseconds; false where it has parts that no time is known of.
 func (t *Times) Of(a Arch) (nanoseconds int64, known bool) {
 	if t == nil {
