@@ -30,7 +30,7 @@ func (m *Model) Sections(section []int) (s *Sections, err error) {
 		switch n := len(s.programs); {
 		case at == n:
 			s.programs = append(s.programs, m.arena.NewProgram(l.name))
-		case at != n-1:
+		case at < 0 || at != n-1:
 			return nil, fmt.Errorf("%s: node %s is of section %d, the one before of %d", m.Net.Name, m.Net.Nodes[l.nodes[k]].Name, at, n-1)
 		}
 		step(s.programs[at])

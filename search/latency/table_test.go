@@ -44,6 +44,16 @@ func TestTableByHand(t *testing.T) {
 	}
 }
 
+func TestTheExample(t *testing.T) {
+	sp, err := space.Open(chainFile)
+	require.NoError(t, err)
+	m, err := Open("../../docs/examples/blocks-latency.csv", sp)
+	require.NoError(t, err)
+	a, err := sp.Parse("blocks:conv5x5|k5e3+k5e3|k5e6+k3e3|se")
+	require.NoError(t, err)
+	require.Equal(t, 2.84, *m.Milliseconds(a))
+}
+
 func TestTableSurvivesItsFile(t *testing.T) {
 	table, err := Parse("x.csv", []byte(handWritten(t, chainFile)))
 	require.NoError(t, err)
