@@ -37,7 +37,7 @@ func (sp tinySpace) Dissect(a space.Arch) (*nn.Network, []int, []int, error) {
 
 func (sp tinySpace) Cover(s *philox.Stream) []space.Arch {
 	var out []space.Arch
-	for len(out) < 200 {
+	for len(out) < 60 {
 		a := sp.Sample(s)
 		lost := false
 		sp.EachPart(a, func(p int) { lost = lost || p == sp.lost })
@@ -63,18 +63,18 @@ func TestMeasure(t *testing.T) {
 		Progress: func(done, total int) {
 			steps++
 			require.Equal(t, steps, done)
-			require.Equal(t, 2*(5+200), total)
+			require.Equal(t, 2*(5+60), total)
 		},
 	})
 	require.NoError(t, err)
-	require.Equal(t, 2*(5+200), steps)
+	require.Equal(t, 2*(5+60), steps)
 	require.Len(t, table.Parts, len(sp.Parts()))
 	for i, p := range table.Parts {
 		require.Equal(t, sp.Parts()[i], p.Name)
 		require.True(t, 0 <= p.First && p.First <= p.MS && p.MS <= p.Third && p.Third < 1000, p)
 		require.Positive(t, p.Samples)
 	}
-	require.Equal(t, 2*200, table.Parts[0].Samples, "every network has the fixed part, and those that are only judged are no samples")
+	require.Equal(t, 2*60, table.Parts[0].Samples, "every network has the fixed part, and those that are only judged are no samples")
 
 	// The check is that of the table's own sums.
 	times, err := table.timesOf(sp)
