@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -46,9 +47,13 @@ type Config struct {
 	Seed      uint64 `yaml:"seed" json:"seed"`
 	Preset    string `yaml:"preset" json:"preset"`
 	Propose   string `yaml:"propose" json:"propose"`
-	MaxMAdds  int64  `yaml:"max-madds" json:"max_madds"`     // 0: no limit
-	MaxParams int64  `yaml:"max-params" json:"max_params"`   // 0: no limit
-	Pareto    bool   `yaml:"pareto" json:"pareto,omitempty"` // candidates are the best at any cost, not the best of all
+	MaxMAdds  int64  `yaml:"max-madds" json:"max_madds"`   // 0: no limit
+	MaxParams int64  `yaml:"max-params" json:"max_params"` // 0: no limit
+	// Latency is the file of a table of latencies, in which --max-latency and --pareto-cost latency look; empty: none. What it holds is part of the checkpoint.
+	Latency    string  `yaml:"latency" json:"-"`
+	MaxLatency float64 `yaml:"max-latency" json:"max_latency,omitempty"` // milliseconds; 0: no limit
+	Pareto     bool    `yaml:"pareto" json:"pareto,omitempty"`           // candidates are the best at any cost, not the best of all
+	ParetoCost string  `yaml:"pareto-cost" json:"pareto_cost"`           // madds, params or latency: what fronts are of beside accuracy
 
 	// How labels are spent.
 	Init            int     `yaml:"init" json:"init"`                         // random architectures labelled first; at most the budget
@@ -100,7 +105,7 @@ func Preset(name string) (Config, error) {
 		Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR,
 		Reward: RewardComparison, Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10,
 		Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2, ExploreWeight: 0.1,
-		CheckpointEvery: 100, LabelRetries: 2,
+		CheckpointEvery: 100, LabelRetries: 2, ParetoCost: space.CostMAdds,
 	}
 	switch name {
 	case PresetDefault:
@@ -137,8 +142,10 @@ func Comparator(preset, space string) (gcn.Config, error) {
 	return c, err
 }
 
-// Limits are what --max-madds and --max-params allow.
-func (c Config) Limits() space.Limits { return space.Limits{MAdds: c.MaxMAdds, Params: c.MaxParams} }
+// Limits are what --max-madds, --max-params and --max-latency allow; times may be nil where there is no limit on the latency.
+func (c Config) Limits(times *space.Times) space.Limits {
+	return space.Limits{MAdds: c.MaxMAdds, Params: c.MaxParams, Latency: space.Nanoseconds(c.MaxLatency), Times: times}
+}
 
 // Check tells what is wrong with the settings, by the names of their flags.
 func (c Config) Check() error {
@@ -166,7 +173,7 @@ func (c Config) Check() error {
 		oneOf("preset", c.Preset, PresetDefault, PresetPaper, PresetReleased),
 		oneOf("propose", c.Propose, ProposeController, ProposeSpace, ProposeAuto),
 		oneOf("reward", c.Reward, RewardComparison, RewardAbsolute),
-		oneOf("baseline", c.Baseline, BaselineCurriculum, BaselineFixed),
+		oneOf("baseline", c.Baseline, BaselineCurriculum, BaselineFixed), oneOf("pareto-cost", c.ParetoCost, space.Costs...),
 		least("budget", c.Budget, minimumInitialLabel), least("init", c.Init, minimumInitialLabel), least("per-round", c.PerRound, 1),
 		share("thompson", c.Thompson), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0), least("generations", c.Generations, 0),
 		least("members", c.Members, 1), least("steps", c.Steps, 1), least("iterations", c.Iterations, 0), least("batch", c.Batch, 1),
@@ -181,6 +188,12 @@ func (c Config) Check() error {
 	switch {
 	case c.MaxMAdds < 0 || c.MaxParams < 0:
 		return fmt.Errorf("--max-madds %d, --max-params %d: want 0 (no limit) or more", c.MaxMAdds, c.MaxParams)
+	case !(c.MaxLatency >= 0 && c.MaxLatency <= space.MaxMilliseconds):
+		return fmt.Errorf("--max-latency %g: want milliseconds, 0 (no limit) to %g", c.MaxLatency, space.MaxMilliseconds)
+	case c.Latency == "" && c.MaxLatency > 0:
+		return errors.New("--max-latency: say with --latency FILE in which table (ctnas latency measure makes one)")
+	case c.Latency == "" && c.ParetoCost == space.CostLatency:
+		return errors.New("--pareto-cost latency: say with --latency FILE in which table (ctnas latency measure makes one)")
 	case !(c.ControllerLR > 0):
 		return fmt.Errorf("--controller-lr %g: want more than 0", c.ControllerLR)
 	case c.Validation > 0 && (c.Preset != PresetReleased || c.Validation > c.Budget-minimumInitialLabel):

@@ -88,7 +88,10 @@ func TestPareto(t *testing.T) {
 		labels = append(labels, ledger.Label{Arch: archs[i], Value: v})
 	}
 	slices.Reverse(labels)
-	require.Equal(t, []string{archs[0].String(), archs[2].String(), archs[5].String()}, pareto(labels))
+	var r Result
+	r.Front("", labels, nil)
+	require.Equal(t, []string{archs[0].String(), archs[2].String(), archs[5].String()}, r.Pareto)
+	require.Equal(t, space.CostMAdds, r.ParetoCost)
 }
 
 func TestConfigSurvivesItsFile(t *testing.T) {
@@ -126,6 +129,12 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"--baseline":       func(c *Config) { c.Baseline = "x" },
 		"--thompson":       func(c *Config) { c.Thompson = math.NaN() },
 		"--max-madds":      func(c *Config) { c.MaxMAdds = -1 },
+		"--max-latency 1":  func(c *Config) { c.Latency, c.MaxLatency = "t.csv", 1e9 },
+		"--max-latency: s": func(c *Config) { c.MaxLatency = 12 },
+		"--max-latency -":  func(c *Config) { c.Latency, c.MaxLatency = "t.csv", -1 },
+		"--max-latency N":  func(c *Config) { c.Latency, c.MaxLatency = "t.csv", math.NaN() },
+		"--pareto-cost":    func(c *Config) { c.ParetoCost = "watts" },
+		"--pareto-cost l":  func(c *Config) { c.ParetoCost = space.CostLatency },
 		"--controller-lr":  func(c *Config) { c.ControllerLR = 0 },
 		"--explore-weight": func(c *Config) { c.ExploreWeight = -1 },
 		"--iterations":     func(c *Config) { c.Iterations = -1 },

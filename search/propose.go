@@ -98,20 +98,23 @@ func (s *search) candidates(n int) ([]ledger.Request, error) {
 	return c.list, nil
 }
 
+// cost is what fronts are of beside accuracy.
+func (s *search) cost(a space.Arch) int64 { return space.CostOf(s.ParetoCost, a, s.limits.Times) }
+
 // front adds up to n of the architectures that may be labelled and that nothing cheaper beats in the ranking; then those that only such beat, and so on.
 func (c *selection) front(n int, rank []float64, at func(i int) space.Arch, proposer func(i int) string) {
 	type point struct {
-		i     int
-		madds int64
+		i    int
+		cost int64
 	}
 	var left []point
 	for i := range rank {
 		if a := at(i); c.may(a) {
-			left = append(left, point{i, a.Cost().MAdds})
+			left = append(left, point{i, c.s.cost(a)})
 		}
 	}
 	slices.SortStableFunc(left, func(a, b point) int {
-		return cmp.Or(cmp.Compare(a.madds, b.madds), cmp.Compare(rank[b.i], rank[a.i]))
+		return cmp.Or(cmp.Compare(a.cost, b.cost), cmp.Compare(rank[b.i], rank[a.i]))
 	})
 	for n > 0 && len(left) > 0 {
 		var layer, rest []point

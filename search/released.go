@@ -249,7 +249,7 @@ func (s *search) releasedEpoch() error {
 
 // openLoop lets an accelerator go through the iterations between two explorations by itself. A limit on costs needs the host.
 func (s *search) openLoop() (err error) {
-	if !s.dev.Accelerated() || !s.released.training.Packed() || s.MaxMAdds > 0 || s.MaxParams > 0 {
+	if !s.dev.Accelerated() || !s.released.training.Packed() || !s.limits.None() {
 		return nil
 	}
 	s.loop, err = s.policy.NewLoop(controller.Opponents{Members: 1, Heads: 2}, min(s.ExploreEvery, s.BaselineEvery),

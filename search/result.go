@@ -57,7 +57,8 @@ func (s *search) finish() (*Result, error) {
 			return nil, err
 		}
 	}
-	r.Pareto, r.Phases = pareto(r.Ledger), s.seconds
+	r.Front(s.ParetoCost, r.Ledger, s.limits.Times)
+	r.Phases = s.seconds
 	s.spent("judge")
 	s.progress(Progress{Stage: "judge"})
 	for _, v := range s.seconds {
@@ -129,7 +130,7 @@ func (s *search) rankAll(r *Result) error {
 
 func (s *search) architecture(a space.Arch) report.Architecture {
 	cost := a.Cost()
-	return report.Architecture{Arch: a.String(), Hash: a.Hash(), MAdds: cost.MAdds, Params: cost.Params}
+	return report.Architecture{Arch: a.String(), Hash: a.Hash(), MAdds: cost.MAdds, Params: cost.Params, LatencyMS: s.limits.Times.Milliseconds(a)}
 }
 
 // judge adds true accuracies and ranks, and how good the controller's samples were.
@@ -197,22 +198,6 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 		}
 	}
 	return nil
-}
-
-// pareto lists the labelled architectures that no other one beats in both accuracy and MAdds, the cheapest first.
-func pareto(labels []ledger.Label) []string {
-	sorted := slices.Clone(labels)
-	slices.SortStableFunc(sorted, func(a, b ledger.Label) int {
-		return cmp.Or(cmp.Compare(a.Arch.Cost().MAdds, b.Arch.Cost().MAdds), cmp.Compare(b.Value, a.Value))
-	})
-	out, best := []string{}, -1.0
-	for _, l := range sorted {
-		if l.Value > best && l.Note.Stopped == nil { // what was stopped has an estimate
-			best = l.Value
-			out = append(out, l.Arch.String())
-		}
-	}
-	return out
 }
 
 // write puts result.json and report.html into the folder.

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -21,6 +22,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/controller"
+	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
@@ -38,6 +40,8 @@ type Deps struct {
 	// List is the enumerated space, needed for ProposeSpace; with ProposeAuto it is used where it is given. Not used with ProposeController.
 	List   *Catalogue
 	Device exec.Config
+	// Latency is what Config.Latency names; nil where it names nothing.
+	Latency *latency.Model
 	// Dir is the run's folder; empty: nothing is written and nothing can be resumed. A folder that holds a checkpoint is resumed.
 	Dir string
 	// Run are the facts for the block run: of config.yaml; may be nil.
@@ -83,7 +87,8 @@ type search struct {
 	Deps
 	gcn    gcn.Config
 	ident  string
-	source string // what labels are, for the checkpoint
+	source string // what labels and times are, for the checkpoint
+	limits space.Limits
 	sample func(*philox.Stream) space.Arch
 	dev    *exec.Device
 	ledger *ledger.Ledger
@@ -160,8 +165,15 @@ func (s *search) open(ctx context.Context) (err error) {
 	case s.Propose == ProposeSpace && s.List == nil:
 		return fmt.Errorf("--propose %s: %s cannot be listed here", ProposeSpace, s.Deps.Space.Name())
 	}
-	if s.sample, err = space.Sampler(s.Deps.Space, s.Limits()); err != nil {
+	if s.Deps.Latency == nil && (s.MaxLatency > 0 || s.ParetoCost == space.CostLatency) {
+		return errors.New("a limit or a front of latencies, and no table of them")
+	}
+	s.limits = s.Limits(s.Deps.Latency.Known())
+	if s.sample, err = space.Sampler(s.Deps.Space, s.limits); err != nil {
 		return err
+	}
+	if s.Deps.Latency != nil {
+		s.source += " latency " + s.Deps.Latency.Checksum()
 	}
 	if f := space.FileOf(s.Deps.Space); f != nil {
 		sum := sha256.Sum256(f.Text())
@@ -253,6 +265,15 @@ func (s *search) claim() error {
 		if ident != s.ident {
 			return fmt.Errorf("%s cannot be resumed: its settings are other ones than those given now", s.Dir)
 		}
+		if m := s.Deps.Latency; m != nil {
+			kept, err := os.ReadFile(filepath.Join(s.Dir, report.LatencyName))
+			if err != nil {
+				return err
+			}
+			if !bytes.Equal(kept, m.Table.Text()) {
+				return fmt.Errorf("%s cannot be resumed: its latencies are from another table than %s", s.Dir, m.Table.Path)
+			}
+		}
 		return nil
 	}
 	text, err := s.YAML(s.Run)
@@ -260,6 +281,9 @@ func (s *search) claim() error {
 		return err
 	}
 	if err := KeepSpace(s.Dir, s.Deps.Space); err != nil {
+		return err
+	}
+	if err := KeepLatency(s.Dir, s.Deps.Latency); err != nil {
 		return err
 	}
 	return renameio.WriteFile(path, text, 0o644)
@@ -272,6 +296,14 @@ func KeepSpace(dir string, sp space.Space) error {
 		return nil
 	}
 	return renameio.WriteFile(filepath.Join(dir, report.SpaceName), f.Text(), 0o644)
+}
+
+// KeepLatency likewise puts a copy of a latency table into the folder.
+func KeepLatency(dir string, m *latency.Model) error {
+	if m == nil {
+		return nil
+	}
+	return renameio.WriteFile(filepath.Join(dir, report.LatencyName), m.Table.Text(), 0o644)
 }
 
 // restore takes over the state of a checkpoint.
@@ -415,14 +447,11 @@ func (s *search) progress(p Progress) {
 }
 
 // allowed tells whether an architecture meets the constraints.
-func (s *search) allowed(a space.Arch) bool {
-	l := s.Limits()
-	return l.None() || l.Allow(a.Cost())
-}
+func (s *search) allowed(a space.Arch) bool { return s.limits.Allow(a) }
 
 // guided tells whether the controller is led to architectures within the limits: in a space that can only be searched, few of what it draws at first may be.
 func (s *search) guided() bool {
-	return s.List == nil && Positional(s.Config.Space) && !s.Limits().None()
+	return s.List == nil && Positional(s.Config.Space) && !s.limits.None()
 }
 
 // consolation is the reward of an architecture above the limits: the further above the less, and less than that of any within that is not hopeless.
@@ -430,7 +459,7 @@ func (s *search) consolation(a space.Arch) float64 {
 	if !s.guided() {
 		return 0
 	}
-	return 0.02 * math.Pow(s.Limits().Excess(a.Cost()), -8)
+	return 0.02 * math.Pow(s.limits.Excess(a), -8)
 }
 
 // may tells whether an architecture can be labelled next.
@@ -507,7 +536,10 @@ func (s *search) random(n int, stream *philox.Stream) []space.Arch {
 func (s *search) begin(ctx context.Context) error {
 	archs := s.random(s.initial()+s.Validation, philox.New(s.Seed, philox.PurposeSample, 0))
 	if len(archs) < minimumInitialLabel+s.Validation {
-		return fmt.Errorf("only %d architectures can be labelled: loosen --max-madds or --max-params", len(archs))
+		if s.limits.None() {
+			return fmt.Errorf("only %d architectures can be labelled", len(archs))
+		}
+		return fmt.Errorf("only %d architectures can be labelled: loosen %s", len(archs), s.limits.Flags())
 	}
 	train := archs[:len(archs)-s.Validation]
 	if _, err := s.ledger.Query(ctx, train, proposerRandom, 0); err != nil {

@@ -390,7 +390,7 @@ func TestConstraintsAreKept(t *testing.T) {
 	c := tiny(t, ProposeController)
 	c.MaxParams = 1
 	_, err := Run(context.Background(), c, deps(t, ""))
-	require.ErrorContains(t, err, "loosen --max-madds or --max-params")
+	require.ErrorContains(t, err, "loosen --max-params")
 }
 
 func TestAblationSwitches(t *testing.T) {

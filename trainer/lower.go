@@ -37,6 +37,8 @@ type lowering struct {
 	to         **exec.Program
 
 	steps  []func(p *exec.Program)
+	nodes  []int // of each step: the node that it computes, or the number of nodes for what follows them
+	node   int   // of the steps that are added next
 	values []*value
 	raws   map[int]*raw
 	order  []*raw
@@ -87,7 +89,7 @@ func (l *lowering) step(values []*value, record func(p *exec.Program)) {
 		}
 		v.last = len(l.steps)
 	}
-	l.steps = append(l.steps, record)
+	l.steps, l.nodes = append(l.steps, record), append(l.nodes, l.node)
 }
 
 // place decides where each value lies, in floats from the begin of a common memory; it returns that memory's size.
@@ -107,16 +109,21 @@ func (l *lowering) place() int64 {
 }
 
 func (l *lowering) record(a *exec.Arena, memory *exec.Buffer) *exec.Program {
-	for _, v := range l.values {
-		if v.buf = memory.Slice(v.first, v.size()); v.half {
-			v.buf = v.buf.AsBF16()
-		}
-	}
+	l.assign(memory)
 	p := a.NewProgram(l.name)
 	for _, step := range l.steps {
 		step(p)
 	}
 	return p
+}
+
+// assign gives the values the places that were decided on.
+func (l *lowering) assign(memory *exec.Buffer) {
+	for _, v := range l.values {
+		if v.buf = memory.Slice(v.first, v.size()); v.half {
+			v.buf = v.buf.AsBF16()
+		}
+	}
 }
 
 // raw is a stored output of a node.
@@ -210,8 +217,10 @@ func (l *lowering) lower() {
 	l.flow()
 	l.join()
 	for _, i := range f.Stored {
+		l.node = i
 		l.forward(i)
 	}
+	l.node = len(l.m.Net.Nodes)
 	if l.mode != inspect && l.mode != recalibrate {
 		l.loss()
 	}

@@ -47,6 +47,8 @@ type compareFlags struct {
 	seed                                   uint64
 	ablations                              bool
 	maxMAdds, maxParams                    sizeValue
+	latency                                string
+	maxLatency                             float64
 	workers, retries                       int
 	cache                                  string
 }
@@ -95,6 +97,7 @@ own trainings; ranks are not known.`,
 	f.StringVar(&o.propose, "propose", search.ProposeAuto, "who proposes ctnas's candidates: controller, space or auto; with controller no method ranks the enumerated space")
 	f.Var(&o.maxMAdds, "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
 	f.Var(&o.maxParams, "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
+	latencyFlags(f, &o.latency, &o.maxLatency)
 	f.StringVar(&o.format, "format", method.FormatTable, "table, csv, json or markdown; --json is --format json")
 	f.StringArrayVar(&o.set, "set", nil, "change a setting of ctnas, `key=value` with the names of search's flags and _ for -; for experiments, may be repeated")
 	o.retries = 2
@@ -159,10 +162,13 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	build := thisBuild()
 	c := method.Comparison{
 		Budget: o.budget, Seed: o.seed, Seeds: o.seeds, Config: network, Listed: o.propose != search.ProposeController,
-		MaxMAdds: int64(o.maxMAdds), MaxParams: int64(o.maxParams), Methods: variants, Version: build.Version + " " + build.Commit, Cache: a.out,
+		MaxMAdds: int64(o.maxMAdds), MaxParams: int64(o.maxParams), MaxLatency: o.maxLatency, Methods: variants, Version: build.Version + " " + build.Commit, Cache: a.out,
 	}
 	if err := c.Check(); err != nil {
 		return usageError{err}
+	}
+	if o.maxLatency > 0 && o.latency == "" {
+		return usagef("--max-latency: say with --latency FILE in which table (ctnas latency measure makes one)")
 	}
 	d := compareDocument{
 		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose,
@@ -178,6 +184,9 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	}
 	defer func() { _ = l.close() }()
 	if c.Field, err = l.field(); err != nil {
+		return err
+	}
+	if c.Latency, err = a.openLatency(o.latency, l.space); err != nil {
 		return err
 	}
 	d.Accuracy = l.source.Describe()

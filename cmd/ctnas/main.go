@@ -109,6 +109,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 		newRankCommand(a),
 		newCompareCommand(a),
 		newTableCommand(a),
+		newLatencyCommand(a),
 		newBenchCommand(a),
 		newReportCommand(a),
 		newDevicesCommand(a),

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
@@ -87,6 +88,13 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 	for _, l := range page.Ledger {
 		known[l.Arch] = true
 	}
+	var times *latency.Model
+	if settings.Latency != "" {
+		if times, err = latency.Open(filepath.Join(dir, report.LatencyName), sp); err != nil {
+			return nil, err
+		}
+	}
+	limits := settings.Limits(times.Known())
 	c, err := a.trainedConfig(labels, sp, place, f)
 	if err != nil {
 		return nil, err
@@ -100,8 +108,7 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 	update, finish := a.progress("trainings")
 	source.Observe(nil, update)
 	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: random, Seed: settings.Seed, May: func(x space.Arch) bool {
-		cost := x.Cost()
-		return !known[x.String()] && (settings.MaxMAdds == 0 || cost.MAdds <= settings.MaxMAdds) && (settings.MaxParams == 0 || cost.Params <= settings.MaxParams)
+		return !known[x.String()] && limits.Allow(x)
 	}})
 	finish()
 	if err = errors.Join(err, source.Close()); err != nil {

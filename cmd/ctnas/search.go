@@ -30,7 +30,9 @@ func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.StringVar(&c.Propose, "propose", c.Propose, "who proposes candidates: controller, space (ranks the enumerated space) or auto (both)")
 	f.Var((*sizeValue)(&c.MaxMAdds), "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
 	f.Var((*sizeValue)(&c.MaxParams), "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
-	f.BoolVar(&c.Pareto, "pareto", c.Pareto, "look for the best at every cost in multiply-adds instead of the best of all")
+	latencyFlags(f, &c.Latency, &c.MaxLatency)
+	f.BoolVar(&c.Pareto, "pareto", c.Pareto, "look for the best at every cost instead of the best of all")
+	f.StringVar(&c.ParetoCost, "pareto-cost", c.ParetoCost, "the cost that fronts are of beside accuracy: madds, params or latency")
 
 	f.IntVar(&c.Init, "init", c.Init, "random labels bought first")
 	f.IntVar(&c.PerRound, "per-round", c.PerRound, "labels a round after that")
@@ -100,6 +102,7 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
   ctnas search --labels table:nb101.ctt --budget 150 --max-params 9M --out runs/small
   ctnas search --labels table:nb101.ctt --propose controller --out runs/proper
+  ctnas search --space mobilenetv3 --labels predictor:ofa_acc_predictor.f32 --budget 200 --latency cpu.csv --max-latency 12ms --pareto --pareto-cost latency
   ctnas search --space nasbench101-v5 --labels 'train:shapes?recipe=shapes&stop=median' --budget 60 --init 20 --per-round 10 --out runs/own
   ctnas search --resume runs/a`,
 		Args: cobra.NoArgs,
@@ -177,6 +180,9 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	}
 	a.out = resume
 	c, err := search.LoadConfig(resume)
+	if c.Latency != "" { // the folder's copy is what the search began with
+		c.Latency = filepath.Join(resume, report.LatencyName)
+	}
 	again := pflag.NewFlagSet("", pflag.ContinueOnError)
 	addLabelFlags(again, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache})
 	for _, name := range labelFlagNames {
@@ -246,9 +252,18 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	if c.Space, err = absoluteSpace(c.Space); err != nil {
 		return nil, err
 	}
+	times, err := a.openLatency(c.Latency, l.space)
+	if err != nil {
+		return nil, err
+	}
+	if c.Latency != "" {
+		if c.Latency, err = filepath.Abs(c.Latency); err != nil {
+			return nil, err
+		}
+	}
 	build := thisBuild()
 	d := search.Deps{
-		Space: l.space, Source: l.source, Checksum: l.checksum, Device: place.Config, Dir: a.out, Version: build.Version,
+		Space: l.space, Source: l.source, Checksum: l.checksum, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
 		Run: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
 			l.source.Describe(), l.checksum, a.out,
@@ -301,7 +316,7 @@ func (a *app) searchProgress() (update func(search.Progress), finish func()) {
 		}
 }
 
-// printSearch is the result for people, with the front of accuracy and multiply-adds where that was looked for.
+// printSearch is the result for people, with the front of accuracy and cost where that was looked for.
 func (a *app) printSearch(r *search.Result, front bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
@@ -317,6 +332,9 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 			fmt.Fprintf(w, "true rank\t%d\n", x.Rank)
 		}
 		fmt.Fprintf(w, "MAdds\t%d\nparameters\t%d\n", x.MAdds, x.Params)
+		if x.LatencyMS != nil {
+			fmt.Fprintf(w, "latency\t%.3f ms, the sum of its parts\n", *x.LatencyMS)
+		}
 	}
 	if r.Controller != nil {
 		fmt.Fprintf(w, "controller\tmean true percentile of its samples: %.1f at first, %.1f at last (0 = best)\n", r.Controller.First, r.Controller.Last)
@@ -334,7 +352,11 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 		for _, text := range r.Pareto {
 			if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == text }); i >= 0 {
 				x := r.Architectures[i]
-				fmt.Fprintf(w, "front\t%.4f %% at %d MAdds, %d parameters: %s\n", *x.Accuracy*100, x.MAdds, x.Params, text)
+				latency := ""
+				if x.LatencyMS != nil {
+					latency = fmt.Sprintf(", %.3f ms", *x.LatencyMS)
+				}
+				fmt.Fprintf(w, "front\t%.4f %% at %d MAdds, %d parameters%s: %s\n", *x.Accuracy*100, x.MAdds, x.Params, latency, text)
 			}
 		}
 	}

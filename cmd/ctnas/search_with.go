@@ -72,10 +72,17 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	defer func() { _ = l.close() }()
+	times, err := a.openLatency(c.Latency, l.space)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(a.out, 0o755); err != nil {
 		return nil, err
 	}
 	if err := search.KeepSpace(a.out, l.space); err != nil {
+		return nil, err
+	}
+	if err := search.KeepLatency(a.out, times); err != nil {
 		return nil, err
 	}
 	build := thisBuild()
@@ -91,7 +98,8 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	}
 	p := method.Problem{
 		Space: l.space, Source: l.source, Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: l.pool(),
-		Listed: listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, Ledger: filepath.Join(a.out, report.LedgerName),
+		Listed: listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, MaxLatency: c.MaxLatency, Latency: times, ParetoCost: c.ParetoCost,
+		Ledger: filepath.Join(a.out, report.LedgerName),
 	}
 	update, finish := a.progress(m.Name())
 	p.Progress = func(labels int, _ float64) { update(labels, c.Budget) }

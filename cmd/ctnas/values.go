@@ -8,18 +8,22 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // The values of flags with units, as pflag.Value.
 type (
-	sizeValue     int64   // 482M, 1.2G: decimal, as MAdds and parameters are counted
-	durationValue float64 // seconds: 90s, 2h, 1h30m
-	percentValue  float64 // a fraction: 0.5% is 0.005
+	sizeValue         int64   // 482M, 1.2G: decimal, as MAdds and parameters are counted
+	durationValue     float64 // seconds: 90s, 2h, 1h30m
+	millisecondsValue float64 // 12ms, 800us, 12: milliseconds where no unit says otherwise
+	percentValue      float64 // a fraction: 0.5% is 0.005
 )
 
 var (
 	_ pflag.Value = (*sizeValue)(nil)
 	_ pflag.Value = (*durationValue)(nil)
+	_ pflag.Value = (*millisecondsValue)(nil)
 	_ pflag.Value = (*percentValue)(nil)
 )
 
@@ -69,6 +73,25 @@ func (v *durationValue) String() string {
 }
 
 func (v *durationValue) Type() string { return "duration" }
+
+func (v *millisecondsValue) Set(s string) error {
+	text := strings.TrimSpace(s)
+	if x, err := plainFloat(text); err == nil && x <= space.MaxMilliseconds {
+		*v = millisecondsValue(x)
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d.Seconds()*1000 > space.MaxMilliseconds {
+		return fmt.Errorf("%q is not a time such as 12ms or 12", s)
+	}
+	*v = millisecondsValue(float64(d.Nanoseconds()) / 1e6)
+	return nil
+}
+
+func (v *millisecondsValue) String() string { return strconv.FormatFloat(float64(*v), 'f', -1, 64) }
+
+// Type is as which it stands in a YAML file.
+func (v *millisecondsValue) Type() string { return "float64" }
 
 func (v *percentValue) Set(s string) error {
 	number, ok := strings.CutSuffix(strings.TrimSpace(s), "%")

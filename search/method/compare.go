@@ -20,6 +20,7 @@ import (
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
@@ -73,6 +74,8 @@ type Comparison struct {
 
 	Listed              bool // see Problem
 	MaxMAdds, MaxParams int64
+	MaxLatency          float64
+	Latency             *latency.Model
 
 	Methods []Variant
 	Version string // of the program: another one's runs are not taken from the cache
@@ -99,8 +102,9 @@ type Run struct {
 	Hash       string      `json:"hash"`
 	Seen       float64     `json:"seen"`     // accuracy that the method saw, 0..1
 	Accuracy   float64     `json:"accuracy"` // that judges, 0..1
-	Rank       int         `json:"rank"`     // 1 + number of better architectures in the table; 0: not known
-	TauB       *float64    `json:"tau_b"`    // of the method's last predictor, over all architectures without a label; null without one, or where they cannot be judged
+	LatencyMS  *float64    `json:"latency_ms,omitempty"`
+	Rank       int         `json:"rank"`  // 1 + number of better architectures in the table; 0: not known
+	TauB       *float64    `json:"tau_b"` // of the method's last predictor, over all architectures without a label; null without one, or where they cannot be judged
 	Curriculum *Curriculum `json:"percentile,omitempty"`
 	Kept       bool        `json:"-"` // read from the cache
 }
@@ -169,6 +173,7 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	p := Problem{
 		Space: c.Field.Space, Source: source, Budget: c.Budget, Seed: seed, Device: c.Device, Config: c.Config,
 		All: c.Field.Pool, Listed: c.Listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams,
+		MaxLatency: c.MaxLatency, Latency: c.Latency,
 	}
 	if c.Progress != nil {
 		p.Progress = func(labels int, best float64) { c.Progress(v.Name, seed, labels, best) }
@@ -181,6 +186,7 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	run := Run{
 		Method: v.Name, Seed: seed, Labels: len(out.Labels), Seconds: time.Since(start).Seconds(),
 		Arch: out.Pick.Arch.String(), Hash: out.Pick.Arch.Hash(), Seen: out.Pick.Value, Curriculum: out.Curriculum,
+		LatencyMS: c.Latency.Known().Milliseconds(out.Pick.Arch),
 	}
 	if len(out.Labels) > c.Budget {
 		return run, fmt.Errorf("%d labels were bought with a budget of %d", len(out.Labels), c.Budget)
@@ -237,7 +243,7 @@ func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 	defer device.Close()
 	text, err := json.Marshal([]any{
 		c.Version, c.Field.Space.Name(), c.Field.Identity, c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
-		v.Name, v.Method.Name(), v.Method,
+		c.MaxLatency, c.Latency.Checksum(), v.Name, v.Method.Name(), v.Method,
 	})
 	if err != nil {
 		return "", "", err

@@ -19,8 +19,12 @@ func (CTNAS) Name() string { return "ctnas" }
 func (m CTNAS) Run(ctx context.Context, p Problem) (Outcome, error) {
 	c := m.Config
 	c.Space, c.Budget, c.Seed, c.MaxMAdds, c.MaxParams = p.Space.Name(), p.Budget, p.Seed, p.MaxMAdds, p.MaxParams
+	c.MaxLatency = p.MaxLatency
+	if p.Latency != nil {
+		c.Latency = p.Latency.Table.Path
+	}
 	c.Init = min(c.Init, p.Budget)
-	d := search.Deps{Space: p.Space, Source: p.Source, Device: p.Device}
+	d := search.Deps{Space: p.Space, Source: p.Source, Device: p.Device, Latency: p.Latency}
 	if p.Listed && p.All != nil {
 		d.List = p.All.Catalogue()
 	} else {

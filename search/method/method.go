@@ -12,6 +12,7 @@ import (
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 )
@@ -35,7 +36,10 @@ type Problem struct {
 	All    *Pool
 	Listed bool
 
-	MaxMAdds, MaxParams int64 // architectures above are no candidates; 0: no limit
+	MaxMAdds, MaxParams int64   // architectures above are no candidates; 0: no limit
+	MaxLatency          float64 // milliseconds, by Latency; 0: no limit
+	Latency             *latency.Model
+	ParetoCost          string // what Result's front is of beside accuracy, one of space.Costs; empty: multiply-adds
 
 	Ledger string // file of the ledger, see ledger.Create; empty: it is kept in memory. CTNAS keeps its own
 
@@ -86,7 +90,9 @@ type buyer struct {
 	random func(*philox.Stream) space.Arch // draws from the space, within the limits where it can
 }
 
-func (p Problem) limits() space.Limits { return space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams} }
+func (p Problem) limits() space.Limits {
+	return space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams, Latency: space.Nanoseconds(p.MaxLatency), Times: p.Latency.Known()}
+}
 
 func (p Problem) open() (*buyer, error) {
 	if p.Budget < 1 {
@@ -105,10 +111,7 @@ func (p Problem) open() (*buyer, error) {
 
 // may tells whether an architecture can be bought: the constraints allow it, it has a label, and none has been paid for it yet.
 func (b *buyer) may(a space.Arch) bool {
-	if l := b.limits(); !l.None() && !l.Allow(a.Cost()) {
-		return false
-	}
-	return b.ledger.May(a)
+	return b.limits().Allow(a) && b.ledger.May(a)
 }
 
 // tries is how many draws may fail in a row before it is taken for certain that nothing is left to draw.

@@ -14,7 +14,7 @@ import (
 func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 	r := &report.Result{
 		Space: p.Space.Name(), Method: name, LabelsUsed: len(out.Labels), Seed: p.Seed, Labels: p.Source.Describe(),
-		Pick: out.Pick.Arch.String(), Pareto: []string{},
+		Pick: out.Pick.Arch.String(),
 	}
 	judge, judged := p.Source.(ledger.Judge)
 	if judged {
@@ -26,6 +26,7 @@ func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 		cost := l.Arch.Cost()
 		x := report.Architecture{
 			Arch: l.Arch.String(), Hash: l.Arch.Hash(), Accuracy: &l.Value, AccuracySource: p.Source.Facts().String(), Note: l.Note.String(), MAdds: cost.MAdds, Params: cost.Params,
+			LatencyMS: p.Latency.Known().Milliseconds(l.Arch),
 		}
 		if judged {
 			accuracy, rank, err := judge.Judge(l.Arch)
@@ -37,14 +38,6 @@ func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 		}
 		r.Architectures = append(r.Architectures, x)
 	}
-	// Not beaten in both accuracy and MAdds, the cheapest first.
-	slices.SortStableFunc(sorted, func(a, b ledger.Label) int { return cmp.Compare(a.Arch.Cost().MAdds, b.Arch.Cost().MAdds) })
-	best := -1.0
-	for _, l := range sorted {
-		if l.Value > best && l.Note.Stopped == nil { // what was stopped has an estimate
-			best = l.Value
-			r.Pareto = append(r.Pareto, l.Arch.String())
-		}
-	}
+	r.Front(p.ParetoCost, out.Labels, p.Latency.Known())
 	return r, nil
 }

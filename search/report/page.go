@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -40,6 +41,7 @@ type (
 		Measured   []chartView
 		Retrained  *retrainedView
 		Top        []archView
+		Timed      bool // latencies are known
 		Costs      []tile
 		Phases     []phaseView
 		Command    string
@@ -92,6 +94,7 @@ func (d *Data) page() ([]byte, error) {
 		return a.PredictedRank - b.PredictedRank
 	})
 	for i, a := range best {
+		v.Timed = v.Timed || a.LatencyMS != nil
 		if i >= topArchitectures && a.Arch != d.Result.Pick {
 			continue
 		}
@@ -180,7 +183,7 @@ func (d *Data) archView(place int, a Architecture, draw func(string, Style) temp
 		v.Rank = grouped(a.Rank)
 	}
 	if a.LatencyMS != nil {
-		v.LatencyMS = strconv.FormatFloat(*a.LatencyMS, 'f', 2, 64) + " ms"
+		v.LatencyMS = milliseconds(*a.LatencyMS)
 	}
 	return v
 }
@@ -199,6 +202,9 @@ func (d *Data) tiles(pick *archView) []tile {
 	out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})
 	if pick != nil {
 		out = append(out, tile{"Multiply-adds", pick.MAdds, "for one image"}, tile{"Parameters", pick.Params, ""})
+		if pick.LatencyMS != "" {
+			out = append(out, tile{"Latency", pick.LatencyMS, "the sum of its parts in the run's table"})
+		}
 	}
 	return out
 }
@@ -308,10 +314,13 @@ func (d *Data) measured() (out []chartView) {
 		if a.Accuracy == nil {
 			continue
 		}
-		p := point{float64(a.MAdds), *a.Accuracy, fmt.Sprintf("%s\n%s, %s multiply-adds", a.Arch, percent(*a.Accuracy), quantity(a.MAdds))}
-		if slices.Contains(d.Result.Pareto, a.Arch) {
+		x, said, known := d.cost(a)
+		p := point{x, *a.Accuracy, fmt.Sprintf("%s\n%s, %s", a.Arch, percent(*a.Accuracy), said)}
+		switch {
+		case !known:
+		case slices.Contains(d.Result.Pareto, a.Arch):
 			pareto.points = append(pareto.points, p)
-		} else {
+		default:
 			cost.points = append(cost.points, p)
 		}
 		if a.PredictedRank > 0 {
@@ -335,10 +344,27 @@ func (d *Data) measured() (out []chartView) {
 		})
 	}
 	if len(cost.points)+len(pareto.points) >= 3 {
-		c := chart{x: "multiply-adds", y: "accuracy", percent: true, height: 340, series: []series{cost, pareto}}
+		c := chart{x: costAxes[cmp.Or(d.Result.ParetoCost, space.CostMAdds)], y: "accuracy", percent: true, height: 340, series: []series{cost, pareto}}
 		out = append(out, chartView{Title: "Accuracy against cost", Note: "every labelled architecture", Legend: c.legend(), Chart: c.svg()})
 	}
 	return out
+}
+
+// costAxes name what the front is of beside accuracy.
+var costAxes = map[string]string{space.CostMAdds: "multiply-adds", space.CostParams: "parameters", space.CostLatency: "latency in ms"}
+
+// cost is that of the front, as a number and in words.
+func (d *Data) cost(a Architecture) (x float64, said string, known bool) {
+	switch d.Result.ParetoCost {
+	case space.CostParams:
+		return float64(a.Params), quantity(a.Params) + " parameters", true
+	case space.CostLatency:
+		if a.LatencyMS == nil {
+			return 0, "", false
+		}
+		return *a.LatencyMS, milliseconds(*a.LatencyMS), true
+	}
+	return float64(a.MAdds), quantity(a.MAdds) + " multiply-adds", true
 }
 
 func (d *Data) costs() (costs []tile, phases []phaseView) {
@@ -389,6 +415,8 @@ func (d *Data) costs() (costs []tile, phases []phaseView) {
 	}
 	return costs, phases
 }
+
+func milliseconds(ms float64) string { return strconv.FormatFloat(ms, 'f', 2, 64) + " ms" }
 
 func percent(fraction float64) string { return fmt.Sprintf("%.2f %%", fraction*100) }
 

@@ -30,7 +30,8 @@ type Result struct {
 	Labels        string         `json:"labels"`        // where accuracies come from and which one chose and judged, in words
 	Architectures []Architecture `json:"architectures"` // best first; the labelled ones and those the comparator ranks best
 	Pick          string         `json:"pick"`          // the best label of the ledger
-	Pareto        []string       `json:"pareto"`        // not beaten in both accuracy and cost
+	Pareto        []string       `json:"pareto"`        // not beaten in both accuracy and cost, the cheapest first
+	ParetoCost    string         `json:"pareto_cost"`   // which cost: madds, params or latency; empty in results of older programs: madds
 }
 
 // Architecture is one that a search labelled or ranked.
@@ -45,7 +46,7 @@ type Architecture struct {
 	Rank           int      `json:"rank,omitempty"` // 1 + number of better ones in the table, where there is one
 	MAdds          int64    `json:"madds"`
 	Params         int64    `json:"params"`
-	LatencyMS      *float64 `json:"latency_ms"`
+	LatencyMS      *float64 `json:"latency_ms"` // the sum of its parts in the run's latency table; null without one
 }
 
 // Label is what the page needs of a line of ledger.jsonl.
@@ -81,6 +82,8 @@ const (
 	ConfigName = "config.yaml"
 	PageName   = "report.html"
 	SpaceName  = "space.yaml" // of a space that a file describes: a copy
+
+	LatencyName = "latency.csv" // of --latency: a copy
 )
 
 // Load reads a run folder. result.json and ledger.jsonl must be there; without config.yaml or log.jsonl the page says less.

@@ -31,6 +31,7 @@ type option struct {
 	name   string
 	absent bool // nothing stands there
 	cost   Cost
+	part   int // of Parts; 0 where it is absent
 }
 
 // slots is how many bytes of a FileArch's code the place has: the count where that is a choice, then one a block.
@@ -347,13 +348,28 @@ func (f *FileSpace) Sample(s *philox.Stream) Arch {
 // maxRows bounds the different rows of a place that are counted one by one.
 const maxRows = 1 << 15
 
-// Within draws uniformly under limits. The multiply-adds that the file says are counted; other limits reject.
+// Within draws uniformly under limits. Costs that the file says and times are counted; other limits reject.
 func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
+	var counts []func(o option) int64 // what a limit counts
+	var left []int64                  // of a limit for the choices
+	if l.MAdds > 0 && f.priced[0] {
+		counts, left = append(counts, func(o option) int64 { return o.cost.MAdds }), append(left, l.MAdds-f.fixed.MAdds)
+	}
+	if l.Params > 0 && f.priced[1] {
+		counts, left = append(counts, func(o option) int64 { return o.cost.Params }), append(left, l.Params-f.fixed.Params)
+	}
+	if l.Latency > 0 && l.Times != nil {
+		counts, left = append(counts, func(o option) int64 {
+			if o.absent {
+				return 0
+			}
+			return l.Times.parts[o.part]
+		}), append(left, l.Latency-l.Times.parts[0])
+	}
 	rows := make([][]string, len(f.places)) // the codes of each place
-	countable := l.MAdds > 0 && f.priced[0]
 	for i := range f.places {
 		p := &f.places[i]
-		if total := p.ways(p.high); !countable || total > maxRows {
+		if total := p.ways(p.high); len(counts) == 0 || total > maxRows {
 			return within(f.name, l, f.Sample)
 		}
 		for n := p.low; n <= p.high; n++ {
@@ -370,24 +386,30 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 			}
 		}
 	}
-	costs := make([][]int64, len(f.places))
-	for i := range f.places {
-		p := &f.places[i]
-		for _, code := range rows[i] {
-			sum := int64(0)
-			for _, o := range []byte(FileArch{f, code}.blocks(p, 0)) {
-				sum += p.options[o].cost.MAdds
+	var tightest *sums
+	for k, count := range counts {
+		costs := make([][]int64, len(f.places))
+		for i := range f.places {
+			p := &f.places[i]
+			for _, code := range rows[i] {
+				sum := int64(0)
+				for _, o := range []byte(FileArch{f, code}.blocks(p, 0)) {
+					sum += count(p.options[o])
+				}
+				costs[i] = append(costs[i], sum)
 			}
-			costs[i] = append(costs[i], sum)
 		}
-	}
-	counted, ok := newSums(costs, l.MAdds-f.fixed.MAdds)
-	if !ok {
-		return nil, errNone(f.name, l)
+		counted, ok := newSums(costs, left[k])
+		if !ok {
+			return nil, errNone(f.name, l)
+		}
+		if tightest == nil || counted.total() < tightest.total() {
+			tightest = counted
+		}
 	}
 	return within(f.name, l, func(s *philox.Stream) Arch {
 		var b strings.Builder
-		for i, k := range counted.draw(s) {
+		for i, k := range tightest.draw(s) {
 			b.WriteString(rows[i][k])
 		}
 		return FileArch{f, b.String()}

@@ -108,7 +108,7 @@ func TestFileSpaceWithin(t *testing.T) {
 	require.NoError(t, err)
 	allowed := map[Arch]int{}
 	for _, a := range all {
-		if limits.Allow(a.Cost()) {
+		if limits.Allow(a) {
 			allowed[a] = 0
 		}
 	}

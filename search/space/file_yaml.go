@@ -87,6 +87,7 @@ func parseSpace(text []byte) (*FileSpace, error) {
 	if err := r.costs(top["fixed"]); err != nil {
 		return nil, err
 	}
+	r.f.numberParts()
 	names := r.nodes
 	if names == nil {
 		names = []string{inputName, outputName}

@@ -1,32 +1,48 @@
 package space
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"sort"
+	"strings"
 
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
 // Limits bound what an architecture may cost; zero is no limit.
-type Limits struct{ MAdds, Params int64 }
-
-// None tells whether nothing is limited.
-func (l Limits) None() bool { return l == Limits{} }
-
-// Allow tells whether a cost is within the limits.
-func (l Limits) Allow(c Cost) bool {
-	return (l.MAdds == 0 || c.MAdds <= l.MAdds) && (l.Params == 0 || c.Params <= l.Params)
+type Limits struct {
+	MAdds, Params int64
+	Latency       int64  // nanoseconds, by Times; an architecture whose time is not known is above it
+	Times         *Times // of the space's parts; nil where they are not known
 }
 
-// Excess is how far a cost is above the limits, the largest of the quotients, at least 1.
-func (l Limits) Excess(c Cost) float64 {
+// None tells whether nothing is limited.
+func (l Limits) None() bool { return l.MAdds == 0 && l.Params == 0 && l.Latency == 0 }
+
+// Allow tells whether an architecture is within the limits.
+func (l Limits) Allow(a Arch) bool { return l.None() || l.Excess(a) <= 1 }
+
+// Excess is how far an architecture is above the limits, the largest of the quotients, at least 1.
+func (l Limits) Excess(a Arch) float64 {
 	excess := 1.0
-	if l.MAdds > 0 {
-		excess = max(excess, float64(c.MAdds)/float64(l.MAdds))
+	above := func(cost, limit int64) {
+		if cost > limit {
+			excess = max(excess, float64(cost)/float64(limit), math.Nextafter(1, 2)) // of large numbers one more may not show in the quotient
+		}
 	}
-	if l.Params > 0 {
-		excess = max(excess, float64(c.Params)/float64(l.Params))
+	if l.MAdds > 0 || l.Params > 0 {
+		c := a.Cost()
+		above(c.MAdds, cmp.Or(l.MAdds, math.MaxInt64))
+		above(c.Params, cmp.Or(l.Params, math.MaxInt64))
+	}
+	if l.Latency > 0 {
+		t, known := l.Times.Of(a)
+		if !known {
+			return math.Inf(1)
+		}
+		above(t, l.Latency)
 	}
 	return excess
 }
@@ -106,6 +122,9 @@ func newSums(costs [][]int64, limit int64) (*sums, bool) {
 	return t, t.ways[0][t.limit] > 0
 }
 
+// total is how many combinations there are on the grid.
+func (t *sums) total() float64 { return t.ways[0][t.limit] }
+
 // draw returns an option of each group.
 func (t *sums) draw(s *philox.Stream) []int {
 	out := make([]int, len(t.groups))
@@ -140,7 +159,7 @@ const withinTries = 100000
 func within(name string, l Limits, draw func(s *philox.Stream) Arch) (func(s *philox.Stream) Arch, error) {
 	try := func(s *philox.Stream) (Arch, bool) {
 		for range withinTries {
-			if a := draw(s); l.Allow(a.Cost()) {
+			if a := draw(s); l.Allow(a) {
 				return a, true
 			}
 		}
@@ -159,12 +178,27 @@ func within(name string, l Limits, draw func(s *philox.Stream) Arch) (func(s *ph
 }
 
 func errNone(name string, l Limits) error {
-	text := ""
+	var said []string
 	if l.MAdds > 0 {
-		text += fmt.Sprintf(" at most %d MAdds", l.MAdds)
+		said = append(said, fmt.Sprintf("%d MAdds", l.MAdds))
 	}
 	if l.Params > 0 {
-		text += fmt.Sprintf(" at most %d parameters", l.Params)
+		said = append(said, fmt.Sprintf("%d parameters", l.Params))
 	}
-	return fmt.Errorf("no architecture of %s was found with%s: loosen --max-madds or --max-params", name, text)
+	if l.Latency > 0 {
+		said = append(said, fmt.Sprintf("%g ms", float64(l.Latency)/1e6))
+	}
+	return fmt.Errorf("no architecture of %s was found with at most %s: loosen %s", name, strings.Join(said, " and "), l.Flags())
+}
+
+// Flags are those of the limits that are set, for messages.
+func (l Limits) Flags() string {
+	var flags []string
+	for flag, limit := range map[string]int64{"--max-madds": l.MAdds, "--max-params": l.Params, "--max-latency": l.Latency} {
+		if limit > 0 {
+			flags = append(flags, flag)
+		}
+	}
+	slices.Sort(flags)
+	return strings.Join(flags, " or ")
 }

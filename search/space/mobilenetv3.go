@@ -278,8 +278,8 @@ func (sp MobileNetV3) Sample(s *philox.Stream) Arch {
 	return m
 }
 
-// Within draws uniformly over the networks within limits. The costs of units are independent of each other, so that those under a limit
-// can be counted; of two limits the tighter one is, and the other one rejects.
+// Within draws uniformly over the networks within limits. The costs of units are independent of each other, and so are their times, so that those under a limit
+// can be counted; of several limits the tightest one is, and the others reject.
 func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	if l.None() {
 		return sp.Sample, nil
@@ -288,35 +288,13 @@ func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	var sizes []uint16
 	var shares []float64
 	total := 0.0
-	for _, r := range sp.resolutions {
-		var best *sums
-		feasible := true
-		for _, of := range []struct {
-			limit int64
-			cost  func(Cost) int64
-		}{{l.MAdds, func(c Cost) int64 { return c.MAdds }}, {l.Params, func(c Cost) int64 { return c.Params }}} {
-			if of.limit == 0 {
-				continue
-			}
-			table := costTable(sp.width, r)
-			costs := make([][]int64, mobileUnits)
-			for u := range costs {
-				for _, o := range unitOptions() {
-					costs[u] = append(costs[u], of.cost(table.unit(u, o)))
-				}
-			}
-			t, ok := newSums(costs, of.limit-of.cost(table.fixed))
-			if feasible = feasible && ok; !feasible {
-				break
-			}
-			if best == nil || t.ways[0][t.limit] < best.ways[0][best.limit] {
-				best = t
-			}
+	for at, r := range sp.resolutions {
+		tightest, ok := sp.tightest(l, at)
+		if !ok {
+			continue
 		}
-		if feasible {
-			total += best.ways[0][best.limit]
-			counted, sizes, shares = append(counted, best), append(sizes, r), append(shares, total)
-		}
+		total += tightest.total()
+		counted, sizes, shares = append(counted, tightest), append(sizes, r), append(shares, total)
 	}
 	if len(counted) == 0 {
 		return nil, errNone(sp.Name(), l)
@@ -335,6 +313,35 @@ func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 		}
 		return m
 	})
+}
+
+// tightest counts the networks of a resolution under each limit and returns the count that is the smallest; false: one of them is none.
+func (sp MobileNetV3) tightest(l Limits, resolution int) (best *sums, ok bool) {
+	table := costTable(sp.width, sp.resolutions[resolution])
+	under := func(limit, fixed int64, cost func(u int, o unit) int64) bool {
+		costs := make([][]int64, mobileUnits)
+		for u := range costs {
+			for _, o := range unitOptions() {
+				costs[u] = append(costs[u], cost(u, o))
+			}
+		}
+		t, ok := newSums(costs, limit-fixed)
+		if ok && (best == nil || t.total() < best.total()) {
+			best = t
+		}
+		return ok
+	}
+	if l.MAdds > 0 && !under(l.MAdds, table.fixed.MAdds, func(u int, o unit) int64 { return table.unit(u, o).MAdds }) {
+		return nil, false
+	}
+	if l.Params > 0 && !under(l.Params, table.fixed.Params, func(u int, o unit) int64 { return table.unit(u, o).Params }) {
+		return nil, false
+	}
+	if l.Latency > 0 && (l.Times == nil ||
+		!under(l.Latency, sp.fixedTime(l.Times, resolution), func(u int, o unit) int64 { return sp.unitTime(l.Times, resolution, u, o) })) {
+		return nil, false
+	}
+	return best, true
 }
 
 // mobileMutation is the probability that once-for-all's evolution changes a gene.

@@ -191,13 +191,14 @@ func TestMobileNetWithin(t *testing.T) {
 	var kept, within [2][]float64
 	s := philox.New(1, philox.PurposeTest, 0)
 	for len(kept[0]) < 400 {
-		if c := sp.Sample(s).Cost(); limits.Allow(c) {
+		if a := sp.Sample(s); limits.Allow(a) {
+			c := a.Cost()
 			kept[0], kept[1] = append(kept[0], float64(c.MAdds)), append(kept[1], float64(c.Params))
 		}
 	}
 	for range 400 {
 		a := draw(s)
-		require.True(t, limits.Allow(a.Cost()))
+		require.True(t, limits.Allow(a))
 		within[0], within[1] = append(within[0], float64(a.Cost().MAdds)), append(within[1], float64(a.Cost().Params))
 	}
 	for i := range kept {
