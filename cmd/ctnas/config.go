@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -112,6 +113,8 @@ func resolvedConfig(flags *pflag.FlagSet, run any) ([]byte, error) {
 			for _, item := range list.GetSlice() {
 				value.Content = append(value.Content, scalar(item, "!!str"))
 			}
+		} else if size, ok := f.Value.(*sizeValue); ok { // as search.Config has it
+			value = scalar(strconv.FormatInt(int64(*size), 10), "!!int")
 		} else {
 			value = scalar(f.Value.String(), yamlTag(f.Value.Type()))
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/report"
 )
 
@@ -80,6 +81,13 @@ func TestTableTrainAndRetrain(t *testing.T) {
 	for _, x := range r.Random {
 		require.NotContains(t, string(ledger), `"`+x.Arch+`"`)
 	}
+
+	other := filepath.Join(dir, "other") // of a method that has no configuration of its own, with a flag that has a unit
+	code, _, stderr = call(nil, strings.Fields("search --method random --space nasbench101-v4 --labels table:shapes91 --budget 5 --max-madds 900M --quiet --out "+other)...)
+	require.Equal(t, exitOK, code, stderr)
+	config, err := search.LoadConfig(other)
+	require.NoError(t, err)
+	require.EqualValues(t, 900_000_000, config.MaxMAdds)
 
 	for line, says := range map[string]string{
 		"table train -o x.csv --space elsewhere":                       "elsewhere",
