@@ -126,7 +126,7 @@ func (c *Config) For(name string) {
 	if !Positional(name) || c.Preset != PresetDefault {
 		return
 	}
-	c.Steps, c.Members, c.Generations = gcn.Positional().Steps, 2, 20
+	c.Steps, c.Members, c.Generations = gcn.Positional().Steps, 2, 80
 	c.Init, c.PerRound = 40, 20 // what a comparator is wrong about in a large space shows when it is asked for its favourites
 }
 
