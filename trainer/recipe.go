@@ -120,7 +120,29 @@ func parseRecipe(text []byte) (Recipe, error) {
 	if err := d.Decode(&r); err != nil && !errors.Is(err, io.EOF) {
 		return Recipe{}, err
 	}
+	var given map[string]any
+	_ = yaml.Unmarshal(text, &given) // it was read above
+	keys, values := r.list()
+	for i, key := range keys {
+		if x, ok := given[key].(float64); ok && !math.IsNaN(x) {
+			if got, err := strconv.ParseFloat(values[i], 64); err == nil && got != x {
+				return Recipe{}, fmt.Errorf("%s %g: want a whole number", key, x) // YAML cuts 2.5 down to an integer
+			}
+		}
+	}
 	return r, r.Check()
+}
+
+// Idle lists the keys that say something to which a network has no part.
+func (r Recipe) Idle(net *nn.Network) []string {
+	var keys []string
+	if r.DropPath > 0 && !slices.ContainsFunc(net.Nodes, func(n nn.Node) bool { _, ok := n.Op.(nn.DropPath); return ok }) {
+		keys = append(keys, "drop-path")
+	}
+	if r.AuxWeight > 0 && len(net.Outputs) < 2 {
+		keys = append(keys, "aux-weight")
+	}
+	return keys
 }
 
 // RecipeKeys lists the keys of a recipe.

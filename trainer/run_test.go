@@ -20,6 +20,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 	"github.com/ctnas/ctnas/trainer/nn/reference"
 )
 
@@ -158,6 +159,7 @@ func TestRecipes(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"epochs: 0":       "epochs 0: want 1 to 1e+06",
+		"epochs: 2.5":     "epochs 2.5: want a whole number",
 		"lr: .nan":        "lr NaN: want 0 to 1000",
 		"optimiser: sgd":  "field optimiser not found",
 		"optimizer: lion": `optimizer "lion": want sgd, rmsprop, adam, adamw`,
@@ -202,6 +204,34 @@ func TestRecipeKeys(t *testing.T) {
 	require.ErrorContains(t, r.Set("epochs", "2.5"), `epochs "2.5"`)
 	require.ErrorContains(t, r.Set("speed", "1"), `no key "speed"`)
 }
+
+// A cell of DARTS has drop paths and an auxiliary head, which cost nothing until a recipe asks for them; one of NAS-Bench-101 has neither.
+func TestRecipeIdle(t *testing.T) {
+	r, err := OpenRecipe("darts-cifar")
+	require.NoError(t, err)
+	require.Positive(t, r.DropPath)
+	darts, err := zoo.DARTSNetwork{Genotype: zoo.Genotype{Normal: pairs, Reduce: pairs}, Small: true, Side: 32, Classes: 10, Channels: 4, Cells: 3, Stacks: 3}.Build()
+	require.NoError(t, err)
+	require.Empty(t, r.Idle(darts))
+	require.Equal(t, []string{"drop-path", "aux-weight"}, r.Idle(cellNetwork(t, "nasbench101:3:111:0", 4, 8)))
+	require.Empty(t, RecipeDefaults().Idle(cellNetwork(t, "nasbench101:3:111:0", 4, 8)))
+
+	stored := func(net *nn.Network) (paths int) {
+		for _, i := range nn.Fuse(net).Stored {
+			if op, ok := net.Nodes[i].Op.(nn.DropPath); ok {
+				require.InDelta(t, r.DropPath, op.P, 1e-12)
+				paths++
+			}
+		}
+		return paths
+	}
+	require.Zero(t, stored(darts))
+	require.Equal(t, 3*6+2*2, stored(darts.Regularized(r.DropPath, 0)), "all operations but the identities; these have a part where a cell halves")
+}
+
+// pairs is a cell of four separable convolutions, two identities, a pooling and a dilated convolution.
+var pairs = zoo.CellGraph{Nodes: []zoo.Node{{Left: "sep_conv_3x3", Right: "skip_connect", RightFrom: 1}, {Left: "sep_conv_3x3", Right: "sep_conv_5x5", RightFrom: 2},
+	{Left: "skip_connect", Right: "max_pool_3x3", RightFrom: 1}, {Left: "dil_conv_3x3", LeftFrom: 2, Right: "sep_conv_3x3", RightFrom: 3}}, Concat: []int{2, 3, 4, 5}}
 
 // A training that was stopped is asked again when it is resumed, and may go on to the same end as one that never stopped.
 func TestStop(t *testing.T) {

@@ -269,6 +269,9 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	if err != nil {
 		return nil, err
 	}
+	for _, key := range s.Recipe.Idle(net) {
+		a.log.Warn("the network has no part that this key of the recipe is about", "key", key)
+	}
 	teacher, err := openTeacher(s, net.Input().H, len(d.Classes))
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ type Fusion struct {
 
 // Fuse finds the fusions. A batch norm fuses with a stored tensor; an activation with a stored tensor that may be normalised; a gate with
 // all of that. Where the order is another, such as a second activation, the tensor in between is stored. An activation that is
-// Identity is nothing. Outputs are stored.
+// Identity is nothing, and so is a drop path that never drops. Outputs are stored.
 func Fuse(n *Network) *Fusion {
 	outputs := make([]int, len(n.Outputs))
 	for i, out := range n.Outputs {
@@ -65,6 +65,10 @@ func Fuse(n *Network) *Fusion {
 				v = store(node.In[0])
 			}
 			v.Gate = node.In[1]
+		case DropPath:
+			if op.P > 0 {
+				v = store(i)
+			}
 		default:
 			v = store(i)
 		}

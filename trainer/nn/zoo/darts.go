@@ -80,7 +80,8 @@ var (
 
 // DARTSNetwork is a network that DARTS trains around a genotype (quark0/darts, cnn/model.py). In the published ones, NetworkImageNet of 14 cells and
 // NetworkCIFAR of 20, there are three stacks. Behind the cell that begins the last one there is an auxiliary head of weight 0.4 where images have the published
-// size, or another that leaves as many pixels there (7 or 8 rows of the large images, 8 of the small ones).
+// size, or another that leaves as many pixels there (7 or 8 rows of the large images, 8 of the small ones). Every operation but an identity ends in a drop path of
+// probability 0, which a recipe may raise (nn.Network.Regularized).
 type DARTSNetwork struct {
 	Genotype Genotype
 	Small    bool // images of CIFAR's size, which the first layer keeps; the first layers for ImageNet divide it by 8
@@ -167,10 +168,15 @@ func (c CellGraph) build(b *nn.Builder, before, x nn.Tensor, channels, stride in
 				b.Fail("an operation on node %d", from)
 				return nn.Tensor{}
 			}
+			stride := stride
 			if from > 1 {
-				return dartsOperation(b, op, nodes[from], 1)
+				stride = 1
 			}
-			return dartsOperation(b, op, nodes[from], stride)
+			y := dartsOperation(b, op, nodes[from], stride)
+			if op == none || op == skip && stride == 1 {
+				return y
+			}
+			return b.Apply("path", nn.DropPath{}, y) // with the probability that a recipe gives it
 		}
 		nodes = append(nodes, b.Apply("sum", nn.Add{}, apply("left", node.Left, node.LeftFrom), apply("right", node.Right, node.RightFrom)))
 	}
