@@ -49,4 +49,9 @@ func TestShapes91(t *testing.T) {
 		}
 	}
 	require.NotEqual(t, accuracies("run=1"), accuracies("run=mean"))
+	require.Equal(t, accuracies("epochs=4"), accuracies(""))
+	for _, fewer := range []string{"epochs=1", "epochs=2"} {
+		require.Greater(t, stat.KendallB(accuracies(fewer), accuracies("")), 0.7, "%s rank much as 4 do", fewer)
+		require.Less(t, stat.Mean(accuracies(fewer)), stat.Mean(accuracies("")))
+	}
 }
