@@ -191,7 +191,7 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--samples", type=int, default=5, help="batches whose errors' median is taken")
-    p.add_argument("--rate", type=float, default=1e-5, help="of the 20 steps")
+    p.add_argument("--rate", type=float, default=1e-6, help="of the 20 steps")
     p.add_argument("--only", choices=NETWORKS)
     p.add_argument("--test", help="the compiled tests of ./trainer, where there is no Go")
     args = p.parse_args()
