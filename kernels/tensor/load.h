@@ -164,28 +164,34 @@ CTN_INLINE void sink_part(const ctn_sink *s, int64_t pixel, int64_t c, int64_t n
 	vstore_part(d, v, n);
 }
 
+// How many pixels are summed at once, before the sum joins a longer one: what long sums of much alike numbers lose to rounding grows with their length.
+#define CTN_SUMMED 16
+
 // The same for `count` pixels, v one vector each and v_ld floats apart. The pixels are those listed, or the ones from first on.
 CTN_INLINE void FN(ctn_sink_column_act)(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld,
                                         vf sum[2], int act) {
-	vf scale = vset(1.0f), shift = {}, mean = {}, invstd = {}, sum0 = sum[0], sum1 = sum[1];
+	vf scale = vset(1.0f), shift = {}, mean = {}, invstd = {};
 	const float *z = s->of.z;
 	int64_t ld = s->ld, z_ld = s->of.ld;
 	int accumulate = s->accumulate, stats = s->stats != 0;
 	float *d = s->d;
 	if (s->of.scale) scale = vload_part(s->of.scale + c, n), shift = vload_part(s->of.shift + c, n);
 	if (stats) mean = vload_part(s->mean + c, n), invstd = vload_part(s->invstd + c, n);
-	for (int64_t i = 0; i < count; i++) {
-		int64_t at = pixels ? pixels[i] : first + i;
-		vf g = vload(v + i * v_ld);
-		if (accumulate) g += vload_part(d + at * ld + c, n);
-		if (act >= 0) {
-			vf x = vload_part(z + at * z_ld + c, n);
-			if (act != CTN_NONE) g *= vslope(x * scale + shift, act);
-			if (stats) sum0 += g, sum1 += g * ((x - mean) * invstd);
+	for (int64_t i = 0; i < count;) {
+		vf sum0 = {}, sum1 = {};
+		for (int64_t end = ctn_min(count, i + CTN_SUMMED); i < end; i++) {
+			int64_t at = pixels ? pixels[i] : first + i;
+			vf g = vload(v + i * v_ld);
+			if (accumulate) g += vload_part(d + at * ld + c, n);
+			if (act >= 0) {
+				vf x = vload_part(z + at * z_ld + c, n);
+				if (act != CTN_NONE) g *= vslope(x * scale + shift, act);
+				if (stats) sum0 += g, sum1 += g * ((x - mean) * invstd);
+			}
+			vstore_part(d + at * ld + c, g, n);
 		}
-		vstore_part(d + at * ld + c, g, n);
+		if (stats) sum[0] += sum0, sum[1] += sum1;
 	}
-	sum[0] = sum0, sum[1] = sum1;
 }
 CTN_INLINE void sink_column(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld, vf sum[2]) {
 	switch (s->last ? s->of.act : -1) {
@@ -203,10 +209,15 @@ CTN_INLINE void sums_column(float *stats, int64_t ld, int64_t c, int64_t n, cons
 	vf near, sum = {}, sum2 = {};
 	if (begin) near = vload_part(v, n);
 	else near = vload_part(stats + c, n), sum = vload_part(stats + ld + c, n), sum2 = vload_part(stats + 2 * ld + c, n);
-	for (int64_t i = 0; i < count; i++) {
-		vf x = vload_part(v + i * v_ld, n) - near;
-		sum += x;
-		sum2 += x * x;
+	for (int64_t i = 0; i < count;) {
+		vf part = {}, part2 = {};
+		for (int64_t end = ctn_min(count, i + CTN_SUMMED); i < end; i++) {
+			vf x = vload_part(v + i * v_ld, n) - near;
+			part += x;
+			part2 += x * x;
+		}
+		sum += part;
+		sum2 += part2;
 	}
 	vstore_part(stats + c, near, n), vstore_part(stats + ld + c, sum, n), vstore_part(stats + 2 * ld + c, sum2, n);
 }
