@@ -59,6 +59,7 @@ type Config struct {
 	Init            int     `yaml:"init" json:"init"`                         // random architectures labelled first; at most the budget
 	PerRound        int     `yaml:"per-round" json:"per_round"`               // labels a round after that
 	Thompson        float64 `yaml:"thompson" json:"thompson"`                 // share of a round that single members of the ensemble choose, for exploration
+	Spread          float64 `yaml:"spread" json:"spread,omitempty"`           // share of an architecture's decisions in which a round's candidates differ at first; at the end of the budget 0
 	ControllerShare float64 `yaml:"controller-share" json:"controller_share"` // with auto: share of a round that comes from the controller
 	Pool            int     `yaml:"pool" json:"pool"`                         // architectures sampled from the controller as candidates
 	Mutations       int     `yaml:"mutations" json:"mutations"`               // neighbours of the best labelled ones among the controller's candidates
@@ -126,7 +127,7 @@ func (c *Config) For(name string) {
 	if !Positional(name) || c.Preset != PresetDefault {
 		return
 	}
-	c.Steps, c.Members, c.Generations = gcn.Positional().Steps, 2, 80
+	c.Steps, c.Members, c.Generations, c.Spread = gcn.Positional().Steps, 2, 80, 0.3
 	c.Init, c.PerRound = 40, 20 // what a comparator is wrong about in a large space shows when it is asked for its favourites
 }
 
@@ -175,7 +176,7 @@ func (c Config) Check() error {
 		oneOf("reward", c.Reward, RewardComparison, RewardAbsolute),
 		oneOf("baseline", c.Baseline, BaselineCurriculum, BaselineFixed), oneOf("pareto-cost", c.ParetoCost, space.Costs...),
 		least("budget", c.Budget, minimumInitialLabel), least("init", c.Init, minimumInitialLabel), least("per-round", c.PerRound, 1),
-		share("thompson", c.Thompson), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0), least("generations", c.Generations, 0),
+		share("thompson", c.Thompson), share("spread", c.Spread), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0), least("generations", c.Generations, 0),
 		least("members", c.Members, 1), least("steps", c.Steps, 1), least("iterations", c.Iterations, 0), least("batch", c.Batch, 1),
 		least("baseline-every", c.BaselineEvery, 1), least("baseline-samples", c.BaselineSamples, 1),
 		least("explore-every", c.ExploreEvery, 1), least("explore-pairs", c.ExplorePairs, 2), least("explore-pool", c.ExplorePool, 1),

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 )
@@ -37,6 +38,44 @@ func TestHighestIsASortCutOff(t *testing.T) {
 			t.Fatalf("highest %d of %v: %v, want %v", n, v, got, want)
 		}
 	})
+}
+
+// Candidates of a round are apart as long as there are such; then as many as were asked for come all the same.
+func TestCandidatesAreApart(t *testing.T) {
+	sp, err := space.Open("mobilenetv3")
+	require.NoError(t, err)
+	stream := philox.New(3, philox.PurposeTest, 9)
+	archs := []space.Arch{sp.Sample(stream)}
+	for len(archs) < 400 { // a walk by mutation, whose steps are close together
+		archs = append(archs, sp.Mutate(archs[len(archs)-1], stream))
+	}
+	values := make([]float64, len(archs))
+	for i := range values {
+		values[i] = -float64(i)
+	}
+	decisions := func(a space.Arch) []int {
+		d, err := sp.Encode(a)
+		require.NoError(t, err)
+		return d
+	}
+	pick := func(apart, n int) []ledger.Request {
+		c := &selection{s: &search{Deps: Deps{Space: sp}, ledger: ledger.New(&byHash{}, 1000)}, taken: map[space.Arch]bool{}, apart: apart}
+		c.best(n, values, func(i int) space.Arch { return archs[i] }, func(int) string { return proposerMutation }, values)
+		return c.list
+	}
+	require.Equal(t, archs[1], pick(0, 5)[1].Arch)
+	for _, apart := range []int{2, 5} {
+		list := pick(apart, 8)
+		require.Len(t, list, 8)
+		require.Equal(t, archs[0], list[0].Arch, "the best comes first")
+		for i, a := range list {
+			for _, b := range list[:i] {
+				require.GreaterOrEqual(t, differences(decisions(a.Arch), decisions(b.Arch)), apart)
+			}
+		}
+	}
+	require.Len(t, pick(40, 8), 8, "nothing is so far apart")
+	require.Equal(t, 3, differences([]int{1, 2, 3}, []int{1, 9, 3, 0, 0}))
 }
 
 func TestConfidentKeepsBothClasses(t *testing.T) {
@@ -128,6 +167,7 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"--reward":         func(c *Config) { c.Reward = "x" },
 		"--baseline":       func(c *Config) { c.Baseline = "x" },
 		"--thompson":       func(c *Config) { c.Thompson = math.NaN() },
+		"--spread":         func(c *Config) { c.Spread = 1.5 },
 		"--max-madds":      func(c *Config) { c.MaxMAdds = -1 },
 		"--max-latency 1":  func(c *Config) { c.Latency, c.MaxLatency = "t.csv", 1e9 },
 		"--max-latency: s": func(c *Config) { c.MaxLatency = 12 },

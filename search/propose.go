@@ -15,6 +15,7 @@ type selection struct {
 	s     *search
 	list  []ledger.Request
 	taken map[space.Arch]bool
+	apart int // in how many decisions candidates should differ from each other
 }
 
 func (c *selection) may(a space.Arch) bool { return !c.taken[a] && c.s.may(a) }
@@ -24,13 +25,54 @@ func (c *selection) add(a space.Arch, proposer string, predicted float64) {
 	c.list = append(c.list, ledger.Request{Arch: a, Proposer: proposer, Predicted: predicted})
 }
 
-// best adds up to n of the architectures that may be labelled, those with the highest values first.
+// best adds up to n of the architectures that may be labelled, those with the highest values first; as long as there are enough of them, only such as are apart
+// from all that were added before. What the comparator ranks highest is else one architecture and its neighbours, whose labels say the same twenty times.
 func (c *selection) best(n int, values []float64, at func(i int) space.Arch, proposer func(i int) string, rank []float64) {
+	if c.apart > 1 {
+		order := make([]int, len(values))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(values[j], values[i]) })
+		for apart := c.apart; n > 0 && apart > 1; apart-- {
+			for _, i := range order {
+				if a := at(i); n > 0 && c.may(a) && c.isApart(a, apart) {
+					c.add(a, proposer(i), rank[i])
+					n--
+				}
+			}
+		}
+	}
 	for _, i := range highest(n, values, func(i int) bool { return c.may(at(i)) }) {
 		if a := at(i); c.may(a) {
 			c.add(a, proposer(i), rank[i])
 		}
 	}
+}
+
+// isApart tells whether an architecture differs in so many decisions from each that was added.
+func (c *selection) isApart(a space.Arch, decisions int) bool {
+	x, err := c.s.Deps.Space.Encode(a)
+	if err != nil {
+		return false
+	}
+	for _, r := range c.list {
+		if y, err := c.s.Deps.Space.Encode(r.Arch); err != nil || differences(x, y) < decisions {
+			return false
+		}
+	}
+	return true
+}
+
+// differences counts the decisions in which two sequences differ, those that only one has among them.
+func differences(a, b []int) int {
+	n := max(len(a), len(b)) - min(len(a), len(b))
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			n++
+		}
+	}
+	return n
 }
 
 // highest returns the indices of the n largest values that ok accepts, largest first, the lower index first of equal ones.
@@ -61,6 +103,10 @@ func highest(n int, values []float64, ok func(i int) bool) []int {
 // share of them by single members of the ensemble (each member is a draw from what the labels leave possible: Thompson sampling).
 func (s *search) candidates(n int) ([]ledger.Request, error) {
 	c := &selection{s: s, taken: make(map[space.Arch]bool, n)}
+	if s.List == nil { // the closer the end, the closer together: what is left then is to tell neighbours apart
+		left := float64(s.ledger.Left()) / float64(s.Budget)
+		c.apart = int(math.Round(s.Spread * left * float64(s.Deps.Space.Grammar().MaxSteps())))
+	}
 	pool, from, err := s.pool(s.may)
 	if err != nil {
 		return nil, err

@@ -37,6 +37,7 @@ func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.IntVar(&c.Init, "init", c.Init, "random labels bought first")
 	f.IntVar(&c.PerRound, "per-round", c.PerRound, "labels a round after that")
 	f.Float64Var(&c.Thompson, "thompson", c.Thompson, "share of a round that single members of the ensemble choose, for exploration")
+	f.Float64Var(&c.Spread, "spread", c.Spread, "share of an architecture's decisions in which a round's candidates differ at first, in spaces that cannot be listed; it falls to 0")
 	f.Float64Var(&c.ControllerShare, "controller-share", c.ControllerShare, "with --propose auto: share of a round that comes from the controller")
 	f.IntVar(&c.Pool, "pool", c.Pool, "architectures sampled from the controller as candidates")
 	f.IntVar(&c.Mutations, "mutations", c.Mutations, "neighbours of the best labelled ones among the candidates")
