@@ -20,8 +20,8 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
-	"github.com/ctnas/ctnas/trainer/nn/zoo"
 	"github.com/ctnas/ctnas/trainer/nn/reference"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // shapesJob trains a small cell for some updates.
