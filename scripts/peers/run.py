@@ -138,13 +138,8 @@ class Server:
         return answer
 
     def cpu(self):
-        """CPU seconds used so far by the program's threads."""
-        try:
-            with open(f"/proc/{self.process.pid}/stat") as f:
-                fields = f.read().rpartition(")")[2].split()
-            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        except OSError:
-            return 0.0
+        """CPU seconds used so far by the program and the processes that it started, such as workers that load images."""
+        return process_cpu(self.process.pid)
 
     def close(self):
         self.process.stdin.close()
@@ -154,6 +149,20 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+
+
+def process_cpu(pid):
+    """CPU seconds of a process, its children that ended and those that run; 0 where it is not there."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            fields = f.read().rpartition(")")[2].split()
+        children = []
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                children += f.read().split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") + sum(map(process_cpu, children))
 
 
 def machine_cpu():

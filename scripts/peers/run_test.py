@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -40,6 +41,18 @@ class Interval(unittest.TestCase):
             self.assertAlmostEqual(ratio, 4.0)
             self.assertTrue(low <= ratio <= high)
         self.assertGreater(wild[2] - wild[1], calm[2] - calm[1])
+
+
+class Cpu(unittest.TestCase):
+    @unittest.skipUnless(os.path.exists(f"/proc/{os.getpid()}/task/{os.getpid()}/children"), "the system does not list children")
+    def test_children_count(self):
+        burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+        outer = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+        child = subprocess.Popen([sys.executable, "-c", outer, burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child.stdout.readline()  # the grandchild has burnt, and lives
+        self.assertGreater(run.process_cpu(child.pid), 0.25)
+        child.communicate(b"\n")
+        self.assertEqual(run.process_cpu(child.pid), 0.0)
 
 
 class Driver(unittest.TestCase):
