@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -51,6 +52,9 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			if info, err := os.Stat(output); err == nil && info.IsDir() {
 				return usagef("--out %s: a folder", output)
 			}
+			if _, err := os.Stat(filepath.Dir(output)); err != nil { // better now than when all is measured
+				return usagef("--out %s: %w", output, err)
+			}
 			place, err := a.openOne()
 			if err != nil {
 				return err
@@ -72,7 +76,7 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 				return a.printJSON(newLatencyDocument(t, &check))
 			}
 			fmt.Fprintf(a.stdout, "%d parts of %s in %.0f s: %s\n", len(t.Parts), sp.Name(), time.Since(begin).Seconds(), output)
-			fmt.Fprintf(a.stdout, "spread %.1f %% (distance of the quartiles by the median, of the middle part); much above 5 %% says that other work ran meanwhile\n", 100*check.Spread)
+			fmt.Fprintf(a.stdout, "spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
 			if o.Networks > 0 {
 				fmt.Fprintf(a.stdout, "sums of parts beside whole networks: off by %s\n", check)
 			}
