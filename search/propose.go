@@ -15,7 +15,9 @@ type selection struct {
 	s     *search
 	list  []ledger.Request
 	taken map[space.Arch]bool
-	apart int // in how many decisions candidates should differ from each other
+
+	apart     int     // in how many decisions candidates should differ from each other
+	decisions [][]int // of those in the list, where that is more than one
 }
 
 func (c *selection) may(a space.Arch) bool { return !c.taken[a] && c.s.may(a) }
@@ -23,6 +25,11 @@ func (c *selection) may(a space.Arch) bool { return !c.taken[a] && c.s.may(a) }
 func (c *selection) add(a space.Arch, proposer string, predicted float64) {
 	c.taken[a] = true
 	c.list = append(c.list, ledger.Request{Arch: a, Proposer: proposer, Predicted: predicted})
+	if c.apart > 1 {
+		if x, err := c.s.Deps.Space.Encode(a); err == nil {
+			c.decisions = append(c.decisions, x)
+		}
+	}
 }
 
 // best adds up to n of the architectures that may be labelled, those with the highest values first; as long as there are enough of them, only such as are apart
@@ -56,12 +63,7 @@ func (c *selection) isApart(a space.Arch, decisions int) bool {
 	if err != nil {
 		return false
 	}
-	for _, r := range c.list {
-		if y, err := c.s.Deps.Space.Encode(r.Arch); err != nil || differences(x, y) < decisions {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(c.decisions, func(y []int) bool { return differences(x, y) < decisions })
 }
 
 // differences counts the decisions in which two sequences differ, those that only one has among them.
