@@ -205,8 +205,11 @@ func TestAnInterruptedSearchEndsInTheSameBytes(t *testing.T) {
 			whole := deps(t, t.TempDir())
 			_, err := Run(context.Background(), c, whole)
 			require.NoError(t, err)
-			stopped, stops := t.TempDir(), 0
-			for signs := 1; ; signs += 2 {
+			stopped, stops, step := t.TempDir(), 0, 2
+			if testing.Short() && mode != ProposeSpace { // which says less
+				step = 10
+			}
+			for signs := 1; ; signs += step {
 				ctx, cancel := context.WithCancel(context.Background())
 				d, left := deps(t, stopped), signs
 				var mu sync.Mutex

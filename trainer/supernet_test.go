@@ -48,6 +48,9 @@ func writeSupernet(t *testing.T, path, leaveOut string) (*nn.Network, map[string
 }
 
 func TestSupernet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a supernet is written twice: not with -short")
+	}
 	path := filepath.Join(t.TempDir(), "supernet.safetensors")
 	whole, own := writeSupernet(t, path, "nothing of this name")
 	values := whole.Initialize(nn.HeFanOut, 9)

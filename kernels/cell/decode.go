@@ -2,7 +2,8 @@
 package cell
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11
+#cgo CFLAGS: -std=gnu11
+#cgo !asan CFLAGS: -O3
 #include "decode.h"
 */
 import "C"

@@ -2,7 +2,8 @@
 package depthwise
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #include "depthwise_cpu.h"
 */
 import "C"

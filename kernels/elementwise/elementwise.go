@@ -3,7 +3,8 @@
 package elementwise
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #include "elementwise_cpu.h"
 */
 import "C"

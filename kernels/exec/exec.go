@@ -6,7 +6,8 @@
 package exec
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #cgo LDFLAGS: -lm -lpthread
 #include <stdlib.h>
 #include "pool.h"

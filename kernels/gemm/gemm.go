@@ -2,7 +2,8 @@
 package gemm
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #include "gemm.h"
 */
 import "C"

@@ -3,7 +3,8 @@
 package image
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #include "resample_cpu.h"
 */
 import "C"

@@ -4,7 +4,8 @@
 package optim
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #cgo LDFLAGS: -lm
 #include "optim.h"
 */

@@ -3,7 +3,8 @@
 package peak
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #include "peak.h"
 */
 import "C"

@@ -3,7 +3,8 @@
 package rnn
 
 /*
-#cgo CFLAGS: -O3 -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo !asan CFLAGS: -O3
 #cgo LDFLAGS: -lm
 #include "rnn.h"
 */

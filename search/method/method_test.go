@@ -103,8 +103,12 @@ func methods(t *testing.T) []Method {
 
 func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
 	list := cells(800, 1)
-	for _, m := range methods(t) {
-		for _, archs := range [][]space.Arch{nil, list} {
+	for i, m := range methods(t) {
+		both := [][]space.Arch{nil, list}
+		if testing.Short() {
+			both = both[i%2 : i%2+1]
+		}
+		for _, archs := range both {
 			p := problem(t, 60, archs)
 			bought := 0
 			p.Progress = func(labels int, best float64) {
@@ -201,6 +205,9 @@ func TestEvolutionBreedsWinnersAndTheOldestDies(t *testing.T) {
 }
 
 func TestLimitsHold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every method once more: not with -short")
+	}
 	list := cells(600, 5)
 	for _, m := range methods(t) {
 		p := problem(t, 40, list)
@@ -218,6 +225,9 @@ func TestLimitsHold(t *testing.T) {
 }
 
 func TestAListThatRunsDryEndsTheSearch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every method once more: not with -short")
+	}
 	list := cells(30, 6)
 	for _, m := range methods(t) {
 		out, err := m.Run(t.Context(), problem(t, 40, list))

@@ -115,6 +115,9 @@ func TestAllReportsAndStops(t *testing.T) {
 
 // Every row of the data set: the canonical form is the form that it publishes, and so are the order, the hash and the costs.
 func TestAllEqualsTheDataSet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("423,624 hashes, one after the other: not with -short")
+	}
 	file, err := os.Open(testdata.Path(t, "nasbench101/nb101_run0.csv.gz"))
 	require.NoError(t, err)
 	defer file.Close()
@@ -219,6 +222,9 @@ func chiSquare(t *testing.T, got []int, expected []float64) float64 {
 // Were cells drawn as often as they have numberings, the classes by that number would be far off; were some region of the
 // space favoured, the classes by hash would.
 func TestSampleIsUniform(t *testing.T) {
+	if testing.Short() {
+		t.Skip("200,000 draws, one after the other: not with -short")
+	}
 	const draws = 200000
 	numberings := make(map[Cell]int, nasbench101Sizes[maxVertices])
 	for i := range labelledCells(maxVertices) {

@@ -178,6 +178,9 @@ func FuzzQuery(f *testing.F) {
 
 // TestTinyFilesStaySmall reads files that claim to be large.
 func TestTinyFilesStaySmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("100 MB: not with -short")
+	}
 	for name, data := range map[string][]byte{
 		"a text of zeros, compressed": zipped(t, make([]byte, 24<<20)),
 		"a line of 24 MB, compressed": zipped(t, append([]byte("arch,accuracy\n"), bytes.Repeat([]byte("x"), 24<<20)...)),
