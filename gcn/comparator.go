@@ -48,7 +48,7 @@ type Config struct {
 	Beta2       float64 `json:"beta2"`
 	WeightDecay float64 `json:"weight_decay"`
 	Decoupled   bool    `json:"decoupled,omitempty"` // AdamW; otherwise the decay is part of the gradient
-	Adapt       bool    `json:"adapt,omitempty"`     // Dropout, Steps and WeightDecay are for some 423 labels and follow their number
+	Adapt       bool    `json:"adapt,omitempty"`     // sizes and regularisation are for some number of labels (adapted) and follow theirs
 }
 
 // Data is a set of graphs with or without labels.

@@ -36,17 +36,23 @@ func Positional() Config {
 	return Config{
 		Network: Network{Kind: Gated, Width: 32, Features: true, FeatureWidth: 32, HeadWidth: 32, Dropout: 0.5, Linear: 30},
 		Members: 4, Loss: Comparison, NoiseFloor: 0.0005, NoiseSlope: 0.02,
-		Steps: 300, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1, Decoupled: true,
+		Steps: 300, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1, Decoupled: true, Adapt: true,
 	}
 }
 
-// adapted is the configuration for a number of labels: few of them need more dropout and fewer updates, many less decay and more updates. The
-// steps were chosen on seeds >= 1000 and cells with an even hash (docs/comparator.md).
+// adapted is the configuration for a number of labels: few of them need more dropout and fewer updates, many less decay and more updates, or a wider
+// network. The steps were chosen on seeds >= 1000 and, for cells, on those with an even hash (docs/comparator.md).
 func (c Config) adapted(labels int) Config {
 	if !c.Adapt {
 		return c
 	}
 	switch {
+	case c.Linear > 0: // Positional, for some 200
+		if labels > 400 {
+			c.Width, c.FeatureWidth, c.HeadWidth = 2*c.Width, 2*c.FeatureWidth, 2*c.HeadWidth
+			c.Dropout /= 5
+			c.WeightDecay *= 0.3
+		}
 	case labels <= 200:
 		c.Dropout = math.Max(c.Dropout, 0.3)
 		c.Steps = max(1, c.Steps*3/5)

@@ -124,7 +124,7 @@ func TestLatenciesAreKept(t *testing.T) {
 
 	d.Latency = mobileTimes(t, 1.001)
 	_, err = Run(context.Background(), c, d)
-	require.ErrorContains(t, err, "its labels came from other data")
+	require.ErrorContains(t, err, "its latencies came from another table: "+table.Checksum()+"; now: ")
 	d.Latency = nil
 	_, err = Run(context.Background(), c, d)
 	require.ErrorContains(t, err, "no table")

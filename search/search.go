@@ -2,6 +2,7 @@ package search
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -173,11 +175,11 @@ func (s *search) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.Deps.Latency != nil {
-		s.source += " latency " + s.Deps.Latency.Checksum()
+		s.source += sourceLatency + s.Deps.Latency.Checksum()
 	}
 	if f := space.FileOf(s.Deps.Space); f != nil {
 		sum := sha256.Sum256(f.Text())
-		s.source += " space " + hex.EncodeToString(sum[:])
+		s.source += sourceSpace + hex.EncodeToString(sum[:])
 	}
 	var old *snapshot
 	if s.Dir != "" {
@@ -237,7 +239,7 @@ func (s *search) openFolder() (*snapshot, error) {
 	case old.Config != s.ident:
 		return refuse("its settings are other ones than those given now")
 	case old.Source != s.source:
-		return refuse("its labels came from other data: %s; these are: %s", old.Source, s.source)
+		return refuse("%s", otherSource(old.Source, s.source))
 	case s.Device.Level != "" && s.Device.Level != old.Level:
 		return refuse("it was begun on %s, and %s was asked for: the results would differ", old.Level, s.Device.Level)
 	}
@@ -248,6 +250,28 @@ func (s *search) openFolder() (*snapshot, error) {
 	}
 	dev.Close()
 	return old, nil
+}
+
+// What a search stands on is one line in its checkpoint: where labels come from, then what else was read.
+const (
+	sourceLatency = "; latencies "
+	sourceSpace   = "; space "
+)
+
+// otherSource says in which part two such lines differ.
+func otherSource(old, now string) string {
+	parts := func(line string) [3]string {
+		line, sp, _ := strings.Cut(line, sourceSpace)
+		labels, latency, _ := strings.Cut(line, sourceLatency)
+		return [3]string{labels, latency, sp}
+	}
+	a, b := parts(old), parts(now)
+	for i, what := range []string{"its labels came from other data", "its latencies came from another table", "its space came from another file"} {
+		if a[i] != b[i] {
+			return fmt.Sprintf("%s: %s; now: %s", what, cmp.Or(a[i], "none"), cmp.Or(b[i], "none"))
+		}
+	}
+	return "it was begun on other data"
 }
 
 // claim writes config.yaml. A folder that holds one already is the same run, killed before its first checkpoint.

@@ -86,7 +86,7 @@ own trainings; ranks are not known.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.compare(cmd, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.space, "space", "nasbench101", "search `space`")
+	f.StringVar(&o.space, "space", defaultSpace, "search `space`")
 	f.StringVar(&o.labels, "labels", "", labelsHelp)
 	f.StringSliceVar(&o.methods, "methods", method.Names(), "methods to compare")
 	f.BoolVar(&o.ablations, "ablations", false, "compare CTNAS with itself without its parts; --methods is not used")

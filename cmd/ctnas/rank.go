@@ -179,7 +179,7 @@ Here --train and --judged random architectures are trained, all of them if the s
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&spaceName, "space", "nasbench101", "search `space`")
+	f.StringVar(&spaceName, "space", defaultSpace, "search `space`")
 	f.StringVar(&labels, "labels", "", labelsHelp)
 	f.IntVar(&train, "train", 423, "labels to train with")
 	f.Uint64Var(&seed, "seed", 0, "the first seed")

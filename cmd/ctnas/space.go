@@ -39,6 +39,8 @@ func (r archRow) line() string {
 	return fmt.Sprintf("%s\t%s\t%d\t%d", r.Arch, r.Hash, r.MAdds, r.Params)
 }
 
+const defaultSpace = "nasbench101"
+
 // openSpace is space.Open for a name from the command line.
 func openSpace(name string) (space.Space, error) {
 	s, err := space.Open(name)

@@ -19,8 +19,11 @@ func newTableCommand(a *app) *cobra.Command {
 		newTableInfoCommand(a), newTableConvertCommand(a), newTableGetCommand(a), newTableTrainCommand(a))
 }
 
-// openTable opens a table named on the command line: FILE, or table:FILE?… where a CSV file's columns need names.
-func openTable(a *app, arg string, verify bool) (*table.Table, error) {
+// openTable opens a space's table named on the command line: FILE, or table:FILE?… where a CSV file's columns need names.
+func openTable(a *app, arg, space string, verify bool) (*table.Table, error) {
+	if _, err := openSpace(space); err != nil {
+		return nil, err
+	}
 	path, query := arg, table.Query{}
 	if strings.HasPrefix(arg, "table:") {
 		var err error
@@ -31,21 +34,23 @@ func openTable(a *app, arg string, verify bool) (*table.Table, error) {
 	update, finish := a.progress("read " + filepath.Base(path))
 	defer finish()
 	return table.Open(path, table.Options{
-		Columns: query.Columns, VerifyChecksum: verify, Threads: a.threads,
+		Space: space, Columns: query.Columns, VerifyChecksum: verify, Threads: a.threads,
 		Progress: func(done, total int64) { update(int(done), int(total)) },
 	})
 }
 
 func newTableInfoCommand(a *app) *cobra.Command {
+	var space string
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "info FILE",
 		Short: "Tell what a table holds",
 		Example: `  ctnas table info nasbench_only108.tfrecord --verify
-  ctnas table info 'table:mine.csv?arch=cell&accuracy=top1' --json`,
+  ctnas table info 'table:mine.csv?arch=cell&accuracy=top1' --json
+  ctnas table info ofa.csv --space mobilenetv3`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			t, err := openTable(a, args[0], verify)
+			t, err := openTable(a, args[0], space, verify)
 			if err != nil {
 				return err
 			}
@@ -73,6 +78,7 @@ func newTableInfoCommand(a *app) *cobra.Command {
 			return w.Flush()
 		},
 	}
+	cmd.Flags().StringVar(&space, "space", defaultSpace, "search `space` that the table's architectures are of")
 	cmd.Flags().BoolVar(&verify, "verify", false, "fail unless the file has (or was made from one with) a published SHA-256")
 	return cmd
 }
@@ -87,7 +93,7 @@ func newTableConvertCommand(a *app) *cobra.Command {
   ctnas table convert 'table:mine.csv?arch=cell&accuracy=top1' -o mine.ctt`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			t, err := openTable(a, args[0], verify)
+			t, err := openTable(a, args[0], defaultSpace, verify)
 			if err != nil {
 				return err
 			}

@@ -45,7 +45,17 @@ func TestTableCommands(t *testing.T) {
 	require.Contains(t, stdout, "made from      small.csv (csv)")
 	require.Contains(t, stdout, info["checksum"].(string))
 
+	network := "mobilenetv3:2,2,2,2,2:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0@w1.0,r224"
+	other := filepath.Join(t.TempDir(), "other.csv")
+	require.NoError(t, os.WriteFile(other, []byte("arch,accuracy\n\""+network+"\",0.75\n"), 0o644))
+	code, stdout, stderr = call(nil, "table", "info", other, "--space", "mobilenetv3")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "mobilenetv3:2,2,2,2,2:")
+	require.Contains(t, stdout, "75.0000 %")
+
 	for line, want := range map[string]int{
+		"table info " + other:                            exitFailed,
+		"table info --space nothing " + other:            exitUsage,
 		"table convert " + csv:                           exitUsage,
 		"table get nasbench201":                          exitUsage,
 		"table info table:" + csv + "?split=best":        exitUsage,
