@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -98,7 +99,9 @@ func FuzzGenotype(f *testing.F) {
 	spaces := []Space{open(f, dartsName), open(f, mobileName)}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, sp := range spaces {
-			a, err := sp.Parse(text)
+			var a Arch
+			var err error
+			testdata.WithinMemory(t, len(text), func() { a, err = sp.Parse(text) })
 			if err != nil {
 				continue
 			}

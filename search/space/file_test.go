@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -197,7 +198,9 @@ func FuzzSpaceFile(f *testing.F) {
 	}
 	f.Add([]byte(onNodes))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		sp, err := parseSpace(text)
+		var sp *FileSpace
+		var err error
+		testdata.WithinMemory(t, len(text), func() { sp, err = parseSpace(text) })
 		if err != nil {
 			return
 		}

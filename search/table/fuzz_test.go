@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -187,7 +188,7 @@ func TestTinyFilesStaySmall(t *testing.T) {
 		"a JSON string of 24 MB":      zipped(t, append([]byte(`[{"ops":["`), bytes.Repeat([]byte("x"), 24<<20)...)),
 		"nested JSON lists":           zipped(t, bytes.Repeat([]byte("["), 24<<20)),
 	} {
-		allocated := allocatedBy(func() {
+		allocated := testdata.Allocated(func() {
 			_, err := readTable("x", bytes.NewReader(data), int64(len(data)), space.NASBench101{}, Options{Threads: 1})
 			if err == nil {
 				t.Errorf("%s: no error", name)

@@ -490,12 +490,3 @@ func TestEarlyEpochsFile(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "chosen on validation accuracy, mean of runs, 4 epochs, judged on test accuracy, run 1, 108 epochs", v.Describe())
 }
-
-// allocatedBy is how many bytes f allocates, freed or not.
-func allocatedBy(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/stretchr/testify/require"
 )
 
@@ -67,7 +68,12 @@ func FuzzSafetensors(f *testing.F) {
 	f.Add(append(header, make([]byte, 12)...))
 	f.Add(file(`{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}`, 0))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		tensors, metadata, err := decodeSafetensors(bytes.NewReader(content), int64(len(content)))
+		var tensors []Tensor
+		var metadata map[string]string
+		var err error
+		testdata.WithinMemory(t, len(content), func() {
+			tensors, metadata, err = decodeSafetensors(bytes.NewReader(content), int64(len(content)))
+		})
 		if err != nil {
 			return
 		}

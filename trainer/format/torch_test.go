@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/stretchr/testify/require"
 )
 
@@ -125,7 +126,11 @@ func FuzzTorch(f *testing.F) {
 		f.Add(content)
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		tensors, err := decodeTorch(bytes.NewReader(content), int64(len(content)))
+		var tensors []Tensor
+		var err error
+		testdata.WithinMemory(t, len(content), func() {
+			tensors, err = decodeTorch(bytes.NewReader(content), int64(len(content)))
+		})
 		if err != nil {
 			return
 		}
