@@ -2,6 +2,7 @@ package format
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -62,6 +63,15 @@ func (u *unpickler) bytes(n uint64) ([]byte, error) {
 		return nil, fmt.Errorf("a string of %d bytes in a pickle of at most %d", n, maxPickle)
 	}
 	u.left -= int(n)
+	if n > 1<<12 { // memory for what there is, not for what a length says
+		var b bytes.Buffer
+		k, err := io.CopyN(&b, u.r, int64(n))
+		u.read += k
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return b.Bytes(), err
+	}
 	b := make([]byte, n)
 	k, err := io.ReadFull(u.r, b)
 	u.read += int64(k)
