@@ -397,6 +397,9 @@ func TestConstraintsAreKept(t *testing.T) {
 }
 
 func TestAblationSwitches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("four more searches: not with -short")
+	}
 	dir := t.TempDir()
 	c := tiny(t, ProposeController)
 	run := func(name string, change func(c *Config)) (*Result, *snapshot) {
