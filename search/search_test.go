@@ -396,6 +396,18 @@ func TestConstraintsAreKept(t *testing.T) {
 	require.ErrorContains(t, err, "loosen --max-params")
 }
 
+func TestOtherSource(t *testing.T) {
+	line := "table a" + sourceLatency + "b" + sourceSpace + "c"
+	for other, want := range map[string]string{
+		"table d" + sourceLatency + "b" + sourceSpace + "c": "its labels came from other data: table a; now: table d",
+		"table a" + sourceLatency + "d" + sourceSpace + "c": "its latencies came from another table: b; now: d",
+		"table a" + sourceSpace + "c":                       "its latencies came from another table: b; now: none",
+		"table a" + sourceLatency + "b" + sourceSpace + "d": "its space came from another file: c; now: d",
+	} {
+		require.Equal(t, want, otherSource(line, other))
+	}
+}
+
 func TestAblationSwitches(t *testing.T) {
 	if testing.Short() {
 		t.Skip("four more searches: not with -short")

@@ -22,7 +22,7 @@ func TestZooTrains(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			few := testing.Short() && !slices.Contains([]string{"mobilenetv3_large_1.0", "shufflenetv1_2.0_g3"}, name)
 			if few || os.Getenv("CTNAS_TEST_ZOO") != "all" && !slices.Contains(kinds, name) {
-				t.Skip("another network stands for this one")
+				t.Skip("another network stands for this one; CTNAS_TEST_ZOO=all runs it")
 			}
 			net, err := zoo.Build(name, 64, 4)
 			require.NoError(t, err)

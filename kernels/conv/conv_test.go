@@ -47,15 +47,12 @@ func cases() []Conv {
 	}
 }
 
-// each runs f over the cases and some kinds of inputs; with -short half of them.
+// each runs f over the cases and some kinds of inputs.
 func each(t *testing.T, f func(t *testing.T, d *exec.Device, i, k int, c Conv, kind kerneltest.Case)) {
 	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
 				if (i+k)%3 != 0 && (i > 4 && c.Groups < 2 || d.Accelerated()) {
-					continue
-				}
-				if testing.Short() && (i/2+k)%2 == 1 {
 					continue
 				}
 				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
