@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/testdata"
+	"github.com/ctnas/ctnas/trainer/format"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
@@ -90,5 +91,31 @@ func TestWeightsOfPyTorch(t *testing.T) {
 			require.LessOrEqual(t, worst, 1e-4*math.Min(1, largest), name)
 			t.Logf("%s: largest difference %.2g of a largest logit of %.3g", name, worst, largest)
 		}
+	}
+}
+
+// Names of classes are kept as they are, and what is not a list of them is said.
+func TestClassesInWeights(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w.safetensors")
+	open := func(metadata map[string]string) *Weights {
+		require.NoError(t, format.WriteSafetensors(path, []format.Tensor{{Name: "a", Shape: []int{1}, Data: []float32{1}}}, metadata))
+		w, err := OpenWeights(path)
+		require.NoError(t, err)
+		return w
+	}
+	names := []string{"n01440764", `tench, "Tinca tinca"`, "日本"}
+	metadata := map[string]string{"format": "pt"}
+	AddClasses(metadata, names)
+	got, err := open(metadata).Classes()
+	require.NoError(t, err)
+	require.Equal(t, names, got)
+	metadata = map[string]string{"format": "pt"}
+	AddClasses(metadata, nil)
+	got, err = open(metadata).Classes()
+	require.NoError(t, err)
+	require.Nil(t, got)
+	for _, text := range []string{"cat", "[]", `{"a": 1}`, "null", "[1]"} {
+		_, err = open(map[string]string{ClassesKey: text}).Classes()
+		require.ErrorContains(t, err, `w.safetensors: metadata "classes" is `)
 	}
 }

@@ -36,7 +36,7 @@ func TestExport(t *testing.T) {
 	require.Len(t, read("in"), 4*2*3*16*16)
 	require.Len(t, read("out"), 4*2*10)
 	require.NotEqual(t, strings.Repeat("\x00", 80), read("out"))
-	tensors, err := format.Read(at("a"))
+	tensors, _, err := format.Read(at("a"))
 	require.NoError(t, err)
 	require.Equal(t, "stem.conv.weight", tensors[0].Name)
 	for _, c := range []struct {

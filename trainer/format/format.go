@@ -14,29 +14,33 @@ type Tensor struct {
 	Data  []float32
 }
 
-// Read reads the tensors of a file of safetensors or of PyTorch.
-func Read(path string) ([]Tensor, error) {
+// Read reads the tensors of a file of safetensors or of PyTorch, and the metadata of safetensors; PyTorch's files have none.
+func Read(path string) (tensors []Tensor, metadata map[string]string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	tensors, err := Decode(f, info.Size())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if tensors, metadata, err = decode(f, info.Size()); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return tensors, nil
+	return tensors, metadata, nil
 }
 
 // Decode reads the tensors of such a file's content.
 func Decode(r io.ReaderAt, size int64) ([]Tensor, error) {
-	if isTorch(r) {
-		return decodeTorch(r, size)
-	}
-	tensors, _, err := decodeSafetensors(io.NewSectionReader(r, 0, size), size)
+	tensors, _, err := decode(r, size)
 	return tensors, err
+}
+
+func decode(r io.ReaderAt, size int64) (tensors []Tensor, metadata map[string]string, err error) {
+	if isTorch(r) {
+		tensors, err = decodeTorch(r, size)
+		return tensors, nil, err
+	}
+	return decodeSafetensors(io.NewSectionReader(r, 0, size), size)
 }

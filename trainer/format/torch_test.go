@@ -30,11 +30,11 @@ func TestTorchFiles(t *testing.T) {
 		{"one", []int{}, []float32{0.5}}, {"none", []int{0, 3}, []float32{}}, {"bn.num_batches_tracked", []int{}, []float32{7}},
 	}
 	for _, name := range []string{"zip", "pickles", "tar"} {
-		got, err := Read(filepath.Join("testdata", name+".pth"))
+		got, _, err := Read(filepath.Join("testdata", name+".pth"))
 		require.NoError(t, err)
 		require.Equal(t, want, got, name)
 	}
-	got, err := Read(filepath.Join("testdata", "half.pth"))
+	got, _, err := Read(filepath.Join("testdata", "half.pth"))
 	require.NoError(t, err)
 	require.Len(t, got, 6)
 	for _, x := range got {
@@ -115,7 +115,7 @@ func TestTorchDamage(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "w.pth")
 	require.NoError(t, os.WriteFile(path, []byte("PK\x03\x04 and no archive"), 0o644))
-	_, err = Read(path)
+	_, _, err = Read(path)
 	require.ErrorContains(t, err, path)
 }
 

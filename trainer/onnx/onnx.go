@@ -7,7 +7,9 @@ package onnx
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -24,8 +26,9 @@ const (
 
 // Options of an export.
 type Options struct {
-	FoldNorms bool   // multiply batch norms into the convolutions and linear layers before them
-	Version   string // of this program, noted in the file
+	FoldNorms bool              // multiply batch norms into the convolutions and linear layers before them
+	Version   string            // of this program, noted in the file
+	Metadata  map[string]string // what the file says of itself, as metadata_props
 }
 
 // Write writes a network with the values of its variables, in the layout of memory, into a file, which appears whole or not at all.
@@ -61,13 +64,20 @@ func Encode(net *nn.Network, values [][]float32, o Options) ([]byte, error) {
 	in := net.Input()
 	graph.bytes(11, valueInfo(inputName, in.C, in.H, in.W))
 	graph.bytes(12, valueInfo(outputName, net.Nodes[prediction].Shape.C))
-	var set, model message // OperatorSetIdProto: version = 2. ModelProto: ir_version = 1, producer_name = 2, producer_version = 3, graph = 7, opset_import = 8
+	var set, model message // OperatorSetIdProto: version = 2. ModelProto: ir_version = 1, producer_name = 2, producer_version = 3, graph = 7, opset_import = 8,
+	// metadata_props = 14
 	set.integer(2, opset)
 	model.integer(1, irVersion)
 	model.text(2, "ctnas")
 	model.text(3, o.Version)
 	model.bytes(7, graph)
 	model.bytes(8, set)
+	for _, key := range slices.Sorted(maps.Keys(o.Metadata)) { // StringStringEntryProto: key = 1, value = 2
+		var property message
+		property.text(1, key)
+		property.text(2, o.Metadata[key])
+		model.bytes(14, property)
+	}
 	if len(model) > math.MaxInt32 {
 		return nil, fmt.Errorf("%s: %d bytes, and a protobuf message holds at most %d", net.Name, len(model), math.MaxInt32)
 	}

@@ -112,6 +112,18 @@ func TestEncode(t *testing.T) {
 	}
 }
 
+// What the file says of itself stands in it in the order of its keys.
+func TestMetadata(t *testing.T) {
+	net := every(t)
+	text, err := Encode(net, random(net), Options{Metadata: map[string]string{"weights": "random", "classes": `["a","b"]`}})
+	require.NoError(t, err)
+	var got []string
+	for _, property := range fields(t, text, 14) {
+		got = append(got, string(fields(t, property, 1)[0]), string(fields(t, property, 2)[0]))
+	}
+	require.Equal(t, []string{"classes", `["a","b"]`, "weights", "random"}, got)
+}
+
 // onnx's checker accepts the file, and onnxruntime computes the reference's logits from it.
 func TestRuntime(t *testing.T) {
 	python := testdata.Python(t, "onnx", "onnxruntime", "safetensors")
