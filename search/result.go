@@ -8,9 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
@@ -216,7 +215,7 @@ func (s *search) write(r *Result) error {
 	if err := e.Encode(r); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(filepath.Join(s.Dir, report.ResultName), text.Bytes(), 0o644); err != nil {
+	if err := files.Write(filepath.Join(s.Dir, report.ResultName), text.Bytes()); err != nil {
 		return err
 	}
 	page, err := report.Load(s.Dir)

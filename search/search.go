@@ -17,9 +17,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -221,7 +220,7 @@ func (s *search) open(ctx context.Context) (err error) {
 
 // openFolder writes config.yaml into a new folder, or reads the checkpoint of an old one.
 func (s *search) openFolder() (*snapshot, error) {
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+	if err := files.MkdirAll(s.Dir); err != nil {
 		return nil, err
 	}
 	old, err := readSnapshot(s.Dir)
@@ -310,7 +309,7 @@ func (s *search) claim() error {
 	if err := KeepLatency(s.Dir, s.Deps.Latency); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, text, 0o644)
+	return files.Write(path, text)
 }
 
 // KeepSpace puts a copy of the file that describes a space into a run's folder, so that the folder can be read without it.
@@ -319,7 +318,7 @@ func KeepSpace(dir string, sp space.Space) error {
 	if f == nil {
 		return nil
 	}
-	return renameio.WriteFile(filepath.Join(dir, report.SpaceName), f.Text(), 0o644)
+	return files.Write(filepath.Join(dir, report.SpaceName), f.Text())
 }
 
 // KeepLatency likewise puts a copy of a latency table into the folder.
@@ -327,7 +326,7 @@ func KeepLatency(dir string, m *latency.Model) error {
 	if m == nil {
 		return nil
 	}
-	return renameio.WriteFile(filepath.Join(dir, report.LatencyName), m.Table.Text(), 0o644)
+	return files.Write(filepath.Join(dir, report.LatencyName), m.Table.Text())
 }
 
 // restore takes over the state of a checkpoint.

@@ -11,9 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -518,5 +517,5 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return result, renameio.WriteFile(filepath.Join(r.Dir, ResultName), append(text, '\n'), 0o644)
+	return result, files.Write(filepath.Join(r.Dir, ResultName), append(text, '\n'))
 }

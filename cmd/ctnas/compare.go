@@ -9,10 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/space"
@@ -247,10 +247,10 @@ func (a *app) openComparison(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(a.out, 0o755); err != nil {
+	if err := files.MkdirAll(a.out); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, text, 0o644)
+	return files.Write(path, text)
 }
 
 // compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last bar.

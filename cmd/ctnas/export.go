@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer"
@@ -162,5 +162,5 @@ func writeFloats(path string, values []float32) error {
 	for _, v := range values {
 		out = binary.LittleEndian.AppendUint32(out, math.Float32bits(v))
 	}
-	return renameio.WriteFile(path, out, 0o644)
+	return files.Write(path, out)
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/report"
@@ -118,7 +118,7 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 	if err != nil {
 		return nil, err
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, report.RetrainedName), append(text, '\n'), 0o644); err != nil {
+	if err := files.Write(filepath.Join(dir, report.RetrainedName), append(text, '\n')); err != nil {
 		return nil, err
 	}
 	page.Retrained = r

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/report"
@@ -76,7 +76,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(a.out, 0o755); err != nil {
+	if err := files.MkdirAll(a.out); err != nil {
 		return nil, err
 	}
 	if err := search.KeepSpace(a.out, l.space); err != nil {
@@ -93,7 +93,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if err != nil {
 		return nil, err
 	}
-	if err := renameio.WriteFile(filepath.Join(a.out, search.ConfigName), config, 0o644); err != nil {
+	if err := files.Write(filepath.Join(a.out, search.ConfigName), config); err != nil {
 		return nil, err
 	}
 	p := method.Problem{
@@ -128,7 +128,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if err := e.Encode(result); err != nil {
 		return nil, err
 	}
-	if err := renameio.WriteFile(filepath.Join(a.out, report.ResultName), text.Bytes(), 0o644); err != nil {
+	if err := files.Write(filepath.Join(a.out, report.ResultName), text.Bytes()); err != nil {
 		return nil, err
 	}
 	page, err := report.Load(a.out)

@@ -3,9 +3,9 @@ package main
 import (
 	"fmt"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
@@ -66,10 +66,10 @@ same instruction set. The command goes on where it was stopped.
 			if err != nil {
 				return err
 			}
-			if err := renameio.WriteFile(out+".seconds", seconds, 0o644); err != nil {
+			if err := files.Write(out+".seconds", seconds); err != nil {
 				return err
 			}
-			if err := renameio.WriteFile(out, text, 0o644); err != nil {
+			if err := files.Write(out, text); err != nil {
 				return err
 			}
 			if a.json {

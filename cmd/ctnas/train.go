@@ -10,11 +10,11 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
@@ -330,7 +330,7 @@ func writeConfig(dir string, s trainSettings, facts runFacts) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := files.MkdirAll(dir); err != nil {
 		return err
 	}
 	var doc, key, block yaml.Node
@@ -343,7 +343,7 @@ func writeConfig(dir string, s trainSettings, facts runFacts) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, text, 0o644)
+	return files.Write(path, text)
 }
 
 // printTraining is the result for people.

@@ -6,10 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
-	"github.com/google/renameio/v2"
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // The folder within a run's, and the two files in it.
@@ -44,33 +43,36 @@ func Open(magic string, data []byte) (body []byte, err error) {
 // Write puts a checkpoint into a run folder, flushed to the disk; the one before stays as the previous one.
 func Write(folder string, data []byte) error {
 	dir := filepath.Join(folder, Dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := files.MkdirAll(dir); err != nil {
 		return err
 	}
 	latest := filepath.Join(dir, Latest)
-	file, err := renameio.NewPendingFile(latest, renameio.WithPermissions(0o644))
+	file, err := files.Create(latest)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Cleanup() }()
+	defer file.Discard()
 	if _, err := file.Write(data); err != nil {
 		return err
 	}
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(latest, filepath.Join(dir, Previous)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := files.Rename(latest, filepath.Join(dir, Previous)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return file.CloseAtomicallyReplace()
+	return file.Commit()
 }
+
+// maxBytes bounds what is read of a checkpoint: the weights, moments and average of 4e9 parameters.
+const maxBytes = 64 << 30
 
 // Read gives decode the newest checkpoint of a run folder, and the previous one where decode refuses that. ErrNone where there is none.
 func Read(folder string, decode func(data []byte) error) error {
 	var damaged error
 	for _, name := range []string{Latest, Previous} {
 		path := filepath.Join(folder, Dir, name)
-		data, err := os.ReadFile(path)
+		data, err := files.Read(path, maxBytes)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {

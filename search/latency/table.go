@@ -16,8 +16,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -295,7 +294,7 @@ func (t *Table) Write(path string) error {
 	sum := sha256.Sum256(b.Bytes())
 	fmt.Fprintf(&b, "%s%s\n", checksum, hex.EncodeToString(sum[:]))
 	t.text, t.Path, t.Signed = b.Bytes(), path, true
-	return renameio.WriteFile(path, t.text, 0o644)
+	return files.Write(path, t.text)
 }
 
 // oneLine is a fact's value without what would end its line.

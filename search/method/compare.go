@@ -15,9 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/latency"
@@ -305,8 +304,8 @@ func keep(path, key string, run Run) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := files.MkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, append(text, '\n'), 0o644)
+	return files.Write(path, append(text, '\n'))
 }

@@ -12,10 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/google/renameio/v2"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/ledger"
 )
 
@@ -202,5 +202,5 @@ func (d *Data) Write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(filepath.Join(dir, PageName), html, 0o644)
+	return files.Write(filepath.Join(dir, PageName), html)
 }

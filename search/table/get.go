@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // Remote is a published file.
@@ -86,7 +88,7 @@ func (d downloader) get(ctx context.Context, dir, address, sum string, progress 
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fail(err)
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := files.MkdirAll(dir); err != nil {
 		return fail(err)
 	}
 	part := &partial{path: target + ".part"}

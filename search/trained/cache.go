@@ -10,10 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/trainer"
 )
 
@@ -96,62 +94,24 @@ func (c cache) store(hash string, r *Record) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(c.base(hash)+".json", append(text, '\n'), 0o644)
+	return files.Write(c.base(hash)+".json", append(text, '\n'))
 }
-
-// lockName is the file in a folder of work that whoever works there holds locked.
-const lockName = "lock"
-
-// lockPoll is how often a lock that another process holds is tried again.
-const lockPoll = 200 * time.Millisecond
 
 // claim makes the folder of a training in work and waits until nobody else works in it. release lets others in.
 func (c cache) claim(ctx context.Context, hash string) (dir string, release func(), err error) {
 	dir = c.base(hash)
-	for {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return "", nil, err
-		}
-		file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o644)
-		if errors.Is(err, fs.ErrNotExist) { // removed in between
-			continue
-		} else if err != nil {
-			return "", nil, err
-		}
-		locked, err := tryLock(file)
-		if err == nil && locked && sameFile(file) {
-			return dir, func() { _ = file.Close() }, nil // which unlocks
-		}
-		_ = file.Close()
-		if err != nil {
-			return "", nil, fmt.Errorf("%s: %w", file.Name(), err)
-		}
-		if locked { // of a folder that has been removed by whoever had it
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return "", nil, ctx.Err()
-		case <-time.After(lockPoll):
-		}
-	}
-}
-
-// sameFile tells whether an open file still has its name.
-func sameFile(file *os.File) bool {
-	open, err := file.Stat()
+	lock, err := files.Claim(ctx, dir, "a training for a label")
 	if err != nil {
-		return false
+		return "", nil, err
 	}
-	named, err := os.Stat(file.Name())
-	return err == nil && os.SameFile(open, named)
+	return dir, func() { _ = lock.Unlock() }, nil
 }
 
 // empty removes everything from a folder of work but its lock.
 func empty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		if e.Name() != lockName {
+		if e.Name() != files.LockName {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 	}

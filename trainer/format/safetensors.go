@@ -15,7 +15,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // A safetensors file is the length of a header in 8 bytes (little-endian), the header in JSON, and the tensors' bytes without gaps or overlaps
@@ -39,11 +39,11 @@ func WriteSafetensors(path string, tensors []Tensor, metadata map[string]string)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	file, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o644))
+	file, err := files.Create(path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Cleanup() }()
+	defer file.Discard()
 	w := bufio.NewWriterSize(file, 1<<20)
 	_, err = w.Write(header)
 	for _, t := range tensors {
@@ -58,7 +58,7 @@ func WriteSafetensors(path string, tensors []Tensor, metadata map[string]string)
 	if err = errors.Join(err, w.Flush()); err != nil {
 		return err
 	}
-	return file.CloseAtomicallyReplace()
+	return file.Commit()
 }
 
 func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) {

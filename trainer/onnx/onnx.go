@@ -12,8 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -37,7 +36,7 @@ func Write(path string, net *nn.Network, values [][]float32, o Options) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, text, 0o644)
+	return files.Write(path, text)
 }
 
 // Encode is the content of the file.
