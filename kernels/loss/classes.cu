@@ -48,7 +48,7 @@ template <class T> __device__ __forceinline__ void classes(const ctn_classes_arg
 	for (int64_t i = threadIdx.x; i < n; i += THREADS) {
 		float v = to_float(x[i]);
 		apart += v - most;
-		before += !(v <= mine); // a NaN is before everything
+		before += ctn_classes_before(i, v, label, mine);
 	}
 	apart = (float)block_sum<THREADS>(apart);
 	before = (float)block_sum<THREADS>(before);
@@ -65,7 +65,7 @@ template <class T> __device__ __forceinline__ void classes(const ctn_classes_arg
 		}
 		loss = ours * loss + g.weight * t * t * (float)block_sum<THREADS>(soft);
 	}
-	if (threadIdx.x == 0) row[0] = loss, row[1] = before < 1, row[2] = before < 5;
+	if (threadIdx.x == 0) row[0] = loss, row[1] = before < 1, row[2] = before < CTN_CLASSES_TOP;
 	if (!d) return;
 	const float even = g.smoothing / (float)n, share = g.scale / (float)(used > 1 ? used : 1), part = 1 / sum, part_x = 1 / sum_x, part_y = 1 / sum_y;
 	__syncthreads(); // the gradient may take the logits' place

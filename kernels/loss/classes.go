@@ -30,7 +30,7 @@ type Classes struct {
 	Scale       float32
 	DLogit      *exec.Buffer // N x Classes: the gradient; nil: none; may be Logit
 	Loss        *exec.Buffer // 1
-	Count       *exec.Buffer // integers, or nil: rows, those whose label is first, and among the first five, are added to its 3 elements
+	Count       *exec.Buffer // integers, or nil: rows, those whose label is first, and among the first five, are added to its 3 elements; of equal logits the lower class comes first
 }
 
 // Record appends the operation to a program.

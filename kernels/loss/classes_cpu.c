@@ -38,7 +38,7 @@ static void FN(classes_run)(const void *p, int64_t task, float *scratch) {
 		double norm = FN(log_sum)(x, n, 1), mean = 0, loss, soft = 0, norm_x = 0, norm_y = 0;
 		int64_t before = 0;
 		float mine = x[label];
-		for (int64_t i = 0; i < n; i++) mean += x[i], before += !(x[i] <= mine); // a NaN is before everything
+		for (int64_t i = 0; i < n; i++) mean += x[i], before += ctn_classes_before(i, x[i], label, mine);
 		loss = norm - (1 - (double)g->smoothing) * mine - g->smoothing * (mean / (double)n);
 		if (y) {
 			norm_x = FN(log_sum)(x, n, t), norm_y = FN(log_sum)(y, n, t);
@@ -48,7 +48,7 @@ static void FN(classes_run)(const void *p, int64_t task, float *scratch) {
 			}
 			loss = ours * loss + g->weight * t * t * soft;
 		}
-		row[0] = (float)loss, row[1] = before < 1, row[2] = before < 5;
+		row[0] = (float)loss, row[1] = before < 1, row[2] = before < CTN_CLASSES_TOP;
 		if (!d) continue;
 		for (int64_t i = 0; i < n; i += CTN_LANES) {
 			int64_t m = n - i;

@@ -1,6 +1,10 @@
 package loss
 
-import "math"
+import (
+	"cmp"
+	"math"
+	"slices"
+)
 
 // ClassesReference is Classes in float64. It returns the loss, its gradient in the logits and the three counts.
 func (l Classes) ClassesReference(logit, teacher []float64, label []int32) (loss float64, grad []float64, count [3]int) {
@@ -21,7 +25,6 @@ func (l Classes) ClassesReference(logit, teacher []float64, label []int32) (loss
 		if teacher != nil {
 			weight, t = float64(l.Weight), float64(l.Temperature)
 		}
-		before := 0
 		for i := range x {
 			target := float64(l.Smoothing) / float64(l.Classes)
 			if i == int(y) {
@@ -29,14 +32,12 @@ func (l Classes) ClassesReference(logit, teacher []float64, label []int32) (loss
 			}
 			loss -= scale * (1 - weight) * target * math.Log(p[i])
 			grad[r*l.Classes+i] = scale * (1 - weight) * (p[i] - target)
-			if x[i] > x[y] {
-				before++
-			}
 		}
-		if before < 1 {
+		switch place := slices.Index(answers(x), int(y)); {
+		case place == 0:
 			count[1]++
-		}
-		if before < 5 {
+			count[2]++
+		case 0 < place && place < 5:
 			count[2]++
 		}
 		if teacher == nil {
@@ -49,6 +50,19 @@ func (l Classes) ClassesReference(logit, teacher []float64, label []int32) (loss
 		}
 	}
 	return loss, grad, count
+}
+
+// answers are the classes from the most likely on. Equal ones keep the classes' order, and where there is a NaN there is no answer.
+func answers(x []float64) []int {
+	if slices.ContainsFunc(x, math.IsNaN) {
+		return nil
+	}
+	order := make([]int, len(x))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(x[b], x[a]) })
+	return order
 }
 
 func softmax(x []float64, t float64) []float64 {

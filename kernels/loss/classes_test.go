@@ -1,6 +1,7 @@
 package loss_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -8,6 +9,7 @@ import (
 	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/kernels/exec"
 	. "github.com/ctnas/ctnas/kernels/loss"
+	"github.com/ctnas/ctnas/kernels/philox"
 )
 
 func TestClasses(t *testing.T) {
@@ -71,17 +73,89 @@ func TestClassesReferenceGradient(t *testing.T) {
 	}, x, grad, 1e-7, "logits")
 }
 
-func TestClassesOfNaNAreWrong(t *testing.T) { kerneltest.EachStorage(t, classesOfNaN) }
-
-func classesOfNaN(t *testing.T, d *exec.Device) {
+// counted runs the operation on rows of logits, which may be stored in bfloat16, and compares its counts with the reference's.
+func counted(t *testing.T, d *exec.Device, classes int, logits []float32, label []int32) []int32 {
 	ar := d.NewArena()
 	defer ar.Free()
-	op := Classes{N: 2, Classes: 7, Logit: kerneltest.Room(ar, 14), Label: ar.Ints([]int32{0, 6}), Loss: ar.F32(1), Count: ar.Ints([]int32{0, 0, 0})}
-	p := ar.NewProgram("nan")
+	logits64 := make([]float64, len(logits))
+	op := Classes{N: len(label), Classes: classes, Logit: kerneltest.Store(ar, logits, logits64), Label: ar.Ints(label), Loss: ar.F32(1),
+		Count: ar.Ints([]int32{0, 0, 0})}
+	p := ar.NewProgram("counts")
 	op.Record(p)
 	p.Run(1)
 	got := make([]int32, 3)
 	op.Count.ReadI32(0, got)
-	require.Equal(t, []int32{2, 0, 0}, got)
-	require.True(t, op.Loss.Values()[0] != op.Loss.Values()[0])
+	_, _, want := op.ClassesReference(logits64, nil, label)
+	require.Equal(t, []int32{int32(want[0]), int32(want[1]), int32(want[2])}, got, "%d classes: %v, labels %v", classes, logits, label)
+	return got
+}
+
+// The answer is the first class of the largest logit: as many logits of a row are equal here as not, in any number of classes.
+func TestClassesCountTheFirstOfEqualLogits(t *testing.T) {
+	inf := float32(math.Inf(1))
+	values := []float32{0, 1, -2, float32(math.Copysign(0, -1)), 1.0009765625, inf, -inf} // the fifth is 1 in bfloat16
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+		for _, classes := range []int{1, 2, 3, 5, 6, 7, 10, 33, 127, 129, 257, 1000} {
+			const rows = 19
+			s := philox.New(7, philox.PurposeTest, uint32(classes))
+			logits, label := make([]float32, rows*classes), make([]int32, rows)
+			for r := range label {
+				kinds := values[:1+r%len(values)]
+				for i := range classes {
+					logits[r*classes+i] = kinds[s.Intn(len(kinds))]
+				}
+				if label[r] = int32(s.Intn(classes)); r%5 == 4 {
+					label[r] = -1
+				}
+			}
+			counted(t, d, classes, logits, label)
+		}
+		// What gives every class the same logit is right where the label is the first class, and once among the first five.
+		even := make([]int32, 15)
+		for i := range even {
+			even[i] = int32(i)
+		}
+		require.Equal(t, []int32{15, 1, 5}, counted(t, d, 15, make([]float32, 15*15), even))
+		require.Equal(t, []int32{3, 1, 3}, counted(t, d, 3, make([]float32, 3*3), even[:3]))
+		// Two logits that only bfloat16 makes equal: the second of them is the larger one in float32.
+		want := []int32{1, 1, 1}
+		if d.Precision() == exec.BF16 {
+			want[1] = 0
+		}
+		require.Equal(t, want, counted(t, d, 3, []float32{1, 1.0009765625, 0}, []int32{1}))
+	})
+}
+
+// A row with a NaN has no answer, wherever it stands and however few classes there are.
+func TestClassesOfNaNAreWrong(t *testing.T) {
+	nan := float32(math.NaN())
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+		for _, classes := range []int{1, 2, 3, 7, 131} {
+			for _, at := range []int{0, classes / 2, classes - 1} {
+				for _, label := range []int32{0, int32(classes / 2), int32(classes - 1)} {
+					logits := make([]float32, 2*classes)
+					logits[label] = 1
+					logits[at] = nan
+					logits[classes+int(label)] = 1
+					require.Equal(t, []int32{2, 1, 1}, counted(t, d, classes, logits, []int32{label, label}))
+				}
+			}
+			logits := make([]float32, classes)
+			for i := range logits {
+				logits[i] = nan
+			}
+			require.Equal(t, []int32{1, 0, 0}, counted(t, d, classes, logits, []int32{0}))
+		}
+		require.True(t, math.IsNaN(lossOf(d, []float32{0, nan, 1})))
+	})
+}
+
+func lossOf(d *exec.Device, logits []float32) float64 {
+	ar := d.NewArena()
+	defer ar.Free()
+	op := Classes{N: 1, Classes: len(logits), Logit: ar.Floats(logits), Label: ar.Ints([]int32{0}), Loss: ar.F32(1)}
+	p := ar.NewProgram("loss")
+	op.Record(p)
+	p.Run(1)
+	return float64(op.Loss.Values()[0])
 }
