@@ -2,7 +2,7 @@ package gcn
 
 import (
 	"math"
-	"sort"
+	"slices"
 
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -175,8 +175,8 @@ func (s *Scores) Against(other *Scores, i, j int) float64 {
 // Report says how good scores are against true labels.
 type Report struct {
 	TauB         float64 // Kendall's tau-b with the labels
-	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %
-	TopRank      int     // 1 + how many labels are better than that of the graph scored best
+	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones
+	TopRank      int     // 1 + how many labels are better than that of the graph scored best; of equal ones the worst
 	Transitivity float64 // of triples with p(a,b) > ½ and p(b,c) > ½, the share with p(a,c) > ½
 	Calibration  float64 // expected calibration error of Prob over random pairs, ten bins; ties count half
 	Antisymmetry float64 // mean |p(a,b) + p(b,a) - 1|
@@ -194,18 +194,13 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 	}
 	top := max(1, n/100)
 	predicted, truth := best(s.Rank, top), best(labels, top)
-	in := make(map[int]bool, top)
-	for _, i := range truth {
-		in[i] = true
+	for i, p := range predicted {
+		r.PAt1 += p * truth[i] / float64(top)
 	}
-	for _, i := range predicted {
-		if in[i] {
-			r.PAt1 += 1 / float64(top)
-		}
-	}
+	first := Highest(s.Rank, labels)
 	r.TopRank = 1
 	for _, v := range labels {
-		if v > labels[predicted[0]] {
+		if v > labels[first] {
 			r.TopRank++
 		}
 	}
@@ -248,12 +243,36 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 	return r
 }
 
-// best returns the indices of the k largest values, largest first; equal values in ascending order of index.
-func best(v []float64, k int) []int {
-	idx := make([]int, len(v))
-	for i := range idx {
-		idx[i] = i
+// best returns the probability of each value to be among the k largest: 1 above the k-th, 0 below it, and for those equal to it their share of the
+// places that are left. Any fixed order of them would be one that a table may have been sorted by.
+func best(v []float64, k int) []float64 {
+	cut := slices.Sorted(slices.Values(v))[len(v)-k]
+	above, equal := 0, 0
+	for _, x := range v {
+		if x > cut {
+			above++
+		} else if x == cut {
+			equal++
+		}
 	}
-	sort.SliceStable(idx, func(a, b int) bool { return v[idx[a]] > v[idx[b]] })
-	return idx[:k]
+	p := make([]float64, len(v))
+	for i, x := range v {
+		if x > cut {
+			p[i] = 1
+		} else if x == cut {
+			p[i] = float64(k-above) / float64(equal)
+		}
+	}
+	return p
+}
+
+// Highest returns the index of the highest score, of equal ones that with the lowest label: what has no opinion is not to be lucky.
+func Highest(scores, labels []float64) int {
+	top := 0
+	for i, v := range scores {
+		if v > scores[top] || v == scores[top] && labels[i] < labels[top] {
+			top = i
+		}
+	}
+	return top
 }

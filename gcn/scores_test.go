@@ -1,6 +1,8 @@
 package gcn
 
 import (
+	"cmp"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,22 +21,58 @@ func TestTop(t *testing.T) {
 		if preset == "released" {
 			c.Members = 1
 		}
-		cmp, err := Train(t.Context(), exec.Config{Threads: 1}, c, data, 3, nil)
+		trained, err := Train(t.Context(), exec.Config{Threads: 1}, c, data, 3, nil)
 		require.NoError(t, err)
-		e, err := cmp.Prepare(data)
+		e, err := trained.Prepare(data)
 		require.NoError(t, err)
-		s, err := cmp.Scorer(exec.Config{Device: "sim:random"}, e)
+		s, err := trained.Scorer(exec.Config{Device: "sim:random"}, e)
 		require.NoError(t, err)
 		all, top := s.Score(), s.Top(7)
 		for m := range c.Members {
 			index, standing := top.Of(m)
-			for k, i := range best(all.Member(m), 7) {
+			score := all.Member(m)
+			order := make([]int, len(score))
+			for i := range order {
+				order[i] = i
+			}
+			slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
+			for k, i := range order[:7] {
 				require.EqualValues(t, i, index[k])
 				require.InEpsilon(t, all.raw(m, i), standing[k], 1e-5)
 			}
 		}
 		s.Close()
 	}
+}
+
+// Equal scores are no opinion: what they are worth is what chance is, in whatever order the labels stand.
+func TestEvaluateOfEqualScores(t *testing.T) {
+	evaluate := func(scores, labels []float64) Report {
+		return Evaluate(&Scores{Rank: scores, members: [][]float64{scores}, spread: []Spread{{0, 1}}}, labels, 1)
+	}
+	const n = 600
+	descending, ascending, constant := make([]float64, n), make([]float64, n), make([]float64, n)
+	for i := range n {
+		descending[i], ascending[i] = float64(n-i), float64(i)
+	}
+	for _, labels := range [][]float64{descending, ascending} {
+		r := evaluate(constant, labels)
+		require.InDelta(t, 0.01, r.PAt1, 1e-12)
+		require.Equal(t, n, r.TopRank)
+	}
+	// Two share the highest score; the lower of them counts. Six are predicted best, of which the last place goes to one of two.
+	scores := slices.Clone(descending)
+	scores[1], scores[6] = scores[0], scores[5]
+	r := evaluate(scores, descending)
+	require.Equal(t, 2, r.TopRank)
+	require.InDelta(t, 5.5/6, r.PAt1, 1e-12)
+	// Labels of which the sixth and the seventh are equal: either is the sixth best.
+	labels := slices.Clone(descending)
+	labels[6] = labels[5]
+	require.InDelta(t, 5.5/6, evaluate(descending, labels).PAt1, 1e-12)
+	// Nothing is equal: counted by hand.
+	require.InDelta(t, 1, evaluate(descending, descending).PAt1, 1e-12)
+	require.InDelta(t, 0, evaluate(ascending, descending).PAt1, 1e-12)
 }
 
 // Training and scoring on tensor cores rank like float32, and say the same again.

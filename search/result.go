@@ -29,8 +29,8 @@ type Result struct {
 	Seconds        float64            `json:"-"`
 }
 
-// Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of architectures. 50 is what uniform
-// sampling gives, 0 the best. The search never sees it.
+// Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of architectures, where equal ones
+// share the mean of their ranks. 50 is what uniform sampling gives, 0 the best. The search never sees it.
 type Percentiles struct {
 	Samples int     `json:"samples"` // how many are at each end, at most
 	First   float64 `json:"first"`
@@ -158,13 +158,16 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 	percentile := func(texts []string) (float64, error) {
 		sum, n := 0.0, 0
 		for _, text := range texts {
-			_, place, err := rank(text)
+			a, err := s.Deps.Space.Parse(text)
 			if err != nil {
 				return 0, err
 			}
-			if place > 0 {
-				sum += 100 * float64(place) / float64(judge.Total())
+			switch place, err := judge.Percentile(a); {
+			case err == nil:
+				sum += place
 				n++
+			case !errors.Is(err, ledger.ErrNoLabel):
+				return 0, err
 			}
 		}
 		return sum / float64(max(n, 1)), nil

@@ -82,6 +82,11 @@ func (f *fake) Judge(a space.Arch) (float64, int, error) {
 	return accuracy(a) - 0.001, better + 1, nil
 }
 
+func (f *fake) Percentile(a space.Arch) (float64, error) {
+	_, rank, err := f.Judge(a)
+	return 100 * float64(rank) / float64(f.Total()), err
+}
+
 // fakeRanking holds the negative accuracies of the list in ascending order.
 var fakeRanking = sync.OnceValue(func() (v []float64) {
 	for _, a := range someCells().archs {

@@ -270,6 +270,24 @@ func FuzzRecipe(f *testing.F) {
 	})
 }
 
+// A network that gives every class the same logit is right where the first class is: what chance gives, not all and not none.
+func TestEqualLogitsAreChance(t *testing.T) {
+	j := shapesJob(t, nil)
+	m, err := NewModel(openTest(t), j.Net, Options{Batch: 64})
+	require.NoError(t, err)
+	defer m.Close()
+	values := m.Values()
+	for i := range values {
+		clear(values[i])
+	}
+	m.SetValues(values)
+	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, 0)
+	require.NoError(t, err)
+	require.Equal(t, 0.1, e.Top1)
+	require.Equal(t, 0.5, e.Top5)
+	require.InDelta(t, math.Log(10), e.Loss, 1e-5)
+}
+
 // It learns, and does not depend on the number of threads and workers.
 func TestTrain(t *testing.T) {
 	j := shapesJob(t, func(r *Recipe) { r.Epochs, r.LR = 15, 0.1 })

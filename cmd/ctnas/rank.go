@@ -75,7 +75,8 @@ func newRankCommand(a *app) *cobra.Command {
 		Short: "Train the comparator on random labels and rank all other architectures",
 		Long: `Trains the comparator on --train architectures drawn at random and ranks all others of the table, once a seed. Kendall's tau-b, the share
 of the true best 1 % found among the predicted best 1 %, the true rank of the architecture predicted best, transitivity and the
-calibration error of the probabilities are over the architectures without a label in training.
+calibration error of the probabilities are over the architectures without a label in training. A rank is 1 + the number of better ones. Of
+equal scores the worst counts as predicted best, and at the edge of the best 1 % the share is its mean over all orders of equal ones.
 
 Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by the last hexadecimal
 digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.

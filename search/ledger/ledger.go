@@ -77,6 +77,9 @@ type Judge interface {
 	Unseal()
 	// Judge returns the accuracy that judges an architecture and its rank, 1 + the number of better ones of Total.
 	Judge(a space.Arch) (accuracy float64, rank int, err error)
+	// Percentile is 100 · rank / Total where equal ones share the mean of their ranks, so that chance gives 50 however many are equal;
+	// ErrNoLabel where there is no rank.
+	Percentile(a space.Arch) (float64, error)
 	Total() int // 0: there are no ranks
 }
 

@@ -24,12 +24,18 @@ func (t Table) View() *table.View { return t.view }
 
 // Has tells whether the table lists an architecture and the view keeps it.
 func (t Table) Has(a space.Arch) bool {
+	_, ok := t.row(a)
+	return ok
+}
+
+// row finds an architecture that the view keeps.
+func (t Table) row(a space.Arch) (int, bool) {
 	i, ok := t.view.Table().Index(a)
 	if !ok {
-		return false
+		return 0, false
 	}
 	v := t.view.Seen(i)
-	return v == v
+	return i, v == v
 }
 
 // Label returns the accuracies that a search may see.
@@ -63,7 +69,7 @@ func (t Table) Unseal() { t.view.Unseal() }
 
 // Judge returns the judging accuracy and the rank by it; table.ErrSealed while the search goes on.
 func (t Table) Judge(a space.Arch) (float64, int, error) {
-	i, ok := t.view.Table().Index(a)
+	i, ok := t.row(a)
 	if !ok {
 		return 0, 0, fmt.Errorf("accuracy of %v: %w", a, ErrNoLabel)
 	}
@@ -73,6 +79,15 @@ func (t Table) Judge(a space.Arch) (float64, int, error) {
 	}
 	rank, err := t.view.Rank(i)
 	return accuracy, rank, err
+}
+
+// Percentile is 100 · rank / Total; equal ones share the mean of their ranks.
+func (t Table) Percentile(a space.Arch) (float64, error) {
+	i, ok := t.row(a)
+	if !ok {
+		return 0, fmt.Errorf("rank of %v: %w", a, ErrNoLabel)
+	}
+	return t.view.Percentile(i)
 }
 
 // Total is how many architectures are ranked.

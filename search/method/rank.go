@@ -49,8 +49,8 @@ type RankSeed struct {
 	Seed         uint64
 	TauB         float64
 	TauBOdd      float64 // on the odd half of what is judged
-	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %
-	TopRank      int     // true rank among all of the table's architectures of the one predicted best
+	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones
+	TopRank      int     // true rank among all of the table's architectures of the one predicted best, of equal ones the worst
 	Transitivity float64
 	Calibration  float64
 	Antisymmetry float64
@@ -130,18 +130,14 @@ func (r Ranking) one(ctx context.Context, pool *Pool, odd []bool, seed uint64) (
 	report := gcn.Evaluate(scores, truth, seed)
 	result.TauB, result.PAt1, result.Antisymmetry = report.TauB, report.PAt1, report.Antisymmetry
 	result.Transitivity, result.Calibration = report.Transitivity, report.Calibration
-	top := 0
 	var oddScores, oddTruth []float64
 	for k, i := range judged {
-		if scores.Rank[k] > scores.Rank[top] {
-			top = k
-		}
 		if odd[i] {
 			oddScores, oddTruth = append(oddScores, scores.Rank[k]), append(oddTruth, truth[k])
 		}
 	}
 	result.TauBOdd = stat.KendallB(oddScores, oddTruth)
-	if result.TopRank, err = r.View.Rank(rows[judged[top]]); err != nil {
+	if result.TopRank, err = r.View.Rank(rows[judged[gcn.Highest(scores.Rank, truth)]]); err != nil {
 		return result, err
 	}
 	if math.IsNaN(result.TauB) {

@@ -444,12 +444,31 @@ func (v *View) Judged(i int) (float64, error) {
 
 // Rank is 1 + the number of architectures whose judging accuracy is higher than that of i, among Cells.
 func (v *View) Rank(i int) (int, error) {
-	value, err := v.Judged(i)
+	better, _, err := v.place(i)
 	if err != nil {
 		return 0, err
 	}
+	return better + 1, nil
+}
+
+// Percentile is 100 · rank / number of architectures; equal ones share the mean of their ranks, as stat.Ranks has it. The mean over Cells is
+// just above 50, however many of them are equal.
+func (v *View) Percentile(i int) (float64, error) {
+	better, equal, err := v.place(i)
+	if err != nil {
+		return 0, err
+	}
+	return 100 * (float64(better) + float64(equal+1)/2) / float64(len(v.rows)), nil
+}
+
+// place tells how many of Cells have a higher judging accuracy than i and how many have the same, itself among them.
+func (v *View) place(i int) (better, equal int, err error) {
+	value, err := v.Judged(i)
+	if err != nil {
+		return 0, 0, err
+	}
 	if value != value {
-		return 0, fmt.Errorf("%s: architecture %d is not in this view", v.table.path, i)
+		return 0, 0, fmt.Errorf("%s: architecture %d is not in this view", v.table.path, i)
 	}
 	v.rankOnce.Do(func() {
 		v.ranking = make([]float64, len(v.rows))
@@ -458,8 +477,14 @@ func (v *View) Rank(i int) (int, error) {
 		}
 		slices.Sort(v.ranking)
 	})
-	better, _ := slices.BinarySearch(v.ranking, -value)
-	return better + 1, nil
+	better, _ = slices.BinarySearch(v.ranking, -value)
+	end, _ := slices.BinarySearchFunc(v.ranking[better:], -value, func(have, want float64) int {
+		if have <= want {
+			return -1
+		}
+		return 1
+	})
+	return better, end, nil
 }
 
 // Best is the architecture with the highest judging accuracy, the first of equal ones.

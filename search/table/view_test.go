@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -307,6 +308,17 @@ func TestRankIsOnePlusTheBetter(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, better+1, rank)
 		}
+		negative, sum := make([]float64, n), 0.0
+		for i, k := range values {
+			negative[i] = -float64(k)
+		}
+		for i, want := range stat.Ranks(negative) {
+			got, err := v.Percentile(i)
+			require.NoError(t, err)
+			require.InDelta(t, 100*want/float64(n), got, 1e-9)
+			sum += got / float64(n)
+		}
+		require.InDelta(t, 50+50/float64(n), sum, 1e-9, "what chance gives, ties or none")
 		best, accuracy, err := v.Best()
 		require.NoError(t, err)
 		require.Equal(t, slices.Index(values, slices.Max(values)), best, "the first of equal ones")

@@ -380,6 +380,11 @@ func (s *Source) Judge(a space.Arch) (accuracy float64, rank int, err error) {
 	return stat.Mean(tests), 0, nil
 }
 
+// Percentile is not known of any architecture.
+func (s *Source) Percentile(a space.Arch) (float64, error) {
+	return 0, fmt.Errorf("rank of %v: %w", a, ledger.ErrNoLabel)
+}
+
 // Total is 0: nobody knows the ranks.
 func (s *Source) Total() int { return 0 }
 
