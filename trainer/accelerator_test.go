@@ -148,7 +148,7 @@ func TestTrainOnAccelerators(t *testing.T) {
 
 				j.OnNaN = OnNaNSkip
 				_, err = Train(t.Context(), j, Deps{Device: place, Dir: dir})
-				require.ErrorContains(t, err, "checkpoint of another training")
+				require.ErrorContains(t, err, "checkpoint of another training. Different are: what happens when")
 			})
 		}
 	}

@@ -108,7 +108,7 @@ func BenchmarkLoop(b *testing.B) {
 			r := &run{Job: Job{Net: net, Data: d, Recipe: recipe, OnNaN: OnNaNStop}, Deps: Deps{Device: exec.Config{Device: os.Getenv("CTNAS_DEVICE")}},
 				state: progress{Rate: 1}}
 			defer func() { require.NoError(b, r.close()) }()
-			require.NoError(b, r.open())
+			require.NoError(b, r.open(b.Context()))
 			const block = 12
 			updates := func() (clock, cpu float64) {
 				begin, used := time.Now(), kerneltest.CPUSeconds()

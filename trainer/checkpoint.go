@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -17,7 +18,7 @@ var ErrNoCheckpoint = checkpoint.ErrNone
 
 // snapshot is everything that the rest of a training depends on.
 type snapshot struct {
-	Ident    string // what a resume must share with the run that wrote it
+	Ident    identity // what a resume must share with the run that wrote it
 	Progress progress
 	Updates  int32 // as the optimizer counts them
 	Count    int   // of Buffers
@@ -26,7 +27,7 @@ type snapshot struct {
 }
 
 // A checkpoint is a line that names the format and its version, the SHA-256 of the rest, and the gobs of a snapshot and of its buffers.
-const checkpointMagic = "ctnas training 1\n"
+const checkpointMagic = "ctnas training 2\n"
 
 func (r *run) buffers() []*exec.Buffer {
 	all := append([]*exec.Buffer{r.m.State}, r.o.moments...)
@@ -114,9 +115,8 @@ func (r *run) resume() error {
 	} else if err != nil {
 		return err
 	}
-	if s.Ident != r.ident {
-		return fmt.Errorf("%s holds the checkpoint of another training: network, images, recipe, seed, version, device and its instruction set (%s) must be the same",
-			r.Dir, r.dev.Level())
+	if other := s.Ident.differences(r.ident); other != nil {
+		return fmt.Errorf("%s cannot be resumed, it holds the checkpoint of another training. Different are: %s", r.Dir, strings.Join(other, "; "))
 	}
 	all := r.buffers()
 	if len(s.Buffers) != len(all) {

@@ -2,8 +2,6 @@ package trainer
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,7 +103,7 @@ type run struct {
 	o      *optimizer
 	feed   *feed
 	log    *events.Log
-	ident  string
+	ident  identity
 
 	perEpoch int // steps an epoch
 	updates  int // in all
@@ -141,7 +139,7 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 	r := &run{Job: j, Deps: d, state: progress{Rate: 1}}
 	defer func() { err = errors.Join(err, r.close()) }()
 	defer exec.Catch(&err)
-	if err := r.open(); err != nil {
+	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.train(ctx); err != nil {
@@ -169,7 +167,7 @@ func (r *run) close() error {
 	return nil
 }
 
-func (r *run) open() (err error) {
+func (r *run) open(ctx context.Context) (err error) {
 	if r.dev, err = exec.Open(r.Device); err != nil {
 		return err
 	}
@@ -195,7 +193,7 @@ func (r *run) open() (err error) {
 	if r.updates == 0 {
 		return fmt.Errorf("accumulate %d: there are %d steps in all", rec.Accumulate, rec.Epochs*r.perEpoch)
 	}
-	if r.ident, err = r.identity(); err != nil {
+	if r.ident, err = r.identity(ctx); err != nil {
 		return err
 	}
 	if r.Dir != "" {
@@ -216,22 +214,6 @@ func (r *run) open() (err error) {
 		r.feed = newFeed(r.m, loader, r.updates*rec.Accumulate-r.state.Step)
 	}
 	return nil
-}
-
-// identity is a fingerprint of everything that the rest of a run depends on.
-func (r *run) identity() (string, error) {
-	text, err := json.Marshal(struct {
-		Arch, Data, Version, Level, Decoder, OnNaN, Teacher string
-		Train                                               int
-		Recipe                                              Recipe
-		Seed                                                uint64
-		Net                                                 string
-	}{r.Arch, r.Data.Checksum, r.Version, r.dev.Level(), data.Decoder, r.OnNaN, r.lesson.checksum(), r.Data.Train.Len(), r.Recipe, r.Seed, fmt.Sprint(r.Net.Nodes)})
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), nil
 }
 
 // TrainTransform is what a recipe does to images for training a network.
@@ -486,7 +468,7 @@ func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, wor
 // finish evaluates on the test images and writes what remains of a run.
 func (r *run) finish(ctx context.Context) (*Result, error) {
 	cost := r.Net.Cost()
-	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.Data.Checksum, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
+	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
 		Params: cost.Params, Teacher: r.lesson.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)

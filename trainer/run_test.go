@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -386,7 +388,7 @@ func TestResume(t *testing.T) {
 
 			j.Seed++
 			_, err = Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: dir})
-			require.ErrorContains(t, err, "checkpoint of another training")
+			require.ErrorContains(t, err, "checkpoint of another training. Different are: the seed (7 then, 8 now)")
 		})
 	}
 }
@@ -513,7 +515,7 @@ func TestSkip(t *testing.T) {
 	j.OnNaN = OnNaNSkip
 	r := &run{Job: j, Deps: Deps{Device: exec.Config{Threads: 2}}, state: progress{Rate: 1}}
 	defer func() { require.NoError(t, r.close()) }()
-	require.NoError(t, r.open())
+	require.NoError(t, r.open(t.Context()))
 	require.NoError(t, r.update(t.Context()))
 	before := r.m.Values()
 	bad := r.m.variable(r.m.Net.Find("stem/conv"), 0)
@@ -536,8 +538,45 @@ func TestSkip(t *testing.T) {
 	require.ErrorContains(t, err, "first not finite: stem/conv")
 }
 
+// A resume refuses images that have changed under their names, a changed key of the recipe and another program, and says which.
+func TestResumeSaysWhatChanged(t *testing.T) {
+	images, dir := testdata.Images(t), t.TempDir()
+	job := func() Job {
+		j := shapesJob(t, func(r *Recipe) { r.Batch = 20 })
+		var err error
+		j.Data, err = data.Open("imagenet:"+images, data.Options{})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, j.Data.Close()) })
+		return j
+	}
+	j := job()
+	result, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: dir})
+	require.NoError(t, err)
+	sum, err := j.Data.Checksum(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, sum, result.Checksum)
+	try := func(j Job, version string) error {
+		_, err := Train(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: dir, Version: version})
+		return err
+	}
+	require.NoError(t, try(job(), ""))
+	j = job()
+	j.Recipe.LR, j.Recipe.Epochs = 0.5, j.Recipe.Epochs+1
+	require.ErrorContains(t, try(j, "new"), fmt.Sprintf("Different are: the recipe (epochs %d, lr %g then, epochs %d, lr 0.5 now); the program's version (none then, new now)",
+		j.Recipe.Epochs-1, job().Recipe.LR, j.Recipe.Epochs))
+
+	one := filepath.Join(images, "train", "class1", "train1-3.png")
+	text, err := os.ReadFile(filepath.Join(images, "train", "class2", "train2-3.png"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(one, text, 0o644))
+	j = job()
+	now, err := j.Data.Checksum(t.Context())
+	require.NoError(t, err)
+	require.ErrorContains(t, try(j, ""), "Different are: the images: their number, order, contents, labels or classes ("+sum+" then, "+now+" now)")
+}
+
 func FuzzSnapshot(f *testing.F) {
-	s := snapshot{Ident: "x", Progress: progress{Step: 3, TrainLoss: []float64{1}}, Buffers: [][]byte{{1, 2, 3, 4}, {}}}
+	s := snapshot{Ident: identity{Arch: "x"}, Progress: progress{Step: 3, TrainLoss: []float64{1}}, Buffers: [][]byte{{1, 2, 3, 4}, {}}}
 	text, err := s.encode()
 	require.NoError(f, err)
 	back, err := decodeSnapshot(text)

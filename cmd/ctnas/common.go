@@ -35,6 +35,7 @@ type app struct {
 	logLevel  string
 	config    string
 	out       string
+	manifests string
 }
 
 func (a *app) addFlags(f *pflag.FlagSet) {
@@ -46,6 +47,7 @@ func (a *app) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&a.quiet, "quiet", false, "no progress and no log below errors")
 	f.StringVar(&a.logLevel, "log-level", "info", "what is logged to stderr: debug, info, warn or error")
 	f.StringVar(&a.config, "config", "", "YAML `file` of flag names and values; a flag on the line wins")
+	f.StringVar(&a.manifests, "manifests", "", "`folder` that keeps hashes of image files, so that unchanged ones are not read again (off = none; default: in the user's cache folder)")
 	f.StringVar(&a.out, "out", "", "`folder` of the run; it must be new or empty")
 }
 

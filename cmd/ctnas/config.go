@@ -96,7 +96,7 @@ func setFromNode(flags *pflag.FlagSet, flag *pflag.Flag, value *yaml.Node) error
 }
 
 // notRecorded are flags that say how a run is watched, not what it computes.
-var notRecorded = []string{"config", "help", "json", "log-level", "out", "quiet", "resume"}
+var notRecorded = []string{"config", "help", "json", "log-level", "manifests", "out", "quiet", "resume"}
 
 // resolvedConfig is the config.yaml of a run: every flag with the value in use, and the block run with facts about this run. Reading it
 // back with --config repeats the command. run is a struct or a map that YAML can hold.

@@ -117,7 +117,7 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	if err != nil {
 		return nil, err
 	}
-	source, err := trained.Open(c)
+	source, err := a.openTrained(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("--labels %s: %w", text, err)
 	}
@@ -195,6 +195,14 @@ func (a *app) trainedConfig(text string, sp space.Space, at place, f labelFlags)
 	}
 	c.Version, err = exactVersion()
 	return c, err
+}
+
+// openTrained opens the images of a source of trainings.
+func (a *app) openTrained(ctx context.Context, c trained.Config) (*trained.Source, error) {
+	o, finish := a.imageOptions()
+	defer finish()
+	c.Images = o
+	return trained.Open(ctx, c)
 }
 
 // openTableLabels opens the table of --labels for a space.

@@ -101,7 +101,7 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 	}
 	c.Seed += uint64(c.Seeds) // the first that no label came from
 	c.Seeds, c.Stop, c.OnNaN = seeds, 0, trainer.OnNaNSkip
-	source, err := trained.Open(c)
+	source, err := a.openTrained(cmd.Context(), c)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -53,13 +54,16 @@ same instruction set. The command goes on where it was stopped.
 			}
 			var archs []space.Arch
 			if count > 0 {
-				archs, err = drawTrainable(c, count, a.seed)
+				archs, err = a.drawTrainable(cmd.Context(), c, count)
 			} else {
 				archs, err = list.All(cmd.Context(), nil)
 			}
 			if err != nil {
 				return err
 			}
+			var finishImages func()
+			c.Images, finishImages = a.imageOptions()
+			defer finishImages()
 			update, finish := a.progress("trainings")
 			text, seconds, err := trained.Sweep(cmd.Context(), c, archs, epochs, update)
 			finish()
@@ -91,10 +95,10 @@ same instruction set. The command goes on where it was stopped.
 }
 
 // drawTrainable draws random architectures whose networks can be built, fewer where the space has no more.
-func drawTrainable(c trained.Config, n int, seed uint64) ([]space.Arch, error) {
-	source, err := trained.Open(c)
+func (a *app) drawTrainable(ctx context.Context, c trained.Config, n int) ([]space.Arch, error) {
+	source, err := a.openTrained(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	return method.Draw(c.Space, source, n, seed), source.Close()
+	return method.Draw(c.Space, source, n, a.seed), source.Close()
 }

@@ -152,7 +152,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	if resume != "" {
 		f.VisitAll(func(flag *pflag.Flag) {
 			switch flag.Name {
-			case "resume", "device", "precision", "amp", "threads", "json", "quiet", "log-level", "workers", "checkpoint-every":
+			case "resume", "device", "precision", "amp", "threads", "json", "quiet", "log-level", "manifests", "workers", "checkpoint-every":
 			default:
 				if a.onLine[flag.Name] {
 					err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
@@ -260,11 +260,18 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	if err != nil {
 		return nil, err
 	}
-	d, err := data.Open(s.Data, data.Options{Seed: s.Seed, ValSplit: s.ValSplit})
+	o, finishImages := a.imageOptions()
+	o.Seed, o.ValSplit = s.Seed, s.ValSplit
+	d, err := data.Open(s.Data, o)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = d.Close() }()
+	checksum, err := d.Checksum(cmd.Context())
+	finishImages()
+	if err != nil {
+		return nil, err
+	}
 	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
@@ -279,7 +286,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	build := thisBuild()
 	if a.out != "" {
 		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-			"", d.Checksum, a.out}
+			"", checksum, a.out}
 		if err := writeConfig(a.out, s, facts); err != nil {
 			return nil, err
 		}

@@ -50,7 +50,7 @@ type Record struct {
 	Version    string         `json:"version"`
 }
 
-const recordFormat = 1
+const recordFormat = 2
 
 // cache is a folder of trainings that several processes share: KEY.json is a training that has ended, the folder KEY is one in work, with its
 // checkpoints. Both lie in a folder named by the key's first two digits.

@@ -32,9 +32,10 @@ type Config struct {
 	// Workers is how many candidates are trained at once; they share the processor's threads, or the accelerators in turn. 0: on the CPU as many as
 	// threads but at most mostWorkers, otherwise one an accelerator.
 	Workers int
-	Retries int    // how often a training that failed is tried again: the first time from its checkpoint, later afresh
-	Cache   string // folder of trainings, which may be shared with other processes
-	Version string // of the program, exact: trainings of another one are not taken
+	Images  data.Options // how they are opened: where hashes are kept and who is told; the rest is the Spec's
+	Retries int          // how often a training that failed is tried again: the first time from its checkpoint, later afresh
+	Cache   string       // folder of trainings, which may be shared with other processes
+	Version string       // of the program, exact: trainings of another one are not taken
 	Done    func(Candidate)
 }
 
@@ -66,7 +67,8 @@ type slot struct {
 // Source trains candidates. It is used by one goroutine.
 type Source struct {
 	Config
-	sets    []*data.Dataset // by seed
+	sets    []*data.Dataset // by seed; they share their files
+	images  string          // checksum
 	devices []exec.Config
 	level   string // of the devices: labels depend on it
 	cache   cache
@@ -91,9 +93,9 @@ var (
 )
 
 // Open opens the images and checks what can be checked before anything is trained.
-func Open(c Config) (*Source, error) {
+func Open(ctx context.Context, c Config) (*Source, error) {
 	s := &Source{Config: c, cache: cache(c.Cache), train: trainer.Train, made: map[space.Arch][]outcome{}, has: map[space.Arch]bool{}}
-	if err := s.open(); err != nil {
+	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -101,36 +103,38 @@ func Open(c Config) (*Source, error) {
 
 // Fresh is the same source before anything was labelled, with the same images: close the first one only.
 func (s *Source) Fresh() *Source {
-	return &Source{Config: s.Config, sets: s.sets, devices: s.devices, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
+	return &Source{Config: s.Config, sets: s.sets, images: s.images, devices: s.devices, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
 		has: map[space.Arch]bool{}}
 }
 
-func (s *Source) open() (err error) {
+func (s *Source) open(ctx context.Context) (err error) {
 	if s.Cache == "" || s.Retries < 0 || s.Retries > 100 || s.Workers < 0 || s.Workers > 1024 {
 		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache, s.Retries, s.Workers)
 	}
 	if s.devices, s.level, err = devices(s.Device); err != nil {
 		return err
 	}
-	for k := range s.Seeds {
-		if k > 0 && s.Recipe.ValSplit == 0 { // nothing of it depends on the seed
-			s.sets = append(s.sets, s.sets[0])
-			continue
-		}
-		d, err := data.Open(s.Data, data.Options{Seed: s.Seed + uint64(k), ValSplit: s.Recipe.ValSplit})
-		if err != nil {
-			return err
-		}
-		s.sets = append(s.sets, d)
+	o := s.Images
+	o.Seed, o.ValSplit = s.Seed, s.Recipe.ValSplit
+	d, err := data.Open(s.Data, o)
+	if err != nil {
+		return err
 	}
-	d := s.sets[0]
+	s.sets = []*data.Dataset{d}
+	for k := 1; k < s.Seeds; k++ {
+		s.sets = append(s.sets, d.Split(s.Seed+uint64(k), s.Recipe.ValSplit))
+	}
 	switch {
 	case d.Validation.Len() == 0:
 		return fmt.Errorf("%s has no validation images to label by: hold some of the training images out, with val-split=0.1", s.Data)
 	case d.Train.Len() < s.Recipe.Batch:
 		return fmt.Errorf("batch=%d: %s has %d images to train on", s.Recipe.Batch, s.Data, d.Train.Len())
 	}
-	return s.buildable()
+	if err := s.buildable(); err != nil {
+		return err
+	}
+	s.images, err = d.Checksum(ctx)
+	return err
 }
 
 // buildable checks that the space's architectures are networks, of the size that the images and the recipe say.
@@ -207,13 +211,11 @@ func (s *Source) slots(trainings int) (list []slot) {
 }
 
 // Close closes the images.
-func (s *Source) Close() (err error) {
-	for k, d := range s.sets {
-		if k == 0 || d != s.sets[0] {
-			err = errors.Join(err, d.Close())
-		}
+func (s *Source) Close() error {
+	if len(s.sets) == 0 {
+		return nil
 	}
-	return err
+	return s.sets[0].Close()
 }
 
 // size is what networks are built for.
@@ -395,8 +397,7 @@ func (s *Source) dataKind() string {
 }
 
 func (s *Source) key(arch string, k int) key {
-	d := s.sets[k]
-	return key{Format: recordFormat, Arch: arch, Data: d.Checksum, Train: d.Train.Len(), Recipe: s.Recipe, Seed: s.Seed + uint64(k), OnNaN: s.OnNaN,
+	return key{Format: recordFormat, Arch: arch, Data: s.images, Train: s.sets[k].Train.Len(), Recipe: s.Recipe, Seed: s.Seed + uint64(k), OnNaN: s.OnNaN,
 		Level: s.level, Decoder: data.Decoder, Version: s.Version}
 }
 

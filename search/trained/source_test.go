@@ -35,7 +35,7 @@ func tiny(t testing.TB, images, query string, change func(c *Config)) *Source {
 	if change != nil {
 		change(&c)
 	}
-	s, err := Open(c)
+	s, err := Open(t.Context(), c)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
@@ -558,9 +558,9 @@ func TestOpenErrors(t *testing.T) {
 		}
 		spec, err := Parse("train:imagenet:" + images + "?" + strings.Join(kept, "&") + query)
 		require.NoError(t, err)
-		_, err = Open(Config{Spec: spec, Space: space.NASBench101{}, Cache: t.TempDir()})
+		_, err = Open(t.Context(), Config{Spec: spec, Space: space.NASBench101{}, Cache: t.TempDir()})
 		require.ErrorContains(t, err, want)
-		_, err = Open(Config{Spec: spec, Space: space.NASBench101{}})
+		_, err = Open(t.Context(), Config{Spec: spec, Space: space.NASBench101{}})
 		require.ErrorContains(t, err, "want a folder")
 	}
 }

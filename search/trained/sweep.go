@@ -54,7 +54,7 @@ func Sweep(ctx context.Context, c Config, archs []space.Arch, epochs []int, prog
 
 // measure trains architectures to the end and returns their records, by architecture and seed.
 func measure(ctx context.Context, c Config, archs []space.Arch, progress func(done, total int)) (records [][]*Record, err error) {
-	s, err := Open(c)
+	s, err := Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func TestSweep(t *testing.T) {
 		if query != "" {
 			c.Seed = 4
 		}
-		direct, err := Open(c)
+		direct, err := Open(t.Context(), c)
 		require.NoError(t, err)
 		accuracies, err := direct.Label(t.Context(), archs)
 		require.NoError(t, err)

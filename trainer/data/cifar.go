@@ -60,7 +60,7 @@ func (c *cifarFormat) open(dir string, mean, std [3]float32) (*Dataset, error) {
 		return nil, err
 	}
 	return &Dataset{Classes: classes, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{store: test}, Width: cifarSide, Height: cifarSide,
-		Mean: mean, Std: std, Checksum: checksum(train, test)}, nil
+		Mean: mean, Std: std, sum: checksum(train, test)}, nil
 }
 
 func exists(path string) bool {

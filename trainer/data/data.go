@@ -7,14 +7,17 @@
 package data
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"image"
 	"math"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ctnas/ctnas/kernels/philox"
 )
@@ -26,9 +29,11 @@ type Dataset struct {
 	Train, Validation, Test *Set     // never nil; empty where the set has none
 	Width, Height           int      // of every image; 0 where they differ
 	Mean, Std               [3]float32
-	Checksum                string // SHA-256 over pixels and labels, or of encoded sets over names and labels; in hexadecimal
 
-	close func() error
+	all, published *Set   // training and validation images before some of the former were held out
+	sum            string // of a decoded set; empty: identity tells
+	identity       *identity
+	close          func() error
 }
 
 // Options of Open.
@@ -37,6 +42,13 @@ type Options struct {
 	// ValSplit is the share of the training images that become the validation set, at least 0 and below 1. 0 keeps what the set comes
 	// with: `shapes` has a validation set, the others have none.
 	ValSplit float64
+	// Manifests is a folder where hashes of image files are kept, so that files that have not changed are not read again for a checksum. Several processes
+	// may share it. Empty: nothing is kept.
+	Manifests string
+	// Progress is told how many of the image files are read that must be, for a checksum, by several goroutines; may be nil.
+	Progress func(done, total int)
+	// Warn is told what is odd and harms nothing; may be nil.
+	Warn func(text string)
 }
 
 // Open opens the image set that spec names:
@@ -67,21 +79,63 @@ func Open(spec string, o Options) (*Dataset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data %s: %w", spec, err)
 	}
-	d.Name = kind
-	if o.ValSplit > 0 {
-		d.split(o.Seed, o.ValSplit)
+	d.Name, d.all, d.published = kind, d.Train, d.Validation
+	if d.sum == "" {
+		whole, err := Absolute(spec)
+		if err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+		d.identity = &identity{spec: whole, classes: d.Classes, options: o, now: time.Now}
+		for _, s := range []*Set{d.Train, d.Test} {
+			if s.store != nil {
+				d.identity.parts = append(d.identity.parts, s.store.(encoded))
+			}
+		}
 	}
-	return d, nil
+	return d.Split(o.Seed, o.ValSplit), nil
 }
 
-// Absolute makes a path in spec valid in any working directory. Globs of shards stay as they are.
+// Checksum is a SHA-256 in hexadecimal over all that a training can see of a set, its training images and its test images: of a decoded set over pixels and
+// labels, of encoded images over each one's label, size and content and over the names of the classes. It depends neither on where the files lie nor on their names
+// and times. It may read every image (Options.Manifests says how to avoid that).
+func (d *Dataset) Checksum(ctx context.Context) (string, error) {
+	if d.identity == nil {
+		return d.sum, nil
+	}
+	sum, err := d.identity.checksum(ctx)
+	if err != nil {
+		return "", fmt.Errorf("the checksum of %s: %w", d.Name, err)
+	}
+	return sum, nil
+}
+
+// Split is the same set with other images held out (Options). It shares the files: close one of the two only, when neither is used any longer.
+func (d *Dataset) Split(seed uint64, share float64) *Dataset {
+	out := *d
+	out.Train, out.Validation = d.all, d.published
+	if share > 0 {
+		out.split(seed, share)
+	}
+	return &out
+}
+
+// Absolute makes the paths in spec valid in any working directory.
 func Absolute(spec string) (string, error) {
-	kind, path, found := strings.Cut(spec, ":")
-	if !found || kind == "shards" {
+	kind, where, found := strings.Cut(spec, ":")
+	if !found {
 		return spec, nil
 	}
-	path, err := filepath.Abs(path)
-	return kind + ":" + path, err
+	if kind != "shards" {
+		path, err := filepath.Abs(where)
+		return kind + ":" + path, err
+	}
+	train, test, hasTest := strings.Cut(where, testPart)
+	train, err := absolutePattern(train)
+	if err != nil || !hasTest {
+		return kind + ":" + train, err
+	}
+	test, err = absolutePattern(test)
+	return kind + ":" + train + testPart + test, err
 }
 
 // Close closes the set's files.
@@ -116,10 +170,11 @@ type store interface {
 	name(i int) string // for messages
 }
 
-// encoded is a store of JPEG and PNG files. read appends to buf; several goroutines may call it.
+// encoded is a store of JPEG and PNG files. read appends to buf; several goroutines may call it and stamp.
 type encoded interface {
 	store
 	read(i int, buf []byte) ([]byte, error)
+	stamp(i int) stamp
 }
 
 // pixels is a store of decoded images of one size: RGB, 8 bits a sample, row after row.
@@ -187,23 +242,13 @@ func (s *Set) subset(positions []int) *Set {
 	return &Set{s.store, index}
 }
 
-// checksum hashes decoded sets by their content, encoded ones by their list.
-func checksum(stores ...store) string {
+// checksum hashes pixels and labels.
+func checksum(stores ...*pixels) string {
 	h := sha256.New()
-	var line []byte
-	for _, s := range stores {
-		p, decoded := s.(*pixels)
-		if decoded {
-			h.Write(p.pix)
-		}
-		for i := range s.count() {
-			line = line[:0]
-			if !decoded {
-				line = append(line, s.name(i)...)
-			}
-			label := s.label(i)
-			line = append(line, 0, byte(label), byte(label>>8), byte(label>>16))
-			h.Write(line)
+	for _, p := range stores {
+		_, _ = h.Write(p.pix) // a hash takes everything
+		for _, label := range p.labels {
+			_, _ = h.Write([]byte{0, byte(label), byte(label >> 8), byte(label >> 16)})
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

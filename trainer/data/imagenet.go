@@ -21,8 +21,8 @@ var (
 // maxClasses bounds the labels of encoded sets: a wrong column must not make millions of classes.
 const maxClasses = 1 << 20
 
-// files is a store of image files in folders.
-type files struct {
+// imageFiles is a store of image files in folders.
+type imageFiles struct {
 	root    string
 	folders []string // below root
 	entries []fileEntry
@@ -33,13 +33,13 @@ type fileEntry struct {
 	base          string
 }
 
-func (f *files) count() int        { return len(f.entries) }
-func (f *files) label(i int) int32 { return f.entries[i].label }
-func (f *files) name(i int) string {
+func (f *imageFiles) count() int        { return len(f.entries) }
+func (f *imageFiles) label(i int) int32 { return f.entries[i].label }
+func (f *imageFiles) name(i int) string {
 	return filepath.Join(f.folders[f.entries[i].folder], f.entries[i].base)
 }
 
-func (f *files) read(i int, buf []byte) ([]byte, error) {
+func (f *imageFiles) read(i int, buf []byte) ([]byte, error) {
 	file, err := os.Open(filepath.Join(f.root, f.name(i)))
 	if err != nil {
 		return buf, err
@@ -58,6 +58,11 @@ func (f *files) read(i int, buf []byte) ([]byte, error) {
 	return buf, err
 }
 
+func (f *imageFiles) stamp(i int) stamp {
+	name := f.name(i)
+	return stampOf(name, filepath.Join(f.root, name), nil)
+}
+
 func openImageNet(dir string) (*Dataset, error) {
 	d := &Dataset{Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd}
 	list := filepath.Join(dir, "labels.csv")
@@ -71,7 +76,7 @@ func openImageNet(dir string) (*Dataset, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", list, err)
 		}
-		d.Train, d.Classes, d.Checksum = &Set{store: train}, classes, checksum(train)
+		d.Train, d.Classes = &Set{store: train}, classes
 		return d, nil
 	}
 	if !exists(filepath.Join(dir, "train")) {
@@ -81,13 +86,13 @@ func openImageNet(dir string) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.Train, d.Classes, d.Checksum = &Set{store: train}, classes, checksum(train)
+	d.Train, d.Classes = &Set{store: train}, classes
 	if exists(filepath.Join(dir, "val")) {
 		test, _, err := readFolders(dir, "val", classes)
 		if err != nil {
 			return nil, err
 		}
-		d.Test, d.Checksum = &Set{store: test}, checksum(train, test)
+		d.Test = &Set{store: test}
 	}
 	return d, nil
 }
@@ -101,13 +106,13 @@ func isImage(name string) bool {
 }
 
 // readFolders lists root/part/CLASS/*: classes are the sorted folder names, which must be `want` where it is given.
-func readFolders(root, part string, want []string) (*files, []string, error) {
+func readFolders(root, part string, want []string) (*imageFiles, []string, error) {
 	top := filepath.Join(root, part)
 	list, err := os.ReadDir(top) // sorted
 	if err != nil {
 		return nil, nil, err
 	}
-	out := &files{root: root}
+	out := &imageFiles{root: root}
 	var classes []string
 	for _, e := range list {
 		if strings.HasPrefix(e.Name(), ".") {
@@ -156,7 +161,7 @@ func readFolders(root, part string, want []string) (*files, []string, error) {
 }
 
 // readLabels reads a CSV with a header and at least the columns file and class_index; a column wnid names the classes. Files are below root.
-func readLabels(r io.Reader, root string) (*files, []string, error) {
+func readLabels(r io.Reader, root string) (*imageFiles, []string, error) {
 	lines := csv.NewReader(r)
 	lines.ReuseRecord = true
 	header, err := lines.Read()
@@ -170,7 +175,7 @@ func readLabels(r io.Reader, root string) (*files, []string, error) {
 	if file < 0 || index < 0 {
 		return nil, nil, fmt.Errorf("line 1: columns %q, want file and class_index among them", header)
 	}
-	out := &files{root: root, folders: []string{""}}
+	out := &imageFiles{root: root, folders: []string{""}}
 	names := map[int]string{}
 	top := -1
 	for {

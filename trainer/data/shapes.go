@@ -92,7 +92,7 @@ func openShapes(string) (*Dataset, error) {
 		return &Set{store: &pixels{"shapes", shapesSide, shapesSide, all.pix[from*image : to*image], all.labels[from:to]}}
 	}
 	d := &Dataset{Train: part(0, shapesTrain), Validation: part(shapesTrain, shapesTrain+shapesVal), Test: part(shapesTrain+shapesVal, all.count()),
-		Width: shapesSide, Height: shapesSide, Checksum: checksum(all)}
+		Width: shapesSide, Height: shapesSide, sum: checksum(all)}
 	for _, c := range shapeClasses {
 		d.Classes = append(d.Classes, c.name)
 	}

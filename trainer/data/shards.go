@@ -44,6 +44,14 @@ func (s *shards) read(i int, buf []byte) ([]byte, error) {
 	return buf, err
 }
 
+func (s *shards) stamp(i int) stamp {
+	e := s.entries[i]
+	f := s.files[e.shard]
+	st := stampOf(f.Name(), "", f)
+	st.offset, st.length = e.offset, int64(e.size)
+	return st
+}
+
 func (s *shards) close() error {
 	var errs []error
 	for _, f := range s.files {
@@ -52,13 +60,16 @@ func (s *shards) close() error {
 	return errors.Join(errs...)
 }
 
+// testPart stands between the patterns of training and of test images.
+const testPart = "?test="
+
 func openShards(where string) (*Dataset, error) {
-	trainGlob, testGlob, hasTest := strings.Cut(where, "?test=")
+	trainGlob, testGlob, hasTest := strings.Cut(where, testPart)
 	train, err := indexShards(trainGlob)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataset{Train: &Set{store: train}, Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd, Checksum: checksum(train),
+	d := &Dataset{Train: &Set{store: train}, Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd,
 		close: train.close}
 	top := train.topLabel()
 	if hasTest {
@@ -67,7 +78,7 @@ func openShards(where string) (*Dataset, error) {
 			return nil, errors.Join(err, train.close())
 		}
 		top = max(top, test.topLabel())
-		d.Test, d.Checksum = &Set{store: test}, checksum(train, test)
+		d.Test = &Set{store: test}
 		d.close = func() error { return errors.Join(train.close(), test.close()) }
 	}
 	d.Classes = numbered(int(top) + 1)
@@ -157,6 +168,34 @@ func expand(pattern string) ([]string, error) {
 		}
 	}
 	return paths, nil
+}
+
+// absolutePattern makes a pattern of shards valid in any working directory. What would be a wildcard in the directory's name stands for itself.
+func absolutePattern(pattern string) (string, error) {
+	if filepath.IsAbs(pattern) {
+		return pattern, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(literal(dir), pattern), nil
+}
+
+// literal is a pattern that only a name itself matches: a class of one character is that character.
+func literal(name string) string {
+	var out strings.Builder
+	for _, r := range name {
+		switch {
+		case strings.ContainsRune("*?[{", r):
+			out.WriteString("[" + string(r) + "]")
+		case r == '\\' && filepath.Separator != '\\':
+			out.WriteString(`\\`)
+		default:
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
 }
 
 // maxLabelBytes is the most a .cls member may hold: a number.

@@ -1,0 +1,98 @@
+package trainer
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/ctnas/ctnas/trainer/data"
+)
+
+// identity is everything that the rest of a run depends on. A resume must share all of it with the run that it goes on with.
+type identity struct {
+	Arch    string `about:"the architecture"`
+	Net     string `about:"the network that the program makes of the architecture"` // hash
+	Images  string `about:"the images: their number, order, contents, labels or classes"`
+	Classes string `about:"the names of the classes"` // JSON
+	Train   int    `about:"how many images are trained on"`
+	Recipe  string `about:"the recipe"` // JSON
+	Seed    uint64 `about:"the seed"`
+	OnNaN   string `about:"what happens when a loss is not finite"`
+	Teacher string `about:"the teacher's weights"` // hash
+	Decoder string `about:"the program's decoder of JPEG files"`
+	Level   string `about:"the device and its instruction set"`
+	Version string `about:"the program's version"`
+}
+
+func (r *run) identity(ctx context.Context) (id identity, err error) {
+	images, err := r.Data.Checksum(ctx)
+	if err != nil {
+		return id, err
+	}
+	classes, err := json.Marshal(r.Data.Classes)
+	if err != nil {
+		return id, err
+	}
+	recipe, err := json.Marshal(r.Recipe)
+	if err != nil {
+		return id, err
+	}
+	net := sha256.Sum256([]byte(fmt.Sprint(r.Net.Nodes)))
+	return identity{
+		Arch: r.Arch, Net: hex.EncodeToString(net[:]), Images: images, Classes: string(classes), Train: r.Data.Train.Len(), Recipe: string(recipe),
+		Seed: r.Seed, OnNaN: r.OnNaN, Teacher: r.lesson.checksum(), Decoder: data.Decoder, Level: r.dev.Level(), Version: r.Version,
+	}, nil
+}
+
+// mostShown is how long a value is that an error may quote whole.
+const mostShown = 200
+
+// differences says in words in what another identity, that of now, differs: each part with its value then and now.
+func (id identity) differences(now identity) []string {
+	var list []string
+	a, b := reflect.ValueOf(id), reflect.ValueOf(now)
+	for i := range a.NumField() {
+		then, today := fmt.Sprint(a.Field(i)), fmt.Sprint(b.Field(i))
+		switch {
+		case then == today:
+			continue
+		case a.Type().Field(i).Name == "Recipe":
+			then, today = differentKeys(then, today)
+		}
+		text := a.Type().Field(i).Tag.Get("about")
+		if max(len(then), len(today)) <= mostShown {
+			text += fmt.Sprintf(" (%s then, %s now)", cmp.Or(then, "none"), cmp.Or(today, "none"))
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+// differentKeys leaves of two JSON objects what is not the same in both.
+func differentKeys(then, now string) (a, b string) {
+	var left, right map[string]any
+	if json.Unmarshal([]byte(then), &left) != nil || json.Unmarshal([]byte(now), &right) != nil {
+		return then, now
+	}
+	for key, value := range left {
+		if other, ok := right[key]; ok && reflect.DeepEqual(value, other) {
+			delete(left, key)
+			delete(right, key)
+		}
+	}
+	text := func(m map[string]any) string {
+		var parts []string
+		for key, value := range m {
+			parts = append(parts, fmt.Sprintf("%s %v", key, value))
+		}
+		slices.Sort(parts)
+		return strings.Join(parts, ", ")
+	}
+	return text(left), text(right)
+}
