@@ -121,10 +121,10 @@ func Run(ctx context.Context, c Config, d Deps) (*Result, error) {
 	}
 	s := &search{Config: c, Deps: d, seconds: map[string]float64{}}
 	defer s.close()
-	if err := s.open(ctx); err != nil {
-		return nil, err
+	err := s.open(ctx) // labels may be recalled, which may take a while
+	if err == nil {
+		err = s.run(ctx)
 	}
-	err := s.run(ctx)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil, ErrInterrupted
 	} else if err != nil {

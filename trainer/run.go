@@ -142,10 +142,18 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 	if err := r.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.train(ctx); err != nil {
-		return nil, err
+	if err = r.train(ctx); err == nil {
+		result, err = r.finish(ctx)
 	}
-	return r.finish(ctx)
+	if ended(ctx, err) { // the one way out of all that waits for images
+		return nil, ErrInterrupted
+	}
+	return result, err
+}
+
+// ended tells whether an error says no more than that the context has ended. What else fails at that moment, a disk or an image, is not to be hidden.
+func ended(ctx context.Context, err error) bool {
+	return err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
 
 func (r *run) close() error {
@@ -235,23 +243,29 @@ func (r *run) train(ctx context.Context) error {
 		every = max(1, r.perEpoch/r.Recipe.Accumulate)
 	}
 	s := &r.state
-	interrupted := func(err error) error {
-		if ctx.Err() == nil {
-			return err
+	stop := func(why error) error {
+		if !ended(ctx, why) {
+			return why
 		}
-		return errors.Join(ErrInterrupted, r.checkpoint())
+		if err := r.checkpoint(); err != nil {
+			return fmt.Errorf("the training was interrupted and has no checkpoint of its update %d: %w", s.Update, err)
+		}
+		return why
 	}
 	for {
 		for r.epochEnded() {
 			if err := r.endEpoch(ctx); err != nil {
-				return interrupted(err)
+				return stop(err)
 			}
 		}
 		if s.Stopped || s.Update == r.updates {
 			return r.checkpoint()
 		}
+		if err := ctx.Err(); err != nil { // images that are there already are no reason to go on
+			return stop(err)
+		}
 		if err := r.update(ctx); err != nil {
-			return interrupted(err)
+			return stop(err)
 		}
 		if s.Update%every == 0 {
 			if err := r.checkpoint(); err != nil {
@@ -472,10 +486,7 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 		Params: cost.Params, Teacher: r.lesson.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)
-		if err != nil {
-			if ctx.Err() != nil {
-				err = ErrInterrupted // the last checkpoint is the end's
-			}
+		if err != nil { // an interrupted one too: the last checkpoint is the end's
 			return nil, err
 		}
 		e.Epoch = len(r.state.TrainLoss)

@@ -393,6 +393,62 @@ func TestResume(t *testing.T) {
 	}
 }
 
+// Wherever a context ends, images being ready or not, the answer is ErrInterrupted, nothing more is trained, and the rest of the run ends in the same bytes.
+func TestInterruptedAtEveryUpdate(t *testing.T) {
+	j := shapesJob(t, func(r *Recipe) { r.Batch, r.Accumulate = 100, 1 })
+	whole := t.TempDir()
+	result, err := Train(t.Context(), j, Deps{Dir: whole})
+	require.NoError(t, err)
+	for _, test := range []struct {
+		name   string
+		change func(j *Job) // of what follows the last update: a test, statistics for it, statistics for the weights that are saved
+	}{
+		{"with a test", func(*Job) {}},
+		{"statistics alone", func(j *Job) { d := *j.Data; d.Test = &data.Set{}; j.Data = &d }},
+		{"with validation", func(j *Job) { d := *j.Data; d.Validation = d.Test; j.Data = &d }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			j := j
+			test.change(&j)
+			for at := 1; at <= result.Updates; at++ {
+				dir := t.TempDir()
+				ctx, cancel := context.WithCancel(t.Context())
+				updates := 0
+				_, err := Train(ctx, j, Deps{Dir: dir, Workers: 1, Progress: func(p Progress) {
+					if updates = p.Update; p.Update == at {
+						cancel()
+					}
+				}})
+				require.ErrorIs(t, err, ErrInterrupted, "after update %d", at)
+				require.Equal(t, at, updates, "nothing is trained behind the end of its context")
+				s, err := readSnapshot(dir)
+				require.NoError(t, err)
+				require.Equal(t, at, s.Progress.Update)
+				if test.name == "with a test" && at%3 == 0 {
+					_, err = Train(t.Context(), j, Deps{Dir: dir})
+					require.NoError(t, err)
+					requireSameFile(t, filepath.Join(whole, WeightsName), filepath.Join(dir, WeightsName))
+				}
+			}
+		})
+	}
+}
+
+// A checkpoint that cannot be written is told, and not that the run can go on.
+func TestInterruptedWithoutACheckpoint(t *testing.T) {
+	j := shapesJob(t, nil)
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := Train(ctx, j, Deps{Dir: dir, Progress: func(Progress) {
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, checkpoint.Dir)))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, checkpoint.Dir), nil, 0o644))
+		cancel()
+	}})
+	require.ErrorContains(t, err, "has no checkpoint of its update 1")
+	require.NotErrorIs(t, err, ErrInterrupted)
+	require.NotErrorIs(t, err, context.Canceled)
+}
+
 // newTeacher is a network with weights that nobody trained.
 func newTeacher(t testing.TB) *Teacher {
 	d := openTest(t)

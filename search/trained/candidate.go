@@ -66,11 +66,13 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch, ends func(i, k,
 			return inner.Err()
 		})
 	}
-	err := group.Wait()
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
+	if err := group.Wait(); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil, ctx.Err()
+		}
+		return nil, err
 	}
-	return made, err
+	return made, nil
 }
 
 // tell reports a training that has ended; seconds of 0 say that it was in the cache.
@@ -172,10 +174,10 @@ func (s *Source) make(ctx context.Context, at slot, t training, dir string) (*Re
 		if err == nil {
 			return r, nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil, ctx.Err()
 		}
-		if attempt == s.Retries {
+		if attempt == s.Retries || ctx.Err() != nil {
 			return nil, fmt.Errorf("candidate %v with seed %d on %s, in %s: %w", t.arch, s.Seed+uint64(t.k), at.name, dir, err)
 		}
 		s.log(events.Event{Name: EventRetry, Step: t.number, Values: map[string]float64{"attempt": float64(attempt + 1)},

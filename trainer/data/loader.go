@@ -186,7 +186,7 @@ func (l *Loader) Batches() int { return l.batches }
 func (l *Loader) Position() Position { return l.next }
 
 // Next returns the next batch, which is valid until the following call; io.EOF behind the last one of Config.Epochs; ctx's error
-// where that ends first.
+// where that ends first, even if the batch is ready.
 func (l *Loader) Next(ctx context.Context) (*Batch, error) {
 	if l.err != nil {
 		return nil, l.err
@@ -197,6 +197,9 @@ func (l *Loader) Next(ctx context.Context) (*Batch, error) {
 	if l.held != nil {
 		l.free <- l.held
 		l.held = nil
+	}
+	if err := ctx.Err(); err != nil { // of two that are ready select takes any
+		return nil, err
 	}
 	if l.waiting == nil {
 		select {
