@@ -18,7 +18,13 @@ func Allocated(f func()) uint64 {
 // must not be able to ask for much. Nothing else may run meanwhile.
 func WithinMemory(t testing.TB, size int, f func()) {
 	t.Helper()
-	if got, most := Allocated(f), uint64(4<<20+4096*size); got > most {
+	WithinFactor(t, size, 4096, f)
+}
+
+// WithinFactor is WithinMemory with another number of bytes for each.
+func WithinFactor(t testing.TB, size, factor int, f func()) {
+	t.Helper()
+	if got, most := Allocated(f), uint64(4<<20+factor*size); got > most {
 		t.Errorf("%d bytes allocated for a file of %d: want at most %d", got, size, most)
 	}
 }

@@ -16,8 +16,21 @@ import (
 // A pickle (Python's pickletools describes the format) is a program for a stack machine, which names the classes and functions that it wants to call. Here
 // nothing is called: the few that a file of tensors needs are known by name, and what any other would have made is an opaque value.
 
-// maxPickle bounds a pickle's bytes. Nothing that the machine makes is larger than a multiple of what it has read.
-const maxPickle = 16 << 20
+// maxPickle bounds a pickle's bytes, maxValues the memory of all that the pickles of a file make: an instruction of
+// two bytes may use again what others have made, so that a bound of what is read is none of what is made.
+const (
+	maxPickle = 16 << 20
+	maxValues = 128 << 20
+)
+
+// What the machine's values take, in bytes: each on the stack with what it points to, each within a tuple, a list or
+// dictionary itself, each remembered one.
+const (
+	valueBytes   = 32
+	itemBytes    = 16
+	containBytes = 64
+	memoBytes    = 64
+)
 
 // Values are nil, bool, int64, float64, string, tuple, *list, *dict, global, opaque, and what persistent makes.
 type (
@@ -34,6 +47,7 @@ type unpickler struct {
 	r          *bufio.Reader
 	read       int64 // bytes so far, of all pickles
 	left       int   // bytes that this pickle may have
+	spent      int64 // memory for values, of all pickles
 	persistent func(id any) (any, error)
 	call       func(f global, arguments tuple) (any, bool, error) // false: the function is unknown
 
@@ -113,7 +127,10 @@ func (u *unpickler) sized(n int) ([]byte, error) {
 	return u.bytes(size)
 }
 
-func (u *unpickler) push(v any) { u.stack = append(u.stack, v) }
+func (u *unpickler) push(v any) {
+	u.spent += valueBytes
+	u.stack = append(u.stack, v)
+}
 
 var errStack = errors.New("the pickle takes more from its stack than there is")
 
@@ -132,6 +149,7 @@ func (u *unpickler) pop() (any, error) {
 // top pops n values, the lowest first.
 func (u *unpickler) top(n int) (tuple, error) {
 	values := make(tuple, n)
+	u.spent += itemBytes * int64(n)
 	for i := n - 1; i >= 0; i-- {
 		v, err := u.pop()
 		if err != nil {
@@ -147,6 +165,7 @@ func (u *unpickler) marked() (tuple, error) {
 	for i := len(u.stack) - 1; i >= 0; i-- {
 		if _, is := u.stack[i].(mark); is {
 			values := append(tuple{}, u.stack[i+1:]...)
+			u.spent += itemBytes * int64(len(values))
 			u.stack = u.stack[:i]
 			return values, nil
 		}
@@ -165,6 +184,9 @@ func (u *unpickler) load() (any, error) {
 			}
 			err = u.step(op)
 		}
+		if err == nil && u.spent > maxValues {
+			err = fmt.Errorf("the values take more than %d bytes", maxValues)
+		}
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
@@ -176,12 +198,15 @@ func (u *unpickler) load() (any, error) {
 
 // step runs one instruction.
 func (u *unpickler) step(op byte) error {
-	constant, known := map[byte]any{'N': nil, '\x88': true, '\x89': false, ')': tuple{}}[op]
-	if known {
-		u.push(constant)
-		return nil
-	}
 	switch op {
+	case 'N':
+		u.push(nil)
+	case '\x88':
+		u.push(true)
+	case '\x89':
+		u.push(false)
+	case ')':
+		u.push(tuple{})
 	case '\x80': // PROTO
 		_, err := u.byte()
 		return err
@@ -191,8 +216,10 @@ func (u *unpickler) step(op byte) error {
 	case '(':
 		u.push(mark{})
 	case '}':
+		u.spent += containBytes
 		u.push(&dict{})
 	case ']':
+		u.spent += containBytes
 		u.push(&list{})
 	case '0': // POP, of a mark too
 		if len(u.stack) == 0 {
@@ -265,6 +292,9 @@ func (u *unpickler) number(op byte) error {
 	}
 	switch {
 	case op == 'F':
+		if len(line) > 64 {
+			return errors.New("a number of too many digits")
+		}
 		x, err := strconv.ParseFloat(line, 64)
 		u.push(x)
 		return err
@@ -294,10 +324,12 @@ func (u *unpickler) text(op byte) error {
 		if op == 'S' && len(line) > 1 {
 			line = line[1 : len(line)-1] // quotes
 		}
+		u.spent += int64(len(line))
 		u.push(line)
 		return err
 	}
 	b, err := u.sized(map[byte]int{'X': 4, '\x8c': 1, '\x8d': 8, 'U': 1, 'T': 4, 'C': 1, 'B': 4, '\x8e': 8}[op])
+	u.spent += int64(len(b))
 	u.push(string(b))
 	return err
 }
@@ -314,7 +346,7 @@ func (u *unpickler) remember(op byte) error {
 			return err
 		}
 		if key, err = strconv.ParseInt(line, 10, 64); err != nil {
-			return fmt.Errorf("%q is no place of the memo", line)
+			return fmt.Errorf("%.64q is no place of the memo", line)
 		}
 	default:
 		n, err := u.unsigned(map[byte]int{'q': 1, 'r': 4, 'h': 1, 'j': 4}[op])
@@ -333,6 +365,7 @@ func (u *unpickler) remember(op byte) error {
 		return nil
 	}
 	v, err := u.pop()
+	u.spent += memoBytes
 	u.memo[key] = v
 	u.push(v)
 	return err
@@ -363,9 +396,11 @@ func (u *unpickler) collect(op byte) error {
 		u.push(values)
 		return nil
 	case 'l':
+		u.spent += containBytes
 		u.push(&list{values})
 		return nil
 	case 'd':
+		u.spent += containBytes
 		u.push(&dict{})
 	}
 	if len(u.stack) == 0 {
@@ -397,6 +432,7 @@ func (u *unpickler) object(op byte) error {
 			return err
 		}
 		name, err := u.line()
+		u.spent += int64(len(module) + len(name))
 		u.push(global{module, name})
 		return err
 	case '\x93': // STACK_GLOBAL
@@ -439,6 +475,7 @@ func (u *unpickler) object(op byte) error {
 	}
 	if f, is := v[0].(global); is {
 		if f == (global{"collections", "OrderedDict"}) {
+			u.spent += containBytes
 			u.push(&dict{})
 			return nil
 		}

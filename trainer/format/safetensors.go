@@ -23,7 +23,7 @@ import (
 // "__metadata__" to texts.
 const (
 	metadataKey = "__metadata__"
-	maxHeader   = 64 << 20
+	maxHeader   = 16 << 20
 	maxTensors  = 1 << 20
 )
 
@@ -136,7 +136,7 @@ func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, er
 	at := int64(0)
 	for _, i := range order {
 		if err := entries[i].check(at, data); err != nil {
-			return nil, nil, fmt.Errorf("tensor %q: %w", names[i], err)
+			return nil, nil, fmt.Errorf("tensor %.200q: %w", names[i], err)
 		}
 		at = entries[i].Offsets[1]
 	}
@@ -168,7 +168,10 @@ func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, er
 func (e entry) check(at, data int64) error {
 	d, known := dtypes[e.DType]
 	if !known {
-		return fmt.Errorf("type %q, want one of %s", e.DType, strings.Join(slices.Sorted(maps.Keys(dtypes)), ", "))
+		return fmt.Errorf("type %.40q, want one of %s", e.DType, strings.Join(slices.Sorted(maps.Keys(dtypes)), ", "))
+	}
+	if len(e.Shape) > maxDims {
+		return fmt.Errorf("%d dimensions, at most %d are accepted", len(e.Shape), maxDims)
 	}
 	n, ok := elements(e.Shape)
 	if !ok {
@@ -199,7 +202,7 @@ func decodeHeader(text []byte) (names []string, entries []entry, metadata map[st
 		}
 		name := token.(string) // a key is one
 		if seen[name] || len(seen) > maxTensors {
-			return nil, nil, nil, fmt.Errorf("%q stands there twice, or too many names", name)
+			return nil, nil, nil, fmt.Errorf("%.200q stands there twice, or too many names", name)
 		}
 		seen[name] = true
 		if name == metadataKey {
@@ -210,7 +213,7 @@ func decodeHeader(text []byte) (names []string, entries []entry, metadata map[st
 		}
 		var e entry
 		if err := d.Decode(&e); err != nil {
-			return nil, nil, nil, fmt.Errorf("%q: %w", name, err)
+			return nil, nil, nil, fmt.Errorf("%.200q: %w", name, err)
 		}
 		names, entries = append(names, name), append(entries, e)
 	}

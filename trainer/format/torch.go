@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -45,9 +46,13 @@ type view struct {
 	shape, stride []int64
 }
 
+// maxDims is how many dimensions a tensor may have, as in PyTorch (at most 64 for most of what it does with them).
+const maxDims = 64
+
 // torchFile reads a file.
 type torchFile struct {
 	size     int64
+	left     int64 // bytes that storages and tensors may still take, each charged each time, whatever they share
 	storages map[string]*storage
 	tensors  map[string]*view // by their keys, in tar archives
 }
@@ -56,7 +61,9 @@ type torchFile struct {
 var dictionaries = []string{"state_dict", "model", "model_state_dict", "state_dict_ema", "net", "network"}
 
 func decodeTorch(r io.ReaderAt, size int64) ([]Tensor, error) {
-	f := &torchFile{size: size, storages: map[string]*storage{}, tensors: map[string]*view{}}
+	// As float32 a number takes at most four times its space, some tensors share theirs, and an archive's files are
+	// read before their parts.
+	f := &torchFile{size: size, left: 10 * size, storages: map[string]*storage{}, tensors: map[string]*view{}}
 	var head [4]byte
 	if _, err := r.ReadAt(head[:], 0); err != nil {
 		return nil, fmt.Errorf("%d bytes are no file of PyTorch", size)
@@ -77,6 +84,14 @@ func decodeTorch(r io.ReaderAt, size int64) ([]Tensor, error) {
 	return f.collect(root)
 }
 
+// take charges bytes that are about to be made.
+func (f *torchFile) take(n int64) error {
+	if f.left -= n; n < 0 || f.left < 0 {
+		return fmt.Errorf("its storages and tensors take more than ten times the %d bytes of the file", f.size)
+	}
+	return nil
+}
+
 // collect copies the tensors of a dictionary.
 func (f *torchFile) collect(root any) ([]Tensor, error) {
 	top, ok := root.(*dict)
@@ -94,7 +109,6 @@ func (f *torchFile) collect(root any) ([]Tensor, error) {
 		}
 	}
 	var tensors []Tensor
-	budget := 8 * f.size // bytes: as float32 a number takes at most four times its space, and some tensors share theirs
 	seen := map[string]int{}
 	for i, v := range top.values {
 		v, isTensor := v.(*view)
@@ -103,12 +117,15 @@ func (f *torchFile) collect(root any) ([]Tensor, error) {
 			continue
 		}
 		n, ok := elements(v.shape)
-		if budget -= 4 * n; !ok || budget < 0 {
-			return nil, fmt.Errorf("tensor %q: shape %v in a file of %d bytes", name, v.shape, f.size)
+		if !ok {
+			return nil, fmt.Errorf("tensor %.200q: shape %v in a file of %d bytes", name, v.shape, f.size)
+		}
+		if err := f.take(4*n + 8*int64(len(v.shape))); err != nil {
+			return nil, fmt.Errorf("tensor %.200q: shape %v in a file of %d bytes: %w", name, v.shape, f.size, err)
 		}
 		t, err := v.tensor(name, n)
 		if err != nil {
-			return nil, fmt.Errorf("tensor %q: %w", name, err)
+			return nil, fmt.Errorf("tensor %.200q: %w", name, err)
 		}
 		if k, twice := seen[name]; twice { // as in a dictionary
 			tensors[k] = t
@@ -189,7 +206,7 @@ func storageKind(class any) (string, error) {
 	g, _ := class.(global)
 	kind, known := storageTypes[g.name]
 	if !known {
-		return "", fmt.Errorf("numbers of the class %q", g.module+"."+g.name)
+		return "", fmt.Errorf("numbers of the class %.200q", g.module+"."+g.name)
 	}
 	return kind, nil
 }
@@ -217,20 +234,20 @@ func (f *torchFile) reference(id any, find func(key, kind string, count int64) (
 		f.storages[key] = s
 	}
 	if s.kind != kind {
-		return nil, fmt.Errorf("storage %q is of %s and of %s", key, s.kind, kind)
+		return nil, fmt.Errorf("storage %.200q is of %s and of %s", key, s.kind, kind)
 	}
 	if len(t) > 5 && t[5] != nil { // a part of it: (key, offset, count)
 		part, _ := t[5].(tuple)
 		if len(part) != 3 {
 			return nil, errors.New("a part of a storage without bounds")
 		}
-		return nil, fmt.Errorf("storage %q is a part of another, which is not read", key)
+		return nil, fmt.Errorf("storage %.200q is a part of another, which is not read", key)
 	}
 	return s, nil
 }
 
 // rebuild stands for the functions of torch._utils that make tensors.
-func rebuild(f global, a tuple) (any, bool, error) {
+func (u *unpickler) rebuild(f global, a tuple) (any, bool, error) {
 	switch {
 	case f.module != "torch._utils":
 		return nil, false, nil
@@ -239,30 +256,77 @@ func rebuild(f global, a tuple) (any, bool, error) {
 	case (f.name == "_rebuild_tensor_v2" || f.name == "_rebuild_tensor") && len(a) >= 4:
 		s, isStorage := a[0].(*storage)
 		offset, isNumber := a[1].(int64)
-		shape, isShape := whole(a[2])
-		stride, isStride := whole(a[3])
+		shape, isShape := a[2].(tuple)
+		stride, isStride := a[3].(tuple)
 		if !isStorage || !isNumber || !isShape || !isStride {
 			return nil, true, errors.New("a tensor without storage, offset, shape and strides")
 		}
-		return &view{s, offset, shape, stride}, true, nil
+		dims, err := whole(shape)
+		if err != nil {
+			return nil, true, fmt.Errorf("shape: %w", err)
+		}
+		steps, err := whole(stride)
+		if err != nil {
+			return nil, true, fmt.Errorf("strides: %w", err)
+		}
+		u.spent += containBytes + itemBytes*int64(len(dims)+len(steps))
+		return &view{s, offset, dims, steps}, true, nil
 	}
 	return nil, false, nil
 }
 
-// whole is a tuple of whole numbers.
-func whole(v any) ([]int64, bool) {
-	t, ok := v.(tuple)
+// whole is a tuple of whole numbers, a dimension each.
+func whole(t tuple) ([]int64, error) {
+	if len(t) > maxDims {
+		return nil, fmt.Errorf("%d dimensions, at most %d are accepted", len(t), maxDims)
+	}
 	numbers := make([]int64, len(t))
 	for i, x := range t {
 		n, is := x.(int64)
-		numbers[i], ok = n, ok && is
+		if !is {
+			return nil, fmt.Errorf("dimension %d is no whole number", i)
+		}
+		numbers[i] = n
 	}
-	return numbers, ok
+	return numbers, nil
+}
+
+// apart tells whether no two files of an archive share bytes, by which a small one would hold much.
+func (f *torchFile) apart(archive []*zip.File) error {
+	type body struct {
+		from, to int64
+		name     string
+	}
+	bodies := make([]body, 0, len(archive))
+	for _, file := range archive {
+		from, err := file.DataOffset()
+		if err != nil {
+			return fmt.Errorf("%.200q in the archive: %w", file.Name, err)
+		}
+		n := file.CompressedSize64
+		if n > uint64(f.size) {
+			return fmt.Errorf("%.200q in the archive has %d bytes, the file has %d", file.Name, n, f.size)
+		}
+		if n > 0 {
+			bodies = append(bodies, body{from, from + int64(n), file.Name})
+		}
+	}
+	slices.SortFunc(bodies, func(a, b body) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to)) })
+	for i := 1; i < len(bodies); i++ {
+		if a, b := bodies[i-1], bodies[i]; b.from < a.to {
+			return fmt.Errorf("%.200q and %.200q share bytes of the archive: from byte %d and from byte %d",
+				a.name, b.name, a.from, b.from)
+		}
+	}
+	return nil
 }
 
 func (f *torchFile) zip(r io.ReaderAt) (any, error) {
 	z, err := zip.NewReader(r, f.size)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.apart(z.File); err != nil {
 		return nil, err
 	}
 	files := map[string]*zip.File{}
@@ -271,24 +335,32 @@ func (f *torchFile) zip(r io.ReaderAt) (any, error) {
 		if name, found := strings.CutSuffix(file.Name, "data.pkl"); found {
 			prefix = name
 		}
+		if files[file.Name] != nil {
+			return nil, fmt.Errorf("%.200q stands in the archive twice", file.Name)
+		}
 		files[file.Name] = file
 	}
 	content := func(name string, most int64) ([]byte, error) {
 		file := files[prefix+name]
 		switch {
 		case file == nil:
-			return nil, fmt.Errorf("there is no %s in the archive", name)
-		case file.Method != zip.Store || file.UncompressedSize64 > uint64(f.size): // PyTorch compresses nothing
-			return nil, fmt.Errorf("%s in the archive is compressed", name)
-		case file.UncompressedSize64 > uint64(most):
-			return nil, fmt.Errorf("%s of %d bytes, want at most %d", name, file.UncompressedSize64, most)
+			return nil, fmt.Errorf("there is no %.200s in the archive", name)
+		case file.Method != zip.Store || file.UncompressedSize64 != file.CompressedSize64: // PyTorch compresses nothing
+			return nil, fmt.Errorf("%.200s in the archive is compressed", name)
+		}
+		size, most := int64(file.UncompressedSize64), min(most, f.size)
+		if size < 0 || size > most {
+			return nil, fmt.Errorf("%.200s of %d bytes, want at most %d", name, file.UncompressedSize64, most)
+		}
+		if err := f.take(size); err != nil {
+			return nil, fmt.Errorf("%.200s: %w", name, err)
 		}
 		in, err := file.Open()
 		if err != nil {
 			return nil, err
 		}
 		defer in.Close()
-		text := make([]byte, file.UncompressedSize64)
+		text := make([]byte, size)
 		_, err = io.ReadFull(in, text)
 		return text, err
 	}
@@ -300,11 +372,11 @@ func (f *torchFile) zip(r io.ReaderAt) (any, error) {
 		return nil, err
 	}
 	u := newUnpickler(bytes.NewReader(text))
-	u.call = rebuild
+	u.call = u.rebuild
 	u.persistent = func(id any) (any, error) {
 		return f.reference(id, func(key, kind string, count int64) (*storage, error) {
 			if count > f.size {
-				return nil, fmt.Errorf("storage %q of %d numbers in a file of %d bytes", key, count, f.size)
+				return nil, fmt.Errorf("storage %.200q of %d numbers in a file of %d bytes", key, count, f.size)
 			}
 			data, err := content("data/"+key, count*int64(dtypes[kind].size))
 			return &storage{kind, data}, err
@@ -320,7 +392,7 @@ func (f *torchFile) pickles(r io.Reader) (any, error) {
 			return nil, err
 		}
 	}
-	u.call = rebuild
+	u.call = u.rebuild
 	u.persistent = func(id any) (any, error) {
 		return f.reference(id, func(_, kind string, _ int64) (*storage, error) { return &storage{kind: kind}, nil })
 	}
@@ -337,20 +409,20 @@ func (f *torchFile) pickles(r io.Reader) (any, error) {
 		return nil, errors.New("there is no list of storages")
 	}
 	for _, key := range order.items {
-		name, _ := key.(string)
+		name, isText := key.(string)
 		s := f.storages[name]
-		if s == nil {
-			return nil, fmt.Errorf("nothing refers to the storage %v", key)
+		if !isText || s == nil {
+			return nil, fmt.Errorf("nothing refers to the storage %.200q", name)
 		}
-		if s.data, err = u.counted(dtypes[s.kind].size, f.size); err != nil {
-			return nil, fmt.Errorf("storage %q: %w", name, err)
+		if s.data, err = f.counted(u, dtypes[s.kind].size, f.size); err != nil {
+			return nil, fmt.Errorf("storage %.200q: %w", name, err)
 		}
 	}
 	return root, nil
 }
 
 // counted reads a count of 8 bytes and as many numbers from behind a pickle, in a file of a size.
-func (u *unpickler) counted(width int, size int64) ([]byte, error) {
+func (f *torchFile) counted(u *unpickler, width int, size int64) ([]byte, error) {
 	var head [8]byte
 	if _, err := io.ReadFull(u.r, head[:]); err != nil {
 		return nil, err
@@ -359,6 +431,9 @@ func (u *unpickler) counted(width int, size int64) ([]byte, error) {
 	count := binary.LittleEndian.Uint64(head[:])
 	if count > uint64(size-u.read)/uint64(width) {
 		return nil, fmt.Errorf("%d numbers at byte %d of %d", count, u.read, size)
+	}
+	if err := f.take(int64(count) * int64(width)); err != nil {
+		return nil, err
 	}
 	data := make([]byte, int(count)*width)
 	n, err := io.ReadFull(u.r, data)
@@ -380,6 +455,9 @@ func (f *torchFile) tar(r io.ReadSeeker) (any, error) {
 			if h.Size > f.size || files[name] != nil {
 				return nil, fmt.Errorf("%s of %d bytes in an archive of %d, or twice", name, h.Size, f.size)
 			}
+			if err := f.take(h.Size); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
 			if files[name], err = io.ReadAll(t); err != nil {
 				return nil, err
 			}
@@ -392,7 +470,7 @@ func (f *torchFile) tar(r io.ReadSeeker) (any, error) {
 		return nil, fmt.Errorf("tensors: %w", err)
 	}
 	u := newUnpickler(bytes.NewReader(files["pickle"]))
-	u.call = rebuild
+	u.call = u.rebuild
 	u.persistent = func(id any) (any, error) {
 		if v := f.tensors[keyOf(id)]; v != nil {
 			return v, nil
@@ -434,7 +512,7 @@ func (f *torchFile) tarStorages(text []byte) error {
 		if err != nil {
 			return err
 		}
-		data, err := u.counted(dtypes[kind].size, int64(len(text)))
+		data, err := f.counted(u, dtypes[kind].size, int64(len(text)))
 		if err != nil {
 			return err
 		}
@@ -484,7 +562,7 @@ func (f *torchFile) tarTensors(text []byte) error {
 		}
 		u.left = maxPickle
 		dims, err := u.unsigned(8)
-		if dims &= 0xffffffff; err != nil || dims > 64 {
+		if dims &= 0xffffffff; err != nil || dims > maxDims {
 			return fmt.Errorf("a tensor of %d dimensions: %w", dims, notANumber(err))
 		}
 		numbers := make([]int64, 2*dims+1)
