@@ -10,96 +10,110 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/trainer"
 )
 
-// key is everything that a training's outcome depends on.
-type key struct {
-	Format  int // of Record
-	Arch    string
-	Data    string // checksum
-	Train   int    // images; which of them are held out, the seed says
-	Recipe  trainer.Recipe
-	Seed    uint64
-	OnNaN   string
-	Level   string // of the device
-	Decoder string // of images
-	Version string // of the program
+// Key is everything that a training's outcome depends on.
+type Key struct {
+	Format  int            `json:"format"` // of Record
+	Arch    string         `json:"arch"`
+	Images  string         `json:"images"`       // checksum
+	Train   int            `json:"train_images"` // how many; which of them are held out, the seed says
+	Recipe  trainer.Recipe `json:"recipe"`
+	Seed    uint64         `json:"seed"`
+	OnNaN   string         `json:"on_nan"`
+	Level   string         `json:"level"`   // of the device
+	Decoder string         `json:"decoder"` // of images
+	Version string         `json:"version"` // of the program
 }
 
-func (k key) hash() string {
+func (k Key) hash() string {
 	text, _ := json.Marshal(k) // numbers and text
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:])
 }
 
-// Record is a training in the cache: Arch and Recipe are for its reader, the file's name is the key.
+// Record is a training in the cache.
 type Record struct {
-	Arch       string         `json:"arch"`
-	Recipe     trainer.Recipe `json:"recipe"`
-	Seed       uint64         `json:"seed"`
-	Validation []float64      `json:"validation"` // accuracy after each epoch; fewer than the recipe's where it was stopped or diverged
-	Test       *float64       `json:"test"`       // accuracy at the end; null where it was stopped or diverged
-	Diverged   string         `json:"diverged,omitempty"`
-	Params     int64          `json:"params"`
-	MAdds      int64          `json:"madds"`
-	Seconds    float64        `json:"seconds"` // of the process that ended it
-	Device     string         `json:"device"`
-	Version    string         `json:"version"`
+	Key        Key       `json:"key"`        // of which the file's name is a hash
+	Validation []float64 `json:"validation"` // accuracy after each epoch; fewer than the recipe's where it was stopped or diverged
+	Test       *float64  `json:"test"`       // accuracy at the end; null where it was stopped or diverged
+	Diverged   string    `json:"diverged,omitempty"`
+	Params     int64     `json:"params"`
+	MAdds      int64     `json:"madds"`
+	Seconds    float64   `json:"seconds"` // of the process that ended it
 }
 
+// recordFormat counts the forms that records have had: 1 had no seal, and a key that did not tell images of equal names apart.
 const recordFormat = 2
 
 // cache is a folder of trainings that several processes share: KEY.json is a training that has ended, the folder KEY is one in work, with its
-// checkpoints. Both lie in a folder named by the key's first two digits.
+// checkpoints; KEY is a key's hash. Both lie in a folder named by its first two digits.
 type cache string
 
-func (c cache) base(hash string) string { return filepath.Join(string(c), hash[:2], hash) }
+func (c cache) base(k Key) string {
+	hash := k.hash()
+	return filepath.Join(string(c), hash[:2], hash)
+}
 
 // maxRecordBytes bounds what is read of a record; one has some thousand bytes.
 const maxRecordBytes = 1 << 20
 
-// load returns the record of a key, nil where there is none. A file that is no record is an error.
-func (c cache) load(hash string) (*Record, error) {
-	path := c.base(hash) + ".json"
-	info, err := os.Stat(path)
+// load returns the record of a key, nil where there is none. A file that is no record, was changed or is another training's is an error.
+func (c cache) load(k Key) (*Record, error) {
+	path := c.base(k) + ".json"
+	text, err := files.Read(path, maxRecordBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}
-	if info.Size() > maxRecordBytes {
-		return nil, fmt.Errorf("%s: %d bytes, which no record of a training has", path, info.Size())
+	r, err := decodeRecord(text)
+	if err == nil && r.Key != k {
+		err = fmt.Errorf("it is the record of %s with seed %d in another file's place", r.Key.Arch, r.Key.Seed)
 	}
-	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
-	}
-	r := &Record{}
-	if err := json.Unmarshal(text, r); err != nil {
-		return nil, fmt.Errorf("%s is damaged, delete it: %w", path, err)
-	}
-	for _, v := range r.Validation {
-		if !(v >= 0 && v <= 1) {
-			return nil, fmt.Errorf("%s is damaged, delete it: an accuracy of %g", path, v)
-		}
+		return nil, fmt.Errorf("%s, which keeps the training of %s with seed %d, cannot be believed: %w; delete the file to have it trained again", path, k.Arch, k.Seed, err)
 	}
 	return r, nil
 }
 
-func (c cache) store(hash string, r *Record) error {
-	text, err := json.MarshalIndent(r, "", "  ")
+// decodeRecord checks what store wrote.
+func decodeRecord(text []byte) (*Record, error) {
+	r := &Record{}
+	if err := checkpoint.OpenJSON(text, r); err != nil {
+		return nil, err
+	}
+	accuracies := r.Validation
+	if r.Test != nil {
+		accuracies = append(slices.Clip(accuracies), *r.Test)
+	}
+	for _, v := range accuracies {
+		if !(v >= 0 && v <= 1) {
+			return nil, fmt.Errorf("an accuracy of %g", v)
+		}
+	}
+	if len(r.Validation) > r.Key.Recipe.Epochs {
+		return nil, fmt.Errorf("%d epochs of %d", len(r.Validation), r.Key.Recipe.Epochs)
+	}
+	return r, nil
+}
+
+func (c cache) store(r *Record) error {
+	text, err := checkpoint.SealJSON(r)
 	if err != nil {
 		return err
 	}
-	return files.Write(c.base(hash)+".json", append(text, '\n'))
+	return files.Write(c.base(r.Key)+".json", text)
 }
 
 // claim makes the folder of a training in work and waits until nobody else works in it. release lets others in.
-func (c cache) claim(ctx context.Context, hash string) (dir string, release func(), err error) {
-	dir = c.base(hash)
+func (c cache) claim(ctx context.Context, k Key) (dir string, release func(), err error) {
+	dir = c.base(k)
 	lock, err := files.Claim(ctx, dir, "a training for a label")
 	if err != nil {
 		return "", nil, err

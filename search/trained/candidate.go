@@ -132,9 +132,9 @@ func (s *Source) settle(r *Record, t training) (outcome, bool) {
 
 // candidate returns the outcome of a training, from the cache or by doing it, and how many seconds that took; 0 from the cache.
 func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome, seconds float64, err error) {
-	hash := s.key(t.arch.String(), t.k).hash()
+	key := s.key(t.arch.String(), t.k)
 	look := func() (settled bool, err error) {
-		r, err := s.cache.load(hash)
+		r, err := s.cache.load(key)
 		if err == nil {
 			o, settled = s.settle(r, t)
 		}
@@ -143,7 +143,7 @@ func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome,
 	if settled, err := look(); settled || err != nil {
 		return o, 0, err
 	}
-	dir, release, err := s.cache.claim(ctx, hash)
+	dir, release, err := s.cache.claim(ctx, key)
 	if err != nil {
 		return o, 0, err
 	}
@@ -158,7 +158,7 @@ func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome,
 	}
 	seconds = time.Since(begin).Seconds()
 	r.Seconds = seconds
-	if err := s.cache.store(hash, r); err != nil {
+	if err := s.cache.store(r); err != nil {
 		return o, 0, err
 	}
 	if o, settled := s.settle(r, t); settled {
@@ -211,12 +211,12 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 	var diverged *trainer.Diverged
 	switch {
 	case errors.As(err, &diverged):
-		record = s.record(t, net, at, diverged.Validation)
+		record = s.record(t, net, diverged.Validation)
 		record.Diverged = diverged.Error()
 	case err != nil:
 		return nil, err
 	default:
-		record = s.record(t, net, at, result.Validation)
+		record = s.record(t, net, result.Validation)
 		if result.Test != nil && len(result.Validation) == s.Recipe.Epochs {
 			record.Test = &result.Test.Top1
 		}
@@ -224,10 +224,9 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 	return record, nil
 }
 
-func (s *Source) record(t training, net *nn.Network, at slot, validation []trainer.Evaluation) *Record {
+func (s *Source) record(t training, net *nn.Network, validation []trainer.Evaluation) *Record {
 	cost := net.Cost()
-	r := &Record{Arch: t.arch.String(), Recipe: s.Recipe, Seed: s.Seed + uint64(t.k), Validation: make([]float64, len(validation)), Params: cost.Params,
-		MAdds: cost.MAdds, Device: s.level, Version: s.Version}
+	r := &Record{Key: s.key(t.arch.String(), t.k), Validation: make([]float64, len(validation)), Params: cost.Params, MAdds: cost.MAdds}
 	for i, e := range validation {
 		r.Validation[i] = e.Top1
 	}

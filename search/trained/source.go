@@ -396,8 +396,8 @@ func (s *Source) dataKind() string {
 	return kind
 }
 
-func (s *Source) key(arch string, k int) key {
-	return key{Format: recordFormat, Arch: arch, Data: s.images, Train: s.sets[k].Train.Len(), Recipe: s.Recipe, Seed: s.Seed + uint64(k), OnNaN: s.OnNaN,
+func (s *Source) key(arch string, k int) Key {
+	return Key{Format: recordFormat, Arch: arch, Images: s.images, Train: s.sets[k].Train.Len(), Recipe: s.Recipe, Seed: s.Seed + uint64(k), OnNaN: s.OnNaN,
 		Level: s.level, Decoder: data.Decoder, Version: s.Version}
 }
 
@@ -406,7 +406,7 @@ func (s *Source) Records(a space.Arch) ([]*Record, error) {
 	list := make([]*Record, s.Seeds)
 	for k := range list {
 		var err error
-		if list[k], err = s.cache.load(s.key(a.String(), k).hash()); err != nil {
+		if list[k], err = s.cache.load(s.key(a.String(), k)); err != nil {
 			return nil, err
 		}
 	}

@@ -2,6 +2,7 @@ package trained
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -469,18 +471,121 @@ func TestSharedCache(t *testing.T) {
 	require.Equal(t, labels[0], labels[2])
 }
 
+// A record that was edited, damaged or put in another one's place is refused with what to do, never believed.
 func TestDamagedRecord(t *testing.T) {
-	images, archs := testdata.Images(t), cells(t, 1)
+	images, archs := testdata.Images(t), cells(t, 2)
 	s := tiny(t, images, "", nil)
 	s.train = (&fake{}).train
+	want, err := s.Label(t.Context(), archs)
+	require.NoError(t, err)
+	path, other := s.cache.base(s.key(archs[0].String(), 0))+".json", s.cache.base(s.key(archs[1].String(), 0))+".json"
+	good, err := os.ReadFile(path)
+	require.NoError(t, err)
+	swapped, err := os.ReadFile(other)
+	require.NoError(t, err)
+	for _, key := range []string{`"arch": "nasbench101:`, `"seed": 1,`, `"images": "`, `"lr": 0.05`, `"sha256": "`} {
+		require.Contains(t, string(good), key, "it can be read")
+	}
+	refused := func(text, says string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		again := tiny(t, images, "", func(c *Config) { c.Cache = s.Cache })
+		again.train = s.train
+		_, err := again.Label(t.Context(), archs)
+		require.ErrorContains(t, err, path+", which keeps the training of "+archs[0].String()+" with seed 1, cannot be believed: "+says)
+		require.ErrorContains(t, err, "delete the file to have it trained again")
+	}
+	var r Record
+	require.NoError(t, checkpoint.OpenJSON(good, &r))
+	digits := fmt.Sprint(r.Validation[5])
+	for at := 2; at < len(digits); at++ { // each digit of an accuracy
+		changed := []byte(digits)
+		changed[at] = '0' + (changed[at]-'0'+1)%10
+		refused(strings.Replace(string(good), digits, string(changed), 1), checkpoint.ErrChanged.Error())
+	}
+	refused(strings.Replace(string(good), `"test": 0.5`, `"test": 0.6`, 1), checkpoint.ErrChanged.Error())
+	refused(strings.Replace(string(good), archs[0].String(), archs[1].String(), 1), checkpoint.ErrChanged.Error())
+	refused(string(swapped), "it is the record of "+archs[1].String()+" with seed 1 in another file's place")
+	refused("{", "")
+	refused(`{"validation":[2]}`, `it has no "sha256"`)
+	for _, change := range []func(r *Record){
+		func(r *Record) { r.Validation[3] = 2 }, func(r *Record) { v := -0.1; r.Test = &v }, func(r *Record) { r.Validation = make([]float64, 7) },
+	} {
+		r := Record{}
+		require.NoError(t, checkpoint.OpenJSON(good, &r))
+		change(&r)
+		text, err := checkpoint.SealJSON(r)
+		require.NoError(t, err)
+		refused(string(text), "")
+	}
+	require.NoError(t, os.WriteFile(path, []byte(strings.Repeat(" ", maxRecordBytes+1)), 0o644))
+	_, err = s.Label(t.Context(), archs)
+	require.ErrorContains(t, err, path)
+
+	// Without the file it is trained again; with the right one it is not.
+	require.NoError(t, os.Remove(path))
+	got, err := s.Label(t.Context(), archs)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.NoError(t, os.WriteFile(path, good, 0o644))
+	s.train = nil
+	got, err = s.Label(t.Context(), archs)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
+// Image sets of equal names and sizes share no label.
+func TestOtherImagesAreOtherLabels(t *testing.T) {
+	a, b, archs := testdata.Images(t), testdata.Images(t), cells(t, 2)
+	s := tiny(t, a, "", nil)
+	f := &fake{}
+	s.train = f.train
 	_, err := s.Label(t.Context(), archs)
 	require.NoError(t, err)
-	path := s.cache.base(s.key(archs[0].String(), 0).hash()) + ".json"
-	for _, text := range []string{"{", `{"validation":[2]}`, strings.Repeat(" ", maxRecordBytes+1)} {
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
-		_, err = s.Label(t.Context(), archs)
-		require.ErrorContains(t, err, path)
+	other := func() *Source {
+		o := tiny(t, b, "", func(c *Config) { c.Cache = s.Cache })
+		o.train = f.train
+		_, err := o.Label(t.Context(), archs)
+		require.NoError(t, err)
+		return o
 	}
+	require.Equal(t, s.Checksum(), other().Checksum(), "the same images elsewhere")
+	require.EqualValues(t, 2, f.calls.Load())
+	from, err := os.ReadFile(filepath.Join(b, "train", "class1", "train1-0.png"))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(b, "train", "class1", "train1-1.png"), from, 0o644))
+	require.NotEqual(t, s.Checksum(), other().Checksum())
+	require.EqualValues(t, 4, f.calls.Load())
+}
+
+func FuzzRecord(f *testing.F) {
+	one := 0.5
+	text, err := checkpoint.SealJSON(Record{Key: Key{Format: recordFormat, Arch: "a", Recipe: trainer.RecipeDefaults()}, Validation: []float64{one}, Test: &one})
+	require.NoError(f, err)
+	_, err = decodeRecord(text)
+	require.NoError(f, err)
+	f.Add(text)
+	f.Add([]byte(`{"key":{},"validation":[1e999]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if r, err := decodeRecord(text); err == nil {
+			require.LessOrEqual(t, len(r.Validation), r.Key.Recipe.Epochs)
+		}
+		// What a hostile writer seals is checked all the same.
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(text, &fields) != nil {
+			return
+		}
+		delete(fields, "sha256")
+		sealed, err := checkpoint.SealJSON(fields)
+		if err != nil {
+			return
+		}
+		if r, err := decodeRecord(sealed); err == nil {
+			for _, v := range r.Validation {
+				require.True(t, v >= 0 && v <= 1)
+			}
+		}
+	})
 }
 
 func TestParse(t *testing.T) {
