@@ -62,6 +62,9 @@ func (c *Catalogue) Space() *gcn.Space { return c.space }
 // Len is the number of architectures.
 func (c *Catalogue) Len() int { return c.n }
 
+// Arch is architecture i.
+func (c *Catalogue) Arch(i int) space.Arch { return c.at(i) }
+
 // Features describes an architecture for a comparator. A cell of NAS-Bench-101 has its graph's numbers and the logarithms of its costs; other spaces,
 // whose operations say where they stand, the counts of operations and no costs.
 func Features(a space.Arch, alphabet int) []float32 {

@@ -128,7 +128,7 @@ func TestPareto(t *testing.T) {
 	}
 	slices.Reverse(labels)
 	var r Result
-	r.Front("", labels, nil)
+	r.Front("", labels, space.Limits{})
 	require.Equal(t, []string{archs[0].String(), archs[2].String(), archs[5].String()}, r.Pareto)
 	require.Equal(t, space.CostMAdds, r.ParetoCost)
 }

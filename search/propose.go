@@ -146,8 +146,14 @@ func (s *search) candidates(n int) ([]ledger.Request, error) {
 	return c.list, nil
 }
 
-// cost is what fronts are of beside accuracy.
-func (s *search) cost(a space.Arch) int64 { return space.CostOf(s.ParetoCost, a, s.limits.Times) }
+// cost is what fronts are of beside accuracy; what is not known stands behind everything.
+func (s *search) cost(a space.Arch) int64 {
+	cost, known := s.limits.CostOf(s.ParetoCost, a)
+	if !known {
+		return math.MaxInt64
+	}
+	return cost
+}
 
 // front adds up to n of the architectures that may be labelled and that nothing cheaper beats in the ranking; then those that only such beat, and so on.
 func (c *selection) front(n int, rank []float64, at func(i int) space.Arch, proposer func(i int) string) {

@@ -213,7 +213,7 @@ func (s *search) runReleased(ctx context.Context) error {
 		if _, err := s.ledger.Ask(ctx, 1, []ledger.Request{{Arch: s.baseline, Proposer: proposerController, Predicted: o[0].rank()}}); err != nil {
 			return err
 		}
-		if err := s.roundEvent(1, math.NaN(), 1); err != nil {
+		if err := s.roundEvent(1, math.NaN(), 0, 1); err != nil {
 			return err
 		}
 	}

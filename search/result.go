@@ -30,11 +30,14 @@ type Result struct {
 }
 
 // Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of architectures, where equal ones
-// share the mean of their ranks. 50 is what uniform sampling gives, 0 the best. The search never sees it.
+// share the mean of their ranks. 50 is what uniform sampling gives, 0 the best. It rests on those samples alone that the table has; null
+// where it has none. The search never sees it.
 type Percentiles struct {
-	Samples int     `json:"samples"` // how many are at each end, at most
-	First   float64 `json:"first"`
-	Last    float64 `json:"last"`
+	Samples    int      `json:"samples"` // how many are at each end, at most
+	First      *float64 `json:"first"`
+	Last       *float64 `json:"last"`
+	FirstKnown int      `json:"first_known"` // of the samples at the start, how many the table has
+	LastKnown  int      `json:"last_known"`  // likewise at the end
 }
 
 // unlabelledShown is how many of the architectures that the comparator ranks best stand in the result without a label.
@@ -43,7 +46,8 @@ const unlabelledShown = 10
 // finish judges what was found, which unseals the judging accuracy, and writes the folder's last files.
 func (s *search) finish() (*Result, error) {
 	r := &Result{Comparator: s.cmp, Ledger: s.ledger.Labels()}
-	r.Space, r.Method, r.Seed, r.Device, r.Labels = s.Deps.Space.Name(), "ctnas", s.Seed, s.dev.Kind(), s.Source.Describe()
+	r.Space, r.Method, r.Seed, r.Device = s.Deps.Space.Name(), "ctnas", s.Seed, s.dev.Kind()
+	r.Result.Describe(s.Source)
 	r.LabelsUsed = len(r.Ledger)
 	best, _ := s.ledger.Best()
 	r.Pick, r.PickAccuracy = best.Arch.String(), best.Value
@@ -56,7 +60,7 @@ func (s *search) finish() (*Result, error) {
 			return nil, err
 		}
 	}
-	r.Front(s.ParetoCost, r.Ledger, s.limits.Times)
+	r.Front(s.ParetoCost, r.Ledger, s.limits)
 	r.Phases = s.seconds
 	s.spent("judge")
 	s.progress(Progress{Stage: "judge"})
@@ -106,10 +110,15 @@ func (s *search) rankAll(r *Result) error {
 		descending[i] = -v
 	}
 	slices.Sort(descending)
-	predicted := func(i int) int { k, _ := slices.BinarySearch(descending, -rank[i]); return k + 1 }
+	predicted := func(i int) *int {
+		k, _ := slices.BinarySearch(descending, -rank[i])
+		k++
+		return &k
+	}
+	facts := s.Source.Facts()
 	for _, l := range r.Ledger {
-		a := s.architecture(l.Arch)
-		a.Accuracy, a.AccuracySource, a.Note = &l.Value, s.Source.Facts().String(), l.Note.String()
+		a := report.Describe(l.Arch, s.limits)
+		a.Label(l, facts)
 		if i, ok := index[l.Arch]; ok {
 			a.PredictedRank = predicted(i)
 		}
@@ -117,7 +126,7 @@ func (s *search) rankAll(r *Result) error {
 	}
 	slices.SortStableFunc(r.Architectures, func(a, b report.Architecture) int { return cmp.Compare(*b.Accuracy, *a.Accuracy) })
 	for _, i := range highest(unlabelledShown, rank, func(i int) bool { return !labelled(at(i)) && s.allowed(at(i)) }) {
-		a := s.architecture(at(i))
+		a := report.Describe(at(i), s.limits)
 		a.PredictedRank = predicted(i)
 		r.Architectures = append(r.Architectures, a)
 	}
@@ -125,11 +134,6 @@ func (s *search) rankAll(r *Result) error {
 		r.ComparatorBest = at(i).String()
 	}
 	return nil
-}
-
-func (s *search) architecture(a space.Arch) report.Architecture {
-	cost := a.Cost()
-	return report.Architecture{Arch: a.String(), Hash: a.Hash(), MAdds: cost.MAdds, Params: cost.Params, LatencyMS: s.limits.Times.Milliseconds(a)}
 }
 
 // judge adds true accuracies and ranks, and how good the controller's samples were.
@@ -155,22 +159,26 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 			r.PickJudged, r.PickRank = a.Judged, a.Rank
 		}
 	}
-	percentile := func(texts []string) (float64, error) {
-		sum, n := 0.0, 0
+	percentile := func(texts []string) (mean *float64, n int, err error) { // over those that the table has
+		sum := 0.0
 		for _, text := range texts {
 			a, err := s.Deps.Space.Parse(text)
 			if err != nil {
-				return 0, err
+				return nil, 0, err
 			}
 			switch place, err := judge.Percentile(a); {
 			case err == nil:
 				sum += place
 				n++
 			case !errors.Is(err, ledger.ErrNoLabel):
-				return 0, err
+				return nil, 0, err
 			}
 		}
-		return sum / float64(max(n, 1)), nil
+		if n > 0 {
+			sum /= float64(n)
+			mean = &sum
+		}
+		return mean, n, nil
 	}
 	if len(s.first) == 0 || judge.Total() == 0 {
 		return nil
@@ -183,17 +191,21 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 	}
 	p := &Percentiles{Samples: len(s.last)}
 	var err error
-	if p.First, err = percentile(texts(s.first)); err != nil {
+	if p.First, p.FirstKnown, err = percentile(texts(s.first)); err != nil {
 		return err
 	}
-	if p.Last, err = percentile(texts(s.last)); err != nil {
+	if p.Last, p.LastKnown, err = percentile(texts(s.last)); err != nil {
 		return err
 	}
 	r.Controller = p
 	for _, point := range s.curve {
 		e := point.event()
-		if e.Values["percentile"], err = percentile(point.Samples); err != nil {
+		mean, n, err := percentile(point.Samples)
+		if err != nil {
 			return err
+		}
+		if e.Values["percentile_samples"] = float64(n); mean != nil {
+			e.Values["percentile"] = *mean
 		}
 		if err := s.event(e); err != nil {
 			return err

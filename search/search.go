@@ -170,8 +170,12 @@ func (s *search) open(ctx context.Context) (err error) {
 		return errors.New("a limit or a front of latencies, and no table of them")
 	}
 	s.limits = s.Limits(s.Deps.Latency.Known())
+	s.limits.Size = ledger.SizeOf(s.Source)
 	if s.sample, err = space.Sampler(s.Deps.Space, s.limits); err != nil {
-		return err
+		if s.list() == nil {
+			return err
+		}
+		s.sample = s.Deps.Space.Sample // what is listed may be within them all the same: see random
 	}
 	if s.Deps.Latency != nil {
 		s.source += sourceLatency + s.Deps.Latency.Checksum()
@@ -535,7 +539,8 @@ func (s *search) run(ctx context.Context) error {
 // sampleTries is how many random architectures are drawn for one that may be labelled before none is taken to exist.
 const sampleTries = 200000
 
-// random draws n distinct architectures that may be labelled, fewer where no more are found.
+// random draws n distinct architectures that may be labelled, fewer where there are no more: from the space, and where draws come to nothing, for few of
+// it have labels, from the list of those.
 func (s *search) random(n int, stream *philox.Stream) []space.Arch {
 	var out []space.Arch
 	drawn := make(map[space.Arch]bool, n)
@@ -549,10 +554,18 @@ func (s *search) random(n int, stream *philox.Stream) []space.Arch {
 			}
 		}
 		if !found {
-			break
+			return append(out, ledger.Draw(s.list(), n-len(out), stream, func(a space.Arch) bool { return !drawn[a] && s.may(a) })...)
 		}
 	}
 	return out
+}
+
+// list is what may be labelled at all, where that is known; nil otherwise.
+func (s *search) list() ledger.List {
+	if s.List != nil {
+		return ledger.ListOf(s.Source, s.List)
+	}
+	return ledger.ListOf(s.Source, nil)
 }
 
 // begin buys the random labels of round 0.
@@ -560,9 +573,9 @@ func (s *search) begin(ctx context.Context) error {
 	archs := s.random(s.initial()+s.Validation, philox.New(s.Seed, philox.PurposeSample, 0))
 	if len(archs) < minimumInitialLabel+s.Validation {
 		if s.limits.None() {
-			return fmt.Errorf("only %d architectures can be labelled", len(archs))
+			return fmt.Errorf("only %d architectures of %s can be labelled; a search needs %d", len(archs), s.Deps.Space.Name(), minimumInitialLabel+s.Validation)
 		}
-		return fmt.Errorf("only %d architectures can be labelled: loosen %s", len(archs), s.limits.Flags())
+		return fmt.Errorf("only %d architectures of %s can be labelled: loosen %s", len(archs), s.Deps.Space.Name(), s.limits.Flags())
 	}
 	train := archs[:len(archs)-s.Validation]
 	if _, err := s.ledger.Query(ctx, train, proposerRandom, 0); err != nil {
@@ -572,7 +585,7 @@ func (s *search) begin(ctx context.Context) error {
 		return err
 	}
 	s.spent("label")
-	if err := s.roundEvent(0, math.NaN(), len(archs)); err != nil {
+	if err := s.roundEvent(0, math.NaN(), 0, len(archs)); err != nil {
 		return err
 	}
 	s.progress(Progress{Stage: "label"})
@@ -580,11 +593,15 @@ func (s *search) begin(ctx context.Context) error {
 	return s.checkpoint()
 }
 
-func (s *search) roundEvent(round int, tau float64, candidates int) error {
-	best, _ := s.ledger.Best()
-	return s.event(report.Event{Name: report.EventRound, Step: round, Values: map[string]float64{
-		"labels": float64(len(s.ledger.Labels())), "best": best.Value, "tau": tau, "candidates": float64(candidates),
-	}})
+// roundEvent logs a round; tau rests on so many of its labels, those that something was predicted of.
+func (s *search) roundEvent(round int, tau float64, labels, candidates int) error {
+	e := report.Event{Name: report.EventRound, Step: round, Values: map[string]float64{
+		"labels": float64(len(s.ledger.Labels())), "tau": tau, "tau_labels": float64(labels), "candidates": float64(candidates),
+	}}
+	if best, ok := s.ledger.Best(); ok {
+		e.Values["best"] = best.Value
+	}
+	return s.event(e)
 }
 
 // train trains this round's comparator on all labels and the pseudo-labelled pairs.
@@ -652,7 +669,11 @@ func (s *search) firstBaseline() error {
 		}
 		s.baseline, s.history = b.Archs[0], b.Archs[:1]
 		if s.guided() && !s.allowed(s.baseline) { // what is within the limits hardly ever beats it
-			s.baseline = s.random(1, philox.New(s.Seed, philox.PurposePropose, 0))[0]
+			if within := s.random(1, philox.New(s.Seed, philox.PurposePropose, 0)); len(within) > 0 {
+				s.baseline = within[0]
+			} else if best, ok := s.ledger.Best(); ok { // everything within the limits has been labelled
+				s.baseline = best.Arch
+			}
 			s.history = []space.Arch{s.baseline}
 		}
 	case s.Baseline == BaselineCurriculum:
@@ -846,5 +867,5 @@ func (s *search) label(ctx context.Context) (int, error) {
 	}
 	s.spent("label")
 	s.progress(Progress{Stage: "label"})
-	return len(answers), s.roundEvent(s.round, tau, len(candidates))
+	return len(answers), s.roundEvent(s.round, tau, len(predicted), len(candidates))
 }

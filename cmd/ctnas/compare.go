@@ -20,9 +20,11 @@ import (
 
 // compareDocument is what `ctnas compare --json` prints.
 type compareDocument struct {
-	Space     string            `json:"space"`
-	Labels    string            `json:"labels"`
-	Accuracy  string            `json:"accuracy"` // which one chooses and which one judges
+	Space    string `json:"space"`
+	Labels   string `json:"labels"`
+	Accuracy string `json:"accuracy"` // which one chooses and which one judges
+	// Predictor is what labels are predicted by: accuracies of methods are then its scores. Absent where accuracies were measured.
+	Predictor string            `json:"predictor,omitempty"`
 	Budget    int               `json:"budget"`
 	Seeds     []uint64          `json:"seeds"`
 	Preset    string            `json:"preset"`
@@ -33,7 +35,7 @@ type compareDocument struct {
 	Total     int               `json:"total"` // architectures that are ranked; 0: none, nobody knows the accuracy of all
 	Methods   []method.Summary  `json:"methods"`
 	Ablations []method.Ablation `json:"ablations,omitempty"`
-	PaperNote string            `json:"paper_note,omitempty"` // where there are ranks
+	PaperNote string            `json:"paper_note,omitempty"` // in the paper's space
 	Paper     []method.PaperRow `json:"paper,omitempty"`
 }
 
@@ -61,7 +63,7 @@ func newCompareCommand(a *app) *cobra.Command {
 		Use:   "compare --labels table:FILE --methods random,ctnas",
 		Short: "Run methods side by side with the same number of labels",
 		Long: `Runs methods side by side on a table, each with the same number of labels, once a seed, and prints what the paper's table 1 prints, with
-the paper's own numbers below. Every method picks the best label it bought. Its rank is 1 + the number of better architectures.
+the paper's own numbers in a table of their own below. Every method picks the best label it bought. Its rank is 1 + the number of better architectures.
 
   random      distinct architectures drawn uniformly
   regression  labels drawn at random train the comparator's network to predict accuracies (squared error); the last eighth goes to the
@@ -189,7 +191,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	if c.Latency, err = a.openLatency(o.latency, l.space); err != nil {
 		return err
 	}
-	d.Accuracy = l.source.Describe()
+	d.Accuracy, d.Predictor = l.source.Describe(), l.source.Facts().Predictor
 	if l.view != nil {
 		d.Total = len(l.view.Cells())
 		if l.space == (space.NASBench101{}) {
@@ -205,7 +207,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		fmt.Fprintf(a.stderr, "%s: %s\n", l.name(), d.Accuracy)
 	}
 	var stop func()
-	c.Progress, c.Done, stop = a.compareProgress(o.budget)
+	c.Progress, c.Done, stop = a.compareProgress(o.budget, d.Predictor)
 	runs, err := method.Compare(cmd.Context(), c)
 	stop()
 	if errors.Is(err, context.Canceled) && a.out != "" {
@@ -217,10 +219,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	for k := range o.seeds {
 		d.Seeds = append(d.Seeds, o.seed+uint64(k))
 	}
-	d.Methods = method.Summarize(runs, d.Total)
-	if search.Positional(o.space) { // the paper's table is about another space
-		d.Paper, d.PaperNote = nil, ""
-	}
+	d.Methods = method.Summarize(runs, d.Total, d.Paper != nil)
 	if o.ablations {
 		d.Ablations = method.Ablate(runs)
 	}
@@ -254,7 +253,7 @@ func (a *app) openComparison(cmd *cobra.Command) error {
 }
 
 // compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last bar.
-func (a *app) compareProgress(budget int) (update func(string, uint64, int, float64), done func(method.Run), stop func()) {
+func (a *app) compareProgress(budget int, predictor string) (update func(string, uint64, int, float64), done func(method.Run), stop func()) {
 	if a.quiet || a.json {
 		return nil, nil, func() {}
 	}
@@ -281,10 +280,17 @@ func (a *app) compareProgress(budget int) (update func(string, uint64, int, floa
 			from = ", kept from before"
 		}
 		rank := ""
-		if r.Rank > 0 {
-			rank = fmt.Sprintf("rank %d, ", r.Rank)
+		if r.Rank != nil {
+			rank = fmt.Sprintf("rank %d, ", *r.Rank)
 		}
-		fmt.Fprintf(a.stderr, "%s, seed %d: %s%.3f %%, %d labels, %.1f s%s\n", r.Method, r.Seed, rank, 100*r.Accuracy, r.Labels, r.Seconds, from)
+		value := "accuracy unknown"
+		switch {
+		case predictor != "":
+			value = fmt.Sprintf("predicted score %.5f", float64(r.Accuracy))
+		case r.Accuracy.Known():
+			value = fmt.Sprintf("%.3f %%", 100*r.Accuracy)
+		}
+		fmt.Fprintf(a.stderr, "%s, seed %d: %s%s, %d labels, %.1f s%s\n", r.Method, r.Seed, rank, value, r.Labels, r.Seconds, from)
 	}
 	return update, done, stop
 }
@@ -301,23 +307,19 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d%s: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, of, d.Accuracy)
 	}
 	if o.ablations {
-		if err := method.WriteAblations(a.stdout, o.format, d.Ablations); err != nil {
+		if err := method.WriteAblations(a.stdout, o.format, d.Ablations, d.Predictor); err != nil {
 			return err
 		}
 		if o.format != method.FormatCSV {
-			fmt.Fprintf(a.stdout, "\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; percentiles: 0 is the best of the table\n")
+			fmt.Fprintf(a.stdout, "\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; percentiles: 0 is the best of the table, over the samples that it has\n")
 		}
 		return nil
 	}
-	if err := method.WriteSummaries(a.stdout, o.format, d.Methods, d.Paper); err != nil {
+	if err := method.WriteSummaries(a.stdout, o.format, d.Methods, d.Predictor, d.Paper); err != nil {
 		return err
 	}
 	if o.format != method.FormatCSV {
-		fmt.Fprint(a.stdout, "\n± are standard deviations over the seeds")
-		if d.PaperNote != "" {
-			fmt.Fprintf(a.stdout, "; (paper): %s", d.PaperNote)
-		}
-		fmt.Fprintln(a.stdout)
+		fmt.Fprintln(a.stdout, "\n± are standard deviations over the seeds")
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/search/latency"
-	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -117,12 +117,12 @@ type latencyPart struct {
 }
 
 type latencyError struct {
-	Spread   method.Number `json:"spread"`
-	Networks int           `json:"networks"`
-	Mean     method.Number `json:"mean"`
-	Median   method.Number `json:"median"`
-	Bias     method.Number `json:"bias"`
-	TauB     method.Number `json:"tau_b"`
+	Spread   stat.Number `json:"spread"`
+	Networks int         `json:"networks"`
+	Mean     stat.Number `json:"mean"`
+	Median   stat.Number `json:"median"`
+	Bias     stat.Number `json:"bias"`
+	TauB     stat.Number `json:"tau_b"`
 }
 
 type latencyOfAnArch struct {
@@ -139,7 +139,7 @@ func newLatencyDocument(t *latency.Table, check *latency.Check) latencyDocument 
 		d.Parts = append(d.Parts, latencyPart{p.Name, p.MS, p.First, p.Third, p.Samples})
 	}
 	if check != nil {
-		d.Error = &latencyError{method.Number(check.Spread), len(check.Networks), method.Number(check.Mean), method.Number(check.Median), method.Number(check.Bias), method.Number(check.TauB)}
+		d.Error = &latencyError{stat.Number(check.Spread), len(check.Networks), stat.Number(check.Mean), stat.Number(check.Median), stat.Number(check.Bias), stat.Number(check.TauB)}
 	}
 	return d
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // number is a float64 of a JSON document, null there where it is not a number.
-type number = method.Number
+type number = stat.Number
 
 // spreadOf is a quantity over seeds.
 type spreadOf struct {

@@ -51,7 +51,7 @@ func searchTable(t *testing.T) string {
 	seen := map[string]bool{}
 	for _, r := range rows {
 		if !seen[r.Hash] {
-			fmt.Fprintf(&csv, "%s,%.6f\n", r.Arch, 0.95-0.1/(1+float64(r.Params)/1e6)-0.001*float64(r.Hash[0]%7))
+			fmt.Fprintf(&csv, "%s,%.6f\n", r.Arch, 0.95-0.1/(1+float64(*r.Params)/1e6)-0.001*float64(r.Hash[0]%7))
 		}
 		seen[r.Hash] = true
 	}

@@ -95,6 +95,9 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 		}
 	}
 	limits := settings.Limits(times.Known())
+	if page.Result.Network != nil { // what the search's limits looked at
+		limits.Size = *page.Result.Network
+	}
 	c, err := a.trainedConfig(labels, sp, place, f)
 	if err != nil {
 		return nil, err
@@ -130,7 +133,11 @@ func (a *app) printRetrained(r *report.Retrained, dir string) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, "\ttest %\t±\tparameters\tarchitecture\n")
 	line := func(name string, x report.Retraining) {
-		fmt.Fprintf(w, "%s\t%.2f\t%.2f\t%d\t%s\n", name, 100*x.Mean, 100*x.SD, x.Params, x.Arch)
+		sd := "unknown" // of one seed
+		if x.SD.Known() {
+			sd = fmt.Sprintf("%.2f", 100*x.SD)
+		}
+		fmt.Fprintf(w, "%s\t%.2f\t%s\t%d\t%s\n", name, 100*x.Mean, sd, x.Params, x.Arch)
 	}
 	line("pick", r.Pick)
 	for _, x := range r.Random {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -274,13 +275,22 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		d.List = p.Catalogue()
 	}
 	var finish func()
-	d.Progress, finish = a.searchProgress()
+	d.Progress, finish = a.searchProgress(l.source.Facts().Predicted())
 	defer finish()
 	return search.Run(cmd.Context(), c, d)
 }
 
 // searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, a line whenever labels were bought in a pipe.
-func (a *app) searchProgress() (update func(search.Progress), finish func()) {
+func (a *app) searchProgress(predicted bool) (update func(search.Progress), finish func()) {
+	best := func(p search.Progress, digits int) string {
+		switch {
+		case p.Labels == 0:
+			return "no label yet"
+		case predicted:
+			return fmt.Sprintf("best predicted score %.*f", digits+2, p.Best)
+		}
+		return fmt.Sprintf("best %.*f %%", digits, p.Best*100)
+	}
 	switch {
 	case a.quiet || a.json:
 		return nil, func() {}
@@ -289,7 +299,7 @@ func (a *app) searchProgress() (update func(search.Progress), finish func()) {
 		return func(p search.Progress) {
 			if p.Labels != labels && p.Labels > 0 {
 				labels = p.Labels
-				fmt.Fprintf(a.stderr, "round %d: %d of %d labels, best %.4f %%\n", p.Round, p.Labels, p.Budget, p.Best*100)
+				fmt.Fprintf(a.stderr, "round %d: %d of %d labels, %s\n", p.Round, p.Labels, p.Budget, best(p, 4))
 			}
 		}, func() {}
 	}
@@ -304,7 +314,7 @@ func (a *app) searchProgress() (update func(search.Progress), finish func()) {
 		})))
 	return func(p search.Progress) {
 			mu.Lock()
-			stage = fmt.Sprintf(" best %.2f %%  round %d: %s", p.Best*100, p.Round, p.Stage)
+			stage = fmt.Sprintf(" %s  round %d: %s", best(p, 2), p.Round, p.Stage)
 			if p.Total > 0 {
 				stage += fmt.Sprintf(" %d/%d", p.Done, p.Total)
 			}
@@ -325,25 +335,40 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 	i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == r.Pick })
 	if i >= 0 {
 		x := r.Architectures[i]
-		fmt.Fprintf(w, "accuracy\t%.4f %% (%s)\n", r.PickAccuracy*100, x.AccuracySource)
+		if x.Predicted {
+			fmt.Fprintf(w, "predicted score\t%.6f (of %s; no accuracy was measured)\n", r.PickAccuracy, r.Predictor)
+		} else {
+			fmt.Fprintf(w, "accuracy\t%.4f %% (%s)\n", r.PickAccuracy*100, strings.Join(slices.DeleteFunc([]string{x.AccuracySource, x.Note}, func(s string) bool { return s == "" }), "; "))
+		}
 		if x.Judged != nil && *x.Judged != r.PickAccuracy {
 			fmt.Fprintf(w, "judged\t%.4f %%\n", *x.Judged*100)
 		}
 		if x.Rank > 0 {
 			fmt.Fprintf(w, "true rank\t%d\n", x.Rank)
 		}
-		fmt.Fprintf(w, "MAdds\t%d\nparameters\t%d\n", x.MAdds, x.Params)
+		fmt.Fprintf(w, "MAdds\t%s\nparameters\t%s\n", count(x.MAdds), count(x.Params))
+		if r.Network != nil {
+			fmt.Fprintf(w, "\tof the network that was trained for the label: %s\n", r.Network)
+		}
+		if x.SpaceMAdds != nil || x.SpaceParams != nil {
+			fmt.Fprintf(w, "full network\t%s MAdds, %s parameters: the space's own, which was not trained\n", count(x.SpaceMAdds), count(x.SpaceParams))
+		}
 		if x.LatencyMS != nil {
-			fmt.Fprintf(w, "latency\t%.3f ms, the sum of its parts\n", *x.LatencyMS)
+			of := ""
+			if r.Network != nil {
+				of = ", of the space's own network"
+			}
+			fmt.Fprintf(w, "latency\t%.3f ms, the sum of its parts%s\n", *x.LatencyMS, of)
 		}
 	}
 	if r.Controller != nil {
-		fmt.Fprintf(w, "controller\tmean true percentile of its samples: %.1f at first, %.1f at last (0 = best)\n", r.Controller.First, r.Controller.Last)
+		c := r.Controller
+		fmt.Fprintf(w, "controller\tmean true percentile of its samples (0 = best): %s, %s\n", percentile(c.First, c.FirstKnown, "at first"), percentile(c.Last, c.LastKnown, "at last"))
 	}
 	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a label.
 	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Accuracy == nil }); i >= 0 {
 		x := r.Architectures[i]
-		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %d", x.Arch, x.PredictedRank)
+		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s (by the comparator)", x.Arch, count(x.PredictedRank))
 		if x.Rank > 0 {
 			fmt.Fprintf(w, ", true rank %d", x.Rank)
 		}
@@ -357,11 +382,31 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 				if x.LatencyMS != nil {
 					latency = fmt.Sprintf(", %.3f ms", *x.LatencyMS)
 				}
-				fmt.Fprintf(w, "front\t%.4f %% at %d MAdds, %d parameters%s: %s\n", *x.Accuracy*100, x.MAdds, x.Params, latency, text)
+				value := fmt.Sprintf("%.4f %%", *x.Accuracy*100)
+				if x.Predicted {
+					value = fmt.Sprintf("predicted score %.6f", *x.Accuracy)
+				}
+				fmt.Fprintf(w, "front\t%s at %s MAdds, %s parameters%s: %s\n", value, count(x.MAdds), count(x.Params), latency, text)
 			}
 		}
 	}
 	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
 	fmt.Fprintf(w, "written\t%s with %s, %s, %s\n", a.out, report.PageName, report.ResultName, report.LedgerName)
 	return w.Flush()
+}
+
+// count is a whole number, or the word for one that nobody knows.
+func count[T int | int64](n *T) string {
+	if n == nil {
+		return "unknown"
+	}
+	return strconv.FormatInt(int64(*n), 10)
+}
+
+// percentile says a mean with the number of samples that it rests on.
+func percentile(mean *float64, samples int, when string) string {
+	if mean == nil {
+		return "unknown " + when + " (the table has none of them)"
+	}
+	return fmt.Sprintf("%.1f %s (%d samples)", *mean, when, samples)
 }

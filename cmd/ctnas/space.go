@@ -24,19 +24,19 @@ func newSpaceCommand(a *app) *cobra.Command {
 type archRow struct {
 	Arch   string `json:"arch"`
 	Hash   string `json:"hash"`
-	MAdds  int64  `json:"madds"`
-	Params int64  `json:"params"`
+	MAdds  *int64 `json:"madds"` // null where neither the space nor a table says it
+	Params *int64 `json:"params"`
 }
 
 func rowOf(x space.Arch) archRow {
 	cost := x.Cost()
-	return archRow{x.String(), x.Hash(), cost.MAdds, cost.Params}
+	return archRow{x.String(), x.Hash(), space.Known(cost.MAdds), space.Known(cost.Params)}
 }
 
 const archHeader = "ARCHITECTURE\tHASH\tMADDS\tPARAMS"
 
 func (r archRow) line() string {
-	return fmt.Sprintf("%s\t%s\t%d\t%d", r.Arch, r.Hash, r.MAdds, r.Params)
+	return fmt.Sprintf("%s\t%s\t%s\t%s", r.Arch, r.Hash, count(r.MAdds), count(r.Params))
 }
 
 const defaultSpace = "nasbench101"
@@ -186,7 +186,7 @@ func newSpaceShowCommand(a *app) *cobra.Command {
 				}{row, names, edges})
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "architecture\t%s\nhash\t%s\nMAdds\t%d\nparameters\t%d\n\n", row.Arch, row.Hash, row.MAdds, row.Params)
+			fmt.Fprintf(w, "architecture\t%s\nhash\t%s\nMAdds\t%s\nparameters\t%s\n\n", row.Arch, row.Hash, count(row.MAdds), count(row.Params))
 			fmt.Fprintln(w, "NODE\tOPERATION\tINPUTS")
 			for v, name := range names {
 				fmt.Fprintf(w, "%d\t%s\t%s\n", v, name, strings.Trim(fmt.Sprint(into[v]), "[]"))

@@ -72,8 +72,8 @@ func newTableInfoCommand(a *app) *cobra.Command {
 				fmt.Fprintf(w, "%s\t%s\n", strings.Repeat("metrics", 1-min(i, 1)), m)
 			}
 			if info.Best != nil {
-				fmt.Fprintf(w, "best\t%s\n\t%.4f %% (%s), %d MAdds, %d parameters\n",
-					info.Best.Arch, info.Best.Accuracy*100, info.Best.Judged, info.Best.MAdds, info.Best.Params)
+				fmt.Fprintf(w, "best\t%s\n\t%.4f %% (%s), %s MAdds, %s parameters\n",
+					info.Best.Arch, info.Best.Accuracy*100, info.Best.Judged, count(info.Best.MAdds), count(info.Best.Params))
 			}
 			return w.Flush()
 		},

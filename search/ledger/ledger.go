@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -23,11 +24,19 @@ type Facts struct {
 	Recipe string `json:"recipe,omitempty"`
 	Seed   uint64 `json:"seed,omitempty"`
 	Seeds  int    `json:"seeds,omitempty"`
+	// Of labels that are predicted: by what. They are scores, no accuracies that anybody measured, and every report says so.
+	Predictor string `json:"predictor,omitempty"`
 }
+
+// Predicted tells whether labels are what a predictor says, not what was measured.
+func (f Facts) Predicted() bool { return f.Predictor != "" }
 
 // String reads like "test accuracy, run 1".
 func (f Facts) String() string {
 	text := f.Metric
+	if f.Predicted() {
+		text += " of " + f.Predictor
+	}
 	if f.Run > 0 {
 		text += fmt.Sprintf(", run %d", f.Run)
 	}
@@ -81,6 +90,61 @@ type Judge interface {
 	// ErrNoLabel where there is no rank.
 	Percentile(a space.Arch) (float64, error)
 	Total() int // 0: there are no ranks
+}
+
+// Lister is a source that has labels of the architectures of a list and of no others: a table. Where the list is small beside the space, architectures
+// are drawn from it.
+type Lister interface {
+	Source
+	List
+}
+
+// List is a numbered list of distinct architectures.
+type List interface {
+	Len() int
+	Arch(i int) space.Arch // of 0..Len()-1
+}
+
+// ListOf is what a source lists, otherwise another list, which may be nil.
+func ListOf(source Source, other List) List {
+	if l, ok := source.(Lister); ok {
+		return l
+	}
+	return other
+}
+
+// Draw draws up to n distinct architectures of a list that may be taken, uniformly at random; none of no list.
+func Draw(list List, n int, stream *philox.Stream, may func(space.Arch) bool) []space.Arch {
+	if list == nil || n <= 0 {
+		return nil
+	}
+	var all []space.Arch
+	for i := range list.Len() {
+		if a := list.Arch(i); may(a) {
+			all = append(all, a)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	out := make([]space.Arch, 0, min(n, len(all)))
+	for _, i := range stream.Perm(len(all))[:min(n, len(all))] {
+		out = append(out, all[i])
+	}
+	return out
+}
+
+// Sized is a source whose labels are of networks of another size than those that the space's own costs count.
+type Sized interface {
+	NetworkSize() space.NetworkSize
+}
+
+// SizeOf is the size of the networks that a source's labels are of; zero: the space's own.
+func SizeOf(s Source) space.NetworkSize {
+	if sized, ok := s.(Sized); ok {
+		return sized.NetworkSize()
+	}
+	return space.NetworkSize{}
 }
 
 // Maker is a source that makes its labels when it is asked, one by what it knows of those before.

@@ -14,6 +14,7 @@ type Table struct{ view *table.View }
 var (
 	_ Source = Table{}
 	_ Judge  = Table{}
+	_ Lister = Table{}
 )
 
 // FromTable makes a view a source.
@@ -37,6 +38,12 @@ func (t Table) row(a space.Arch) (int, bool) {
 	v := t.view.Seen(i)
 	return i, v == v
 }
+
+// Len is how many architectures the view keeps.
+func (t Table) Len() int { return len(t.view.Cells()) }
+
+// Arch is one of them.
+func (t Table) Arch(i int) space.Arch { return t.view.Table().Arch(t.view.Cells()[i]) }
 
 // Label returns the accuracies that a search may see.
 func (t Table) Label(ctx context.Context, archs []space.Arch) ([]float64, error) {

@@ -49,17 +49,27 @@ func OnTable(t *table.Table, q table.Query) (Field, error) {
 	return Field{t.Space(), PoolOf(all), source, t.Checksum() + " " + all.Describe(), all}, nil
 }
 
-// judge returns the accuracy that judges what a method picked, and its rank; 0 where there are none.
-func (f Field) judge(source ledger.Source, pick ledger.Label) (accuracy float64, rank int, err error) {
-	if f.all != nil {
-		return ledger.FromTable(f.all).Judge(pick.Arch) // its ranking is shared
-	}
+// judge returns the accuracy that judges what a method picked, not a number where nobody knows it, and its rank; nil where there are none.
+func (f Field) judge(source ledger.Source, pick ledger.Label) (accuracy stat.Number, rank *int, err error) {
 	judge, ok := source.(ledger.Judge)
-	if !ok {
-		return pick.Value, 0, nil // what is seen is all there is
+	switch {
+	case f.all != nil:
+		judge = ledger.FromTable(f.all) // its ranking is shared
+	case !ok:
+		return stat.Number(pick.Value), nil, nil // what is seen is all there is
+	default:
+		judge.Unseal()
 	}
-	judge.Unseal()
-	return judge.Judge(pick.Arch)
+	value, place, err := judge.Judge(pick.Arch)
+	if errors.Is(err, ledger.ErrNoLabel) { // a training that was stopped or diverged has no test accuracy
+		return stat.Number(math.NaN()), nil, nil
+	} else if err != nil {
+		return 0, nil, err
+	}
+	if place > 0 {
+		rank = &place
+	}
+	return stat.Number(value), rank, nil
 }
 
 // Comparison runs methods side by side, each with the same number of labels, once a seed.
@@ -100,9 +110,9 @@ type Run struct {
 	Arch       string      `json:"arch"`
 	Hash       string      `json:"hash"`
 	Seen       float64     `json:"seen"`     // accuracy that the method saw, 0..1
-	Accuracy   float64     `json:"accuracy"` // that judges, 0..1
+	Accuracy   stat.Number `json:"accuracy"` // that judges, 0..1; null where nobody knows it
 	LatencyMS  *float64    `json:"latency_ms,omitempty"`
-	Rank       int         `json:"rank"`  // 1 + number of better architectures in the table; 0: not known
+	Rank       *int        `json:"rank"`  // 1 + number of better architectures in the table; null: not known
 	TauB       *float64    `json:"tau_b"` // of the method's last predictor, over all architectures without a label; null without one, or where they cannot be judged
 	Curriculum *Curriculum `json:"percentile,omitempty"`
 	Kept       bool        `json:"-"` // read from the cache

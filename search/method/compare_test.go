@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/ledger"
@@ -73,14 +74,14 @@ func TestCompareJudgesByWhatStaysSealed(t *testing.T) {
 		require.Equal(t, uint64(2+i/2), r.Seed)
 		a, err := sp.Parse(r.Arch)
 		require.NoError(t, err)
-		require.InDelta(t, quality(a), r.Accuracy, 1e-6)
+		require.InDelta(t, quality(a), float64(r.Accuracy), 1e-6)
 		better := 1
 		for _, other := range cells(200, 8) {
-			if quality(other) > r.Accuracy+2e-6 {
+			if quality(other) > float64(r.Accuracy)+2e-6 {
 				better++
 			}
 		}
-		require.Equal(t, better, r.Rank)
+		require.Equal(t, better, *r.Rank)
 		require.Equal(t, []int{12, 30}[i%2], r.Labels)
 		require.Equal(t, i%2 == 1, r.TauB != nil)
 		require.Equal(t, i%2 == 1, r.Curriculum != nil)
@@ -154,16 +155,18 @@ func (broken) Run(context.Context, Problem) (Outcome, error) {
 
 func someRuns() []Run {
 	tau := func(v float64) *float64 { return &v }
+	rank := func(n int) *int { return &n }
+	samples := func(start, end float64) *Curriculum { return &Curriculum{&start, &end, 10, 20} }
 	return []Run{
-		{Method: "ctnas", Seed: 1, Labels: 423, Seconds: 10, Accuracy: 0.94, Rank: 3, TauB: tau(0.7), Curriculum: &Curriculum{50, 4}},
-		{Method: "random", Seed: 1, Labels: 423, Seconds: 1, Accuracy: 0.93, Rank: 900},
-		{Method: "ctnas", Seed: 2, Labels: 420, Seconds: 20, Accuracy: 0.95, Rank: 1, TauB: tau(0.8), Curriculum: &Curriculum{52, 2}},
-		{Method: "random", Seed: 2, Labels: 423, Seconds: 1, Accuracy: 0.91, Rank: 1100, Curriculum: &Curriculum{50, 49}},
+		{Method: "ctnas", Seed: 1, Labels: 423, Seconds: 10, Accuracy: 0.94, Rank: rank(3), TauB: tau(0.7), Curriculum: samples(50, 4)},
+		{Method: "random", Seed: 1, Labels: 423, Seconds: 1, Accuracy: 0.93, Rank: rank(900)},
+		{Method: "ctnas", Seed: 2, Labels: 420, Seconds: 20, Accuracy: 0.95, Rank: rank(1), TauB: tau(0.8), Curriculum: samples(52, 2)},
+		{Method: "random", Seed: 2, Labels: 423, Seconds: 1, Accuracy: 0.91, Rank: rank(1100), Curriculum: samples(50, 49)},
 	}
 }
 
 func TestSummaries(t *testing.T) {
-	s := Summarize(someRuns(), 1000)
+	s := Summarize(someRuns(), 1000, true)
 	require.Len(t, s, 2)
 	require.Equal(t, "ctnas", s[0].Method)
 	require.Equal(t, 423, s[0].Labels)
@@ -188,13 +191,46 @@ func TestSummaries(t *testing.T) {
 	require.Nil(t, back[1]["tau_b"])
 	require.Equal(t, 0.751, back[0]["paper"].(map[string]any)["tau"])
 
-	one := Summarize(someRuns()[:1], 1000)
+	one := Summarize(someRuns()[:1], 1000, true)
 	text, err = json.Marshal(one[0])
 	require.NoError(t, err)
 	require.Contains(t, string(text), `"sd":null`)
 	var again Summary
 	require.NoError(t, json.Unmarshal(text, &again))
 	require.True(t, math.IsNaN(float64(again.Accuracy.SD)))
+}
+
+// What is not known is no perfect score: it is null, and every statistic says how many seeds it rests on.
+func TestUnknownIsNoNumber(t *testing.T) {
+	runs := someRuns()
+	runs[0].Rank, runs[0].Accuracy, runs[0].Curriculum = nil, stat.Number(math.NaN()), &Curriculum{} // the table had none of its samples
+	s := Summarize(runs, 1000, false)
+	require.Equal(t, []int{1, 1, 2}, []int{s[0].Accuracy.N, s[0].Rank.N, s[0].TauB.N})
+	require.EqualValues(t, 0.95, s[0].Accuracy.Mean)
+	require.EqualValues(t, 1, s[0].Rank.Mean)
+	require.Nil(t, s[0].Paper, "the paper's rows are of one space")
+	a := Ablate(runs)
+	require.Equal(t, 1, a[0].PercentileEnd.N)
+	require.EqualValues(t, 2, a[0].PercentileEnd.Mean)
+	require.Equal(t, []int{10, 20}, []int{a[0].StartSamples, a[0].EndSamples})
+	require.Equal(t, 1, a[1].AccuracyChange.N)
+	var out bytes.Buffer
+	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", nil))
+	require.Contains(t, out.String(), "95.00 (1 of 2 seeds)")
+
+	runs[2].Rank, runs[2].Accuracy, runs[2].Curriculum = nil, stat.Number(math.NaN()), &Curriculum{}
+	s, a = Summarize(runs, 0, false), Ablate(runs)
+	text, err := json.Marshal(s[0])
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"accuracy":{"mean":null,"sd":null,"best":null,"n":0},"rank":{"mean":null,"median":null,"best":null,"n":0},"rank_percent":{"best":null,"median":null}`)
+	require.Contains(t, string(text), `"accuracy":null,"rank":null`, "a run's own")
+	require.Nil(t, a[0].PercentileEnd)
+	require.Nil(t, a[0].PercentileStart)
+	require.Nil(t, a[0].Accuracy)
+	require.Nil(t, a[1].AccuracyChange)
+	out.Reset()
+	require.NoError(t, WriteAblations(&out, FormatTable, a, ""))
+	require.NotContains(t, strings.Split(out.String(), "\n")[1], "0.00")
 }
 
 func TestAblationsArePairedBySeed(t *testing.T) {
@@ -213,33 +249,59 @@ func TestAblationsArePairedBySeed(t *testing.T) {
 }
 
 func TestFormats(t *testing.T) {
-	s := Summarize(someRuns(), 1000)
+	s := Summarize(someRuns(), 1000, true)
 	var out bytes.Buffer
-	require.NoError(t, WriteSummaries(&out, FormatTable, s, Paper()))
+	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", Paper()))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	require.Len(t, lines, 1+2+len(Paper()))
+	require.Len(t, lines, 1+2+3+1+len(Paper()))
 	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`, strings.TrimSpace(lines[1]))
-	require.Regexp(t, `^CTNAS \(paper\) +423 +0\.751 +93\.92 ± 0\.18 +94\.22 .* 0\.01 `, lines[len(lines)-1])
+	require.Contains(t, lines[4], "other measurements")
+	require.Contains(t, lines[6], "accuracy of 3 runs %")
+	require.Regexp(t, `^CTNAS +423 +0\.751 +93\.92 ± 0\.18 +94\.22 +0\.01$`, strings.TrimSpace(lines[len(lines)-1]))
 
 	out.Reset()
-	require.NoError(t, WriteSummaries(&out, FormatMarkdown, s, Paper()))
+	require.NoError(t, WriteSummaries(&out, FormatMarkdown, s, "", Paper()))
 	lines = strings.Split(strings.TrimSpace(out.String()), "\n")
-	for _, l := range lines {
-		require.Equal(t, strings.Count(lines[0], "|"), strings.Count(l, "|"), l)
+	for i, l := range lines {
+		if i < 4 {
+			require.Equal(t, strings.Count(lines[0], "|"), strings.Count(l, "|"), l)
+		} else if i > 6 {
+			require.Equal(t, strings.Count(lines[7], "|"), strings.Count(l, "|"), l)
+		}
 	}
 	require.Contains(t, lines[1], "| --- |")
 
 	out.Reset()
-	require.NoError(t, WriteSummaries(&out, FormatCSV, s, Paper()))
+	require.NoError(t, WriteSummaries(&out, FormatCSV, s, "", Paper()))
 	rows, err := csv.NewReader(&out).ReadAll()
 	require.NoError(t, err)
 	require.Equal(t, []string{"random", "ctnas", "423", "1", "", "", "0.92"}, rows[2][:7])
-	require.Equal(t, []string{"SPOS", "paper", "", "", "0.195"}, rows[7][:5])
+	spos := rows[7]
+	require.Equal(t, []string{"SPOS", "paper", ""}, spos[:3])
+	for i, name := range rows[0][3:] {
+		if ours := !strings.HasPrefix(name, "paper_"); ours {
+			require.Empty(t, spos[3+i], "the paper's numbers are no numbers of %s", name)
+		} else {
+			require.Empty(t, rows[1][3+i], name)
+		}
+	}
+	require.Equal(t, []string{"0.195", "0.8985", "0.038", "0.9384", "0.07"}, spos[len(spos)-5:])
 
 	for _, format := range []string{FormatTable, FormatMarkdown, FormatCSV} {
 		out.Reset()
-		require.NoError(t, WriteAblations(&out, format, Ablate(someRuns())))
+		require.NoError(t, WriteAblations(&out, format, Ablate(someRuns()), ""))
 		require.Contains(t, out.String(), "94.500 ± ")
 	}
-	require.ErrorContains(t, WriteSummaries(&out, "html", s, Paper()), `"html"`)
+	// Predicted scores stand in columns of their own name, as plain numbers.
+	for _, format := range []string{FormatTable, FormatMarkdown, FormatCSV} {
+		out.Reset()
+		require.NoError(t, WriteSummaries(&out, format, s, "acc.f32", nil))
+		require.NotContains(t, out.String(), "accuracy")
+		require.Contains(t, strings.ReplaceAll(out.String(), "_", " "), "predicted score")
+		require.NotContains(t, out.String(), "94.50")
+		out.Reset()
+		require.NoError(t, WriteAblations(&out, format, Ablate(someRuns()), "acc.f32"))
+		require.NotContains(t, out.String(), "accuracy")
+	}
+	require.ErrorContains(t, WriteSummaries(&out, "html", s, "", Paper()), `"html"`)
 }

@@ -53,7 +53,8 @@ func (m CTNAS) Run(ctx context.Context, p Problem) (Outcome, error) {
 		return Outcome{}, errors.New("the search picked what it has no label of")
 	}
 	if r.Controller != nil {
-		out.Curriculum = &Curriculum{Start: r.Controller.First, End: r.Controller.Last}
+		c := r.Controller
+		out.Curriculum = &Curriculum{Start: c.First, End: c.Last, StartSamples: c.FirstKnown, EndSamples: c.LastKnown}
 	}
 	return out, nil
 }

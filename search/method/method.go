@@ -55,10 +55,12 @@ type Outcome struct {
 }
 
 // Curriculum says how good the architectures are that a controller samples: the mean over samples of their true percentile, 0 is the best
-// of the table and 100 the worst. The search never sees it.
+// of the table and 100 the worst. The search never sees it. Samples that the table does not have are left out; of none the mean is null.
 type Curriculum struct {
-	Start float64 `json:"start"`
-	End   float64 `json:"end"`
+	Start        *float64 `json:"start"`
+	End          *float64 `json:"end"`
+	StartSamples int      `json:"start_samples"` // that the mean rests on
+	EndSamples   int      `json:"end_samples"`
 }
 
 // Names lists the methods in the order of the paper's table, without ofa, which not every space allows.
@@ -91,7 +93,15 @@ type buyer struct {
 }
 
 func (p Problem) limits() space.Limits {
-	return space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams, Latency: space.Nanoseconds(p.MaxLatency), Times: p.Latency.Known()}
+	return space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams, Latency: space.Nanoseconds(p.MaxLatency), Times: p.Latency.Known(), Size: ledger.SizeOf(p.Source)}
+}
+
+// list is what may be labelled at all, where that is known; nil otherwise.
+func (p Problem) list() ledger.List {
+	if p.All != nil {
+		return p.All
+	}
+	return ledger.ListOf(p.Source, nil)
 }
 
 func (p Problem) open() (*buyer, error) {
@@ -100,7 +110,10 @@ func (p Problem) open() (*buyer, error) {
 	}
 	random, err := space.Sampler(p.Space, p.limits())
 	if err != nil {
-		return nil, err
+		if p.list() == nil {
+			return nil, err
+		}
+		random = p.Space.Sample // what is listed may be within the limits all the same: see draw
 	}
 	if p.Ledger == "" {
 		return &buyer{p, ledger.New(p.Source, p.Budget), random}, nil
@@ -117,7 +130,8 @@ func (b *buyer) may(a space.Arch) bool {
 // tries is how many draws may fail in a row before it is taken for certain that nothing is left to draw.
 const tries = 100000
 
-// draw returns n distinct architectures that may be bought, uniformly at random, fewer where no more are left.
+// draw returns n distinct architectures that may be bought, uniformly at random, fewer where no more are left: where draws come to nothing, for few may be
+// bought of what is drawn from, the list of what has labels is gone through.
 func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 	var out []space.Arch
 	taken := make(map[space.Arch]bool, n)
@@ -140,7 +154,7 @@ func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 			failed = 0
 		}
 	}
-	return out
+	return append(out, ledger.Draw(b.list(), n-len(out), s, func(a space.Arch) bool { return !taken[a] && b.may(a) })...)
 }
 
 // Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are no more.

@@ -14,7 +14,8 @@ type PaperRow struct {
 }
 
 // PaperNote says what the paper's numbers are, beside ours.
-const PaperNote = "the paper's numbers: best rank by mean test accuracy of three runs; Kendall's tau over 100 architectures"
+const PaperNote = "The paper's numbers (CTNAS, CVPR 2021, table 1), which are other measurements: accuracies are means of three runs of each architecture, by which it is " +
+	"ranked; Kendall's tau is over 100 architectures."
 
 // Paper is the table of the paper, in its order.
 func Paper() []PaperRow {

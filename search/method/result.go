@@ -13,9 +13,10 @@ import (
 // a sealed source is unsealed.
 func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 	r := &report.Result{
-		Space: p.Space.Name(), Method: name, LabelsUsed: len(out.Labels), Seed: p.Seed, Labels: p.Source.Describe(),
-		Pick: out.Pick.Arch.String(),
+		Space: p.Space.Name(), Method: name, LabelsUsed: len(out.Labels), Seed: p.Seed, Pick: out.Pick.Arch.String(),
 	}
+	r.Describe(p.Source)
+	limits, facts := p.limits(), p.Source.Facts()
 	judge, judged := p.Source.(ledger.Judge)
 	if judged {
 		judge.Unseal()
@@ -23,11 +24,8 @@ func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 	sorted := slices.Clone(out.Labels)
 	slices.SortStableFunc(sorted, func(a, b ledger.Label) int { return cmp.Compare(b.Value, a.Value) })
 	for _, l := range sorted {
-		cost := l.Arch.Cost()
-		x := report.Architecture{
-			Arch: l.Arch.String(), Hash: l.Arch.Hash(), Accuracy: &l.Value, AccuracySource: p.Source.Facts().String(), Note: l.Note.String(), MAdds: cost.MAdds, Params: cost.Params,
-			LatencyMS: p.Latency.Known().Milliseconds(l.Arch),
-		}
+		x := report.Describe(l.Arch, limits)
+		x.Label(l, facts)
 		if judged {
 			accuracy, rank, err := judge.Judge(l.Arch)
 			if err == nil {
@@ -38,6 +36,6 @@ func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 		}
 		r.Architectures = append(r.Architectures, x)
 	}
-	r.Front(p.ParetoCost, out.Labels, p.Latency.Known())
+	r.Front(p.ParetoCost, out.Labels, limits)
 	return r, nil
 }

@@ -76,10 +76,10 @@ func (p *Predictor) Label(ctx context.Context, archs []space.Arch) ([]float64, e
 
 // Facts say that labels are predictions.
 func (p *Predictor) Facts() ledger.Facts {
-	return ledger.Facts{Source: "predictor", Metric: "predicted accuracy"}
+	return ledger.Facts{Source: "predictor", Metric: "predicted score", Predictor: p.name}
 }
 
 // Describe quotes the file.
 func (p *Predictor) Describe() string {
-	return "chosen and judged on the accuracy that " + p.name + " predicts; no network is trained"
+	return "chosen and judged on the predicted score of " + p.name + "; no network is trained and no accuracy measured"
 }

@@ -7,13 +7,13 @@ import "github.com/ctnas/ctnas/internal/events"
 const (
 	// EventController: Step = controller updates. Values: reward (mean probability of beating the baseline, 0..1), entropy (nats a
 	// decision), loss, grad_norm (before clipping), percentile (mean true percentile of the samples, 0 = best, 100 = worst; only where
-	// a table can judge it, and never seen by the search).
+	// a table can judge it, and never seen by the search), percentile_samples (how many of the samples the table has; of none there is no percentile).
 	EventController = "controller"
 	// EventComparator: Step = comparator updates over the whole search. Values: loss (binary cross-entropy of a pair), labels, pseudo
 	// (pseudo-labelled pairs in the pool).
 	EventComparator = "comparator"
 	// EventRound: Step = round, from 0. Values: labels (spent until its end), best (best accuracy until its end, 0..1), tau (tau-b of
-	// the round's new labels against what the comparator predicted for them before), candidates (architectures proposed).
+	// the round's new labels against what the comparator predicted for them before), tau_labels (of how many of them), candidates (architectures proposed).
 	EventRound = "round"
 	// EventBaseline: Step = controller updates. Values: win (mean probability of beating the other members of its set). Text: arch.
 	EventBaseline = "baseline"

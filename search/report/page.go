@@ -42,6 +42,8 @@ type (
 		Retrained  *retrainedView
 		Top        []archView
 		Timed      bool // latencies are known
+		Scored     bool // there are predicted scores
+		Measures   bool // there are accuracies
 		Costs      []tile
 		Phases     []phaseView
 		Command    string
@@ -61,8 +63,10 @@ type (
 	archView struct {
 		Place                                         int
 		Thumb                                         template.HTML
-		Arch, Hash, Accuracy, Judged, Source          string
+		Arch, Hash, Accuracy, Score, Judged           string
+		Source, Note                                  string
 		PredictedRank, Rank, MAdds, Params, LatencyMS string
+		SpaceMAdds, SpaceParams                       string // of the space's own network, where that is another one
 		Picked, Pareto                                bool
 	}
 	baselineView struct {
@@ -91,7 +95,7 @@ func (d *Data) page() ([]byte, error) {
 		case (a.Accuracy != nil) != (b.Accuracy != nil):
 			return sign(b2f(b.Accuracy != nil) - b2f(a.Accuracy != nil))
 		}
-		return a.PredictedRank - b.PredictedRank
+		return standing(a.PredictedRank) - standing(b.PredictedRank)
 	})
 	for i, a := range best {
 		v.Timed = v.Timed || a.LatencyMS != nil
@@ -107,6 +111,8 @@ func (d *Data) page() ([]byte, error) {
 			v.Drawing = draw(a.Arch, Style{})
 		}
 	}
+	v.Scored = d.predicted()
+	v.Measures = !v.Scored
 	v.Tiles = d.tiles(v.Pick)
 	v.Retrained = d.retrained(draw)
 	v.Labels, v.Rounds = d.labels()
@@ -129,6 +135,14 @@ func sign(x float64) int {
 		return 1
 	}
 	return 0
+}
+
+// standing is a rank for sorting: what is not ranked stands last.
+func standing(rank *int) int {
+	if rank == nil || *rank < 1 {
+		return math.MaxInt32
+	}
+	return *rank
 }
 
 func b2f(b bool) float64 {
@@ -167,17 +181,27 @@ func (d *Data) drawer(v *pageView) func(arch string, s Style) template.HTML {
 func (d *Data) archView(place int, a Architecture, draw func(string, Style) template.HTML) archView {
 	v := archView{
 		Place: place, Thumb: draw(a.Arch, Style{Compact: true}), Arch: a.Arch, Hash: a.Hash, Source: a.AccuracySource,
-		Accuracy: "–", MAdds: quantity(a.MAdds), Params: quantity(a.Params), PredictedRank: "–",
+		Accuracy: unsaid, Score: unsaid, MAdds: known(a.MAdds), Params: known(a.Params), PredictedRank: unsaid, Note: a.Note,
 		Picked: a.Arch == d.Result.Pick, Pareto: slices.Contains(d.Result.Pareto, a.Arch),
 	}
-	if a.Accuracy != nil {
+	if a.SpaceMAdds != nil {
+		v.SpaceMAdds = quantity(*a.SpaceMAdds)
+	}
+	if a.SpaceParams != nil {
+		v.SpaceParams = quantity(*a.SpaceParams)
+	}
+	switch {
+	case a.Accuracy == nil:
+	case a.Predicted || d.Result.Predictor != "":
+		v.Score = score(*a.Accuracy)
+	default:
 		v.Accuracy = percent(*a.Accuracy)
 	}
 	if a.Judged != nil && (a.Accuracy == nil || *a.Judged != *a.Accuracy) { // once is enough where one accuracy chose and judged
 		v.Judged = percent(*a.Judged)
 	}
-	if a.PredictedRank > 0 {
-		v.PredictedRank = grouped(a.PredictedRank)
+	if a.PredictedRank != nil && *a.PredictedRank > 0 {
+		v.PredictedRank = grouped(*a.PredictedRank)
 	}
 	if a.Rank > 0 {
 		v.Rank = grouped(a.Rank)
@@ -191,7 +215,14 @@ func (d *Data) archView(place int, a Architecture, draw func(string, Style) temp
 func (d *Data) tiles(pick *archView) []tile {
 	var out []tile
 	if pick != nil {
-		out = append(out, tile{"Accuracy of the pick", pick.Accuracy, pick.Source})
+		switch {
+		case d.predicted():
+			out = append(out, tile{"Predicted score of the pick", pick.Score, pick.Source + "; no accuracy was measured"})
+		case pick.Note != "":
+			out = append(out, tile{"Accuracy of the pick", pick.Accuracy, pick.Source + "; " + pick.Note})
+		default:
+			out = append(out, tile{"Accuracy of the pick", pick.Accuracy, pick.Source})
+		}
 		if pick.Judged != "" {
 			out = append(out, tile{"Judged on", pick.Judged, "sealed until the search had ended"})
 		}
@@ -201,17 +232,50 @@ func (d *Data) tiles(pick *archView) []tile {
 	}
 	out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})
 	if pick != nil {
-		out = append(out, tile{"Multiply-adds", pick.MAdds, "for one image"}, tile{"Parameters", pick.Params, ""})
+		madds, params := "for one image", ""
+		if d.Result.Network != nil {
+			madds, params = "for one image, of the network that was trained for the label", "of the network that was trained for the label"
+		}
+		if pick.SpaceMAdds != "" {
+			madds += "; the space's own network: " + pick.SpaceMAdds
+		}
+		if pick.SpaceParams != "" {
+			params += "; the space's own network: " + pick.SpaceParams
+		}
+		out = append(out, tile{"Multiply-adds", pick.MAdds, madds}, tile{"Parameters", pick.Params, params})
 		if pick.LatencyMS != "" {
-			out = append(out, tile{"Latency", pick.LatencyMS, "the sum of its parts in the run's table"})
+			note := "the sum of its parts in the run's table"
+			if d.Result.Network != nil {
+				note += ", of the space's own network"
+			}
+			out = append(out, tile{"Latency", pick.LatencyMS, note})
 		}
 	}
 	return out
 }
 
+// predicted tells whether labels are a predictor's scores.
+func (d *Data) predicted() bool { return d.Result.Predictor != "" }
+
+// value is a label in words: an accuracy in per cent, or a predicted score, which is none.
+func (d *Data) value(v float64) string {
+	if d.predicted() {
+		return "predicted score " + score(v)
+	}
+	return percent(v)
+}
+
+// measure names what labels are.
+func (d *Data) measure() string {
+	if d.predicted() {
+		return "predicted score"
+	}
+	return "accuracy"
+}
+
 // labels draws every label in the order it was bought, with the best so far.
 func (d *Data) labels() (chartView, []roundView) {
-	c := chart{x: "labels used", y: "accuracy", percent: true, height: 300}
+	c := chart{x: "labels used", y: d.measure(), percent: !d.predicted(), height: 300}
 	best := series{name: "best so far", kind: steps, color: 0}
 	colors := map[string]int{}
 	var proposers []series
@@ -223,7 +287,10 @@ func (d *Data) labels() (chartView, []roundView) {
 			colors[l.Proposer] = at
 			proposers = append(proposers, series{name: l.Proposer, kind: dots, color: at%6 + 1})
 		}
-		title := fmt.Sprintf("label %d, round %d: %s\n%s", i+1, l.Round, percent(l.Accuracy), l.Arch)
+		title := fmt.Sprintf("label %d, round %d: %s\n%s", i+1, l.Round, d.value(l.Accuracy), l.Arch)
+		if note := l.Note.String(); note != "" {
+			title += "\n" + note
+		}
 		proposers[at].points = append(proposers[at].points, point{float64(i + 1), l.Accuracy, title})
 		if l.Accuracy > top {
 			top = l.Accuracy
@@ -234,10 +301,18 @@ func (d *Data) labels() (chartView, []roundView) {
 	var rounds []roundView
 	before := 0
 	for _, e := range d.events(EventRound) {
-		r := roundView{Round: e.Step, Labels: int(e.Values["labels"]), Best: percent(e.Values["best"]), Tau: "–"}
+		r := roundView{Round: e.Step, Labels: int(e.Values["labels"]), Best: unsaid, Tau: unsaid}
 		r.New, before = r.Labels-before, r.Labels
+		if best, ok := e.Values["best"]; ok && d.predicted() {
+			r.Best = score(best)
+		} else if ok {
+			r.Best = percent(best)
+		}
 		if tau, ok := e.Values["tau"]; ok {
 			r.Tau = fmt.Sprintf("%.3f", tau)
+			if n, ok := e.Values["tau_labels"]; ok {
+				r.Tau += fmt.Sprintf(" (%.0f)", n)
+			}
 		}
 		rounds = append(rounds, r)
 	}
@@ -297,7 +372,7 @@ func (d *Data) baselines(draw func(string, Style) template.HTML) (out []baseline
 			v.Win = fmt.Sprintf("%.2f", win)
 		}
 		if a, ok := accuracy[arch]; ok {
-			v.Accuracy = percent(a)
+			v.Accuracy = d.value(a)
 		}
 		out = append(out, v)
 	}
@@ -307,6 +382,7 @@ func (d *Data) baselines(draw func(string, Style) template.HTML) (out []baseline
 // measured compares the labelled architectures' accuracy with what the comparator predicts, and with what they cost.
 func (d *Data) measured() (out []chartView) {
 	var labelled []Architecture // and ranked
+	labels := 0
 	var predicted, accuracy []float64
 	cost := series{name: "labelled", kind: dots, color: 2}
 	pareto := series{name: "not beaten in both (Pareto)", kind: dots, color: 1}
@@ -314,8 +390,12 @@ func (d *Data) measured() (out []chartView) {
 		if a.Accuracy == nil {
 			continue
 		}
+		labels++
 		x, said, known := d.cost(a)
-		p := point{x, *a.Accuracy, fmt.Sprintf("%s\n%s, %s", a.Arch, percent(*a.Accuracy), said)}
+		if a.Note != "" {
+			said += ", " + a.Note
+		}
+		p := point{x, *a.Accuracy, fmt.Sprintf("%s\n%s, %s", a.Arch, d.value(*a.Accuracy), said)}
 		switch {
 		case !known:
 		case slices.Contains(d.Result.Pareto, a.Arch):
@@ -323,9 +403,9 @@ func (d *Data) measured() (out []chartView) {
 		default:
 			cost.points = append(cost.points, p)
 		}
-		if a.PredictedRank > 0 {
+		if a.PredictedRank != nil && *a.PredictedRank > 0 {
 			labelled = append(labelled, a)
-			predicted = append(predicted, float64(a.PredictedRank))
+			predicted = append(predicted, float64(*a.PredictedRank))
 			accuracy = append(accuracy, -*a.Accuracy)
 		}
 	}
@@ -333,19 +413,32 @@ func (d *Data) measured() (out []chartView) {
 		x, y := stat.Ranks(predicted), stat.Ranks(accuracy)
 		s := series{kind: dots, color: 0}
 		for i, a := range labelled {
-			title := fmt.Sprintf("%s\npredicted rank %s, %s", a.Arch, grouped(a.PredictedRank), percent(*a.Accuracy))
+			title := fmt.Sprintf("%s\npredicted rank %s, %s", a.Arch, grouped(*a.PredictedRank), d.value(*a.Accuracy))
 			s.points = append(s.points, point{x[i], y[i], title})
 		}
-		c := chart{x: "predicted rank", y: "measured rank", log: true, height: 340, series: []series{{kind: diagonal}, s}}
+		by, title := "measured rank", "Predicted against measured rank"
+		if d.predicted() {
+			by, title = "rank by predicted score", "The comparator's rank against that of "+d.Result.Predictor
+		}
+		c := chart{x: "comparator's predicted rank", y: by, log: true, height: 340, series: []series{{kind: diagonal}, s}}
 		out = append(out, chartView{
-			Title: "Predicted against measured rank",
+			Title: title,
 			Note:  fmt.Sprintf("tau-b %.3f over %d labelled architectures it has learned from", stat.KendallB(x, y), len(labelled)),
 			Chart: c.svg(),
 		})
 	}
 	if len(cost.points)+len(pareto.points) >= 3 {
-		c := chart{x: costAxes[cmp.Or(d.Result.ParetoCost, space.CostMAdds)], y: "accuracy", percent: true, height: 340, series: []series{cost, pareto}}
-		out = append(out, chartView{Title: "Accuracy against cost", Note: "every labelled architecture", Legend: c.legend(), Chart: c.svg()})
+		c := chart{x: costAxes[cmp.Or(d.Result.ParetoCost, space.CostMAdds)], y: d.measure(), percent: !d.predicted(), height: 340,
+			series: []series{cost, pareto}}
+		n, title := len(cost.points)+len(pareto.points), "Accuracy against cost"
+		if d.predicted() {
+			title = "Predicted score against cost"
+		}
+		note := "every labelled architecture"
+		if n < labels {
+			note = fmt.Sprintf("%d of %d labelled architectures: what the others cost is not known", n, labels)
+		}
+		out = append(out, chartView{Title: title, Note: note, Legend: c.legend(), Chart: c.svg()})
 	}
 	return out
 }
@@ -357,14 +450,20 @@ var costAxes = map[string]string{space.CostMAdds: "multiply-adds", space.CostPar
 func (d *Data) cost(a Architecture) (x float64, said string, known bool) {
 	switch d.Result.ParetoCost {
 	case space.CostParams:
-		return float64(a.Params), quantity(a.Params) + " parameters", true
+		if a.Params == nil {
+			return 0, "parameters not known", false
+		}
+		return float64(*a.Params), quantity(*a.Params) + " parameters", true
 	case space.CostLatency:
 		if a.LatencyMS == nil {
-			return 0, "", false
+			return 0, "latency not known", false
 		}
 		return *a.LatencyMS, milliseconds(*a.LatencyMS), true
 	}
-	return float64(a.MAdds), quantity(a.MAdds) + " multiply-adds", true
+	if a.MAdds == nil {
+		return 0, "multiply-adds not known", false
+	}
+	return float64(*a.MAdds), quantity(*a.MAdds) + " multiply-adds", true
 }
 
 func (d *Data) costs() (costs []tile, phases []phaseView) {
@@ -417,6 +516,23 @@ func (d *Data) costs() (costs []tile, phases []phaseView) {
 }
 
 func milliseconds(ms float64) string { return strconv.FormatFloat(ms, 'f', 2, 64) + " ms" }
+
+// unsaid stands where there is nothing to say; unknown where there is something that nobody knows.
+const (
+	unsaid  = "–"
+	unknown = "unknown"
+)
+
+// known is a quantity, or the word for none.
+func known(n *int64) string {
+	if n == nil {
+		return unknown
+	}
+	return quantity(*n)
+}
+
+// score is a predicted score as a plain number, so that it does not read like an accuracy.
+func score(v float64) string { return strconv.FormatFloat(v, 'f', 4, 64) }
 
 func percent(fraction float64) string { return fmt.Sprintf("%.2f %%", fraction*100) }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // Result is result.json: what a search found. It holds nothing that differs between two identical runs: no times, paths, threads or
@@ -29,24 +30,55 @@ type Result struct {
 	Device        string         `json:"device"`        // cpu or cuda: the executor, not the machine
 	Labels        string         `json:"labels"`        // where accuracies come from and which one chose and judged, in words
 	Architectures []Architecture `json:"architectures"` // best first; the labelled ones and those the comparator ranks best
-	Pick          string         `json:"pick"`          // the best label of the ledger
-	Pareto        []string       `json:"pareto"`        // not beaten in both accuracy and cost, the cheapest first
-	ParetoCost    string         `json:"pareto_cost"`   // which cost: madds, params or latency; empty in results of older programs: madds
+	// Predictor is what labels are predicted by; empty where they are accuracies that were measured.
+	Predictor string `json:"predictor,omitempty"`
+	// Network is what madds and params are of where labels are of other networks than the space's own; nil: those of the space.
+	Network    *space.NetworkSize `json:"network,omitempty"`
+	Pick       string             `json:"pick"`        // the best label of the ledger
+	Pareto     []string           `json:"pareto"`      // not beaten in both accuracy and cost, the cheapest first
+	ParetoCost string             `json:"pareto_cost"` // which cost: madds, params or latency; empty in results of older programs: madds
 }
 
 // Architecture is one that a search labelled or ranked.
 type Architecture struct {
 	Arch           string   `json:"arch"`
 	Hash           string   `json:"hash"`
-	PredictedRank  int      `json:"predicted_rank"`  // by the comparator at the end, 1 = best; 0 = not ranked
-	Accuracy       *float64 `json:"accuracy"`        // 0..1, what the search saw; null without a label
-	AccuracySource string   `json:"accuracy_source"` // e.g. "test accuracy, run 1"
-	Note           string   `json:"note,omitempty"`  // e.g. "stopped after 5 epochs"
+	PredictedRank  *int     `json:"predicted_rank"`      // by the comparator at the end, 1 = best; null: not ranked
+	Accuracy       *float64 `json:"accuracy"`            // 0..1, what the search saw; null without a label
+	AccuracySource string   `json:"accuracy_source"`     // e.g. "test accuracy, run 1", "predicted score of NAME"
+	Predicted      bool     `json:"predicted,omitempty"` // accuracy is a predictor's score: nobody has measured it
+	Note           string   `json:"note,omitempty"`      // e.g. "stopped after 5 epochs"
 	Judged         *float64 `json:"judged_accuracy,omitempty"`
 	Rank           int      `json:"rank,omitempty"` // 1 + number of better ones in the table, where there is one
-	MAdds          int64    `json:"madds"`
-	Params         int64    `json:"params"`
-	LatencyMS      *float64 `json:"latency_ms"` // the sum of its parts in the run's latency table; null without one
+	MAdds          *int64   `json:"madds"`          // of the network that the label is of; null where nobody says it
+	Params         *int64   `json:"params"`         // likewise
+	// Of the space's own network, where that is another one.
+	SpaceMAdds  *int64   `json:"space_madds,omitempty"`
+	SpaceParams *int64   `json:"space_params,omitempty"`
+	LatencyMS   *float64 `json:"latency_ms"` // the sum of its parts in the run's latency table; null without one
+}
+
+// Describe is an architecture with what it costs: what limits look at.
+func Describe(a space.Arch, l space.Limits) Architecture {
+	cost, own := l.Cost(a), a.Cost()
+	x := Architecture{Arch: a.String(), Hash: a.Hash(), MAdds: space.Known(cost.MAdds), Params: space.Known(cost.Params), LatencyMS: l.Times.Milliseconds(a)}
+	if cost != own {
+		x.SpaceMAdds, x.SpaceParams = space.Known(own.MAdds), space.Known(own.Params)
+	}
+	return x
+}
+
+// Label enters what was bought.
+func (x *Architecture) Label(l ledger.Label, f ledger.Facts) {
+	x.Accuracy, x.AccuracySource, x.Predicted, x.Note = &l.Value, f.String(), f.Predicted(), l.Note.String()
+}
+
+// Describe enters what labels are and what costs are of.
+func (r *Result) Describe(s ledger.Source) {
+	r.Labels, r.Predictor = s.Describe(), s.Facts().Predictor
+	if size := ledger.SizeOf(s); size != (space.NetworkSize{}) {
+		r.Network = &size
+	}
 }
 
 // Label is what the page needs of a line of ledger.jsonl.
@@ -56,6 +88,7 @@ type Label struct {
 	Round    int     `json:"round"`
 	Proposer string  `json:"proposer"` // who asked for it: random, controller, space, …
 	ledger.Facts
+	ledger.Note
 }
 
 // Setting is a key of config.yaml with its value.
@@ -108,6 +141,9 @@ func Load(dir string) (*Data, error) {
 	}
 	if d.Ledger, err = readLedger(filepath.Join(dir, LedgerName)); err != nil {
 		return nil, err
+	}
+	if d.Result.Predictor == "" && len(d.Ledger) > 0 && d.Ledger[0].Source == "predictor" { // of an older program
+		d.Result.Predictor = "an accuracy predictor"
 	}
 	if d.Events, err = events.Read(dir); err != nil {
 		return nil, err

@@ -40,10 +40,10 @@ func sampleRun(t *testing.T, dir string) {
 		line, err := json.Marshal(map[string]any{"arch": a.String(), "hash": a.Hash(), "accuracy": accuracy, "round": i / 50, "proposer": proposer, "source": "table", "metric": "test accuracy", "run": 1})
 		require.NoError(t, err)
 		ledger.Write(append(line, '\n'))
-		result.Architectures = append(result.Architectures, Architecture{
-			Arch: a.String(), Hash: a.Hash(), PredictedRank: 1 + random.Intn(400000), Accuracy: &accuracy,
-			AccuracySource: "test accuracy, run 1", MAdds: a.Cost().MAdds, Params: a.Cost().Params, Rank: 1 + i,
-		})
+		x := Describe(a, space.Limits{})
+		predicted := 1 + random.Intn(400000)
+		x.PredictedRank, x.Accuracy, x.AccuracySource, x.Rank = &predicted, &accuracy, "test accuracy, run 1", 1+i
+		result.Architectures = append(result.Architectures, x)
 		if accuracy == best {
 			result.Pick = a.String()
 		}

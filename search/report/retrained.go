@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,20 +26,20 @@ type Retrained struct {
 	Random []Retraining `json:"random"` // in the order drawn
 	Beaten int          `json:"beaten"` // of the random ones, how many have a lower mean than the pick
 	// Over the random architectures' means.
-	Mean float64 `json:"random_mean"`
-	SD   float64 `json:"random_sd"`
-	Best float64 `json:"random_best"`
+	Mean stat.Number `json:"random_mean"`
+	SD   stat.Number `json:"random_sd"` // null of a single one
+	Best stat.Number `json:"random_best"`
 }
 
 // Retraining is an architecture with the test accuracies (0..1) of its trainings.
 type Retraining struct {
-	Arch   string    `json:"arch"`
-	Hash   string    `json:"hash"`
-	Test   []float64 `json:"test"` // by seed
-	Mean   float64   `json:"mean"`
-	SD     float64   `json:"sd"` // between seeds
-	Params int64     `json:"params"`
-	MAdds  int64     `json:"madds"`
+	Arch   string      `json:"arch"`
+	Hash   string      `json:"hash"`
+	Test   []float64   `json:"test"` // by seed
+	Mean   stat.Number `json:"mean"`
+	SD     stat.Number `json:"sd"`     // between seeds; null of a single one
+	Params int64       `json:"params"` // of the network that was trained
+	MAdds  int64       `json:"madds"`
 }
 
 // Summarise fills in what follows from the test accuracies.
@@ -47,24 +48,19 @@ func (r *Retrained) Summarise() {
 	r.Pick.summarise()
 	for i := range r.Random {
 		r.Random[i].summarise()
-		means[i] = r.Random[i].Mean
-		if means[i] < r.Pick.Mean {
+		means[i] = float64(r.Random[i].Mean)
+		if means[i] < float64(r.Pick.Mean) {
 			r.Beaten++
 		}
 	}
-	r.Mean, r.SD, r.Best = stat.Mean(means), deviation(means), slices.Max(means)
+	r.Mean, r.SD, r.Best = stat.Number(stat.Mean(means)), stat.Number(stat.SD(means)), stat.Number(math.NaN())
+	if len(means) > 0 {
+		r.Best = stat.Number(slices.Max(means))
+	}
 }
 
 func (r *Retraining) summarise() {
-	r.Mean, r.SD = stat.Mean(r.Test), deviation(r.Test)
-}
-
-// deviation is the standard deviation, 0 of a single value: JSON has no other number for it.
-func deviation(x []float64) float64 {
-	if len(x) < 2 {
-		return 0
-	}
-	return stat.SD(x)
+	r.Mean, r.SD = stat.Number(stat.Mean(r.Test)), stat.Number(stat.SD(r.Test))
 }
 
 // readRetrained reads retrained.json; nil where there is none.
@@ -102,18 +98,34 @@ func (d *Data) retrained(draw func(string, Style) template.HTML) *retrainedView 
 	}
 	v := &retrainedView{Labels: r.Labels, Verdict: r.Verdict()}
 	all := append([]Retraining{r.Pick}, r.Random...)
-	slices.SortStableFunc(all, func(a, b Retraining) int { return sign(b.Mean - a.Mean) })
+	slices.SortStableFunc(all, func(a, b Retraining) int { return sign(float64(b.Mean - a.Mean)) })
 	for i, x := range all {
 		a := archView{Place: i + 1, Thumb: draw(x.Arch, Style{Compact: true}), Arch: x.Arch, Params: quantity(x.Params), MAdds: quantity(x.MAdds),
 			Picked: x.Arch == r.Pick.Arch}
-		v.Rows = append(v.Rows, retrainedRow{a, percent(x.Mean), percent(x.SD)})
+		row := retrainedRow{a, unknown, unsaid}
+		if x.Mean.Known() {
+			row.Mean = percent(float64(x.Mean))
+		}
+		if x.SD.Known() && len(x.Test) > 1 { // of one seed older programs wrote 0
+			row.SD = "± " + percent(float64(x.SD))
+		}
+		v.Rows = append(v.Rows, row)
 	}
 	return v
 }
 
 // Verdict says in a sentence how the pick did.
 func (r *Retrained) Verdict() string {
-	return fmt.Sprintf("The pick reaches %.2f ± %.2f %% test accuracy (%d seeds); %d random architectures that the search had not labelled reach %.2f ± %.2f %%, "+
-		"the best of them %.2f %%. The pick is above %d of them. (Means; ± is the standard deviation, for the pick between seeds, for the others between architectures.)",
-		100*r.Pick.Mean, 100*r.Pick.SD, len(r.Seeds), len(r.Random), 100*r.Mean, 100*r.SD, 100*r.Best, r.Beaten)
+	spread := func(mean, sd stat.Number, n int) string {
+		switch {
+		case !mean.Known():
+			return unknown
+		case !sd.Known() || n < 2:
+			return fmt.Sprintf("%.2f %%", 100*mean)
+		}
+		return fmt.Sprintf("%.2f ± %.2f %%", 100*mean, 100*sd)
+	}
+	return fmt.Sprintf("The pick reaches %s test accuracy (%d seeds); %d random architectures that the search had not labelled reach %s, "+
+		"the best of them %s. The pick is above %d of them. (Means; ± is the standard deviation, for the pick between seeds, for the others between architectures.)",
+		spread(r.Pick.Mean, r.Pick.SD, len(r.Seeds)), len(r.Seeds), len(r.Random), spread(r.Mean, r.SD, len(r.Random)), spread(r.Best, r.Best, 1), r.Beaten)
 }

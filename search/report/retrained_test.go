@@ -22,7 +22,7 @@ func TestRetrained(t *testing.T) {
 	r.Summarise()
 	require.Equal(t, 1, r.Beaten, "an equal one is not beaten")
 	require.InDeltaSlice(t, []float64{0.75, 0.05 * 1.4142135623730951, 0.7, 0.18027756377319948, 0.85},
-		[]float64{r.Pick.Mean, r.Pick.SD, r.Mean, r.SD, r.Best}, 1e-12)
+		[]float64{float64(r.Pick.Mean), float64(r.Pick.SD), float64(r.Mean), float64(r.SD), float64(r.Best)}, 1e-12)
 	require.Equal(t, "The pick reaches 75.00 ± 7.07 % test accuracy (2 seeds); 3 random architectures that the search had not labelled reach 70.00 ± 18.03 %, the best of them 85.00 %. "+
 		"The pick is above 1 of them. (Means; ± is the standard deviation, for the pick between seeds, for the others between architectures.)", r.Verdict())
 	text, err := json.Marshal(r)
@@ -42,8 +42,11 @@ func TestRetrained(t *testing.T) {
 
 	one := Retrained{Pick: Retraining{Test: []float64{0.5}}, Random: []Retraining{{Test: []float64{0.4}}}}
 	one.Summarise()
-	_, err = json.Marshal(one)
-	require.NoError(t, err, "nothing that JSON cannot say")
+	text, err = json.Marshal(one)
+	require.NoError(t, err)
+	require.Equal(t, 3, strings.Count(string(text), `sd":null`), "one value has no spread: it is not 0")
+	require.Contains(t, one.Verdict(), "reaches 50.00 % test accuracy")
+	require.NotContains(t, one.Verdict(), "± 0.00")
 	require.NoError(t, os.WriteFile(path, []byte("{"), 0o644))
 	_, err = Load(dir)
 	require.ErrorContains(t, err, RetrainedName)

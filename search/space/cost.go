@@ -16,9 +16,16 @@ const (
 // Cost counts the whole network around the cell, for one 32x32 image. Params equals the published trainable_parameters. MAdds are those of
 // the convolutions and the linear layer; tables that count 2 operations more for each output of a batch norm are larger by about 1 %.
 func (c Cell) Cost() Cost {
-	const features = stemChannels << (stacks - 1)
-	cost := Cost{MAdds: features * classes, Params: features*classes + classes}
-	c.convolutions(func(kernel, in, out, side int64) {
+	return c.cost(cellMacro{imageSide, stemChannels, stacks, cellsPerStack, classes})
+}
+
+// cellMacro is the size of a network around a cell.
+type cellMacro struct{ side, channels, stacks, modules, classes int }
+
+func (c Cell) cost(m cellMacro) Cost {
+	weights := (int64(m.channels) << (m.stacks - 1)) * int64(m.classes)
+	cost := Cost{MAdds: weights, Params: weights + int64(m.classes)}
+	c.convolutions(m, func(kernel, in, out, side int64) {
 		weights := kernel * kernel * in * out
 		cost.Params += weights + 2*out
 		cost.MAdds += weights * side * side
@@ -27,14 +34,17 @@ func (c Cell) Cost() Cost {
 }
 
 // convolutions visits every convolution of the network: its kernel's side, channels in and out, and the side of its output in pixels.
-func (c Cell) convolutions(visit func(kernel, in, out, side int64)) {
+func (c Cell) convolutions(m cellMacro, visit func(kernel, in, out, side int64)) {
 	d := c.unpack()
-	visit(3, imageChannels, stemChannels, imageSide)
-	in := int64(stemChannels)
-	for stack := range stacks {
-		out := int64(stemChannels) << stack
-		side := int64(imageSide) >> stack
-		for range cellsPerStack {
+	in := int64(m.channels)
+	visit(3, imageChannels, in, int64(m.side))
+	side := int64(m.side)
+	for stack := range m.stacks {
+		out := int64(m.channels) << stack
+		if stack > 0 {
+			side = (side + 1) / 2
+		}
+		for range m.modules {
 			d.convolutions(in, out, side, visit)
 			in = out
 		}

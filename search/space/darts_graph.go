@@ -1,6 +1,9 @@
 package space
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // The alphabet: input and output; and for each of the two cells its inputs, sums, its output, and an operation for each name and each kind of
 // reader: of either input (in a reduction cell with stride 2) or of a node. `none` has no node.
@@ -72,54 +75,66 @@ type dartsMacro struct {
 	layers   int
 	classes  int64
 	side     int64
+	stacks   int // each but the first begins with a reduction cell
 }
 
-// dartsStacks is how many stacks of cells the networks have; each but the first begins with a reduction cell.
-const dartsStacks = 3
+// at is the network at another size.
+func (m dartsMacro) at(s NetworkSize) dartsMacro {
+	m.side, m.classes, m.channels = cmp.Or(int64(s.Side), m.side), cmp.Or(int64(s.Classes), m.classes), cmp.Or(int64(s.Channels), m.channels)
+	m.stacks = cmp.Or(s.Stacks, m.stacks)
+	if s.Modules > 0 {
+		m.layers = m.stacks * s.Modules
+	}
+	return m
+}
 
 // dartsMacros are the evaluation networks of the DARTS code, auxiliary heads left out.
 var dartsMacros = [...]dartsMacro{
-	{"", 48, 14, imageNetClasses, 224},
-	{"@cifar10", 36, 20, 10, 32},
+	{"", 48, 14, imageNetClasses, 224, 3},
+	{"@cifar10", 36, 20, 10, 32, 3},
 }
 
 // Cost counts the network for one image.
-func (g Genotype) Cost() Cost {
-	m := dartsMacros[g.macro]
+func (g Genotype) Cost() Cost { return g.cost(dartsMacros[g.macro]) }
+
+func (g Genotype) cost(m dartsMacro) Cost {
+	half := func(side int64) int64 { return (side + 1) / 2 } // behind a stride of 2
 	var c Cost
 	channels, side := m.channels, m.side
 	before, last := 3*channels, 3*channels // channels of the two outputs that a cell reads
 	reduced := false
 	beforeSide := side
-	if side == 224 {
-		c.convolution(3, channels/2, 3, 1, side/2)
-		c.convolution(channels/2, channels, 3, 1, side/4)
-		c.convolution(channels, channels, 3, 1, side/8)
-		before, last, beforeSide, side, reduced = channels, channels, side/4, side/8, true
+	if g.macro == 0 {
+		c.convolution(3, channels/2, 3, 1, half(side))
+		beforeSide = half(half(side))
+		c.convolution(channels/2, channels, 3, 1, beforeSide)
+		c.convolution(channels, channels, 3, 1, half(beforeSide))
+		before, last, side, reduced = channels, channels, half(beforeSide), true
 	} else {
 		c.convolution(3, 3*channels, 3, 1, side)
 	}
+	stack := 0
 	for i := range m.layers {
-		cell, stride := &g.cells[0], int64(1)
-		if i == m.layers/3 || i == 2*m.layers/3 {
-			cell, stride = &g.cells[1], 2
+		cell, stride, out := &g.cells[0], int64(1), side
+		if i == (stack+1)*m.layers/m.stacks {
+			cell, stride, out = &g.cells[1], 2, half(side)
 			channels *= 2
+			stack++
 		}
 		if reduced {
-			c.factorized(before, channels, beforeSide/2)
+			c.factorized(before, channels, half(beforeSide))
 		} else {
 			c.convolution(before, channels, 1, 1, beforeSide)
 		}
 		c.convolution(last, channels, 1, 1, side)
 		for _, e := range cell {
 			if e.from < dartsInputs {
-				c.dartsOp(e.op, channels, stride, side/stride)
+				c.dartsOp(e.op, channels, stride, out)
 			} else {
-				c.dartsOp(e.op, channels, 1, side/stride)
+				c.dartsOp(e.op, channels, 1, out)
 			}
 		}
-		before, last, beforeSide = last, dartsNodes*channels, side
-		side /= stride
+		before, last, beforeSide, side = last, dartsNodes*channels, side, out
 		reduced = stride == 2
 	}
 	c.MAdds += last * m.classes

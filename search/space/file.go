@@ -203,7 +203,7 @@ func (a FileArch) String() string {
 // Hash is the MD5 of the text.
 func (a FileArch) Hash() string { return textHash(a.String()) }
 
-// Cost is the sum of the chosen operations' costs and the fixed part; what the file does not say is what a table says, else zero.
+// Cost is the sum of the chosen operations' costs and the fixed part; what the file does not say is what a table says, else Unknown.
 func (a FileArch) Cost() Cost {
 	f := a.of
 	sum := f.fixed
@@ -217,8 +217,11 @@ func (a FileArch) Cost() Cost {
 		return sum
 	}
 	f.mu.RLock()
-	said := f.costs[a.code]
+	said, any := f.costs[a.code]
 	f.mu.RUnlock()
+	if !any {
+		said = Cost{Unknown, Unknown}
+	}
 	if !f.priced[0] {
 		sum.MAdds = said.MAdds
 	}
@@ -228,13 +231,23 @@ func (a FileArch) Cost() Cost {
 	return sum
 }
 
-// SetCost says what an architecture costs, in a space whose file does not.
+// SetCost says what an architecture costs, in a space whose file does not. What is Unknown leaves what was said before.
 func (f *FileSpace) SetCost(a Arch, c Cost) {
-	if x, ok := a.(FileArch); ok && x.of == f {
-		f.mu.Lock()
-		f.costs[x.code] = c
-		f.mu.Unlock()
+	x, ok := a.(FileArch)
+	if !ok || x.of != f {
+		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if before, said := f.costs[x.code]; said {
+		if c.MAdds < 0 {
+			c.MAdds = before.MAdds
+		}
+		if c.Params < 0 {
+			c.Params = before.Params
+		}
+	}
+	f.costs[x.code] = c
 }
 
 // Parse reads <name>:<choice>|<choice>|... or the same without the name.

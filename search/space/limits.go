@@ -1,7 +1,6 @@
 package space
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -11,11 +10,34 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// Limits bound what an architecture may cost; zero is no limit.
+// Limits bound what an architecture may cost; zero is no limit. What is not known is above every limit.
 type Limits struct {
 	MAdds, Params int64
-	Latency       int64  // nanoseconds, by Times; an architecture whose time is not known is above it
+	Latency       int64  // nanoseconds, by Times
 	Times         *Times // of the space's parts; nil where they are not known
+	// Size is of the networks whose multiply-adds and parameters count: those that labels are trained for. Zero: the space's own, Arch.Cost.
+	Size NetworkSize
+}
+
+// Cost is what counts of an architecture.
+func (l Limits) Cost(a Arch) Cost {
+	if t, ok := a.(Trainable); ok && l.Size != (NetworkSize{}) {
+		return t.CostAt(l.Size)
+	}
+	return a.Cost()
+}
+
+// CostOf is one of the Costs of an architecture: multiply-adds, parameters, or nanoseconds; false where it is not known.
+func (l Limits) CostOf(cost string, a Arch) (value int64, known bool) {
+	switch cost {
+	case CostParams:
+		value = l.Cost(a).Params
+	case CostLatency:
+		return l.Times.Of(a)
+	default:
+		value = l.Cost(a).MAdds
+	}
+	return value, value >= 0
 }
 
 // None tells whether nothing is limited.
@@ -28,14 +50,18 @@ func (l Limits) Allow(a Arch) bool { return l.None() || l.Excess(a) <= 1 }
 func (l Limits) Excess(a Arch) float64 {
 	excess := 1.0
 	above := func(cost, limit int64) {
-		if cost > limit {
+		switch {
+		case limit == 0:
+		case cost < 0:
+			excess = math.Inf(1)
+		case cost > limit:
 			excess = max(excess, float64(cost)/float64(limit), math.Nextafter(1, 2)) // of large numbers one more may not show in the quotient
 		}
 	}
 	if l.MAdds > 0 || l.Params > 0 {
-		c := a.Cost()
-		above(c.MAdds, cmp.Or(l.MAdds, math.MaxInt64))
-		above(c.Params, cmp.Or(l.Params, math.MaxInt64))
+		c := l.Cost(a)
+		above(c.MAdds, l.MAdds)
+		above(c.Params, l.Params)
 	}
 	if l.Latency > 0 {
 		t, known := l.Times.Of(a)
@@ -165,8 +191,11 @@ func within(name string, l Limits, draw func(s *philox.Stream) Arch) (func(s *ph
 		}
 		return nil, false
 	}
-	fallback, ok := try(philox.New(0, philox.PurposeSample, math.MaxUint32))
-	if !ok {
+	first := philox.New(0, philox.PurposeSample, math.MaxUint32)
+	fallback, ok := try(first)
+	if !ok && math.IsInf(l.Excess(draw(first)), 1) {
+		return nil, fmt.Errorf("%s: what architectures of %s cost is not known: neither the space nor a table says it of those that were drawn", l.Flags(), name)
+	} else if !ok {
 		return nil, errNone(name, l)
 	}
 	return func(s *philox.Stream) Arch {

@@ -63,21 +63,21 @@ type mobileCosts struct {
 }
 
 type mobileSetting struct {
-	width      uint8
-	resolution uint16
+	width         uint8
+	side, classes int
 }
 
 var mobileCostCache sync.Map // of mobileSetting
 
-// costTable counts a width and resolution once.
-func costTable(width uint8, resolution uint16) *mobileCosts {
-	key := mobileSetting{width, resolution}
+// costTable counts a width, size of images and number of classes once.
+func costTable(width uint8, imageSide, classes int) *mobileCosts {
+	key := mobileSetting{width, imageSide, classes}
 	if t, ok := mobileCostCache.Load(key); ok {
 		return t.(*mobileCosts)
 	}
 	t := &mobileCosts{}
 	stem := mobileStem[width]
-	side := (int64(resolution) + 1) / 2
+	side := (int64(imageSide) + 1) / 2
 	t.fixed.convolution(3, stem, 3, 1, side)
 	side = t.fixed.bottleneck(stem, stem, stem, 3, 1, side, false)
 	in := stem
@@ -93,8 +93,8 @@ func costTable(width uint8, resolution uint16) *mobileCosts {
 	}
 	t.fixed.convolution(in, mobileLast[width], 1, 1, side)
 	head := mobileLast[width] * mobileHead[width]
-	t.fixed.MAdds += head + mobileHead[width]*imageNetClasses
-	t.fixed.Params += head + mobileHead[width]*imageNetClasses + imageNetClasses
+	t.fixed.MAdds += head + mobileHead[width]*int64(classes)
+	t.fixed.Params += head + mobileHead[width]*int64(classes) + int64(classes)
 	stored, _ := mobileCostCache.LoadOrStore(key, t)
 	return stored.(*mobileCosts)
 }
@@ -121,8 +121,10 @@ func (t *mobileCosts) unit(u int, o unit) Cost {
 }
 
 // Cost counts the network with its stem and classifier, squeeze-and-excitation included, for one image of its resolution.
-func (m MobileNet) Cost() Cost {
-	t := costTable(m.width, m.resolution)
+func (m MobileNet) Cost() Cost { return m.cost(int(m.resolution), imageNetClasses) }
+
+func (m MobileNet) cost(side, classes int) Cost {
+	t := costTable(m.width, side, classes)
 	sum := t.fixed
 	for u := range mobileUnits {
 		o := unit{depth: m.depth[u]}

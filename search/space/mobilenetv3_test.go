@@ -234,7 +234,7 @@ func TestMobileNetExtremes(t *testing.T) {
 		width    uint8
 		low, top float64
 	}{{0, 121.28, 566.17}, {1, 193.08, 843.10}} {
-		table := costTable(c.width, 224)
+		table := costTable(c.width, 224, imageNetClasses)
 		low, top := table.fixed.MAdds, table.fixed.MAdds
 		for u := range mobileUnits {
 			least, most := int64(math.MaxInt64), int64(0)

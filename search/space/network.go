@@ -2,6 +2,8 @@ package space
 
 import (
 	"cmp"
+	"fmt"
+	"strings"
 
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -9,11 +11,28 @@ import (
 
 // NetworkSize is what a trained network depends on beside its architecture. What is 0 is the network's own: the network that Arch.Cost counts.
 type NetworkSize struct {
-	Side     int // of the square RGB images
-	Classes  int
-	Channels int // where a space leaves the width open: of a cell network's stem, of the first nodes of DARTS
-	Stacks   int // of a network of cells, each but the first of which halves the size and doubles the channels
-	Modules  int // cells a stack
+	Side     int `json:"side,omitempty"` // of the square RGB images
+	Classes  int `json:"classes,omitempty"`
+	Channels int `json:"channels,omitempty"` // where a space leaves the width open: of a cell network's stem, of the first nodes of DARTS
+	Stacks   int `json:"stacks,omitempty"`   // of a network of cells, each but the first of which halves the size and doubles the channels
+	Modules  int `json:"modules,omitempty"`  // cells a stack
+}
+
+// String says what is not the network's own: "16x16 images, 10 classes, 8 channels".
+func (s NetworkSize) String() string {
+	var said []string
+	if s.Side > 0 {
+		said = append(said, fmt.Sprintf("%dx%d images", s.Side, s.Side))
+	}
+	for _, part := range []struct {
+		n    int
+		name string
+	}{{s.Classes, "classes"}, {s.Channels, "channels"}, {s.Stacks, "stacks"}, {s.Modules, "modules"}} {
+		if part.n > 0 {
+			said = append(said, fmt.Sprintf("%d %s", part.n, part.name))
+		}
+	}
+	return strings.Join(said, ", ")
 }
 
 // Trainable is an architecture that can be trained: a space whose architectures are Trainable can be searched with labels of its own making.
@@ -21,6 +40,8 @@ type Trainable interface {
 	Arch
 	// Network builds what is trained; an error where the size leaves no room for the architecture. Measures that a space does not leave open are not looked at.
 	Network(size NetworkSize) (*nn.Network, error)
+	// CostAt is what that network takes, as its own Cost counts it, without building it; Unknown where it cannot be built.
+	CostAt(size NetworkSize) Cost
 }
 
 // Alike are architectures whose networks can be built at a size if that of any one of their space can: a search need not build those it only thinks of.
@@ -49,9 +70,29 @@ func (c Cell) Network(s NetworkSize) (*nn.Network, error) {
 		Stacks: cmp.Or(s.Stacks, stacks), Modules: cmp.Or(s.Modules, cellsPerStack), Classes: cmp.Or(s.Classes, classes)}.Build()
 }
 
+// CostAt counts as Cost does.
+func (c Cell) CostAt(s NetworkSize) Cost {
+	m := cellMacro{side: cmp.Or(s.Side, imageSide), channels: cmp.Or(s.Channels, stemChannels), stacks: cmp.Or(s.Stacks, stacks),
+		modules: cmp.Or(s.Modules, cellsPerStack), classes: cmp.Or(s.Classes, classes)}
+	if m.channels < maxVertices || m.side < 1 { // a vertex may be without channels
+		if _, err := c.Network(s); err != nil {
+			return Cost{Unknown, Unknown}
+		}
+	}
+	return c.cost(m)
+}
+
 // Network is once-for-all's network, with its dropout. Channels and blocks are the architecture's own.
 func (m MobileNet) Network(s NetworkSize) (*nn.Network, error) {
 	return zoo.Build(m.String(), s.Side, cmp.Or(s.Classes, imageNetClasses))
+}
+
+// CostAt counts as Cost does.
+func (m MobileNet) CostAt(s NetworkSize) Cost {
+	if s.Side < 0 {
+		return Cost{Unknown, Unknown}
+	}
+	return m.cost(cmp.Or(s.Side, int(m.resolution)), cmp.Or(s.Classes, imageNetClasses))
 }
 
 // Alike: strides and paddings are the same in all networks.
@@ -63,12 +104,8 @@ func (Genotype) Alike() {}
 // Network is the network of the DARTS code around the cells, with its auxiliary head where the size leaves 7 or 8 rows for it. Cells are divided among the stacks
 // as there: a number of modules makes as many a stack, otherwise the published number is divided.
 func (g Genotype) Network(s NetworkSize) (*nn.Network, error) {
-	m := dartsMacros[g.macro]
-	n := zoo.DARTSNetwork{Small: g.macro != 0, Side: cmp.Or(s.Side, int(m.side)), Classes: cmp.Or(s.Classes, int(m.classes)),
-		Channels: cmp.Or(s.Channels, int(m.channels)), Cells: m.layers, Stacks: cmp.Or(s.Stacks, dartsStacks)}
-	if s.Modules > 0 {
-		n.Cells = n.Stacks * s.Modules
-	}
+	m := dartsMacros[g.macro].at(s)
+	n := zoo.DARTSNetwork{Small: g.macro != 0, Side: int(m.side), Classes: int(m.classes), Channels: int(m.channels), Cells: m.layers, Stacks: m.stacks}
 	for i, cell := range []*zoo.CellGraph{&n.Genotype.Normal, &n.Genotype.Reduce} {
 		cell.Concat = []int{2, 3, 4, 5}
 		for node := range dartsNodes {
@@ -82,4 +119,15 @@ func (g Genotype) Network(s NetworkSize) (*nn.Network, error) {
 	}
 	net.Name = g.String()
 	return net, nil
+}
+
+// CostAt counts as Cost does.
+func (g Genotype) CostAt(s NetworkSize) Cost {
+	m := dartsMacros[g.macro].at(s)
+	if m.side < 1 || m.channels < 2 { // half of them may be none
+		if _, err := g.Network(s); err != nil {
+			return Cost{Unknown, Unknown}
+		}
+	}
+	return g.cost(m)
 }

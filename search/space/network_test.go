@@ -2,6 +2,7 @@ package space
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,4 +90,79 @@ func TestNetworksWithUnreadInputs(t *testing.T) {
 			require.Equal(t, nn.Cost(a.Cost()), net.Cost(), a)
 		}
 	}
+}
+
+// What a network of another size takes is counted without building it.
+func TestNetworksOfOtherSizesTakeWhatIsCounted(t *testing.T) {
+	s := philox.New(17, philox.PurposeTest, 0)
+	for _, name := range []string{"nasbench101", "nasbench101-v5", "mobilenetv3@w1.2,r160-224", "darts", "darts@cifar10"} {
+		sp, err := Open(name)
+		require.NoError(t, err)
+		built := 0
+		for range 60 {
+			size := NetworkSize{Side: 1 + s.Intn(70), Classes: 2 + s.Intn(20), Channels: 1 + s.Intn(20), Stacks: s.Intn(4), Modules: s.Intn(3)}
+			a := sp.Sample(s).(Trainable)
+			net, err := a.Network(size)
+			if err != nil {
+				continue
+			}
+			built++
+			require.Equal(t, nn.Cost(a.CostAt(size)), net.Cost(), "%v at %v", a, size)
+			require.Equal(t, a.CostAt(size), Limits{Size: size}.Cost(a))
+		}
+		require.Greater(t, built, 20, name)
+		a := sp.Sample(s).(Trainable)
+		require.Equal(t, a.Cost(), a.CostAt(NetworkSize{}))
+		require.Equal(t, a.Cost(), Limits{}.Cost(a))
+		require.Equal(t, Cost{Unknown, Unknown}, a.CostAt(NetworkSize{Side: -1}))
+	}
+	require.Equal(t, "16x16 images, 10 classes, 8 channels", NetworkSize{Side: 16, Classes: 10, Channels: 8}.String())
+}
+
+// A limit looks at the network that is counted, and draws within it.
+func TestLimitsOnNetworksOfOtherSizes(t *testing.T) {
+	s := philox.New(18, philox.PurposeTest, 0)
+	size := NetworkSize{Side: 33, Classes: 10}
+	sp, err := Open("mobilenetv3")
+	require.NoError(t, err)
+	var small []int64
+	for range 100 {
+		small = append(small, sp.Sample(s).(Trainable).CostAt(size).MAdds)
+	}
+	l := Limits{MAdds: slices.Min(small), Size: size}
+	draw, err := Sampler(sp, l)
+	require.NoError(t, err)
+	for range 100 {
+		a := draw(s)
+		require.LessOrEqual(t, a.(Trainable).CostAt(size).MAdds, l.MAdds)
+		require.Greater(t, a.Cost().MAdds, l.MAdds, "the space's own network is larger")
+	}
+	_, err = Sampler(sp, Limits{MAdds: l.MAdds})
+	require.ErrorContains(t, err, "loosen --max-madds")
+}
+
+// What is not known is above every limit, and the cheapest of nothing.
+func TestUnknownCosts(t *testing.T) {
+	sp, err := ParseFile("x.yaml", []byte("space: unpriced\nblocks:\n  - {name: a, operations: [u, v]}\n  - {name: b, operations: [u, v]}\n"))
+	require.NoError(t, err)
+	a, err := sp.Parse("unpriced:u|v")
+	require.NoError(t, err)
+	require.Equal(t, Cost{Unknown, Unknown}, a.Cost())
+	require.Nil(t, Known(a.Cost().MAdds))
+	for _, l := range []Limits{{MAdds: 1 << 60}, {Params: 1 << 60}} {
+		require.False(t, l.Allow(a))
+		_, err := Sampler(sp, l)
+		require.ErrorContains(t, err, "is not known")
+	}
+	FileOf(sp).SetCost(a, Cost{MAdds: 5, Params: Unknown})
+	require.True(t, Limits{MAdds: 5}.Allow(a))
+	require.False(t, Limits{MAdds: 4}.Allow(a))
+	require.False(t, Limits{MAdds: 5, Params: 5}.Allow(a))
+	FileOf(sp).SetCost(a, Cost{MAdds: Unknown, Params: 7})
+	require.Equal(t, Cost{5, 7}, a.Cost())
+	value, known := Limits{}.CostOf(CostParams, a)
+	require.True(t, known)
+	require.EqualValues(t, 7, value)
+	_, known = Limits{}.CostOf(CostLatency, a)
+	require.False(t, known)
 }

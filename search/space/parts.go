@@ -37,21 +37,6 @@ const (
 // Costs are their names.
 var Costs = []string{CostMAdds, CostParams, CostLatency}
 
-// CostOf is a cost of an architecture: multiply-adds, parameters, or nanoseconds. One whose time is not known takes for ever.
-func CostOf(cost string, a Arch, times *Times) int64 {
-	switch cost {
-	case CostParams:
-		return a.Cost().Params
-	case CostLatency:
-		ns, known := times.Of(a)
-		if !known {
-			return math.MaxInt64
-		}
-		return ns
-	}
-	return a.Cost().MAdds
-}
-
 // MaxMilliseconds is the longest time of a part and the largest limit, some quarter of an hour.
 const MaxMilliseconds = 1e6
 

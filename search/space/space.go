@@ -17,10 +17,21 @@ type Graph struct {
 	Edges [][2]uint8 // from, to with from < to, in ascending order: nodes are numbered topologically
 }
 
-// Cost is what running an architecture takes.
+// Cost is what running an architecture takes. What nobody knows is Unknown.
 type Cost struct {
 	MAdds  int64 // multiply-accumulates of convolution and linear layers for one image
 	Params int64 // trainable parameters, batch norm included
+}
+
+// Unknown is a cost that neither the space nor a table says.
+const Unknown int64 = -1
+
+// Known is a cost for a document: nil, null there, where it is Unknown.
+func Known(cost int64) *int64 {
+	if cost < 0 {
+		return nil
+	}
+	return &cost
 }
 
 // Arch is an architecture: a comparable value in canonical form, so that two isomorphic architectures are equal with ==.

@@ -295,7 +295,7 @@ func (l *csvLayout) told(a space.Arch, c *claims) {
 		return
 	}
 	madds, params := f.Priced()
-	f.SetCost(a, space.Cost{MAdds: max(c.madds, 0), Params: max(c.params, 0)})
+	f.SetCost(a, space.Cost{MAdds: max(c.madds, space.Unknown), Params: max(c.params, space.Unknown)})
 	if !madds {
 		c.madds = -1
 	}

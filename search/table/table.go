@@ -472,8 +472,8 @@ type Best struct {
 	Hash     string  `json:"hash"`
 	Accuracy float64 `json:"accuracy"`
 	Judged   string  `json:"judged"` // by which numbers
-	Params   int64   `json:"params"`
-	MAdds    int64   `json:"madds"`
+	Params   *int64  `json:"params"` // null where neither the space nor the table says it
+	MAdds    *int64  `json:"madds"`
 }
 
 // Info describes the table. Best is by the accuracy that judges a search which asks for nothing in particular.
@@ -497,6 +497,6 @@ func (t *Table) Info() (Info, error) {
 	}
 	a := t.Arch(i)
 	cost := a.Cost()
-	info.Best = &Best{a.String(), a.Hash(), accuracy, v.judgedBy.String(), cost.Params, cost.MAdds}
+	info.Best = &Best{a.String(), a.Hash(), accuracy, v.judgedBy.String(), space.Known(cost.Params), space.Known(cost.MAdds)}
 	return info, nil
 }

@@ -197,7 +197,7 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 	}()
-	net, err := t.arch.(space.Trainable).Network(s.size()) // Has was true
+	net, err := t.arch.(space.Trainable).Network(s.NetworkSize()) // Has was true
 	if err != nil {
 		return nil, err
 	}

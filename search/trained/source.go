@@ -90,6 +90,7 @@ var (
 	_ ledger.Source = (*Source)(nil)
 	_ ledger.Judge  = (*Source)(nil)
 	_ ledger.Maker  = (*Source)(nil)
+	_ ledger.Sized  = (*Source)(nil)
 )
 
 // Open opens the images and checks what can be checked before anything is trained.
@@ -139,9 +140,9 @@ func (s *Source) open(ctx context.Context) (err error) {
 
 // buildable checks that the space's architectures are networks, of the size that the images and the recipe say.
 func (s *Source) buildable() (err error) {
-	if r, ok := s.Space.(space.Resizing); ok && len(r.Resolutions()) > 1 && s.size().Side > 0 {
+	if r, ok := s.Space.(space.Resizing); ok && len(r.Resolutions()) > 1 && s.NetworkSize().Side > 0 {
 		return fmt.Errorf("%s chooses among %d sizes of images, and the images or the recipe say %d: take a space of one resolution",
-			s.Space.Name(), len(r.Resolutions()), s.size().Side)
+			s.Space.Name(), len(r.Resolutions()), s.NetworkSize().Side)
 	}
 	random := philox.New(s.Seed, philox.PurposeSample, 0)
 	for range mostTries {
@@ -150,7 +151,7 @@ func (s *Source) buildable() (err error) {
 			return fmt.Errorf("architectures of %s cannot be trained: nothing says what layers their operations are; their labels come from a table, --labels table:FILE.csv",
 				s.Space.Name())
 		}
-		if _, err = t.Network(s.size()); err == nil {
+		if _, err = t.Network(s.NetworkSize()); err == nil {
 			return nil
 		}
 	}
@@ -218,8 +219,8 @@ func (s *Source) Close() error {
 	return s.sets[0].Close()
 }
 
-// size is what networks are built for.
-func (s *Source) size() space.NetworkSize {
+// NetworkSize is what networks are built for.
+func (s *Source) NetworkSize() space.NetworkSize {
 	d := s.sets[0]
 	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels, Stacks: s.Recipe.Stacks, Modules: s.Recipe.Modules}
 }
@@ -233,7 +234,7 @@ func (s *Source) Has(a space.Arch) bool {
 		if t, ok := a.(space.Trainable); ok {
 			_, err := s.Space.Parse(a.String())
 			if _, alike := a.(space.Alike); err == nil && !alike { // one of those was built by Open
-				_, err = t.Network(s.size())
+				_, err = t.Network(s.NetworkSize())
 			}
 			has = err == nil
 		}

@@ -114,7 +114,7 @@ func TestLabels(t *testing.T) {
 	for i, a := range archs {
 		mean := 0.0
 		for k := range 2 {
-			net, err := a.(space.Trainable).Network(one.size())
+			net, err := a.(space.Trainable).Network(one.NetworkSize())
 			require.NoError(t, err)
 			r, err := trainer.Train(t.Context(), trainer.Job{Arch: a.String(), Net: net, Data: one.sets[k], Recipe: one.Recipe, Seed: uint64(1 + k), OnNaN: "stop"},
 				trainer.Deps{Device: exec.Config{Threads: 2}})

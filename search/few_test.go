@@ -1,0 +1,136 @@
+package search
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// few is a source that has labels of a short list, as a small table of a large space has.
+type few struct{ *fake }
+
+func (f few) Len() int              { return f.list.Len() }
+func (f few) Arch(i int) space.Arch { return f.list.Arch(i) }
+func (f few) Label(_ context.Context, archs []space.Arch) (values []float64, err error) {
+	for _, a := range archs {
+		i, _ := f.list.Index(a)
+		values = append(values, 0.5+float64(i%17)/100)
+	}
+	return values, nil
+}
+
+// fewOf lists n random architectures of a space.
+func fewOf(t *testing.T, name string, n int) (space.Space, few) {
+	sp, err := space.Open(name)
+	require.NoError(t, err)
+	stream := philox.New(21, philox.PurposeTest, 0)
+	var archs []space.Arch
+	for len(archs) < n {
+		archs = append(archs, sp.Sample(stream))
+	}
+	return sp, few{&fake{list: NewList(archs)}}
+}
+
+// A table of a few networks of a space of 10^19: draws from the space never meet one, so that labels are drawn from the table.
+func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
+	for _, limit := range []int64{0, 400e6} {
+		sp, source := fewOf(t, "mobilenetv3", 60)
+		c := tiny(t, ProposeController)
+		c.For(sp.Name())
+		c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Generations, c.Mutations, c.MaxMAdds = 24, 12, 12, 1, 5, 1, 8, limit
+		var first []string
+		for range 2 {
+			r, err := Run(context.Background(), c, Deps{Space: sp, Source: source})
+			require.NoError(t, err)
+			require.Len(t, r.Ledger, 24)
+			var picked []string
+			for _, l := range r.Ledger {
+				require.True(t, source.Has(l.Arch))
+				require.True(t, limit == 0 || l.Arch.Cost().MAdds <= limit)
+				picked = append(picked, l.Arch.String())
+			}
+			require.True(t, first == nil || slices.Equal(first, picked), "the same seed draws the same")
+			first = picked
+		}
+	}
+	sp, source := fewOf(t, "mobilenetv3", 60)
+	c := tiny(t, ProposeController)
+	c.For(sp.Name())
+	c.MaxMAdds = 1e6
+	_, err := Run(context.Background(), c, Deps{Space: sp, Source: source})
+	require.ErrorContains(t, err, "only 0 architectures of mobilenetv3 can be labelled: loosen --max-madds")
+}
+
+// Draws from a list are uniform over what may be taken, and leave the stream alone where that is nothing.
+func TestDrawsFromAList(t *testing.T) {
+	_, source := fewOf(t, "mobilenetv3", 10)
+	stream := philox.New(3, philox.PurposeTest, 0)
+	hits := map[space.Arch]int{}
+	odd := func(a space.Arch) bool { i, _ := source.list.Index(a); return i%2 == 1 }
+	for range 3000 {
+		got := ledger.Draw(source, 2, stream, odd)
+		require.Len(t, got, 2)
+		require.NotEqual(t, got[0], got[1])
+		hits[got[0]]++
+	}
+	require.Len(t, hits, 5)
+	for _, n := range hits {
+		require.InDelta(t, 600, n, 100) // 4.5 standard deviations
+	}
+	require.Len(t, ledger.Draw(source, 99, stream, odd), 5)
+	a, b := philox.New(4, philox.PurposeTest, 0), philox.New(4, philox.PurposeTest, 0)
+	require.Empty(t, ledger.Draw(source, 2, a, func(space.Arch) bool { return false }))
+	require.Empty(t, ledger.Draw(nil, 2, a, odd))
+	require.Equal(t, b.Uint64(), a.Uint64())
+}
+
+// Samples that the table does not have are no samples of rank 0: the mean of none is null, and every mean says on how many it rests.
+func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
+	sp, source := fewOf(t, "nasbench101", 60)
+	dir := t.TempDir()
+	c := tiny(t, ProposeController)
+	c.Budget, c.Init = 24, 16
+	r, err := Run(context.Background(), c, Deps{Space: sp, Source: source, Dir: dir, Version: "test"})
+	require.NoError(t, err)
+	p := r.Controller
+	require.Positive(t, p.Samples)
+	require.Zero(t, p.FirstKnown)
+	require.Zero(t, p.LastKnown)
+	require.Nil(t, p.First)
+	text, err := os.ReadFile(filepath.Join(dir, report.ResultName))
+	require.NoError(t, err)
+	var back struct {
+		Controller map[string]any `json:"controller_samples"`
+	}
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.Equal(t, map[string]any{"samples": float64(p.Samples), "first": nil, "last": nil, "first_known": 0.0, "last_known": 0.0}, back.Controller)
+	log, err := events.Read(dir)
+	require.NoError(t, err)
+	points := 0
+	for _, e := range log {
+		require.NotContains(t, e.Values, "percentile")
+		if n, ok := e.Values["percentile_samples"]; ok {
+			require.Zero(t, n)
+			points++
+		}
+	}
+	require.Positive(t, points)
+
+	d := deps(t, "")
+	d.Source = everyCell{newFake()}
+	whole, err := Run(context.Background(), tiny(t, ProposeController), d)
+	require.NoError(t, err)
+	require.Equal(t, []int{whole.Controller.Samples, whole.Controller.Samples}, []int{whole.Controller.FirstKnown, whole.Controller.LastKnown})
+	require.Positive(t, *whole.Controller.First)
+}
