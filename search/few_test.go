@@ -69,7 +69,7 @@ func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
 	c.For(sp.Name())
 	c.MaxMAdds = 1e6
 	_, err := Run(context.Background(), c, Deps{Space: sp, Source: source})
-	require.ErrorContains(t, err, "only 0 architectures of mobilenetv3 can be labelled: loosen --max-madds")
+	require.ErrorContains(t, err, "no architecture of mobilenetv3 was found with at most 1000000 MAdds: loosen --max-madds")
 }
 
 // Draws from a list are uniform over what may be taken, and leave the stream alone where that is nothing.

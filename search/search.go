@@ -91,6 +91,7 @@ type search struct {
 	source string // what labels and times are, for the checkpoint
 	limits space.Limits
 	sample func(*philox.Stream) space.Arch
+	none   error // why the space does not draw within the limits; nil where it does
 	dev    *exec.Device
 	ledger *ledger.Ledger
 	policy *controller.Controller
@@ -175,7 +176,7 @@ func (s *search) open(ctx context.Context) (err error) {
 		if s.list() == nil {
 			return err
 		}
-		s.sample = s.Deps.Space.Sample // what is listed may be within them all the same: see random
+		s.none, s.sample = err, s.Deps.Space.Sample // what is listed may be within them all the same: see random
 	}
 	if s.Deps.Latency != nil {
 		s.source += sourceLatency + s.Deps.Latency.Checksum()
@@ -572,6 +573,9 @@ func (s *search) list() ledger.List {
 func (s *search) begin(ctx context.Context) error {
 	archs := s.random(s.initial()+s.Validation, philox.New(s.Seed, philox.PurposeSample, 0))
 	if len(archs) < minimumInitialLabel+s.Validation {
+		if len(archs) == 0 && s.none != nil {
+			return s.none
+		}
 		if s.limits.None() {
 			return fmt.Errorf("only %d architectures of %s can be labelled; a search needs %d", len(archs), s.Deps.Space.Name(), minimumInitialLabel+s.Validation)
 		}

@@ -156,7 +156,8 @@ func TestASearchSpendsItsBudgetOnTheBestItFinds(t *testing.T) {
 			for _, e := range page.Events {
 				kinds[e.Name] = true
 				if e.Name == report.EventController {
-					require.Contains(t, e.Values, "percentile")
+					require.Contains(t, e.Values, "percentile_samples")
+					require.Equal(t, e.Values["percentile_samples"] > 0, e.Values["percentile"] > 0, "of no sample nothing is said")
 				}
 			}
 			require.Equal(t, mode != ProposeSpace, kinds[report.EventBaseline] && kinds[report.EventController])
@@ -195,6 +196,11 @@ type everyCell struct{ *fake }
 func (f everyCell) Judge(a space.Arch) (float64, int, error) {
 	better, _ := slices.BinarySearch(fakeRanking(), -accuracy(a))
 	return accuracy(a), better + 1, nil
+}
+
+func (f everyCell) Percentile(a space.Arch) (float64, error) {
+	_, rank, err := f.Judge(a)
+	return 100 * float64(rank) / float64(f.Total()), err
 }
 
 func TestTheSearchIsBetterThanRandom(t *testing.T) {
@@ -402,8 +408,8 @@ func TestConstraintsAreKept(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, r.Ledger, c.Budget)
 		for _, a := range r.Architectures {
-			require.LessOrEqual(t, a.Params, c.MaxParams)
-			require.LessOrEqual(t, a.MAdds, c.MaxMAdds)
+			require.LessOrEqual(t, *a.Params, c.MaxParams)
+			require.LessOrEqual(t, *a.MAdds, c.MaxMAdds)
 		}
 	}
 	c := tiny(t, ProposeController)

@@ -90,6 +90,7 @@ type buyer struct {
 	Problem
 	ledger *ledger.Ledger
 	random func(*philox.Stream) space.Arch // draws from the space, within the limits where it can
+	none   error                           // why it does not draw within the limits; nil where it does
 }
 
 func (p Problem) limits() space.Limits {
@@ -108,18 +109,19 @@ func (p Problem) open() (*buyer, error) {
 	if p.Budget < 1 {
 		return nil, fmt.Errorf("a budget of %d labels: want at least 1", p.Budget)
 	}
+	var none error
 	random, err := space.Sampler(p.Space, p.limits())
 	if err != nil {
 		if p.list() == nil {
 			return nil, err
 		}
-		random = p.Space.Sample // what is listed may be within the limits all the same: see draw
+		none, random = err, p.Space.Sample // what is listed may be within the limits all the same: see draw
 	}
 	if p.Ledger == "" {
-		return &buyer{p, ledger.New(p.Source, p.Budget), random}, nil
+		return &buyer{p, ledger.New(p.Source, p.Budget), random, none}, nil
 	}
 	l, err := ledger.Create(p.Ledger, p.Source, p.Budget)
-	return &buyer{p, l, random}, err
+	return &buyer{p, l, random, none}, err
 }
 
 // may tells whether an architecture can be bought: the constraints allow it, it has a label, and none has been paid for it yet.
@@ -159,7 +161,7 @@ func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 
 // Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are no more.
 func Draw(sp space.Space, source ledger.Source, n int, seed uint64) []space.Arch {
-	b := &buyer{Problem{Space: sp, Source: source}, ledger.New(source, n), sp.Sample}
+	b := &buyer{Problem{Space: sp, Source: source}, ledger.New(source, n), sp.Sample, nil}
 	return b.draw(n, philox.New(seed, philox.PurposeSample, 0))
 }
 
@@ -214,7 +216,9 @@ func (b *buyer) outcome(predictor *gcn.Comparator) (Outcome, error) {
 		return Outcome{}, err
 	}
 	best, ok := b.ledger.Best()
-	if !ok {
+	if !ok && b.none != nil {
+		return Outcome{}, b.none
+	} else if !ok {
 		return Outcome{}, fmt.Errorf("no architecture of %s may be labelled: none is within the limits", b.Space.Name())
 	}
 	return Outcome{Pick: best, Labels: b.ledger.Labels(), Predictor: predictor}, nil

@@ -36,7 +36,7 @@ func TestCompare(t *testing.T) {
 		s.Unseal()
 		test, _, err := s.Judge(a)
 		require.NoError(t, err)
-		require.InDelta(t, test, x.Mean, 1e-12)
+		require.InDelta(t, test, float64(x.Mean), 1e-12)
 		require.Len(t, x.Test, 2)
 		require.Positive(t, x.Params)
 		if x.Mean < r.Pick.Mean {
