@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -232,40 +231,6 @@ func (a *app) openTableLabels(labels, spaceName string) (*table.Table, *table.Vi
 		return nil, nil, errors.Join(err, t.Close())
 	}
 	return t, v, nil
-}
-
-// absoluteLabels makes names of files valid in any working directory, for a resume from elsewhere.
-func absoluteLabels(labels string) (string, error) {
-	if strings.HasPrefix(labels, trained.Prefix) {
-		spec, err := trained.Parse(labels)
-		if err != nil {
-			return "", usagef("--labels: %w", err)
-		}
-		return spec.String(), nil
-	}
-	if path, ok := strings.CutPrefix(labels, predictorPrefix); ok {
-		whole, err := filepath.Abs(path)
-		return predictorPrefix + whole, err
-	}
-	path, _, err := table.ParseLabels(labels)
-	if err != nil {
-		return "", usagef("--labels: %w", err)
-	}
-	if slices.Contains(table.Embedded(), path) {
-		return labels, nil
-	}
-	whole, err := filepath.Abs(path)
-	return strings.Replace(labels, path, whole, 1), err
-}
-
-// absoluteSpace does the same for a space's file.
-func absoluteSpace(name string) (string, error) {
-	path, ok := strings.CutPrefix(name, "file:")
-	if !ok {
-		return name, nil
-	}
-	whole, err := filepath.Abs(path)
-	return "file:" + whole, err
 }
 
 // exactVersion tells programs apart whose trainings may differ: the commit's hash, and of a program with changes that are not in it, or of an

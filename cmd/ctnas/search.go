@@ -243,25 +243,12 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		return nil, err
 	}
 	defer func() { _ = l.close() }()
-	if c.Labels, err = absoluteLabels(c.Labels); err != nil {
-		return nil, err
-	}
-	if c.LabelCache != "" {
-		if c.LabelCache, err = filepath.Abs(c.LabelCache); err != nil {
-			return nil, err
-		}
-	}
-	if c.Space, err = absoluteSpace(c.Space); err != nil {
-		return nil, err
-	}
 	times, err := a.openLatency(c.Latency, l.space)
 	if err != nil {
 		return nil, err
 	}
-	if c.Latency != "" {
-		if c.Latency, err = filepath.Abs(c.Latency); err != nil {
-			return nil, err
-		}
+	if err := record(map[string]*string{"labels": &c.Labels, "label-cache": &c.LabelCache, "space": &c.Space, "latency": &c.Latency}); err != nil {
+		return nil, err
 	}
 	build := thisBuild()
 	d := search.Deps{

@@ -229,10 +229,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 		err = checkOut(a.out)
 	}
 	if err == nil {
-		s.Data, err = data.Absolute(s.Data)
-	}
-	if err == nil && s.Teacher != "" {
-		s.Teacher, err = filepath.Abs(s.Teacher)
+		err = record(map[string]*string{"data": &s.Data, "teacher": &s.Teacher, "recipe": &s.RecipeName})
 	}
 	return s, err
 }
