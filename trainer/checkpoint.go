@@ -42,6 +42,7 @@ func (r *run) checkpoint() error {
 	if r.Dir == "" {
 		return nil
 	}
+	r.state.Corrupt = r.tally.All()
 	s := snapshot{Ident: r.ident, Progress: r.state}
 	updates := make([]int32, 1)
 	r.o.updates.ReadI32(0, updates)
@@ -134,6 +135,9 @@ func (r *run) resume() error {
 	}
 	r.o.updates.WriteI32(0, []int32{s.Updates})
 	r.state = s.Progress
+	if err := r.tally.Add(r.state.Corrupt); err != nil {
+		return fmt.Errorf("%s: %w", r.Dir, err)
+	}
 	if n := len(r.state.Validation); r.state.Stopped && n > 0 {
 		r.state.Stopped = r.stops(r.state.Validation[n-1])
 	}

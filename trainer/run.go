@@ -34,6 +34,9 @@ type Job struct {
 	Recipe Recipe
 	Seed   uint64
 	OnNaN  string // OnNaNStop or OnNaNSkip
+	// OnCorrupt says what becomes of images that cannot be read. It may change when a run goes on: as long as none was met nothing depends on it,
+	// and those that were left out are part of the checkpoint.
+	OnCorrupt data.OnCorrupt
 	// Teacher is what Recipe.Distill learns from; nil without.
 	Teacher *Teacher
 }
@@ -85,6 +88,8 @@ type Result struct {
 	TrainLoss  []float64    `json:"train_loss"`        // mean of each epoch
 	Validation []Evaluation `json:"validation"`        // after each epoch; empty without a validation set
 	Test       *Evaluation  `json:"test"`              // of the end, on images that nothing was chosen by; null without any
+	// Corrupt are the images that could not be read and were left out; absent without any.
+	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
 
 // Names of a run folder's files.
@@ -104,6 +109,7 @@ type run struct {
 	feed   *feed
 	log    *events.Log
 	ident  identity
+	tally  *data.Tally // images that were left out
 
 	perEpoch int // steps an epoch
 	updates  int // in all
@@ -125,6 +131,7 @@ type progress struct {
 
 	TrainLoss  []float64
 	Validation []Evaluation
+	Corrupt    []data.Corrupt // images that were left out
 }
 
 // Train trains a network. In a folder with a checkpoint it goes on from there and ends in the same bits as if it had never stopped.
@@ -136,7 +143,7 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 		return nil, fmt.Errorf("on-nan %q: want %s or %s", j.OnNaN, OnNaNStop, OnNaNSkip)
 	}
 	j.Net = j.Net.Regularized(j.Recipe.DropPath, j.Recipe.AuxWeight)
-	r := &run{Job: j, Deps: d, state: progress{Rate: 1}}
+	r := &run{Job: j, Deps: d, state: progress{Rate: 1}, tally: data.NewTally(j.OnCorrupt)}
 	defer func() { err = errors.Join(err, r.close()) }()
 	defer exec.Catch(&err)
 	if err := r.open(ctx); err != nil {
@@ -215,7 +222,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	if r.state.Update < r.updates {
 		start := data.Position{Epoch: r.state.Step / r.perEpoch, Batch: r.state.Step % r.perEpoch}
 		loader, err := data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch, Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true,
-			Mixup: rec.Mixup, Epochs: rec.Epochs, Start: start, Workers: r.Workers})
+			Mixup: rec.Mixup, Epochs: rec.Epochs, Start: start, Workers: r.Workers, OnCorrupt: r.OnCorrupt})
 		if err != nil {
 			return err
 		}
@@ -244,6 +251,9 @@ func (r *run) train(ctx context.Context) error {
 	}
 	s := &r.state
 	stop := func(why error) error {
+		if data.IsCorrupt(why) { // the state is that before such an image: the run may go on without it
+			return errors.Join(why, r.checkpoint())
+		}
 		if !ended(ctx, why) {
 			return why
 		}
@@ -288,6 +298,9 @@ func (r *run) update(ctx context.Context) error {
 	loss, norm := 0.0, 0.0
 	for part := range r.Recipe.Accumulate {
 		b, err := r.feed.take(ctx)
+		if err == nil {
+			err = r.tally.Add(r.Data.Corrupt(r.Data.Train, b.Corrupt))
+		}
 		if err != nil {
 			r.m.RestoreStatistics()
 			return err
@@ -420,20 +433,29 @@ func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err er
 			kept := make([]float32, r.m.State.Len()-r.m.Params)
 			r.m.State.ReadF32(r.m.Params, kept)
 			defer func() { r.m.State.WriteF32(r.m.Params, kept) }()
-			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.Workers); err != nil {
+			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.loading()); err != nil {
 				return err
 			}
 		}
 		var err error
-		e, err = Evaluate(ctx, r.m, r.Data, set, r.Workers)
+		e, err = Evaluate(ctx, r.m, r.Data, set, r.loading())
 		return err
 	})
 	return e, err
 }
 
+// Loading is how the images of a set are brought in.
+type Loading struct {
+	Workers int         // goroutines; 0: as many as processors
+	Tally   *data.Tally // of the images that were left out; nil: one that cannot be read ends the work
+}
+
+func (r *run) loading() Loading { return Loading{r.Workers, r.tally} }
+
 // Recalibrate sets the running statistics of a model's batch norms to the means over the first Recipe.Recalibrate batches of training images.
-func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed uint64, workers int) error {
-	l, err := data.NewLoader(d.Train, data.Config{Batch: m.Batch, Transform: TrainTransform(d, r, m.Net), Seed: seed, Train: true, Workers: workers})
+func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed uint64, in Loading) error {
+	l, err := data.NewLoader(d.Train, data.Config{Batch: m.Batch, Transform: TrainTransform(d, r, m.Net), Seed: seed, Train: true, Workers: in.Workers,
+		OnCorrupt: in.Tally.OnCorrupt()})
 	if err != nil {
 		return err
 	}
@@ -441,6 +463,9 @@ func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed 
 	m.BeginRecalibration()
 	for range r.Recalibrate {
 		b, err := l.Next(ctx)
+		if err == nil {
+			err = in.Tally.Add(d.Corrupt(d.Train, b.Corrupt))
+		}
 		if err != nil {
 			return err
 		}
@@ -450,9 +475,10 @@ func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed 
 	return nil
 }
 
-// Evaluate measures a model on the images of a set. The model's batch is the most images at a time.
-func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, workers int) (Evaluation, error) {
-	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: d.EvalTransform(m.Net.Input().H), Epochs: 1, Workers: workers})
+// Evaluate measures a model on the images of a set; of those that were left out nothing counts. The model's batch is the most images at a time.
+func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, in Loading) (Evaluation, error) {
+	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: d.EvalTransform(m.Net.Input().H), Epochs: 1, Workers: in.Workers,
+		OnCorrupt: in.Tally.OnCorrupt()})
 	if err != nil {
 		return Evaluation{}, err
 	}
@@ -461,17 +487,23 @@ func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, wor
 	total := 0.0
 	for range l.Batches() {
 		b, err := l.Next(ctx)
+		if err == nil {
+			err = in.Tally.Add(d.Corrupt(set, b.Corrupt))
+		}
 		if err != nil {
 			return Evaluation{}, err
 		}
 		m.Images.WriteF32(0, b.Images)
 		m.Labels.WriteI32(0, b.Labels)
 		m.Evaluate()
-		total += float64(m.Loss.Values()[0]) * float64(b.N)
+		total += float64(m.Loss.Values()[0]) * float64(b.N-len(b.Corrupt))
 	}
 	count := make([]int32, 3)
 	m.Count.ReadI32(0, count)
 	n := float64(count[0])
+	if n == 0 {
+		return Evaluation{}, fmt.Errorf("none of the %d images can be read: %v", set.Len(), in.Tally.Summary())
+	}
 	e := Evaluation{Images: int(count[0]), Loss: total / n, Top1: float64(count[1]) / n, Top5: float64(count[2]) / n}
 	if !finite(e.Loss) {
 		e.Loss = math.MaxFloat32 // JSON has no infinity
@@ -493,11 +525,12 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 		result.Test = &e
 	}
 	if r.Dir == "" {
+		result.Corrupt = r.tally.Summary()
 		return result, nil
 	}
 	err := r.o.averaged(func() error {
 		if r.Recipe.Recalibrate > 0 {
-			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.Workers); err != nil {
+			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.loading()); err != nil {
 				return err
 			}
 		}
@@ -505,6 +538,13 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if result.Corrupt = r.tally.Summary(); result.Corrupt != nil {
+		err := r.event(events.Event{Name: "corrupt_images", Step: r.state.Update, Values: map[string]float64{"count": float64(result.Corrupt.Count)},
+			Text: map[string]string{"first": result.Corrupt.String()}})
+		if err != nil {
+			return nil, err
+		}
 	}
 	text, err := json.MarshalIndent(result, "", "  ")
 	if err != nil {

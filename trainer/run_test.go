@@ -283,7 +283,7 @@ func TestEqualLogitsAreChance(t *testing.T) {
 		clear(values[i])
 	}
 	m.SetValues(values)
-	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, 0)
+	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, Loading{})
 	require.NoError(t, err)
 	require.Equal(t, 0.1, e.Top1)
 	require.Equal(t, 0.5, e.Top5)
@@ -321,7 +321,7 @@ func TestTrain(t *testing.T) {
 	require.NoError(t, err)
 	defer m.Close()
 	require.NoError(t, LoadWeights(filepath.Join(dir, WeightsName), m))
-	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, 0)
+	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, Loading{})
 	require.NoError(t, err)
 	require.Equal(t, result.Test.Top1, e.Top1)
 	require.InDelta(t, result.Test.Loss, e.Loss, 1e-5)
@@ -481,7 +481,7 @@ func TestTeacher(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			require.NoError(t, LoadWeights(path, m))
-			_, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, 1)
+			_, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, Loading{Workers: 1})
 			require.NoError(t, err)
 			all[i] = m.Logits() // of the last batch
 		}

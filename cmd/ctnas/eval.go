@@ -24,6 +24,8 @@ type evaluated struct {
 	Loss   float64 `json:"loss"`
 	Top1   float64 `json:"top1"`
 	Top5   float64 `json:"top5"`
+	// Corrupt are the images that could not be read and do not count; absent without any.
+	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
 
 func newEvalCommand(a *app) *cobra.Command {
@@ -49,7 +51,7 @@ func newEvalCommand(a *app) *cobra.Command {
 				if weights == "" {
 					weights = filepath.Join(args[0], trainer.WeightsName)
 				}
-				s.Batch = given.Batch
+				s.Batch, s.Workers, s.OnCorrupt = given.Batch, given.Workers, given.OnCorrupt
 			}
 			if dataFlag != "" {
 				s.Data = dataFlag
@@ -66,6 +68,7 @@ func newEvalCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.warnCorrupt(e.Corrupt)
 			if a.json {
 				return a.printJSON(e)
 			}
@@ -83,6 +86,7 @@ func newEvalCommand(a *app) *cobra.Command {
 	f.IntVar(&s.Stacks, "stacks", s.Stacks, "stacks of a network of cells (0 = as published)")
 	f.IntVar(&s.Modules, "modules", s.Modules, "cells a stack (0 = as published)")
 	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or the network's)")
+	corruptFlag(f, &s.OnCorrupt)
 	f.IntVar(&s.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	return cmd
 }
@@ -93,7 +97,10 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (
 	if err != nil {
 		return nil, err
 	}
-	d, err := data.Open(s.Data, data.Options{Seed: s.Seed, ValSplit: s.ValSplit})
+	o, finish := a.imageOptions()
+	defer finish()
+	o.Seed, o.ValSplit = s.Seed, s.ValSplit
+	d, err := data.Open(s.Data, o)
 	if err != nil {
 		return nil, err
 	}
@@ -119,10 +126,11 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (
 	if err := trainer.LoadWeights(weights, m); err != nil {
 		return nil, err
 	}
-	got, err := trainer.Evaluate(cmd.Context(), m, d, set, s.Workers)
+	tally := data.NewTally(s.OnCorrupt)
+	got, err := trainer.Evaluate(cmd.Context(), m, d, set, trainer.Loading{Workers: s.Workers, Tally: tally})
 	if err != nil {
 		return nil, err
 	}
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5}, nil
+	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, tally.Summary()}, nil
 }

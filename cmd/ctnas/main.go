@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // Exit codes.
@@ -65,6 +66,9 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 		return exitInterrupted
 	}
 	fmt.Fprintf(a.stderr, "ctnas: %v\n", err)
+	if data.IsCorrupt(err) {
+		fmt.Fprintln(a.stderr, "`ctnas data check SET` finds all images that cannot be read; --on-corrupt skip (or &on-corrupt=skip in train: labels) leaves them out.")
+	}
 	var usage usageError
 	if !a.running || errors.As(err, &usage) {
 		fmt.Fprintf(a.stderr, "See `%s --help`.\n", cmd.CommandPath())

@@ -17,11 +17,13 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 func newRetrainCommand(a *app) *cobra.Command {
 	var labels string
 	var seeds, random int
+	var onCorrupt data.OnCorrupt
 	f := newLabelFlags()
 	cmd := &cobra.Command{
 		Use:   "retrain RUN",
@@ -37,7 +39,11 @@ They are trained as the search's labels were, or as --labels says: longer, wider
 			if seeds < 1 || random < 1 {
 				return usagef("--seeds %d --random %d: want at least 1 of each", seeds, random)
 			}
-			r, err := a.retrain(cmd, args[0], labels, seeds, random, f)
+			how := retraining{labels: labels, seeds: seeds, random: random}
+			if cmd.Flags().Changed("on-corrupt") {
+				how.onCorrupt = &onCorrupt
+			}
+			r, err := a.retrain(cmd, args[0], how, f)
 			if err != nil {
 				return err
 			}
@@ -51,11 +57,19 @@ They are trained as the search's labels were, or as --labels says: longer, wider
 	flags.StringVar(&labels, "labels", "", "how they are trained: train:DATA?recipe=R&key=value (empty = as the search's labels were)")
 	flags.IntVar(&seeds, "seeds", 3, "trainings of each architecture")
 	flags.IntVar(&random, "random", 10, "random architectures")
+	corruptFlag(flags, &onCorrupt)
 	addLabelFlags(flags, f)
 	return cmd
 }
 
-func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int, f labelFlags) (*report.Retrained, error) {
+// retraining is what of a retraining is set by flags.
+type retraining struct {
+	labels        string // empty: as the search's labels were made
+	seeds, random int
+	onCorrupt     *data.OnCorrupt // nil: as the labels say
+}
+
+func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFlags) (*report.Retrained, error) {
 	page, err := report.Load(dir)
 	if err != nil {
 		return nil, err
@@ -64,6 +78,7 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 	if err != nil {
 		return nil, err
 	}
+	labels := how.labels
 	if labels == "" {
 		if labels = settings.Labels; !strings.HasPrefix(labels, trained.Prefix) {
 			return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R", dir, trained.Prefix)
@@ -103,14 +118,17 @@ func (a *app) retrain(cmd *cobra.Command, dir, labels string, seeds, random int,
 		return nil, err
 	}
 	c.Seed += uint64(c.Seeds) // the first that no label came from
-	c.Seeds, c.Stop, c.OnNaN = seeds, 0, trainer.OnNaNSkip
+	c.Seeds, c.Stop, c.OnNaN = how.seeds, 0, trainer.OnNaNSkip
+	if how.onCorrupt != nil {
+		c.OnCorrupt = *how.onCorrupt
+	}
 	source, err := a.openTrained(cmd.Context(), c)
 	if err != nil {
 		return nil, err
 	}
 	update, finish := a.progress("trainings")
 	source.Observe(nil, update)
-	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: random, Seed: settings.Seed, May: func(x space.Arch) bool {
+	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed, May: func(x space.Arch) bool {
 		return !known[x.String()] && limits.Allow(x)
 	}})
 	finish()

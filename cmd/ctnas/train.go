@@ -39,12 +39,13 @@ type trainSettings struct {
 	Data            string `yaml:"data"`
 	RecipeName      string `yaml:"recipe"`
 	trainer.Recipe  `yaml:",inline"`
-	Seed            uint64 `yaml:"seed"`
-	OnNaN           string `yaml:"on-nan"`
-	Teacher         string `yaml:"teacher"`
-	TeacherArch     string `yaml:"teacher-arch"`
-	Workers         int    `yaml:"workers"`
-	CheckpointEvery int    `yaml:"checkpoint-every"`
+	Seed            uint64         `yaml:"seed"`
+	OnNaN           string         `yaml:"on-nan"`
+	OnCorrupt       data.OnCorrupt `yaml:"on-corrupt"`
+	Teacher         string         `yaml:"teacher"`
+	TeacherArch     string         `yaml:"teacher-arch"`
+	Workers         int            `yaml:"workers"`
+	CheckpointEvery int            `yaml:"checkpoint-every"`
 }
 
 // recipeFlags binds the keys of a recipe; the values that r holds are the defaults.
@@ -89,6 +90,18 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 	f.Float64Var(&r.Mixup, "mixup", r.Mixup, "alpha of the weights with which images are mixed (0 = not)")
 }
 
+// corruptFlag binds what becomes of images that cannot be read.
+func corruptFlag(f *pflag.FlagSet, o *data.OnCorrupt) {
+	f.Var(o, "on-corrupt", "when an image cannot be read: stop, or skip it (skip=N: at most N in all), which is counted and listed")
+}
+
+// warnCorrupt says which images were left out.
+func (a *app) warnCorrupt(c *data.CorruptImages) {
+	if c != nil {
+		a.log.Warn(fmt.Sprintf("%d images that cannot be read were left out: %v", c.Count, c))
+	}
+}
+
 func newTrainCommand(a *app) *cobra.Command {
 	var resume string
 	var amp bool
@@ -99,7 +112,8 @@ func newTrainCommand(a *app) *cobra.Command {
 		Long: `Trains a network from scratch and tests it. The recipe says how; every key of it is a flag that changes it.
 
 --out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and result.json. A training that was stopped, even
-with kill -9, goes on with --resume DIR and ends in the same weights.
+with kill -9, goes on with --resume DIR and ends in the same weights. One that ended at an image that cannot be read goes on without it with
+--resume DIR --on-corrupt skip: the next one of the epoch's order that can be read takes its place. ` + "`ctnas data check`" + ` finds such images beforehand.
 
 ` + archHelp + `
 Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
@@ -122,9 +136,13 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 			if errors.Is(err, trainer.ErrInterrupted) && a.out != "" {
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas train --resume %s\n", quoted(a.out))
 			}
+			if data.IsCorrupt(err) && a.out != "" {
+				fmt.Fprintf(a.stderr, "A checkpoint is written; go on without such images with: ctnas train --resume %s --on-corrupt skip\n", quoted(a.out))
+			}
 			if err != nil {
 				return err
 			}
+			a.warnCorrupt(result.Corrupt)
 			if a.json {
 				return a.printJSON(result)
 			}
@@ -139,6 +157,7 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 	f.StringVar(&given.Teacher, "teacher", "", "with --distill: the `folder` of a training to learn from, or a safetensors file")
 	f.StringVar(&given.TeacherArch, "teacher-arch", "", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
 	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
+	corruptFlag(f, &given.OnCorrupt)
 	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
 	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
 	f.BoolVar(&amp, "amp", false, "mixed precision on a GPU, the same as --precision bf16")
@@ -152,7 +171,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	if resume != "" {
 		f.VisitAll(func(flag *pflag.Flag) {
 			switch flag.Name {
-			case "resume", "device", "precision", "amp", "threads", "json", "quiet", "log-level", "manifests", "workers", "checkpoint-every":
+			case "resume", "device", "precision", "amp", "threads", "json", "quiet", "log-level", "manifests", "workers", "checkpoint-every", "on-corrupt":
 			default:
 				if a.onLine[flag.Name] {
 					err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
@@ -181,6 +200,9 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 			if a.onLine[name] {
 				*to, _ = f.GetInt(name) // it is one
 			}
+		}
+		if a.onLine["on-corrupt"] {
+			_ = s.OnCorrupt.Set(f.Lookup("on-corrupt").Value.String()) // it is one
 		}
 		return s, nil
 	}
@@ -212,6 +234,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	s.Teacher, _ = f.GetString("teacher")
 	s.TeacherArch, _ = f.GetString("teacher-arch")
 	s.OnNaN, _ = f.GetString("on-nan")
+	_ = s.OnCorrupt.Set(f.Lookup("on-corrupt").Value.String()) // it is one
 	s.Workers, _ = f.GetInt("workers")
 	s.CheckpointEvery, _ = f.GetInt("checkpoint-every")
 	switch {
@@ -297,7 +320,8 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		}
 	}()
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN, Teacher: teacher},
+	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN,
+		OnCorrupt: s.OnCorrupt, Teacher: teacher},
 		trainer.Deps{Device: place.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
 			Progress: func(p trainer.Progress) {
 				last = p
@@ -364,6 +388,9 @@ func (a *app) printTraining(r *trainer.Result) error {
 	}
 	if r.Test != nil {
 		fmt.Fprintf(w, "test\t%.2f %% (first five %.2f %%), loss %.4f\n", 100*r.Test.Top1, 100*r.Test.Top5, r.Test.Loss)
+	}
+	if r.Corrupt != nil {
+		fmt.Fprintf(w, "left out\t%d images that cannot be read: %v\n", r.Corrupt.Count, r.Corrupt)
 	}
 	if a.out != "" {
 		fmt.Fprintf(w, "written\t%s with %s, %s\n", a.out, trainer.ResultName, trainer.WeightsName)

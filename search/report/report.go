@@ -18,6 +18,7 @@ import (
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // Result is result.json: what a search found. It holds nothing that differs between two identical runs: no times, paths, threads or
@@ -37,6 +38,8 @@ type Result struct {
 	Pick       string             `json:"pick"`        // the best label of the ledger
 	Pareto     []string           `json:"pareto"`      // not beaten in both accuracy and cost, the cheapest first
 	ParetoCost string             `json:"pareto_cost"` // which cost: madds, params or latency; empty in results of older programs: madds
+	// Corrupt are the images that trainings for labels could not read and left out, of the training that left out most; absent without any.
+	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
 
 // Architecture is one that a search labelled or ranked.
@@ -78,6 +81,9 @@ func (r *Result) Describe(s ledger.Source) {
 	r.Labels, r.Predictor = s.Describe(), s.Facts().Predictor
 	if size := ledger.SizeOf(s); size != (space.NetworkSize{}) {
 		r.Network = &size
+	}
+	if s, ok := s.(interface{ Corrupt() *data.CorruptImages }); ok {
+		r.Corrupt = s.Corrupt()
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	"github.com/ctnas/ctnas/internal/stat"
+
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // RetrainedName is the file of a run's folder that says how the pick did beside random architectures.
@@ -29,6 +31,8 @@ type Retrained struct {
 	Mean stat.Number `json:"random_mean"`
 	SD   stat.Number `json:"random_sd"` // null of a single one
 	Best stat.Number `json:"random_best"`
+	// Corrupt are the images that could not be read and were left out, of the training that left out most; absent without any.
+	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
 
 // Retraining is an architecture with the test accuracies (0..1) of its trainings.

@@ -15,20 +15,22 @@ import (
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // Key is everything that a training's outcome depends on.
 type Key struct {
-	Format  int            `json:"format"` // of Record
-	Arch    string         `json:"arch"`
-	Images  string         `json:"images"`       // checksum
-	Train   int            `json:"train_images"` // how many; which of them are held out, the seed says
-	Recipe  trainer.Recipe `json:"recipe"`
-	Seed    uint64         `json:"seed"`
-	OnNaN   string         `json:"on_nan"`
-	Level   string         `json:"level"`   // of the device
-	Decoder string         `json:"decoder"` // of images
-	Version string         `json:"version"` // of the program
+	Format    int            `json:"format"` // of Record
+	Arch      string         `json:"arch"`
+	Images    string         `json:"images"`       // checksum
+	Train     int            `json:"train_images"` // how many; which of them are held out, the seed says
+	Recipe    trainer.Recipe `json:"recipe"`
+	Seed      uint64         `json:"seed"`
+	OnNaN     string         `json:"on_nan"`
+	OnCorrupt data.OnCorrupt `json:"on_corrupt"`
+	Level     string         `json:"level"`   // of the device
+	Decoder   string         `json:"decoder"` // of images
+	Version   string         `json:"version"` // of the program
 }
 
 func (k Key) hash() string {
@@ -43,9 +45,11 @@ type Record struct {
 	Validation []float64 `json:"validation"` // accuracy after each epoch; fewer than the recipe's where it was stopped or diverged
 	Test       *float64  `json:"test"`       // accuracy at the end; null where it was stopped or diverged
 	Diverged   string    `json:"diverged,omitempty"`
-	Params     int64     `json:"params"`
-	MAdds      int64     `json:"madds"`
-	Seconds    float64   `json:"seconds"` // of the process that ended it
+	// Corrupt are the images that could not be read and were left out; absent without any.
+	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
+	Params  int64               `json:"params"`
+	MAdds   int64               `json:"madds"`
+	Seconds float64             `json:"seconds"` // of the process that ended it
 }
 
 // recordFormat counts the forms that records have had: 1 had no seal, and a key that did not tell images of equal names apart.

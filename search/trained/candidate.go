@@ -15,6 +15,7 @@ import (
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -121,6 +122,7 @@ func (s *Source) settle(r *Record, t training) (outcome, bool) {
 	if r == nil {
 		return outcome{}, false
 	}
+	s.leftOut.add(r.Corrupt)
 	for i, v := range r.Validation {
 		if epoch := i + 1; epoch < s.Recipe.Epochs && t.ends(epoch, v) {
 			return outcome{curve: r.Validation[:epoch], stopped: true}, true
@@ -177,7 +179,7 @@ func (s *Source) make(ctx context.Context, at slot, t training, dir string) (*Re
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil, ctx.Err()
 		}
-		if attempt == s.Retries || ctx.Err() != nil {
+		if attempt == s.Retries || ctx.Err() != nil || data.IsCorrupt(err) { // another attempt would find such an image again
 			return nil, fmt.Errorf("candidate %v with seed %d on %s, in %s: %w", t.arch, s.Seed+uint64(t.k), at.name, dir, err)
 		}
 		s.log(events.Event{Name: EventRetry, Step: t.number, Values: map[string]float64{"attempt": float64(attempt + 1)},
@@ -202,7 +204,8 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 		return nil, err
 	}
 	d := s.sets[t.k]
-	job := trainer.Job{Arch: t.arch.String(), Net: net, Data: d, Source: s.dataKind(), Recipe: s.Recipe, Seed: s.Seed + uint64(t.k), OnNaN: s.OnNaN}
+	job := trainer.Job{Arch: t.arch.String(), Net: net, Data: d, Source: s.dataKind(), Recipe: s.Recipe, Seed: s.Seed + uint64(t.k), OnNaN: s.OnNaN,
+		OnCorrupt: s.OnCorrupt}
 	result, err := s.train(ctx, job, trainer.Deps{Device: at.device, Workers: at.loaders, Dir: dir, Version: s.Version, Stop: func(e trainer.Evaluation) bool {
 		s.log(events.Event{Name: EventEpoch, Step: (t.number-1)*s.Recipe.Epochs + e.Epoch, Values: map[string]float64{"accuracy": e.Top1, "loss": e.Loss},
 			Text: map[string]string{"arch": t.arch.String(), "device": at.name}})
@@ -217,6 +220,7 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 		return nil, err
 	default:
 		record = s.record(t, net, result.Validation)
+		record.Corrupt = result.Corrupt
 		if result.Test != nil && len(result.Validation) == s.Recipe.Epochs {
 			record.Test = &result.Test.Top1
 		}

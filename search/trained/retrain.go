@@ -53,6 +53,7 @@ func (s *Source) Compare(ctx context.Context, c Comparison) (*report.Retrained, 
 			r.Random = append(r.Random, x)
 		}
 	}
+	r.Corrupt = s.Corrupt()
 	r.Summarise()
 	return r, nil
 }

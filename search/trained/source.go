@@ -78,6 +78,8 @@ type Source struct {
 	order    []space.Arch             // the keys of made, in the order of their submission
 	unsealed bool
 
+	leftOut *leftOut // of all that share the images
+
 	hasMu sync.Mutex
 	has   map[space.Arch]bool
 
@@ -95,7 +97,8 @@ var (
 
 // Open opens the images and checks what can be checked before anything is trained.
 func Open(ctx context.Context, c Config) (*Source, error) {
-	s := &Source{Config: c, cache: cache(c.Cache), train: trainer.Train, made: map[space.Arch][]outcome{}, has: map[space.Arch]bool{}}
+	s := &Source{Config: c, cache: cache(c.Cache), train: trainer.Train, made: map[space.Arch][]outcome{}, has: map[space.Arch]bool{},
+		leftOut: &leftOut{}}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -105,7 +108,7 @@ func Open(ctx context.Context, c Config) (*Source, error) {
 // Fresh is the same source before anything was labelled, with the same images: close the first one only.
 func (s *Source) Fresh() *Source {
 	return &Source{Config: s.Config, sets: s.sets, images: s.images, devices: s.devices, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
-		has: map[space.Arch]bool{}}
+		has: map[space.Arch]bool{}, leftOut: s.leftOut}
 }
 
 func (s *Source) open(ctx context.Context) (err error) {
@@ -211,8 +214,11 @@ func (s *Source) slots(trainings int) (list []slot) {
 	return list
 }
 
-// Close closes the images.
+// Close closes the images and says which ones were left out.
 func (s *Source) Close() error {
+	if c := s.Corrupt(); c != nil && s.Images.Warn != nil {
+		s.Images.Warn(fmt.Sprintf("%d images that cannot be read were left out: %v", c.Count, c))
+	}
 	if len(s.sets) == 0 {
 		return nil
 	}
@@ -339,6 +345,29 @@ func (s *Source) Observe(event func(events.Event), progress func(done, total int
 	s.event, s.progress = event, progress
 }
 
+// leftOut keeps the images that one training left out, of the training that left out most.
+type leftOut struct {
+	mu     sync.Mutex
+	images *data.CorruptImages
+}
+
+func (l *leftOut) add(c *data.CorruptImages) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case c == nil:
+	case l.images == nil, c.Count > l.images.Count, c.Count == l.images.Count && c.String() < l.images.String():
+		l.images = c
+	}
+}
+
+// Corrupt are the images that could not be read and that a training left out, of the training that left out most; nil without any.
+func (s *Source) Corrupt() *data.CorruptImages {
+	s.leftOut.mu.Lock()
+	defer s.leftOut.mu.Unlock()
+	return s.leftOut.images
+}
+
 // Facts says what the labels are.
 func (s *Source) Facts() ledger.Facts {
 	f := ledger.Facts{Source: "trained", Metric: "validation accuracy", Epochs: s.Recipe.Epochs, Recipe: s.Spec.recipe(), Seed: s.Seed}
@@ -399,7 +428,7 @@ func (s *Source) dataKind() string {
 
 func (s *Source) key(arch string, k int) Key {
 	return Key{Format: recordFormat, Arch: arch, Images: s.images, Train: s.sets[k].Train.Len(), Recipe: s.Recipe, Seed: s.Seed + uint64(k), OnNaN: s.OnNaN,
-		Level: s.level, Decoder: data.Decoder, Version: s.Version}
+		OnCorrupt: s.OnCorrupt, Level: s.level, Decoder: data.Decoder, Version: s.Version}
 }
 
 // Records returns what the cache holds of an architecture's trainings, by seed; nil where it has none.

@@ -25,6 +25,7 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 const tinyQuery = "recipe=shapes&epochs=6&batch=10&channels=8&resolution=8&val-split=0.3&recalibrate=1&warmup=0&lr=0.05"
@@ -633,12 +634,56 @@ func TestParse(t *testing.T) {
 		"train:shapes?stop-after=0":            "stop-after=0",
 		"train:shapes?on-nan=pray":             "on-nan=pray",
 		"train:shapes?diverged=no":             "diverged=no",
+		"train:shapes?on-corrupt=skip=0":       "on-corrupt=skip=0",
 		"train:shards:/a.tar?test=/b-%zz.tar":  "%zz",
 		"train:shards:/a/{0..1}.tar?test=/b.t": `unknown key "test"`,
 	} {
 		_, err := Parse(labels)
 		require.ErrorContains(t, err, want, labels)
 	}
+}
+
+// Images that cannot be read end the labels, at once, or are left out and said, whether a training is new or of the cache.
+func TestOnCorrupt(t *testing.T) {
+	images := testdata.Images(t)
+	require.NoError(t, os.Truncate(filepath.Join(images, "train", "class1", "train1-3.png"), 90))
+	archs := cells(t, 2)
+	strict := tiny(t, images, "", nil)
+	f := 0
+	train := strict.train
+	strict.train = func(ctx context.Context, j trainer.Job, d trainer.Deps) (*trainer.Result, error) {
+		f++
+		return train(ctx, j, d)
+	}
+	_, err := strict.Label(t.Context(), archs[:1])
+	require.True(t, data.IsCorrupt(err), "%v", err)
+	require.ErrorContains(t, err, "train1-3.png")
+	require.Equal(t, 1, f, "another attempt finds the same")
+	require.Nil(t, strict.Corrupt())
+
+	s := tiny(t, images, "&on-corrupt=skip=2", nil)
+	require.NotEqual(t, strict.Checksum(), s.Checksum())
+	require.NotEqual(t, strict.key("a", 0).hash(), s.key("a", 0).hash())
+	want, err := s.Label(t.Context(), archs)
+	require.NoError(t, err)
+	require.Equal(t, 1, s.Corrupt().Count)
+	require.Contains(t, s.Describe(), "images that cannot be read are left out")
+
+	var warned []string
+	again := tiny(t, images, "&on-corrupt=skip=2", func(c *Config) {
+		c.Cache = s.Cache
+		c.Images.Warn = func(text string) { warned = append(warned, text) }
+	})
+	again.train = func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) {
+		return nil, errors.New("all is in the cache")
+	}
+	got, err := again.Fresh().Label(t.Context(), archs)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.Equal(t, s.Corrupt(), again.Corrupt())
+	require.NoError(t, again.Close())
+	require.Contains(t, warned[len(warned)-1], "1 images that cannot be read were left out: ")
+	require.Contains(t, warned[len(warned)-1], "train1-3.png")
 }
 
 func FuzzParse(f *testing.F) {

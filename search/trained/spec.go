@@ -30,8 +30,9 @@ type Spec struct {
 	RecipeName string
 	Recipe     trainer.Recipe
 	Seed       uint64
-	Seeds      int     // a label is the mean of trainings with Seed, Seed+1, ...
-	OnNaN      string  // trainer.OnNaNStop or OnNaNSkip
+	Seeds      int    // a label is the mean of trainings with Seed, Seed+1, ...
+	OnNaN      string // trainer.OnNaNStop or OnNaNSkip
+	OnCorrupt  data.OnCorrupt
 	Diverged   string  // DivergedChance or DivergedFail
 	Stop       float64 // a training below this quantile of the earlier ones ends early; 0: none does
 	StopAfter  int     // the first epoch after which one may end
@@ -47,6 +48,7 @@ var queryKeys = []struct {
 	{"seed", func(s *Spec, v string) (err error) { s.Seed, err = strconv.ParseUint(v, 10, 64); return err }},
 	{"seeds", func(s *Spec, v string) (err error) { s.Seeds, err = strconv.Atoi(v); return err }},
 	{"on-nan", func(s *Spec, v string) error { s.OnNaN = v; return nil }},
+	{"on-corrupt", func(s *Spec, v string) error { return s.OnCorrupt.Set(v) }},
 	{"diverged", func(s *Spec, v string) error { s.Diverged = v; return nil }},
 	{"stop", func(s *Spec, v string) (err error) {
 		if v == "median" {
@@ -73,6 +75,7 @@ func Keys() []string {
 //	stop=median        end trainings below the median of the earlier ones, or below another quantile, as stop=0.25
 //	stop-after=E       the first epoch after which one may end; a third of all if it is left out
 //	on-nan=stop|skip   see trainer.Job
+//	on-corrupt=stop|skip|skip=N  when an image cannot be read, see data.OnCorrupt; N is for each training
 //	diverged=chance|fail
 //
 // The query begins at the last question mark. Values may be escaped as in a URL.
@@ -127,7 +130,7 @@ func parse(labels string) (s Spec, err error) {
 	for _, key := range queryKeys {
 		if values.Has(key.name) {
 			if err := key.set(&s, values.Get(key.name)); err != nil {
-				return s, fmt.Errorf("%s=%s: not a value of this key", key.name, values.Get(key.name))
+				return s, fmt.Errorf("%s=%s: not a value of this key (%w)", key.name, values.Get(key.name), err)
 			}
 		}
 	}
@@ -188,6 +191,9 @@ func (s Spec) describe() string {
 	text += "), judged on test accuracy of the same trainings"
 	if s.Stop > 0 {
 		text += fmt.Sprintf("; trainings below quantile %g of the earlier ones end early, from epoch %d on", s.Stop, s.StopAfter)
+	}
+	if s.OnCorrupt.Skip {
+		text += "; images that cannot be read are left out"
 	}
 	return text
 }

@@ -220,13 +220,15 @@ func (a *artist) close() { a.dec.close() }
 func (a *artist) file(dst []float32, data []byte, d draws) error {
 	size, err := a.dec.size(data)
 	if err != nil {
-		return err
+		return damage{err}
 	}
-	whole := image.Rectangle{Max: size}
 	if a.t.Crop == CropPadded {
-		r, err := a.dec.region(data, whole, 1)
-		if err != nil {
+		if err := a.exact(size); err != nil { // before all of it is decoded
 			return err
+		}
+		r, err := a.dec.region(data, image.Rectangle{Max: size}, 1)
+		if err != nil {
+			return damage{err}
 		}
 		return a.decoded(dst, r, d)
 	}
@@ -236,7 +238,7 @@ func (a *artist) file(dst []float32, data []byte, d draws) error {
 	}
 	r, err := a.dec.region(data, a.needed(v), a.shrink(v))
 	if err != nil {
-		return err
+		return damage{err}
 	}
 	a.resample(dst, r, v)
 	a.finish(dst, d)
@@ -269,8 +271,8 @@ func (a *artist) needed(v view) image.Rectangle {
 func (a *artist) decoded(dst []float32, r raster, d draws) error {
 	size := r.rect.Size()
 	if a.t.Crop == CropPadded {
-		if size != image.Pt(a.t.Size, a.t.Size) {
-			return fmt.Errorf("image of %dx%d pixels, but padded crops of %d", size.X, size.Y, a.t.Size)
+		if err := a.exact(size); err != nil {
+			return err
 		}
 		s := d.step(stepCrop)
 		dx := s.Intn(2*a.t.Pad+1) - a.t.Pad
@@ -291,6 +293,14 @@ func (a *artist) decoded(dst []float32, r raster, d draws) error {
 		a.resample(dst, r, v)
 	}
 	a.finish(dst, d)
+	return nil
+}
+
+// exact checks that an image has the size that padded crops are taken of.
+func (a *artist) exact(size image.Point) error {
+	if size != image.Pt(a.t.Size, a.t.Size) {
+		return fmt.Errorf("image of %dx%d pixels, but padded crops of %d", size.X, size.Y, a.t.Size)
+	}
 	return nil
 }
 

@@ -225,10 +225,12 @@ func (s *Set) Image(i int) (pix []byte, width, height int, err error) {
 	}
 	file, err := s.store.(encoded).read(s.at(i), nil)
 	if err == nil {
-		pix, width, height, err = DecodeRGB(file)
+		if pix, width, height, err = DecodeRGB(file); err != nil {
+			err = damage{err}
+		}
 	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w", s.ImageName(i), err)
+		err = unreadable(s.ImageName(i), err)
 	}
 	return pix, width, height, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,15 +43,15 @@ func (f *imageFiles) name(i int) string {
 func (f *imageFiles) read(i int, buf []byte) ([]byte, error) {
 	file, err := os.Open(filepath.Join(f.root, f.name(i)))
 	if err != nil {
-		return buf, err
+		return buf, withoutPath(err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return buf, err
+		return buf, withoutPath(err)
 	}
 	if info.Size() > maxFileBytes {
-		return buf, fmt.Errorf("%d bytes: at most %d are accepted", info.Size(), maxFileBytes)
+		return buf, damage{fmt.Errorf("%d bytes: at most %d are accepted", info.Size(), maxFileBytes)}
 	}
 	at := len(buf)
 	buf = slices.Grow(buf, int(info.Size()))[:at+int(info.Size())]
@@ -61,6 +62,15 @@ func (f *imageFiles) read(i int, buf []byte) ([]byte, error) {
 func (f *imageFiles) stamp(i int) stamp {
 	name := f.name(i)
 	return stampOf(name, filepath.Join(f.root, name), nil)
+}
+
+// withoutPath is a file's error without its path: the image's name stands before it, and a result must not depend on where a set lies.
+func withoutPath(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
 }
 
 func openImageNet(dir string) (*Dataset, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -32,10 +33,10 @@ type Config struct {
 	Epochs int      // where the sequence ends; 0: never
 	Start  Position // of the first batch
 	Mixup  float64  // alpha of mixup, 0: none; with Train
-	// SkipCorrupt replaces an image that cannot be read by the next one of the epoch's order, and records it (Loader.Skipped); with
-	// Train. Otherwise such an image ends the sequence with an error that names it.
-	SkipCorrupt bool
-	Workers     int // 0: as many as processors
+	// OnCorrupt says what becomes of an image that cannot be read. With Skip and Train it is replaced by the next one of the epoch's order that
+	// can be, with Skip alone its place has label -1 and zeros, and Batch.Corrupt lists it; otherwise the sequence ends with an UnreadableError.
+	OnCorrupt OnCorrupt
+	Workers   int // 0: as many as processors
 	// Memory is where batches go, each in Batch*Size*Size*3 floats; as many batches are prepared or in use at the same time. nil: the
 	// loader allocates three.
 	Memory [][]float32
@@ -51,6 +52,8 @@ type Batch struct {
 	// without mixup.
 	Weight   float32
 	Partners []int32
+	// Corrupt are the images of the batch that could not be read, by number; nil without any. Split is empty.
+	Corrupt []Corrupt
 }
 
 // Loader hands out batches that goroutines prepare ahead. Its methods are for one goroutine.
@@ -71,7 +74,7 @@ type Loader struct {
 	ready   chan *slot // in order, being filled or filled; room for all
 
 	mu      sync.Mutex
-	skipped map[int]error // by number in the set
+	corrupt map[int]*UnreadableError // by number in the set: they are not read again
 }
 
 // slot is a batch that is used again and again.
@@ -82,9 +85,10 @@ type slot struct {
 	pending atomic.Int64
 	done    chan struct{} // one signal a batch
 
-	mu    sync.Mutex
-	err   error
-	errAt int // place in the batch of err: the first one is reported, whoever found which first
+	mu      sync.Mutex
+	err     error
+	errAt   int // place in the batch of err: the first one is reported, whoever found which first
+	corrupt map[int]*UnreadableError
 }
 
 // task is some of the images of a batch: [from, to), with mixup also their partners at the batch's other end.
@@ -103,8 +107,8 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 		return nil, fmt.Errorf("batches of %d images: want 1..%d", c.Batch, 1<<20)
 	case c.Train && c.Batch > n:
 		return nil, fmt.Errorf("batches of %d images of a set of %d", c.Batch, n)
-	case !c.Train && (c.Mixup != 0 || c.SkipCorrupt):
-		return nil, errors.New("mixup and skipping of corrupt images are for training: they would change what is evaluated")
+	case !c.Train && c.Mixup != 0:
+		return nil, errors.New("mixup is for training: it would change what is evaluated")
 	case !(c.Mixup >= 0 && c.Mixup <= 100):
 		return nil, fmt.Errorf("mixup %g: want 0..100", c.Mixup)
 	case c.Workers < 0 || c.Workers > 1024:
@@ -113,7 +117,7 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 	if err := c.Transform.check(); err != nil {
 		return nil, err
 	}
-	l := &Loader{set: set, c: c, batches: (n + c.Batch - 1) / c.Batch, next: c.Start, skipped: map[int]error{}}
+	l := &Loader{set: set, c: c, batches: (n + c.Batch - 1) / c.Batch, next: c.Start, corrupt: map[int]*UnreadableError{}}
 	if c.Train {
 		l.batches = n / c.Batch
 	}
@@ -219,6 +223,9 @@ func (l *Loader) Next(ctx context.Context) (*Batch, error) {
 		l.err = s.err
 		return nil, l.err
 	}
+	for _, k := range slices.Sorted(maps.Keys(s.corrupt)) {
+		s.batch.Corrupt = append(s.batch.Corrupt, Corrupt{Image: k, Why: s.corrupt[k].Error()})
+	}
 	l.held = s
 	l.next = l.after(s.batch.Position)
 	return &s.batch, nil
@@ -229,22 +236,6 @@ func (l *Loader) after(p Position) Position {
 		p = Position{Epoch: p.Epoch + 1}
 	}
 	return p
-}
-
-// Skipped lists the errors of images that were skipped so far, each with its image's name, in the order of the set.
-func (l *Loader) Skipped() []error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	numbers := make([]int, 0, len(l.skipped))
-	for i := range l.skipped {
-		numbers = append(numbers, i)
-	}
-	slices.Sort(numbers)
-	out := make([]error, len(numbers))
-	for k, i := range numbers {
-		out[k] = l.skipped[i]
-	}
-	return out
 }
 
 // order is the sequence of images of an epoch, as positions in the set.
@@ -300,8 +291,8 @@ func (l *Loader) dispatch() {
 // prepare sets all of a batch but its images.
 func (l *Loader) prepare(s *slot, p Position, order []int32) {
 	b := &s.batch
-	s.images, s.from, s.err = order, p.Batch*l.c.Batch, nil
-	b.Position, b.N, b.Weight = p, min(l.c.Batch, len(order)-s.from), 1
+	s.images, s.from, s.err, s.corrupt = order, p.Batch*l.c.Batch, nil, nil
+	b.Position, b.N, b.Weight, b.Corrupt = p, min(l.c.Batch, len(order)-s.from), 1, nil
 	for i := b.N; i < l.c.Batch; i++ {
 		b.Labels[i] = -1
 	}
@@ -350,30 +341,71 @@ func (b *Batch) mix(i, j int) {
 	b.Partners[i], b.Partners[j] = b.Labels[j], b.Labels[i]
 }
 
-// draw fills place i of a batch, with the first image from there on in the epoch's order that can be read.
+// draw fills place i of a batch. In training that is with the first image from there on in the epoch's order that can be read, so that what replaces
+// a damaged one depends on the set and the seed alone.
 func (w *worker) draw(s *slot, i int) {
 	l := w.l
 	size := len(s.batch.Images) / l.c.Batch
+	dst := s.batch.Images[i*size : (i+1)*size]
+	var met []Corrupt
 	for try := range len(s.images) {
 		k := int(s.images[(s.from+i+try)%len(s.images)])
-		err := w.image(s.batch.Images[i*size:(i+1)*size], k, s.batch.Epoch)
+		err := l.read(w, dst, k, s.batch.Epoch)
 		if err == nil {
 			s.batch.Labels[i] = int32(l.set.Label(k))
 			return
 		}
-		err = fmt.Errorf("%s: %w", l.set.ImageName(k), err)
-		if !l.c.SkipCorrupt {
+		var broken *UnreadableError
+		if !errors.As(err, &broken) || !l.c.OnCorrupt.Skip {
 			s.fail(i, err)
 			return
 		}
-		l.mu.Lock()
-		l.skipped[k] = err
-		l.mu.Unlock()
+		s.leaveOut(k, broken)
+		met = append(met, Corrupt{Image: k, Why: broken.Error()})
+		if !l.c.Train {
+			s.batch.Labels[i] = -1
+			clear(dst)
+			return
+		}
+		if err := l.c.OnCorrupt.allows(met); err != nil {
+			s.fail(i, err)
+			return
+		}
 		if l.context.Err() != nil {
 			return
 		}
 	}
-	s.fail(i, fmt.Errorf("none of the %d images can be read, the first: %w", len(s.images), l.Skipped()[0]))
+	s.fail(i, tooMany{fmt.Errorf("none of the %d images can be read: %v", len(s.images), summary(met))})
+}
+
+// read draws image k, unless it is known that it cannot be read.
+func (l *Loader) read(w *worker, dst []float32, k, epoch int) error {
+	l.mu.Lock()
+	broken := l.corrupt[k]
+	l.mu.Unlock()
+	if broken != nil {
+		return broken
+	}
+	err := w.image(dst, k, epoch)
+	if err == nil {
+		return nil
+	}
+	err = unreadable(l.set.ImageName(k), err)
+	if errors.As(err, &broken) {
+		l.mu.Lock()
+		l.corrupt[k] = broken
+		l.mu.Unlock()
+	}
+	return err
+}
+
+func (s *slot) leaveOut(k int, why *UnreadableError) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.corrupt == nil {
+		s.corrupt = map[int]*UnreadableError{}
+	}
+	s.corrupt[k] = why
 }
 
 func (s *slot) fail(i int, err error) {

@@ -192,27 +192,54 @@ func TestCorruptImages(t *testing.T) {
 	require.Equal(t, Position{}, l.Position())
 	l.Close()
 
-	c.Train, c.SkipCorrupt = true, true
+	// Evaluated without them: their places do not count.
+	c.OnCorrupt = OnCorrupt{Skip: true}
+	for _, workers := range []int{1, 3} {
+		c.Workers = workers
+		l, err := NewLoader(set, c)
+		require.NoError(t, err)
+		got := take(t, l, 2)
+		require.Equal(t, []int32{0, 1, 2, -1}, got[0].Labels)
+		require.Equal(t, []int32{4, -1, 6, 7}, got[1].Labels)
+		require.Equal(t, make([]float32, 16*16*3), got[0].Images[3*16*16*3:])
+		require.NotEqual(t, make([]float32, 16*16*3), got[0].Images[2*16*16*3:][:16*16*3])
+		require.Equal(t, "p05.jpg: no such file or directory", got[1].Corrupt[0].Why)
+		l.Close()
+	}
+
+	c.Train, c.Epochs = true, 0
 	var want []Batch
 	for _, workers := range []int{1, 3} {
 		c.Workers = workers
 		l, err = NewLoader(set, c)
 		require.NoError(t, err)
-		got := take(t, l, 2)
-		for _, b := range got {
-			require.NotContains(t, b.Labels, int32(3))
-			require.NotContains(t, b.Labels, int32(5))
+		got := take(t, l, 6)
+		for epoch := range 3 {
+			met := map[int]bool{}
+			for _, b := range got[2*epoch:][:2] {
+				require.NotContains(t, b.Labels, int32(3))
+				require.NotContains(t, b.Labels, int32(5))
+				require.NotContains(t, b.Labels, int32(-1))
+				for _, x := range b.Corrupt {
+					met[x.Image] = true
+				}
+			}
+			require.Equal(t, map[int]bool{3: true, 5: true}, met, "every epoch meets them")
 		}
 		if want == nil {
 			want = got
 		}
-		require.Equal(t, want, got)
-		skipped := l.Skipped()
-		require.Len(t, skipped, 2)
-		require.ErrorContains(t, skipped[0], "p03.jpg")
-		require.ErrorContains(t, skipped[1], "p05.jpg")
+		require.Equal(t, want, got, "%d workers", workers)
 		l.Close()
 	}
+	for k := range want { // what replaces them does not depend on where a run goes on
+		c.Start = want[k].Position
+		l, err = NewLoader(set, c)
+		require.NoError(t, err)
+		require.Equal(t, want[k:], take(t, l, len(want)-k))
+		l.Close()
+	}
+	c.Start = Position{}
 	for i := range 8 {
 		write(t, filepath.Join(dir, fmt.Sprintf("p%02d.jpg", i)), []byte("text"))
 	}
@@ -222,6 +249,60 @@ func TestCorruptImages(t *testing.T) {
 	_, err = l.Next(context.Background())
 	require.ErrorContains(t, err, "none of the 8 images can be read")
 	require.ErrorContains(t, err, "p00.jpg: neither JPEG nor PNG")
+	c.OnCorrupt.Most = 3
+	l, err = NewLoader(set, c)
+	require.NoError(t, err)
+	defer l.Close()
+	_, err = l.Next(context.Background())
+	require.ErrorContains(t, err, "4 images cannot be read, on-corrupt skip=3 allows 3: p0")
+}
+
+// What may pass again is no damage of an image: a run that left it out could not be repeated.
+func TestPassingErrorsAreNoDamage(t *testing.T) {
+	set, dir := photos(t, 4)
+	c := Config{Batch: 4, Transform: Transform{Size: 16, Resize: 16, Std: unit}, OnCorrupt: OnCorrupt{Skip: true}}
+	path := filepath.Join(dir, "p02.jpg")
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, os.Symlink("p02.jpg", path)) // a loop: neither missing nor damaged
+	l, err := NewLoader(set, c)
+	require.NoError(t, err)
+	defer l.Close()
+	_, err = l.Next(context.Background())
+	require.ErrorContains(t, err, "p02.jpg: too many levels of symbolic links")
+	var broken *UnreadableError
+	require.False(t, errors.As(err, &broken))
+
+	l, err = NewLoader(few(8, 7), Config{Batch: 4, Transform: Transform{Size: 8, Std: unit}, OnCorrupt: OnCorrupt{Skip: true}})
+	require.NoError(t, err)
+	defer l.Close()
+	_, err = l.Next(context.Background())
+	require.ErrorContains(t, err, "smaller than the crop", "settings that do not fit the set are no damage either")
+}
+
+func TestOnCorrupt(t *testing.T) {
+	for text, want := range map[string]OnCorrupt{"stop": {}, "skip": {Skip: true}, "skip=12": {Skip: true, Most: 12}} {
+		var o OnCorrupt
+		require.NoError(t, o.Set(text))
+		require.Equal(t, want, o)
+		require.Equal(t, text, o.String())
+	}
+	for _, text := range []string{"", "skip=", "skip=0", "skip=-1", "skip=x", "stop=3", "skipped"} {
+		require.ErrorContains(t, new(OnCorrupt).Set(text), "want stop, skip, or skip=N", text)
+	}
+	list := []Corrupt{{SplitTest, 1, "b.jpg: cut"}, {SplitTrain, 7, "a.jpg: cut"}}
+	tally := NewTally(OnCorrupt{Skip: true, Most: 2})
+	require.Nil(t, tally.Summary())
+	require.NoError(t, tally.Add(list))
+	require.NoError(t, tally.Add(list), "each counts once")
+	require.Equal(t, &CorruptImages{2, []string{"train: a.jpg: cut", "test: b.jpg: cut"}}, tally.Summary())
+	require.EqualError(t, tally.Add([]Corrupt{{SplitValidation, 1, "c.jpg: cut"}}),
+		"3 images cannot be read, on-corrupt skip=2 allows 2: train: a.jpg: cut; validation: c.jpg: cut; test: b.jpg: cut")
+	require.ErrorContains(t, (*Tally)(nil).Add(list), "on-corrupt stop does not allow to go on without 2 images")
+	many := NewTally(OnCorrupt{Skip: true})
+	for i := range 25 {
+		require.NoError(t, many.Add([]Corrupt{{SplitTrain, i, fmt.Sprint("i", i)}}))
+	}
+	require.Contains(t, many.Summary().String(), "train: i19; and 5 more")
 }
 
 // Close and a caller's context end things at once, and leave no goroutines.
@@ -254,7 +335,7 @@ func TestConfigIsChecked(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"batches of 0 images":         func(c *Config) { c.Batch = 0 },
 		"batches of 9 images":         func(c *Config) { c.Batch, c.Train = 9, true },
-		"are for training":            func(c *Config) { c.Mixup = 1 },
+		"is for training":             func(c *Config) { c.Mixup = 1 },
 		"mixup NaN":                   func(c *Config) { c.Train, c.Mixup = true, math.NaN() },
 		"workers":                     func(c *Config) { c.Workers = -1 },
 		"no such batch":               func(c *Config) { c.Start.Batch = 2 },
