@@ -38,6 +38,8 @@ type Deps struct {
 	Source ledger.Source
 	// Checksum identifies the data that labels come from: a resume with other data is refused. May be empty.
 	Checksum string
+	// Images is the checksum of the images that labels are trained on, part of what Checksum covers: a refusal says so. Empty: there are none.
+	Images string
 	// List is the enumerated space, needed for ProposeSpace; with ProposeAuto it is used where it is given. Not used with ProposeController.
 	List   *Catalogue
 	Device exec.Config
@@ -161,6 +163,9 @@ func (s *search) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.source = s.Source.Describe() + " " + s.Checksum
+	if s.Images != "" {
+		s.source += sourceImages + s.Images
+	}
 	switch {
 	case s.Propose == ProposeController:
 		s.List = nil
@@ -258,19 +263,24 @@ func (s *search) openFolder() (*snapshot, error) {
 
 // What a search stands on is one line in its checkpoint: where labels come from, then what else was read.
 const (
+	sourceImages  = "; images "
 	sourceLatency = "; latencies "
 	sourceSpace   = "; space "
 )
 
 // otherSource says in which part two such lines differ.
 func otherSource(old, now string) string {
-	parts := func(line string) [3]string {
+	parts := func(line string) [4]string {
 		line, sp, _ := strings.Cut(line, sourceSpace)
-		labels, latency, _ := strings.Cut(line, sourceLatency)
-		return [3]string{labels, latency, sp}
+		line, latency, _ := strings.Cut(line, sourceLatency)
+		labels, images, _ := strings.Cut(line, sourceImages)
+		return [4]string{images, labels, latency, sp}
 	}
 	a, b := parts(old), parts(now)
-	for i, what := range []string{"its labels came from other data", "its latencies came from another table", "its space came from another file"} {
+	for i, what := range []string{
+		"the images that its labels were trained on have changed", "its labels came from other data", "its latencies came from another table",
+		"its space came from another file",
+	} {
 		if a[i] != b[i] {
 			return fmt.Sprintf("%s: %s; now: %s", what, cmp.Or(a[i], "none"), cmp.Or(b[i], "none"))
 		}

@@ -419,12 +419,13 @@ func TestConstraintsAreKept(t *testing.T) {
 }
 
 func TestOtherSource(t *testing.T) {
-	line := "table a" + sourceLatency + "b" + sourceSpace + "c"
+	line := "table a" + sourceImages + "i" + sourceLatency + "b" + sourceSpace + "c"
 	for other, want := range map[string]string{
-		"table d" + sourceLatency + "b" + sourceSpace + "c": "its labels came from other data: table a; now: table d",
-		"table a" + sourceLatency + "d" + sourceSpace + "c": "its latencies came from another table: b; now: d",
-		"table a" + sourceSpace + "c":                       "its latencies came from another table: b; now: none",
-		"table a" + sourceLatency + "b" + sourceSpace + "d": "its space came from another file: c; now: d",
+		"table d" + sourceImages + "j" + sourceLatency + "b" + sourceSpace + "c": "the images that its labels were trained on have changed: i; now: j",
+		"table d" + sourceImages + "i" + sourceLatency + "b" + sourceSpace + "c": "its labels came from other data: table a; now: table d",
+		"table a" + sourceImages + "i" + sourceLatency + "d" + sourceSpace + "c": "its latencies came from another table: b; now: d",
+		"table a" + sourceImages + "i" + sourceSpace + "c":                       "its latencies came from another table: b; now: none",
+		"table a" + sourceImages + "i" + sourceLatency + "b" + sourceSpace + "d": "its space came from another file: c; now: d",
 	} {
 		require.Equal(t, want, otherSource(line, other))
 	}

@@ -60,6 +60,7 @@ type labels struct {
 	space    space.Space
 	source   ledger.Source
 	checksum string
+	images   string      // checksum of those that labels are trained on; empty where there are none
 	view     *table.View // nil: not of a table
 	listed   search.Lister
 	close    func() error
@@ -121,7 +122,7 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	if err != nil {
 		return nil, fmt.Errorf("--labels %s: %w", text, err)
 	}
-	l := &labels{space: sp, source: source, checksum: source.Checksum(), close: source.Close}
+	l := &labels{space: sp, source: source, checksum: source.Checksum(), images: source.ImagesChecksum(), close: source.Close}
 	if all, ok := sp.(space.Enumerable); ok && listed {
 		update, finish := a.progress("list " + sp.Name())
 		archs, err := all.All(ctx, update)

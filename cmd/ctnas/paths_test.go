@@ -164,3 +164,30 @@ func TestEveryPathIsMadeAbsolute(t *testing.T) {
 		})
 	}
 }
+
+// Images that were replaced under their names are other images: they are trained on anew, and what stood on the old ones refuses them.
+func TestReplacedImages(t *testing.T) {
+	dir := t.TempDir()
+	plainShard(t, filepath.Join(dir, "s.tar"), red, blue)
+	labels := "train:shards:s.tar?test=s.tar?recipe=shapes&channels=8&modules=1&stacks=1&resolution=8&batch=8&epochs=6&warmup=0&recalibrate=1&val-split=0.25&lr=0.05"
+	in(t, dir, "search --quiet --space nasbench101-v3 --budget 3 --method random --out run --label-cache cache --labels "+labels)
+	table := func() string {
+		in(t, dir, "table train --quiet --space nasbench101-v3 --count 1 --label-cache cache -o t.csv --labels "+labels)
+		text, err := os.ReadFile("t.csv")
+		require.NoError(t, err)
+		return string(text)
+	}
+	before := table()
+	require.Contains(t, before, ",1,1\n")
+	in(t, dir, "retrain run --quiet --seeds 1 --random 1")
+
+	info, err := os.Stat("s.tar")
+	require.NoError(t, err)
+	plainShard(t, filepath.Join(dir, "s.tar"), red, red) // nothing can be learned
+	require.NoError(t, os.Chtimes("s.tar", info.ModTime(), info.ModTime()))
+	require.NotEqual(t, before, table())
+	code, _, stderr := call(nil, "retrain", "run", "--quiet", "--seeds", "1", "--random", "1")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "the images that the labels of run were trained on have changed")
+	in(t, dir, "retrain run --quiet --seeds 1 --random 1 --labels "+labels)
+}

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
@@ -79,7 +80,8 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 		return nil, err
 	}
 	labels := how.labels
-	if labels == "" {
+	own := labels == ""
+	if own {
 		if labels = settings.Labels; !strings.HasPrefix(labels, trained.Prefix) {
 			return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R", dir, trained.Prefix)
 		}
@@ -126,6 +128,11 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	if err != nil {
 		return nil, err
 	}
+	if own {
+		if err := sameImages(dir, source.ImagesChecksum()); err != nil {
+			return nil, errors.Join(err, source.Close())
+		}
+	}
 	update, finish := a.progress("trainings")
 	source.Observe(nil, update)
 	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed, May: func(x space.Arch) bool {
@@ -144,6 +151,24 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	}
 	page.Retrained = r
 	return r, page.Write(dir)
+}
+
+// sameImages refuses images that are not those that the labels of a search's folder were trained on. Folders of older versions do not tell.
+func sameImages(dir, now string) error {
+	text, err := files.ReadText(filepath.Join(dir, search.ConfigName), maxConfigBytes)
+	if err != nil {
+		return err
+	}
+	var c struct {
+		Run runFacts `yaml:"run"`
+	}
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(dir, search.ConfigName), err)
+	}
+	if then := c.Run.Images; then != "" && then != now {
+		return fmt.Errorf("the images that the labels of %s were trained on have changed (%s then, %s now); to retrain on what they are now give --labels", dir, then, now)
+	}
+	return nil
 }
 
 // printRetrained is the comparison for people.

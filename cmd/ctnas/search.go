@@ -229,6 +229,7 @@ type runFacts struct {
 	Threads  int    `yaml:"threads"`
 	Labels   string `yaml:"labels"` // which accuracy
 	Checksum string `yaml:"checksum"`
+	Images   string `yaml:"data_checksum,omitempty"` // of the images that are trained on
 	Out      string `yaml:"out"`
 }
 
@@ -252,10 +253,10 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	}
 	build := thisBuild()
 	d := search.Deps{
-		Space: l.space, Source: l.source, Checksum: l.checksum, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
+		Space: l.space, Source: l.source, Checksum: l.checksum, Images: l.images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
 		Run: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-			l.source.Describe(), l.checksum, a.out,
+			l.source.Describe(), l.checksum, l.images, a.out,
 		},
 	}
 	if p := l.pool(); listed && p != nil {

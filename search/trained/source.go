@@ -391,6 +391,9 @@ func (s *Source) Checksum() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// ImagesChecksum is that of the images alone.
+func (s *Source) ImagesChecksum() string { return s.images }
+
 // Unseal ends the search: from now on Judge answers.
 func (s *Source) Unseal() { s.unsealed = true }
 
