@@ -77,6 +77,7 @@ type Result struct {
 	Arch       string       `json:"arch"`
 	Data       string       `json:"data"`
 	Checksum   string       `json:"data_checksum"`
+	Classes    []string     `json:"classes"` // in the order of the logits
 	Recipe     Recipe       `json:"recipe"`
 	Seed       uint64       `json:"seed"`
 	Device     string       `json:"device"`
@@ -514,7 +515,7 @@ func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, in 
 // finish evaluates on the test images and writes what remains of a run.
 func (r *run) finish(ctx context.Context) (*Result, error) {
 	cost := r.Net.Cost()
-	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
+	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Classes: r.Data.Classes, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
 		Params: cost.Params, Teacher: r.lesson.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)
@@ -528,13 +529,15 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 		result.Corrupt = r.tally.Summary()
 		return result, nil
 	}
+	metadata := map[string]string{"format": "pt", "arch": r.Arch}
+	AddClasses(metadata, r.Data.Classes)
 	err := r.o.averaged(func() error {
 		if r.Recipe.Recalibrate > 0 {
 			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.loading()); err != nil {
 				return err
 			}
 		}
-		return SaveWeights(filepath.Join(r.Dir, WeightsName), r.m, map[string]string{"format": "pt", "arch": r.Arch})
+		return SaveWeights(filepath.Join(r.Dir, WeightsName), r.m, metadata)
 	})
 	if err != nil {
 		return nil, err

@@ -24,6 +24,8 @@ type evaluated struct {
 	Loss   float64 `json:"loss"`
 	Top1   float64 `json:"top1"`
 	Top5   float64 `json:"top5"`
+	// Classes is what there is to say of the matching of the images' classes with the network's: empty where they are the same.
+	Classes string `json:"classes,omitempty"`
 	// Corrupt are the images that could not be read and do not count; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
@@ -74,6 +76,9 @@ func newEvalCommand(a *app) *cobra.Command {
 			}
 			fmt.Fprintf(a.stdout, "%s: %.2f %% of %d %s images right, %.2f %% among the first five, loss %.4f\n", e.Arch, 100*e.Top1, e.Images, e.Split,
 				100*e.Top5, e.Loss)
+			if e.Classes != "" {
+				fmt.Fprintf(a.stdout, "classes: %s\n", e.Classes)
+			}
 			return nil
 		},
 	}
@@ -109,7 +114,19 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (
 	if set == nil || set.Len() == 0 {
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
-	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(d.Classes))
+	file, err := trainer.OpenWeights(weights)
+	if err != nil {
+		return nil, err
+	}
+	names, err := file.Classes()
+	if err != nil {
+		return nil, err
+	}
+	match, err := trainer.MatchClasses(names, d, set)
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", weights, s.Data, err)
+	}
+	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(match.Network))
 	if err != nil {
 		return nil, err
 	}
@@ -123,14 +140,16 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (
 		return nil, err
 	}
 	defer m.Close()
-	if err := trainer.LoadWeights(weights, m); err != nil {
+	values := m.Values()
+	if err := file.Fill(net, values); err != nil {
 		return nil, err
 	}
+	m.SetValues(values)
 	tally := data.NewTally(s.OnCorrupt)
-	got, err := trainer.Evaluate(cmd.Context(), m, d, set, trainer.Loading{Workers: s.Workers, Tally: tally})
+	got, err := trainer.Evaluate(cmd.Context(), m, d, match.Apply(set), trainer.Loading{Workers: s.Workers, Tally: tally})
 	if err != nil {
 		return nil, err
 	}
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, tally.Summary()}, nil
+	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, match.Note, tally.Summary()}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -146,6 +147,9 @@ func (c *cifarFormat) classNames(path string) ([]string, error) {
 	}
 	return names, nil
 }
+
+// Numbered tells whether classes have the names 0, 1, 2, …: those that nothing names.
+func Numbered(classes []string) bool { return slices.Equal(classes, numbered(len(classes))) }
 
 func numbered(n int) []string {
 	names := make([]string, n)

@@ -159,8 +159,9 @@ func (d *Dataset) split(seed uint64, share float64) {
 
 // Set is an ordered list of labelled images.
 type Set struct {
-	store store
-	index []int32 // of the store's images; nil: all
+	store  store
+	index  []int32 // of the store's images; nil: all
+	labels []int32 // what the store's labels stand for; nil: themselves
 }
 
 // store holds images under the numbers 0..count()-1.
@@ -213,7 +214,16 @@ func (s *Set) at(i int) int {
 }
 
 // Label is the class of image i.
-func (s *Set) Label(i int) int { return int(s.store.label(s.at(i))) }
+func (s *Set) Label(i int) int {
+	label := s.store.label(s.at(i))
+	if s.labels != nil {
+		label = s.labels[label]
+	}
+	return int(label)
+}
+
+// Relabelled is the same images with the labels that `to` has for theirs.
+func (s *Set) Relabelled(to []int32) *Set { return &Set{s.store, s.index, to} }
 
 // ImageName says where image i comes from.
 func (s *Set) ImageName(i int) string { return s.store.name(s.at(i)) }
@@ -241,7 +251,7 @@ func (s *Set) subset(positions []int) *Set {
 	for i, p := range positions {
 		index[i] = int32(s.at(p))
 	}
-	return &Set{s.store, index}
+	return &Set{s.store, index, s.labels}
 }
 
 // checksum hashes pixels and labels.
