@@ -26,6 +26,7 @@ type snapshot struct {
 	Explored  int  // explorations so far
 	Updates   int  // the comparator's updates so far, for the log
 	Ledger    ledger.Position
+	Log       int64 // bytes of log.jsonl
 
 	Comparator []byte     // of this round, or of the last one while Trained is false
 	Asked      [][]string // architectures that the comparator scored, in the groups in which it did

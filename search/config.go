@@ -20,6 +20,8 @@ import (
 
 // Values of Config.
 const (
+	MethodName = "ctnas" // the search method of this package
+
 	ProposeController   = "controller" // candidates are what the controller samples and neighbours of what is labelled
 	ProposeSpace        = "space"      // candidates are what the comparator ranks best in the enumerated space; no controller
 	ProposeAuto         = "auto"       // both; the controller alone where the space cannot be listed
@@ -41,6 +43,8 @@ const (
 
 // Config holds all settings of a search. Its YAML names are the flags of `ctnas search`.
 type Config struct {
+	// Method is the search method that these settings are of: MethodName in all that this package reads or writes.
+	Method    string `yaml:"method" json:"method"`
 	Space     string `yaml:"space" json:"space"`
 	Labels    string `yaml:"labels" json:"-"` // where labels come from, in words; what they are is part of the checkpoint
 	Budget    int    `yaml:"budget" json:"budget"`
@@ -100,7 +104,7 @@ type Config struct {
 // Preset returns a named configuration for NAS-Bench-101 without labels; For turns it to another space.
 func Preset(name string) (Config, error) {
 	c := Config{
-		Space: "nasbench101", Budget: 423, Seed: 1, Preset: name, Propose: ProposeAuto,
+		Method: MethodName, Space: "nasbench101", Budget: 423, Seed: 1, Preset: name, Propose: ProposeAuto,
 		Init: 60, PerRound: 40, Thompson: 0.3, ControllerShare: 0.2, Pool: 2000, Mutations: 500,
 		Members: 4, Steps: 150,
 		Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR,

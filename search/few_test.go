@@ -115,7 +115,7 @@ func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
 	}
 	require.NoError(t, json.Unmarshal(text, &back))
 	require.Equal(t, map[string]any{"samples": float64(p.Samples), "first": nil, "last": nil, "first_known": 0.0, "last_known": 0.0}, back.Controller)
-	log, err := events.Read(dir)
+	log, _, err := events.Read(dir)
 	require.NoError(t, err)
 	points := 0
 	for _, e := range log {

@@ -134,7 +134,7 @@ func TestLatenciesAreKept(t *testing.T) {
 	text, err := c.YAML(nil)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(early.Dir, ConfigName), text, 0o644))
-	require.NoError(t, KeepLatency(early.Dir, table))
+	require.NoError(t, KeepInputs(early.Dir, d.Space, table))
 	early.Latency = mobileTimes(t, 1.001)
 	_, err = Run(context.Background(), c, early)
 	require.ErrorContains(t, err, "latencies are from another table")

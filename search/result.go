@@ -5,6 +5,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -27,6 +30,7 @@ type Result struct {
 	Ledger         []ledger.Label     `json:"-"`
 	Phases         map[string]float64 `json:"-"` // seconds by phase
 	Seconds        float64            `json:"-"`
+	Finished       bool               `json:"-"` // read from a folder whose search had ended before
 }
 
 // Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of architectures, where equal ones
@@ -46,7 +50,7 @@ const unlabelledShown = 10
 // finish judges what was found, which unseals the judging accuracy, and writes the folder's last files.
 func (s *search) finish() (*Result, error) {
 	r := &Result{Comparator: s.cmp, Ledger: s.ledger.Labels()}
-	r.Space, r.Method, r.Seed, r.Device = s.Deps.Space.Name(), "ctnas", s.Seed, s.dev.Kind()
+	r.Space, r.Method, r.Seed, r.Device = s.Deps.Space.Name(), MethodName, s.Seed, s.dev.Kind()
 	r.Result.Describe(s.Source)
 	r.LabelsUsed = len(r.Ledger)
 	best, _ := s.ledger.Best()
@@ -71,6 +75,39 @@ func (s *search) finish() (*Result, error) {
 		return r, nil
 	}
 	return r, s.write(r)
+}
+
+// maxResultBytes bounds what is read of a result; an architecture has some 400 bytes.
+const maxResultBytes = 1 << 28
+
+// Finished returns the result of a run folder whose search has ended, of whatever method; nil where it has not. A page that a kill kept
+// from being written is written; nothing else changes.
+func Finished(dir string) (*Result, error) {
+	path := filepath.Join(dir, report.ResultName)
+	text, err := files.Read(path, maxResultBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	r := &Result{Finished: true}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if r.LabelsUsed == 0 || r.Pick == "" {
+		return nil, fmt.Errorf("%s: it is not the result of a search", path)
+	}
+	page, err := report.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range page.Events {
+		r.Seconds = max(r.Seconds, e.Seconds)
+	}
+	if _, err := os.Stat(filepath.Join(dir, report.PageName)); errors.Is(err, fs.ErrNotExist) {
+		return r, page.Write(dir)
+	}
+	return r, nil
 }
 
 // rankAll lists the labelled architectures and those the comparator ranks best, with their predicted ranks: among the listed space, or
@@ -199,12 +236,12 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 	}
 	r.Controller = p
 	for _, point := range s.curve {
-		e := point.event()
 		mean, n, err := percentile(point.Samples)
 		if err != nil {
 			return err
 		}
-		if e.Values["percentile_samples"] = float64(n); mean != nil {
+		e := report.Event{Name: report.EventJudged, Step: point.Step, Values: map[string]float64{"percentile_samples": float64(n)}}
+		if mean != nil {
 			e.Values["percentile"] = *mean
 		}
 		if err := s.event(e); err != nil {

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
@@ -69,19 +71,34 @@ type Progress struct {
 const ConfigName = report.ConfigName
 
 // LoadConfig returns the settings of a run folder, to resume it.
-func LoadConfig(dir string) (Config, error) {
+func LoadConfig(dir string) (c Config, err error) {
+	return c, loadConfig(dir, func(text []byte) error {
+		c, err = ParseConfig(text)
+		return err
+	})
+}
+
+// MethodOf returns the search method of a run folder.
+func MethodOf(dir string) (string, error) {
+	top := struct {
+		Method string `yaml:"method"`
+	}{MethodName} // folders of older versions do not say it
+	err := loadConfig(dir, func(text []byte) error { return yaml.Unmarshal(text, &top) })
+	return top.Method, err
+}
+
+func loadConfig(dir string, parse func(text []byte) error) error {
 	path := filepath.Join(dir, ConfigName)
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path, maxConfigBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Config{}, fmt.Errorf("%s is not the folder of a search: it has no %s", dir, ConfigName)
+		return fmt.Errorf("%s is not the folder of a search: it has no %s", dir, ConfigName)
 	} else if err != nil {
-		return Config{}, err
+		return err
 	}
-	c, err := ParseConfig(text)
-	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
+	if err := parse(text); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	return c, nil
+	return nil
 }
 
 // search is a run in work.
@@ -113,6 +130,7 @@ type search struct {
 	seconds           map[string]float64
 
 	released *releasedRun
+	ended    *Result          // what stands in the folder of a search that has ended
 	loop     *controller.Loop // nil: the host goes through every iteration
 }
 
@@ -122,9 +140,15 @@ func Run(ctx context.Context, c Config, d Deps) (*Result, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
+	if c.Method != MethodName {
+		return nil, fmt.Errorf("the settings are those of a search with %s, not with %s", c.Method, MethodName)
+	}
 	s := &search{Config: c, Deps: d, seconds: map[string]float64{}}
 	defer s.close()
 	err := s.open(ctx) // labels may be recalled, which may take a while
+	if err == nil && s.ended != nil {
+		return s.ended, nil
+	}
 	if err == nil {
 		err = s.run(ctx)
 	}
@@ -196,6 +220,11 @@ func (s *search) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if old != nil {
+		if s.ended, err = Finished(s.Dir); err != nil || s.ended != nil {
+			return err
+		}
+	}
 	if s.dev, err = exec.Open(s.Device); err != nil {
 		return err
 	}
@@ -204,7 +233,11 @@ func (s *search) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.Dir != "" {
-		if s.log, err = report.OpenLog(s.Dir); err != nil {
+		keep := int64(0)
+		if old != nil {
+			keep = old.Log
+		}
+		if s.log, err = report.OpenLog(s.Dir, keep); err != nil {
 			return err
 		}
 	}
@@ -304,40 +337,36 @@ func (s *search) claim() error {
 			return fmt.Errorf("%s cannot be resumed: its settings are other ones than those given now", s.Dir)
 		}
 		if m := s.Deps.Latency; m != nil {
-			kept, err := os.ReadFile(filepath.Join(s.Dir, report.LatencyName))
-			if err != nil {
+			kept, err := files.Read(filepath.Join(s.Dir, report.LatencyName), latency.MaxBytes)
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // killed before it was written
+			case err != nil:
 				return err
-			}
-			if !bytes.Equal(kept, m.Table.Text()) {
+			case !bytes.Equal(kept, m.Table.Text()):
 				return fmt.Errorf("%s cannot be resumed: its latencies are from another table than %s", s.Dir, m.Table.Path)
 			}
 		}
-		return nil
+		return KeepInputs(s.Dir, s.Deps.Space, s.Deps.Latency)
 	}
 	text, err := s.YAML(s.Run)
 	if err != nil {
 		return err
 	}
-	if err := KeepSpace(s.Dir, s.Deps.Space); err != nil {
+	// The settings come first: a folder that has them is a run's, whatever else a kill keeps from being written.
+	if err := files.Write(path, text); err != nil {
 		return err
 	}
-	if err := KeepLatency(s.Dir, s.Deps.Latency); err != nil {
-		return err
-	}
-	return files.Write(path, text)
+	return KeepInputs(s.Dir, s.Deps.Space, s.Deps.Latency)
 }
 
-// KeepSpace puts a copy of the file that describes a space into a run's folder, so that the folder can be read without it.
-func KeepSpace(dir string, sp space.Space) error {
-	f := space.FileOf(sp)
-	if f == nil {
-		return nil
+// KeepInputs puts copies of the file that describes a space and of a latency table into a run's folder, where there are any, so that the
+// folder can be read without them.
+func KeepInputs(dir string, sp space.Space, m *latency.Model) error {
+	if f := space.FileOf(sp); f != nil {
+		if err := files.Write(filepath.Join(dir, report.SpaceName), f.Text()); err != nil {
+			return err
+		}
 	}
-	return files.Write(filepath.Join(dir, report.SpaceName), f.Text())
-}
-
-// KeepLatency likewise puts a copy of a latency table into the folder.
-func KeepLatency(dir string, m *latency.Model) error {
 	if m == nil {
 		return nil
 	}
@@ -424,6 +453,7 @@ func (s *search) checkpoint() error {
 	snap := &snapshot{
 		Version: s.Version, Config: s.ident, Level: s.dev.Level(), Source: s.source,
 		Round: s.round, Trained: s.trained, Iteration: s.iteration, Explored: s.explored, Updates: s.updates, Ledger: at,
+		Log:        s.log.Position(),
 		Controller: s.policy.State(), History: texts(s.history), Curve: s.curve, First: texts(s.first), Last: texts(s.last), Seconds: s.seconds,
 	}
 	if s.baseline != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -155,11 +156,12 @@ func TestASearchSpendsItsBudgetOnTheBestItFinds(t *testing.T) {
 			kinds := map[string]bool{}
 			for _, e := range page.Events {
 				kinds[e.Name] = true
-				if e.Name == report.EventController {
+				if e.Name == report.EventJudged {
 					require.Contains(t, e.Values, "percentile_samples")
 					require.Equal(t, e.Values["percentile_samples"] > 0, e.Values["percentile"] > 0, "of no sample nothing is said")
 				}
 			}
+			require.Equal(t, kinds[report.EventController], kinds[report.EventJudged])
 			require.Equal(t, mode != ProposeSpace, kinds[report.EventBaseline] && kinds[report.EventController])
 			require.True(t, kinds[report.EventRound] && kinds[report.EventComparator] && kinds[report.EventCost])
 			proposers := map[string]bool{}
@@ -259,12 +261,55 @@ func TestAnInterruptedSearchEndsInTheSameBytes(t *testing.T) {
 			}
 			require.Greater(t, stops, 1)
 			sameFiles(t, whole.Dir, stopped)
-			// A finished search that is resumed ends in the same bytes again.
+			sameEvents(t, whole.Dir, stopped)
+			// A finished search says again what it found, and nothing in its folder changes.
+			before := snapshotOf(t, stopped)
+			source := deps(t, stopped)
+			again, err := Run(context.Background(), c, source)
+			require.NoError(t, err)
+			require.True(t, again.Finished)
+			require.Zero(t, source.Source.(*fake).asked)
+			require.Positive(t, again.Seconds)
+			require.Equal(t, before, snapshotOf(t, stopped))
+			// Killed before the page was written: that is all there is to do.
+			require.NoError(t, os.Remove(filepath.Join(stopped, report.PageName)))
 			_, err = Run(context.Background(), c, deps(t, stopped))
 			require.NoError(t, err)
-			sameFiles(t, whole.Dir, stopped)
+			require.Equal(t, before, snapshotOf(t, stopped))
 		})
 	}
+}
+
+// snapshotOf is every file of a folder with its content.
+func snapshotOf(t *testing.T, dir string) map[string]string {
+	all := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			var text []byte
+			text, err = os.ReadFile(path)
+			all[path] = string(text)
+		}
+		return err
+	}))
+	return all
+}
+
+// sameEvents tells that two runs logged the same, each step once, but for the time that it took.
+func sameEvents(t *testing.T, want, got string) {
+	t.Helper()
+	of := func(dir string) (list []report.Event) {
+		text, err := os.ReadFile(filepath.Join(dir, report.LogName))
+		require.NoError(t, err)
+		for _, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
+			var e report.Event
+			require.NoError(t, json.Unmarshal([]byte(line), &e))
+			if e.Seconds, e.Time = 0, ""; e.Name != report.EventCost {
+				list = append(list, e)
+			}
+		}
+		return list
+	}
+	require.Equal(t, of(want), of(got))
 }
 
 const childDir, childMode = "CTNAS_TEST_CHILD_DIR", "CTNAS_TEST_CHILD_MODE"
@@ -332,6 +377,7 @@ func TestAKilledSearchEndsInTheSameBytes(t *testing.T) {
 			require.NoError(t, err, string(output))
 			require.Positive(t, kills)
 			sameFiles(t, whole, killed)
+			sameEvents(t, whole, killed)
 		})
 	}
 }
@@ -396,6 +442,10 @@ func TestAFolderOfAnotherSearchIsRefusedBeforeItsFirstCheckpoint(t *testing.T) {
 	other.Budget++
 	_, err = Run(context.Background(), other, d)
 	require.ErrorContains(t, err, "cannot be resumed")
+	other = c
+	other.Method = "evolution"
+	_, err = Run(context.Background(), other, d)
+	require.ErrorContains(t, err, "evolution, not with ctnas")
 	_, err = Run(context.Background(), c, d)
 	require.NoError(t, err)
 }

@@ -20,6 +20,7 @@ var ErrNoCheckpoint = checkpoint.ErrNone
 type snapshot struct {
 	Ident    identity // what a resume must share with the run that wrote it
 	Progress progress
+	Log      int64 // bytes of log.jsonl
 	Updates  int32 // as the optimizer counts them
 	Count    int   // of Buffers
 	// State, moments, and the average of weights where there is one: float32, little-endian. Each is a gob of its own, for one may have at most 1 GiB.
@@ -43,7 +44,7 @@ func (r *run) checkpoint() error {
 		return nil
 	}
 	r.state.Corrupt = r.tally.All()
-	s := snapshot{Ident: r.ident, Progress: r.state}
+	s := snapshot{Ident: r.ident, Progress: r.state, Log: r.log.Position()}
 	updates := make([]int32, 1)
 	r.o.updates.ReadI32(0, updates)
 	s.Updates = updates[0]
@@ -134,7 +135,7 @@ func (r *run) resume() error {
 		b.WriteF32(0, values)
 	}
 	r.o.updates.WriteI32(0, []int32{s.Updates})
-	r.state = s.Progress
+	r.state, r.logged = s.Progress, s.Log
 	if err := r.tally.Add(r.state.Corrupt); err != nil {
 		return fmt.Errorf("%s: %w", r.Dir, err)
 	}

@@ -41,7 +41,7 @@ func TestOnCorrupt(t *testing.T) {
 		"train: train/class1/train1-3.png: png: invalid format: not enough pixel data",
 		"test: val/class0/val0-1.png: png: invalid format: not enough pixel data",
 	}}, result.Corrupt)
-	list, err := events.Read(whole)
+	list, _, err := events.Read(whole)
 	require.NoError(t, err)
 	at := slices.IndexFunc(list, func(e events.Event) bool { return e.Name == "corrupt_images" })
 	require.GreaterOrEqual(t, at, 0)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"time"
@@ -91,6 +92,8 @@ type Result struct {
 	Test       *Evaluation  `json:"test"`              // of the end, on images that nothing was chosen by; null without any
 	// Corrupt are the images that could not be read and were left out; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
+	// Finished tells a result that was read from a folder whose training had ended before.
+	Finished bool `json:"-"`
 }
 
 // Names of a run folder's files.
@@ -115,6 +118,8 @@ type run struct {
 	perEpoch int // steps an epoch
 	updates  int // in all
 	state    progress
+	logged   int64   // bytes of the log at the checkpoint that the run goes on from
+	ended    *Result // what stands in the folder of a training that has ended
 	begun    time.Time
 	images   int
 }
@@ -149,6 +154,9 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 	defer exec.Catch(&err)
 	if err := r.open(ctx); err != nil {
 		return nil, err
+	}
+	if r.ended != nil {
+		return r.ended, nil
 	}
 	if err = r.train(ctx); err == nil {
 		result, err = r.finish(ctx)
@@ -216,7 +224,10 @@ func (r *run) open(ctx context.Context) (err error) {
 		if err := r.resume(); err != nil {
 			return err
 		}
-		if r.log, err = events.Open(r.Dir); err != nil {
+		if r.ended, err = r.hasEnded(); err != nil || r.ended != nil {
+			return err
+		}
+		if r.log, err = events.Open(r.Dir, r.logged); err != nil {
 			return err
 		}
 	}
@@ -230,6 +241,29 @@ func (r *run) open(ctx context.Context) (err error) {
 		r.feed = newFeed(r.m, loader, r.updates*rec.Accumulate-r.state.Step)
 	}
 	return nil
+}
+
+// maxResultBytes bounds what is read of a result; an epoch has some 200 bytes.
+const maxResultBytes = 1 << 26
+
+// hasEnded returns the result of a run folder whose training has ended, which the checkpoint says is this one; nil where there is
+// something left to do. With a rule that stops trainings early, another one may be in force now.
+func (r *run) hasEnded() (*Result, error) {
+	if r.Stop != nil || r.state.Update < r.updates || r.epochEnded() {
+		return nil, nil
+	}
+	path := filepath.Join(r.Dir, ResultName)
+	text, err := files.Read(path, maxResultBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	result := &Result{Finished: true}
+	if err := json.Unmarshal(text, result); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return result, nil
 }
 
 // TrainTransform is what a recipe does to images for training a network.

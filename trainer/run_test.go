@@ -311,8 +311,9 @@ func TestTrain(t *testing.T) {
 	for _, name := range []string{ResultName, WeightsName} {
 		requireSameFile(t, filepath.Join(dir, name), filepath.Join(again, name))
 	}
-	list, err := events.Read(dir)
+	list, spoiled, err := events.Read(dir)
 	require.NoError(t, err)
+	require.Empty(t, spoiled)
 	require.NotEmpty(t, list)
 
 	// The saved weights are those that were tested.

@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -14,7 +17,11 @@ import (
 	"golang.org/x/term"
 
 	"github.com/ctnas/ctnas/cuda"
+	"github.com/ctnas/ctnas/internal/checkpoint"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/trainer"
 )
 
 // app holds what all commands share: where output goes and the common flags.
@@ -142,6 +149,32 @@ func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (
 		}
 	})
 	return err
+}
+
+// runFiles are the files of runs that are written whole: a kill may leave the beginnings of some behind.
+var runFiles = []string{report.ConfigName, comparisonName, report.SpaceName, report.LatencyName, report.ResultName, report.RetrainedName, report.PageName,
+	trainer.WeightsName}
+
+// lockFolder makes the folder of a run and takes it for this process, until unlock. What a process that was killed left there is tidied.
+func (a *app) lockFolder(dir string) (unlock func(), err error) {
+	if err := files.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	lock, err := files.Lock(dir, a.commandLine())
+	if err != nil {
+		return nil, err
+	}
+	if lock.Stale != nil {
+		a.log.Warn("a process that was at work in this folder has ended without a word: its place is taken", "folder", dir, "process", lock.Stale)
+	}
+	err = files.Sweep(dir, runFiles...)
+	if e := files.Sweep(filepath.Join(dir, checkpoint.Dir), checkpoint.Latest); !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return func() { _ = lock.Unlock() }, nil
 }
 
 // commandLine is the line that started the program, for a shell.

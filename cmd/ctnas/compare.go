@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,9 +198,11 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		}
 	}
 	if a.out != "" {
-		if err := a.openComparison(cmd); err != nil {
+		unlock, err := a.openComparison(cmd)
+		if err != nil {
 			return err
 		}
+		defer unlock()
 	}
 	if !a.quiet && o.format != formatJSON {
 		fmt.Fprintf(a.stderr, "%s: %s\n", l.name(), d.Accuracy)
@@ -229,27 +230,30 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 // comparisonName is the file that marks the folder of a comparison.
 const comparisonName = "compare.yaml"
 
-// openComparison claims the folder: an empty one, or one of a comparison. Whether its runs are of the same settings, their files say.
-func (a *app) openComparison(cmd *cobra.Command) error {
+// openComparison claims the folder, until unlock: an empty one, or one of a comparison. Whether its runs are of the same settings, their
+// files say.
+func (a *app) openComparison(cmd *cobra.Command) (unlock func(), err error) {
 	path := filepath.Join(a.out, comparisonName)
+	if _, err := os.Stat(path); err != nil {
+		if err := refuseOther(a.out, "comparison"); err != nil {
+			return nil, err
+		}
+	}
+	if unlock, err = a.lockFolder(a.out); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	entries, err := os.ReadDir(a.out)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return usagef("--out: %w", err)
-	}
-	if len(entries) > 0 {
-		return usagef("--out %s: the folder is not empty and holds no comparison", a.out)
+		return unlock, nil
 	}
 	text, err := resolvedConfig(cmd.Flags(), thisBuild())
+	if err == nil {
+		err = files.Write(path, text)
+	}
 	if err != nil {
-		return err
+		unlock()
+		return nil, err
 	}
-	if err := files.MkdirAll(a.out); err != nil {
-		return err
-	}
-	return files.Write(path, text)
+	return unlock, nil
 }
 
 // compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last bar.

@@ -258,5 +258,19 @@ func TestSearchWithOtherMethods(t *testing.T) {
 		code, _, stderr = call(nil, append(line, "--out", dir)...)
 		require.Equal(t, exitUsage, code)
 		require.Contains(t, stderr, "holds a run")
+
+		// A finished one says again what it found; one that was killed is not gone on with as if it were ctnas's.
+		code, stdout, stderr = call(nil, "search", "--resume", dir)
+		require.Equal(t, exitOK, code, stderr)
+		require.Contains(t, stderr, "is a finished search: nothing was changed")
+		require.Contains(t, stdout, result["pick"].(string))
+		require.NoError(t, os.Remove(filepath.Join(dir, "result.json")))
+		for _, how := range [][]string{{"--resume", dir}, {"--resume", dir, "--method", name}, {"--labels", labels, "--out", dir}} {
+			code, stdout, stderr = call(nil, append([]string{"search"}, how...)...)
+			require.NotEqual(t, exitOK, code)
+			require.Contains(t, stderr, "cannot be resumed")
+			require.Empty(t, stdout)
+			require.NoFileExists(t, filepath.Join(dir, "result.json"))
+		}
 	}
 }

@@ -20,6 +20,14 @@ func newReportCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			for _, line := range data.Spoiled {
+				a.log.Warn("left out of the page", "line", line)
+			}
+			unlock, err := a.lockFolder(args[0])
+			if err != nil {
+				return err
+			}
+			defer unlock()
 			if err := data.Write(args[0]); err != nil {
 				return err
 			}

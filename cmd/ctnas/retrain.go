@@ -133,6 +133,11 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 			return nil, errors.Join(err, source.Close())
 		}
 	}
+	unlock, err := a.lockFolder(dir)
+	if err != nil {
+		return nil, errors.Join(err, source.Close())
+	}
+	defer unlock()
 	update, finish := a.progress("trainings")
 	source.Observe(nil, update)
 	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed, May: func(x space.Arch) bool {

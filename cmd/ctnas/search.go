@@ -109,12 +109,13 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
   ctnas search --resume runs/a`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var result *search.Result
 			m, err := otherMethod(name)
+			if err == nil && resume != "" {
+				result, err = a.finishedSearch(resume, name)
+			}
 			if err != nil {
 				return err
-			}
-			if m != nil && resume != "" {
-				return usagef("--method %s: a search with this method cannot be resumed; begin it again, what it trained for is in the cache", name)
 			}
 			c, err := a.searchSettings(cmd.Flags(), resume)
 			if err != nil {
@@ -123,10 +124,11 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 			if a.out == "" {
 				a.out = newOut(c, name)
 			}
-			var result *search.Result
-			if m != nil {
+			switch {
+			case result != nil:
+			case m != nil:
 				result, err = a.searchWith(cmd, c, m)
-			} else {
+			default:
 				result, err = a.search(cmd, c)
 			}
 			if errors.Is(err, search.ErrInterrupted) {
@@ -134,6 +136,9 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 			}
 			if err != nil {
 				return err
+			}
+			if result.Finished {
+				fmt.Fprintf(a.stderr, "%s is a finished search: nothing was changed\n", a.out)
 			}
 			if a.json {
 				return a.printJSON(result)
@@ -143,7 +148,7 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 	}
 	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
 	searchFlags(cmd.Flags(), &given)
-	cmd.Flags().StringVar(&name, "method", ctnasName, "how to search: "+strings.Join(method.Names(), ", ")+"; what the settings say of rounds and controller is ctnas's")
+	cmd.Flags().StringVar(&name, "method", search.MethodName, "how to search: "+strings.Join(method.Names(), ", ")+"; what the settings say of rounds and controller is ctnas's")
 	cmd.Flags().StringVar(&resume, "resume", "", "go on with the search in this `folder`")
 	return cmd
 }
@@ -195,23 +200,25 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	return c, err
 }
 
-// checkOut refuses a folder that holds something else than a run. Names with a leading dot do not count: a killed run may leave some.
+// checkOut refuses a folder that holds something else than a run.
 func checkOut(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, search.ConfigName)); err == nil {
 		return nil
-	} else if err != nil {
+	}
+	return refuseOther(dir, "run")
+}
+
+// refuseOther refuses a folder that is not empty, for it is not that of a run or comparison. Names with a leading dot do not count:
+// the lock's is one, and a killed run may leave some.
+func refuseOther(dir, what string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return usagef("--out: %w", err)
 	}
-	empty := true
 	for _, e := range entries {
-		if e.Name() == search.ConfigName {
-			return nil
+		if !strings.HasPrefix(e.Name(), ".") {
+			return usagef("--out %s: the folder is not empty and holds no %s", dir, what)
 		}
-		empty = empty && strings.HasPrefix(e.Name(), ".")
-	}
-	if !empty {
-		return usagef("--out %s: the folder is not empty and holds no search", dir)
 	}
 	return nil
 }
@@ -265,7 +272,30 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	var finish func()
 	d.Progress, finish = a.searchProgress(l.source.Facts().Predicted())
 	defer finish()
+	unlock, err := a.lockFolder(a.out)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	return search.Run(cmd.Context(), c, d)
+}
+
+// finishedSearch is the result of a folder that --resume names where its search has ended, nil where it can go on. A method that has no
+// checkpoints cannot.
+func (a *app) finishedSearch(dir, given string) (*search.Result, error) {
+	name, err := search.MethodOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	if a.onLine["method"] && given != name {
+		return nil, usagef("--method %s: %s is a search with %s, which the folder says", given, dir, name)
+	}
+	result, err := search.Finished(dir)
+	if err == nil && result == nil && name != search.MethodName {
+		err = fmt.Errorf("%s is a search with %s, which has no checkpoints and cannot be resumed: begin it again in another folder; "+
+			"what it trained for is in the cache", dir, name)
+	}
+	return result, err
 }
 
 // searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, a line whenever labels were bought in a pipe.

@@ -50,6 +50,7 @@ func TestSearchCommand(t *testing.T) {
 	code, stdout, stderr = call([]string{"CTNAS_BUDGET=99", "CTNAS_SEED=8"}, "search", "--resume", again, "--quiet")
 	require.Equal(t, exitOK, code, stderr)
 	require.Contains(t, stdout, result["pick"].(string), "a finished search says again what it found")
+	require.Contains(t, stderr, "is a finished search: nothing was changed")
 
 	code, _, stderr = call(nil, "report", again)
 	require.Equal(t, exitOK, code, stderr)
@@ -57,14 +58,14 @@ func TestSearchCommand(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(other, "photos"), 0o755))
 	for line, says := range map[string]string{
 		"search --budget 10":                                        "labels",
-		"search --labels " + labels + " --out " + other:             "holds no search",
+		"search --labels " + labels + " --out " + other:             "holds no run",
 		"search --labels " + labels + " --budget 12 --out " + dir:   "cannot be resumed",
 		"search --resume " + dir + " --budget 20":                   "--budget cannot be given with --resume",
 		"search --resume " + dir + " --seed 2":                      "--seed cannot be given with --resume",
 		"search --resume " + other:                                  "not the folder of a search",
 		"search --labels " + labels + " --preset best":              "--preset",
 		"search --labels " + labels + " --method chance":            "random, regression",
-		"search --resume " + dir + " --method random":               "cannot be resumed",
+		"search --resume " + dir + " --method random":               "is a search with ctnas, which the folder says",
 		"search --labels " + labels + "?split=train":                "train",
 		"search --labels " + labels + " --max-madds lots":           "--max-madds",
 		"search --labels " + labels + " --propose both":             "--propose",

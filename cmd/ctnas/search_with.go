@@ -17,16 +17,13 @@ import (
 	"github.com/ctnas/ctnas/search/report"
 )
 
-// ctnasName is the method of this program.
-const ctnasName = "ctnas"
-
 // otherMethod is the method of a name; nil for ctnas, which has a loop of its own with checkpoints.
 func otherMethod(name string) (method.Method, error) {
 	m, err := method.Open(name, method.CTNAS{})
 	if err != nil {
 		return nil, usagef("--method: %w", err)
 	}
-	if m.Name() == ctnasName {
+	if m.Name() == search.MethodName {
 		return nil, nil
 	}
 	return m, nil
@@ -76,14 +73,13 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if err != nil {
 		return nil, err
 	}
-	if err := files.MkdirAll(a.out); err != nil {
+	unlock, err := a.lockFolder(a.out)
+	if err != nil {
 		return nil, err
 	}
-	if err := search.KeepSpace(a.out, l.space); err != nil {
-		return nil, err
-	}
-	if err := search.KeepLatency(a.out, times); err != nil {
-		return nil, err
+	defer unlock()
+	if _, err := os.Stat(filepath.Join(a.out, search.ConfigName)); err == nil { // since the first look
+		return nil, usagef("--out %s: the folder holds a run, and a search with %s cannot be resumed", a.out, m.Name())
 	}
 	build := thisBuild()
 	config, err := resolvedConfig(cmd.Flags(), runFacts{
@@ -94,6 +90,9 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	if err := files.Write(filepath.Join(a.out, search.ConfigName), config); err != nil {
+		return nil, err
+	}
+	if err := search.KeepInputs(a.out, l.space, times); err != nil {
 		return nil, err
 	}
 	p := method.Problem{

@@ -143,6 +143,9 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 				return err
 			}
 			a.warnCorrupt(result.Corrupt)
+			if result.Finished {
+				fmt.Fprintf(a.stderr, "%s is a finished training: nothing was changed\n", a.out)
+			}
 			if a.json {
 				return a.printJSON(result)
 			}
@@ -305,6 +308,11 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	}
 	build := thisBuild()
 	if a.out != "" {
+		unlock, err := a.lockFolder(a.out)
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
 		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
 			"", checksum, checksum, a.out}
 		if err := writeConfig(a.out, s, facts); err != nil {

@@ -68,6 +68,7 @@ func TestTrainCommand(t *testing.T) {
 	code, stdout, stderr = call(nil, "train", "--resume", dir, "--quiet")
 	require.Equal(t, exitOK, code, stderr)
 	require.Contains(t, stdout, "nasbench101:4:110011:12", "a finished training says again what it found")
+	require.Contains(t, stderr, "is a finished training: nothing was changed")
 
 	for line, says := range map[string]string{
 		"train --data shapes":                                    "want an architecture",

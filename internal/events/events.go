@@ -3,17 +3,21 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // Event is one line of log.jsonl: {"event":"controller","step":500,"seconds":3.2,"time":"…","reward":0.71,…}.
@@ -80,6 +84,7 @@ func (e *Event) UnmarshalJSON(line []byte) error {
 type Log struct {
 	file   *os.File
 	board  *board
+	bytes  int64
 	base   float64 // seconds of the run before it was opened
 	opened time.Time
 }
@@ -87,33 +92,61 @@ type Log struct {
 // FileName is the file of a run folder that holds its events.
 const FileName = "log.jsonl"
 
-// Open opens the log of a run folder and goes on after its last whole line: a line torn by a crash is cut off.
-func Open(dir string) (*Log, error) {
+// maxBytes bounds what is read of a log; a line has some 200 bytes.
+const maxBytes = 1 << 30
+
+// Open opens the log of a run folder. Of one that is there only the first `keep` bytes are kept, as many as there were at the checkpoint
+// from which the run goes on (Position): the steps after it are done again, and would stand there twice. The time that they took
+// stays counted. A line torn by a crash is cut off.
+//
+// TensorBoard reads all of a folder's files and keeps every step that it finds: so a new file begins with the mark of a restart, which
+// makes it forget what it has read, and repeats the events that are kept.
+func Open(dir string, keep int64) (*Log, error) {
 	file, err := os.OpenFile(filepath.Join(dir, FileName), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{file: file, opened: time.Now()}
-	text, err := io.ReadAll(file)
-	if err == nil {
-		whole := bytes.LastIndexByte(text, '\n') + 1
-		if err = file.Truncate(int64(whole)); err == nil {
-			_, err = file.Seek(int64(whole), io.SeekStart)
-		}
-		var last Event
-		lines := bytes.Split(bytes.TrimSpace(text[:whole]), []byte("\n"))
-		if json.Unmarshal(lines[len(lines)-1], &last) == nil {
-			l.base = last.Seconds
-		}
-	}
-	if err == nil {
-		l.board, err = newBoard(dir, l.opened)
-	}
-	if err != nil {
-		file.Close()
-		return nil, err
+	if err := l.goOn(dir, keep); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	return l, nil
+}
+
+func (l *Log) goOn(dir string, keep int64) error {
+	text, err := files.Read(filepath.Join(dir, FileName), maxBytes)
+	if err != nil {
+		return err
+	}
+	all, _ := parse(text)
+	for _, e := range all {
+		l.base = max(l.base, e.Seconds)
+	}
+	text = text[:max(0, min(keep, int64(len(text))))]
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	l.bytes = int64(len(text))
+	if err := l.file.Truncate(l.bytes); err != nil {
+		return err
+	}
+	if _, err := l.file.Seek(l.bytes, io.SeekStart); err != nil {
+		return err
+	}
+	if l.board, err = newBoard(dir, l.opened); err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	kept, _ := parse(text)
+	return l.board.restart(kept, l.opened)
+}
+
+// Position is how much of log.jsonl has been written, for the checkpoint that a run goes on from; 0 without a log.
+func (l *Log) Position() int64 {
+	if l == nil {
+		return 0
+	}
+	return l.bytes
 }
 
 // Seconds is how long the run has taken so far, the parts before a resume included.
@@ -128,7 +161,8 @@ func (l *Log) Write(e Event) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.file.Write(append(line, '\n')); err != nil {
+	n, err := l.file.Write(append(line, '\n'))
+	if l.bytes += int64(n); err != nil {
 		return err
 	}
 	return l.board.write(e, now)
@@ -137,38 +171,49 @@ func (l *Log) Write(e Event) error {
 // Close closes both files.
 func (l *Log) Close() error { return errors.Join(l.file.Close(), l.board.close()) }
 
-// Read returns the events of a run folder, by name and step; none if there is no log. A resumed run repeats the steps after its
-// checkpoint: the last event of a name and step counts. The last line may be torn, for the run may be going on.
-func Read(dir string) ([]Event, error) {
+// Read returns the events of a run folder, by name and step; none if there is no log. Of a name and step that stand there twice, as in
+// the logs of older versions, the last event counts. The last line may be torn, for the run may be going on. A log is only for
+// reading: a line that is spoiled is left out, and spoiled says which and why.
+func Read(dir string) (events []Event, spoiled []string, err error) {
 	path := filepath.Join(dir, FileName)
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	} else if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	all, spoiled := parse(text)
 	type key struct {
 		name string
 		step int
 	}
 	last := map[key]Event{}
-	lines := strings.Split(string(text), "\n")
-	for i, line := range lines[:len(lines)-1] {
-		var e Event
-		if err := json.Unmarshal([]byte(line), &e); err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", path, i+1, err)
-		}
+	for _, e := range all {
 		last[key{e.Name, e.Step}] = e
 	}
-	events := make([]Event, 0, len(last))
-	for _, e := range last {
+	events = slices.SortedFunc(maps.Values(last), func(a, b Event) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Step, b.Step))
+	})
+	for i := range spoiled {
+		spoiled[i] = path + ": " + spoiled[i]
+	}
+	return events, spoiled, nil
+}
+
+// parse reads whole lines; what stands behind the last of them is torn.
+func parse(text []byte) (events []Event, spoiled []string) {
+	n := 0
+	for line := range bytes.Lines(text) {
+		n++
+		if line[len(line)-1] != '\n' {
+			break
+		}
+		var e Event
+		if err := json.Unmarshal(line, &e); err != nil {
+			spoiled = append(spoiled, fmt.Sprintf("line %d: %v", n, err))
+			continue
+		}
 		events = append(events, e)
 	}
-	slices.SortFunc(events, func(a, b Event) int {
-		if c := strings.Compare(a.Name, b.Name); c != 0 {
-			return c
-		}
-		return a.Step - b.Step
-	})
-	return events, nil
+	return events, spoiled
 }

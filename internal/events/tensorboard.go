@@ -15,7 +15,8 @@ import (
 )
 
 // board is a TensorBoard event file: TFRecords of Event messages (tensorflow/core/util/event.proto: double wall_time = 1, int64 step
-// = 2, string file_version = 3, Summary summary = 5; summary.proto: repeated Value value = 1 with string tag = 1, float simple_value = 2).
+// = 2, string file_version = 3, Summary summary = 5, SessionLog session_log = 7 with the
+// status START = 1 as field 1; summary.proto: repeated Value value = 1 with string tag = 1, float simple_value = 2).
 type board struct {
 	file *os.File
 	w    *tfrecord.Writer
@@ -56,6 +57,26 @@ func (b *board) write(e Event, now time.Time) error {
 	event := appendWallTime(nil, now)
 	event = protowire.AppendVarint(protowire.AppendTag(event, 2, protowire.VarintType), uint64(e.Step))
 	return b.w.Write(protowire.AppendBytes(protowire.AppendTag(event, 5, protowire.BytesType), summary))
+}
+
+// restart makes TensorBoard forget what it has read of the folder (a SessionLog START of step 0 purges all steps from 0 on), and
+// writes the events that are kept at the times at which they happened.
+func (b *board) restart(kept []Event, now time.Time) error {
+	session := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1)
+	event := protowire.AppendVarint(protowire.AppendTag(appendWallTime(nil, now), 2, protowire.VarintType), 0)
+	if err := b.w.Write(protowire.AppendBytes(protowire.AppendTag(event, 7, protowire.BytesType), session)); err != nil {
+		return err
+	}
+	for _, e := range kept {
+		at, err := time.Parse(time.RFC3339Nano, e.Time)
+		if err != nil {
+			at = now
+		}
+		if err := b.write(e, at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *board) close() error { return b.file.Close() }

@@ -20,8 +20,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// maxBytes keeps a wrong or hostile file from taking the machine down.
-const maxBytes = 16 << 20
+// MaxBytes bounds a table of latencies: it keeps a wrong or hostile file from taking the machine down.
+const MaxBytes = 16 << 20
 
 // The first and the last line of a signed table. What stands between them, the first included, is what the sum is of.
 const (
@@ -65,7 +65,7 @@ func Read(path string) (*Table, error) {
 		return nil, fmt.Errorf("latency table: %w", err)
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxBytes+1))
+	text, err := io.ReadAll(io.LimitReader(file, MaxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("latency table: %w", err)
 	}
@@ -82,8 +82,8 @@ func Parse(path string, text []byte) (*Table, error) {
 }
 
 func (t *Table) parse() error {
-	if len(t.text) > maxBytes {
-		return fmt.Errorf("larger than %d bytes", maxBytes)
+	if len(t.text) > MaxBytes {
+		return fmt.Errorf("larger than %d bytes", MaxBytes)
 	}
 	if err := t.verify(); err != nil {
 		return err

@@ -113,7 +113,7 @@ func TestBadTablesAreNamed(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, "t.csv")
 	}
-	_, err := Parse("t.csv", make([]byte, maxBytes+1))
+	_, err := Parse("t.csv", make([]byte, MaxBytes+1))
 	require.ErrorContains(t, err, "larger than")
 	_, err = Read(filepath.Join(t.TempDir(), "none.csv"))
 	require.ErrorContains(t, err, "none.csv")

@@ -1,7 +1,6 @@
 package method
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,12 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -267,7 +266,7 @@ func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", name, seed)), hex.EncodeToString(sum[:]), nil
 }
 
-// entry is a file of the cache.
+// entry is a file of the cache, sealed.
 type entry struct {
 	Key string `json:"key"`
 	Run Run    `json:"run"`
@@ -280,24 +279,15 @@ func load(path, key string) (Run, bool, error) {
 	if path == "" {
 		return Run{}, false, nil
 	}
-	info, err := os.Stat(path)
+	text, err := files.Read(path, maxKeptBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Run{}, false, nil
 	} else if err != nil {
 		return Run{}, false, err
 	}
-	if info.Size() > maxKeptBytes {
-		return Run{}, false, fmt.Errorf("%s: %d bytes, which no run of a comparison has", path, info.Size())
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return Run{}, false, err
-	}
 	var k entry
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&k); err != nil {
-		return Run{}, false, fmt.Errorf("%s: %w", path, err)
+	if err := checkpoint.OpenJSON(text, &k); err != nil {
+		return Run{}, false, fmt.Errorf("%s: %w; delete it to have it run again", path, err)
 	}
 	if k.Key != key {
 		return Run{}, false, fmt.Errorf("%s is a run with other settings, of another table or of another version: use another folder", path)
@@ -310,12 +300,12 @@ func keep(path, key string, run Run) error {
 	if path == "" {
 		return nil
 	}
-	text, err := json.MarshalIndent(entry{key, run}, "", "  ")
+	text, err := checkpoint.SealJSON(entry{key, run})
 	if err != nil {
 		return err
 	}
 	if err := files.MkdirAll(filepath.Dir(path)); err != nil {
 		return err
 	}
-	return files.Write(path, append(text, '\n'))
+	return files.Write(path, text)
 }

@@ -9,11 +9,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -122,9 +124,20 @@ func TestAStoppedComparisonGoesOn(t *testing.T) {
 	path := filepath.Join(c.Cache, "b-c-seed3.json")
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, text[:len(text)/2], 0o644))
+	// Cut short, a digit of its accuracy edited, or another run's under its name: refused, and what to do is said.
+	edited := regexp.MustCompile(`("accuracy": 0\.\d)\d`).ReplaceAll(text, []byte("${1}0"))
+	require.NotEqual(t, text, edited)
+	other2, err := os.ReadFile(filepath.Join(c.Cache, "b-c-seed2.json"))
+	require.NoError(t, err)
+	for _, spoiled := range [][]byte{text[:len(text)/2], edited, other2} {
+		require.NoError(t, os.WriteFile(path, spoiled, 0o644))
+		_, err = Compare(t.Context(), c)
+		require.ErrorContains(t, err, "b-c-seed3.json")
+	}
+	require.NoError(t, os.WriteFile(path, edited, 0o644))
 	_, err = Compare(t.Context(), c)
-	require.ErrorContains(t, err, "b-c-seed3.json")
+	require.ErrorIs(t, err, checkpoint.ErrChanged)
+	require.ErrorContains(t, err, "delete it")
 }
 
 func TestCompareChecks(t *testing.T) {

@@ -6,9 +6,12 @@ import "github.com/ctnas/ctnas/internal/events"
 // TensorBoard; the page shows these.
 const (
 	// EventController: Step = controller updates. Values: reward (mean probability of beating the baseline, 0..1), entropy (nats a
-	// decision), loss, grad_norm (before clipping), percentile (mean true percentile of the samples, 0 = best, 100 = worst; only where
-	// a table can judge it, and never seen by the search), percentile_samples (how many of the samples the table has; of none there is no percentile).
+	// decision), loss, grad_norm (before clipping).
 	EventController = "controller"
+	// EventJudged: Step = controller updates, written when the search has ended. Values: percentile (mean true percentile of the
+	// controller's samples, 0 = best, 100 = worst; only where a table can judge it, and never seen by the search), percentile_samples
+	// (how many of the samples the table has; of none there is no percentile).
+	EventJudged = "judged"
 	// EventComparator: Step = comparator updates over the whole search. Values: loss (binary cross-entropy of a pair), labels, pseudo
 	// (pseudo-labelled pairs in the pool).
 	EventComparator = "comparator"
@@ -30,5 +33,5 @@ type (
 // LogName is the file of a run folder that holds its events.
 const LogName = events.FileName
 
-// OpenLog opens the log of a run folder.
-func OpenLog(dir string) (*Log, error) { return events.Open(dir) }
+// OpenLog opens the log of a run folder, of which the first `keep` bytes are kept.
+func OpenLog(dir string, keep int64) (*Log, error) { return events.Open(dir, keep) }

@@ -112,6 +112,7 @@ type Data struct {
 
 	Retrained *Retrained // nil: the pick has not been trained anew
 	Space     []byte     // the file that describes the space; nil where the space is built in
+	Spoiled   []string   // lines of the log that could not be read, and why: the page goes without them
 }
 
 // Names of a run folder's files.
@@ -151,7 +152,7 @@ func Load(dir string) (*Data, error) {
 	if d.Result.Predictor == "" && len(d.Ledger) > 0 && d.Ledger[0].Source == "predictor" { // of an older program
 		d.Result.Predictor = "an accuracy predictor"
 	}
-	if d.Events, err = events.Read(dir); err != nil {
+	if d.Events, d.Spoiled, err = events.Read(dir); err != nil {
 		return nil, err
 	}
 	if d.Retrained, err = readRetrained(dir); err != nil {

@@ -25,7 +25,7 @@ func sampleRun(t *testing.T, dir string) {
 		Space: "nasbench101", Method: "ctnas", Seed: 1, Device: "cpu", LabelsUsed: 150,
 		Labels: "table, chosen and judged on test accuracy, run 1",
 	}
-	l, err := OpenLog(dir)
+	l, err := OpenLog(dir, 0)
 	require.NoError(t, err)
 	var ledger strings.Builder
 	best, round := 0.0, 0
@@ -57,8 +57,9 @@ func sampleRun(t *testing.T, dir string) {
 		x := float64(step) / 2000
 		require.NoError(t, l.Write(Event{Name: EventController, Step: step, Values: map[string]float64{
 			"reward": 0.5 + 0.4*x - 0.3*math.Floor(4*x)/4 + 0.05*random.NormFloat64(), "entropy": 1.9 - 1.2*x + 0.03*random.NormFloat64(),
-			"loss": random.NormFloat64() * 0.1, "percentile": 50 * math.Exp(-4*x),
+			"loss": random.NormFloat64() * 0.1,
 		}}))
+		require.NoError(t, l.Write(Event{Name: EventJudged, Step: step, Values: map[string]float64{"percentile": 50 * math.Exp(-4*x)}}))
 		if step%250 == 0 {
 			require.NoError(t, l.Write(Event{Name: EventBaseline, Step: step, Values: map[string]float64{"win": 0.6 + 0.3*x}, Text: map[string]string{"arch": result.Architectures[step/30].Arch}}))
 		}
@@ -142,7 +143,6 @@ func TestDamagedRunFoldersAreNamed(t *testing.T) {
 	for name, c := range map[string]struct{ text, says string }{
 		ResultName: {"{", "result.json"},
 		LedgerName: {"{\"arch\":\"a\"}\n{\"arch\":3}\n", "ledger.jsonl: line 2"},
-		LogName:    {"{\"event\":\"x\"}\n", "log.jsonl: line 1"},
 		ConfigName: {"- a\n", "config.yaml"},
 	} {
 		dir := t.TempDir()
@@ -151,6 +151,25 @@ func TestDamagedRunFoldersAreNamed(t *testing.T) {
 		_, err := Load(dir)
 		require.ErrorContains(t, err, c.says)
 	}
+}
+
+// The log is only for reading: a spoiled line is told, and the page goes without it.
+func TestSpoiledLinesOfTheLogAreToldAndLeftOut(t *testing.T) {
+	dir := t.TempDir()
+	sampleRun(t, dir)
+	path := filepath.Join(dir, LogName)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	whole, err := Load(dir)
+	require.NoError(t, err)
+	require.Empty(t, whole.Spoiled)
+	require.NoError(t, os.WriteFile(path, append([]byte("{\"event\":\"x\"}\n"), text...), 0o644))
+	d, err := Load(dir)
+	require.NoError(t, err)
+	require.Len(t, d.Spoiled, 1)
+	require.Contains(t, d.Spoiled[0], "log.jsonl: line 1")
+	require.Equal(t, whole.Events, d.Events)
+	require.NoError(t, d.Write(dir))
 }
 
 func TestChartsKeepToTheirFrame(t *testing.T) {
