@@ -199,8 +199,7 @@ func (s *search) open(ctx context.Context) (err error) {
 	if s.Deps.Latency == nil && (s.MaxLatency > 0 || s.ParetoCost == space.CostLatency) {
 		return errors.New("a limit or a front of latencies, and no table of them")
 	}
-	s.limits = s.Limits(s.Deps.Latency.Known())
-	s.limits.Size = ledger.SizeOf(s.Source)
+	s.limits = ledger.Counted(s.Limits(s.Deps.Latency.Known()), s.Source)
 	if s.sample, err = space.Sampler(s.Deps.Space, s.limits); err != nil {
 		if s.list() == nil {
 			return err

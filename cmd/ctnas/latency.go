@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -76,7 +77,11 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 				return a.printJSON(newLatencyDocument(t, &check))
 			}
 			fmt.Fprintf(a.stdout, "%d parts of %s in %.0f s: %s\n", len(t.Parts), sp.Name(), time.Since(begin).Seconds(), output)
-			fmt.Fprintf(a.stdout, "spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
+			if math.IsNaN(check.Spread) {
+				fmt.Fprintf(a.stdout, "spread unknown: one round says nothing of it, take more with --repeats\n")
+			} else {
+				fmt.Fprintf(a.stdout, "spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
+			}
 			if o.Networks > 0 {
 				fmt.Fprintf(a.stdout, "sums of parts beside whole networks: off by %s\n", check)
 			}
@@ -109,11 +114,11 @@ type latencyFact struct {
 }
 
 type latencyPart struct {
-	Part    string  `json:"part"`
-	MS      float64 `json:"ms"`
-	First   float64 `json:"q1_ms"`
-	Third   float64 `json:"q3_ms"`
-	Samples int     `json:"samples"`
+	Part    string   `json:"part"`
+	MS      float64  `json:"ms"`
+	First   *float64 `json:"q1_ms"` // null where the table does not say them, or one sample has none
+	Third   *float64 `json:"q3_ms"`
+	Samples *int     `json:"samples"`
 }
 
 type latencyError struct {
@@ -136,7 +141,14 @@ func newLatencyDocument(t *latency.Table, check *latency.Check) latencyDocument 
 		d.Facts = append(d.Facts, latencyFact(f))
 	}
 	for _, p := range t.Parts {
-		d.Parts = append(d.Parts, latencyPart{p.Name, p.MS, p.First, p.Third, p.Samples})
+		part := latencyPart{Part: p.Name, MS: p.MS}
+		if p.Measured() {
+			part.First, part.Third = &p.First, &p.Third
+		}
+		if p.Samples > 0 {
+			part.Samples = &p.Samples
+		}
+		d.Parts = append(d.Parts, part)
 	}
 	if check != nil {
 		d.Error = &latencyError{stat.Number(check.Spread), len(check.Networks), stat.Number(check.Mean), stat.Number(check.Median), stat.Number(check.Bias), stat.Number(check.TauB)}
@@ -180,7 +192,11 @@ and the latencies of the architectures named are printed.`,
 			}
 			fmt.Fprintf(w, "parts\t%d\n", len(t.Parts))
 			for _, p := range t.Slowest(5) {
-				fmt.Fprintf(w, "slowest\t%s %.4f ms (quartiles %.4f to %.4f)\n", p.Name, p.MS, p.First, p.Third)
+				quartiles := "quartiles unknown"
+				if p.Measured() {
+					quartiles = fmt.Sprintf("quartiles %.4f to %.4f", p.First, p.Third)
+				}
+				fmt.Fprintf(w, "slowest\t%s %.4f ms (%s)\n", p.Name, p.MS, quartiles)
 			}
 			for _, x := range d.Archs {
 				fmt.Fprintf(w, "latency\t%.4f ms: %s\n", x.MS, x.Arch)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -101,6 +102,10 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	if err != nil {
 		return nil, err
 	}
+	if n := len(page.Ledger); n != page.Result.LabelsUsed {
+		return nil, fmt.Errorf("%s: %d labels, the search bought %d: which architectures it has not labelled cannot be told",
+			filepath.Join(dir, report.LedgerName), n, page.Result.LabelsUsed)
+	}
 	known := map[string]bool{}
 	for _, l := range page.Ledger {
 		known[l.Arch] = true
@@ -138,11 +143,13 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 		return nil, errors.Join(err, source.Close())
 	}
 	defer unlock()
+	if page.Result.Network == nil && slices.ContainsFunc(page.Result.Architectures, func(x report.Architecture) bool { return x.SpaceParams != nil }) {
+		limits.Size = source.NetworkSize() // a table said what its networks take; these are the nearest to them
+	}
 	update, finish := a.progress("trainings")
 	source.Observe(nil, update)
-	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed, May: func(x space.Arch) bool {
-		return !known[x.String()] && limits.Allow(x)
-	}})
+	within := func(x space.Arch) bool { return !known[x.String()] && limits.Allow(x) }
+	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed, Limits: limits, May: within})
 	finish()
 	if err = errors.Join(err, source.Close()); err != nil {
 		return nil, err

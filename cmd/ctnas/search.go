@@ -367,6 +367,8 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 		fmt.Fprintf(w, "MAdds\t%s\nparameters\t%s\n", count(x.MAdds), count(x.Params))
 		if r.Network != nil {
 			fmt.Fprintf(w, "\tof the network that was trained for the label: %s\n", r.Network)
+		} else if x.SpaceMAdds != nil || x.SpaceParams != nil {
+			fmt.Fprintf(w, "\tof the network that was trained for the label, as the table says\n")
 		}
 		if x.SpaceMAdds != nil || x.SpaceParams != nil {
 			fmt.Fprintf(w, "full network\t%s MAdds, %s parameters: the space's own, which was not trained\n", count(x.SpaceMAdds), count(x.SpaceParams))

@@ -2,6 +2,7 @@ package latency
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -49,7 +50,11 @@ func (t *Table) describe(sp space.Space, d *exec.Device, o Options, c *clocks, c
 	fact(factProgram, "%s", o.Program)
 	fact(factDate, "%s", begin.UTC().Format(time.RFC3339))
 	fact(factEffort, "%d rounds of %v a network, seed %d, in %v", o.Rounds, o.Each, o.Seed, time.Since(begin).Round(time.Second))
-	fact(factSpread, "%.1f %%", 100*check.Spread)
+	if math.IsNaN(check.Spread) {
+		fact(factSpread, "unknown: one round")
+	} else {
+		fact(factSpread, "%.1f %%", 100*check.Spread)
+	}
 	fact(factOverhead, "%.4f ms a section, taken off", check.Overhead)
 	if len(check.Networks) > 0 {
 		fact(factError, "%s", check)

@@ -45,7 +45,7 @@ func (o Options) Check() error {
 
 // Check is how good a measurement is: how steady, and how far sums of parts are from networks that were measured whole.
 type Check struct {
-	Spread   float64 // distance of the quartiles by the median, of the middle part
+	Spread   float64 // distance of the quartiles by the median, of the middle part; not a number of a single round
 	Overhead float64 // milliseconds that a section takes longer by itself than in the whole; the parts are without it
 	Networks []Whole
 	Mean     float64 // relative error, without sign
@@ -130,7 +130,9 @@ func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, che
 		at := func(q float64) float64 { return max(0, quantile(samples[i], q)-math.Round(1e6*overhead)/1e6) }
 		p := Part{Name: name, MS: at(0.5), First: at(0.25), Third: at(0.75), Samples: len(samples[i])}
 		t.Parts = append(t.Parts, p)
-		spreads = append(spreads, (p.Third-p.First)/max(p.MS, 1e-6))
+		if p.Samples > 1 {
+			spreads = append(spreads, (p.Third-p.First)/max(p.MS, 1e-6))
+		}
 	}
 	check.Spread, check.Overhead = stat.Median(spreads), overhead
 	if err := check.judge(sp, t, judged, wholes); err != nil {

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +45,9 @@ type Part struct {
 	Samples      int     // 0: not said
 }
 
+// Measured tells whether the quartiles say something: one sample has none, and a table that was written by hand may leave them out.
+func (p Part) Measured() bool { return p.Samples > 1 || p.Samples == 0 && p.First != p.Third }
+
 // Fact is a line of a table's head.
 type Fact struct{ Key, Value string }
 
@@ -60,12 +62,7 @@ type Table struct {
 
 // Read reads a table. A signed one is refused where anything in it was changed.
 func Read(path string) (*Table, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("latency table: %w", err)
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, MaxBytes+1))
+	text, err := files.ReadText(path, MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("latency table: %w", err)
 	}

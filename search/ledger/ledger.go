@@ -139,12 +139,15 @@ type Sized interface {
 	NetworkSize() space.NetworkSize
 }
 
-// SizeOf is the size of the networks that a source's labels are of; zero: the space's own.
-func SizeOf(s Source) space.NetworkSize {
+// Counted are limits that look at the networks that a source's labels are of.
+func Counted(l space.Limits, s Source) space.Limits {
 	if sized, ok := s.(Sized); ok {
-		return sized.NetworkSize()
+		l.Size = sized.NetworkSize()
 	}
-	return space.NetworkSize{}
+	if t, ok := s.(Table); ok {
+		l.Said = t.view.Table().TrainedCosts()
+	}
+	return l
 }
 
 // Maker is a source that makes its labels when it is asked, one by what it knows of those before.

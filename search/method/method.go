@@ -88,13 +88,14 @@ func Open(name string, ctnas Method) (Method, error) {
 // buyer is a problem being solved: its ledger and the rules of what may be bought.
 type buyer struct {
 	Problem
+	within space.Limits
 	ledger *ledger.Ledger
 	random func(*philox.Stream) space.Arch // draws from the space, within the limits where it can
 	none   error                           // why it does not draw within the limits; nil where it does
 }
 
 func (p Problem) limits() space.Limits {
-	return space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams, Latency: space.Nanoseconds(p.MaxLatency), Times: p.Latency.Known(), Size: ledger.SizeOf(p.Source)}
+	return ledger.Counted(space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams, Latency: space.Nanoseconds(p.MaxLatency), Times: p.Latency.Known()}, p.Source)
 }
 
 // list is what may be labelled at all, where that is known; nil otherwise.
@@ -110,7 +111,8 @@ func (p Problem) open() (*buyer, error) {
 		return nil, fmt.Errorf("a budget of %d labels: want at least 1", p.Budget)
 	}
 	var none error
-	random, err := space.Sampler(p.Space, p.limits())
+	limits := p.limits()
+	random, err := space.Sampler(p.Space, limits)
 	if err != nil {
 		if p.list() == nil {
 			return nil, err
@@ -118,15 +120,15 @@ func (p Problem) open() (*buyer, error) {
 		none, random = err, p.Space.Sample // what is listed may be within the limits all the same: see draw
 	}
 	if p.Ledger == "" {
-		return &buyer{p, ledger.New(p.Source, p.Budget), random, none}, nil
+		return &buyer{p, limits, ledger.New(p.Source, p.Budget), random, none}, nil
 	}
 	l, err := ledger.Create(p.Ledger, p.Source, p.Budget)
-	return &buyer{p, l, random, none}, err
+	return &buyer{p, limits, l, random, none}, err
 }
 
 // may tells whether an architecture can be bought: the constraints allow it, it has a label, and none has been paid for it yet.
 func (b *buyer) may(a space.Arch) bool {
-	return b.limits().Allow(a) && b.ledger.May(a)
+	return b.within.Allow(a) && b.ledger.May(a)
 }
 
 // tries is how many draws may fail in a row before it is taken for certain that nothing is left to draw.
@@ -161,7 +163,7 @@ func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 
 // Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are no more.
 func Draw(sp space.Space, source ledger.Source, n int, seed uint64) []space.Arch {
-	b := &buyer{Problem{Space: sp, Source: source}, ledger.New(source, n), sp.Sample, nil}
+	b := &buyer{Problem{Space: sp, Source: source}, space.Limits{}, ledger.New(source, n), sp.Sample, nil}
 	return b.draw(n, philox.New(seed, philox.PurposeSample, 0))
 }
 

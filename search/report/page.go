@@ -233,7 +233,7 @@ func (d *Data) tiles(pick *archView) []tile {
 	out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})
 	if pick != nil {
 		madds, params := "for one image", ""
-		if d.Result.Network != nil {
+		if d.Result.Network != nil || pick.SpaceMAdds != "" || pick.SpaceParams != "" {
 			madds, params = "for one image, of the network that was trained for the label", "of the network that was trained for the label"
 		}
 		if pick.SpaceMAdds != "" {

@@ -79,7 +79,8 @@ func (x *Architecture) Label(l ledger.Label, f ledger.Facts) {
 // Describe enters what labels are and what costs are of.
 func (r *Result) Describe(s ledger.Source) {
 	r.Labels, r.Predictor = s.Describe(), s.Facts().Predictor
-	if size := ledger.SizeOf(s); size != (space.NetworkSize{}) {
+	if sized, ok := s.(ledger.Sized); ok {
+		size := sized.NetworkSize()
 		r.Network = &size
 	}
 	if s, ok := s.(interface{ Corrupt() *data.CorruptImages }); ok {

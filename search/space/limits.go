@@ -17,10 +17,14 @@ type Limits struct {
 	Times         *Times // of the space's parts; nil where they are not known
 	// Size is of the networks whose multiply-adds and parameters count: those that labels are trained for. Zero: the space's own, Arch.Cost.
 	Size NetworkSize
+	Said func(Arch) Cost // what others say that these networks take, who do not say their size; nil: nobody
 }
 
 // Cost is what counts of an architecture.
 func (l Limits) Cost(a Arch) Cost {
+	if l.Said != nil {
+		return l.Said(a)
+	}
 	if t, ok := a.(Trainable); ok && l.Size != (NetworkSize{}) {
 		return t.CostAt(l.Size)
 	}
@@ -84,6 +88,9 @@ type Bounded interface {
 // caller checks.
 func Sampler(sp Space, l Limits) (func(s *philox.Stream) Arch, error) {
 	if b, ok := sp.(Bounded); ok && !l.None() {
+		if l.Said != nil && (l.MAdds > 0 || l.Params > 0) { // nothing to count with
+			return within(sp.Name(), l, sp.Sample)
+		}
 		return b.Within(l)
 	}
 	return sp.Sample, nil

@@ -254,8 +254,8 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 
 // usualMetric reads a column's name.
 func usualMetric(name string) (csvMetric, bool) {
-	if name == TrainingTime {
-		return csvMetric{Metric: Metric{Name: TrainingTime}, divisor: 1}, true
+	if name == TrainingTime || name == TrainedMAdds || name == TrainedParams {
+		return csvMetric{Metric: Metric{Name: name}, divisor: 1}, true
 	}
 	part := accuracyColumn.FindStringSubmatch(name)
 	if part == nil {

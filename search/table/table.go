@@ -27,6 +27,9 @@ import (
 const (
 	Accuracy     = "accuracy"      // top-1, 0..1
 	TrainingTime = "training_time" // seconds; its Split is empty
+	// What the networks take that the accuracies are of, where they are other ones than the space's own: narrower, of smaller images. Split, run and epochs are empty.
+	TrainedMAdds  = "trained_madds"
+	TrainedParams = "trained_params"
 )
 
 // Metric names one column of numbers.
@@ -42,6 +45,9 @@ func (m Metric) String() string {
 	text := strings.ReplaceAll(m.Name, "_", " ")
 	if m.Split != "" {
 		text = m.Split + " " + text
+	}
+	if m.Name == TrainedMAdds || m.Name == TrainedParams {
+		return text
 	}
 	if m.Run > 0 {
 		text += fmt.Sprintf(", run %d", m.Run)
@@ -405,6 +411,35 @@ func (t *Table) Value(metric, i int) float64 {
 		return math.NaN()
 	}
 	return c.at(i)
+}
+
+// TrainedCosts returns what the networks take that a table's accuracies are of; nil where they are the space's own. What the table does not say is
+// space.Unknown.
+func (t *Table) TrainedCosts() func(a space.Arch) space.Cost {
+	find := func(name string) int {
+		return slices.IndexFunc(t.columns, func(c *column) bool { return c.Name == name })
+	}
+	madds, params := find(TrainedMAdds), find(TrainedParams)
+	if madds < 0 && params < 0 {
+		return nil
+	}
+	value := func(metric, i int) int64 {
+		if metric < 0 {
+			return space.Unknown
+		}
+		v := t.Value(metric, i)
+		if !(v < 1<<62) {
+			return space.Unknown
+		}
+		return int64(v)
+	}
+	return func(a space.Arch) space.Cost {
+		i, ok := t.Index(a)
+		if !ok {
+			return space.Cost{MAdds: space.Unknown, Params: space.Unknown}
+		}
+		return space.Cost{MAdds: value(madds, i), Params: value(params, i)}
+	}
 }
 
 // Section returns the bytes that were stored under a name with WriteCTT; false where there are none. They must not be changed and

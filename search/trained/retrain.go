@@ -16,6 +16,7 @@ type Comparison struct {
 	Random int                   // how many random architectures
 	Seed   uint64                // of their choice
 	May    func(space.Arch) bool // which of them: those that the search could have picked and has not labelled
+	Limits space.Limits          // of the search, within which it is drawn where draws from the whole space come to nothing
 }
 
 // mostDraws is how many architectures are drawn for each one that is wanted.
@@ -62,11 +63,17 @@ func (s *Source) Compare(ctx context.Context, c Comparison) (*report.Retrained, 
 func (s *Source) draw(c Comparison) (archs []space.Arch, err error) {
 	taken := map[space.Arch]bool{c.Pick: true}
 	random := philox.New(c.Seed, philox.PurposeHeldOut, 0)
+	sample := s.Space.Sample
 	for tries := 0; len(archs) < c.Random; tries++ {
-		if tries == mostDraws*c.Random {
+		switch tries {
+		case mostDraws * c.Random:
+			if sample, err = space.Sampler(s.Space, c.Limits); err != nil {
+				return nil, err
+			}
+		case 2 * mostDraws * c.Random:
 			return nil, fmt.Errorf("only %d of %d random architectures that were not labelled are found in %s", len(archs), c.Random, s.Space.Name())
 		}
-		if a := s.Space.Sample(random); !taken[a] && c.May(a) && s.Has(a) {
+		if a := sample(random); !taken[a] && c.May(a) && s.Has(a) {
 			taken[a] = true
 			archs = append(archs, a)
 		}
