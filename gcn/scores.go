@@ -172,12 +172,14 @@ func (s *Scores) Against(other *Scores, i, j int) float64 {
 	return p / float64(len(s.members))
 }
 
-// Report says how good scores are against true labels.
+// Report says how good scores are against true labels. What there is nothing to say of is not a number: of fewer than three labels only tau-b, and transitivity
+// where no triple is one.
 type Report struct {
 	TauB         float64 // Kendall's tau-b with the labels
 	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones
 	TopRank      int     // 1 + how many labels are better than that of the graph scored best; of equal ones the worst
 	Transitivity float64 // of triples with p(a,b) > ½ and p(b,c) > ½, the share with p(a,c) > ½
+	Triples      int     // how many of the random triples that are
 	Calibration  float64 // expected calibration error of Prob over random pairs, ten bins; ties count half
 	Antisymmetry float64 // mean |p(a,b) + p(b,a) - 1|
 }
@@ -190,6 +192,7 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 	n := len(labels)
 	r := Report{TauB: stat.KendallB(s.Rank, labels)}
 	if n < 3 {
+		r.PAt1, r.Transitivity, r.Calibration, r.Antisymmetry = math.NaN(), math.NaN(), math.NaN(), math.NaN()
 		return r
 	}
 	top := max(1, n/100)
@@ -205,7 +208,7 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 		}
 	}
 	stream := philox.New(seed, philox.PurposeEvaluate, 0)
-	var chains, kept int
+	kept := 0
 	var weight, predictedSum, trueSum [10]float64
 	for range evaluationPairs {
 		a, b, c := stream.Intn(n), stream.Intn(n), stream.Intn(n)
@@ -213,7 +216,7 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 			continue
 		}
 		ab, ba := s.Prob(a, b), s.Prob(b, a)
-		r.Antisymmetry += math.Abs(ab+ba-1) / evaluationPairs
+		r.Antisymmetry += math.Abs(ab + ba - 1)
 		bin := min(int(ab*10), 9)
 		weight[bin]++
 		predictedSum[bin] += ab
@@ -224,7 +227,7 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 			trueSum[bin] += 0.5
 		}
 		if ab > 0.5 && s.Prob(b, c) > 0.5 {
-			chains++
+			r.Triples++
 			if s.Prob(a, c) > 0.5 {
 				kept++
 			}
@@ -235,11 +238,10 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 		total += w
 	}
 	for bin := range weight {
-		r.Calibration += math.Abs(predictedSum[bin]-trueSum[bin]) / math.Max(total, 1)
+		r.Calibration += math.Abs(predictedSum[bin]-trueSum[bin]) / total
 	}
-	if chains > 0 {
-		r.Transitivity = float64(kept) / float64(chains)
-	}
+	r.Antisymmetry /= total
+	r.Transitivity = float64(kept) / float64(r.Triples)
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,19 +20,32 @@ import (
 // number is a float64 of a JSON document, null there where it is not a number.
 type number = stat.Number
 
-// spreadOf is a quantity over seeds.
+// spreadOf is a quantity over the seeds of which it is known.
 type spreadOf struct {
 	Mean   number   `json:"mean"`
 	SD     number   `json:"sd"`
+	N      int      `json:"n"` // how many seeds these are
 	Values []number `json:"values"`
 }
 
 func newSpread(values []float64) spreadOf {
-	s := spreadOf{Mean: number(stat.Mean(values)), SD: number(stat.SD(values)), Values: make([]number, len(values))}
+	s := spreadOf{Values: make([]number, len(values))}
+	var known []float64
 	for i, v := range values {
-		s.Values[i] = number(v)
+		if s.Values[i] = number(v); s.Values[i].Known() {
+			known = append(known, v)
+		}
 	}
+	s.Mean, s.SD, s.N = number(stat.Mean(known)), number(stat.SD(known)), len(known)
 	return s
+}
+
+// fixed is a number with some digits, or the word for one that nobody knows.
+func fixed[T float64 | number](v T, digits int) string {
+	if !number(v).Known() {
+		return "unknown"
+	}
+	return strconv.FormatFloat(float64(v), 'f', digits, 64)
 }
 
 // rankDocument is what `ctnas rank --json` prints.
@@ -54,6 +68,9 @@ type rankDocument struct {
 	PAt1         number        `json:"p_at_1"`
 	TopRank      spreadOf      `json:"top_rank"`
 	Transitivity number        `json:"transitivity"`
+	Judged       int           `json:"judged"`               // architectures that each seed is judged by; the quantities rest on them
+	JudgedOdd    []int         `json:"judged_odd"`           // those of the odd half, a seed
+	Triples      []int         `json:"transitivity_triples"` // that the transitivity rests on, a seed
 	Calibration  number        `json:"calibration_error"`
 }
 
@@ -132,8 +149,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 						finish()
 					}
 					if first = false; !a.json {
-						fmt.Fprintf(a.stdout, "seed %d: tau-b %.4f (odd half %.4f), P@1%% %.3f, best predicted has rank %d, train %.2f s, rank %.2f s\n",
-							r.Seed, r.TauB, r.TauBOdd, r.PAt1, r.TopRank, r.Train, r.Score)
+						fmt.Fprintf(a.stdout, "seed %d: tau-b %s (odd half %s) over %d, P@1%% %s, best predicted has rank %d, train %.2f s, rank %.2f s\n",
+							r.Seed, fixed(r.TauB, 4), fixed(r.TauBOdd, 4), r.Judged, fixed(r.PAt1, 3), r.TopRank, r.Train, r.Score)
 					}
 				},
 			})
@@ -154,8 +171,9 @@ Here --train and --judged random architectures are trained, all of them if the s
 				}
 				return values
 			}
-			mean := func(f func(r method.RankSeed) float64) number { return number(stat.Mean(column(f))) }
+			mean := func(f func(r method.RankSeed) float64) number { return newSpread(column(f)).Mean }
 			for _, r := range results {
+				d.Judged, d.JudgedOdd, d.Triples = r.Judged, append(d.JudgedOdd, r.JudgedOdd), append(d.Triples, r.Triples)
 				d.Seeds = append(d.Seeds, r.Seed)
 				d.SeedSeconds = append(d.SeedSeconds, seedSeconds{r.Train, r.Score})
 			}
@@ -171,11 +189,12 @@ Here --train and --judged random architectures are trained, all of them if the s
 			}
 			sd := ""
 			if seeds > 1 {
-				sd = fmt.Sprintf(", sd %.4f", d.TauB.SD)
+				sd = ", sd " + fixed(d.TauB.SD, 4)
 			}
-			fmt.Fprintf(a.stdout, "mean of %d seeds, %d labels, preset %s: tau-b %.4f (odd half %.4f%s), P@1%% %.3f, rank of the best predicted %.1f, "+
-				"transitivity %.4f, calibration error %.4f, %.1f s\n",
-				seeds, train, preset, d.TauB.Mean, d.TauBOdd.Mean, sd, d.PAt1, d.TopRank.Mean, d.Transitivity, d.Calibration, d.Seconds)
+			fmt.Fprintf(a.stdout, "mean of %d seeds, %d labels, preset %s: tau-b %s (odd half %s%s) over %d architectures, P@1%% %s, rank of the best predicted %s, "+
+				"transitivity %s, calibration error %s, %.1f s\n",
+				seeds, train, preset, fixed(d.TauB.Mean, 4), fixed(d.TauBOdd.Mean, 4), sd, d.Judged, fixed(d.PAt1, 3), fixed(d.TopRank.Mean, 1),
+				fixed(d.Transitivity, 4), fixed(d.Calibration, 4), d.Seconds)
 			return nil
 		},
 	}

@@ -51,7 +51,10 @@ type RankSeed struct {
 	TauBOdd      float64 // on the odd half of what is judged
 	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones
 	TopRank      int     // true rank among all of the table's architectures of the one predicted best, of equal ones the worst
+	Judged       int     // architectures that all but TopRank rest on
+	JudgedOdd    int     // of them those of the odd half
 	Transitivity float64
+	Triples      int // that the transitivity rests on
 	Calibration  float64
 	Antisymmetry float64
 	Train, Score float64 // seconds: training; ranking all architectures
@@ -129,14 +132,14 @@ func (r Ranking) one(ctx context.Context, pool *Pool, odd []bool, seed uint64) (
 	result.Train, result.Score = trained.Sub(start).Seconds(), time.Since(trained).Seconds()
 	report := gcn.Evaluate(scores, truth, seed)
 	result.TauB, result.PAt1, result.Antisymmetry = report.TauB, report.PAt1, report.Antisymmetry
-	result.Transitivity, result.Calibration = report.Transitivity, report.Calibration
+	result.Transitivity, result.Triples, result.Calibration = report.Transitivity, report.Triples, report.Calibration
 	var oddScores, oddTruth []float64
 	for k, i := range judged {
 		if odd[i] {
 			oddScores, oddTruth = append(oddScores, scores.Rank[k]), append(oddTruth, truth[k])
 		}
 	}
-	result.TauBOdd = stat.KendallB(oddScores, oddTruth)
+	result.TauBOdd, result.Judged, result.JudgedOdd = stat.KendallB(oddScores, oddTruth), len(judged), len(oddTruth)
 	if result.TopRank, err = r.View.Rank(rows[judged[gcn.Highest(scores.Rank, truth)]]); err != nil {
 		return result, err
 	}
