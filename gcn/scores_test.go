@@ -1,6 +1,7 @@
 package gcn
 
 import (
+	"math"
 	"cmp"
 	"slices"
 	"testing"
@@ -46,6 +47,20 @@ func TestTop(t *testing.T) {
 }
 
 // Equal scores are no opinion: what they are worth is what chance is, in whatever order the labels stand.
+// Of too few labels nothing is said but tau-b: an error of 0 would be the best there is.
+func TestEvaluateOfTooFew(t *testing.T) {
+	s := []float64{1, 2}
+	r := Evaluate(&Scores{Rank: s, members: [][]float64{s}, spread: []Spread{{0, 1}}}, []float64{0.1, 0.2}, 1)
+	require.Equal(t, 1.0, r.TauB)
+	for _, v := range []float64{r.PAt1, r.Transitivity, r.Calibration, r.Antisymmetry} {
+		require.True(t, math.IsNaN(v))
+	}
+	same := []float64{1, 1, 1} // no comparison is above one half: there is no triple to be transitive
+	r = Evaluate(&Scores{Rank: same, members: [][]float64{same}, spread: []Spread{{0, 1}}}, []float64{0.1, 0.2, 0.3}, 1)
+	require.Zero(t, r.Triples)
+	require.True(t, math.IsNaN(r.Transitivity))
+}
+
 func TestEvaluateOfEqualScores(t *testing.T) {
 	evaluate := func(scores, labels []float64) Report {
 		return Evaluate(&Scores{Rank: scores, members: [][]float64{scores}, spread: []Spread{{0, 1}}}, labels, 1)

@@ -36,6 +36,13 @@ func TestRankCommand(t *testing.T) {
 	require.InDelta(t, tau["mean"].(float64), (values[0].(float64)+values[1].(float64))/2, 1e-12)
 	require.Greater(t, tau["mean"], 0.3, "accuracy grows with parameters: that is learnt at once")
 	require.Len(t, d["seconds_per_seed"], 2)
+	require.EqualValues(t, 2, tau["n"])
+	require.EqualValues(t, 1995-60, d["judged"])
+	for i := range 2 {
+		require.Less(t, d["judged_odd"].([]any)[i].(float64), 1995.0-60)
+		require.Positive(t, d["judged_odd"].([]any)[i])
+		require.Positive(t, d["transitivity_triples"].([]any)[i])
+	}
 	require.EqualValues(t, 16, d["config"].(map[string]any)["width"])
 	require.Contains(t, d["accuracy"], "chosen and judged on")
 
@@ -52,6 +59,12 @@ func TestRankCommand(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &d))
 	require.Equal(t, d["tau_b"], d["tau_b_odd"])
 	require.Nil(t, d["tau_b"].(map[string]any)["sd"], "one seed has no spread")
+
+	// The even half alone is judged: of the odd one nothing is known, and said.
+	code, stdout, stderr = call(nil, append(line, "--judge", "even", "--seeds", "1")...)
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "(odd half unknown)")
+	require.NotContains(t, stdout, "NaN")
 }
 
 func TestRankAndCompareMistakes(t *testing.T) {

@@ -78,7 +78,7 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			}
 			fmt.Fprintf(a.stdout, "%d parts of %s in %.0f s: %s\n", len(t.Parts), sp.Name(), time.Since(begin).Seconds(), output)
 			if math.IsNaN(check.Spread) {
-				fmt.Fprintf(a.stdout, "spread unknown: one round says nothing of it, take more with --repeats\n")
+				fmt.Fprintf(a.stdout, "spread unknown: one sample a part says nothing of it, take more with --repeats\n")
 			} else {
 				fmt.Fprintf(a.stdout, "spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
 			}

@@ -60,6 +60,18 @@ func TestLatencyMeasure(t *testing.T) {
 	require.Contains(t, stderr, "the table was changed")
 }
 
+// Quartiles that a table does not say are unknown, not a spread of 0.
+func TestLatencyOfATableByHand(t *testing.T) {
+	code, stdout, stderr := call(nil, "latency", "info", examples+"blocks-latency.csv")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "(quartiles unknown)")
+	code, stdout, stderr = call(nil, "latency", "info", examples+"blocks-latency.csv", "--json")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, `"q1_ms": null`)
+	require.Contains(t, stdout, `"samples": null`)
+	require.NotContains(t, stdout, `"samples": 0`)
+}
+
 func TestLatencyMistakes(t *testing.T) {
 	mobile, chain := timesByHand(t, "mobilenetv3"), timesByHand(t, "file:"+examples+"blocks.yaml")
 	labels := "table:" + examples + "blocks.csv"

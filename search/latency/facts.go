@@ -51,7 +51,7 @@ func (t *Table) describe(sp space.Space, d *exec.Device, o Options, c *clocks, c
 	fact(factDate, "%s", begin.UTC().Format(time.RFC3339))
 	fact(factEffort, "%d rounds of %v a network, seed %d, in %v", o.Rounds, o.Each, o.Seed, time.Since(begin).Round(time.Second))
 	if math.IsNaN(check.Spread) {
-		fact(factSpread, "unknown: one round")
+		fact(factSpread, "unknown: one sample a part")
 	} else {
 		fact(factSpread, "%.1f %%", 100*check.Spread)
 	}

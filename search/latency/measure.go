@@ -45,7 +45,7 @@ func (o Options) Check() error {
 
 // Check is how good a measurement is: how steady, and how far sums of parts are from networks that were measured whole.
 type Check struct {
-	Spread   float64 // distance of the quartiles by the median, of the middle part; not a number of a single round
+	Spread   float64 // distance of the quartiles by the median, of the middle part; not a number of one sample a part
 	Overhead float64 // milliseconds that a section takes longer by itself than in the whole; the parts are without it
 	Networks []Whole
 	Mean     float64 // relative error, without sign

@@ -35,6 +35,7 @@ func TestTableByHand(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, table.Signed)
 		require.Contains(t, table.String(), "unsigned")
+		require.False(t, table.Parts[0].Measured(), "nobody said how steady it is: that is not perfectly")
 		times, err := table.For(sp)
 		require.NoError(t, err)
 		a, err := sp.Parse("blocks:conv3x3|k3e3|k3e3+k3e3|skip")
