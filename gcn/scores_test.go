@@ -1,8 +1,8 @@
 package gcn
 
 import (
-	"math"
 	"cmp"
+	"math"
 	"slices"
 	"testing"
 
