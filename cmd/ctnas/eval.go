@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/report"
@@ -46,14 +44,14 @@ func newEvalCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given := s
 			s.Arch = args[0]
-			if text, err := os.ReadFile(filepath.Join(args[0], report.ConfigName)); err == nil {
-				if err := yaml.Unmarshal(text, &s); err != nil {
-					return fmt.Errorf("%s: %w", filepath.Join(args[0], report.ConfigName), err)
-				}
+			switch err := s.load(args[0]); {
+			case err == nil:
 				if weights == "" {
 					weights = filepath.Join(args[0], trainer.WeightsName)
 				}
 				s.Batch, s.Workers, s.OnCorrupt = given.Batch, given.Workers, given.OnCorrupt
+			case !isNoFolder(err):
+				return err
 			}
 			if dataFlag != "" {
 				s.Data = dataFlag

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -188,16 +190,11 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 			return s, err
 		}
 		a.out = resume
-		path := filepath.Join(resume, report.ConfigName)
-		text, err := os.ReadFile(path)
-		if err == nil {
-			err = yaml.Unmarshal(text, &s)
+		if err := s.load(resume); err != nil {
+			return s, err
 		}
-		if err == nil && (s.Arch == "" || s.Data == "") {
-			err = errors.New("names neither an architecture nor images: not the folder of a training")
-		}
-		if err != nil {
-			return s, fmt.Errorf("%s: %w", path, err)
+		if s.Arch == "" || s.Data == "" {
+			return s, fmt.Errorf("%s names neither an architecture nor images: not the folder of a training", filepath.Join(resume, report.ConfigName))
 		}
 		for name, to := range map[string]*int{"workers": &s.Workers, "checkpoint-every": &s.CheckpointEvery} {
 			if a.onLine[name] {
@@ -337,6 +334,24 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 			}})
 }
 
+// load reads the settings of a training's folder, over those that s holds.
+func (s *trainSettings) load(dir string) error {
+	path := filepath.Join(dir, report.ConfigName)
+	text, err := files.Read(path, maxConfigBytes)
+	if err != nil {
+		return err
+	}
+	if err := yaml.Unmarshal(text, s); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// isNoFolder tells whether load failed because what was named is a file, or nothing, or has no settings.
+func isNoFolder(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
 // openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file; nil without.
 func openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
 	if s.Teacher == "" {
@@ -344,11 +359,10 @@ func openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
 	}
 	t := trainSettings{Arch: s.TeacherArch, Recipe: s.Recipe}
 	weights := s.Teacher
-	if text, err := os.ReadFile(filepath.Join(s.Teacher, report.ConfigName)); err == nil {
+	if err := t.load(s.Teacher); err == nil {
 		weights = filepath.Join(s.Teacher, trainer.WeightsName)
-		if err := yaml.Unmarshal(text, &t); err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(s.Teacher, report.ConfigName), err)
-		}
+	} else if !isNoFolder(err) {
+		return nil, err
 	}
 	if t.Arch == "" {
 		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)

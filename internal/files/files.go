@@ -22,14 +22,19 @@ func Open(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is %s, want a regular file", path, kind(info.Mode()))
-	}
-	if err != nil {
+	if err := CheckRegular(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// CheckRegular is what Open checks, of a file that was opened otherwise.
+func CheckRegular(f *os.File) error {
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is %s, want a regular file", f.Name(), kind(info.Mode()))
+	}
+	return err
 }
 
 // kind says in words what a file is that is not a regular one.

@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -62,6 +63,9 @@ const maxFileBytes = 1 << 30
 // back without asking the source, which is told where it wants to know.
 func Resume(ctx context.Context, path string, source Source, budget int, sp space.Space, p Position) (*Ledger, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		err = files.CheckRegular(f)
+	}
 	if err != nil {
 		return nil, err
 	}

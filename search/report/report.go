@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -127,6 +126,9 @@ const (
 	LatencyName = "latency.csv" // of --latency: a copy
 )
 
+// maxBytes bounds what is read of a file of a run folder; the largest is result.json, with some 400 bytes an architecture.
+const maxBytes = 1 << 28
+
 // Load reads a run folder. result.json and ledger.jsonl must be there; without config.yaml or log.jsonl the page says less.
 func Load(dir string) (*Data, error) {
 	abs, err := filepath.Abs(dir)
@@ -135,7 +137,7 @@ func Load(dir string) (*Data, error) {
 	}
 	d := &Data{Name: filepath.Base(abs)}
 	path := filepath.Join(dir, ResultName)
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s is not the folder of a finished search: it has no %s", dir, ResultName)
 	} else if err != nil {
@@ -144,7 +146,7 @@ func Load(dir string) (*Data, error) {
 	if err := json.Unmarshal(text, &d.Result); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if d.Space, err = os.ReadFile(filepath.Join(dir, SpaceName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if d.Space, err = files.Read(filepath.Join(dir, SpaceName), maxBytes); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if d.Ledger, err = readLedger(filepath.Join(dir, LedgerName)); err != nil {
@@ -163,7 +165,7 @@ func Load(dir string) (*Data, error) {
 }
 
 func readLedger(path string) (labels []Label, err error) {
-	file, err := os.Open(path)
+	file, err := files.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +186,7 @@ func readLedger(path string) (labels []Label, err error) {
 }
 
 func (d *Data) readConfig(path string) error {
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {

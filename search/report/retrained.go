@@ -7,10 +7,10 @@ import (
 	"html/template"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
 
 	"github.com/ctnas/ctnas/trainer/data"
@@ -70,7 +70,7 @@ func (r *Retraining) summarise() {
 // readRetrained reads retrained.json; nil where there is none.
 func readRetrained(dir string) (*Retrained, error) {
 	path := filepath.Join(dir, RetrainedName)
-	text, err := os.ReadFile(path)
+	text, err := files.Read(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	} else if err != nil {
