@@ -347,9 +347,10 @@ func (s *trainSettings) load(dir string) error {
 	return nil
 }
 
-// isNoFolder tells whether load failed because what was named is a file, or nothing, or has no settings.
+// isNoFolder tells whether load failed because what was named is a file, an architecture (whose text may be longer than a name can be),
+// nothing, or has no settings.
 func isNoFolder(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }
 
 // openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file; nil without.
