@@ -19,6 +19,7 @@ import (
 	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/visible"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/trainer"
@@ -204,8 +205,16 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
+// bare is the writer itself behind one that escapes what is not seen: where the bars are drawn.
+func bare(w io.Writer) io.Writer {
+	if v, ok := w.(*visible.Writer); ok {
+		return v.Unwrap()
+	}
+	return w
+}
+
 // onTerminal tells whether w is one.
 func onTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := bare(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

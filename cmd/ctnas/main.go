@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/visible"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/trainer/data"
 )
@@ -40,8 +41,13 @@ func main() {
 
 // run is the program without its process: arguments in, output and exit code out.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	a := &app{stdout: stdout, stderr: stderr, env: env}
-	return a.execute(ctx, newRoot(a), args)
+	out, messages := visible.NewWriter(stdout), visible.NewWriter(stderr) // much of what is printed stands in files
+	a := &app{stdout: out, stderr: messages, env: env}
+	code := a.execute(ctx, newRoot(a), args)
+	if err := errors.Join(out.Flush(), messages.Flush()); err != nil && code == exitOK {
+		return exitFailed
+	}
+	return code
 }
 
 func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (code int) {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/ctnas/ctnas/internal/visible"
 )
 
 // progress shows on stderr how far a long piece of work is: a bar on a terminal, a line every tenth in a pipe, nothing with --quiet
@@ -32,9 +34,9 @@ func (a *app) progress(name string) (update func(done, total int), finish func()
 }
 
 func (a *app) progressBar(name string) (update func(done, total int), finish func()) {
-	bars := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(48))
+	bars := mpb.New(mpb.WithOutput(bare(a.stderr)), mpb.WithWidth(48))
 	bar := bars.AddBar(0,
-		mpb.PrependDecorators(decor.Name(name+" ")),
+		mpb.PrependDecorators(decor.Name(visible.String(name)+" ")),
 		mpb.AppendDecorators(decor.CountersNoUnit("%d / %d"), decor.Name("  "), decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), "")))
 	update = func(done, total int) {
 		bar.SetTotal(int64(total), false)

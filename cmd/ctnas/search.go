@@ -323,7 +323,7 @@ func (a *app) searchProgress(predicted bool) (update func(search.Progress), fini
 	}
 	var mu sync.Mutex
 	stage := ""
-	bars := mpb.New(mpb.WithOutput(a.stderr), mpb.WithWidth(40))
+	bars := mpb.New(mpb.WithOutput(bare(a.stderr)), mpb.WithWidth(40))
 	bar := bars.AddBar(0, mpb.PrependDecorators(decor.Name("labels "), decor.CountersNoUnit("%d / %d ")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctnas/ctnas/internal/visible"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -50,6 +51,10 @@ func label(name string) string {
 // from the input, in the order of the layers' barycentres (Sugiyama, Tagawa, Toda, 1981). A graph that names an operation or a node
 // that does not exist is an error.
 func DrawGraph(g space.Graph, alphabet []string, s Style) (string, error) {
+	alphabet = slices.Clone(alphabet)
+	for i, name := range alphabet {
+		alphabet[i] = visible.String(name)
+	}
 	for v, op := range g.Ops {
 		if int(op) >= len(alphabet) {
 			return "", fmt.Errorf("node %d has operation %d, the alphabet has %d", v, op, len(alphabet))

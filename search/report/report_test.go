@@ -1,14 +1,18 @@
 package report
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/stretchr/testify/require"
 
@@ -108,7 +112,7 @@ func TestReportIsOneWholePage(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(page, `class="picked"`))
 	require.Less(t, strings.Index(page, "Time in comparator"), strings.Index(page, "Time in controller"), "the longest phase stands first")
-	require.NotContains(t, strings.ReplaceAll(page, "http://www.w3.org/2000/svg", ""), "http", "a self-contained page asks for nothing")
+	require.NotRegexp(t, `https?:`, strings.ReplaceAll(page, "http://www.w3.org/2000/svg", ""), "a self-contained page asks for nothing")
 	require.NotContains(t, page, "ZgotmplZ")
 	require.NotContains(t, page, "NaN")
 	require.Less(t, len(page), 1_000_000)
@@ -215,4 +219,65 @@ func TestTicksAreRound(t *testing.T) {
 	require.Equal(t, []string{"10k", "1.5M", "423", "0.25"}, []string{short(10000), short(1.5e6), short(423), short(0.25)})
 	require.Equal(t, "423,624", grouped(423624))
 	require.Equal(t, "423", grouped(423))
+}
+
+// The page may load, run and send nothing; its style sheet is let in by its hash, and nothing else asks for a style.
+func TestPageIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	sampleRun(t, dir)
+	d, err := Load(dir)
+	require.NoError(t, err)
+	page, err := d.page()
+	require.NoError(t, err)
+	text := string(page)
+	style := between(text, "<style>", "</style>")
+	sum := sha256.Sum256([]byte(style))
+	policy := html.UnescapeString(between(text, `Content-Security-Policy" content="`, `"`))
+	require.Equal(t, "default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'; base-uri 'none'; form-action 'none'", policy)
+	require.Less(t, strings.Index(text, "Content-Security-Policy"), strings.Index(text, "<style>"))
+	body := text[strings.Index(text, "</style>"):]
+	require.NotRegexp(t, `(?i)<[^>]+\s(style|on\w+|src|href)\s*=`, body)
+	require.NotRegexp(t, `(?i)<(script|link|iframe|img|object|embed|form|style|base|meta)\b`, body)
+	require.NotContains(t, style, "url(")
+	require.NotContains(t, style, "@import")
+}
+
+func between(text, from, to string) string {
+	_, rest, _ := strings.Cut(text, from)
+	part, _, _ := strings.Cut(rest, to)
+	return part
+}
+
+// What is not seen, or reorders what is seen, stands in the page and in drawings as an escape, wherever a file says it.
+func TestPageShowsWhatIsHidden(t *testing.T) {
+	const evil = "\u202eevil\u2066\x1b[2J\u200b"
+	const shown = `\u202eevil\u2066\u001b[2J\u200b`
+	dir := filepath.Join(t.TempDir(), "run"+evil)
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	sampleRun(t, dir)
+	result, err := json.Marshal(map[string]any{"space": "x" + evil, "method": evil, "labels": evil, "pick": evil, "labels_used": 1,
+		"architectures": []any{map[string]any{"arch": evil, "hash": evil, "accuracy": 0.5, "accuracy_source": evil, "note": evil}}})
+	require.NoError(t, err)
+	line, err := json.Marshal(map[string]any{"arch": evil, "accuracy": 0.5, "proposer": evil, "source": evil, "metric": evil})
+	require.NoError(t, err)
+	for name, text := range map[string]string{
+		ResultName: string(result), LedgerName: string(line) + "\n", LogName: "{\"event\":\"baseline\",\"step\":1,\"arch\":\"\u202e\"}\n",
+		ConfigName: "labels: \"\\u202Eevil\\u2066\\e[2J\\u200B\"\nrun: {command: \"\\u202E\"}\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	d, err := Load(dir)
+	require.NoError(t, err)
+	page, err := d.page()
+	require.NoError(t, err)
+	for _, r := range string(page) {
+		require.True(t, r == '\n' || r == '\t' || unicode.IsPrint(r), "%U", r)
+	}
+	require.GreaterOrEqual(t, strings.Count(string(page), shown), 10)
+
+	svg, err := DrawGraph(space.Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 1}}}, []string{"input", "a" + evil}, Style{})
+	require.NoError(t, err)
+	wellFormed(t, svg)
+	require.Contains(t, svg, "a"+shown)
+	require.NotContains(t, svg, "\u202e")
 }
