@@ -185,11 +185,11 @@ func TestSpaceAndTrees(t *testing.T) {
 		want, err := cmp.Score(exec.Config{}, e)
 		require.NoError(t, err)
 		a := space()
-		key, blob, err := a.Trees(c.Network)
+		key, blob, err := a.Trees(t.Context(), c.Network)
 		require.NoError(t, err)
 		b := space()
 		b.UseTrees(func(name string) ([]byte, bool, error) { return blob, name == key, nil })
-		whole, err := b.Encoding(cmp)
+		whole, err := b.Encoding(t.Context(), cmp)
 		require.NoError(t, err)
 		got, err := cmp.Score(exec.Config{}, whole)
 		require.NoError(t, err)
@@ -208,7 +208,7 @@ func TestSpaceAndTrees(t *testing.T) {
 		}
 		b = space()
 		b.UseTrees(func(string) ([]byte, bool, error) { return blob[:9], true, nil })
-		_, err = b.Encoding(cmp)
+		_, err = b.Encoding(t.Context(), cmp)
 		require.ErrorContains(t, err, key)
 	}
 }
@@ -241,4 +241,47 @@ func TestTrainRefuses(t *testing.T) {
 	c.WeightDecay = 0
 	_, err = Train(context.Background(), exec.Config{}, c, data, 1, nil)
 	require.ErrorContains(t, err, "learning rate")
+}
+
+// A large space, scored in pieces, gets the scores of one that is encoded as a whole, to the last digits of a sum in another order.
+func TestLargeSpaceInPieces(t *testing.T) {
+	data := problem(200, 60)
+	for _, name := range []string{"default", "paper"} {
+		c := quick(t, name)
+		c.Steps = 5
+		cmp, err := Train(t.Context(), exec.Config{}, c, data, 2, nil)
+		require.NoError(t, err)
+		space := NewSpace(5, Slice(data.Graphs), func(i int) []float32 { return data.Features[i] })
+		want, err := space.Score(t.Context(), cmp, exec.Config{})
+		require.NoError(t, err)
+		large := NewSpace(5, Slice(data.Graphs), func(i int) []float32 { return data.Features[i] })
+		large.whole, large.piece = 100, 64
+		require.True(t, large.Large())
+		for range 2 { // the second time with the trees that were kept
+			got, err := large.Score(t.Context(), cmp, exec.Config{})
+			require.NoError(t, err)
+			require.InDeltaSlice(t, want.Rank, got.Rank, 1e-4)
+			for m := range want.Members() {
+				require.InDeltaSlice(t, want.Member(m), got.Member(m), 1e-4)
+			}
+			require.InDelta(t, want.Prob(3, 150), got.Prob(3, 150), 1e-4)
+		}
+		require.Positive(t, large.kept)
+		idx := []int{7, 3, 150}
+		for _, sp := range []*Space{space, large} {
+			some, err := sp.ScoreSome(t.Context(), cmp, exec.Config{}, idx)
+			require.NoError(t, err)
+			for k, i := range idx {
+				require.InDelta(t, want.Rank[i], some.Rank[k], 1e-4)
+				require.InDelta(t, want.SD(i), some.SD(k), 1e-4)
+			}
+			require.InDelta(t, want.Prob(7, 150), some.Prob(0, 2), 1e-4)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		for _, sp := range []*Space{space, large} {
+			_, err = sp.Score(ended, cmp, exec.Config{})
+			require.ErrorIs(t, err, context.Canceled)
+		}
+	}
 }

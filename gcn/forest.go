@@ -160,13 +160,27 @@ func (t *trees) round() {
 
 // GraphSet is a numbered set of graphs, so that a space of hundreds of thousands need not hold them all.
 type GraphSet struct {
-	N  int
-	At func(i int) Graph
+	N    int
+	At   func(i int) Graph
+	Stop func() error // asked now and then while they are encoded; what it returns ends that. May be nil
+}
+
+// stopEvery is how many graphs are encoded between two questions whether to stop: some milliseconds' worth.
+const stopEvery = 4096
+
+// get is At, or the reason to stop.
+func (s GraphSet) get(i int) (Graph, error) {
+	if s.Stop != nil && i%stopEvery == 0 {
+		if err := s.Stop(); err != nil {
+			return Graph{}, err
+		}
+	}
+	return s.At(i), nil
 }
 
 // Slice is the set of the graphs of a slice.
 func Slice(graphs []Graph) GraphSet {
-	return GraphSet{len(graphs), func(i int) Graph { return graphs[i] }}
+	return GraphSet{N: len(graphs), At: func(i int) Graph { return graphs[i] }}
 }
 
 // Layered builds the forest of `layers` synchronous rounds, as in a GCN: level 0 has one row an operation of the alphabet, and level k holds
@@ -181,7 +195,10 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 		t.add(int32(op), nil)
 	}
 	for i := range graphs.N { // the current row of each node; ReadIdx holds them all
-		g := graphs.At(i)
+		g, err := graphs.get(i)
+		if err != nil {
+			return nil, err
+		}
 		if err := g.Check(alphabet); err != nil {
 			return nil, fmt.Errorf("graph %d: %w", i, err)
 		}
@@ -198,7 +215,11 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 	for range layers {
 		t.round()
 		for i := range graphs.N {
-			g, rows := graphs.At(i), f.ReadIdx[f.ReadPtr[i]:f.ReadPtr[i+1]]
+			g, err := graphs.get(i)
+			if err != nil {
+				return nil, err
+			}
+			rows := f.ReadIdx[f.ReadPtr[i]:f.ReadPtr[i+1]]
 			next = next[:0]
 			for v, self := range rows {
 				list = g.heard(v, d, rows, list)
@@ -232,7 +253,10 @@ func Topological(graphs GraphSet, alphabet int, d Direction, ends bool) (*Forest
 	var list []int32
 	rows := make([]int32, 256)
 	for i := range graphs.N {
-		g := graphs.At(i)
+		g, err := graphs.get(i)
+		if err != nil {
+			return nil, err
+		}
 		if err := g.Check(alphabet); err != nil {
 			return nil, fmt.Errorf("graph %d: %w", i, err)
 		}

@@ -1,6 +1,7 @@
 package gcn
 
 import (
+	"context"
 	"math"
 	"slices"
 
@@ -28,6 +29,79 @@ func (c *Comparator) Score(device exec.Config, e *Encoding) (*Scores, error) {
 	}
 	defer s.Close()
 	return s.Score(), nil
+}
+
+// score is Score; ctx ends it between two members.
+func (c *Comparator) score(ctx context.Context, device exec.Config, e *Encoding) (*Scores, error) {
+	dev, err := exec.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer dev.Close()
+	scores := c.newScores(e.N)
+	if err := scores.fill(ctx, c, dev, e, 0); err != nil {
+		return nil, err
+	}
+	scores.rank()
+	return scores, nil
+}
+
+// newScores makes room for the scores of n graphs.
+func (c *Comparator) newScores(n int) *Scores {
+	s := &Scores{Rank: make([]float64, n), spread: c.Spread}
+	for _, w := range c.Weights {
+		s.members = append(s.members, make([]float64, n))
+		if c.Config.Pair {
+			s.second = append(s.second, make([]float64, n))
+			s.bias = append(s.bias, float64(w[c.layout().get("fc.bias").off]))
+		}
+	}
+	return s
+}
+
+// fill scores an encoding's graphs, the first of which is number begin.
+func (s *Scores) fill(ctx context.Context, c *Comparator, dev *exec.Device, e *Encoding, begin int) error {
+	pass := c.Config.scorer(dev, c.layout(), e, chunk(dev))
+	defer pass.ar.Free()
+	for m, w := range c.Weights {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		first, second := pass.run(w)
+		copy(s.members[m][begin:], first)
+		if c.Config.Pair {
+			copy(s.second[m][begin:], second)
+		}
+	}
+	return nil
+}
+
+// some are the scores of some graphs, by index.
+func (s *Scores) some(idx []int) *Scores {
+	pick := func(values []float64) []float64 {
+		out := make([]float64, len(idx))
+		for k, i := range idx {
+			out[k] = values[i]
+		}
+		return out
+	}
+	out := &Scores{Rank: pick(s.Rank), bias: s.bias, spread: s.spread}
+	for m := range s.members {
+		out.members = append(out.members, pick(s.members[m]))
+		if s.second != nil {
+			out.second = append(out.second, pick(s.second[m]))
+		}
+	}
+	return out
+}
+
+// rank takes the mean of the members' standardised scores.
+func (s *Scores) rank() {
+	for i := range s.Rank {
+		for m := range s.members {
+			s.Rank[i] += s.standard(m, i) / float64(len(s.members))
+		}
+	}
 }
 
 // Scorer scores one encoding again and again. It holds the encoding's buffers: for the whole of NAS-Bench-101 a few hundred megabytes.
@@ -101,10 +175,8 @@ func (s *Scorer) Score() *Scores {
 			out.second = append(out.second, second)
 			out.bias = append(out.bias, float64(c.Weights[m][s.lay.get("fc.bias").off]))
 		}
-		for i := range first {
-			out.Rank[i] += out.standard(m, i) / float64(len(c.Weights))
-		}
 	}
+	out.rank()
 	return out
 }
 

@@ -2,6 +2,7 @@ package gcn
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/gob"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ctnas/ctnas/kernels/exec"
 )
 
 // Space is a whole search space prepared for scoring: its shared unfolding trees, which depend on the space alone, and its features.
@@ -21,11 +24,14 @@ type Space struct {
 	forests  map[string][]*Forest
 	stored   func(name string) ([]byte, bool, error)
 	flat     []float32
+	kept     int // rows of the pieces of a large space in forests
+
+	whole, piece int // wholeGraphs, pieceGraphs, which tests replace
 }
 
 // NewSpace prepares nothing yet: forests are built when a network first needs them. features may be nil; it must be safe for concurrent calls.
 func NewSpace(alphabet int, graphs GraphSet, features func(i int) []float32) *Space {
-	return &Space{alphabet: alphabet, graphs: graphs, features: features, forests: map[string][]*Forest{}}
+	return &Space{alphabet: alphabet, graphs: graphs, features: features, forests: map[string][]*Forest{}, whole: wholeGraphs, piece: pieceGraphs}
 }
 
 // Len is the number of architectures.
@@ -39,20 +45,137 @@ func (n Network) forestKey() string {
 	return string(n.Kind)
 }
 
-// Encoding is the whole space for a comparator.
-func (s *Space) Encoding(c *Comparator) (*Encoding, error) {
+// Encoding is the whole space for a comparator. ctx ends the building of its trees.
+func (s *Space) Encoding(ctx context.Context, c *Comparator) (*Encoding, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.build(c.Config.Network); err != nil {
+	if err := s.build(ctx, c.Config.Network); err != nil {
 		return nil, err
 	}
 	e := &Encoding{N: s.graphs.N, Forests: s.forests[c.Config.forestKey()]}
 	if c.Config.Features {
-		if s.features == nil {
-			return nil, fmt.Errorf("the comparator uses features and the space has none")
+		if s.flat == nil {
+			var err error
+			if s.flat, err = s.featuresOf(ctx, s.graphs.N, func(i int) int { return i }); err != nil {
+				return nil, err
+			}
 		}
-		s.buildFeatures()
 		e.Features, e.Scale = s.flat, &c.Scale
+	}
+	return e, nil
+}
+
+// A space of at most this many graphs is encoded as a whole, once, because they share most of their trees: all 423,624 cells of
+// NAS-Bench-101 take some 150 MB. A larger one is encoded and scored in pieces, so that the memory does not grow with it; the trees of
+// a piece that take little are kept for the next time.
+const (
+	wholeGraphs = 1 << 19
+	pieceGraphs = 1 << 14
+	keptRows    = 1 << 22 // of all pieces
+)
+
+// Large tells whether the space is too large to be encoded as a whole.
+func (s *Space) Large() bool { return s.graphs.N > s.whole }
+
+// Score gives every graph its score, of a large space piece by piece. ctx ends it.
+func (s *Space) Score(ctx context.Context, c *Comparator, device exec.Config) (*Scores, error) {
+	if !s.Large() {
+		e, err := s.Encoding(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return c.score(ctx, device, e)
+	}
+	dev, err := exec.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	defer dev.Close()
+	scores := c.newScores(s.graphs.N)
+	for begin := 0; begin < s.graphs.N; begin += s.piece {
+		end := min(begin+s.piece, s.graphs.N)
+		e, err := s.stretch(ctx, c, begin, end)
+		if err != nil {
+			return nil, err
+		}
+		if err := scores.fill(ctx, c, dev, e, begin); err != nil {
+			return nil, err
+		}
+	}
+	scores.rank()
+	return scores, nil
+}
+
+// stretch encodes graphs [begin, end) of a large space.
+func (s *Space) stretch(ctx context.Context, c *Comparator, begin, end int) (*Encoding, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := fmt.Sprintf("%s/%d", c.Config.forestKey(), begin)
+	e := &Encoding{N: end - begin, Forests: s.forests[key]}
+	if e.Forests == nil {
+		graphs := GraphSet{N: end - begin, At: func(i int) Graph { return s.graphs.At(begin + i) }, Stop: ctx.Err}
+		built, err := c.Config.Encode(graphs, s.alphabet, nil, false)
+		if err != nil {
+			return nil, err
+		}
+		e.Forests = built.Forests
+		rows := 0
+		for _, f := range e.Forests {
+			rows += f.Rows()
+		}
+		if s.kept+rows <= keptRows {
+			s.kept += rows
+			s.forests[key] = e.Forests
+		}
+	}
+	if c.Config.Features {
+		var err error
+		if e.Features, err = s.featuresOf(ctx, e.N, func(i int) int { return begin + i }); err != nil {
+			return nil, err
+		}
+		e.Scale = &c.Scale
+	}
+	return e, nil
+}
+
+// ScoreSome scores some graphs of the space, by index.
+func (s *Space) ScoreSome(ctx context.Context, c *Comparator, device exec.Config, idx []int) (*Scores, error) {
+	if s.Large() {
+		whole, err := s.Score(ctx, c, device)
+		if err != nil {
+			return nil, err
+		}
+		return whole.some(idx), nil
+	}
+	e, err := s.part(ctx, c, idx)
+	if err != nil {
+		return nil, err
+	}
+	return c.score(ctx, device, e)
+}
+
+// part encodes some graphs. The trees stay whole, for nearly all of them are needed; only what is read changes.
+func (s *Space) part(ctx context.Context, c *Comparator, idx []int) (*Encoding, error) {
+	e := &Encoding{N: len(idx)}
+	whole, err := s.Encoding(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	e.Scale = whole.Scale
+	for _, f := range whole.Forests {
+		part := *f
+		part.ReadPtr, part.ReadIdx = make([]int32, 1, len(idx)+1), make([]int32, 0, len(idx)*len(f.ReadIdx)/max(1, whole.N))
+		for _, i := range idx {
+			part.ReadIdx = append(part.ReadIdx, f.ReadIdx[f.ReadPtr[i]:f.ReadPtr[i+1]]...)
+			part.ReadPtr = append(part.ReadPtr, int32(len(part.ReadIdx)))
+		}
+		e.Forests = append(e.Forests, &part)
+	}
+	if len(whole.Features) > 0 {
+		width := len(whole.Features) / whole.N
+		for _, i := range idx {
+			e.Features = append(e.Features, whole.Features[i*width:(i+1)*width]...)
+		}
 	}
 	return e, nil
 }
@@ -60,7 +183,7 @@ func (s *Space) Encoding(c *Comparator) (*Encoding, error) {
 // UseTrees sets where stored trees are looked up before they are built: load returns what Trees wrote under a name, or false.
 func (s *Space) UseTrees(load func(name string) ([]byte, bool, error)) { s.stored = load }
 
-func (s *Space) build(n Network) error {
+func (s *Space) build(ctx context.Context, n Network) error {
 	name := n.forestKey()
 	if s.forests[name] != nil {
 		return nil
@@ -75,7 +198,9 @@ func (s *Space) build(n Network) error {
 			return err
 		}
 	}
-	e, err := n.Encode(s.graphs, s.alphabet, nil, false)
+	graphs := s.graphs
+	graphs.Stop = ctx.Err
+	e, err := n.Encode(graphs, s.alphabet, nil, false)
 	if err != nil {
 		return err
 	}
@@ -83,31 +208,37 @@ func (s *Space) build(n Network) error {
 	return nil
 }
 
-func (s *Space) buildFeatures() {
-	if s.flat != nil || s.graphs.N == 0 {
-		return
+// featuresOf returns the features of n graphs, a row each.
+func (s *Space) featuresOf(ctx context.Context, n int, at func(i int) int) ([]float32, error) {
+	if s.features == nil {
+		return nil, fmt.Errorf("the comparator uses features and the space has none")
 	}
-	width := len(s.features(0))
-	flat := make([]float32, s.graphs.N*width)
+	if n == 0 {
+		return nil, nil
+	}
+	width := len(s.features(at(0)))
+	flat := make([]float32, n*width)
 	var group errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
 	for w := range workers {
 		group.Go(func() error {
-			for i := s.graphs.N * w / workers; i < s.graphs.N*(w+1)/workers; i++ {
-				copy(flat[i*width:], s.features(i))
+			for i := n * w / workers; i < n*(w+1)/workers; i++ {
+				if i%stopEvery == 0 && ctx.Err() != nil {
+					return ctx.Err()
+				}
+				copy(flat[i*width:], s.features(at(i)))
 			}
 			return nil
 		})
 	}
-	_ = group.Wait()
-	s.flat = flat
+	return flat, group.Wait()
 }
 
 // Trees returns the trees of a network's kind as bytes, for a table's cached form: UseTrees reads them back.
-func (s *Space) Trees(n Network) (name string, data []byte, err error) {
+func (s *Space) Trees(ctx context.Context, n Network) (name string, data []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.build(n); err != nil {
+	if err := s.build(ctx, n); err != nil {
 		return "", nil, err
 	}
 	data = binary.LittleEndian.AppendUint32(data, uint32(len(s.forests[n.forestKey()])))

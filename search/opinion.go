@@ -1,6 +1,8 @@
 package search
 
 import (
+	"context"
+
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/space"
@@ -30,16 +32,13 @@ type referee struct {
 }
 
 // newReferee scores the whole list where there is one.
-func newReferee(sp space.Space, device exec.Config, cmp *gcn.Comparator, list *Catalogue) (*referee, error) {
+func newReferee(ctx context.Context, sp space.Space, device exec.Config, cmp *gcn.Comparator, list *Catalogue) (*referee, error) {
 	r := &referee{sp: sp, device: device, cmp: cmp, list: list, known: map[space.Arch]opinion{}}
 	if list == nil {
 		return r, nil
 	}
-	encoding, err := list.space.Encoding(cmp)
-	if err != nil {
-		return nil, err
-	}
-	r.whole, err = cmp.Score(device, encoding)
+	var err error
+	r.whole, err = list.space.Score(ctx, cmp, device)
 	return r, err
 }
 

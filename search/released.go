@@ -99,7 +99,7 @@ func (s *search) restoreReleased(old *snapshot) error {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 		var err error
-		s.referee, err = newReferee(s.Deps.Space, s.Device, s.cmp, nil)
+		s.referee, err = newReferee(context.Background(), s.Deps.Space, s.Device, s.cmp, nil)
 		return err
 	}
 	if old.Epochs == 0 {
@@ -130,7 +130,7 @@ func (s *search) releasedReferee() (err error) {
 	if s.cmp, err = s.released.training.Comparator(); err != nil {
 		return err
 	}
-	s.referee, err = newReferee(s.Deps.Space, s.alone(), s.cmp, nil)
+	s.referee, err = newReferee(context.Background(), s.Deps.Space, s.alone(), s.cmp, nil)
 	return err
 }
 

@@ -254,7 +254,7 @@ func (s *search) open(ctx context.Context) (err error) {
 		s.ledger, err = ledger.Resume(ctx, path, s.Source, s.Budget, s.Deps.Space, old.Ledger)
 	}
 	if err == nil && old != nil {
-		err = s.restore(old)
+		err = s.restore(ctx, old)
 	}
 	s.phase = time.Now()
 	return err
@@ -373,7 +373,7 @@ func KeepInputs(dir string, sp space.Space, m *latency.Model) error {
 }
 
 // restore takes over the state of a checkpoint.
-func (s *search) restore(old *snapshot) (err error) {
+func (s *search) restore(ctx context.Context, old *snapshot) (err error) {
 	parse := func(text string) space.Arch {
 		a, e := s.Deps.Space.Parse(text)
 		if e != nil && err == nil {
@@ -418,7 +418,7 @@ func (s *search) restore(old *snapshot) (err error) {
 	if !s.trained {
 		return nil
 	}
-	if s.referee, err = newReferee(s.Deps.Space, s.Device, s.cmp, s.List); err != nil {
+	if s.referee, err = newReferee(ctx, s.Deps.Space, s.Device, s.cmp, s.List); err != nil {
 		return err
 	}
 	for _, group := range old.Asked {
@@ -689,7 +689,7 @@ func (s *search) train(ctx context.Context) error {
 	s.updates += s.gcn.Steps
 	s.spent("train")
 	s.cmp, s.trained = cmp, true
-	if s.referee, err = newReferee(s.Deps.Space, s.Device, cmp, s.List); err != nil {
+	if s.referee, err = newReferee(ctx, s.Deps.Space, s.Device, cmp, s.List); err != nil {
 		return err
 	}
 	s.spent("rank")

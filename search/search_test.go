@@ -513,7 +513,7 @@ func TestARealSearch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads a large table; left out with -short")
 	}
-	_, view, err := table.OpenLabels("table:"+testdata.Path(t, "nasbench101/nb101_run0.csv.gz"), table.Options{})
+	_, view, err := table.OpenLabels(t.Context(), "table:"+testdata.Path(t, "nasbench101/nb101_run0.csv.gz"), table.Options{})
 	require.NoError(t, err)
 	c, err := Preset(PresetDefault)
 	require.NoError(t, err)

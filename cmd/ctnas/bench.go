@@ -63,7 +63,7 @@ Other programs that run at the same time make the figures worse; the spread (dis
 				env.Open = func() (*table.Table, table.Query, error) {
 					update, finish := a.progress("read " + filepath.Base(path))
 					defer finish()
-					t, err := table.Open(path, table.Options{
+					t, err := table.Open(cmd.Context(), path, table.Options{
 						Columns: query.Columns, Threads: a.threads,
 						Progress: func(done, total int64) { update(int(done), int(total)) },
 					})

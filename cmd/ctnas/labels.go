@@ -104,7 +104,7 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 		return openPredictor(path, spaceName)
 	}
 	if !strings.HasPrefix(text, trained.Prefix) {
-		t, view, err := a.openTableLabels(text, spaceName)
+		t, view, err := a.openTableLabels(ctx, text, spaceName)
 		if err != nil {
 			return nil, err
 		}
@@ -174,7 +174,7 @@ func (a *app) trainedTable(ctx context.Context, l *labels, n int, seed uint64) (
 	if err := source.WriteTable(file, archs); err != nil {
 		return nil, nil, err
 	}
-	if t, err = table.Open(file.Name(), table.Options{Space: l.space.Name(), Threads: a.threads}); err != nil { // which keeps it in memory
+	if t, err = table.Open(ctx, file.Name(), table.Options{Space: l.space.Name(), Threads: a.threads}); err != nil { // which keeps it in memory
 		return nil, nil, err
 	}
 	v, err = t.View(table.Query{})
@@ -207,7 +207,7 @@ func (a *app) openTrained(ctx context.Context, c trained.Config) (*trained.Sourc
 }
 
 // openTableLabels opens the table of --labels for a space.
-func (a *app) openTableLabels(labels, spaceName string) (*table.Table, *table.View, error) {
+func (a *app) openTableLabels(ctx context.Context, labels, spaceName string) (*table.Table, *table.View, error) {
 	if _, err := openSpace(spaceName); err != nil {
 		return nil, nil, err
 	}
@@ -216,7 +216,7 @@ func (a *app) openTableLabels(labels, spaceName string) (*table.Table, *table.Vi
 		return nil, nil, usagef("--labels: %w, or %sDATA?recipe=R", err, trained.Prefix)
 	}
 	update, finish := a.progress("read " + filepath.Base(path))
-	t, err := table.Open(path, table.Options{
+	t, err := table.Open(ctx, path, table.Options{
 		Space: spaceName, Columns: query.Columns, Threads: a.threads,
 		Progress: func(done, total int64) { update(int(done), int(total)) },
 	})

@@ -45,6 +45,10 @@ func TestTableCommands(t *testing.T) {
 	require.Contains(t, stdout, "made from      small.csv (csv)")
 	require.Contains(t, stdout, info["checksum"].(string))
 
+	code, stdout, stderr = call(nil, "table", "info", "--verify", ctt)
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stdout, "20 architectures in their order, 1 columns, 3 sections of trees; no SHA-256 is published for")
+
 	network := "mobilenetv3:2,2,2,2,2:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0@w1.0,r224"
 	other := filepath.Join(t.TempDir(), "other.csv")
 	require.NoError(t, os.WriteFile(other, []byte("arch,accuracy\n\""+network+"\",0.75\n"), 0o644))
@@ -53,7 +57,15 @@ func TestTableCommands(t *testing.T) {
 	require.Contains(t, stdout, "mobilenetv3:2,2,2,2,2:")
 	require.Contains(t, stdout, "75.0000 %")
 
+	mobile := filepath.Join(t.TempDir(), "mobile.ctt")
+	code, _, stderr = call(nil, "table", "convert", other, "--space", "mobilenetv3", "-o", mobile)
+	require.Equal(t, exitOK, code, stderr)
+	code, again, stderr := call(nil, "table", "info", mobile, "--space", "mobilenetv3", "--verify")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, again, stdout[strings.Index(stdout, "best "):])
+
 	for line, want := range map[string]int{
+		"table info " + mobile:                           exitFailed,
 		"table info " + other:                            exitFailed,
 		"table info --space nothing " + other:            exitUsage,
 		"table convert " + csv:                           exitUsage,

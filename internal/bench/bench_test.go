@@ -34,7 +34,7 @@ func small(t *testing.T) *Env {
 	path := filepath.Join(t.TempDir(), "cells.csv")
 	require.NoError(t, os.WriteFile(path, []byte(csv.String()), 0o644))
 	e := &Env{Device: exec.Config{Threads: 1}, Open: func() (*table.Table, table.Query, error) {
-		t, err := table.Open(path, table.Options{})
+		t, err := table.Open(t.Context(), path, table.Options{})
 		return t, table.Query{}, err
 	}}
 	t.Cleanup(e.Close)

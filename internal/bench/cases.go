@@ -327,7 +327,7 @@ func scorer(ctx context.Context, e *Env, cmp *gcn.Comparator) (s *gcn.Scorer, n 
 	if err != nil {
 		return nil, 0, err
 	}
-	encoding, err := list.Space().Encoding(cmp)
+	encoding, err := list.Space().Encoding(context.Background(), cmp)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -418,7 +418,7 @@ func rank(e *Env, cmp *gcn.Comparator) (func() error, error) {
 	}
 	e.close = append(e.close, func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, "space.ctt")
-	sections, err := trees.Sections(t)
+	sections, err := trees.Sections(context.Background(), t)
 	if err != nil {
 		return nil, err
 	}
@@ -426,12 +426,12 @@ func rank(e *Env, cmp *gcn.Comparator) (func() error, error) {
 		return nil, err
 	}
 	return func() error {
-		t, err := table.Open(path, table.Options{Threads: e.Device.Threads})
+		t, err := table.Open(context.Background(), path, table.Options{Threads: e.Device.Threads})
 		if err != nil {
 			return err
 		}
 		defer func() { _ = t.Close() }()
-		encoding, err := search.NewCatalogue(t.Space(), t, trees.Stored(t)).Space().Encoding(cmp)
+		encoding, err := search.NewCatalogue(t.Space(), t, trees.Stored(t)).Space().Encoding(context.Background(), cmp)
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ func TestTableKnowsNothingOfWhatItsViewLeavesOut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.csv")
 	text := "arch,validation_accuracy,test_accuracy\nnasbench101:3:101:0,0.5,0.6\nnasbench101:best,0.9,\nnasbench101:resnet,0.7,0.6\n"
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
-	tab, view, err := table.OpenLabels("table:"+path+"?missing=drop", table.Options{})
+	tab, view, err := table.OpenLabels(t.Context(), "table:"+path+"?missing=drop", table.Options{})
 	require.NoError(t, err)
 	defer tab.Close()
 	source := ledger.FromTable(view)

@@ -143,7 +143,7 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 		return nil, err
 	}
 	if c.Field.Pool != nil {
-		if err := c.Field.Pool.Prepare(c.Config); err != nil {
+		if err := c.Field.Pool.Prepare(ctx, c.Config); err != nil {
 			return nil, err
 		}
 	}
@@ -203,7 +203,7 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 		return run, err
 	}
 	if out.Predictor != nil && c.Field.all != nil {
-		if run.TauB, err = c.tau(out); err != nil {
+		if run.TauB, err = c.tau(ctx, out); err != nil {
 			return run, err
 		}
 	}
@@ -211,9 +211,9 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 }
 
 // tau judges a predictor by all architectures that it has no label of.
-func (c Comparison) tau(out Outcome) (*float64, error) {
+func (c Comparison) tau(ctx context.Context, out Outcome) (*float64, error) {
 	judge, pool := c.Field.all, c.Field.Pool
-	scores, err := pool.Score(out.Predictor, c.Device)
+	scores, err := pool.Score(ctx, out.Predictor, c.Device)
 	if err != nil {
 		return nil, err
 	}

@@ -272,10 +272,10 @@ func TestAPartScoresAsInTheWhole(t *testing.T) {
 		cmp, err := train(t.Context(), device, c, sp, labels, 1)
 		require.NoError(t, err)
 		pool := NewPool(sp, search.NewList(list), nil)
-		whole, err := pool.Score(cmp, device)
+		whole, err := pool.Score(context.Background(), cmp, device)
 		require.NoError(t, err)
 		idx := []int{299, 3, 3, 150}
-		part, err := pool.scoreSome(cmp, device, idx)
+		part, err := pool.scoreSome(context.Background(), cmp, device, idx)
 		require.NoError(t, err)
 		for k, i := range idx {
 			require.InDelta(t, whole.Rank[i], part.Rank[k], 1e-4*(1+math.Abs(whole.Rank[i])), preset)
@@ -305,7 +305,7 @@ func smallTable(t *testing.T, n int, validation bool) *table.Table {
 	}
 	path := filepath.Join(t.TempDir(), "small.csv")
 	require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o644))
-	opened, err := table.Open(path, table.Options{})
+	opened, err := table.Open(t.Context(), path, table.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, opened.Close()) })
 	return opened
@@ -333,7 +333,7 @@ func TestRankJudgesByWhatItDidNotTrainOn(t *testing.T) {
 	cmp, err := train(t.Context(), r.Device, r.Config, sp, labels, 5)
 	require.NoError(t, err)
 	pool := PoolOf(view)
-	scores, err := pool.Score(cmp, r.Device)
+	scores, err := pool.Score(context.Background(), cmp, r.Device)
 	require.NoError(t, err)
 	var x, y, oddX, oddY []float64
 	top := order[50]
@@ -388,7 +388,7 @@ func TestRealTable(t *testing.T) {
 		t.Skip("reads a large table")
 	}
 	path := testdata.Path(t, "nasbench101/nb101_run0.csv.gz")
-	tab, err := table.Open(path, table.Options{})
+	tab, err := table.Open(t.Context(), path, table.Options{})
 	require.NoError(t, err)
 	defer tab.Close()
 	view, err := tab.View(table.Query{})

@@ -58,54 +58,29 @@ func (p *Pool) Arch(i int) space.Arch { return p.list.Arch(i) }
 func (p *Pool) Catalogue() *search.Catalogue { return p.catalogue }
 
 // Prepare builds what scoring with a network needs of the space, so that no later Score is charged for it.
-func (p *Pool) Prepare(c gcn.Config) error {
+func (p *Pool) Prepare(ctx context.Context, c gcn.Config) error {
 	if p.Len() == 0 {
 		return errors.New("no architecture is listed")
+	}
+	whole := p.catalogue.Space()
+	if whole.Large() { // it is encoded piece by piece, each time
+		return nil
 	}
 	blank := &gcn.Comparator{Config: c}
 	width := len(search.Features(p.Arch(0), len(p.space.Alphabet())))
 	blank.Scale = gcn.Standard{Mean: make([]float32, width), SD: slices.Repeat([]float32{1}, width)}
-	_, err := p.catalogue.Space().Encoding(blank)
+	_, err := whole.Encoding(ctx, blank)
 	return err
 }
 
 // Score ranks the whole pool.
-func (p *Pool) Score(c *gcn.Comparator, device exec.Config) (*gcn.Scores, error) {
-	e, err := p.catalogue.Space().Encoding(c)
-	if err != nil {
-		return nil, err
-	}
-	return c.Score(device, e)
+func (p *Pool) Score(ctx context.Context, c *gcn.Comparator, device exec.Config) (*gcn.Scores, error) {
+	return p.catalogue.Space().Score(ctx, c, device)
 }
 
 // scoreSome scores architectures of the pool, by index.
-func (p *Pool) scoreSome(c *gcn.Comparator, device exec.Config, idx []int) (*gcn.Scores, error) {
-	whole, err := p.catalogue.Space().Encoding(c)
-	if err != nil {
-		return nil, err
-	}
-	return c.Score(device, some(whole, idx))
-}
-
-// some is the encoding of a part of a space. The trees stay whole, for nearly all of them are needed; only what is read changes.
-func some(whole *gcn.Encoding, idx []int) *gcn.Encoding {
-	e := &gcn.Encoding{N: len(idx), Scale: whole.Scale}
-	for _, f := range whole.Forests {
-		part := *f
-		part.ReadPtr, part.ReadIdx = make([]int32, 1, len(idx)+1), make([]int32, 0, len(idx)*len(f.ReadIdx)/max(1, whole.N))
-		for _, i := range idx {
-			part.ReadIdx = append(part.ReadIdx, f.ReadIdx[f.ReadPtr[i]:f.ReadPtr[i+1]]...)
-			part.ReadPtr = append(part.ReadPtr, int32(len(part.ReadIdx)))
-		}
-		e.Forests = append(e.Forests, &part)
-	}
-	if len(whole.Features) > 0 {
-		width := len(whole.Features) / whole.N
-		for _, i := range idx {
-			e.Features = append(e.Features, whole.Features[i*width:(i+1)*width]...)
-		}
-	}
-	return e
+func (p *Pool) scoreSome(ctx context.Context, c *gcn.Comparator, device exec.Config, idx []int) (*gcn.Scores, error) {
+	return p.catalogue.Space().ScoreSome(ctx, c, device, idx)
 }
 
 // describe turns architectures into what a network reads, features only where it uses them.

@@ -104,7 +104,7 @@ func (Regression) Run(ctx context.Context, p Problem) (Outcome, error) {
 	}
 	var list []predicted
 	if b.Listed && b.All != nil {
-		scores, err := b.All.Score(c, b.Device)
+		scores, err := b.All.Score(ctx, c, b.Device)
 		if err != nil {
 			return Outcome{}, err
 		}

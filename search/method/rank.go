@@ -73,7 +73,7 @@ func Rank(ctx context.Context, r Ranking) ([]RankSeed, error) {
 	}
 	r.View.Unseal()
 	pool := PoolOf(r.View)
-	if err := pool.Prepare(r.Config); err != nil {
+	if err := pool.Prepare(ctx, r.Config); err != nil {
 		return nil, err
 	}
 	odd, err := oddHashes(ctx, pool, r.Prepared)
@@ -125,7 +125,7 @@ func (r Ranking) one(ctx context.Context, pool *Pool, odd []bool, seed uint64) (
 		return result, err
 	}
 	trained := time.Now()
-	scores, err := pool.scoreSome(c, r.Device, judged)
+	scores, err := pool.scoreSome(ctx, c, r.Device, judged)
 	if err != nil {
 		return result, err
 	}

@@ -63,8 +63,8 @@ type FileSpace struct {
 	slots    int
 	size     float64 // distinct architectures
 
-	mu    sync.RWMutex
-	costs map[string]Cost // that a table says, by code
+	mu   sync.RWMutex
+	said func(a Arch) (Cost, bool) // costs that a table says; nil: there is none
 }
 
 // FileArch is an architecture of a FileSpace. What would stand in absent blocks is zero.
@@ -134,7 +134,7 @@ func (f *FileSpace) Name() string { return f.name }
 // Text is the file's content.
 func (f *FileSpace) Text() []byte { return f.text }
 
-// Priced tells whether the file says multiply-adds and parameters; what it does not say, a table may, see SetCost.
+// Priced tells whether the file says multiply-adds and parameters; what it does not say, a table may, see UseCosts.
 func (f *FileSpace) Priced() (madds, params bool) { return f.priced[0], f.priced[1] }
 
 // Alphabet lists the operations of a Graph's nodes, each at each place where it may stand.
@@ -216,11 +216,14 @@ func (a FileArch) Cost() Cost {
 	if f.priced == [2]bool{true, true} {
 		return sum
 	}
+	said := Cost{Unknown, Unknown}
 	f.mu.RLock()
-	said, any := f.costs[a.code]
+	lookup := f.said
 	f.mu.RUnlock()
-	if !any {
-		said = Cost{Unknown, Unknown}
+	if lookup != nil {
+		if costs, known := lookup(a); known {
+			said = costs
+		}
 	}
 	if !f.priced[0] {
 		sum.MAdds = said.MAdds
@@ -231,23 +234,12 @@ func (a FileArch) Cost() Cost {
 	return sum
 }
 
-// SetCost says what an architecture costs, in a space whose file does not. What is Unknown leaves what was said before.
-func (f *FileSpace) SetCost(a Arch, c Cost) {
-	x, ok := a.(FileArch)
-	if !ok || x.of != f {
-		return
-	}
+// UseCosts sets where the costs are looked up that the file does not say, in a table that was opened for the space; false where it
+// has not got an architecture, Unknown where it does not say one. The last one that was set counts.
+func (f *FileSpace) UseCosts(lookup func(a Arch) (costs Cost, known bool)) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if before, said := f.costs[x.code]; said {
-		if c.MAdds < 0 {
-			c.MAdds = before.MAdds
-		}
-		if c.Params < 0 {
-			c.Params = before.Params
-		}
-	}
-	f.costs[x.code] = c
+	f.said = lookup
+	f.mu.Unlock()
 }
 
 // Parse reads <name>:<choice>|<choice>|... or the same without the name.

@@ -87,7 +87,6 @@ const maxAlphabet = 256
 
 // number lays out the codes, the alphabet and the grammar.
 func (f *FileSpace) number(nodeNames []string) error {
-	f.costs = map[string]Cost{}
 	f.size = 1
 	nodes := max(2, f.nodes)
 	operations := 0

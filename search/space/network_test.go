@@ -154,11 +154,11 @@ func TestUnknownCosts(t *testing.T) {
 		_, err := Sampler(sp, l)
 		require.ErrorContains(t, err, "is not known")
 	}
-	FileOf(sp).SetCost(a, Cost{MAdds: 5, Params: Unknown})
+	FileOf(sp).UseCosts(func(Arch) (Cost, bool) { return Cost{MAdds: 5, Params: Unknown}, true })
 	require.True(t, Limits{MAdds: 5}.Allow(a))
 	require.False(t, Limits{MAdds: 4}.Allow(a))
 	require.False(t, Limits{MAdds: 5, Params: 5}.Allow(a))
-	FileOf(sp).SetCost(a, Cost{MAdds: Unknown, Params: 7})
+	FileOf(sp).UseCosts(func(Arch) (Cost, bool) { return Cost{MAdds: 5, Params: 7}, true })
 	require.Equal(t, Cost{5, 7}, a.Cost())
 	value, known := Limits{}.CostOf(CostParams, a)
 	require.True(t, known)

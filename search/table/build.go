@@ -3,6 +3,7 @@ package table
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -84,45 +85,57 @@ func (c claims) verify(a space.Arch) (moduleHash, error) {
 
 // builder gathers the records of a file, in whatever order they come.
 type builder struct {
+	coder   space.Coder
 	metrics []Metric
-	cells   []space.Cell
+	codes   []byte // of the architectures, one behind the other
 	hashes  []moduleHash
 	places  []place
-	values  [][]float64 // by metric; NaN is missing, and what a column lacks at its end
-	index   map[space.Cell]int32
+	values  [][]float64        // by metric; NaN is missing, and what a column lacks at its end
+	costs   [len(told)][]int64 // that the file says and the space does not; negative is missing, as is what lacks at the end
+	index   *codes
 
-	// Other spaces than NASBench101; cells and index are then empty.
-	space  space.Space
-	archs  []space.Arch
-	at     map[space.Arch]int32
 	merge  bool  // an architecture may come again: the mean of its values counts
 	merged int   // rows that did
-	times  []int // how often each architecture came
+	times  []int // with merge: how often each architecture came
+	code   []byte
 }
 
-func newBuilder(metrics []Metric) *builder {
-	return &builder{metrics: metrics, values: make([][]float64, len(metrics)), index: map[space.Cell]int32{}}
+func newBuilder(in *input, metrics []Metric) *builder {
+	return &builder{coder: in.space, metrics: metrics, values: make([][]float64, len(metrics)), index: newCodes(in.space.CodeBytes(), 0)}
 }
 
-// add appends an architecture that the table has not got yet and returns its row.
-func (b *builder) add(c space.Cell, h moduleHash, at place) int {
-	row := len(b.cells)
-	b.cells = append(b.cells, c)
+// find returns the row of an architecture, the next one and false where the table has not got it yet.
+func (b *builder) find(a space.Arch) (row int, known bool) {
+	b.code, _ = b.coder.AppendCode(b.code[:0], a) // readers make architectures of their space
+	return b.index.find(b.codes, b.code)
+}
+
+// add appends the architecture that find has just not found and returns its row.
+func (b *builder) add(h moduleHash, at place) int {
+	b.codes = append(b.codes, b.code...)
 	b.hashes = append(b.hashes, h)
 	b.places = append(b.places, at)
-	b.index[c] = int32(row)
-	return row
+	b.index.add(b.codes)
+	return len(b.hashes) - 1
 }
 
+// len is the number of architectures so far.
+func (b *builder) len() int { return len(b.hashes) }
+
 func (b *builder) set(metric, row int, v float64) {
-	for len(b.values[metric]) < row {
-		b.values[metric] = append(b.values[metric], math.NaN())
+	b.values[metric] = putAt(b.values[metric], row, v, math.NaN())
+}
+
+// putAt puts a value at a place of a list that may have to grow there.
+func putAt[T any](list []T, at int, v, gap T) []T {
+	for len(list) < at {
+		list = append(list, gap)
 	}
-	if len(b.values[metric]) == row {
-		b.values[metric] = append(b.values[metric], v)
-	} else {
-		b.values[metric][row] = v
+	if len(list) == at {
+		return append(list, v)
 	}
+	list[at] = v
+	return list
 }
 
 // finish sorts the rows by hash and packs the columns. A metric without a single value is dropped.
@@ -135,21 +148,40 @@ func (b *builder) finish(in *input) (*Table, error) {
 		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(i, j int32) int { return bytes.Compare(b.hashes[i][:], b.hashes[j][:]) })
-	t := b.list(order)
-	sorted := make([]float64, len(order))
+	width := b.coder.CodeBytes()
+	sorted := make([]byte, 0, len(b.codes))
+	for _, row := range order {
+		sorted = append(sorted, b.codes[int(row)*width:(int(row)+1)*width]...)
+	}
+	t := &Table{space: b.coder, coder: b.coder, codes: newSection("architectures", sorted), merged: b.merged}
+	values := make([]float64, len(order))
 	for m, metric := range b.metrics {
 		known := false
 		for i, row := range order {
-			sorted[i] = math.NaN()
+			values[i] = math.NaN()
 			if int(row) < len(b.values[m]) {
-				sorted[i] = b.values[m][row]
+				values[i] = b.values[m][row]
 			}
-			known = known || sorted[i] == sorted[i]
+			known = known || values[i] == values[i]
 		}
 		if known {
-			t.columns = append(t.columns, pack(metric, sorted))
+			t.columns = append(t.columns, pack(metric, values))
 		}
 		b.values[m] = nil
+	}
+	for k, list := range b.costs {
+		if len(list) == 0 {
+			continue
+		}
+		data := make([]byte, 0, 8*len(order))
+		for _, row := range order {
+			cost := int64(space.Unknown)
+			if int(row) < len(list) {
+				cost = list[row]
+			}
+			data = binary.LittleEndian.AppendUint64(data, uint64(cost))
+		}
+		t.costs[k] = newSection(told[k], data)
 	}
 	slices.SortStableFunc(t.columns, func(x, y *column) int { return compareMetrics(x.Metric, y.Metric) })
 	if len(t.columns) == 0 {
@@ -158,51 +190,50 @@ func (b *builder) finish(in *input) (*Table, error) {
 	return t, nil
 }
 
-// list is a table of the architectures in an order, without numbers.
-func (b *builder) list(order []int32) *Table {
-	if b.space == nil {
-		cells := make([]byte, 0, 8*len(order))
-		for _, row := range order {
-			cells = binary.LittleEndian.AppendUint64(cells, uint64(b.cells[row]))
-		}
-		return &Table{space: space.NASBench101{}, cells: newSection("cells", cells)}
-	}
-	t := &Table{space: b.space, at: make(map[space.Arch]int32, len(order))}
-	for i, row := range order {
-		t.archs = append(t.archs, b.archs[row])
-		t.at[b.archs[row]] = int32(i)
-	}
-	if b.merged > 0 {
-		t.note = fmt.Sprintf("; %d rows that write an architecture once more, averaged", b.merged)
-	}
-	return t
-}
-
 // row is a record of a format that has one an architecture.
 type row struct {
-	cell   space.Cell
-	arch   space.Arch // of another space than NASBench101
+	arch   space.Arch
 	hash   moduleHash
 	at     place
 	values []float64 // by metric
+	claims claims
 }
 
-// addRow adds a row; an architecture must not come twice.
+// addRow adds a row; an architecture must not come twice unless they merge.
 func (b *builder) addRow(in *input, r row) error {
-	if r.arch != nil {
-		return b.addArch(in, r)
+	i, twice := b.find(r.arch)
+	switch {
+	case twice && !b.merge:
+		return in.fail(r.at.record, r.at.offset, r.at.line, b.twice(r.arch, i))
+	case twice:
+		b.merged++
+	default:
+		b.add(r.hash, r.at)
 	}
-	if first, twice := b.index[r.cell]; twice {
-		return in.fail(r.at.record, r.at.offset, r.at.line, b.twice(r.cell, first))
+	times := 1
+	if b.merge {
+		if !twice {
+			b.times = append(b.times, 0)
+		}
+		b.times[i]++
+		times = b.times[i]
 	}
-	i := b.add(r.cell, r.hash, r.at)
 	for m, v := range r.values {
+		if times > 1 { // the mean of all so far
+			before := b.values[m][i]
+			v = before + (v-before)/float64(times)
+		}
 		b.set(m, i, v)
+	}
+	for k, cost := range [len(told)]int64{r.claims.madds, r.claims.params} {
+		if cost >= 0 && in.tells[k] {
+			b.costs[k] = putAt(b.costs[k], i, cost, space.Unknown)
+		}
 	}
 	return nil
 }
 
-func (b *builder) twice(a space.Arch, first int32) error {
+func (b *builder) twice(a space.Arch, first int) error {
 	p := b.places[first]
 	if p.line > 0 {
 		return fmt.Errorf("the architecture %v stands at line %d already", a, p.line)
@@ -210,36 +241,13 @@ func (b *builder) twice(a space.Arch, first int32) error {
 	return fmt.Errorf("the architecture %v stands at record %d already", a, p.record)
 }
 
-// addArch is addRow for other spaces than NASBench101.
-func (b *builder) addArch(in *input, r row) error {
-	i, twice := b.at[r.arch]
-	switch {
-	case twice && !b.merge:
-		return in.fail(r.at.record, r.at.offset, r.at.line, b.twice(r.arch, i))
-	case !twice:
-		i = int32(len(b.archs))
-		b.at[r.arch] = i
-		b.archs, b.hashes, b.places, b.times = append(b.archs, r.arch), append(b.hashes, r.hash), append(b.places, r.at), append(b.times, 0)
-	default:
-		b.merged++
-	}
-	b.times[i]++
-	for m, v := range r.values {
-		if b.times[i] > 1 { // the mean of all so far
-			before := b.values[m][i]
-			v = before + (v-before)/float64(b.times[i])
-		}
-		b.set(m, int(i), v)
-	}
-	return nil
-}
-
 func (in *input) workers() int { return cmp.Or(max(in.threads, 0), runtime.GOMAXPROCS(0)) }
 
 // inOrder reads with one goroutine, works with several and consumes in the order of reading, so that neither result nor error depends on
 // their number. produce hands records out with emit until that returns an error, and returns it. The error returned is the earliest
 // in that order; one that produce returns comes after all it has emitted.
-func inOrder[In, Out any](workers int, produce func(emit func(In) error) error, work func(In) (Out, error), consume func(Out) error) error {
+// It ends early with ctx's error.
+func inOrder[In, Out any](ctx context.Context, workers int, produce func(emit func(In) error) error, work func(In) (Out, error), consume func(Out) error) error {
 	type result struct {
 		out Out
 		err error
@@ -258,6 +266,9 @@ func inOrder[In, Out any](workers int, produce func(emit func(In) error) error, 
 		defer close(jobs)
 		err := produce(func(in In) error {
 			j := job{in, make(chan result, 1)}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			select {
 			case queue <- j.done:
 			case <-stop:
@@ -292,7 +303,7 @@ func inOrder[In, Out any](workers int, produce func(emit func(In) error) error, 
 	var failure error
 	for done := range queue {
 		r := <-done
-		if failure = r.err; failure == nil {
+		if failure = cmp.Or(ctx.Err(), r.err); failure == nil {
 			failure = consume(r.out)
 		}
 		if failure != nil {
@@ -305,13 +316,14 @@ func inOrder[In, Out any](workers int, produce func(emit func(In) error) error, 
 }
 
 // eachRow runs f over 0..n-1 on several goroutines and returns the error of the lowest row that has one.
-func eachRow(workers, n int, f func(i int) error) error {
+// It ends early with ctx's error.
+func eachRow(ctx context.Context, workers, n int, f func(i int) error) error {
 	failures := make([]error, workers)
 	rows := make([]int, workers)
 	var group errgroup.Group
 	for w := range workers {
 		group.Go(func() error {
-			for begin := w * batchSize; begin < n; begin += workers * batchSize {
+			for begin := w * batchSize; begin < n && ctx.Err() == nil; begin += workers * batchSize {
 				for i := begin; i < min(begin+batchSize, n); i++ {
 					if err := f(i); err != nil {
 						failures[w], rows[w] = err, i
@@ -330,5 +342,5 @@ func eachRow(workers, n int, f func(i int) error) error {
 			first, lowest = err, rows[w]
 		}
 	}
-	return first
+	return cmp.Or(first, ctx.Err())
 }

@@ -10,26 +10,41 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// section is a stretch of bytes with its checksum, which is compared when it is first asked for: a file of 100 MB opens at once.
+// section is a stretch of a table's bytes with its checksum. Those of a file are read, and compared with it, when they are first
+// asked for: a file of 100 MB opens at once. They are read, not mapped: a mapped file that somebody shortens kills the program.
 type section struct {
 	name string
-	data []byte
+	size int64
 	crc  uint32
+	data []byte                 // after check
+	load func() ([]byte, error) // nil: data is there from the beginning
 
 	once sync.Once
 	err  error
 }
 
 func newSection(name string, data []byte) *section {
-	return &section{name: name, data: data, crc: crc32.Checksum(data, castagnoli)}
+	return &section{name: name, size: int64(len(data)), data: data, crc: crc32.Checksum(data, castagnoli)}
 }
 
-func (s *section) check() error {
-	s.once.Do(func() {
-		if crc32.Checksum(s.data, castagnoli) != s.crc {
-			s.err = fmt.Errorf("%s: checksum does not match, the file is damaged", s.name)
+// fetch returns the bytes, without keeping those of a file.
+func (s *section) fetch() ([]byte, error) {
+	data := s.data
+	if s.load != nil {
+		var err error
+		if data, err = s.load(); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
-	})
+	}
+	if crc32.Checksum(data, castagnoli) != s.crc {
+		return nil, fmt.Errorf("%s: checksum does not match, the file is damaged", s.name)
+	}
+	return data, nil
+}
+
+// check fetches the bytes into data, once.
+func (s *section) check() error {
+	s.once.Do(func() { s.data, s.err = s.fetch() })
 	return s.err
 }
 
@@ -37,7 +52,7 @@ func (s *section) check() error {
 type column struct {
 	Metric
 	packing
-	section
+	*section
 
 	valid    sync.Once
 	validErr error
@@ -136,7 +151,7 @@ func pack(m Metric, values []float64) *column {
 			data = binary.LittleEndian.AppendUint64(data, math.Float64bits(v))
 		}
 	}
-	c.name, c.data, c.crc = m.String(), data, crc32.Checksum(data, castagnoli)
+	c.section = newSection(m.String(), data)
 	return c
 }
 
@@ -156,7 +171,7 @@ func (c *column) at(i int) float64 {
 	}
 }
 
-func (c *column) len() int { return len(c.data) / c.width() }
+func (c *column) len() int { return int(c.size) / c.width() }
 
 // check compares the checksum and the range of the numbers, once.
 func (c *column) check() error {

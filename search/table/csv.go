@@ -104,10 +104,8 @@ func readCSV(in *input) (*builder, error) {
 	for i, m := range layout.metrics {
 		metrics[i] = m.Metric
 	}
-	b := newBuilder(metrics)
-	if _, cells := in.space.(space.NASBench101); !cells {
-		b.space, b.at, b.merge = in.space, map[space.Arch]int32{}, layout.merge
-	}
+	b := newBuilder(in, metrics)
+	b.merge = layout.merge
 	produce := func(emit func([]csvItem) error) error {
 		var items []csvItem
 		for number := int64(0); ; number++ {
@@ -140,7 +138,7 @@ func readCSV(in *input) (*builder, error) {
 	work := func(items []csvItem) ([]row, error) {
 		rows := make([]row, len(items))
 		for i, item := range items {
-			r, err := layout.row(item.fields)
+			r, err := layout.row(item.fields, in.tells)
 			if err != nil {
 				return nil, in.fail(item.at.record, item.at.offset, item.at.line, err)
 			}
@@ -149,7 +147,7 @@ func readCSV(in *input) (*builder, error) {
 		}
 		return rows, nil
 	}
-	return b, inOrder(in.workers(), produce, work, func(rows []row) error {
+	return b, inOrder(in.ctx, in.workers(), produce, work, func(rows []row) error {
 		for _, r := range rows {
 			if err := b.addRow(in, r); err != nil {
 				return err
@@ -288,22 +286,6 @@ func (l *csvLayout) fits() error {
 	return nil
 }
 
-// told takes the costs that a space's own file does not say from the table's, which then cannot be verified.
-func (l *csvLayout) told(a space.Arch, c *claims) {
-	f := space.FileOf(l.space)
-	if f == nil {
-		return
-	}
-	madds, params := f.Priced()
-	f.SetCost(a, space.Cost{MAdds: max(c.madds, space.Unknown), Params: max(c.params, space.Unknown)})
-	if !madds {
-		c.madds = -1
-	}
-	if !params {
-		c.params = -1
-	}
-}
-
 // network reads an architecture of another space than NAS-Bench-101.
 func (l *csvLayout) network(fields []string) (space.Arch, error) {
 	if mobile, ok := l.space.(space.MobileNetV3); ok && l.networks != nil {
@@ -313,14 +295,11 @@ func (l *csvLayout) network(fields []string) (space.Arch, error) {
 }
 
 // row checks a record.
-func (l *csvLayout) row(fields []string) (r row, err error) {
-	var a space.Arch
+func (l *csvLayout) row(fields []string, tells [len(told)]bool) (r row, err error) {
 	if l.cells() {
-		r.cell, err = l.cell(fields)
-		a = r.cell
+		r.arch, err = l.cell(fields)
 	} else {
 		r.arch, err = l.network(fields)
-		a = r.arch
 	}
 	if err != nil {
 		return row{}, err
@@ -344,8 +323,13 @@ func (l *csvLayout) row(fields []string) (r row, err error) {
 		*claim.value = v
 	}
 	r.values = make([]float64, len(l.metrics))
-	l.told(a, &c)
-	if r.hash, err = c.verify(a); err != nil {
+	r.claims = c
+	for k, claim := range []*int64{&c.madds, &c.params} {
+		if tells[k] { // nothing to compare with
+			*claim = space.Unknown
+		}
+	}
+	if r.hash, err = c.verify(r.arch); err != nil {
 		return row{}, err
 	}
 	for i, m := range l.metrics {

@@ -2,14 +2,19 @@ package table
 
 import (
 	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
+	"slices"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -24,20 +29,25 @@ import (
 //	              zeros up to a multiple of 64, where the sections begin; each begins at a multiple of 64 from there and the file ends with
 //	              the last of them
 //
-// Sections: the cells (space.Cell as uint64, in ascending order of hash), one a metric, then whatever WriteCTT was given.
+// Sections: the architectures' codes (space.Coder; of NAS-Bench-101 space.Cell as uint64) in ascending order of hash, one a metric, the
+// costs that the space does not say (int64, -1 for unknown), then whatever WriteCTT was given.
 const (
-	cttMagic   = "\x89CTT\r\n\x1a\n"
-	cttVersion = 1
-	cttFixed   = 24
-	cttAlign   = 64
+	cttMagic     = "\x89CTT\r\n\x1a\n"
+	cttVersion   = 1
+	cttFixed     = 24
+	cttAlign     = 64
+	cttMaxHeader = 1 << 20
 )
 
 type cttHeader struct {
 	Space    string       `json:"space"`
+	SpaceSum string       `json:"space_sha256,omitempty"` // of the file that describes the space: codes are numbers of its choices
 	Records  int          `json:"records"`
+	Merged   int          `json:"merged,omitempty"`
 	Source   Source       `json:"source"`
-	Cells    cttSection   `json:"cells"`
+	Cells    cttSection   `json:"cells"` // the architectures
 	Metrics  []cttMetric  `json:"metrics"`
+	Costs    []cttSection `json:"costs,omitempty"`
 	Sections []cttSection `json:"sections"`
 }
 
@@ -65,32 +75,34 @@ type Section struct {
 // WriteCTT writes a table in the compact form, atomically: path either keeps what it was or holds the whole table. Sections that the
 // table carries already are dropped unless they are given again. The same table and sections give the same bytes.
 func WriteCTT(path string, t *Table, sections ...Section) error {
-	if t.archs != nil {
-		return fmt.Errorf("write %s: a table of the space %s is used as CSV; only those of %s are converted", path, t.space.Name(), space.NASBench101{}.Name())
-	}
-	out, err := createAtomic(path)
+	out, err := files.Create(path)
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write: %w", err)
 	}
-	defer func() { _ = out.Cleanup() }()
+	defer out.Discard()
 	if err := t.writeCTT(out, sections); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := out.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	if err := out.Commit(); err != nil {
+		return fmt.Errorf("write: %w", err)
 	}
 	return nil
 }
 
-// atomicFile is a file being written; Cleanup drops it unless CloseAtomicallyReplace has given it its name.
-type atomicFile interface {
-	io.Writer
-	Cleanup() error
-	CloseAtomicallyReplace() error
+// spaceSum is the checksum of the file that describes a space; empty where none does.
+func spaceSum(sp space.Space) string {
+	f := space.FileOf(sp)
+	if f == nil {
+		return ""
+	}
+	sum := sha256.Sum256(f.Text())
+	return hex.EncodeToString(sum[:])
 }
 
 func (t *Table) writeCTT(w io.Writer, sections []Section) error {
-	header := cttHeader{Space: (space.NASBench101{}).Name(), Records: t.Len(), Source: t.source, Sections: []cttSection{}}
+	header := cttHeader{
+		Space: t.coder.Name(), SpaceSum: spaceSum(t.coder), Records: t.Len(), Merged: t.merged, Source: t.source, Sections: []cttSection{},
+	}
 	var parts [][]byte
 	end := int64(0)
 	place := func(s *section) (cttSection, error) {
@@ -103,15 +115,25 @@ func (t *Table) writeCTT(w io.Writer, sections []Section) error {
 		return cttSection{Name: s.name, Offset: at, Size: int64(len(s.data)), CRC: s.crc}, nil
 	}
 	var err error
-	if header.Cells, err = place(t.cells); err != nil {
+	if header.Cells, err = place(t.codes); err != nil {
 		return err
 	}
 	for _, c := range t.columns {
 		m := cttMetric{Metric: c.Metric, packing: c.packing}
-		if m.Data, err = place(&c.section); err != nil {
+		if m.Data, err = place(c.section); err != nil {
 			return err
 		}
 		header.Metrics = append(header.Metrics, m)
+	}
+	for _, c := range t.costs {
+		if c == nil {
+			continue
+		}
+		stored, err := place(c)
+		if err != nil {
+			return err
+		}
+		header.Costs = append(header.Costs, stored)
 	}
 	names := map[string]bool{}
 	for _, s := range sections {
@@ -152,88 +174,126 @@ func (t *Table) writeCTT(w io.Writer, sections []Section) error {
 
 func zeros(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
-// openCTT maps a file.
-func openCTT(path string, file *os.File, o Options) (*Table, error) {
+// openCTT reads a file's header and architectures, and the rest when it is asked for.
+func openCTT(ctx context.Context, path string, file io.ReaderAt, size int64, sp space.Coder, o Options) (*Table, error) {
+	in := &input{ctx: ctx, path: path, threads: o.Threads, space: sp}
 	if o.Columns != (Columns{}) {
-		return nil, &Error{File: path, Record: -1, Err: errors.New("column names are set, and this is a .ctt file, not CSV")}
+		return nil, in.fail(-1, 0, 0, errors.New("column names are set, and this is a .ctt file, not CSV"))
 	}
-	data, unmap, err := mapFile(file)
+	t, err := parseCTT(in, file, size)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	in := &input{path: path, threads: o.Threads}
-	t, err := parseCTT(in, data)
-	if err != nil {
-		_ = unmap()
 		return nil, err
 	}
-	t.path, t.format, t.unmap = path, FormatCTT, unmap
+	t.format = FormatCTT
 	if o.Progress != nil {
-		o.Progress(int64(len(data)), int64(len(data)))
+		o.Progress(size, size)
 	}
 	return t, nil
 }
 
-// parseCTT makes a table of a file's bytes, which it keeps. The cells are checked here, the metrics and sections when first used.
-func parseCTT(in *input, data []byte) (*Table, error) {
-	fail := func(err error) (*Table, error) { return nil, in.fail(-1, 0, 0, err) }
-	if len(data) < cttFixed {
-		return fail(fmt.Errorf("the file is truncated: %d bytes", len(data)))
+// stretch reads bytes of a file that had them when it was opened.
+func stretch(r io.ReaderAt, offset, size int64) ([]byte, error) {
+	data := make([]byte, size)
+	if n, err := r.ReadAt(data, offset); int64(n) < size {
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("the file was shortened while in use: it ends at byte %d, want %d", offset+int64(n), offset+size)
+		}
+		return nil, err
 	}
-	if binary.LittleEndian.Uint32(data[20:]) != crc32.Checksum(data[:20], castagnoli) {
+	return data, nil
+}
+
+// parseCTT makes a table of a file. The architectures are read and checked here, the metrics and sections when first used.
+func parseCTT(in *input, r io.ReaderAt, size int64) (*Table, error) {
+	fail := func(err error) (*Table, error) { return nil, in.fail(-1, 0, 0, err) }
+	if size < cttFixed {
+		return fail(fmt.Errorf("the file is truncated: %d bytes", size))
+	}
+	fixed, err := stretch(r, 0, cttFixed)
+	if err != nil {
+		return fail(err)
+	}
+	if binary.LittleEndian.Uint32(fixed[20:]) != crc32.Checksum(fixed[:20], castagnoli) {
 		return fail(errors.New("the first 24 bytes are damaged: checksum does not match"))
 	}
-	if version := binary.LittleEndian.Uint32(data[8:]); version != cttVersion {
+	if version := binary.LittleEndian.Uint32(fixed[8:]); version != cttVersion {
 		return fail(fmt.Errorf("version %d of the format, this program reads version %d: convert the source again", version, cttVersion))
 	}
-	length := int64(binary.LittleEndian.Uint32(data[12:]))
-	if length > int64(len(data)-cttFixed) {
-		return fail(fmt.Errorf("the file is truncated: %d bytes, the header alone has %d", len(data), length))
+	length := int64(binary.LittleEndian.Uint32(fixed[12:]))
+	switch {
+	case length > size-cttFixed:
+		return fail(fmt.Errorf("the file is truncated: %d bytes, the header alone has %d", size, length))
+	case length > cttMaxHeader:
+		return fail(fmt.Errorf("a header of %d bytes, at most %d are accepted", length, cttMaxHeader))
 	}
-	text := data[cttFixed : cttFixed+length]
-	if binary.LittleEndian.Uint32(data[16:]) != crc32.Checksum(text, castagnoli) {
+	begin := min(aligned(cttFixed+length), size)
+	text, err := stretch(r, cttFixed, begin-cttFixed)
+	if err != nil {
+		return fail(err)
+	}
+	text, rest := text[:length], text[length:]
+	if binary.LittleEndian.Uint32(fixed[16:]) != crc32.Checksum(text, castagnoli) {
 		return fail(errors.New("the header is damaged: checksum does not match"))
 	}
 	var header cttHeader
 	if err := json.NewDecoder(bytes.NewReader(text)).Decode(&header); err != nil {
 		return fail(fmt.Errorf("header: %w", err))
 	}
-	begin := min(aligned(cttFixed+length), int64(len(data)))
-	if !zeros(data[cttFixed+length : begin]) {
+	if !zeros(rest) {
 		return fail(errors.New("the bytes after the header are damaged: they are not zero"))
 	}
-	return header.table(in, data[begin:])
+	return header.table(in, io.NewSectionReader(r, begin, size-begin), size-begin)
 }
 
-func (h *cttHeader) table(in *input, body []byte) (*Table, error) {
-	fail := func(err error) (*Table, error) { return nil, in.fail(-1, 0, 0, err) }
-	if h.Space != (space.NASBench101{}).Name() {
-		return fail(fmt.Errorf("the table is of the space %q, which this format does not hold", h.Space))
+// fits tells whether the codes are those of a space.
+func (h *cttHeader) fits(sp space.Space) error {
+	switch sum := spaceSum(sp); {
+	case h.Space != sp.Name():
+		return fmt.Errorf("the table is of the space %q, want %s", h.Space, sp.Name())
+	case h.SpaceSum != sum:
+		return fmt.Errorf("the table was converted for another file of the space %s, with SHA-256 %s; that of the file given now is %s: convert it again",
+			h.Space, cmp.Or(h.SpaceSum, "unknown"), cmp.Or(sum, "unknown"))
 	}
-	if h.Records < 1 || int64(h.Records) > int64(len(body))/8 {
-		return fail(fmt.Errorf("%d records do not fit into %d bytes: the file is truncated", h.Records, len(body)))
+	return nil
+}
+
+func (h *cttHeader) table(in *input, body io.ReaderAt, size int64) (*Table, error) {
+	fail := func(err error) (*Table, error) { return nil, in.fail(-1, 0, 0, err) }
+	if err := h.fits(in.space); err != nil {
+		return fail(err)
+	}
+	width := int64(in.space.CodeBytes())
+	if h.Records < 1 || int64(h.Records) > size/width {
+		return fail(fmt.Errorf("%d records do not fit into %d bytes: the file is truncated", h.Records, size))
 	}
 	if len(h.Metrics) > maxMetrics || len(h.Sections) > maxMetrics {
 		return fail(fmt.Errorf("%d metrics and %d sections, at most %d are accepted", len(h.Metrics), len(h.Sections), maxMetrics))
 	}
+	if h.Merged < 0 {
+		return fail(fmt.Errorf("%d rows came once more", h.Merged))
+	}
 	end := int64(0)
 	take := func(what string, s cttSection) (*section, error) {
-		if s.Offset != aligned(end) || s.Size < 0 || s.Offset > int64(len(body)) || s.Size > int64(len(body))-s.Offset {
-			return nil, fmt.Errorf("%s: %d bytes at %d of %d: the file is truncated or damaged", what, s.Size, s.Offset, len(body))
+		if s.Offset != aligned(end) || s.Size < 0 || s.Offset > size || s.Size > size-s.Offset {
+			return nil, fmt.Errorf("%s: %d bytes at %d of %d: the file is truncated or damaged", what, s.Size, s.Offset, size)
 		}
-		if !zeros(body[end:s.Offset]) {
+		gap, err := stretch(body, end, s.Offset-end)
+		if err != nil {
+			return nil, err
+		}
+		if !zeros(gap) {
 			return nil, fmt.Errorf("%s: the bytes before it are damaged: they are not zero", what)
 		}
 		end = s.Offset + s.Size
-		return &section{name: what, data: body[s.Offset:end:end], crc: s.CRC}, nil
+		return &section{name: what, size: s.Size, crc: s.CRC, load: func() ([]byte, error) { return stretch(body, s.Offset, s.Size) }}, nil
 	}
-	t := &Table{space: space.NASBench101{}, source: h.Source}
+	t := &Table{space: in.space, coder: in.space, path: in.path, source: h.Source, merged: h.Merged}
 	var err error
-	if t.cells, err = take("cells", h.Cells); err != nil {
+	if t.codes, err = take("architectures", h.Cells); err != nil {
 		return fail(err)
 	}
-	if int64(len(t.cells.data)) != 8*int64(h.Records) {
-		return fail(fmt.Errorf("cells: %d bytes for %d records", len(t.cells.data), h.Records))
+	if t.codes.size != width*int64(h.Records) {
+		return fail(fmt.Errorf("architectures: %d bytes for %d records", t.codes.size, h.Records))
 	}
 	for i, m := range h.Metrics {
 		c := &column{Metric: m.Metric, packing: m.packing}
@@ -244,15 +304,16 @@ func (h *cttHeader) table(in *input, body []byte) (*Table, error) {
 		if i > 0 && compareMetrics(h.Metrics[i-1].Metric, m.Metric) >= 0 {
 			return fail(fmt.Errorf("%v: metrics are not in order", m.Metric))
 		}
-		s, err := take(m.String(), m.Data)
-		if err != nil {
+		if c.section, err = take(m.String(), m.Data); err != nil {
 			return fail(err)
 		}
-		if len(s.data) != width*h.Records {
-			return fail(fmt.Errorf("%v: %d bytes for %d records", m.Metric, len(s.data), h.Records))
+		if c.size != int64(width*h.Records) {
+			return fail(fmt.Errorf("%v: %d bytes for %d records", m.Metric, c.size, h.Records))
 		}
-		c.name, c.data, c.crc = s.name, s.data, s.crc
 		t.columns = append(t.columns, c)
+	}
+	if err := h.costs(t, take); err != nil {
+		return fail(err)
 	}
 	for _, s := range h.Sections {
 		stored, err := take(s.Name, s)
@@ -261,16 +322,43 @@ func (h *cttHeader) table(in *input, body []byte) (*Table, error) {
 		}
 		t.extra = append(t.extra, stored)
 	}
-	if end != int64(len(body)) {
-		return fail(fmt.Errorf("%d bytes follow the last section", int64(len(body))-end))
+	if end != size {
+		return fail(fmt.Errorf("%d bytes follow the last section", size-end))
 	}
-	if err := t.cells.check(); err != nil {
+	if err := t.codes.check(); err != nil {
 		return fail(err)
 	}
-	return t, eachRow(in.workers(), h.Records, func(i int) error {
-		if _, err := space.UnpackCell(uint64(t.cell(i))); err != nil {
-			return in.fail(int64(i), int64(8*i), 0, err)
+	return t, eachRow(in.ctx, in.workers(), h.Records, func(i int) error {
+		if err := t.coder.CheckCode(t.code(i)); err != nil {
+			return in.fail(int64(i), width*int64(i), 0, err)
 		}
 		return nil
 	})
+}
+
+// costs takes the costs that the space does not say.
+func (h *cttHeader) costs(t *Table, take func(what string, s cttSection) (*section, error)) error {
+	for _, s := range h.Costs {
+		k := slices.Index(told[:], s.Name)
+		if k < 0 || t.costs[k] != nil || k == 0 && t.costs[1] != nil {
+			return fmt.Errorf("costs %q: unknown, out of order or twice", s.Name)
+		}
+		stored, err := take(s.Name, s)
+		if err != nil {
+			return err
+		}
+		if stored.size != 8*int64(h.Records) {
+			return fmt.Errorf("%s: %d bytes for %d records", s.Name, stored.size, h.Records)
+		}
+		if err := stored.check(); err != nil {
+			return err
+		}
+		for i := range h.Records {
+			if cost := int64(binary.LittleEndian.Uint64(stored.data[8*i:])); cost < space.Unknown {
+				return fmt.Errorf("%s: record %d: %d", s.Name, i, cost)
+			}
+		}
+		t.costs[k] = stored
+	}
+	return nil
 }

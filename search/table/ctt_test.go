@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -11,10 +12,20 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
+
+// cellsInput is an input of NAS-Bench-101.
+func cellsInput(path string) *input {
+	return &input{ctx: context.Background(), path: path, threads: 1, space: space.NASBench101{}}
+}
+
+func parseBytes(in *input, data []byte) (*Table, error) {
+	return parseCTT(in, bytes.NewReader(data), int64(len(data)))
+}
 
 func TestCTTRoundTrip(t *testing.T) {
 	cells := someCells(50)
@@ -22,7 +33,7 @@ func TestCTTRoundTrip(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sub.ctt")
 	trees := bytes.Repeat([]byte("trees"), 1000)
 	require.NoError(t, WriteCTT(path, table, Section{"forest", trees}, Section{"empty", nil}))
-	again, err := Open(path, Options{})
+	again, err := Open(t.Context(), path, Options{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, again.Close()) }()
 
@@ -95,21 +106,21 @@ func use(table *Table) error {
 func TestCTTFindsEveryDamage(t *testing.T) {
 	table := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
 	good := bytesOf(t, table, Section{"some", []byte("bytes")})
-	in := &input{path: "x.ctt"}
-	again, err := parseCTT(in, good)
+	in := cellsInput("x.ctt")
+	again, err := parseBytes(in, good)
 	require.NoError(t, err)
 	require.NoError(t, use(again))
 	for cut := range len(good) {
-		_, err := parseCTT(in, good[:cut])
+		_, err := parseBytes(in, good[:cut])
 		require.Error(t, err, "cut at %d", cut)
 		require.ErrorContains(t, err, "x.ctt: ")
 	}
-	_, err = parseCTT(in, append(bytes.Clone(good), 0))
+	_, err = parseBytes(in, append(bytes.Clone(good), 0))
 	require.ErrorContains(t, err, "1 bytes follow")
 	for bit := range 8 * len(good) {
 		bad := bytes.Clone(good)
 		bad[bit/8] ^= 1 << (bit % 8)
-		damaged, err := parseCTT(in, bad)
+		damaged, err := parseBytes(in, bad)
 		if err == nil {
 			err = use(damaged)
 		}
@@ -124,7 +135,7 @@ func TestCTTDamagedColumnIsNoNumber(t *testing.T) {
 	bad := bytesOf(t, table)
 	bad[len(bad)-1] ^= 1
 	path := file(t, "x.ctt", bad)
-	damaged, err := Open(path, Options{})
+	damaged, err := Open(t.Context(), path, Options{})
 	require.NoError(t, err, "columns are looked at when they are needed")
 	defer damaged.Close()
 	requireError(t, damaged.Check(0), -1, 0, 0, "accuracy, mean of runs: checksum does not match")
@@ -133,7 +144,7 @@ func TestCTTDamagedColumnIsNoNumber(t *testing.T) {
 	requireError(t, err, -1, 0, 0, "checksum does not match")
 	_, err = damaged.Info()
 	require.Error(t, err)
-	_, err = Open(path, Options{VerifyChecksum: true})
+	_, err = Open(t.Context(), path, Options{VerifyChecksum: true})
 	require.ErrorContains(t, err, "checksum does not match")
 	require.Error(t, WriteCTT(filepath.Join(t.TempDir(), "y.ctt"), damaged), "damage is not passed on")
 }
@@ -176,8 +187,8 @@ func headerOf(data []byte) []byte {
 func TestCTTWrongContentWithRightChecksums(t *testing.T) {
 	table := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
 	good := bytesOf(t, table, Section{"some", []byte("bytes")})
-	in := &input{path: "x.ctt"}
-	again, err := parseCTT(in, withHeader(good, headerOf(good)))
+	in := cellsInput("x.ctt")
+	again, err := parseBytes(in, withHeader(good, headerOf(good)))
 	require.NoError(t, err)
 	require.NoError(t, use(again))
 	for name, c := range map[string]struct {
@@ -190,7 +201,7 @@ func TestCTTWrongContentWithRightChecksums(t *testing.T) {
 		"more records":          {func(h *cttHeader) { h.Records = 3 }, "16 bytes for 3 records"},
 		"fewer records":         {func(h *cttHeader) { h.Records = 1 }, "16 bytes for 1 records"},
 		"immense records":       {func(h *cttHeader) { h.Records = math.MaxInt }, "do not fit"},
-		"negative size":         {func(h *cttHeader) { h.Cells.Size = -8 }, "cells: -8 bytes"},
+		"negative size":         {func(h *cttHeader) { h.Cells.Size = -8 }, "architectures: -8 bytes"},
 		"immense size":          {func(h *cttHeader) { h.Metrics[0].Data.Size = math.MaxInt64 }, "truncated or damaged"},
 		"negative offset":       {func(h *cttHeader) { h.Metrics[0].Data.Offset = -64 }, "truncated or damaged"},
 		"overlapping":           {func(h *cttHeader) { h.Metrics[0].Data.Offset = 0 }, "truncated or damaged"},
@@ -207,22 +218,22 @@ func TestCTTWrongContentWithRightChecksums(t *testing.T) {
 		c.change(&h)
 		text, err := json.Marshal(h)
 		require.NoError(t, err)
-		_, err = parseCTT(in, withHeader(good, text))
+		_, err = parseBytes(in, withHeader(good, text))
 		require.ErrorContains(t, err, c.text, name)
 	}
-	_, err = parseCTT(in, withHeader(good, []byte("[")))
+	_, err = parseBytes(in, withHeader(good, []byte("[")))
 	require.ErrorContains(t, err, "header: ")
 
 	old := bytes.Clone(good)
 	binary.LittleEndian.PutUint32(old[8:], 7)
-	_, err = parseCTT(in, withHeader(old, headerOf(good)))
+	_, err = parseBytes(in, withHeader(old, headerOf(good)))
 	require.ErrorContains(t, err, "version 7 of the format")
 
 	body := int(aligned(int64(cttFixed + len(headerOf(good)))))
-	for value, text := range map[uint64]string{0: "0x0 is not", math.MaxUint64: "is not a NAS-Bench-101 cell", uint64(table.cell(1)) + 1<<20: "is not"} {
+	for value, text := range map[uint64]string{0: "0x0 is not", math.MaxUint64: "is not a NAS-Bench-101 cell", uint64(table.Arch(1).(space.Cell)) + 1<<20: "is not"} {
 		bad := bytes.Clone(good)
 		binary.LittleEndian.PutUint64(bad[body+8:], value)
-		_, err = parseCTT(in, withHeader(bad, headerOf(good)))
+		_, err = parseBytes(in, withHeader(bad, headerOf(good)))
 		require.ErrorContains(t, err, "x.ctt: record 1 at offset 8: ")
 		require.ErrorContains(t, err, text)
 	}
@@ -230,7 +241,7 @@ func TestCTTWrongContentWithRightChecksums(t *testing.T) {
 	require.NoError(t, json.Unmarshal(headerOf(good), &h))
 	bad := bytes.Clone(good)
 	binary.LittleEndian.PutUint16(bad[body+int(h.Metrics[0].Data.Offset):], 60000) // of 10,000
-	wrong, err := parseCTT(in, withHeader(bad, headerOf(good)))
+	wrong, err := parseBytes(in, withHeader(bad, headerOf(good)))
 	require.NoError(t, err)
 	require.ErrorContains(t, wrong.Check(0), "record 0: accuracy 6 is outside of 0..1")
 }
@@ -280,3 +291,89 @@ func TestIndexOfAnArchitectureOfAnotherKind(t *testing.T) {
 
 // foreign is an architecture of no space.
 type foreign struct{ space.Arch }
+
+// A file that is shortened or changed while it is in use is an error that says so, wherever it is noticed, and never the program's end.
+func TestCTTShortenedWhileInUse(t *testing.T) {
+	source := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
+	good := bytesOf(t, source, Section{"some", bytes.Repeat([]byte("bytes"), 2000)})
+	for cut := range len(good) {
+		if cut%7 != 0 && cut < len(good)-100 {
+			continue
+		}
+		path := file(t, "x.ctt", good)
+		table, err := Open(t.Context(), path, Options{})
+		require.NoError(t, err)
+		require.NoError(t, os.Truncate(path, int64(cut)))
+		err = use(table)
+		require.ErrorContains(t, err, path+": ")
+		require.ErrorContains(t, err, "the file was shortened while in use: it ends at byte ")
+		require.Equal(t, 2, table.Len())
+		require.NotNil(t, table.Arch(1), "what has been read stays")
+		require.NoError(t, table.Close())
+	}
+	path := file(t, "x.ctt", good)
+	table, err := Open(t.Context(), path, Options{})
+	require.NoError(t, err)
+	defer table.Close()
+	require.NoError(t, os.WriteFile(path, bytes.Repeat([]byte{7}, len(good)), 0o600))
+	require.ErrorContains(t, use(table), "checksum does not match")
+	require.ErrorContains(t, table.Verify(t.Context()), "checksum does not match")
+}
+
+// Verify finds what checksums do not show.
+func TestVerifyLooksAtAll(t *testing.T) {
+	source := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
+	good := bytesOf(t, source)
+	in := cellsInput(file(t, "x.ctt", good))
+	sound, err := parseBytes(in, good)
+	require.NoError(t, err)
+	require.NoError(t, sound.Verify(t.Context()))
+	body := int(aligned(int64(cttFixed + len(headerOf(good)))))
+	swapped := bytes.Clone(good)
+	copy(swapped[body:], good[body+8:body+16])
+	copy(swapped[body+8:], good[body:body+8])
+	twice := bytes.Clone(good)
+	copy(twice[body+8:], good[body:body+8])
+	for _, bad := range [][]byte{swapped, twice} {
+		table, err := parseBytes(in, withHeader(bad, headerOf(good)))
+		require.NoError(t, err)
+		requireError(t, table.Verify(t.Context()), 1, 8, 0, "not in the order of their hashes, or one comes twice")
+	}
+
+	// A genotype whose nodes stand in another order is another text of the same architecture.
+	darts, err := Open(t.Context(), testdata.Path(t, "darts/oncenas_darts_545.csv"), Options{Space: "darts"})
+	require.NoError(t, err)
+	good = bytesOf(t, darts)
+	body = int(aligned(int64(cttFixed + len(headerOf(good)))))
+	in.space = darts.coder
+	bad := bytes.Clone(good)
+	bad[body+1], bad[body+2] = bad[body+2], bad[body+1]
+	require.NotEqual(t, good, bad)
+	table, err := parseBytes(in, withHeader(bad, headerOf(good)))
+	require.NoError(t, err)
+	requireError(t, table.Verify(t.Context()), 0, 0, 0, "not in canonical form")
+}
+
+// A context that has ended ends the reading of every format, also in the middle.
+func TestOpenIsCancelled(t *testing.T) {
+	cells := someCells(3000)
+	csv := "arch,accuracy\n"
+	for _, c := range cells {
+		csv += fmt.Sprintf("%v,0.5\n", c)
+	}
+	for name, content := range map[string][]byte{
+		"csv": []byte(csv), "csv.gz": zipped(t, []byte(csv)), "tfrecord": tfFile(cells, 108), "json": []byte("[" + goodItem + "]"),
+		"ctt": bytesOf(t, open(t, "x.csv", []byte(csv))),
+	} {
+		path := file(t, "x", content)
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err := Open(ctx, path, Options{Progress: func(int64, int64) { cancel() }})
+		if name != "ctt" && name != "json" { // which are read by then
+			require.ErrorIs(t, err, context.Canceled, name)
+		}
+		cancel()
+		_, err = Open(ctx, path, Options{})
+		require.ErrorIs(t, err, context.Canceled, name)
+		require.EqualError(t, err, "context canceled", name)
+	}
+}

@@ -34,8 +34,8 @@ type jsonItem struct {
 }
 
 func readJSON(in *input) (*builder, error) {
-	b := newBuilder(jsonMetrics)
-	err := inOrder(in.workers(), func(emit func([]jsonItem) error) error { return in.jsonItems(emit) },
+	b := newBuilder(in, jsonMetrics)
+	err := inOrder(in.ctx, in.workers(), func(emit func([]jsonItem) error) error { return in.jsonItems(emit) },
 		func(items []jsonItem) ([]row, error) {
 			rows := make([]row, len(items))
 			for i, item := range items {
@@ -152,7 +152,7 @@ func (r *jsonRecord) row() (row, error) {
 			return row{}, errors.New("an empty hash_")
 		}
 	}
-	out := row{cell: cell, values: make([]float64, len(jsonMetrics))}
+	out := row{arch: cell, values: make([]float64, len(jsonMetrics))}
 	if out.hash, err = c.verify(cell); err != nil {
 		return row{}, err
 	}

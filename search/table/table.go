@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -14,12 +15,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -91,21 +92,24 @@ type Source struct {
 
 // Table is a list of distinct architectures with their numbers, in ascending order of their hash. It may be read by several goroutines.
 type Table struct {
-	space   space.Space
+	space   space.Space // whose architectures are wanted
+	coder   space.Coder // of the space that the table lists
 	path    string
 	format  string
 	source  Source
-	cells   *section             // NASBench101: one uint64 an architecture
-	archs   []space.Arch         // other spaces
-	at      map[space.Arch]int32 // of archs
-	note    string               // what was made of the file's rows, for View.Describe
+	codes   *section // coder.CodeBytes bytes an architecture; checked
 	columns []*column
+	costs   [len(told)]*section // of a space whose file does not say them, int64 an architecture; nil: not here either
 	extra   []*section
-	unmap   func() error
+	merged  int // rows of the file that wrote an architecture once more, for View.Describe
+	close   func() error
 
 	indexOnce sync.Once
-	index     []int32
+	index     *codes
 }
+
+// told are the costs that a table may say of architectures whose space does not.
+var told = [...]string{"madds", "params"}
 
 // Options change how Open reads a file.
 type Options struct {
@@ -137,8 +141,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // Open reads a table from a file of any of the formats, which it tells apart by their content, or the table of that name that comes with the program
-// (Embedded). Close it after use. Errors about content are *Error and name the file, the record and its offset.
-func Open(path string, o Options) (*Table, error) {
+// (Embedded). Close it after use. Errors about content are *Error and name the file, the record and its offset. ctx ends the reading.
+func Open(ctx context.Context, path string, o Options) (*Table, error) {
 	name := o.Space
 	if name == "" {
 		name = (space.NASBench101{}).Name()
@@ -147,73 +151,105 @@ func Open(path string, o Options) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	listed := sp // what the file lists; small cells are looked up among all
+	listed, ok := sp.(space.Coder) // what the file lists; small cells are looked up among all
+	if !ok {
+		return nil, fmt.Errorf("tables of the space %s are not read", name)
+	}
 	if _, cells := sp.(space.NASBench101); cells {
 		listed = space.NASBench101{}
 	}
-	t, err := read(path, listed, o)
+	t, err := read(ctx, path, listed, o)
 	if err != nil {
 		return nil, err
 	}
-	if t.space.Name() != listed.Name() {
-		_ = t.Close()
-		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("the table is of the space %s, want %s", t.space.Name(), sp.Name())}
-	}
 	t.space = sp
+	t.price()
 	if o.VerifyChecksum {
-		if err := t.verifyPublished(); err != nil {
+		if err := t.VerifyPublished(); err != nil {
 			_ = t.Close()
-			return nil, &Error{File: path, Record: -1, Err: err}
+			return nil, err
 		}
 	}
 	return t, nil
 }
 
-// read opens an embedded table or a file of any of the formats.
-func read(path string, sp space.Space, o Options) (*Table, error) {
-	if text, ok := embedded[path]; ok {
-		return readTable(path, bytes.NewReader(text), int64(len(text)), sp, o)
+// price lets the space know the costs that only the table says.
+func (t *Table) price() {
+	f := space.FileOf(t.space)
+	if f == nil || t.costs == [len(told)]*section{} {
+		return
 	}
-	file, err := os.Open(path)
+	f.UseCosts(func(a space.Arch) (costs space.Cost, known bool) {
+		i, known := t.Index(a)
+		if !known {
+			return costs, false
+		}
+		costs = space.Cost{MAdds: space.Unknown, Params: space.Unknown}
+		for k, to := range []*int64{&costs.MAdds, &costs.Params} {
+			if t.costs[k] != nil {
+				*to = int64(binary.LittleEndian.Uint64(t.costs[k].data[8*i:]))
+			}
+		}
+		return costs, true
+	})
+}
+
+// read opens an embedded table or a file of any of the formats.
+func read(ctx context.Context, path string, sp space.Coder, o Options) (*Table, error) {
+	if text, ok := embedded[path]; ok {
+		return readTable(ctx, path, bytes.NewReader(text), int64(len(text)), sp, o)
+	}
+	file, err := files.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }()
 	stat, err := file.Stat()
 	if err != nil {
-		return nil, err
-	}
-	if stat.IsDir() {
-		return nil, fmt.Errorf("%s is a folder, want a table's file", path)
+		return nil, errors.Join(err, file.Close())
 	}
 	head := make([]byte, len(cttMagic))
 	if n, err := io.ReadFull(file, head); err == nil && string(head[:n]) == cttMagic {
-		return openCTT(path, file, o)
+		t, err := openCTT(ctx, path, file, stat.Size(), sp, o)
+		if err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		t.close = file.Close
+		return t, nil
 	}
+	defer func() { _ = file.Close() }()
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	return readTable(path, file, stat.Size(), sp, o)
+	return readTable(ctx, path, file, stat.Size(), sp, o)
 }
 
 // input is a file on its way to a reader.
 type input struct {
+	ctx     context.Context
 	path    string
 	r       *bufio.Reader
 	threads int
 	columns Columns
-	space   space.Space
+	space   space.Coder
+	tells   [len(told)]bool // costs that the space does not say
 }
 
 func (in *input) fail(record, offset int64, line int, err error) error {
+	if in.ctx != nil && in.ctx.Err() != nil {
+		return in.ctx.Err()
+	}
 	return &Error{File: in.path, Record: record, Line: line, Offset: offset, Err: err}
 }
 
 // readTable reads one of the foreign formats. The checksum is taken on the way.
-func readTable(path string, r io.Reader, size int64, sp space.Space, o Options) (*Table, error) {
+func readTable(ctx context.Context, path string, r io.Reader, size int64, sp space.Coder, o Options) (*Table, error) {
 	whole := sha256.New()
-	counted := io.TeeReader(&counter{r: r, total: size, progress: o.Progress}, whole)
-	in := &input{path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns, space: sp}
+	counted := io.TeeReader(&counter{ctx: ctx, r: r, total: size, progress: o.Progress}, whole)
+	in := &input{ctx: ctx, path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns, space: sp}
+	if f := space.FileOf(sp); f != nil {
+		madds, params := f.Priced()
+		in.tells = [len(told)]bool{!madds, !params}
+	}
 	packed := ""
 	if magic, _ := in.r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		unpacked, err := gzip.NewReader(in.r)
@@ -279,14 +315,18 @@ func unpackError(err error) error {
 	return err
 }
 
-// counter reports how much of a file has been read.
+// counter reports how much of a file has been read, and stops where ctx ends.
 type counter struct {
+	ctx         context.Context
 	r           io.Reader
 	done, total int64
 	progress    func(done, total int64)
 }
 
 func (c *counter) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := c.r.Read(p)
 	c.done += int64(n)
 	if c.progress != nil && n > 0 {
@@ -295,14 +335,14 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close releases the file. Nothing of the table may be used afterwards.
+// Close releases the file. What has not been used of it yet is out of reach afterwards.
 func (t *Table) Close() error {
-	if t.unmap == nil {
+	if t.close == nil {
 		return nil
 	}
-	unmap := t.unmap
-	t.unmap = nil
-	return unmap()
+	closeFile := t.close
+	t.close = nil
+	return closeFile()
 }
 
 // Space is the space whose architectures are wanted: a View leaves the table's others out.
@@ -321,69 +361,33 @@ func (t *Table) Source() Source { return t.source }
 func (t *Table) Checksum() string { return t.source.SHA256 }
 
 // Len is the number of architectures.
-func (t *Table) Len() int {
-	if t.archs != nil {
-		return len(t.archs)
-	}
-	return len(t.cells.data) / 8
-}
+func (t *Table) Len() int { return int(t.codes.size) / t.coder.CodeBytes() }
 
 // Arch is architecture i in 0..Len()-1.
-func (t *Table) Arch(i int) space.Arch {
-	if t.archs != nil {
-		return t.archs[i]
-	}
-	return t.cell(i)
-}
+func (t *Table) Arch(i int) space.Arch { return t.coder.FromCode(t.code(i)) }
 
-func (t *Table) cell(i int) space.Cell {
-	return space.Cell(binary.LittleEndian.Uint64(t.cells.data[8*i:]))
+func (t *Table) code(i int) []byte {
+	width := t.coder.CodeBytes()
+	return t.codes.data[i*width : (i+1)*width]
 }
 
 // Index finds an architecture; false where the table does not list it.
 func (t *Table) Index(a space.Arch) (int, bool) {
-	if t.archs != nil {
-		i, ok := t.at[a]
-		return int(i), ok
-	}
-	cell, ok := a.(space.Cell)
+	code, ok := t.coder.AppendCode(make([]byte, 0, 64), a)
 	if !ok {
 		return 0, false
 	}
-	t.indexOnce.Do(t.buildIndex)
-	mask := uint64(len(t.index) - 1)
-	for slot := spread(cell) & mask; t.index[slot] >= 0; slot = (slot + 1) & mask {
-		if i := int(t.index[slot]); t.cell(i) == cell {
-			return i, true
+	t.indexOnce.Do(func() {
+		t.index = newCodes(t.coder.CodeBytes(), t.Len())
+		for range t.Len() {
+			t.index.add(t.codes.data)
 		}
+	})
+	i, ok := t.index.find(t.codes.data, code)
+	if !ok {
+		return 0, false
 	}
-	return 0, false
-}
-
-// buildIndex fills an open-addressed hash table, at most half full.
-func (t *Table) buildIndex() {
-	size := 2
-	for size < 2*t.Len() {
-		size *= 2
-	}
-	index := slices.Repeat([]int32{-1}, size)
-	mask := uint64(size - 1)
-	for i := range t.Len() {
-		slot := spread(t.cell(i)) & mask
-		for index[slot] >= 0 {
-			slot = (slot + 1) & mask
-		}
-		index[slot] = int32(i)
-	}
-	t.index = index
-}
-
-// spread is a bijection that scatters neighbouring cells over the low bits (the finaliser of SplitMix64).
-func spread(c space.Cell) uint64 {
-	x := uint64(c)
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	return i, true
 }
 
 // Metrics lists the columns.
@@ -442,15 +446,16 @@ func (t *Table) TrainedCosts() func(a space.Arch) space.Cost {
 	}
 }
 
-// Section returns the bytes that were stored under a name with WriteCTT; false where there are none. They must not be changed and
-// live as long as the table is open. The error is that of damaged bytes.
+// Section returns the bytes that were stored under a name with WriteCTT; false where there are none. They are read anew each time, for
+// they may be many and most are used once. The error is that of damaged bytes.
 func (t *Table) Section(name string) ([]byte, bool, error) {
 	for _, s := range t.extra {
 		if s.name == name {
-			if err := s.check(); err != nil {
+			data, err := s.fetch()
+			if err != nil {
 				return nil, true, &Error{File: t.path, Record: -1, Err: err}
 			}
-			return s.data, true, nil
+			return data, true, nil
 		}
 	}
 	return nil, false, nil
@@ -465,27 +470,70 @@ func (t *Table) Sections() []string {
 	return names
 }
 
-// verifyPublished compares the source's checksum with the published ones, and all that a .ctt file stores with its own.
-func (t *Table) verifyPublished() error {
+// Verify looks at all of the table: every checksum, every number's range, that every architecture reads back as itself and that
+// they stand in the order of their hashes.
+func (t *Table) Verify(ctx context.Context) error {
+	in := &input{ctx: ctx, path: t.path}
+	if err := t.checkAll(); err != nil {
+		return err
+	}
+	hashes := make([]moduleHash, t.Len())
+	width := int64(t.coder.CodeBytes())
+	err := eachRow(ctx, in.workers(), t.Len(), func(i int) error {
+		a := t.Arch(i)
+		hashes[i] = hashOf(a)
+		again, err := t.coder.Parse(a.String())
+		if err == nil && again != a {
+			err = fmt.Errorf("%v is not in canonical form, which is %v", a, again)
+		}
+		if err != nil {
+			return in.fail(int64(i), int64(i)*width, 0, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := 1; i < len(hashes); i++ {
+		if bytes.Compare(hashes[i-1][:], hashes[i][:]) >= 0 {
+			return in.fail(int64(i), int64(i)*width, 0, fmt.Errorf("module hash %x stands behind %x: architectures are not in the order of their hashes, "+
+				"or one comes twice", hashes[i], hashes[i-1]))
+		}
+	}
+	return nil
+}
+
+// checkAll compares every checksum and looks at every number's range.
+func (t *Table) checkAll() error {
 	for i := range t.columns {
 		if err := t.Check(i); err != nil {
 			return err
 		}
 	}
 	for _, s := range t.extra {
-		if err := s.check(); err != nil {
-			return err
+		if _, err := s.fetch(); err != nil {
+			return &Error{File: t.path, Record: -1, Err: err}
 		}
 	}
+	return nil
+}
+
+// VerifyPublished compares the source's checksum with the published ones, and all that a .ctt file stores with its own.
+func (t *Table) VerifyPublished() error {
+	if err := t.checkAll(); err != nil {
+		return err
+	}
 	if strings.TrimSuffix(t.source.Format, ".gz") != FormatTFRecord {
-		return fmt.Errorf("no SHA-256 is published for %s (%s), only for the tfrecord files of NAS-Bench-101", t.source.File, t.source.Format)
+		return &Error{File: t.path, Record: -1, Err: fmt.Errorf("no SHA-256 is published for %s (%s), only for the tfrecord files of NAS-Bench-101",
+			t.source.File, t.source.Format)}
 	}
 	for _, p := range Published {
 		if p.SHA256 == t.source.SHA256 {
 			return nil
 		}
 	}
-	return fmt.Errorf("SHA-256 %s is that of neither published file (%s)", t.source.SHA256, strings.Join(publishedNames(), ", "))
+	return &Error{File: t.path, Record: -1, Err: fmt.Errorf("SHA-256 %s is that of neither published file (%s)",
+		t.source.SHA256, strings.Join(publishedNames(), ", "))}
 }
 
 // Info is what `ctnas table info --json` prints.
@@ -499,6 +547,7 @@ type Info struct {
 	Checksum string   `json:"checksum"` // SHA-256 of the source
 	Source   Source   `json:"source"`
 	Sections []string `json:"sections,omitempty"`
+	Verified string   `json:"verified,omitempty"` // what was, where that was asked for
 }
 
 // Best is the architecture that leads a table.

@@ -67,7 +67,7 @@ func file(t testing.TB, name string, content []byte) string {
 
 func open(t testing.TB, name string, content []byte) *Table {
 	t.Helper()
-	table, err := Open(file(t, name, content), Options{})
+	table, err := Open(t.Context(), file(t, name, content), Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, table.Close()) })
 	return table
@@ -174,15 +174,15 @@ func requireError(t testing.TB, err error, record, offset int64, line int, text 
 
 func openError(t testing.TB, content []byte, o Options) error {
 	t.Helper()
-	_, err := Open(file(t, "labels", content), o)
+	_, err := Open(t.Context(), file(t, "labels", content), o)
 	require.Error(t, err)
 	return err
 }
 
 func TestOpenTellsWhatIsNoTable(t *testing.T) {
-	_, err := Open(filepath.Join(t.TempDir(), "absent"), Options{})
+	_, err := Open(t.Context(), filepath.Join(t.TempDir(), "absent"), Options{})
 	require.ErrorIs(t, err, os.ErrNotExist)
-	_, err = Open(t.TempDir(), Options{})
+	_, err = Open(t.Context(), t.TempDir(), Options{})
 	require.ErrorContains(t, err, "is a folder")
 	requireError(t, openError(t, nil, Options{}), -1, 0, 0, "empty")
 	requireError(t, openError(t, []byte("<html><body>Not found</body></html>"), Options{}), -1, 0, 0, "no column arch")
@@ -190,7 +190,7 @@ func TestOpenTellsWhatIsNoTable(t *testing.T) {
 	requireError(t, openError(t, make([]byte, 100), Options{}), 0, 0, 0, "checksum")
 	requireError(t, openError(t, zipped(t, nil), Options{}), -1, 0, 0, "empty")
 	requireError(t, openError(t, []byte("\x1f\x8bnot really gzip"), Options{}), -1, 0, 0, "gzip")
-	_, err = Open(file(t, "x", nil), Options{Space: "nowhere"})
+	_, err = Open(t.Context(), file(t, "x", nil), Options{Space: "nowhere"})
 	require.ErrorContains(t, err, "unknown search space")
 }
 
@@ -249,7 +249,7 @@ func TestResultDoesNotDependOnThreads(t *testing.T) {
 		path := file(t, "labels", content)
 		var want []byte
 		for _, threads := range []int{1, 5} {
-			table, err := Open(path, Options{Threads: threads})
+			table, err := Open(t.Context(), path, Options{Threads: threads})
 			require.NoError(t, err)
 			got := bytesOf(t, table)
 			if want == nil {
@@ -280,7 +280,7 @@ func TestTheEarliestFaultIsReported(t *testing.T) {
 func TestProgress(t *testing.T) {
 	content := tfFile(someCells(20), 108)
 	last, lastTotal := int64(0), int64(0)
-	_, err := Open(file(t, "x", content), Options{Progress: func(done, total int64) {
+	_, err := Open(t.Context(), file(t, "x", content), Options{Progress: func(done, total int64) {
 		require.Greater(t, done, last)
 		last, lastTotal = done, total
 	}})
@@ -294,22 +294,22 @@ func TestVerifyChecksum(t *testing.T) {
 	sum := sha256.Sum256(content)
 	path := file(t, "nasbench_only108.tfrecord", content)
 	converted := filepath.Join(t.TempDir(), "x.ctt")
-	table, err := Open(path, Options{})
+	table, err := Open(t.Context(), path, Options{})
 	require.NoError(t, err)
 	require.NoError(t, WriteCTT(converted, table))
 
 	for _, p := range []string{path, converted} {
-		_, err = Open(p, Options{VerifyChecksum: true})
+		_, err = Open(t.Context(), p, Options{VerifyChecksum: true})
 		requireError(t, err, -1, 0, 0, "is that of neither published file (nasbench_only108.tfrecord, nasbench_full.tfrecord)")
 	}
 	before := Published
 	t.Cleanup(func() { Published = before })
 	Published = append(slices.Clone(before), Remote{Name: "ours", SHA256: hex.EncodeToString(sum[:])})
 	for _, p := range []string{path, converted} {
-		_, err = Open(p, Options{VerifyChecksum: true})
+		_, err = Open(t.Context(), p, Options{VerifyChecksum: true})
 		require.NoError(t, err)
 	}
-	_, err = Open(file(t, "x.csv", []byte("arch,accuracy\nnasbench101:best,0.9\n")), Options{VerifyChecksum: true})
+	_, err = Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy\nnasbench101:best,0.9\n")), Options{VerifyChecksum: true})
 	requireError(t, err, -1, 0, 0, "no SHA-256 is published for x.csv")
 }
 
@@ -353,7 +353,7 @@ func TestRealTable(t *testing.T) {
 	}
 	path := realTable(t)
 	begin := time.Now()
-	table, err := Open(path, Options{})
+	table, err := Open(t.Context(), path, Options{})
 	require.NoError(t, err)
 	t.Logf("read, with hash and parameters of every cell verified: %v", time.Since(begin))
 	require.Equal(t, 423_624, table.Len())
@@ -387,7 +387,7 @@ func TestRealTable(t *testing.T) {
 	converted := filepath.Join(t.TempDir(), "run0.ctt")
 	require.NoError(t, WriteCTT(converted, table))
 	begin = time.Now()
-	again, err := Open(converted, Options{})
+	again, err := Open(t.Context(), converted, Options{})
 	require.NoError(t, err)
 	t.Logf("opened again from the compact form: %v", time.Since(begin))
 	defer again.Close()
@@ -398,7 +398,7 @@ func TestRealTable(t *testing.T) {
 	require.Equal(t, table.Len(), again.Len())
 	require.Equal(t, table.Metrics(), again.Metrics())
 	for i := range table.Len() {
-		if table.cell(i) != again.cell(i) || table.Value(0, i) != again.Value(0, i) {
+		if table.Arch(i) != again.Arch(i) || table.Value(0, i) != again.Value(0, i) {
 			t.Fatalf("row %d differs", i)
 		}
 	}
@@ -453,7 +453,7 @@ func TestMemoryHelper(t *testing.T) {
 		t.Skip("only as a helper of TestRealTable")
 	}
 	begin := time.Now()
-	table, err := Open(path, Options{})
+	table, err := Open(t.Context(), path, Options{})
 	require.NoError(t, err)
 	opened := time.Since(begin)
 	_, ok := table.Index(table.Arch(0))
@@ -477,7 +477,7 @@ func TestMemoryHelper(t *testing.T) {
 
 // TestEarlyEpochsFile reads the other shared file, of the small cells after 4 epochs.
 func TestEarlyEpochsFile(t *testing.T) {
-	table, err := Open(testdata.Path(t, "nasbench101/ecnas_4epoch.csv"), Options{})
+	table, err := Open(t.Context(), testdata.Path(t, "nasbench101/ecnas_4epoch.csv"), Options{})
 	require.NoError(t, err)
 	require.Equal(t, 2_532, table.Len())
 	require.Equal(t, []Metric{

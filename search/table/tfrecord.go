@@ -50,14 +50,14 @@ type chunk struct {
 }
 
 func readTFRecord(in *input) (*builder, error) {
-	b := newBuilder(nil)
+	b := newBuilder(in, nil)
 	runs := map[int][]uint8{} // by epochs: how many each row has
 	first := map[int]int{}    // by epochs: its first column
 	var params []int64
 	add := func(r training) error {
-		row, known := b.index[r.cell]
+		row, known := b.find(r.cell)
 		if !known {
-			row = int32(b.add(r.cell, r.hash, r.at))
+			b.add(r.hash, r.at)
 			params = append(params, r.params)
 		}
 		switch {
@@ -82,8 +82,8 @@ func readTFRecord(in *input) (*builder, error) {
 			}
 		}
 		count := runs[r.epochs]
-		if int(row) >= len(count) {
-			count = slices.Grow(count, len(b.cells)-len(count))[:len(b.cells)]
+		if row >= len(count) {
+			count = slices.Grow(count, b.len()-len(count))[:b.len()]
 			runs[r.epochs] = count
 		}
 		run := int(count[row])
@@ -92,11 +92,11 @@ func readTFRecord(in *input) (*builder, error) {
 		}
 		count[row]++
 		for i, v := range r.values {
-			b.set(base+run*len(tfMetrics)+i, int(row), v)
+			b.set(base+run*len(tfMetrics)+i, row, v)
 		}
 		return nil
 	}
-	err := inOrder(in.workers(), func(emit func(chunk) error) error { return in.chunks(emit) },
+	err := inOrder(in.ctx, in.workers(), func(emit func(chunk) error) error { return in.chunks(emit) },
 		func(c chunk) ([]training, error) {
 			list := make([]training, len(c.ends))
 			begin := 0
@@ -121,8 +121,8 @@ func readTFRecord(in *input) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b, eachRow(in.workers(), len(b.cells), func(i int) error {
-		_, err := claims{hash: fmt.Sprintf("%x", b.hashes[i]), params: params[i], madds: -1}.verify(b.cells[i])
+	return b, eachRow(in.ctx, in.workers(), b.len(), func(i int) error {
+		_, err := claims{hash: fmt.Sprintf("%x", b.hashes[i]), params: params[i], madds: -1}.verify(b.coder.FromCode(b.index.at(b.codes, i)))
 		if err != nil {
 			return in.fail(b.places[i].record, b.places[i].offset, 0, err)
 		}

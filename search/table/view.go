@@ -2,6 +2,7 @@ package table
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -154,13 +155,13 @@ func ParseLabels(s string) (path string, q Query, err error) {
 }
 
 // OpenLabels opens the table of a source of labels and takes the view it asks for.
-func OpenLabels(s string, o Options) (*Table, *View, error) {
+func OpenLabels(ctx context.Context, s string, o Options) (*Table, *View, error) {
 	path, q, err := ParseLabels(s)
 	if err != nil {
 		return nil, nil, err
 	}
 	o.Columns = q.Columns
-	t, err := Open(path, o)
+	t, err := Open(ctx, path, o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -348,7 +349,7 @@ func (v *View) fill() error {
 	wanted, cells := t.space.(space.NASBench101) // or a small part of it
 	for i := range v.seen {
 		v.seen[i], v.judged[i] = math.NaN(), math.NaN()
-		if cells && !wanted.Contains(t.cell(i)) {
+		if cells && !wanted.Contains(t.Arch(i)) {
 			continue
 		}
 		a, lackA, divergedA := seen(i)
@@ -527,5 +528,8 @@ func (v *View) Describe() string {
 	if v.query.Diverged == DivergedDrop {
 		text += fmt.Sprintf("; runs below %g %% accuracy left out as diverged, with them %d architectures", 100*DivergedBelow, v.diverged)
 	}
-	return text + v.table.note
+	if v.table.merged > 0 {
+		text += fmt.Sprintf("; %d rows that write an architecture once more, averaged", v.table.merged)
+	}
+	return text
 }

@@ -289,9 +289,10 @@ func TestRankIsOnePlusTheBetter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, len(cells)).Draw(t, "n")
 		values := rapid.SliceOfN(rapid.IntRange(0, 12), n, n).Draw(t, "values") // with ties
-		b := newBuilder([]Metric{{Accuracy, "test", 1, 108}})
+		b := newBuilder(cellsInput("x"), []Metric{{Accuracy, "test", 1, 108}})
 		for i, k := range values {
-			b.set(0, b.add(cells[i], hashOf(cells[i]), place{}), float64(k)/12)
+			b.find(cells[i])
+			b.set(0, b.add(hashOf(cells[i]), place{}), float64(k)/12)
 		}
 		table, err := b.finish(&input{})
 		require.NoError(t, err)
@@ -341,7 +342,7 @@ func TestViewOfASpaceOfSmallCells(t *testing.T) {
 	ctt := filepath.Join(t.TempDir(), "t.ctt")
 	small := space.NASBench101{Vertices: 4}
 	for _, path := range []string{csv, ctt} {
-		table, err := Open(path, Options{Space: small.Name()})
+		table, err := Open(t.Context(), path, Options{Space: small.Name()})
 		require.NoError(t, err)
 		require.Equal(t, space.Space(small), table.Space())
 		require.Equal(t, 3, table.Len())
@@ -356,7 +357,7 @@ func TestViewOfASpaceOfSmallCells(t *testing.T) {
 		require.Equal(t, 0.93, accuracy)
 		if path == csv {
 			require.NoError(t, WriteCTT(ctt, table))
-			whole, err := Open(ctt, Options{})
+			whole, err := Open(t.Context(), ctt, Options{})
 			if err == nil {
 				v, err = whole.View(Query{})
 			}
@@ -366,10 +367,10 @@ func TestViewOfASpaceOfSmallCells(t *testing.T) {
 		}
 		require.NoError(t, table.Close())
 	}
-	_, err := Open(csv, Options{Space: "nasbench102"})
+	_, err := Open(t.Context(), csv, Options{Space: "nasbench102"})
 	require.ErrorContains(t, err, "nasbench102")
 	big := file(t, "big.csv", []byte("arch,accuracy\nnasbench101:best,0.95\n"))
-	table, err := Open(big, Options{Space: small.Name()})
+	table, err := Open(t.Context(), big, Options{Space: small.Name()})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, table.Close()) }()
 	_, err = table.View(Query{})

@@ -36,7 +36,7 @@ func TestSweep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made.csv")
 	require.NoError(t, os.WriteFile(path, labels, 0o644))
 	for query, want := range map[string]struct{ epochs, seeds int }{"": {2, 2}, "?epochs=1&run=2": {1, 1}} {
-		made, view, err := table.OpenLabels("table:"+path+query, table.Options{})
+		made, view, err := table.OpenLabels(t.Context(), "table:"+path+query, table.Options{})
 		require.NoError(t, err)
 		require.Equal(t, len(archs), made.Len())
 		c := s.Config

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,14 +30,14 @@ func TestStoredTreesAreThoseThatWouldBeBuilt(t *testing.T) {
 	dir := t.TempDir()
 	source, converted := filepath.Join(dir, "cells.csv"), filepath.Join(dir, "cells.ctt")
 	require.NoError(t, os.WriteFile(source, []byte(csv.String()), 0o644))
-	plain, err := table.Open(source, table.Options{})
+	plain, err := table.Open(t.Context(), source, table.Options{})
 	require.NoError(t, err)
 	defer func() { _ = plain.Close() }()
-	sections, err := Sections(plain)
+	sections, err := Sections(t.Context(), plain)
 	require.NoError(t, err)
 	require.NoError(t, table.WriteCTT(converted, plain, sections...))
 
-	stored, err := table.Open(converted, table.Options{})
+	stored, err := table.Open(t.Context(), converted, table.Options{})
 	require.NoError(t, err)
 	defer func() { _ = stored.Close() }()
 	graphs := func(t *table.Table) gcn.GraphSet {
@@ -49,9 +50,9 @@ func TestStoredTreesAreThoseThatWouldBeBuilt(t *testing.T) {
 	for _, preset := range presets {
 		c, err := gcn.Preset(preset)
 		require.NoError(t, err)
-		wantName, want, err := built.Trees(c.Network)
+		wantName, want, err := built.Trees(t.Context(), c.Network)
 		require.NoError(t, err)
-		name, data, err := given.Trees(c.Network)
+		name, data, err := given.Trees(t.Context(), c.Network)
 		require.NoError(t, err)
 		require.Equal(t, wantName, name)
 		require.Equal(t, want, data)
@@ -60,10 +61,20 @@ func TestStoredTreesAreThoseThatWouldBeBuilt(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, found, "a table without trees is no error")
 
+	require.NoError(t, Verify(t.Context(), plain))
+	require.NoError(t, Verify(t.Context(), stored))
+	sections[1].Data = slices.Concat(sections[1].Data[:len(sections[1].Data)-4], make([]byte, 4)) // sound, but other trees
+	require.NoError(t, table.WriteCTT(converted, plain, sections...))
+	others, err := table.Open(t.Context(), converted, table.Options{})
+	require.NoError(t, err)
+	defer func() { _ = others.Close() }()
+	require.NoError(t, others.Verify(t.Context()))
+	require.ErrorContains(t, Verify(t.Context(), others), "section "+sections[1].Name+": not the trees of the table's architectures")
+
 	other := gcn.NewSpace(5, gcn.GraphSet{N: 7}, nil)
 	other.UseTrees(Stored(stored))
 	c, err := gcn.Preset("default")
 	require.NoError(t, err)
-	_, _, err = other.Trees(c.Network)
+	_, _, err = other.Trees(t.Context(), c.Network)
 	require.Error(t, err, "trees of another list are refused")
 }
