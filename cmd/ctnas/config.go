@@ -103,7 +103,6 @@ var notRecorded = []string{"config", "help", "json", "log-level", "manifests", "
 func resolvedConfig(flags *pflag.FlagSet, run any) ([]byte, error) {
 	top := &yaml.Node{Kind: yaml.MappingNode}
 	scalar := func(text, tag string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Value: text, Tag: tag} }
-	var problem error
 	flags.VisitAll(func(f *pflag.Flag) {
 		if slices.Contains(notRecorded, f.Name) {
 			return
@@ -117,14 +116,16 @@ func resolvedConfig(flags *pflag.FlagSet, run any) ([]byte, error) {
 		} else if size, ok := f.Value.(*sizeValue); ok { // as search.Config has it
 			value = scalar(strconv.FormatInt(int64(*size), 10), "!!int")
 		} else {
-			text, err := recorded(f.Name, f.Value.String())
-			problem = errors.Join(problem, err)
+			text := f.Value.String()
+			if whole, err := recorded(f.Name, text); err == nil { // what cannot be read names nothing
+				text = whole
+			}
 			value = scalar(text, yamlTag(f.Value.Type()))
 		}
 		top.Content = append(top.Content, scalar(f.Name, "!!str"), value)
 	})
 	var block yaml.Node
-	if err := errors.Join(problem, block.Encode(run)); err != nil {
+	if err := block.Encode(run); err != nil {
 		return nil, err
 	}
 	top.Content = append(top.Content, scalar(runBlock, "!!str"), &block)

@@ -1,62 +1,37 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/ctnas/ctnas/internal/testdata"
-	"github.com/ctnas/ctnas/trainer"
 )
 
-// One damaged image ends a training, which goes on without it from where it stood, and an evaluation, which leaves it out. Both say so.
-func TestOnCorruptCommand(t *testing.T) {
-	images := testdata.Images(t)
-	for _, name := range []string{"train/class1/train1-3.png", "val/class0/val0-1.png"} {
-		require.NoError(t, os.Truncate(filepath.Join(images, name), 90))
+// Hashes of images are kept where --manifests says, by default in the user's cache, or not at all; the outcome is the same.
+func TestManifestsFlag(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	plainShard(t, filepath.Join(dir, "s.tar"), red, blue)
+	kept := func(folder string) int {
+		names, err := filepath.Glob(filepath.Join(folder, "*"))
+		require.NoError(t, err)
+		return len(names)
 	}
-	dir := filepath.Join(t.TempDir(), "run")
-	args := append(strings.Fields("train nasbench101:4:110011:12 --recipe shapes --channels 4 --resolution 8 --batch 10 --epochs 2 --recalibrate 1 --manifests off --data"),
-		"imagenet:"+images)
-	code, _, stderr := call(nil, append(args, "--out", dir)...)
-	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "train1-3.png: png: invalid format")
-	require.Contains(t, stderr, "go on without such images with: ctnas train --resume "+dir+" --on-corrupt skip\n")
-	require.Contains(t, stderr, "`ctnas data check SET` finds all")
-	code, stdout, stderr := call(nil, "train", "--resume", dir, "--on-corrupt", "skip=2", "--manifests", "off")
-	require.Equal(t, exitOK, code, stderr)
-	require.Contains(t, stderr, "2 images that cannot be read were left out: train: train/class1/train1-3.png")
-	require.Contains(t, stdout, "left out      2 images that cannot be read: train: train/class1/train1-3.png")
-	var result, fresh trainer.Result
-	text, err := os.ReadFile(filepath.Join(dir, trainer.ResultName))
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(text, &result))
-	require.Equal(t, 2, result.Corrupt.Count)
-	code, stdout, stderr = call(nil, append(args, "--on-corrupt", "skip", "--json")...)
-	require.Equal(t, exitOK, code, stderr)
-	require.NoError(t, json.Unmarshal([]byte(stdout), &fresh))
-	require.Equal(t, result, fresh, "nothing depends on when it was allowed")
+	line := "train nasbench101:3:101:0 --data shards:s.tar?test=s.tar" + smallest + "--epochs 1 "
+	want := in(t, dir, line+"--manifests off")
+	require.Zero(t, kept(filepath.Join(cache, "ctnas", "manifests")))
+	require.Equal(t, want, in(t, dir, line))
+	require.Equal(t, 1, kept(filepath.Join(cache, "ctnas", "manifests")))
+	require.Equal(t, want, in(t, dir, line+"--manifests mine --out run"))
+	require.Equal(t, 1, kept("mine"))
+	require.Equal(t, want, in(t, dir, "train --resume run --quiet --json --manifests other"))
 
-	code, _, stderr = call(nil, append(args, "--on-corrupt", "skip=1")...)
-	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "2 images cannot be read, on-corrupt skip=1 allows 1: train: train/class1/train1-3.png")
-	code, _, stderr = call(nil, append(args, "--on-corrupt", "skip=0")...)
-	require.Equal(t, exitUsage, code)
-	require.Contains(t, stderr, "want stop, skip, or skip=N")
-
-	code, _, stderr = call(nil, "eval", dir)
-	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "val0-1.png")
-	code, stdout, stderr = call(nil, "eval", dir, "--on-corrupt", "skip", "--json")
+	// What cannot be kept is told, and the training goes on.
+	require.NoError(t, os.WriteFile("file", nil, 0o644))
+	code, stdout, stderr := call(nil, "train", "nasbench101:3:101:0", "--data", "shards:s.tar?test=s.tar", "--recipe", "shapes", "--channels", "8", "--modules", "1",
+		"--stacks", "1", "--resolution", "8", "--batch", "8", "--epochs", "1", "--manifests", "file", "--json")
 	require.Equal(t, exitOK, code, stderr)
-	require.Contains(t, stderr, "1 images that cannot be read were left out")
-	var e evaluated
-	require.NoError(t, json.Unmarshal([]byte(stdout), &e))
-	require.Equal(t, 11, e.Images)
-	require.Equal(t, 1, e.Corrupt.Count)
-	require.Equal(t, result.Test.Top1, e.Top1)
+	require.NotEmpty(t, stdout)
+	require.Contains(t, stderr, "are not kept, they will all be read again")
 }
