@@ -51,17 +51,18 @@ type Model struct {
 	Count         *exec.Buffer // integers, added to: images seen, right ones, right among the first five
 
 	Options
-	fusion   *nn.Fusion
-	arena    *exec.Arena
-	offset   []int        // of each variable in State
-	first    []int        // of each node: its first variable
-	step     *exec.Buffer // one integer: steps done, what dropout depends on
-	rate     *exec.Buffer // one float that multiplies the probabilities of drop paths
-	pathRate float64      // what it holds
-	logits   *exec.Buffer // of the latest evaluation, until another program runs
-	zeros    *exec.Buffer // as many as the most channels
-	norms    map[int]*normed
-	memory   *exec.Buffer // where the values of all programs lie
+	fusion    *nn.Fusion
+	arena     *exec.Arena
+	variables []nn.Variable // of the network; the lists below are in their order
+	offset    []int         // of each variable in State
+	first     []int         // of each node: its first variable
+	step      *exec.Buffer  // one integer: steps done, what dropout depends on
+	rate      *exec.Buffer  // one float that multiplies the probabilities of drop paths
+	pathRate  float64       // what it holds
+	logits    *exec.Buffer  // of the latest evaluation, until another program runs
+	zeros     *exec.Buffer  // as many as the most channels
+	norms     map[int]*normed
+	memory    *exec.Buffer // where the values of all programs lie
 	// metrics are Norm and Loss: what a training looks at after each step, by one read.
 	metrics *exec.Buffer
 	// keep copies the running statistics away, restore copies them back; nil where there are none.
@@ -138,11 +139,11 @@ func (m *Model) build() (err error) {
 
 // place lays out the variables and allocates what outlives a step.
 func (m *Model) place() {
-	variables := m.Net.Variables()
-	m.offset, m.first = make([]int, len(variables)), make([]int, len(m.Net.Nodes))
+	m.variables = m.Net.Variables()
+	m.offset, m.first = make([]int, len(m.variables)), make([]int, len(m.Net.Nodes))
 	at := 0
 	lay := func(trainable bool) {
-		for i, v := range variables {
+		for i, v := range m.variables {
 			if v.Role.Trainable() == trainable {
 				m.offset[i] = at
 				at += up(v.Len(), align)
@@ -152,13 +153,13 @@ func (m *Model) place() {
 	lay(true)
 	m.Params = at
 	lay(false)
-	for i := len(variables) - 1; i >= 0; i-- {
-		m.first[variables[i].Node] = i
+	for i := len(m.variables) - 1; i >= 0; i-- {
+		m.first[m.variables[i].Node] = i
 	}
 	a := m.arena
 	m.State, m.Grad = a.Zeros(at), a.Zeros(m.Params)
 	decayed := make([]float32, m.Params)
-	for i, v := range variables {
+	for i, v := range m.variables {
 		if v.Role == nn.Weight {
 			for k := range v.Len() {
 				decayed[m.offset[i]+k] = 1
@@ -205,13 +206,13 @@ func (m *Model) zeroes(n int) *exec.Buffer {
 // variable is where the k-th variable of a node lies in State.
 func (m *Model) variable(node, k int) *exec.Buffer {
 	i := m.first[node] + k
-	return m.State.Slice(m.offset[i], m.Net.Variables()[i].Len())
+	return m.State.Slice(m.offset[i], m.variables[i].Len())
 }
 
 // gradient is where the gradient in the k-th variable of a node lies.
 func (m *Model) gradient(node, k int) *exec.Buffer {
 	i := m.first[node] + k
-	return m.Grad.Slice(m.offset[i], m.Net.Variables()[i].Len())
+	return m.Grad.Slice(m.offset[i], m.variables[i].Len())
 }
 
 // Close frees the model's memory.
@@ -239,9 +240,8 @@ func (m *Model) Values() [][]float32 { return m.split(m.State, func(nn.Role) boo
 func (m *Model) Gradients() [][]float32 { return m.split(m.Grad, nn.Role.Trainable) }
 
 func (m *Model) split(b *exec.Buffer, in func(nn.Role) bool) [][]float32 {
-	variables := m.Net.Variables()
-	out := make([][]float32, len(variables))
-	for i, v := range variables {
+	out := make([][]float32, len(m.variables))
+	for i, v := range m.variables {
 		if in(v.Role) {
 			out[i] = make([]float32, v.Len())
 			b.ReadF32(m.offset[i], out[i])
@@ -363,7 +363,7 @@ func (m *Model) Inspect() (where string, err error) {
 	gradients := m.Gradients()
 	for i := len(gradients) - 1; i >= 0; i-- {
 		if slices.ContainsFunc(gradients[i], func(v float32) bool { return !finite(float64(v)) }) {
-			return "the gradient of " + m.Net.Variables()[i].Name, nil
+			return "the gradient of " + m.variables[i].Name, nil
 		}
 	}
 	return "", nil

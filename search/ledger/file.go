@@ -12,6 +12,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/space"
@@ -50,6 +51,9 @@ func Create(path string, source Source, budget int) (*Ledger, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return nil, err
+	}
+	if err := files.SyncDir(filepath.Dir(path)); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	l := New(source, budget)
 	l.file = &file{f: f, sum: sha256.New()}
