@@ -21,7 +21,7 @@ func newReportCommand(a *app) *cobra.Command {
 				return err
 			}
 			for _, line := range data.Spoiled {
-				a.log.Warn("left out of the page", "line", line)
+				a.log.Warn("left out of the page", "what", line)
 			}
 			unlock, err := a.lockFolder(args[0])
 			if err != nil {

@@ -39,6 +39,7 @@ type (
 		Policy     string
 		Style      template.CSS
 		Title      string
+		Spoiled    []string
 		Result     Result
 		Pick       *archView
 		Drawing    template.HTML
@@ -95,7 +96,7 @@ type (
 const topArchitectures = 12
 
 func (d *Data) page() ([]byte, error) {
-	v := pageView{Policy: policy, Style: template.CSS(styleCSS), Title: d.Name, Result: d.Result, Command: d.Command, Config: d.Config, Run: d.Run}
+	v := pageView{Policy: policy, Style: template.CSS(styleCSS), Title: d.Name, Spoiled: d.Spoiled, Result: d.Result, Command: d.Command, Config: d.Config, Run: d.Run}
 	draw := d.drawer(&v)
 	best := slices.Clone(d.Result.Architectures)
 	slices.SortStableFunc(best, func(a, b Architecture) int { // labelled ones first, by accuracy; then by predicted rank

@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -112,7 +114,7 @@ type Data struct {
 
 	Retrained *Retrained // nil: the pick has not been trained anew
 	Space     []byte     // the file that describes the space; nil where the space is built in
-	Spoiled   []string   // lines of the log that could not be read, and why: the page goes without them
+	Spoiled   []string   // files and lines that could not be read, and why: the page goes without them and says so
 }
 
 // Names of a run folder's files.
@@ -129,7 +131,7 @@ const (
 // maxBytes bounds what is read of a file of a run folder; the largest is result.json, with some 400 bytes an architecture.
 const maxBytes = 1 << 28
 
-// Load reads a run folder. result.json and ledger.jsonl must be there; without config.yaml or log.jsonl the page says less.
+// Load reads a run folder. result.json must be there and whole; of the other files what cannot be read is told, and the page says less.
 func Load(dir string) (*Data, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -139,50 +141,72 @@ func Load(dir string) (*Data, error) {
 	path := filepath.Join(dir, ResultName)
 	text, err := files.Read(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s is not the folder of a finished search: it has no %s", dir, ResultName)
+		return nil, unfinished(dir)
 	} else if err != nil {
 		return nil, err
 	}
 	if err := json.Unmarshal(text, &d.Result); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if d.Space, err = files.Read(filepath.Join(dir, SpaceName), maxBytes); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	if d.Space, err = files.Read(filepath.Join(dir, SpaceName), maxBytes); !errors.Is(err, fs.ErrNotExist) {
+		d.spoiled(err)
 	}
-	if d.Ledger, err = readLedger(filepath.Join(dir, LedgerName)); err != nil {
-		return nil, err
-	}
+	d.readLedger(filepath.Join(dir, LedgerName))
 	if d.Result.Predictor == "" && len(d.Ledger) > 0 && d.Ledger[0].Source == "predictor" { // of an older program
 		d.Result.Predictor = "an accuracy predictor"
 	}
-	if d.Events, d.Spoiled, err = events.Read(dir); err != nil {
-		return nil, err
+	log, lines, err := events.Read(dir)
+	d.Events, d.Spoiled = log, append(d.Spoiled, lines...)
+	d.spoiled(err)
+	d.Retrained, err = readRetrained(dir)
+	d.spoiled(err)
+	d.spoiled(d.readConfig(filepath.Join(dir, ConfigName)))
+	for i, s := range d.Spoiled { // the page says the same wherever the folder lies
+		d.Spoiled[i] = strings.ReplaceAll(s, filepath.Clean(dir)+string(filepath.Separator), "")
 	}
-	if d.Retrained, err = readRetrained(dir); err != nil {
-		return nil, err
-	}
-	return d, d.readConfig(filepath.Join(dir, ConfigName))
+	return d, nil
 }
 
-func readLedger(path string) (labels []Label, err error) {
+// unfinished says why a folder without a result has no page.
+func unfinished(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, ConfigName)); err == nil {
+		return fmt.Errorf("the search in %s has not ended: it has no %s; go on with ctnas search --resume %s", dir, ResultName, dir)
+	}
+	return fmt.Errorf("%s is not the folder of a finished search: it has no %s", dir, ResultName)
+}
+
+// spoiled notes what could not be read.
+func (d *Data) spoiled(err error) {
+	if err != nil {
+		d.Spoiled = append(d.Spoiled, err.Error())
+	}
+}
+
+// readLedger takes the lines that are labels.
+func (d *Data) readLedger(path string) {
 	file, err := files.Open(path)
 	if err != nil {
-		return nil, err
+		d.spoiled(err)
+		return
 	}
 	defer file.Close()
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, 1<<20)
-	for n := 1; lines.Scan(); n++ {
+	n := 1
+	for ; lines.Scan(); n++ {
 		var l Label
 		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			return nil, fmt.Errorf("%s: line %d: %w", path, n, err)
+			d.spoiled(fmt.Errorf("%s: line %d: %w", path, n, err))
+			continue
 		}
-		labels = append(labels, l)
+		d.Ledger = append(d.Ledger, l)
 	}
 	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: line %d: %w", path, len(labels)+1, err)
+		d.spoiled(fmt.Errorf("%s: line %d: %w", path, n, err))
 	}
-	return labels, nil
+	if len(d.Ledger) != d.Result.LabelsUsed {
+		d.spoiled(fmt.Errorf("%s: %d labels can be read, %s counts %d", path, len(d.Ledger), ResultName, d.Result.LabelsUsed))
+	}
 }
 
 func (d *Data) readConfig(path string) error {

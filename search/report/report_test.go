@@ -131,11 +131,14 @@ func TestReportWithTheLeast(t *testing.T) {
 	_, err := Load(dir)
 	require.ErrorContains(t, err, "not the folder of a finished search")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, ResultName), []byte(`{"space":"elsewhere","architectures":[{"arch":"a<b","accuracy":null}],"pick":"a<b"}`), 0o644))
-	_, err = Load(dir)
-	require.ErrorContains(t, err, LedgerName)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, LedgerName), nil, 0o644))
 	d, err := Load(dir)
 	require.NoError(t, err)
+	require.Len(t, d.Spoiled, 1)
+	require.Contains(t, d.Spoiled[0], LedgerName)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, LedgerName), nil, 0o644))
+	d, err = Load(dir)
+	require.NoError(t, err)
+	require.Empty(t, d.Spoiled)
 	require.NoError(t, d.Write(dir))
 	text, err := os.ReadFile(filepath.Join(dir, PageName))
 	require.NoError(t, err)
@@ -143,17 +146,50 @@ func TestReportWithTheLeast(t *testing.T) {
 	require.NotContains(t, string(text), "How the search learned")
 }
 
-func TestDamagedRunFoldersAreNamed(t *testing.T) {
-	for name, c := range map[string]struct{ text, says string }{
-		ResultName: {"{", "result.json"},
-		LedgerName: {"{\"arch\":\"a\"}\n{\"arch\":3}\n", "ledger.jsonl: line 2"},
-		ConfigName: {"- a\n", "config.yaml"},
+// Of a folder that is damaged in part, or that has holes, the page says what it can, and what it goes without.
+func TestDamagedRunFolders(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ResultName), []byte("{"), 0o644))
+	_, err := Load(dir)
+	require.ErrorContains(t, err, "result.json: unexpected end")
+	dir = t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ConfigName), []byte("seed: 1\n"), 0o644))
+	_, err = Load(dir)
+	require.ErrorContains(t, err, "has not ended: it has no result.json; go on with ctnas search --resume")
+
+	for _, c := range []struct {
+		name, text string
+		says       []string
+	}{
+		{LedgerName, "{\"arch\":\"a\",\"accuracy\":0.5}\n{\"arch\":3}\n", []string{"ledger.jsonl: line 2: ", "ledger.jsonl: 1 labels can be read, result.json counts 150"}},
+		{LedgerName, "", []string{"ledger.jsonl: 0 labels can be read, result.json counts 150"}},
+		{LedgerName, "folder", []string{"ledger.jsonl"}},
+		{LogName, "folder", []string{"log.jsonl"}},
+		{ConfigName, "- a\n", []string{"config.yaml: want flag names with values"}},
+		{ConfigName, "folder", []string{"config.yaml"}},
+		{RetrainedName, "{", []string{"retrained.json: unexpected end"}},
+		{SpaceName, "folder", []string{"space.yaml"}},
 	} {
 		dir := t.TempDir()
 		sampleRun(t, dir)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(c.text), 0o644))
-		_, err := Load(dir)
-		require.ErrorContains(t, err, c.says)
+		path := filepath.Join(dir, c.name)
+		require.NoError(t, os.RemoveAll(path))
+		if c.text == "folder" {
+			require.NoError(t, os.Mkdir(path, 0o755))
+		} else {
+			require.NoError(t, os.WriteFile(path, []byte(c.text), 0o644))
+		}
+		d, err := Load(dir)
+		require.NoError(t, err)
+		require.Len(t, d.Spoiled, len(c.says), "%s: %v", c.name, d.Spoiled)
+		page, err := d.page()
+		require.NoError(t, err)
+		require.Contains(t, string(page), "What could not be read")
+		require.Contains(t, string(page), "Best architectures")
+		require.NotContains(t, string(page), dir, "the page does not depend on where the folder lies")
+		for i, says := range c.says {
+			require.Contains(t, d.Spoiled[i], says)
+		}
 	}
 }
 
