@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the image fixtures in trainer/data/testdata: small files of unusual kinds, and what Pillow and torchvision make of them.
 
-NAME.jpg or NAME.png is read by the tests; NAME.rgb.png is the same after Pillow's convert("RGB"). resize.json holds a picture, and
+NAME.jpg, NAME.png or NAME.webp is read by the tests; NAME.rgb.png is the same after Pillow's convert("RGB"). resize.json holds a picture, and
 its antialiased bilinear resizings by torchvision. Needs Pillow, torchvision and numpy (scripts/peers/requirements.txt).
 """
 
@@ -56,6 +56,13 @@ def main():
     # 16 bits: Pillow clips these at 255 when it converts, which nobody wants; the upper 8 bits are expected.
     deep = np.asarray(p.convert("L")).astype(np.uint16) * 256 + 77
     save("grey16.png", Image.fromarray(deep), Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB"))
+
+    save("webp.webp", p, quality=80)
+    save("webpeven.webp", picture(60, 44), quality=30)
+    save("webplossless.webp", p, lossless=True)
+    clear = Image.merge("RGBA", (*p.split(), p.convert("L")))
+    save("webpalpha.webp", clear, clear.convert("RGB"), lossless=True, exact=True)
+    save("webplossyalpha.webp", Image.merge("RGBA", (*p.split(), p.convert("L").point(lambda v: 255 - v // 4))), quality=80)
 
     import torch
     from torchvision.transforms.v2 import functional as F

@@ -226,7 +226,7 @@ func (a *artist) file(dst []float32, data []byte, d draws) error {
 		if err := a.exact(size); err != nil { // before all of it is decoded
 			return err
 		}
-		r, err := a.dec.region(data, image.Rectangle{Max: size}, 1)
+		r, err := a.dec.region(data, image.Rectangle{Max: size}, 1, 1)
 		if err != nil {
 			return damage{err}
 		}
@@ -236,7 +236,8 @@ func (a *artist) file(dst []float32, data []byte, d draws) error {
 	if err != nil {
 		return err
 	}
-	r, err := a.dec.region(data, a.needed(v), a.shrink(v))
+	need := a.needed(v)
+	r, err := a.dec.region(data, need, a.shrink(v), reduction(v, need.Size()))
 	if err != nil {
 		return damage{err}
 	}
@@ -249,6 +250,19 @@ func (a *artist) file(dst []float32, data []byte, d draws) error {
 func (a *artist) shrink(v view) int {
 	s := 1
 	for a.t.Crop == CropRandomResized && s < 8 && v.box.Dx() >= 2*s*v.full.X && v.box.Dy() >= 2*s*v.full.Y {
+		s *= 2
+	}
+	return s
+}
+
+// reduction is by how much an image is reduced of which more than largePixels are needed: until a quarter of those is left, but to no less than twice the size that it is
+// then resized to.
+func reduction(v view, need image.Point) int {
+	s := 1
+	if need.X*need.Y <= largePixels {
+		return s
+	}
+	for need.X*need.Y/(s*s) > largePixels/4 && v.box.Dx() >= 4*s*v.full.X && v.box.Dy() >= 4*s*v.full.Y {
 		s *= 2
 	}
 	return s

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // cifarFormat is one of the binary layouts of https://www.cs.toronto.edu/~kriz/cifar.html: records of label bytes, then 1,024 red,
@@ -17,6 +19,8 @@ type cifarFormat struct {
 	labels  int // label bytes in front of the pixels; the last one counts
 	classes int
 	folder  string // that the archive unpacks to
+	python  string // the folder of the Python version
+	archive string // of the binary version, without .tar.gz
 	train   []string
 	test    []string
 	records int // of a training file
@@ -24,16 +28,19 @@ type cifarFormat struct {
 	names   string
 }
 
+// cifarHome is where the sets come from.
+const cifarHome = "https://www.cs.toronto.edu/~kriz/cifar.html"
+
 const (
 	cifarSide  = 32
 	cifarPlane = cifarSide * cifarSide
 )
 
-var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin",
+var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin", python: "cifar-10-batches-py", archive: "cifar-10-binary",
 	train: []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
 	test:  []string{"test_batch.bin"}, records: 10_000, tests: 10_000, names: "batches.meta.txt"}
 
-var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary",
+var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary", python: "cifar-100-python", archive: "cifar-100-binary",
 	train: []string{"train.bin"}, test: []string{"test.bin"}, records: 50_000, tests: 10_000, names: "fine_label_names.txt"}
 
 func openCIFAR10(dir string) (*Dataset, error) {
@@ -47,6 +54,9 @@ func openCIFAR100(dir string) (*Dataset, error) {
 func (c *cifarFormat) open(dir string, mean, std [3]float32) (*Dataset, error) {
 	if inner := filepath.Join(dir, c.folder); exists(filepath.Join(inner, c.train[0])) {
 		dir = inner
+	}
+	if !exists(filepath.Join(dir, c.train[0])) {
+		return nil, c.elsewhere(dir)
 	}
 	train, err := c.load(dir, c.train, c.records)
 	if err != nil {
@@ -69,13 +79,27 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// elsewhere is the error of a folder without the binary version: it names what lies there instead.
+func (c *cifarFormat) elsewhere(dir string) error {
+	first := strings.TrimSuffix(c.train[0], ".bin")
+	for _, at := range []string{filepath.Join(dir, c.python), dir} {
+		if path := filepath.Join(at, first); exists(path) && !isFolder(path) {
+			return fmt.Errorf("%s holds the Python version of the set (pickles), the binary version is wanted: unpack %s.tar.gz from %s beside it", at, c.archive, cifarHome)
+		}
+	}
+	if packed := filepath.Join(dir, c.archive+".tar.gz"); exists(packed) {
+		return fmt.Errorf("%s is packed: tar -xzf %s -C %s", packed, packed, dir)
+	}
+	return fmt.Errorf("%s holds neither %s nor a folder %s with it: unpack %s.tar.gz from %s there", dir, c.train[0], c.folder, c.archive, cifarHome)
+}
+
 // load reads files of exactly `records` records each.
-func (c *cifarFormat) load(dir string, files []string, records int) (*pixels, error) {
-	out := &pixels{file: filepath.Join(dir, files[0]), width: cifarSide, height: cifarSide}
-	if len(files) > 1 {
+func (c *cifarFormat) load(dir string, names []string, records int) (*pixels, error) {
+	out := &pixels{file: filepath.Join(dir, names[0]), width: cifarSide, height: cifarSide}
+	if len(names) > 1 {
 		out.file = dir
 	}
-	for _, file := range files {
+	for _, file := range names {
 		if err := c.loadFile(out, filepath.Join(dir, file), records); err != nil {
 			return nil, err
 		}
@@ -84,10 +108,7 @@ func (c *cifarFormat) load(dir string, files []string, records int) (*pixels, er
 }
 
 func (c *cifarFormat) loadFile(out *pixels, path string, records int) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) && exists(strings.TrimSuffix(path, ".bin")) {
-		return fmt.Errorf("%s is missing; the Python version lies beside it, the binary version is wanted (%s)", path, c.folder)
-	}
+	f, err := files.Open(path)
 	if err != nil {
 		return err
 	}
@@ -132,9 +153,12 @@ func (c *cifarFormat) read(out *pixels, r io.Reader, records int) error {
 	return nil
 }
 
+// maxNamesBytes bounds the list of the classes' names.
+const maxNamesBytes = 1 << 16
+
 // classNames reads one name a line; without the file the names are numbers.
 func (c *cifarFormat) classNames(path string) ([]string, error) {
-	text, err := os.ReadFile(path)
+	text, err := files.ReadText(path, maxNamesBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return numbered(c.classes), nil
 	}

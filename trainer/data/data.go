@@ -29,6 +29,7 @@ type Dataset struct {
 	Train, Validation, Test *Set     // never nil; empty where the set has none
 	Width, Height           int      // of every image; 0 where they differ
 	Mean, Std               [3]float32
+	LeftOut                 []LeftOut // what lies among the images and is not read
 
 	all, published *Set   // training and validation images before some of the former were held out
 	sum            string // of a decoded set; empty: identity tells
@@ -56,11 +57,11 @@ type Options struct {
 //	shapes               generated, see Shapes
 //	cifar10:DIR          data_batch_1.bin .. data_batch_5.bin, test_batch.bin; also in DIR/cifar-10-batches-bin
 //	cifar100:DIR         train.bin, test.bin, fine labels; also in DIR/cifar-100-binary
-//	imagenet:DIR         DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, or images beside a labels.csv (file,class_index)
-//	shards:GLOB          tar files of KEY.jpg and KEY.cls (WebDataset); GLOB may hold a range {000..099}
+//	imagenet:DIR         DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, or images beside a labels.csv (file,class_index); see openImageNet
+//	shards:GLOB          tar files of KEY.jpg and KEY.cls (WebDataset); GLOB may hold a range {000..099}; see indexShard
 //	shards:GLOB?test=GLOB
 //
-// Published validation images (DIR/val) and test batches become Test: nothing may be chosen by them.
+// Published validation images (DIR/val) and test batches become Test: nothing may be chosen by them. Where a set has both, each is what its name says.
 func Open(spec string, o Options) (*Dataset, error) {
 	if !(o.ValSplit >= 0 && o.ValSplit < 1) {
 		return nil, fmt.Errorf("validation split %g: want at least 0 and below 1", o.ValSplit)
@@ -86,12 +87,13 @@ func Open(spec string, o Options) (*Dataset, error) {
 			return nil, errors.Join(err, d.Close())
 		}
 		d.identity = &identity{spec: whole, classes: d.Classes, options: o, now: time.Now}
-		for _, s := range []*Set{d.Train, d.Test} {
+		for _, s := range []*Set{d.Train, d.Validation, d.Test} {
 			if s.store != nil {
 				d.identity.parts = append(d.identity.parts, s.store.(encoded))
 			}
 		}
 	}
+	d.warnLeftOut(o.Warn)
 	return d.Split(o.Seed, o.ValSplit), nil
 }
 

@@ -33,7 +33,7 @@ func decoders(t testing.TB) map[string]*decoder {
 func rgbOf(t testing.TB, d *decoder, file []byte) ([]byte, image.Point) {
 	size, err := d.size(file)
 	require.NoError(t, err)
-	r, err := d.region(file, image.Rectangle{Max: size}, 1)
+	r, err := d.region(file, image.Rectangle{Max: size}, 1, 1)
 	require.NoError(t, err)
 	require.Equal(t, image.Rectangle{Max: size}, r.rect)
 	return bytes.Clone(r.pix), size
@@ -43,17 +43,19 @@ func rgbOf(t testing.TB, d *decoder, file []byte) ([]byte, image.Point) {
 func TestDecodeAsPillow(t *testing.T) {
 	paths, err := filepath.Glob("testdata/*.rgb.png")
 	require.NoError(t, err)
-	require.Len(t, paths, 13)
+	require.Len(t, paths, 18)
 	for name, d := range decoders(t) {
 		for _, path := range paths {
 			stem := strings.TrimSuffix(path, ".rgb.png")
 			file, err := os.ReadFile(stem + ".jpg")
 			tolerance := 3
-			if err != nil {
-				file, err = os.ReadFile(stem + ".png")
-				require.NoError(t, err)
-				tolerance = 0
+			for _, exact := range []string{".png", ".webp"} {
+				if err != nil {
+					file, err = os.ReadFile(stem + exact)
+					tolerance = 0
+				}
 			}
+			require.NoError(t, err)
 			want, err := os.ReadFile(path)
 			require.NoError(t, err)
 			wantPix, wantSize := rgbOf(t, d, want)
@@ -89,7 +91,7 @@ func TestRegionIsPartOfWhole(t *testing.T) {
 			for range 5 {
 				x, y := s.Intn(size.X), s.Intn(size.Y)
 				want := image.Rect(x, y, x+1+s.Intn(size.X-x), y+1+s.Intn(size.Y-y))
-				r, err := d.region(file, want, 1)
+				r, err := d.region(file, want, 1, 1)
 				require.NoError(t, err)
 				require.True(t, want.In(r.rect), "%s: %s: %v in %v", name, path, want, r.rect)
 				for y := want.Min.Y; y < want.Max.Y; y++ {
@@ -108,7 +110,7 @@ func TestReducedRegion(t *testing.T) {
 		whole, size := rgbOf(t, d, file)
 		for _, shrink := range []int{2, 4, 8} {
 			want := image.Rect(33, 20, 171, 131)
-			r, err := d.region(file, want, shrink)
+			r, err := d.region(file, want, shrink, 1)
 			require.NoError(t, err)
 			require.Contains(t, []int{1, shrink}, r.shrink, name)
 			k := r.shrink
@@ -181,7 +183,7 @@ func TestBadImages(t *testing.T) {
 		want string
 	}{
 		"empty":          {nil, "empty file"},
-		"text":           {[]byte("GIF89a, or anything"), "neither JPEG nor PNG: starts with 47 49 46"},
+		"text":           {[]byte("GIF89a, or anything"), "neither JPEG nor PNG nor WebP: starts with 47 49 46"},
 		"huge":           {huge, "65024x65024 pixels"},
 		"header only":    {good[:20], "JPEG"},
 		"half":           {good[:len(good)/2], "JPEG"},
@@ -193,7 +195,7 @@ func TestBadImages(t *testing.T) {
 		for name, c := range cases {
 			size, err := d.size(c.file)
 			if err == nil {
-				_, err = d.region(c.file, image.Rectangle{Max: size}, 1)
+				_, err = d.region(c.file, image.Rectangle{Max: size}, 1, 1)
 			}
 			require.ErrorContains(t, err, c.want, "%s: %s", kind, name)
 		}
@@ -218,7 +220,7 @@ func FuzzDecode(f *testing.F) {
 				continue
 			}
 			at := image.Pt(int(x)%size.X, int(y)%size.Y)
-			r, err := d.region(file, image.Rectangle{at, size}, 1<<(shrink%4))
+			r, err := d.region(file, image.Rectangle{at, size}, 1<<(shrink%4), 1<<(x%3))
 			if err == nil {
 				require.Len(t, r.pix, 3*r.rect.Dx()*r.rect.Dy())
 			}

@@ -83,10 +83,6 @@ func TestCIFARDamage(t *testing.T) {
 	dir := t.TempDir()
 	_, err := c.load(dir, c.train[:1], 3)
 	require.ErrorContains(t, err, "data_batch_1.bin")
-	write(t, filepath.Join(dir, "data_batch_1"), nil)
-	_, err = c.load(dir, c.train[:1], 3)
-	require.ErrorContains(t, err, "the Python version lies beside it")
-
 	good := cifarBytes(&c, 3, 0)
 	path := filepath.Join(dir, c.train[0])
 	for _, size := range []int{0, 1, 3072, 2 * 3073, 3*3073 - 1, 3*3073 + 1} {
@@ -333,7 +329,7 @@ func TestShardDamage(t *testing.T) {
 		"two images":    {tarOf(t, member{"a.jpg", pic}, member{"a.png", pic}), "second image of sample a"},
 		"two labels":    {tarOf(t, member{"a.cls", []byte("1")}, member{"a.cls", []byte("1")}), "want one class"},
 	} {
-		_, err := indexShard(bytes.NewReader(c.content))
+		_, err := indexShard(bytes.NewReader(c.content), leaving{})
 		require.ErrorContains(t, err, c.want, name)
 	}
 	path := filepath.Join(t.TempDir(), "s.tar")
@@ -346,7 +342,7 @@ func FuzzShard(f *testing.F) {
 	f.Add(tarOf(f, member{"a.jpg", []byte("pixels")}, member{"a.cls", []byte("1")}))
 	f.Add(tarOf(f, member{"x/" + strings.Repeat("long", 60) + ".png", nil}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := indexShard(bytes.NewReader(b))
+		list, err := indexShard(bytes.NewReader(b), leaving{})
 		if err != nil {
 			return
 		}
@@ -363,8 +359,8 @@ func TestOpenRefuses(t *testing.T) {
 		"mnist:x":        "want shapes, cifar10:DIR",
 		"shapes:x":       "want shapes",
 		"cifar10":        "cifar10:PATH",
-		"cifar10:/none":  "/none/data_batch_1.bin",
-		"imagenet:/none": "/none holds neither",
+		"cifar10:/none":  "/none holds neither data_batch_1.bin nor a folder cifar-10-batches-bin",
+		"imagenet:/none": "/none: no such file",
 	} {
 		_, err := Open(spec, Options{})
 		require.ErrorContains(t, err, want, spec)

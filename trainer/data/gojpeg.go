@@ -15,9 +15,13 @@ type goJPEG struct{}
 
 func (goJPEG) close() {}
 
-func (goJPEG) size(data []byte) (image.Point, error) {
+func (goJPEG) size(data []byte) (size image.Point, each int, err error) {
 	c, err := jpeg.DecodeConfig(bytes.NewReader(data))
-	return image.Pt(c.Width, c.Height), jpegError(err)
+	each = 4
+	if bytes.Contains(data, []byte{0xFF, 0xC2}) { // progressive, if this is the frame's marker: all coefficients are kept, four bytes each
+		each = 20
+	}
+	return image.Pt(c.Width, c.Height), each, jpegError(err)
 }
 
 func (goJPEG) region(data []byte, r image.Rectangle, _ int, buf []byte) (raster, error) {

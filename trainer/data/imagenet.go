@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // Statistics of ImageNet's training images that every published network was trained with.
@@ -41,14 +43,19 @@ func (f *imageFiles) name(i int) string {
 }
 
 func (f *imageFiles) read(i int, buf []byte) ([]byte, error) {
-	file, err := os.Open(filepath.Join(f.root, f.name(i)))
-	if err != nil {
-		return buf, withoutPath(err)
+	path := filepath.Join(f.root, f.name(i))
+	file, err := files.Open(path)
+	var system *fs.PathError
+	switch {
+	case errors.As(err, &system): // without its path: a result must not depend on where a set lies
+		return buf, system.Err
+	case err != nil: // it is no regular file
+		return buf, damage{errors.New(strings.TrimPrefix(err.Error(), path+" "))}
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return buf, withoutPath(err)
+		return buf, err
 	}
 	if info.Size() > maxFileBytes {
 		return buf, damage{fmt.Errorf("%d bytes: at most %d are accepted", info.Size(), maxFileBytes)}
@@ -64,88 +71,199 @@ func (f *imageFiles) stamp(i int) stamp {
 	return stampOf(name, filepath.Join(f.root, name), nil)
 }
 
-// withoutPath is a file's error without its path: the image's name stands before it, and a result must not depend on where a set lies.
-func withoutPath(err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
-		return at.Err
-	}
-	return err
-}
+// The names that folders of published validation images have.
+var validationFolders = []string{"val", "validation", "valid"}
 
+// Where below a folder that people name ImageNet's training images lie: as Kaggle packs them, and without its outer folders.
+var imageNetInside = []string{"ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"}
+
+// openImageNet reads images in folders of their classes, or beside a labels.csv:
+//
+//	train/CLASS/*                images, or a folder `images` with them (Tiny ImageNet)
+//	val/CLASS/*                  also named validation or valid
+//	val/*                        with a list of their classes: LOC_val_solution.csv (Kaggle), val.txt (Caffe: file and class index) or
+//	                             val_annotations.txt (Tiny ImageNet)
+//	test/CLASS/*                 images of no known class are left out
+//
+// It may all lie in ILSVRC/Data/CLS-LOC below the folder, or in its only folder that holds a `train`.
 func openImageNet(dir string) (*Dataset, error) {
 	d := &Dataset{Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd}
-	list := filepath.Join(dir, "labels.csv")
-	if exists(list) {
-		f, err := os.Open(list)
+	left := leaving{}
+	if list := filepath.Join(dir, "labels.csv"); exists(list) {
+		f, err := files.Open(list)
 		if err != nil {
 			return nil, err
 		}
 		defer f.Close()
-		train, classes, err := readLabels(f, dir)
+		train, classes, err := readLabels(files.Text(f), dir)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", list, err)
 		}
 		d.Train, d.Classes = &Set{store: train}, classes
 		return d, nil
 	}
-	if !exists(filepath.Join(dir, "train")) {
-		return nil, fmt.Errorf("%s holds neither a folder train with a folder a class, nor a labels.csv", dir)
+	root, err := imageNetRoot(dir)
+	if err != nil {
+		return nil, err
 	}
-	train, classes, err := readFolders(dir, "train", nil)
+	train, classes, err := readFolders(root, "train", nil, left)
 	if err != nil {
 		return nil, err
 	}
 	d.Train, d.Classes = &Set{store: train}, classes
-	if exists(filepath.Join(dir, "val")) {
-		test, _, err := readFolders(dir, "val", classes)
+	val, test, err := heldOutFolders(root, left)
+	if err != nil {
+		return nil, err
+	}
+	if val != "" {
+		held, err := readHeldOut(dir, root, val, classes, left)
 		if err != nil {
 			return nil, err
 		}
-		d.Test = &Set{store: test}
+		d.Test = &Set{store: held}
 	}
+	if test != "" {
+		held, _, err := readFolders(root, test, classes, left)
+		if err != nil {
+			return nil, err
+		}
+		d.Validation, d.Test = d.Test, &Set{store: held}
+	}
+	d.LeftOut = left.list()
 	return d, nil
+}
+
+// imageNetRoot is the folder that holds `train`: the one that was named, or one below it that there is no doubt about.
+func imageNetRoot(dir string) (string, error) {
+	if exists(filepath.Join(dir, "train")) {
+		return dir, nil
+	}
+	for _, inside := range imageNetInside {
+		if root := filepath.Join(dir, filepath.FromSlash(inside)); exists(filepath.Join(root, "train")) {
+			return root, nil
+		}
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	var folders, holding []string
+	for _, e := range list {
+		if path := filepath.Join(dir, e.Name()); !strings.HasPrefix(e.Name(), ".") && isFolder(path) {
+			folders = append(folders, e.Name())
+			if exists(filepath.Join(path, "train")) {
+				holding = append(holding, e.Name())
+			}
+		}
+	}
+	want := "neither a folder train with a folder a class, nor a labels.csv"
+	whole, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	outer := filepath.Dir(whole)
+	switch {
+	case len(holding) == 1:
+		return filepath.Join(dir, holding[0]), nil
+	case len(holding) > 1:
+		return "", fmt.Errorf("%s holds %s; its folders %s hold a train each: name one of them", dir, want, some(holding))
+	case slices.Contains(append([]string{"train", "test"}, validationFolders...), filepath.Base(whole)) && exists(filepath.Join(outer, "train")):
+		return "", fmt.Errorf("%s holds %s, but is a part of a set itself: name %s, which holds it", dir, want, outer)
+	case len(folders) > 0:
+		return "", fmt.Errorf("%s holds %s, but the folders %s: if these are the classes, move them into %s", dir, want, some(folders), filepath.Join(dir, "train"))
+	}
+	return "", fmt.Errorf("%s holds %s", dir, want)
+}
+
+// heldOutFolders are the folders beside `train` of validation images and of test images; empty where there are none. One without folders of classes is no test
+// set: the labels of ImageNet's are not published.
+func heldOutFolders(root string, left leaving) (val, test string, err error) {
+	list, err := os.ReadDir(root)
+	if err != nil {
+		return "", "", err
+	}
+	for _, e := range list {
+		name := e.Name()
+		switch {
+		case name == "train" || strings.HasPrefix(name, ".") || !isFolder(filepath.Join(root, name)):
+		case slices.Contains(validationFolders, name) && val != "":
+			return "", "", fmt.Errorf("%s holds the folders %s and %s: one of them only can be its validation images", root, val, name)
+		case slices.Contains(validationFolders, name):
+			val = name
+		case name == "test" && hasClasses(filepath.Join(root, name)):
+			test = name
+		default:
+			left.add(whyUnread, name)
+		}
+	}
+	return val, test, nil
+}
+
+// hasClasses tells whether a folder holds folders, other than one of images without their classes.
+func hasClasses(dir string) bool {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(list, func(e fs.DirEntry) bool {
+		return e.Name() != imagesFolder && !strings.HasPrefix(e.Name(), ".") && isFolder(filepath.Join(dir, e.Name()))
+	})
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path) // a class may be a link to a folder
+	return err == nil && info.IsDir()
+}
+
+// some names the first of a list.
+func some(names []string) string {
+	if len(names) > leftNames {
+		return strings.Join(names[:leftNames], ", ") + ", …"
+	}
+	return strings.Join(names, ", ")
 }
 
 func isImage(name string) bool {
 	switch strings.ToLower(filepath.Ext(name)) {
-	case ".jpg", ".jpeg", ".png":
+	case ".jpg", ".jpeg", ".png", ".webp":
 		return true
 	}
 	return false
 }
 
-// readFolders lists root/part/CLASS/*: classes are the sorted folder names, which must be `want` where it is given.
-func readFolders(root, part string, want []string) (*imageFiles, []string, error) {
+// imageKinds says which files are images.
+const imageKinds = ".jpg, .jpeg, .png or .webp files"
+
+// imagesFolder is the folder in a class's folder, or in that of validation images, where Tiny ImageNet has them.
+const imagesFolder = "images"
+
+// readFolders lists root/part/CLASS/*: classes are the sorted folder names, which must be among `want` where it is given.
+func readFolders(root, part string, want []string, left leaving) (*imageFiles, []string, error) {
 	top := filepath.Join(root, part)
 	list, err := os.ReadDir(top) // sorted
 	if err != nil {
 		return nil, nil, err
 	}
 	out := &imageFiles{root: root}
-	var classes []string
+	var classes, empty []string
 	for _, e := range list {
-		if strings.HasPrefix(e.Name(), ".") {
-			continue
+		switch {
+		case strings.HasPrefix(e.Name(), "."):
+			left.add(whyHidden, filepath.Join(part, e.Name()))
+		case isFolder(filepath.Join(top, e.Name())):
+			classes = append(classes, e.Name())
+		case isImage(e.Name()):
+			return nil, nil, fmt.Errorf("%s is not in a folder of its class", filepath.Join(top, e.Name()))
+		default:
+			left.add(whyBeside, filepath.Join(part, e.Name()))
 		}
-		// A class may be a link to a folder.
-		if info, err := os.Stat(filepath.Join(top, e.Name())); err != nil || !info.IsDir() {
-			if isImage(e.Name()) {
-				return nil, nil, fmt.Errorf("%s is not in a folder of its class", filepath.Join(top, e.Name()))
-			}
-			continue
-		}
-		classes = append(classes, e.Name())
-		out.folders = append(out.folders, filepath.Join(part, e.Name()))
 	}
 	if len(classes) == 0 {
 		return nil, nil, fmt.Errorf("%s holds no folders of classes", top)
 	}
-	if want != nil {
-		for _, c := range classes {
-			if !slices.Contains(want, c) {
-				return nil, nil, fmt.Errorf("%s is a class that the training images do not have", filepath.Join(top, c))
-			}
+	for _, c := range classes {
+		if want != nil && !slices.Contains(want, c) {
+			return nil, nil, fmt.Errorf("%s is a class that the training images do not have", filepath.Join(top, c))
 		}
 	}
 	for i, c := range classes {
@@ -153,21 +271,48 @@ func readFolders(root, part string, want []string) (*imageFiles, []string, error
 		if want != nil {
 			label = slices.Index(want, c)
 		}
-		list, err := os.ReadDir(filepath.Join(top, c))
+		beside := leaving{}
+		found, err := out.list(filepath.Join(part, c), label, beside)
+		if err == nil && found == 0 && isFolder(filepath.Join(top, c, imagesFolder)) {
+			delete(beside, whyNested)
+			found, err = out.list(filepath.Join(part, c, imagesFolder), label, beside)
+		}
 		if err != nil {
 			return nil, nil, err
 		}
-		before := len(out.entries)
-		for _, e := range list {
-			if isImage(e.Name()) && !strings.HasPrefix(e.Name(), ".") {
-				out.entries = append(out.entries, fileEntry{int32(i), int32(label), e.Name()})
-			}
-		}
-		if len(out.entries) == before {
-			return nil, nil, fmt.Errorf("%s holds no .jpg, .jpeg or .png files", filepath.Join(top, c))
+		left.merge(beside)
+		if found == 0 {
+			empty = append(empty, filepath.Join(top, c))
 		}
 	}
+	if len(empty) > 0 {
+		return nil, nil, fmt.Errorf("%s holds no %s (%d of %d classes have no images)", some(empty), imageKinds, len(empty), len(classes))
+	}
 	return out, classes, nil
+}
+
+// list adds the images of a folder below the root and returns how many there are.
+func (f *imageFiles) list(folder string, label int, left leaving) (int, error) {
+	list, err := os.ReadDir(filepath.Join(f.root, folder))
+	if err != nil {
+		return 0, err
+	}
+	number, before := int32(len(f.folders)), len(f.entries)
+	f.folders = append(f.folders, folder)
+	for _, e := range list {
+		switch name := filepath.Join(folder, e.Name()); {
+		case strings.HasPrefix(e.Name(), "."):
+			left.add(whyHidden, name)
+		case e.IsDir():
+			left.add(whyNested, name)
+		case isImage(e.Name()):
+			f.entries = append(f.entries, fileEntry{number, int32(label), e.Name()})
+		case isAnswers(e.Name()):
+		default:
+			left.add(whyType(filepath.Ext(e.Name())), name)
+		}
+	}
+	return len(f.entries) - before, nil
 }
 
 // readLabels reads a CSV with a header and at least the columns file and class_index; a column wnid names the classes. Files are below root.

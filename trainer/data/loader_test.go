@@ -248,7 +248,7 @@ func TestCorruptImages(t *testing.T) {
 	defer l.Close()
 	_, err = l.Next(context.Background())
 	require.ErrorContains(t, err, "none of the 8 images can be read")
-	require.ErrorContains(t, err, "p00.jpg: neither JPEG nor PNG")
+	require.ErrorContains(t, err, "p00.jpg: neither JPEG nor PNG nor WebP")
 	c.OnCorrupt.Most = 3
 	l, err = NewLoader(set, c)
 	require.NoError(t, err)

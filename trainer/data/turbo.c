@@ -10,8 +10,9 @@
 #include <jerror.h>
 #include "turbo.h"
 
-// No sane encoder writes more scans; a small file with very many would decode for hours.
+// No sane encoder writes more scans, of a large image above all: a small file with very many would decode for hours.
 enum { MAX_SCANS = 500 };
+static const int64_t max_scanned_pixels = (int64_t)1 << 32;
 
 struct ctn_jpeg {
 	struct jpeg_decompress_struct info;
@@ -35,8 +36,9 @@ static void warn(j_common_ptr info, int level) {
 
 static void count_scans(j_common_ptr info) {
 	ctn_jpeg *j = info->client_data;
-	if (j->info.input_scan_number > MAX_SCANS) {
-		snprintf(j->message, sizeof j->message, "more than %d scans", MAX_SCANS);
+	int64_t pixels = (int64_t)j->info.image_width * j->info.image_height;
+	if (j->info.input_scan_number > MAX_SCANS || j->info.input_scan_number * pixels > max_scanned_pixels) {
+		snprintf(j->message, sizeof j->message, "%d scans of %u x %u pixels", j->info.input_scan_number, j->info.image_width, j->info.image_height);
 		longjmp(j->failed, 1);
 	}
 }
@@ -78,10 +80,11 @@ static void header(ctn_jpeg *j, const uint8_t *data, size_t bytes) {
 	jpeg_read_header(&j->info, TRUE);
 }
 
-int ctn_jpeg_size(ctn_jpeg *j, const uint8_t *data, size_t bytes, int32_t *width, int32_t *height) {
+int ctn_jpeg_size(ctn_jpeg *j, const uint8_t *data, size_t bytes, int32_t *width, int32_t *height, int32_t *kept) {
 	if (setjmp(j->failed)) return done(j, -1);
 	header(j, data, bytes);
 	*width = (int32_t)j->info.image_width, *height = (int32_t)j->info.image_height;
+	*kept = jpeg_has_multiple_scans(&j->info) ? (int32_t)sizeof(JCOEF) * j->info.num_components : 0; // all coefficients
 	return done(j, 0);
 }
 

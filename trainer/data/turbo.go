@@ -38,12 +38,12 @@ func (t *turboJPEG) fail() error {
 	return fmt.Errorf("damaged or unusual JPEG: %s", C.GoString(C.ctn_jpeg_message(t.j)))
 }
 
-func (t *turboJPEG) size(data []byte) (image.Point, error) {
-	var w, h C.int32_t
-	if C.ctn_jpeg_size(t.j, (*C.uint8_t)(&data[0]), C.size_t(len(data)), &w, &h) != 0 {
-		return image.Point{}, t.fail()
+func (t *turboJPEG) size(data []byte) (size image.Point, each int, err error) {
+	var w, h, kept C.int32_t
+	if C.ctn_jpeg_size(t.j, (*C.uint8_t)(&data[0]), C.size_t(len(data)), &w, &h, &kept) != 0 {
+		return image.Point{}, 0, t.fail()
 	}
-	return image.Pt(int(w), int(h)), nil
+	return image.Pt(int(w), int(h)), int(kept), nil
 }
 
 // blockColumns is the most columns that a crop is widened by to the left: a column of blocks of the most subsampled component.

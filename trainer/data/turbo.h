@@ -8,8 +8,8 @@ ctn_jpeg *ctn_jpeg_new(void);
 void ctn_jpeg_free(ctn_jpeg *j);
 const char *ctn_jpeg_message(const ctn_jpeg *j); // why the latest call failed
 
-// The size of the image in `data`; -1 on failure.
-int ctn_jpeg_size(ctn_jpeg *j, const uint8_t *data, size_t bytes, int32_t *width, int32_t *height);
+// The size of the image in `data`, and how many bytes a pixel of all of it decoding keeps beside what it writes; -1 on failure.
+int ctn_jpeg_size(ctn_jpeg *j, const uint8_t *data, size_t bytes, int32_t *width, int32_t *height, int32_t *kept);
 
 // A rectangle of pixels. In: what is wanted of the image reduced by `shrink`. Out: what was written, which is wider where it must be.
 typedef struct ctn_rect {
