@@ -214,14 +214,11 @@ func (s *Scores) Member(m int) []float64 {
 	return out
 }
 
-// SD is how far the members disagree on graph i.
+// SD is how far the members disagree on graph i; not a number of a single one, which has nobody to disagree with.
 func (s *Scores) SD(i int) float64 {
 	v := make([]float64, len(s.members))
 	for m := range v {
 		v[m] = s.standard(m, i)
-	}
-	if len(v) < 2 {
-		return 0
 	}
 	return stat.SD(v)
 }

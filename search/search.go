@@ -639,8 +639,11 @@ func (s *search) begin(ctx context.Context) error {
 // roundEvent logs a round; tau rests on so many of its labels, those that something was predicted of.
 func (s *search) roundEvent(round int, tau float64, labels, candidates int) error {
 	e := report.Event{Name: report.EventRound, Step: round, Values: map[string]float64{
-		"labels": float64(len(s.ledger.Labels())), "tau": tau, "tau_labels": float64(labels), "candidates": float64(candidates),
+		"labels": float64(len(s.ledger.Labels())), "tau_labels": float64(labels), "candidates": float64(candidates),
 	}}
+	if !math.IsNaN(tau) {
+		e.Values["tau"] = tau
+	}
 	if best, ok := s.ledger.Best(); ok {
 		e.Values["best"] = best.Value
 	}

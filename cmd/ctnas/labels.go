@@ -271,6 +271,10 @@ func (a *app) candidateDone() func(trained.Candidate) {
 		if note := c.Note.String(); note != "" {
 			how = note + ", " + how
 		}
-		fmt.Fprintf(a.stderr, "candidate %d of %d: %v %.2f %% after %d epochs, %s\n", c.N, c.Of, c.Arch, 100*c.Accuracy, c.Epochs, how)
+		reached := "no accuracy"
+		if c.Epochs > 0 {
+			reached = fmt.Sprintf("%.2f %%", 100*c.Accuracy)
+		}
+		fmt.Fprintf(a.stderr, "candidate %d of %d: %v %s after %d epochs, %s\n", c.N, c.Of, c.Arch, reached, c.Epochs, how)
 	}
 }

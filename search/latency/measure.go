@@ -62,7 +62,14 @@ type Whole struct {
 
 // String says it in a line.
 func (c Check) String() string {
-	return fmt.Sprintf("%.1f %% on average, %.1f %% in the median, bias %+.1f %%, tau-b %.3f, %d networks", 100*c.Mean, 100*c.Median, 100*c.Bias, c.TauB, len(c.Networks))
+	if len(c.Networks) == 0 {
+		return "unknown: no network was measured whole"
+	}
+	tau := "unknown"
+	if !math.IsNaN(c.TauB) {
+		tau = fmt.Sprintf("%.3f", c.TauB)
+	}
+	return fmt.Sprintf("%.1f %% on average, %.1f %% in the median, bias %+.1f %%, tau-b %s, %d networks", 100*c.Mean, 100*c.Median, 100*c.Bias, tau, len(c.Networks))
 }
 
 // Measure times every part of a space where it stands, in networks that have all of them, and, to judge the sums, random architectures whole. In each round other

@@ -127,6 +127,13 @@ func TestMeasureSaysWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "abacus")
 }
 
+// A comparison with too few networks says so.
+func TestCheckOfFewNetworks(t *testing.T) {
+	require.Equal(t, "unknown: no network was measured whole", Check{}.String())
+	one := Check{Networks: []Whole{{"a", 1, 1}}, TauB: math.NaN()}
+	require.Equal(t, "0.0 % on average, 0.0 % in the median, bias +0.0 %, tau-b unknown, 1 networks", one.String())
+}
+
 func TestQuantile(t *testing.T) {
 	v := []float64{1, 2, 4, 8}
 	require.Equal(t, []float64{1, 1.75, 3, 5, 8}, []float64{quantile(v, 0), quantile(v, 0.25), quantile(v, 0.5), quantile(v, 0.75), quantile(v, 1)})

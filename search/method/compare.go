@@ -111,8 +111,9 @@ type Run struct {
 	Seen       float64     `json:"seen"`     // accuracy that the method saw, 0..1
 	Accuracy   stat.Number `json:"accuracy"` // that judges, 0..1; null where nobody knows it
 	LatencyMS  *float64    `json:"latency_ms,omitempty"`
-	Rank       *int        `json:"rank"`  // 1 + number of better architectures in the table; null: not known
-	TauB       *float64    `json:"tau_b"` // of the method's last predictor, over all architectures without a label; null without one, or where they cannot be judged
+	Rank       *int        `json:"rank"`                 // 1 + number of better architectures in the table; null: not known
+	TauBOver   int         `json:"tau_b_over,omitempty"` // how many architectures TauB rests on
+	TauB       *float64    `json:"tau_b"`                // of the method's last predictor, over all architectures without a label; null without one, or where they cannot be judged
 	Curriculum *Curriculum `json:"percentile,omitempty"`
 	Kept       bool        `json:"-"` // read from the cache
 }
@@ -203,7 +204,7 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 		return run, err
 	}
 	if out.Predictor != nil && c.Field.all != nil {
-		if run.TauB, err = c.tau(ctx, out); err != nil {
+		if run.TauB, run.TauBOver, err = c.tau(ctx, out); err != nil {
 			return run, err
 		}
 	}
@@ -211,11 +212,11 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 }
 
 // tau judges a predictor by all architectures that it has no label of.
-func (c Comparison) tau(ctx context.Context, out Outcome) (*float64, error) {
+func (c Comparison) tau(ctx context.Context, out Outcome) (tau *float64, over int, err error) {
 	judge, pool := c.Field.all, c.Field.Pool
 	scores, err := pool.Score(ctx, out.Predictor, c.Device)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	known := make(map[space.Arch]bool, len(out.Labels))
 	for _, l := range out.Labels {
@@ -228,15 +229,15 @@ func (c Comparison) tau(ctx context.Context, out Outcome) (*float64, error) {
 		}
 		value, err := judge.Judged(row)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		predicted, truth = append(predicted, scores.Rank[k]), append(truth, value)
 	}
-	tau := stat.KendallB(predicted, truth)
-	if math.IsNaN(tau) {
-		return nil, nil
+	value := stat.KendallB(predicted, truth)
+	if math.IsNaN(value) {
+		return nil, 0, nil
 	}
-	return &tau, nil
+	return &value, len(truth), nil
 }
 
 // cell names the file of a run in the cache, and the key that tells whether a file there is of the same run: everything it depends on.

@@ -349,7 +349,7 @@ func (d *Data) curves() (out []chartView) {
 		{EventController, "loss", "Controller loss", "", "controller updates", "loss", 2},
 		{EventComparator, "loss", "Comparator loss", "binary cross-entropy of a pair", "comparator updates", "loss", 3},
 		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction", "round", "tau-b", 4},
-		{EventJudged, "percentile", "Samples' true percentile", "mean of the controller's samples, 0 = best; unseen by the search", "controller updates", "percentile", 2},
+		{EventJudged, "percentile", "Samples' true percentile", "mean over those of the controller's samples that the table has, 0 = best; unseen by the search", "controller updates", "percentile", 2},
 	} {
 		s := series{color: p.color}
 		for _, e := range d.events(p.event) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
 	"sync/atomic"
@@ -80,10 +81,11 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch, ends func(i, k,
 func (s *Source) tell(at slot, t training, o outcome, seconds float64, done, total int) {
 	c := Candidate{Arch: t.arch, N: done, Of: total, Epochs: len(o.curve), Cached: seconds == 0, Seconds: seconds, Device: at.name,
 		Note: ledger.Note{Diverged: o.diverged}}
-	if c.Epochs > 0 {
+	values := map[string]float64{"epochs": float64(c.Epochs), "train_seconds": seconds}
+	if c.Accuracy = math.NaN(); c.Epochs > 0 {
 		c.Accuracy = o.curve[c.Epochs-1]
+		values["accuracy"] = c.Accuracy
 	}
-	values := map[string]float64{"accuracy": c.Accuracy, "epochs": float64(c.Epochs), "train_seconds": seconds}
 	if o.stopped {
 		c.Note.Stopped = []int{c.Epochs}
 		values["stopped"] = 1

@@ -43,7 +43,7 @@ type Config struct {
 type Candidate struct {
 	Arch     space.Arch
 	N, Of    int     // trainings of the submission that have ended, and of how many
-	Accuracy float64 // its last one
+	Accuracy float64 // its last one; not a number where it fell apart in its first epoch
 	Epochs   int     // done
 	Note     ledger.Note
 	Cached   bool
