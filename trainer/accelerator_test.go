@@ -133,7 +133,7 @@ func TestTrainOnAccelerators(t *testing.T) {
 				result, err := Train(t.Context(), j, Deps{Device: place, Dir: whole})
 				require.NoError(t, err)
 				require.Equal(t, 6, result.Updates)
-				require.True(t, finite(result.TrainLoss[1]))
+				require.True(t, finite(float64(result.TrainLoss[1])))
 				ctx, cancel := context.WithCancel(t.Context())
 				_, err = Train(ctx, j, Deps{Device: place, Dir: dir, CheckpointEvery: 1, Progress: func(p Progress) {
 					if p.Update == 2 {

@@ -13,8 +13,10 @@ import (
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/image"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // ErrInterrupted is returned when the context ended a training: in a run folder a checkpoint stands and Train goes on from it.
@@ -68,7 +70,7 @@ type Progress struct {
 type Evaluation struct {
 	Epoch  int     `json:"epoch"` // epochs of training done
 	Images int     `json:"images"`
-	Loss   float64 `json:"loss"` // mean cross-entropy
+	Loss   Real    `json:"loss"` // mean cross-entropy; null where it is not finite
 	Top1   float64 `json:"top1"` // 0..1
 	Top5   float64 `json:"top5"`
 }
@@ -87,7 +89,7 @@ type Result struct {
 	Updates    int          `json:"updates"`
 	Teacher    string       `json:"teacher,omitempty"` // checksum of its weights
 	Skipped    int          `json:"updates_skipped"`   // their loss or gradient was not finite
-	TrainLoss  []float64    `json:"train_loss"`        // mean of each epoch
+	TrainLoss  []Real       `json:"train_loss"`        // mean of each epoch; null where all of its updates were left out
 	Validation []Evaluation `json:"validation"`        // after each epoch; empty without a validation set
 	Test       *Evaluation  `json:"test"`              // of the end, on images that nothing was chosen by; null without any
 	// Corrupt are the images that could not be read and were left out; absent without any.
@@ -135,7 +137,7 @@ type progress struct {
 	Loss    float64
 	Losses  int // steps in Loss, since the epoch's begin
 
-	TrainLoss  []float64
+	TrainLoss  []Real
 	Validation []Evaluation
 	Corrupt    []data.Corrupt // images that were left out
 }
@@ -201,7 +203,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.lesson, err = r.Teacher.teach(r.m, rec); err != nil {
+	if r.lesson, err = r.Teacher.teach(r.m, rec, r.Data); err != nil {
 		return err
 	}
 	r.m.Initialize(initializers[rec.Init], r.Seed)
@@ -446,15 +448,15 @@ func (r *run) endEpoch(ctx context.Context) error {
 		}
 		e.Epoch = epoch
 		s.Validation = append(s.Validation, e)
-		values["validation_loss"], values["validation_top1"], values["validation_top5"] = e.Loss, e.Top1, e.Top5
+		values["validation_loss"], values["validation_top1"], values["validation_top5"] = float64(e.Loss), e.Top1, e.Top5
 		s.Stopped = r.stops(e)
 	}
-	mean := 0.0 // where every update was left out
+	mean := math.NaN() // where every update was left out
 	if s.Losses > 0 {
 		mean = s.Loss / float64(s.Losses)
 		values["loss"] = mean
 	}
-	s.TrainLoss = append(s.TrainLoss, mean)
+	s.TrainLoss = append(s.TrainLoss, Real(mean))
 	s.Loss, s.Losses = 0, 0
 	return r.event(events.Event{Name: "epoch", Step: epoch, Values: values})
 }
@@ -473,7 +475,7 @@ func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err er
 			}
 		}
 		var err error
-		e, err = Evaluate(ctx, r.m, r.Data, set, r.loading())
+		e, err = Evaluate(ctx, r.m, r.Data, set, r.Data.EvalTransform(r.Net.Input().H), r.loading())
 		return err
 	})
 	return e, err
@@ -510,10 +512,28 @@ func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed 
 	return nil
 }
 
-// Evaluate measures a model on the images of a set; of those that were left out nothing counts. The model's batch is the most images at a time.
-func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, in Loading) (Evaluation, error) {
-	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: d.EvalTransform(m.Net.Input().H), Epochs: 1, Workers: in.Workers,
-		OnCorrupt: in.Tally.OnCorrupt()})
+// ImagesOf are a set's images as a network of a side gets them in evaluation, unless its weights want others.
+func ImagesOf(d *data.Dataset, side int) *zoo.Images {
+	return &zoo.Images{Side: side, Crop: data.EvalCrop, Rounding: "round", Interpolation: zoo.Bilinear, Mean: d.Mean, Std: d.Std, Channels: "RGB"}
+}
+
+// EvalTransform makes a set's images those that a network of a side wants. Images that all have the network's size are not resized.
+func EvalTransform(d *data.Dataset, i *zoo.Images, side int) data.Transform {
+	t := d.EvalTransform(side)
+	t.Mean, t.Std = i.Mean, i.Std
+	if t.Resize != 0 {
+		t.Resize = i.Resized(side)
+	}
+	if i.Interpolation == zoo.Bicubic {
+		t.Filter = image.Bicubic
+	}
+	return t
+}
+
+// Evaluate measures a model on the images of a set, which d.EvalTransform or EvalTransform makes the network's input; of those that were left out nothing counts. The
+// model's batch is the most images at a time.
+func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, t data.Transform, in Loading) (Evaluation, error) {
+	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: t, Epochs: 1, Workers: in.Workers, OnCorrupt: in.Tally.OnCorrupt()})
 	if err != nil {
 		return Evaluation{}, err
 	}
@@ -539,11 +559,7 @@ func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, in 
 	if n == 0 {
 		return Evaluation{}, fmt.Errorf("none of the %d images can be read: %v", set.Len(), in.Tally.Summary())
 	}
-	e := Evaluation{Images: int(count[0]), Loss: total / n, Top1: float64(count[1]) / n, Top5: float64(count[2]) / n}
-	if !finite(e.Loss) {
-		e.Loss = math.MaxFloat32 // JSON has no infinity
-	}
-	return e, nil
+	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n, Top5: float64(count[2]) / n}, nil
 }
 
 // finish evaluates on the test images and writes what remains of a run.
@@ -563,8 +579,9 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 		result.Corrupt = r.tally.Summary()
 		return result, nil
 	}
-	metadata := map[string]string{"format": "pt", "arch": r.Arch}
-	AddClasses(metadata, r.Data.Classes)
+	own := zoo.Variants(r.Net)[0]
+	own.Images = ImagesOf(r.Data, r.Net.Input().H)
+	metadata := Metadata(r.Arch, own.String(), own.Constants, r.Data.Classes)
 	err := r.o.averaged(func() error {
 		if r.Recipe.Recalibrate > 0 {
 			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.loading()); err != nil {

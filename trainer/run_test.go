@@ -283,11 +283,11 @@ func TestEqualLogitsAreChance(t *testing.T) {
 		clear(values[i])
 	}
 	m.SetValues(values)
-	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, Loading{})
+	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, j.Data.EvalTransform(m.Net.Input().H), Loading{})
 	require.NoError(t, err)
 	require.Equal(t, 0.1, e.Top1)
 	require.Equal(t, 0.5, e.Top5)
-	require.InDelta(t, math.Log(10), e.Loss, 1e-5)
+	require.InDelta(t, math.Log(10), float64(e.Loss), 1e-5)
 }
 
 // It learns, and does not depend on the number of threads and workers.
@@ -322,10 +322,10 @@ func TestTrain(t *testing.T) {
 	require.NoError(t, err)
 	defer m.Close()
 	require.NoError(t, LoadWeights(filepath.Join(dir, WeightsName), m))
-	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, Loading{})
+	e, err := Evaluate(t.Context(), m, j.Data, j.Data.Test, j.Data.EvalTransform(m.Net.Input().H), Loading{})
 	require.NoError(t, err)
 	require.Equal(t, result.Test.Top1, e.Top1)
-	require.InDelta(t, result.Test.Loss, e.Loss, 1e-5)
+	require.InDelta(t, float64(result.Test.Loss), float64(e.Loss), 1e-5)
 	wrong, err := NewModel(d, cellNetwork(t, testCell, 8, 8), Options{Batch: 2})
 	require.NoError(t, err)
 	defer wrong.Close()
@@ -460,7 +460,7 @@ func newTeacher(t testing.TB) *Teacher {
 	m.Initialize(nn.HeFanOut, 5)
 	path := filepath.Join(t.TempDir(), WeightsName)
 	require.NoError(t, SaveWeights(path, m, nil))
-	return &Teacher{net, path}
+	return &Teacher{Net: net, Weights: path}
 }
 
 // A student comes nearer to its teacher's predictions than one that learns from the labels alone.
@@ -482,7 +482,7 @@ func TestTeacher(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			require.NoError(t, LoadWeights(path, m))
-			_, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, Loading{Workers: 1})
+			_, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, j.Data.EvalTransform(m.Net.Input().H), Loading{Workers: 1})
 			require.NoError(t, err)
 			all[i] = m.Logits() // of the last batch
 		}
@@ -508,9 +508,9 @@ func TestTeacher(t *testing.T) {
 	}
 	require.ErrorContains(t, train(func(j *Job) { j.Teacher = nil }), "distill 1: want a teacher")
 	require.ErrorContains(t, train(func(j *Job) { j.Recipe.Distill = 0 }), "distill, the weight of its loss, is 0")
-	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{cellNetwork(t, testCell, 8, 8), teacher.Weights} }), "the teacher is for images of 8x8x3 and 5 classes")
-	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{teacher.Net, "nowhere"} }), "the teacher's weights: open nowhere")
-	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{headedNetwork(t), teacher.Weights} }), "the teacher's weights: "+teacher.Weights)
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: cellNetwork(t, testCell, 8, 8), Weights: teacher.Weights} }), "the teacher is for images of 8x8x3 and 5 classes")
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: teacher.Net, Weights: "nowhere"} }), "the teacher's weights: open nowhere")
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: headedNetwork(t), Weights: teacher.Weights} }), "the teacher's weights: "+teacher.Weights)
 }
 
 func softmax(x []float32) []float64 {
@@ -633,7 +633,7 @@ func TestResumeSaysWhatChanged(t *testing.T) {
 }
 
 func FuzzSnapshot(f *testing.F) {
-	s := snapshot{Ident: identity{Arch: "x"}, Progress: progress{Step: 3, TrainLoss: []float64{1}}, Buffers: [][]byte{{1, 2, 3, 4}, {}}}
+	s := snapshot{Ident: identity{Arch: "x"}, Progress: progress{Step: 3, TrainLoss: []Real{1}}, Buffers: [][]byte{{1, 2, 3, 4}, {}}}
 	text, err := s.encode()
 	require.NoError(f, err)
 	back, err := decodeSnapshot(text)

@@ -16,16 +16,6 @@ import (
 // ofaUnit is how many blocks of a supernet a unit has; block 0 stands before the units.
 const ofaUnit = 4
 
-// isSupernet tells whether tensors are those of a supernet.
-func isSupernet(tensors map[string]format.Tensor) bool {
-	for name := range tensors {
-		if strings.HasSuffix(name, "to3_matrix") {
-			return true
-		}
-	}
-	return false
-}
-
 // subNetwork returns the tensors of a network from those of the supernet that it belongs to, by canonical names.
 func subNetwork(net *nn.Network, super map[string]format.Tensor) (map[string]format.Tensor, error) {
 	at := map[string]string{} // of each block of the network, by the begin of its names: that of the supernet's block

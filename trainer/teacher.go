@@ -9,22 +9,28 @@ import (
 
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // Teacher is a trained network that another one learns from: see nn.Loss.
 type Teacher struct {
 	Net     *nn.Network
-	Weights string // a safetensors file with just its variables
+	Weights string // a file with just its variables
+	// Images are those that its weights want; nil: the student's. It sees the student's crops in its own normalisation.
+	Images *zoo.Images
 }
 
 // lesson is a teacher at work.
 type lesson struct {
 	m   *Model
 	sum string // of the file of weights
+	// What makes a pixel of the student's images, whose channels were normalised by another mean and deviation, one of the teacher's.
+	scale, shift [3]float32
+	images       []float32 // nil: the images are the same
 }
 
 // teach puts the teacher beside a model that is trained by a recipe. There is none without distillation.
-func (t *Teacher) teach(student *Model, r Recipe) (*lesson, error) {
+func (t *Teacher) teach(student *Model, r Recipe, d *data.Dataset) (*lesson, error) {
 	switch {
 	case t == nil && r.Distill > 0:
 		return nil, fmt.Errorf("distill %g: want a teacher", r.Distill)
@@ -49,12 +55,28 @@ func (t *Teacher) teach(student *Model, r Recipe) (*lesson, error) {
 		m.Close()
 		return nil, fmt.Errorf("the teacher's weights: %w", err)
 	}
-	return &lesson{m, sum}, nil
+	l := &lesson{m: m, sum: sum}
+	if t.Images == nil || t.Images.Mean == d.Mean && t.Images.Std == d.Std {
+		return l, nil
+	}
+	l.images = make([]float32, student.Batch*t.Net.Input().Len())
+	for c := range 3 {
+		std := float64(t.Images.Std[c])
+		l.scale[c], l.shift[c] = float32(float64(d.Std[c])/std), float32((float64(d.Mean[c])-float64(t.Images.Mean[c]))/std)
+	}
+	return l, nil
 }
 
 // give sets what the teacher says of a batch's images, as the student sees them.
 func (l *lesson) give(b *data.Batch, student *Model) {
-	l.m.Images.WriteF32(0, b.Images)
+	images := b.Images
+	if l.images != nil {
+		images = l.images[:len(b.Images)]
+		for i, v := range b.Images {
+			images[i] = v*l.scale[i%3] + l.shift[i%3]
+		}
+	}
+	l.m.Images.WriteF32(0, images)
 	l.m.Labels.WriteI32(0, b.Labels)
 	l.m.Evaluate()
 	student.Teacher.WriteF32(0, l.m.Logits())

@@ -2,12 +2,14 @@ package trainer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/ctnas/ctnas/trainer/format"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // SaveWeights writes a model's variables under PyTorch's names and in its order.
@@ -24,8 +26,16 @@ func WriteWeights(path string, net *nn.Network, values [][]float32, metadata map
 	return format.WriteSafetensors(path, tensors, metadata)
 }
 
-// ClassesKey is the entry of a weights file's metadata, and of an ONNX file's, that holds the names of the classes in the order of the logits, a list in JSON.
-const ClassesKey = "classes"
+// Entries of the metadata of weights files and of ONNX files.
+const (
+	ArchKey      = "arch"         // the architecture in words
+	FromKey      = "weights_from" // the name of a zoo.Variant, or RandomWeights
+	ConstantsKey = "constants"    // what the weights want and do not hold: zoo.Constants in JSON
+	ClassesKey   = "classes"      // names of the classes in the order of the logits, a list in JSON
+)
+
+// RandomWeights says that nobody has trained them. Their constants are those of a training here.
+const RandomWeights = "random"
 
 // AddClasses puts names of classes into metadata; none: nothing is put there.
 func AddClasses(metadata map[string]string, names []string) {
@@ -35,10 +45,21 @@ func AddClasses(metadata map[string]string, names []string) {
 	}
 }
 
+// Metadata is what a file of weights says of itself: the architecture, whose weights they are (a variant's name or RandomWeights), their constants, and names of
+// classes where they are known.
+func Metadata(arch, from string, c zoo.Constants, classes []string) map[string]string {
+	text, _ := json.Marshal(c) // finite numbers and texts
+	m := map[string]string{"format": "pt", ArchKey: arch, FromKey: from, ConstantsKey: string(text)}
+	AddClasses(m, classes)
+	return m
+}
+
 // Weights are what a file of weights holds.
 type Weights struct {
 	Path     string
 	Metadata map[string]string // of safetensors; empty otherwise
+	// AllowNonFinite reads numbers that are not finite too, and variances below 0.
+	AllowNonFinite bool
 
 	tensors []format.Tensor
 }
@@ -49,7 +70,142 @@ func OpenWeights(path string) (*Weights, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Weights{path, metadata, tensors}, nil
+	return &Weights{Path: path, Metadata: metadata, tensors: tensors}, nil
+}
+
+// Provenance is whose weights a file holds.
+type Provenance struct {
+	zoo.Variant
+	Random  bool          // nobody has trained them
+	Because string        // how it is known
+	Others  []zoo.Variant // as far as is known the weights may also be of these, which want other images
+}
+
+// Name is the variant's, or RandomWeights.
+func (p Provenance) Name() string {
+	if p.Random {
+		return RandomWeights
+	}
+	return p.Variant.String()
+}
+
+// AmbiguousError is that of weights whose names are those of more than one program.
+type AmbiguousError struct {
+	Names []string // of the programs
+	text  string
+}
+
+func (e *AmbiguousError) Error() string { return e.text }
+
+// Identify tells whose weights of a network a file holds: what from says, the name of a variant (see zoo.Named), or where it is empty what the file says of itself, or
+// what its tensors' names leave. It is an AmbiguousError where they leave programs whose networks of these names compute different things.
+func (w *Weights) Identify(net *nn.Network, from string) (Provenance, error) {
+	said := w.Metadata[FromKey]
+	if from != "" {
+		v, err := zoo.Named(net, from)
+		if err != nil {
+			return Provenance{}, err
+		}
+		if of, _, _ := strings.Cut(said, ":"); said != "" && of != string(v.Origin) {
+			return Provenance{}, fmt.Errorf("%s: the file says that its weights are those of %s, not of %s", w.Path, said, from)
+		}
+		return Provenance{Variant: v, Because: "as was said"}, nil
+	}
+	all := zoo.Variants(net)
+	switch {
+	case said == "" && w.Metadata[ArchKey] != "": // trained here before files said more
+		return Provenance{Variant: all[0], Because: "the file names an architecture as ctnas does"}, nil
+	case said != "":
+		p := Provenance{Variant: all[0], Random: said == RandomWeights, Because: "the file says so"}
+		var err error
+		if !p.Random {
+			if p.Variant, err = zoo.Named(net, said); err != nil {
+				return p, fmt.Errorf("%s: metadata %q: %w", w.Path, FromKey, err)
+			}
+		}
+		if text, found := w.Metadata[ConstantsKey]; found {
+			if p.Constants, err = zoo.ParseConstants(text); err != nil {
+				return p, fmt.Errorf("%s: metadata %q: %w", w.Path, ConstantsKey, err)
+			}
+		}
+		return p, nil
+	}
+	names := map[string]bool{}
+	for _, t := range w.tensors {
+		names[canonical(t.Name)] = true
+	}
+	supernet := w.supernet()
+	var fit []zoo.Variant
+	most := 0
+	for _, v := range all {
+		found := 0
+		for _, variable := range v.Adopt(net).Variables() {
+			if names[canonical(variable.Name)] {
+				found++
+			}
+		}
+		if supernet && v.Origin == zoo.FromOnceForAll {
+			found = len(names)
+		}
+		if found > most {
+			fit, most = nil, found
+		}
+		if found == most {
+			fit = append(fit, v)
+		}
+	}
+	if len(fit) > 1 && fit[0].Origin == zoo.FromCTNAS { // ctnas names the owner in its files
+		fit = fit[1:]
+	}
+	p := Provenance{Variant: fit[0], Because: "by the tensors' names"}
+	if p.Origin == zoo.FromCTNAS {
+		p.Because = "no other program's weights of it are known"
+	}
+	for _, v := range fit[1:] {
+		if !v.Computes(p.Constants) {
+			return p, &AmbiguousError{[]string{string(p.Origin), string(v.Origin)}, fmt.Sprintf("%s: the names of its tensors are those of %s and of %s, whose networks compute "+
+				"different things: batch norm's epsilon is %g or %g, strided convolutions' padding %s or %s", w.Path, p.Origin, v.Origin, p.Eps, v.Eps, p.Padding, v.Padding)}
+		}
+		p.Others = append(p.Others, v)
+	}
+	return p, nil
+}
+
+// String is for example "timm:ra_in1k (by the tensors' names): batch norm epsilon 1e-05, symmetric padding of strided convolutions".
+func (p Provenance) String() string {
+	return fmt.Sprintf("%s (%s): batch norm epsilon %g, %s padding of strided convolutions", p.Name(), p.Because, p.Eps, p.Padding)
+}
+
+// Outputs is how many logits the file's weights of a network give; 0 where they do not say. The network may have another number.
+func (w *Weights) Outputs(net *nn.Network) int {
+	for _, x := range zoo.Variants(net) {
+		adopted := x.Adopt(net)
+		for _, v := range adopted.Variables() {
+			if v.Node != net.Outputs[0].Node || v.Role != nn.Weight {
+				continue
+			}
+			for _, t := range w.tensors {
+				if name := canonical(t.Name); len(t.Shape) > 0 && (name == v.Name || strings.TrimSuffix(name, ".linear.weight") == strings.TrimSuffix(v.Name, ".weight")) {
+					return t.Shape[0]
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// ImageSide is the side of the images that the file's weights were trained on; 0 where it does not say.
+func (w *Weights) ImageSide() int {
+	c, err := zoo.ParseConstants(w.Metadata[ConstantsKey])
+	if err != nil || c.Images == nil {
+		return 0
+	}
+	return c.Images.Side
+}
+
+// supernet tells whether the tensors are those of a supernet of once-for-all.
+func (w *Weights) supernet() bool {
+	return slices.ContainsFunc(w.tensors, func(t format.Tensor) bool { return strings.HasSuffix(t.Name, "to3_matrix") })
 }
 
 // Classes are the names of the classes that the file says its logits are of, in their order; nil where it does not say.
@@ -84,6 +240,27 @@ func ReadWeights(path string, net *nn.Network, values [][]float32) error {
 	return w.Fill(net, values)
 }
 
+// ErrNotFinite is that of weights with which nothing can be computed.
+var ErrNotFinite = errors.New("weights that are not finite")
+
+// defect says what of a variable's numbers cannot be computed with; empty: nothing. A variance is not negative.
+func defect(v nn.Variable, data []float32) string {
+	bad, first := 0, 0
+	for i, x := range data {
+		if x-x != 0 || v.Role == nn.Variance && x < 0 { // infinities and NaN are not 0
+			if bad == 0 {
+				first = i
+			}
+			bad++
+		}
+	}
+	if bad == 0 {
+		return ""
+	}
+	return fmt.Sprintf("tensor %q has %d of %d numbers that are no %s, the first is number %d, %g", v.Name, bad, len(data),
+		map[bool]string{true: "variance", false: "finite weight"}[v.Role == nn.Variance], first, data[first])
+}
+
 // Fill replaces the values of a network's variables, in the layout of memory, by those of the file, which must hold just these. Auxiliary heads may be missing
 // in the file or in the network, and PyTorch's counts of batches are not used. Of a supernet of once-for-all the network's part is taken.
 func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
@@ -91,13 +268,14 @@ func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
 	for _, t := range w.tensors {
 		byName[canonical(t.Name)] = t
 	}
-	whole := !isSupernet(byName)
+	whole := !w.supernet()
 	if !whole {
 		if byName, err = subNetwork(net, byName); err != nil {
 			return fmt.Errorf("%s: %w", w.Path, err)
 		}
 	}
 	needed := net.Ancestors(net.Outputs[0].Node)
+	wrong, more := "", 0
 	for i, v := range net.Variables() {
 		t, ok := byName[canonical(v.Name)]
 		if !ok {
@@ -110,7 +288,18 @@ func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
 		if !slices.Equal(t.Shape, v.TorchShape()) {
 			return fmt.Errorf("%s: tensor %q has shape %v, want %v", w.Path, v.Name, t.Shape, v.TorchShape())
 		}
+		if wrong == "" {
+			wrong = defect(v, t.Data)
+		} else if defect(v, t.Data) != "" {
+			more++
+		}
 		values[i] = nn.FromTorch(v, t.Data)
+	}
+	if wrong != "" && !w.AllowNonFinite {
+		if more > 0 {
+			wrong += fmt.Sprintf(", and %d more tensors are like it", more)
+		}
+		return fmt.Errorf("%s: %w: %s", w.Path, ErrNotFinite, wrong)
 	}
 	for _, t := range w.tensors {
 		name := canonical(t.Name)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -11,17 +12,21 @@ import (
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // evaluated is what `ctnas eval` prints.
 type evaluated struct {
-	Arch   string  `json:"arch"`
-	Data   string  `json:"data"`
-	Split  string  `json:"split"`
-	Images int     `json:"images"`
-	Loss   float64 `json:"loss"`
-	Top1   float64 `json:"top1"`
-	Top5   float64 `json:"top5"`
+	Arch      string        `json:"arch"`
+	Data      string        `json:"data"`
+	Split     string        `json:"split"`
+	Images    int           `json:"images"`
+	Loss      trainer.Real  `json:"loss"` // null where it is not finite
+	Top1      float64       `json:"top1"`
+	Top5      float64       `json:"top5"`
+	From      string        `json:"weights_from"` // whose weights, as in zoo.Variant.String, or random
+	Constants zoo.Constants `json:"constants"`    // that belong to these
 	// Classes is what there is to say of the matching of the images' classes with the network's: empty where they are the same.
 	Classes string `json:"classes,omitempty"`
 	// Corrupt are the images that could not be read and do not count; absent without any.
@@ -29,7 +34,9 @@ type evaluated struct {
 }
 
 func newEvalCommand(a *app) *cobra.Command {
-	var weights, dataFlag, split string
+	var dataFlag, split string
+	var weights weightsFile
+	var shown pictures
 	s := trainSettings{Recipe: trainer.RecipeDefaults()}
 	s.Batch, s.ValSplit = 128, 0
 	cmd := &cobra.Command{
@@ -46,8 +53,8 @@ func newEvalCommand(a *app) *cobra.Command {
 			s.Arch = args[0]
 			switch err := s.load(args[0]); {
 			case err == nil:
-				if weights == "" {
-					weights = filepath.Join(args[0], trainer.WeightsName)
+				if weights.path == "" {
+					weights.path = filepath.Join(args[0], trainer.WeightsName)
 				}
 				s.Batch, s.Workers, s.OnCorrupt = given.Batch, given.Workers, given.OnCorrupt
 			case !isNoFolder(err):
@@ -59,12 +66,12 @@ func newEvalCommand(a *app) *cobra.Command {
 			switch {
 			case s.Data == "":
 				return usagef(`required flag(s) "data" not set`)
-			case weights == "":
+			case weights.path == "":
 				return usagef("%s is not the folder of a training (it has no %s); an architecture needs --weights FILE", args[0], report.ConfigName)
 			case s.Batch < 1:
 				return usagef("--batch %d: want 1 or more", s.Batch)
 			}
-			e, err := a.eval(cmd, s, weights, split)
+			e, err := a.eval(cmd, s, weights, shown, split)
 			if err != nil {
 				return err
 			}
@@ -81,7 +88,8 @@ func newEvalCommand(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&weights, "weights", "", "`file` of safetensors or PyTorch (.pth)")
+	weights.addFlags(f)
+	shown.addFlags(f)
 	f.StringVar(&dataFlag, "data", "", dataHelp)
 	f.StringVar(&split, "split", "test", "which images: test, validation or train")
 	f.IntVar(&s.Batch, "batch", s.Batch, "images a step")
@@ -94,7 +102,7 @@ func newEvalCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (e *evaluated, err error) {
+func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, shown pictures, split string) (e *evaluated, err error) {
 	defer exec.Catch(&err)
 	place, err := a.openOne()
 	if err != nil {
@@ -112,42 +120,52 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights, split string) (
 	if set == nil || set.Len() == 0 {
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
-	file, err := trainer.OpenWeights(weights)
+	var match *trainer.Matching
+	w, err := a.openWeights(weights, func(file *trainer.Weights) (*nn.Network, error) {
+		names, err := file.Classes()
+		if err != nil {
+			return nil, err
+		}
+		if match, err = trainer.MatchClasses(names, d, set); err != nil {
+			return nil, fmt.Errorf("%s and %s: %w", weights.path, s.Data, err)
+		}
+		return buildNetwork(s.Arch, s.Recipe, s.Side(d), len(match.Network))
+	})
 	if err != nil {
 		return nil, err
 	}
-	names, err := file.Classes()
+	values, err := w.values()
 	if err != nil {
 		return nil, err
 	}
-	match, err := trainer.MatchClasses(names, d, set)
-	if err != nil {
-		return nil, fmt.Errorf("%s and %s: %w", weights, s.Data, err)
+	side := w.Net.Input().H
+	if w.Images == nil {
+		w.Images = trainer.ImagesOf(d, side)
+	} else if others := w.otherImages(); others != "" && shown.none() {
+		a.log.Warn("published weights of these names want different images; --weights-from says which they are", "taken", w.Name(), "others", others)
 	}
-	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(match.Network))
-	if err != nil {
+	if w.Images, err = shown.change(*w.Images); err != nil {
 		return nil, err
 	}
+	transform := trainer.EvalTransform(d, w.Images, side)
+	a.log.Info("images", "side", side, "resized", cmp.Or(transform.Resize, side), "interpolation", w.Images.Interpolation, "mean", w.Images.Mean, "std", w.Images.Std,
+		"channels", w.Images.Channels)
 	dev, err := exec.Open(place.Config)
 	if err != nil {
 		return nil, err
 	}
 	defer dev.Close()
-	m, err := trainer.NewModel(dev, net, trainer.Options{Batch: s.Batch})
+	m, err := trainer.NewModel(dev, w.Net, trainer.Options{Batch: s.Batch})
 	if err != nil {
 		return nil, err
 	}
 	defer m.Close()
-	values := m.Values()
-	if err := file.Fill(net, values); err != nil {
-		return nil, err
-	}
 	m.SetValues(values)
 	tally := data.NewTally(s.OnCorrupt)
-	got, err := trainer.Evaluate(cmd.Context(), m, d, match.Apply(set), trainer.Loading{Workers: s.Workers, Tally: tally})
+	got, err := trainer.Evaluate(cmd.Context(), m, d, match.Apply(set), transform, trainer.Loading{Workers: s.Workers, Tally: tally})
 	if err != nil {
 		return nil, err
 	}
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, match.Note, tally.Summary()}, nil
+	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, w.Name(), w.Constants, match.Note, tally.Summary()}, nil
 }

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
+	"maps"
 	"math"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -11,15 +16,17 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 	"github.com/ctnas/ctnas/trainer/onnx"
 )
 
 // exporting are the flags of `ctnas export`.
 type exporting struct {
-	arch, weights, onnx, safetensors, checkInput, checkOutput string
-	fold, calibrate                                           bool
-	recipe                                                    trainer.Recipe // the measures of a network of cells
-	side, classes                                             int
+	arch, onnx, safetensors, checkInput, checkOutput string
+	weights                                          weightsFile
+	fold, calibrate                                  bool
+	recipe                                           trainer.Recipe // the measures of a network of cells
+	side, classes                                    int
 }
 
 // checkBatch is how many images a check input has.
@@ -28,17 +35,21 @@ const checkBatch = 2
 func newExportCommand(a *app) *cobra.Command {
 	var e exporting
 	cmd := &cobra.Command{
-		Use:   "export ARCH [--onnx F] [--safetensors F]",
+		Use:   "export RUN|ARCH [--onnx F] [--safetensors F]",
 		Short: "Write a network for other programs",
-		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors under the names that PyTorch's programs use.
-Without --weights they are a random start.
+		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors under the names that PyTorch's programs use: that of a
+training's folder, or an architecture with weights in a file. Without --weights they are a random start, and the file says so.
+
+A line says of each file what it holds, and its metadata say the same: the architecture, whose weights they are and with which constants, names of classes. What was
+written as ONNX is run on two random images and compared with ctnas's own logits; safetensors are read back.
 
 --check-input and --check-output write two random images and the logits that ctnas computes for them, as raw little-endian float32, images in the order of ONNX
 (NCHW), for a comparison with another program. With --calibrate batch norms get the statistics of these images, without which the logits of random weights may
 be of any size.
 
 ` + archHelp,
-		Example: `  ctnas export mobilenetv3_large_1.0 --weights mobilenetv3_large_100.safetensors --onnx v3.onnx --fold-bn
+		Example: `  ctnas export mobilenetv3_large_1.0 --weights v3.safetensors --weights-from timm --onnx v3.onnx --fold-bn
+  ctnas export runs/cell --onnx cell.onnx
   ctnas export ofa_230m --weights ofa.pth --safetensors ofa.safetensors
   ctnas export darts_v2 --onnx darts.onnx --check-input in.f32 --check-output out.f32`,
 		Args: cobra.ExactArgs(1),
@@ -50,11 +61,19 @@ be of any size.
 			if e.calibrate && e.checkInput+e.checkOutput == "" {
 				return usagef("--calibrate is for --check-input and --check-output")
 			}
-			return a.export(e)
+			list, err := a.export(e)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(list)
+			}
+			return a.printExported(list)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&e.weights, "weights", "", "`file` of safetensors or PyTorch (.pth)")
+	e.weights.addFlags(f)
+	f.BoolVar(&e.weights.allow, "allow-nonfinite", false, "export weights that are not finite too")
 	f.StringVar(&e.onnx, "onnx", "", "ONNX `file` to write")
 	f.StringVar(&e.safetensors, "safetensors", "", "safetensors `file` to write")
 	f.StringVar(&e.checkInput, "check-input", "", "`file` for two random images")
@@ -69,50 +88,229 @@ be of any size.
 	return cmd
 }
 
-func (a *app) export(e exporting) error {
-	net, err := buildNetwork(e.arch, e.recipe, e.side, e.classes)
+// exported is what `ctnas export` prints of a file.
+type exported struct {
+	File        string        `json:"file"`
+	Arch        string        `json:"arch"`
+	From        string        `json:"weights_from"` // whose weights, as in zoo.Variant.String, or random
+	Because     string        `json:"weights_known"`
+	Constants   zoo.Constants `json:"constants"`
+	Input       []int         `json:"input"` // of an image: channels, height, width
+	Outputs     int           `json:"outputs"`
+	Classes     []string      `json:"classes"` // null where the weights do not say
+	Bytes       int           `json:"bytes"`
+	Check       string        `json:"check"` // what was compared with ctnas's own logits
+	Largest     trainer.Real  `json:"largest_logit"`
+	Difference  *trainer.Real `json:"largest_difference"` // of a logit; null where none was compared
+	description string
+}
+
+func (a *app) export(e exporting) ([]exported, error) {
+	var s trainSettings
+	switch err := s.load(e.arch); {
+	case err == nil:
+		if e.weights.path == "" {
+			e.weights.path = filepath.Join(e.arch, trainer.WeightsName)
+		}
+		e.arch, e.side = s.Arch, cmp.Or(e.side, s.Resolution)
+		e.recipe.Channels, e.recipe.Stacks, e.recipe.Modules = cmp.Or(e.recipe.Channels, s.Channels), cmp.Or(e.recipe.Stacks, s.Stacks), cmp.Or(e.recipe.Modules, s.Modules)
+	case !isNoFolder(err):
+		return nil, err
+	}
+	w, values, err := a.exportedWeights(&e)
 	if err != nil {
-		return usageError{err}
+		return nil, err
 	}
-	values := net.Initialize(nn.HeFanOut, a.seed)
-	if e.weights != "" {
-		if err := trainer.ReadWeights(e.weights, net, values); err != nil {
-			return err
-		}
+	classes, err := w.Classes()
+	if err != nil {
+		return nil, err
 	}
-	if e.checkInput+e.checkOutput != "" {
-		if values, err = a.writeCheck(e, net, values); err != nil {
-			return err
-		}
+	out := w.Net.Nodes[w.Net.Outputs[0].Node].Shape.C
+	if len(classes) > 0 && len(classes) != out {
+		return nil, fmt.Errorf("%s: names of %d classes for %d outputs", w.Path, len(classes), out)
+	}
+	planes := randomPlanes(w.Net, a.seed)
+	values, logits, err := a.logits(w.Net, values, channelsLast(planes, w.Net.Input()), e.calibrate)
+	if err != nil {
+		return nil, err
+	}
+	metadata := trainer.Metadata(e.arch, w.Name(), w.Constants, classes)
+	in := w.Net.Input()
+	metadata["input"] = fmt.Sprintf("float32 N x %d x %d x %d", in.C, in.H, in.W)
+	metadata["outputs"] = fmt.Sprintf("logits of %d classes", out)
+	if e.calibrate {
+		metadata["calibrated"] = "batch norms have the statistics of two random images"
+	}
+	whole := exported{Arch: e.arch, From: w.Name(), Because: w.Because, Constants: w.Constants, Input: []int{in.C, in.H, in.W}, Outputs: out, Classes: classes,
+		Largest: trainer.Real(largest(logits))}
+	var done []exported
+	add := func(file, check string, size int, difference *trainer.Real, says string) {
+		x := whole
+		x.File, x.Check, x.Bytes, x.Difference, x.description = file, check, size, difference, says
+		done = append(done, x)
 	}
 	if e.onnx != "" {
-		if err := onnx.Write(e.onnx, net, values, onnx.Options{FoldNorms: e.fold, Version: thisBuild().Version}); err != nil {
-			return err
+		if err := a.exportONNX(e, w.Net, values, planes, logits, metadata, add); err != nil {
+			return nil, err
 		}
 	}
 	if e.safetensors != "" {
-		return trainer.WriteWeights(e.safetensors, net, values, map[string]string{"format": "pt", "architecture": e.arch})
+		if err := a.exportSafetensors(e, w.Net, values, metadata, add); err != nil {
+			return nil, err
+		}
+	}
+	for path, numbers := range map[string][]float32{e.checkInput: planes, e.checkOutput: logits} {
+		if path != "" {
+			if err := writeFloats(path, numbers); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return done, nil
+}
+
+// exportedWeights are those of the file, or random ones. Without --classes there are as many as the file has outputs for.
+func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
+	build := func(classes int) (*nn.Network, error) {
+		net, err := buildNetwork(e.arch, e.recipe, e.side, classes)
+		if err != nil {
+			return nil, usageError{err}
+		}
+		return net, nil
+	}
+	if e.weights.path == "" {
+		net, err := build(e.classes)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e.weights.from != "" {
+			return nil, nil, usagef("--weights-from is for --weights")
+		}
+		a.log.Warn("the weights are random: without --weights nothing has been learned", "seed", a.seed)
+		w := &owned{&trainer.Weights{}, trainer.Provenance{Variant: zoo.Variants(net)[0], Random: true, Because: fmt.Sprintf("seed %d", a.seed)}, net}
+		return w, w.Net.Initialize(nn.HeFanOut, a.seed), nil
+	}
+	w, err := a.openWeights(e.weights, func(w *trainer.Weights) (*nn.Network, error) {
+		if i := w.ImageSide(); e.side == 0 && i > 0 {
+			e.side = i
+		}
+		net, err := build(e.classes)
+		if err != nil || e.classes > 0 {
+			return net, err
+		}
+		return build(w.Outputs(net))
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	values, err := w.values()
+	return w, values, err
+}
+
+// exportTolerance is by how much an exported network's logits may differ from ours, of the largest where that is above 1. Random weights, whose logits may be of any
+// size, are multiplied from layer to layer, and so is what is rounded.
+const exportTolerance = 1e-3
+
+// exportONNX writes a network and, before it, runs what is written and compares its logits with ours.
+func (a *app) exportONNX(e exporting, net *nn.Network, values [][]float32, planes, logits []float32, metadata map[string]string,
+	add func(file, check string, size int, difference *trainer.Real, says string)) error {
+	metadata = maps.Clone(metadata)
+	delete(metadata, "format") // that of safetensors
+	metadata["batch_norms"] = map[bool]string{true: "folded", false: "kept"}[e.fold]
+	o := onnx.Options{FoldNorms: e.fold, Version: thisBuild().Version, Metadata: metadata}
+	text, err := onnx.Encode(net, values, o)
+	if err != nil {
+		return err
+	}
+	theirs, err := onnx.Run(text, planes)
+	if err != nil {
+		return fmt.Errorf("%s: running what was to be written: %w", e.onnx, err)
+	}
+	worst := 0.0
+	for i, v := range theirs {
+		worst = math.Max(worst, math.Abs(float64(v)-float64(logits[i]))) // NaN stays
+	}
+	allowed := exportTolerance * math.Max(1, largest(logits))
+	if !(worst <= allowed) && !e.weights.allow {
+		return fmt.Errorf("%s: the written network's logits would differ from ctnas's by %g, largest %g; allowed is %g: nothing was written", e.onnx, worst, largest(logits), allowed)
+	}
+	metadata["check"] = fmt.Sprintf("logits of %d random images are within %g of ctnas's own, of the largest where that is above 1", checkBatch, exportTolerance)
+	if !(worst <= allowed) {
+		metadata["check"] = "not passed: the weights are not finite"
+	}
+	if text, err = onnx.Encode(net, values, o); err != nil {
+		return err
+	}
+	difference := trainer.Real(worst)
+	add(e.onnx, metadata["check"], len(text), &difference, fmt.Sprintf("logits of %d random images within %.2g of ctnas's own (largest %.3g)", checkBatch, worst, largest(logits)))
+	return files.Write(e.onnx, text)
+}
+
+// exportSafetensors writes weights and compares what is read back with them.
+func (a *app) exportSafetensors(e exporting, net *nn.Network, values [][]float32, metadata map[string]string,
+	add func(file, check string, size int, difference *trainer.Real, says string)) error {
+	if err := trainer.WriteWeights(e.safetensors, net, values, metadata); err != nil {
+		return err
+	}
+	back, err := trainer.OpenWeights(e.safetensors)
+	if err != nil {
+		return err
+	}
+	back.AllowNonFinite = true
+	got := net.Initialize(nn.HeFanOut, 0)
+	if err := back.Fill(net, got); err != nil {
+		return err
+	}
+	numbers := 0
+	for i := range values {
+		numbers += len(values[i])
+		for k, v := range values[i] {
+			if math.Float32bits(v) != math.Float32bits(got[i][k]) {
+				return fmt.Errorf("%s: what was written is read back as other numbers, the first in %q", e.safetensors, net.Variables()[i].Name)
+			}
+		}
+	}
+	info, err := os.Stat(e.safetensors)
+	if err != nil {
+		return err
+	}
+	add(e.safetensors, "read back bit by bit", int(info.Size()), nil, fmt.Sprintf("%d numbers read back the same", numbers))
+	return nil
+}
+
+// printExported says a line of each file.
+func (a *app) printExported(list []exported) error {
+	for _, x := range list {
+		weights := "weights of " + x.From
+		if x.From == trainer.RandomWeights {
+			weights = "random weights"
+		}
+		_, err := fmt.Fprintf(a.stdout, "%s: %s, %s (%s), batch norm epsilon %g, %d x %d x %d to %d logits, %.1f MB, %s\n", x.File, x.Arch, weights, x.Because, x.Constants.Eps,
+			x.Input[0], x.Input[1], x.Input[2], x.Outputs, float64(x.Bytes)/1e6, x.description)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// writeCheck writes random images and what the network says of them. It returns the variables that it used.
-func (a *app) writeCheck(e exporting, net *nn.Network, values [][]float32) ([][]float32, error) {
-	s := philox.New(a.seed, philox.PurposeSample, 0)
+// largest is the largest size of a number.
+func largest(of []float32) float64 {
+	m := 0.0
+	for _, v := range of {
+		m = math.Max(m, math.Abs(float64(v)))
+	}
+	return m
+}
+
+// randomPlanes are random images for a check, NCHW.
+func randomPlanes(net *nn.Network, seed uint64) []float32 {
+	s := philox.New(seed, philox.PurposeSample, 0)
 	planes := make([]float32, checkBatch*net.Input().Len())
 	for i := range planes {
 		planes[i] = float32(s.NormFloat64())
 	}
-	if e.checkInput != "" {
-		if err := writeFloats(e.checkInput, planes); err != nil {
-			return nil, err
-		}
-	}
-	values, logits, err := a.logits(net, values, channelsLast(planes, net.Input()), e.calibrate)
-	if err != nil || e.checkOutput == "" {
-		return values, err
-	}
-	return values, writeFloats(e.checkOutput, logits)
+	return planes
 }
 
 // logits runs a network on images, NHWC, whose statistics its batch norms may be given before. It returns the network's variables too.

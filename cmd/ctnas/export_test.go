@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +22,13 @@ func TestExport(t *testing.T) {
 	export := func(args ...string) {
 		code, stdout, stderr := call(nil, append(append([]string{"export", arch}, small...), args...)...)
 		require.Equal(t, exitOK, code, stderr)
-		require.Empty(t, stdout)
+		for _, flag := range []string{"--onnx", "--safetensors"} { // a line a file, which says what is in it
+			if i := slices.Index(args, flag); i >= 0 {
+				require.Regexp(t, regexp.QuoteMeta(args[i+1])+`: `+regexp.QuoteMeta(arch)+`, random weights \((seed \d|the file says so)\), batch norm epsilon 1e-05, 3 x 16 x 16 to 10 logits, 0.1 MB, `+
+					`(logits of 2 random images within [\de.-]+ of ctnas's own|10886 numbers read back the same)`, stdout)
+			}
+		}
+		require.Equal(t, !slices.Contains(args, "--weights"), strings.Contains(stderr, "the weights are random"), stderr)
 	}
 	export("--safetensors", at("a"), "--onnx", at("a.onnx"), "--check-input", at("in"), "--check-output", at("out"))
 	export("--weights", at("a"), "--seed", "9", "--safetensors", at("b"), "--onnx", at("b.onnx"))
@@ -31,14 +39,18 @@ func TestExport(t *testing.T) {
 		return string(text)
 	}
 	require.Equal(t, read("a"), read("b"))
-	require.Equal(t, read("a.onnx"), read("b.onnx"))
+	require.True(t, read("a.onnx") == read("b.onnx"), "the same weights give the same file")
 	require.NotEqual(t, read("a"), read("c"))
 	require.Len(t, read("in"), 4*2*3*16*16)
 	require.Len(t, read("out"), 4*2*10)
 	require.NotEqual(t, strings.Repeat("\x00", 80), read("out"))
-	tensors, _, err := format.Read(at("a"))
+	tensors, metadata, err := format.Read(at("a"))
 	require.NoError(t, err)
 	require.Equal(t, "stem.conv.weight", tensors[0].Name)
+	require.Equal(t, "random", metadata["weights_from"])
+	require.Equal(t, arch, metadata["arch"])
+	require.Contains(t, metadata["constants"], `"batch_norm_eps":0.00001`)
+	require.Contains(t, read("a.onnx"), "random")
 	for _, c := range []struct {
 		line, says string
 		code       int

@@ -46,6 +46,7 @@ type trainSettings struct {
 	OnCorrupt       data.OnCorrupt `yaml:"on-corrupt"`
 	Teacher         string         `yaml:"teacher"`
 	TeacherArch     string         `yaml:"teacher-arch"`
+	TeacherFrom     string         `yaml:"teacher-from"`
 	Workers         int            `yaml:"workers"`
 	CheckpointEvery int            `yaml:"checkpoint-every"`
 }
@@ -161,6 +162,7 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 	recipeFlags(f, &given.Recipe)
 	f.StringVar(&given.Teacher, "teacher", "", "with --distill: the `folder` of a training to learn from, or a safetensors file")
 	f.StringVar(&given.TeacherArch, "teacher-arch", "", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
+	f.StringVar(&given.TeacherFrom, "teacher-from", "", "`whose` weights a --teacher file holds, as eval's --weights-from (empty = by the file)")
 	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
 	corruptFlag(f, &given.OnCorrupt)
 	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
@@ -233,6 +235,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	s.Data, _ = f.GetString("data")
 	s.Teacher, _ = f.GetString("teacher")
 	s.TeacherArch, _ = f.GetString("teacher-arch")
+	s.TeacherFrom, _ = f.GetString("teacher-from")
 	s.OnNaN, _ = f.GetString("on-nan")
 	_ = s.OnCorrupt.Set(f.Lookup("on-corrupt").Value.String()) // it is one
 	s.Workers, _ = f.GetInt("workers")
@@ -244,8 +247,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 		err = usagef("--on-nan %q: want %s or %s", s.OnNaN, trainer.OnNaNStop, trainer.OnNaNSkip)
 	case (s.Teacher != "") != (s.Distill > 0):
 		err = usagef("--teacher FOLDER and --distill WEIGHT belong together")
-	case s.TeacherArch != "" && s.Teacher == "":
-		err = usagef("--teacher-arch is for a --teacher file")
+	case s.TeacherArch+s.TeacherFrom != "" && s.Teacher == "":
+		err = usagef("--teacher-arch and --teacher-from are for a --teacher file")
 	case s.CheckpointEvery < 0:
 		err = usagef("--checkpoint-every %d: want 0 or more", s.CheckpointEvery)
 	case a.out != "":
@@ -299,7 +302,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	for _, key := range s.Recipe.Idle(net) {
 		a.log.Warn("the network has no part that this key of the recipe is about", "key", key)
 	}
-	teacher, err := openTeacher(s, net.Input().H, len(d.Classes))
+	teacher, err := a.openTeacher(s, net.Input().H, len(d.Classes))
 	if err != nil {
 		return nil, err
 	}
@@ -354,25 +357,25 @@ func isNoFolder(err error) bool {
 }
 
 // openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file; nil without.
-func openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
+func (a *app) openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
 	if s.Teacher == "" {
 		return nil, nil
 	}
 	t := trainSettings{Arch: s.TeacherArch, Recipe: s.Recipe}
-	weights := s.Teacher
+	weights := weightsFile{path: s.Teacher, from: s.TeacherFrom, flag: "teacher-from"}
 	if err := t.load(s.Teacher); err == nil {
-		weights = filepath.Join(s.Teacher, trainer.WeightsName)
+		weights.path = filepath.Join(s.Teacher, trainer.WeightsName)
 	} else if !isNoFolder(err) {
 		return nil, err
 	}
 	if t.Arch == "" {
 		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
 	}
-	net, err := buildNetwork(t.Arch, t.Recipe, side, classes)
+	w, err := a.openWeights(weights, func(*trainer.Weights) (*nn.Network, error) { return buildNetwork(t.Arch, t.Recipe, side, classes) })
 	if err != nil {
 		return nil, fmt.Errorf("--teacher %s: %w", s.Teacher, err)
 	}
-	return &trainer.Teacher{Net: net, Weights: weights}, nil
+	return &trainer.Teacher{Net: w.Net, Weights: weights.path, Images: w.Images}, nil
 }
 
 // writeConfig writes config.yaml into a run's folder unless it is there.

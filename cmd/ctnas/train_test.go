@@ -223,7 +223,7 @@ func TestTeacherFlag(t *testing.T) {
 	for args, says := range map[string]string{
 		student: "--teacher FOLDER and --distill WEIGHT belong together",
 		"train nasbench101:3:101:0 --teacher x" + short:      "belong together",
-		"train nasbench101:3:101:0 --teacher-arch x" + short: "--teacher-arch is for a --teacher file",
+		"train nasbench101:3:101:0 --teacher-arch x" + short: "--teacher-arch and --teacher-from are for a --teacher file",
 	} {
 		code, _, stderr := call(nil, strings.Fields(args)...)
 		require.Equal(t, exitUsage, code, stderr)

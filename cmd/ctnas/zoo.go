@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -65,7 +66,7 @@ func zooRows() ([]zooRow, error) {
 }
 
 func newZooCommand(a *app) *cobra.Command {
-	var check bool
+	var check, constants bool
 	var format string
 	cmd := &cobra.Command{
 		Use:   "zoo [NAME]",
@@ -73,10 +74,13 @@ func newZooCommand(a *app) *cobra.Command {
 		Long: `Prints the ImageNet table of the paper beside what the networks that are built here take, or the layers of one network. MAdds are multiply-accumulates of
 convolution and linear layers for one image of the published size; parameters include batch norms.
 
+What a network computes from weights depends on whose they are: ctnas zoo NAME and --constants say which constants belong to them, and from where.
+
 Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 		Example: `  ctnas zoo
   ctnas zoo mobilenetv3_large_1.0
   ctnas zoo --check
+  ctnas zoo --constants --format markdown
   ctnas zoo --format markdown`,
 		Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
@@ -92,6 +96,9 @@ Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 			if !slices.Contains([]string{"text", "json", "csv", "markdown"}, format) {
 				return usagef("--format %q: want text, json, csv or markdown", format)
 			}
+			if constants {
+				return a.printConstants(args, format)
+			}
 			if check {
 				return a.checkZoo(args)
 			}
@@ -106,6 +113,7 @@ Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "compare all counts with those of an independent counter")
+	cmd.Flags().BoolVar(&constants, "constants", false, "what no file of weights carries, by whose weights they are: batch norm's epsilon, padding, images and the like")
 	cmd.Flags().StringVar(&format, "format", "text", "text, json, csv or markdown")
 	return cmd
 }
@@ -265,6 +273,69 @@ func describe(op nn.Op, in nn.Shape) string {
 	return words
 }
 
+// constantsRow is a network as the weights of one program want it.
+type constantsRow struct {
+	Network   string        `json:"network"`
+	Origin    zoo.Origin    `json:"origin"`
+	Tag       string        `json:"tag"` // of published weights that want other images than the others of the program
+	Model     string        `json:"model"`
+	Constants zoo.Constants `json:"constants"`
+	Source    string        `json:"source"`
+}
+
+func constantsOf(net *nn.Network) []constantsRow {
+	var rows []constantsRow
+	for _, v := range zoo.Variants(net) {
+		rows = append(rows, constantsRow{net.Name, v.Origin, v.Tag, cmp.Or(v.Model, net.Name), v.Constants, v.Source})
+	}
+	return rows
+}
+
+// line is the row's words.
+func (r constantsRow) line() []string {
+	whole := func(x float64) string { return strconv.FormatFloat(x, 'g', 10, 64) }
+	images := "as the set of images says"
+	if i := r.Constants.Images; i != nil {
+		images = fmt.Sprintf("%d of %d, %s, %s", i.Side, i.Resized(i.Side), i.Interpolation, i.Channels)
+		for k, name := range []string{"mean", "std"} {
+			v := [][3]float32{i.Mean, i.Std}[k]
+			images += fmt.Sprintf(", %s %.4g %.4g %.4g", name, v[0], v[1], v[2])
+		}
+	}
+	from := zoo.Variant{Origin: r.Origin, Tag: r.Tag}.String()
+	return []string{r.Network, from, r.Model, whole(r.Constants.Eps), whole(r.Constants.Momentum), r.Constants.Padding, whole(r.Constants.Dropout), images, r.Source}
+}
+
+func constantsGrid(rows []constantsRow, format string) grid {
+	table := grid{head: []string{"NETWORK", "WEIGHTS FROM", "MODEL", "BN EPSILON", "BN MOMENTUM", "STRIDED PADDING", "DROPOUT", "IMAGES", "SOURCE"}}
+	if format == "csv" {
+		table.head = []string{"network", "weights_from", "model", "batch_norm_eps", "batch_norm_momentum", "strided_padding", "dropout", "images", "source"}
+	}
+	for _, r := range rows {
+		table.rows = append(table.rows, r.line())
+	}
+	return table
+}
+
+// printConstants prints the constants of some networks, or of all.
+func (a *app) printConstants(names []string, format string) error {
+	if len(names) == 0 {
+		names = zoo.Names()
+	}
+	var rows []constantsRow
+	for _, name := range names {
+		net, err := buildNetwork(name, trainer.Recipe{}, 0, 0)
+		if err != nil {
+			return usageError{err}
+		}
+		rows = append(rows, constantsOf(net)...)
+	}
+	if format == "json" {
+		return a.printJSON(rows)
+	}
+	return constantsGrid(rows, format).print(a.stdout, format)
+}
+
 func (a *app) printLayers(name, format string) error {
 	net, err := buildNetwork(name, trainer.Recipe{}, 0, 0)
 	if err != nil {
@@ -273,12 +344,13 @@ func (a *app) printLayers(name, format string) error {
 	rows, cost := layerRows(net), net.Cost()
 	if format == "json" {
 		return a.printJSON(struct {
-			Name   string     `json:"name"`
-			Input  string     `json:"input"`
-			MAdds  int64      `json:"madds"`
-			Params int64      `json:"params"`
-			Layers []layerRow `json:"layers"`
-		}{name, net.Input().String(), cost.MAdds, cost.Params, rows})
+			Name      string         `json:"name"`
+			Input     string         `json:"input"`
+			MAdds     int64          `json:"madds"`
+			Params    int64          `json:"params"`
+			Constants []constantsRow `json:"constants"` // by whose weights they are
+			Layers    []layerRow     `json:"layers"`
+		}{name, net.Input().String(), cost.MAdds, cost.Params, constantsOf(net), rows})
 	}
 	table := grid{head: []string{"LAYER", "OPERATION", "OUTPUT", "MADDS", "PARAMETERS"}}
 	if format == "csv" {
@@ -294,6 +366,15 @@ func (a *app) printLayers(name, format string) error {
 			if note := zoo.Rows[i].Note; note != "" {
 				fmt.Fprintf(a.stdout, "note: %s\n", note)
 			}
+		}
+		fmt.Fprintf(a.stdout, "\nWhat no file of weights carries, by whose weights they are (--weights-from):\n\n")
+		constants := constantsGrid(constantsOf(net), format)
+		for i, line := range constants.rows {
+			constants.rows[i] = line[1:]
+		}
+		constants.head = constants.head[1:]
+		if err := constants.print(a.stdout, format); err != nil {
+			return err
 		}
 		fmt.Fprintln(a.stdout)
 	}

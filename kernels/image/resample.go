@@ -30,16 +30,43 @@ func (a *Axis) Span() (begin, end int) {
 	return int(slices.Min(a.First)), int(slices.Max(a.First)) + a.Taps
 }
 
-// Bilinear makes a the triangle filter that widens with the reduction, as Pillow's BILINEAR and torchvision's antialias=True define it
+// Filter is how an output sample weighs the source samples around it.
+type Filter uint8
+
+// Filters.
+const (
+	Bilinear Filter = iota // a triangle, of samples up to 1 away
+	Bicubic                // Keys's cubic with a = -1/2, of samples up to 2 away; it can leave the range of the samples
+)
+
+// Reach is how far away a sample can be that counts, in the larger of a source's and an output's sample distance.
+func (f Filter) Reach() float64 { return float64(1 + f) }
+
+// at is the filter's value at a distance.
+func (f Filter) at(x float64) float64 {
+	x = math.Abs(x)
+	switch {
+	case f == Bilinear:
+		return max(0, 1-x)
+	case x < 1:
+		return (1.5*x-2.5)*x*x + 1
+	case x < 2:
+		return ((2.5-0.5*x)*x-4)*x + 2
+	}
+	return 0
+}
+
+// Antialias makes a a filter that widens with the reduction, as Pillow's BILINEAR and BICUBIC and torchvision's antialias=True define it
 // (Pillow, src/libImaging/Resample.c, precompute_coeffs): samples lo..hi of the source, of which only [begin, end) are used even
 // where a pixel's filter would reach further, are resized to full samples, of which outputs [at, at+n) are wanted. flip reverses their
 // order. The slices of a are used again where they are large enough.
-func (a *Axis) Bilinear(lo, hi float64, begin, end, full, at, n int, flip bool) {
+func (a *Axis) Antialias(f Filter, lo, hi float64, begin, end, full, at, n int, flip bool) {
 	if !(hi > lo) || end <= begin || full < 1 || n < 1 {
 		panic(fmt.Sprintf("image: axis from %g..%g in %d..%d to %d of %d", lo, hi, begin, end, n, full))
 	}
 	step := (hi - lo) / float64(full)
-	reach := max(step, 1)
+	scale := max(step, 1)
+	reach := f.Reach() * scale
 	a.Taps = min(int(2*reach)+1, end-begin)
 	a.First = slices.Grow(a.First[:0], n)[:n]
 	a.Weight = slices.Grow(a.Weight[:0], n*a.Taps)[:n*a.Taps]
@@ -59,7 +86,7 @@ func (a *Axis) Bilinear(lo, hi float64, begin, end, full, at, n int, flip bool) 
 			s := start + t
 			v := 0.0
 			if s >= first && s < last {
-				v = max(0, 1-math.Abs((float64(s)-centre+0.5)/reach))
+				v = f.at((float64(s) - centre + 0.5) / scale)
 			}
 			w[t] = float32(v)
 			sum += v

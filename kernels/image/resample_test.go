@@ -3,6 +3,7 @@ package image
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -33,17 +34,19 @@ func TestResampleMatchesReference(t *testing.T) {
 		{131, 97, 100, 90, 131, 97, 224, 3},
 		{300, 5, 1, 1, 299, 4, 2, 1},
 	}
+	cases = slices.Concat(cases, cases[:1], cases) // the second time with the other filter
 	for _, level := range exec.Levels() {
 		r, err := NewResampler(level)
 		require.NoError(t, err)
 		for i, c := range cases {
 			pix := noise(c.width*c.height*3, uint32(i))
-			want := ReferenceResample(pix, 3*c.width, c.x0, c.y0, c.x1, c.y1, c.w, c.h)
+			f := Filter(i % 2)
+			want := ReferenceResample(f, pix, 3*c.width, c.x0, c.y0, c.x1, c.y1, c.w, c.h)
 			scale, bias := [3]float32{1, 0.5, 2}, [3]float32{0, -3, 7}
 			for _, flip := range []bool{false, true} {
 				var x, y Axis
-				x.Bilinear(float64(c.x0), float64(c.x1), c.x0, c.x1, c.w, 0, c.w, flip)
-				y.Bilinear(float64(c.y0), float64(c.y1), c.y0, c.y1, c.h, 0, c.h, false)
+				x.Antialias(f, float64(c.x0), float64(c.x1), c.x0, c.x1, c.w, 0, c.w, flip)
+				y.Antialias(f, float64(c.y0), float64(c.y1), c.y0, c.y1, c.h, 0, c.h, false)
 				nan := float32(math.NaN())
 				out := make([]float32, len(want)+32)
 				for j := range out {
@@ -69,12 +72,13 @@ func TestResampleMatchesReference(t *testing.T) {
 }
 
 // A window of a resized image is that part of the whole.
-func TestBilinearWindow(t *testing.T) {
+func TestAntialiasWindow(t *testing.T) {
 	var whole, part Axis
-	for _, full := range []int{9, 100, 341} {
-		whole.Bilinear(2, 102, 2, 102, full, 0, full, false)
+	for i, full := range []int{9, 100, 341, 9, 100, 341} {
+		f := Filter(i / 3)
+		whole.Antialias(f, 2, 102, 2, 102, full, 0, full, false)
 		at, n := full/3, full/2
-		part.Bilinear(2, 102, 2, 102, full, at, n, false)
+		part.Antialias(f, 2, 102, 2, 102, full, at, n, false)
 		require.Equal(t, whole.Taps, part.Taps)
 		require.Equal(t, whole.First[at:at+n], part.First)
 		require.Equal(t, whole.Weight[at*whole.Taps:(at+n)*whole.Taps], part.Weight)
@@ -83,8 +87,8 @@ func TestBilinearWindow(t *testing.T) {
 	}
 }
 
-// Weights are positive and sum to one, also for bounds between samples and outputs far apart.
-func TestBilinearWeights(t *testing.T) {
+// Weights sum to one and are positive, the cubic ones no less than -1/8 of the whole, also for bounds between samples and outputs far apart.
+func TestAntialiasWeights(t *testing.T) {
 	s := philox.New(3, philox.PurposeTest, 0)
 	for range 2000 {
 		var a Axis
@@ -96,13 +100,14 @@ func TestBilinearWeights(t *testing.T) {
 			continue
 		}
 		n := 1 + s.Intn(300)
-		a.Bilinear(lo, hi, begin, end, n, 0, n, s.Intn(2) == 1)
+		f := Filter(s.Intn(2))
+		a.Antialias(f, lo, hi, begin, end, n, 0, n, s.Intn(2) == 1)
 		from, to := a.Span()
 		require.True(t, from >= begin && to <= end)
 		for o := range n {
 			var sum float64
 			for _, w := range a.Weight[o*a.Taps : (o+1)*a.Taps] {
-				require.GreaterOrEqual(t, w, float32(0))
+				require.GreaterOrEqual(t, w, -float32(f)/8)
 				sum += float64(w)
 			}
 			require.InDelta(t, 1, sum, 1e-5)
@@ -114,12 +119,12 @@ func TestResamplePanicsOnWrongSizes(t *testing.T) {
 	r, err := NewResampler("")
 	require.NoError(t, err)
 	var a Axis
-	a.Bilinear(0, 4, 0, 4, 2, 0, 2, false)
+	a.Antialias(Bilinear, 0, 4, 0, 4, 2, 0, 2, false)
 	src := Source{make([]byte, 48), 12, 4, 4}
 	require.Panics(t, func() { r.Resample(make([]float32, 11), src, &a, &a, [3]float32{}, [3]float32{}) })
 	src.Pix = src.Pix[:40]
 	require.Panics(t, func() { r.Resample(make([]float32, 12), src, &a, &a, [3]float32{}, [3]float32{}) })
-	require.Panics(t, func() { a.Bilinear(1, 1, 0, 4, 2, 0, 2, false) })
+	require.Panics(t, func() { a.Antialias(Bilinear, 1, 1, 0, 4, 2, 0, 2, false) })
 	_, err = NewResampler("abacus")
 	require.ErrorContains(t, err, "abacus")
 }
@@ -131,8 +136,8 @@ func BenchmarkResample(b *testing.B) {
 	require.NoError(b, err)
 	var x, y Axis
 	for b.Loop() {
-		x.Bilinear(0, 370, 0, 370, 224, 0, 224, false)
-		y.Bilinear(0, 275, 0, 275, 224, 0, 224, false)
+		x.Antialias(Bilinear, 0, 370, 0, 370, 224, 0, 224, false)
+		y.Antialias(Bilinear, 0, 275, 0, 275, 224, 0, 224, false)
 		r.Resample(dst, Source{pix, 370 * 3, 370, 275}, &y, &x, [3]float32{1, 1, 1}, [3]float32{})
 	}
 }

@@ -2,9 +2,10 @@
 """Writes the image fixtures in trainer/data/testdata: small files of unusual kinds, and what Pillow and torchvision make of them.
 
 NAME.jpg, NAME.png or NAME.webp is read by the tests; NAME.rgb.png is the same after Pillow's convert("RGB"). resize.json holds a picture, and
-its antialiased bilinear resizings by torchvision. Needs Pillow, torchvision and numpy (scripts/peers/requirements.txt).
+its antialiased resizings by torchvision. Needs Pillow, torchvision and numpy (scripts/peers/requirements.txt).
 """
 
+import itertools
 import json
 import os
 
@@ -65,17 +66,18 @@ def main():
     save("webplossyalpha.webp", Image.merge("RGBA", (*p.split(), p.convert("L").point(lambda v: 255 - v // 4))), quality=80)
 
     import torch
+    from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
     source = picture(50, 37)
     tensor = torch.from_numpy(np.array(source)).permute(2, 0, 1).float()
     source.save(os.path.join(OUT, "resize.png"))
     cases = []
-    for box, size in (((0, 0, 50, 37), (16, 16)), ((5, 3, 31, 22), (16, 16)), ((11, 7, 9, 12), (20, 20))):
+    for interpolation, (box, size) in itertools.product(("bilinear", "bicubic"), (((0, 0, 50, 37), (16, 16)), ((5, 3, 31, 22), (16, 16)), ((11, 7, 9, 12), (20, 20)))):
         x, y, w, h = box
-        out = F.resized_crop(tensor, y, x, h, w, list(size), antialias=True)
+        out = F.resized_crop(tensor, y, x, h, w, list(size), InterpolationMode(interpolation), antialias=True)
         values = [round(float(v), 3) for v in out.permute(1, 2, 0).flatten()]
-        cases.append({"x": x, "y": y, "width": w, "height": h, "size": size[0], "values": values})
+        cases.append({"x": x, "y": y, "width": w, "height": h, "size": size[0], "interpolation": interpolation, "values": values})
     with open(os.path.join(OUT, "resize.json"), "w") as f:
         json.dump(cases, f, separators=(",", ":"))
         f.write("\n")

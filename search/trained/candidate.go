@@ -209,7 +209,7 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 	job := trainer.Job{Arch: t.arch.String(), Net: net, Data: d, Source: s.dataKind(), Recipe: s.Recipe, Seed: s.Seed + uint64(t.k), OnNaN: s.OnNaN,
 		OnCorrupt: s.OnCorrupt}
 	result, err := s.train(ctx, job, trainer.Deps{Device: at.device, Workers: at.loaders, Dir: dir, Version: s.Version, Stop: func(e trainer.Evaluation) bool {
-		s.log(events.Event{Name: EventEpoch, Step: (t.number-1)*s.Recipe.Epochs + e.Epoch, Values: map[string]float64{"accuracy": e.Top1, "loss": e.Loss},
+		s.log(events.Event{Name: EventEpoch, Step: (t.number-1)*s.Recipe.Epochs + e.Epoch, Values: map[string]float64{"accuracy": e.Top1, "loss": float64(e.Loss)},
 			Text: map[string]string{"arch": t.arch.String(), "device": at.name}})
 		return e.Epoch < s.Recipe.Epochs && t.ends(e.Epoch, e.Top1)
 	}})

@@ -25,7 +25,7 @@ const (
 )
 
 // Transform says how an image becomes Size x Size pixels of three floats: crop, flip, colours, normalisation (x - Mean)/Std with x from 0
-// to 1, cutout. Resizing is bilinear with antialiasing. The random numbers of an image are a function of the seed, the epoch, the image's number in its set
+// to 1, cutout. Resizing is with antialiasing. The random numbers of an image are a function of the seed, the epoch, the image's number in its set
 // and the step of the transform, so that switching one step on leaves the others as they were.
 type Transform struct {
 	Size             int
@@ -35,7 +35,8 @@ type Transform struct {
 	Pad              int     // CropPadded
 	Flip             bool    // mirror half of the images
 	Jitter           Jitter
-	Cutout           int // side of a square that is blanked (DeVries and Taylor 2017), 0: none
+	Cutout           int           // side of a square that is blanked (DeVries and Taylor 2017), 0: none
+	Filter           kernel.Filter // of resizing
 	Mean, Std        [3]float32
 }
 
@@ -53,12 +54,15 @@ func (d *Dataset) TrainTransform(size int) Transform {
 	return t
 }
 
-// EvalTransform is the usual one for evaluation: the middle of the image after resizing it to size/0.875 (256 for 224), or the whole
+// EvalCrop is the share of a resized image's shorter side that is shown in evaluation.
+const EvalCrop = 0.875
+
+// EvalTransform is the usual one for evaluation: the middle of the image after resizing it to size/EvalCrop (256 for 224), or the whole
 // of it where all images have the size that is wanted.
 func (d *Dataset) EvalTransform(size int) Transform {
 	t := Transform{Size: size, Crop: CropCentre, Mean: d.Mean, Std: d.Std}
 	if d.Width != size || d.Height != size {
-		t.Resize = int(math.Round(float64(size) / 0.875))
+		t.Resize = int(math.Round(float64(size) / EvalCrop))
 	}
 	return t
 }
@@ -272,7 +276,7 @@ func reduction(v view, need image.Point) int {
 func (a *artist) needed(v view) image.Rectangle {
 	span := func(lo, hi, full, at int) (int, int) {
 		step := float64(hi-lo) / float64(full)
-		reach := math.Max(step, 1) + 1
+		reach := a.t.Filter.Reach()*math.Max(step, 1) + 1
 		return max(lo, lo+int(float64(at)*step-reach)), min(hi, lo+int(float64(at+a.t.Size)*step+reach)+1)
 	}
 	var r image.Rectangle
@@ -354,11 +358,17 @@ func (a *artist) resample(dst []float32, r raster, v view) {
 	axis := func(x *kernel.Axis, lo, hi, begin, end, full, at int, flip bool) {
 		from, to := float64(lo)/s, float64(hi)/s
 		first, last := max(begin, int(from)), min(end, int(math.Ceil(to)))
-		x.Bilinear(from-float64(begin), to-float64(begin), first-begin, last-begin, full, at, a.t.Size, flip)
+		x.Antialias(a.t.Filter, from-float64(begin), to-float64(begin), first-begin, last-begin, full, at, a.t.Size, flip)
 	}
 	axis(&a.x, v.box.Min.X, v.box.Max.X, r.rect.Min.X, r.rect.Max.X, v.full.X, v.at.X, v.flip)
 	axis(&a.y, v.box.Min.Y, v.box.Max.Y, r.rect.Min.Y, r.rect.Max.Y, v.full.Y, v.at.Y, false)
 	a.res.Resample(dst, kernel.Source{Pix: r.pix, Stride: r.stride, Width: r.rect.Dx(), Height: r.rect.Dy()}, &a.y, &a.x, a.scale, a.bias)
+	if a.t.Filter != kernel.Bilinear { // it may leave 0..255
+		for i := range dst {
+			c := i % 3
+			dst[i] = min(max(dst[i], a.table[c][0]), a.table[c][255])
+		}
+	}
 }
 
 // finish changes colours and blanks a square.

@@ -238,16 +238,18 @@ func TestResizeAsTorchvision(t *testing.T) {
 	require.NoError(t, err)
 	var cases []struct {
 		X, Y, Width, Height, Size int
+		Interpolation             string
 		Values                    []float64
 	}
 	require.NoError(t, json.Unmarshal(text, &cases))
-	require.Len(t, cases, 3)
+	require.Len(t, cases, 6)
 	res, err := kernel.NewResampler("")
 	require.NoError(t, err)
 	for _, c := range cases {
+		f := map[string]kernel.Filter{"bilinear": kernel.Bilinear, "bicubic": kernel.Bicubic}[c.Interpolation]
 		var x, y kernel.Axis
-		x.Bilinear(float64(c.X), float64(c.X+c.Width), c.X, c.X+c.Width, c.Size, 0, c.Size, false)
-		y.Bilinear(float64(c.Y), float64(c.Y+c.Height), c.Y, c.Y+c.Height, c.Size, 0, c.Size, false)
+		x.Antialias(f, float64(c.X), float64(c.X+c.Width), c.X, c.X+c.Width, c.Size, 0, c.Size, false)
+		y.Antialias(f, float64(c.Y), float64(c.Y+c.Height), c.Y, c.Y+c.Height, c.Size, 0, c.Size, false)
 		out := make([]float32, c.Size*c.Size*3)
 		res.Resample(out, kernel.Source{Pix: pix, Stride: 3 * w, Width: w, Height: h}, &y, &x, [3]float32{1, 1, 1}, [3]float32{})
 		kerneltest.Close(t, c.Values, out, 1e-4, "resize")

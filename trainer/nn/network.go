@@ -28,6 +28,7 @@ type Node struct {
 	In     []int  // indices of earlier nodes
 	Shape  Shape  // of the output
 	Module string // its name in files of weights; empty: Name with dots
+	Vector bool   // a 1x1 convolution of a vector that is a linear layer in files of weights
 }
 
 // Network is a directed acyclic graph of nodes in topological order. Node 0 is the input and no other node is one. Networks are made by

@@ -39,6 +39,8 @@ type Variable struct {
 	Name  string // PyTorch's: the module's, then what it is: "block3.conv2.weight"
 	Role  Role
 	Shape []int // in memory
+
+	linear bool // in files, whatever Shape is
 }
 
 // Len is the number of elements.
@@ -55,6 +57,9 @@ func (v Variable) Len() int {
 func (v Variable) TorchShape() []int {
 	switch s := v.Shape; len(s) {
 	case 4:
+		if v.linear {
+			return []int{s[3], s[2]}
+		}
 		return []int{s[3], s[2], s[0], s[1]}
 	case 2:
 		return []int{s[1], s[0]}
@@ -103,7 +108,7 @@ func (n *Network) Variables() []Variable {
 			continue
 		}
 		for _, v := range op.variables(n.Inputs(i)) {
-			v.Node = i
+			v.Node, v.linear = i, node.Vector
 			v.Name = fmt.Sprintf("%s.%s", cmp.Or(node.Module, strings.ReplaceAll(node.Name, "/", ".")), torchNames[v.Role])
 			all = append(all, v)
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -124,16 +125,13 @@ func TestMetadata(t *testing.T) {
 	require.Equal(t, []string{"classes", `["a","b"]`, "weights", "random"}, got)
 }
 
-// onnx's checker accepts the file, and onnxruntime computes the reference's logits from it.
-func TestRuntime(t *testing.T) {
-	python := testdata.Python(t, "onnx", "onnxruntime", "safetensors")
-	net := every(t)
-	values := random(net)
+// pictures are random images, NCHW, and the float64 reference's logits of them.
+func pictures(net *nn.Network, values [][]float32) (planes, logits []float32) {
 	const batch = 3
 	shape := net.Input()
 	s := philox.New(3, philox.PurposeTest, 78)
 	images := make([]float64, batch*shape.Len())
-	planes := make([]float32, len(images))
+	planes = make([]float32, len(images))
 	for n := range batch {
 		for p := range shape.H * shape.W {
 			for c := range shape.C {
@@ -143,10 +141,54 @@ func TestRuntime(t *testing.T) {
 			}
 		}
 	}
-	var logits []float32
 	for _, v := range reference.New(net, values).Forward(images, batch, reference.Mode{}).Logits(0) {
 		logits = append(logits, float32(v))
 	}
+	return planes, logits
+}
+
+// What is written computes the reference's logits by the definitions of its operators, and what is not whole does not run.
+func TestRun(t *testing.T) {
+	net := every(t)
+	values := random(net)
+	planes, logits := pictures(net, values)
+	for _, fold := range []bool{false, true} {
+		text, err := Encode(net, values, Options{FoldNorms: fold})
+		require.NoError(t, err)
+		got, err := Run(text, planes)
+		require.NoError(t, err)
+		require.InDeltaSlice(t, logits, got, 1e-4)
+		_, err = Run(text, planes[1:])
+		require.ErrorContains(t, err, "numbers for images of [3 9 8]")
+		_, err = Run(text[:len(text)/2], planes)
+		require.Error(t, err)
+		// Another epsilon is another network: the check would see it.
+		changed := *net
+		changed.Nodes = slices.Clone(net.Nodes)
+		for i, node := range changed.Nodes {
+			if op, ok := node.Op.(nn.BatchNorm); ok {
+				op.Eps = 0.1
+				changed.Nodes[i].Op = op
+			}
+		}
+		text, err = Encode(&changed, values, Options{FoldNorms: fold})
+		require.NoError(t, err)
+		got, err = Run(text, planes)
+		require.NoError(t, err)
+		worst := 0.0
+		for i := range got {
+			worst = max(worst, math.Abs(float64(got[i]-logits[i])))
+		}
+		require.Greater(t, worst, 1e-3)
+	}
+}
+
+// onnx's checker accepts the file, and onnxruntime computes the reference's logits from it.
+func TestRuntime(t *testing.T) {
+	python := testdata.Python(t, "onnx", "onnxruntime", "safetensors")
+	net := every(t)
+	values := random(net)
+	planes, logits := pictures(net, values)
 	for _, fold := range []bool{false, true} {
 		dir := t.TempDir()
 		require.NoError(t, Write(filepath.Join(dir, "net.onnx"), net, values, Options{FoldNorms: fold, Version: "test"}))

@@ -122,6 +122,76 @@ func torchvisionShuffle(net *nn.Network) {
 	})
 }
 
+// torchvisionChain names the modules of a chain as a program of torchvision does: the layers around the blocks, and the blocks by their numbers within stages and by
+// whether they expand.
+func torchvisionChain(outer map[string]string, block func(stage, at int, expands bool, layer string) string, stages ...int) naming {
+	return func(net *nn.Network) {
+		rename(net, func(path []string) string {
+			n, isBlock := numbered(path[0], "block")
+			if !isBlock {
+				return outer[strings.Join(path, "/")]
+			}
+			stage := 0
+			for n--; n >= stages[stage]; stage++ {
+				n -= stages[stage]
+			}
+			return block(stage, n, net.Find(path[0]+"/expand/conv") >= 0, strings.Join(path[1:], "/"))
+		})
+	}
+}
+
+// numberedLayers are the layers of a block in their order, each of which is a module of its own with a convolution and a batch norm as 0 and 1.
+func numberedLayers(layer string, expands, gated bool) string {
+	order := []string{"depthwise", "project"}
+	if gated {
+		order = slices.Insert(order, 1, "se")
+	}
+	if expands {
+		order = slices.Insert(order, 0, "expand")
+	}
+	of, part, _ := strings.Cut(layer, "/")
+	return fmt.Sprintf("%d.%s", slices.Index(order, of), map[string]string{"conv": "0", "bn": "1", "reduce": "fc1", "expand": "fc2"}[part])
+}
+
+// Names in torchvision's models (torchvision/models/mobilenetv2.py, mobilenetv3.py, mnasnet.py, efficientnet.py).
+var (
+	torchvisionV2 = torchvisionChain(
+		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.18.0", "head/bn": "features.18.1", "classifier": "classifier.1"},
+		func(_, at int, expands bool, layer string) string {
+			names := map[string]string{"depthwise/conv": "0.0", "depthwise/bn": "0.1", "project/conv": "1", "project/bn": "2"}
+			if expands {
+				names = map[string]string{"expand/conv": "0.0", "expand/bn": "0.1", "depthwise/conv": "1.0", "depthwise/bn": "1.1", "project/conv": "2", "project/bn": "3"}
+			}
+			return fmt.Sprintf("features.%d.conv.%s", at+1, names[layer])
+		}, 17)
+	torchvisionMnasNet = torchvisionChain(
+		map[string]string{"stem/conv": "layers.0", "stem/bn": "layers.1", "head/conv": "layers.14", "head/bn": "layers.15", "classifier": "classifier.1"},
+		func(stage, at int, _ bool, layer string) string {
+			if stage == 0 { // its layers stand among the network's
+				return "layers." + map[string]string{"depthwise/conv": "3", "depthwise/bn": "4", "project/conv": "6", "project/bn": "7"}[layer]
+			}
+			return fmt.Sprintf("layers.%d.%d.layers.%s", stage+7, at, map[string]string{"expand/conv": "0", "expand/bn": "1", "depthwise/conv": "3", "depthwise/bn": "4",
+				"project/conv": "6", "project/bn": "7"}[layer])
+		}, 1, 3, 3, 3, 2, 4, 1)
+	torchvisionEfficient = torchvisionChain(
+		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.8.0", "head/bn": "features.8.1", "classifier": "classifier.1"},
+		func(stage, at int, expands bool, layer string) string {
+			return fmt.Sprintf("features.%d.%d.block.%s", stage+1, at, numberedLayers(layer, expands, true))
+		}, 1, 2, 2, 3, 3, 4, 1)
+)
+
+// torchvisionV3 names MobileNetV3's, whose features are a linear layer there.
+func torchvisionV3(net *nn.Network) {
+	torchvisionChain(
+		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.16.0", "head/bn": "features.16.1",
+			"features/conv": "classifier.0", "classifier": "classifier.3"},
+		func(_, at int, expands bool, layer string) string {
+			gated := net.Find(fmt.Sprintf("block%d/se/reduce", at+1)) >= 0
+			return fmt.Sprintf("features.%d.block.%s", at+1, numberedLayers(layer, expands, gated))
+		}, 15)(net)
+	net.Nodes[net.Find("features/conv")].Vector = true
+}
+
 // dartsNames names the modules of DARTS's networks as quark0/darts does (cnn/model.py, cnn/operations.py): modules without names count from 0, and those without
 // variables count too.
 func dartsNames(net *nn.Network) {

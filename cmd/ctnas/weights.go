@@ -1,0 +1,119 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+)
+
+// weightsFile is a file of weights as flags name it.
+type weightsFile struct {
+	path, from string
+	allow      bool   // numbers that are not finite
+	flag       string // that from comes from
+}
+
+func (w *weightsFile) addFlags(f *pflag.FlagSet) {
+	w.flag = "weights-from"
+	f.StringVar(&w.path, "weights", "", "`file` of safetensors or PyTorch (.pth)")
+	f.StringVar(&w.from, "weights-from", "", "`whose` weights they are, which says batch norm's epsilon, paddings and images: ctnas, timm, timm-tf, torchvision, once-for-all,\n"+
+		"proxylessnas, darts; ctnas zoo NAME lists a network's (empty = by the file's metadata and names)")
+}
+
+// owned are weights with whose they are.
+type owned struct {
+	*trainer.Weights
+	trainer.Provenance
+	Net *nn.Network // with the owner's constants and names of tensors
+}
+
+// open reads weights for a network and says on stderr whose they are and what constants are in use.
+func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Network, error)) (*owned, error) {
+	w, err := trainer.OpenWeights(f.path)
+	if err != nil {
+		return nil, err
+	}
+	w.AllowNonFinite = f.allow
+	net, err := build(w)
+	if err != nil {
+		return nil, err
+	}
+	p, err := w.Identify(net, f.from)
+	var ambiguous *trainer.AmbiguousError
+	switch {
+	case errors.As(err, &ambiguous):
+		return nil, usagef("%w: give --%s %s", err, f.flag, strings.Join(ambiguous.Names, " or "))
+	case err != nil && f.from != "":
+		return nil, usagef("--%s %w", f.flag, err)
+	case err != nil:
+		return nil, err
+	}
+	a.log.Info("weights", "file", f.path, "from", p.Name(), "known", p.Because, "batch_norm_epsilon", p.Eps, "strided_padding", p.Padding)
+	return &owned{w, p, p.Adopt(net)}, nil
+}
+
+// values are the weights, in the layout of memory.
+func (o *owned) values() ([][]float32, error) {
+	values := o.Net.Initialize(nn.HeFanOut, 0) // each is replaced, but for those of auxiliary heads that the file leaves out
+	return values, o.Fill(o.Net, values)
+}
+
+// otherImages names the published weights that these may be and that want other images.
+func (o *owned) otherImages() string {
+	var names []string
+	for _, v := range o.Others {
+		if v.Images != nil && *v.Images != *o.Images {
+			names = append(names, v.String())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// pictures are the flags that change what images weights want.
+type pictures struct {
+	crop          float64
+	interpolation string
+	mean, std     []float32
+}
+
+func (p *pictures) addFlags(f *pflag.FlagSet) {
+	f.Float64Var(&p.crop, "crop", 0, "share of the resized image's shorter side that is shown (0 = as the weights want it)")
+	f.StringVar(&p.interpolation, "interpolation", "", "bilinear or bicubic (empty = as the weights want it)")
+	f.Float32SliceVar(&p.mean, "mean", nil, "mean of red, green and blue, from 0 to 1 (as the weights want it)")
+	f.Float32SliceVar(&p.std, "std", nil, "standard deviation of red, green and blue (as the weights want it)")
+}
+
+// none tells that no flag was given.
+func (p *pictures) none() bool {
+	return p.crop == 0 && p.interpolation == "" && len(p.mean)+len(p.std) == 0
+}
+
+// change is what images there are with the flags.
+func (p *pictures) change(i zoo.Images) (*zoo.Images, error) {
+	if p.crop != 0 {
+		i.Crop = p.crop
+	}
+	if p.interpolation != "" {
+		i.Interpolation = p.interpolation
+	}
+	for _, f := range []struct {
+		flag string
+		from []float32
+		to   *[3]float32
+	}{{"mean", p.mean, &i.Mean}, {"std", p.std, &i.Std}} {
+		if len(f.from) != 0 && len(f.from) != 3 {
+			return nil, usagef("--%s %v: want three numbers", f.flag, f.from)
+		}
+		copy(f.to[:], f.from)
+	}
+	if err := i.Check(); err != nil {
+		return nil, usageError{fmt.Errorf("--crop, --interpolation, --mean, --std: %w", err)}
+	}
+	return &i, nil
+}
