@@ -113,6 +113,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 		newRetrainCommand(a),
 		newTrainCommand(a),
 		newEvalCommand(a),
+		newDataCommand(a),
 		newZooCommand(a),
 		newExportCommand(a),
 		newSpaceCommand(a),
