@@ -88,15 +88,18 @@ func (m *Matching) tell(classes []string, present []bool) {
 	case !slices.Equal(classes, m.Network):
 		m.Note = "the images' classes are in another order than the weights', and matched by name"
 	case data.Numbered(classes):
-		m.Note = "classes have numbers, not names: the same number is taken for the same class"
+		m.Note = "numbers, not names: the same number is taken for the same class"
 	}
 }
 
 // Apply gives images the labels that the network has for their classes.
 func (m *Matching) Apply(images *data.Set) *data.Set { return images.Relabelled(m.to) }
 
-// order is, for each class of the set, the network's logit; nil where all are in their places.
+// order is, for each class of the set, the network's logit; nil where all logits are in their places.
 func (m *Matching) order() []int32 {
+	if len(m.to) != len(m.Network) {
+		return m.to
+	}
 	for i, to := range m.to {
 		if to != int32(i) {
 			return m.to

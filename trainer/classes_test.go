@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
 )
 
 // setOf is an image set with one image of each of some classes, given as "name" or, of a class at another place, "place=name". Without a name the class is
@@ -60,7 +61,7 @@ func TestMatchClasses(t *testing.T) {
 		{weights: "a b c d e f", images: "2=c 4=e", want: []int{2, 4}, note: "the images are of 2 of the weights' 6 classes, matched by name; there are none of a, b, d, f"},
 		{weights: "a b c", images: "2=c 9=a", want: []int{2, 0}, note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of b"},
 		// Numbers.
-		{weights: "0 1 2", images: "0 1 2", want: []int{0, 1, 2}, note: "classes have numbers, not names: the same number is taken for the same class"},
+		{weights: "0 1 2", images: "0 1 2", want: []int{0, 1, 2}, note: "numbers, not names: the same number is taken for the same class"},
 		{weights: "0 1 2", images: "0 1", want: []int{0, 1}, note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of 2"},
 		{weights: "0 1", images: "0 1 2", refused: "the weights do not know these classes of the images: 2; they know 0, 1"},
 		{weights: "a b c", images: "0 1 2", want: []int{0, 1, 2}, position: true,
@@ -100,4 +101,68 @@ func TestMatchClasses(t *testing.T) {
 			require.Equal(t, names, m.Network)
 		}
 	}
+}
+
+// poolNetwork has a number of outputs and little else.
+func poolNetwork(t *testing.T, outputs int) *nn.Network {
+	b, x := nn.NewBuilder("pool", nn.Shape{H: 8, W: 8, C: 3})
+	b.Output(b.Apply("classifier", nn.Linear{Out: outputs, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
+	net, err := b.Build()
+	require.NoError(t, err)
+	return net
+}
+
+// A student is told what its teacher says of the student's classes, in the student's order, whatever else the teacher knows.
+func TestTeacherClasses(t *testing.T) {
+	d, dev := setOf(t, "a b c"), openTest(t)
+	student, err := NewModel(dev, poolNetwork(t, 3), Options{Batch: 2, Loss: nn.Loss{Distill: 1, Temperature: 1}})
+	require.NoError(t, err)
+	defer student.Close()
+	r := RecipeDefaults()
+	r.Distill = 1
+	teach := func(outputs int, classes ...string) (*lesson, error) {
+		m, err := NewModel(dev, poolNetwork(t, outputs), Options{Batch: 1, EvalOnly: true})
+		require.NoError(t, err)
+		defer m.Close()
+		m.Initialize(nn.HeFanOut, 5)
+		path := filepath.Join(t.TempDir(), WeightsName)
+		require.NoError(t, SaveWeights(path, m, nil))
+		teacher := &Teacher{Net: m.Net, Weights: path, Classes: classes}
+		return teacher.teach(student, r, d)
+	}
+	batch := &data.Batch{N: 2, Images: make([]float32, 2*8*8*3), Labels: make([]int32, 2)}
+	for i := range batch.Images {
+		batch.Images[i] = float32(i % 7)
+	}
+	for _, c := range []struct {
+		classes []string
+		want    []int // of the teacher's logits
+	}{
+		{[]string{"a", "b", "c"}, []int{0, 1, 2}}, {[]string{"c", "a", "b"}, []int{1, 2, 0}}, {[]string{"c", "x", "a", "b"}, []int{2, 3, 0}},
+		{[]string{"a", "b", "c", "x"}, []int{0, 1, 2}}, {[]string{"0", "1", "2"}, []int{0, 1, 2}},
+	} {
+		l, err := teach(len(c.classes), c.classes...)
+		require.NoError(t, err)
+		l.give(batch, student)
+		said, told := l.m.Logits(), student.Teacher.Values()
+		for i := range 2 {
+			for k, from := range c.want {
+				require.Equal(t, said[i*len(c.classes)+from], told[3*i+k], c.classes)
+			}
+		}
+		l.m.Close()
+	}
+	l, err := teach(3) // nobody knows
+	require.NoError(t, err)
+	l.m.Close()
+	_, err = teach(4)
+	require.ErrorContains(t, err, "the teacher has 4 outputs for 3 classes")
+	_, err = teach(3, "a", "b", "x")
+	require.ErrorContains(t, err, "the teacher: the weights do not know these classes of the images: c; they know a, b, x")
+	_, err = teach(3, "a", "b")
+	require.ErrorContains(t, err, "do not know these classes of the images: c")
+	// The student has an output for a class of which there is no image.
+	d = setOf(t, "0=a 1=b 3=c")
+	_, err = teach(3, "a", "b", "c")
+	require.ErrorContains(t, err, "the teacher does not know the class 2")
 }

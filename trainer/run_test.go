@@ -508,7 +508,7 @@ func TestTeacher(t *testing.T) {
 	}
 	require.ErrorContains(t, train(func(j *Job) { j.Teacher = nil }), "distill 1: want a teacher")
 	require.ErrorContains(t, train(func(j *Job) { j.Recipe.Distill = 0 }), "distill, the weight of its loss, is 0")
-	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: cellNetwork(t, testCell, 8, 8), Weights: teacher.Weights} }), "the teacher is for images of 8x8x3 and 5 classes")
+	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: cellNetwork(t, testCell, 8, 8), Weights: teacher.Weights} }), "the teacher is for images of 8x8x3, want 32x32x3")
 	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: teacher.Net, Weights: "nowhere"} }), "the teacher's weights: open nowhere")
 	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: headedNetwork(t), Weights: teacher.Weights} }), "the teacher's weights: "+teacher.Weights)
 }

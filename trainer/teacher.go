@@ -18,12 +18,16 @@ type Teacher struct {
 	Weights string // a file with just its variables
 	// Images are those that its weights want; nil: the student's. It sees the student's crops in its own normalisation.
 	Images *zoo.Images
+	// Classes are the names of its outputs; nil: nobody knows, and they are those of the images in their order.
+	Classes []string
 }
 
 // lesson is a teacher at work.
 type lesson struct {
-	m   *Model
-	sum string // of the file of weights
+	m      *Model
+	sum    string    // of the file of weights
+	order  []int32   // which of the teacher's logits are those of the student's classes, where these are not the same in the same order
+	logits []float32 // in that order
 	// What makes a pixel of the student's images, whose channels were normalised by another mean and deviation, one of the teacher's.
 	scale, shift [3]float32
 	images       []float32 // nil: the images are the same
@@ -39,9 +43,12 @@ func (t *Teacher) teach(student *Model, r Recipe, d *data.Dataset) (*lesson, err
 	case r.Distill == 0:
 		return nil, fmt.Errorf("there is a teacher, but distill, the weight of its loss, is 0")
 	}
-	classes := func(n *nn.Network) int { return n.Nodes[n.Outputs[0].Node].Shape.C }
-	if in, want := t.Net.Input(), student.Net.Input(); in != want || classes(t.Net) != classes(student.Net) {
-		return nil, fmt.Errorf("the teacher is for images of %s and %d classes, want %s and %d", in, classes(t.Net), want, classes(student.Net))
+	if in, want := t.Net.Input(), student.Net.Input(); in != want {
+		return nil, fmt.Errorf("the teacher is for images of %s, want %s", in, want)
+	}
+	match, err := t.classes(d)
+	if err != nil {
+		return nil, err
 	}
 	sum, err := fileSum(t.Weights)
 	if err != nil {
@@ -55,7 +62,7 @@ func (t *Teacher) teach(student *Model, r Recipe, d *data.Dataset) (*lesson, err
 		m.Close()
 		return nil, fmt.Errorf("the teacher's weights: %w", err)
 	}
-	l := &lesson{m: m, sum: sum}
+	l := &lesson{m: m, sum: sum, order: match.order()}
 	if t.Images == nil || t.Images.Mean == d.Mean && t.Images.Std == d.Std {
 		return l, nil
 	}
@@ -79,7 +86,39 @@ func (l *lesson) give(b *data.Batch, student *Model) {
 	l.m.Images.WriteF32(0, images)
 	l.m.Labels.WriteI32(0, b.Labels)
 	l.m.Evaluate()
-	student.Teacher.WriteF32(0, l.m.Logits())
+	student.Teacher.WriteF32(0, l.chosen(l.m.Logits()))
+}
+
+// classes matches the classes of a set with the teacher's, which must know all of them.
+func (t *Teacher) classes(d *data.Dataset) (*Matching, error) {
+	match, err := MatchClasses(t.Classes, d, d.Train)
+	if err != nil {
+		return nil, fmt.Errorf("the teacher: %w", err)
+	}
+	if have, named := t.Net.Nodes[t.Net.Outputs[0].Node].Shape.C, len(match.Network); have != named {
+		return nil, fmt.Errorf("the teacher has %d outputs for %d classes", have, named)
+	}
+	for i, to := range match.to {
+		if to < 0 { // no image is of it, but the student has an output for it
+			return nil, fmt.Errorf("the teacher does not know the class %s", d.Classes[i])
+		}
+	}
+	return match, nil
+}
+
+// chosen are of a batch's logits of the teacher those of the student's classes, in their order.
+func (l *lesson) chosen(logits []float32) []float32 {
+	if l.order == nil {
+		return logits
+	}
+	l.logits = l.logits[:0]
+	outputs := len(logits) / l.m.Batch
+	for i := range l.m.Batch {
+		for _, k := range l.order {
+			l.logits = append(l.logits, logits[i*outputs+int(k)])
+		}
+	}
+	return l.logits
 }
 
 func (l *lesson) checksum() string {

@@ -92,3 +92,25 @@ func TestEvalMatchesClasses(t *testing.T) {
 	require.Contains(t, stdout, "100.00 %")
 	require.Contains(t, stdout, "\nclasses: the weights do not name their classes: those of the images are taken in their order, blue, green, red\n")
 }
+
+// A teacher's classes are matched by name: one that knows more teaches too, one that does not know all is refused.
+func TestTeacherMatchesClasses(t *testing.T) {
+	dir := t.TempDir()
+	const arch = "nasbench101:3:101:0 --data imagenet:"
+	in(t, dir, "train "+arch+colourSet(t, "blue green red")+smallest+"--out teacher")
+	settings := strings.ReplaceAll(smallest, "--quiet", "") + "--teacher teacher --distill 1"
+	student := func(classes string) (int, string) {
+		code, _, stderr := call(nil, strings.Fields("train "+arch+colourSet(t, classes)+settings)...)
+		return code, stderr
+	}
+	code, stderr := student("blue green red")
+	require.Equal(t, exitOK, code)
+	require.NotContains(t, stderr, "classes of the teacher")
+	code, stderr = student("green red")
+	require.Equal(t, exitOK, code, stderr)
+	require.Contains(t, stderr, "classes of the teacher")
+	require.Contains(t, stderr, "matched by name; there are none of blue")
+	code, stderr = student("green red yellow")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "--teacher "+dir+"/teacher: the weights do not know these classes of the images: yellow; they know blue, green, red")
+}

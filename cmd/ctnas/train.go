@@ -302,7 +302,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	for _, key := range s.Recipe.Idle(net) {
 		a.log.Warn("the network has no part that this key of the recipe is about", "key", key)
 	}
-	teacher, err := a.openTeacher(s, net.Input().H, len(d.Classes))
+	teacher, err := a.openTeacher(s, net.Input().H, d)
 	if err != nil {
 		return nil, err
 	}
@@ -357,7 +357,7 @@ func isNoFolder(err error) bool {
 }
 
 // openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file; nil without.
-func (a *app) openTeacher(s trainSettings, side, classes int) (*trainer.Teacher, error) {
+func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.Teacher, error) {
 	if s.Teacher == "" {
 		return nil, nil
 	}
@@ -371,11 +371,25 @@ func (a *app) openTeacher(s trainSettings, side, classes int) (*trainer.Teacher,
 	if t.Arch == "" {
 		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
 	}
-	w, err := a.openWeights(weights, func(*trainer.Weights) (*nn.Network, error) { return buildNetwork(t.Arch, t.Recipe, side, classes) })
+	var names []string
+	w, err := a.openWeights(weights, func(w *trainer.Weights) (*nn.Network, error) {
+		var err error
+		if names, err = w.Classes(); err != nil {
+			return nil, err
+		}
+		match, err := trainer.MatchClasses(names, d, d.Train)
+		if err != nil {
+			return nil, err
+		}
+		if match.Note != "" {
+			a.log.Warn("classes of the teacher", "teacher", s.Teacher, "note", match.Note)
+		}
+		return buildNetwork(t.Arch, t.Recipe, side, len(match.Network))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("--teacher %s: %w", s.Teacher, err)
 	}
-	return &trainer.Teacher{Net: w.Net, Weights: weights.path, Images: w.Images}, nil
+	return &trainer.Teacher{Net: w.Net, Weights: weights.path, Classes: names, Images: w.Images}, nil
 }
 
 // writeConfig writes config.yaml into a run's folder unless it is there.
