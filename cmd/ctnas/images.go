@@ -1,10 +1,17 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
@@ -48,4 +55,25 @@ func (a *app) imageOptions() (o data.Options, finish func()) {
 		}
 		update, stop = nil, nil
 	}
+}
+
+// sameImages refuses images that are not those that a run's folder was begun on. A new folder, and one of an older version, does not tell.
+func sameImages(dir, now string) error {
+	path := filepath.Join(dir, report.ConfigName)
+	text, err := files.ReadText(path, maxConfigBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var c struct {
+		Run runFacts `yaml:"run"`
+	}
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if then := c.Run.Images; then != "" && then != now {
+		return fmt.Errorf("%s was begun on other images: their checksum was %s then and is %s now", dir, then, now)
+	}
+	return nil
 }

@@ -180,6 +180,7 @@ func TestReplacedImages(t *testing.T) {
 	before := table()
 	require.Contains(t, before, ",1,1\n")
 	in(t, dir, "retrain run --quiet --seeds 1 --random 1")
+	in(t, dir, "train nasbench101:3:101:0 --data shards:s.tar"+smallest+"--out training")
 
 	info, err := os.Stat("s.tar")
 	require.NoError(t, err)
@@ -188,6 +189,13 @@ func TestReplacedImages(t *testing.T) {
 	require.NotEqual(t, before, table())
 	code, _, stderr := call(nil, "retrain", "run", "--quiet", "--seeds", "1", "--random", "1")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "the images that the labels of run were trained on have changed")
+	require.Contains(t, stderr, "run was begun on other images: their checksum was ")
+	require.Contains(t, stderr, "; to retrain on those give --labels")
 	in(t, dir, "retrain run --quiet --seeds 1 --random 1 --labels "+labels)
+	for _, lost := range []string{"weights.safetensors", "checkpoint"} { // whatever the folder still has
+		code, _, stderr = call(nil, "train", "--resume", "training", "--quiet")
+		require.Equal(t, exitFailed, code)
+		require.Contains(t, stderr, "training was begun on other images: their checksum was ")
+		require.NoError(t, os.RemoveAll(filepath.Join("training", lost)))
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
@@ -135,7 +134,7 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	}
 	if own {
 		if err := sameImages(dir, source.ImagesChecksum()); err != nil {
-			return nil, errors.Join(err, source.Close())
+			return nil, errors.Join(fmt.Errorf("%w; to retrain on those give --labels", err), source.Close())
 		}
 	}
 	unlock, err := a.lockFolder(dir)
@@ -163,24 +162,6 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	}
 	page.Retrained = r
 	return r, page.Write(dir)
-}
-
-// sameImages refuses images that are not those that the labels of a search's folder were trained on. Folders of older versions do not tell.
-func sameImages(dir, now string) error {
-	text, err := files.ReadText(filepath.Join(dir, search.ConfigName), maxConfigBytes)
-	if err != nil {
-		return err
-	}
-	var c struct {
-		Run runFacts `yaml:"run"`
-	}
-	if err := yaml.Unmarshal(text, &c); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(dir, search.ConfigName), err)
-	}
-	if then := c.Run.Images; then != "" && then != now {
-		return fmt.Errorf("the images that the labels of %s were trained on have changed (%s then, %s now); to retrain on what they are now give --labels", dir, then, now)
-	}
-	return nil
 }
 
 // printRetrained is the comparison for people.

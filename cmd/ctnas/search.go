@@ -277,6 +277,9 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		return nil, err
 	}
 	defer unlock()
+	if err := sameImages(a.out, l.images); err != nil {
+		return nil, err
+	}
 	return search.Run(cmd.Context(), c, d)
 }
 

@@ -313,6 +313,9 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 			return nil, err
 		}
 		defer unlock()
+		if err := sameImages(a.out, checksum); err != nil {
+			return nil, err
+		}
 		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
 			"", checksum, checksum, a.out}
 		if err := writeConfig(a.out, s, facts); err != nil {
