@@ -107,6 +107,7 @@ func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
 	require.Positive(t, p.Samples)
 	require.Zero(t, p.FirstKnown)
 	require.Zero(t, p.LastKnown)
+	require.Equal(t, 60, r.Ranked, "what the true rank is among")
 	require.Nil(t, p.First)
 	text, err := os.ReadFile(filepath.Join(dir, report.ResultName))
 	require.NoError(t, err)

@@ -142,6 +142,7 @@ func (s *search) rankAll(r *Result) error {
 			index[a] = i
 		}
 	}
+	r.PredictedAmong = n
 	descending := make([]float64, n)
 	for i, v := range rank {
 		descending[i] = -v
@@ -186,6 +187,7 @@ func (s *search) judge(r *Result, judge ledger.Judge) error {
 		}
 		return &value, rank, err
 	}
+	r.Ranked = judge.Total()
 	for i := range r.Architectures {
 		a := &r.Architectures[i]
 		var err error

@@ -365,7 +365,7 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 			fmt.Fprintf(w, "judged\t%.4f %%\n", *x.Judged*100)
 		}
 		if x.Rank > 0 {
-			fmt.Fprintf(w, "true rank\t%d\n", x.Rank)
+			fmt.Fprintf(w, "true rank\t%d of %d\n", x.Rank, r.Ranked)
 		}
 		fmt.Fprintf(w, "MAdds\t%s\nparameters\t%s\n", count(x.MAdds), count(x.Params))
 		if r.Network != nil {
@@ -391,7 +391,7 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a label.
 	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Accuracy == nil }); i >= 0 {
 		x := r.Architectures[i]
-		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s (by the comparator)", x.Arch, count(x.PredictedRank))
+		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s of %d (by the comparator)", x.Arch, count(x.PredictedRank), r.PredictedAmong)
 		if x.Rank > 0 {
 			fmt.Fprintf(w, ", true rank %d", x.Rank)
 		}

@@ -20,6 +20,7 @@ func Result(name string, p Problem, out Outcome) (*report.Result, error) {
 	judge, judged := p.Source.(ledger.Judge)
 	if judged {
 		judge.Unseal()
+		r.Ranked = judge.Total()
 	}
 	sorted := slices.Clone(out.Labels)
 	slices.SortStableFunc(sorted, func(a, b ledger.Label) int { return cmp.Compare(b.Value, a.Value) })

@@ -40,6 +40,7 @@ type (
 		Style      template.CSS
 		Title      string
 		Spoiled    []string
+		Among      string // how many architectures predicted ranks are among; empty: not said
 		Result     Result
 		Pick       *archView
 		Drawing    template.HTML
@@ -121,6 +122,9 @@ func (d *Data) page() ([]byte, error) {
 			v.Pick = &row
 			v.Drawing = draw(a.Arch, Style{})
 		}
+	}
+	if n := d.Result.PredictedAmong; n > 0 {
+		v.Among = grouped(n)
 	}
 	v.Scored = d.predicted()
 	v.Measures = !v.Scored
@@ -238,7 +242,11 @@ func (d *Data) tiles(pick *archView) []tile {
 			out = append(out, tile{"Judged on", pick.Judged, "sealed until the search had ended"})
 		}
 		if pick.Rank != "" {
-			out = append(out, tile{"True rank", pick.Rank, "in the whole table"})
+			note := "in the table"
+			if d.Result.Ranked > 0 {
+				note = "of " + grouped(d.Result.Ranked) + " in the table"
+			}
+			out = append(out, tile{"True rank", pick.Rank, note})
 		}
 	}
 	out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})

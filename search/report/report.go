@@ -32,6 +32,9 @@ type Result struct {
 	Device        string         `json:"device"`        // cpu or cuda: the executor, not the machine
 	Labels        string         `json:"labels"`        // where accuracies come from and which one chose and judged, in words
 	Architectures []Architecture `json:"architectures"` // best first; the labelled ones and those the comparator ranks best
+	// Ranked is how many architectures true ranks are among, those that a table has; 0: there are none. PredictedAmong is the same of predicted ranks.
+	Ranked         int `json:"ranked,omitempty"`
+	PredictedAmong int `json:"predicted_among,omitempty"`
 	// Predictor is what labels are predicted by; empty where they are accuracies that were measured.
 	Predictor string `json:"predictor,omitempty"`
 	// Network is what madds and params are of where labels are of other networks than the space's own; nil: those of the space.
