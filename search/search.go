@@ -89,7 +89,7 @@ func MethodOf(dir string) (string, error) {
 
 func loadConfig(dir string, parse func(text []byte) error) error {
 	path := filepath.Join(dir, ConfigName)
-	text, err := files.Read(path, maxConfigBytes)
+	text, err := files.ReadText(path, maxConfigBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s is not the folder of a search: it has no %s", dir, ConfigName)
 	} else if err != nil {

@@ -9,14 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -80,9 +81,9 @@ var recipeFiles embed.FS
 
 // RecipeNames lists the recipes that come with the program.
 func RecipeNames() []string {
-	files, _ := recipeFiles.ReadDir("recipes") // embedded
+	embedded, _ := recipeFiles.ReadDir("recipes")
 	var names []string
-	for _, f := range files {
+	for _, f := range embedded {
 		names = append(names, strings.TrimSuffix(f.Name(), ".yaml"))
 	}
 	return names
@@ -94,16 +95,10 @@ const maxRecipeBytes = 1 << 20
 func OpenRecipe(name string) (Recipe, error) {
 	text, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
 	if err != nil {
-		f, e := os.Open(name)
-		if e != nil {
-			return Recipe{}, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name, strings.Join(RecipeNames(), ", "), e)
-		}
-		defer f.Close()
-		if text, err = io.ReadAll(io.LimitReader(f, maxRecipeBytes+1)); err != nil {
-			return Recipe{}, err
-		}
-		if len(text) > maxRecipeBytes {
-			return Recipe{}, fmt.Errorf("recipe %s is larger than %d bytes", name, maxRecipeBytes)
+		if text, err = files.ReadText(name, maxRecipeBytes); errors.Is(err, fs.ErrNotExist) {
+			return Recipe{}, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name, strings.Join(RecipeNames(), ", "), err)
+		} else if err != nil {
+			return Recipe{}, fmt.Errorf("recipe: %w", err)
 		}
 	}
 	r, err := parseRecipe(text)

@@ -5,8 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -130,7 +130,7 @@ func (l *lesson) checksum() string {
 
 // fileSum is the SHA-256 of a file, in hexadecimal.
 func fileSum(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return "", err
 	}

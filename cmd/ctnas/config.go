@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // runBlock is the key of a configuration that says how it was run; it is not read back.
@@ -20,17 +21,9 @@ const maxConfigBytes = 1 << 20
 
 // setFromFile sets the flags named in a YAML file that neither the line nor the environment has set.
 func setFromFile(flags *pflag.FlagSet, path string) error {
-	f, err := os.Open(path)
+	text, err := files.ReadText(path, maxConfigBytes)
 	if err != nil {
 		return fmt.Errorf("--config: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return fmt.Errorf("--config: %w", err)
-	}
-	if len(text) > maxConfigBytes {
-		return fmt.Errorf("--config %s: larger than %d bytes", path, maxConfigBytes)
 	}
 	if err := setFromYAML(flags, text); err != nil {
 		return fmt.Errorf("--config %s: %w", path, err)

@@ -9,15 +9,15 @@ import (
 
 // What a configuration sets is what the resolved configuration sets again.
 func FuzzConfig(f *testing.F) {
-	f.Add([]byte("seed: 3\nmethods: [a, b]\nlabels: table:x\nmax-madds: 482M\nrun:\n  seed: [1]\n"))
+	f.Add([]byte("seed: 3\nmethods: [a, b]\ntext: table:x\nmax-madds: 482M\nrun:\n  seed: [1]\n"))
 	f.Add([]byte("seed: &x 3\nthreads: *x\n"))
-	f.Add([]byte("labels: |\n  a\n  b\n"))
+	f.Add([]byte("text: |\n  a\n  b\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		flags := func() *pflag.FlagSet {
 			set := pflag.NewFlagSet("test", pflag.ContinueOnError)
 			(&app{}).addFlags(set)
 			set.StringSlice("methods", nil, "")
-			set.String("labels", "", "")
+			set.String("text", "", "")
 			set.Float64("rate", 0.5, "")
 			set.Var(new(sizeValue), "max-madds", "")
 			return set

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
@@ -246,7 +247,7 @@ func exactVersion() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file, err := os.Open(path)
+	file, err := files.Open(path)
 	if err != nil {
 		return "", err
 	}

@@ -132,7 +132,7 @@ func TestConfigurationSaysWhatItDoesNotUnderstand(t *testing.T) {
 		"seed: \"":               "yaml",
 		"threads: -3":            "--threads -3",
 		"seed: *nobody":          "nobody",
-		strings.Repeat("#", 2e6): "larger than",
+		strings.Repeat("#", 2e6): "at most 1048576 are accepted",
 	} {
 		code, _, stderr := call(nil, "devices", "--config", write(t, text))
 		require.Equal(t, exitUsage, code, "%.30s", text)
@@ -147,14 +147,14 @@ func TestResolvedConfigIsReadBack(t *testing.T) {
 		f := pflag.NewFlagSet("test", pflag.ContinueOnError)
 		(&app{}).addFlags(f)
 		methods := f.StringSlice("methods", []string{"a"}, "")
-		f.String("labels", "", "")
+		f.String("text", "", "")
 		f.Float64("rate", 0.1, "")
 		var size sizeValue
 		f.Var(&size, "max-madds", "")
 		return f, methods, &size
 	}
 	f, _, _ := flags()
-	require.NoError(t, f.Parse([]string{"--seed=18446744073709551615", "--methods=x,y z", "--labels=true", "--rate=1e-05", "--max-madds=482M", "--out=there", "--json"}))
+	require.NoError(t, f.Parse([]string{"--seed=18446744073709551615", "--methods=x,y z", "--text=true", "--rate=1e-05", "--max-madds=482M", "--out=there", "--json"}))
 	text, err := resolvedConfig(f, map[string]any{"commit": "abc", "unknown-flag": 1})
 	require.NoError(t, err)
 	require.NotContains(t, string(text), "there")

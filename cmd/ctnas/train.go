@@ -195,9 +195,6 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 		if err := s.load(resume); err != nil {
 			return s, err
 		}
-		if s.Arch == "" || s.Data == "" {
-			return s, fmt.Errorf("%s names neither an architecture nor images: not the folder of a training", filepath.Join(resume, report.ConfigName))
-		}
 		for name, to := range map[string]*int{"workers": &s.Workers, "checkpoint-every": &s.CheckpointEvery} {
 			if a.onLine[name] {
 				*to, _ = f.GetInt(name) // it is one
@@ -343,14 +340,25 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 // load reads the settings of a training's folder, over those that s holds.
 func (s *trainSettings) load(dir string) error {
 	path := filepath.Join(dir, report.ConfigName)
-	text, err := files.Read(path, maxConfigBytes)
+	text, err := files.ReadText(path, maxConfigBytes)
 	if err != nil {
 		return err
 	}
-	if err := yaml.Unmarshal(text, s); err != nil {
+	if err := s.parse(text); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// parse reads a training's config.yaml over the settings that are there.
+func (s *trainSettings) parse(text []byte) error {
+	if err := yaml.Unmarshal(text, s); err != nil {
+		return err
+	}
+	if s.Arch == "" || s.Data == "" {
+		return errors.New("names neither an architecture nor images: not the folder of a training")
+	}
+	return s.Check()
 }
 
 // isNoFolder tells whether load failed because what was named is a file, an architecture (whose text may be longer than a name can be),

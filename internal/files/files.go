@@ -15,26 +15,24 @@ import (
 
 // Open opens a regular file for reading. A device, a pipe, a socket or a folder is an error that names it and says what it is: reading
 // /dev/zero would never end, and opening a pipe without a writer never begins.
-func Open(path string) (*os.File, error) {
+func Open(path string) (*os.File, error) { return OpenFile(path, os.O_RDONLY) }
+
+// OpenFile is Open with the flags of os.OpenFile, for a file that is also written. One that it makes has the mode 0644.
+func OpenFile(path string, flag int) (*os.File, error) {
 	// What a name stands for can change between a look at it and the opening of it: so the opening must not wait, and what was
 	// opened is looked at.
-	f, err := os.OpenFile(path, os.O_RDONLY|dontWait, 0)
+	f, err := os.OpenFile(path, flag|dontWait, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckRegular(f); err != nil {
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is %s, want a regular file", path, kind(info.Mode()))
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
-}
-
-// CheckRegular is what Open checks, of a file that was opened otherwise.
-func CheckRegular(f *os.File) error {
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is %s, want a regular file", f.Name(), kind(info.Mode()))
-	}
-	return err
 }
 
 // kind says in words what a file is that is not a regular one.

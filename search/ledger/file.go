@@ -48,7 +48,7 @@ type file struct {
 
 // Create opens a ledger that writes every label to a new file as it is bought.
 func Create(path string, source Source, budget int) (*Ledger, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := files.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return nil, err
 	}
@@ -66,10 +66,7 @@ const maxFileBytes = 1 << 30
 // Resume goes on with a file where a checkpoint was taken: what was written after it is cut off, and the labels before it are read
 // back without asking the source, which is told where it wants to know.
 func Resume(ctx context.Context, path string, source Source, budget int, sp space.Space, p Position) (*Ledger, error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err == nil {
-		err = files.CheckRegular(f)
-	}
+	f, err := files.OpenFile(path, os.O_RDWR)
 	if err != nil {
 		return nil, err
 	}

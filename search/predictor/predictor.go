@@ -6,10 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 )
@@ -34,16 +34,9 @@ const maxBytes = 1 << 26
 
 // Open reads a predictor in one of its forms (see network.go).
 func Open(path string) (*Predictor, error) {
-	info, err := os.Stat(path)
+	data, err := files.Read(path, maxBytes)
 	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxBytes {
-		return nil, fmt.Errorf("%s has %d bytes, more than any accuracy predictor", path, info.Size())
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("accuracy predictor: %w", err)
 	}
 	sum := sha256.Sum256(data)
 	p := &Predictor{name: filepath.Base(path), checksum: hex.EncodeToString(sum[:])}

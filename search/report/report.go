@@ -213,7 +213,7 @@ func (d *Data) readLedger(path string) {
 }
 
 func (d *Data) readConfig(path string) error {
-	text, err := files.Read(path, maxBytes)
+	text, err := files.ReadText(path, maxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {

@@ -5,11 +5,11 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -84,14 +84,7 @@ func openFile(name string) (Space, error) {
 	if path == "" || path == name {
 		return nil, fmt.Errorf("search space %q: want file:PATH of a YAML file", name)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("search space %q: %w", name, err)
-	}
-	if info.IsDir() || info.Size() > maxSpaceBytes {
-		return nil, fmt.Errorf("search space %q: want a YAML file of at most %d bytes", name, maxSpaceBytes)
-	}
-	text, err := os.ReadFile(path)
+	text, err := files.ReadText(path, maxSpaceBytes)
 	if err != nil {
 		return nil, fmt.Errorf("search space %q: %w", name, err)
 	}

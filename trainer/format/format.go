@@ -4,7 +4,8 @@ package format
 import (
 	"fmt"
 	"io"
-	"os"
+
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // Tensor is a named array of float32, the last dimension varying fastest. No dimensions: a single number.
@@ -16,7 +17,7 @@ type Tensor struct {
 
 // Read reads the tensors of a file of safetensors or of PyTorch, and the metadata of safetensors; PyTorch's files have none.
 func Read(path string) (tensors []Tensor, metadata map[string]string, err error) {
-	f, err := os.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}

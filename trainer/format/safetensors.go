@@ -11,7 +11,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"os"
 	"slices"
 	"strings"
 
@@ -92,7 +91,7 @@ func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) 
 
 // ReadSafetensors reads a file's tensors as float32, in the order in which they lie in it.
 func ReadSafetensors(path string) ([]Tensor, map[string]string, error) {
-	f, err := os.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
