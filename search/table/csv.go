@@ -1,11 +1,11 @@
 package table
 
 import (
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -26,11 +26,18 @@ type Columns struct {
 	Hash       string // usually "hash" or "module_hash"
 	Params     string // usually "params"
 	MAdds      string // usually "madds"
+	Unit       string // of accuracies: UnitFraction or UnitPercent; empty: what a column's name says, else fractions
 }
+
+// Values of Columns.Unit.
+const (
+	UnitFraction = "fraction"
+	UnitPercent  = "percent"
+)
 
 // accuracyColumn is the usual name of a column of accuracies, for example test_accuracy, validation_accuracy_run2_epochs108 or
 // test_acc_percent.
-var accuracyColumn = regexp.MustCompile(`^(?:(train|validation|valid|val|test)_)?acc(?:uracy)?(?:_run([1-9]))?(?:_mean)?(?:_epochs([0-9]{1,5}))?(_percent)?$`)
+var accuracyColumn = regexp.MustCompile(`^(?:(train|validation|valid|val|test)_)?acc(?:uracy)?(?:_run([1-9]))?(?:_mean)?(?:_epochs([0-9]{1,5}))?((?:_in)?_(?:percent|pct))?$`)
 
 // splitNames are the ways to write a split.
 var splitNames = map[string]string{"": "", "train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -40,6 +47,7 @@ type csvMetric struct {
 	Metric
 	column  int
 	divisor float64
+	percent bool // divided by 100 because the column's name or the query says so
 }
 
 // csvLayout says which column of a file holds what; -1 where none does.
@@ -49,7 +57,9 @@ type csvLayout struct {
 
 	space    space.Space
 	networks []int // columns of a MobileNetV3 network: depths, kernels, expansions; its arch is -1
+	choices  []int // of space.Columned's columns where there is no arch
 	merge    bool  // the file is known to write some architectures in several ways
+	header   []string
 }
 
 // recognised are files whose header does not follow the usual names.
@@ -57,25 +67,25 @@ var recognised = map[string]csvLayout{
 	// NAS-Bench-101's first run of each cell: test images right, of the 9,984 in whole batches.
 	"index,hash,n,adj,ops,test_correct_of_9984,params,flops": {
 		arch: -1, adjacency: 3, operations: 4, hash: 1, params: 6, madds: -1,
-		metrics: []csvMetric{{Metric{Accuracy, "test", 1, 108}, 5, 9984}},
+		metrics: []csvMetric{{Metric{Accuracy, "test", 1, 108}, 5, 9984, false}},
 	},
 	// EC-NAS-Bench: the cells of at most five vertices after 4 epochs, mean of its runs, beside NAS-Bench-101's first run.
 	"index,hash,adj,ops,n_runs,val_acc_4ep,test_acc_4ep,train_time_s,nb101_run0_test_108": {
 		arch: -1, adjacency: 2, operations: 3, hash: 1, params: -1, madds: -1,
 		metrics: []csvMetric{
-			{Metric{Accuracy, "validation", 0, 4}, 5, 1}, {Metric{Accuracy, "test", 0, 4}, 6, 1},
-			{Metric{TrainingTime, "", 0, 4}, 7, 1}, {Metric{Accuracy, "test", 1, 108}, 8, 1},
+			{Metric{Accuracy, "validation", 0, 4}, 5, 1, false}, {Metric{Accuracy, "test", 0, 4}, 6, 1, false},
+			{Metric{TrainingTime, "", 0, 4}, 7, 1, false}, {Metric{Accuracy, "test", 1, 108}, 8, 1, false},
 		},
 	},
 	// Sub-networks of the once-for-all MobileNetV3 supernet of width 1.0, measured on ImageNet's validation images (IntelLabs/DyNAS-T).
 	"depths,kernels,expands,macs,params,top1_mean,n_meas,sources": {
 		arch: -1, adjacency: -1, operations: -1, hash: -1, params: 4, madds: 3, networks: []int{0, 1, 2},
-		metrics: []csvMetric{{Metric{Accuracy, "validation", 0, 0}, 5, 100}},
+		metrics: []csvMetric{{Metric{Accuracy, "validation", 0, 0}, 5, 100, false}},
 	},
 	// OnceNAS-Bench: DARTS cells trained on CIFAR-10. Its valid_acc50 and test_acc50 are the same numbers; its params and flop are in millions.
 	"weights_index,architecture,flop,params,train_time10,train_acc10,valid_acc10,train_time50,train_acc50,valid_acc50,test_acc50,gpu_latency,rasp_latency,fpga_latency,mcu_latency": {
 		arch: 1, adjacency: -1, operations: -1, hash: -1, params: -1, madds: -1, merge: true,
-		metrics: []csvMetric{{Metric{Accuracy, "validation", 1, 10}, 6, 100}, {Metric{Accuracy, "validation", 1, 50}, 9, 100}},
+		metrics: []csvMetric{{Metric{Accuracy, "validation", 1, 10}, 6, 100, false}, {Metric{Accuracy, "validation", 1, 50}, 9, 100, false}},
 	},
 }
 
@@ -85,20 +95,18 @@ type csvItem struct {
 }
 
 func readCSV(in *input) (*builder, error) {
+	in.unixLines()
+	mark := in.separated()
+	layout, comma, err := in.layout(mark)
+	if err != nil {
+		return nil, err
+	}
 	limited := &rationed{r: in.r, left: maxRecordBytes}
-	base := int64(0)
-	if mark, _ := in.r.Peek(3); string(mark) == "\ufeff" { // some spreadsheets begin with a byte order mark
-		_, _ = in.r.Discard(len(mark)) // just peeked at
-		base = int64(len(mark))
-	}
 	reader := csv.NewReader(limited)
-	header, err := reader.Read()
-	if err != nil {
-		return nil, in.fail(-1, 0, 0, fmt.Errorf("header: %w", csvError(err)))
-	}
-	layout, err := newLayout(header, in.columns, in.space)
-	if err != nil {
-		return nil, in.fail(-1, 0, 0, err)
+	reader.Comma = comma
+	reader.TrimLeadingSpace = comma != '\t' // which is a space, too
+	if _, err := reader.Read(); err != nil {
+		return nil, in.fail(-1, 0, 0, fmt.Errorf("header: %w", csvError(err, nil, layout.header)))
 	}
 	metrics := make([]Metric, len(layout.metrics))
 	for i, m := range layout.metrics {
@@ -106,15 +114,20 @@ func readCSV(in *input) (*builder, error) {
 	}
 	b := newBuilder(in, metrics)
 	b.merge = layout.merge
+	units := newUnits(layout)
 	produce := func(emit func([]csvItem) error) error {
 		var items []csvItem
 		for number := int64(0); ; number++ {
 			limited.left = maxRecordBytes
-			offset := base + reader.InputOffset()
+			offset := in.base + reader.InputOffset()
 			fields, err := reader.Read()
 			if err == nil {
 				line, _ := reader.FieldPos(0)
-				items = append(items, csvItem{fields, place{number, offset, line}})
+				if !slices.ContainsFunc(fields, func(f string) bool { return f != "" }) {
+					number-- // a row of empty cells that a spreadsheet left
+					continue
+				}
+				items = append(items, csvItem{fields, place{number, offset, in.skipped + line}})
 			}
 			if len(items) == batchSize || err != nil && len(items) > 0 {
 				if err := emit(items); err != nil {
@@ -129,9 +142,9 @@ func readCSV(in *input) (*builder, error) {
 				line := 0
 				var parse *csv.ParseError
 				if errors.As(err, &parse) {
-					line = parse.StartLine
+					line = in.skipped + parse.StartLine
 				}
-				return in.fail(number, offset, line, csvError(err))
+				return in.fail(number, offset, line, csvError(err, fields, layout.header))
 			}
 		}
 	}
@@ -147,23 +160,109 @@ func readCSV(in *input) (*builder, error) {
 		}
 		return rows, nil
 	}
-	return b, inOrder(in.ctx, in.workers(), produce, work, func(rows []row) error {
+	err = inOrder(in.ctx, in.workers(), produce, work, func(rows []row) error {
 		for _, r := range rows {
 			if err := b.addRow(in, r); err != nil {
 				return err
 			}
+			units.see(r)
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return b, units.check(in)
 }
 
-func csvError(err error) error {
+// layout finds out what separates the columns, if mark does not say it, and what they hold: the first separator with which the header
+// makes sense; if it does with none, what is wrong is told of the one that makes most columns.
+func (in *input) layout(mark rune) (csvLayout, rune, error) {
+	head, _ := in.r.Peek(headBytes)
+	tried := separatorsOfColumns
+	if mark != 0 {
+		tried = []rune{mark}
+	}
+	var failure error
+	columns, best := 0, ','
+	for _, comma := range tried {
+		reader := csv.NewReader(bytes.NewReader(head))
+		reader.Comma = comma
+		header, err := reader.Read()
+		if err == nil {
+			var l csvLayout
+			if l, err = newLayout(header, in.columns, in.space); err == nil {
+				l.header = header
+				return l, comma, nil
+			}
+		} else {
+			err = fmt.Errorf("header: %w", csvError(err, nil, nil))
+		}
+		if len(header) > columns || failure == nil {
+			columns, best, failure = len(header), comma, err
+		}
+	}
+	if best != ',' {
+		failure = fmt.Errorf("%w (columns separated by %q)", failure, best)
+	}
+	return csvLayout{}, 0, in.fail(-1, 0, 0, failure)
+}
+
+// units watches the columns in percent: values that were meant as fractions stand a hundred times too low, and nothing else shows it.
+type units struct {
+	layout    csvLayout
+	low, high []place   // by metric: the first row with a value below and above 1; line 0: none
+	value     []float64 // the low one
+	beside    []float64
+}
+
+func newUnits(l csvLayout) *units {
+	n := len(l.metrics)
+	return &units{l, make([]place, n), make([]place, n), make([]float64, n), make([]float64, n)}
+}
+
+func (u *units) see(r row) {
+	for i, v := range r.values {
+		if !u.layout.metrics[i].percent {
+			continue
+		}
+		if v *= 100; v > 0 && v < 1 && u.low[i].line == 0 {
+			u.low[i], u.value[i] = r.at, v
+		} else if v > 1 && u.high[i].line == 0 {
+			u.high[i], u.beside[i] = r.at, v
+		}
+	}
+}
+
+func (u *units) check(in *input) error {
+	for i, m := range u.layout.metrics {
+		low, high := u.low[i], u.high[i]
+		name := u.layout.name(m.column)
+		switch {
+		case low.line == 0:
+		case high.line == 0:
+			return in.fail(low.record, low.offset, low.line, fmt.Errorf("column %s: %.4g, and no value is above 1: these are fractions, not percent; "+
+				"say ?unit=fraction", name, u.value[i]))
+		case in.columns.Unit == "":
+			return in.fail(low.record, low.offset, low.line, fmt.Errorf("column %s: %.4g beside %.4g at line %d: if it is a fraction, write it in percent; "+
+				"if it is %.4g %%, say ?unit=percent", name, u.value[i], u.beside[i], high.line, u.value[i]))
+		}
+	}
+	return nil
+}
+
+// name is a column's, for errors.
+func (l *csvLayout) name(column int) string {
+	return strconv.Quote(strings.TrimSpace(l.header[column]))
+}
+
+func csvError(err error, fields, header []string) error {
 	var parse *csv.ParseError
 	switch {
 	case errors.Is(err, io.EOF):
 		return errors.New("the file is empty")
 	case errors.Is(err, csv.ErrFieldCount):
-		return errors.New("the number of columns is not that of the header")
+		return fmt.Errorf("the number of columns is not that of the header: %d, want %d", len(fields), len(header))
 	case errors.As(err, &parse):
 		return fmt.Errorf("column %d: %w", parse.Column, parse.Err)
 	}
@@ -176,13 +275,18 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 		known.space = sp
 		return known, known.fits()
 	}
-	names := map[string]int{}
+	names, alike := map[string]int{}, map[string]int{}
 	for i, name := range header {
 		name = strings.TrimSpace(name)
 		if _, twice := names[name]; twice && name != "" {
 			return csvLayout{}, fmt.Errorf("the header names column %.60q twice", name)
 		}
 		names[name] = i
+		name = headerName(name)
+		if _, twice := alike[name]; twice {
+			i = -1
+		}
+		alike[name] = i
 	}
 	var missing error
 	find := func(set string, usual ...string) int {
@@ -193,6 +297,11 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 			if i, ok := names[name]; ok {
 				return i
 			}
+			if i, ok := alike[headerName(name)]; ok && i < 0 && missing == nil {
+				missing = fmt.Errorf("two columns are named like %q; the header has %.400s", name, strings.Join(header, ", "))
+			} else if ok {
+				return i
+			}
 		}
 		if set != "" && missing == nil {
 			missing = fmt.Errorf("no column %q; the header has %.400s", set, strings.Join(header, ", "))
@@ -201,13 +310,13 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 	}
 	l := csvLayout{
 		space: sp,
-		arch:  find(set.Arch, "arch", "architecture"), adjacency: find(set.Adjacency, "adjacency", "adj", "matrix"),
+		arch:  find(set.Arch, "arch", "architecture", "genotype"), adjacency: find(set.Adjacency, "adjacency", "adj", "matrix"),
 		operations: find(set.Operations, "operations", "ops"), hash: find(set.Hash, "hash", "module_hash"),
 		params: find(set.Params, "params"), madds: find(set.MAdds, "madds"),
 	}
 	if set.Accuracy == "" && set.Validation == "" && set.Test == "" {
 		for i, name := range header {
-			if m, ok := usualMetric(strings.TrimSpace(name)); ok {
+			if m, ok := usualMetric(headerName(name)); ok {
 				m.column = i
 				l.metrics = append(l.metrics, m)
 			}
@@ -217,10 +326,10 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 		if named.name == "" {
 			continue
 		}
-		m, ok := usualMetric(named.name)
+		m, ok := usualMetric(headerName(named.name))
 		if !ok {
 			m = csvMetric{Metric: Metric{Name: Accuracy}, divisor: 1}
-			if strings.HasSuffix(named.name, "_percent") {
+			if name := headerName(named.name); strings.HasSuffix(name, "_percent") || strings.HasSuffix(name, "_pct") {
 				m.divisor = 100
 			}
 		}
@@ -230,14 +339,29 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 		m.column = find(named.name)
 		l.metrics = append(l.metrics, m)
 	}
+	for i := range l.metrics {
+		if m := &l.metrics[i]; m.Name == Accuracy && set.Unit != "" {
+			m.divisor = 1
+			if set.Unit == UnitPercent {
+				m.divisor = 100
+			}
+		}
+		l.metrics[i].percent = l.metrics[i].divisor == 100
+	}
+	lacks := ""
+	if l.arch < 0 {
+		lacks = l.columned(find)
+	}
 	switch {
 	case missing != nil:
 		return l, missing
 	case len(header) > maxMetrics:
 		return l, fmt.Errorf("%d columns, at most %d are accepted", len(header), maxMetrics)
-	case l.arch < 0 && !l.cells():
+	case lacks != "":
+		return l, fmt.Errorf("no column arch, and of the columns with a decision each it lacks %s; the header has %.400s", lacks, strings.Join(header, ", "))
+	case l.arch < 0 && l.choices == nil && !l.cells():
 		return l, fmt.Errorf("no column arch, which holds an architecture of %s; the header has %.400s", sp.Name(), strings.Join(header, ", "))
-	case l.arch < 0 && (l.adjacency < 0 || l.operations < 0):
+	case l.arch < 0 && l.cells() && (l.adjacency < 0 || l.operations < 0):
 		return l, fmt.Errorf("no column arch, nor columns adjacency and operations; the header has %.400s", strings.Join(header, ", "))
 	case len(l.metrics) == 0:
 		return l, fmt.Errorf("no column of accuracies such as validation_accuracy or test_accuracy_run1; the header has %.400s", strings.Join(header, ", "))
@@ -248,6 +372,30 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 		}
 	}
 	return l, nil
+}
+
+// columned looks for a column a decision. lacks names those missing where there are some; empty where all are there, or none.
+func (l *csvLayout) columned(find func(set string, usual ...string) int) (lacks string) {
+	sp, ok := l.space.(space.Columned)
+	if !ok {
+		return ""
+	}
+	var absent []string
+	names := sp.Columns()
+	columns := make([]int, len(names))
+	for i, name := range names {
+		if columns[i] = find("", name); columns[i] < 0 {
+			absent = append(absent, name)
+		}
+	}
+	switch len(absent) {
+	case 0:
+		l.choices = columns
+	case len(names):
+	default:
+		return strings.Join(absent[:min(len(absent), 8)], ", ")
+	}
+	return ""
 }
 
 // usualMetric reads a column's name.
@@ -286,12 +434,31 @@ func (l *csvLayout) fits() error {
 	return nil
 }
 
+// text is a field that is not a number: what Python writes around it is taken off.
+func text(field string) string {
+	field = strings.Trim(field, " \t\r\n\u00a0")
+	if inner, ok := strings.CutPrefix(strings.TrimPrefix(strings.TrimPrefix(field, "numpy."), "np."), "str_("); ok {
+		field = strings.TrimSuffix(inner, ")")
+	}
+	if n := len(field); n >= 2 && (field[0] == '\'' || field[0] == '"') && field[n-1] == field[0] {
+		field = field[1 : n-1]
+	}
+	return field
+}
+
 // network reads an architecture of another space than NAS-Bench-101.
 func (l *csvLayout) network(fields []string) (space.Arch, error) {
 	if mobile, ok := l.space.(space.MobileNetV3); ok && l.networks != nil {
-		return mobile.NewMobileNet(strings.TrimSpace(fields[l.networks[0]]), strings.TrimSpace(fields[l.networks[1]]), strings.TrimSpace(fields[l.networks[2]]))
+		return mobile.NewMobileNet(text(fields[l.networks[0]]), text(fields[l.networks[1]]), text(fields[l.networks[2]]))
 	}
-	return l.space.Parse(strings.TrimSpace(fields[l.arch]))
+	if l.choices != nil {
+		chosen := make([]string, len(l.choices))
+		for i, column := range l.choices {
+			chosen[i] = text(fields[column])
+		}
+		return l.space.(space.Columned).FromColumns(chosen) // as columned found out
+	}
+	return l.space.Parse(text(fields[l.arch]))
 }
 
 // row checks a record.
@@ -306,19 +473,20 @@ func (l *csvLayout) row(fields []string, tells [len(told)]bool) (r row, err erro
 	}
 	c := noClaims
 	if l.hash >= 0 {
-		c.hash = strings.TrimSpace(fields[l.hash])
+		if c.hash = text(fields[l.hash]); isGap(c.hash) {
+			c.hash = ""
+		}
 	}
 	for _, claim := range []struct {
 		column int
 		value  *int64
-		name   string
-	}{{l.params, &c.params, "params"}, {l.madds, &c.madds, "madds"}} {
-		if claim.column < 0 || strings.TrimSpace(fields[claim.column]) == "" {
+	}{{l.params, &c.params}, {l.madds, &c.madds}} {
+		if claim.column < 0 {
 			continue
 		}
-		v, err := strconv.ParseInt(strings.TrimSpace(fields[claim.column]), 10, 64)
-		if err != nil || v < 0 {
-			return row{}, fmt.Errorf("%s %.40q is not a number of them", claim.name, fields[claim.column])
+		v, err := wholeNumber(strings.TrimSpace(fields[claim.column]))
+		if err != nil {
+			return row{}, fmt.Errorf("column %s: %w", l.name(claim.column), err)
 		}
 		*claim.value = v
 	}
@@ -333,44 +501,56 @@ func (l *csvLayout) row(fields []string, tells [len(told)]bool) (r row, err erro
 		return row{}, err
 	}
 	for i, m := range l.metrics {
-		text := strings.TrimSpace(fields[m.column])
-		if text == "" {
-			r.values[i] = math.NaN()
-			continue
+		if r.values[i], err = m.value(fields[m.column]); err != nil {
+			return row{}, fmt.Errorf("column %s: %w", l.name(m.column), err)
 		}
-		v, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			return row{}, fmt.Errorf("%v: %.40q is not a number", m.Metric, text)
-		}
-		if m.divisor != 1 {
-			v /= m.divisor
-		}
-		if err := checkValue(m.Name, v); err != nil {
-			return row{}, fmt.Errorf("%v: %w", m.Metric, err)
-		}
-		r.values[i] = v
 	}
 	return r, nil
 }
 
-// separators stand between the numbers of a matrix and between the names of operations.
-func separators(r rune) bool { return strings.ContainsRune(" \t\n,;[]'\"", r) }
+// value reads a column's field; NaN where it is not known.
+func (m csvMetric) value(field string) (float64, error) {
+	k := anyNumber
+	switch m.Name {
+	case Accuracy:
+		k = fraction
+	case TrainedMAdds, TrainedParams:
+		k = count
+	}
+	v, percent, err := number(strings.TrimSpace(field), k)
+	if err != nil || v != v {
+		return v, err
+	}
+	switch {
+	case percent && m.Name == Accuracy:
+		v /= 100
+	case m.divisor != 1:
+		v /= m.divisor
+	}
+	if err := checkValue(m.Name, v); err != nil {
+		if m.Name == Accuracy && m.divisor == 1 && v > 1 && v <= 100 {
+			err = fmt.Errorf("%w; if the column is in percent, end its name in _percent or say ?unit=percent", err)
+		}
+		return v, err
+	}
+	return v, nil
+}
 
 func (l *csvLayout) cell(fields []string) (space.Cell, error) {
 	if l.arch >= 0 {
-		a, err := space.NASBench101{}.Parse(strings.TrimSpace(fields[l.arch]))
+		a, err := space.NASBench101{}.Parse(text(fields[l.arch]))
 		if err != nil {
 			return 0, err
 		}
 		return a.(space.Cell), nil
 	}
-	adjacency := strings.Join(strings.FieldsFunc(fields[l.adjacency], separators), "")
-	names := strings.FieldsFunc(fields[l.operations], separators)
-	if len(names) <= 1 && strings.Trim(strings.Join(names, ""), "012") == "" {
-		return cellOfDigits(adjacency, strings.Join(names, ""))
+	adjacency, err := matrixDigits(fields[l.adjacency])
+	if err != nil {
+		return 0, fmt.Errorf("column %s: %w", l.name(l.adjacency), err)
 	}
-	if names[0] != "input" {
-		names = append(append([]string{"input"}, names...), "output")
+	digits, names := operationsOf(fields[l.operations])
+	if names == nil {
+		return cellOfDigits(adjacency, digits)
 	}
 	return cellOf(adjacency, names)
 }

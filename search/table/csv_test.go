@@ -79,7 +79,7 @@ func TestCSVNamedColumns(t *testing.T) {
 	for query, text := range map[string]string{
 		"arch=cells":                                  `no column "cells"; the header has id, cell, score`,
 		"arch=cell&accuracy=points":                   `no column "points"`,
-		"arch=cell&madds=score":                       `madds "0.5" is not a number`,
+		"arch=cell&madds=score":                       `column "score": "0.5" is not a count`,
 		"arch=cell&params=cost":                       "parameters, the architecture has",
 		"arch=cell&madds=id":                          "7 multiply-adds, the architecture has",
 		"arch=cell&hash=id":                           "has 1 digits",
@@ -98,17 +98,16 @@ func TestCSVFaults(t *testing.T) {
 	const header = "arch,test_accuracy,hash,params\n"
 	const first = "nasbench101:2:1:,0.5,,882570\n"
 	for name, bad := range map[string]struct{ line, text string }{
-		"text for a number":   {"nasbench101:best,high,,", `test accuracy, mean of runs: "high" is not a number`},
-		"NaN":                 {"nasbench101:best,NaN,,", "NaN"},
+		"text for a number":   {"nasbench101:best,high,,", `column "test_accuracy": "high" is not a number; one that is not known is left empty`},
 		"infinite":            {"nasbench101:best,Inf,,", "Inf"},
-		"percent":             {"nasbench101:best,94.2,,", "94.2 is outside of 0..1"},
+		"percent":             {"nasbench101:best,94.2,,", "94.2 is outside of 0..1; if the column is in percent, end its name in _percent or say ?unit=percent"},
 		"negative":            {"nasbench101:best,-0.1,,", "-0.1 is outside of 0..1"},
 		"no such cell":        {"nasbench101:worst,0.5,,", "worst"},
 		"twice":               {"nasbench101:2:1:,0.5,,", "stands at line 2 already"},
 		"wrong hash":          {"nasbench101:best,0.5,00000000000000000000000000000000,", "does not belong"},
 		"wrong parameters":    {"nasbench101:best,0.5,,5", "5 parameters, the architecture has 32426634"},
-		"negative parameters": {"nasbench101:best,0.5,,-5", "not a number of them"},
-		"a column more":       {"nasbench101:best,0.5,,,", "number of columns"},
+		"negative parameters": {"nasbench101:best,0.5,,-5", `column "params": "-5" is not a count`},
+		"a column more":       {"nasbench101:best,0.5,,,", "number of columns is not that of the header: 5, want 4"},
 		"a column less":       {"nasbench101:best,0.5,", "number of columns"},
 		"open quote":          {"nasbench101:best,\"0.5,,", "column"},
 		"quote in the middle": {"nasbench101:best,0\".5,,", "column 19"},

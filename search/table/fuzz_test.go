@@ -127,6 +127,9 @@ func FuzzCSV(f *testing.F) {
 	f.Add([]byte("index,hash,n,adj,ops,test_correct_of_9984,params,flops\n0,00005c142e6f48ac74fdcf73e3439874,7,100110100001001010101,02001,9197,8555530,1266914304\n"), "", "")
 	f.Add([]byte("a,b\nnasbench101:best,1\n"), "a", "b")
 	f.Add([]byte("\ufeffarch,acc\r\n\"nasbench101:2:1:\",\r\n"), "", "")
+	f.Add([]byte("sep=;\r\nAdjacency;Operations;Test accuracy (%)\r\n[[0 1] [0 0]];;94,3 %\r\n;;\r\n"), "", "")
+	f.Add([]byte("\xff\xfea\x00r\x00c\x00h\x00\t\x00a\x00c\x00c\x00\n\x00"), "", "")
+	f.Add([]byte("arch\tacc\tparams\rnp.str_('nasbench101:2:1:')\tnan\t'882,570.0'\r"), "", "")
 	f.Add([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}, "", "")
 	f.Fuzz(func(t *testing.T, data []byte, arch, accuracy string) {
 		fuzzRead(t, data, Columns{Arch: arch, Accuracy: accuracy})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 
 	"github.com/ctnas/ctnas/search/space"
@@ -14,18 +15,39 @@ import (
 // jsonRecord is an item of the nas_bench.json that the CTNAS authors' code reads (chenyaofo/CTNAS,
 // ctnas/core/dataset/architecture/nasbench.py): the numbers are means of three runs of 108 epochs, hash_ is the module hash.
 type jsonRecord struct {
-	Matrix             [][]int  `json:"matrix"`
-	Ops                []string `json:"ops"`
-	Params             *int64   `json:"n_params"`
-	TrainingTime       *float64 `json:"training_time"`
-	TrainAccuracy      *float64 `json:"train_accuracy"`
-	ValidationAccuracy *float64 `json:"validation_accuracy"`
-	TestAccuracy       *float64 `json:"test_accuracy"`
-	Hash               *string  `json:"hash_"`
+	Matrix             [][]whole `json:"matrix"`
+	Ops                []string  `json:"ops"`
+	Params             *whole    `json:"n_params"`
+	TrainingTime       *float64  `json:"training_time"`
+	TrainAccuracy      *float64  `json:"train_accuracy"`
+	ValidationAccuracy *float64  `json:"validation_accuracy"`
+	TestAccuracy       *float64  `json:"test_accuracy"`
+	Hash               *string   `json:"hash_"`
 }
 
 var jsonMetrics = []Metric{
 	{Accuracy, "train", 0, 108}, {Accuracy, "validation", 0, 108}, {Accuracy, "test", 0, 108}, {TrainingTime, "", 0, 108},
+}
+
+// whole is a whole number as programs write it: 1, 1.0, true.
+type whole int64
+
+// UnmarshalJSON refuses numbers with a fraction.
+func (w *whole) UnmarshalJSON(text []byte) error {
+	switch string(text) {
+	case "true":
+		*w = 1
+		return nil
+	case "false":
+		*w = 0
+		return nil
+	}
+	v, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || v != math.Trunc(v) || math.Abs(v) > 1<<53 {
+		return fmt.Errorf("%.40s is not a whole number", text)
+	}
+	*w = whole(v)
+	return nil
 }
 
 type jsonItem struct {
@@ -89,7 +111,7 @@ func (in *input) jsonItems(emit func([]jsonItem) error) error {
 		if !decoder.More() {
 			break
 		}
-		item := jsonItem{at: place{record: number, offset: decoder.InputOffset()}}
+		item := jsonItem{at: place{record: number, offset: in.base + decoder.InputOffset()}}
 		if err := decoder.Decode(&item.record); err != nil {
 			return fail(number, item.at.offset, jsonError(err))
 		}
@@ -100,12 +122,12 @@ func (in *input) jsonItems(emit func([]jsonItem) error) error {
 		}
 	}
 	limited.left = maxRecordBytes
-	offset := decoder.InputOffset()
+	offset := in.base + decoder.InputOffset()
 	if _, err := decoder.Token(); err != nil {
 		return fail(number, offset, jsonError(err))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return fail(number, decoder.InputOffset(), errors.New("more follows after the list's end"))
+		return fail(number, in.base+decoder.InputOffset(), errors.New("more follows after the list's end"))
 	}
 	return flush()
 }
@@ -116,6 +138,10 @@ func jsonError(err error) error {
 		return errors.New("it is something else")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("the file is truncated: %w", io.ErrUnexpectedEOF)
+	}
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) && strings.HasPrefix(syntax.Error(), "invalid character 'N'") {
+		return fmt.Errorf("%w: NaN is not JSON, write null for a number that is not known", err)
 	}
 	return unpackError(err)
 }
@@ -137,13 +163,19 @@ func (r *rationed) Read(p []byte) (int, error) {
 
 // row checks a record.
 func (r *jsonRecord) row() (row, error) {
-	cell, err := space.NewCell(r.Matrix, r.Ops)
+	matrix := make([][]int, len(r.Matrix))
+	for i, row := range r.Matrix {
+		for _, edge := range row {
+			matrix[i] = append(matrix[i], int(edge))
+		}
+	}
+	cell, err := space.NewCell(matrix, r.Ops)
 	if err != nil {
 		return row{}, err
 	}
 	c := noClaims
 	if r.Params != nil {
-		if c.params = *r.Params; c.params < 0 {
+		if c.params = int64(*r.Params); c.params < 0 {
 			return row{}, fmt.Errorf("%d parameters", c.params)
 		}
 	}

@@ -232,6 +232,8 @@ type input struct {
 	columns Columns
 	space   space.Coder
 	tells   [len(told)]bool // costs that the space does not say
+	base    int64           // bytes of the content before where the reader begins
+	skipped int             // lines likewise
 }
 
 func (in *input) fail(record, offset int64, line int, err error) error {
@@ -259,6 +261,7 @@ func readTable(ctx context.Context, path string, r io.Reader, size int64, sp spa
 		in.r = bufio.NewReaderSize(unpacked, 1<<18)
 		packed = ".gz"
 	}
+	in.plainText()
 	format, err := sniff(in.r)
 	if err != nil {
 		return nil, in.fail(-1, 0, 0, err)

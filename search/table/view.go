@@ -66,6 +66,7 @@ var queryKeys = []struct {
 	{"hash", func(q *Query, v string) error { q.Columns.Hash = v; return nil }},
 	{"params", func(q *Query, v string) error { q.Columns.Params = v; return nil }},
 	{"madds", func(q *Query, v string) error { q.Columns.MAdds = v; return nil }},
+	{"unit", func(q *Query, v string) error { q.Columns.Unit = v; return oneOf(v, UnitFraction, UnitPercent) }},
 }
 
 func parseRun(run *int, text string) error {
@@ -100,7 +101,7 @@ func oneOf(value string, allowed ...string) error {
 
 // ParseQuery reads a query such as "run=1&split=validation&missing=drop". Values may be escaped as in a URL. Keys: run (1, 2, 3,
 // mean), split (validation, test, train), epochs, judge_run, judge_epochs, missing (fail, drop), diverged (keep, drop), and for a CSV
-// file the names of its columns: arch, adjacency, operations, accuracy, validation, test, hash, params, madds.
+// file the names of its columns: arch, adjacency, operations, accuracy, validation, test, hash, params, madds, and the unit (fraction, percent) of its accuracies.
 func ParseQuery(text string) (Query, error) {
 	var q Query
 	values, err := url.ParseQuery(text)
