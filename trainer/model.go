@@ -54,6 +54,7 @@ type Model struct {
 	fusion    *nn.Fusion
 	arena     *exec.Arena
 	variables []nn.Variable // of the network; the lists below are in their order
+	ops       []operation   // of the nodes
 	offset    []int         // of each variable in State
 	first     []int         // of each node: its first variable
 	step      *exec.Buffer  // one integer: steps done, what dropout depends on

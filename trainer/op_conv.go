@@ -1,0 +1,97 @@
+package trainer
+
+import (
+	"errors"
+
+	"github.com/ctnas/ctnas/kernels/conv"
+	"github.com/ctnas/ctnas/kernels/depthwise"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/graph"
+	"github.com/ctnas/ctnas/kernels/tensor"
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// convolution is a convolution of any kind, and a linear layer as one of a single pixel. Its weight is variable 0 of the node, its bias 1.
+type convolution struct{ op nn.Conv }
+
+// maxTaps is the most pixels of a kernel that the convolutions' kernels take.
+const maxTaps = 64
+
+func newConvolution(op nn.Conv) (operation, error) {
+	if op.Kernel.H*op.Kernel.W > maxTaps {
+		return nil, errors.New("there is no kernel for a " + op.String() + " with more than 64 taps")
+	}
+	return convolution{op}, nil
+}
+
+func newLinear(op nn.Linear) (operation, error) {
+	c := nn.Conv2D(1, op.Out)
+	c.Bias = op.Bias
+	return newConvolution(c)
+}
+
+func (convolution) facts() facts { return facts{trained: true, gaps: true} }
+
+func (c convolution) forward(l *lowering, r *raw, in []*port, sums bool) bool {
+	dense, dw := geometry(c.op, in[0].raw.shape)
+	l.step(l.output(r, in), func(p *exec.Program) {
+		weight := l.m.variable(r.node, 0)
+		if dw != nil {
+			r.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: weight, Z: r.buffer(), ZStride: r.stride, Sums: sums}.Record(p)
+			return
+		}
+		f := conv.Forward{Conv: dense, In: l.input(in[0]), Weight: weight, Z: r.buffer(), ZStride: r.stride, Sums: sums}
+		if c.op.Bias {
+			f.Bias = l.m.variable(r.node, 1)
+		}
+		r.sums = f.Record(p)
+	})
+	return true
+}
+
+func (c convolution) backward(l *lowering, r *raw, in []*port, g *gradient) {
+	m, q := l.m, in[0]
+	dense, dw := geometry(c.op, q.raw.shape)
+	touched := append(q.touched(), g.touched()...)
+	if dw != nil { // one operation makes both gradients
+		record := func(p *exec.Program, s tensor.Sink) tensor.Stats {
+			return depthwise.Backward{Conv: *dw, In: l.input(q), Grad: g.read(), Weight: m.variable(r.node, 0), DWeight: m.gradient(r.node, 0),
+				Sink: s, Accumulate: l.accumulate}.Record(p)
+		}
+		if q.needed {
+			l.contribute(q, touched, record)
+		} else {
+			l.step(touched, func(p *exec.Program) { record(p, tensor.Sink{}) })
+		}
+		return
+	}
+	l.step(touched, func(p *exec.Program) {
+		conv.WeightGradient{Conv: dense, In: l.input(q), Grad: g.read(), DWeight: m.gradient(r.node, 0), Accumulate: l.accumulate}.Record(p)
+	})
+	if c.op.Bias {
+		plain := l.stored(g)
+		l.step(plain.touched(), func(p *exec.Program) {
+			graph.ColumnSum{Out: m.gradient(r.node, 1), In: plain.g.buf, Rows: exec.Fixed(r.shape.Pixels()), Width: r.shape.C,
+				Accumulate: l.accumulate}.Record(p)
+		})
+	}
+	l.contribute(q, g.touched(), func(p *exec.Program, s tensor.Sink) tensor.Stats {
+		return conv.InputGradient{Conv: dense, Grad: g.read(), Weight: m.variable(r.node, 0), Sink: s}.Record(p)
+	})
+}
+
+// geometry is a convolution over an input as the kernels take it; a depthwise one has kernels of its own.
+func geometry(op nn.Conv, in tensor.Shape) (conv.Conv, *depthwise.Conv) {
+	out := func(n, kernel, stride, before, after int) int {
+		return (n+before+after-op.Dilation*(kernel-1)-1)/stride + 1
+	}
+	h := out(in.H, op.Kernel.H, op.Stride.H, op.Pad.Top, op.Pad.Bottom)
+	w := out(in.W, op.Kernel.W, op.Stride.W, op.Pad.Left, op.Pad.Right)
+	square := op.Kernel.H == op.Kernel.W && op.Kernel.H <= 7 && op.Stride.H == op.Stride.W && min(op.Pad.Top, op.Pad.Left) >= 0
+	if op.Groups == in.C && op.Out == in.C && in.C > 1 && square && !op.Bias {
+		return conv.Conv{}, &depthwise.Conv{In: in, K: op.Kernel.H, Stride: op.Stride.H, PadH: op.Pad.Top, PadW: op.Pad.Left,
+			Dilation: op.Dilation, OutH: h, OutW: w}
+	}
+	return conv.Conv{In: in, Out: op.Out, KH: op.Kernel.H, KW: op.Kernel.W, Stride: op.Stride.H, StrideW: op.Stride.W, PadH: op.Pad.Top,
+		PadW: op.Pad.Left, Dilation: op.Dilation, Groups: op.Groups, OutH: h, OutW: w}, nil
+}

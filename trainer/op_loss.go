@@ -1,0 +1,42 @@
+package trainer
+
+import (
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/loss"
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// loss adds the steps of the loss, and in training of its gradient in the outputs.
+func (l *lowering) loss() {
+	m := l.m
+	for k, out := range m.Net.Outputs {
+		q := l.read(nn.View{Raw: out.Node}, l.mode == train)
+		op := loss.Classes{N: m.Batch, Classes: q.raw.shape.C, Label: m.Labels, Loss: m.Loss.Slice(k, 1), Scale: 1}
+		if k == 0 {
+			op.Count = m.Count
+		}
+		touched, mixed := q.touched(), l.mode == train && m.Options.Mixup
+		if l.mode == train {
+			op.Smoothing, op.Scale = float32(m.Options.Loss.Smoothing), float32(out.Weight/float64(m.Accumulate))
+			if distill := m.Options.Loss.Distill; k == 0 && distill > 0 {
+				op.Teacher, op.Weight, op.Temperature = m.Teacher, float32(distill/(1+distill)), float32(m.Options.Loss.Temperature)
+				op.Scale *= float32(1 + distill)
+			}
+			q.d = l.value(q.raw.shape.Len())
+			q.left--
+			q.written = true
+			touched = append(touched, q.d)
+		}
+		l.step(touched, func(p *exec.Program) {
+			op.Logit = q.raw.buffer()
+			if q.d != nil {
+				op.DLogit = q.d.buf
+			}
+			op.Record(p)
+			if mixed {
+				loss.Mixup{N: op.N, Classes: op.Classes, Logit: op.Logit, Label: op.Label, Partner: m.Partners, Weight: m.Mix, Loss: op.Loss, DLogit: op.DLogit,
+					Share: op.Scale * (1 - op.Smoothing) * (1 - op.Weight)}.Record(p)
+			}
+		})
+	}
+}
