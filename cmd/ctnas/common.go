@@ -33,6 +33,7 @@ type app struct {
 	args           []string
 	onLine         map[string]bool // the flags given on the line
 	running        bool            // a command has started its work
+	lost           *output         // stdout itself, which tells whether a write failed
 
 	device    string
 	precision string

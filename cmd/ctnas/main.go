@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -41,13 +42,40 @@ func main() {
 
 // run is the program without its process: arguments in, output and exit code out.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
-	out, messages := visible.NewWriter(stdout), visible.NewWriter(stderr) // much of what is printed stands in files
-	a := &app{stdout: out, stderr: messages, env: env}
+	lost := &output{w: stdout}
+	out, messages := visible.NewWriter(lost), visible.NewWriter(stderr) // much of what is printed stands in files
+	a := &app{stdout: out, stderr: messages, env: env, lost: lost}
 	code := a.execute(ctx, newRoot(a), args)
 	if err := errors.Join(out.Flush(), messages.Flush()); err != nil && code == exitOK {
 		return exitFailed
 	}
 	return code
+}
+
+// output is stdout, and remembers the first write that failed: who reads a table or JSON must not take a part of it for the whole.
+type output struct {
+	mu  sync.Mutex
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n, err := o.w.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+func (o *output) failed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (code int) {
@@ -64,12 +92,18 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 	a.args = args
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	if err == nil {
-		return exitOK
-	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintln(a.stderr, "ctnas: interrupted")
 		return exitInterrupted
+	}
+	if a.lost != nil {
+		if lost := a.lost.failed(); lost != nil && (err == nil || errors.Is(err, lost)) { // in whatever command, in help too
+			fmt.Fprintf(a.stderr, "ctnas: standard output: %v\n", lost)
+			return exitFailed
+		}
+	}
+	if err == nil {
+		return exitOK
 	}
 	fmt.Fprintf(a.stderr, "ctnas: %v\n", err)
 	if data.IsCorrupt(err) {
@@ -100,11 +134,13 @@ func newRoot(a *app) *cobra.Command {
 Every flag can also be set as CTNAS_<FLAG> in the environment (CTNAS_THREADS=2), or in a YAML file given with --config; a
 flag on the line wins, then the environment, then the file.
 Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was written.`,
+		Version:           thisBuild().String(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetOut(a.stdout)
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetErr(a.stderr)
 	a.addFlags(root.PersistentFlags())
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }

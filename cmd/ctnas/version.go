@@ -39,6 +39,11 @@ func thisBuild() buildFacts {
 	return facts
 }
 
+// String is the line of --version.
+func (b buildFacts) String() string {
+	return fmt.Sprintf("ctnas %s (commit %s, %s, %s)", b.Version, b.Commit, b.Go, b.Platform)
+}
+
 func newVersionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -57,7 +62,7 @@ func newVersionCommand(a *app) *cobra.Command {
 			if a.json {
 				return a.printJSON(facts)
 			}
-			fmt.Fprintf(a.stdout, "ctnas %s (commit %s, %s, %s)\nGPUs: %s\n", facts.Version, facts.Commit, facts.Go, facts.Platform, facts.GPU)
+			fmt.Fprintf(a.stdout, "%v\nGPUs: %s\n", facts.buildFacts, facts.GPU)
 			return nil
 		},
 	}
