@@ -10,7 +10,7 @@ if [ -z "$table" ]; then
 
 		    bin/ctnas table get nasbench101
 
-		and run `make demo-table` again, or set CTNAS_DATA to the folder that holds nasbench_only108.tfrecord.
+		and run `make demo-table` again, or set CTNAS_TABLES to the folder that holds nasbench_only108.tfrecord.
 	END
 	exit 1
 fi

@@ -522,8 +522,8 @@ func TestARealSearch(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("rank %d, controller %+v", r.PickRank, *r.Controller)
 	require.Less(t, r.PickRank, 2000)
-	require.InDelta(t, 50, r.Controller.First, 10)
-	require.Less(t, r.Controller.Last, 20.0)
+	require.InDelta(t, 50, float64(*r.Controller.First), 10)
+	require.Less(t, float64(*r.Controller.Last), 20.0)
 	require.Contains(t, r.Labels, "chosen and judged on test accuracy, run 1")
 }
 

@@ -7,9 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -117,8 +121,8 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if p := exec.Precision(a.precision); p != exec.FP32 && p != exec.BF16 {
 		return fmt.Errorf("--precision %q: want %s or %s", a.precision, exec.FP32, exec.BF16)
 	}
-	if a.threads < 0 {
-		return fmt.Errorf("--threads %d: want 0 (all processors) or more", a.threads)
+	if err := notNegative(cmd.Flags()); err != nil {
+		return err
 	}
 	var level slog.Level
 	switch a.logLevel {
@@ -131,7 +135,33 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		level = max(level, slog.LevelError)
 	}
 	a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	a.capThreads(cmd.Flags())
 	return nil
+}
+
+// notNegative refuses numbers below zero of things that are counted: all of the flags that are integers.
+func notNegative(flags *pflag.FlagSet) (err error) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if n, e := flags.GetInt(f.Name); e == nil && n < 0 && err == nil {
+			err = fmt.Errorf("--%s %d: want 0 or more", f.Name, n)
+		}
+	})
+	return err
+}
+
+// What is too many of each flag that says how many work at once. Threads that compute would only wait for each other's processors, and a pool of ten times as many as
+// there are takes ten times as long. What loads images waits for disks too, and some trainings share an accelerator.
+var mostAtOnce = map[string]int{"threads": 1, "workers": 4, "label-workers": 4} // a processor
+
+// capThreads lowers such flags to what this machine can use, and says so.
+func (a *app) capThreads(flags *pflag.FlagSet) {
+	for _, name := range slices.Sorted(maps.Keys(mostAtOnce)) {
+		n, err := flags.GetInt(name)
+		if most := mostAtOnce[name] * runtime.GOMAXPROCS(0); err == nil && n > most {
+			a.log.Warn("more than this machine can use at once: lowered", "flag", "--"+name, "given", n, "used", most, "processors", runtime.GOMAXPROCS(0))
+			_ = flags.Lookup(name).Value.Set(strconv.Itoa(most)) // it is a number
+		}
+	}
 }
 
 // envName is the environment variable of a flag.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,14 +52,15 @@ func newEvalCommand(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given := s
 			s.Arch = args[0]
-			switch err := s.load(args[0]); {
-			case err == nil:
+			loaded := s.load(args[0])
+			switch {
+			case loaded == nil:
 				if weights.path == "" {
 					weights.path = filepath.Join(args[0], trainer.WeightsName)
 				}
 				s.Batch, s.Workers, s.OnCorrupt = given.Batch, given.Workers, given.OnCorrupt
-			case !isNoFolder(err):
-				return err
+			case !isNoFolder(loaded):
+				return loaded
 			}
 			if dataFlag != "" {
 				s.Data = dataFlag
@@ -68,8 +70,14 @@ func newEvalCommand(a *app) *cobra.Command {
 				return usagef(`required flag(s) "data" not set`)
 			case weights.path == "":
 				return usagef("%s is not the folder of a training (it has no %s); an architecture needs --weights FILE", args[0], report.ConfigName)
+			case data.CheckSpec(s.Data) != nil:
+				return usagef("--%w", data.CheckSpec(s.Data))
+			case !slices.Contains([]string{"test", "validation", "train"}, split):
+				return usagef("--split %q: want test, validation or train", split)
 			case s.Batch < 1:
 				return usagef("--batch %d: want 1 or more", s.Batch)
+			case loaded != nil && checkArch(s.Arch) != nil:
+				return checkArch(s.Arch)
 			}
 			e, err := a.eval(cmd, s, weights, shown, split)
 			if err != nil {

@@ -47,6 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(
 	a := &app{stdout: out, stderr: messages, env: env, lost: lost}
 	code := a.execute(ctx, newRoot(a), args)
 	if err := errors.Join(out.Flush(), messages.Flush()); err != nil && code == exitOK {
+		fmt.Fprintf(stderr, "ctnas: standard output: %v\n", err)
 		return exitFailed
 	}
 	return code
@@ -139,6 +140,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
+	root.SetHelpCommand(newHelpCommand(root))
 	root.SetOut(a.stdout)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetErr(a.stderr)
@@ -165,6 +167,22 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 	)
 	a.watch(root)
 	return root
+}
+
+// newHelpCommand is cobra's, which takes a word that is no command for none.
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("unknown help topic %q", args)
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
 }
 
 // watch notes when a command starts its work: an error from before that is a usage error.

@@ -90,29 +90,30 @@ func TestVersionAndDevices(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(stdout), &v))
 	require.Contains(t, v["go"], "go1.")
 
-	code, stdout, _ = call(nil, "devices", "--json", "--threads", "3")
+	code, stdout, _ = call(nil, "devices", "--json", "--threads", "1")
 	require.Equal(t, exitOK, code)
 	var rows []map[string]any
 	require.NoError(t, json.Unmarshal([]byte(stdout), &rows))
 	require.Equal(t, "cpu", rows[0]["name"])
 	require.NotEmpty(t, rows[0]["isa"])
-	require.EqualValues(t, 3, rows[0]["threads"])
+	require.EqualValues(t, 1, rows[0]["threads"])
 }
 
 func TestLineWinsOverEnvironmentOverFile(t *testing.T) {
-	threads := func(env []string, args ...string) float64 {
-		code, stdout, stderr := call(env, append([]string{"devices", "--json"}, args...)...)
+	seed := func(env []string, args ...string) string {
+		code, stdout, stderr := call(env, append([]string{"space", "sample", "nasbench101"}, args...)...)
 		require.Equal(t, exitOK, code, stderr)
-		var rows []map[string]any
-		require.NoError(t, json.Unmarshal([]byte(stdout), &rows))
-		return rows[0]["threads"].(float64)
+		return stdout
 	}
-	file := write(t, "threads: 4\nrun:\n  threads: [9]\n  commit: abc\n")
-	env := []string{"CTNAS_THREADS=3", "CTNAS_SEED=5"}
-	require.EqualValues(t, 2, threads(env, "--config", file, "--threads", "2"))
-	require.EqualValues(t, 3, threads(env, "--config", file))
-	require.EqualValues(t, 4, threads(nil, "--config", file))
-	require.EqualValues(t, 4, threads([]string{"CTNAS_CONFIG=" + file}))
+	file := write(t, "seed: 4\nrun:\n  seed: [9]\n  commit: abc\n")
+	env := []string{"CTNAS_SEED=3", "CTNAS_THREADS=1"}
+	of := func(n string) string { return seed(nil, "--seed", n) }
+	require.NotEqual(t, of("2"), of("3"))
+	require.NotEqual(t, of("3"), of("4"))
+	require.Equal(t, of("2"), seed(env, "--config", file, "--seed", "2"))
+	require.Equal(t, of("3"), seed(env, "--config", file))
+	require.Equal(t, of("4"), seed(nil, "--config", file))
+	require.Equal(t, of("4"), seed([]string{"CTNAS_CONFIG=" + file}))
 
 	code, _, stderr := call([]string{"CTNAS_THREADS=few"}, "devices")
 	require.Equal(t, exitUsage, code)

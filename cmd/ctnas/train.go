@@ -211,6 +211,9 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	if s.Arch == "" {
 		return s, usagef("want an architecture")
 	}
+	if err := checkArch(s.Arch); err != nil {
+		return s, err
+	}
 	s.RecipeName, _ = f.GetString("recipe")
 	if s.Recipe, err = trainer.OpenRecipe(s.RecipeName); err != nil {
 		return s, usagef("--recipe: %w", err)
@@ -240,14 +243,14 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	switch {
 	case s.Data == "":
 		err = usagef(`required flag(s) "data" not set`)
+	case data.CheckSpec(s.Data) != nil:
+		err = usagef("--%w", data.CheckSpec(s.Data))
 	case s.OnNaN != trainer.OnNaNStop && s.OnNaN != trainer.OnNaNSkip:
 		err = usagef("--on-nan %q: want %s or %s", s.OnNaN, trainer.OnNaNStop, trainer.OnNaNSkip)
 	case (s.Teacher != "") != (s.Distill > 0):
 		err = usagef("--teacher FOLDER and --distill WEIGHT belong together")
 	case s.TeacherArch+s.TeacherFrom != "" && s.Teacher == "":
 		err = usagef("--teacher-arch and --teacher-from are for a --teacher file")
-	case s.CheckpointEvery < 0:
-		err = usagef("--checkpoint-every %d: want 0 or more", s.CheckpointEvery)
 	case a.out != "":
 		err = checkOut(a.out)
 	}
@@ -273,6 +276,14 @@ func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network
 		return nil, err
 	}
 	return x.(space.Trainable).Network(space.NetworkSize{Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules})
+}
+
+// checkArch finds mistakes in the name of an architecture before anything is opened for it.
+func checkArch(arch string) error {
+	if _, err := buildNetwork(arch, trainer.Recipe{}, 0, 0); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {

@@ -82,18 +82,19 @@ func TestTrainCommand(t *testing.T) {
 		"eval nasbench101:best --data shapes":                    "an architecture needs --weights FILE",
 		"eval nasbench101:best --weights x":                      `"data" not set`,
 		"eval nasbench101:best --weights x --data shapes -- a b": "accepts 1 arg",
+
+		"train nasbench101:9:1 --data shapes":                           "nasbench101",
+		"train resnet --data shapes":                                    `unknown network "resnet"`,
+		"train nasbench101:best --data photos":                          `data "photos"`,
+		"eval nasbench101:best --weights x --data shapes --split other": `--split "other"`,
 	} {
 		code, _, stderr := call(nil, strings.Fields(line)...)
 		require.Equal(t, exitUsage, code, line)
 		require.Contains(t, stderr, says, line)
 	}
 	for line, says := range map[string]string{
-		"train nasbench101:9:1 --data shapes":                           "nasbench101",
-		"train resnet --data shapes":                                    `unknown network "resnet"`,
-		"train nasbench101:best --data photos":                          `data "photos"`,
-		"train --resume " + t.TempDir():                                 "config.yaml",
-		"eval nasbench101:best --weights nowhere --data shapes":         "nowhere",
-		"eval nasbench101:best --weights x --data shapes --split other": "--split other",
+		"train --resume " + t.TempDir():                         "config.yaml",
+		"eval nasbench101:best --weights nowhere --data shapes": "nowhere",
 	} {
 		code, _, stderr := call(nil, strings.Fields(line)...)
 		require.Equal(t, exitFailed, code, line+stderr)

@@ -9,20 +9,20 @@ import (
 	"testing"
 )
 
-// Path returns the file name below the data folder (CTNAS_DATA, otherwise ../shared/data beside the repository) and skips the
+// Path returns the file name below the data folder (CTNAS_TABLES, otherwise ../shared/data beside the repository) and skips the
 // test, saying so, where it is absent.
 func Path(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(Dir(), filepath.FromSlash(name))
 	if _, err := os.Stat(path); err != nil {
-		t.Skipf("data file %s is not here: set CTNAS_DATA to the folder that holds it", name)
+		t.Skipf("data file %s is not here: set CTNAS_TABLES to the folder that holds it", name)
 	}
 	return path
 }
 
 // Dir is the data folder, whether or not it exists.
 func Dir() string {
-	if dir := os.Getenv("CTNAS_DATA"); dir != "" {
+	if dir := os.Getenv("CTNAS_TABLES"); dir != "" {
 		return dir
 	}
 	return filepath.Join(Root(), "..", "shared", "data")

@@ -282,7 +282,7 @@ def fraction(s):
 
 def main():
     p = argparse.ArgumentParser(description="times the PyTorch side, see README.md")
-    p.add_argument("--data", help="NAS-Bench-101 CSV (default: below CTNAS_DATA, else ../shared/data)")
+    p.add_argument("--data", help="NAS-Bench-101 CSV (default: below CTNAS_TABLES, else ../shared/data)")
     p.add_argument("--images", help="folder of JPEG files, for jpeg_rrc224")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--fraction", type=fraction, default=1.0, help="part of the search schedule that is run; the rest is extrapolated")

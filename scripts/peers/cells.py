@@ -20,8 +20,8 @@ OP_IDS = (CONV3X3, CONV1X1, MAXPOOL)  # digit of the text form -> row
 
 
 def default_data():
-    """The shared CSV file: below CTNAS_DATA, else beside the repository."""
-    root = os.environ.get("CTNAS_DATA")
+    """The shared CSV file: below CTNAS_TABLES, else beside the repository."""
+    root = os.environ.get("CTNAS_TABLES")
     if not root:
         root = os.path.join(os.path.dirname(__file__), "..", "..", "..", "shared", "data")
     return os.path.normpath(os.path.join(root, "nasbench101", "nb101_run0.csv.gz"))

@@ -99,6 +99,9 @@ func parse(labels string) (s Spec, err error) {
 	if s.Data == "" {
 		return s, errors.New("no images are named")
 	}
+	if err := data.CheckSpec(s.Data); err != nil {
+		return s, err
+	}
 	values, err := url.ParseQuery(s.query)
 	if err != nil {
 		return s, err

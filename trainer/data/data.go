@@ -66,17 +66,11 @@ func Open(spec string, o Options) (*Dataset, error) {
 	if !(o.ValSplit >= 0 && o.ValSplit < 1) {
 		return nil, fmt.Errorf("validation split %g: want at least 0 and below 1", o.ValSplit)
 	}
+	if err := CheckSpec(spec); err != nil {
+		return nil, err
+	}
 	kind, where, _ := strings.Cut(spec, ":")
-	open, known := map[string]func(string) (*Dataset, error){
-		"shapes": openShapes, "cifar10": openCIFAR10, "cifar100": openCIFAR100, "imagenet": openImageNet, "shards": openShards,
-	}[kind]
-	if !known {
-		return nil, fmt.Errorf("data %q: want shapes, cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB", spec)
-	}
-	if (where == "") != (kind == "shapes") {
-		return nil, fmt.Errorf("data %q: want shapes, or %s:PATH", spec, kind)
-	}
-	d, err := open(where)
+	d, err := kinds[kind](where)
 	if err != nil {
 		return nil, fmt.Errorf("data %s: %w", spec, err)
 	}
@@ -95,6 +89,22 @@ func Open(spec string, o Options) (*Dataset, error) {
 	}
 	d.warnLeftOut(o.Warn)
 	return d.Split(o.Seed, o.ValSplit), nil
+}
+
+var kinds = map[string]func(string) (*Dataset, error){
+	"shapes": openShapes, "cifar10": openCIFAR10, "cifar100": openCIFAR100, "imagenet": openImageNet, "shards": openShards,
+}
+
+// CheckSpec tells whether spec is of one of Open's forms, whatever there is under that name.
+func CheckSpec(spec string) error {
+	kind, where, _ := strings.Cut(spec, ":")
+	if _, known := kinds[kind]; !known {
+		return fmt.Errorf("data %q: want shapes, cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB", spec)
+	}
+	if (where == "") != (kind == "shapes") {
+		return fmt.Errorf("data %q: want shapes, or %s:PATH", spec, kind)
+	}
+	return nil
 }
 
 // Checksum is a SHA-256 in hexadecimal over all that a training can see of a set, its training images and its test images: of a decoded set over pixels and
