@@ -50,6 +50,15 @@ func (l *lowering) step(values []*value, record func(p *exec.Program)) {
 
 // place decides where each value lies, in floats from the beginning of the memory that all share, and returns how many floats that has.
 func (l *lowering) place() int64 {
+	p := nn.Place(l.lifetimes(), 4*align)
+	for i, v := range l.values {
+		v.first = int(p.Offsets[i] / 4)
+	}
+	return p.Peak / 4
+}
+
+// lifetimes says how long each value lives.
+func (l *lowering) lifetimes() []nn.Lifetime {
 	lives := make([]nn.Lifetime, len(l.values))
 	for i, v := range l.values {
 		lives[i] = nn.Lifetime{Bytes: 4 * int64(v.size()), First: v.first, Last: v.last}
@@ -57,11 +66,7 @@ func (l *lowering) place() int64 {
 			lives[i].Last = len(l.steps)
 		}
 	}
-	p := nn.Place(lives, 4*align)
-	for i, v := range l.values {
-		v.first = int(p.Offsets[i] / 4)
-	}
-	return p.Peak / 4
+	return lives
 }
 
 func (l *lowering) record(a *exec.Arena, memory *exec.Buffer) *exec.Program {

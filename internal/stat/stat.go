@@ -64,20 +64,6 @@ func Ranks(x []float64) []float64 {
 	return ranks
 }
 
-// PercentileRank returns how many percent of x lie below v, equal ones counted half: 50 is the middle, 100 above all. NaN of nothing.
-func PercentileRank(x []float64, v float64) float64 {
-	below := 0.0
-	for _, u := range x {
-		switch {
-		case u < v:
-			below++
-		case u == v:
-			below += 0.5
-		}
-	}
-	return 100 * below / float64(len(x))
-}
-
 // MeanInterval returns the mean of independent repetitions (seeds) and the half width of its 95 % confidence interval by
 // Student's t with n-1 degrees of freedom. The half width of fewer than two values is NaN.
 func MeanInterval(x []float64) (mean, half float64) {

@@ -156,13 +156,6 @@ func TestTQuantile(t *testing.T) {
 	}
 }
 
-func TestPercentileRank(t *testing.T) {
-	require.InDelta(t, 60, PercentileRank([]float64{1, 2, 3, 3, 4}, 3), 1e-12) // scipy 1.17.1, percentileofscore(kind="mean")
-	require.Equal(t, 0.0, PercentileRank([]float64{1, 2}, 0))
-	require.Equal(t, 100.0, PercentileRank([]float64{1, 2}, 9))
-	require.True(t, math.IsNaN(PercentileRank(nil, 1)))
-}
-
 func BenchmarkKendallB(b *testing.B) {
 	const n = 423_624
 	x, y := make([]float64, n), make([]float64, n)

@@ -507,9 +507,6 @@ func (v *View) Best() (i int, accuracy float64, err error) {
 // SeenMetric is what Seen returns; Run is 0 for a mean.
 func (v *View) SeenMetric() Metric { return v.seenBy.Metric }
 
-// JudgedMetric is what Judged returns; Run is 0 for a mean.
-func (v *View) JudgedMetric() Metric { return v.judgedBy.Metric }
-
 // Describe says which accuracy the search sees, which one judges it, and what was left out. Every report quotes it.
 func (v *View) Describe() string {
 	var text string

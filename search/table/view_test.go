@@ -154,7 +154,7 @@ func TestViewNeverSubstitutes(t *testing.T) {
 	require.Equal(t, "chosen and judged on test accuracy, run 1, 108 epochs (the table has no other)", v.Describe())
 	require.False(t, v.Sealed())
 	require.Equal(t, Metric{Accuracy, "test", 1, 108}, v.SeenMetric())
-	require.Equal(t, v.SeenMetric(), v.JudgedMetric())
+	require.Equal(t, v.SeenMetric(), v.judgedBy.Metric)
 	for _, text := range []string{"run=2", "run=mean", "split=validation", "split=train", "epochs=4", "judge_run=mean", "judge_run=2", "judge_epochs=4"} {
 		q, err := ParseQuery(text)
 		require.NoError(t, err)
