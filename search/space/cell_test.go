@@ -240,13 +240,38 @@ func TestParse(t *testing.T) {
 		require.ErrorContains(t, err, want, text)
 		require.ErrorContains(t, err, text)
 	}
+	// The specification of the data set's own code, and what Python and NumPy print of it.
+	spec := "ModelSpec(matrix=[[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]], " +
+		"ops=['input', 'conv1x1-bn-relu', 'maxpool3x3', 'output'])"
+	for _, text := range []string{
+		spec, "nasbench101:" + spec, "cell = api." + spec, strings.NewReplacer("matrix=", "", "ops=", "").Replace(spec),
+		strings.NewReplacer("0", "False", "1,", "True,", "1]", "True]").Replace(spec),
+		strings.NewReplacer("0", "0.", "1,", "1.0,", "1]", "1.]").Replace(spec),
+		strings.NewReplacer("[[", "np.array([[", "]],", "]], dtype=int),", "0, ", "0 ", "1, ", "1 ", "], [", "]\n [").Replace(spec),
+		"ModelSpec(matrix=[[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]], ops=[INPUT, CONV1X1, MAXPOOL3X3, OUTPUT])",
+	} {
+		require.Equal(t, parse(t, "nasbench101:4:110011:12"), parse(t, text), text)
+	}
+	for from, to := range map[[2]string]string{
+		{"[0, 1, 1, 0]", "[0, 2, 1, 0]"}:    "the matrix holds 2 at row 0, column 1",
+		{"[0, 1, 1, 0]", "[0, None, 1, 0]"}: "the matrix holds None at row 0, column 1",
+		{"[0, 1, 1, 0]", "7"}:               "row 0 of the matrix is 7",
+		{", ops=", ", operations="}:         "without ops",
+		{"'input'", "3"}:                    "operation 0 is 3, want a name",
+		{"[0, 1, 1, 0], ", ""}:              "4 operations for 3 vertices",
+		{"'maxpool3x3'", "'maxpool2x2'"}:    "unknown operation",
+	} {
+		_, err := NASBench101{}.Parse(strings.Replace(spec, from[0], from[1], 1))
+		require.ErrorContains(t, err, to)
+	}
 	_, err := NewCellFromDigits("1", "000000")
 	require.ErrorContains(t, err, "6 operations")
 }
 
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"nasbench101:best", "nasbench101:7:100110100001001010101:02001", "nasbench101:2:1:", "nasbench101:4:110010:12",
-		"nasbench101:5:1111111111:000", "nasbench101:3:1\x001:0", "::::"} {
+		"nasbench101:5:1111111111:000", "nasbench101:3:1\x001:0", "::::",
+		"x = ModelSpec([[0. 1.] [False, True]], ops=np.array(['input' OUTPUT], dtype=str))"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

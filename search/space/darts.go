@@ -3,9 +3,8 @@ package space
 import (
 	"cmp"
 	"fmt"
-	"regexp"
+	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -27,7 +26,8 @@ const (
 	dartsDil5
 )
 
-// A cell has two inputs, the outputs of the two cells before, and four nodes, each the sum of two operations; its output concatenates the nodes.
+// A cell has two inputs, the outputs of the two cells before, and four nodes, each the sum of two operations; its
+// output concatenates the nodes.
 const (
 	dartsInputs = 2
 	dartsNodes  = 4
@@ -44,16 +44,18 @@ func (e dartsEdge) compare(o dartsEdge) int {
 // dartsCell is the operations of a cell, those of node n at 2n and 2n+1.
 type dartsCell [dartsEdges]dartsEdge
 
-// Genotype is an architecture of the DARTS space: a normal and a reduction cell, and the network built of them. It is canonical, so that
-// isomorphic ones are equal with ==: of all orders of the nodes and of each node's two operations the one that is first; and an operation
-// `none`, which is zero whatever it reads, reads input 0. The order of the nodes does not matter to a network, for the channels that a
-// cell concatenates next meet a 1x1 convolution or the classifier.
+// Genotype is an architecture of the DARTS space: a normal and a reduction cell, and the network built of them. It is
+// canonical, so that isomorphic ones are equal with ==: of all orders of the nodes and of each node's two operations
+// the one that is first; and an operation `none`, which is zero whatever it reads, reads input 0. The order of the
+// nodes does not matter to a network, for the channels that a cell concatenates next meet a 1x1 convolution or the
+// classifier.
 type Genotype struct {
 	cells [2]dartsCell // normal, reduction
 	macro uint8        // index into dartsMacros
 }
 
-// Cells are the operations of the normal and of the reduction cell as the community writes them: two a node, name and what it reads.
+// Cells are the operations of the normal and of the reduction cell as the community writes them: two a node, name and
+// what it reads.
 func (g Genotype) Cells() (normal, reduce []DartsOp) {
 	for i, c := range g.cells {
 		for _, e := range c {
@@ -170,17 +172,14 @@ func openDarts(name string) (Space, error) {
 // Name is "darts" or "darts@cifar10".
 func (sp Darts) Name() string { return dartsName + dartsMacros[sp.macro].suffix }
 
-var (
-	dartsText  = regexp.MustCompile(`^\s*Genotype\(\s*normal\s*=\s*\[(.*?)\]\s*,\s*normal_concat\s*=\s*(.*?)\s*,\s*reduce\s*=\s*\[(.*?)\]\s*,\s*reduce_concat\s*=\s*(.*?)\s*\)\s*$`)
-	dartsEntry = regexp.MustCompile(`^\s*\(\s*['"](\w{1,40})['"]\s*,\s*(\d{1,2})\s*\)\s*$`)
-	dartsAll   = regexp.MustCompile(`^(?:range\(2,\s*6\)|(?:list\(range\(2,\s*6\)\))|[\[(]2,\s*3,\s*4,\s*5[\])])$`)
-)
-
 // maxGenotypeBytes bounds a text; the longest canonical one has some 600.
 const maxGenotypeBytes = 4096
 
-// Parse reads darts:Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6)) with eight entries a
-// cell, two a node, or the same without "darts:". @cifar10 or nothing may follow; without it the network is the space's.
+// Parse reads darts:Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...],
+// reduce_concat=range(2, 6)) with eight entries a cell, two a node, or the same without "darts:". @cifar10 or nothing
+// may follow; without it the network is the space's. Other forms that are about are read too: behind words, as in
+// genotype = Genotype(...) and in lines of logs; a list for each node; [2, 3, 4, 5] in place of range(2, 6);
+// np.str_('sep_conv_3x3') in place of a text.
 func (sp Darts) Parse(s string) (Arch, error) {
 	g, err := sp.parse(s)
 	if err != nil {
@@ -194,21 +193,45 @@ func (sp Darts) parse(s string) (Genotype, error) {
 	if len(s) > maxGenotypeBytes {
 		return g, fmt.Errorf("%d bytes, more than any genotype has", len(s))
 	}
-	text := strings.TrimPrefix(s, dartsName+":")
+	text := strings.TrimPrefix(plainWords(s), dartsName+":")
 	for i, m := range dartsMacros {
 		if cut, ok := strings.CutSuffix(text, m.suffix); ok && m.suffix != "" {
 			text, g.macro = cut, uint8(i)
 		}
 	}
-	part := dartsText.FindStringSubmatch(text)
-	if part == nil {
-		return g, fmt.Errorf("want %s:Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), reduce=[...], reduce_concat=range(2, 6))", dartsName)
+	text, found := pyCalls(strings.TrimSpace(text), "Genotype")
+	const want = dartsName + ":Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=range(2, 6), " +
+		"reduce=[...], reduce_concat=range(2, 6))"
+	if !found {
+		return g, fmt.Errorf("want %s", want)
+	}
+	read, err := parsePython(text)
+	if err != nil {
+		return g, fmt.Errorf("%w; want %s", err, want)
+	}
+	call, ok := read.(pyCall)
+	if !ok || len(call.arguments) != len(call.keys) {
+		return g, fmt.Errorf("the parts of a Genotype have no names; want %s", want)
+	}
+	for _, key := range call.keys {
+		if !slices.Contains([]string{"normal", "normal_concat", "reduce", "reduce_concat"}, key) {
+			return g, fmt.Errorf("a Genotype with %.40q; want %s", key, want)
+		}
 	}
 	for i, name := range []string{"normal", "reduce"} {
-		if !dartsAll.MatchString(part[2*i+2]) {
-			return g, fmt.Errorf("%s_concat is %.40q: this space concatenates all four nodes, range(2, 6)", name, part[2*i+2])
+		operations, there := call.named(name)
+		if !there {
+			return g, fmt.Errorf("a Genotype without %s; want %s", name, want)
 		}
-		cell, err := parseDartsCell(part[2*i+1])
+		concat, there := call.named(name + "_concat")
+		if !there {
+			return g, fmt.Errorf("a Genotype without %s_concat; want %s", name, want)
+		}
+		if !isAllNodes(concat) {
+			return g, fmt.Errorf("%s_concat is %s: this space concatenates all four nodes, range(2, 6)",
+				name, said(concat))
+		}
+		cell, err := dartsCellOf(operations)
 		if err != nil {
 			return g, fmt.Errorf("%s cell: %w", name, err)
 		}
@@ -217,35 +240,80 @@ func (sp Darts) parse(s string) (Genotype, error) {
 	return g, nil
 }
 
-func parseDartsCell(text string) (dartsCell, error) {
+// isAllNodes tells whether what a cell concatenates are all its nodes, in any order: see Genotype.
+func isAllNodes(v any) bool {
+	list, _ := v.(pyList)
+	var seen [dartsInputs + dartsNodes]bool
+	for _, x := range list {
+		n, ok := x.(float64)
+		if !ok || n != math.Trunc(n) || n < dartsInputs || n >= float64(len(seen)) || seen[int(n)] {
+			return false
+		}
+		seen[int(n)] = true
+	}
+	return len(list) == dartsNodes
+}
+
+// dartsCellOf reads the operations of a cell: a list of them, or a list of each node's two.
+func dartsCellOf(v any) (dartsCell, error) {
 	var c dartsCell
-	entries := strings.SplitAfter(text, ")")
-	if last := len(entries) - 1; strings.Trim(entries[last], ", ") == "" {
-		entries = entries[:last]
+	list, ok := v.(pyList)
+	if !ok {
+		return c, fmt.Errorf("%s, want a list of operations", said(v))
 	}
-	if len(entries) != dartsEdges {
-		return c, fmt.Errorf("%d operations, want %d, two a node", len(entries), dartsEdges)
-	}
-	for i, entry := range entries {
-		part := dartsEntry.FindStringSubmatch(strings.TrimLeft(entry, ", "))
-		if part == nil {
-			return c, fmt.Errorf("operation %d is %.40q, want ('name', number)", i, entry)
+	if nodes := slices.ContainsFunc(list, isNode); nodes {
+		var flat pyList
+		for n, x := range list {
+			pair, _ := x.(pyList)
+			if len(pair) != 2 {
+				return c, fmt.Errorf("node %d has %s, want two operations ('name', number)", n, said(x))
+			}
+			flat = append(flat, pair...)
 		}
-		op := slices.Index(dartsOps[:], part[1])
+		list = flat
+	}
+	if len(list) != dartsEdges {
+		return c, fmt.Errorf("%d operations, want %d, two a node", len(list), dartsEdges)
+	}
+	for i, x := range list {
+		pair, _ := x.(pyList)
+		var name pyText
+		var from float64
+		isOperation := len(pair) == 2
+		if isOperation {
+			var isText, isNumber bool
+			name, isText = pair[0].(pyText)
+			from, isNumber = pair[1].(float64)
+			isOperation = isText && isNumber && from == math.Trunc(from)
+		}
+		if !isOperation {
+			return c, fmt.Errorf("operation %d is %s, want ('name', number)", i, said(x))
+		}
+		op := slices.Index(dartsOps[:], string(name))
 		if op < 0 {
-			return c, fmt.Errorf("operation %d: unknown name %q; known: %s", i, part[1], strings.Join(dartsOps[:], ", "))
+			known := strings.Join(dartsOps[:], ", ")
+			return c, fmt.Errorf("operation %d: unknown name %.40q; known: %s", i, string(name), known)
 		}
-		from, err := strconv.Atoi(part[2])
-		if err != nil || from >= dartsInputs+i/2 {
-			return c, fmt.Errorf("operation %d reads node %s: node %d may read 0..%d", i, part[2], dartsInputs+i/2, dartsInputs+i/2-1)
+		if node := dartsInputs + i/2; from < 0 || from >= float64(node) {
+			return c, fmt.Errorf("operation %d reads node %g: node %d may read 0..%d", i, from, node, node-1)
 		}
 		c[i] = dartsEdge{uint8(op), uint8(from)}
 	}
 	return c, nil
 }
 
-// Sample draws with the same probability for each distinct pair of cells: a written cell is drawn, and drawn again until it is canonical, which
-// one of each isomorphism class is.
+// isNode tells whether a value is a list of lists, the operations of a node.
+func isNode(v any) bool {
+	list, _ := v.(pyList)
+	if len(list) == 0 {
+		return false
+	}
+	_, is := list[0].(pyList)
+	return is
+}
+
+// Sample draws with the same probability for each distinct pair of cells: a written cell is drawn, and drawn again
+// until it is canonical, which one of each isomorphism class is.
 func (sp Darts) Sample(s *philox.Stream) Arch {
 	g := Genotype{macro: sp.macro}
 	for i := range g.cells {
@@ -262,7 +330,8 @@ func (sp Darts) Sample(s *philox.Stream) Arch {
 	return g
 }
 
-// Mutate returns a different genotype with one operation, or what one operation reads, drawn again (Real et al., AAAI 2019). a must be a Genotype.
+// Mutate returns a different genotype with one operation, or what one operation reads, drawn again (Real et al., AAAI
+// 2019). a must be a Genotype.
 func (sp Darts) Mutate(a Arch, s *philox.Stream) Arch {
 	parent := a.(Genotype)
 	for {
@@ -295,8 +364,8 @@ func (sp Darts) Cross(x, y Arch, s *philox.Stream) Arch {
 	return g
 }
 
-// Grammar decides, for each node of the normal and then of the reduction cell, what its two operations read, then which they are. Every
-// decision has a head of its own.
+// Grammar decides, for each node of the normal and then of the reduction cell, what its two operations read, then which
+// they are. Every decision has a head of its own.
 func (Darts) Grammar() *Grammar {
 	g := &Grammar{}
 	var steps []Step

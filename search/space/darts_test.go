@@ -1,6 +1,7 @@
 package space
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -92,8 +93,52 @@ func TestDartsErrors(t *testing.T) {
 	}
 }
 
+// The forms in which people have a genotype at hand are all the same architecture.
+func TestGenotypesOfOtherPrograms(t *testing.T) {
+	sp := open(t, dartsName)
+	want, err := sp.Parse(dartsV2)
+	require.NoError(t, err)
+	plain := strings.TrimPrefix(dartsV2, "darts:")
+	for name, text := range map[string]string{
+		"assigned":        "DARTS_V2 = " + plain,
+		"a line of a log": "2019-05-03 10:11:12,131 genotype = " + plain + "\n",
+		"a module":        "arch: genotypes." + plain,
+		"copied":          "\ufeff " + strings.Replace(plain, ", ", ",\u00a0", 1),
+		"lists":           strings.ReplaceAll(plain, "range(2, 6)", "[2, 3, 4, 5]"),
+		"list(range)":     strings.ReplaceAll(plain, "range(2, 6)", "list(range(2,6))"),
+		"a tuple":         strings.ReplaceAll(plain, "range(2, 6)", "( 5, 4, 3, 2, )"),
+		"NumPy":           regexp.MustCompile(`('\w+'), (\d)`).ReplaceAllString(plain, "np.str_($1), np.int64($2)"),
+		"double quotes":   strings.ReplaceAll(plain, "'", `"`),
+		"lists of lists":  regexp.MustCompile(`\(('\w+'), (\d)\)`).ReplaceAllString(plain, "[$1, $2]"),
+		"nested":          regexp.MustCompile(`(\('\w+', \d\), \('\w+', \d\))`).ReplaceAllString(plain, "[$1]"),
+		"other order":     "Genotype(reduce" + strings.TrimSuffix(strings.SplitN(plain, "reduce", 2)[1], ")") + ", " + strings.TrimPrefix(strings.SplitN(plain, ", reduce=", 2)[0], "Genotype(") + ")",
+	} {
+		got, err := sp.Parse(text)
+		require.NoError(t, err, "%s: %s", name, text)
+		require.Equal(t, want, got, name)
+	}
+	for text, says := range map[string]string{
+		strings.ReplaceAll(plain, "normal_concat=range(2, 6), ", ""):                                      "without normal_concat",
+		strings.ReplaceAll(plain, "normal=", ""):                                                          "the parts of a Genotype have no names",
+		strings.Replace(plain, "range(2, 6)", "[2, 3, 4]", 1):                                             "normal_concat is [2, 3, 4]: this space concatenates all four nodes",
+		strings.Replace(plain, "('sep_conv_3x3', 0)", "(0, 'sep_conv_3x3')", 1):                           "operation 0 is [0, 'sep_conv_3x3'], want ('name', number)",
+		strings.Replace(plain, "('sep_conv_3x3', 0)", "('sep_conv_3x3', 0, 1)", 1):                        "operation 0 is ['sep_conv_3x3', 0, 1], want",
+		strings.Replace(plain, "('sep_conv_3x3', 0)", "('sep_conv_3x3', 0.5)", 1):                         "want ('name', number)",
+		strings.Replace(plain, "normal=", "cell=", 1):                                                     `a Genotype with "cell"`,
+		"Genotype(normal=[[('none', 0)]], normal_concat=range(2, 6), reduce=[], reduce_concat=[2,3,4,5])": "node 0 has [['none', 0]], want two operations",
+		"Genotype(normal=" + strings.Repeat("[", 100):                                                     "more than 16 lists in each other",
+		"Genotype(normal={}":           `character 17: "{}" is no part of`,
+		"Genotype(normal=[('none', 0)": "it ends where",
+		"MyGenotype(normal=[])":        "want darts:Genotype",
+	} {
+		_, err := sp.Parse(text)
+		require.ErrorContains(t, err, says)
+	}
+}
+
 func FuzzGenotype(f *testing.F) {
 	f.Add(dartsV2)
+	f.Add("x = Genotype(normal=[[(np.str_('none'), 0), ['none', 1.]]], normal_concat=[2 3], reduce=(), reduce_concat=list(range(2,6)))")
 	f.Add(strings.TrimPrefix(dartsV2, "darts:") + "@cifar10")
 	f.Add("mobilenetv3:22222:33003300330033003300:66006600660066006600@w1.2,r160")
 	spaces := []Space{open(f, dartsName), open(f, mobileName)}

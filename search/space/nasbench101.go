@@ -11,8 +11,8 @@ import (
 
 const nasbench101Name = "nasbench101"
 
-// NASBench101 is the space of the 423,624 cells whose accuracies NAS-Bench-101 publishes (Ying et al., ICML 2019), or of the small ones among
-// them: 7 cells have at most 3 vertices, 91 at most 4, 2,532 at most 5, 64,542 at most 6.
+// NASBench101 is the space of the 423,624 cells whose accuracies NAS-Bench-101 publishes (Ying et al., ICML 2019), or
+// of the small ones among them: 7 cells have at most 3 vertices, 91 at most 4, 2,532 at most 5, 64,542 at most 6.
 type NASBench101 struct {
 	Vertices int // at most so many, input and output included: 3..7; 0: 7
 }
@@ -44,7 +44,8 @@ func (sp NASBench101) Contains(a Arch) bool {
 	return ok && c.Vertices() <= sp.MaxNodes()
 }
 
-// Operations as indices into the alphabet. The order is that of the code released with the CTNAS paper, without its padding.
+// Operations as indices into the alphabet. The order is that of the code released with the CTNAS paper, without its
+// padding.
 const (
 	nodeInput = iota
 	nodeConv1x1
@@ -83,31 +84,110 @@ func (c Cell) Graph() Graph {
 
 // knownCells have names that Parse accepts.
 var knownCells = []struct{ name, adjacency, ops string }{
-	// The cell with the highest mean test accuracy of three runs at 108 epochs, 0.943175752957662; hash 02e5a0247bbdcf2860b7e96f74961594.
-	// Its edges are those that an author of the data set gives (github.com/google-research/nasbench, issue 4: 0-1-2-3-5, 0-4-5, 0-5,
-	// 0-6, 5-6). Its operations follow from the 32,426,634 parameters quoted for it, which leave twenty orders of three conv3x3, a
-	// conv1x1 and a maxpool3x3, and from the first runs of those: 0.9445 in this order, at most 0.9402 in any other.
+	// The cell with the highest mean test accuracy of three runs at 108 epochs, 0.943175752957662; hash
+	// 02e5a0247bbdcf2860b7e96f74961594. Its edges are those that an author of the data set gives
+	// (github.com/google-research/nasbench, issue 4: 0-1-2-3-5, 0-4-5, 0-5, 0-6, 5-6). Its operations follow from the
+	// 32,426,634 parameters quoted for it, which leave twenty orders of three conv3x3, a conv1x1 and a maxpool3x3, and
+	// from the first runs of those: 0.9445 in this order, at most 0.9402 in any other.
 	{"best", "110011000101000100101", "10200"},
-	// The Inception-like cell of the data set's README: branches of 1x1, of 3x3, of two 3x3 in place of 5x5, and of max-pooling.
+	// The Inception-like cell of the data set's README: branches of 1x1, of 3x3, of two 3x3 in place of 5x5, and of
+	// max-pooling.
 	{"inception", "111010000010001100011", "10002"},
 	// The basic block of ResNet: two 3x3 convolutions beside the shortcut.
 	{"resnet", "101101", "00"},
 }
 
-// Parse reads a cell's text, nasbench101:<vertices>:<strict upper triangle, row by row>:<operation digits>, in any topological order and
-// with vertices that pruning removes, or one of the names nasbench101:best, nasbench101:inception and nasbench101:resnet.
+// Parse reads a cell's text, nasbench101:<vertices>:<strict upper triangle, row by row>:<operation digits>, in any
+// topological order and with vertices that pruning removes, or one of the names nasbench101:best, nasbench101:inception
+// and nasbench101:resnet. ModelSpec(matrix= [[0, 1, ...], ...], ops=['input', 'conv3x3-bn-relu', ..., 'output']), as
+// the data set's code has it, is read too, behind words as well; its matrix may be of 0 and 1, False and True, or 0.0
+// and 1.0.
 func (sp NASBench101) Parse(text string) (Arch, error) {
+	text = plainWords(text)
 	cell, err := parseCell(text)
 	if err == nil && !sp.Contains(cell) {
 		err = fmt.Errorf("%d vertices, the space %s has at most %d", cell.Vertices(), sp.Name(), sp.MaxNodes())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("architecture %q: %w", text, err)
+		return nil, fmt.Errorf("architecture %.300q: %w", text, err)
 	}
 	return cell, nil
 }
 
+// maxSpecBytes bounds a written ModelSpec; the longest has some 400.
+const maxSpecBytes = 4096
+
+// constants are the names that the code of NAS-Bench-101 gives the operations.
+var constants = map[pyName]string{
+	"INPUT": inputName, "OUTPUT": outputName,
+	"CONV1X1": opNames[conv1x1], "CONV3X3": opNames[conv3x3], "MAXPOOL3X3": opNames[maxpool3x3],
+}
+
+// parseSpec reads a ModelSpec.
+func parseSpec(text string) (Cell, error) {
+	const want = "ModelSpec(matrix=[[0, 1, ...], ...], ops=['input', ..., 'output'])"
+	if len(text) > maxSpecBytes {
+		return 0, fmt.Errorf("%d bytes, more than any ModelSpec has", len(text))
+	}
+	read, err := parsePython(text)
+	if err != nil {
+		return 0, fmt.Errorf("%w; want %s", err, want)
+	}
+	call, _ := read.(pyCall)
+	parts := [2]any{}
+	for i, key := range []string{"matrix", "ops"} {
+		var there bool
+		if parts[i], there = call.named(key); !there && i < len(call.arguments)-len(call.keys) {
+			parts[i], there = call.arguments[i], true
+		}
+		if !there {
+			return 0, fmt.Errorf("a ModelSpec without %s; want %s", key, want)
+		}
+	}
+	rows, ok := parts[0].(pyList)
+	if !ok {
+		return 0, fmt.Errorf("matrix is %s; want %s", said(parts[0]), want)
+	}
+	matrix := make([][]int, len(rows))
+	for i, row := range rows {
+		numbers, ok := row.(pyList)
+		if !ok {
+			return 0, fmt.Errorf("row %d of the matrix is %s; want %s", i, said(row), want)
+		}
+		for k, v := range numbers {
+			switch {
+			case v == 0.0, v == pyName("False"):
+				matrix[i] = append(matrix[i], 0)
+			case v == 1.0, v == pyName("True"):
+				matrix[i] = append(matrix[i], 1)
+			default:
+				return 0, fmt.Errorf("the matrix holds %s at row %d, column %d, want 0 or 1", said(v), i, k)
+			}
+		}
+	}
+	list, ok := parts[1].(pyList)
+	if !ok {
+		return 0, fmt.Errorf("ops is %s; want %s", said(parts[1]), want)
+	}
+	ops := make([]string, len(list))
+	for i, v := range list {
+		switch v := v.(type) {
+		case pyText:
+			ops[i] = string(v)
+		case pyName:
+			ops[i] = constants[v]
+		}
+		if ops[i] == "" {
+			return 0, fmt.Errorf("operation %d is %s, want a name such as 'conv3x3-bn-relu'", i, said(v))
+		}
+	}
+	return NewCell(matrix, ops)
+}
+
 func parseCell(s string) (Cell, error) {
+	if spec, found := pyCalls(strings.TrimPrefix(s, nasbench101Name+":"), "ModelSpec"); found {
+		return parseSpec(spec)
+	}
 	fields := strings.Split(s, ":")
 	if fields[0] != nasbench101Name || len(fields) == 1 {
 		return 0, fmt.Errorf("want %s:<nodes>:<edges>:<operations>", nasbench101Name)
@@ -135,8 +215,8 @@ func parseCell(s string) (Cell, error) {
 	return NewCellFromDigits(fields[2], fields[3])
 }
 
-// Sample draws a cell with exactly the same probability for each of the space: a labelled cell is drawn, and drawn again until it is
-// canonical, which one labelled cell of each isomorphism class is.
+// Sample draws a cell with exactly the same probability for each of the space: a labelled cell is drawn, and drawn
+// again until it is canonical, which one labelled cell of each isomorphism class is.
 func (sp NASBench101) Sample(s *philox.Stream) Arch {
 	for {
 		d := labelled(s.Intn(labelledCells(sp.MaxNodes())))
@@ -146,10 +226,10 @@ func (sp NASBench101) Sample(s *philox.Stream) Arch {
 	}
 }
 
-// Mutate returns a different cell made by the mutation of the NAS-Bench-101 paper's regularized evolution (appendix, and
-// NASBench.ipynb): in a graph of 7 vertices (of n where the space has no more) each possible edge is flipped with probability 1/7 (1/n) and
-// each operation replaced by another with probability 1/5 (1/(n-2)), until a valid cell results. Pruned vertices come back, unconnected, at
-// random places. a must be a Cell of the space.
+// Mutate returns a different cell made by the mutation of the NAS-Bench-101 paper's regularized evolution (appendix,
+// and NASBench.ipynb): in a graph of 7 vertices (of n where the space has no more) each possible edge is flipped with
+// probability 1/7 (1/n) and each operation replaced by another with probability 1/5 (1/(n-2)), until a valid cell
+// results. Pruned vertices come back, unconnected, at random places. a must be a Cell of the space.
 func (sp NASBench101) Mutate(a Arch, s *philox.Stream) Arch {
 	parent, n := a.(Cell), sp.MaxNodes()
 	for {
