@@ -618,7 +618,7 @@ func (s *search) begin(ctx context.Context) error {
 		if s.limits.None() {
 			return fmt.Errorf("only %d architectures of %s can be labelled; a search needs %d", len(archs), s.Deps.Space.Name(), minimumInitialLabel+s.Validation)
 		}
-		return fmt.Errorf("only %d architectures of %s can be labelled: loosen %s", len(archs), s.Deps.Space.Name(), s.limits.Flags())
+		return fmt.Errorf("only %d architectures of %s can be labelled%s: loosen %s", len(archs), s.Deps.Space.Name(), s.limits.Counted(), s.limits.Flags())
 	}
 	train := archs[:len(archs)-s.Validation]
 	if _, err := s.ledger.Query(ctx, train, proposerRandom, 0); err != nil {

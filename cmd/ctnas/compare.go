@@ -76,6 +76,8 @@ With --ablations it runs CTNAS itself, then with the predicted performance as re
 and prints 95 % intervals over the seeds (Student's t). Candidates then come from the controller (--propose controller) unless told
 otherwise: where the whole space is ranked, the controller decides little.
 
+Where labels are predicted, what is called accuracy in JSON is a predicted score of "predictor", and tables say so (docs/search.md).
+
 With --out DIR every finished run is kept there, and a comparison that was stopped goes on when it is started again.
 
 ` + labelsLong + ` Picks are then compared by the test accuracy of their

@@ -224,7 +224,20 @@ func errNone(name string, l Limits) error {
 	if l.Latency > 0 {
 		said = append(said, fmt.Sprintf("%g ms", float64(l.Latency)/1e6))
 	}
-	return fmt.Errorf("no architecture of %s was found with at most %s: loosen %s", name, strings.Join(said, " and "), l.Flags())
+	return fmt.Errorf("no architecture of %s was found with at most %s%s: loosen %s", name, strings.Join(said, " and "), l.Counted(), l.Flags())
+}
+
+// Counted says for messages which networks are looked at, where they are others than the space's own.
+func (l Limits) Counted() string {
+	switch {
+	case l.MAdds == 0 && l.Params == 0:
+		return ""
+	case l.Said != nil:
+		return ", as the table says of the networks that were trained"
+	case l.Size != NetworkSize{}:
+		return fmt.Sprintf(", as it is trained for its label (%s)", l.Size)
+	}
+	return ""
 }
 
 // Flags are those of the limits that are set, for messages.
