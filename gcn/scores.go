@@ -241,8 +241,8 @@ func (s *Scores) Against(other *Scores, i, j int) float64 {
 	return p / float64(len(s.members))
 }
 
-// Report says how good scores are against true labels. What there is nothing to say of is not a number: of fewer than three labels only tau-b, and transitivity
-// where no triple is one.
+// Report says how good scores are against true labels. What there is nothing to say of is not a number: of fewer than
+// three labels only tau-b, and transitivity where no triple is one.
 type Report struct {
 	TauB         float64 // Kendall's tau-b with the labels
 	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones

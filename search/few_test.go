@@ -42,7 +42,8 @@ func fewOf(t *testing.T, name string, n int) (space.Space, few) {
 	return sp, few{&fake{list: NewList(archs)}}
 }
 
-// A table of a few networks of a space of 10^19: draws from the space never meet one, so that labels are drawn from the table.
+// A table of a few networks of a space of 10^19: draws from the space never meet one, so that labels are drawn from
+// the table.
 func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
 	for _, limit := range []int64{0, 400e6} {
 		sp, source := fewOf(t, "mobilenetv3", 60)
@@ -69,7 +70,8 @@ func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
 	c.For(sp.Name())
 	c.MaxMAdds = 1e6
 	_, err := Run(context.Background(), c, Deps{Space: sp, Source: source})
-	require.ErrorContains(t, err, "no architecture of mobilenetv3 was found with at most 1000000 MAdds: loosen --max-madds")
+	require.ErrorContains(t, err,
+		"no architecture of mobilenetv3 was found with at most 1000000 MAdds: loosen --max-madds")
 }
 
 // Draws from a list are uniform over what may be taken, and leave the stream alone where that is nothing.
@@ -95,7 +97,8 @@ func TestDrawsFromAList(t *testing.T) {
 	require.Equal(t, b.Uint64(), a.Uint64())
 }
 
-// Samples that the table does not have are no samples of rank 0: the mean of none is null, and every mean says on how many it rests.
+// Samples that the table does not have are no samples of rank 0: the mean of none is null, and every mean says on how
+// many it rests.
 func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
 	sp, source := fewOf(t, "nasbench101", 60)
 	dir := t.TempDir()
@@ -115,7 +118,8 @@ func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
 		Controller map[string]any `json:"controller_samples"`
 	}
 	require.NoError(t, json.Unmarshal(text, &back))
-	require.Equal(t, map[string]any{"samples": float64(p.Samples), "first": nil, "last": nil, "first_known": 0.0, "last_known": 0.0}, back.Controller)
+	require.Equal(t, map[string]any{"samples": float64(p.Samples), "first": nil, "last": nil, "first_known": 0.0,
+		"last_known": 0.0}, back.Controller)
 	log, _, err := events.Read(dir)
 	require.NoError(t, err)
 	points := 0
@@ -132,6 +136,7 @@ func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
 	d.Source = everyCell{newFake()}
 	whole, err := Run(context.Background(), tiny(t, ProposeController), d)
 	require.NoError(t, err)
-	require.Equal(t, []int{whole.Controller.Samples, whole.Controller.Samples}, []int{whole.Controller.FirstKnown, whole.Controller.LastKnown})
+	require.Equal(t, []int{whole.Controller.Samples, whole.Controller.Samples},
+		[]int{whole.Controller.FirstKnown, whole.Controller.LastKnown})
 	require.Positive(t, *whole.Controller.First)
 }

@@ -33,9 +33,9 @@ type Result struct {
 	Finished       bool               `json:"-"` // read from a folder whose search had ended before
 }
 
-// Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of architectures, where equal ones
-// share the mean of their ranks. 50 is what uniform sampling gives, 0 the best. It rests on those samples alone that the table has; null
-// where it has none. The search never sees it.
+// Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of
+// architectures, where equal ones share the mean of their ranks. 50 is what uniform sampling gives, 0 the best. It
+// rests on those samples alone that the table has; null where it has none. The search never sees it.
 type Percentiles struct {
 	Samples    int      `json:"samples"` // how many are at each end, at most
 	First      *float64 `json:"first"`

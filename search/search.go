@@ -579,8 +579,8 @@ func (s *search) run(ctx context.Context) error {
 // sampleTries is how many random architectures are drawn for one that may be labelled before none is taken to exist.
 const sampleTries = 200000
 
-// random draws n distinct architectures that may be labelled, fewer where there are no more: from the space, and where draws come to nothing, for few of
-// it have labels, from the list of those.
+// random draws n distinct architectures that may be labelled, fewer where there are no more: from the space, and
+// where draws come to nothing, for few of it have labels, from the list of those.
 func (s *search) random(n int, stream *philox.Stream) []space.Arch {
 	var out []space.Arch
 	drawn := make(map[space.Arch]bool, n)
@@ -594,7 +594,8 @@ func (s *search) random(n int, stream *philox.Stream) []space.Arch {
 			}
 		}
 		if !found {
-			return append(out, ledger.Draw(s.list(), n-len(out), stream, func(a space.Arch) bool { return !drawn[a] && s.may(a) })...)
+			return append(out, ledger.Draw(s.list(), n-len(out), stream,
+				func(a space.Arch) bool { return !drawn[a] && s.may(a) })...)
 		}
 	}
 	return out
@@ -616,9 +617,11 @@ func (s *search) begin(ctx context.Context) error {
 			return s.none
 		}
 		if s.limits.None() {
-			return fmt.Errorf("only %d architectures of %s can be labelled; a search needs %d", len(archs), s.Deps.Space.Name(), minimumInitialLabel+s.Validation)
+			return fmt.Errorf("only %d architectures of %s can be labelled; a search needs %d", len(archs),
+				s.Deps.Space.Name(), minimumInitialLabel+s.Validation)
 		}
-		return fmt.Errorf("only %d architectures of %s can be labelled%s: loosen %s", len(archs), s.Deps.Space.Name(), s.limits.Counted(), s.limits.Flags())
+		return fmt.Errorf("only %d architectures of %s can be labelled%s: loosen %s", len(archs), s.Deps.Space.Name(),
+			s.limits.Counted(), s.limits.Flags())
 	}
 	train := archs[:len(archs)-s.Validation]
 	if _, err := s.ledger.Query(ctx, train, proposerRandom, 0); err != nil {

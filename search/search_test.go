@@ -158,7 +158,8 @@ func TestASearchSpendsItsBudgetOnTheBestItFinds(t *testing.T) {
 				kinds[e.Name] = true
 				if e.Name == report.EventJudged {
 					require.Contains(t, e.Values, "percentile_samples")
-					require.Equal(t, e.Values["percentile_samples"] > 0, e.Values["percentile"] > 0, "of no sample nothing is said")
+					require.Equal(t, e.Values["percentile_samples"] > 0, e.Values["percentile"] > 0,
+						"of no sample nothing is said")
 				}
 			}
 			require.Equal(t, kinds[report.EventController], kinds[report.EventJudged])

@@ -22,7 +22,8 @@ type compareDocument struct {
 	Space    string `json:"space"`
 	Labels   string `json:"labels"`
 	Accuracy string `json:"accuracy"` // which one chooses and which one judges
-	// Predictor is what labels are predicted by: accuracies of methods are then its scores. Absent where accuracies were measured.
+	// Predictor is what labels are predicted by: accuracies of methods are then its scores. Absent where accuracies
+	// were measured.
 	Predictor string            `json:"predictor,omitempty"`
 	Budget    int               `json:"budget"`
 	Seeds     []uint64          `json:"seeds"`
@@ -259,7 +260,8 @@ func (a *app) openComparison(cmd *cobra.Command) (unlock func(), err error) {
 }
 
 // compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last bar.
-func (a *app) compareProgress(budget int, predictor string) (update func(string, uint64, int, float64), done func(method.Run), stop func()) {
+func (a *app) compareProgress(budget int, predictor string) (update func(string, uint64, int, float64),
+	done func(method.Run), stop func()) {
 	if a.quiet || a.json {
 		return nil, nil, func() {}
 	}
@@ -296,7 +298,8 @@ func (a *app) compareProgress(budget int, predictor string) (update func(string,
 		case r.Accuracy.Known():
 			value = fmt.Sprintf("%.3f %%", 100*r.Accuracy)
 		}
-		fmt.Fprintf(a.stderr, "%s, seed %d: %s%s, %d labels, %.1f s%s\n", r.Method, r.Seed, rank, value, r.Labels, r.Seconds, from)
+		fmt.Fprintf(a.stderr, "%s, seed %d: %s%s, %d labels, %.1f s%s\n", r.Method, r.Seed, rank, value, r.Labels,
+			r.Seconds, from)
 	}
 	return update, done, stop
 }
@@ -317,7 +320,8 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 			return err
 		}
 		if o.format != method.FormatCSV {
-			fmt.Fprintf(a.stdout, "\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; percentiles: 0 is the best of the table, over the samples that it has\n")
+			fmt.Fprintf(a.stdout,
+				"\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; percentiles: 0 is the best of the table, over the samples that it has\n")
 		}
 		return nil
 	}

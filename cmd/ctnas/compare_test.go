@@ -193,7 +193,8 @@ func TestAblations(t *testing.T) {
 		require.Equal(t, []string{"ctnas", "absolute reward", "fixed baseline", "no exploration"}[i], a.Name)
 		require.Equal(t, i == 0, a.Change == nil)
 		require.Less(t, a.Accuracy.Low, a.Accuracy.High)
-		require.Equal(t, a.StartSamples == 0, a.Start == nil, "the table has 2,000 of 423,624 cells: the mean of no sample is unknown, not the best")
+		require.Equal(t, a.StartSamples == 0, a.Start == nil,
+			"the table has 2,000 of 423,624 cells: the mean of no sample is unknown, not the best")
 		require.Equal(t, a.EndSamples == 0, a.End == nil)
 		require.True(t, a.Start == nil || a.Start.Mean > 0 && a.Start.Mean <= 100)
 	}

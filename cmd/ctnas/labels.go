@@ -276,6 +276,7 @@ func (a *app) candidateDone() func(trained.Candidate) {
 		if c.Epochs > 0 {
 			reached = fmt.Sprintf("%.2f %%", 100*c.Accuracy)
 		}
-		fmt.Fprintf(a.stderr, "candidate %d of %d: %v %s after %d epochs, %s\n", c.N, c.Of, c.Arch, reached, c.Epochs, how)
+		fmt.Fprintf(a.stderr, "candidate %d of %d: %v %s after %d epochs, %s\n", c.N, c.Of, c.Arch, reached, c.Epochs,
+			how)
 	}
 }

@@ -78,9 +78,11 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			}
 			fmt.Fprintf(a.stdout, "%d parts of %s in %.0f s: %s\n", len(t.Parts), sp.Name(), time.Since(begin).Seconds(), output)
 			if math.IsNaN(check.Spread) {
-				fmt.Fprintf(a.stdout, "spread unknown: one sample a part says nothing of it, take more with --repeats\n")
+				fmt.Fprintf(a.stdout,
+					"spread unknown: one sample a part says nothing of it, take more with --repeats\n")
 			} else {
-				fmt.Fprintf(a.stdout, "spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
+				fmt.Fprintf(a.stdout,
+					"spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
 			}
 			if o.Networks > 0 {
 				fmt.Fprintf(a.stdout, "sums of parts beside whole networks: off by %s\n", check)
@@ -151,7 +153,8 @@ func newLatencyDocument(t *latency.Table, check *latency.Check) latencyDocument 
 		d.Parts = append(d.Parts, part)
 	}
 	if check != nil {
-		d.Error = &latencyError{stat.Number(check.Spread), len(check.Networks), stat.Number(check.Mean), stat.Number(check.Median), stat.Number(check.Bias), stat.Number(check.TauB)}
+		d.Error = &latencyError{stat.Number(check.Spread), len(check.Networks), stat.Number(check.Mean),
+			stat.Number(check.Median), stat.Number(check.Bias), stat.Number(check.TauB)}
 	}
 	return d
 }

@@ -69,10 +69,11 @@ type rankDocument struct {
 	PAt1         number        `json:"p_at_1"`
 	TopRank      spreadOf      `json:"top_rank"`
 	Transitivity number        `json:"transitivity"`
-	Judged       []int         `json:"judged"`               // architectures that a seed is judged by; the quantities rest on them
-	JudgedOdd    []int         `json:"judged_odd"`           // those of the odd half, a seed
-	Triples      []int         `json:"transitivity_triples"` // that the transitivity rests on, a seed
-	Calibration  number        `json:"calibration_error"`
+	// Judged is how many architectures a seed is judged by: the quantities rest on them.
+	Judged      []int  `json:"judged"`
+	JudgedOdd   []int  `json:"judged_odd"`           // those of the odd half, a seed
+	Triples     []int  `json:"transitivity_triples"` // that the transitivity rests on, a seed
+	Calibration number `json:"calibration_error"`
 }
 
 type seedSeconds struct {
@@ -150,8 +151,10 @@ Here --train and --judged random architectures are trained, all of them if the s
 						finish()
 					}
 					if first = false; !a.json {
-						fmt.Fprintf(a.stdout, "seed %d: tau-b %s (odd half %s) over %d, P@1%% %s, best predicted has rank %d, train %.2f s, rank %.2f s\n",
-							r.Seed, fixed(r.TauB, 4), fixed(r.TauBOdd, 4), r.Judged, fixed(r.PAt1, 3), r.TopRank, r.Train, r.Score)
+						fmt.Fprintf(a.stdout,
+							"seed %d: tau-b %s (odd half %s) over %d, P@1%% %s, best predicted has rank %d, train %.2f s, rank %.2f s\n",
+							r.Seed, fixed(r.TauB, 4), fixed(r.TauBOdd, 4), r.Judged, fixed(r.PAt1, 3),
+							r.TopRank, r.Train, r.Score)
 					}
 				},
 			})
@@ -174,7 +177,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 			}
 			mean := func(f func(r method.RankSeed) float64) number { return newSpread(column(f)).Mean }
 			for _, r := range results {
-				d.Judged, d.JudgedOdd, d.Triples = append(d.Judged, r.Judged), append(d.JudgedOdd, r.JudgedOdd), append(d.Triples, r.Triples)
+				d.Judged, d.JudgedOdd = append(d.Judged, r.Judged), append(d.JudgedOdd, r.JudgedOdd)
+				d.Triples = append(d.Triples, r.Triples)
 				d.Seeds = append(d.Seeds, r.Seed)
 				d.SeedSeconds = append(d.SeedSeconds, seedSeconds{r.Train, r.Score})
 			}
@@ -196,9 +200,11 @@ Here --train and --judged random architectures are trained, all of them if the s
 			if most := slices.Max(d.Judged); most > slices.Min(d.Judged) {
 				over += fmt.Sprintf(" to %d", most)
 			}
-			fmt.Fprintf(a.stdout, "mean of %d seeds, %d labels, preset %s: tau-b %s (odd half %s%s) over %s architectures, P@1%% %s, rank of the best predicted %s, "+
-				"transitivity %s, calibration error %s, %.1f s\n",
-				seeds, train, preset, fixed(d.TauB.Mean, 4), fixed(d.TauBOdd.Mean, 4), sd, over, fixed(d.PAt1, 3), fixed(d.TopRank.Mean, 1),
+			fmt.Fprintf(a.stdout,
+				"mean of %d seeds, %d labels, preset %s: tau-b %s (odd half %s%s) over %s architectures, P@1%% %s, rank of the best predicted %s, "+
+					"transitivity %s, calibration error %s, %.1f s\n",
+				seeds, train, preset, fixed(d.TauB.Mean, 4), fixed(d.TauBOdd.Mean, 4), sd, over,
+				fixed(d.PAt1, 3), fixed(d.TopRank.Mean, 1),
 				fixed(d.Transitivity, 4), fixed(d.Calibration, 4), d.Seconds)
 			return nil
 		},

@@ -142,13 +142,15 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 		return nil, errors.Join(err, source.Close())
 	}
 	defer unlock()
-	if page.Result.Network == nil && slices.ContainsFunc(page.Result.Architectures, func(x report.Architecture) bool { return x.SpaceParams != nil }) {
+	if page.Result.Network == nil && slices.ContainsFunc(page.Result.Architectures,
+		func(x report.Architecture) bool { return x.SpaceParams != nil }) {
 		limits.Size = source.NetworkSize() // a table said what its networks take; these are the nearest to them
 	}
 	update, finish := a.progress("trainings")
 	source.Observe(nil, update)
 	within := func(x space.Arch) bool { return !known[x.String()] && limits.Allow(x) }
-	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed, Limits: limits, May: within})
+	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed,
+		Limits: limits, May: within})
 	finish()
 	if err = errors.Join(err, source.Close()); err != nil {
 		return nil, err

@@ -359,7 +359,9 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 		if x.Predicted {
 			fmt.Fprintf(w, "predicted score\t%.6f (of %s; no accuracy was measured)\n", r.PickAccuracy, r.Predictor)
 		} else {
-			fmt.Fprintf(w, "accuracy\t%.4f %% (%s)\n", r.PickAccuracy*100, strings.Join(slices.DeleteFunc([]string{x.AccuracySource, x.Note}, func(s string) bool { return s == "" }), "; "))
+			fmt.Fprintf(w, "accuracy\t%.4f %% (%s)\n", r.PickAccuracy*100,
+				strings.Join(slices.DeleteFunc([]string{x.AccuracySource, x.Note},
+					func(s string) bool { return s == "" }), "; "))
 		}
 		if x.Judged != nil && *x.Judged != r.PickAccuracy {
 			fmt.Fprintf(w, "judged\t%.4f %%\n", *x.Judged*100)
@@ -374,7 +376,8 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 			fmt.Fprintf(w, "\tof the network that was trained for the label, as the table says\n")
 		}
 		if x.SpaceMAdds != nil || x.SpaceParams != nil {
-			fmt.Fprintf(w, "full network\t%s MAdds, %s parameters: the space's own, which was not trained\n", count(x.SpaceMAdds), count(x.SpaceParams))
+			fmt.Fprintf(w, "full network\t%s MAdds, %s parameters: the space's own, which was not trained\n",
+				count(x.SpaceMAdds), count(x.SpaceParams))
 		}
 		if x.LatencyMS != nil {
 			of := ""
@@ -386,12 +389,14 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 	}
 	if r.Controller != nil {
 		c := r.Controller
-		fmt.Fprintf(w, "controller\tmean true percentile of its samples (0 = best): %s, %s\n", percentile(c.First, c.FirstKnown, "at first"), percentile(c.Last, c.LastKnown, "at last"))
+		fmt.Fprintf(w, "controller\tmean true percentile of its samples (0 = best): %s, %s\n",
+			percentile(c.First, c.FirstKnown, "at first"), percentile(c.Last, c.LastKnown, "at last"))
 	}
 	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a label.
 	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Accuracy == nil }); i >= 0 {
 		x := r.Architectures[i]
-		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s of %d (by the comparator)", x.Arch, count(x.PredictedRank), r.PredictedAmong)
+		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s of %d (by the comparator)", x.Arch,
+			count(x.PredictedRank), r.PredictedAmong)
 		if x.Rank > 0 {
 			fmt.Fprintf(w, ", true rank %d", x.Rank)
 		}
@@ -409,7 +414,8 @@ func (a *app) printSearch(r *search.Result, front bool) error {
 				if x.Predicted {
 					value = fmt.Sprintf("predicted score %.6f", *x.Accuracy)
 				}
-				fmt.Fprintf(w, "front\t%s at %s MAdds, %s parameters%s: %s\n", value, count(x.MAdds), count(x.Params), latency, text)
+				fmt.Fprintf(w, "front\t%s at %s MAdds, %s parameters%s: %s\n", value, count(x.MAdds), count(x.Params),
+					latency, text)
 			}
 		}
 	}

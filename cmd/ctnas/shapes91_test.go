@@ -109,7 +109,8 @@ func TestTableTrainAndRetrain(t *testing.T) {
 	}
 }
 
-// Costs, limits and fronts are of the networks that labels are trained for; the space's own stand beside them, under their own name.
+// Costs, limits and fronts are of the networks that labels are trained for; the space's own stand beside them, under
+// their own name.
 func TestCostsAreOfWhatIsTrained(t *testing.T) {
 	dir := t.TempDir()
 	size := space.NetworkSize{Side: 8, Classes: 10, Channels: 4, Stacks: 3, Modules: 1}
@@ -127,13 +128,17 @@ func TestCostsAreOfWhatIsTrained(t *testing.T) {
 			a, err := sp.Parse(x.Arch)
 			require.NoError(t, err)
 			want, own := cost(a), a.Cost()
-			require.Equal(t, [4]int64{want.MAdds, want.Params, own.MAdds, own.Params}, [4]int64{*x.MAdds, *x.Params, *x.SpaceMAdds, *x.SpaceParams})
+			require.Equal(t, [4]int64{want.MAdds, want.Params, own.MAdds, own.Params},
+				[4]int64{*x.MAdds, *x.Params, *x.SpaceMAdds, *x.SpaceParams})
 			require.LessOrEqual(t, *x.Params, limit)
 			require.Less(t, *x.Params, *x.SpaceParams)
 		}
 		pick := result.Architectures[0]
-		require.Regexp(t, fmt.Sprintf(`(?m)^MAdds +%d\nparameters +%d\n +of the network that was trained for the label`, *pick.MAdds, *pick.Params), stdout)
-		require.Regexp(t, fmt.Sprintf(`(?m)^full network +%d MAdds, %d parameters`, *pick.SpaceMAdds, *pick.SpaceParams), stdout)
+		require.Regexp(t,
+			fmt.Sprintf(`(?m)^MAdds +%d\nparameters +%d\n +of the network that was trained for the label`,
+				*pick.MAdds, *pick.Params), stdout)
+		require.Regexp(t, fmt.Sprintf(`(?m)^full network +%d MAdds, %d parameters`, *pick.SpaceMAdds,
+			*pick.SpaceParams), stdout)
 		page, err := os.ReadFile(filepath.Join(run, report.PageName))
 		require.NoError(t, err)
 		require.Contains(t, string(page), "of the network that was trained for the label")
@@ -156,7 +161,8 @@ func TestCostsAreOfWhatIsTrained(t *testing.T) {
 	require.LessOrEqual(t, r.Random[0].Params, int64(1000), "what the search could not have picked is no rival")
 
 	run = filepath.Join(dir, "random")
-	code, stdout, stderr = call(nil, strings.Fields(line+quickTraining+"&epochs=1 --max-params 1K --method random --out "+run)...)
+	code, stdout, stderr = call(nil,
+		strings.Fields(line+quickTraining+"&epochs=1 --max-params 1K --method random --out "+run)...)
 	require.Equal(t, exitOK, code, stderr)
 	check(run, stdout, trained, true, 1000)
 

@@ -186,7 +186,8 @@ func newSpaceShowCommand(a *app) *cobra.Command {
 				}{row, names, edges})
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "architecture\t%s\nhash\t%s\nMAdds\t%s\nparameters\t%s\n\n", row.Arch, row.Hash, count(row.MAdds), count(row.Params))
+			fmt.Fprintf(w, "architecture\t%s\nhash\t%s\nMAdds\t%s\nparameters\t%s\n\n", row.Arch, row.Hash,
+				count(row.MAdds), count(row.Params))
 			fmt.Fprintln(w, "NODE\tOPERATION\tINPUTS")
 			for v, name := range names {
 				fmt.Fprintf(w, "%d\t%s\t%s\n", v, name, strings.Trim(fmt.Sprint(into[v]), "[]"))

@@ -102,10 +102,12 @@ func TestCompareWithPredictor(t *testing.T) {
 	}
 }
 
-// A number that is predicted is called a predicted score, with the predictor's name, wherever it stands, and never an accuracy.
+// A number that is predicted is called a predicted score, with the predictor's name, wherever it stands, and never an
+// accuracy.
 func TestPredictedScoresAreNoAccuracies(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
-	line := []string{"search", "--space", "mobilenetv3", "--labels", "predictor:" + randomPredictor(t), "--max-madds", "300M", "--budget", "20", "--init", "10",
+	line := []string{"search", "--space", "mobilenetv3", "--labels", "predictor:" + randomPredictor(t), "--max-madds",
+		"300M", "--budget", "20", "--init", "10",
 		"--per-round", "10", "--members", "1", "--steps", "5", "--iterations", "5", "--batch", "8", "--pool", "32", "--mutations", "8", "--generations", "1", "--pareto"}
 	code, stdout, stderr := call(nil, append(line, "--out", dir)...)
 	require.Equal(t, exitOK, code, stderr)
@@ -131,13 +133,15 @@ func TestPredictedScoresAreNoAccuracies(t *testing.T) {
 	require.Equal(t, 20, strings.Count(string(ledger), `"metric":"predicted score","predictor":"p.f32"`))
 	page, err := os.ReadFile(filepath.Join(dir, report.PageName))
 	require.NoError(t, err)
-	for _, part := range []string{"Predicted score of the pick", `<th class="number">Predicted score</th>`, "Predicted score against cost", "no accuracy was measured"} {
+	for _, part := range []string{"Predicted score of the pick", `<th class="number">Predicted score</th>`,
+		"Predicted score against cost", "no accuracy was measured"} {
 		require.Contains(t, string(page), part)
 	}
 	require.NotContains(t, string(page), ">Accuracy<")
 	require.NotRegexp(t, `\d %</(td|b|dd)>`, strings.ReplaceAll(string(page), "What it cost", ""))
 
-	line = append([]string{"compare", "--space", "mobilenetv3", "--labels", "predictor:" + randomPredictor(t), "--methods", "random", "--budget", "12", "--seeds", "2"}, quickly...)
+	line = append([]string{"compare", "--space", "mobilenetv3", "--labels", "predictor:" + randomPredictor(t),
+		"--methods", "random", "--budget", "12", "--seeds", "2"}, quickly...)
 	code, stdout, stderr = call(nil, line...)
 	require.Equal(t, exitOK, code, stderr)
 	require.Contains(t, stdout, "best predicted score")
@@ -145,7 +149,8 @@ func TestPredictedScoresAreNoAccuracies(t *testing.T) {
 	require.Contains(t, stderr, "random, seed 0: predicted score 0.")
 }
 
-// Costs that neither the space's file nor a table says are unknown: on the terminal, in JSON, for limits and for fronts.
+// Costs that neither the space's file nor a table says are unknown: on the terminal, in JSON, for limits and for
+// fronts.
 func TestUnknownCostsAreUnknown(t *testing.T) {
 	arch := "blocks:conv3x3|k3e3|k3e3|skip"
 	dir := t.TempDir()
@@ -173,7 +178,8 @@ func TestUnknownCostsAreUnknown(t *testing.T) {
 	}
 	labels := filepath.Join(dir, "bare.csv")
 	require.NoError(t, os.WriteFile(labels, []byte(bare.String()), 0o600))
-	line := []string{"search", "--space", "file:" + path, "--labels", "table:" + labels, "--budget", "20", "--init", "10", "--per-round", "10", "--members", "1", "--steps", "5",
+	line := []string{"search", "--space", "file:" + path, "--labels", "table:" + labels, "--budget", "20", "--init",
+		"10", "--per-round", "10", "--members", "1", "--steps", "5",
 		"--iterations", "5", "--batch", "8", "--pool", "32"}
 	out := filepath.Join(dir, "run")
 	code, stdout, stderr = call(nil, append(line, "--out", out)...)
@@ -191,7 +197,8 @@ func TestUnknownCostsAreUnknown(t *testing.T) {
 	code, _, stderr = call(nil, append(line, "--max-madds", "1G", "--out", filepath.Join(dir, "limited"))...)
 	require.NotEqual(t, exitOK, code)
 	require.Contains(t, stderr, "not known")
-	code, _, stderr = call(nil, append(line, "--method", "random", "--max-madds", "1G", "--out", filepath.Join(dir, "limited too"))...)
+	code, _, stderr = call(nil, append(line, "--method", "random", "--max-madds", "1G", "--out",
+		filepath.Join(dir, "limited too"))...)
 	require.NotEqual(t, exitOK, code)
 	require.Contains(t, stderr, "not known")
 }

@@ -1,5 +1,6 @@
-// Package visible shows text that others wrote as it is: characters that are not seen, or that reorder what is seen, become escapes such
-// as \u202e. A name in a file can then neither command a terminal nor read as another one ("Trojan Source", Boucher and Anderson, 2021).
+// Package visible shows text that others wrote as it is: characters that are not seen, or that reorder what is seen,
+// become escapes such as \u202e. A name in a file can then neither command a terminal nor read as another one
+// ("Trojan Source", Boucher and Anderson, 2021).
 package visible
 
 import (
@@ -11,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// hidden tells whether a character is not to be shown as it is: controls, what reorders text, spaces that are not the space, and what has
-// no shape. The line feed and the tab lay text out.
+// hidden tells whether a character is not to be shown as it is: controls, what reorders text, spaces that are not the
+// space, and what has no shape. The line feed and the tab lay text out.
 func hidden(r rune) bool {
 	switch {
 	case r >= ' ' && r < 0x7f || r == '\n' || r == '\t':
@@ -23,8 +24,8 @@ func hidden(r rune) bool {
 	return unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// appendVisible escapes a text. \uXXXX is valid in a JSON string and means the same there; \xXX stands for a byte that is no UTF-8, which
-// no JSON holds.
+// appendVisible escapes a text. \uXXXX is valid in a JSON string and means the same there; \xXX stands for a byte
+// that is no UTF-8, which no JSON holds.
 func appendVisible(out, text []byte) []byte {
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)

@@ -34,7 +34,8 @@ func TestString(t *testing.T) {
 	}
 }
 
-// However a text is cut into writes, the same comes out, of which everything is seen; and of JSON nothing is changed but its looks.
+// However a text is cut into writes, the same comes out, of which everything is seen; and of JSON nothing is changed
+// but its looks.
 func TestWriter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.SliceOfN(rapid.Byte(), 0, 40).Draw(t, "bytes")

@@ -69,7 +69,8 @@ func (c Check) String() string {
 	if !math.IsNaN(c.TauB) {
 		tau = fmt.Sprintf("%.3f", c.TauB)
 	}
-	return fmt.Sprintf("%.1f %% on average, %.1f %% in the median, bias %+.1f %%, tau-b %s, %d networks", 100*c.Mean, 100*c.Median, 100*c.Bias, tau, len(c.Networks))
+	return fmt.Sprintf("%.1f %% on average, %.1f %% in the median, bias %+.1f %%, tau-b %s, %d networks", 100*c.Mean,
+		100*c.Median, 100*c.Bias, tau, len(c.Networks))
 }
 
 // Measure times every part of a space where it stands, in networks that have all of them, and, to judge the sums, random architectures whole. In each round other

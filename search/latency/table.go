@@ -45,7 +45,8 @@ type Part struct {
 	Samples      int     // 0: not said
 }
 
-// Measured tells whether the quartiles say something: one sample has none, and a table that was written by hand may leave them out.
+// Measured tells whether the quartiles say something: one sample has none, and a table that was written by hand may
+// leave them out.
 func (p Part) Measured() bool { return p.Samples > 1 || p.Samples == 0 && p.First != p.Third }
 
 // Fact is a line of a table's head.

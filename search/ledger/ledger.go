@@ -24,7 +24,8 @@ type Facts struct {
 	Recipe string `json:"recipe,omitempty"`
 	Seed   uint64 `json:"seed,omitempty"`
 	Seeds  int    `json:"seeds,omitempty"`
-	// Of labels that are predicted: by what. They are scores, no accuracies that anybody measured, and every report says so.
+	// Of labels that are predicted: by what. They are scores, no accuracies that anybody measured, and every report
+	// says so.
 	Predictor string `json:"predictor,omitempty"`
 }
 
@@ -92,8 +93,8 @@ type Judge interface {
 	Total() int // 0: there are no ranks
 }
 
-// Lister is a source that has labels of the architectures of a list and of no others: a table. Where the list is small beside the space, architectures
-// are drawn from it.
+// Lister is a source that has labels of the architectures of a list and of no others: a table. Where the list is
+// small beside the space, architectures are drawn from it.
 type Lister interface {
 	Source
 	List

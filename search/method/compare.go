@@ -48,7 +48,8 @@ func OnTable(t *table.Table, q table.Query) (Field, error) {
 	return Field{t.Space(), PoolOf(all), source, t.Checksum() + " " + all.Describe(), all}, nil
 }
 
-// judge returns the accuracy that judges what a method picked, not a number where nobody knows it, and its rank; nil where there are none.
+// judge returns the accuracy that judges what a method picked, not a number where nobody knows it, and its rank; nil
+// where there are none.
 func (f Field) judge(source ledger.Source, pick ledger.Label) (accuracy stat.Number, rank *int, err error) {
 	judge, ok := source.(ledger.Judge)
 	switch {
@@ -102,18 +103,21 @@ type Variant struct {
 
 // Run is what one method did with one seed.
 type Run struct {
-	Method     string      `json:"method"`
-	Seed       uint64      `json:"seed"`
-	Labels     int         `json:"labels"`
-	Seconds    float64     `json:"seconds"` // of the search, its judging left out
-	Arch       string      `json:"arch"`
-	Hash       string      `json:"hash"`
-	Seen       float64     `json:"seen"`     // accuracy that the method saw, 0..1
-	Accuracy   stat.Number `json:"accuracy"` // that judges, 0..1; null where nobody knows it
-	LatencyMS  *float64    `json:"latency_ms,omitempty"`
-	Rank       *int        `json:"rank"`                 // 1 + number of better architectures in the table; null: not known
-	TauBOver   int         `json:"tau_b_over,omitempty"` // how many architectures TauB rests on
-	TauB       *float64    `json:"tau_b"`                // of the method's last predictor, over all architectures without a label; null without one, or where they cannot be judged
+	Method    string      `json:"method"`
+	Seed      uint64      `json:"seed"`
+	Labels    int         `json:"labels"`
+	Seconds   float64     `json:"seconds"` // of the search, its judging left out
+	Arch      string      `json:"arch"`
+	Hash      string      `json:"hash"`
+	Seen      float64     `json:"seen"`     // accuracy that the method saw, 0..1
+	Accuracy  stat.Number `json:"accuracy"` // that judges, 0..1; null where nobody knows it
+	LatencyMS *float64    `json:"latency_ms,omitempty"`
+	// Rank is 1 + the number of better architectures in the table; null: not known.
+	Rank     *int `json:"rank"`
+	TauBOver int  `json:"tau_b_over,omitempty"` // how many architectures TauB rests on
+	// TauB is of the method's last predictor, over all architectures without a label; null without one, or where they
+	// cannot be judged.
+	TauB       *float64    `json:"tau_b"`
 	Curriculum *Curriculum `json:"percentile,omitempty"`
 	Kept       bool        `json:"-"` // read from the cache
 }

@@ -171,10 +171,13 @@ func someRuns() []Run {
 	rank := func(n int) *int { return &n }
 	samples := func(start, end float64) *Curriculum { return &Curriculum{&start, &end, 10, 20} }
 	return []Run{
-		{Method: "ctnas", Seed: 1, Labels: 423, Seconds: 10, Accuracy: 0.94, Rank: rank(3), TauB: tau(0.7), Curriculum: samples(50, 4)},
+		{Method: "ctnas", Seed: 1, Labels: 423, Seconds: 10, Accuracy: 0.94, Rank: rank(3), TauB: tau(0.7),
+			Curriculum: samples(50, 4)},
 		{Method: "random", Seed: 1, Labels: 423, Seconds: 1, Accuracy: 0.93, Rank: rank(900)},
-		{Method: "ctnas", Seed: 2, Labels: 420, Seconds: 20, Accuracy: 0.95, Rank: rank(1), TauB: tau(0.8), Curriculum: samples(52, 2)},
-		{Method: "random", Seed: 2, Labels: 423, Seconds: 1, Accuracy: 0.91, Rank: rank(1100), Curriculum: samples(50, 49)},
+		{Method: "ctnas", Seed: 2, Labels: 420, Seconds: 20, Accuracy: 0.95, Rank: rank(1), TauB: tau(0.8),
+			Curriculum: samples(52, 2)},
+		{Method: "random", Seed: 2, Labels: 423, Seconds: 1, Accuracy: 0.91, Rank: rank(1100),
+			Curriculum: samples(50, 49)},
 	}
 }
 
@@ -216,7 +219,8 @@ func TestSummaries(t *testing.T) {
 // What is not known is no perfect score: it is null, and every statistic says how many seeds it rests on.
 func TestUnknownIsNoNumber(t *testing.T) {
 	runs := someRuns()
-	runs[0].Rank, runs[0].Accuracy, runs[0].Curriculum = nil, stat.Number(math.NaN()), &Curriculum{} // the table had none of its samples
+	// the table had none of its samples
+	runs[0].Rank, runs[0].Accuracy, runs[0].Curriculum = nil, stat.Number(math.NaN()), &Curriculum{}
 	s := Summarize(runs, 1000, false)
 	require.Equal(t, []int{1, 1, 2}, []int{s[0].Accuracy.N, s[0].Rank.N, s[0].TauB.N})
 	require.EqualValues(t, 0.95, s[0].Accuracy.Mean)
@@ -235,7 +239,8 @@ func TestUnknownIsNoNumber(t *testing.T) {
 	s, a = Summarize(runs, 0, false), Ablate(runs)
 	text, err := json.Marshal(s[0])
 	require.NoError(t, err)
-	require.Contains(t, string(text), `"accuracy":{"mean":null,"sd":null,"best":null,"n":0},"rank":{"mean":null,"median":null,"best":null,"n":0},"rank_percent":{"best":null,"median":null}`)
+	require.Contains(t, string(text),
+		`"accuracy":{"mean":null,"sd":null,"best":null,"n":0},"rank":{"mean":null,"median":null,"best":null,"n":0},"rank_percent":{"best":null,"median":null}`)
 	require.Contains(t, string(text), `"accuracy":null,"rank":null`, "a run's own")
 	require.Nil(t, a[0].PercentileEnd)
 	require.Nil(t, a[0].PercentileStart)

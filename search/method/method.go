@@ -54,8 +54,9 @@ type Outcome struct {
 	Curriculum *Curriculum     // of a controller; nil without one
 }
 
-// Curriculum says how good the architectures are that a controller samples: the mean over samples of their true percentile, 0 is the best
-// of the table and 100 the worst. The search never sees it. Samples that the table does not have are left out; of none the mean is null.
+// Curriculum says how good the architectures are that a controller samples: the mean over samples of their true
+// percentile, 0 is the best of the table and 100 the worst. The search never sees it. Samples that the table does not
+// have are left out; of none the mean is null.
 type Curriculum struct {
 	Start        *float64 `json:"start"`
 	End          *float64 `json:"end"`
@@ -95,7 +96,8 @@ type buyer struct {
 }
 
 func (p Problem) limits() space.Limits {
-	return ledger.Counted(space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams, Latency: space.Nanoseconds(p.MaxLatency), Times: p.Latency.Known()}, p.Source)
+	return ledger.Counted(space.Limits{MAdds: p.MaxMAdds, Params: p.MaxParams,
+		Latency: space.Nanoseconds(p.MaxLatency), Times: p.Latency.Known()}, p.Source)
 }
 
 // list is what may be labelled at all, where that is known; nil otherwise.
@@ -134,8 +136,8 @@ func (b *buyer) may(a space.Arch) bool {
 // tries is how many draws may fail in a row before it is taken for certain that nothing is left to draw.
 const tries = 100000
 
-// draw returns n distinct architectures that may be bought, uniformly at random, fewer where no more are left: where draws come to nothing, for few may be
-// bought of what is drawn from, the list of what has labels is gone through.
+// draw returns n distinct architectures that may be bought, uniformly at random, fewer where no more are left: where
+// draws come to nothing, for few may be bought of what is drawn from, the list of what has labels is gone through.
 func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 	var out []space.Arch
 	taken := make(map[space.Arch]bool, n)
@@ -158,7 +160,10 @@ func (b *buyer) draw(n int, s *philox.Stream) []space.Arch {
 			failed = 0
 		}
 	}
-	return append(out, ledger.Draw(b.list(), n-len(out), s, func(a space.Arch) bool { return !taken[a] && b.may(a) })...)
+	return append(out, ledger.Draw(b.list(), n-len(out), s, func(a space.Arch) bool {
+		return !taken[a] &&
+			b.may(a)
+	})...)
 }
 
 // Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are no more.

@@ -13,7 +13,8 @@ import (
 	"github.com/ctnas/ctnas/internal/stat"
 )
 
-// Summary is a method over all seeds, beside the paper's. N is of how many seeds a quantity is known; it is null where there are none.
+// Summary is a method over all seeds, beside the paper's. N is of how many seeds a quantity is known; it is null
+// where there are none.
 type Summary struct {
 	Method   string      `json:"method"`
 	Labels   int         `json:"labels"`  // the most that a seed bought
@@ -59,8 +60,8 @@ func greatest(values []float64) float64 {
 	return slices.Max(values)
 }
 
-// Summarize gathers runs by method, in the order in which methods first appear. total is the number of ranked architectures; 0: they have no ranks.
-// paper puts the paper's rows beside methods of its kind: in its space.
+// Summarize gathers runs by method, in the order in which methods first appear. total is the number of ranked
+// architectures; 0: they have no ranks. paper puts the paper's rows beside methods of its kind: in its space.
 func Summarize(runs []Run, total int, paper bool) []Summary {
 	var order []string
 	by := map[string][]Run{}
@@ -198,8 +199,9 @@ const (
 	FormatMarkdown = "markdown"
 )
 
-// WriteSummaries writes the methods as a table. predictor names what labels are predicted by, empty where they are accuracies. The paper's rows, which are means of
-// three runs and ranked by them, follow in a table of their own; CSV, of which a column holds one kind of number, accuracies 0..1, has columns of their own.
+// WriteSummaries writes the methods as a table. predictor names what labels are predicted by, empty where they are
+// accuracies. The paper's rows, which are means of three runs and ranked by them, follow in a table of their own;
+// CSV, of which a column holds one kind of number, accuracies 0..1, has columns of their own.
 func WriteSummaries(w io.Writer, format string, list []Summary, predictor string, paper []PaperRow) error {
 	if format == FormatCSV {
 		return writeCSV(w, list, predictor, paper)
@@ -208,7 +210,8 @@ func WriteSummaries(w io.Writer, format string, list []Summary, predictor string
 	if predictor != "" {
 		accuracy, best, factor, digits = "predicted score", "best predicted score", 1, 4
 	}
-	head := []string{"method", "labels", "tau-b", accuracy, best, "mean rank", "median rank", "best rank", "best rank %", "seconds"}
+	head := []string{"method", "labels", "tau-b", accuracy, best, "mean rank", "median rank", "best rank",
+		"best rank %", "seconds"}
 	var rows [][]string
 	for _, s := range list {
 		of := func(n int) string { // the seeds that a quantity rests on, where it does not rest on all
@@ -222,8 +225,11 @@ func WriteSummaries(w io.Writer, format string, list []Summary, predictor string
 			tau = plusMinus(s.TauB.Mean, s.TauB.SD, 3) + of(s.TauB.N)
 		}
 		rows = append(rows, []string{
-			s.Method, strconv.Itoa(s.Labels), tau, plusMinus(factor*s.Accuracy.Mean, factor*s.Accuracy.SD, digits) + of(s.Accuracy.N), decimal(factor*s.Accuracy.Best, digits),
-			decimal(s.Rank.Mean, 1) + of(s.Rank.N), decimal(s.Rank.Median, 1), decimal(s.Rank.Best, 0), decimal(s.RankPercent.Best, 4), decimal(s.Seconds, 1),
+			s.Method, strconv.Itoa(s.Labels), tau,
+			plusMinus(factor*s.Accuracy.Mean, factor*s.Accuracy.SD, digits) + of(s.Accuracy.N),
+			decimal(factor*s.Accuracy.Best, digits),
+			decimal(s.Rank.Mean, 1) + of(s.Rank.N), decimal(s.Rank.Median, 1), decimal(s.Rank.Best, 0),
+			decimal(s.RankPercent.Best, 4), decimal(s.Seconds, 1),
 		})
 	}
 	if err := writeTable(w, format, head, rows); err != nil || len(paper) == 0 {
@@ -242,11 +248,12 @@ func WriteSummaries(w io.Writer, format string, list []Summary, predictor string
 			queries = strconv.Itoa(p.Queries)
 		}
 		rows = append(rows, []string{
-			p.Name, queries, tau, plusMinus(stat.Number(100*p.AccuracyMean), stat.Number(100*p.AccuracySD), 2), decimal(stat.Number(100*p.AccuracyBest), 2),
-			decimal(stat.Number(p.RankPercent), 2),
+			p.Name, queries, tau, plusMinus(stat.Number(100*p.AccuracyMean), stat.Number(100*p.AccuracySD), 2),
+			decimal(stat.Number(100*p.AccuracyBest), 2), decimal(stat.Number(p.RankPercent), 2),
 		})
 	}
-	return writeTable(w, format, []string{"paper's method", "queries", "tau over 100", "accuracy of 3 runs %", "best of 3 runs %", "best rank by 3 runs %"}, rows)
+	return writeTable(w, format, []string{"paper's method", "queries", "tau over 100", "accuracy of 3 runs %",
+		"best of 3 runs %", "best rank by 3 runs %"}, rows)
 }
 
 func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) error {
@@ -256,7 +263,8 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 		}
 		return strconv.FormatFloat(float64(v), 'g', 10, 64)
 	}
-	head := []string{"method", "source", "labels", "seconds", "tau_b_mean", "tau_b_sd", "accuracy_mean", "accuracy_sd", "accuracy_best",
+	head := []string{"method", "source", "labels", "seconds", "tau_b_mean", "tau_b_sd", "accuracy_mean",
+		"accuracy_sd", "accuracy_best",
 		"rank_mean", "rank_median", "rank_best", "rank_percent_best", "rank_percent_median"}
 	if predictor != "" {
 		for i, name := range head {
@@ -265,7 +273,8 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 	}
 	ours := len(head)
 	if len(paper) > 0 { // numbers of other measurements
-		head = append(head, "paper_tau", "paper_accuracy_mean", "paper_accuracy_sd", "paper_accuracy_best", "paper_rank_percent_best")
+		head = append(head, "paper_tau", "paper_accuracy_mean", "paper_accuracy_sd", "paper_accuracy_best",
+			"paper_rank_percent_best")
 	}
 	rows := [][]string{head}
 	nan := stat.Number(math.NaN())
@@ -275,7 +284,8 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 			tau = *s.TauB
 		}
 		row := []string{s.Method, "ctnas", strconv.Itoa(s.Labels)}
-		for _, v := range []stat.Number{s.Seconds, tau.Mean, tau.SD, s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best, s.Rank.Mean, s.Rank.Median, s.Rank.Best,
+		for _, v := range []stat.Number{s.Seconds, tau.Mean, tau.SD, s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best,
+			s.Rank.Mean, s.Rank.Median, s.Rank.Best,
 			s.RankPercent.Best, s.RankPercent.Median} {
 			row = append(row, number(v))
 		}
@@ -290,7 +300,8 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 			queries = strconv.Itoa(p.Queries)
 		}
 		row := append([]string{p.Name, "paper", queries}, make([]string, ours-3)...)
-		for _, v := range []stat.Number{tau, stat.Number(p.AccuracyMean), stat.Number(p.AccuracySD), stat.Number(p.AccuracyBest), stat.Number(p.RankPercent)} {
+		for _, v := range []stat.Number{tau, stat.Number(p.AccuracyMean), stat.Number(p.AccuracySD),
+			stat.Number(p.AccuracyBest), stat.Number(p.RankPercent)} {
 			row = append(row, number(v))
 		}
 		rows = append(rows, row)
@@ -304,15 +315,18 @@ func WriteAblations(w io.Writer, format string, list []Ablation, predictor strin
 	if predictor != "" {
 		accuracy, factor, digits = "predicted score", 1, 5
 	}
-	head := []string{"search", accuracy, "change", "mean rank", "tau-b", "samples' percentile at start", "of samples", "at end", "of samples", "change"}
+	head := []string{"search", accuracy, "change", "mean rank", "tau-b", "samples' percentile at start", "of samples",
+		"at end", "of samples", "change"}
 	if format == FormatCSV { // where a name should say which one it is
 		head[6], head[8] = "samples at start", "samples at end"
 	}
 	var rows [][]string
 	for _, a := range list {
 		rows = append(rows, []string{
-			a.Name, interval(a.Accuracy, factor, digits), interval(a.AccuracyChange, factor, digits), interval(a.Rank, 1, 1), interval(a.TauB, 1, 3),
-			interval(a.PercentileStart, 1, 2), strconv.Itoa(a.StartSamples), interval(a.PercentileEnd, 1, 2), strconv.Itoa(a.EndSamples),
+			a.Name, interval(a.Accuracy, factor, digits), interval(a.AccuracyChange, factor, digits),
+			interval(a.Rank, 1, 1), interval(a.TauB, 1, 3),
+			interval(a.PercentileStart, 1, 2), strconv.Itoa(a.StartSamples),
+			interval(a.PercentileEnd, 1, 2), strconv.Itoa(a.EndSamples),
 			interval(a.PercentileEndChange, 1, 2),
 		})
 	}

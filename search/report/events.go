@@ -15,8 +15,9 @@ const (
 	// EventComparator: Step = comparator updates over the whole search. Values: loss (binary cross-entropy of a pair), labels, pseudo
 	// (pseudo-labelled pairs in the pool).
 	EventComparator = "comparator"
-	// EventRound: Step = round, from 0. Values: labels (spent until its end), best (best accuracy until its end, 0..1), tau (tau-b of
-	// the round's new labels against what the comparator predicted for them before), tau_labels (of how many of them), candidates (architectures proposed).
+	// EventRound: Step = round, from 0. Values: labels (spent until its end), best (best accuracy until its end,
+	// 0..1), tau (tau-b of the round's new labels against what the comparator predicted for them before), tau_labels
+	// (of how many of them), candidates (architectures proposed).
 	EventRound = "round"
 	// EventBaseline: Step = controller updates. Values: win (mean probability of beating the other members of its set). Text: arch.
 	EventBaseline = "baseline"

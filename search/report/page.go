@@ -25,7 +25,8 @@ var pageHTML string
 //go:embed style.css
 var styleCSS string
 
-// policy lets a page load nothing, run nothing and send nothing: its own style sheet, known by its hash, is all that it needs.
+// policy lets a page load nothing, run nothing and send nothing: its own style sheet, known by its hash, is all that
+// it needs.
 var policy = func() string {
 	sum := sha256.Sum256([]byte(styleCSS))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'"
@@ -97,7 +98,8 @@ type (
 const topArchitectures = 12
 
 func (d *Data) page() ([]byte, error) {
-	v := pageView{Policy: policy, Style: template.CSS(styleCSS), Title: d.Name, Spoiled: d.Spoiled, Result: d.Result, Command: d.Command, Config: d.Config, Run: d.Run}
+	v := pageView{Policy: policy, Style: template.CSS(styleCSS), Title: d.Name, Spoiled: d.Spoiled, Result: d.Result,
+		Command: d.Command, Config: d.Config, Run: d.Run}
 	draw := d.drawer(&v)
 	best := slices.Clone(d.Result.Architectures)
 	slices.SortStableFunc(best, func(a, b Architecture) int { // labelled ones first, by accuracy; then by predicted rank
@@ -232,7 +234,8 @@ func (d *Data) tiles(pick *archView) []tile {
 	if pick != nil {
 		switch {
 		case d.predicted():
-			out = append(out, tile{"Predicted score of the pick", pick.Score, pick.Source + "; no accuracy was measured"})
+			out = append(out, tile{"Predicted score of the pick", pick.Score, pick.Source +
+				"; no accuracy was measured"})
 		case pick.Note != "":
 			out = append(out, tile{"Accuracy of the pick", pick.Accuracy, pick.Source + "; " + pick.Note})
 		default:
@@ -357,7 +360,8 @@ func (d *Data) curves() (out []chartView) {
 		{EventController, "loss", "Controller loss", "", "controller updates", "loss", 2},
 		{EventComparator, "loss", "Comparator loss", "binary cross-entropy of a pair", "comparator updates", "loss", 3},
 		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction", "round", "tau-b", 4},
-		{EventJudged, "percentile", "Samples' true percentile", "mean over those of the controller's samples that the table has, 0 = best; unseen by the search", "controller updates", "percentile", 2},
+		{EventJudged, "percentile", "Samples' true percentile",
+			"mean over those of the controller's samples that the table has, 0 = best; unseen by the search", "controller updates", "percentile", 2},
 	} {
 		s := series{color: p.color}
 		for _, e := range d.events(p.event) {
@@ -439,7 +443,8 @@ func (d *Data) measured() (out []chartView) {
 		if d.predicted() {
 			by, title = "rank by predicted score", "The comparator's rank against that of "+d.Result.Predictor
 		}
-		c := chart{x: "comparator's predicted rank", y: by, log: true, height: 340, series: []series{{kind: diagonal}, s}}
+		c := chart{x: "comparator's predicted rank", y: by, log: true, height: 340,
+			series: []series{{kind: diagonal}, s}}
 		out = append(out, chartView{
 			Title: title,
 			Note:  fmt.Sprintf("tau-b %.3f over %d labelled architectures it has learned from", stat.KendallB(x, y), len(labelled)),
@@ -447,7 +452,8 @@ func (d *Data) measured() (out []chartView) {
 		})
 	}
 	if len(cost.points)+len(pareto.points) >= 3 {
-		c := chart{x: costAxes[cmp.Or(d.Result.ParetoCost, space.CostMAdds)], y: d.measure(), percent: !d.predicted(), height: 340,
+		c := chart{x: costAxes[cmp.Or(d.Result.ParetoCost, space.CostMAdds)], y: d.measure(), percent: !d.predicted(),
+			height: 340,
 			series: []series{cost, pareto}}
 		n, title := len(cost.points)+len(pareto.points), "Accuracy against cost"
 		if d.predicted() {

@@ -32,16 +32,19 @@ type Result struct {
 	Device        string         `json:"device"`        // cpu or cuda: the executor, not the machine
 	Labels        string         `json:"labels"`        // where accuracies come from and which one chose and judged, in words
 	Architectures []Architecture `json:"architectures"` // best first; the labelled ones and those the comparator ranks best
-	// Ranked is how many architectures true ranks are among, those that a table has; 0: there are none. PredictedAmong is the same of predicted ranks.
+	// Ranked is how many architectures true ranks are among, those that a table has; 0: there are none.
+	// PredictedAmong is the same of predicted ranks.
 	Ranked         int `json:"ranked,omitempty"`
 	PredictedAmong int `json:"predicted_among,omitempty"`
 	// Predictor is what labels are predicted by; empty where they are accuracies that were measured.
 	Predictor string `json:"predictor,omitempty"`
-	// Network is what madds and params are of where labels are of other networks than the space's own; nil: those of the space.
-	Network    *space.NetworkSize `json:"network,omitempty"`
-	Pick       string             `json:"pick"`        // the best label of the ledger
-	Pareto     []string           `json:"pareto"`      // not beaten in both accuracy and cost, the cheapest first
-	ParetoCost string             `json:"pareto_cost"` // which cost: madds, params or latency; empty in results of older programs: madds
+	// Network is what madds and params are of where labels are of other networks than the space's own; nil: those of
+	// the space.
+	Network *space.NetworkSize `json:"network,omitempty"`
+	Pick    string             `json:"pick"`   // the best label of the ledger
+	Pareto  []string           `json:"pareto"` // not beaten in both accuracy and cost, the cheapest first
+	// ParetoCost is which cost: madds, params or latency; empty in results of older programs: madds.
+	ParetoCost string `json:"pareto_cost"`
 	// Corrupt are the images that trainings for labels could not read and left out, of the training that left out most; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
@@ -68,7 +71,8 @@ type Architecture struct {
 // Describe is an architecture with what it costs: what limits look at.
 func Describe(a space.Arch, l space.Limits) Architecture {
 	cost, own := l.Cost(a), a.Cost()
-	x := Architecture{Arch: a.String(), Hash: a.Hash(), MAdds: space.Known(cost.MAdds), Params: space.Known(cost.Params), LatencyMS: l.Times.Milliseconds(a)}
+	x := Architecture{Arch: a.String(), Hash: a.Hash(), MAdds: space.Known(cost.MAdds),
+		Params: space.Known(cost.Params), LatencyMS: l.Times.Milliseconds(a)}
 	if cost != own {
 		x.SpaceMAdds, x.SpaceParams = space.Known(own.MAdds), space.Known(own.Params)
 	}
@@ -134,7 +138,8 @@ const (
 // maxBytes bounds what is read of a file of a run folder; the largest is result.json, with some 400 bytes an architecture.
 const maxBytes = 1 << 28
 
-// Load reads a run folder. result.json must be there and whole; of the other files what cannot be read is told, and the page says less.
+// Load reads a run folder. result.json must be there and whole; of the other files what cannot be read is told, and
+// the page says less.
 func Load(dir string) (*Data, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -173,7 +178,8 @@ func Load(dir string) (*Data, error) {
 // unfinished says why a folder without a result has no page.
 func unfinished(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, ConfigName)); err == nil {
-		return fmt.Errorf("the search in %s has not ended: it has no %s; go on with ctnas search --resume %s", dir, ResultName, dir)
+		return fmt.Errorf("the search in %s has not ended: it has no %s; go on with ctnas search --resume %s", dir,
+			ResultName, dir)
 	}
 	return fmt.Errorf("%s is not the folder of a finished search: it has no %s", dir, ResultName)
 }
@@ -208,7 +214,8 @@ func (d *Data) readLedger(path string) {
 		d.spoiled(fmt.Errorf("%s: line %d: %w", path, n, err))
 	}
 	if len(d.Ledger) != d.Result.LabelsUsed {
-		d.spoiled(fmt.Errorf("%s: %d labels can be read, %s counts %d", path, len(d.Ledger), ResultName, d.Result.LabelsUsed))
+		d.spoiled(fmt.Errorf("%s: %d labels can be read, %s counts %d", path, len(d.Ledger), ResultName,
+			d.Result.LabelsUsed))
 	}
 }
 

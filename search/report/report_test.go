@@ -112,7 +112,8 @@ func TestReportIsOneWholePage(t *testing.T) {
 	}
 	require.Equal(t, 1, strings.Count(page, `class="picked"`))
 	require.Less(t, strings.Index(page, "Time in comparator"), strings.Index(page, "Time in controller"), "the longest phase stands first")
-	require.NotRegexp(t, `https?:`, strings.ReplaceAll(page, "http://www.w3.org/2000/svg", ""), "a self-contained page asks for nothing")
+	require.NotRegexp(t, `https?:`, strings.ReplaceAll(page, "http://www.w3.org/2000/svg", ""),
+		"a self-contained page asks for nothing")
 	require.NotContains(t, page, "ZgotmplZ")
 	require.NotContains(t, page, "NaN")
 	require.Less(t, len(page), 1_000_000)
@@ -161,7 +162,8 @@ func TestDamagedRunFolders(t *testing.T) {
 		name, text string
 		says       []string
 	}{
-		{LedgerName, "{\"arch\":\"a\",\"accuracy\":0.5}\n{\"arch\":3}\n", []string{"ledger.jsonl: line 2: ", "ledger.jsonl: 1 labels can be read, result.json counts 150"}},
+		{LedgerName, "{\"arch\":\"a\",\"accuracy\":0.5}\n{\"arch\":3}\n",
+			[]string{"ledger.jsonl: line 2: ", "ledger.jsonl: 1 labels can be read, result.json counts 150"}},
 		{LedgerName, "", []string{"ledger.jsonl: 0 labels can be read, result.json counts 150"}},
 		{LedgerName, "folder", []string{"ledger.jsonl"}},
 		{LogName, "folder", []string{"log.jsonl"}},
@@ -269,7 +271,8 @@ func TestPageIsClosed(t *testing.T) {
 	style := between(text, "<style>", "</style>")
 	sum := sha256.Sum256([]byte(style))
 	policy := html.UnescapeString(between(text, `Content-Security-Policy" content="`, `"`))
-	require.Equal(t, "default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'; base-uri 'none'; form-action 'none'", policy)
+	require.Equal(t,
+		"default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'; base-uri 'none'; form-action 'none'", policy)
 	require.Less(t, strings.Index(text, "Content-Security-Policy"), strings.Index(text, "<style>"))
 	body := text[strings.Index(text, "</style>"):]
 	require.NotRegexp(t, `(?i)<[^>]+\s(style|on\w+|src|href)\s*=`, body)
@@ -291,10 +294,13 @@ func TestPageShowsWhatIsHidden(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run"+evil)
 	require.NoError(t, os.Mkdir(dir, 0o755))
 	sampleRun(t, dir)
-	result, err := json.Marshal(map[string]any{"space": "x" + evil, "method": evil, "labels": evil, "pick": evil, "labels_used": 1,
-		"architectures": []any{map[string]any{"arch": evil, "hash": evil, "accuracy": 0.5, "accuracy_source": evil, "note": evil}}})
+	result, err := json.Marshal(map[string]any{"space": "x" + evil, "method": evil, "labels": evil, "pick": evil,
+		"labels_used": 1,
+		"architectures": []any{map[string]any{"arch": evil, "hash": evil, "accuracy": 0.5, "accuracy_source": evil,
+			"note": evil}}})
 	require.NoError(t, err)
-	line, err := json.Marshal(map[string]any{"arch": evil, "accuracy": 0.5, "proposer": evil, "source": evil, "metric": evil})
+	line, err := json.Marshal(map[string]any{"arch": evil, "accuracy": 0.5, "proposer": evil, "source": evil,
+		"metric": evil})
 	require.NoError(t, err)
 	for name, text := range map[string]string{
 		ResultName: string(result), LedgerName: string(line) + "\n", LogName: "{\"event\":\"baseline\",\"step\":1,\"arch\":\"\u202e\"}\n",
@@ -311,7 +317,8 @@ func TestPageShowsWhatIsHidden(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, strings.Count(string(page), shown), 10)
 
-	svg, err := DrawGraph(space.Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 1}}}, []string{"input", "a" + evil}, Style{})
+	svg, err := DrawGraph(space.Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 1}}}, []string{"input", "a" + evil},
+		Style{})
 	require.NoError(t, err)
 	wellFormed(t, svg)
 	require.Contains(t, svg, "a"+shown)

@@ -131,5 +131,6 @@ func (r *Retrained) Verdict() string {
 	}
 	return fmt.Sprintf("The pick reaches %s test accuracy (%d seeds); %d random architectures that the search had not labelled reach %s, "+
 		"the best of them %s. The pick is above %d of them. (Means; ± is the standard deviation, for the pick between seeds, for the others between architectures.)",
-		spread(r.Pick.Mean, r.Pick.SD, len(r.Seeds)), len(r.Seeds), len(r.Random), spread(r.Mean, r.SD, len(r.Random)), spread(r.Best, r.Best, 1), r.Beaten)
+		spread(r.Pick.Mean, r.Pick.SD, len(r.Seeds)), len(r.Seeds), len(r.Random),
+		spread(r.Mean, r.SD, len(r.Random)), spread(r.Best, r.Best, 1), r.Beaten)
 }

@@ -80,7 +80,8 @@ type dartsMacro struct {
 
 // at is the network at another size.
 func (m dartsMacro) at(s NetworkSize) dartsMacro {
-	m.side, m.classes, m.channels = cmp.Or(int64(s.Side), m.side), cmp.Or(int64(s.Classes), m.classes), cmp.Or(int64(s.Channels), m.channels)
+	m.side, m.classes = cmp.Or(int64(s.Side), m.side), cmp.Or(int64(s.Classes), m.classes)
+	m.channels = cmp.Or(int64(s.Channels), m.channels)
 	m.stacks = cmp.Or(s.Stacks, m.stacks)
 	if s.Modules > 0 {
 		m.layers = m.stacks * s.Modules

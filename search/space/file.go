@@ -196,7 +196,8 @@ func (a FileArch) String() string {
 // Hash is the MD5 of the text.
 func (a FileArch) Hash() string { return textHash(a.String()) }
 
-// Cost is the sum of the chosen operations' costs and the fixed part; what the file does not say is what a table says, else Unknown.
+// Cost is the sum of the chosen operations' costs and the fixed part; what the file does not say is what a table
+// says, else Unknown.
 func (a FileArch) Cost() Cost {
 	f := a.of
 	sum := f.fixed

@@ -15,7 +15,8 @@ type Limits struct {
 	MAdds, Params int64
 	Latency       int64  // nanoseconds, by Times
 	Times         *Times // of the space's parts; nil where they are not known
-	// Size is of the networks whose multiply-adds and parameters count: those that labels are trained for. Zero: the space's own, Arch.Cost.
+	// Size is of the networks whose multiply-adds and parameters count: those that labels are trained for. Zero: the
+	// space's own, Arch.Cost.
 	Size NetworkSize
 	Said func(Arch) Cost // what others say that these networks take, who do not say their size; nil: nobody
 }
@@ -31,7 +32,8 @@ func (l Limits) Cost(a Arch) Cost {
 	return a.Cost()
 }
 
-// CostOf is one of the Costs of an architecture: multiply-adds, parameters, or nanoseconds; false where it is not known.
+// CostOf is one of the Costs of an architecture: multiply-adds, parameters, or nanoseconds; false where it is not
+// known.
 func (l Limits) CostOf(cost string, a Arch) (value int64, known bool) {
 	switch cost {
 	case CostParams:
@@ -224,7 +226,8 @@ func errNone(name string, l Limits) error {
 	if l.Latency > 0 {
 		said = append(said, fmt.Sprintf("%g ms", float64(l.Latency)/1e6))
 	}
-	return fmt.Errorf("no architecture of %s was found with at most %s%s: loosen %s", name, strings.Join(said, " and "), l.Counted(), l.Flags())
+	return fmt.Errorf("no architecture of %s was found with at most %s%s: loosen %s", name,
+		strings.Join(said, " and "), l.Counted(), l.Flags())
 }
 
 // Counted says for messages which networks are looked at, where they are others than the space's own.

@@ -318,7 +318,8 @@ func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 
 // tightest counts the networks of a resolution under each limit and returns the count that is the smallest; false: one of them is none.
 func (sp MobileNetV3) tightest(l Limits, resolution int) (best *sums, ok bool) {
-	table := costTable(sp.width, cmp.Or(l.Size.Side, int(sp.resolutions[resolution])), cmp.Or(l.Size.Classes, imageNetClasses))
+	table := costTable(sp.width, cmp.Or(l.Size.Side, int(sp.resolutions[resolution])),
+		cmp.Or(l.Size.Classes, imageNetClasses))
 	under := func(limit, fixed int64, cost func(u int, o unit) int64) bool {
 		costs := make([][]int64, mobileUnits)
 		for u := range costs {

@@ -137,7 +137,8 @@ func TestAllEqualsTheDataSet(t *testing.T) {
 		require.NoError(t, err)
 		// The flops column counts, beside the multiply-accumulates, two operations for each output of a batch norm.
 		normalised := int64(0)
-		cell.convolutions(cellMacro{imageSide, stemChannels, stacks, cellsPerStack, classes}, func(_, _, out, side int64) { normalised += out * side * side })
+		cell.convolutions(cellMacro{imageSide, stemChannels, stacks, cellsPerStack, classes},
+			func(_, _, out, side int64) { normalised += out * side * side })
 		text := "nasbench101:" + f[2] + ":" + f[3] + ":" + f[4]
 		if cell.String() != text || cell.Cost() != (Cost{flops - 2*normalised, params}) {
 			require.Equal(t, text, cell.String())

@@ -11,11 +11,13 @@ import (
 
 // NetworkSize is what a trained network depends on beside its architecture. What is 0 is the network's own: the network that Arch.Cost counts.
 type NetworkSize struct {
-	Side     int `json:"side,omitempty"` // of the square RGB images
-	Classes  int `json:"classes,omitempty"`
-	Channels int `json:"channels,omitempty"` // where a space leaves the width open: of a cell network's stem, of the first nodes of DARTS
-	Stacks   int `json:"stacks,omitempty"`   // of a network of cells, each but the first of which halves the size and doubles the channels
-	Modules  int `json:"modules,omitempty"`  // cells a stack
+	Side    int `json:"side,omitempty"` // of the square RGB images
+	Classes int `json:"classes,omitempty"`
+	// Channels count where a space leaves the width open: of a cell network's stem, of the first nodes of DARTS.
+	Channels int `json:"channels,omitempty"`
+	// Stacks are those of a network of cells, each but the first of which halves the size and doubles the channels.
+	Stacks  int `json:"stacks,omitempty"`
+	Modules int `json:"modules,omitempty"` // cells a stack
 }
 
 // String says what is not the network's own: "16x16 images, 10 classes, 8 channels".
@@ -40,7 +42,8 @@ type Trainable interface {
 	Arch
 	// Network builds what is trained; an error where the size leaves no room for the architecture. Measures that a space does not leave open are not looked at.
 	Network(size NetworkSize) (*nn.Network, error)
-	// CostAt is what that network takes, as its own Cost counts it, without building it; Unknown where it cannot be built.
+	// CostAt is what that network takes, as its own Cost counts it, without building it; Unknown where it cannot be
+	// built.
 	CostAt(size NetworkSize) Cost
 }
 
@@ -72,7 +75,8 @@ func (c Cell) Network(s NetworkSize) (*nn.Network, error) {
 
 // CostAt counts as Cost does.
 func (c Cell) CostAt(s NetworkSize) Cost {
-	m := cellMacro{side: cmp.Or(s.Side, imageSide), channels: cmp.Or(s.Channels, stemChannels), stacks: cmp.Or(s.Stacks, stacks),
+	m := cellMacro{side: cmp.Or(s.Side, imageSide), channels: cmp.Or(s.Channels, stemChannels),
+		stacks:  cmp.Or(s.Stacks, stacks),
 		modules: cmp.Or(s.Modules, cellsPerStack), classes: cmp.Or(s.Classes, classes)}
 	if m.channels < maxVertices || m.side < 1 { // a vertex may be without channels
 		if _, err := c.Network(s); err != nil {
@@ -105,7 +109,8 @@ func (Genotype) Alike() {}
 // as there: a number of modules makes as many a stack, otherwise the published number is divided.
 func (g Genotype) Network(s NetworkSize) (*nn.Network, error) {
 	m := dartsMacros[g.macro].at(s)
-	n := zoo.DARTSNetwork{Small: g.macro != 0, Side: int(m.side), Classes: int(m.classes), Channels: int(m.channels), Cells: m.layers, Stacks: m.stacks}
+	n := zoo.DARTSNetwork{Small: g.macro != 0, Side: int(m.side), Classes: int(m.classes), Channels: int(m.channels),
+		Cells: m.layers, Stacks: m.stacks}
 	for i, cell := range []*zoo.CellGraph{&n.Genotype.Normal, &n.Genotype.Reduce} {
 		cell.Concat = []int{2, 3, 4, 5}
 		for node := range dartsNodes {

@@ -95,12 +95,14 @@ func TestNetworksWithUnreadInputs(t *testing.T) {
 // What a network of another size takes is counted without building it.
 func TestNetworksOfOtherSizesTakeWhatIsCounted(t *testing.T) {
 	s := philox.New(17, philox.PurposeTest, 0)
-	for _, name := range []string{"nasbench101", "nasbench101-v5", "mobilenetv3@w1.2,r160-224", "darts", "darts@cifar10"} {
+	for _, name := range []string{"nasbench101", "nasbench101-v5", "mobilenetv3@w1.2,r160-224", "darts",
+		"darts@cifar10"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		built := 0
 		for range 60 {
-			size := NetworkSize{Side: 1 + s.Intn(70), Classes: 2 + s.Intn(20), Channels: 1 + s.Intn(20), Stacks: s.Intn(4), Modules: s.Intn(3)}
+			size := NetworkSize{Side: 1 + s.Intn(70), Classes: 2 + s.Intn(20), Channels: 1 + s.Intn(20),
+				Stacks: s.Intn(4), Modules: s.Intn(3)}
 			a := sp.Sample(s).(Trainable)
 			net, err := a.Network(size)
 			if err != nil {
@@ -143,7 +145,8 @@ func TestLimitsOnNetworksOfOtherSizes(t *testing.T) {
 
 // What is not known is above every limit, and the cheapest of nothing.
 func TestUnknownCosts(t *testing.T) {
-	sp, err := ParseFile("x.yaml", []byte("space: unpriced\nblocks:\n  - {name: a, operations: [u, v]}\n  - {name: b, operations: [u, v]}\n"))
+	sp, err := ParseFile("x.yaml",
+		[]byte("space: unpriced\nblocks:\n  - {name: a, operations: [u, v]}\n  - {name: b, operations: [u, v]}\n"))
 	require.NoError(t, err)
 	a, err := sp.Parse("unpriced:u|v")
 	require.NoError(t, err)

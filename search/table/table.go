@@ -28,7 +28,8 @@ import (
 const (
 	Accuracy     = "accuracy"      // top-1, 0..1
 	TrainingTime = "training_time" // seconds; its Split is empty
-	// What the networks take that the accuracies are of, where they are other ones than the space's own: narrower, of smaller images. Split, run and epochs are empty.
+	// What the networks take that the accuracies are of, where they are other ones than the space's own: narrower, of
+	// smaller images. Split, run and epochs are empty.
 	TrainedMAdds  = "trained_madds"
 	TrainedParams = "trained_params"
 )
@@ -420,8 +421,8 @@ func (t *Table) Value(metric, i int) float64 {
 	return c.at(i)
 }
 
-// TrainedCosts returns what the networks take that a table's accuracies are of; nil where they are the space's own. What the table does not say is
-// space.Unknown.
+// TrainedCosts returns what the networks take that a table's accuracies are of; nil where they are the space's own.
+// What the table does not say is space.Unknown.
 func (t *Table) TrainedCosts() func(a space.Arch) space.Cost {
 	find := func(name string) int {
 		return slices.IndexFunc(t.columns, func(c *column) bool { return c.Name == name })
@@ -584,6 +585,7 @@ func (t *Table) Info() (Info, error) {
 	}
 	a := t.Arch(i)
 	cost := a.Cost()
-	info.Best = &Best{a.String(), a.Hash(), accuracy, v.judgedBy.String(), space.Known(cost.Params), space.Known(cost.MAdds)}
+	info.Best = &Best{a.String(), a.Hash(), accuracy, v.judgedBy.String(), space.Known(cost.Params),
+		space.Known(cost.MAdds)}
 	return info, nil
 }

@@ -16,7 +16,8 @@ type Comparison struct {
 	Random int                   // how many random architectures
 	Seed   uint64                // of their choice
 	May    func(space.Arch) bool // which of them: those that the search could have picked and has not labelled
-	Limits space.Limits          // of the search, within which it is drawn where draws from the whole space come to nothing
+	// Limits are the search's, within which is drawn where draws from the whole space come to nothing.
+	Limits space.Limits
 }
 
 // mostDraws is how many architectures are drawn for each one that is wanted.
