@@ -314,17 +314,9 @@ func (id *identity) load() records {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var body []byte
+	var r records
 	if err == nil {
-		body, err = checkpoint.Open(manifestMagic, text)
-	}
-	if err == nil {
-		rest, mine := bytes.CutPrefix(body, []byte(id.spec+"\n"))
-		if body = rest; !mine {
-			err = errors.New("it is of another image set")
-		} else if len(body)%recordBytes != 0 {
-			err = fmt.Errorf("%d bytes of records", len(body))
-		}
+		r, err = decodeManifest(text, id.spec)
 	}
 	if err != nil {
 		id.warn("%s, which keeps hashes of the images of %s, is not used (%v): all images are read again", id.path(), id.spec, err)
@@ -332,7 +324,23 @@ func (id *identity) load() records {
 	}
 	now := id.now()
 	_ = os.Chtimes(id.path(), now, now) // it was used: others go first
-	return body
+	return r
+}
+
+// decodeManifest checks what store wrote for a set.
+func decodeManifest(text []byte, spec string) (records, error) {
+	body, err := checkpoint.Open(manifestMagic, text)
+	if err != nil {
+		return nil, err
+	}
+	r, mine := bytes.CutPrefix(body, []byte(spec+"\n"))
+	switch {
+	case !mine:
+		return nil, errors.New("it is of another image set")
+	case len(r)%recordBytes != 0:
+		return nil, fmt.Errorf("%d bytes of records, want a multiple of %d", len(r), recordBytes)
+	}
+	return r, nil
 }
 
 // store keeps the manifest. A folder that cannot be written costs time, not a training.
