@@ -6,10 +6,11 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
-	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
+	"github.com/ctnas/ctnas/kernels/philox"
 )
 
 func networks() map[string]Network {

@@ -6,9 +6,10 @@ import (
 	"math"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
-	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 )
 
 // smallest is a preset at the width of one tile.

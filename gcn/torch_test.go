@@ -8,12 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/graph"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/loss"
 	"github.com/ctnas/ctnas/kernels/optim"
-	"github.com/stretchr/testify/require"
 )
 
 // The fixtures hold what PyTorch computes; scripts/peers/fixtures.py writes them and documents their format.

@@ -12,16 +12,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// benchmarked are the networks that are compared with PyTorch, see internal/bench, and one of few channels.
+// benchmarked are the networks that are compared with PyTorch, see cmd/ctnas/bench, and one of few channels.
 var benchmarked = []struct {
 	name  string
 	batch int

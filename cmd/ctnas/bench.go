@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ctnas/ctnas/internal/bench"
+	"github.com/ctnas/ctnas/cmd/ctnas/bench"
 	"github.com/ctnas/ctnas/search/table"
 )
 

@@ -1,7 +1,7 @@
 // The kernels of probe.cu for the fake driver.
 #include <stdlib.h>
 #include <string.h>
-#include "../fake/sim.h"
+#include "../../kernels/sim/fake/sim.h"
 #include "probe.h"
 
 static const char *saxpy(const unsigned grid[3], const unsigned block[3], size_t shared, const void *args) {

@@ -4,13 +4,14 @@ package cell_test
 import (
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	. "github.com/ctnas/ctnas/kernels/cell"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/graph"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/kernels/sim"
-	"github.com/stretchr/testify/require"
 )
 
 func TestMain(m *testing.M) { sim.Main(m, Sources) }

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
 	. "github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 

@@ -6,11 +6,12 @@ import (
 	"math"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
 	. "github.com/ctnas/ctnas/kernels/graph"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/philox"
-	"github.com/stretchr/testify/require"
 )
 
 func randomLabels(rows int) []int32 {

@@ -5,10 +5,11 @@ import (
 	"math"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
 	. "github.com/ctnas/ctnas/kernels/graph"
-	"github.com/stretchr/testify/require"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 )
 
 // layerValues reads a buffer of LayerRows.

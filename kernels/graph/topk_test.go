@@ -6,10 +6,11 @@ import (
 	"math"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
 	. "github.com/ctnas/ctnas/kernels/graph"
-	"github.com/stretchr/testify/require"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 )
 
 // requireTopK runs the operation twice, the second time over another input, and compares both results bit by bit.

@@ -6,11 +6,12 @@ import (
 	"math"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	. "github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/kernels/sim"
-	"github.com/stretchr/testify/require"
 )
 
 func TestMain(m *testing.M) { sim.Main(m, Sources) }

@@ -5,10 +5,11 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
-	"github.com/ctnas/ctnas/kernels/exec"
-	. "github.com/ctnas/ctnas/kernels/rnn"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/rnn"
 )
 
 func TestReinforce(t *testing.T) {

@@ -6,13 +6,14 @@ import (
 	"math"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/kernels/philox"
 	. "github.com/ctnas/ctnas/kernels/rnn"
 	"github.com/ctnas/ctnas/kernels/sim"
-	"github.com/stretchr/testify/require"
 )
 
 // released is the grammar of NAS-Bench-101 as the released controller has it: 18 decisions.

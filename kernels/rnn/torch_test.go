@@ -6,11 +6,12 @@ import (
 	"os"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/optim"
 	. "github.com/ctnas/ctnas/kernels/rnn"
-	"github.com/stretchr/testify/require"
 )
 
 // fixture is what scripts/peers/fixtures.py wrote; the format is described there.

@@ -10,9 +10,10 @@ import (
 	"testing/fstest"
 	"unsafe"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
-	. "github.com/ctnas/ctnas/kernels/sim"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/kerneltest"
+	. "github.com/ctnas/ctnas/kernels/sim"
 )
 
 func TestMain(m *testing.M) {

@@ -14,12 +14,12 @@ kernels) parts=$(ls kernels/sim/*.cpp) ;;
 	exit 2
 	;;
 esac
-key=$(cat cuda/fake/* cuda/testdata/*.[chu]* kernels/*/*.cu kernels/*/*.cuh kernels/*/*.h $parts "$0" | sha256sum | cut -c 1-16)
+key=$(cat kernels/sim/fake/* cuda/testdata/*.[chu]* kernels/*/*.cu kernels/*/*.cuh kernels/*/*.h $parts "$0" | sha256sum | cut -c 1-16)
 out=$root/build/cuda/fake/$which-$key
 if [ ! -f "$out/libcuda.so.1" ]; then
 	new=$root/build/cuda/fake/new-$$
 	mkdir -p "$new"
-	"${CC:-gcc}" -O2 -g -std=gnu11 -Wall -Wextra -fPIC -I"$home/include" -c -o "$new/driver.o" cuda/fake/driver.c
+	"${CC:-gcc}" -O2 -g -std=gnu11 -Wall -Wextra -fPIC -I"$home/include" -c -o "$new/driver.o" kernels/sim/fake/driver.c
 	export CC CXX new
 	# shellcheck disable=SC2016 # the inner shell expands them
 	echo "$parts" | xargs -P 2 -n 1 sh -c 'case $1 in

@@ -1,4 +1,4 @@
-"""Training steps of whole networks: forward, cross-entropy with label smoothing 0.1, backward, SGD with momentum. The twin of internal/bench/train.go."""
+"""Training steps of whole networks: forward, cross-entropy with label smoothing 0.1, backward, SGD with momentum. The twin of cmd/ctnas/bench/train.go."""
 
 import torch
 import torch.nn.functional as F

@@ -5,12 +5,13 @@ import (
 	"math"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/graph"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/rnn"
 	"github.com/ctnas/ctnas/search/space"
-	"github.com/stretchr/testify/require"
 )
 
 // byDecision scores a sequence with the sum of a table's numbers at its decisions, for one member: a comparator that needs no graph.

@@ -18,9 +18,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ctnas/ctnas/internal/kerneltest"
 	"github.com/ctnas/ctnas/internal/testdata"
 	kernel "github.com/ctnas/ctnas/kernels/image"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 

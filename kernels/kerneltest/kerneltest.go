@@ -9,11 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/kernels/sim"
-	"github.com/stretchr/testify/require"
 )
 
 // EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in every order, and on the first
