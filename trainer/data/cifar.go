@@ -16,16 +16,17 @@ import (
 // cifarFormat is one of the binary layouts of https://www.cs.toronto.edu/~kriz/cifar.html: records of label bytes, then 1,024 red,
 // 1,024 green and 1,024 blue bytes of a 32x32 image, row by row.
 type cifarFormat struct {
-	labels  int // label bytes in front of the pixels; the last one counts
-	classes int
-	folder  string // that the archive unpacks to
-	python  string // the folder of the Python version
-	archive string // of the binary version, without .tar.gz
-	train   []string
-	test    []string
-	records int // of a training file
-	tests   int // records of a test file
-	names   string
+	labels                                               int // label bytes in front of the pixels; the last one counts
+	classes                                              int
+	folder                                               string // that the archive unpacks to
+	python                                               string // the folder of the Python version
+	pythonArchive, pythonLabels, pythonMeta, pythonNames string // its archive without .tar.gz, the key of labels, the file of the classes' names and their key
+	archive                                              string // of the binary version, without .tar.gz
+	train                                                []string
+	test                                                 []string
+	records                                              int // of a training file
+	tests                                                int // records of a test file
+	names                                                string
 }
 
 // cifarHome is where the sets come from.
@@ -36,11 +37,13 @@ const (
 	cifarPlane = cifarSide * cifarSide
 )
 
-var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin", python: "cifar-10-batches-py", archive: "cifar-10-binary",
+var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin", python: "cifar-10-batches-py", pythonArchive: "cifar-10-python",
+	pythonLabels: "labels", pythonMeta: "batches.meta", pythonNames: "label_names", archive: "cifar-10-binary",
 	train: []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
 	test:  []string{"test_batch.bin"}, records: 10_000, tests: 10_000, names: "batches.meta.txt"}
 
-var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary", python: "cifar-100-python", archive: "cifar-100-binary",
+var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary", python: "cifar-100-python", pythonArchive: "cifar-100-python",
+	pythonLabels: "fine_labels", pythonMeta: "meta", pythonNames: "fine_label_names", archive: "cifar-100-binary",
 	train: []string{"train.bin"}, test: []string{"test.bin"}, records: 50_000, tests: 10_000, names: "fine_label_names.txt"}
 
 func openCIFAR10(dir string) (*Dataset, error) {
@@ -56,6 +59,9 @@ func (c *cifarFormat) open(dir string, mean, std [3]float32) (*Dataset, error) {
 		dir = inner
 	}
 	if !exists(filepath.Join(dir, c.train[0])) {
+		if d, err := c.openPython(dir, mean, std); d != nil || err != nil {
+			return d, err
+		}
 		return nil, c.elsewhere(dir)
 	}
 	train, err := c.load(dir, c.train, c.records)
@@ -70,8 +76,21 @@ func (c *cifarFormat) open(dir string, mean, std [3]float32) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.dataset(train, test, classes, mean, std), nil
+}
+
+func (c *cifarFormat) dataset(train, test *pixels, classes []string, mean, std [3]float32) *Dataset {
 	return &Dataset{Classes: classes, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{store: test}, Width: cifarSide, Height: cifarSide,
-		Mean: mean, Std: std, sum: checksum(train, test)}, nil
+		Mean: mean, Std: std, sum: checksum(train, test)}
+}
+
+// pixels is empty; its images will be those of some files.
+func (c *cifarFormat) pixels(dir string, names []string) *pixels {
+	out := &pixels{file: filepath.Join(dir, names[0]), width: cifarSide, height: cifarSide}
+	if len(names) > 1 {
+		out.file = dir
+	}
+	return out
 }
 
 func exists(path string) bool {
@@ -79,26 +98,19 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// elsewhere is the error of a folder without the binary version: it names what lies there instead.
+// elsewhere is the error of a folder without a version that is read: it names what lies there instead.
 func (c *cifarFormat) elsewhere(dir string) error {
-	first := strings.TrimSuffix(c.train[0], ".bin")
-	for _, at := range []string{filepath.Join(dir, c.python), dir} {
-		if path := filepath.Join(at, first); exists(path) && !isFolder(path) {
-			return fmt.Errorf("%s holds the Python version of the set (pickles), the binary version is wanted: unpack %s.tar.gz from %s beside it", at, c.archive, cifarHome)
+	for _, archive := range []string{c.archive, c.pythonArchive} {
+		if packed := filepath.Join(dir, archive+".tar.gz"); exists(packed) {
+			return fmt.Errorf("%s is packed: tar -xzf %s -C %s", packed, packed, dir)
 		}
 	}
-	if packed := filepath.Join(dir, c.archive+".tar.gz"); exists(packed) {
-		return fmt.Errorf("%s is packed: tar -xzf %s -C %s", packed, packed, dir)
-	}
-	return fmt.Errorf("%s holds neither %s nor a folder %s with it: unpack %s.tar.gz from %s there", dir, c.train[0], c.folder, c.archive, cifarHome)
+	return fmt.Errorf("%s holds neither %s nor a folder %s or %s: unpack %s.tar.gz from %s there", dir, c.train[0], c.folder, c.python, c.archive, cifarHome)
 }
 
 // load reads files of exactly `records` records each.
 func (c *cifarFormat) load(dir string, names []string, records int) (*pixels, error) {
-	out := &pixels{file: filepath.Join(dir, names[0]), width: cifarSide, height: cifarSide}
-	if len(names) > 1 {
-		out.file = dir
-	}
+	out := c.pixels(dir, names)
 	for _, file := range names {
 		if err := c.loadFile(out, filepath.Join(dir, file), records); err != nil {
 			return nil, err
@@ -139,18 +151,23 @@ func (c *cifarFormat) read(out *pixels, r io.Reader, records int) error {
 		if int(label) >= c.classes {
 			return fmt.Errorf("record %d at offset %d: label %d, want 0..%d", i, offset+int64(c.labels-1), label, c.classes-1)
 		}
-		out.labels = append(out.labels, int32(label))
-		at := len(out.pix)
-		out.pix = append(out.pix, buf[c.labels:]...)
-		image, planes := out.pix[at:], buf[c.labels:]
-		for p := range cifarPlane {
-			image[3*p], image[3*p+1], image[3*p+2] = planes[p], planes[cifarPlane+p], planes[2*cifarPlane+p]
-		}
+		c.add(out, label, buf[c.labels:])
 	}
 	if n, err := io.ReadFull(r, buf[:1]); n != 0 || !errors.Is(err, io.EOF) {
 		return fmt.Errorf("offset %d: more than %d records", int64(records)*int64(len(buf)), records)
 	}
 	return nil
+}
+
+// add appends an image of three planes.
+func (c *cifarFormat) add(out *pixels, label byte, planes []byte) {
+	out.labels = append(out.labels, int32(label))
+	at := len(out.pix)
+	out.pix = append(out.pix, planes...)
+	image := out.pix[at:]
+	for p := range cifarPlane {
+		image[3*p], image[3*p+1], image[3*p+2] = planes[p], planes[cifarPlane+p], planes[2*cifarPlane+p]
+	}
 }
 
 // maxNamesBytes bounds the list of the classes' names.

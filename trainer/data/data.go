@@ -55,8 +55,8 @@ type Options struct {
 // Open opens the image set that spec names:
 //
 //	shapes               generated, see Shapes
-//	cifar10:DIR          data_batch_1.bin .. data_batch_5.bin, test_batch.bin; also in DIR/cifar-10-batches-bin
-//	cifar100:DIR         train.bin, test.bin, fine labels; also in DIR/cifar-100-binary
+//	cifar10:DIR          data_batch_1.bin .. data_batch_5.bin, test_batch.bin; also in DIR/cifar-10-batches-bin; or the Python version
+//	cifar100:DIR         train.bin, test.bin, fine labels; also in DIR/cifar-100-binary; or the Python version
 //	imagenet:DIR         DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, or images beside a labels.csv (file,class_index); see openImageNet
 //	shards:GLOB          tar files of KEY.jpg and KEY.cls (WebDataset); GLOB may hold a range {000..099}; see indexShard
 //	shards:GLOB?test=GLOB

@@ -45,9 +45,12 @@ type (
 // unpickler runs one pickle after the other from a reader.
 type unpickler struct {
 	r          *bufio.Reader
-	read       int64 // bytes so far, of all pickles
-	left       int   // bytes that this pickle may have
-	spent      int64 // memory for values, of all pickles
+	read       int64                         // bytes so far, of all pickles
+	most       int                           // bytes that a pickle may have: maxPickle unless set otherwise
+	mostValues int64                         // maxValues unless set otherwise
+	left       int                           // bytes that this pickle may have
+	spent      int64                         // memory for values, of all pickles
+	build      func(object, state any) error // sets an object's state; nil: none matters
 	persistent func(id any) (any, error)
 	call       func(f global, arguments tuple) (any, bool, error) // false: the function is unknown
 
@@ -56,13 +59,13 @@ type unpickler struct {
 }
 
 func newUnpickler(r io.Reader) *unpickler {
-	return &unpickler{r: bufio.NewReaderSize(r, 1<<16), call: func(global, tuple) (any, bool, error) { return nil, false, nil },
+	return &unpickler{r: bufio.NewReaderSize(r, 1<<16), most: maxPickle, mostValues: maxValues, call: func(global, tuple) (any, bool, error) { return nil, false, nil },
 		persistent: func(any) (any, error) { return nil, errors.New("a reference to something outside the pickle") }}
 }
 
 func (u *unpickler) byte() (byte, error) {
 	if u.left--; u.left < 0 {
-		return 0, fmt.Errorf("a pickle of more than %d bytes", maxPickle)
+		return 0, fmt.Errorf("a pickle of more than %d bytes", u.most)
 	}
 	b, err := u.r.ReadByte()
 	if err == nil {
@@ -74,7 +77,7 @@ func (u *unpickler) byte() (byte, error) {
 // bytes reads n bytes.
 func (u *unpickler) bytes(n uint64) ([]byte, error) {
 	if n > uint64(max(u.left, 0)) {
-		return nil, fmt.Errorf("a string of %d bytes in a pickle of at most %d", n, maxPickle)
+		return nil, fmt.Errorf("a string of %d bytes in a pickle of at most %d", n, u.most)
 	}
 	u.left -= int(n)
 	if n > 1<<12 { // memory for what there is, not for what a length says
@@ -175,7 +178,7 @@ func (u *unpickler) marked() (tuple, error) {
 
 // load runs a pickle and returns its value.
 func (u *unpickler) load() (any, error) {
-	u.left, u.stack, u.memo = maxPickle, nil, map[int64]any{}
+	u.left, u.stack, u.memo = u.most, nil, map[int64]any{}
 	for {
 		op, err := u.byte()
 		if err == nil {
@@ -184,8 +187,8 @@ func (u *unpickler) load() (any, error) {
 			}
 			err = u.step(op)
 		}
-		if err == nil && u.spent > maxValues {
-			err = fmt.Errorf("the values take more than %d bytes", maxValues)
+		if err == nil && u.spent > u.mostValues {
+			err = fmt.Errorf("the values take more than %d bytes", u.mostValues)
 		}
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -447,8 +450,11 @@ func (u *unpickler) object(op byte) error {
 		}
 		u.push(global{module, name})
 		return nil
-	case 'b': // BUILD: attributes of an object, none of which matters here
-		_, err := u.pop()
+	case 'b': // BUILD: attributes of an object
+		state, err := u.pop()
+		if err == nil && u.build != nil && len(u.stack) > 0 {
+			err = u.build(u.stack[len(u.stack)-1], state)
+		}
 		return err
 	case 'P', 'Q': // PERSID, BINPERSID
 		var id any
