@@ -76,9 +76,8 @@ func OpenWeights(path string) (*Weights, error) {
 // Provenance is whose weights a file holds.
 type Provenance struct {
 	zoo.Variant
-	Random  bool          // nobody has trained them
-	Because string        // how it is known
-	Others  []zoo.Variant // as far as is known the weights may also be of these, which want other images
+	Random  bool   // nobody has trained them
+	Because string // how it is known
 }
 
 // Name is the variant's, or RandomWeights.
@@ -163,17 +162,14 @@ func (w *Weights) Identify(net *nn.Network, from string) (Provenance, error) {
 	}
 	for _, v := range fit[1:] {
 		if !v.Computes(p.Constants) {
-			return p, &AmbiguousError{[]string{string(p.Origin), string(v.Origin)}, fmt.Sprintf("%s: the names of its tensors are those of %s and of %s, whose networks compute "+
-				"different things: batch norm's epsilon is %g or %g, strided convolutions' padding %s or %s", w.Path, p.Origin, v.Origin, p.Eps, v.Eps, p.Padding, v.Padding)}
+			return p, &AmbiguousError{[]string{string(p.Origin), string(v.Origin)}, fmt.Sprintf("%s: its tensors have the names of two programs: %s (batch norm epsilon %g, %s padding) "+
+				"and %s (%g, %s), whose networks compute different things", w.Path, p.Origin, p.Eps, p.Padding, v.Origin, v.Eps, v.Padding)}
 		}
-		p.Others = append(p.Others, v)
+		if v.Origin == p.Origin {
+			p.Tag = "" // the names do not tell
+		}
 	}
 	return p, nil
-}
-
-// String is for example "timm:ra_in1k (by the tensors' names): batch norm epsilon 1e-05, symmetric padding of strided convolutions".
-func (p Provenance) String() string {
-	return fmt.Sprintf("%s (%s): batch norm epsilon %g, %s padding of strided convolutions", p.Name(), p.Because, p.Eps, p.Padding)
 }
 
 // Outputs is how many logits the file's weights of a network give; 0 where they do not say. The network may have another number.

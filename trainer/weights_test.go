@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/testdata"
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/format"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -132,6 +134,7 @@ func TestWeightsOfPyTorch(t *testing.T) {
 					require.Greater(t, worst(other.Adopt(net), values), 1e-3*largest, "%s with the constants of %s", path, other)
 				}
 			}
+			require.Empty(t, owner.Tag)
 			// Written again they are that program's: its names and shapes.
 			again := filepath.Join(dir, "again.safetensors")
 			require.NoError(t, WriteWeights(again, adopted, values, Metadata(p.name, owner.Name(), owner.Constants, nil)))
@@ -177,5 +180,145 @@ func TestClassesInWeights(t *testing.T) {
 	for _, text := range []string{"cat", "[]", `{"a": 1}`, "null", "[1]"} {
 		_, err = open(map[string]string{ClassesKey: text}).Classes()
 		require.ErrorContains(t, err, `w.safetensors: metadata "classes" is `)
+	}
+}
+
+// written is a file of a network's weights, with metadata.
+func written(t *testing.T, net *nn.Network, values [][]float32, metadata map[string]string) *Weights {
+	path := filepath.Join(t.TempDir(), "w.safetensors")
+	require.NoError(t, WriteWeights(path, net, values, metadata))
+	w, err := OpenWeights(path)
+	require.NoError(t, err)
+	return w
+}
+
+// Whose weights a file has is what is said, what the file says, or what its names leave; names of two programs whose networks differ are an error.
+func TestIdentify(t *testing.T) {
+	build := func(name string) *nn.Network {
+		net, err := zoo.Build(name, 32, 10)
+		require.NoError(t, err)
+		return net
+	}
+	v3 := build("mobilenetv3_large_1.0")
+	values := v3.Initialize(nn.HeFanOut, 1)
+	bare := written(t, v3, values, nil)
+	_, err := bare.Identify(v3, "")
+	var ambiguous *AmbiguousError
+	require.ErrorAs(t, err, &ambiguous)
+	require.Equal(t, []string{"timm", "timm-tf"}, ambiguous.Names)
+	require.ErrorContains(t, err, "timm (batch norm epsilon 1e-05, symmetric padding) and timm-tf (0.001, same)")
+	_, err = bare.Identify(v3, "keras")
+	require.ErrorContains(t, err, `"keras": the weights of mobilenetv3_large_1.0 that are known here are those of ctnas, timm:ra_in1k`)
+	own := zoo.Variants(v3)[0].Constants
+	other := own
+	other.Eps = 0.005
+	for _, c := range []struct {
+		metadata        map[string]string
+		from, name, err string
+		eps             float64
+	}{
+		{nil, "timm", "timm", "", 1e-5},
+		{nil, "timm-tf:in1k", "timm-tf:in1k", "", 1e-3},
+		{nil, "ctnas", "ctnas", "", 1e-3},
+		{map[string]string{"format": "pt"}, "timm", "timm", "", 1e-5},
+		{map[string]string{"arch": "mobilenetv3_large_1.0"}, "", "ctnas", "", 1e-3}, // before files said more
+		{Metadata("x", "ctnas", other, nil), "", "ctnas", "", 0.005},
+		{Metadata("x", RandomWeights, own, nil), "", RandomWeights, "", 1e-3},
+		{Metadata("x", "ctnas", own, nil), "timm", "", "the file says that its weights are those of ctnas, not of timm", 0},
+		{Metadata("x", RandomWeights, own, nil), "timm", "", "those of random, not of timm", 0},
+		{Metadata("x", "keras", own, nil), "", "", `metadata "weights_from": "keras"`, 0},
+		{map[string]string{FromKey: "ctnas", ConstantsKey: "{}"}, "", "", `metadata "constants": "{}": not constants`, 0},
+	} {
+		p, err := written(t, v3, values, c.metadata).Identify(v3, c.from)
+		if c.err != "" {
+			require.ErrorContains(t, err, c.err)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, c.name, p.Name())
+		require.Equal(t, c.eps, p.Eps)
+	}
+	for name, from := range map[string]string{"mnasnet_a1": "timm", "mobilenetv2_1.4": "timm", "fbnet_c": "ctnas", "shufflenetv2_2.0": "torchvision", "ofa_230m": "once-for-all",
+		"proxylessnas_mobile": "proxylessnas", "darts_v2": "darts", "nasnet_a_mobile": "ctnas"} {
+		net := build(name)
+		p, err := written(t, net, net.Initialize(nn.HeFanOut, 1), nil).Identify(net, "")
+		require.NoError(t, err, name)
+		require.Equal(t, from, p.Name(), name)
+	}
+	// torchvision's names leave torchvision, whichever of its weights they are.
+	v, err := zoo.Named(v3, "torchvision")
+	require.NoError(t, err)
+	p, err := written(t, v.Adopt(v3), values, nil).Identify(v3, "")
+	require.NoError(t, err)
+	require.Equal(t, "torchvision", p.Name())
+	require.Len(t, p.OtherImages(v3), 1)
+}
+
+// Weights with which nothing can be computed are refused, with the tensor and how many they are, unless they are wanted.
+func TestWeightsThatAreNotFinite(t *testing.T) {
+	net := shapesNetwork(t)
+	good := net.Initialize(nn.HeFanOut, 1)
+	require.NoError(t, written(t, net, good, nil).Fill(net, net.Initialize(nn.HeFanOut, 2)))
+	nan, inf := float32(math.NaN()), float32(math.Inf(-1))
+	for role, c := range map[nn.Role]struct {
+		numbers []float32
+		says    string
+	}{
+		nn.Weight:   {[]float32{nan, 1, inf}, `tensor "stem.conv.weight" has 2 of 216 numbers that are no finite weight, the first is number 0, NaN`},
+		nn.Mean:     {[]float32{0, inf}, `tensor "stem.bn.running_mean" has 1 of 8 numbers that are no finite weight, the first is number 1, -Inf`},
+		nn.Variance: {[]float32{1, -0.5}, `tensor "stem.bn.running_var" has 1 of 8 numbers that are no variance, the first is number 1, -0.5`},
+	} {
+		values := net.Initialize(nn.HeFanOut, 1)
+		i := slices.IndexFunc(net.Variables(), func(v nn.Variable) bool { return v.Role == role })
+		v := net.Variables()[i]
+		torch := nn.ToTorch(v, values[i])
+		copy(torch, c.numbers)
+		values[i] = nn.FromTorch(v, torch)
+		w := written(t, net, values, nil)
+		err := w.Fill(net, net.Initialize(nn.HeFanOut, 2))
+		require.ErrorIs(t, err, ErrNotFinite)
+		require.ErrorContains(t, err, "w.safetensors: weights that are not finite: "+c.says)
+		w.AllowNonFinite = true
+		require.NoError(t, w.Fill(net, net.Initialize(nn.HeFanOut, 2)))
+		values[len(values)-1][0] = nan
+		require.ErrorContains(t, written(t, net, values, nil).Fill(net, net.Initialize(nn.HeFanOut, 2)), ", and 1 more tensors are like it")
+	}
+}
+
+// What is done to images is what the weights want, whatever set they come from; a teacher sees the student's images as its own weights want them.
+func TestImagesOfWeights(t *testing.T) {
+	d := shapesJob(t, nil).Data
+	side := d.Width
+	require.Equal(t, d.EvalTransform(side), EvalTransform(d, ImagesOf(d, side), side))
+	require.Equal(t, d.EvalTransform(side+5), EvalTransform(d, ImagesOf(d, side), side+5))
+	wanted := &zoo.Images{Crop: 0.5, Rounding: "floor", Interpolation: zoo.Bicubic, Mean: [3]float32{0.5, 0.25, 0}, Std: [3]float32{0.5, 2, 1}, Channels: "RGB"}
+	got := EvalTransform(d, wanted, side+5)
+	require.Equal(t, 2*(side+5), got.Resize)
+	require.Equal(t, wanted.Mean, got.Mean)
+	require.Equal(t, wanted.Std, got.Std)
+	require.NotEqual(t, d.EvalTransform(side).Filter, got.Filter)
+	require.Zero(t, EvalTransform(d, wanted, side).Resize, "images of the network's size stay whole")
+
+	teacher := newTeacher(t)
+	teacher.Images = wanted
+	student, err := NewModel(openTest(t), shapesNetwork(t), Options{Batch: 3, Loss: nn.Loss{Distill: 1, Temperature: 1}})
+	require.NoError(t, err)
+	defer student.Close()
+	rec := RecipeDefaults()
+	rec.Distill = 1
+	l, err := teacher.teach(student, rec, d)
+	require.NoError(t, err)
+	defer l.m.Close()
+	n := student.Net.Input().Len()
+	b := &data.Batch{N: 3, Images: make([]float32, 3*n), Labels: make([]int32, 3)}
+	for i := range b.Images {
+		b.Images[i] = float32(i%7) - 3
+	}
+	l.give(b, student)
+	seen := make([]float32, 3*n)
+	l.m.Images.ReadF32(0, seen)
+	for i, v := range b.Images {
+		pixel := float64(v)*float64(d.Std[i%3]) + float64(d.Mean[i%3])
+		require.InDelta(t, (pixel-float64(wanted.Mean[i%3]))/float64(wanted.Std[i%3]), float64(seen[i]), 1e-4)
 	}
 }

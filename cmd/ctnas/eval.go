@@ -149,8 +149,9 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 	side := w.Net.Input().H
 	if w.Images == nil {
 		w.Images = trainer.ImagesOf(d, side)
-	} else if others := w.otherImages(); others != "" && shown.none() {
-		a.log.Warn("published weights of these names want different images; --weights-from says which they are", "taken", w.Name(), "others", others)
+	} else if others := w.OtherImages(w.Net); len(others) > 0 && shown.none() {
+		a.log.Warn("not all published weights of this program and network want the same images: --weights-from says which these are, --crop, --interpolation, --mean and --std "+
+			"what they want", "taken", w.Images, "others", others)
 	}
 	if w.Images, err = shown.change(*w.Images); err != nil {
 		return nil, err

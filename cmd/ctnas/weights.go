@@ -48,7 +48,7 @@ func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Net
 	var ambiguous *trainer.AmbiguousError
 	switch {
 	case errors.As(err, &ambiguous):
-		return nil, usagef("%w: give --%s %s", err, f.flag, strings.Join(ambiguous.Names, " or "))
+		return nil, usagef("%w: say whose they are, --%s %s", err, f.flag, strings.Join(ambiguous.Names, " or "))
 	case err != nil && f.from != "":
 		return nil, usagef("--%s %w", f.flag, err)
 	case err != nil:
@@ -62,17 +62,6 @@ func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Net
 func (o *owned) values() ([][]float32, error) {
 	values := o.Net.Initialize(nn.HeFanOut, 0) // each is replaced, but for those of auxiliary heads that the file leaves out
 	return values, o.Fill(o.Net, values)
-}
-
-// otherImages names the published weights that these may be and that want other images.
-func (o *owned) otherImages() string {
-	var names []string
-	for _, v := range o.Others {
-		if v.Images != nil && *v.Images != *o.Images {
-			names = append(names, v.String())
-		}
-	}
-	return strings.Join(names, ", ")
 }
 
 // pictures are the flags that change what images weights want.

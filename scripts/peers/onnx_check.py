@@ -52,24 +52,26 @@ def randomize(path, seed):
     """Random batch norms. Shifts near 1 leave activations near their linear part, so that a deep random network does not multiply what is rounded."""
     random = np.random.default_rng(seed)
     tensors = safetensors.numpy.load_file(path)
+    with safetensors.safe_open(path, "numpy") as f:
+        metadata = f.metadata()  # says whose constants they want
     for name in list(tensors):
         if name.endswith(".running_mean"):
             norm = name.removesuffix(".running_mean")
             for part in (".weight", ".bias"):
                 tensors[norm + part] = random.uniform(0.5, 1.5, tensors[name].shape).astype(np.float32)
-    safetensors.numpy.save_file(tensors, path)
+    safetensors.numpy.save_file(tensors, path, metadata)
 
 
 def check(program, arch, side, folder, seed):
     """compare for an architecture, the worse of both exports."""
-    export = [program, "export", arch, "--resolution", str(side), "--seed", str(seed), "--log-level", "warn"]
+    export = [program, "export", arch, "--resolution", str(side), "--seed", str(seed), "--quiet"]
     weights = os.path.join(folder, "weights.safetensors")
-    subprocess.run([*export, "--safetensors", weights], check=True)
+    subprocess.run([*export, "--safetensors", weights], check=True, stdout=subprocess.DEVNULL)
     randomize(weights, seed)
     results = []
     files = {flag: os.path.join(folder, name) for flag, name in (("onnx", "net.onnx"), ("check-input", "in.f32"), ("check-output", "out.f32"))}
     for fold in ([], ["--fold-bn"]):
-        subprocess.run([*export, *fold, "--weights", weights, "--calibrate", *(word for flag, path in files.items() for word in ("--" + flag, path))], check=True)
+        subprocess.run([*export, *fold, "--weights", weights, "--calibrate", *(word for flag, path in files.items() for word in ("--" + flag, path))], check=True, stdout=subprocess.DEVNULL)
         results.append(compare(folder))
     return max(results)
 

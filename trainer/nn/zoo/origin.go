@@ -242,17 +242,32 @@ func (i *Images) Check() error {
 	return nil
 }
 
-// Named is the variant of a network of a name such as "timm" or "timm:ra_in1k".
+// Named is the variant of a network of a name such as "timm" or "timm:ra_in1k". Without a tag its images are those of the program's default weights.
 func Named(net *nn.Network, name string) (Variant, error) {
 	all := Variants(net)
 	var names []string
 	for _, v := range all {
-		if v.String() == name || string(v.Origin) == name { // the first of an origin is its default
+		if v.String() == name {
+			return v, nil
+		}
+		if string(v.Origin) == name { // the first of an origin has the images that most likely belong to it
+			v.Tag = ""
 			return v, nil
 		}
 		names = append(names, v.String())
 	}
 	return Variant{}, fmt.Errorf("%q: the weights of %s that are known here are those of %s", name, net.Name, strings.Join(names, ", "))
+}
+
+// OtherImages lists the published weights that a variant without a tag may be and that want other images than it has.
+func (v Variant) OtherImages(net *nn.Network) []Variant {
+	var others []Variant
+	for _, o := range Variants(net) {
+		if v.Tag == "" && o.Origin == v.Origin && o.Images != nil && v.Images != nil && *o.Images != *v.Images {
+			others = append(others, o)
+		}
+	}
+	return others
 }
 
 // constantsOf are a network's own.
