@@ -164,7 +164,7 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 		return nil, err
 	}
 	defer dev.Close()
-	m, err := trainer.NewModel(dev, w.Net, trainer.Options{Batch: s.Batch})
+	m, err := trainer.NewModel(dev, w.Net, trainer.Options{Batch: s.Batch, EvalOnly: true})
 	if err != nil {
 		return nil, err
 	}
