@@ -8,8 +8,9 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// Matching says which of a network's classes those of an image set are. A network's logits are in the order of the classes that it was trained on, an image set's
-// labels in the order of its own: the same number need not be the same class.
+// Matching says which of a network's classes those of an image set are. A network's logits are in the order of the
+// classes that it was trained on, an image set's labels in the order of its own: the same number need not be the same
+// class.
 type Matching struct {
 	Network    []string // the network's classes, in the order of its logits
 	ByPosition bool     // by the order of the classes, for want of names
@@ -18,15 +19,17 @@ type Matching struct {
 	to []int32 // the network's number of each of the set's classes; -1: it has no such class
 }
 
-// MatchClasses matches the classes of some of a set's images with those of a network's weights, by name. Only classes that some image is of count. names are
-// those that the weights name; nil: they name none. Classes that cannot be matched are an error that names them.
+// MatchClasses matches the classes of some of a set's images with those of a network's weights, by name. Only classes
+// that some image is of count. names are those that the weights name; nil: they name none. Classes that cannot be
+// matched are an error that names them.
 //
 // Numbers are no names: where one side has nothing else, the order decides, and Note says so.
 func MatchClasses(names []string, d *data.Dataset, images *data.Set) (*Matching, error) {
 	m := &Matching{Network: names, to: make([]int32, len(d.Classes))}
 	if names == nil {
 		m.Network = d.Classes
-		return m.byPosition("the weights do not name their classes: those of the images are taken in their order, %s", listed(d.Classes)), nil
+		return m.byPosition("the weights do not name their classes: those of the images are taken in their order, %s",
+			listed(d.Classes)), nil
 	}
 	at := make(map[string]int32, len(names))
 	for i, name := range names {
@@ -56,11 +59,14 @@ func MatchClasses(names []string, d *data.Dataset, images *data.Set) (*Matching,
 	case unknown == nil:
 		m.tell(d.Classes, present)
 	case numbered && !other && len(d.Classes) <= len(names):
-		m.byPosition("the images' classes have numbers, not names: they are taken for the weights' classes in their order, %s", listed(names))
+		m.byPosition("the images' classes have numbers, not names: "+
+			"they are taken for the weights' classes in their order, %s", listed(names))
 	case other && !numbered && len(d.Classes) == len(names):
-		m.byPosition("the weights' classes have numbers, not names: the images' classes are taken for them in their order, %s", listed(d.Classes))
+		m.byPosition("the weights' classes have numbers, not names: "+
+			"the images' classes are taken for them in their order, %s", listed(d.Classes))
 	default:
-		return nil, fmt.Errorf("the weights do not know these classes of the images: %s; they know %s", listed(unknown), listed(names))
+		return nil, fmt.Errorf("the weights do not know these classes of the images: %s; they know %s",
+			listed(unknown), listed(names))
 	}
 	return m, nil
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// setOf is an image set with one image of each of some classes, given as "name" or, of a class at another place, "place=name". Without a name the class is
-// numbered.
+// setOf is an image set with one image of each of some classes, given as "name" or, of a class at another place,
+// "place=name". Without a name the class is numbered.
 func setOf(t *testing.T, classes string) *data.Dataset {
 	dir := t.TempDir()
 	var b bytes.Buffer
@@ -52,30 +52,46 @@ func TestMatchClasses(t *testing.T) {
 		refused         string
 	}{
 		{weights: "a b c", images: "a b c", want: []int{0, 1, 2}},
-		{weights: "a b c", images: "c a b", want: []int{2, 0, 1}, note: "the images' classes are in another order than the weights', and matched by name"},
-		{weights: "a b c", images: "a c", want: []int{0, 2}, note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of b"},
-		{weights: "a b c", images: "c", want: []int{2}, note: "the images are of 1 of the weights' 3 classes, matched by name; there are none of a, b"},
-		{weights: "a b c", images: "b c d", refused: "the weights do not know these classes of the images: d; they know a, b, c"},
-		{weights: "a b c", images: "x y", refused: "the weights do not know these classes of the images: x, y; they know a, b, c"},
+		{weights: "a b c", images: "c a b", want: []int{2, 0, 1},
+			note: "the images' classes are in another order than the weights', and matched by name"},
+		{weights: "a b c", images: "a c", want: []int{0, 2},
+			note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of b"},
+		{weights: "a b c", images: "c", want: []int{2},
+			note: "the images are of 1 of the weights' 3 classes, matched by name; there are none of a, b"},
+		{weights: "a b c", images: "b c d",
+			refused: "the weights do not know these classes of the images: d; they know a, b, c"},
+		{weights: "a b c", images: "x y",
+			refused: "the weights do not know these classes of the images: x, y; they know a, b, c"},
 		// A place without an image and a name is no class of the images.
-		{weights: "a b c d e f", images: "2=c 4=e", want: []int{2, 4}, note: "the images are of 2 of the weights' 6 classes, matched by name; there are none of a, b, d, f"},
-		{weights: "a b c", images: "2=c 9=a", want: []int{2, 0}, note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of b"},
+		{weights: "a b c d e f", images: "2=c 4=e", want: []int{2, 4},
+			note: "the images are of 2 of the weights' 6 classes, matched by name; there are none of a, b, d, f"},
+		{weights: "a b c", images: "2=c 9=a", want: []int{2, 0},
+			note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of b"},
 		// Numbers.
-		{weights: "0 1 2", images: "0 1 2", want: []int{0, 1, 2}, note: "numbers, not names: the same number is taken for the same class"},
-		{weights: "0 1 2", images: "0 1", want: []int{0, 1}, note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of 2"},
-		{weights: "0 1", images: "0 1 2", refused: "the weights do not know these classes of the images: 2; they know 0, 1"},
+		{weights: "0 1 2", images: "0 1 2", want: []int{0, 1, 2},
+			note: "numbers, not names: the same number is taken for the same class"},
+		{weights: "0 1 2", images: "0 1", want: []int{0, 1},
+			note: "the images are of 2 of the weights' 3 classes, matched by name; there are none of 2"},
+		{weights: "0 1", images: "0 1 2",
+			refused: "the weights do not know these classes of the images: 2; they know 0, 1"},
 		{weights: "a b c", images: "0 1 2", want: []int{0, 1, 2}, position: true,
-			note: "the images' classes have numbers, not names: they are taken for the weights' classes in their order, a, b, c"},
+			note: "the images' classes have numbers, not names: " +
+				"they are taken for the weights' classes in their order, a, b, c"},
 		{weights: "a b c", images: "0 1", want: []int{0, 1}, position: true,
-			note: "the images' classes have numbers, not names: they are taken for the weights' classes in their order, a, b, c"},
-		{weights: "a b", images: "0 1 2", refused: "the weights do not know these classes of the images: 0, 1, 2; they know a, b"},
+			note: "the images' classes have numbers, not names: " +
+				"they are taken for the weights' classes in their order, a, b, c"},
+		{weights: "a b", images: "0 1 2",
+			refused: "the weights do not know these classes of the images: 0, 1, 2; they know a, b"},
 		{weights: "0 1 2", images: "a b c", want: []int{0, 1, 2}, position: true,
-			note: "the weights' classes have numbers, not names: the images' classes are taken for them in their order, a, b, c"},
-		{weights: "0 1 2", images: "a c", refused: "the weights do not know these classes of the images: a, c; they know 0, 1, 2"},
+			note: "the weights' classes have numbers, not names: " +
+				"the images' classes are taken for them in their order, a, b, c"},
+		{weights: "0 1 2", images: "a c",
+			refused: "the weights do not know these classes of the images: a, c; they know 0, 1, 2"},
 		{weights: "", images: "a c", want: []int{0, 1}, position: true,
 			note: "the weights do not name their classes: those of the images are taken in their order, a, c"},
 		// The first of many.
-		{weights: strings.Join(many, " "), images: "x", refused: "they know n000, n001, n002, n003, n004, n005, n006, n007, … (1000 in all)"},
+		{weights: strings.Join(many, " "), images: "x",
+			refused: "they know n000, n001, n002, n003, n004, n005, n006, n007, … (1000 in all)"},
 		{weights: "a b a", images: "a", refused: `the weights name the class "a" twice`},
 	} {
 		d := setOf(t, c.images)
@@ -112,7 +128,8 @@ func poolNetwork(t *testing.T, outputs int) *nn.Network {
 	return net
 }
 
-// A student is told what its teacher says of the student's classes, in the student's order, whatever else the teacher knows.
+// A student is told what its teacher says of the student's classes, in the student's order, whatever else the teacher
+// knows.
 func TestTeacherClasses(t *testing.T) {
 	d, dev := setOf(t, "a b c"), openTest(t)
 	student, err := NewModel(dev, poolNetwork(t, 3), Options{Batch: 2, Loss: nn.Loss{Distill: 1, Temperature: 1}})
@@ -138,7 +155,8 @@ func TestTeacherClasses(t *testing.T) {
 		classes []string
 		want    []int // of the teacher's logits
 	}{
-		{[]string{"a", "b", "c"}, []int{0, 1, 2}}, {[]string{"c", "a", "b"}, []int{1, 2, 0}}, {[]string{"c", "x", "a", "b"}, []int{2, 3, 0}},
+		{[]string{"a", "b", "c"}, []int{0, 1, 2}}, {[]string{"c", "a", "b"}, []int{1, 2, 0}},
+		{[]string{"c", "x", "a", "b"}, []int{2, 3, 0}},
 		{[]string{"a", "b", "c", "x"}, []int{0, 1, 2}}, {[]string{"0", "1", "2"}, []int{0, 1, 2}},
 	} {
 		l, err := teach(len(c.classes), c.classes...)
@@ -158,7 +176,8 @@ func TestTeacherClasses(t *testing.T) {
 	_, err = teach(4)
 	require.ErrorContains(t, err, "the teacher has 4 outputs for 3 classes")
 	_, err = teach(3, "a", "b", "x")
-	require.ErrorContains(t, err, "the teacher: the weights do not know these classes of the images: c; they know a, b, x")
+	require.ErrorContains(t, err,
+		"the teacher: the weights do not know these classes of the images: c; they know a, b, x")
 	_, err = teach(3, "a", "b")
 	require.ErrorContains(t, err, "do not know these classes of the images: c")
 	// The student has an output for a class of which there is no image.

@@ -14,7 +14,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// identity is everything that the rest of a run depends on. A resume must share all of it with the run that it goes on with.
+// identity is everything that the rest of a run depends on. A resume must share all of it with the run that it goes
+// on with.
 type identity struct {
 	Arch    string `about:"the architecture"`
 	Net     string `about:"the network that the program makes of the architecture"` // hash
@@ -45,8 +46,10 @@ func (r *run) identity(ctx context.Context) (id identity, err error) {
 	}
 	net := sha256.Sum256([]byte(fmt.Sprint(r.Net.Nodes)))
 	return identity{
-		Arch: r.Arch, Net: hex.EncodeToString(net[:]), Images: images, Classes: string(classes), Train: r.Data.Train.Len(), Recipe: string(recipe),
-		Seed: r.Seed, OnNaN: r.OnNaN, Teacher: r.lesson.checksum(), Decoder: data.Decoder, Level: r.dev.Level(), Version: r.Version,
+		Arch: r.Arch, Net: hex.EncodeToString(net[:]), Images: images, Classes: string(classes),
+		Train: r.Data.Train.Len(), Recipe: string(recipe),
+		Seed: r.Seed, OnNaN: r.OnNaN, Teacher: r.lesson.checksum(), Decoder: data.Decoder, Level: r.dev.Level(),
+		Version: r.Version,
 	}, nil
 }
 

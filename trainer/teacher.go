@@ -24,11 +24,13 @@ type Teacher struct {
 
 // lesson is a teacher at work.
 type lesson struct {
-	m      *Model
-	sum    string    // of the file of weights
-	order  []int32   // which of the teacher's logits are those of the student's classes, where these are not the same in the same order
+	m   *Model
+	sum string // of the file of weights
+	// Which of the teacher's logits are those of the student's classes; nil where they are the same in the same order.
+	order  []int32
 	logits []float32 // in that order
-	// What makes a pixel of the student's images, whose channels were normalised by another mean and deviation, one of the teacher's.
+	// What makes a pixel of the student's images, whose channels were normalised by another mean and deviation, one
+	// of the teacher's.
 	scale, shift [3]float32
 	images       []float32 // nil: the images are the same
 }
@@ -69,7 +71,8 @@ func (t *Teacher) teach(student *Model, r Recipe, d *data.Dataset) (*lesson, err
 	l.images = make([]float32, student.Batch*t.Net.Input().Len())
 	for c := range 3 {
 		std := float64(t.Images.Std[c])
-		l.scale[c], l.shift[c] = float32(float64(d.Std[c])/std), float32((float64(d.Mean[c])-float64(t.Images.Mean[c]))/std)
+		l.scale[c], l.shift[c] = float32(float64(d.Std[c])/std),
+			float32((float64(d.Mean[c])-float64(t.Images.Mean[c]))/std)
 	}
 	return l, nil
 }

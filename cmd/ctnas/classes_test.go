@@ -16,7 +16,8 @@ import (
 )
 
 // colours are classes that are told apart at a glance.
-var colours = map[string]color.Color{"red": red, "blue": blue, "green": color.RGBA{30, 230, 30, 255}, "yellow": color.RGBA{230, 230, 30, 255}}
+var colours = map[string]color.Color{"red": red, "blue": blue, "green": color.RGBA{30, 230, 30, 255},
+	"yellow": color.RGBA{230, 230, 30, 255}}
 
 // colourSet is a folder of images of these classes, which may be called otherwise: "red" or "name=red".
 func colourSet(t *testing.T, classes string) string {
@@ -30,19 +31,22 @@ func colourSet(t *testing.T, classes string) string {
 			folder := filepath.Join(dir, part, name)
 			require.NoError(t, os.MkdirAll(folder, 0o755))
 			for i := range n {
-				require.NoError(t, os.WriteFile(filepath.Join(folder, fmt.Sprintf("%d.png", i)), plainPNG(t, colours[colour]), 0o644))
+				path := filepath.Join(folder, fmt.Sprintf("%d.png", i))
+				require.NoError(t, os.WriteFile(path, plainPNG(t, colours[colour]), 0o644))
 			}
 		}
 	}
 	return dir
 }
 
-// A network is tested on images by the names of their classes, and never with a class taken for another one without a word.
+// A network is tested on images by the names of their classes, and never with a class taken for another one without a
+// word.
 func TestEvalMatchesClasses(t *testing.T) {
 	dir := t.TempDir()
 	data := colourSet(t, "blue green red")
 	var result trainer.Result
-	require.NoError(t, json.Unmarshal([]byte(in(t, dir, "train nasbench101:3:101:0 --data imagenet:"+data+smallest+"--epochs 12 --out run")), &result))
+	line := "train nasbench101:3:101:0 --data imagenet:" + data + smallest + "--epochs 12 --out run"
+	require.NoError(t, json.Unmarshal([]byte(in(t, dir, line)), &result))
 	require.Equal(t, 1.0, result.Test.Top1)
 	require.Equal(t, []string{"blue", "green", "red"}, result.Classes)
 	weights := filepath.Join(dir, "run", trainer.WeightsName)
@@ -54,15 +58,18 @@ func TestEvalMatchesClasses(t *testing.T) {
 
 	plainShard(t, filepath.Join(dir, "numbered.tar"), blue, colours["green"])
 	direct := "nasbench101:3:101:0 --channels 8 --modules 1 --stacks 1 --resolution 8 --weights " + weights
-	for line, says := range map[string]string{
-		"run":                         "",
-		"run --data imagenet:" + data: "",
-		"run --data imagenet:" + colourSet(t, "red"):                  "the images are of 1 of the weights' 3 classes, matched by name; there are none of blue, green",
-		"run --data imagenet:" + colourSet(t, "green red"):            "the images are of 2 of the weights' 3 classes, matched by name; there are none of blue",
-		direct + " --data imagenet:" + colourSet(t, "green red"):      "the images are of 2 of the weights' 3 classes, matched by name; there are none of blue",
-		"run --split train --data shards:" + dir + "/numbered.tar":    "the images' classes have numbers, not names: they are taken for the weights' classes in their order, blue, green, red",
-		"run --data imagenet:" + colourSet(t, "0=blue 1=green 2=red"): "the images' classes have numbers",
+	const some = "the images are of %d of the weights' 3 classes, matched by name; there are none of %s"
+	for _, c := range []struct{ line, says string }{
+		{"run", ""},
+		{"run --data imagenet:" + data, ""},
+		{"run --data imagenet:" + colourSet(t, "red"), fmt.Sprintf(some, 1, "blue, green")},
+		{"run --data imagenet:" + colourSet(t, "green red"), fmt.Sprintf(some, 2, "blue")},
+		{direct + " --data imagenet:" + colourSet(t, "green red"), fmt.Sprintf(some, 2, "blue")},
+		{"run --split train --data shards:" + dir + "/numbered.tar", "the images' classes have numbers, not names: " +
+			"they are taken for the weights' classes in their order, blue, green, red"},
+		{"run --data imagenet:" + colourSet(t, "0=blue 1=green 2=red"), "the images' classes have numbers"},
 	} {
+		line, says := c.line, c.says
 		var e evaluated
 		require.NoError(t, json.Unmarshal([]byte(in(t, dir, "eval --json "+line)), &e), line)
 		require.Equal(t, 1.0, e.Top1, line)
@@ -73,9 +80,10 @@ func TestEvalMatchesClasses(t *testing.T) {
 		require.Contains(t, e.Classes, says)
 		require.Contains(t, in(t, dir, "eval "+line), "\nclasses: "+e.Classes+"\n")
 	}
+	const unknown = "the weights do not know these classes of the images: %s; they know blue, green, red"
 	for line, says := range map[string]string{
-		"run --data imagenet:" + colourSet(t, "green red yellow"): "the weights do not know these classes of the images: yellow; they know blue, green, red",
-		direct + " --data imagenet:" + colourSet(t, "a=blue red"): "the weights do not know these classes of the images: a; they know blue, green, red",
+		"run --data imagenet:" + colourSet(t, "green red yellow"): fmt.Sprintf(unknown, "yellow"),
+		direct + " --data imagenet:" + colourSet(t, "a=blue red"): fmt.Sprintf(unknown, "a"),
 	} {
 		code, stdout, stderr := call(nil, strings.Fields("eval "+line)...)
 		require.Equal(t, exitFailed, code, line)
@@ -90,7 +98,8 @@ func TestEvalMatchesClasses(t *testing.T) {
 	require.NoError(t, format.WriteSafetensors(bare, tensors, nil))
 	stdout := in(t, dir, "eval "+strings.Replace(direct, weights, bare, 1)+" --data imagenet:"+data)
 	require.Contains(t, stdout, "100.00 %")
-	require.Contains(t, stdout, "\nclasses: the weights do not name their classes: those of the images are taken in their order, blue, green, red\n")
+	require.Contains(t, stdout, "\nclasses: the weights do not name their classes: "+
+		"those of the images are taken in their order, blue, green, red\n")
 }
 
 // A teacher's classes are matched by name: one that knows more teaches too, one that does not know all is refused.
@@ -112,5 +121,6 @@ func TestTeacherMatchesClasses(t *testing.T) {
 	require.Contains(t, stderr, "matched by name; there are none of blue")
 	code, stderr = student("green red yellow")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "--teacher "+dir+"/teacher: the weights do not know these classes of the images: yellow; they know blue, green, red")
+	require.Contains(t, stderr, "--teacher "+dir+"/teacher: the weights do not know these classes of the images: "+
+		"yellow; they know blue, green, red")
 }

@@ -21,7 +21,8 @@ const manifestsOff = "off"
 // shownImages is how many image files it takes to show how far their reading is: some thousands take a second.
 const shownImages = 10_000
 
-// imageOptions are how image sets are opened: where hashes of their files are kept, and that it is shown how far the reading of files is. finish ends that.
+// imageOptions are how image sets are opened: where hashes of their files are kept, and that it is shown how far the
+// reading of files is. finish ends that.
 func (a *app) imageOptions() (o data.Options, finish func()) {
 	o.Warn = func(text string) { a.log.Warn(text) }
 	switch a.manifests {
@@ -57,7 +58,8 @@ func (a *app) imageOptions() (o data.Options, finish func()) {
 	}
 }
 
-// sameImages refuses images that are not those that a run's folder was begun on. A new folder, and one of an older version, does not tell.
+// sameImages refuses images that are not those that a run's folder was begun on. A new folder, and one of an older
+// version, does not tell.
 func sameImages(dir, now string) error {
 	path := filepath.Join(dir, report.ConfigName)
 	text, err := files.ReadText(path, maxConfigBytes)

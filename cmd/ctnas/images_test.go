@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Hashes of images are kept where --manifests says, by default in the user's cache, or not at all; the outcome is the same.
+// Hashes of images are kept where --manifests says, by default in the user's cache, or not at all; the outcome is the
+// same.
 func TestManifestsFlag(t *testing.T) {
 	dir, cache := t.TempDir(), t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
@@ -29,7 +30,8 @@ func TestManifestsFlag(t *testing.T) {
 
 	// What cannot be kept is told, and the training goes on.
 	require.NoError(t, os.WriteFile("file", nil, 0o644))
-	code, stdout, stderr := call(nil, "train", "nasbench101:3:101:0", "--data", "shards:s.tar?test=s.tar", "--recipe", "shapes", "--channels", "8", "--modules", "1",
+	code, stdout, stderr := call(nil, "train", "nasbench101:3:101:0", "--data", "shards:s.tar?test=s.tar", "--recipe",
+		"shapes", "--channels", "8", "--modules", "1",
 		"--stacks", "1", "--resolution", "8", "--batch", "8", "--epochs", "1", "--manifests", "file", "--json")
 	require.Equal(t, exitOK, code, stderr)
 	require.NotEmpty(t, stdout)

@@ -11,8 +11,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// absolute are the flags whose values name files, by which function makes them valid in any working directory. What a folder keeps of a run goes through
-// these: read from elsewhere, it means the same files.
+// absolute are the flags whose values name files, by which function makes them valid in any working directory. What a
+// folder keeps of a run goes through these: read from elsewhere, it means the same files.
 var absolute = map[string]func(string) (string, error){
 	"data":        data.Absolute,
 	"label-cache": absolutePath,

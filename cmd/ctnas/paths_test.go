@@ -40,7 +40,8 @@ func plainShard(t *testing.T, path string, classes ...color.Color) {
 	w := tar.NewWriter(&b)
 	for i := range 32 {
 		for ext, text := range map[string][]byte{"png": plainPNG(t, classes[i%2]), "cls": fmt.Append(nil, i%2)} {
-			require.NoError(t, w.WriteHeader(&tar.Header{Name: fmt.Sprintf("%03d.%s", i, ext), Size: int64(len(text)), Mode: 0o644}))
+			h := &tar.Header{Name: fmt.Sprintf("%03d.%s", i, ext), Size: int64(len(text)), Mode: 0o644}
+			require.NoError(t, w.WriteHeader(h))
 			_, err := w.Write(text)
 			require.NoError(t, err)
 		}
@@ -56,7 +57,8 @@ var (
 )
 
 // smallest are flags of a training of a tenth of a second that tells red from blue.
-const smallest = " --recipe shapes --channels 8 --modules 1 --stacks 1 --resolution 8 --batch 8 --epochs 6 --warmup 0 --lr 0.05 --recalibrate 1 --quiet --json "
+const smallest = " --recipe shapes --channels 8 --modules 1 --stacks 1 --resolution 8 --batch 8 --epochs 6 " +
+	"--warmup 0 --lr 0.05 --recalibrate 1 --quiet --json "
 
 // in runs a command line in a folder.
 func in(t *testing.T, dir, line string) string {
@@ -67,8 +69,8 @@ func in(t *testing.T, dir, line string) string {
 	return stdout
 }
 
-// A run that was begun with relative names is tested, learned from, resumed and repeated from elsewhere with the same files, although there are
-// others under these names there.
+// A run that was begun with relative names is tested, learned from, resumed and repeated from elsewhere with the same
+// files, although there are others under these names there.
 func TestRelativePaths(t *testing.T) {
 	here, there := t.TempDir(), t.TempDir()
 	plainShard(t, filepath.Join(here, "sub", "s.tar"), red, blue)
@@ -89,7 +91,8 @@ func TestRelativePaths(t *testing.T) {
 	require.Equal(t, 6, result.Recipe.Epochs)
 	config, err := os.ReadFile(filepath.Join(here, "run", search.ConfigName))
 	require.NoError(t, err)
-	for _, line := range []string{"data: shards:" + here + "/sub/s.tar?test=" + here + "/sub/s.tar\n", "recipe: " + here + "/mine.yaml\n", "teacher: " + here + "/teacher\n"} {
+	for _, line := range []string{"data: shards:" + here + "/sub/s.tar?test=" + here + "/sub/s.tar\n",
+		"recipe: " + here + "/mine.yaml\n", "teacher: " + here + "/teacher\n"} {
 		require.Contains(t, string(config), line)
 	}
 
@@ -98,13 +101,17 @@ func TestRelativePaths(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(in(t, there, "eval "+run+" --json")), &e))
 	require.Equal(t, 1.0, e.Top1, "not the images that lie here")
 	require.Equal(t, want, in(t, there, "train --quiet --json --resume "+run))
-	require.Equal(t, want, in(t, there, "train --quiet --json --config "+filepath.Join(run, search.ConfigName)+" --out again"))
+	require.Equal(t, want, in(t, there, "train --quiet --json --out again --config "+
+		filepath.Join(run, search.ConfigName)))
 
 	// The same for a search, with this program's method and with another one, and its retraining.
-	const labels = "train:shards:sub/s.tar?test=sub/s.tar?recipe=mine.yaml&channels=8&modules=1&stacks=1&resolution=8&batch=8&epochs=1&warmup=0&recalibrate=1&val-split=0.25"
-	for _, method := range []string{"random", "ctnas --iterations 1 --steps 1 --init 2 --per-round 1 --batch 2 --pool 4 --mutations 1 --baseline-samples 1"} {
+	const labels = "train:shards:sub/s.tar?test=sub/s.tar?recipe=mine.yaml" +
+		"&channels=8&modules=1&stacks=1&resolution=8&batch=8&epochs=1&warmup=0&recalibrate=1&val-split=0.25"
+	for _, method := range []string{"random",
+		"ctnas --iterations 1 --steps 1 --init 2 --per-round 1 --batch 2 --pool 4 --mutations 1 --baseline-samples 1"} {
 		name, _, _ := strings.Cut(method, " ")
-		in(t, here, "search --quiet --space nasbench101-v3 --budget 3 --labels "+labels+" --label-cache cache --method "+method+" --out "+name)
+		in(t, here, "search --quiet --space nasbench101-v3 --budget 3 --label-cache cache --labels "+labels+
+			" --method "+method+" --out "+name)
 		config, err := os.ReadFile(filepath.Join(here, name, search.ConfigName))
 		require.NoError(t, err)
 		require.Contains(t, string(config), "label-cache: "+here+"/cache\n")
@@ -123,9 +130,12 @@ func TestRecorded(t *testing.T) {
 	t.Chdir(dir)
 	for flag, cases := range map[string]map[string]string{
 		"labels": {
-			"table:t": "table:" + dir + "/t", "table:ab?run=1": "table:" + dir + "/ab?run=1", "table:shapes91": "table:shapes91", "table:/t?run=2": "table:/t?run=2",
-			"predictor:p": "predictor:" + dir + "/p", "train:shapes": "train:shapes", "train:cifar10:d?recipe=fast-cifar": "train:cifar10:" + dir + "/d?recipe=fast-cifar",
-			"train:shards:a*.tar?test=b.tar?recipe=fast-cifar": "train:shards:" + dir + "/a*.tar?test=" + dir + "/b.tar?recipe=fast-cifar", "": "",
+			"table:t": "table:" + dir + "/t", "table:ab?run=1": "table:" + dir + "/ab?run=1",
+			"table:shapes91": "table:shapes91", "table:/t?run=2": "table:/t?run=2",
+			"predictor:p": "predictor:" + dir + "/p", "train:shapes": "train:shapes",
+			"train:cifar10:d?recipe=fast-cifar": "train:cifar10:" + dir + "/d?recipe=fast-cifar",
+			"train:shards:a*.tar?test=b.tar?recipe=fast-cifar": "train:shards:" + dir + "/a*.tar?test=" + dir +
+				"/b.tar?recipe=fast-cifar", "": "",
 		},
 		"data":        {"shapes": "shapes", "imagenet:../x": "imagenet:" + filepath.Dir(dir) + "/x", "": ""},
 		"space":       {"nasbench101": "nasbench101", "file:s.yaml": "file:" + dir + "/s.yaml"},
@@ -165,12 +175,15 @@ func TestEveryPathIsMadeAbsolute(t *testing.T) {
 	}
 }
 
-// Images that were replaced under their names are other images: they are trained on anew, and what stood on the old ones refuses them.
+// Images that were replaced under their names are other images: they are trained on anew, and what stood on the old
+// ones refuses them.
 func TestReplacedImages(t *testing.T) {
 	dir := t.TempDir()
 	plainShard(t, filepath.Join(dir, "s.tar"), red, blue)
-	labels := "train:shards:s.tar?test=s.tar?recipe=shapes&channels=8&modules=1&stacks=1&resolution=8&batch=8&epochs=6&warmup=0&recalibrate=1&val-split=0.25&lr=0.05"
-	in(t, dir, "search --quiet --space nasbench101-v3 --budget 3 --method random --out run --label-cache cache --labels "+labels)
+	labels := "train:shards:s.tar?test=s.tar?recipe=shapes" +
+		"&channels=8&modules=1&stacks=1&resolution=8&batch=8&epochs=6&warmup=0&recalibrate=1&val-split=0.25&lr=0.05"
+	in(t, dir, "search --quiet --space nasbench101-v3 --budget 3 --method random --out run --label-cache cache"+
+		" --labels "+labels)
 	table := func() string {
 		in(t, dir, "table train --quiet --space nasbench101-v3 --count 1 --label-cache cache -o t.csv --labels "+labels)
 		text, err := os.ReadFile("t.csv")

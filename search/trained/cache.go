@@ -41,9 +41,10 @@ func (k Key) hash() string {
 
 // Record is a training in the cache.
 type Record struct {
-	Key        Key       `json:"key"`        // of which the file's name is a hash
-	Validation []float64 `json:"validation"` // accuracy after each epoch; fewer than the recipe's where it was stopped or diverged
-	Test       *float64  `json:"test"`       // accuracy at the end; null where it was stopped or diverged
+	Key Key `json:"key"` // of which the file's name is a hash
+	// Validation is the accuracy after each epoch: fewer than the recipe's where it was stopped or diverged.
+	Validation []float64 `json:"validation"`
+	Test       *float64  `json:"test"` // accuracy at the end; null where it was stopped or diverged
 	Diverged   string    `json:"diverged,omitempty"`
 	// Corrupt are the images that could not be read and were left out; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
@@ -52,11 +53,12 @@ type Record struct {
 	Seconds float64             `json:"seconds"` // of the process that ended it
 }
 
-// recordFormat counts the forms that records have had: 1 had no seal, and a key that did not tell images of equal names apart.
+// recordFormat counts the forms that records have had: 1 had no seal, and a key that did not tell images of equal
+// names apart.
 const recordFormat = 2
 
-// cache is a folder of trainings that several processes share: KEY.json is a training that has ended, the folder KEY is one in work, with its
-// checkpoints; KEY is a key's hash. Both lie in a folder named by its first two digits.
+// cache is a folder of trainings that several processes share: KEY.json is a training that has ended, the folder KEY
+// is one in work, with its checkpoints; KEY is a key's hash. Both lie in a folder named by its first two digits.
 type cache string
 
 func (c cache) base(k Key) string {
@@ -67,7 +69,8 @@ func (c cache) base(k Key) string {
 // maxRecordBytes bounds what is read of a record; one has some thousand bytes.
 const maxRecordBytes = 1 << 20
 
-// load returns the record of a key, nil where there is none. A file that is no record, was changed or is another training's is an error.
+// load returns the record of a key, nil where there is none. A file that is no record, was changed or is another
+// training's is an error.
 func (c cache) load(k Key) (*Record, error) {
 	path := c.base(k) + ".json"
 	text, err := files.Read(path, maxRecordBytes)
@@ -81,7 +84,8 @@ func (c cache) load(k Key) (*Record, error) {
 		err = fmt.Errorf("it is the record of %s with seed %d in another file's place", r.Key.Arch, r.Key.Seed)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s, which keeps the training of %s with seed %d, cannot be believed: %w; delete the file to have it trained again", path, k.Arch, k.Seed, err)
+		return nil, fmt.Errorf("%s, which keeps the training of %s with seed %d, cannot be believed: %w; "+
+			"delete the file to have it trained again", path, k.Arch, k.Seed, err)
 	}
 	return r, nil
 }

@@ -27,10 +27,11 @@ import (
 
 // identity tells an image set from every other one: it computes Dataset.Checksum.
 //
-// Of encoded images that is a hash over a manifest, which says of each image in the order of the set its label, its size and the SHA-256 of its file,
-// and the names of the classes. Where the files lie, when they were written and what they are called is no part of it: what a training
-// sees is. Reading all of ImageNet takes minutes, so the hashes are kept (Options.Manifests) under what the file system says of a file, and only a
-// file of which that has changed is read again.
+// Of encoded images that is a hash over a manifest, which says of each image in the order of the set its label, its
+// size and the SHA-256 of its file, and the names of the classes. Where the files lie, when they were written and
+// what they are called is no part of it: what a training sees is. Reading all of ImageNet takes minutes, so the
+// hashes are kept (Options.Manifests) under what the file system says of a file, and only a file of which that has
+// changed is read again.
 type identity struct {
 	spec    string // with an absolute path
 	classes []string
@@ -42,8 +43,8 @@ type identity struct {
 	sum string // empty: not computed yet
 }
 
-// stamp is what the file system says of the file that an image is in, and where in it the image lies. A file that is changed gets another one: its ctime
-// cannot be set by programs.
+// stamp is what the file system says of the file that an image is in, and where in it the image lies. A file that is
+// changed gets another one: its ctime cannot be set by programs.
 type stamp struct {
 	file               string // below the set's folder
 	inode              uint64 // 0 and ctime 0 where the system has none
@@ -54,17 +55,19 @@ type stamp struct {
 
 const (
 	manifestMagic = "ctnas manifest 1\n"
-	// A record of a kept manifest is the first bytes of a stamp's SHA-256 and the SHA-256 of the image's file. Records are sorted.
+	// A record of a kept manifest is the first bytes of a stamp's SHA-256 and the SHA-256 of the image's file.
+	// Records are sorted.
 	printBytes  = 16
 	recordBytes = printBytes + sha256.Size
-	// maxManifestBytes bounds one manifest (22 million images) and mostManifestBytes all of a folder: the ones that were not used for longest go.
+	// maxManifestBytes bounds one manifest (22 million images) and mostManifestBytes all of a folder: the ones that
+	// were not used for longest go.
 	maxManifestBytes  = 1 << 30
 	mostManifestBytes = 2 << 30
-	// rechecked is how many images of a set are read each time although nothing is known to have changed: some file systems keep no ctime, or do not change
-	// a time when a file changes.
+	// rechecked is how many images of a set are read each time although nothing is known to have changed: some file
+	// systems keep no ctime, or do not change a time when a file changes.
 	rechecked = 64
-	// settling is how old a file's last change must be for its stamp to be trusted: two changes within the resolution of a file system's clock, 2 s at
-	// worst, have the same time.
+	// settling is how old a file's last change must be for its stamp to be trusted: two changes within the resolution
+	// of a file system's clock, 2 s at worst, have the same time.
 	settling = 2 * time.Second
 )
 
@@ -81,7 +84,8 @@ func (s *stamp) settled(now time.Time) bool {
 func (s *stamp) print() (p [printBytes]byte) {
 	text := make([]byte, 0, 128)
 	text = append(append(text, s.file...), 0)
-	for _, v := range []uint64{s.inode, uint64(s.size), uint64(s.mtime), uint64(s.ctime), uint64(s.offset), uint64(s.length)} {
+	for _, v := range []uint64{s.inode, uint64(s.size), uint64(s.mtime), uint64(s.ctime), uint64(s.offset),
+		uint64(s.length)} {
 		text = binary.LittleEndian.AppendUint64(text, v)
 	}
 	sum := sha256.Sum256(text)
@@ -179,7 +183,8 @@ func (id *identity) manifest(ctx context.Context) ([]listed, error) {
 	if changed, err := id.recheck(ctx, list); err != nil {
 		return nil, err
 	} else if changed >= 0 {
-		id.warn("%s has changed, although its size and times have not: all images of %s are read again", id.name(changed), id.spec)
+		id.warn("%s has changed, although its size and times have not: all images of %s are read again",
+			id.name(changed), id.spec)
 		for k := range list {
 			list[k].known = false
 		}
@@ -204,7 +209,8 @@ func (id *identity) manifest(ctx context.Context) ([]listed, error) {
 	return list, nil
 }
 
-// recheck reads a few images whose hashes are known, always the same ones, and returns one that has changed; -1: none has.
+// recheck reads a few images whose hashes are known, always the same ones, and returns one that has changed; -1: none
+// has.
 func (id *identity) recheck(ctx context.Context, list []listed) (changed int, err error) {
 	var chosen []int
 	for part := range rechecked { // one of each 64th of the set, by its name
@@ -259,8 +265,8 @@ func (id *identity) hash(ctx context.Context, list []listed) (int, error) {
 	return len(todo), err
 }
 
-// parallel calls do for 0..n-1 on several goroutines, each of which hands the bytes that do returned to its next call. Reading files waits for the disk most of the
-// time, so they are more than processors.
+// parallel calls do for 0..n-1 on several goroutines, each of which hands the bytes that do returned to its next
+// call. Reading files waits for the disk most of the time, so they are more than processors.
 func parallel(ctx context.Context, n int, do func(i int, buf []byte) []byte) error {
 	const block = 16
 	var next atomic.Int64
@@ -319,7 +325,8 @@ func (id *identity) load() records {
 		r, err = decodeManifest(text, id.spec)
 	}
 	if err != nil {
-		id.warn("%s, which keeps hashes of the images of %s, is not used (%v): all images are read again", id.path(), id.spec, err)
+		id.warn("%s, which keeps hashes of the images of %s, is not used (%v): all images are read again", id.path(),
+			id.spec, err)
 		return nil
 	}
 	now := id.now()

@@ -25,12 +25,14 @@ type manifested struct {
 	warns []string
 }
 
-// sumOf opens a set and returns its checksum. The clock of the program is an hour ahead, so that files just written count as settled.
+// sumOf opens a set and returns its checksum. The clock of the program is an hour ahead, so that files just written
+// count as settled.
 func sumOf(t *testing.T, spec, manifests string) (string, *manifested) {
 	t.Helper()
 	m := &manifested{}
 	var err error
-	m.d, err = Open(spec, Options{Manifests: manifests, Progress: func(_, total int) { m.read = total }, Warn: func(text string) { m.warns = append(m.warns, text) }})
+	m.d, err = Open(spec, Options{Manifests: manifests, Progress: func(_, total int) { m.read = total },
+		Warn: func(text string) { m.warns = append(m.warns, text) }})
 	require.NoError(t, err)
 	m.d.identity.now = func() time.Time { return time.Now().Add(time.Hour) }
 	m.d.identity.options.Progress = func(_, total int) { m.read = total }
@@ -59,20 +61,23 @@ func shardsOf(t *testing.T, shade uint8) string {
 	for i := range 3 {
 		var members []member
 		for k := range 5 {
-			members = append(members, member{fmt.Sprintf("%d-%d.png", i, k), tiny(t, shade+uint8(5*i+k))}, member{fmt.Sprintf("%d-%d.cls", i, k), []byte{'0' + byte(k%2)}})
+			members = append(members, member{fmt.Sprintf("%d-%d.png", i, k), tiny(t, shade+uint8(5*i+k))},
+				member{fmt.Sprintf("%d-%d.cls", i, k), []byte{'0' + byte(k%2)}})
 		}
 		write(t, filepath.Join(dir, fmt.Sprintf("s%d.tar", i)), tarOf(t, members...))
 	}
 	return dir
 }
 
-// Two sets of equal names, sizes and labels have one checksum only if their images are equal, wherever they lie and whenever they were written.
+// Two sets of equal names, sizes and labels have one checksum only if their images are equal, wherever they lie and
+// whenever they were written.
 func TestChecksumIsOfContents(t *testing.T) {
 	for kind, make := range map[string]func(shade uint8) string{
 		"folders": func(shade uint8) string { return "imagenet:" + folders(t, 4, shade) },
 		"csv": func(shade uint8) string {
 			dir := folders(t, 2, shade)
-			write(t, filepath.Join(dir, "labels.csv"), []byte("file,class_index,wnid\ntrain/cat/000.png,1,n1\nval/dog/x.png,0,n0\n"))
+			write(t, filepath.Join(dir, "labels.csv"),
+				[]byte("file,class_index,wnid\ntrain/cat/000.png,1,n1\nval/dog/x.png,0,n0\n"))
 			return "imagenet:" + dir
 		},
 		"shards": func(shade uint8) string {
@@ -100,7 +105,8 @@ func TestChecksumIsOfContents(t *testing.T) {
 	require.Equal(t, want, got)
 	list := filepath.Join(t.TempDir(), "labels.csv")
 	sums := map[string]bool{}
-	for _, text := range []string{"a.png,0,x\nb.png,1,y\n", "a.png,1,y\nb.png,0,x\n", "a.png,0,x\nb.png,1,z\n", "b.png,1,y\na.png,0,x\n"} {
+	for _, text := range []string{"a.png,0,x\nb.png,1,y\n", "a.png,1,y\nb.png,0,x\n", "a.png,0,x\nb.png,1,z\n",
+		"b.png,1,y\na.png,0,x\n"} {
 		for _, name := range []string{"a", "b"} {
 			write(t, filepath.Join(filepath.Dir(list), name+".png"), tiny(t, name[0]))
 		}
@@ -117,7 +123,8 @@ func TestChecksumIsOfContents(t *testing.T) {
 	require.Len(t, sums, 7)
 }
 
-// What has not changed is not read again, and what has is noticed, by its size, its time, its ctime, and without any of these by a sample of contents.
+// What has not changed is not read again, and what has is noticed, by its size, its time, its ctime, and without any
+// of these by a sample of contents.
 func TestManifest(t *testing.T) {
 	for kind, spec := range map[string]func() (spec string, file string){
 		"folders": func() (string, string) {
@@ -148,7 +155,8 @@ func TestManifest(t *testing.T) {
 		at := bytes.Index(changed, []byte("IDAT")) + 8 // in the midst of an image's pixels
 		changed[at] ^= 1
 		rewrite := func(content []byte) {
-			for before := stampOf("", file, nil); before == stampOf("", file, nil); { // the clock of a file system goes in steps
+			// The clock of a file system goes in steps.
+			for before := stampOf("", file, nil); before == stampOf("", file, nil); {
 				require.NoError(t, os.WriteFile(file, content, 0o644))
 				require.NoError(t, os.Chtimes(file, info.ModTime(), info.ModTime()))
 			}
@@ -180,7 +188,8 @@ func TestManifest(t *testing.T) {
 		swapped, err := os.ReadFile(other2)
 		require.NoError(t, err)
 		for what, damage := range map[string][]byte{
-			"bit": append(append([]byte{}, text[:len(text)-1]...), text[len(text)-1]^1), "cut": text[:len(text)/2], "empty": {}, "foreign": swapped,
+			"bit": append(append([]byte{}, text[:len(text)-1]...), text[len(text)-1]^1), "cut": text[:len(text)/2],
+			"empty": {}, "foreign": swapped,
 		} {
 			require.NoError(t, os.WriteFile(names[0], damage, 0o644))
 			sum, m := sumOf(t, set, kept)
@@ -265,7 +274,8 @@ func TestManifestTrouble(t *testing.T) {
 		sum, m := sumOf(t, "imagenet:"+dir, kept)
 		require.NotEqual(t, whole, sum)
 		require.Len(t, m.warns, 1)
-		require.Contains(t, m.warns[0], "1 of 6 images of imagenet:"+dir+" cannot be read, the first: "+filepath.Join("train", "cat", "001.png"))
+		require.Contains(t, m.warns[0],
+			"1 of 6 images of imagenet:"+dir+" cannot be read, the first: "+filepath.Join("train", "cat", "001.png"))
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, nil)
@@ -325,10 +335,12 @@ func TestAbsolute(t *testing.T) {
 	for _, odd := range []string{"plain", "a[1]*b?", "{1..3}", "x?test=y", `back\slash`} {
 		dir := filepath.Join(top, odd)
 		for i, name := range []string{"s0.tar", "s1.tar", "t.tar"} {
-			write(t, filepath.Join(dir, "sub", name), tarOf(t, member{"a.png", tiny(t, uint8(10*i))}, member{"a.cls", []byte("1")}))
+			write(t, filepath.Join(dir, "sub", name), tarOf(t, member{"a.png", tiny(t, uint8(10*i))}, member{"a.cls",
+				[]byte("1")}))
 		}
 		t.Chdir(dir)
-		for _, spec := range []string{"shards:sub/s{0..1}.tar", "shards:./sub/s[01].tar?test=sub/t.tar", "shards:../" + literal(odd) + "/sub/s?.tar?test=" + literal(dir) + "/sub/t.tar"} {
+		for _, spec := range []string{"shards:sub/s{0..1}.tar", "shards:./sub/s[01].tar?test=sub/t.tar",
+			"shards:../" + literal(odd) + "/sub/s?.tar?test=" + literal(dir) + "/sub/t.tar"} {
 			want, err := Open(spec, Options{})
 			require.NoError(t, err, spec)
 			absolute, err := Absolute(spec)

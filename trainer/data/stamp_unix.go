@@ -24,6 +24,7 @@ func stampOf(name, path string, open *os.File) stamp {
 		} else if err != nil {
 			return stamp{file: name, unavailable: true}
 		}
-		return stamp{file: name, inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano(), length: st.Size}
+		return stamp{file: name, inode: st.Ino, size: st.Size, mtime: st.Mtim.Nano(), ctime: st.Ctim.Nano(),
+			length: st.Size}
 	}
 }
