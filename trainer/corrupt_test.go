@@ -28,8 +28,8 @@ func damagedJob(t *testing.T) Job {
 	return j
 }
 
-// What replaces a damaged image, and what is said of it, depends neither on the number of workers nor on where a run stopped, and a run that such an
-// image ended goes on without it.
+// What replaces a damaged image, and what is said of it, depends neither on the number of workers nor on where a run
+// stopped, and a run that such an image ended goes on without it.
 func TestOnCorrupt(t *testing.T) {
 	j := damagedJob(t)
 	j.OnCorrupt = data.OnCorrupt{Skip: true}
@@ -52,11 +52,12 @@ func TestOnCorrupt(t *testing.T) {
 	for err = ErrInterrupted; err != nil; {
 		ctx, cancel := context.WithCancel(t.Context())
 		left := 2
-		_, err = Train(ctx, j, Deps{Device: exec.Config{Threads: 2}, Workers: 3, Dir: killed, CheckpointEvery: 1, Progress: func(Progress) {
-			if left--; left == 0 {
-				cancel()
-			}
-		}})
+		_, err = Train(ctx, j, Deps{Device: exec.Config{Threads: 2}, Workers: 3, Dir: killed, CheckpointEvery: 1,
+			Progress: func(Progress) {
+				if left--; left == 0 {
+					cancel()
+				}
+			}})
 		cancel()
 		if err != nil {
 			require.ErrorIs(t, err, ErrInterrupted)

@@ -20,8 +20,9 @@ func newDataCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check SET",
 		Short: "Read all images of a set and tell what is there",
-		Long: `Reads and decodes every image of a set, as training would, and tells what there is: images, classes and sizes of each part, formats, images of equal content (test
-images among those for training make their accuracy too good), what lies there and is not read, and which images cannot be read. Exits with 1 if there are such.
+		Long: `Reads and decodes every image of a set, as training would, and tells what there is: images, classes and sizes of
+each part, formats, images of equal content (test images among those for training make their accuracy too good), what
+lies there and is not read, and which images cannot be read. Exits with 1 if there are such.
 
 SET is what --data of ` + "`ctnas train`" + ` takes: ` + strings.TrimPrefix(dataHelp, "images: "),
 		Example: `  ctnas data check imagenet:/data/imagenet
@@ -68,7 +69,8 @@ func (a *app) printChecked(c *data.Checked) error {
 			formats = append(formats, fmt.Sprintf("%d %s", s.Formats[name], name))
 		}
 		fmt.Fprintf(w, "%s\t%d images: %s\n", s.Name, s.Images, strings.Join(formats, ", "))
-		fmt.Fprintf(w, "\t%d classes, of %d (%s) to %d images (%s)", s.Classes, s.Smallest.Images, s.Smallest.Name, s.Largest.Images, s.Largest.Name)
+		fmt.Fprintf(w, "\t%d classes, of %d (%s) to %d images (%s)", s.Classes, s.Smallest.Images, s.Smallest.Name,
+			s.Largest.Images, s.Largest.Name)
 		if none := c.Classes - s.Classes; none > 0 {
 			fmt.Fprintf(w, "; %d classes have none here", none)
 		}
@@ -76,7 +78,8 @@ func (a *app) printChecked(c *data.Checked) error {
 		if z := s.Sizes; z != nil && z.Smallest == z.Largest {
 			fmt.Fprintf(w, "\tall of %dx%d pixels\n", z.Median[0], z.Median[1])
 		} else if z != nil {
-			fmt.Fprintf(w, "\t%dx%d pixels the smallest, %dx%d the median, %dx%d the largest\n", z.Smallest[0], z.Smallest[1], z.Median[0], z.Median[1], z.Largest[0], z.Largest[1])
+			fmt.Fprintf(w, "\t%dx%d pixels the smallest, %dx%d the median, %dx%d the largest\n", z.Smallest[0],
+				z.Smallest[1], z.Median[0], z.Median[1], z.Largest[0], z.Largest[1])
 		}
 	}
 	head := "equal content"
@@ -85,7 +88,8 @@ func (a *app) printChecked(c *data.Checked) error {
 		if d.Splits[0] != d.Splits[1] {
 			where = fmt.Sprintf("of %s that are in %s too", d.Splits[1], d.Splits[0])
 		}
-		fmt.Fprintf(w, "%s\t%d images %s, %d of them of another class: %s\n", head, d.Images, where, d.OtherClass, strings.Join(d.First, ", "))
+		fmt.Fprintf(w, "%s\t%d images %s, %d of them of another class: %s\n", head, d.Images, where, d.OtherClass,
+			strings.Join(d.First, ", "))
 		head = ""
 	}
 	head = "not read"

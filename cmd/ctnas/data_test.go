@@ -14,14 +14,16 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// One damaged image ends a training, which goes on without it from where it stood, and an evaluation, which leaves it out. Both say so.
+// One damaged image ends a training, which goes on without it from where it stood, and an evaluation, which leaves it
+// out. Both say so.
 func TestOnCorruptCommand(t *testing.T) {
 	images := testdata.Images(t)
 	for _, name := range []string{"train/class1/train1-3.png", "val/class0/val0-1.png"} {
 		require.NoError(t, os.Truncate(filepath.Join(images, name), 90))
 	}
 	dir := filepath.Join(t.TempDir(), "run")
-	args := append(strings.Fields("train nasbench101:4:110011:12 --recipe shapes --channels 4 --resolution 8 --batch 10 --epochs 2 --recalibrate 1 --manifests off --data"),
+	args := append(strings.Fields("train nasbench101:4:110011:12 --recipe shapes --channels 4 --resolution 8 "+
+		"--batch 10 --epochs 2 --recalibrate 1 --manifests off --data"),
 		"imagenet:"+images)
 	code, _, stderr := call(nil, append(args, "--out", dir)...)
 	require.Equal(t, exitFailed, code)
@@ -77,7 +79,8 @@ test     12 images: 12 PNG
 damaged  none
 `, stdout)
 	require.NoError(t, os.Truncate(filepath.Join(images, "train/class1/train1-3.png"), 90))
-	require.NoError(t, os.Rename(filepath.Join(images, "val/class2/val2-0.png"), filepath.Join(images, "val/class2/val2-0.gif")))
+	require.NoError(t, os.Rename(filepath.Join(images, "val/class2/val2-0.png"), filepath.Join(images,
+		"val/class2/val2-0.gif")))
 	code, stdout, stderr = call(nil, "data", "check", "imagenet:"+images, "--quiet")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stdout, "damaged   train: train/class1/train1-3.png: png: invalid format")
@@ -90,7 +93,8 @@ damaged  none
 	require.Len(t, c.Damaged, 1)
 	require.Equal(t, 11, c.Splits[1].Images)
 
-	code, _, stderr = call(nil, "train", "nasbench101:best", "--data", "imagenet:"+images, "--recipe", "shapes", "--channels", "8", "--manifests", "off", "--batch", "1000")
+	code, _, stderr = call(nil, "train", "nasbench101:best", "--data", "imagenet:"+images, "--recipe", "shapes",
+		"--channels", "8", "--manifests", "off", "--batch", "1000")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "imagenet: 1 files or folders are not read: 1 .gif files (val/class2/val2-0.gif)")
 }

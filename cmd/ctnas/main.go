@@ -108,7 +108,8 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 	}
 	fmt.Fprintf(a.stderr, "ctnas: %v\n", err)
 	if data.IsCorrupt(err) {
-		fmt.Fprintln(a.stderr, "`ctnas data check SET` finds all images that cannot be read; --on-corrupt skip (or &on-corrupt=skip in train: labels) leaves them out.")
+		fmt.Fprintln(a.stderr, "`ctnas data check SET` finds all images that cannot be read; --on-corrupt skip "+
+			"(or &on-corrupt=skip in train: labels) leaves them out.")
 	}
 	var usage usageError
 	if !a.running || errors.As(err, &usage) {

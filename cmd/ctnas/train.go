@@ -95,7 +95,8 @@ func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
 
 // corruptFlag binds what becomes of images that cannot be read.
 func corruptFlag(f *pflag.FlagSet, o *data.OnCorrupt) {
-	f.Var(o, "on-corrupt", "when an image cannot be read: stop, or skip it (skip=N: at most N in all), which is counted and listed")
+	f.Var(o, "on-corrupt",
+		"when an image cannot be read: stop, or skip it (skip=N: at most N in all), which is counted and listed")
 }
 
 // warnCorrupt says which images were left out.
@@ -115,8 +116,9 @@ func newTrainCommand(a *app) *cobra.Command {
 		Long: `Trains a network from scratch and tests it. The recipe says how; every key of it is a flag that changes it.
 
 --out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and result.json. A training that was stopped, even
-with kill -9, goes on with --resume DIR and ends in the same weights. One that ended at an image that cannot be read goes on without it with
---resume DIR --on-corrupt skip: the next one of the epoch's order that can be read takes its place. ` + "`ctnas data check`" + ` finds such images beforehand.
+with kill -9, goes on with --resume DIR and ends in the same weights. One that ended at an image that cannot be read
+goes on without it with --resume DIR --on-corrupt skip: the next one of the epoch's order that can be read takes its
+place. ` + "`ctnas data check`" + ` finds such images beforehand.
 
 ` + archHelp + `
 Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
@@ -140,7 +142,8 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas train --resume %s\n", quoted(a.out))
 			}
 			if data.IsCorrupt(err) && a.out != "" {
-				fmt.Fprintf(a.stderr, "A checkpoint is written; go on without such images with: ctnas train --resume %s --on-corrupt skip\n", quoted(a.out))
+				fmt.Fprintf(a.stderr, "A checkpoint is written; go on without such images with: "+
+					"ctnas train --resume %s --on-corrupt skip\n", quoted(a.out))
 			}
 			if err != nil {
 				return err
@@ -372,8 +375,8 @@ func (s *trainSettings) parse(text []byte) error {
 	return s.Check()
 }
 
-// isNoFolder tells whether load failed because what was named is a file, an architecture (whose text may be longer than a name can be),
-// nothing, or has no settings.
+// isNoFolder tells whether load failed because what was named is a file, an architecture (whose text may be longer
+// than a name can be), nothing, or has no settings.
 func isNoFolder(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }

@@ -45,7 +45,8 @@ type Result struct {
 	Pareto  []string           `json:"pareto"` // not beaten in both accuracy and cost, the cheapest first
 	// ParetoCost is which cost: madds, params or latency; empty in results of older programs: madds.
 	ParetoCost string `json:"pareto_cost"`
-	// Corrupt are the images that trainings for labels could not read and left out, of the training that left out most; absent without any.
+	// Corrupt are the images that trainings for labels could not read and left out, of the training that left out
+	// most; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
 
@@ -135,7 +136,8 @@ const (
 	LatencyName = "latency.csv" // of --latency: a copy
 )
 
-// maxBytes bounds what is read of a file of a run folder; the largest is result.json, with some 400 bytes an architecture.
+// maxBytes bounds what is read of a file of a run folder; the largest is result.json, with some 400 bytes an
+// architecture.
 const maxBytes = 1 << 28
 
 // Load reads a run folder. result.json must be there and whole; of the other files what cannot be read is told, and

@@ -31,7 +31,8 @@ type Retrained struct {
 	Mean stat.Number `json:"random_mean"`
 	SD   stat.Number `json:"random_sd"` // null of a single one
 	Best stat.Number `json:"random_best"`
-	// Corrupt are the images that could not be read and were left out, of the training that left out most; absent without any.
+	// Corrupt are the images that could not be read and were left out, of the training that left out most; absent
+	// without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 }
 

@@ -24,9 +24,10 @@ const (
 	CropPadded
 )
 
-// Transform says how an image becomes Size x Size pixels of three floats: crop, flip, colours, normalisation (x - Mean)/Std with x from 0
-// to 1, cutout. Resizing is with antialiasing. The random numbers of an image are a function of the seed, the epoch, the image's number in its set
-// and the step of the transform, so that switching one step on leaves the others as they were.
+// Transform says how an image becomes Size x Size pixels of three floats: crop, flip, colours, normalisation (x -
+// Mean)/Std with x from 0 to 1, cutout. Resizing is with antialiasing. The random numbers of an image are a function
+// of the seed, the epoch, the image's number in its set and the step of the transform, so that switching one step on
+// leaves the others as they were.
 type Transform struct {
 	Size             int
 	Crop             Crop
@@ -57,8 +58,8 @@ func (d *Dataset) TrainTransform(size int) Transform {
 // EvalCrop is the share of a resized image's shorter side that is shown in evaluation.
 const EvalCrop = 0.875
 
-// EvalTransform is the usual one for evaluation: the middle of the image after resizing it to size/EvalCrop (256 for 224), or the whole
-// of it where all images have the size that is wanted.
+// EvalTransform is the usual one for evaluation: the middle of the image after resizing it to size/EvalCrop (256 for
+// 224), or the whole of it where all images have the size that is wanted.
 func (d *Dataset) EvalTransform(size int) Transform {
 	t := Transform{Size: size, Crop: CropCentre, Mean: d.Mean, Std: d.Std}
 	if d.Width != size || d.Height != size {
@@ -259,8 +260,8 @@ func (a *artist) shrink(v view) int {
 	return s
 }
 
-// reduction is by how much an image is reduced of which more than largePixels are needed: until a quarter of those is left, but to no less than twice the size that it is
-// then resized to.
+// reduction is by how much an image is reduced of which more than largePixels are needed: until a quarter of those is
+// left, but to no less than twice the size that it is then resized to.
 func reduction(v view, need image.Point) int {
 	s := 1
 	if need.X*need.Y <= largePixels {

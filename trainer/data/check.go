@@ -45,7 +45,8 @@ type CheckedSizes struct {
 	Largest  [2]int `json:"largest"`
 }
 
-// Duplicates are images of equal content, each beside the first of its content. That test images are among those for training makes their accuracy too good.
+// Duplicates are images of equal content, each beside the first of its content. That test images are among those for
+// training makes their accuracy too good.
 type Duplicates struct {
 	Splits     [2]string `json:"splits"`
 	Images     int       `json:"images"`
@@ -87,7 +88,8 @@ func (d *Dataset) Check(ctx context.Context, progress func(done, total int)) (*C
 		defer one.close()
 		decoders <- one
 	}
-	out := &Checked{Data: d.Name, Classes: len(d.Classes), Splits: []CheckedSplit{}, Duplicates: []Duplicates{}, LeftOut: d.LeftOut, Damaged: []Damaged{}}
+	out := &Checked{Data: d.Name, Classes: len(d.Classes), Splits: []CheckedSplit{}, Duplicates: []Duplicates{},
+		LeftOut: d.LeftOut, Damaged: []Damaged{}}
 	if out.LeftOut == nil {
 		out.LeftOut = []LeftOut{}
 	}

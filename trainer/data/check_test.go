@@ -13,7 +13,8 @@ import (
 
 // All that is to be known of a set is found, whatever order its images are read in.
 func TestCheck(t *testing.T) {
-	dir := tree(t, "train/a/1.png", "train/a/2.png", "train/b/1.png", "train/b/2.png", "train/b/3.png", "val/b/4.png", "val/a/5.png", "train/a/6.gif")
+	dir := tree(t, "train/a/1.png", "train/a/2.png", "train/b/1.png", "train/b/2.png", "train/b/3.png", "val/b/4.png",
+		"val/a/5.png", "train/a/6.gif")
 	in := func(parts ...string) string { return filepath.Join(parts...) }
 	copyOf := func(from, to string) {
 		text, err := os.ReadFile(in(dir, from))
@@ -25,7 +26,10 @@ func TestCheck(t *testing.T) {
 	copyOf("train/b/1.png", "val/b/9.png")
 	write(t, in(dir, "train", "b", "wide.jpg"), smooth(t, 60, 10))
 	write(t, in(dir, "train", "b", "cut.jpg"), smooth(t, 40, 40)[:300])
-	write(t, in(dir, "train", "b", "huge.png"), greyPNG(t, image.Pt(2300, 2000), false, func(x, y int) byte { return 7 }))
+	write(t, in(dir, "train", "b", "huge.png"), greyPNG(t, image.Pt(2300, 2000), false, func(x,
+		y int) byte {
+		return 7
+	}))
 	require.NoError(t, os.Truncate(in(dir, "val", "a", "5.png"), 70))
 	write(t, in(dir, "val", "b", "text.jpg"), []byte("no image"))
 	d, err := Open("imagenet:"+dir, Options{})
@@ -42,11 +46,14 @@ func TestCheck(t *testing.T) {
 	require.Equal(t, &Checked{
 		Data: "imagenet", Classes: 2,
 		Splits: []CheckedSplit{
-			{"train", 10, map[string]int{"PNG": 8, "JPEG": 1}, 2, CheckedClass{"a", 3}, CheckedClass{"b", 7}, &CheckedSizes{[2]int{20, 16}, [2]int{20, 16}, [2]int{2300, 2000}}},
-			{"test", 4, map[string]int{"PNG": 2}, 2, CheckedClass{"a", 1}, CheckedClass{"b", 3}, &CheckedSizes{[2]int{20, 16}, [2]int{20, 16}, [2]int{20, 16}}},
+			{"train", 10, map[string]int{"PNG": 8, "JPEG": 1}, 2, CheckedClass{"a", 3}, CheckedClass{"b", 7},
+				&CheckedSizes{[2]int{20, 16}, [2]int{20, 16}, [2]int{2300, 2000}}},
+			{"test", 4, map[string]int{"PNG": 2}, 2, CheckedClass{"a", 1}, CheckedClass{"b", 3},
+				&CheckedSizes{[2]int{20, 16}, [2]int{20, 16}, [2]int{20, 16}}},
 		},
 		Duplicates: []Duplicates{
-			{[2]string{"train", "train"}, 2, 1, []string{"train/a/7.png = train/a/1.png", "train/b/8.png = train/a/1.png"}},
+			{[2]string{"train", "train"}, 2, 1, []string{"train/a/7.png = train/a/1.png",
+				"train/b/8.png = train/a/1.png"}},
 			{[2]string{"train", "test"}, 1, 0, []string{"val/b/9.png = train/b/1.png"}},
 		},
 		LeftOut: []LeftOut{{".gif files", 1, []string{"train/a/6.gif"}}},

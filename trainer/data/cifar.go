@@ -16,11 +16,12 @@ import (
 // cifarFormat is one of the binary layouts of https://www.cs.toronto.edu/~kriz/cifar.html: records of label bytes, then 1,024 red,
 // 1,024 green and 1,024 blue bytes of a 32x32 image, row by row.
 type cifarFormat struct {
-	labels                                               int // label bytes in front of the pixels; the last one counts
-	classes                                              int
-	folder                                               string // that the archive unpacks to
-	python                                               string // the folder of the Python version
-	pythonArchive, pythonLabels, pythonMeta, pythonNames string // its archive without .tar.gz, the key of labels, the file of the classes' names and their key
+	labels  int // label bytes in front of the pixels; the last one counts
+	classes int
+	folder  string // that the archive unpacks to
+	python  string // the folder of the Python version
+	// its archive without .tar.gz, the key of labels, the file of the classes' names and their key
+	pythonArchive, pythonLabels, pythonMeta, pythonNames string
 	archive                                              string // of the binary version, without .tar.gz
 	train                                                []string
 	test                                                 []string
@@ -37,14 +38,17 @@ const (
 	cifarPlane = cifarSide * cifarSide
 )
 
-var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin", python: "cifar-10-batches-py", pythonArchive: "cifar-10-python",
-	pythonLabels: "labels", pythonMeta: "batches.meta", pythonNames: "label_names", archive: "cifar-10-binary",
+var cifar10 = cifarFormat{labels: 1, classes: 10, folder: "cifar-10-batches-bin", python: "cifar-10-batches-py",
+	pythonArchive: "cifar-10-python",
+	pythonLabels:  "labels", pythonMeta: "batches.meta", pythonNames: "label_names", archive: "cifar-10-binary",
 	train: []string{"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"},
 	test:  []string{"test_batch.bin"}, records: 10_000, tests: 10_000, names: "batches.meta.txt"}
 
-var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary", python: "cifar-100-python", pythonArchive: "cifar-100-python",
-	pythonLabels: "fine_labels", pythonMeta: "meta", pythonNames: "fine_label_names", archive: "cifar-100-binary",
-	train: []string{"train.bin"}, test: []string{"test.bin"}, records: 50_000, tests: 10_000, names: "fine_label_names.txt"}
+var cifar100 = cifarFormat{labels: 2, classes: 100, folder: "cifar-100-binary", python: "cifar-100-python",
+	pythonArchive: "cifar-100-python",
+	pythonLabels:  "fine_labels", pythonMeta: "meta", pythonNames: "fine_label_names", archive: "cifar-100-binary",
+	train: []string{"train.bin"}, test: []string{"test.bin"}, records: 50_000, tests: 10_000,
+	names: "fine_label_names.txt"}
 
 func openCIFAR10(dir string) (*Dataset, error) {
 	return cifar10.open(dir, [3]float32{0.4914, 0.4822, 0.4465}, [3]float32{0.2470, 0.2435, 0.2616})
@@ -80,7 +84,8 @@ func (c *cifarFormat) open(dir string, mean, std [3]float32) (*Dataset, error) {
 }
 
 func (c *cifarFormat) dataset(train, test *pixels, classes []string, mean, std [3]float32) *Dataset {
-	return &Dataset{Classes: classes, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{store: test}, Width: cifarSide, Height: cifarSide,
+	return &Dataset{Classes: classes, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{store: test},
+		Width: cifarSide, Height: cifarSide,
 		Mean: mean, Std: std, sum: checksum(train, test)}
 }
 
@@ -105,7 +110,8 @@ func (c *cifarFormat) elsewhere(dir string) error {
 			return fmt.Errorf("%s is packed: tar -xzf %s -C %s", packed, packed, dir)
 		}
 	}
-	return fmt.Errorf("%s holds neither %s nor a folder %s or %s: unpack %s.tar.gz from %s there", dir, c.train[0], c.folder, c.python, c.archive, cifarHome)
+	return fmt.Errorf("%s holds neither %s nor a folder %s or %s: unpack %s.tar.gz from %s there", dir, c.train[0],
+		c.folder, c.python, c.archive, cifarHome)
 }
 
 // load reads files of exactly `records` records each.
@@ -149,7 +155,8 @@ func (c *cifarFormat) read(out *pixels, r io.Reader, records int) error {
 		}
 		label := buf[c.labels-1]
 		if int(label) >= c.classes {
-			return fmt.Errorf("record %d at offset %d: label %d, want 0..%d", i, offset+int64(c.labels-1), label, c.classes-1)
+			return fmt.Errorf("record %d at offset %d: label %d, want 0..%d", i, offset+int64(c.labels-1), label,
+				c.classes-1)
 		}
 		c.add(out, label, buf[c.labels:])
 	}

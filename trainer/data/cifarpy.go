@@ -14,7 +14,8 @@ import (
 // maxPickled bounds a file of CIFAR's Python version: CIFAR-100's training images have 155 MB.
 const maxPickled = 256 << 20
 
-// openPython opens the Python version, pickles of the same images in the same order, in dir or in its folder there; nil where neither holds it.
+// openPython opens the Python version, pickles of the same images in the same order, in dir or in its folder there;
+// nil where neither holds it.
 func (c *cifarFormat) openPython(dir string, mean, std [3]float32) (*Dataset, error) {
 	first := strings.TrimSuffix(c.train[0], ".bin")
 	if inner := filepath.Join(dir, c.python); exists(filepath.Join(inner, first)) {
@@ -68,8 +69,10 @@ func readColumns(path string) (*format.Columns, error) {
 // readPython appends the records of a file, which must be `records`.
 func (c *cifarFormat) readPython(out *pixels, columns *format.Columns, records int) error {
 	labels, images := columns.Integers[c.pythonLabels], columns.Bytes["data"]
-	if len(images.Shape) != 2 || images.Shape[0] != records || images.Shape[1] != 3*cifarPlane || len(labels) != records {
-		return fmt.Errorf("data of shape %v and %d %s, want %d rows of %d bytes and as many", images.Shape, len(labels), c.pythonLabels, records, 3*cifarPlane)
+	if len(images.Shape) != 2 || images.Shape[0] != records || images.Shape[1] != 3*cifarPlane ||
+		len(labels) != records {
+		return fmt.Errorf("data of shape %v and %d %s, want %d rows of %d bytes and as many", images.Shape,
+			len(labels), c.pythonLabels, records, 3*cifarPlane)
 	}
 	for i, label := range labels {
 		if label < 0 || label >= int64(c.classes) {

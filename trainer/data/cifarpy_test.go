@@ -68,7 +68,8 @@ func (p *python2) file(rows, columns int, data []byte, labels string, numbers []
 	return p.Bytes()
 }
 
-// The Python version is the same set as the binary one, in its folder and in the one above, which has the binary version if both are there.
+// The Python version is the same set as the binary one, in its folder and in the one above, which has the binary
+// version if both are there.
 func TestCIFARPython(t *testing.T) {
 	for _, c := range []cifarFormat{cifar10, cifar100} {
 		c.records, c.tests = 3*len(c.train), 5
@@ -88,13 +89,15 @@ func TestCIFARPython(t *testing.T) {
 				labels = append(labels, int(record[c.labels-1]))
 				data = append(data, record[c.labels:]...)
 			}
-			write(t, filepath.Join(python, name[:len(name)-4]), new(python2).file(records, 3*cifarPlane, data, c.pythonLabels, labels, map[string][]string{"filenames": {"x.png"}}))
+			write(t, filepath.Join(python, name[:len(name)-4]), new(python2).file(records, 3*cifarPlane, data,
+				c.pythonLabels, labels, map[string][]string{"filenames": {"x.png"}}))
 		}
 		names := []string{}
 		for k := range c.classes {
 			names = append(names, fmt.Sprintf("class %c%d", 'a'+k%26, k))
 		}
-		write(t, filepath.Join(python, c.pythonMeta), new(python2).file(0, 0, nil, "", nil, map[string][]string{c.pythonNames: names}))
+		write(t, filepath.Join(python, c.pythonMeta), new(python2).file(0, 0, nil, "", nil,
+			map[string][]string{c.pythonNames: names}))
 		want, err := c.open(binaryDir, [3]float32{}, unit)
 		require.NoError(t, err)
 		for _, at := range []string{dir, python} {
@@ -108,10 +111,14 @@ func TestCIFARPython(t *testing.T) {
 		first := filepath.Join(python, c.train[0][:len(c.train[0])-4])
 		for wanted, content := range map[string][]byte{
 			"unexpected EOF": []byte("\x80\x02}q\x01(U\x04da"),
-			fmt.Sprintf("data of shape [2 3072] and 2 %s, want %d rows", c.pythonLabels, c.records): new(python2).file(2, 3072, make([]byte, 2*3072), c.pythonLabels, []int{1, 2}, nil),
-			"an array of shape [2 3072] with 5 bytes":                                               new(python2).file(2, 3072, make([]byte, 5), c.pythonLabels, []int{1, 2}, nil),
+			fmt.Sprintf("data of shape [2 3072] and 2 %s, want %d rows", c.pythonLabels,
+				c.records): new(python2).file(2, 3072, make([]byte, 2*3072), c.pythonLabels, []int{1, 2}, nil),
+			"an array of shape [2 3072] with 5 " +
+				"bytes": new(python2).file(2, 3072, make([]byte, 5),
+				c.pythonLabels, []int{1, 2}, nil),
 			"want a dictionary": []byte("\x80\x02K\x01."),
-			"image 0: label 100, want 0..": new(python2).file(c.records, 3072, make([]byte, c.records*3072), c.pythonLabels,
+			"image 0: label 100, want 0..": new(python2).file(c.records, 3072, make([]byte, c.records*3072),
+				c.pythonLabels,
 				append([]int{100}, make([]int, c.records-1)...), nil),
 		} {
 			write(t, first, content)

@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// OnCorrupt says what becomes of images that cannot be read: the first one ends the work with an error that names it, or they are left out.
-// In training a left out image is replaced by the next one of the epoch's order that can be read; elsewhere it does not count.
+// OnCorrupt says what becomes of images that cannot be read: the first one ends the work with an error that names it,
+// or they are left out. In training a left out image is replaced by the next one of the epoch's order that can be
+// read; elsewhere it does not count.
 type OnCorrupt struct {
 	Skip bool
 	Most int // with Skip: more of them than so many end the work as well; 0: any number is left out
@@ -61,8 +62,9 @@ func (o OnCorrupt) MarshalText() ([]byte, error) { return []byte(o.String()), ni
 // UnmarshalText is Set, for configurations.
 func (o *OnCorrupt) UnmarshalText(text []byte) error { return o.Set(string(text)) }
 
-// UnreadableError is why an image cannot be read: it is missing or damaged, and will be so again. Errors of the system that may pass (a disk that does
-// not answer, too many open files) are none: leaving an image out for such a reason would make a run that cannot be repeated.
+// UnreadableError is why an image cannot be read: it is missing or damaged, and will be so again. Errors of the
+// system that may pass (a disk that does not answer, too many open files) are none: leaving an image out for such a
+// reason would make a run that cannot be repeated.
 type UnreadableError struct {
 	Name string // of the image, in its set
 	Err  error
@@ -129,8 +131,8 @@ func (c *CorruptImages) String() string {
 	return text
 }
 
-// Tally collects the images of a run that were left out, each once, and ends it where there are more than allowed. It is used by one
-// goroutine; nil allows none.
+// Tally collects the images of a run that were left out, each once, and ends it where there are more than allowed. It
+// is used by one goroutine; nil allows none.
 type Tally struct {
 	on   OnCorrupt
 	seen map[tallyKey]Corrupt
@@ -158,7 +160,8 @@ func (t *Tally) Add(list []Corrupt) error {
 		return nil
 	}
 	if t == nil || !t.on.Skip {
-		return tooMany{fmt.Errorf("on-corrupt %s does not allow to go on without %d images that cannot be read: %v", corruptStop, len(list), summary(list))}
+		return tooMany{fmt.Errorf("on-corrupt %s does not allow to go on without %d images that cannot be read: %v",
+			corruptStop, len(list), summary(list))}
 	}
 	for _, c := range list {
 		t.seen[tallyKey{c.Split, c.Image}] = c
@@ -169,7 +172,8 @@ func (t *Tally) Add(list []Corrupt) error {
 // allows is an error where a list is longer than images may be left out.
 func (o OnCorrupt) allows(list []Corrupt) error {
 	if o.Most > 0 && len(list) > o.Most {
-		return tooMany{fmt.Errorf("%d images cannot be read, on-corrupt %v allows %d: %v", len(list), o, o.Most, summary(list))}
+		return tooMany{fmt.Errorf("%d images cannot be read, on-corrupt %v allows %d: %v", len(list), o, o.Most,
+			summary(list))}
 	}
 	return nil
 }

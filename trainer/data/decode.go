@@ -22,11 +22,13 @@ const (
 
 // What decoding may take.
 const (
-	// largePixels is from how many pixels on that are needed of an image it is reduced while it is decoded (artist.reduction).
+	// largePixels is from how many pixels on that are needed of an image it is reduced while it is decoded
+	// (artist.reduction).
 	largePixels = 1 << 24
 	// streamedPixels is from how many pixels on a PNG is decoded row by row.
 	streamedPixels = 1 << 22
-	// decodeBudget is how many bytes all decoders of the program may take at a time for images: where one needs more than is left, it waits.
+	// decodeBudget is how many bytes all decoders of the program may take at a time for images: where one needs more
+	// than is left, it waits.
 	decodeBudget = 1 << 30
 	// keptBytes is the most that a decoder keeps for the next image.
 	keptBytes = 3 * largePixels
@@ -52,9 +54,10 @@ type jpegDecoder interface {
 	close()
 }
 
-// decoder decodes JPEG, PNG and WebP files, told apart by their first bytes and not by their names: ImageNet holds a PNG named .JPEG.
-// Orientation tags are ignored, as torchvision does. Colours: grey is repeated, CMYK and YCCK become RGB as in Pillow (with Adobe's
-// inverted values), transparency is dropped, of 16 bits the upper 8 count. Not for several goroutines at once.
+// decoder decodes JPEG, PNG and WebP files, told apart by their first bytes and not by their names: ImageNet holds a
+// PNG named .JPEG. Orientation tags are ignored, as torchvision does. Colours: grey is repeated, CMYK and YCCK become
+// RGB as in Pillow (with Adobe's inverted values), transparency is dropped, of 16 bits the upper 8 count. Not for
+// several goroutines at once.
 type decoder struct {
 	jpeg jpegDecoder
 	buf  []byte
@@ -121,7 +124,8 @@ func (d *decoder) size(data []byte) (image.Point, error) {
 		}
 	case formatWebP:
 		c, err = webp.DecodeConfig(bytes.NewReader(data))
-		h.size, h.each = image.Pt(c.Width, c.Height), 10 // luma and chroma or RGBA, and the same once more of transparency
+		// luma and chroma or RGBA, and the same once more of transparency
+		h.size, h.each = image.Pt(c.Width, c.Height), 10
 	default:
 		if len(data) == 0 {
 			return h.size, errors.New("empty file")
@@ -135,16 +139,18 @@ func (d *decoder) size(data []byte) (image.Point, error) {
 		return h.size, fmt.Errorf("image of %dx%d pixels: at most %d are accepted", h.size.X, h.size.Y, maxPixels)
 	}
 	if max(h.size.X, h.size.Y) > maxSide {
-		return h.size, fmt.Errorf("image of %dx%d pixels: a side of at most %d is accepted", h.size.X, h.size.Y, maxSide)
+		return h.size, fmt.Errorf("image of %dx%d pixels: a side of at most %d is accepted", h.size.X, h.size.Y,
+			maxSide)
 	}
 	d.file = h
 	return h.size, nil
 }
 
-// region decodes at least the pixels of r; size must have accepted the file. The result may be reduced by shrink, where the decoder can do that at no cost, and is
-// reduced by reduce, a power of two, in any case where it can be.
+// region decodes at least the pixels of r; size must have accepted the file. The result may be reduced by shrink,
+// where the decoder can do that at no cost, and is reduced by reduce, a power of two, in any case where it can be.
 func (d *decoder) region(data []byte, r image.Rectangle, shrink, reduce int) (raster, error) {
-	memory := int64(d.file.each)*int64(d.file.size.X)*int64(d.file.size.Y) + 3*int64(r.Dx())*int64(r.Dy())/int64(reduce*reduce)
+	memory := int64(d.file.each)*int64(d.file.size.X)*int64(d.file.size.Y) +
+		3*int64(r.Dx())*int64(r.Dy())/int64(reduce*reduce)
 	memory = min(memory, decodeBudget)
 	_ = decoding.Acquire(context.Background(), memory) // which cannot fail; others give theirs back after an image
 	defer decoding.Release(memory)

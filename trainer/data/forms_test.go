@@ -45,7 +45,8 @@ func TestImageNetFolders(t *testing.T) {
 		"Kaggle":              {under("ILSVRC/Data/CLS-LOC/", "val/b/4.jpg"), "", 0, 1},
 		"ILSVRC":              {under("Data/CLS-LOC/", "val/b/4.jpg"), "", 0, 1},
 		"one folder down":     {under("my-set/", "val/b/4.jpg"), "", 0, 1},
-		"Tiny ImageNet": {append(under("", "val/images/4.JPEG", "test/images/5.JPEG")[3:], "train/a/images/1.JPEG", "train/a/a_boxes.txt", "train/b/images/2.JPEG",
+		"Tiny ImageNet": {append(under("", "val/images/4.JPEG", "test/images/5.JPEG")[3:], "train/a/images/1.JPEG",
+			"train/a/a_boxes.txt", "train/b/images/2.JPEG",
 			"train/b/images/3.JPEG"), "", 0, 1},
 	} {
 		dir := tree(t, c.files...)
@@ -85,15 +86,24 @@ func TestImageNetRefuses(t *testing.T) {
 		at    string
 		files []string
 	}{
-		"holds the folders val and valid: one of them only":                            {"", []string{"train/a/1.jpg", "val/a/2.jpg", "valid/a/2.jpg"}},
-		"its folders x, y hold a train each: name one of them":                         {"", []string{"x/train/a/1.jpg", "y/train/a/1.jpg"}},
-		"but is a part of a set itself: name":                                          {"train", []string{"train/a/1.jpg"}},
-		"but the folders a, b: if these are the classes, move them into":               {"", []string{"a/1.jpg", "b/1.jpg"}},
-		"holds 1 images and no folders of classes: want a folder a class":              {"", []string{"train/a/1.jpg", "val/2.jpg"}},
-		"numbers classes in an order of its own (meta.mat of the development kit)":     {"", []string{"train/a/1.jpg", "val/2.jpg", "ILSVRC2012_validation_ground_truth.txt"}},
-		`LOC_val_solution.csv: line 1: "text" says no class that the training`:         {"", []string{"train/a/1.jpg", "val/2.jpg", "LOC_val_solution.csv"}},
-		"holds no .jpg, .jpeg, .png or .webp files (2 of 3 classes have no images)":    {"", []string{"train/a/1.jpg", "train/b/x.gif", "train/c/y.txt"}},
-		filepath.Join("val", "c") + " is a class that the training images do not have": {"", []string{"train/a/1.jpg", "val/c/2.jpg"}},
+		"holds the folders val and valid: one of them only": {
+			"", []string{"train/a/1.jpg", "val/a/2.jpg", "valid/a/2.jpg"}},
+		"its folders x, y hold a train each: name one of them": {
+			"", []string{"x/train/a/1.jpg", "y/train/a/1.jpg"}},
+		"but is a part of a set itself: name": {
+			"train", []string{"train/a/1.jpg"}},
+		"but the folders a, b: if these are the classes, move them into": {
+			"", []string{"a/1.jpg", "b/1.jpg"}},
+		"holds 1 images and no folders of classes: want a folder a class": {
+			"", []string{"train/a/1.jpg", "val/2.jpg"}},
+		"numbers classes in an order of its own (meta.mat of the development kit)": {
+			"", []string{"train/a/1.jpg", "val/2.jpg", "ILSVRC2012_validation_ground_truth.txt"}},
+		`LOC_val_solution.csv: line 1: "text" says no class that the training`: {
+			"", []string{"train/a/1.jpg", "val/2.jpg", "LOC_val_solution.csv"}},
+		"holds no .jpg, .jpeg, .png or .webp files (2 of 3 classes have no images)": {
+			"", []string{"train/a/1.jpg", "train/b/x.gif", "train/c/y.txt"}},
+		filepath.Join("val", "c") + " is a class that the training images do not have": {
+			"", []string{"train/a/1.jpg", "val/c/2.jpg"}},
 	} {
 		dir := tree(t, c.files...)
 		_, err := Open("imagenet:"+filepath.Join(dir, c.at), Options{})
@@ -112,7 +122,8 @@ func TestAnswers(t *testing.T) {
 			if at == "val" {
 				at = root + "val"
 			}
-			dir := tree(t, root+"train/a/1.jpg", root+"train/b/1.jpg", root+"val/v1.JPEG", root+"val/v2.JPEG", root+"val/v3.JPEG")
+			dir := tree(t, root+"train/a/1.jpg", root+"train/b/1.jpg", root+"val/v1.JPEG", root+"val/v2.JPEG",
+				root+"val/v3.JPEG")
 			write(t, filepath.Join(dir, at, name), []byte(text))
 			d, err := Open("imagenet:"+dir, Options{})
 			require.NoError(t, err)
@@ -132,7 +143,8 @@ func TestAnswers(t *testing.T) {
 
 // What lies among the images and is not read is counted, and said when a set is opened.
 func TestLeftOut(t *testing.T) {
-	dir := tree(t, "train/a/1.jpg", "train/a/2.gif", "train/a/3.gif", "train/a/4.GIF", "train/a/5.gif", "train/a/.hidden.jpg", "train/a/more/6.jpg", "train/a/README",
+	dir := tree(t, "train/a/1.jpg", "train/a/2.gif", "train/a/3.gif", "train/a/4.GIF", "train/a/5.gif",
+		"train/a/.hidden.jpg", "train/a/more/6.jpg", "train/a/README",
 		"train/list.txt", "train/.DS_Store", "val/a/1.png", "val/a/._1.png", "other/1.jpg")
 	var said []string
 	d, err := Open("imagenet:"+dir, Options{Warn: func(text string) { said = append(said, text) }})
@@ -140,14 +152,16 @@ func TestLeftOut(t *testing.T) {
 	in := func(name string) string { return filepath.Join("train", "a", name) }
 	require.Equal(t, []LeftOut{
 		{".gif files", 4, []string{in("2.gif"), in("3.gif"), in("4.GIF")}},
-		{"hidden", 3, []string{filepath.Join("train", ".DS_Store"), in(".hidden.jpg"), filepath.Join("val", "a", "._1.png")}},
+		{"hidden", 3, []string{filepath.Join("train", ".DS_Store"), in(".hidden.jpg"),
+			filepath.Join("val", "a", "._1.png")}},
 		{"beside the folders of classes", 1, []string{filepath.Join("train", "list.txt")}},
 		{"files without an ending", 1, []string{in("README")}},
 		{"folders in a class's folder", 1, []string{in("more")}},
 		{"folders that are no part of the set", 1, []string{"other"}},
 	}, d.LeftOut)
 	require.Len(t, said, 1)
-	require.Contains(t, said[0], "imagenet: 11 files or folders are not read: 4 .gif files ("+in("2.gif")+", "+in("3.gif")+", "+in("4.GIF")+", …); 3 hidden (")
+	require.Contains(t, said[0], "imagenet: 11 files or folders are not read: 4 .gif files ("+in("2.gif")+", "+
+		in("3.gif")+", "+in("4.GIF")+", …); 3 hidden (")
 	said = nil
 	_, err = Open("imagenet:"+tree(t, "train/a/1.jpg"), Options{Warn: func(text string) { said = append(said, text) }})
 	require.NoError(t, err)
@@ -180,10 +194,12 @@ func TestShardForms(t *testing.T) {
 		"txt":              {{"a.png", pic}, {"a.txt", []byte(" 3\n")}},
 		"txt in UTF-16":    {{"a.png", pic}, {"a.txt", []byte("\xFF\xFE3\x00")}},
 		"json":             {{"a.json", []byte(`{"label": 3, "key": "a", "width": 20}`)}, {"a.png", pic}},
-		"json and txt":     {{"a.json", []byte(`{"class_index": 3, "label": 3}`)}, {"a.txt", []byte("a dog")}, {"a.png", pic}},
-		"cls before all":   {{"a.json", []byte(`{"label": 9}`)}, {"a.txt", []byte("7")}, {"a.png", pic}, {"a.cls", []byte("3")}},
-		"hidden":           {{"._a.png", []byte("x")}, {"a.png", pic}, {"a.cls", []byte("3")}},
-		"no image":         {{"a.png", pic}, {"a.cls", []byte("3")}, {"readme.md", nil}},
+		"json and txt": {{"a.json", []byte(`{"class_index": 3, "label": 3}`)}, {"a.txt", []byte("a dog")},
+			{"a.png", pic}},
+		"cls before all": {{"a.json", []byte(`{"label": 9}`)}, {"a.txt", []byte("7")}, {"a.png", pic},
+			{"a.cls", []byte("3")}},
+		"hidden":   {{"._a.png", []byte("x")}, {"a.png", pic}, {"a.cls", []byte("3")}},
+		"no image": {{"a.png", pic}, {"a.cls", []byte("3")}, {"readme.md", nil}},
 	}
 	for name, members := range good {
 		left := leaving{}
@@ -194,12 +210,15 @@ func TestShardForms(t *testing.T) {
 		require.Len(t, left, map[string]int{"hidden": 1, "no image": 1}[name], name)
 	}
 	for want, members := range map[string][]member{
-		"a.target.jpg at offset 1536: a second image of sample a, beside a.input.jpg":                       {{"a.input.jpg", pic}, {"a.target.jpg", pic}, {"a.cls", []byte("3")}},
-		`no class is found in a.txt with "a dog", a.json with the keys ["caption" "url"]: want a .txt with`: {{"a.png", pic}, {"a.txt", []byte("a dog")}, {"a.json", []byte(`{"caption": "a dog", "url": "u"}`)}},
-		"a.txt at offset 2560 says class 4, another member of sample a says 3":                              {{"a.png", pic}, {"a.json", []byte(`{"label": 3}`)}, {"a.txt", []byte("4")}},
+		"offset 1536: a second image of sample a, beside a.input.jpg": {{"a.input.jpg", pic}, {"a.target.jpg", pic}},
+		`no class is found in a.txt with "a dog", a.json with the keys ["caption" "url"]: want a .txt with`: {
+			{"a.png", pic}, {"a.txt", []byte("a dog")}, {"a.json", []byte(`{"caption": "a dog", "url": "u"}`)}},
+		"a.txt at offset 2560 says class 4, another member of sample a says 3": {
+			{"a.png", pic}, {"a.json", []byte(`{"label": 3}`)}, {"a.txt", []byte("4")}},
 		"label is 1.5, want one class":          {{"a.png", pic}, {"a.json", []byte(`{"label": 1.5}`)}},
 		"a.json at offset 1536: no JSON object": {{"a.png", pic}, {"a.json", []byte(`[3]`)}},
-		"sample a has a .cls and no image that is read (.jpg, .jpeg, .png or .webp files): a.gif": {{"a.gif", pic}, {"a.cls", []byte("3")}},
+		"sample a has a .cls and no image that is read (.jpg, .jpeg, .png or .webp files): a.gif": {
+			{"a.gif", pic}, {"a.cls", []byte("3")}},
 	} {
 		_, err := indexShard(bytes.NewReader(tarOf(t, members...)), leaving{})
 		require.ErrorContains(t, err, want)
@@ -212,16 +231,17 @@ func TestShardForms(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.tar.gz")
 	write(t, path, packed.Bytes())
 	_, err = Open("shards:"+path, Options{})
-	require.ErrorContains(t, err, "s.tar.gz: it is compressed with gzip: images are read in any order, which needs a plain tar: unpack it with gzip -d")
+	require.ErrorContains(t, err, "s.tar.gz: it is compressed with gzip: images are read in any order, which needs "+
+		"a plain tar: unpack it with gzip -d")
 }
 
 // Other forms of CIFAR are named, with what to do.
 func TestCIFARElsewhere(t *testing.T) {
 	for want, files := range map[string][]string{
-		"cifar-10-binary.tar.gz is packed: tar -xzf":                                              {"cifar-10-binary.tar.gz"},
-		"cifar-10-python.tar.gz is packed: tar -xzf":                                              {"cifar-10-python.tar.gz"},
+		"binary.tar.gz is packed: tar -xzf": {"cifar-10-binary.tar.gz"},
+		"python.tar.gz is packed: tar -xzf": {"cifar-10-python.tar.gz"},
 		"holds neither data_batch_1.bin nor a folder cifar-10-batches-bin or cifar-10-batches-py": {"x"},
-		"data_batch_1: pickle: byte":                                                              {"data_batch_1"},
+		"data_batch_1: pickle: byte": {"data_batch_1"},
 	} {
 		_, err := Open("cifar10:"+tree(t, files...), Options{})
 		require.ErrorContains(t, err, want)

@@ -18,7 +18,8 @@ func (goJPEG) close() {}
 func (goJPEG) size(data []byte) (size image.Point, each int, err error) {
 	c, err := jpeg.DecodeConfig(bytes.NewReader(data))
 	each = 4
-	if bytes.Contains(data, []byte{0xFF, 0xC2}) { // progressive, if this is the frame's marker: all coefficients are kept, four bytes each
+	// progressive, if this is the frame's marker: all coefficients are kept, four bytes each
+	if bytes.Contains(data, []byte{0xFF, 0xC2}) {
 		each = 20
 	}
 	return image.Pt(c.Width, c.Height), each, jpegError(err)

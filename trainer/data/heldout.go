@@ -15,12 +15,13 @@ import (
 // answers is a list that says the classes of images which lie together in one folder.
 type answers struct {
 	name string // of the file
-	// read returns the class of every image by the image's name, without its ending where the list has none; false: the line is none of the list.
+	// read returns the class of every image by the image's name, without its ending where the list has none; false:
+	// the line is none of the list.
 	read func(line string, classes []string) (image string, label int, ok bool)
 }
 
-// knownAnswers are those that can be read without doubt. ILSVRC2012_validation_ground_truth.txt cannot: it numbers classes as the development
-// kit's meta.mat does.
+// knownAnswers are those that can be read without doubt. ILSVRC2012_validation_ground_truth.txt cannot: it numbers
+// classes as the development kit's meta.mat does.
 var knownAnswers = []answers{
 	{"LOC_val_solution.csv", kaggleAnswer},
 	{"val_annotations.txt", tinyAnswer},
@@ -51,15 +52,16 @@ func tinyAnswer(line string, classes []string) (string, int, bool) {
 	return fields[0], label, label >= 0
 }
 
-// caffeAnswer reads "ILSVRC2012_val_00000001.JPEG 65", the index in the sorted classes. The val.txt of ImageNet's ImageSets, which numbers images,
-// has names without endings.
+// caffeAnswer reads "ILSVRC2012_val_00000001.JPEG 65", the index in the sorted classes. The val.txt of ImageNet's
+// ImageSets, which numbers images, has names without endings.
 func caffeAnswer(line string, classes []string) (string, int, bool) {
 	image, number, _ := strings.Cut(line, " ")
 	label, err := strconv.Atoi(strings.TrimSpace(number))
 	return image, label, err == nil && isImage(image) && label >= 0 && label < len(classes)
 }
 
-// readHeldOut reads root/part: folders of classes, or images of one folder with a list of their classes somewhere between the folder that the user named and part.
+// readHeldOut reads root/part: folders of classes, or images of one folder with a list of their classes somewhere
+// between the folder that the user named and part.
 func readHeldOut(dir, root, part string, classes []string, left leaving) (*imageFiles, error) {
 	top := filepath.Join(root, part)
 	if hasClasses(top) {
@@ -98,9 +100,11 @@ func readHeldOut(dir, root, part string, classes []string, left leaving) (*image
 			break
 		}
 	}
-	want := "want a folder a class, or beside them a list of their classes: LOC_val_solution.csv (Kaggle), val.txt (lines of file and class index) or val_annotations.txt"
+	want := "want a folder a class, or beside them a list of their classes: LOC_val_solution.csv (Kaggle), val.txt " +
+		"(lines of file and class index) or val_annotations.txt"
 	if numbered != "" {
-		return nil, fmt.Errorf("%s holds %d images and no folders of classes, and %s numbers classes in an order of its own (meta.mat of the development kit): %s",
+		return nil, fmt.Errorf("%s holds %d images and no folders of classes, and %s numbers classes in an order "+
+			"of its own (meta.mat of the development kit): %s",
 			top, count, numbered, want)
 	}
 	return nil, fmt.Errorf("%s holds %d images and no folders of classes: %s", top, count, want)

@@ -74,15 +74,16 @@ func (f *imageFiles) stamp(i int) stamp {
 // The names that folders of published validation images have.
 var validationFolders = []string{"val", "validation", "valid"}
 
-// Where below a folder that people name ImageNet's training images lie: as Kaggle packs them, and without its outer folders.
+// Where below a folder that people name ImageNet's training images lie: as Kaggle packs them, and without its outer
+// folders.
 var imageNetInside = []string{"ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"}
 
 // openImageNet reads images in folders of their classes, or beside a labels.csv:
 //
 //	train/CLASS/*                images, or a folder `images` with them (Tiny ImageNet)
 //	val/CLASS/*                  also named validation or valid
-//	val/*                        with a list of their classes: LOC_val_solution.csv (Kaggle), val.txt (Caffe: file and class index) or
-//	                             val_annotations.txt (Tiny ImageNet)
+//	val/*                        with a list of their classes: LOC_val_solution.csv (Kaggle), val.txt (Caffe: file
+//	                             and class index) or val_annotations.txt (Tiny ImageNet)
 //	test/CLASS/*                 images of no known class are left out
 //
 // It may all lie in ILSVRC/Data/CLS-LOC below the folder, or in its only folder that holds a `train`.
@@ -166,17 +167,20 @@ func imageNetRoot(dir string) (string, error) {
 	case len(holding) == 1:
 		return filepath.Join(dir, holding[0]), nil
 	case len(holding) > 1:
-		return "", fmt.Errorf("%s holds %s; its folders %s hold a train each: name one of them", dir, want, some(holding))
-	case slices.Contains(append([]string{"train", "test"}, validationFolders...), filepath.Base(whole)) && exists(filepath.Join(outer, "train")):
+		return "", fmt.Errorf("%s holds %s; its folders %s hold a train each: name one of them", dir, want,
+			some(holding))
+	case slices.Contains(append([]string{"train", "test"}, validationFolders...), filepath.Base(whole)) &&
+		exists(filepath.Join(outer, "train")):
 		return "", fmt.Errorf("%s holds %s, but is a part of a set itself: name %s, which holds it", dir, want, outer)
 	case len(folders) > 0:
-		return "", fmt.Errorf("%s holds %s, but the folders %s: if these are the classes, move them into %s", dir, want, some(folders), filepath.Join(dir, "train"))
+		return "", fmt.Errorf("%s holds %s, but the folders %s: if these are the classes, move them into %s", dir,
+			want, some(folders), filepath.Join(dir, "train"))
 	}
 	return "", fmt.Errorf("%s holds %s", dir, want)
 }
 
-// heldOutFolders are the folders beside `train` of validation images and of test images; empty where there are none. One without folders of classes is no test
-// set: the labels of ImageNet's are not published.
+// heldOutFolders are the folders beside `train` of validation images and of test images; empty where there are none.
+// One without folders of classes is no test set: the labels of ImageNet's are not published.
 func heldOutFolders(root string, left leaving) (val, test string, err error) {
 	list, err := os.ReadDir(root)
 	if err != nil {
@@ -187,7 +191,8 @@ func heldOutFolders(root string, left leaving) (val, test string, err error) {
 		switch {
 		case name == "train" || strings.HasPrefix(name, ".") || !isFolder(filepath.Join(root, name)):
 		case slices.Contains(validationFolders, name) && val != "":
-			return "", "", fmt.Errorf("%s holds the folders %s and %s: one of them only can be its validation images", root, val, name)
+			return "", "", fmt.Errorf("%s holds the folders %s and %s: one of them only can be its validation images",
+				root, val, name)
 		case slices.Contains(validationFolders, name):
 			val = name
 		case name == "test" && hasClasses(filepath.Join(root, name)):
@@ -237,7 +242,8 @@ const imageKinds = ".jpg, .jpeg, .png or .webp files"
 // imagesFolder is the folder in a class's folder, or in that of validation images, where Tiny ImageNet has them.
 const imagesFolder = "images"
 
-// readFolders lists root/part/CLASS/*: classes are the sorted folder names, which must be among `want` where it is given.
+// readFolders lists root/part/CLASS/*: classes are the sorted folder names, which must be among `want` where it is
+// given.
 func readFolders(root, part string, want []string, left leaving) (*imageFiles, []string, error) {
 	top := filepath.Join(root, part)
 	list, err := os.ReadDir(top) // sorted
@@ -286,7 +292,8 @@ func readFolders(root, part string, want []string, left leaving) (*imageFiles, [
 		}
 	}
 	if len(empty) > 0 {
-		return nil, nil, fmt.Errorf("%s holds no %s (%d of %d classes have no images)", some(empty), imageKinds, len(empty), len(classes))
+		return nil, nil, fmt.Errorf("%s holds no %s (%d of %d classes have no images)", some(empty), imageKinds,
+			len(empty), len(classes))
 	}
 	return out, classes, nil
 }

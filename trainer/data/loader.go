@@ -33,8 +33,9 @@ type Config struct {
 	Epochs int      // where the sequence ends; 0: never
 	Start  Position // of the first batch
 	Mixup  float64  // alpha of mixup, 0: none; with Train
-	// OnCorrupt says what becomes of an image that cannot be read. With Skip and Train it is replaced by the next one of the epoch's order that
-	// can be, with Skip alone its place has label -1 and zeros, and Batch.Corrupt lists it; otherwise the sequence ends with an UnreadableError.
+	// OnCorrupt says what becomes of an image that cannot be read. With Skip and Train it is replaced by the next one
+	// of the epoch's order that can be, with Skip alone its place has label -1 and zeros, and Batch.Corrupt lists it;
+	// otherwise the sequence ends with an UnreadableError.
 	OnCorrupt OnCorrupt
 	Workers   int // 0: as many as processors
 	// Memory is where batches go, each in Batch*Size*Size*3 floats; as many batches are prepared or in use at the same time. nil: the
@@ -341,8 +342,8 @@ func (b *Batch) mix(i, j int) {
 	b.Partners[i], b.Partners[j] = b.Labels[j], b.Labels[i]
 }
 
-// draw fills place i of a batch. In training that is with the first image from there on in the epoch's order that can be read, so that what replaces
-// a damaged one depends on the set and the seed alone.
+// draw fills place i of a batch. In training that is with the first image from there on in the epoch's order that can
+// be read, so that what replaces a damaged one depends on the set and the seed alone.
 func (w *worker) draw(s *slot, i int) {
 	l := w.l
 	size := len(s.batch.Images) / l.c.Batch

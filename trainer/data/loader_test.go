@@ -553,8 +553,8 @@ func TestMixup(t *testing.T) {
 	require.False(t, math.IsNaN(betaOne(1e-300, s)))
 }
 
-// Evaluation against resizing the whole image and cutting out the middle, by the definition: of a smooth picture, and of noise, where the cubic filter leaves what
-// eight bits hold.
+// Evaluation against resizing the whole image and cutting out the middle, by the definition: of a smooth picture, and
+// of noise, where the cubic filter leaves what eight bits hold.
 func TestCentreCrop(t *testing.T) {
 	for name, file := range map[string][]byte{"smooth": smooth(t, 61, 43), "noise": noisy(t, 61, 43)} {
 		for _, f := range []kernel.Filter{kernel.Bilinear, kernel.Bicubic} {

@@ -10,8 +10,8 @@ import (
 	"io"
 )
 
-// PNG files of many pixels are decoded here row by row, in memory for two rows and for what is kept: image/png, which decodes all others, takes up to eight
-// bytes a pixel. The pixels are the same.
+// PNG files of many pixels are decoded here row by row, in memory for two rows and for what is kept: image/png, which
+// decodes all others, takes up to eight bytes a pixel. The pixels are the same.
 
 // Colour types of PNG (https://www.w3.org/TR/png-3/#11IHDR).
 const (
@@ -34,7 +34,8 @@ func readPNGHeader(data []byte) (h pngHeader, ok bool) {
 	if len(data) < 29 {
 		return h, false
 	}
-	return pngHeader{image.Pt(int(binary.BigEndian.Uint32(data[16:])), int(binary.BigEndian.Uint32(data[20:]))), int(data[24]), data[25], data[28] == 1}, true
+	return pngHeader{image.Pt(int(binary.BigEndian.Uint32(data[16:])), int(binary.BigEndian.Uint32(data[20:]))),
+		int(data[24]), data[25], data[28] == 1}, true
 }
 
 // bits a pixel.
@@ -46,7 +47,8 @@ func (h pngHeader) bits() int {
 func (h pngHeader) rowBytes(width int) int { return (h.bits()*width + 7) / 8 }
 
 // pngPasses are those of Adam7: where a pass begins and its steps.
-var pngPasses = []struct{ x, y, dx, dy int }{{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}}
+var pngPasses = []struct{ x, y, dx, dy int }{{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1,
+	0, 2, 2}, {0, 1, 1, 2}}
 
 // pngStream decodes a PNG file into a sink. Rows below the sink's are not decoded.
 func pngStream(data []byte, h pngHeader, s *sink) error {
@@ -93,7 +95,8 @@ func (c *chunkList) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// pngChunks checks the file's chunks and returns its palette, 256 entries of RGB of which those that it does not have are black, and the image's data.
+// pngChunks checks the file's chunks and returns its palette, 256 entries of RGB of which those that it does not have
+// are black, and the image's data.
 func pngChunks(data []byte, h pngHeader) (palette []byte, body chunkList, err error) {
 	at := len(pngMagic)
 	for {
@@ -251,7 +254,8 @@ func (p *pngRows) end() error {
 	return nil
 }
 
-// colours makes RGB of len(out)/3 pixels of a row from column x on. Grey is repeated, transparency dropped, and of 16 bits the upper 8 count.
+// colours makes RGB of len(out)/3 pixels of a row from column x on. Grey is repeated, transparency dropped, and of 16
+// bits the upper 8 count.
 func (p *pngRows) colours(out, row []byte, x int) {
 	bytesEach := p.h.depth / 8
 	n := len(out) / 3

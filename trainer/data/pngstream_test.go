@@ -66,9 +66,11 @@ func pixelBytes(h pngHeader) (rows [][2]int) {
 
 // anyPNG draws a file of random pixels.
 func anyPNG(t *rapid.T) ([]byte, pngHeader) {
-	kinds := map[byte][]int{pngGrey: {1, 2, 4, 8, 16}, pngRGB: {8, 16}, pngPalette: {1, 2, 4, 8}, pngGreyAlpha: {8, 16}, pngRGBA: {8, 16}}
+	kinds := map[byte][]int{pngGrey: {1, 2, 4, 8, 16}, pngRGB: {8, 16}, pngPalette: {1, 2, 4, 8}, pngGreyAlpha: {8,
+		16}, pngRGBA: {8, 16}}
 	h := pngHeader{size: image.Pt(rapid.IntRange(1, 21).Draw(t, "width"), rapid.IntRange(1, 21).Draw(t, "height")),
-		colour: rapid.SampledFrom([]byte{pngGrey, pngRGB, pngPalette, pngGreyAlpha, pngRGBA}).Draw(t, "colour"), interlaced: rapid.Bool().Draw(t, "interlaced")}
+		colour:     rapid.SampledFrom([]byte{pngGrey, pngRGB, pngPalette, pngGreyAlpha, pngRGBA}).Draw(t, "colour"),
+		interlaced: rapid.Bool().Draw(t, "interlaced")}
 	h.depth = rapid.SampledFrom(kinds[h.colour]).Draw(t, "depth")
 	s := philox.New(rapid.Uint64().Draw(t, "seed"), philox.PurposeTest, 0)
 	var pixels, palette []byte
@@ -100,7 +102,8 @@ func TestPNGStream(t *testing.T) {
 		require.NoError(t, pngRegion(file, full))
 
 		x, y := rapid.IntRange(0, h.size.X-1).Draw(t, "x"), rapid.IntRange(0, h.size.Y-1).Draw(t, "y")
-		part := image.Rect(x, y, rapid.IntRange(x+1, h.size.X).Draw(t, "right"), rapid.IntRange(y+1, h.size.Y).Draw(t, "bottom"))
+		part := image.Rect(x, y, rapid.IntRange(x+1, h.size.X).Draw(t, "right"), rapid.IntRange(y+1, h.size.Y).Draw(t,
+			"bottom"))
 		shrink := 1 << rapid.IntRange(0, 3).Draw(t, "shrink")
 		s := newSink(h.size, part, shrink, h.interlaced, nil)
 		require.NoError(t, pngStream(file, h, s))
@@ -206,7 +209,8 @@ func greyPNG(t testing.TB, size image.Point, interlaced bool, at func(x, y int) 
 	return pngFile(t, h, nil, pixels)
 }
 
-// A small file of many pixels takes memory for what is kept of it, not for what it claims, and is reduced to no less than twice the size that is wanted.
+// A small file of many pixels takes memory for what is kept of it, not for what it claims, and is reduced to no less
+// than twice the size that is wanted.
 func TestLargePNG(t *testing.T) {
 	size := image.Pt(5200, 4700)
 	for _, interlaced := range []bool{false, true} {
@@ -236,7 +240,8 @@ func TestLargePNG(t *testing.T) {
 		require.NoError(t, err)
 		for y := range 224 { // a plane: what is in the middle of a pixel is its mean, however it is reduced
 			for x := range 224 {
-				px, py := (float64(x+v.at.X)+0.5)*float64(size.X)/float64(v.full.X)-0.5, (float64(y+v.at.Y)+0.5)*float64(size.Y)/float64(v.full.Y)-0.5
+				px, py := (float64(x+v.at.X)+0.5)*float64(size.X)/float64(v.full.X)-0.5,
+					(float64(y+v.at.Y)+0.5)*float64(size.Y)/float64(v.full.Y)-0.5
 				want := px*120/float64(size.X) + py*100/float64(size.Y) - 1 // both terms are rounded down
 				require.InDelta(t, want, 255*float64(dst[3*(224*y+x)]), 0.7, "at %d,%d", x, y)
 			}
@@ -248,7 +253,8 @@ func TestReduction(t *testing.T) {
 	for _, c := range []struct {
 		box, full, want int
 	}{
-		{4096, 256, 1}, {4097, 256, 4}, {11585, 256, 8}, {8000, 2000, 2}, {8000, 2001, 1}, {11585, 4096, 1}, {11585, 1000, 4},
+		{4096, 256, 1}, {4097, 256, 4}, {11585, 256, 8}, {8000, 2000, 2}, {8000, 2001, 1}, {11585, 4096, 1}, {11585,
+			1000, 4},
 	} {
 		v := view{box: image.Rect(0, 0, c.box, c.box), full: image.Pt(c.full, c.full)}
 		require.Equal(t, c.want, reduction(v, image.Pt(c.box, c.box)), "%+v", c)

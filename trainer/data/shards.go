@@ -214,10 +214,12 @@ const (
 
 // compressions are the beginnings of files that are no plain tar.
 var compressions = []struct{ magic, name, tool string }{
-	{"\x1f\x8b", "gzip", "gzip -d"}, {"\x28\xb5\x2f\xfd", "Zstandard", "zstd -d"}, {"BZh", "bzip2", "bzip2 -d"}, {"\xfd7zXZ", "xz", "xz -d"}, {"PK\x03\x04", "zip", "unzip"},
+	{"\x1f\x8b", "gzip", "gzip -d"}, {"\x28\xb5\x2f\xfd", "Zstandard", "zstd -d"}, {"BZh", "bzip2", "bzip2 -d"},
+	{"\xfd7zXZ", "xz", "xz -d"}, {"PK\x03\x04", "zip", "unzip"},
 }
 
-// plainTar refuses what is compressed: images are read in any order, and of a compressed file everything before them would have to be read each time.
+// plainTar refuses what is compressed: images are read in any order, and of a compressed file everything before them
+// would have to be read each time.
 func plainTar(r io.Reader) error {
 	head := make([]byte, 6)
 	n, err := io.ReadFull(r, head)
@@ -226,7 +228,8 @@ func plainTar(r io.Reader) error {
 	}
 	for _, c := range compressions {
 		if bytes.HasPrefix(head[:n], []byte(c.magic)) {
-			return fmt.Errorf("it is compressed with %s: images are read in any order, which needs a plain tar: unpack it with %s and name the .tar", c.name, c.tool)
+			return fmt.Errorf("it is compressed with %s: images are read in any order, which needs a plain tar: "+
+				"unpack it with %s and name the .tar", c.name, c.tool)
 		}
 	}
 	return nil
@@ -249,9 +252,10 @@ type shardNote struct {
 	size   int64
 }
 
-// indexShard lists the images of a tar file in the order of their members. A sample is the members that share a name up to its first dot
-// after the last slash (WebDataset). It needs one image, .jpg, .jpeg, .png or .webp, whatever stands before that (.input.jpg), and a class: in a .cls
-// (.target.cls), or where there is none in a .txt that holds a number and nothing else, or in a .json under one of labelKeys. Others are passed over.
+// indexShard lists the images of a tar file in the order of their members. A sample is the members that share a name
+// up to its first dot after the last slash (WebDataset). It needs one image, .jpg, .jpeg, .png or .webp, whatever
+// stands before that (.input.jpg), and a class: in a .cls (.target.cls), or where there is none in a .txt that holds
+// a number and nothing else, or in a .json under one of labelKeys. Others are passed over.
 func indexShard(r io.ReadSeeker, left leaving) ([]shardEntry, error) {
 	size, err := r.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -290,7 +294,8 @@ func indexShard(r io.ReadSeeker, left leaving) ([]shardEntry, error) {
 			return nil, err
 		}
 		if h.Size > size-offset {
-			return nil, fmt.Errorf("%s at offset %d: truncated: %d of %d bytes", h.Name, offset, max(0, size-offset), h.Size)
+			return nil, fmt.Errorf("%s at offset %d: truncated: %d of %d bytes", h.Name, offset, max(0, size-offset),
+				h.Size)
 		}
 		dir, base := path.Split(h.Name)
 		if strings.HasPrefix(base, ".") { // as macOS adds beside each member
@@ -307,10 +312,12 @@ func indexShard(r io.ReadSeeker, left leaving) ([]shardEntry, error) {
 		switch kind := strings.ToLower(path.Ext("." + ext)); {
 		case isImage(kind):
 			if s.entry >= 0 {
-				return nil, fmt.Errorf("%s at offset %d: a second image of sample %s, beside %s", h.Name, offset, key, s.member)
+				return nil, fmt.Errorf("%s at offset %d: a second image of sample %s, beside %s", h.Name, offset, key,
+					s.member)
 			}
 			if h.Size > maxFileBytes {
-				return nil, fmt.Errorf("%s at offset %d: %d bytes, at most %d are accepted", h.Name, offset, h.Size, maxFileBytes)
+				return nil, fmt.Errorf("%s at offset %d: %d bytes, at most %d are accepted", h.Name, offset, h.Size,
+					maxFileBytes)
 			}
 			s.entry, s.member = len(list), h.Name
 			list = append(list, shardEntry{offset: offset, size: int32(h.Size), key: key})
@@ -392,7 +399,8 @@ func (s *sample) readNotes(r io.ReadSeeker, key string) error {
 			seen = append(seen, fmt.Sprintf("%s with the keys %q", n.name, keys))
 		}
 		if ok && s.labelled && found != s.label {
-			return fmt.Errorf("%s at offset %d says class %d, another member of sample %s says %d", n.name, n.offset, found, key, s.label)
+			return fmt.Errorf("%s at offset %d says class %d, another member of sample %s says %d", n.name, n.offset,
+				found, key, s.label)
 		}
 		if ok {
 			s.label, s.labelled = found, true
@@ -404,7 +412,8 @@ func (s *sample) readNotes(r io.ReadSeeker, key string) error {
 	case len(seen) == 0:
 		return fmt.Errorf("sample %s has no .cls", key)
 	}
-	return fmt.Errorf("sample %s has no .cls, and no class is found in %s: want a .txt with a number alone, or a number under one of %s",
+	return fmt.Errorf("sample %s has no .cls, and no class is found in %s: want a .txt with a number alone, or a "+
+		"number under one of %s",
 		key, strings.Join(seen, ", "), strings.Join(labelKeys, ", "))
 }
 

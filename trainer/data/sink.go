@@ -2,16 +2,19 @@ package data
 
 import "image"
 
-// sink takes the rows of an image while they are decoded, keeps a rectangle of them and reduces it: a pixel is the mean of shrink x shrink pixels of the image,
-// fewer at its right and lower edge.
+// sink takes the rows of an image while they are decoded, keeps a rectangle of them and reduces it: a pixel is the
+// mean of shrink x shrink pixels of the image, fewer at its right and lower edge.
 type sink struct {
 	out  raster
 	want image.Rectangle // what is kept, in pixels of the image: out.rect at full size
-	sums []uint32        // of boxes that are not complete yet: three channels and a count; one row of boxes, or all where rows come in no order
-	rows int             // of boxes in sums
+	// of boxes that are not complete yet: three channels and a count; one row of boxes, or all where rows come in no
+	// order
+	sums []uint32
+	rows int // of boxes in sums
 }
 
-// newSink keeps r of an image of the given size. scattered says that pixels come in no order. The result may lie in buf.
+// newSink keeps r of an image of the given size. scattered says that pixels come in no order. The result may lie in
+// buf.
 func newSink(size image.Point, r image.Rectangle, shrink int, scattered bool, buf []byte) *sink {
 	rect := image.Rect(r.Min.X/shrink, r.Min.Y/shrink, (r.Max.X+shrink-1)/shrink, (r.Max.Y+shrink-1)/shrink)
 	s := &sink{out: newRaster(rect, shrink, buf), rows: 1}

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// webpRegion decodes a WebP file, the whole of it whatever the region. Colours are those of libwebp, and so of Pillow: the package decodes to
-// luma and chroma of BT.601's limited range (16 to 235), and image/color would take them for JPEG's full range.
+// webpRegion decodes a WebP file, the whole of it whatever the region. Colours are those of libwebp, and so of
+// Pillow: the package decodes to luma and chroma of BT.601's limited range (16 to 235), and image/color would take
+// them for JPEG's full range.
 func webpRegion(data []byte, s *sink) error {
 	img, err := webp.Decode(bytes.NewReader(data))
 	if err != nil {
@@ -34,7 +35,8 @@ func webpRegion(data []byte, s *sink) error {
 	return fmt.Errorf("WebP decoded as %T", img)
 }
 
-// limitedRange converts as libwebp does: chroma is interpolated between the four nearest samples, with 9, 3, 3 and 1 sixteenths.
+// limitedRange converts as libwebp does: chroma is interpolated between the four nearest samples, with 9, 3, 3 and 1
+// sixteenths.
 func limitedRange(img *image.YCbCr, s *sink) error {
 	if img.SubsampleRatio != image.YCbCrSubsampleRatio420 {
 		return fmt.Errorf("WebP with chroma of %v", img.SubsampleRatio)
@@ -68,5 +70,6 @@ func limitedRGB(y, u, v int32) (r, g, b uint8) {
 	clip := func(x int32) uint8 { return uint8(max(0, min(255, x>>fraction))) }
 	high := func(x, factor int32) int32 { return x * factor >> 8 }
 	luma := high(y, 19077)
-	return clip(luma + high(v, 26149) - 14234), clip(luma - high(u, 6419) - high(v, 13320) + 8708), clip(luma + high(u, 33050) - 17685)
+	return clip(luma + high(v, 26149) - 14234), clip(luma - high(u, 6419) - high(v, 13320) + 8708), clip(luma +
+		high(u, 33050) - 17685)
 }

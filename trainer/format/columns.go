@@ -5,7 +5,8 @@ import (
 	"io"
 )
 
-// Columns is a pickled dictionary by the names of its keys, as the Python version of CIFAR is. What is neither of these is left out.
+// Columns is a pickled dictionary by the names of its keys, as the Python version of CIFAR is. What is neither of
+// these is left out.
 type Columns struct {
 	Integers map[string][]int64
 	Texts    map[string][]string
