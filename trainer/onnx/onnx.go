@@ -1,7 +1,7 @@
 // Package onnx writes networks with their weights as ONNX files (github.com/onnx/onnx), opset 17.
 //
 // The graph computes the prediction in evaluation: dropout and auxiliary heads are gone. Its input is "images", [N, channels, height, width] with any N, its
-// output "logits", [N, classes]. Nodes bear the names that they have here, weights those of PyTorch.
+// output "logits", [N, classes]. Nodes bear the names that they have here, weights those of PyTorch. Run computes what a written file says, for a check.
 package onnx
 
 import (
