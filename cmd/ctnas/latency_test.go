@@ -138,6 +138,10 @@ func TestSearchWithLatencies(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, string(text), string(after))
 		require.NoError(t, os.WriteFile(filepath.Join(out, report.LatencyName), []byte(strings.Replace(timesText(t, table+".away"), "0.1", "0.2", 1)), 0o600))
+		code, _, stderr = call(nil, "search", "--resume", out) // it has ended: what it stood on is not asked for any more
+		require.Equal(t, exitOK, code, stderr)
+		require.Contains(t, stderr, "is a finished search: nothing was changed")
+		require.NoError(t, os.Remove(filepath.Join(out, report.ResultName)))
 		code, _, stderr = call(nil, "search", "--resume", out)
 		require.Equal(t, exitFailed, code)
 		require.Contains(t, stderr, "cannot be resumed")

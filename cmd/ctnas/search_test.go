@@ -91,6 +91,7 @@ func TestEverySettingOfASearchIsAFlag(t *testing.T) {
 		given, err := search.Preset(search.PresetDefault)
 		require.NoError(t, err)
 		searchFlags(f, &given)
+		f.StringVar(&given.Method, "method", given.Method, "")
 		text, err := want.YAML(nil)
 		require.NoError(t, err)
 		require.NoError(t, setFromYAML(f, text))
