@@ -254,8 +254,12 @@ func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 		return "", "", err
 	}
 	defer device.Close()
+	described := "" // a space from a file is what the file says, not its name
+	if f := space.FileOf(c.Field.Space); f != nil {
+		described = string(f.Text())
+	}
 	text, err := json.Marshal([]any{
-		c.Version, c.Field.Space.Name(), c.Field.Identity, c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
+		c.Version, c.Field.Space.Name(), described, c.Field.Identity, c.Budget, seed, device.Level(), c.Config, c.Listed, c.MaxMAdds, c.MaxParams,
 		c.MaxLatency, c.Latency.Checksum(), v.Name, v.Method.Name(), v.Method,
 	})
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
 
@@ -322,4 +323,20 @@ func TestFormats(t *testing.T) {
 		require.NotContains(t, out.String(), "accuracy")
 	}
 	require.ErrorContains(t, WriteSummaries(&out, "html", s, "", Paper()), `"html"`)
+}
+
+// Two files may describe spaces of one name: a run in one is none in the other.
+func TestKeptRunsKnowTheirSpace(t *testing.T) {
+	text, err := os.ReadFile("../../docs/examples/blocks.yaml")
+	require.NoError(t, err)
+	key := func(text []byte) string {
+		sp, err := space.ParseFile("blocks.yaml", text)
+		require.NoError(t, err)
+		c := Comparison{Field: Field{Space: sp}, Cache: t.TempDir()}
+		_, key, err := c.cell(Variant{Name: "random", Method: Random{}}, 1)
+		require.NoError(t, err)
+		return key
+	}
+	require.Equal(t, key(text), key(bytes.Clone(text)))
+	require.NotEqual(t, key(text), key(append(text, "# edited\n"...)))
 }

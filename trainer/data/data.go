@@ -82,9 +82,11 @@ func Open(spec string, o Options) (*Dataset, error) {
 		}
 		d.identity = &identity{spec: whole, classes: d.Classes, options: o, now: time.Now}
 		for _, s := range []*Set{d.Train, d.Validation, d.Test} {
+			var part encoded = &imageFiles{} // of none: what a part is for counts too
 			if s.store != nil {
-				d.identity.parts = append(d.identity.parts, s.store.(encoded))
+				part = s.store.(encoded)
 			}
+			d.identity.parts = append(d.identity.parts, part)
 		}
 	}
 	d.warnLeftOut(o.Warn)

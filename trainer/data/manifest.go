@@ -35,7 +35,7 @@ import (
 type identity struct {
 	spec    string // with an absolute path
 	classes []string
-	parts   []encoded // training images, validation images where the set comes with some, test images
+	parts   []encoded // training, validation and test images
 	options Options
 	now     func() time.Time
 
