@@ -53,6 +53,8 @@ type Deps struct {
 	Run any
 	// Version of the program: a checkpoint of another one is refused.
 	Version string
+	// Moved are inputs that a run which goes on finds elsewhere than it began with, for its log; may be nil.
+	Moved map[string]string
 	// Progress is called as the search goes on; may be nil.
 	Progress func(Progress)
 }
@@ -255,6 +257,9 @@ func (s *search) open(ctx context.Context) (err error) {
 	}
 	if err == nil && old != nil {
 		err = s.restore(ctx, old)
+	}
+	if err == nil && len(s.Moved) > 0 {
+		err = s.event(report.Event{Name: report.EventMoved, Step: s.round, Text: s.Moved})
 	}
 	s.phase = time.Now()
 	return err

@@ -35,9 +35,11 @@ type app struct {
 	env            func(string) (string, bool)
 	log            *slog.Logger
 	args           []string
-	onLine         map[string]bool // the flags given on the line
-	running        bool            // a command has started its work
-	lost           *output         // stdout itself, which tells whether a write failed
+	onLine         map[string]bool   // the flags given on the line
+	running        bool              // a command has started its work
+	resumes        bool              // a search goes on
+	moved          map[string]string // what it began with and was given anew, by flag
+	lost           *output           // stdout itself, which tells whether a write failed
 
 	device    string
 	precision string

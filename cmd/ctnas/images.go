@@ -58,24 +58,40 @@ func (a *app) imageOptions() (o data.Options, finish func()) {
 	}
 }
 
-// sameImages refuses images that are not those that a run's folder was begun on. A new folder, and one of an older
-// version, does not tell.
-func sameImages(dir, now string) error {
+// begunWith are the facts that a folder keeps of its run; none of a new folder.
+func begunWith(dir string) (runFacts, error) {
 	path := filepath.Join(dir, report.ConfigName)
 	text, err := files.ReadText(path, maxConfigBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return runFacts{}, nil
 	} else if err != nil {
-		return err
+		return runFacts{}, err
 	}
 	var c struct {
 		Run runFacts `yaml:"run"`
 	}
 	if err := yaml.Unmarshal(text, &c); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return c.Run, fmt.Errorf("%s: %w", path, err)
 	}
-	if then := c.Run.Images; then != "" && then != now {
-		return fmt.Errorf("%s was begun on other images: their checksum was %s then and is %s now", dir, then, now)
+	return c.Run, nil
+}
+
+// sameImages refuses images that are not those that a run's folder was begun on. A new folder, and one of an older
+// version, does not tell.
+func sameImages(dir, now string) error {
+	then, err := begunWith(dir)
+	if err == nil && then.Images != "" && then.Images != now {
+		err = fmt.Errorf("%s was begun on other images: their checksum was %s then and is %s now", dir, then.Images, now)
 	}
-	return nil
+	return err
+}
+
+// sameLabels likewise refuses labels that say something else, wherever they lie now.
+func sameLabels(dir string, now *labels) error {
+	then, err := begunWith(dir)
+	if err == nil && then.Content != "" && then.Content != now.content {
+		err = fmt.Errorf("%s was begun on other labels: the checksum of what they say was %s then (%s) and is %s now (%s)",
+			dir, then.Content, then.Labels, now.content, now.source.Describe())
+	}
+	return err
 }

@@ -40,7 +40,7 @@ type labelFlags struct {
 	cache            *string
 }
 
-// labelFlagNames may also be given with --resume.
+// labelFlagNames may also be given with --resume, as --labels may where they have moved.
 var labelFlagNames = []string{"label-workers", "label-retries", "label-cache"}
 
 // newLabelFlags are those of a command that has no configuration to keep them in.
@@ -63,6 +63,7 @@ type labels struct {
 	checksum string
 	images   string      // checksum of those that labels are trained on; empty where there are none
 	view     *table.View // nil: not of a table
+	content  string      // a checksum of what labels are, wherever they come from
 	listed   search.Lister
 	close    func() error
 }
@@ -109,7 +110,7 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 		if err != nil {
 			return nil, err
 		}
-		return &labels{space: t.Space(), source: ledger.FromTable(view), checksum: t.Checksum(), view: view, close: t.Close}, nil
+		return &labels{space: t.Space(), source: ledger.FromTable(view), checksum: t.Checksum(), content: view.Checksum(), view: view, close: t.Close}, nil
 	}
 	sp, err := openSpace(spaceName)
 	if err != nil {
@@ -123,7 +124,7 @@ func (a *app) openLabels(ctx context.Context, text, spaceName string, at place, 
 	if err != nil {
 		return nil, fmt.Errorf("--labels %s: %w", text, err)
 	}
-	l := &labels{space: sp, source: source, checksum: source.Checksum(), images: source.ImagesChecksum(), close: source.Close}
+	l := &labels{space: sp, source: source, checksum: source.Checksum(), content: source.Checksum(), images: source.ImagesChecksum(), close: source.Close}
 	if all, ok := sp.(space.Enumerable); ok && listed {
 		update, finish := a.progress("list " + sp.Name())
 		archs, err := all.All(ctx, update)
@@ -149,7 +150,7 @@ func openPredictor(path, spaceName string) (*labels, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &labels{space: sp, source: p, checksum: p.Checksum(), close: func() error { return nil }}, nil
+	return &labels{space: sp, source: p, checksum: p.Checksum(), content: p.Checksum(), close: func() error { return nil }}, nil
 }
 
 // trainedTable trains n random architectures, or all where the space has fewer, and makes a table of them.

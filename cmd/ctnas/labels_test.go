@@ -92,7 +92,7 @@ func TestSearchTrainsItsLabels(t *testing.T) {
 		"search --labels train:shapes --device cuda:0":                                   "cuda:0",
 		"search --space nasbench101-v9 --labels train:shapes":                            "nasbench101-v5",
 		"search --labels train:shapes --label-retries -1":                                "retries",
-		"search --resume " + dir + " --labels train:shapes":                              "--labels cannot be given with --resume",
+		"search --resume " + dir + " --space nasbench101":                                "--space cannot be given with --resume",
 		"search --space nasbench101-v4 --labels " + labels + " --budget 20 --out " + dir: "cannot be resumed",
 		"search --labels " + labels + "&lr=nan --out " + dir:                             "lr",
 		"search --labels train:imagenet:" + t.TempDir() + "?recipe=shapes":               "imagenet",

@@ -98,7 +98,8 @@ a baseline that improves as it does, and what they propose is labelled, until th
 
 --out DIR (a new folder below runs, named by space, method, budget and seed, if it is not given) then holds result.json, ledger.jsonl (every
 label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that was stopped, even with kill -9, goes on with
---resume DIR and ends in the same result. Methods other than ctnas are not resumed: on a table they take seconds, and what they trained for is in the cache.
+--resume DIR and ends in the same result. What labels come from may have moved: --resume DIR --labels NEW goes on where it says the same as before, and is
+refused where not; the space's file and latencies are those that the folder keeps. Methods other than ctnas are not resumed: on a table they take seconds, and what they trained for is in the cache.
 
 ` + labelsLong,
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
@@ -130,6 +131,9 @@ label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search
 				result, err = a.searchWith(cmd, c, m)
 			default:
 				result, err = a.search(cmd, c)
+				if resume != "" && errors.Is(err, fs.ErrNotExist) {
+					err = fmt.Errorf("%w; if what labels come from has moved, say where it is now with --labels", err)
+				}
 			}
 			if errors.Is(err, search.ErrInterrupted) {
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas search --resume %s\n", quoted(a.out))
@@ -175,7 +179,7 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	searchFlags(named, &fixed)
 	var err error
 	f.VisitAll(func(flag *pflag.Flag) {
-		if slices.Contains(labelFlagNames, flag.Name) {
+		if slices.Contains(labelFlagNames, flag.Name) || flag.Name == "labels" {
 			return
 		}
 		if a.onLine[flag.Name] && (named.Lookup(flag.Name) != nil || flag.Name == "seed" || flag.Name == "out" || flag.Name == "config") {
@@ -185,10 +189,14 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	if err != nil {
 		return search.Config{}, err
 	}
-	a.out = resume
+	a.out, a.resumes = resume, true
 	c, err := search.LoadConfig(resume)
 	if c.Latency != "" { // the folder's copy is what the search began with
 		c.Latency = filepath.Join(resume, report.LatencyName)
+	}
+	if err == nil && a.onLine["labels"] { // what they say is compared with what they said
+		a.moved = map[string]string{"labels": c.Labels}
+		c.Labels = f.Lookup("labels").Value.String()
 	}
 	again := pflag.NewFlagSet("", pflag.ContinueOnError)
 	addLabelFlags(again, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache})
@@ -236,8 +244,21 @@ type runFacts struct {
 	Threads  int    `yaml:"threads"`
 	Labels   string `yaml:"labels"` // which accuracy
 	Checksum string `yaml:"checksum"`
-	Images   string `yaml:"data_checksum,omitempty"` // of the images that are trained on
+	Content  string `yaml:"content_checksum,omitempty"` // of what labels say, wherever they come from
+	Images   string `yaml:"data_checksum,omitempty"`    // of the images that are trained on
 	Out      string `yaml:"out"`
+}
+
+// keptSpace is the copy of a space's file in the folder of a run that goes on, wherever the file is by now; a space without a file is the one that is named.
+func (a *app) keptSpace(name string) string {
+	copied := filepath.Join(a.out, report.SpaceName)
+	if !strings.HasPrefix(name, "file:") || !a.resumes {
+		return name
+	}
+	if _, err := os.Stat(copied); err != nil {
+		return name
+	}
+	return "file:" + copied
 }
 
 func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error) {
@@ -246,7 +267,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		return nil, err
 	}
 	listed := c.Propose != search.ProposeController
-	l, err := a.openLabels(cmd.Context(), c.Labels, c.Space, place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed)
+	l, err := a.openLabels(cmd.Context(), c.Labels, a.keptSpace(c.Space), place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed)
 	if err != nil {
 		return nil, err
 	}
@@ -260,14 +281,17 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	}
 	build := thisBuild()
 	d := search.Deps{
-		Space: l.space, Source: l.source, Checksum: l.checksum, Images: l.images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
+		Space: l.space, Source: l.source, Checksum: l.content, Images: l.images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
 		Run: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-			l.source.Describe(), l.checksum, l.images, a.out,
+			l.source.Describe(), l.checksum, l.content, l.images, a.out,
 		},
 	}
 	if p := l.pool(); listed && p != nil {
 		d.List = p.Catalogue()
+	}
+	if a.moved != nil {
+		d.Moved = map[string]string{"labels": c.Labels, "labels_before": a.moved["labels"]}
 	}
 	var finish func()
 	d.Progress, finish = a.searchProgress(l.source.Facts().Predicted())
@@ -277,7 +301,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		return nil, err
 	}
 	defer unlock()
-	if err := sameImages(a.out, l.images); err != nil {
+	if err := errors.Join(sameImages(a.out, l.images), sameLabels(a.out, l)); err != nil {
 		return nil, err
 	}
 	return search.Run(cmd.Context(), c, d)

@@ -84,7 +84,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	build := thisBuild()
 	config, err := resolvedConfig(cmd.Flags(), runFacts{
 		a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-		l.source.Describe(), l.checksum, l.images, a.out,
+		l.source.Describe(), l.checksum, l.content, l.images, a.out,
 	})
 	if err != nil {
 		return nil, err

@@ -328,7 +328,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 			return nil, err
 		}
 		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-			"", checksum, checksum, a.out}
+			"", checksum, "", checksum, a.out}
 		if err := writeConfig(a.out, s, facts); err != nil {
 			return nil, err
 		}

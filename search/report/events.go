@@ -23,6 +23,8 @@ const (
 	EventBaseline = "baseline"
 	// EventCost: Step = 0; the last one counts. Values: seconds_<phase> for every phase the search spent time in, peak_bytes.
 	EventCost = "cost"
+	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels, labels_before.
+	EventMoved = "moved"
 )
 
 // Event is one line of log.jsonl, Log its writer.

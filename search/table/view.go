@@ -3,6 +3,9 @@ package table
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -502,6 +505,20 @@ func (v *View) Best() (i int, accuracy float64, err error) {
 		return 0, 0, err
 	}
 	return best, accuracy, nil
+}
+
+// Checksum is the SHA-256, in hexadecimal, of the architectures that the view keeps and of the two numbers of each: of what a search
+// learns and is judged by, whatever file it stands in.
+func (v *View) Checksum() string {
+	sum := sha256.New()
+	var record []byte
+	for _, i := range v.rows {
+		record = append(record[:0], v.table.code(i)...)
+		record = binary.LittleEndian.AppendUint64(record, math.Float64bits(v.seen[i]))
+		record = binary.LittleEndian.AppendUint64(record, math.Float64bits(v.judged[i]))
+		sum.Write(record)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // SeenMetric is what Seen returns; Run is 0 for a mean.
