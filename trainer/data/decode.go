@@ -30,7 +30,7 @@ const (
 	// decodeBudget is how many bytes all decoders of the program may take at a time for images: where one needs more
 	// than is left, it waits.
 	decodeBudget = 1 << 30
-	// keptBytes is the most that a decoder keeps for the next image.
+	// keptBytes is the most that a worker keeps for its next image, of a file and of its pixels.
 	keptBytes = 3 * largePixels
 )
 

@@ -3,6 +3,7 @@ package data
 import (
 	"bytes"
 	"compress/gzip"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -129,6 +130,10 @@ func TestAnswers(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, []int{0, 1, 1}, []int{d.Test.Label(0), d.Test.Label(1), d.Test.Label(2)})
 			require.Empty(t, d.LeftOut, "the list itself is nothing that is left out")
+			write(t, filepath.Join(dir, root, "val", "ImageId.JPEG"), tiny(t, 1)) // the header names no image
+			_, err = Open("imagenet:"+dir, Options{})
+			require.ErrorContains(t, err, "does not say the class of "+filepath.Join("val", "ImageId.JPEG"))
+			require.NoError(t, os.Remove(filepath.Join(dir, root, "val", "ImageId.JPEG")))
 			write(t, filepath.Join(dir, root, "val", "v4.JPEG"), tiny(t, 1))
 			_, err = Open("imagenet:"+dir, Options{})
 			require.ErrorContains(t, err, "does not say the class of "+filepath.Join("val", "v4.JPEG"))
@@ -139,6 +144,20 @@ func TestAnswers(t *testing.T) {
 	require.False(t, ok)
 	_, _, ok = caffeAnswer("v1.JPEG 2", []string{"a", "b"})
 	require.False(t, ok)
+}
+
+func FuzzAnswers(f *testing.F) {
+	for _, line := range []string{"v2,b 85 1 499 272", "ImageId,PredictionString", "v2.JPEG 1", "v.JPEG\tb\t0"} {
+		f.Add(line)
+	}
+	classes := []string{"a", "b"}
+	f.Fuzz(func(t *testing.T, line string) {
+		for _, a := range knownAnswers {
+			if image, label, ok := a.read(line, classes); ok {
+				require.True(t, label < len(classes) && (label >= 0 || image == "ImageId"), "%s: %q %d", a.name, image, label)
+			}
+		}
+	})
 }
 
 // What lies among the images and is not read is counted, and said when a set is opened.
@@ -166,6 +185,15 @@ func TestLeftOut(t *testing.T) {
 	_, err = Open("imagenet:"+tree(t, "train/a/1.jpg"), Options{Warn: func(text string) { said = append(said, text) }})
 	require.NoError(t, err)
 	require.Empty(t, said)
+}
+
+// Images that a list does not name are not passed over without a word.
+func TestUnlisted(t *testing.T) {
+	dir := tree(t, "1.jpg", "2.jpg", "in/3.jpg", "in/4.jpg", "in/5.txt", "other/6.jpg")
+	write(t, filepath.Join(dir, "labels.csv"), []byte("file,class_index\n1.jpg,0\n./in/../in/3.jpg,1\n"))
+	d, err := Open("imagenet:"+dir, Options{})
+	require.NoError(t, err)
+	require.Equal(t, []LeftOut{{whyUnlisted, 2, []string{"2.jpg", filepath.Join("in", "4.jpg")}}}, d.LeftOut)
 }
 
 // A list with a byte-order mark, or in UTF-16, is the same list.

@@ -15,8 +15,8 @@ import (
 // answers is a list that says the classes of images which lie together in one folder.
 type answers struct {
 	name string // of the file
-	// read returns the class of every image by the image's name, without its ending where the list has none; false:
-	// the line is none of the list.
+	// read returns an image's name, without its ending where the list has none, and its class, below 0 for a header;
+	// false: the line is none of the list.
 	read func(line string, classes []string) (image string, label int, ok bool)
 }
 
@@ -131,6 +131,9 @@ func (f *imageFiles) answer(path string, a answers, classes []string) error {
 		image, label, ok := a.read(line, classes)
 		if !ok {
 			return fmt.Errorf("%s: line %d: %.200q says no class that the training images have", path, n, line)
+		}
+		if label < 0 { // a header
+			continue
 		}
 		if have, twice := labels[image]; twice && have != int32(label) {
 			return fmt.Errorf("%s: line %d: %s is class %d here and %d before", path, n, image, label, have)

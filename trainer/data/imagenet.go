@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,7 +101,8 @@ func openImageNet(dir string) (*Dataset, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", list, err)
 		}
-		d.Train, d.Classes = &Set{store: train}, classes
+		train.unlisted(left)
+		d.Train, d.Classes, d.LeftOut = &Set{store: train}, classes, left.list()
 		return d, nil
 	}
 	root, err := imageNetRoot(dir)
@@ -132,6 +134,29 @@ func openImageNet(dir string) (*Dataset, error) {
 	}
 	d.LeftOut = left.list()
 	return d, nil
+}
+
+// unlisted counts the images that lie in the folders of a labels.csv's images and that it does not list.
+func (f *imageFiles) unlisted(left leaving) {
+	names := make([]string, len(f.entries))
+	folders := map[string]bool{}
+	for i, e := range f.entries {
+		names[i] = e.base
+		folders[filepath.Dir(e.base)] = true
+	}
+	slices.Sort(names)
+	for _, folder := range slices.Sorted(maps.Keys(folders)) {
+		list, err := os.ReadDir(filepath.Join(f.root, folder))
+		if err != nil { // its images cannot be read, which is said when they are needed
+			continue
+		}
+		for _, e := range list {
+			name := filepath.Join(folder, e.Name())
+			if _, listed := slices.BinarySearch(names, name); !listed && isImage(name) && !e.IsDir() {
+				left.add(whyUnlisted, name)
+			}
+		}
+	}
 }
 
 // imageNetRoot is the folder that holds `train`: the one that was named, or one below it that there is no doubt about.
@@ -366,7 +391,7 @@ func readLabels(r io.Reader, root string) (*imageFiles, []string, error) {
 		}
 		names[label] = name
 		top = max(top, label)
-		out.entries = append(out.entries, fileEntry{0, int32(label), strings.Clone(path)})
+		out.entries = append(out.entries, fileEntry{0, int32(label), strings.Clone(filepath.Clean(path))})
 	}
 	if len(out.entries) == 0 {
 		return nil, nil, errors.New("no images")

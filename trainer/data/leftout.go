@@ -25,11 +25,12 @@ func (l LeftOut) String() string {
 
 // Reasons of LeftOut.
 const (
-	whyHidden  = "hidden"
-	whyBeside  = "beside the folders of classes"
-	whyNested  = "folders in a class's folder"
-	whyUnread  = "folders that are no part of the set"
-	whyNoImage = "samples without an image"
+	whyHidden   = "hidden"
+	whyBeside   = "beside the folders of classes"
+	whyNested   = "folders in a class's folder"
+	whyUnread   = "folders that are no part of the set"
+	whyUnlisted = "images that labels.csv does not list"
+	whyNoImage  = "samples without an image"
 )
 
 // whyType is the reason of a file whose name says that it is no image that is read.

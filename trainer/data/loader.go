@@ -429,7 +429,11 @@ func (w *worker) image(dst []float32, k, epoch int) error {
 		if w.buf, err = st.read(number, w.buf[:0]); err != nil {
 			return err
 		}
-		return w.a.file(dst, w.buf, d)
+		err = w.a.file(dst, w.buf, d)
+		if cap(w.buf) > keptBytes {
+			w.buf = nil
+		}
+		return err
 	}
 	return nil
 }

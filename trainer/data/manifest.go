@@ -283,7 +283,9 @@ func parallel(ctx context.Context, n int, do func(i int, buf []byte) []byte) err
 					if err := inner.Err(); err != nil {
 						return err
 					}
-					buf = do(i, buf)
+					if buf = do(i, buf); cap(buf) > keptBytes {
+						buf = nil
+					}
 				}
 			}
 		})
