@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,22 +49,15 @@ func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
 	c.For(sp.Name())
 	c.Budget, c.Init, c.PerRound, c.Members, c.Steps = 24, 12, 12, 1, 5
 	c.Generations, c.Mutations, c.MaxMAdds = 1, 8, 400e6
-	var first []string
-	for range 2 {
-		r, err := Run(context.Background(), c, Deps{Space: sp, Source: source})
-		require.NoError(t, err)
-		require.Len(t, r.Ledger, 24)
-		var picked []string
-		for _, l := range r.Ledger {
-			require.True(t, source.Has(l.Arch))
-			require.LessOrEqual(t, l.Arch.Cost().MAdds, c.MaxMAdds)
-			picked = append(picked, l.Arch.String())
-		}
-		require.True(t, first == nil || slices.Equal(first, picked), "the same seed draws the same")
-		first = picked
+	r, err := Run(context.Background(), c, Deps{Space: sp, Source: source})
+	require.NoError(t, err)
+	require.Len(t, r.Ledger, 24)
+	for _, l := range r.Ledger {
+		require.True(t, source.Has(l.Arch))
+		require.LessOrEqual(t, l.Arch.Cost().MAdds, c.MaxMAdds)
 	}
 	c.MaxMAdds = 1e6
-	_, err := Run(context.Background(), c, Deps{Space: sp, Source: source})
+	_, err = Run(context.Background(), c, Deps{Space: sp, Source: source})
 	require.ErrorContains(t, err,
 		"no architecture of mobilenetv3 was found with at most 1000000 MAdds: loosen --max-madds")
 }
