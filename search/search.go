@@ -653,7 +653,11 @@ func (s *search) roundEvent(round int, tau float64, labels, candidates int) erro
 		e.Values["tau"] = tau
 	}
 	if best, ok := s.ledger.Best(); ok {
-		e.Values["best"] = best.Value
+		key := report.BestAccuracy
+		if s.Source.Facts().Predicted() {
+			key = report.BestScore
+		}
+		e.Values[key] = best.Value
 	}
 	return s.event(e)
 }

@@ -131,6 +131,10 @@ func TestPredictedScoresAreNoAccuracies(t *testing.T) {
 	ledger, err := os.ReadFile(filepath.Join(dir, report.LedgerName))
 	require.NoError(t, err)
 	require.Equal(t, 20, strings.Count(string(ledger), `"metric":"predicted score","predictor":"p.f32"`))
+	log, err := os.ReadFile(filepath.Join(dir, report.LogName))
+	require.NoError(t, err)
+	require.Contains(t, string(log), `"best_predicted_score":0.`)
+	require.NotContains(t, string(log), `"best":`)
 	page, err := os.ReadFile(filepath.Join(dir, report.PageName))
 	require.NoError(t, err)
 	for _, part := range []string{"Predicted score of the pick", `<th class="number">Predicted score</th>`,

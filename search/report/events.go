@@ -15,9 +15,9 @@ const (
 	// EventComparator: Step = comparator updates over the whole search. Values: loss (binary cross-entropy of a pair), labels, pseudo
 	// (pseudo-labelled pairs in the pool).
 	EventComparator = "comparator"
-	// EventRound: Step = round, from 0. Values: labels (spent until its end), best (best accuracy until its end,
-	// 0..1), tau (tau-b of the round's new labels against what the comparator predicted for them before), tau_labels
-	// (of how many of them), candidates (architectures proposed).
+	// EventRound: Step = round, from 0. Values: labels (spent until its end), best or, of predicted labels,
+	// best_predicted_score (until its end, 0..1), tau (tau-b of the round's new labels against what the comparator
+	// predicted for them before), tau_labels (of how many of them), candidates (architectures proposed).
 	EventRound = "round"
 	// EventBaseline: Step = controller updates. Values: win (mean probability of beating the other members of its set). Text: arch.
 	EventBaseline = "baseline"
@@ -25,6 +25,12 @@ const (
 	EventCost = "cost"
 	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels, labels_before.
 	EventMoved = "moved"
+)
+
+// The keys of a round's best label: an accuracy, or a predicted score, which is none.
+const (
+	BestAccuracy = "best"
+	BestScore    = "best_predicted_score"
 )
 
 // Event is one line of log.jsonl, Log its writer.

@@ -325,9 +325,14 @@ func (d *Data) labels() (chartView, []roundView) {
 	for _, e := range d.events(EventRound) {
 		r := roundView{Round: e.Step, Labels: int(e.Values["labels"]), Best: unsaid, Tau: unsaid}
 		r.New, before = r.Labels-before, r.Labels
-		if best, ok := e.Values["best"]; ok && d.predicted() {
+		best, ok := e.Values[BestAccuracy]
+		of, scored := e.Values[BestScore]
+		switch {
+		case scored:
+			r.Best = score(of)
+		case ok && d.predicted(): // of an older program
 			r.Best = score(best)
-		} else if ok {
+		case ok:
 			r.Best = percent(best)
 		}
 		if tau, ok := e.Values["tau"]; ok {
