@@ -20,16 +20,28 @@ type Matching struct {
 }
 
 // MatchClasses matches the classes of some of a set's images with those of a network's weights, by name. Only classes
-// that some image is of count. names are those that the weights name; nil: they name none. Classes that cannot be
-// matched are an error that names them.
+// that some image is of count. names are those that the weights name; nil: they name none. outputs is how many logits
+// the weights give; 0: nobody knows. Classes that cannot be matched are an error that names them.
 //
 // Numbers are no names: where one side has nothing else, the order decides, and Note says so.
-func MatchClasses(names []string, d *data.Dataset, images *data.Set) (*Matching, error) {
+func MatchClasses(names []string, outputs int, d *data.Dataset, images *data.Set) (*Matching, error) {
 	m := &Matching{Network: names, to: make([]int32, len(d.Classes))}
-	if names == nil {
+	switch {
+	case names != nil:
+	case outputs == 0 || outputs == len(d.Classes):
 		m.Network = d.Classes
 		return m.byPosition("the weights do not name their classes: those of the images are taken in their order, %s",
 			listed(d.Classes)), nil
+	case d.Indexed && outputs > len(d.Classes):
+		m.Network = make([]string, outputs)
+		for i := range m.Network {
+			m.Network[i] = fmt.Sprint(i)
+		}
+		return m.byPosition("the weights do not name their %d classes: the images' numbers, up to %d, are taken for theirs",
+			outputs, len(d.Classes)-1), nil
+	default:
+		return nil, fmt.Errorf("the weights give %d logits and do not name their classes, and the images are of %d: "+
+			"nothing says which is which", outputs, len(d.Classes))
 	}
 	at := make(map[string]int32, len(names))
 	for i, name := range names {

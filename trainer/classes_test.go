@@ -46,6 +46,7 @@ func TestMatchClasses(t *testing.T) {
 	}
 	for _, c := range []struct {
 		weights, images string
+		outputs         int
 		want            []int // the network's classes of the images
 		position        bool
 		note            string
@@ -89,6 +90,12 @@ func TestMatchClasses(t *testing.T) {
 			refused: "the weights do not know these classes of the images: a, c; they know 0, 1, 2"},
 		{weights: "", images: "a c", want: []int{0, 1}, position: true,
 			note: "the weights do not name their classes: those of the images are taken in their order, a, c"},
+		{weights: "", images: "a c", outputs: 2, want: []int{0, 1}, position: true,
+			note: "the weights do not name their classes: those of the images are taken in their order, a, c"},
+		{weights: "", images: "2=a 7=c", outputs: 10, want: []int{2, 7}, position: true,
+			note: "the weights do not name their 10 classes: the images' numbers, up to 7, are taken for theirs"},
+		{weights: "", images: "2=a 7=c", outputs: 3,
+			refused: "the weights give 3 logits and do not name their classes, and the images are of 8: nothing says which is which"},
 		// The first of many.
 		{weights: strings.Join(many, " "), images: "x",
 			refused: "they know n000, n001, n002, n003, n004, n005, n006, n007, … (1000 in all)"},
@@ -99,7 +106,7 @@ func TestMatchClasses(t *testing.T) {
 		if c.weights != "" {
 			names = strings.Fields(c.weights)
 		}
-		m, err := MatchClasses(names, d, d.Train)
+		m, err := MatchClasses(names, c.outputs, d, d.Train)
 		if c.refused != "" {
 			require.ErrorContains(t, err, c.refused)
 			continue
@@ -173,8 +180,11 @@ func TestTeacherClasses(t *testing.T) {
 	l, err := teach(3) // nobody knows
 	require.NoError(t, err)
 	l.m.Close()
-	_, err = teach(4)
-	require.ErrorContains(t, err, "the teacher has 4 outputs for 3 classes")
+	l, err = teach(4) // whose first three are taken, for the images have numbers
+	require.NoError(t, err)
+	l.m.Close()
+	_, err = teach(2)
+	require.ErrorContains(t, err, "the weights give 2 logits and do not name their classes, and the images are of 3")
 	_, err = teach(3, "a", "b", "x")
 	require.ErrorContains(t, err,
 		"the teacher: the weights do not know these classes of the images: c; they know a, b, x")

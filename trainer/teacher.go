@@ -94,7 +94,7 @@ func (l *lesson) give(b *data.Batch, student *Model) {
 
 // classes matches the classes of a set with the teacher's, which must know all of them.
 func (t *Teacher) classes(d *data.Dataset) (*Matching, error) {
-	match, err := MatchClasses(t.Classes, d, d.Train)
+	match, err := MatchClasses(t.Classes, t.Net.Nodes[t.Net.Outputs[0].Node].Shape.C, d, d.Train)
 	if err != nil {
 		return nil, fmt.Errorf("the teacher: %w", err)
 	}

@@ -129,15 +129,14 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
 	var match *trainer.Matching
-	w, err := a.openWeights(weights, func(file *trainer.Weights) (*nn.Network, error) {
-		names, err := file.Classes()
+	w, err := a.openWeights(weights, func(file *trainer.Weights) (net *nn.Network, err error) {
+		net, match, _, err = matchClasses(file, d, set, func(classes int) (*nn.Network, error) {
+			return buildNetwork(s.Arch, s.Recipe, s.Side(d), classes)
+		})
 		if err != nil {
-			return nil, err
+			err = fmt.Errorf("%s and %s: %w", weights.path, s.Data, err)
 		}
-		if match, err = trainer.MatchClasses(names, d, set); err != nil {
-			return nil, fmt.Errorf("%s and %s: %w", weights.path, s.Data, err)
-		}
-		return buildNetwork(s.Arch, s.Recipe, s.Side(d), len(match.Network))
+		return net, err
 	})
 	if err != nil {
 		return nil, err

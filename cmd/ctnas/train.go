@@ -397,19 +397,15 @@ func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.
 		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
 	}
 	var names []string
-	w, err := a.openWeights(weights, func(w *trainer.Weights) (*nn.Network, error) {
-		var err error
-		if names, err = w.Classes(); err != nil {
-			return nil, err
-		}
-		match, err := trainer.MatchClasses(names, d, d.Train)
-		if err != nil {
-			return nil, err
-		}
-		if match.Note != "" {
+	w, err := a.openWeights(weights, func(file *trainer.Weights) (net *nn.Network, err error) {
+		var match *trainer.Matching
+		net, match, names, err = matchClasses(file, d, d.Train, func(classes int) (*nn.Network, error) {
+			return buildNetwork(t.Arch, t.Recipe, side, classes)
+		})
+		if err == nil && match.Note != "" {
 			a.log.Warn("classes of the teacher", "teacher", s.Teacher, "note", match.Note)
 		}
-		return buildNetwork(t.Arch, t.Recipe, side, len(match.Network))
+		return net, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("--teacher %s: %w", s.Teacher, err)

@@ -26,6 +26,7 @@ import (
 type Dataset struct {
 	Name                    string   // cifar10, cifar100, imagenet, shards, shapes
 	Classes                 []string // names in the order of the labels
+	Indexed                 bool     // the set itself says each class's number; false: it is its place in a sorted list
 	Train, Validation, Test *Set     // never nil; empty where the set has none
 	Width, Height           int      // of every image; 0 where they differ
 	Mean, Std               [3]float32

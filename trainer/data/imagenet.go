@@ -102,7 +102,7 @@ func openImageNet(dir string) (*Dataset, error) {
 			return nil, fmt.Errorf("%s: %w", list, err)
 		}
 		train.unlisted(left)
-		d.Train, d.Classes, d.LeftOut = &Set{store: train}, classes, left.list()
+		d.Train, d.Classes, d.Indexed, d.LeftOut = &Set{store: train}, classes, true, left.list()
 		return d, nil
 	}
 	root, err := imageNetRoot(dir)

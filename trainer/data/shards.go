@@ -76,7 +76,7 @@ func openShards(where string) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataset{Train: &Set{store: train}, Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd,
+	d := &Dataset{Indexed: true, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd,
 		close: train.close}
 	top := train.topLabel()
 	if hasTest {
