@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// Real is a number that may be none: NaN or infinite where something was computed and is not finite, NaN where there is nothing to compute it from. In JSON, which
-// has no such numbers, it is null then; null is read as NaN.
+// Real is a number that may be none: NaN or infinite where something was computed and is not finite, NaN where there
+// is nothing to compute it from. In JSON, which has no such numbers, it is null then; null is read as NaN.
 type Real float64
 
 // MarshalJSON writes a number or null.

@@ -10,7 +10,8 @@ import (
 
 // A loss that is not finite is null in JSON and not a large number; null is none when it is read.
 func TestReal(t *testing.T) {
-	text, err := json.Marshal(Result{TrainLoss: []Real{1.5, Real(math.NaN())}, Test: &Evaluation{Loss: Real(math.Inf(1))}})
+	text, err := json.Marshal(Result{TrainLoss: []Real{1.5, Real(math.NaN())},
+		Test: &Evaluation{Loss: Real(math.Inf(1))}})
 	require.NoError(t, err)
 	require.Contains(t, string(text), `"train_loss":[1.5,null]`)
 	require.Contains(t, string(text), `"loss":null`)

@@ -45,8 +45,8 @@ func AddClasses(metadata map[string]string, names []string) {
 	}
 }
 
-// Metadata is what a file of weights says of itself: the architecture, whose weights they are (a variant's name or RandomWeights), their constants, and names of
-// classes where they are known.
+// Metadata is what a file of weights says of itself: the architecture, whose weights they are (a variant's name or
+// RandomWeights), their constants, and names of classes where they are known.
 func Metadata(arch, from string, c zoo.Constants, classes []string) map[string]string {
 	text, _ := json.Marshal(c) // finite numbers and texts
 	m := map[string]string{"format": "pt", ArchKey: arch, FromKey: from, ConstantsKey: string(text)}
@@ -96,8 +96,9 @@ type AmbiguousError struct {
 
 func (e *AmbiguousError) Error() string { return e.text }
 
-// Identify tells whose weights of a network a file holds: what from says, the name of a variant (see zoo.Named), or where it is empty what the file says of itself, or
-// what its tensors' names leave. It is an AmbiguousError where they leave programs whose networks of these names compute different things.
+// Identify tells whose weights of a network a file holds: what from says, the name of a variant (see zoo.Named), or
+// where it is empty what the file says of itself, or what its tensors' names leave. It is an AmbiguousError where
+// they leave programs whose networks of these names compute different things.
 func (w *Weights) Identify(net *nn.Network, from string) (Provenance, error) {
 	said := w.Metadata[FromKey]
 	if from != "" {
@@ -106,7 +107,8 @@ func (w *Weights) Identify(net *nn.Network, from string) (Provenance, error) {
 			return Provenance{}, err
 		}
 		if of, _, _ := strings.Cut(said, ":"); said != "" && of != string(v.Origin) {
-			return Provenance{}, fmt.Errorf("%s: the file says that its weights are those of %s, not of %s", w.Path, said, from)
+			return Provenance{}, fmt.Errorf("%s: the file says that its weights are those of %s, not of %s", w.Path,
+				said, from)
 		}
 		return Provenance{Variant: v, Because: "as was said"}, nil
 	}
@@ -162,8 +164,10 @@ func (w *Weights) Identify(net *nn.Network, from string) (Provenance, error) {
 	}
 	for _, v := range fit[1:] {
 		if !v.Computes(p.Constants) {
-			return p, &AmbiguousError{[]string{string(p.Origin), string(v.Origin)}, fmt.Sprintf("%s: its tensors have the names of two programs: %s (batch norm epsilon %g, %s padding) "+
-				"and %s (%g, %s), whose networks compute different things", w.Path, p.Origin, p.Eps, p.Padding, v.Origin, v.Eps, v.Padding)}
+			return p, &AmbiguousError{[]string{string(p.Origin), string(v.Origin)},
+				fmt.Sprintf("%s: its tensors have the names of two programs: %s (batch norm epsilon %g, %s padding) "+
+					"and %s (%g, %s), whose networks compute different things", w.Path, p.Origin, p.Eps, p.Padding,
+					v.Origin, v.Eps, v.Padding)}
 		}
 		if v.Origin == p.Origin {
 			p.Tag = "" // the names do not tell
@@ -172,7 +176,8 @@ func (w *Weights) Identify(net *nn.Network, from string) (Provenance, error) {
 	return p, nil
 }
 
-// Outputs is how many logits the file's weights of a network give; 0 where they do not say. The network may have another number.
+// Outputs is how many logits the file's weights of a network give; 0 where they do not say. The network may have
+// another number.
 func (w *Weights) Outputs(net *nn.Network) int {
 	for _, x := range zoo.Variants(net) {
 		adopted := x.Adopt(net)
@@ -181,7 +186,8 @@ func (w *Weights) Outputs(net *nn.Network) int {
 				continue
 			}
 			for _, t := range w.tensors {
-				if name := canonical(t.Name); len(t.Shape) > 0 && (name == v.Name || strings.TrimSuffix(name, ".linear.weight") == strings.TrimSuffix(v.Name, ".weight")) {
+				if name := canonical(t.Name); len(t.Shape) > 0 && (name == v.Name || strings.TrimSuffix(name,
+					".linear.weight") == strings.TrimSuffix(v.Name, ".weight")) {
 					return t.Shape[0]
 				}
 			}
@@ -253,12 +259,14 @@ func defect(v nn.Variable, data []float32) string {
 	if bad == 0 {
 		return ""
 	}
-	return fmt.Sprintf("tensor %q has %d of %d numbers that are no %s, the first is number %d, %g", v.Name, bad, len(data),
+	return fmt.Sprintf("tensor %q has %d of %d numbers that are no %s, the first is number %d, %g", v.Name, bad,
+		len(data),
 		map[bool]string{true: "variance", false: "finite weight"}[v.Role == nn.Variance], first, data[first])
 }
 
-// Fill replaces the values of a network's variables, in the layout of memory, by those of the file, which must hold just these. Auxiliary heads may be missing
-// in the file or in the network, and PyTorch's counts of batches are not used. Of a supernet of once-for-all the network's part is taken.
+// Fill replaces the values of a network's variables, in the layout of memory, by those of the file, which must hold
+// just these. Auxiliary heads may be missing in the file or in the network, and PyTorch's counts of batches are not
+// used. Of a supernet of once-for-all the network's part is taken.
 func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
 	byName := map[string]format.Tensor{}
 	for _, t := range w.tensors {
@@ -299,15 +307,17 @@ func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
 	}
 	for _, t := range w.tensors {
 		name := canonical(t.Name)
-		if _, left := byName[name]; whole && left && !strings.HasSuffix(name, ".num_batches_tracked") && !strings.HasPrefix(name, "auxiliary") {
-			return fmt.Errorf("%s: the network has no tensor %q (%d tensors, %d variables)", w.Path, t.Name, len(w.tensors), len(values))
+		if _, left := byName[name]; whole && left && !strings.HasSuffix(name, ".num_batches_tracked") &&
+			!strings.HasPrefix(name, "auxiliary") {
+			return fmt.Errorf("%s: the network has no tensor %q (%d tensors, %d variables)", w.Path, t.Name,
+				len(w.tensors), len(values))
 		}
 	}
 	return nil
 }
 
-// canonical is a name without what PyTorch's wrappers for several GPUs put in front of it, and with the one of the two names that the convolutions of a block
-// have in the programs of mit-han-lab.
+// canonical is a name without what PyTorch's wrappers for several GPUs put in front of it, and with the one of the
+// two names that the convolutions of a block have in the programs of mit-han-lab.
 func canonical(name string) string {
 	return strings.Replace(strings.TrimPrefix(name, "module."), ".mobile_inverted_conv.", ".conv.", 1)
 }

@@ -42,20 +42,25 @@ func predict(t *testing.T, net *nn.Network, values [][]float32, images []float32
 	return m.Logits()
 }
 
-// peers are networks with whose weights scripts/peers/zoo_weights.py makes; ambiguous ones are of names that leave two programs.
+// peers are networks with whose weights scripts/peers/zoo_weights.py makes; ambiguous ones are of names that leave
+// two programs.
 var peers = []struct {
 	name, from string
 	ambiguous  bool
 }{
 	{"mobilenetv2_1.4", "timm", false}, {"mobilenetv2_1.4", "torchvision", false},
-	{"mobilenetv3_large_1.0", "timm", true}, {"mobilenetv3_large_1.0", "timm-tf", true}, {"mobilenetv3_large_1.0", "torchvision", false},
-	{"fbnet_c_timm", "timm", false}, {"mnasnet_a1", "timm", false}, {"mnasnet_b1", "timm", false}, {"mnasnet_b1", "torchvision", false},
+	{"mobilenetv3_large_1.0", "timm", true}, {"mobilenetv3_large_1.0", "timm-tf", true}, {"mobilenetv3_large_1.0",
+		"torchvision", false},
+	{"fbnet_c_timm", "timm", false}, {"mnasnet_a1", "timm", false}, {"mnasnet_b1", "timm", false}, {"mnasnet_b1",
+		"torchvision", false},
 	{"efficientnet_b0", "timm", true}, {"efficientnet_b0", "timm-tf", true}, {"efficientnet_b0", "torchvision", false},
-	{"shufflenetv2_2.0", "torchvision", false}, {"ofa_389m", "once-for-all", false}, {"ofa_482m", "once-for-all", false},
+	{"shufflenetv2_2.0", "torchvision", false}, {"ofa_389m", "once-for-all", false}, {"ofa_482m", "once-for-all",
+		false},
 }
 
-// Weights that timm, torchvision and once-for-all made give their logits here, from each kind of file, where the networks are just as these programs build them: who
-// made them says with which constants. Another program's constants give other logits. CTNAS_TEST_ZOO=all takes images of the published size.
+// Weights that timm, torchvision and once-for-all made give their logits here, from each kind of file, where the
+// networks are just as these programs build them: who made them says with which constants. Another program's
+// constants give other logits. CTNAS_TEST_ZOO=all takes images of the published size.
 func TestWeightsOfPyTorch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs PyTorch")
@@ -131,13 +136,15 @@ func TestWeightsOfPyTorch(t *testing.T) {
 			t.Logf("%s: largest difference %.2g of a largest logit of %.3g", filepath.Base(path), got, largest)
 			for _, other := range zoo.Variants(net) {
 				if !other.Computes(owner.Constants) {
-					require.Greater(t, worst(other.Adopt(net), values), 1e-3*largest, "%s with the constants of %s", path, other)
+					require.Greater(t, worst(other.Adopt(net), values), 1e-3*largest, "%s with the constants of %s",
+						path, other)
 				}
 			}
 			require.Empty(t, owner.Tag)
 			// Written again they are that program's: its names and shapes.
 			again := filepath.Join(dir, "again.safetensors")
-			require.NoError(t, WriteWeights(again, adopted, values, Metadata(p.name, owner.Name(), owner.Constants, nil)))
+			require.NoError(t, WriteWeights(again, adopted, values, Metadata(p.name, owner.Name(), owner.Constants,
+				nil)))
 			back, err := OpenWeights(again)
 			require.NoError(t, err)
 			known, err := back.Identify(net, "")
@@ -161,7 +168,8 @@ func TestWeightsOfPyTorch(t *testing.T) {
 func TestClassesInWeights(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "w.safetensors")
 	open := func(metadata map[string]string) *Weights {
-		require.NoError(t, format.WriteSafetensors(path, []format.Tensor{{Name: "a", Shape: []int{1}, Data: []float32{1}}}, metadata))
+		require.NoError(t, format.WriteSafetensors(path, []format.Tensor{{Name: "a", Shape: []int{1},
+			Data: []float32{1}}}, metadata))
 		w, err := OpenWeights(path)
 		require.NoError(t, err)
 		return w
@@ -192,7 +200,8 @@ func written(t *testing.T, net *nn.Network, values [][]float32, metadata map[str
 	return w
 }
 
-// Whose weights a file has is what is said, what the file says, or what its names leave; names of two programs whose networks differ are an error.
+// Whose weights a file has is what is said, what the file says, or what its names leave; names of two programs whose
+// networks differ are an error.
 func TestIdentify(t *testing.T) {
 	build := func(name string) *nn.Network {
 		net, err := zoo.Build(name, 32, 10)
@@ -214,7 +223,8 @@ func TestIdentify(t *testing.T) {
 	require.Equal(t, []string{"timm", "timm-tf"}, ambiguous.Names)
 	require.ErrorContains(t, err, "timm (batch norm epsilon 1e-05, symmetric padding) and timm-tf (0.001, same)")
 	_, err = bare.Identify(v3, "keras")
-	require.ErrorContains(t, err, `"keras": the weights of mobilenetv3_large_1.0 that are known here are those of ctnas, timm:ra_in1k`)
+	require.ErrorContains(t, err,
+		`"keras": the weights of mobilenetv3_large_1.0 that are known here are those of ctnas, timm:ra_in1k`)
 	own := zoo.Variants(v3)[0].Constants
 	other := own
 	other.Eps = 0.005
@@ -230,10 +240,12 @@ func TestIdentify(t *testing.T) {
 		{map[string]string{"arch": "mobilenetv3_large_1.0"}, "", "ctnas", "", 1e-3}, // before files said more
 		{Metadata("x", "ctnas", other, nil), "", "ctnas", "", 0.005},
 		{Metadata("x", RandomWeights, own, nil), "", RandomWeights, "", 1e-3},
-		{Metadata("x", "ctnas", own, nil), "timm", "", "the file says that its weights are those of ctnas, not of timm", 0},
+		{Metadata("x", "ctnas", own, nil), "timm", "", "the file says that its weights are those of ctnas, not of " +
+			"timm", 0},
 		{Metadata("x", RandomWeights, own, nil), "timm", "", "those of random, not of timm", 0},
 		{Metadata("x", "keras", own, nil), "", "", `metadata "weights_from": "keras"`, 0},
-		{map[string]string{FromKey: "ctnas", ConstantsKey: "{}"}, "", "", `metadata "constants": "{}": not constants`, 0},
+		{map[string]string{FromKey: "ctnas", ConstantsKey: "{}"}, "", "", `metadata "constants": "{}": not constants`,
+			0},
 	} {
 		p, err := named(v3, c.metadata).Identify(v3, c.from)
 		if c.err != "" {
@@ -244,7 +256,8 @@ func TestIdentify(t *testing.T) {
 		require.Equal(t, c.name, p.Name())
 		require.Equal(t, c.eps, p.Eps)
 	}
-	for name, from := range map[string]string{"mnasnet_a1": "timm", "mobilenetv2_1.4": "timm", "fbnet_c": "ctnas", "shufflenetv2_2.0": "torchvision", "ofa_230m": "once-for-all",
+	for name, from := range map[string]string{"mnasnet_a1": "timm", "mobilenetv2_1.4": "timm", "fbnet_c": "ctnas",
+		"shufflenetv2_2.0": "torchvision", "ofa_230m": "once-for-all",
 		"proxylessnas_mobile": "proxylessnas", "darts_v2": "darts", "nasnet_a_mobile": "ctnas"} {
 		net := build(name)
 		p, err := named(net, nil).Identify(net, "")
@@ -260,7 +273,8 @@ func TestIdentify(t *testing.T) {
 	require.Len(t, p.OtherImages(v3), 1)
 }
 
-// Weights with which nothing can be computed are refused, with the tensor and how many they are, unless they are wanted.
+// Weights with which nothing can be computed are refused, with the tensor and how many they are, unless they are
+// wanted.
 func TestWeightsThatAreNotFinite(t *testing.T) {
 	net := shapesNetwork(t)
 	good := net.Initialize(nn.HeFanOut, 1)
@@ -270,9 +284,12 @@ func TestWeightsThatAreNotFinite(t *testing.T) {
 		numbers []float32
 		says    string
 	}{
-		nn.Weight:   {[]float32{nan, 1, inf}, `tensor "stem.conv.weight" has 2 of 216 numbers that are no finite weight, the first is number 0, NaN`},
-		nn.Mean:     {[]float32{0, inf}, `tensor "stem.bn.running_mean" has 1 of 8 numbers that are no finite weight, the first is number 1, -Inf`},
-		nn.Variance: {[]float32{1, -0.5}, `tensor "stem.bn.running_var" has 1 of 8 numbers that are no variance, the first is number 1, -0.5`},
+		nn.Weight: {[]float32{nan, 1, inf},
+			`tensor "stem.conv.weight" has 2 of 216 numbers that are no finite weight, the first is number 0, NaN`},
+		nn.Mean: {[]float32{0, inf},
+			`tensor "stem.bn.running_mean" has 1 of 8 numbers that are no finite weight, the first is number 1, -Inf`},
+		nn.Variance: {[]float32{1, -0.5},
+			`tensor "stem.bn.running_var" has 1 of 8 numbers that are no variance, the first is number 1, -0.5`},
 	} {
 		values := net.Initialize(nn.HeFanOut, 1)
 		i := slices.IndexFunc(net.Variables(), func(v nn.Variable) bool { return v.Role == role })
@@ -287,17 +304,20 @@ func TestWeightsThatAreNotFinite(t *testing.T) {
 		w.AllowNonFinite = true
 		require.NoError(t, w.Fill(net, net.Initialize(nn.HeFanOut, 2)))
 		values[len(values)-1][0] = nan
-		require.ErrorContains(t, written(t, net, values, nil).Fill(net, net.Initialize(nn.HeFanOut, 2)), ", and 1 more tensors are like it")
+		require.ErrorContains(t, written(t, net, values, nil).Fill(net, net.Initialize(nn.HeFanOut, 2)),
+			", and 1 more tensors are like it")
 	}
 }
 
-// What is done to images is what the weights want, whatever set they come from; a teacher sees the student's images as its own weights want them.
+// What is done to images is what the weights want, whatever set they come from; a teacher sees the student's images
+// as its own weights want them.
 func TestImagesOfWeights(t *testing.T) {
 	d := shapesJob(t, nil).Data
 	side := d.Width
 	require.Equal(t, d.EvalTransform(side), EvalTransform(d, ImagesOf(d, side), side))
 	require.Equal(t, d.EvalTransform(side+5), EvalTransform(d, ImagesOf(d, side), side+5))
-	wanted := &zoo.Images{Crop: 0.5, Rounding: "floor", Interpolation: zoo.Bicubic, Mean: [3]float32{0.5, 0.25, 0}, Std: [3]float32{0.5, 2, 1}, Channels: "RGB"}
+	wanted := &zoo.Images{Crop: 0.5, Rounding: "floor", Interpolation: zoo.Bicubic, Mean: [3]float32{0.5, 0.25, 0},
+		Std: [3]float32{0.5, 2, 1}, Channels: "RGB"}
 	got := EvalTransform(d, wanted, side+5)
 	require.Equal(t, 2*(side+5), got.Resize)
 	require.Equal(t, wanted.Mean, got.Mean)
@@ -307,7 +327,8 @@ func TestImagesOfWeights(t *testing.T) {
 
 	teacher := newTeacher(t)
 	teacher.Images = wanted
-	student, err := NewModel(openTest(t), shapesNetwork(t), Options{Batch: 3, Loss: nn.Loss{Distill: 1, Temperature: 1}})
+	student, err := NewModel(openTest(t), shapesNetwork(t), Options{Batch: 3, Loss: nn.Loss{Distill: 1,
+		Temperature: 1}})
 	require.NoError(t, err)
 	defer student.Close()
 	rec := RecipeDefaults()

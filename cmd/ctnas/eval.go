@@ -28,7 +28,8 @@ type evaluated struct {
 	Top5      float64       `json:"top5"`
 	From      string        `json:"weights_from"` // whose weights, as in zoo.Variant.String, or random
 	Constants zoo.Constants `json:"constants"`    // that belong to these
-	// Classes is what there is to say of the matching of the images' classes with the network's: empty where they are the same.
+	// Classes is what there is to say of the matching of the images' classes with the network's: empty where they are
+	// the same.
 	Classes string `json:"classes,omitempty"`
 	// Corrupt are the images that could not be read and do not count; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
@@ -43,11 +44,14 @@ func newEvalCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval RUN|ARCH [--weights F] [--data D]",
 		Short: "Test a network on images",
-		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights in a file of safetensors or PyTorch.
+		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights in
+a file of safetensors or PyTorch. What the file does not carry, batch norm's epsilon and what is done to images among it,
+is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 
 ` + archHelp,
 		Example: `  ctnas eval runs/cell
-  ctnas eval nasbench101:best --weights runs/cell/weights.safetensors --data shapes --channels 8 --modules 1 --resolution 16`,
+  ctnas eval nasbench101:best --weights w.safetensors --data shapes --channels 8 --modules 1 --resolution 16
+  ctnas eval mobilenetv3_large_1.0 --weights v3.safetensors --weights-from timm --data imagenet:/data/imagenet`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given := s
@@ -69,7 +73,8 @@ func newEvalCommand(a *app) *cobra.Command {
 			case s.Data == "":
 				return usagef(`required flag(s) "data" not set`)
 			case weights.path == "":
-				return usagef("%s is not the folder of a training (it has no %s); an architecture needs --weights FILE", args[0], report.ConfigName)
+				return usagef("%s is not the folder of a training (it has no %s); an architecture needs "+
+					"--weights FILE", args[0], report.ConfigName)
 			case data.CheckSpec(s.Data) != nil:
 				return usagef("--%w", data.CheckSpec(s.Data))
 			case !slices.Contains([]string{"test", "validation", "train"}, split):
@@ -87,7 +92,8 @@ func newEvalCommand(a *app) *cobra.Command {
 			if a.json {
 				return a.printJSON(e)
 			}
-			fmt.Fprintf(a.stdout, "%s: %.2f %% of %d %s images right, %.2f %% among the first five, loss %.4f\n", e.Arch, 100*e.Top1, e.Images, e.Split,
+			fmt.Fprintf(a.stdout, "%s: %.2f %% of %d %s images right, %.2f %% among the first five, loss %.4f\n",
+				e.Arch, 100*e.Top1, e.Images, e.Split,
 				100*e.Top5, e.Loss)
 			if e.Classes != "" {
 				fmt.Fprintf(a.stdout, "classes: %s\n", e.Classes)
@@ -101,7 +107,8 @@ func newEvalCommand(a *app) *cobra.Command {
 	f.StringVar(&dataFlag, "data", "", dataHelp)
 	f.StringVar(&split, "split", "test", "which images: test, validation or train")
 	f.IntVar(&s.Batch, "batch", s.Batch, "images a step")
-	f.IntVar(&s.Channels, "channels", s.Channels, "channels of a cell network's stem, or of the first nodes of DARTS (0 = as published)")
+	f.IntVar(&s.Channels, "channels", s.Channels, "channels of a cell network's stem, or of the first nodes of "+
+		"DARTS (0 = as published)")
 	f.IntVar(&s.Stacks, "stacks", s.Stacks, "stacks of a network of cells (0 = as published)")
 	f.IntVar(&s.Modules, "modules", s.Modules, "cells a stack (0 = as published)")
 	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or the network's)")
@@ -110,7 +117,8 @@ func newEvalCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, shown pictures, split string) (e *evaluated, err error) {
+func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, shown pictures,
+	split string) (e *evaluated, err error) {
 	defer exec.Catch(&err)
 	place, err := a.openOne()
 	if err != nil {
@@ -149,14 +157,16 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 	if w.Images == nil {
 		w.Images = trainer.ImagesOf(d, side)
 	} else if others := w.OtherImages(w.Net); len(others) > 0 && shown.none() {
-		a.log.Warn("not all published weights of this program and network want the same images: --weights-from says which these are, --crop, --interpolation, --mean and --std "+
+		a.log.Warn("not all published weights of this program and network want the same images: --weights-from "+
+			"says which these are, --crop, --interpolation, --mean and --std "+
 			"what they want", "taken", w.Images, "others", others)
 	}
 	if w.Images, err = shown.change(*w.Images); err != nil {
 		return nil, err
 	}
 	transform := trainer.EvalTransform(d, w.Images, side)
-	a.log.Info("images", "side", side, "resized", cmp.Or(transform.Resize, side), "interpolation", w.Images.Interpolation, "mean", w.Images.Mean, "std", w.Images.Std,
+	a.log.Info("images", "side", side, "resized", cmp.Or(transform.Resize, side), "interpolation",
+		w.Images.Interpolation, "mean", w.Images.Mean, "std", w.Images.Std,
 		"channels", w.Images.Channels)
 	dev, err := exec.Open(place.Config)
 	if err != nil {
@@ -170,10 +180,12 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 	defer m.Close()
 	m.SetValues(values)
 	tally := data.NewTally(s.OnCorrupt)
-	got, err := trainer.Evaluate(cmd.Context(), m, d, match.Apply(set), transform, trainer.Loading{Workers: s.Workers, Tally: tally})
+	got, err := trainer.Evaluate(cmd.Context(), m, d, match.Apply(set), transform, trainer.Loading{Workers: s.Workers,
+		Tally: tally})
 	if err != nil {
 		return nil, err
 	}
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, w.Name(), w.Constants, match.Note, tally.Summary()}, nil
+	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, w.Name(), w.Constants,
+		match.Note, tally.Summary()}, nil
 }

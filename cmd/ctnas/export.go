@@ -37,18 +37,20 @@ func newExportCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export RUN|ARCH [--onnx F] [--safetensors F]",
 		Short: "Write a network for other programs",
-		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors under the names that PyTorch's programs use: that of a
-training's folder, or an architecture with weights in a file. Without --weights they are a random start, and the file says so.
+		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors
+under the names that PyTorch's programs use: that of a training's folder, or an architecture with weights in a file. Without
+--weights they are a random start, and the file says so.
 
-A line says of each file what it holds, and its metadata say the same: the architecture, whose weights they are and with which constants, names of classes. What was
-written as ONNX is run on two random images and compared with ctnas's own logits; safetensors are read back.
+A line says of each file what it holds, and its metadata say the same: the architecture, whose weights they are and
+with which constants, names of classes. What was written as ONNX is run on two random images and compared with ctnas's
+own logits; safetensors are read back.
 
---check-input and --check-output write two random images and the logits that ctnas computes for them, as raw little-endian float32, images in the order of ONNX
-(NCHW), for a comparison with another program. With --calibrate batch norms get the statistics of these images, without which the logits of random weights may
-be of any size.
+--check-input and --check-output write two random images and the logits that ctnas computes for them, as raw
+little-endian float32, images in the order of ONNX (NCHW), for a comparison with another program. With --calibrate
+batch norms get the statistics of these images, without which the logits of random weights may be of any size.
 
 ` + archHelp,
-		Example: `  ctnas export mobilenetv3_large_1.0 --weights v3.safetensors --weights-from timm --onnx v3.onnx --fold-bn
+		Example: `  ctnas export mobilenetv3_large_1.0 --weights v3.safetensors --weights-from timm --onnx v3.onnx
   ctnas export runs/cell --onnx cell.onnx
   ctnas export ofa_230m --weights ofa.pth --safetensors ofa.safetensors
   ctnas export darts_v2 --onnx darts.onnx --check-input in.f32 --check-output out.f32`,
@@ -80,7 +82,8 @@ be of any size.
 	f.StringVar(&e.checkOutput, "check-output", "", "`file` for their logits")
 	f.BoolVar(&e.calibrate, "calibrate", false, "give batch norms the statistics of the two images")
 	f.BoolVar(&e.fold, "fold-bn", false, "multiply batch norms into the layers before them")
-	f.IntVar(&e.recipe.Channels, "channels", 0, "channels of a cell network's stem, or of the first nodes of DARTS (0 = as published)")
+	f.IntVar(&e.recipe.Channels, "channels", 0, "channels of a cell network's stem, or of the first nodes of DARTS "+
+		"(0 = as published)")
 	f.IntVar(&e.recipe.Stacks, "stacks", 0, "stacks of a network of cells (0 = as published)")
 	f.IntVar(&e.recipe.Modules, "modules", 0, "cells a stack (0 = as published)")
 	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = as published)")
@@ -113,7 +116,8 @@ func (a *app) export(e exporting) ([]exported, error) {
 			e.weights.path = filepath.Join(e.arch, trainer.WeightsName)
 		}
 		e.arch, e.side = s.Arch, cmp.Or(e.side, s.Resolution)
-		e.recipe.Channels, e.recipe.Stacks, e.recipe.Modules = cmp.Or(e.recipe.Channels, s.Channels), cmp.Or(e.recipe.Stacks, s.Stacks), cmp.Or(e.recipe.Modules, s.Modules)
+		e.recipe.Channels, e.recipe.Stacks, e.recipe.Modules = cmp.Or(e.recipe.Channels, s.Channels),
+			cmp.Or(e.recipe.Stacks, s.Stacks), cmp.Or(e.recipe.Modules, s.Modules)
 	case !isNoFolder(err):
 		return nil, err
 	}
@@ -141,7 +145,8 @@ func (a *app) export(e exporting) ([]exported, error) {
 	if e.calibrate {
 		metadata["calibrated"] = "batch norms have the statistics of two random images"
 	}
-	whole := exported{Arch: e.arch, From: w.Name(), Because: w.Because, Constants: w.Constants, Input: []int{in.C, in.H, in.W}, Outputs: out, Classes: classes,
+	whole := exported{Arch: e.arch, From: w.Name(), Because: w.Because, Constants: w.Constants,
+		Input: []int{in.C, in.H, in.W}, Outputs: out, Classes: classes,
 		Largest: trainer.Real(largest(logits))}
 	var done []exported
 	add := func(file, check string, size int, difference *trainer.Real, says string) {
@@ -169,7 +174,8 @@ func (a *app) export(e exporting) ([]exported, error) {
 	return done, nil
 }
 
-// exportedWeights are those of the file, or random ones. Without --classes there are as many as the file has outputs for.
+// exportedWeights are those of the file, or random ones. Without --classes there are as many as the file has outputs
+// for.
 func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 	build := func(classes int) (*nn.Network, error) {
 		net, err := buildNetwork(e.arch, e.recipe, e.side, classes)
@@ -187,7 +193,8 @@ func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 			return nil, nil, usagef("--weights-from is for --weights")
 		}
 		a.log.Warn("the weights are random: without --weights nothing has been learned", "seed", a.seed)
-		w := &owned{&trainer.Weights{}, trainer.Provenance{Variant: zoo.Variants(net)[0], Random: true, Because: fmt.Sprintf("seed %d", a.seed)}, net}
+		w := &owned{&trainer.Weights{}, trainer.Provenance{Variant: zoo.Variants(net)[0], Random: true,
+			Because: fmt.Sprintf("seed %d", a.seed)}, net}
 		return w, w.Net.Initialize(nn.HeFanOut, a.seed), nil
 	}
 	w, err := a.openWeights(e.weights, func(w *trainer.Weights) (*nn.Network, error) {
@@ -207,12 +214,14 @@ func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 	return w, values, err
 }
 
-// exportTolerance is by how much an exported network's logits may differ from ours, of the largest where that is above 1. Random weights, whose logits may be of any
-// size, are multiplied from layer to layer, and so is what is rounded.
+// exportTolerance is by how much an exported network's logits may differ from ours, of the largest where that is
+// above 1. Random weights, whose logits may be of any size, are multiplied from layer to layer, and so is what is
+// rounded.
 const exportTolerance = 1e-3
 
 // exportONNX writes a network and, before it, runs what is written and compares its logits with ours.
-func (a *app) exportONNX(e exporting, net *nn.Network, values [][]float32, planes, logits []float32, metadata map[string]string,
+func (a *app) exportONNX(e exporting, net *nn.Network, values [][]float32, planes, logits []float32,
+	metadata map[string]string,
 	add func(file, check string, size int, difference *trainer.Real, says string)) error {
 	metadata = maps.Clone(metadata)
 	delete(metadata, "format") // that of safetensors
@@ -232,10 +241,13 @@ func (a *app) exportONNX(e exporting, net *nn.Network, values [][]float32, plane
 	}
 	allowed := exportTolerance * math.Max(1, largest(logits))
 	if !(worst <= allowed) && !e.weights.allow {
-		return fmt.Errorf("%s: the written network's logits would differ from ctnas's by %g, largest %g; allowed is %g: nothing was written", e.onnx, worst, largest(logits), allowed)
+		return fmt.Errorf("%s: the written network's logits would differ from ctnas's by %g, largest %g; allowed "+
+			"is %g: nothing was written", e.onnx, worst, largest(logits), allowed)
 	}
-	metadata["check"] = fmt.Sprintf("logits of %d random images are within %g of ctnas's own, of the largest where that is above 1", checkBatch, exportTolerance)
-	says := fmt.Sprintf("logits of %d random images within %.2g of ctnas's own (largest %.3g)", checkBatch, worst, largest(logits))
+	metadata["check"] = fmt.Sprintf("logits of %d random images are within %g of ctnas's own, of the largest where "+
+		"that is above 1", checkBatch, exportTolerance)
+	says := fmt.Sprintf("logits of %d random images within %.2g of ctnas's own (largest %.3g)", checkBatch, worst,
+		largest(logits))
 	if !(worst <= allowed) {
 		says = "not checked: the weights are not finite"
 		metadata["check"] = says
@@ -268,7 +280,8 @@ func (a *app) exportSafetensors(e exporting, net *nn.Network, values [][]float32
 		numbers += len(values[i])
 		for k, v := range values[i] {
 			if math.Float32bits(v) != math.Float32bits(got[i][k]) {
-				return fmt.Errorf("%s: what was written is read back as other numbers, the first in %q", e.safetensors, net.Variables()[i].Name)
+				return fmt.Errorf("%s: what was written is read back as other numbers, the first in %q",
+					e.safetensors, net.Variables()[i].Name)
 			}
 		}
 	}
@@ -276,7 +289,8 @@ func (a *app) exportSafetensors(e exporting, net *nn.Network, values [][]float32
 	if err != nil {
 		return err
 	}
-	add(e.safetensors, "read back bit by bit", int(info.Size()), nil, fmt.Sprintf("%d numbers read back the same", numbers))
+	add(e.safetensors, "read back bit by bit", int(info.Size()), nil, fmt.Sprintf("%d numbers read back the same",
+		numbers))
 	return nil
 }
 
@@ -287,7 +301,8 @@ func (a *app) printExported(list []exported) error {
 		if x.From == trainer.RandomWeights {
 			weights = "random weights"
 		}
-		_, err := fmt.Fprintf(a.stdout, "%s: %s, %s (%s), batch norm epsilon %g, %d x %d x %d to %d logits, %.1f MB, %s\n", x.File, x.Arch, weights, x.Because, x.Constants.Eps,
+		_, err := fmt.Fprintf(a.stdout, "%s: %s, %s (%s), batch norm epsilon %g, %d x %d x %d to %d logits, %.1f "+
+			"MB, %s\n", x.File, x.Arch, weights, x.Because, x.Constants.Eps,
 			x.Input[0], x.Input[1], x.Input[2], x.Outputs, float64(x.Bytes)/1e6, x.description)
 		if err != nil {
 			return err
@@ -315,8 +330,10 @@ func randomPlanes(net *nn.Network, seed uint64) []float32 {
 	return planes
 }
 
-// logits runs a network on images, NHWC, whose statistics its batch norms may be given before. It returns the network's variables too.
-func (a *app) logits(net *nn.Network, values [][]float32, images []float32, calibrate bool) (used [][]float32, logits []float32, err error) {
+// logits runs a network on images, NHWC, whose statistics its batch norms may be given before. It returns the
+// network's variables too.
+func (a *app) logits(net *nn.Network, values [][]float32, images []float32, calibrate bool) (used [][]float32,
+	logits []float32, err error) {
 	defer exec.Catch(&err)
 	place, err := a.openOne()
 	if err != nil {

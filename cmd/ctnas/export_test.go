@@ -13,7 +13,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/format"
 )
 
-// What is exported is read back, also under another architecture's name where it does not fit; seeds decide the weights and images.
+// What is exported is read back, also under another architecture's name where it does not fit; seeds decide the
+// weights and images.
 func TestExport(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -24,11 +25,16 @@ func TestExport(t *testing.T) {
 		require.Equal(t, exitOK, code, stderr)
 		for _, flag := range []string{"--onnx", "--safetensors"} { // a line a file, which says what is in it
 			if i := slices.Index(args, flag); i >= 0 {
-				require.Regexp(t, regexp.QuoteMeta(args[i+1])+`: `+regexp.QuoteMeta(arch)+`, random weights \((seed \d|the file says so)\), batch norm epsilon 1e-05, 3 x 16 x 16 to 10 logits, 0.1 MB, `+
-					`(logits of 2 random images within [\de.-]+ of ctnas's own|10886 numbers read back the same)`, stdout)
+				require.Regexp(t,
+					regexp.QuoteMeta(args[i+1])+`: `+regexp.QuoteMeta(arch)+
+						`, random weights \((seed \d|the file says so)\)`+
+						`, batch norm epsilon 1e-05, 3 x 16 x 16 to 10 logits, 0.1 MB, `+
+						`(logits of 2 random images within [\de.-]+ of ctnas's own|10886 numbers read back the same)`,
+					stdout)
 			}
 		}
-		require.Equal(t, !slices.Contains(args, "--weights"), strings.Contains(stderr, "the weights are random"), stderr)
+		require.Equal(t, !slices.Contains(args, "--weights"), strings.Contains(stderr, "the weights are random"),
+			stderr)
 	}
 	export("--safetensors", at("a"), "--onnx", at("a.onnx"), "--check-input", at("in"), "--check-output", at("out"))
 	export("--weights", at("a"), "--seed", "9", "--safetensors", at("b"), "--onnx", at("b.onnx"))
@@ -59,7 +65,8 @@ func TestExport(t *testing.T) {
 		{"export lenet --onnx x", "unknown network", exitUsage},
 		{"export " + arch + " --onnx " + at("x") + " --weights " + at("none"), "no such file", exitFailed},
 		{"export nasbench101:best --channels 4 --onnx " + at("x") + " --weights " + at("a"), "tensor", exitFailed},
-		{"export " + arch + " --channels 4 --classes 7 --onnx " + at("x") + " --weights " + at("a"), `tensor "classifier.weight" has shape [10 16], want [7 16]`, exitFailed},
+		{"export " + arch + " --channels 4 --classes 7 --onnx " + at("x") + " --weights " + at("a"),
+			`tensor "classifier.weight" has shape [10 16], want [7 16]`, exitFailed},
 	} {
 		code, _, stderr := call(nil, strings.Fields(c.line)...)
 		require.Equal(t, c.code, code, c.line)

@@ -22,7 +22,8 @@ type weightsFile struct {
 func (w *weightsFile) addFlags(f *pflag.FlagSet) {
 	w.flag = "weights-from"
 	f.StringVar(&w.path, "weights", "", "`file` of safetensors or PyTorch (.pth)")
-	f.StringVar(&w.from, "weights-from", "", "`whose` weights they are, which says batch norm's epsilon, paddings and images: ctnas, timm, timm-tf, torchvision, once-for-all,\n"+
+	f.StringVar(&w.from, "weights-from", "", "`whose` weights they are, which says batch norm's epsilon, paddings "+
+		"and images: ctnas, timm, timm-tf, torchvision, once-for-all,\n"+
 		"proxylessnas, darts; ctnas zoo NAME lists a network's (empty = by the file's metadata and names)")
 }
 
@@ -54,13 +55,15 @@ func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Net
 	case err != nil:
 		return nil, err
 	}
-	a.log.Info("weights", "file", f.path, "from", p.Name(), "known", p.Because, "batch_norm_epsilon", p.Eps, "strided_padding", p.Padding)
+	a.log.Info("weights", "file", f.path, "from", p.Name(), "known", p.Because, "batch_norm_epsilon", p.Eps,
+		"strided_padding", p.Padding)
 	return &owned{w, p, p.Adopt(net)}, nil
 }
 
 // values are the weights, in the layout of memory.
 func (o *owned) values() ([][]float32, error) {
-	values := o.Net.Initialize(nn.HeFanOut, 0) // each is replaced, but for those of auxiliary heads that the file leaves out
+	// each is replaced, but for those of auxiliary heads that the file leaves out
+	values := o.Net.Initialize(nn.HeFanOut, 0)
 	return values, o.Fill(o.Net, values)
 }
 
@@ -72,7 +75,8 @@ type pictures struct {
 }
 
 func (p *pictures) addFlags(f *pflag.FlagSet) {
-	f.Float64Var(&p.crop, "crop", 0, "share of the resized image's shorter side that is shown (0 = as the weights want it)")
+	f.Float64Var(&p.crop, "crop", 0, "share of the resized image's shorter side that is shown (0 = as the weights "+
+		"want it)")
 	f.StringVar(&p.interpolation, "interpolation", "", "bilinear or bicubic (empty = as the weights want it)")
 	f.Float32SliceVar(&p.mean, "mean", nil, "mean of red, green and blue, from 0 to 1 (as the weights want it)")
 	f.Float32SliceVar(&p.std, "std", nil, "standard deviation of red, green and blue (as the weights want it)")

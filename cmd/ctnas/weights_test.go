@@ -17,16 +17,19 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// Weights of another program are tested with that program's constants and on its images: it must be clear whose they are, and stderr and JSON say so.
+// Weights of another program are tested with that program's constants and on its images: it must be clear whose they
+// are, and stderr and JSON say so.
 func TestEvalOfForeignWeights(t *testing.T) {
 	dir, data := t.TempDir(), "imagenet:"+colourSet(t, "blue green red")
 	path := filepath.Join(dir, "timm.safetensors")
 	const arch = "efficientnet_b0"
-	code, _, stderr := call(nil, strings.Fields("export "+arch+" --classes 3 --resolution 32 --quiet --safetensors "+path)...)
+	code, _, stderr := call(nil, strings.Fields("export "+arch+" --classes 3 --resolution 32 --quiet --safetensors "+
+		path)...)
 	require.Equal(t, exitOK, code, stderr)
 	tensors, _, err := format.Read(path)
 	require.NoError(t, err)
-	for _, x := range tensors { // small variances, so that epsilon matters; shifts, so that something is left of the images
+	// small variances, so that epsilon matters; shifts, so that something is left of the images
+	for _, x := range tensors {
 		for i := range x.Data {
 			switch {
 			case strings.HasSuffix(x.Name, "running_var"):
@@ -40,7 +43,8 @@ func TestEvalOfForeignWeights(t *testing.T) {
 	}
 	require.NoError(t, format.WriteSafetensors(path, tensors, map[string]string{"format": "pt"}))
 	eval := func(flags string) (int, evaluated, string) {
-		code, stdout, stderr := call(nil, strings.Fields("eval "+arch+" --resolution 16 --batch 9 --json --weights "+path+" --data "+data+" "+flags)...)
+		code, stdout, stderr := call(nil, strings.Fields("eval "+arch+" --resolution 16 --batch 9 --json --weights "+
+			path+" --data "+data+" "+flags)...)
 		var e evaluated
 		if code == exitOK {
 			require.NoError(t, json.Unmarshal([]byte(stdout), &e))
@@ -49,14 +53,16 @@ func TestEvalOfForeignWeights(t *testing.T) {
 	}
 	code, _, stderr = eval("")
 	require.Equal(t, exitUsage, code)
-	require.Contains(t, stderr, "its tensors have the names of two programs: timm (batch norm epsilon 1e-05, symmetric padding) and timm-tf (0.001, same), whose networks compute different "+
+	require.Contains(t, stderr, "its tensors have the names of two programs: timm (batch norm epsilon 1e-05, "+
+		"symmetric padding) and timm-tf (0.001, same), whose networks compute different "+
 		"things: say whose they are, --weights-from timm or timm-tf")
 	losses := map[string]float64{}
 	for from, want := range map[string]zoo.Constants{
 		"timm":    {Eps: 1e-5, Momentum: 0.1, Padding: zoo.Symmetric},
 		"timm-tf": {Eps: 1e-3, Momentum: 0.1, Padding: zoo.SameTF},
 		"ctnas":   {Eps: 1e-3, Momentum: 0.01, Padding: zoo.Symmetric, Dropout: 0.2},
-		"timm:ra_in1k --mean 0.1,0.2,0.3 --std 1,1,1 --crop 1 --interpolation bilinear": {Eps: 1e-5, Momentum: 0.1, Padding: zoo.Symmetric},
+		"timm:ra_in1k --mean 0.1,0.2,0.3 --std 1,1,1 --crop 1 --interpolation bilinear": {Eps: 1e-5, Momentum: 0.1,
+			Padding: zoo.Symmetric},
 	} {
 		code, e, stderr := eval("--weights-from " + from)
 		require.Equal(t, exitOK, code, stderr)
@@ -69,12 +75,14 @@ func TestEvalOfForeignWeights(t *testing.T) {
 		require.Contains(t, stderr, "msg=images side=16 resized=")
 		switch {
 		case flags != "":
-			require.Equal(t, zoo.Images{Side: 224, Crop: 1, Rounding: "floor", Interpolation: zoo.Bilinear, Mean: [3]float32{0.1, 0.2, 0.3}, Std: [3]float32{1, 1, 1}, Channels: "RGB"}, *images)
+			require.Equal(t, zoo.Images{Side: 224, Crop: 1, Rounding: "floor", Interpolation: zoo.Bilinear,
+				Mean: [3]float32{0.1, 0.2, 0.3}, Std: [3]float32{1, 1, 1}, Channels: "RGB"}, *images)
 		case name == "ctnas":
 			require.Equal(t, zoo.Bilinear, images.Interpolation)
 		default:
 			require.Equal(t, zoo.Bicubic, images.Interpolation)
-			require.Contains(t, stderr, "not all published weights of this program and network want the same images", from)
+			require.Contains(t, stderr, "not all published weights of this program and network want the same images",
+				from)
 		}
 		for other, loss := range losses {
 			require.NotEqual(t, loss, float64(e.Loss), "%s and %s", from, other)
@@ -94,7 +102,8 @@ func TestEvalOfForeignWeights(t *testing.T) {
 	}
 }
 
-// Weights that are not finite are not evaluated, learned from or, unless that is wanted, exported; a file says where they are.
+// Weights that are not finite are not evaluated, learned from or, unless that is wanted, exported; a file says where
+// they are.
 func TestWeightsThatAreNotFinite(t *testing.T) {
 	dir := t.TempDir()
 	path, out := filepath.Join(dir, "nan.safetensors"), filepath.Join(dir, "out.onnx")
@@ -109,25 +118,29 @@ func TestWeightsThatAreNotFinite(t *testing.T) {
 	for _, line := range []string{
 		"eval " + arch + data + " --weights " + path,
 		"export " + arch + " --onnx " + out + " --weights " + path,
-		"train " + arch + data + " --recipe shapes --epochs 1 --batch 4 --distill 1 --teacher-arch nasbench101:3:101:0 --teacher " + path,
+		"train " + arch + data + " --recipe shapes --epochs 1 --batch 4 --distill 1 --teacher-arch " +
+			"nasbench101:3:101:0 --teacher " + path,
 	} {
 		code, stdout, stderr := call(nil, strings.Fields(line)...)
 		require.Equal(t, exitFailed, code, line)
 		require.Empty(t, stdout)
-		require.Contains(t, stderr, `nan.safetensors: weights that are not finite: tensor "stem.conv.weight" has 2 of 216 numbers that are no finite weight`)
+		require.Contains(t, stderr,
+			`nan.safetensors: weights that are not finite: tensor "stem.conv.weight" has 2 of 216 numbers that are`)
 		require.NoFileExists(t, out)
 	}
-	code, stdout, stderr := call(nil, strings.Fields("export "+arch+" --allow-nonfinite --onnx "+out+" --weights "+path)...)
+	code, stdout, stderr := call(nil, strings.Fields("export "+arch+" --allow-nonfinite --onnx "+out+" --weights "+
+		path)...)
 	require.Equal(t, exitOK, code, stderr)
 	require.Contains(t, stdout, "to 3 logits")
 	require.Contains(t, stdout, "not checked: the weights are not finite")
 	require.FileExists(t, out)
 }
 
-// What a training's folder holds is exported with its classes and its constants, and a search's demand for other numbers of classes is none.
+// What a training's folder holds is exported with its classes, its constants and the size of its images.
 func TestExportOfRun(t *testing.T) {
 	dir := t.TempDir()
-	in(t, dir, "train nasbench101:3:101:0 --data imagenet:"+colourSet(t, "blue green red")+smallest+"--epochs 1 --out run")
+	in(t, dir, "train nasbench101:3:101:0 --data imagenet:"+colourSet(t, "blue green red")+smallest+
+		"--epochs 1 --out run")
 	run := filepath.Join(dir, "run")
 	onnx, weights := filepath.Join(dir, "net.onnx"), filepath.Join(dir, "net.safetensors")
 	code, stdout, stderr := call(nil, "export", run, "--onnx", onnx, "--safetensors", weights, "--json")
@@ -168,7 +181,8 @@ func TestConstantsOfPackages(t *testing.T) {
 	require.Greater(t, len(rows), len(zoo.Names()))
 	code, text, _ := call(nil, "zoo", "--constants", "mnasnet_b1", "--format", "csv")
 	require.Equal(t, exitOK, code)
-	require.Contains(t, text, `mnasnet_b1,torchvision,mnasnet1_0,1e-05,0.0003,symmetric,0.2,"224 of 256, bilinear, RGB, mean 0.485 0.456 0.406, std 0.229 0.224 0.225"`)
+	require.Contains(t, text,
+		`mnasnet_b1,torchvision,mnasnet1_0,1e-05,0.0003,symmetric,0.2,"224 of 256, bilinear, RGB, mean 0.485 0.456`)
 	code, text, _ = call(nil, "zoo", "mobilenetv3_large_1.0")
 	require.Equal(t, exitOK, code)
 	require.Regexp(t, `(?m)^timm:ra_in1k +mobilenetv3_large_100 +1e-05 +0.1 +symmetric `, text)
@@ -179,7 +193,8 @@ func TestConstantsOfPackages(t *testing.T) {
 	python := testdata.Python(t, "torch", "torchvision", "timm", "safetensors", "ofa")
 	path := filepath.Join(t.TempDir(), "constants.json")
 	require.NoError(t, os.WriteFile(path, []byte(stdout), 0o644))
-	out, err := exec.Command(python, filepath.Join(testdata.Root(), "scripts", "peers", "zoo_weights.py"), "--constants", path).CombinedOutput()
+	out, err := exec.Command(python, filepath.Join(testdata.Root(), "scripts", "peers", "zoo_weights.py"),
+		"--constants", path).CombinedOutput()
 	require.NoError(t, err, string(out))
 	t.Log(string(out))
 }

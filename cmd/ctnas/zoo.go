@@ -50,7 +50,8 @@ func zooRows() ([]zooRow, error) {
 	}
 	var rows []zooRow
 	for _, r := range zoo.Rows {
-		row := zooRow{Name: r.Name, Row: r.Paper, Top1: given(r.Top1), Top5: given(r.Top5), Published: whole(r.MAdds, 1e6), Queries: whole(r.Queries, 1e3),
+		row := zooRow{Name: r.Name, Row: r.Paper, Top1: given(r.Top1), Top5: given(r.Top5),
+			Published: whole(r.MAdds, 1e6), Queries: whole(r.Queries, 1e3),
 			SearchDays: given(r.SearchDays), TotalDays: given(r.TotalDays), Source: r.Source, Note: r.Note}
 		if slices.Contains(zoo.Names(), r.Name) {
 			net, err := zoo.Open(r.Name)
@@ -71,10 +72,12 @@ func newZooCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "zoo [NAME]",
 		Short: "The paper's ImageNet table and its networks",
-		Long: `Prints the ImageNet table of the paper beside what the networks that are built here take, or the layers of one network. MAdds are multiply-accumulates of
-convolution and linear layers for one image of the published size; parameters include batch norms.
+		Long: `Prints the ImageNet table of the paper beside what the networks that are built here take, or the layers of
+one network. MAdds are multiply-accumulates of convolution and linear layers for one image of the published size;
+parameters include batch norms.
 
-What a network computes from weights depends on whose they are: ctnas zoo NAME and --constants say which constants belong to them, and from where.
+What a network computes from weights depends on whose they are: ctnas zoo NAME and --constants say which constants
+belong to them, and from where.
 
 Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 		Example: `  ctnas zoo
@@ -113,7 +116,8 @@ Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 		},
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "compare all counts with those of an independent counter")
-	cmd.Flags().BoolVar(&constants, "constants", false, "what no file of weights carries, by whose weights they are: batch norm's epsilon, padding, images and the like")
+	cmd.Flags().BoolVar(&constants, "constants", false, "what no file of weights carries, by whose weights they "+
+		"are: batch norm's epsilon, padding, images and the like")
 	cmd.Flags().StringVar(&format, "format", "text", "text, json, csv or markdown")
 	return cmd
 }
@@ -147,13 +151,16 @@ func (a *app) printZoo(rows []zooRow, format string) error {
 	if format == "json" {
 		return a.printJSON(rows)
 	}
-	table := grid{head: []string{"NETWORK", "PAPER", "TOP-1", "TOP-5", "MADDS PUBLISHED", "MADDS", "PARAMETERS", "QUERIES", "SEARCH GPU-DAYS", "TOTAL GPU-DAYS"}}
+	table := grid{head: []string{"NETWORK", "PAPER", "TOP-1", "TOP-5", "MADDS PUBLISHED", "MADDS", "PARAMETERS",
+		"QUERIES", "SEARCH GPU-DAYS", "TOTAL GPU-DAYS"}}
 	if format == "csv" {
-		table.head = []string{"name", "row", "top1", "top5", "madds_published", "madds", "params", "queries", "search_gpu_days", "total_gpu_days"}
+		table.head = []string{"name", "row", "top1", "top5", "madds_published", "madds", "params", "queries",
+			"search_gpu_days", "total_gpu_days"}
 	}
 	var notes []string
 	for _, r := range rows {
-		line := []string{r.Name, r.Row, plain(r.Top1), plain(r.Top5), plain(r.Published), plain(r.MAdds), plain(r.Params), plain(r.Queries),
+		line := []string{r.Name, r.Row, plain(r.Top1), plain(r.Top5), plain(r.Published), plain(r.MAdds),
+			plain(r.Params), plain(r.Queries),
 			plain(r.SearchDays), plain(r.TotalDays)}
 		if format != "csv" {
 			line[2], line[3] = oneDigit(r.Top1), oneDigit(r.Top5)
@@ -238,7 +245,8 @@ func layerRows(net *nn.Network) []layerRow {
 			r.Params += cost.Params
 			continue
 		}
-		rows = append(rows, layerRow{node.Name, describe(node.Op, net.Inputs(i)[0]), node.Shape.String(), cost.MAdds, cost.Params})
+		rows = append(rows, layerRow{node.Name, describe(node.Op, net.Inputs(i)[0]), node.Shape.String(), cost.MAdds,
+			cost.Params})
 	}
 	return rows
 }
@@ -303,13 +311,16 @@ func (r constantsRow) line() []string {
 		}
 	}
 	from := zoo.Variant{Origin: r.Origin, Tag: r.Tag}.String()
-	return []string{r.Network, from, r.Model, whole(r.Constants.Eps), whole(r.Constants.Momentum), r.Constants.Padding, whole(r.Constants.Dropout), images, r.Source}
+	return []string{r.Network, from, r.Model, whole(r.Constants.Eps), whole(r.Constants.Momentum),
+		r.Constants.Padding, whole(r.Constants.Dropout), images, r.Source}
 }
 
 func constantsGrid(rows []constantsRow, format string) grid {
-	table := grid{head: []string{"NETWORK", "WEIGHTS FROM", "MODEL", "BN EPSILON", "BN MOMENTUM", "STRIDED PADDING", "DROPOUT", "IMAGES", "SOURCE"}}
+	table := grid{head: []string{"NETWORK", "WEIGHTS FROM", "MODEL", "BN EPSILON", "BN MOMENTUM", "STRIDED PADDING",
+		"DROPOUT", "IMAGES", "SOURCE"}}
 	if format == "csv" {
-		table.head = []string{"network", "weights_from", "model", "batch_norm_eps", "batch_norm_momentum", "strided_padding", "dropout", "images", "source"}
+		table.head = []string{"network", "weights_from", "model", "batch_norm_eps", "batch_norm_momentum",
+			"strided_padding", "dropout", "images", "source"}
 	}
 	for _, r := range rows {
 		table.rows = append(table.rows, r.line())
@@ -357,7 +368,8 @@ func (a *app) printLayers(name, format string) error {
 		table.head = []string{"name", "operation", "output", "madds", "params"}
 	}
 	for _, r := range rows {
-		table.rows = append(table.rows, []string{r.Name, r.Operation, r.Output, strconv.FormatInt(r.MAdds, 10), strconv.FormatInt(r.Params, 10)})
+		table.rows = append(table.rows, []string{r.Name, r.Operation, r.Output, strconv.FormatInt(r.MAdds, 10),
+			strconv.FormatInt(r.Params, 10)})
 	}
 	if format == "text" {
 		fmt.Fprintf(a.stdout, "%s over %s: %d MAdds, %d parameters\n", name, net.Input(), cost.MAdds, cost.Params)

@@ -1,5 +1,5 @@
-// Package image resamples images: 8-bit RGB in, normalised float32 out. It is called by the workers of the data loader and not
-// recorded in programs.
+// Package image resamples images: 8-bit RGB in, normalised float32 out. It is called by the workers of the data
+// loader and not recorded in programs.
 package image
 
 /*
@@ -56,10 +56,11 @@ func (f Filter) at(x float64) float64 {
 	return 0
 }
 
-// Antialias makes a a filter that widens with the reduction, as Pillow's BILINEAR and BICUBIC and torchvision's antialias=True define it
-// (Pillow, src/libImaging/Resample.c, precompute_coeffs): samples lo..hi of the source, of which only [begin, end) are used even
-// where a pixel's filter would reach further, are resized to full samples, of which outputs [at, at+n) are wanted. flip reverses their
-// order. The slices of a are used again where they are large enough.
+// Antialias makes a a filter that widens with the reduction, as Pillow's BILINEAR and BICUBIC and torchvision's
+// antialias=True define it (Pillow, src/libImaging/Resample.c, precompute_coeffs): samples lo..hi of the source, of
+// which only [begin, end) are used even where a pixel's filter would reach further, are resized to full samples, of
+// which outputs [at, at+n) are wanted. flip reverses their order. The slices of a are used again where they are large
+// enough.
 func (a *Axis) Antialias(f Filter, lo, hi float64, begin, end, full, at, n int, flip bool) {
 	if !(hi > lo) || end <= begin || full < 1 || n < 1 {
 		panic(fmt.Sprintf("image: axis from %g..%g in %d..%d to %d of %d", lo, hi, begin, end, n, full))
@@ -126,22 +127,24 @@ func NewResampler(level string) (*Resampler, error) {
 	return &Resampler{level: C.int(slices.Index(levels, d.Level()))}, nil
 }
 
-// Resample writes len(y.First) x len(x.First) pixels of three floats to dst: Scale[c] * value + bias[c], where values are 0..255.
-// The axes count from the source's first pixel.
+// Resample writes len(y.First) x len(x.First) pixels of three floats to dst: Scale[c] * value + bias[c], where values
+// are 0..255. The axes count from the source's first pixel.
 func (r *Resampler) Resample(dst []float32, src Source, y, x *Axis, scale, bias [3]float32) {
 	h, w := len(y.First), len(x.First)
 	y0, y1 := y.Span()
 	x0, x1 := x.Span()
 	if len(dst) != h*w*3 || y0 < 0 || y1 > src.Height || x0 < 0 || x1 > src.Width || src.Stride < 3*src.Width ||
 		len(src.Pix) < (src.Height-1)*src.Stride+3*src.Width {
-		panic(fmt.Sprintf("image: %d floats for %dx%d pixels, rows %d..%d and columns %d..%d of %dx%d", len(dst), w, h, y0, y1, x0, x1,
+		panic(fmt.Sprintf("image: %d floats for %dx%d pixels, rows %d..%d and columns %d..%d of %dx%d", len(dst), w,
+			h, y0, y1, x0, x1,
 			src.Width, src.Height))
 	}
 	n := x1 - x0 // only the columns that are read
 	if need := 3*n + C.CTN_RESAMPLE_PAD; len(r.row) < need {
 		r.row = make([]float32, need)
 	}
-	args := C.ctn_resample_args{src: (*C.uint8_t)(&src.Pix[3*x0]), src_stride: C.int64_t(src.Stride), begin: C.int64_t(x0), width: C.int64_t(n),
+	args := C.ctn_resample_args{src: (*C.uint8_t)(&src.Pix[3*x0]), src_stride: C.int64_t(src.Stride),
+		begin: C.int64_t(x0), width: C.int64_t(n),
 		y: axis(y), x: axis(x), dst: (*C.float)(&dst[0]), row: (*C.float)(&r.row[0])}
 	for c := range 3 {
 		args.scale[c], args.bias[c] = C.float(scale[c]), C.float(bias[c])
@@ -150,5 +153,6 @@ func (r *Resampler) Resample(dst []float32, src Source, y, x *Axis, scale, bias 
 }
 
 func axis(a *Axis) C.ctn_axis {
-	return C.ctn_axis{n: C.int64_t(len(a.First)), taps: C.int64_t(a.Taps), first: (*C.int32_t)(&a.First[0]), weight: (*C.float)(&a.Weight[0])}
+	return C.ctn_axis{n: C.int64_t(len(a.First)), taps: C.int64_t(a.Taps), first: (*C.int32_t)(&a.First[0]),
+		weight: (*C.float)(&a.Weight[0])}
 }

@@ -31,8 +31,10 @@ func every(t *testing.T) *nn.Network {
 	x = b.Apply("shuffle", nn.Shuffle{Groups: 3}, b.Apply("path", nn.DropPath{P: 0.5}, x))
 	uneven := nn.Pad{Bottom: 1, Right: 1}
 	x = b.Apply("concat", nn.Concat{}, b.Apply("slice", nn.Slice{From: 1, To: 7}, x),
-		b.Apply("max", nn.MaxPool{Kernel: nn.Square(3), Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Bottom: 1, Left: 1, Right: 1}}, x),
-		b.Apply("mean", nn.NewAvgPool(3, 1), x), b.Apply("counted", nn.AvgPool{Kernel: nn.Square(3), Stride: nn.Square(1), Pad: nn.Same(nn.Square(3), 1), CountPad: true}, x),
+		b.Apply("max", nn.MaxPool{Kernel: nn.Square(3), Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Bottom: 1, Left: 1,
+			Right: 1}}, x),
+		b.Apply("mean", nn.NewAvgPool(3, 1), x), b.Apply("counted", nn.AvgPool{Kernel: nn.Square(3),
+			Stride: nn.Square(1), Pad: nn.Same(nn.Square(3), 1), CountPad: true}, x),
 		b.Apply("zero", nn.Zero{Stride: 1}, x))
 	x = b.Apply("uneven", nn.AvgPool{Kernel: nn.Square(2), Stride: nn.Square(2), Pad: uneven}, x)
 	x = b.Scope("e").FactorizedReduce(x, 9)
@@ -81,7 +83,8 @@ func fields(t *testing.T, m []byte, field protowire.Number) [][]byte {
 	return out
 }
 
-// What is not part of the prediction is left out, each weight is there once, and folding leaves only the batch norms that follow no layer of their own.
+// What is not part of the prediction is left out, each weight is there once, and folding leaves only the batch norms
+// that follow no layer of their own.
 func TestEncode(t *testing.T) {
 	net := every(t)
 	values := random(net)
@@ -116,7 +119,8 @@ func TestEncode(t *testing.T) {
 // What the file says of itself stands in it in the order of its keys.
 func TestMetadata(t *testing.T) {
 	net := every(t)
-	text, err := Encode(net, random(net), Options{Metadata: map[string]string{"weights": "random", "classes": `["a","b"]`}})
+	text, err := Encode(net, random(net), Options{Metadata: map[string]string{"weights": "random",
+		"classes": `["a","b"]`}})
 	require.NoError(t, err)
 	var got []string
 	for _, property := range fields(t, text, 14) {
@@ -147,7 +151,8 @@ func pictures(net *nn.Network, values [][]float32) (planes, logits []float32) {
 	return planes, logits
 }
 
-// What is written computes the reference's logits by the definitions of its operators, and what is not whole does not run.
+// What is written computes the reference's logits by the definitions of its operators, and what is not whole does not
+// run.
 func TestRun(t *testing.T) {
 	net := every(t)
 	values := random(net)
@@ -191,7 +196,8 @@ func TestRuntime(t *testing.T) {
 	planes, logits := pictures(net, values)
 	for _, fold := range []bool{false, true} {
 		dir := t.TempDir()
-		require.NoError(t, Write(filepath.Join(dir, "net.onnx"), net, values, Options{FoldNorms: fold, Version: "test"}))
+		require.NoError(t, Write(filepath.Join(dir, "net.onnx"), net, values, Options{FoldNorms: fold,
+			Version: "test"}))
 		for name, numbers := range map[string][]float32{"in.f32": planes, "out.f32": logits} {
 			var text []byte
 			for _, v := range numbers {
@@ -199,7 +205,8 @@ func TestRuntime(t *testing.T) {
 			}
 			require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o644))
 		}
-		out, err := exec.Command(python, filepath.Join(testdata.Root(), "scripts", "peers", "onnx_check.py"), "--folder", dir).CombinedOutput()
+		out, err := exec.Command(python, filepath.Join(testdata.Root(), "scripts", "peers", "onnx_check.py"),
+			"--folder", dir).CombinedOutput()
 		require.NoError(t, err, string(out))
 		t.Log(string(out))
 	}

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Run computes the logits of images, [N, channels, height, width], by what an ONNX file that Encode wrote says: read anew, by definitions of the operators
-// (github.com/onnx/onnx, docs/Operators.md, opset 17) that share nothing with the kernels. It is how an export is checked, and knows only the operators and attributes
-// that Encode uses.
+// Run computes the logits of images, [N, channels, height, width], by what an ONNX file that Encode wrote says: read
+// anew, by definitions of the operators (github.com/onnx/onnx, docs/Operators.md, opset 17) that share nothing with
+// the kernels. It is how an export is checked, and knows only the operators and attributes that Encode uses.
 func Run(model []byte, images []float32) (logits []float32, err error) {
 	defer func() { // what was written wrongly may be of any shape
 		if p := recover(); p != nil {
@@ -472,11 +472,13 @@ func conv(s step, in []array) array {
 	x, w := in[0], in[1]
 	n, channels, h, width := x.shape[0], x.shape[1], x.shape[2], x.shape[3]
 	outs, each, kh, kw := w.shape[0], w.shape[1], w.shape[2], w.shape[3]
-	stride, pad, dilation, groups := s.lists["strides"], s.lists["pads"], s.lists["dilations"], int(s.number("group", 1))
+	stride, pad, dilation, groups := s.lists["strides"], s.lists["pads"], s.lists["dilations"],
+		int(s.number("group", 1))
 	if each*groups != channels || outs%groups != 0 {
 		panic(fmt.Sprintf("node %q: a weight of %v for %v in %d groups", s.name, w.shape, x.shape, groups))
 	}
-	oh, ow := span(h, kh, stride[0], dilation[0], pad[0], pad[2]), span(width, kw, stride[1], dilation[1], pad[1], pad[3])
+	oh, ow := span(h, kh, stride[0], dilation[0], pad[0], pad[2]), span(width, kw, stride[1], dilation[1], pad[1],
+		pad[3])
 	out := array{shape: []int{n, outs, oh, ow}, f: make([]float32, n*outs*oh*ow)}
 	parallel(n*outs, func(i int) {
 		image, o := i/outs, i%outs

@@ -9,7 +9,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// naming gives the nodes of a network the names that their modules have in a program whose files of weights are used elsewhere.
+// naming gives the nodes of a network the names that their modules have in a program whose files of weights are used
+// elsewhere.
 type naming func(net *nn.Network)
 
 // rename sets the modules of all nodes with variables; name gets a node's path in parts.
@@ -29,23 +30,29 @@ func numbered(word, prefix string) (int, bool) {
 	return n, found && err == nil
 }
 
-// Names in timm's blocks (timm/models/_efficientnet_blocks.py): InvertedResidual, and DepthwiseSeparableConv where there is no expansion.
+// Names in timm's blocks (timm/models/_efficientnet_blocks.py): InvertedResidual, and DepthwiseSeparableConv where
+// there is no expansion.
 var (
 	timmInverted = map[string]string{
-		"expand/conv": "conv_pw", "expand/bn": "bn1", "depthwise/conv": "conv_dw", "depthwise/bn": "bn2", "se/reduce": "se.conv_reduce", "se/expand": "se.conv_expand",
+		"expand/conv": "conv_pw", "expand/bn": "bn1", "depthwise/conv": "conv_dw", "depthwise/bn": "bn2",
+		"se/reduce": "se.conv_reduce", "se/expand": "se.conv_expand",
 		"project/conv": "conv_pwl", "project/bn": "bn3",
 	}
 	timmSeparable = map[string]string{
-		"depthwise/conv": "conv_dw", "depthwise/bn": "bn1", "se/reduce": "se.conv_reduce", "se/expand": "se.conv_expand", "project/conv": "conv_pw", "project/bn": "bn2",
+		"depthwise/conv": "conv_dw", "depthwise/bn": "bn1", "se/reduce": "se.conv_reduce",
+		"se/expand": "se.conv_expand", "project/conv": "conv_pw", "project/bn": "bn2",
 	}
 )
 
-// timm names the modules of a chain as timm does, which counts blocks within stages of the given lengths. The outer names are those of its EfficientNets; those of
-// MobileNetV3, whose head is a stage and whose features are the head, differ.
+// timm names the modules of a chain as timm does, which counts blocks within stages of the given lengths. The outer
+// names are those of its EfficientNets; those of MobileNetV3, whose head is a stage and whose features are the head,
+// differ.
 func timm(v3 bool, stages ...int) naming {
-	outer := map[string]string{"stem/conv": "conv_stem", "stem/bn": "bn1", "head/conv": "conv_head", "head/bn": "bn2", "classifier": "classifier"}
+	outer := map[string]string{"stem/conv": "conv_stem", "stem/bn": "bn1", "head/conv": "conv_head", "head/bn": "bn2",
+		"classifier": "classifier"}
 	if v3 {
-		outer["head/conv"], outer["head/bn"] = fmt.Sprintf("blocks.%d.0.conv", len(stages)), fmt.Sprintf("blocks.%d.0.bn1", len(stages))
+		outer["head/conv"], outer["head/bn"] = fmt.Sprintf("blocks.%d.0.conv", len(stages)),
+			fmt.Sprintf("blocks.%d.0.bn1", len(stages))
 		outer["features/conv"] = "conv_head"
 	}
 	return func(net *nn.Network) {
@@ -72,15 +79,18 @@ func timm(v3 bool, stages ...int) naming {
 
 // onceForAllBlock are names in the blocks of once-for-all and of ProxylessNAS (mit-han-lab).
 var onceForAllBlock = map[string]string{
-	"expand/conv": "inverted_bottleneck.conv", "expand/bn": "inverted_bottleneck.bn", "depthwise/conv": "depth_conv.conv", "depthwise/bn": "depth_conv.bn",
-	"se/reduce": "depth_conv.se.fc.reduce", "se/expand": "depth_conv.se.fc.expand", "project/conv": "point_linear.conv", "project/bn": "point_linear.bn",
+	"expand/conv": "inverted_bottleneck.conv", "expand/bn": "inverted_bottleneck.bn",
+	"depthwise/conv": "depth_conv.conv", "depthwise/bn": "depth_conv.bn",
+	"se/reduce": "depth_conv.se.fc.reduce", "se/expand": "depth_conv.se.fc.expand",
+	"project/conv": "point_linear.conv", "project/bn": "point_linear.bn",
 }
 
-// mitHanLab names the modules of a chain as once-for-all and ProxylessNAS do: a block is called block, the head head, and blocks that are no more than a shortcut
-// have the numbers of shortcuts.
+// mitHanLab names the modules of a chain as once-for-all and ProxylessNAS do: a block is called block, the head head,
+// and blocks that are no more than a shortcut have the numbers of shortcuts.
 func mitHanLab(block, head string, shortcuts ...int) naming {
 	outer := map[string]string{
-		"stem/conv": "first_conv.conv", "stem/bn": "first_conv.bn", "head/conv": head + ".conv", "head/bn": head + ".bn", "features/conv": "feature_mix_layer.conv",
+		"stem/conv": "first_conv.conv", "stem/bn": "first_conv.bn", "head/conv": head + ".conv", "head/bn": head +
+			".bn", "features/conv": "feature_mix_layer.conv",
 		"classifier": "classifier.linear",
 	}
 	return func(net *nn.Network) {
@@ -108,10 +118,13 @@ var (
 
 // torchvisionShuffle names the modules of ShuffleNet-V2 as torchvision does (torchvision/models/shufflenetv2.py).
 func torchvisionShuffle(net *nn.Network) {
-	outer := map[string]string{"stem/conv": "conv1.0", "stem/bn": "conv1.1", "head/conv": "conv5.0", "head/bn": "conv5.1", "classifier": "fc"}
+	outer := map[string]string{"stem/conv": "conv1.0", "stem/bn": "conv1.1", "head/conv": "conv5.0",
+		"head/bn": "conv5.1", "classifier": "fc"}
 	inner := map[string]string{
-		"pass/depthwise/conv": "branch1.0", "pass/depthwise/bn": "branch1.1", "pass/project/conv": "branch1.2", "pass/project/bn": "branch1.3",
-		"expand/conv": "branch2.0", "expand/bn": "branch2.1", "depthwise/conv": "branch2.3", "depthwise/bn": "branch2.4", "project/conv": "branch2.5", "project/bn": "branch2.6",
+		"pass/depthwise/conv": "branch1.0", "pass/depthwise/bn": "branch1.1", "pass/project/conv": "branch1.2",
+		"pass/project/bn": "branch1.3",
+		"expand/conv":     "branch2.0", "expand/bn": "branch2.1", "depthwise/conv": "branch2.3",
+		"depthwise/bn": "branch2.4", "project/conv": "branch2.5", "project/bn": "branch2.6",
 	}
 	rename(net, func(path []string) string {
 		if _, isStage := numbered(path[0], "stage"); !isStage {
@@ -122,9 +135,10 @@ func torchvisionShuffle(net *nn.Network) {
 	})
 }
 
-// torchvisionChain names the modules of a chain as a program of torchvision does: the layers around the blocks, and the blocks by their numbers within stages and by
-// whether they expand.
-func torchvisionChain(outer map[string]string, block func(stage, at int, expands bool, layer string) string, stages ...int) naming {
+// torchvisionChain names the modules of a chain as a program of torchvision does: the layers around the blocks, and
+// the blocks by their numbers within stages and by whether they expand.
+func torchvisionChain(outer map[string]string, block func(stage, at int, expands bool, layer string) string,
+	stages ...int) naming {
 	return func(net *nn.Network) {
 		rename(net, func(path []string) string {
 			n, isBlock := numbered(path[0], "block")
@@ -140,7 +154,8 @@ func torchvisionChain(outer map[string]string, block func(stage, at int, expands
 	}
 }
 
-// numberedLayers are the layers of a block in their order, each of which is a module of its own with a convolution and a batch norm as 0 and 1.
+// numberedLayers are the layers of a block in their order, each of which is a module of its own with a convolution
+// and a batch norm as 0 and 1.
 func numberedLayers(layer string, expands, gated bool) string {
 	order := []string{"depthwise", "project"}
 	if gated {
@@ -150,31 +165,39 @@ func numberedLayers(layer string, expands, gated bool) string {
 		order = slices.Insert(order, 0, "expand")
 	}
 	of, part, _ := strings.Cut(layer, "/")
-	return fmt.Sprintf("%d.%s", slices.Index(order, of), map[string]string{"conv": "0", "bn": "1", "reduce": "fc1", "expand": "fc2"}[part])
+	return fmt.Sprintf("%d.%s", slices.Index(order, of), map[string]string{"conv": "0", "bn": "1", "reduce": "fc1",
+		"expand": "fc2"}[part])
 }
 
 // Names in torchvision's models (torchvision/models/mobilenetv2.py, mobilenetv3.py, mnasnet.py, efficientnet.py).
 var (
 	torchvisionV2 = torchvisionChain(
-		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.18.0", "head/bn": "features.18.1", "classifier": "classifier.1"},
+		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.18.0",
+			"head/bn": "features.18.1", "classifier": "classifier.1"},
 		func(_, at int, expands bool, layer string) string {
-			names := map[string]string{"depthwise/conv": "0.0", "depthwise/bn": "0.1", "project/conv": "1", "project/bn": "2"}
+			names := map[string]string{"depthwise/conv": "0.0", "depthwise/bn": "0.1", "project/conv": "1",
+				"project/bn": "2"}
 			if expands {
-				names = map[string]string{"expand/conv": "0.0", "expand/bn": "0.1", "depthwise/conv": "1.0", "depthwise/bn": "1.1", "project/conv": "2", "project/bn": "3"}
+				names = map[string]string{"expand/conv": "0.0", "expand/bn": "0.1", "depthwise/conv": "1.0",
+					"depthwise/bn": "1.1", "project/conv": "2", "project/bn": "3"}
 			}
 			return fmt.Sprintf("features.%d.conv.%s", at+1, names[layer])
 		}, 17)
 	torchvisionMnasNet = torchvisionChain(
-		map[string]string{"stem/conv": "layers.0", "stem/bn": "layers.1", "head/conv": "layers.14", "head/bn": "layers.15", "classifier": "classifier.1"},
+		map[string]string{"stem/conv": "layers.0", "stem/bn": "layers.1", "head/conv": "layers.14",
+			"head/bn": "layers.15", "classifier": "classifier.1"},
 		func(stage, at int, _ bool, layer string) string {
 			if stage == 0 { // its layers stand among the network's
-				return "layers." + map[string]string{"depthwise/conv": "3", "depthwise/bn": "4", "project/conv": "6", "project/bn": "7"}[layer]
+				return "layers." + map[string]string{"depthwise/conv": "3", "depthwise/bn": "4", "project/conv": "6",
+					"project/bn": "7"}[layer]
 			}
-			return fmt.Sprintf("layers.%d.%d.layers.%s", stage+7, at, map[string]string{"expand/conv": "0", "expand/bn": "1", "depthwise/conv": "3", "depthwise/bn": "4",
+			return fmt.Sprintf("layers.%d.%d.layers.%s", stage+7, at, map[string]string{"expand/conv": "0",
+				"expand/bn": "1", "depthwise/conv": "3", "depthwise/bn": "4",
 				"project/conv": "6", "project/bn": "7"}[layer])
 		}, 1, 3, 3, 3, 2, 4, 1)
 	torchvisionEfficient = torchvisionChain(
-		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.8.0", "head/bn": "features.8.1", "classifier": "classifier.1"},
+		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.8.0",
+			"head/bn": "features.8.1", "classifier": "classifier.1"},
 		func(stage, at int, expands bool, layer string) string {
 			return fmt.Sprintf("features.%d.%d.block.%s", stage+1, at, numberedLayers(layer, expands, true))
 		}, 1, 2, 2, 3, 3, 4, 1)
@@ -183,7 +206,8 @@ var (
 // torchvisionV3 names MobileNetV3's, whose features are a linear layer there.
 func torchvisionV3(net *nn.Network) {
 	torchvisionChain(
-		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.16.0", "head/bn": "features.16.1",
+		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.16.0",
+			"head/bn":       "features.16.1",
 			"features/conv": "classifier.0", "classifier": "classifier.3"},
 		func(_, at int, expands bool, layer string) string {
 			gated := net.Find(fmt.Sprintf("block%d/se/reduce", at+1)) >= 0
@@ -192,18 +216,23 @@ func torchvisionV3(net *nn.Network) {
 	net.Nodes[net.Find("features/conv")].Vector = true
 }
 
-// dartsNames names the modules of DARTS's networks as quark0/darts does (cnn/model.py, cnn/operations.py): modules without names count from 0, and those without
-// variables count too.
+// dartsNames names the modules of DARTS's networks as quark0/darts does (cnn/model.py, cnn/operations.py): modules
+// without names count from 0, and those without variables count too.
 func dartsNames(net *nn.Network) {
 	outer := map[string]string{
-		"stem/first/conv": "stem0.0", "stem/first/bn": "stem0.1", "stem/second/conv": "stem0.3", "stem/second/bn": "stem0.4", "stem/third/conv": "stem1.1",
-		"stem/third/bn": "stem1.2", "stem/conv": "stem.0", "stem/bn": "stem.1", "classifier": "classifier", "auxiliary/first/conv": "auxiliary_head.features.2", "auxiliary/first/bn": "auxiliary_head.features.3",
-		"auxiliary/second/conv": "auxiliary_head.features.5", "auxiliary/second/bn": "auxiliary_head.features.6", "auxiliary/classifier": "auxiliary_head.classifier",
+		"stem/first/conv": "stem0.0", "stem/first/bn": "stem0.1", "stem/second/conv": "stem0.3",
+		"stem/second/bn": "stem0.4", "stem/third/conv": "stem1.1",
+		"stem/third/bn": "stem1.2", "stem/conv": "stem.0", "stem/bn": "stem.1", "classifier": "classifier",
+		"auxiliary/first/conv": "auxiliary_head.features.2", "auxiliary/first/bn": "auxiliary_head.features.3",
+		"auxiliary/second/conv": "auxiliary_head.features.5", "auxiliary/second/bn": "auxiliary_head.features.6",
+		"auxiliary/classifier": "auxiliary_head.classifier",
 	}
-	inputs := map[string]string{"before/conv": "preprocess0.op.1", "before/bn": "preprocess0.op.2", "before/even": "preprocess0.conv_1", "before/odd": "preprocess0.conv_2",
+	inputs := map[string]string{"before/conv": "preprocess0.op.1", "before/bn": "preprocess0.op.2",
+		"before/even": "preprocess0.conv_1", "before/odd": "preprocess0.conv_2",
 		"last/conv": "preprocess1.op.1", "last/bn": "preprocess1.op.2"}
 	operations := map[string]string{
-		"first/depthwise": "op.1", "first/pointwise": "op.2", "first/bn": "op.3", "second/depthwise": "op.5", "second/pointwise": "op.6", "second/bn": "op.7",
+		"first/depthwise": "op.1", "first/pointwise": "op.2", "first/bn": "op.3", "second/depthwise": "op.5",
+		"second/pointwise": "op.6", "second/bn": "op.7",
 		"depthwise": "op.1", "pointwise": "op.2", "row": "1", "column": "2", "even": "conv_1", "odd": "conv_2",
 	}
 	rename(net, func(path []string) string {

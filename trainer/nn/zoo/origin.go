@@ -10,8 +10,9 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// Origin is the program that weights come from. What a network's constants are belongs to whose weights it has: a file of weights does not carry them, and two
-// programs may give the same names to tensors of networks that compute different things.
+// Origin is the program that weights come from. What a network's constants are belongs to whose weights it has: a
+// file of weights does not carry them, and two programs may give the same names to tensors of networks that compute
+// different things.
 type Origin string
 
 // Origins of weights.
@@ -40,8 +41,9 @@ type Constants struct {
 	Images   *Images `json:"images"`  // nil: what the images' set says
 }
 
-// Images are how an image becomes a network's input: its shorter side is resized to Resized(side), the middle is taken, and of each channel of RGB, from 0 to 1,
-// the mean is subtracted and the rest divided by the standard deviation.
+// Images are how an image becomes a network's input: its shorter side is resized to Resized(side), the middle is
+// taken, and of each channel of RGB, from 0 to 1, the mean is subtracted and the rest divided by the standard
+// deviation.
 type Images struct {
 	Side          int        `json:"side"`          // that is published; 0: any
 	Crop          float64    `json:"crop"`          // the middle's share of the resized side
@@ -64,17 +66,20 @@ func (i *Images) Resized(side int) int {
 	if whole := math.Round(exact); math.Abs(exact-whole) < 1e-9 {
 		return int(whole)
 	}
-	return int(map[string]func(float64) float64{"floor": math.Floor, "ceil": math.Ceil, "round": math.Round}[i.Rounding](exact))
+	return int(map[string]func(float64) float64{"floor": math.Floor, "ceil": math.Ceil,
+		"round": math.Round}[i.Rounding](exact))
 }
 
 func (i *Images) String() string {
-	return fmt.Sprintf("%s, crop %.4g of the resized image, %s, mean %v, std %v", i.Channels, i.Crop, i.Interpolation, i.Mean, i.Std)
+	return fmt.Sprintf("%s, crop %.4g of the resized image, %s, mean %v, std %v", i.Channels, i.Crop, i.Interpolation,
+		i.Mean, i.Std)
 }
 
 // Variant is a network as the weights of one program want it.
 type Variant struct {
 	Origin Origin
-	// Tag tells apart published weights of one program and network that want different images; the program's default comes first in a list.
+	// Tag tells apart published weights of one program and network that want different images; the program's default
+	// comes first in a list.
 	Tag   string
 	Model string // the program's name of the network; empty: the same as here
 	Constants
@@ -113,7 +118,8 @@ func (i *Images) normalized(mean, std [3]float32) *Images {
 	return &out
 }
 
-// Sources of constants: timm's create_model leaves batch norms as PyTorch has them, but for the networks tf_..., and dropout is 0 unless a training asks for it.
+// Sources of constants: timm's create_model leaves batch norms as PyTorch has them, but for the networks tf_..., and
+// dropout is 0 unless a training asks for it.
 const (
 	timmSource        = "timm 1.0.31, the models' batch norms and default_cfgs"
 	torchvisionSource = "torchvision 0.29.2, the models' batch norms and weights' transforms()"
@@ -123,15 +129,18 @@ const (
 )
 
 func ofTimm(model, tag string, i *Images) Variant {
-	return Variant{Origin: FromTimm, Tag: tag, Model: model, Constants: Constants{1e-5, 0.1, Symmetric, 0, i}, Source: timmSource}
+	return Variant{Origin: FromTimm, Tag: tag, Model: model, Constants: Constants{1e-5, 0.1, Symmetric, 0, i},
+		Source: timmSource}
 }
 
 func ofTimmTF(model, tag string, i *Images) Variant {
-	return Variant{Origin: FromTimmTF, Tag: tag, Model: model, Constants: Constants{1e-3, 0.1, SameTF, 0, i}, Source: timmSource}
+	return Variant{Origin: FromTimmTF, Tag: tag, Model: model, Constants: Constants{1e-3, 0.1, SameTF, 0, i},
+		Source: timmSource}
 }
 
 func ofTorchvision(model, tag string, eps, momentum, dropout float64, i *Images, names naming) Variant {
-	return Variant{Origin: FromTorchvision, Tag: tag, Model: model, Constants: Constants{eps, momentum, Symmetric, dropout, i}, Source: torchvisionSource, names: names}
+	return Variant{Origin: FromTorchvision, Tag: tag, Model: model, Constants: Constants{eps, momentum, Symmetric,
+		dropout, i}, Source: torchvisionSource, names: names}
 }
 
 // published are the variants of the zoo's networks whose weights are published, by the networks' names.
@@ -168,7 +177,8 @@ var published = func() map[string][]Variant {
 			ofTimmTF("tf_efficientnet_b0", "aa_in1k", bicubic),
 			ofTimmTF("tf_efficientnet_b0", "in1k", bicubic),
 			ofTimmTF("tf_efficientnet_b0", "ap_in1k", bicubic.normalized(halves, halves)),
-			ofTorchvision("efficientnet_b0", "", 1e-5, 0.1, 0.2, imageNet(Bicubic, 224./256, "round"), torchvisionEfficient),
+			ofTorchvision("efficientnet_b0", "", 1e-5, 0.1, 0.2, imageNet(Bicubic, 224./256, "round"),
+				torchvisionEfficient),
 		},
 		"shufflenetv2_2.0":    {ofTorchvision("shufflenet_v2_x2_0", "", 1e-5, 0.1, 0, tv2, nil)},
 		"proxylessnas_gpu":    {ofProxyless},
@@ -177,12 +187,15 @@ var published = func() map[string][]Variant {
 }()
 
 var (
-	ofProxyless = Variant{Origin: FromProxylessNAS, Constants: Constants{1e-3, 0.1, Symmetric, 0, imageNet(Bilinear, 0.875, "ceil")}, Source: proxylessSource}
+	ofProxyless = Variant{Origin: FromProxylessNAS, Constants: Constants{1e-3, 0.1, Symmetric, 0, imageNet(Bilinear,
+		0.875, "ceil")}, Source: proxylessSource}
 	// CIFAR-10's are cnn/utils.py's, where nothing is resized.
-	dartsCIFAR = &Images{32, 1, "round", Bilinear, [3]float32{0.49139968, 0.48215827, 0.44653124}, [3]float32{0.24703233, 0.24348505, 0.26158768}, "RGB"}
+	dartsCIFAR = &Images{32, 1, "round", Bilinear, [3]float32{0.49139968, 0.48215827, 0.44653124},
+		[3]float32{0.24703233, 0.24348505, 0.26158768}, "RGB"}
 )
 
-// Variants lists the variants that a network has, by its name: our own first, with the constants that it was built with.
+// Variants lists the variants that a network has, by its name: our own first, with the constants that it was built
+// with.
 func Variants(net *nn.Network) []Variant {
 	own := Variant{Origin: FromCTNAS, Constants: constantsOf(net), Source: "the network's definition (trainer/nn/zoo)"}
 	others := published[net.Name]
@@ -212,7 +225,8 @@ func ParseConstants(text string) (Constants, error) {
 	if err := d.Decode(&c); err != nil {
 		return c, fmt.Errorf("%.200q: %w", text, err)
 	}
-	if !(c.Eps >= 0 && c.Eps <= 1 && c.Momentum >= 0 && c.Momentum <= 1 && (c.Padding == Symmetric || c.Padding == SameTF) && c.Dropout >= 0 && c.Dropout < 1) {
+	if !(c.Eps >= 0 && c.Eps <= 1 && c.Momentum >= 0 && c.Momentum <= 1 && (c.Padding == Symmetric ||
+		c.Padding == SameTF) && c.Dropout >= 0 && c.Dropout < 1) {
 		return c, fmt.Errorf("%.300q: not constants of a network", text)
 	}
 	if c.Images != nil {
@@ -236,13 +250,15 @@ func (i *Images) Check() error {
 		return fmt.Errorf("interpolation %q: want %s or %s", i.Interpolation, Bilinear, Bicubic)
 	case i.Channels != "RGB":
 		return fmt.Errorf("channels %q: want RGB", i.Channels)
-	case !(slices.Min(i.Std[:]) > 0 && slices.Max(i.Std[:]) < 1e6 && slices.Min(i.Mean[:]) > -1e6 && slices.Max(i.Mean[:]) < 1e6):
+	case !(slices.Min(i.Std[:]) > 0 && slices.Max(i.Std[:]) < 1e6 && slices.Min(i.Mean[:]) > -1e6 &&
+		slices.Max(i.Mean[:]) < 1e6):
 		return fmt.Errorf("mean %v and standard deviation %v: want numbers, deviations above 0", i.Mean, i.Std)
 	}
 	return nil
 }
 
-// Named is the variant of a network of a name such as "timm" or "timm:ra_in1k". Without a tag its images are those of the program's default weights.
+// Named is the variant of a network of a name such as "timm" or "timm:ra_in1k". Without a tag its images are those of
+// the program's default weights.
 func Named(net *nn.Network, name string) (Variant, error) {
 	all := Variants(net)
 	var names []string
@@ -256,7 +272,8 @@ func Named(net *nn.Network, name string) (Variant, error) {
 		}
 		names = append(names, v.String())
 	}
-	return Variant{}, fmt.Errorf("%q: the weights of %s that are known here are those of %s", name, net.Name, strings.Join(names, ", "))
+	return Variant{}, fmt.Errorf("%q: the weights of %s that are known here are those of %s", name, net.Name,
+		strings.Join(names, ", "))
 }
 
 // OtherImages lists the published weights that a variant without a tag may be and that want other images than it has.
@@ -280,7 +297,8 @@ func constantsOf(net *nn.Network) Constants {
 		case nn.Dropout:
 			c.Dropout = op.P
 		case nn.Conv:
-			if p := op.Pad; op.Stride != nn.Square(1) && (p.Top != p.Bottom || p.Left != p.Right) && p.Top >= 0 && p.Left >= 0 {
+			if p := op.Pad; op.Stride != nn.Square(1) && (p.Top != p.Bottom || p.Left != p.Right) && p.Top >= 0 &&
+				p.Left >= 0 {
 				c.Padding = SameTF
 			}
 		}
@@ -301,7 +319,8 @@ func (v Variant) Adopt(net *nn.Network) *nn.Network {
 		case nn.Dropout:
 			out.Nodes[i].Op = nn.Dropout{P: v.Dropout}
 		case nn.Conv:
-			if padded && op.Stride != nn.Square(1) { // the output keeps its size: the input's over the stride, rounded up
+			// the output keeps its size: the input's over the stride, rounded up
+			if padded && op.Stride != nn.Square(1) {
 				x := out.Inputs(i)[0]
 				op.Pad = samePad(op.Kernel, op.Stride, nn.Tensor{Shape: x})
 				out.Nodes[i].Op = op

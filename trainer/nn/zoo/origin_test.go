@@ -11,7 +11,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// Of each network the first variant is as it was built, and each has its constants everywhere, other names at most, and the same sizes.
+// Of each network the first variant is as it was built, and each has its constants everywhere, other names at most,
+// and the same sizes.
 func TestVariants(t *testing.T) {
 	for _, name := range zoo.Names() {
 		net, err := zoo.Build(name, 97, 10)
@@ -51,7 +52,8 @@ func TestVariants(t *testing.T) {
 	net, err := zoo.Open("mobilenetv3_large_1.0")
 	require.NoError(t, err)
 	_, err = zoo.Named(net, "torchvision:V3")
-	require.ErrorContains(t, err, "are those of ctnas, timm:ra_in1k, timm:ra4_e3600_r224_in1k, timm:miil_in21k_ft_in1k, timm-tf:in1k, torchvision:IMAGENET1K_V2, torchvision:IMAGENET1K_V1")
+	require.ErrorContains(t, err, "are those of ctnas, timm:ra_in1k, timm:ra4_e3600_r224_in1k, "+
+		"timm:miil_in21k_ft_in1k, timm-tf:in1k, torchvision:IMAGENET1K_V2, torchvision:IMAGENET1K_V1")
 	bare, err := zoo.Named(net, "timm")
 	require.NoError(t, err)
 	require.Equal(t, "timm", bare.String())
@@ -105,10 +107,23 @@ func TestSamePadding(t *testing.T) {
 // Names and shapes of torchvision's files.
 func TestNamesOfTorchvision(t *testing.T) {
 	for name, want := range map[string]map[string][]int{
-		"mobilenetv2_1.4":       {"features.0.0.weight": {48, 3, 3, 3}, "features.1.conv.1.weight": {24, 48, 1, 1}, "features.17.conv.3.running_var": {448}, "features.18.1.bias": {1792}, "classifier.1.weight": {1000, 1792}},
-		"mobilenetv3_large_1.0": {"features.1.block.1.0.weight": {16, 16, 1, 1}, "features.4.block.2.fc1.weight": {24, 72, 1, 1}, "features.4.block.3.1.running_mean": {40}, "features.15.block.2.fc2.bias": {960}, "features.16.0.weight": {960, 160, 1, 1}, "classifier.0.weight": {1280, 960}, "classifier.3.bias": {1000}},
-		"mnasnet_b1":            {"layers.3.weight": {32, 1, 3, 3}, "layers.7.weight": {16}, "layers.8.0.layers.0.weight": {48, 16, 1, 1}, "layers.13.0.layers.7.running_var": {320}, "layers.14.weight": {1280, 320, 1, 1}},
-		"efficientnet_b0":       {"features.1.0.block.1.fc1.bias": {8}, "features.1.0.block.2.0.weight": {16, 32, 1, 1}, "features.7.0.block.3.1.weight": {320}, "features.8.0.weight": {1280, 320, 1, 1}},
+		"mobilenetv2_1.4": {
+			"features.0.0.weight": {48, 3, 3, 3}, "features.1.conv.1.weight": {24, 48, 1, 1},
+			"features.17.conv.3.running_var": {448}, "features.18.1.bias": {1792}, "classifier.1.weight": {1000, 1792},
+		},
+		"mobilenetv3_large_1.0": {
+			"features.1.block.1.0.weight": {16, 16, 1, 1}, "features.4.block.2.fc1.weight": {24, 72, 1, 1},
+			"features.4.block.3.1.running_mean": {40}, "features.15.block.2.fc2.bias": {960},
+			"features.16.0.weight": {960, 160, 1, 1}, "classifier.0.weight": {1280, 960}, "classifier.3.bias": {1000},
+		},
+		"mnasnet_b1": {
+			"layers.3.weight": {32, 1, 3, 3}, "layers.7.weight": {16}, "layers.8.0.layers.0.weight": {48, 16, 1, 1},
+			"layers.13.0.layers.7.running_var": {320}, "layers.14.weight": {1280, 320, 1, 1},
+		},
+		"efficientnet_b0": {
+			"features.1.0.block.1.fc1.bias": {8}, "features.1.0.block.2.0.weight": {16, 32, 1, 1},
+			"features.7.0.block.3.1.weight": {320}, "features.8.0.weight": {1280, 320, 1, 1},
+		},
 	} {
 		net, err := zoo.Open(name)
 		require.NoError(t, err)
@@ -131,8 +146,10 @@ func TestResized(t *testing.T) {
 		rounding   string
 		side, want int
 	}{
-		{0.875, "floor", 224, 256}, {0.95, "floor", 224, 235}, {0.9, "floor", 224, 248}, {0.875, "floor", 97, 110}, {0.875, "ceil", 220, 252}, {0.875, "ceil", 236, 270},
-		{0.875, "ceil", 224, 256}, {224. / 232, "round", 224, 232}, {0.875, "round", 97, 111}, {1, "floor", 32, 32}, {0.1 + 0.2, "floor", 3, 10},
+		{0.875, "floor", 224, 256}, {0.95, "floor", 224, 235}, {0.9, "floor", 224, 248}, {0.875, "floor", 97, 110},
+		{0.875, "ceil", 220, 252}, {0.875, "ceil", 236, 270},
+		{0.875, "ceil", 224, 256}, {224. / 232, "round", 224, 232}, {0.875, "round", 97, 111}, {1, "floor", 32, 32},
+		{0.1 + 0.2, "floor", 3, 10},
 	} {
 		i := &zoo.Images{Crop: c.crop, Rounding: c.rounding}
 		require.Equal(t, c.want, i.Resized(c.side), "%+v", c)
@@ -157,15 +174,21 @@ func TestConstantsInJSON(t *testing.T) {
 		}
 	}
 	require.Greater(t, len(texts), 15)
-	const fine = `{"batch_norm_eps":0.001,"batch_norm_momentum":0.01,"strided_padding":"same","dropout":0.2,"images":null}`
-	_, err := zoo.ParseConstants(fine)
-	require.NoError(t, err)
+	with := func(rest string) string {
+		return `{"batch_norm_eps":0.001,"batch_norm_momentum":0.01,"strided_padding":"same","dropout":0.2` + rest + "}"
+	}
+	images := func(crop, rounding, std, channels string) string {
+		return with(`,"images":{"side":224,"crop":` + crop + `,"rounding":"` + rounding + `","interpolation":` +
+			`"bicubic","std":[1,` + std + `,1],"channels":"` + channels + `"}`)
+	}
+	for _, fine := range []string{with(""), images("1", "floor", "1", "RGB")} {
+		_, err := zoo.ParseConstants(fine)
+		require.NoError(t, err)
+	}
 	for _, text := range []string{
-		"", "null?", `{"batch_norm_eps":-1,"batch_norm_momentum":0.01,"strided_padding":"same"}`, `{"strided_padding":"valid"}`, `{"strided_padding":"same","dropout":1}`,
-		`{"strided_padding":"same","squeeze":0.3}`, `{"strided_padding":"same","images":{"side":224,"crop":0,"rounding":"floor","interpolation":"bicubic","std":[1,1,1],"channels":"RGB"}}`,
-		`{"strided_padding":"same","images":{"side":224,"crop":1,"rounding":"floor","interpolation":"bicubic","std":[1,1,1],"channels":"BGR"}}`,
-		`{"strided_padding":"same","images":{"side":224,"crop":1,"rounding":"up","interpolation":"bicubic","std":[1,1,1],"channels":"RGB"}}`,
-		`{"strided_padding":"same","images":{"side":224,"crop":1,"rounding":"ceil","interpolation":"bicubic","std":[1,0,1],"channels":"RGB"}}`,
+		"", "null?", `{"batch_norm_eps":-1,"strided_padding":"same"}`, `{"strided_padding":"valid"}`,
+		`{"strided_padding":"same","dropout":1}`, with(`,"squeeze":0.3`), images("0", "floor", "1", "RGB"),
+		images("1", "floor", "1", "BGR"), images("1", "up", "1", "RGB"), images("1", "ceil", "0", "RGB"),
 	} {
 		_, err := zoo.ParseConstants(text)
 		require.Error(t, err, text)
