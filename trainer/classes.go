@@ -37,8 +37,8 @@ func MatchClasses(names []string, outputs int, d *data.Dataset, images *data.Set
 		for i := range m.Network {
 			m.Network[i] = fmt.Sprint(i)
 		}
-		return m.byPosition("the weights do not name their %d classes: the images' numbers, up to %d, are taken for theirs",
-			outputs, len(d.Classes)-1), nil
+		return m.byPosition("the weights do not name their %d classes: "+
+			"the images' numbers, up to %d, are taken for theirs", outputs, len(d.Classes)-1), nil
 	default:
 		return nil, fmt.Errorf("the weights give %d logits and do not name their classes, and the images are of %d: "+
 			"nothing says which is which", outputs, len(d.Classes))

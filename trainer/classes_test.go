@@ -95,7 +95,8 @@ func TestMatchClasses(t *testing.T) {
 		{weights: "", images: "2=a 7=c", outputs: 10, want: []int{2, 7}, position: true,
 			note: "the weights do not name their 10 classes: the images' numbers, up to 7, are taken for theirs"},
 		{weights: "", images: "2=a 7=c", outputs: 3,
-			refused: "the weights give 3 logits and do not name their classes, and the images are of 8: nothing says which is which"},
+			refused: "the weights give 3 logits and do not name their classes, and the images are of 8: " +
+				"nothing says which is which"},
 		// The first of many.
 		{weights: strings.Join(many, " "), images: "x",
 			refused: "they know n000, n001, n002, n003, n004, n005, n006, n007, … (1000 in all)"},

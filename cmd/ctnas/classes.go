@@ -6,10 +6,11 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// matchClasses builds the network of a file of weights with as many classes as these have, and matches the classes of images with
-// them. names are those that the file names; nil: none.
-func matchClasses(file *trainer.Weights, d *data.Dataset, images *data.Set, build func(classes int) (*nn.Network, error)) (
-	net *nn.Network, match *trainer.Matching, names []string, err error) {
+// matchClasses builds the network of a file of weights with as many classes as these have, and matches the classes of
+// images with them. names are those that the file names; nil: none.
+func matchClasses(
+	file *trainer.Weights, d *data.Dataset, images *data.Set, build func(classes int) (*nn.Network, error),
+) (net *nn.Network, match *trainer.Matching, names []string, err error) {
 	if names, err = file.Classes(); err != nil {
 		return nil, nil, nil, err
 	}
