@@ -135,7 +135,7 @@ func (w *Weights) Identify(net *nn.Network, from string) (Provenance, error) {
 	for _, t := range w.tensors {
 		names[canonical(t.Name)] = true
 	}
-	supernet := w.supernet()
+	supernet := w.Supernet()
 	var fit []zoo.Variant
 	most := 0
 	for _, v := range all {
@@ -205,8 +205,9 @@ func (w *Weights) ImageSide() int {
 	return c.Images.Side
 }
 
-// supernet tells whether the tensors are those of a supernet of once-for-all.
-func (w *Weights) supernet() bool {
+// Supernet tells whether the tensors are those of a supernet of once-for-all, whose running statistics are of no one
+// network.
+func (w *Weights) Supernet() bool {
 	return slices.ContainsFunc(w.tensors, func(t format.Tensor) bool { return strings.HasSuffix(t.Name, "to3_matrix") })
 }
 
@@ -272,7 +273,7 @@ func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
 	for _, t := range w.tensors {
 		byName[canonical(t.Name)] = t
 	}
-	whole := !w.supernet()
+	whole := !w.Supernet()
 	if !whole {
 		if byName, err = subNetwork(net, byName); err != nil {
 			return fmt.Errorf("%s: %w", w.Path, err)

@@ -142,8 +142,11 @@ func (a *app) export(e exporting) ([]exported, error) {
 	in := w.Net.Input()
 	metadata["input"] = fmt.Sprintf("float32 N x %d x %d x %d", in.C, in.H, in.W)
 	metadata["outputs"] = fmt.Sprintf("logits of %d classes", out)
-	if e.calibrate {
-		metadata["calibrated"] = "batch norms have the statistics of two random images"
+	switch {
+	case e.calibrate:
+		metadata["statistics"] = "batch norms have those of two random images"
+	case w.Supernet():
+		metadata["statistics"] = "batch norms have the supernet's, not the network's own"
 	}
 	whole := exported{Arch: e.arch, From: w.Name(), Because: w.Because, Constants: w.Constants,
 		Input: []int{in.C, in.H, in.W}, Outputs: out, Classes: classes,

@@ -57,6 +57,10 @@ func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Net
 	}
 	a.log.Info("weights", "file", f.path, "from", p.Name(), "known", p.Because, "batch_norm_epsilon", p.Eps,
 		"strided_padding", p.Padding)
+	if w.Supernet() {
+		a.log.Warn("batch norms have the running statistics of the supernet, not the network's own: once-for-all computes "+
+			"fresh ones before it evaluates", "file", f.path)
+	}
 	return &owned{w, p, p.Adopt(net)}, nil
 }
 

@@ -194,3 +194,30 @@ func TestConstantsInJSON(t *testing.T) {
 		require.Error(t, err, text)
 	}
 }
+
+func FuzzConstants(f *testing.F) {
+	for _, name := range []string{"mobilenetv3_large_1.0", "darts_v2"} {
+		net, err := zoo.Build(name, 64, 10)
+		require.NoError(f, err)
+		for _, v := range zoo.Variants(net) {
+			text, err := json.Marshal(v.Constants)
+			require.NoError(f, err)
+			f.Add(string(text))
+		}
+	}
+	f.Add(`{"images":{}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := zoo.ParseConstants(text)
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(c)
+		require.NoError(t, err)
+		back, err := zoo.ParseConstants(string(again))
+		require.NoError(t, err)
+		require.Equal(t, c, back)
+		if c.Images != nil {
+			require.GreaterOrEqual(t, c.Images.Resized(224), 224)
+		}
+	})
+}
