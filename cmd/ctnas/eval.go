@@ -137,7 +137,7 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
 	var match *trainer.Matching
-	w, err := a.openWeights(weights, func(file *trainer.Weights) (net *nn.Network, err error) {
+	w, err := a.openWeights(weights, s.Arch, s.Recipe, func(file *trainer.Weights) (net *nn.Network, err error) {
 		net, match, _, err = matchClasses(file, d, set, func(classes int) (*nn.Network, error) {
 			return buildNetwork(s.Arch, s.Recipe, s.Side(d), classes)
 		})

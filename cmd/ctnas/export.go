@@ -200,7 +200,7 @@ func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 			Because: fmt.Sprintf("seed %d", a.seed)}, net}
 		return w, w.Net.Initialize(nn.HeFanOut, a.seed), nil
 	}
-	w, err := a.openWeights(e.weights, func(w *trainer.Weights) (*nn.Network, error) {
+	w, err := a.openWeights(e.weights, e.arch, e.recipe, func(w *trainer.Weights) (*nn.Network, error) {
 		if i := w.ImageSide(); e.side == 0 && i > 0 {
 			e.side = i
 		}

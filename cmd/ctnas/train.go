@@ -397,7 +397,7 @@ func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.
 		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
 	}
 	var names []string
-	w, err := a.openWeights(weights, func(file *trainer.Weights) (net *nn.Network, err error) {
+	w, err := a.openWeights(weights, t.Arch, t.Recipe, func(file *trainer.Weights) (net *nn.Network, err error) {
 		var match *trainer.Matching
 		net, match, names, err = matchClasses(file, d, d.Train, func(classes int) (*nn.Network, error) {
 			return buildNetwork(t.Arch, t.Recipe, side, classes)

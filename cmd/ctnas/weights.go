@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -34,8 +35,10 @@ type owned struct {
 	Net *nn.Network // with the owner's constants and names of tensors
 }
 
-// open reads weights for a network and says on stderr whose they are and what constants are in use.
-func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Network, error)) (*owned, error) {
+// openWeights reads weights for a network, that of an architecture in words and of a recipe's measures, and says on
+// stderr whose they are and what constants are in use.
+func (a *app) openWeights(f weightsFile, arch string, r trainer.Recipe,
+	build func(w *trainer.Weights) (*nn.Network, error)) (*owned, error) {
 	w, err := trainer.OpenWeights(f.path)
 	if err != nil {
 		return nil, err
@@ -44,6 +47,14 @@ func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Net
 	net, err := build(w)
 	if err != nil {
 		return nil, err
+	}
+	if said := w.Metadata[trainer.ArchKey]; said != "" && said != arch {
+		other, err := buildNetwork(said, r, net.Input().H, net.Nodes[net.Outputs[0].Node].Shape.C)
+		if err == nil && fits(net, other) && !computes(net, other) {
+			return nil, fmt.Errorf("%s: the file says that its weights are of %s, whose tensors have the same "+
+				"names and shapes "+
+				"but which computes something else than %s", f.path, said, arch)
+		}
 	}
 	p, err := w.Identify(net, f.from)
 	var ambiguous *trainer.AmbiguousError
@@ -58,10 +69,29 @@ func (a *app) openWeights(f weightsFile, build func(w *trainer.Weights) (*nn.Net
 	a.log.Info("weights", "file", f.path, "from", p.Name(), "known", p.Because, "batch_norm_epsilon", p.Eps,
 		"strided_padding", p.Padding)
 	if w.Supernet() {
-		a.log.Warn("batch norms have the running statistics of the supernet, not the network's own: once-for-all computes "+
+		a.log.Warn("batch norms have the running statistics of the supernet, not the network's own: once-for-all "+
+			"computes "+
 			"fresh ones before it evaluates", "file", f.path)
 	}
 	return &owned{w, p, p.Adopt(net)}, nil
+}
+
+// fits tells whether two networks have tensors of the same names and shapes.
+func fits(a, b *nn.Network) bool {
+	return slices.EqualFunc(a.Variables(), b.Variables(), func(x, y nn.Variable) bool {
+		return x.Name == y.Name && slices.Equal(x.Shape, y.Shape)
+	})
+}
+
+// computes tells whether two networks compute the same in evaluation, where dropout does nothing.
+func computes(a, b *nn.Network) bool {
+	return slices.EqualFunc(a.Nodes, b.Nodes, func(x, y nn.Node) bool {
+		switch x.Op.(type) {
+		case nn.Dropout, nn.DropPath:
+			return slices.Equal(x.In, y.In)
+		}
+		return x.Op == y.Op && slices.Equal(x.In, y.In)
+	})
 }
 
 // values are the weights, in the layout of memory.

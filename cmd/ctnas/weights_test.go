@@ -136,6 +136,32 @@ func TestWeightsThatAreNotFinite(t *testing.T) {
 	require.FileExists(t, out)
 }
 
+// Cells that differ in pools alone have the same tensors: the weights of one are not taken for those of another. One
+// network may have two names.
+func TestWeightsOfAnotherArchitecture(t *testing.T) {
+	genotype := func(pool string) string {
+		cell := "=[('sep_conv_3x3', 0), ('" + pool + "', 1)" +
+			strings.Repeat(", ('sep_conv_3x3', 0), ('skip_connect', 1)", 3) + "]"
+		return "darts@cifar10:Genotype(normal" + cell + ", normal_concat=range(2, 6), reduce" + cell +
+			", reduce_concat=range(2, 6))"
+	}
+	path := filepath.Join(t.TempDir(), "w.safetensors")
+	export := func(arch string, flags ...string) (int, string) {
+		code, _, stderr := call(nil, append([]string{"export", arch, "--channels", "4", "--modules", "1",
+			"--resolution", "16", "--quiet"}, flags...)...)
+		return code, stderr
+	}
+	code, stderr := export(genotype("max_pool_3x3"), "--safetensors", path)
+	require.Equal(t, exitOK, code, stderr)
+	code, stderr = export(genotype("avg_pool_3x3"), "--weights", path, "--safetensors", path+"2")
+	require.Equal(t, exitFailed, code, stderr)
+	require.Contains(t, stderr, "the file says that its weights are of "+
+		"darts@cifar10:Genotype(normal=[('sep_conv_3x3', 0), ('max_pool_3x3', 1)")
+	require.Contains(t, stderr, "computes something else")
+	code, stderr = export(genotype("max_pool_3x3")+" ", "--weights", path, "--safetensors", path+"2")
+	require.Equal(t, exitOK, code, stderr)
+}
+
 // What a training's folder holds is exported with its classes, its constants and the size of its images.
 func TestExportOfRun(t *testing.T) {
 	dir := t.TempDir()
