@@ -395,13 +395,52 @@ func (c *Comparator) UnmarshalBinary(data []byte) error {
 	if err := gob.NewDecoder(bytes.NewReader(data[head:])).Decode(&p); err != nil {
 		return fmt.Errorf("a damaged comparator: %w", err)
 	}
-	*c = Comparator(p)
-	if len(c.Weights) != len(c.Spread) || len(c.Weights) == 0 {
-		return fmt.Errorf("a damaged comparator: %d members with %d scales", len(c.Weights), len(c.Spread))
+	read := Comparator(p)
+	if err := read.check(); err != nil {
+		return fmt.Errorf("a damaged comparator: %w", err)
 	}
+	*c = read
+	return nil
+}
+
+// The largest sizes of a comparator that is read; those in use are below 256.
+const (
+	maxReadWidth  = 1 << 14
+	maxReadLayers = 1 << 10
+)
+
+// check tells whether a comparator that was read is one: what its network's sizes say is what is there.
+func (c *Comparator) check() error {
+	n := c.Config.Network
+	if n.Kind != LayeredGCN && n.Kind != Gated {
+		return fmt.Errorf("a network of the kind %.40q", n.Kind)
+	}
+	for _, size := range []struct {
+		name  string
+		value int
+		most  int
+	}{
+		{"width", n.Width, maxReadWidth}, {"layers", n.Layers, maxReadLayers}, {"feature width", n.FeatureWidth, maxReadWidth},
+		{"head width", n.HeadWidth, maxReadWidth}, {"operations", c.Alphabet, maxReadWidth}, {"padded nodes", n.Pad, maxReadWidth},
+		{"features", len(c.Scale.Mean), maxReadWidth},
+	} {
+		if size.value < 0 || size.value > size.most {
+			return fmt.Errorf("%s %d, want at most %d", size.name, size.value, size.most)
+		}
+	}
+	if n.Width == 0 || c.Alphabet == 0 || n.Kind == Gated && n.HeadWidth == 0 {
+		return fmt.Errorf("width %d, head width %d, %d operations", n.Width, n.HeadWidth, c.Alphabet)
+	}
+	if len(c.Scale.Mean) != len(c.Scale.SD) {
+		return fmt.Errorf("%d means and %d deviations of features", len(c.Scale.Mean), len(c.Scale.SD))
+	}
+	if len(c.Weights) != len(c.Spread) || len(c.Weights) == 0 {
+		return fmt.Errorf("%d members with %d scales", len(c.Weights), len(c.Spread))
+	}
+	want := c.layout().size
 	for _, w := range c.Weights {
-		if len(w) != c.layout().size {
-			return fmt.Errorf("a damaged comparator: %d weights", len(w))
+		if len(w) != want {
+			return fmt.Errorf("%d weights, want %d", len(w), want)
 		}
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/testdata"
 )
 
 // Whatever stands in a run's files, the page is written or an error says why not.
@@ -24,6 +26,36 @@ func FuzzLoad(f *testing.F) {
 		if err != nil {
 			return
 		}
+		require.NoError(t, d.Write(dir))
+	})
+}
+
+// Whatever stands in retrained.json, the page shows it or an error says why not.
+func FuzzRetrained(f *testing.F) {
+	f.Add([]byte(`{"labels":"trained","seeds":[1,2],"pick":{"arch":"nasbench101:best","test":[0.9,0.8],"mean":0.85,"sd":0.07},` +
+		`"random":[{"arch":"x","test":[0.5],"mean":0.5,"params":5}],"beaten":1,"random_mean":0.5,"random_sd":null,"random_best":0.5}`))
+	f.Add([]byte(`{"pick":{"arch":"<script>","test":[2]},"random":[{"mean":null},{"mean":1e308},{"params":-9223372036854775808}]}`))
+	f.Add([]byte(`null`))
+	f.Add([]byte(`{"random":null,"seeds":[18446744073709551615]}`))
+	dir := f.TempDir()
+	result := `{"space":"nasbench101","pick":"nasbench101:best","architectures":[{"arch":"nasbench101:best","accuracy":0.94}]}`
+	require.NoError(f, os.WriteFile(filepath.Join(dir, ResultName), []byte(result), 0o644))
+	require.NoError(f, os.WriteFile(filepath.Join(dir, LedgerName), []byte("{\"arch\":\"a\",\"accuracy\":0.9,\"round\":0}\n"), 0o644))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, RetrainedName), text, 0o644))
+		var r *Retrained
+		var err error
+		testdata.WithinFactor(t, len(text), 512, func() { r, err = readRetrained(dir) })
+		if err != nil {
+			return
+		}
+		for _, x := range r.Random {
+			for _, v := range x.Test {
+				require.True(t, v >= 0 && v <= 1)
+			}
+		}
+		d, err := Load(dir)
+		require.NoError(t, err)
 		require.NoError(t, d.Write(dir))
 	})
 }

@@ -81,6 +81,13 @@ func readRetrained(dir string) (*Retrained, error) {
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	for _, x := range append([]Retraining{r.Pick}, r.Random...) {
+		for _, v := range x.Test {
+			if !(v >= 0 && v <= 1) {
+				return nil, fmt.Errorf("%s: %.200q: an accuracy of %g", path, x.Arch, v)
+			}
+		}
+	}
 	return r, nil
 }
 

@@ -16,6 +16,7 @@ const (
 	ofaDepth = 4 // blocks that a unit has room for
 
 	ofaDropout = 0.1 // of the supernet
+	maxOFASide = 4096
 )
 
 // OnceForAll is a sub-network of once-for-all's MobileNetV3 space. Kernels and ratios have a place for every block that there could be; those of blocks that
@@ -35,14 +36,14 @@ func ParseOnceForAll(text string) (OnceForAll, error) {
 	width, side, sized := strings.Cut(suffix, ",")
 	var err error
 	if o.Width, err = strconv.ParseFloat(strings.TrimPrefix(width, "w"), 64); err != nil || o.Width != 1 && o.Width != 1.2 {
-		return o, fmt.Errorf("architecture %q: want @w1 or @w1.2 behind it", text)
+		return o, fmt.Errorf("architecture %.200q: want @w1 or @w1.2 behind it", text)
 	}
-	if o.Side, err = strconv.Atoi(strings.TrimPrefix(side, "r")); sized && (err != nil || o.Side < 1) {
-		return o, fmt.Errorf("architecture %q: %q is no side of images such as r224", text, side)
+	if o.Side, err = strconv.Atoi(strings.TrimPrefix(side, "r")); sized && (err != nil || o.Side < 1 || o.Side > maxOFASide) {
+		return o, fmt.Errorf("architecture %.200q: %.20q is no side of images such as r224", text, side)
 	}
 	fields := strings.Split(blocks, ":")
 	if len(fields) != 3 {
-		return o, fmt.Errorf("architecture %q: want depths:kernels:ratios", text)
+		return o, fmt.Errorf("architecture %.200q: want depths:kernels:ratios", text)
 	}
 	for i, f := range []struct {
 		name    string
@@ -51,11 +52,11 @@ func ParseOnceForAll(text string) (OnceForAll, error) {
 	}{{"depths", o.Depths[:], "234"}, {"kernels", o.Kernels[:], "0357"}, {"ratios", o.Ratios[:], "0346"}} {
 		numbers := strings.Split(fields[i], ",")
 		if len(numbers) != len(f.to) {
-			return o, fmt.Errorf("architecture %q: %d %s, want %d", text, len(numbers), f.name, len(f.to))
+			return o, fmt.Errorf("architecture %.200q: %d %s, want %d", text, len(numbers), f.name, len(f.to))
 		}
 		for k, n := range numbers {
 			if len(n) != 1 || !strings.Contains(f.allowed, n) {
-				return o, fmt.Errorf("architecture %q: number %d of the %s is %q, want one of %s", text, k+1, f.name, n, f.allowed)
+				return o, fmt.Errorf("architecture %.200q: number %d of the %s is %.20q, want one of %s", text, k+1, f.name, n, f.allowed)
 			}
 			f.to[k], _ = strconv.Atoi(n) // a digit
 		}
@@ -63,7 +64,7 @@ func ParseOnceForAll(text string) (OnceForAll, error) {
 	for u, d := range o.Depths {
 		for i := range d {
 			if k := u*ofaDepth + i; o.Kernels[k] == 0 || o.Ratios[k] == 0 {
-				return o, fmt.Errorf("architecture %q: block %d of unit %d has kernel %d and ratio %d", text, i+1, u+1, o.Kernels[k], o.Ratios[k])
+				return o, fmt.Errorf("architecture %.200q: block %d of unit %d has kernel %d and ratio %d", text, i+1, u+1, o.Kernels[k], o.Ratios[k])
 			}
 		}
 	}
