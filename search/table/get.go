@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -49,8 +50,12 @@ func publishedNames() []string {
 // stopped, from the .part file beside it; the file gets its name only when its SHA-256 is the one given. A file that is there
 // already is kept: with this SHA-256 it is the result, otherwise an error. progress, which may be nil, gets bytes; total is -1 while unknown.
 func Get(ctx context.Context, dir, address, sum string, progress func(done, total int64)) (string, error) {
-	return downloader{client: http.DefaultClient, pause: time.Second, stall: time.Minute}.get(ctx, dir, address, sum, progress)
+	d := downloader{client: http.DefaultClient, most: maxDownload, pause: time.Second, stall: time.Minute}
+	return d.get(ctx, dir, address, sum, progress)
 }
+
+// maxDownload bounds a file that is downloaded; the largest published one has 2.0 GB. A server that sends and sends must not fill the disk.
+const maxDownload = 8 << 30
 
 // attempts is how often in a row a download is taken up again without a byte gained.
 const attempts = 5
@@ -58,6 +63,7 @@ const attempts = 5
 // downloader holds what tests replace.
 type downloader struct {
 	client *http.Client
+	most   int64         // bytes of a file
 	pause  time.Duration // before the second attempt; doubled for each further one
 	stall  time.Duration // without a byte, after which an attempt is given up
 }
@@ -197,7 +203,7 @@ func (d downloader) attempt(ctx context.Context, part *partial, address string, 
 	case response.StatusCode == http.StatusPartialContent:
 		var first, last int64
 		if n, _ := fmt.Sscanf(response.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); n < 2 || first != part.size {
-			return fmt.Errorf("asked for bytes from %d, the server sent %q", part.size, response.Header.Get("Content-Range"))
+			return fmt.Errorf("asked for bytes from %d, the server sent %.100q", part.size, response.Header.Get("Content-Range"))
 		}
 		if total == 0 {
 			total = -1
@@ -209,14 +215,17 @@ func (d downloader) attempt(ctx context.Context, part *partial, address string, 
 		if err := part.reset(); err != nil {
 			return &finalError{err.Error()}
 		}
-		return errors.New(response.Status)
+		return fmt.Errorf("%.200s", response.Status)
 	case response.StatusCode >= 500, response.StatusCode == http.StatusTooManyRequests, response.StatusCode == http.StatusRequestTimeout:
-		return errors.New(response.Status)
+		return fmt.Errorf("%.200s", response.Status)
 	default:
-		return &finalError{response.Status}
+		return &finalError{fmt.Sprintf("%.200s", response.Status)}
 	}
 	if err := part.keepTag(response.Header.Get("ETag")); err != nil {
 		return &finalError{err.Error()}
+	}
+	if total > d.most {
+		return &finalError{fmt.Sprintf("the server announces %d bytes, at most %d are accepted", total, d.most)}
 	}
 	progress(part.size, total)
 	buf := make([]byte, 1<<18)
@@ -224,6 +233,9 @@ func (d downloader) attempt(ctx context.Context, part *partial, address string, 
 		n, err := response.Body.Read(buf)
 		if n > 0 {
 			watch.Reset(d.stall)
+			if part.size+int64(n) > d.most {
+				return &finalError{fmt.Sprintf("the server sends more than %d bytes", d.most)}
+			}
 			if err := part.append(buf[:n]); err != nil {
 				return &finalError{err.Error()}
 			}
@@ -262,7 +274,7 @@ type partial struct {
 func (p *partial) tagPath() string { return p.path + ".etag" }
 
 func (p *partial) open() error {
-	file, err := os.OpenFile(p.path, os.O_RDWR|os.O_CREATE, 0o644)
+	file, err := files.OpenFile(p.path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -306,16 +318,22 @@ func (p *partial) reset() error {
 
 // tag is the ETag to compare; empty where none is known, and then only the checksum tells whether the file has changed.
 func (p *partial) tag() string {
-	text, err := os.ReadFile(p.tagPath())
-	if err != nil {
+	text, err := files.Read(p.tagPath(), maxTagBytes)
+	if err != nil || !strongTag.Match(text) {
 		return ""
 	}
 	return string(text)
 }
 
+// maxTagBytes bounds an ETag; those of servers have some 40.
+const maxTagBytes = 1 << 10
+
+// strongTag is an ETag that is good for ranges (RFC 9110, section 8.8.3). What is none would only break the next request.
+var strongTag = regexp.MustCompile(`^"[\x21\x23-\x7e]*"$`)
+
 // keepTag remembers a strong ETag; a weak one is of no use for ranges.
 func (p *partial) keepTag(tag string) error {
-	if !strings.HasPrefix(tag, `"`) {
+	if len(tag) > maxTagBytes || !strongTag.MatchString(tag) {
 		err := os.Remove(p.tagPath())
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -326,7 +344,7 @@ func (p *partial) keepTag(tag string) error {
 }
 
 func fileSHA256(name string) (string, error) {
-	file, err := os.Open(name)
+	file, err := files.Open(name)
 	if err != nil {
 		return "", err
 	}

@@ -64,7 +64,7 @@ func (s *server) cut(w http.ResponseWriter, n int) {
 }
 
 func (s *server) get(t *testing.T, dir string) (string, error) {
-	return downloader{client: s.Client(), pause: time.Microsecond, stall: time.Minute}.get(t.Context(), dir, s.URL+"/nasbench/table.bin", sumOf(content), nil)
+	return downloader{client: s.Client(), most: 1 << 30, pause: time.Microsecond, stall: time.Minute}.get(t.Context(), dir, s.URL+"/nasbench/table.bin", sumOf(content), nil)
 }
 
 // requireGot checks that the file is there, whole, and nothing beside it.
@@ -303,7 +303,7 @@ func TestGetGivesUpOnASilentServer(t *testing.T) {
 	}
 	defer close(silence)
 	dir := t.TempDir()
-	path, err := downloader{client: s.Client(), pause: time.Microsecond, stall: 100 * time.Millisecond}.
+	path, err := downloader{client: s.Client(), most: 1 << 30, pause: time.Microsecond, stall: 100 * time.Millisecond}.
 		get(t.Context(), dir, s.URL+"/table.bin", sumOf(content), nil)
 	require.NoError(t, err)
 	requireGot(t, dir, path)
