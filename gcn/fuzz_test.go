@@ -23,7 +23,8 @@ func small(t testing.TB, preset string) *Comparator {
 	return n
 }
 
-// FuzzComparator reads what claims to be a comparator with the right checksum: it is refused, or all that its sizes say is there.
+// FuzzComparator reads what claims to be a comparator with the right checksum: it is refused, or all that its sizes say
+// is there.
 func FuzzComparator(f *testing.F) {
 	for _, preset := range []string{"default", "paper", "released"} {
 		blob, err := small(f, preset).MarshalBinary()
@@ -63,7 +64,8 @@ func FuzzComparator(f *testing.F) {
 	})
 }
 
-// FuzzTrees reads the trees that a converted table holds: what is accepted may be followed by kernels, which check no index.
+// FuzzTrees reads the trees that a converted table holds: what is accepted may be followed by kernels, which check no
+// index.
 func FuzzTrees(f *testing.F) {
 	graphs := randomGraphs(3, 5)
 	seed := func(n Network) {

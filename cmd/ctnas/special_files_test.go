@@ -25,8 +25,8 @@ func specialFiles(t *testing.T) map[string]string {
 	}
 }
 
-// Every flag and every part of an argument that names a file: what is none is refused at once, by its name. Reading on would never
-// end (/dev/zero), or never begin (a pipe).
+// Every flag and every part of an argument that names a file: what is none is refused at once, by its name. Reading on
+// would never end (/dev/zero), or never begin (a pipe).
 func TestWhatIsNoFileIsRefusedAtOnce(t *testing.T) {
 	predictor := filepath.Join(t.TempDir(), "predictor.safetensors")
 	require.NoError(t, format.WriteSafetensors(predictor, []format.Tensor{

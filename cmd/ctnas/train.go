@@ -372,6 +372,9 @@ func (s *trainSettings) parse(text []byte) error {
 	if s.Arch == "" || s.Data == "" {
 		return errors.New("names neither an architecture nor images: not the folder of a training")
 	}
+	if s.Workers < 0 || s.CheckpointEvery < 0 {
+		return fmt.Errorf("workers %d, checkpoint-every %d: want 0 or more", s.Workers, s.CheckpointEvery)
+	}
 	return s.Check()
 }
 

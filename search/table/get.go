@@ -30,7 +30,8 @@ type Remote struct {
 	SHA256 string
 }
 
-// Published are the official NAS-Bench-101 files: only108 holds three runs of 108 epochs of every cell, full also 4, 12 and 36 epochs.
+// Published are the official NAS-Bench-101 files: only108 holds three runs of 108 epochs of every cell, full also 4, 12
+// and 36 epochs.
 var Published = []Remote{
 	{"nasbench_only108.tfrecord", "https://storage.googleapis.com/nasbench/nasbench_only108.tfrecord",
 		"4c39c3936e36a85269881d659e44e61a245babcb72cb374eacacf75d0e5f4fd1"},
@@ -46,15 +47,17 @@ func publishedNames() []string {
 	return names
 }
 
-// Get downloads a file into a folder, under the last part of the URL's path, and returns its name. An interrupted download goes on where it
-// stopped, from the .part file beside it; the file gets its name only when its SHA-256 is the one given. A file that is there
-// already is kept: with this SHA-256 it is the result, otherwise an error. progress, which may be nil, gets bytes; total is -1 while unknown.
+// Get downloads a file into a folder, under the last part of the URL's path, and returns its name. An interrupted
+// download goes on where it stopped, from the .part file beside it; the file gets its name only when its SHA-256 is the
+// one given. A file that is there already is kept: with this SHA-256 it is the result, otherwise an error. progress,
+// which may be nil, gets bytes; total is -1 while unknown.
 func Get(ctx context.Context, dir, address, sum string, progress func(done, total int64)) (string, error) {
 	d := downloader{client: http.DefaultClient, most: maxDownload, pause: time.Second, stall: time.Minute}
 	return d.get(ctx, dir, address, sum, progress)
 }
 
-// maxDownload bounds a file that is downloaded; the largest published one has 2.0 GB. A server that sends and sends must not fill the disk.
+// maxDownload bounds a file that is downloaded; the largest published one has 2.0 GB. A server that sends and sends
+// must not fill the disk.
 const maxDownload = 8 << 30
 
 // attempts is how often in a row a download is taken up again without a byte gained.
@@ -328,7 +331,8 @@ func (p *partial) tag() string {
 // maxTagBytes bounds an ETag; those of servers have some 40.
 const maxTagBytes = 1 << 10
 
-// strongTag is an ETag that is good for ranges (RFC 9110, section 8.8.3). What is none would only break the next request.
+// strongTag is an ETag that is good for ranges (RFC 9110, section 8.8.3). What is none would only break the next
+// request.
 var strongTag = regexp.MustCompile(`^"[\x21\x23-\x7e]*"$`)
 
 // keepTag remembers a strong ETag; a weak one is of no use for ranges.

@@ -24,8 +24,8 @@ type hostile struct {
 	sent   int64
 }
 
-// RoundTrip answers without a network: STATUS|Content-Range|ETag|Content-Length|BODY, where a body of %N is N bytes and one that ends
-// with ! is cut off.
+// RoundTrip answers without a network: STATUS|Content-Range|ETag|Content-Length|BODY, where a body of %N is N bytes and
+// one that ends with ! is cut off.
 func (h *hostile) RoundTrip(r *http.Request) (*http.Response, error) {
 	line := h.script[min(h.asked, len(h.script)-1)]
 	if h.asked++; h.asked > 200 {
@@ -70,8 +70,8 @@ func (c tally) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// FuzzServer downloads from a server that answers whatever it likes: the file is the one that was asked for, or it is not there. What a
-// server sends bounds neither memory nor, beyond what a file may have, the disk.
+// FuzzServer downloads from a server that answers whatever it likes: the file is the one that was asked for, or it is
+// not there. What a server sends bounds neither memory nor, beyond what a file may have, the disk.
 func FuzzServer(f *testing.F) {
 	const want = "the file"
 	f.Add("200||\"v1\"|8|the file", "", "")

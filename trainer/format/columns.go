@@ -71,6 +71,10 @@ func ReadColumns(r io.Reader, limit int) (*Columns, error) {
 				c.Bytes[name] = v.array
 			}
 		case *list:
+			// A copy for each name, however often one list stands in the pickle.
+			if u.spent += itemBytes * int64(len(v.items)); u.spent > u.mostValues {
+				return nil, fmt.Errorf("pickle: %.200q: the values take more than %d bytes", name, u.mostValues)
+			}
 			if numbers, ok := all[int64](v); ok {
 				c.Integers[name] = numbers
 			} else if texts, ok := all[string](v); ok {

@@ -2,8 +2,11 @@ package format
 
 import (
 	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/stretchr/testify/require"
 )
 
@@ -25,10 +28,25 @@ func TestReadColumns(t *testing.T) {
 	require.ErrorContains(t, err, "unexpected EOF")
 }
 
+// One list under many names is copied for each, until that takes too much.
+func TestReadColumnsIsBounded(t *testing.T) {
+	text := "\x80\x04}](" + strings.Repeat("K\x01", 50_000) + "eq\x000("
+	for i := range 5_000 {
+		text += pickledText(fmt.Sprint(i)) + "h\x00"
+	}
+	text += "u."
+	var err error
+	got := testdata.Allocated(func() { _, err = ReadColumns(strings.NewReader(text), len(text)) })
+	require.ErrorContains(t, err, "the values take more than")
+	require.Less(t, got, uint64(200<<20))
+}
+
 func FuzzReadColumns(f *testing.F) {
 	f.Add([]byte(pickledColumns))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := ReadColumns(bytes.NewReader(text), 1<<16)
+		var c *Columns
+		var err error
+		testdata.WithinFactor(t, len(text), perByte, func() { c, err = ReadColumns(bytes.NewReader(text), 1<<16) })
 		if err != nil {
 			return
 		}
