@@ -233,6 +233,21 @@ func TestCorruptImages(t *testing.T) {
 		require.Equal(t, want, got, "%d workers", workers)
 		l.Close()
 	}
+	mixed := c
+	mixed.Mixup = 0.3
+	var first []Batch
+	for _, workers := range []int{1, 4} {
+		mixed.Workers = workers
+		l, err = NewLoader(set, mixed)
+		require.NoError(t, err)
+		got := take(t, l, 4)
+		if first == nil {
+			first = got
+		}
+		require.Equal(t, first, got)
+		require.NotContains(t, append(got[0].Partners, got[1].Partners...), int32(3), "nor is one mixed in")
+		l.Close()
+	}
 	for k := range want { // what replaces them does not depend on where a run goes on
 		c.Start = want[k].Position
 		l, err = NewLoader(set, c)
