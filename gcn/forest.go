@@ -82,17 +82,46 @@ func (g Graph) neighbours(d Direction) [][]int {
 	return out
 }
 
-// heard fills list with the rows of the nodes that node v hears, ascending.
-func (g Graph) heard(v int, d Direction, rows, list []int32) []int32 {
-	list = list[:0]
+// hearing lists what the nodes of a graph hear, node after node. It is used for many graphs in turn.
+type hearing struct {
+	ptr []int // node v hears idx[ptr[v]:ptr[v+1]]
+	idx []uint8
+	n   int
+}
+
+// of fills it with a graph's edges.
+func (h *hearing) of(g Graph, d Direction) {
+	h.n = len(g.Ops)
+	h.ptr = slices.Grow(h.ptr[:0], h.n+1)[:h.n+1]
+	clear(h.ptr)
+	h.idx = slices.Grow(h.idx[:0], len(g.Edges))[:len(g.Edges)]
+	to, from := 1, 0
+	if d == FromOutputs {
+		to, from = 0, 1
+	}
 	for _, e := range g.Edges {
-		to, from := e[1], e[0]
-		if d == FromOutputs {
-			to, from = from, to
-		}
-		if int(to) == v {
-			list = append(list, rows[from])
-		}
+		h.ptr[int(e[to])+1]++
+	}
+	for v := range h.n {
+		h.ptr[v+1] += h.ptr[v]
+	}
+	for k := len(g.Edges) - 1; k >= 0; k-- { // from the end of each node's part to its beginning
+		e := g.Edges[k]
+		h.ptr[int(e[to])+1]--
+		h.idx[h.ptr[int(e[to])+1]] = e[from]
+	}
+	copy(h.ptr, h.ptr[1:]) // the beginnings are one too far up now
+	h.ptr[h.n] = len(g.Edges)
+}
+
+// rows fills list with the rows of the nodes that node v hears, ascending; of padding, which hears nobody, with none.
+func (h *hearing) rows(v int, rows, list []int32) []int32 {
+	list = list[:0]
+	if v >= h.n {
+		return list
+	}
+	for _, u := range h.idx[h.ptr[v]:h.ptr[v+1]] {
+		list = append(list, rows[u])
 	}
 	slices.Sort(list)
 	return list
@@ -211,6 +240,7 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 		f.ReadPtr = append(f.ReadPtr, int32(len(f.ReadIdx)))
 	}
 	var list []int32
+	var h hearing
 	next := make([]int32, 0, 16)
 	for range layers {
 		t.round()
@@ -220,9 +250,10 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 				return nil, err
 			}
 			rows := f.ReadIdx[f.ReadPtr[i]:f.ReadPtr[i+1]]
+			h.of(g, d)
 			next = next[:0]
 			for v, self := range rows {
-				list = g.heard(v, d, rows, list)
+				list = h.rows(v, rows, list)
 				row, isNew := int32(0), true
 				if share {
 					row, isNew = t.find(self, list)
@@ -251,6 +282,7 @@ func Topological(graphs GraphSet, alphabet int, d Direction, ends bool) (*Forest
 	f := &Forest{ReadPtr: make([]int32, 1, graphs.N+1)}
 	highest := int32(-1)
 	var list []int32
+	var h hearing
 	rows := make([]int32, 256)
 	for i := range graphs.N {
 		g, err := graphs.get(i)
@@ -260,12 +292,13 @@ func Topological(graphs GraphSet, alphabet int, d Direction, ends bool) (*Forest
 		if err := g.Check(alphabet); err != nil {
 			return nil, fmt.Errorf("graph %d: %w", i, err)
 		}
+		h.of(g, d)
 		for n := range g.Ops {
 			v := n
 			if d == FromOutputs {
 				v = len(g.Ops) - 1 - n
 			}
-			list = g.heard(v, d, rows, list)
+			list = h.rows(v, rows, list)
 			row, isNew := t.find(int32(g.Ops[v]), list)
 			if isNew {
 				level := int32(0)

@@ -128,7 +128,7 @@ func (d downloader) get(ctx context.Context, dir, address, sum string, progress 
 	if _, err := os.Lstat(target); err == nil {
 		return fail(fmt.Errorf("%s has appeared meanwhile; the download is in %s", target, part.path))
 	}
-	if err := os.Rename(part.path, target); err != nil {
+	if err := files.Rename(part.path, target); err != nil {
 		return fail(err)
 	}
 	_ = os.Remove(part.tagPath())
@@ -344,7 +344,7 @@ func (p *partial) keepTag(tag string) error {
 		}
 		return err
 	}
-	return os.WriteFile(p.tagPath(), []byte(tag), 0o644)
+	return files.Write(p.tagPath(), []byte(tag))
 }
 
 func fileSHA256(name string) (string, error) {
