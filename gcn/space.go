@@ -31,7 +31,8 @@ type Space struct {
 
 // NewSpace prepares nothing yet: forests are built when a network first needs them. features may be nil; it must be safe for concurrent calls.
 func NewSpace(alphabet int, graphs GraphSet, features func(i int) []float32) *Space {
-	return &Space{alphabet: alphabet, graphs: graphs, features: features, forests: map[string][]*Forest{}, whole: wholeGraphs, piece: pieceGraphs}
+	return &Space{alphabet: alphabet, graphs: graphs, features: features, forests: map[string][]*Forest{},
+		whole: wholeGraphs, piece: pieceGraphs}
 }
 
 // Len is the number of architectures.
@@ -65,12 +66,12 @@ func (s *Space) Encoding(ctx context.Context, c *Comparator) (*Encoding, error) 
 	return e, nil
 }
 
-// A space of at most this many graphs is encoded as a whole, once, because they share most of their trees: all 423,624 cells of
-// NAS-Bench-101 take some 150 MB. A larger one is encoded and scored in pieces, so that the memory does not grow with it; the trees of
-// a piece that take little are kept for the next time.
+// A space of at most this many graphs is encoded as a whole, once, because they share most of their trees: all 423,624
+// cells of NAS-Bench-101 take some 150 MB. A larger one is encoded and scored in pieces, so that the memory does not
+// grow with it; the trees of a piece that take little are kept for the next time.
 const (
 	wholeGraphs = 1 << 19
-	pieceGraphs = 1 << 14
+	pieceGraphs = 1 << 13
 	keptRows    = 1 << 22 // of all pieces
 )
 
@@ -164,7 +165,8 @@ func (s *Space) part(ctx context.Context, c *Comparator, idx []int) (*Encoding, 
 	e.Scale = whole.Scale
 	for _, f := range whole.Forests {
 		part := *f
-		part.ReadPtr, part.ReadIdx = make([]int32, 1, len(idx)+1), make([]int32, 0, len(idx)*len(f.ReadIdx)/max(1, whole.N))
+		part.ReadPtr = make([]int32, 1, len(idx)+1)
+		part.ReadIdx = make([]int32, 0, len(idx)*len(f.ReadIdx)/max(1, whole.N))
 		for _, i := range idx {
 			part.ReadIdx = append(part.ReadIdx, f.ReadIdx[f.ReadPtr[i]:f.ReadPtr[i+1]]...)
 			part.ReadPtr = append(part.ReadPtr, int32(len(part.ReadIdx)))

@@ -81,7 +81,8 @@ func begunWith(dir string) (runFacts, error) {
 func sameImages(dir, now string) error {
 	then, err := begunWith(dir)
 	if err == nil && then.Images != "" && then.Images != now {
-		err = fmt.Errorf("%s was begun on other images: their checksum was %s then and is %s now", dir, then.Images, now)
+		err = fmt.Errorf("%s was begun on other images: their checksum was %s then and is %s now", dir, then.Images,
+			now)
 	}
 	return err
 }
@@ -90,7 +91,8 @@ func sameImages(dir, now string) error {
 func sameLabels(dir string, now *labels) error {
 	then, err := begunWith(dir)
 	if err == nil && then.Content != "" && then.Content != now.content {
-		err = fmt.Errorf("%s was begun on other labels: the checksum of what they say was %s then (%s) and is %s now (%s)",
+		err = fmt.Errorf("%s was begun on other labels: "+
+			"the checksum of what they say was %s then (%s) and is %s now (%s)",
 			dir, then.Content, then.Labels, now.content, now.source.Describe())
 	}
 	return err

@@ -13,7 +13,8 @@ import (
 func unfinished(t *testing.T, args ...string) (dir, result string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "run")
-	code, _, stderr := call(nil, append(args, "--out", dir, "--quiet", "--budget", "12", "--init", "6", "--per-round", "6", "--members", "1", "--steps", "3",
+	code, _, stderr := call(nil, append(args, "--out", dir, "--quiet", "--budget", "12", "--init", "6",
+		"--per-round", "6", "--members", "1", "--steps", "3",
 		"--iterations", "3", "--pool", "20", "--mutations", "5", "--generations", "0")...)
 	require.Equal(t, exitOK, code, stderr)
 	text, err := os.ReadFile(filepath.Join(dir, "result.json"))
@@ -55,7 +56,8 @@ func TestResumeWithAMovedTable(t *testing.T) {
 	config, err := os.ReadFile(filepath.Join(dir, "config.yaml"))
 	require.NoError(t, err)
 	place := t.TempDir()
-	ctt, semicolons, other := filepath.Join(place, "t.ctt"), filepath.Join(place, "t.csv"), filepath.Join(place, "other.csv")
+	ctt, semicolons := filepath.Join(place, "t.ctt"), filepath.Join(place, "t.csv")
+	other := filepath.Join(place, "other.csv")
 	code, _, stderr := call(nil, "table", "convert", csv, "-o", ctt)
 	require.Equal(t, exitOK, code, stderr)
 	require.NoError(t, os.WriteFile(semicolons, []byte(strings.ReplaceAll(string(text), ",", ";")), 0o644))
@@ -63,7 +65,8 @@ func TestResumeWithAMovedTable(t *testing.T) {
 	require.NoError(t, os.Remove(csv))
 	stderr = refused(t, dir, csv)
 	require.Contains(t, stderr, "if what labels come from has moved, say where it is now with --labels")
-	stderr = refused(t, dir, "was begun on other labels: the checksum of what they say was ", "--labels", "table:"+other)
+	stderr = refused(t, dir, "was begun on other labels: the checksum of what they say was ", "--labels",
+		"table:"+other)
 	require.Regexp(t, `was [0-9a-f]{64} then \(.*\) and is [0-9a-f]{64} now`, stderr)
 	for _, path := range []string{ctt, semicolons} {
 		resumes(t, want, dir, "--labels", "table:"+path)
@@ -78,12 +81,13 @@ func TestResumeWithAMovedTable(t *testing.T) {
 	require.Equal(t, string(config), string(kept), "it says what the run began with")
 }
 
-// A space's file is kept in the folder: where the original has gone, or has changed, the search goes on with what it began.
+// A space's file is kept in the folder: where the original has gone, or has changed, the search goes on with what it
+// began.
 func TestResumeWithAMovedSpace(t *testing.T) {
 	place := t.TempDir()
 	file, csv := filepath.Join(place, "blocks.yaml"), filepath.Join(place, "blocks.csv")
-	for from, to := range map[string]string{"../../docs/examples/blocks.yaml": file, "../../docs/examples/blocks.csv": csv} {
-		text, err := os.ReadFile(from)
+	for from, to := range map[string]string{"blocks.yaml": file, "blocks.csv": csv} {
+		text, err := os.ReadFile(filepath.Join("../../docs/examples", from))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(to, text, 0o644))
 	}
@@ -103,7 +107,8 @@ func TestResumeWithMovedImages(t *testing.T) {
 	place, query, _ := strings.Cut(strings.TrimPrefix(labels, "train:imagenet:"), "?")
 	moved := filepath.Join(t.TempDir(), "moved")
 	require.NoError(t, os.CopyFS(moved, os.DirFS(place)))
-	dir, want := unfinished(t, "search", "--space", "nasbench101-v4", "--labels", "train:imagenet:"+moved+"?"+query, "--label-cache", cache)
+	dir, want := unfinished(t, "search", "--space", "nasbench101-v4", "--labels", "train:imagenet:"+moved+"?"+query,
+		"--label-cache", cache)
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	require.NoError(t, os.Rename(moved, elsewhere))
 	refused(t, dir, "say where it is now with --labels")

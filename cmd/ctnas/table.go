@@ -90,11 +90,13 @@ func newTableInfoCommand(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&space, "space", defaultSpace, "search `space` that the table's architectures are of")
-	cmd.Flags().BoolVar(&verify, "verify", false, "look at all of a .ctt file, its trees too; of another file fail unless it has a published SHA-256")
+	cmd.Flags().BoolVar(&verify, "verify", false,
+		"look at all of a .ctt file, its trees too; of another file fail unless it has a published SHA-256")
 	return cmd
 }
 
-// verifyTable looks at all of a converted table, and compares a table's source with what is published. It says what it found.
+// verifyTable looks at all of a converted table, and compares a table's source with what is published. It says what it
+// found.
 func (a *app) verifyTable(ctx context.Context, t *table.Table) (string, error) {
 	if t.Format() != table.FormatCTT {
 		return "published SHA-256", t.VerifyPublished()
@@ -107,7 +109,8 @@ func (a *app) verifyTable(ctx context.Context, t *table.Table) (string, error) {
 	if err := trees.Verify(ctx, t); err != nil {
 		return "", err
 	}
-	found := fmt.Sprintf("%d architectures in their order, %d columns, %d sections of trees", t.Len(), len(t.Metrics()), len(t.Sections()))
+	found := fmt.Sprintf("%d architectures in their order, %d columns, %d sections of trees", t.Len(),
+		len(t.Metrics()), len(t.Sections()))
 	if t.VerifyPublished() == nil {
 		return found + ", made from a file with a published SHA-256", nil
 	}
@@ -120,8 +123,8 @@ func newTableConvertCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "convert FILE -o OUT.ctt",
 		Short: "Write a table in the compact form that opens at once",
-		Long: `Writes a table of any space in the compact form, which every command takes in place of the file: a million architectures open in a
-second, which as CSV take a quarter of a minute. It carries the file's SHA-256: a run goes on with either.`,
+		Long: `Writes a table of any space in the compact form, which every command takes in place of the file: a million
+architectures open in a second. It carries the file's SHA-256, and a run goes on with either (search --resume --labels).`,
 		Example: `  ctnas table convert nasbench_only108.tfrecord -o nb101.ctt
   ctnas table convert 'table:mine.csv?arch=cell&accuracy=top1' -o mine.ctt
   ctnas table convert ofa.csv --space mobilenetv3 -o ofa.ctt`,

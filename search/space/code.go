@@ -6,17 +6,17 @@ import (
 	"slices"
 )
 
-// Coder is a space whose architectures have a binary form of one length each, so that a table of millions of them is a list of
-// bytes. Every registered space is one.
+// Coder is a space whose architectures have a binary form of one length each, so that a table of millions of them is a
+// list of bytes. Every registered space is one.
 type Coder interface {
 	Space
 	// CodeBytes is the length of a code, at least 1.
 	CodeBytes() int
-	// AppendCode appends the code of an architecture; false where it is none of the space's kind. Equal architectures have equal
-	// codes, and only they.
+	// AppendCode appends the code of an architecture; false where it is none of the space's kind. Equal architectures
+	// have equal codes, and only they.
 	AppendCode(code []byte, a Arch) ([]byte, bool)
-	// CheckCode tells whether bytes are the code of an architecture. That it is in canonical form is told where that is cheap;
-	// what is not canonical is still an architecture.
+	// CheckCode tells whether bytes are the code of an architecture. That it is in canonical form is told where that
+	// is cheap; what is not canonical is still an architecture.
 	CheckCode(code []byte) error
 	// FromCode is the architecture of a code that CheckCode has seen.
 	FromCode(code []byte) Arch
@@ -48,8 +48,8 @@ func (NASBench101) CheckCode(code []byte) error {
 // FromCode returns the Cell.
 func (NASBench101) FromCode(code []byte) Arch { return Cell(binary.LittleEndian.Uint64(code)) }
 
-// A MobileNet's code: width, resolution (two bytes), the depths of the units, then a byte a slot with the kernel in the upper half and
-// the expansion in the lower one.
+// A MobileNet's code: width, resolution (two bytes), the depths of the units, then a byte a slot with the kernel in
+// the upper half and the expansion in the lower one.
 const (
 	mobileDepthsAt = 3
 	mobileSlotsAt  = mobileDepthsAt + mobileUnits
@@ -82,7 +82,8 @@ func mobileOfCode(code []byte) MobileNet {
 // CheckCode refuses numbers that Parse would not make.
 func (MobileNetV3) CheckCode(code []byte) error {
 	m := mobileOfCode(code)
-	valid := int(m.width) < len(mobileWidths) && m.resolution >= minResolution && m.resolution <= maxResolution && m.resolution%4 == 0
+	valid := int(m.width) < len(mobileWidths) && m.resolution >= minResolution && m.resolution <= maxResolution &&
+		m.resolution%4 == 0
 	for _, d := range m.depth {
 		valid = valid && d >= mobileMinDepth && d <= mobileMaxDepth
 	}
@@ -102,8 +103,8 @@ func (MobileNetV3) CheckCode(code []byte) error {
 // FromCode returns the MobileNet.
 func (MobileNetV3) FromCode(code []byte) Arch { return mobileOfCode(code) }
 
-// CodeBytes is 17: the network around the cells, then a byte an operation with its name's number in the upper half and what it reads in
-// the lower one.
+// CodeBytes is 17: the network around the cells, then a byte an operation with its name's number in the upper half and
+// what it reads in the lower one.
 func (Darts) CodeBytes() int { return 1 + 2*dartsEdges }
 
 // AppendCode appends the genotype's numbers.

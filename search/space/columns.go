@@ -36,7 +36,8 @@ func wholeField(name, field string) (int, error) {
 	return int(v), nil
 }
 
-// Columns are depth1 to depth5 and, for each slot, expand1.1 and kernel1.1 to expand5.4 and kernel5.4, as Grammar calls the decisions.
+// Columns are depth1 to depth5 and, for each slot, expand1.1 and kernel1.1 to expand5.4 and kernel5.4, as Grammar
+// calls the decisions.
 func (MobileNetV3) Columns() []string {
 	var names []string
 	for u := range mobileUnits {
@@ -70,13 +71,15 @@ func (sp MobileNetV3) FromColumns(fields []string) (Arch, error) {
 	return sp.NewMobileNet(strings.Join(depths, ","), strings.Join(kernels, ","), strings.Join(expansions, ","))
 }
 
-// Columns are normal2.op0, normal2.from0, normal2.op1 and so on to reduce5.from1: of each node's two operations the name and what it reads.
+// Columns are normal2.op0, normal2.from0, normal2.op1 and so on to reduce5.from1: of each node's two operations the
+// name and what it reads.
 func (Darts) Columns() []string {
 	var names []string
 	for _, cell := range []string{"normal", "reduce"} {
 		for n := range dartsNodes {
 			for k := range 2 {
-				names = append(names, fmt.Sprintf("%s%d.op%d", cell, n+dartsInputs, k), fmt.Sprintf("%s%d.from%d", cell, n+dartsInputs, k))
+				names = append(names, fmt.Sprintf("%s%d.op%d", cell, n+dartsInputs, k),
+					fmt.Sprintf("%s%d.from%d", cell, n+dartsInputs, k))
 			}
 		}
 	}
@@ -90,7 +93,8 @@ func (sp Darts) FromColumns(fields []string) (Arch, error) {
 	for i := range 2 * dartsEdges {
 		op := slices.Index(dartsOps[:], strings.TrimSpace(fields[2*i]))
 		if op < 0 {
-			return nil, fmt.Errorf("column %s: unknown operation %.40q; known: %s", names[2*i], fields[2*i], strings.Join(dartsOps[:], ", "))
+			return nil, fmt.Errorf("column %s: unknown operation %.40q; known: %s", names[2*i], fields[2*i],
+				strings.Join(dartsOps[:], ", "))
 		}
 		from, err := wholeField(names[2*i+1], fields[2*i+1])
 		if err != nil {
@@ -98,7 +102,8 @@ func (sp Darts) FromColumns(fields []string) (Arch, error) {
 		}
 		edge := i % dartsEdges
 		if most := dartsInputs + edge/2 - 1; from > most {
-			return nil, fmt.Errorf("column %s: node %d may read 0..%d, not %d", names[2*i+1], edge/2+dartsInputs, most, from)
+			return nil, fmt.Errorf("column %s: node %d may read 0..%d, not %d", names[2*i+1], edge/2+dartsInputs, most,
+				from)
 		}
 		g.cells[i/dartsEdges][edge] = dartsEdge{uint8(op), uint8(from)}
 	}

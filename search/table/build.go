@@ -91,7 +91,7 @@ type builder struct {
 	hashes  []moduleHash
 	places  []place
 	values  [][]float64        // by metric; NaN is missing, and what a column lacks at its end
-	costs   [len(told)][]int64 // that the file says and the space does not; negative is missing, as is what lacks at the end
+	costs   [len(told)][]int64 // that the file says and the space does not; negative is missing, as in values
 	index   *codes
 
 	merge  bool  // an architecture may come again: the mean of its values counts
@@ -101,7 +101,8 @@ type builder struct {
 }
 
 func newBuilder(in *input, metrics []Metric) *builder {
-	return &builder{coder: in.space, metrics: metrics, values: make([][]float64, len(metrics)), index: newCodes(in.space.CodeBytes(), 0)}
+	return &builder{coder: in.space, metrics: metrics, values: make([][]float64, len(metrics)),
+		index: newCodes(in.space.CodeBytes(), 0)}
 }
 
 // find returns the row of an architecture, the next one and false where the table has not got it yet.
@@ -247,7 +248,10 @@ func (in *input) workers() int { return cmp.Or(max(in.threads, 0), runtime.GOMAX
 // their number. produce hands records out with emit until that returns an error, and returns it. The error returned is the earliest
 // in that order; one that produce returns comes after all it has emitted.
 // It ends early with ctx's error.
-func inOrder[In, Out any](ctx context.Context, workers int, produce func(emit func(In) error) error, work func(In) (Out, error), consume func(Out) error) error {
+func inOrder[In, Out any](
+	ctx context.Context, workers int,
+	produce func(emit func(In) error) error, work func(In) (Out, error), consume func(Out) error,
+) error {
 	type result struct {
 		out Out
 		err error

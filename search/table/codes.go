@@ -5,7 +5,8 @@ import (
 	"hash/maphash"
 )
 
-// codes finds the rows of codes of one length that lie one behind the other: a hash table with open addressing, at most half full.
+// codes finds the rows of codes of one length that lie one behind the other: a hash table with open addressing, at
+// most half full.
 type codes struct {
 	width int
 	seed  maphash.Seed

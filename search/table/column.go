@@ -10,8 +10,9 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// section is a stretch of a table's bytes with its checksum. Those of a file are read, and compared with it, when they are first
-// asked for: a file of 100 MB opens at once. They are read, not mapped: a mapped file that somebody shortens kills the program.
+// section is a stretch of a table's bytes with its checksum. Those of a file are read, and compared with it, when they
+// are first asked for: a file of 100 MB opens at once. They are read, not mapped: a mapped file that somebody shortens
+// kills the program.
 type section struct {
 	name string
 	size int64

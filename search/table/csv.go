@@ -37,7 +37,8 @@ const (
 
 // accuracyColumn is the usual name of a column of accuracies, for example test_accuracy, validation_accuracy_run2_epochs108 or
 // test_acc_percent.
-var accuracyColumn = regexp.MustCompile(`^(?:(train|validation|valid|val|test)_)?acc(?:uracy)?(?:_run([1-9]))?(?:_mean)?(?:_epochs([0-9]{1,5}))?((?:_in)?_(?:percent|pct))?$`)
+var accuracyColumn = regexp.MustCompile(`^(?:(train|validation|valid|val|test)_)?acc(?:uracy)?(?:_run([1-9]))?(?:_mean)?` +
+	`(?:_epochs([0-9]{1,5}))?((?:_in)?_(?:percent|pct))?$`)
 
 // splitNames are the ways to write a split.
 var splitNames = map[string]string{"": "", "train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
@@ -85,7 +86,8 @@ var recognised = map[string]csvLayout{
 	// OnceNAS-Bench: DARTS cells trained on CIFAR-10. Its valid_acc50 and test_acc50 are the same numbers; its params and flop are in millions.
 	"weights_index,architecture,flop,params,train_time10,train_acc10,valid_acc10,train_time50,train_acc50,valid_acc50,test_acc50,gpu_latency,rasp_latency,fpga_latency,mcu_latency": {
 		arch: 1, adjacency: -1, operations: -1, hash: -1, params: -1, madds: -1, merge: true,
-		metrics: []csvMetric{{Metric{Accuracy, "validation", 1, 10}, 6, 100, false}, {Metric{Accuracy, "validation", 1, 50}, 9, 100, false}},
+		metrics: []csvMetric{{Metric{Accuracy, "validation", 1, 10}, 6, 100, false},
+			{Metric{Accuracy, "validation", 1, 50}, 9, 100, false}},
 	},
 }
 
@@ -175,8 +177,8 @@ func readCSV(in *input) (*builder, error) {
 	return b, units.check(in)
 }
 
-// layout finds out what separates the columns, if mark does not say it, and what they hold: the first separator with which the header
-// makes sense; if it does with none, what is wrong is told of the one that makes most columns.
+// layout finds out what separates the columns, if mark does not say it, and what they hold: the first separator with
+// which the header makes sense; if it does with none, what is wrong is told of the one that makes most columns.
 func (in *input) layout(mark rune) (csvLayout, rune, error) {
 	head, _ := in.r.Peek(headBytes)
 	tried := separatorsOfColumns
@@ -208,7 +210,8 @@ func (in *input) layout(mark rune) (csvLayout, rune, error) {
 	return csvLayout{}, 0, in.fail(-1, 0, 0, failure)
 }
 
-// units watches the columns in percent: values that were meant as fractions stand a hundred times too low, and nothing else shows it.
+// units watches the columns in percent: values that were meant as fractions stand a hundred times too low, and nothing
+// else shows it.
 type units struct {
 	layout    csvLayout
 	low, high []place   // by metric: the first row with a value below and above 1; line 0: none
@@ -241,11 +244,13 @@ func (u *units) check(in *input) error {
 		switch {
 		case low.line == 0:
 		case high.line == 0:
-			return in.fail(low.record, low.offset, low.line, fmt.Errorf("column %s: %.4g, and no value is above 1: these are fractions, not percent; "+
-				"say ?unit=fraction", name, u.value[i]))
+			return in.fail(low.record, low.offset, low.line,
+				fmt.Errorf("column %s: %.4g, and no value is above 1: these are fractions, not percent; "+
+					"say ?unit=fraction", name, u.value[i]))
 		case in.columns.Unit == "":
-			return in.fail(low.record, low.offset, low.line, fmt.Errorf("column %s: %.4g beside %.4g at line %d: if it is a fraction, write it in percent; "+
-				"if it is %.4g %%, say ?unit=percent", name, u.value[i], u.beside[i], high.line, u.value[i]))
+			return in.fail(low.record, low.offset, low.line,
+				fmt.Errorf("column %s: %.4g beside %.4g at line %d: if it is a fraction, write it in percent; "+
+					"if it is %.4g %%, say ?unit=percent", name, u.value[i], u.beside[i], high.line, u.value[i]))
 		}
 	}
 	return nil
@@ -298,7 +303,8 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 				return i
 			}
 			if i, ok := alike[headerName(name)]; ok && i < 0 && missing == nil {
-				missing = fmt.Errorf("two columns are named like %q; the header has %.400s", name, strings.Join(header, ", "))
+				missing = fmt.Errorf("two columns are named like %q; the header has %.400s", name,
+					strings.Join(header, ", "))
 			} else if ok {
 				return i
 			}
@@ -310,7 +316,8 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 	}
 	l := csvLayout{
 		space: sp,
-		arch:  find(set.Arch, "arch", "architecture", "genotype"), adjacency: find(set.Adjacency, "adjacency", "adj", "matrix"),
+		arch:  find(set.Arch, "arch", "architecture", "genotype"), adjacency: find(set.Adjacency, "adjacency", "adj",
+			"matrix"),
 		operations: find(set.Operations, "operations", "ops"), hash: find(set.Hash, "hash", "module_hash"),
 		params: find(set.Params, "params"), madds: find(set.MAdds, "madds"),
 	}
@@ -358,7 +365,8 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 	case len(header) > maxMetrics:
 		return l, fmt.Errorf("%d columns, at most %d are accepted", len(header), maxMetrics)
 	case lacks != "":
-		return l, fmt.Errorf("no column arch, and of the columns with a decision each it lacks %s; the header has %.400s", lacks, strings.Join(header, ", "))
+		return l, fmt.Errorf("no column arch, and of the columns with a decision each it lacks %s; "+
+			"the header has %.400s", lacks, strings.Join(header, ", "))
 	case l.arch < 0 && l.choices == nil && !l.cells():
 		return l, fmt.Errorf("no column arch, which holds an architecture of %s; the header has %.400s", sp.Name(), strings.Join(header, ", "))
 	case l.arch < 0 && l.cells() && (l.adjacency < 0 || l.operations < 0):
@@ -374,7 +382,8 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 	return l, nil
 }
 
-// columned looks for a column a decision. lacks names those missing where there are some; empty where all are there, or none.
+// columned looks for a column a decision. lacks names those missing where there are some; empty where all are there,
+// or none.
 func (l *csvLayout) columned(find func(set string, usual ...string) int) (lacks string) {
 	sp, ok := l.space.(space.Columned)
 	if !ok {
@@ -449,7 +458,8 @@ func text(field string) string {
 // network reads an architecture of another space than NAS-Bench-101.
 func (l *csvLayout) network(fields []string) (space.Arch, error) {
 	if mobile, ok := l.space.(space.MobileNetV3); ok && l.networks != nil {
-		return mobile.NewMobileNet(text(fields[l.networks[0]]), text(fields[l.networks[1]]), text(fields[l.networks[2]]))
+		return mobile.NewMobileNet(text(fields[l.networks[0]]), text(fields[l.networks[1]]),
+			text(fields[l.networks[2]]))
 	}
 	if l.choices != nil {
 		chosen := make([]string, len(l.choices))

@@ -98,9 +98,11 @@ func TestCSVFaults(t *testing.T) {
 	const header = "arch,test_accuracy,hash,params\n"
 	const first = "nasbench101:2:1:,0.5,,882570\n"
 	for name, bad := range map[string]struct{ line, text string }{
-		"text for a number":   {"nasbench101:best,high,,", `column "test_accuracy": "high" is not a number; one that is not known is left empty`},
-		"infinite":            {"nasbench101:best,Inf,,", "Inf"},
-		"percent":             {"nasbench101:best,94.2,,", "94.2 is outside of 0..1; if the column is in percent, end its name in _percent or say ?unit=percent"},
+		"text for a number": {"nasbench101:best,high,,",
+			`column "test_accuracy": "high" is not a number; one that is not known is left empty`},
+		"infinite": {"nasbench101:best,Inf,,", "Inf"},
+		"percent": {"nasbench101:best,94.2,,",
+			"94.2 is outside of 0..1; if the column is in percent, end its name in _percent or say ?unit=percent"},
 		"negative":            {"nasbench101:best,-0.1,,", "-0.1 is outside of 0..1"},
 		"no such cell":        {"nasbench101:worst,0.5,,", "worst"},
 		"twice":               {"nasbench101:2:1:,0.5,,", "stands at line 2 already"},

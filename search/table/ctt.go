@@ -29,8 +29,8 @@ import (
 //	              zeros up to a multiple of 64, where the sections begin; each begins at a multiple of 64 from there and the file ends with
 //	              the last of them
 //
-// Sections: the architectures' codes (space.Coder; of NAS-Bench-101 space.Cell as uint64) in ascending order of hash, one a metric, the
-// costs that the space does not say (int64, -1 for unknown), then whatever WriteCTT was given.
+// Sections: the architectures' codes (space.Coder; of NAS-Bench-101 space.Cell as uint64) in ascending order of hash,
+// one a metric, the costs that the space does not say (int64, -1 for unknown), then whatever WriteCTT was given.
 const (
 	cttMagic     = "\x89CTT\r\n\x1a\n"
 	cttVersion   = 1
@@ -40,8 +40,9 @@ const (
 )
 
 type cttHeader struct {
-	Space    string       `json:"space"`
-	SpaceSum string       `json:"space_sha256,omitempty"` // of the file that describes the space: codes are numbers of its choices
+	Space string `json:"space"`
+	// of the file that describes the space: codes are numbers of its choices
+	SpaceSum string       `json:"space_sha256,omitempty"`
 	Records  int          `json:"records"`
 	Merged   int          `json:"merged,omitempty"`
 	Source   Source       `json:"source"`
@@ -101,7 +102,8 @@ func spaceSum(sp space.Space) string {
 
 func (t *Table) writeCTT(w io.Writer, sections []Section) error {
 	header := cttHeader{
-		Space: t.coder.Name(), SpaceSum: spaceSum(t.coder), Records: t.Len(), Merged: t.merged, Source: t.source, Sections: []cttSection{},
+		Space: t.coder.Name(), SpaceSum: spaceSum(t.coder), Records: t.Len(), Merged: t.merged,
+		Source: t.source, Sections: []cttSection{},
 	}
 	var parts [][]byte
 	end := int64(0)
@@ -175,7 +177,9 @@ func (t *Table) writeCTT(w io.Writer, sections []Section) error {
 func zeros(data []byte) bool { return len(bytes.Trim(data, "\x00")) == 0 }
 
 // openCTT reads a file's header and architectures, and the rest when it is asked for.
-func openCTT(ctx context.Context, path string, file io.ReaderAt, size int64, sp space.Coder, o Options) (*Table, error) {
+func openCTT(
+	ctx context.Context, path string, file io.ReaderAt, size int64, sp space.Coder, o Options,
+) (*Table, error) {
 	in := &input{ctx: ctx, path: path, threads: o.Threads, space: sp}
 	if o.Columns != (Columns{}) {
 		return nil, in.fail(-1, 0, 0, errors.New("column names are set, and this is a .ctt file, not CSV"))
@@ -196,14 +200,16 @@ func stretch(r io.ReaderAt, offset, size int64) ([]byte, error) {
 	data := make([]byte, size)
 	if n, err := r.ReadAt(data, offset); int64(n) < size {
 		if errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("the file was shortened while in use: it ends at byte %d, want %d", offset+int64(n), offset+size)
+			return nil, fmt.Errorf("the file was shortened while in use: it ends at byte %d, want %d", offset+int64(n),
+				offset+size)
 		}
 		return nil, err
 	}
 	return data, nil
 }
 
-// parseCTT makes a table of a file. The architectures are read and checked here, the metrics and sections when first used.
+// parseCTT makes a table of a file. The architectures are read and checked here, the metrics and sections when first
+// used.
 func parseCTT(in *input, r io.ReaderAt, size int64) (*Table, error) {
 	fail := func(err error) (*Table, error) { return nil, in.fail(-1, 0, 0, err) }
 	if size < cttFixed {
@@ -251,7 +257,8 @@ func (h *cttHeader) fits(sp space.Space) error {
 	case h.Space != sp.Name():
 		return fmt.Errorf("the table is of the space %q, want %s", h.Space, sp.Name())
 	case h.SpaceSum != sum:
-		return fmt.Errorf("the table was converted for another file of the space %s, with SHA-256 %s; that of the file given now is %s: convert it again",
+		return fmt.Errorf("the table was converted for another file of the space %s, with SHA-256 %s; "+
+			"that of the file given now is %s: convert it again",
 			h.Space, cmp.Or(h.SpaceSum, "unknown"), cmp.Or(sum, "unknown"))
 	}
 	return nil
@@ -275,7 +282,8 @@ func (h *cttHeader) table(in *input, body io.ReaderAt, size int64) (*Table, erro
 	end := int64(0)
 	take := func(what string, s cttSection) (*section, error) {
 		if s.Offset != aligned(end) || s.Size < 0 || s.Offset > size || s.Size > size-s.Offset {
-			return nil, fmt.Errorf("%s: %d bytes at %d of %d: the file is truncated or damaged", what, s.Size, s.Offset, size)
+			return nil, fmt.Errorf("%s: %d bytes at %d of %d: the file is truncated or damaged", what, s.Size,
+				s.Offset, size)
 		}
 		gap, err := stretch(body, end, s.Offset-end)
 		if err != nil {
@@ -285,7 +293,8 @@ func (h *cttHeader) table(in *input, body io.ReaderAt, size int64) (*Table, erro
 			return nil, fmt.Errorf("%s: the bytes before it are damaged: they are not zero", what)
 		}
 		end = s.Offset + s.Size
-		return &section{name: what, size: s.Size, crc: s.CRC, load: func() ([]byte, error) { return stretch(body, s.Offset, s.Size) }}, nil
+		return &section{name: what, size: s.Size, crc: s.CRC,
+			load: func() ([]byte, error) { return stretch(body, s.Offset, s.Size) }}, nil
 	}
 	t := &Table{space: in.space, coder: in.space, path: in.path, source: h.Source, merged: h.Merged}
 	var err error

@@ -23,6 +23,9 @@ func cellsInput(path string) *input {
 	return &input{ctx: context.Background(), path: path, threads: 1, space: space.NASBench101{}}
 }
 
+// twoCells is a table of two architectures.
+const twoCells = "arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"
+
 func parseBytes(in *input, data []byte) (*Table, error) {
 	return parseCTT(in, bytes.NewReader(data), int64(len(data)))
 }
@@ -104,7 +107,7 @@ func use(table *Table) error {
 }
 
 func TestCTTFindsEveryDamage(t *testing.T) {
-	table := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
+	table := open(t, "x.csv", []byte(twoCells))
 	good := bytesOf(t, table, Section{"some", []byte("bytes")})
 	in := cellsInput("x.ctt")
 	again, err := parseBytes(in, good)
@@ -185,7 +188,7 @@ func headerOf(data []byte) []byte {
 }
 
 func TestCTTWrongContentWithRightChecksums(t *testing.T) {
-	table := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
+	table := open(t, "x.csv", []byte(twoCells))
 	good := bytesOf(t, table, Section{"some", []byte("bytes")})
 	in := cellsInput("x.ctt")
 	again, err := parseBytes(in, withHeader(good, headerOf(good)))
@@ -230,7 +233,8 @@ func TestCTTWrongContentWithRightChecksums(t *testing.T) {
 	require.ErrorContains(t, err, "version 7 of the format")
 
 	body := int(aligned(int64(cttFixed + len(headerOf(good)))))
-	for value, text := range map[uint64]string{0: "0x0 is not", math.MaxUint64: "is not a NAS-Bench-101 cell", uint64(table.Arch(1).(space.Cell)) + 1<<20: "is not"} {
+	for value, text := range map[uint64]string{0: "0x0 is not", math.MaxUint64: "is not a NAS-Bench-101 cell",
+		uint64(table.Arch(1).(space.Cell)) + 1<<20: "is not"} {
 		bad := bytes.Clone(good)
 		binary.LittleEndian.PutUint64(bad[body+8:], value)
 		_, err = parseBytes(in, withHeader(bad, headerOf(good)))
@@ -292,9 +296,10 @@ func TestIndexOfAnArchitectureOfAnotherKind(t *testing.T) {
 // foreign is an architecture of no space.
 type foreign struct{ space.Arch }
 
-// A file that is shortened or changed while it is in use is an error that says so, wherever it is noticed, and never the program's end.
+// A file that is shortened or changed while it is in use is an error that says so, wherever it is noticed, and never
+// the program's end.
 func TestCTTShortenedWhileInUse(t *testing.T) {
-	source := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
+	source := open(t, "x.csv", []byte(twoCells))
 	good := bytesOf(t, source, Section{"some", bytes.Repeat([]byte("bytes"), 2000)})
 	for cut := range len(good) {
 		if cut%7 != 0 && cut < len(good)-100 {
@@ -322,7 +327,7 @@ func TestCTTShortenedWhileInUse(t *testing.T) {
 
 // Verify finds what checksums do not show.
 func TestVerifyLooksAtAll(t *testing.T) {
-	source := open(t, "x.csv", []byte("arch,accuracy,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,0.5,2\n"))
+	source := open(t, "x.csv", []byte(twoCells))
 	good := bytesOf(t, source)
 	in := cellsInput(file(t, "x.ctt", good))
 	sound, err := parseBytes(in, good)
@@ -362,7 +367,8 @@ func TestOpenIsCancelled(t *testing.T) {
 		csv += fmt.Sprintf("%v,0.5\n", c)
 	}
 	for name, content := range map[string][]byte{
-		"csv": []byte(csv), "csv.gz": zipped(t, []byte(csv)), "tfrecord": tfFile(cells, 108), "json": []byte("[" + goodItem + "]"),
+		"csv": []byte(csv), "csv.gz": zipped(t, []byte(csv)), "tfrecord": tfFile(cells,
+			108), "json": []byte("[" + goodItem + "]"),
 		"ctt": bytesOf(t, open(t, "x.csv", []byte(csv))),
 	} {
 		path := file(t, "x", content)

@@ -18,14 +18,14 @@ import (
 	"github.com/ctnas/ctnas/internal/files"
 )
 
-// What people's programs write into tables, and how it is read: where it can mean one thing only it is read, else it is an error that says
-// what to write instead.
+// What people's programs write into tables, and how it is read: where it can mean one thing only it is read, else it
+// is an error that says what to write instead.
 
 // byteOrderMark begins some texts in UTF-8.
 const byteOrderMark = "\ufeff"
 
-// plainText makes the input's text UTF-8 without a byte-order mark. UTF-16 is told by its mark, or without one by its zeros: every other
-// byte of a text's first characters, where a tfrecord has seven in a row.
+// plainText makes the input's text UTF-8 without a byte-order mark. UTF-16 is told by its mark, or without one by its
+// zeros: every other byte of a text's first characters, where a tfrecord has seven in a row.
 func (in *input) plainText() {
 	head, _ := in.r.Peek(4)
 	ascii := func(b byte) bool { return b == '\t' || b == '\n' || b == '\r' || b >= ' ' && b < 0x7f }
@@ -70,7 +70,8 @@ func (c carriageReturns) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// separated takes the line "sep=;" from the text's beginning, with which spreadsheets say what separates columns; 0 where it is not there.
+// separated takes the line "sep=;" from the text's beginning, with which spreadsheets say what separates columns; 0
+// where it is not there.
 func (in *input) separated() rune {
 	head, _ := in.r.Peek(16)
 	line, _, found := bytes.Cut(head, []byte("\n"))
@@ -88,7 +89,8 @@ func (in *input) separated() rune {
 // separatorsOfColumns are tried in this order.
 var separatorsOfColumns = []rune{',', ';', '\t'}
 
-// headerName is a column's name as it is compared: in lower case, without brackets, with _ between its words and the word percent for %.
+// headerName is a column's name as it is compared: in lower case, without brackets, with _ between its words and the
+// word percent for %.
 func headerName(name string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "%", " percent "))
 	name = strings.Map(func(r rune) rune {
@@ -214,7 +216,8 @@ var (
 	decimals    = regexp.MustCompile(`^[+-]?\d*,\d+(?:[eE][+-]?\d+)?$`)
 )
 
-// ungrouped writes a number without marks between thousands and with a decimal point. Where a comma may be either it is refused.
+// ungrouped writes a number without marks between thousands and with a decimal point. Where a comma may be either it
+// is refused.
 func ungrouped(text string, k kind) (string, error) {
 	if groups.MatchString(text) {
 		text = strings.Map(func(r rune) rune {
@@ -241,7 +244,8 @@ func ungrouped(text string, k kind) (string, error) {
 	case decimals.MatchString(text) && k != count:
 		whole, _, _ := strings.Cut(text, ",")
 		if k == anyNumber && commaGroups.MatchString(text) && strings.Trim(whole, "+-0") != "" {
-			return "", fmt.Errorf("%q may be %s or %s: write it without the comma", text, strings.Replace(text, ",", ".", 1), strings.Replace(text, ",", "", 1))
+			return "", fmt.Errorf("%q may be %s or %s: write it without the comma", text,
+				strings.Replace(text, ",", ".", 1), strings.Replace(text, ",", "", 1))
 		}
 		return strings.Replace(text, ",", ".", 1), nil
 	}

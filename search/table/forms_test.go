@@ -33,29 +33,38 @@ func TestCSVForms(t *testing.T) {
 	cell := mustParse(t, "nasbench101:4:101101:02")
 	const plain = "adjacency,operations,test_accuracy,params,training_time\n101101,02,0.9432,PARAMS,1234.5\n1,,,,\n"
 	for name, text := range map[string]string{
-		"plain":               plain,
-		"semicolons":          strings.ReplaceAll(plain, ",", ";"),
-		"tabs":                strings.ReplaceAll(plain, ",", "\t"),
-		"windows":             strings.ReplaceAll(plain, "\n", "\r\n"),
-		"old mac":             strings.ReplaceAll(plain, "\n", "\r"),
-		"a mark":              "\ufeff" + plain,
-		"spaces":              strings.ReplaceAll(plain, ",", ", "),
-		"sep line":            "sep=;\r\n" + strings.ReplaceAll(plain, ",", ";"),
-		"quoted":              "\"adjacency\",\"operations\",\"test_accuracy\",\"params\",\"training_time\"\n\"101101\",\"02\",\"0.9432\",\"PARAMS\",\"1234.5\"\n\"1\",\"\",\"\",\"\",\"\"\n",
-		"quoted twice":        "adjacency,operations,test_accuracy,params,training_time\n'101101','02','0.9432',\"\"\"PARAMS\"\"\",'1234.5'\n1,'','','',''\n",
-		"header with spaces":  strings.Replace(plain, "test_accuracy,params,training_time", "Test Accuracy, Params ,Training Time", 1),
-		"capitals":            strings.Replace(plain, "adjacency,operations,test_accuracy", "Adjacency,OPERATIONS,Test_Acc", 1),
-		"decimal commas":      strings.NewReplacer(",", ";", "0.9432", "0,9432", "1234.5", "1234,5").Replace(plain),
-		"european":            strings.NewReplacer(",", ";", "0.9432", "0,9432", "1234.5", "1.234,5", "PARAMS", "11.051.402").Replace(plain),
-		"percent by name":     strings.NewReplacer("test_accuracy", "test_accuracy_percent", "0.9432", "94.32").Replace(plain),
-		"percent in brackets": strings.NewReplacer("test_accuracy", "Test accuracy (%)", "0.9432", "94.32").Replace(plain),
-		"percent signs":       strings.ReplaceAll(plain, "0.9432", "94.32 %"),
-		"a float count":       strings.ReplaceAll(plain, "PARAMS", "PARAMS.0"),
-		"thousands":           strings.NewReplacer("PARAMS", "\"11,051,402\"", "1234.5", "\"1,234.5\"").Replace(plain),
-		"other thousands":     strings.NewReplacer("PARAMS", "11'051'402", "1234.5", "1 234.5").Replace(plain),
-		"numpy":               strings.NewReplacer("0.9432", "np.float64(0.9432)", "PARAMS", "np.int64(PARAMS)", "1234.5", "tensor(1234.5)").Replace(plain),
-		"empty rows":          plain + ",,,,\n\n,,,,\n",
-		"an index":            "Unnamed: 0,adjacency,operations,test_accuracy,params,training_time\n0,101101,02,0.9432,PARAMS,1234.5\n1,1,,,,\n",
+		"plain":      plain,
+		"semicolons": strings.ReplaceAll(plain, ",", ";"),
+		"tabs":       strings.ReplaceAll(plain, ",", "\t"),
+		"windows":    strings.ReplaceAll(plain, "\n", "\r\n"),
+		"old mac":    strings.ReplaceAll(plain, "\n", "\r"),
+		"a mark":     "\ufeff" + plain,
+		"spaces":     strings.ReplaceAll(plain, ",", ", "),
+		"sep line":   "sep=;\r\n" + strings.ReplaceAll(plain, ",", ";"),
+		"quoted": "\"adjacency\",\"operations\",\"test_accuracy\",\"params\",\"training_time\"\n" +
+			"\"101101\",\"02\",\"0.9432\",\"PARAMS\",\"1234.5\"\n\"1\",\"\",\"\",\"\",\"\"\n",
+		"quoted twice": "adjacency,operations,test_accuracy,params,training_time\n" +
+			"'101101','02','0.9432',\"\"\"PARAMS\"\"\",'1234.5'\n1,'','','',''\n",
+		"header with spaces": strings.Replace(plain, "test_accuracy,params,training_time",
+			"Test Accuracy, Params ,Training Time", 1),
+		"capitals": strings.Replace(plain, "adjacency,operations,test_accuracy",
+			"Adjacency,OPERATIONS,Test_Acc", 1),
+		"decimal commas": strings.NewReplacer(",", ";", "0.9432", "0,9432", "1234.5", "1234,5").Replace(plain),
+		"european": strings.NewReplacer(",", ";", "0.9432", "0,9432", "1234.5", "1.234,5", "PARAMS",
+			"11.051.402").Replace(plain),
+		"percent by name": strings.NewReplacer("test_accuracy", "test_accuracy_percent", "0.9432",
+			"94.32").Replace(plain),
+		"percent in brackets": strings.NewReplacer("test_accuracy", "Test accuracy (%)", "0.9432",
+			"94.32").Replace(plain),
+		"percent signs":   strings.ReplaceAll(plain, "0.9432", "94.32 %"),
+		"a float count":   strings.ReplaceAll(plain, "PARAMS", "PARAMS.0"),
+		"thousands":       strings.NewReplacer("PARAMS", "\"11,051,402\"", "1234.5", "\"1,234.5\"").Replace(plain),
+		"other thousands": strings.NewReplacer("PARAMS", "11'051'402", "1234.5", "1 234.5").Replace(plain),
+		"numpy": strings.NewReplacer("0.9432", "np.float64(0.9432)", "PARAMS", "np.int64(PARAMS)",
+			"1234.5", "tensor(1234.5)").Replace(plain),
+		"empty rows": plain + ",,,,\n\n,,,,\n",
+		"an index": "Unnamed: 0,adjacency,operations,test_accuracy,params,training_time\n" +
+			"0,101101,02,0.9432,PARAMS,1234.5\n1,1,,,,\n",
 	} {
 		text = strings.NewReplacer("PARAMS.0", "11051402.0", "PARAMS", "11051402").Replace(text)
 		check := func(name string, content []byte) {
@@ -83,8 +92,10 @@ func TestCSVForms(t *testing.T) {
 }
 
 func TestCSVGaps(t *testing.T) {
-	for _, gap := range []string{"", " ", "nan", "NaN", "None", "null", "NA", "N/A", "<NA>", "np.nan", "-", "?", "\"\"", "'nan'"} {
-		table := open(t, "x.csv", []byte("arch,test_accuracy,params,madds,hash\nnasbench101:best,"+strings.Repeat(gap+",", 3)+gap+"\nnasbench101:2:1:,0.5,,,\n"))
+	for _, gap := range []string{"", " ", "nan", "NaN", "None", "null", "NA", "N/A", "<NA>", "np.nan", "-", "?",
+		"\"\"", "'nan'"} {
+		best := "nasbench101:best," + strings.Repeat(gap+",", 3) + gap
+		table := open(t, "x.csv", []byte("arch,test_accuracy,params,madds,hash\n"+best+"\nnasbench101:2:1:,0.5,,,\n"))
 		i, _ := table.Index(mustParse(t, "nasbench101:best"))
 		require.True(t, math.IsNaN(table.Value(0, i)), "%q", gap)
 		_, err := table.View(Query{})
@@ -104,13 +115,17 @@ func TestCSVMatrices(t *testing.T) {
 		return strings.Join(lines, comma)
 	}
 	matrices := []string{
-		matrix("0", "1", "", "", ""), matrix("False", "True", ", ", "[", "]"), matrix("0.", "1.", " ", "[", "]\n"), matrix("0.0", "1.0", ", ", "(", ")"),
-		"[" + matrix("False", " True", ", ", "[", "]") + "]", "array([" + matrix("0", "1", ", ", "[", "]") + "], dtype=int8)",
-		"np.array([" + matrix("np.int64(0)", "np.int64(1)", ", ", "[", "]") + "])", "tensor([" + matrix("0.", "1.", ", ", "[", "]") + "], device='cuda:0')",
+		matrix("0", "1", "", "", ""), matrix("False", "True", ", ", "[", "]"), matrix("0.", "1.", " ", "[",
+			"]\n"), matrix("0.0", "1.0", ", ", "(", ")"),
+		"[" + matrix("False", " True", ", ", "[", "]") + "]", "array([" + matrix("0", "1", ", ", "[", "]") +
+			"], dtype=int8)",
+		"np.array([" + matrix("np.int64(0)", "np.int64(1)", ", ", "[", "]") + "])", "tensor([" +
+			matrix("0.", "1.", ", ", "[", "]") + "], device='cuda:0')",
 		"[" + matrix("np.False_", "np.True_", ", ", "[", "]") + "]",
 	}
 	operations := []string{
-		"02", "[0, 2]", "[0. 2.]", "[-1, 0, 2, -2]", "np.array([0, 2])", "['input', 'conv3x3-bn-relu', 'maxpool3x3', 'output']",
+		"02", "[0, 2]", "[0. 2.]", "[-1, 0, 2, -2]", "np.array([0, 2])",
+		"['input', 'conv3x3-bn-relu', 'maxpool3x3', 'output']",
 		"[np.str_('input'), np.str_('conv3x3-bn-relu'), np.str_('maxpool3x3'), np.str_('output')]",
 		"array(['conv3x3-bn-relu', 'maxpool3x3'], dtype='<U15')", "('conv3x3-bn-relu', 'maxpool3x3')",
 	}
@@ -122,7 +137,8 @@ func TestCSVMatrices(t *testing.T) {
 	}
 	text := open(t, "x.csv", []byte("arch,accuracy\nnp.str_('nasbench101:4:101101:02'),0.5\n"))
 	require.Equal(t, want, text.Arch(0))
-	json := open(t, "x.json", []byte(`[{"matrix":[[false,true],[0.0,0]],"ops":["input","output"],"n_params":882570.0,"test_accuracy":0.5,"validation_accuracy":null}]`))
+	json := open(t, "x.json", []byte(`[{"matrix":[[false,true],[0.0,0]],"ops":["input","output"],
+		"n_params":882570.0,"test_accuracy":0.5,"validation_accuracy":null}]`))
 	require.Equal(t, mustParse(t, "nasbench101:2:1:"), json.Arch(0))
 }
 
@@ -135,20 +151,33 @@ func TestCSVRefusesWhatIsAmbiguous(t *testing.T) {
 		want        string
 	}{
 		"a fraction among percents": {head + "nasbench101:best,94.3,,\nnasbench101:2:1:,0.943,,\n", "", 3,
-			`column "test_accuracy_percent": 0.943 beside 94.3 at line 2: if it is a fraction, write it in percent; if it is 0.943 %, say ?unit=percent`},
-		"fractions called percent":  {head + "nasbench101:best,0.943,,\nnasbench101:2:1:,0.8,,\n", "", 2, "no value is above 1: these are fractions, not percent; say ?unit=fraction"},
-		"fractions said to be":      {head + "nasbench101:best,0.943,,\nnasbench101:2:1:,0.8,,\n", "?unit=percent", 2, "these are fractions"},
-		"percents said to be":       {head + "nasbench101:best,94.3,,\n", "?unit=fraction", 2, "94.3 is outside of 0..1; if the column is in percent"},
-		"more than all":             {head + "nasbench101:best,943,,\n", "", 2, "9.43 is outside of 0..1"},
-		"thousand or not":           {head + "nasbench101:best,94.3,\"1,234\",\n", "", 2, `column "training_time": "1,234" may be 1.234 or 1234: write it without the comma`},
-		"a count with a fraction":   {head + "nasbench101:best,94.3,,8555530.5\n", "", 2, `column "params": "8555530.5" is not a count`},
-		"a count with a point":      {head + "nasbench101:best,94.3,,8.555\n", "", 2, `column "params": "8.555" is not a count`},
-		"a count in millions":       {head + "nasbench101:best,94.3,,32.4M\n", "", 2, `column "params": "32.4M" is not a number`},
-		"groups of two":             {head + "nasbench101:best,94.3,\"1,23,456\",\n", "", 2, `"1,23,456" is not a number; one that is not known is left empty`},
-		"a matrix of halves":        {"adjacency,operations,accuracy\n\"0 0.5 0 0\",,0.5\n", "", 2, `column "adjacency": "0.5" is neither 0 nor 1`},
-		"two headers alike":         {"Arch,ARCH,accuracy\n", "", 0, `two columns are named like "arch"`},
-		"no separator fits":         {"cell;top1\n", "", 0, "no column arch, nor columns adjacency and operations; the header has cell, top1 (columns separated by ';')"},
-		"a wrong line after a mark": {"sep=,\narch,accuracy\nnasbench101:best,x\n", "", 3, `column "accuracy": "x" is not a number`},
+			`column "test_accuracy_percent": 0.943 beside 94.3 at line 2: if it is a fraction, write it in percent; ` +
+				`if it is 0.943 %, say ?unit=percent`},
+		"fractions called percent": {head + "nasbench101:best,0.943,,\nnasbench101:2:1:,0.8,,\n", "", 2,
+			"no value is above 1: these are fractions, not percent; say ?unit=fraction"},
+		"fractions said to be": {head + "nasbench101:best,0.943,,\nnasbench101:2:1:,0.8,,\n", "?unit=percent", 2,
+			"these are fractions"},
+		"percents said to be": {head + "nasbench101:best,94.3,,\n", "?unit=fraction", 2,
+			"94.3 is outside of 0..1; if the column is in percent"},
+		"more than all": {head + "nasbench101:best,943,,\n", "", 2, "9.43 is outside of 0..1"},
+		"thousand or not": {head + "nasbench101:best,94.3,\"1,234\",\n", "", 2,
+			`column "training_time": "1,234" may be 1.234 or 1234: write it without the comma`},
+		"a count with a fraction": {head + "nasbench101:best,94.3,,8555530.5\n", "", 2,
+			`column "params": "8555530.5" is not a count`},
+		"a count with a point": {head + "nasbench101:best,94.3,,8.555\n", "", 2,
+			`column "params": "8.555" is not a count`},
+		"a count in millions": {head + "nasbench101:best,94.3,,32.4M\n", "", 2,
+			`column "params": "32.4M" is not a number`},
+		"groups of two": {head + "nasbench101:best,94.3,\"1,23,456\",\n", "", 2,
+			`"1,23,456" is not a number; one that is not known is left empty`},
+		"a matrix of halves": {"adjacency,operations,accuracy\n\"0 0.5 0 0\",,0.5\n", "", 2,
+			`column "adjacency": "0.5" is neither 0 nor 1`},
+		"two headers alike": {"Arch,ARCH,accuracy\n", "", 0, `two columns are named like "arch"`},
+		"no separator fits": {"cell;top1\n", "", 0,
+			"no column arch, nor columns adjacency and operations; " +
+				"the header has cell, top1 (columns separated by ';')"},
+		"a wrong line after a mark": {"sep=,\narch,accuracy\nnasbench101:best,x\n", "", 3,
+			`column "accuracy": "x" is not a number`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, "x.csv", []byte(c.text))
@@ -160,21 +189,26 @@ func TestCSVRefusesWhatIsAmbiguous(t *testing.T) {
 			}
 		})
 	}
-	_, err := Open(t.Context(), file(t, "x.json", []byte(`[{"matrix":[[0,1],[0,0]],"ops":["input","output"],"test_accuracy":NaN}]`)), Options{})
+	const unknown = `[{"matrix":[[0,1],[0,0]],"ops":["input","output"],"test_accuracy":NaN}]`
+	_, err := Open(t.Context(), file(t, "x.json", []byte(unknown)), Options{})
 	require.ErrorContains(t, err, "write null for a number that is not known")
 
-	both := open(t, "x.csv", []byte(head+"nasbench101:best,94.3,,\nnasbench101:2:1:,100,,\nnasbench101:inception,1,,\nnasbench101:resnet,0,,\n"))
+	both := open(t, "x.csv", []byte(head+"nasbench101:best,94.3,,\nnasbench101:2:1:,100,,\n"+
+		"nasbench101:inception,1,,\nnasbench101:resnet,0,,\n"))
 	require.Equal(t, 4, both.Len(), "1 % and 0 % are percents")
-	_, view, err := OpenLabels(t.Context(), "table:"+file(t, "x.csv", []byte(head+"nasbench101:best,94.3,,\nnasbench101:2:1:,0.9,,\n"))+"?unit=percent", Options{})
+	_, view, err := OpenLabels(t.Context(), "table:"+file(t, "x.csv",
+		[]byte(head+"nasbench101:best,94.3,,\nnasbench101:2:1:,0.9,,\n"))+"?unit=percent", Options{})
 	require.NoError(t, err, "it was said")
 	_, lowest, err := view.Best()
 	require.NoError(t, err)
 	require.InDelta(t, 0.943, lowest, 1e-12)
 }
 
-// A column a decision, in the order of any program, reads back every architecture of every space that knows such columns.
+// A column a decision, in the order of any program, reads back every architecture of every space that knows such
+// columns.
 func TestCSVColumnADecision(t *testing.T) {
-	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2", "darts", "darts@cifar10", "file:../../docs/examples/nb201-like.yaml", "file:../../docs/examples/blocks.yaml"} {
+	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2", "darts", "darts@cifar10",
+		"file:../../docs/examples/nb201-like.yaml", "file:../../docs/examples/blocks.yaml"} {
 		sp, err := space.Open(name)
 		require.NoError(t, err)
 		columns := sp.(space.Columned).Columns()
@@ -195,7 +229,8 @@ func TestCSVColumnADecision(t *testing.T) {
 		for i := range table.Len() {
 			require.True(t, want[table.Arch(i)])
 		}
-		_, err = Open(t.Context(), file(t, "x.tsv", []byte(strings.Replace(text, strings.ToUpper(columns[1])+"\t", "other\t", 1))), Options{Space: name})
+		_, err = Open(t.Context(), file(t, "x.tsv",
+			[]byte(strings.Replace(text, strings.ToUpper(columns[1])+"\t", "other\t", 1))), Options{Space: name})
 		require.ErrorContains(t, err, "of the columns with a decision each it lacks "+columns[1])
 		wrong := strings.Split(text, "\n")[:2]
 		wrong[1] = "what" + wrong[1][strings.IndexByte(wrong[1], '\t'):]

@@ -13,7 +13,8 @@ import (
 
 // fuzzRead opens bytes as a foreign file and, where that succeeds, checks that the table is sound and survives the compact form.
 func fuzzRead(t *testing.T, data []byte, columns Columns) {
-	table, err := readTable(context.Background(), "fuzz", bytes.NewReader(data), int64(len(data)), space.NASBench101{}, Options{Threads: 2, Columns: columns})
+	table, err := readTable(context.Background(), "fuzz", bytes.NewReader(data), int64(len(data)), space.NASBench101{},
+		Options{Threads: 2, Columns: columns})
 	if err != nil {
 		var at *Error
 		if !errors.As(err, &at) || !strings.HasPrefix(err.Error(), "fuzz: ") {
@@ -139,7 +140,8 @@ func FuzzCSV(f *testing.F) {
 // FuzzCTT gets a header and what follows it, and makes the checksums right in every other case.
 func FuzzCTT(f *testing.F) {
 	text := "arch,test_accuracy_run1,training_time\nnasbench101:best,0.9,17.123456789\nnasbench101:inception,,2\n"
-	table, err := readTable(context.Background(), "seed", strings.NewReader(text), int64(len(text)), space.NASBench101{}, Options{Threads: 1})
+	table, err := readTable(context.Background(), "seed", strings.NewReader(text), int64(len(text)),
+		space.NASBench101{}, Options{Threads: 1})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -193,7 +195,8 @@ func TestTinyFilesStaySmall(t *testing.T) {
 		"nested JSON lists":           zipped(t, bytes.Repeat([]byte("["), 24<<20)),
 	} {
 		allocated := testdata.Allocated(func() {
-			_, err := readTable(context.Background(), "x", bytes.NewReader(data), int64(len(data)), space.NASBench101{}, Options{Threads: 1})
+			_, err := readTable(context.Background(), "x", bytes.NewReader(data), int64(len(data)),
+				space.NASBench101{}, Options{Threads: 1})
 			if err == nil {
 				t.Errorf("%s: no error", name)
 			} else if len(err.Error()) > 2000 {

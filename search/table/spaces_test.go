@@ -36,7 +36,8 @@ func TestMobileNetTable(t *testing.T) {
 	require.InDelta(t, 0.77466, accuracy, 1e-9)
 	require.Equal(t, space.MobileNetV3{}.Alphabet(), v.Table().Space().Alphabet())
 	require.Contains(t, v.Table().Arch(i).String(), "@w1.0,r224")
-	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"), Options{Space: "mobilenetv3@w1.2"})
+	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"),
+		Options{Space: "mobilenetv3@w1.2"})
 	require.ErrorContains(t, err, "the architecture has")
 	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"), Options{Space: "darts"})
 	require.ErrorContains(t, err, "--space mobilenetv3")
@@ -135,7 +136,8 @@ func TestConvertEverySpace(t *testing.T) {
 	}
 }
 
-// A table that was converted for one file of a space is not read with another of the same name: its codes are numbers of choices.
+// A table that was converted for one file of a space is not read with another of the same name: its codes are numbers
+// of choices.
 func TestConvertedForAnotherFile(t *testing.T) {
 	const text = "space: s\nblocks:\n  - {name: a, operations: [x, y]}\n  - {name: b, operations: [x, y]}\n"
 	one := spaceFile(t, text)
@@ -155,7 +157,8 @@ func TestConvertedForAnotherFile(t *testing.T) {
 // Costs that only the table says are those of its architectures, and unknown where it says none.
 func TestCostsOfATable(t *testing.T) {
 	text := "space: told\nblocks:\n  - {name: a, operations: [x, y]}\n  - {name: b, operations: [x, y]}\n"
-	table, err := Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy,params\nx|y,0.5,7\ny|y,0.6,\nx|x,0.4,9\n")), Options{Space: spaceFile(t, text)})
+	table, err := Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy,params\nx|y,0.5,7\ny|y,0.6,\nx|x,0.4,9\n")),
+		Options{Space: spaceFile(t, text)})
 	require.NoError(t, err)
 	for _, table := range []*Table{table, convert(t, table)} {
 		for text, params := range map[string]int64{"x|y": 7, "x|x": 9, "y|y": space.Unknown, "y|x": space.Unknown} {

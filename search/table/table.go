@@ -141,8 +141,9 @@ func (e *Error) Error() string {
 }
 func (e *Error) Unwrap() error { return e.Err }
 
-// Open reads a table from a file of any of the formats, which it tells apart by their content, or the table of that name that comes with the program
-// (Embedded). Close it after use. Errors about content are *Error and name the file, the record and its offset. ctx ends the reading.
+// Open reads a table from a file of any of the formats, which it tells apart by their content, or the table of that
+// name that comes with the program (Embedded). Close it after use. Errors about content are *Error and name the file,
+// the record and its offset. ctx ends the reading.
 func Open(ctx context.Context, path string, o Options) (*Table, error) {
 	name := o.Space
 	if name == "" {
@@ -248,7 +249,8 @@ func (in *input) fail(record, offset int64, line int, err error) error {
 func readTable(ctx context.Context, path string, r io.Reader, size int64, sp space.Coder, o Options) (*Table, error) {
 	whole := sha256.New()
 	counted := io.TeeReader(&counter{ctx: ctx, r: r, total: size, progress: o.Progress}, whole)
-	in := &input{ctx: ctx, path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns, space: sp}
+	in := &input{ctx: ctx, path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns,
+		space: sp}
 	if f := space.FileOf(sp); f != nil {
 		madds, params := f.Priced()
 		in.tells = [len(told)]bool{!madds, !params}
@@ -450,8 +452,8 @@ func (t *Table) TrainedCosts() func(a space.Arch) space.Cost {
 	}
 }
 
-// Section returns the bytes that were stored under a name with WriteCTT; false where there are none. They are read anew each time, for
-// they may be many and most are used once. The error is that of damaged bytes.
+// Section returns the bytes that were stored under a name with WriteCTT; false where there are none. They are read
+// anew each time, for they may be many and most are used once. The error is that of damaged bytes.
 func (t *Table) Section(name string) ([]byte, bool, error) {
 	for _, s := range t.extra {
 		if s.name == name {
@@ -474,8 +476,8 @@ func (t *Table) Sections() []string {
 	return names
 }
 
-// Verify looks at all of the table: every checksum, every number's range, that every architecture reads back as itself and that
-// they stand in the order of their hashes.
+// Verify looks at all of the table: every checksum, every number's range, that every architecture reads back as itself
+// and that they stand in the order of their hashes.
 func (t *Table) Verify(ctx context.Context) error {
 	in := &input{ctx: ctx, path: t.path}
 	if err := t.checkAll(); err != nil {
@@ -500,8 +502,9 @@ func (t *Table) Verify(ctx context.Context) error {
 	}
 	for i := 1; i < len(hashes); i++ {
 		if bytes.Compare(hashes[i-1][:], hashes[i][:]) >= 0 {
-			return in.fail(int64(i), int64(i)*width, 0, fmt.Errorf("module hash %x stands behind %x: architectures are not in the order of their hashes, "+
-				"or one comes twice", hashes[i], hashes[i-1]))
+			return in.fail(int64(i), int64(i)*width, 0,
+				fmt.Errorf("module hash %x stands behind %x: architectures are not in the order of their hashes, "+
+					"or one comes twice", hashes[i], hashes[i-1]))
 		}
 	}
 	return nil
@@ -528,7 +531,8 @@ func (t *Table) VerifyPublished() error {
 		return err
 	}
 	if strings.TrimSuffix(t.source.Format, ".gz") != FormatTFRecord {
-		return &Error{File: t.path, Record: -1, Err: fmt.Errorf("no SHA-256 is published for %s (%s), only for the tfrecord files of NAS-Bench-101",
+		return &Error{File: t.path, Record: -1, Err: fmt.Errorf(
+			"no SHA-256 is published for %s (%s), only for the tfrecord files of NAS-Bench-101",
 			t.source.File, t.source.Format)}
 	}
 	for _, p := range Published {

@@ -309,7 +309,8 @@ func TestVerifyChecksum(t *testing.T) {
 		_, err = Open(t.Context(), p, Options{VerifyChecksum: true})
 		require.NoError(t, err)
 	}
-	_, err = Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy\nnasbench101:best,0.9\n")), Options{VerifyChecksum: true})
+	_, err = Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy\nnasbench101:best,0.9\n")),
+		Options{VerifyChecksum: true})
 	requireError(t, err, -1, 0, 0, "no SHA-256 is published for x.csv")
 }
 

@@ -122,7 +122,8 @@ func readTFRecord(in *input) (*builder, error) {
 		return nil, err
 	}
 	return b, eachRow(in.ctx, in.workers(), b.len(), func(i int) error {
-		_, err := claims{hash: fmt.Sprintf("%x", b.hashes[i]), params: params[i], madds: -1}.verify(b.coder.FromCode(b.index.at(b.codes, i)))
+		_, err := claims{hash: fmt.Sprintf("%x", b.hashes[i]), params: params[i],
+			madds: -1}.verify(b.coder.FromCode(b.index.at(b.codes, i)))
 		if err != nil {
 			return in.fail(b.places[i].record, b.places[i].offset, 0, err)
 		}

@@ -102,9 +102,10 @@ func oneOf(value string, allowed ...string) error {
 	return fmt.Errorf("want %s", strings.Join(allowed, " or "))
 }
 
-// ParseQuery reads a query such as "run=1&split=validation&missing=drop". Values may be escaped as in a URL. Keys: run (1, 2, 3,
-// mean), split (validation, test, train), epochs, judge_run, judge_epochs, missing (fail, drop), diverged (keep, drop), and for a CSV
-// file the names of its columns: arch, adjacency, operations, accuracy, validation, test, hash, params, madds, and the unit (fraction, percent) of its accuracies.
+// ParseQuery reads a query such as "run=1&split=validation&missing=drop". Values may be escaped as in a URL. Keys: run
+// (1, 2, 3, mean), split (validation, test, train), epochs, judge_run, judge_epochs, missing (fail, drop), diverged
+// (keep, drop), and for a CSV file the names of its columns: arch, adjacency, operations, accuracy, validation, test,
+// hash, params, madds, and the unit (fraction, percent) of its accuracies.
 func ParseQuery(text string) (Query, error) {
 	var q Query
 	values, err := url.ParseQuery(text)
@@ -507,8 +508,8 @@ func (v *View) Best() (i int, accuracy float64, err error) {
 	return best, accuracy, nil
 }
 
-// Checksum is the SHA-256, in hexadecimal, of the architectures that the view keeps and of the two numbers of each: of what a search
-// learns and is judged by, whatever file it stands in.
+// Checksum is the SHA-256, in hexadecimal, of the architectures that the view keeps and of the two numbers of each: of
+// what a search learns and is judged by, whatever file it stands in.
 func (v *View) Checksum() string {
 	sum := sha256.New()
 	var record []byte

@@ -19,8 +19,9 @@ const prefix = "trees/"
 // presets are those whose networks' trees are stored.
 var presets = []string{"default", "released", "paper"}
 
-// Sections builds the trees of a table's architectures for table.WriteCTT, for the networks of all presets; none for other spaces than
-// NAS-Bench-101, whose architectures share less: there building them takes no longer than reading. ctx ends it.
+// Sections builds the trees of a table's architectures for table.WriteCTT, for the networks of all presets; none for
+// other spaces than NAS-Bench-101, whose architectures share less: there building them takes no longer than reading.
+// ctx ends it.
 func Sections(ctx context.Context, t *table.Table) ([]table.Section, error) {
 	if _, cells := t.Space().(space.NASBench101); !cells {
 		return nil, nil
@@ -61,7 +62,8 @@ func Verify(ctx context.Context, t *table.Table) error {
 		case at < 0:
 			return fmt.Errorf("%s: section %s: unknown to this program", t.Path(), name)
 		case !bytes.Equal(stored, built[at].Data):
-			return fmt.Errorf("%s: section %s: not the trees of the table's architectures: convert the source again", t.Path(), name)
+			return fmt.Errorf("%s: section %s: not the trees of the table's architectures: convert the source again",
+				t.Path(), name)
 		}
 	}
 	return nil

@@ -63,13 +63,15 @@ func TestStoredTreesAreThoseThatWouldBeBuilt(t *testing.T) {
 
 	require.NoError(t, Verify(t.Context(), plain))
 	require.NoError(t, Verify(t.Context(), stored))
-	sections[1].Data = slices.Concat(sections[1].Data[:len(sections[1].Data)-4], make([]byte, 4)) // sound, but other trees
+	// sound, but other trees
+	sections[1].Data = slices.Concat(sections[1].Data[:len(sections[1].Data)-4], make([]byte, 4))
 	require.NoError(t, table.WriteCTT(converted, plain, sections...))
 	others, err := table.Open(t.Context(), converted, table.Options{})
 	require.NoError(t, err)
 	defer func() { _ = others.Close() }()
 	require.NoError(t, others.Verify(t.Context()))
-	require.ErrorContains(t, Verify(t.Context(), others), "section "+sections[1].Name+": not the trees of the table's architectures")
+	require.ErrorContains(t, Verify(t.Context(), others),
+		"section "+sections[1].Name+": not the trees of the table's architectures")
 
 	other := gcn.NewSpace(5, gcn.GraphSet{N: 7}, nil)
 	other.UseTrees(Stored(stored))
