@@ -42,6 +42,11 @@ func TestWhatIsNoFileIsRefusedAtOnce(t *testing.T) {
 		"search --space mobilenetv3 --labels predictor:FILE --budget 20",
 		"search --space mobilenetv3 --labels predictor:PREDICTOR --latency FILE --max-latency 1ms --budget 20",
 		"search --space nasbench101-v4 --labels train:shapes?recipe=FILE --budget 20",
+		"search --labels table:FILE --budget 20",
+		"rank --labels table:FILE --train 20",
+		"table info FILE",
+		"table info FILE --space mobilenetv3",
+		"table convert FILE -o OUT",
 		"compare --space mobilenetv3 --labels predictor:FILE --methods random --budget 20",
 		"latency info FILE",
 		"train nasbench101:best --recipe FILE --data shapes",
@@ -63,6 +68,42 @@ func TestWhatIsNoFileIsRefusedAtOnce(t *testing.T) {
 			require.Contains(t, stderr, says, line)
 			require.NotContains(t, stderr, "internal error", line)
 			require.NoFileExists(t, out, line)
+		}
+	}
+}
+
+// Image sets likewise; a folder of one that has the wrong files in it says so.
+func TestImagesThatAreNoneAreRefusedAtOnce(t *testing.T) {
+	for _, kind := range []string{"imagenet", "cifar10", "cifar100", "shards"} {
+		for path := range specialFiles(t) {
+			for _, line := range []string{"data check KIND:FILE", "train nasbench101:3:101:0 --data KIND:FILE --epochs 1"} {
+				line := strings.NewReplacer("FILE", path, "KIND", kind).Replace(line)
+				code, stdout, stderr := call(nil, strings.Fields(line)...)
+				require.NotEqual(t, exitOK, code, line)
+				require.Empty(t, stdout, line)
+				require.Contains(t, stderr, path, line)
+				require.NotContains(t, stderr, "internal error", line)
+			}
+		}
+	}
+	// A file of a set.
+	for _, c := range []struct{ spec, name string }{
+		{"imagenet", "labels.csv"}, {"cifar10", "data_batch_1.bin"}, {"cifar100", "train.bin"},
+		{"imagenet", "train/a/1.png"},
+	} {
+		for path, says := range specialFiles(t) {
+			if says == "no such file" || c.name == "train/a/1.png" && strings.HasPrefix(says, "is a folder") {
+				continue
+			}
+			dir := t.TempDir()
+			name := filepath.Join(dir, filepath.FromSlash(c.name))
+			require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+			require.NoError(t, os.Symlink(path, name))
+			line := "train nasbench101:3:101:0 --epochs 1 --resolution 8 --channels 4 --data " + c.spec + ":" + dir
+			code, _, stderr := call(nil, strings.Fields(line)...)
+			require.NotEqual(t, exitOK, code, line)
+			require.Contains(t, stderr, filepath.FromSlash(c.name), line)
+			require.Contains(t, stderr, says, line)
 		}
 	}
 }

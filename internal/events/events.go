@@ -102,7 +102,7 @@ const maxBytes = 1 << 30
 // TensorBoard reads all of a folder's files and keeps every step that it finds: so a new file begins with the mark of a restart, which
 // makes it forget what it has read, and repeats the events that are kept.
 func Open(dir string, keep int64) (*Log, error) {
-	file, err := os.OpenFile(filepath.Join(dir, FileName), os.O_RDWR|os.O_CREATE, 0o644)
+	file, err := files.OpenFile(filepath.Join(dir, FileName), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
