@@ -277,8 +277,8 @@ func TestDecodeBudget(t *testing.T) {
 		done <- err
 	}()
 	select {
-	case <-done:
-		t.Fatal("it did not wait")
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
 	default:
 	}
 	decoding.Release(1)
