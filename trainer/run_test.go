@@ -288,6 +288,14 @@ func TestEqualLogitsAreChance(t *testing.T) {
 	require.Equal(t, 0.1, e.Top1)
 	require.Equal(t, 0.5, e.Top5)
 	require.InDelta(t, math.Log(10), float64(e.Loss), 1e-5)
+
+	// What is not finite has no loss, and nothing that is right.
+	values[len(values)-1][0] = float32(math.NaN())
+	m.SetValues(values)
+	e, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, j.Data.EvalTransform(m.Net.Input().H), Loading{})
+	require.NoError(t, err)
+	require.True(t, math.IsNaN(float64(e.Loss)))
+	require.Zero(t, e.Top1)
 }
 
 // It learns, and does not depend on the number of threads and workers.

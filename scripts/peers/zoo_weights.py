@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Writes random weights of networks that timm, torchvision and once-for-all's packages have, with what PyTorch computes from them.
+"""Writes random weights of networks that timm, torchvision and once-for-all's packages have, with what PyTorch computes
+from them.
 
   zoo_weights.py FOLDER SIDE [NAME@ORIGIN ...]     networks of the zoo, by whose weights; by default all that there are
-  zoo_weights.py --constants FILE                  what the packages themselves say of FILE, `ctnas zoo --constants --json`; exits with 1 where they differ
+  zoo_weights.py --constants FILE                  what the packages themselves say of FILE, `ctnas zoo --constants --json`;
+                                                   exits with 1 where they differ
 
-Writes NAME@ORIGIN.safetensors, .pth (zip), .legacy.pth (pickles), .in.f32 (two images, NHWC) and .out.f32 (their logits), raw little-endian float32. For a network
-of once-for-all there are also .supernet.pth, a supernet, and .part.safetensors, the network's part of it.
+Writes NAME@ORIGIN.safetensors, .pth (zip), .legacy.pth (pickles), .in.f32 (two images, NHWC) and .out.f32 (their logits),
+raw little-endian float32. For a network of once-for-all there are also .supernet.pth, a supernet, and .part.safetensors,
+the network's part of it.
 
-The models compute with what their packages give them: no epsilon, padding or other constant is set here. Running statistics and batch norms' parameters are random,
-so that each tensor matters, and some variances are so small that epsilon does. Needs requirements-zoo.txt.
+The models compute with what their packages give them: no epsilon, padding or other constant is set here. Running
+statistics and batch norms' parameters are random, so that each tensor matters, and some variances are so small that
+epsilon does. Needs requirements-zoo.txt.
 """
 
 import json
@@ -51,10 +55,18 @@ def shufflenet():
 
 
 def subnet(depths, kernels, ratios):
-    """A sub-network of once-for-all's supernet of width 1.2; the supernet with random weights that it is a part of is its attribute supernet."""
+    """A sub-network of once-for-all's supernet of width 1.2; the supernet with random weights that it is a part of is its
+    attribute supernet."""
     from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 
-    net = OFAMobileNetV3(n_classes=1000, width_mult=1.2, ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4], dropout_rate=0)
+    net = OFAMobileNetV3(
+        n_classes=1000,
+        width_mult=1.2,
+        ks_list=[3, 5, 7],
+        expand_ratio_list=[3, 4, 6],
+        depth_list=[2, 3, 4],
+        dropout_rate=0,
+    )
     for parameter_name, parameter in net.named_parameters():
         if parameter_name.endswith("_matrix"):  # of smaller kernels; they begin as identities
             torch.nn.init.normal_(parameter, 0, 0.3)
@@ -69,9 +81,9 @@ def norms(model):
 
 
 def randomize(model, x):
-    """Random batch norms whose running statistics fit the images, so that what the first layers do still shows in the logits. Shifts near 1 leave activations near
-    their linear part, where a deep random network does not multiply what is rounded. Convolutions are scaled so that variances are about 0.01, of which an epsilon of
-    1e-3 is a tenth."""
+    """Random batch norms whose running statistics fit the images, so that what the first layers do still shows in the
+    logits. Shifts near 1 leave activations near their linear part, where a deep random network does not multiply what is
+    rounded. Convolutions are scaled so that variances are about 0.01, of which an epsilon of 1e-3 is a tenth."""
     kept = [m.momentum for m in norms(model)]
     for module in norms(model):
         torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -113,24 +125,42 @@ def compare(path):
             continue
         model = MODELS[key]()
         ours = row["constants"]
-        theirs = {"batch_norm_eps": {m.eps for m in norms(model)}, "batch_norm_momentum": {round(m.momentum, 12) for m in norms(model)}}
+        theirs = {
+            "batch_norm_eps": {m.eps for m in norms(model)},
+            "batch_norm_momentum": {round(m.momentum, 12) for m in norms(model)},
+        }
         found = {name: {round(ours[name], 12)} for name in theirs}
         strided = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.stride[0] > 1]
         theirs["strided_padding"] = {"same" if type(m).__name__ == "Conv2dSame" else "symmetric" for m in strided}
         found["strided_padding"] = {ours["strided_padding"]}
         images = ours["images"]
         side = images["side"]
-        found["images"] = (side / images["crop"], images["interpolation"], [round(v, 6) for v in images["mean"]], [round(v, 6) for v in images["std"]])
+        found["images"] = (
+            side / images["crop"],
+            images["interpolation"],
+            [round(v, 6) for v in images["mean"]],
+            [round(v, 6) for v in images["std"]],
+        )
         if row["origin"].startswith("timm"):
             theirs["dropout"], found["dropout"] = model.drop_rate, ours["dropout"]
             c = timm.models.get_pretrained_cfg(".".join(part for part in (row["model"], row["tag"]) if part))
-            theirs["images"] = (c.input_size[1] / c.crop_pct, c.interpolation, [round(v, 6) for v in c.mean], [round(v, 6) for v in c.std])
+            theirs["images"] = (
+                c.input_size[1] / c.crop_pct,
+                c.interpolation,
+                [round(v, 6) for v in c.mean],
+                [round(v, 6) for v in c.std],
+            )
         elif row["origin"] == "torchvision":
             dropouts = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
             theirs["dropout"], found["dropout"] = (dropouts or [0])[0], ours["dropout"]
             enum = torchvision.models.get_model_weights(row["model"].split("(")[0])
             t = (enum[row["tag"]] if row["tag"] else list(enum)[-1]).transforms()
-            theirs["images"] = (t.resize_size[0] / t.crop_size[0] * side, t.interpolation.value, [round(v, 6) for v in t.mean], [round(v, 6) for v in t.std])
+            theirs["images"] = (
+                t.resize_size[0] / t.crop_size[0] * side,
+                t.interpolation.value,
+                [round(v, 6) for v in t.mean],
+                [round(v, 6) for v in t.std],
+            )
         else:
             theirs["images"] = found["images"]
         theirs["images"] = (round(theirs["images"][0], 6), *theirs["images"][1:])
@@ -140,7 +170,10 @@ def compare(path):
             if theirs[name] != found[name]:
                 wrong += 1
                 print(f"{key} {row['tag']}: {name} is {theirs[name]}, the table has {found[name]}")
-    print(f"{checked - wrong} of {checked} constants agree (timm {timm.__version__}, torchvision {torchvision.__version__})")
+    print(
+        f"{checked - wrong} of {checked} constants agree "
+        f"(timm {timm.__version__}, torchvision {torchvision.__version__})"
+    )
     sys.exit(wrong > 0 or checked == 0)
 
 
