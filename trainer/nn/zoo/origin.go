@@ -125,7 +125,7 @@ const (
 	torchvisionSource = "torchvision 0.29.2, the models' batch norms and weights' transforms()"
 	ofaSource         = "ofa 0.1.0, bn_param and data_providers/imagenet.py"
 	proxylessSource   = "ofa 0.1.0, proxyless_nets.py and han-cai/files proxylessnas/*.config"
-	dartsSource       = "quark0/darts cnn/test_imagenet.py and cnn/utils.py"
+	dartsSource       = "quark0/darts cnn/train_imagenet.py and cnn/utils.py"
 )
 
 func ofTimm(model, tag string, i *Images) Variant {
