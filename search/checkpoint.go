@@ -75,8 +75,13 @@ func (s *snapshot) encode() ([]byte, error) {
 	return checkpoint.Seal(checkpointMagic, body.Bytes()), nil
 }
 
-// maxCheckpoint bounds what is unpacked of a checkpoint.
-const maxCheckpoint = 1 << 30
+// maxCheckpoint bounds what is unpacked of a checkpoint. A small one must not unpack to much: texts of architectures are packed to a
+// tenth, and numbers hardly at all.
+const (
+	maxCheckpoint  = 1 << 30
+	unpackedLeast  = 32 << 20
+	unpackedFactor = 64
+)
 
 func decodeSnapshot(data []byte) (*snapshot, error) {
 	body, err := checkpoint.Open(checkpointMagic, data)
@@ -84,8 +89,12 @@ func decodeSnapshot(data []byte) (*snapshot, error) {
 		return nil, err
 	}
 	s := &snapshot{}
-	unpacked := io.LimitReader(flate.NewReader(bytes.NewReader(body)), maxCheckpoint)
+	most := min(maxCheckpoint, unpackedLeast+unpackedFactor*int64(len(body)))
+	unpacked := &io.LimitedReader{R: flate.NewReader(bytes.NewReader(body)), N: most}
 	if err := gob.NewDecoder(unpacked).Decode(s); err != nil {
+		if unpacked.N <= 0 {
+			err = fmt.Errorf("%d bytes unpack to more than %d", len(body), most)
+		}
 		return nil, fmt.Errorf("a damaged checkpoint: %w", err)
 	}
 	return s, nil

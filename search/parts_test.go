@@ -2,7 +2,9 @@ package search
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
+	"encoding/gob"
 	"math"
 	"slices"
 	"sort"
@@ -12,6 +14,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/checkpoint"
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
@@ -207,14 +211,50 @@ func TestInitialLabelsLeaveRoomForWhatIsFound(t *testing.T) {
 	}
 }
 
+// packed is a checkpoint of the given fields.
+func packed(t testing.TB, fields []byte) []byte {
+	var body bytes.Buffer
+	w, err := flate.NewWriter(&body, flate.BestSpeed)
+	require.NoError(t, err)
+	_, err = w.Write(fields)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return checkpoint.Seal(checkpointMagic, body.Bytes())
+}
+
+// A small checkpoint that unpacks to much is refused before it does.
+func TestCheckpointsUnpackToLittle(t *testing.T) {
+	for name, fields := range map[string][]byte{
+		"a message of 900 MB":  append([]byte{0xfc, 0x35, 0xa4, 0xe9, 0x00}, make([]byte, 100<<20)...),
+		"messages without end": bytes.Repeat([]byte{1, 0}, 50<<20),
+	} {
+		data := packed(t, fields)
+		require.Less(t, len(data), 1<<20, name)
+		var err error
+		got := testdata.Allocated(func() { _, err = decodeSnapshot(data) })
+		require.ErrorContains(t, err, "damaged checkpoint", name)
+		require.Less(t, got, uint64(256<<20), name)
+	}
+}
+
 func FuzzDecodeSnapshot(f *testing.F) {
 	whole, err := (&snapshot{Version: "1", Round: 2, Asked: [][]string{{"a"}}, Comparator: []byte("x")}).encode()
 	require.NoError(f, err)
 	f.Add(whole)
 	f.Add(whole[:len(whole)-3])
 	f.Add([]byte(checkpointMagic))
+	var plain bytes.Buffer
+	require.NoError(f, gob.NewEncoder(&plain).Encode(&snapshot{Version: "1", Asked: [][]string{{"a", "b"}}, Seconds: map[string]float64{"x": 1}}))
+	f.Add(plain.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := decodeSnapshot(data)
+		if !bytes.HasPrefix(data, []byte(checkpointMagic)) { // the fields of a whole one
+			data = packed(t, data)
+		}
+		var s *snapshot
+		var err error
+		// encoding/gob makes room for 10 MiB of a list before it has seen any of it.
+		got := testdata.Allocated(func() { s, err = decodeSnapshot(data) })
+		require.LessOrEqual(t, got, uint64(64<<20+4096*len(data)))
 		if err != nil {
 			return
 		}
