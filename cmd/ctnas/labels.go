@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -168,15 +169,13 @@ func (a *app) trainedTable(ctx context.Context, l *labels, n int, seed uint64) (
 		return nil, nil, err
 	}
 	source.Unseal()
-	file, err := os.CreateTemp("", "ctnas-*.csv")
+	var text bytes.Buffer
+	if err := source.WriteTable(&text, archs); err != nil {
+		return nil, nil, err
+	}
+	t, err = table.Read(ctx, "the labels that were trained", text.Bytes(),
+		table.Options{Space: l.space.Name(), Threads: a.threads})
 	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, file.Close(), os.Remove(file.Name())) }()
-	if err := source.WriteTable(file, archs); err != nil {
-		return nil, nil, err
-	}
-	if t, err = table.Open(ctx, file.Name(), table.Options{Space: l.space.Name(), Threads: a.threads}); err != nil { // which keeps it in memory
 		return nil, nil, err
 	}
 	v, err = t.View(table.Query{})

@@ -145,6 +145,18 @@ func (e *Error) Unwrap() error { return e.Err }
 // name that comes with the program (Embedded). Close it after use. Errors about content are *Error and name the file,
 // the record and its offset. ctx ends the reading.
 func Open(ctx context.Context, path string, o Options) (*Table, error) {
+	return openWith(path, o, func(sp space.Coder) (*Table, error) { return read(ctx, path, sp, o) })
+}
+
+// Read is Open of a file's content; name is what errors and reports call it.
+func Read(ctx context.Context, name string, content []byte, o Options) (*Table, error) {
+	return openWith(name, o, func(sp space.Coder) (*Table, error) {
+		return readTable(ctx, name, bytes.NewReader(content), int64(len(content)), sp, o)
+	})
+}
+
+// openWith opens the space and, with read, its table.
+func openWith(path string, o Options, read func(sp space.Coder) (*Table, error)) (*Table, error) {
 	name := o.Space
 	if name == "" {
 		name = (space.NASBench101{}).Name()
@@ -160,7 +172,7 @@ func Open(ctx context.Context, path string, o Options) (*Table, error) {
 	if _, cells := sp.(space.NASBench101); cells {
 		listed = space.NASBench101{}
 	}
-	t, err := read(ctx, path, listed, o)
+	t, err := read(listed)
 	if err != nil {
 		return nil, err
 	}
