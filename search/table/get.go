@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"net"
@@ -100,6 +99,11 @@ func (d downloader) get(ctx context.Context, dir, address, sum string, progress 
 	if err := files.MkdirAll(dir); err != nil {
 		return fail(err)
 	}
+	lock, err := files.Lock(dir, "table get") // two downloads into one file would both be told that theirs is whole
+	if err != nil {
+		return fail(err)
+	}
+	defer func() { _ = lock.Unlock() }()
 	part := &partial{path: target + ".part"}
 	if err := part.open(); err != nil {
 		return fail(err)
@@ -109,7 +113,14 @@ func (d downloader) get(ctx context.Context, dir, address, sum string, progress 
 		if err := d.complete(ctx, part, address, progress); err != nil {
 			return fail(err)
 		}
-		have := hex.EncodeToString(part.digest.Sum(nil))
+		// What lies there counts, not what came: another program, or the disk, may have changed it meanwhile.
+		if err := part.file.Sync(); err != nil {
+			return fail(err)
+		}
+		have, err := fileSHA256(part.path)
+		if err != nil {
+			return fail(err)
+		}
 		if have == sum {
 			break
 		}
@@ -121,9 +132,6 @@ func (d downloader) get(ctx context.Context, dir, address, sum string, progress 
 			return fail(fmt.Errorf("SHA-256 of what came is %s, want %s: the download is discarded", have, sum))
 		}
 		// What an earlier start had left may have been of another file: once more, from the first byte.
-	}
-	if err := part.file.Sync(); err != nil {
-		return fail(err)
 	}
 	if _, err := os.Lstat(target); err == nil {
 		return fail(fmt.Errorf("%s has appeared meanwhile; the download is in %s", target, part.path))
@@ -266,10 +274,9 @@ func stalled(ctx context.Context, err error) error {
 
 // partial is a download under way: the .part file, and beside it the ETag of the version that it is a part of.
 type partial struct {
-	path   string
-	file   *os.File
-	size   int64
-	digest hash.Hash
+	path string
+	file *os.File
+	size int64
 
 	resumed bool // it begins with what an earlier start had left
 }
@@ -281,8 +288,8 @@ func (p *partial) open() error {
 	if err != nil {
 		return err
 	}
-	p.file, p.digest = file, sha256.New()
-	if p.size, err = io.Copy(p.digest, file); err != nil {
+	p.file = file
+	if p.size, err = file.Seek(0, io.SeekEnd); err != nil {
 		_ = file.Close()
 		return err
 	}
@@ -301,7 +308,6 @@ func (p *partial) close() {
 
 func (p *partial) append(data []byte) error {
 	n, err := p.file.Write(data)
-	p.digest.Write(data[:n])
 	p.size += int64(n)
 	return err
 }
@@ -315,7 +321,6 @@ func (p *partial) reset() error {
 		return err
 	}
 	p.size, p.resumed = 0, false
-	p.digest.Reset()
 	return nil
 }
 

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/files"
 )
 
 // content is what the test servers serve.
@@ -83,9 +85,41 @@ func requireOnly(t *testing.T, dir string, want ...string) {
 	require.NoError(t, err)
 	names := []string{}
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if e.Name() != files.LockName { // which stays
+			names = append(names, e.Name())
+		}
 	}
 	require.ElementsMatch(t, want, names)
+}
+
+// What is checked is what lies on the disk: a file that something else changed while it came is discarded, and one start at a time writes it.
+func TestGetChecksTheFileItself(t *testing.T) {
+	s := newServer(t)
+	dir := t.TempDir()
+	part := filepath.Join(dir, "table.bin.part")
+	changed := false
+	_, err := Get(t.Context(), dir, s.URL+"/table.bin", sumOf(content), func(done, total int64) {
+		if done == total && !changed {
+			changed = true
+			f, err := os.OpenFile(part, os.O_WRONLY, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt([]byte("No"), 3)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		}
+	})
+	require.True(t, changed)
+	require.ErrorContains(t, err, "want "+sumOf(content))
+	requireOnly(t, dir)
+
+	lock, err := files.Lock(dir, "another download")
+	require.NoError(t, err)
+	_, err = Get(t.Context(), dir, s.URL+"/table.bin", sumOf(content), nil)
+	require.ErrorContains(t, err, "another download")
+	require.NoError(t, lock.Unlock())
+	path, err := s.get(t, dir)
+	require.NoError(t, err)
+	requireGot(t, dir, path)
 }
 
 func TestGet(t *testing.T) {
