@@ -2,7 +2,7 @@
 package cell
 
 /*
-#cgo CFLAGS: -std=gnu11
+#cgo CFLAGS: -g1 -std=gnu11
 #cgo !asan CFLAGS: -O3
 #include "decode.h"
 */

@@ -3,7 +3,7 @@
 package conv
 
 /*
-#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #include "conv_cpu.h"
 */

@@ -3,7 +3,7 @@
 package elementwise
 
 /*
-#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #include "elementwise_cpu.h"
 */

@@ -6,7 +6,7 @@
 package exec
 
 /*
-#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #cgo LDFLAGS: -lm -lpthread
 #include <stdlib.h>

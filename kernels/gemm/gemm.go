@@ -2,7 +2,7 @@
 package gemm
 
 /*
-#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #include "gemm.h"
 */

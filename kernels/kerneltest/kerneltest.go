@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -122,13 +123,31 @@ func SameBits(t *testing.T, f func(d *exec.Device) []float32) {
 // Random returns n standard normal numbers as float32 and the same numbers as float64. The stream is named, so that every input
 // of a test is different and a failure repeats.
 func Random(n int, stream uint32) ([]float32, []float64) {
-	s := philox.New(0x7e57, philox.PurposeTest, stream)
-	a, b := make([]float32, n), make([]float64, n)
+	kept := Once(fmt.Sprint("random ", n, stream), func() []float32 {
+		s := philox.New(0x7e57, philox.PurposeTest, stream)
+		a := make([]float32, n)
+		for i := range a {
+			a[i] = float32(s.NormFloat64())
+		}
+		return a
+	})
+	a, b := slices.Clone(kept), make([]float64, n)
 	for i := range a {
-		a[i] = float32(s.NormFloat64())
 		b[i] = float64(a[i])
 	}
 	return a, b
+}
+
+var once sync.Map // by key
+
+// Once returns what f returned when it was first asked for this key in the process: a test asks a dozen devices for the same case, whose inputs and
+// references, in float64, take longer than what is tested. The key names all that f depends on; nobody changes the result.
+func Once[T any](key string, f func() T) T {
+	if v, ok := once.Load(key); ok {
+		return v.(T)
+	}
+	v, _ := once.LoadOrStore(key, f())
+	return v.(T)
 }
 
 // Close requires every element of got to be within tol of want, relative to the larger of |want| and the root mean square of want.

@@ -18,7 +18,7 @@ enum { CTN_CLASSES_TOP = 5,       // places that count as among the first
 // What logit i, of value v, puts before the label, whose logit is `mine`: 1 where it is larger, or equal and of a lower class, so that the first of
 // equal logits is the answer as it is to argmax in PyTorch and NumPy. A row with a NaN has no order: its label is not even among the first.
 CTN_FN int ctn_classes_before(int64_t i, float v, int64_t label, float mine) {
-	return v != v ? CTN_CLASSES_TOP : i < label ? v >= mine : v > mine;
+	return v != v ? (int)CTN_CLASSES_TOP : i < label ? v >= mine : v > mine;
 }
 
 extern const ctn_kernel ctn_classes[], ctn_classes_sum[];

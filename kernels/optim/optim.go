@@ -4,7 +4,7 @@
 package optim
 
 /*
-#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #cgo LDFLAGS: -lm
 #include "optim.h"

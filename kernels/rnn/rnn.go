@@ -3,7 +3,7 @@
 package rnn
 
 /*
-#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #cgo LDFLAGS: -lm
 #include "rnn.h"

@@ -9,7 +9,7 @@
 package tensor
 
 /*
-#cgo CFLAGS: -std=gnu11 -Wno-psabi
+#cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #include "tensor.h"
 */
