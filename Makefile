@@ -1,6 +1,8 @@
 # `make` builds bin/ctnas, `make demo` shows all of it, `make test` runs the tests; `make help` lists the rest.
 SHELL := /bin/sh
 GO ?= go
+# Go's own ten minutes a package are too few for the longest of them on a machine with other work. Whatever hangs still ends, and shows where.
+TEST = $(GO) test -timeout 60m
 FUZZTIME ?= 30s
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint
@@ -16,7 +18,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers licenses dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -38,17 +40,17 @@ gpu-report: fatbins ## registers, shared memory and spills of every kernel
 	@scripts/cuda/resources.sh
 
 test: tools ## unit and property tests
-	$(GO) test ./...
+	$(TEST) ./...
 
 test-gpu: fatbins ## the GPU code's tests on this machine's GPU
-	scripts/cuda/with.sh $(GO) test -count 1 -tags $(GPU_TAGS) ./cuda/... $(GPU_TESTED)
+	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... $(GPU_TESTED)
 
 # Package cuda's tests on the fake driver, and as on a machine without one; then what runs kernels, on a fake driver whose kernels are the
 # simulator's: graphs, memory and arguments go the way they go on a GPU. Go's cache knows of no driver.
 test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
-	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
-	scripts/cuda/with.sh $(GO) test -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
-	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(GO) test -short -count 1 -tags $(GPU_TAGS) $(GPU_TESTED)
+	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
+	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
+	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(TEST) -short -count 1 -tags $(GPU_TAGS) $(GPU_TESTED)
 
 demo demo-train: build ## train cells, learn to compare them, search, train the pick: all of it, in 5 minutes, nothing downloaded
 	@scripts/demo.sh
@@ -68,21 +70,21 @@ build/bin/.golangci-lint-$(LINT_VERSION):
 
 # The kernels' families have no goroutines: their threads are C's.
 race: tools ## tests under Go's race detector (the long ones shortened)
-	$(GO) test -race -short $$($(GO) list ./... | grep -v /kernels/) ./kernels/exec ./kernels/sim
+	$(TEST) -race -short $$($(GO) list ./... | grep -v /kernels/) ./kernels/exec ./kernels/sim
 
 # Both in one build. -asan gives C the flags of AddressSanitizer, those for C++ are the simulator's. Go would strip the symbols that reports need.
 # The kernels leave their -O3 out with -asan: their checks would be compiled for five times as long.
 UBSAN := -fsanitize=undefined -fno-sanitize-recover=undefined
 sanitize: tools ## the kernels' tests, in C and simulated, under AddressSanitizer and UndefinedBehaviorSanitizer
 	CGO_CFLAGS="-g1 -O1 $(UBSAN)" CGO_CXXFLAGS="-g1 -O1 -fsanitize=address $(UBSAN) -fno-omit-frame-pointer" CGO_LDFLAGS="-fsanitize=undefined" \
-		$(GO) test -short -asan -ldflags='-s=false -w=false' $(SANITIZED)
+		$(TEST) -short -asan -ldflags='-s=false -w=false' $(SANITIZED)
 
 fuzz: tools ## every fuzz target for FUZZTIME (30s)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 peers: ## install PyTorch into build/peers (5.4 GB), for bench-peers
 	python3 -m venv build/peers
-	build/peers/bin/pip install --quiet -r scripts/peers/requirements.txt -r scripts/peers/requirements-zoo.txt
+	build/peers/bin/pip install --quiet --require-hashes -r scripts/peers/requirements-zoo.txt
 
 bench: build ## speed of kernels and steps on this machine
 	bin/ctnas bench
@@ -90,6 +92,9 @@ bench: build ## speed of kernels and steps on this machine
 bench-peers: build ## the same work in PyTorch and here, side by side; writes build/peers.json
 	@table=$$(scripts/data.sh nb101_run0.csv.gz); photographs=$$(scripts/data.sh imagenet_sample/labels.csv); \
 		python3 scripts/peers/run.py $${table:+--data "$$table"} $${photographs:+--images "$${photographs%/*}"} $(PEERS_FLAGS)
+
+licenses: tools ## write the licences of what is linked into the program to cmd/ctnas/THIRD_PARTY_LICENSES
+	scripts/licenses.sh
 
 dist: tools fatbins ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.gz, then ./run.sh there
 	scripts/dist/make.sh

@@ -11,7 +11,9 @@ need() { # tool, command that installs it
 	return 1
 }
 
-install_go="curl -fsSL https://go.dev/dl/go1.26.0.linux-$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/').tar.gz | sudo tar -C /usr/local -xz && export PATH=/usr/local/go/bin:\$PATH"
+# The checksum is the one that is published beside the archive: one that stands here would be of one architecture and one version.
+archive=go1.26.0.linux-$(uname -m | sed 's/x86_64/amd64/; s/aarch64/arm64/').tar.gz
+install_go="(cd /tmp && curl -fsSLO https://dl.google.com/go/$archive && echo \"\$(curl -fsSL https://dl.google.com/go/$archive.sha256)  $archive\" | sha256sum -c && sudo tar -C /usr/local -xzf $archive) && export PATH=/usr/local/go/bin:\$PATH"
 need git 'sudo apt-get install git'
 if need "$go" "$install_go"; then
 	case $("$go" env GOVERSION) in

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -241,6 +242,19 @@ func TestVersionFlag(t *testing.T) {
 	require.Regexp(t, `^ctnas \S+ \(commit .*, go1\.\S+, \S+/\S+\)\n$`, line)
 	_, long, _ := call(nil, "version")
 	require.True(t, strings.HasPrefix(long, line), long)
+}
+
+// Every module that is linked has its licence in the program.
+func TestLicenses(t *testing.T) {
+	out, err := exec.Command("go", "list", "-tags", "cuda,turbojpeg", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", ".").Output()
+	require.NoError(t, err)
+	code, text, stderr := call(nil, "version", "--licenses")
+	require.Equal(t, exitOK, code, stderr)
+	for _, module := range append(strings.Split(strings.TrimSpace(string(out)), "\n"), "Go") {
+		require.Contains(t, text, "\n================ "+module+": ", "run scripts/licenses.sh")
+	}
+	code, _, _ = call(nil, "version", "--licenses", "--json")
+	require.Equal(t, exitUsage, code)
 }
 
 // full is a disk without room.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/ctnas/ctnas/cuda"
 )
+
+//go:embed THIRD_PARTY_LICENSES
+var thirdParty string // written by scripts/licenses.sh
 
 // buildFacts says which program this is.
 type buildFacts struct {
@@ -45,11 +49,19 @@ func (b buildFacts) String() string {
 }
 
 func newVersionCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var licenses bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if licenses {
+				if a.json {
+					return usagef("--licenses is text: no --json")
+				}
+				_, err := fmt.Fprint(a.stdout, thirdParty)
+				return err
+			}
 			facts := struct {
 				buildFacts
 				GPU string `json:"gpu"`
@@ -66,4 +78,6 @@ func newVersionCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&licenses, "licenses", false, "print the licences of what is linked into it instead")
+	return cmd
 }

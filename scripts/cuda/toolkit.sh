@@ -8,19 +8,14 @@ cd "$(dirname "$0")/../.."
 version=${CUDA_VERSION:-13.0}
 venv=$PWD/build/cuda/toolkit-$version
 
+# Its packages with their hashes, written by scripts/lock.py.
 packages() {
-	case $version in
-	13.0)
-		echo nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
-		;;
-	12.9)
-		echo nvidia-cuda-runtime-cu12==12.9.79
-		;;
-	*)
+	list=scripts/cuda/toolkit-$version.txt
+	if [ ! -f "$list" ]; then
 		echo "CUDA_VERSION=$version: want 13.0 or 12.9, or a toolkit of yours in CUDA_HOME" >&2
 		exit 2
-		;;
-	esac
+	fi
+	echo "$list"
 }
 
 # Of the pip packages: the home is written down last, so that an installation that was cut short does not count.
@@ -63,8 +58,7 @@ install() {
 	echo "installing the CUDA $version compiler and headers into $venv" >&2
 	rm -rf "$venv"
 	python3 -m venv "$venv"
-	# shellcheck disable=SC2086
-	"$venv/bin/pip" install --quiet --disable-pip-version-check $list >&2
+	"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$list" >&2
 	header=$(find "$venv" -path '*/include/cuda.h')
 	home=$(dirname "$(dirname "$header")")
 	echo "$home" >"$venv/home"

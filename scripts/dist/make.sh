@@ -5,12 +5,13 @@
 set -eu
 cd "$(dirname "$0")/../.."
 out=build/dist/ctnas-gpu
+scripts/licenses.sh --check
 rm -rf build/dist
 mkdir -p "$out/bin" "$out/tests" "$out/scripts"
 scripts/cuda/with.sh "${GO:-go}" build -trimpath -tags cuda -o "$out/bin/ctnas" ./cmd/ctnas
 cp -r scripts/peers "$out/scripts/"
 rm -rf "$out/scripts/peers/__pycache__"
-cp scripts/dist/run.sh "$out/"
+cp scripts/dist/run.sh LICENSE cmd/ctnas/THIRD_PARTY_LICENSES "$out/"
 for package in cuda $(git ls-files 'kernels/*.cu' | xargs -n 1 dirname | sort -u) gcn search/controller trainer; do
 	[ "$package" != kernels/sim ] || continue
 	to=$out/tests/$(echo "$package" | tr / _)
