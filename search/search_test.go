@@ -13,8 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -313,7 +313,7 @@ func sameEvents(t *testing.T, want, got string) {
 	require.Equal(t, of(want), of(got))
 }
 
-const childDir, childMode = "CTNAS_TEST_CHILD_DIR", "CTNAS_TEST_CHILD_MODE"
+const childDir, childMode, childKill = "CTNAS_TEST_CHILD_DIR", "CTNAS_TEST_CHILD_MODE", "CTNAS_TEST_CHILD_KILL"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
@@ -323,8 +323,26 @@ func TestMain(m *testing.M) {
 			c, err = LoadConfig(dir)
 			require.NoError(t, err)
 		}
-		_, err := Run(context.Background(), c, deps(t, dir))
+		d := deps(t, dir)
+		calls, killAt := 0, -1
+		if text := os.Getenv(childKill); text != "" {
+			var err error
+			killAt, err = strconv.Atoi(text)
+			require.NoError(t, err)
+			d.Progress = func(Progress) {
+				if calls++; calls == killAt { // from another thread, at whatever the search is doing by then
+					go func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }()
+				}
+			}
+		} else {
+			d.Progress = func(Progress) { calls++ }
+		}
+		_, err := Run(context.Background(), c, d)
 		require.NoError(t, err)
+		if killAt > 0 && calls >= killAt {
+			select {} // the signal is on its way
+		}
+		fmt.Println(calls)
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
@@ -343,38 +361,31 @@ func TestAKilledSearchEndsInTheSameBytes(t *testing.T) {
 	}
 	for i, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
-			start := func(dir string) *osexec.Cmd {
+			start := func(dir string, kill int) *osexec.Cmd {
 				cmd := osexec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), childDir+"="+dir, childMode+"="+mode)
+				if kill > 0 {
+					cmd.Env = append(cmd.Env, fmt.Sprint(childKill, "=", kill))
+				}
 				return cmd
 			}
 			whole, killed := t.TempDir(), t.TempDir()
-			began := time.Now()
-			output, err := start(whole).CombinedOutput()
+			output, err := start(whole, 0).CombinedOutput()
 			require.NoError(t, err, string(output))
-			lasts := time.Since(began)
-			delays, kills := philox.New(uint64(began.UnixNano()), philox.PurposeTest, uint32(i)), 0
-			for range 20 {
-				if kills == 4 {
+			calls, err := strconv.Atoi(strings.TrimSpace(string(output)))
+			require.NoError(t, err, string(output))
+			places, kills := philox.New(4, philox.PurposeTest, uint32(i)), 0
+			for range 4 {
+				at := 1 + places.Intn(calls/2)
+				output, err := start(killed, at).CombinedOutput()
+				if err == nil { // it had less to do than that since the last one was killed
 					break
 				}
-				cmd := start(killed)
-				require.NoError(t, cmd.Start())
-				delay := time.Duration(delays.Float64() * float64(lasts) / 2)
-				timer := time.AfterFunc(delay, func() { _ = cmd.Process.Kill() })
-				err := cmd.Wait()
-				if timer.Stop() { // it was through before
-					require.NoError(t, err)
-					if kills > 0 {
-						break
-					}
-					killed = t.TempDir()
-					continue
-				}
+				require.ErrorContains(t, err, "killed", string(output))
 				kills++
-				t.Logf("killed after %v of %v", delay.Round(time.Millisecond), lasts.Round(time.Millisecond))
+				t.Logf("killed at call %d of %d", at, calls)
 			}
-			output, err = start(killed).CombinedOutput()
+			output, err = start(killed, 0).CombinedOutput()
 			require.NoError(t, err, string(output))
 			require.Positive(t, kills)
 			sameFiles(t, whole, killed)
