@@ -56,7 +56,7 @@ type app struct {
 func (a *app) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.device, "device", exec.Auto, "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for several, cuda:0,1")
 	f.StringVar(&a.precision, "precision", string(exec.FP32), "how a GPU multiplies matrices, and stores the tensors of networks in training: fp32, or bf16 on tensor cores")
-	f.IntVar(&a.threads, "threads", 0, "threads to compute with (0 = all processors); results do not depend on it")
+	f.IntVar(&a.threads, "threads", 0, "threads to compute with (0 = all processors, which is also the most); results do not depend on it")
 	f.Uint64Var(&a.seed, "seed", 1, "seed of all random numbers")
 	f.BoolVar(&a.json, "json", false, "print one JSON document on stdout and nothing else there")
 	f.BoolVar(&a.quiet, "quiet", false, "no progress and no log below errors")

@@ -113,7 +113,7 @@ is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 	f.IntVar(&s.Modules, "modules", s.Modules, "cells a stack (0 = as published)")
 	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or the network's)")
 	corruptFlag(f, &s.OnCorrupt)
-	f.IntVar(&s.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
+	f.IntVar(&s.Workers, "workers", 0, "goroutines that load images (0 = as many as processors, at most 4 a processor)")
 	return cmd
 }
 

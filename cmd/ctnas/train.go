@@ -168,7 +168,7 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 	f.StringVar(&given.TeacherFrom, "teacher-from", "", "`whose` weights a --teacher file holds, as eval's --weights-from (empty = by the file)")
 	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
 	corruptFlag(f, &given.OnCorrupt)
-	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors)")
+	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors, at most 4 a processor)")
 	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
 	f.BoolVar(&amp, "amp", false, "mixed precision on a GPU, the same as --precision bf16")
 	f.StringVar(&resume, "resume", "", "go on with the training in this `folder`")
