@@ -8,7 +8,6 @@ import (
 	"image"
 	"runtime"
 	"slices"
-	"sync/atomic"
 )
 
 // Checked is what a set holds, as a reading of all of its images found.
@@ -72,7 +71,7 @@ type found struct {
 	err    error
 }
 
-// Check reads and decodes all images of a set. progress is told how far it is, by several goroutines; it may be nil.
+// Check reads and decodes all images of a set. progress is told how far it is; it may be nil.
 func (d *Dataset) Check(ctx context.Context, progress func(done, total int)) (*Checked, error) {
 	total := 0
 	for _, name := range splits {
@@ -94,7 +93,7 @@ func (d *Dataset) Check(ctx context.Context, progress func(done, total int)) (*C
 		out.LeftOut = []LeftOut{}
 	}
 	seen := seenImages{at: map[[sha256.Size]byte]place{}}
-	var done atomic.Int64
+	told := counter(total, progress)
 	for _, name := range splits {
 		set := d.Part(name)
 		if set.Len() == 0 {
@@ -105,9 +104,7 @@ func (d *Dataset) Check(ctx context.Context, progress func(done, total int)) (*C
 			one := <-decoders
 			buf = list[i].look(set, i, one, buf[:0])
 			decoders <- one
-			if progress != nil {
-				progress(int(done.Add(1)), total)
-			}
+			told()
 			return buf
 		})
 		if err != nil {

@@ -47,7 +47,7 @@ type Options struct {
 	// Manifests is a folder where hashes of image files are kept, so that files that have not changed are not read again for a checksum. Several processes
 	// may share it. Empty: nothing is kept.
 	Manifests string
-	// Progress is told how many of the image files are read that must be, for a checksum, by several goroutines; may be nil.
+	// Progress is told how many of the image files are read that must be, for a checksum; may be nil.
 	Progress func(done, total int)
 	// Warn is told what is odd and harms nothing; may be nil.
 	Warn func(text string)

@@ -245,7 +245,7 @@ func (id *identity) hash(ctx context.Context, list []listed) (int, error) {
 			todo = append(todo, k)
 		}
 	}
-	var done atomic.Int64
+	told := counter(len(todo), id.options.Progress)
 	err := parallel(ctx, len(todo), func(t int, buf []byte) []byte {
 		k := todo[t]
 		part, i := id.at(k)
@@ -257,12 +257,25 @@ func (id *identity) hash(ctx context.Context, list []listed) (int, error) {
 			l.sum, l.size, l.stamp = sha256.Sum256(buf), int64(len(buf)), before.print()
 			l.known, l.keep = true, before.settled(now) && before == part.stamp(i) && before.length == l.size
 		}
-		if id.options.Progress != nil {
-			id.options.Progress(int(done.Add(1)), len(todo))
-		}
+		told()
 		return buf
 	})
 	return len(todo), err
+}
+
+// counter counts calls from any number of goroutines and tells progress, which may be nil, one after the other.
+func counter(total int, progress func(done, total int)) func() {
+	if progress == nil {
+		return func() {}
+	}
+	var mu sync.Mutex
+	done := 0
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		done++
+		progress(done, total)
+	}
 }
 
 // parallel calls do for 0..n-1 on several goroutines, each of which hands the bytes that do returned to its next
