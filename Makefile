@@ -9,13 +9,14 @@ LINT := build/bin/golangci-lint
 SANITIZED := ./kernels/... ./trainer/data/...
 # Without a usable git repository (a source archive, another owner's folder) Go must not look for a revision.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
-BUILD = -trimpath -buildvcs=$(VCS) -o bin/ctnas
+BUILD = -buildvcs=$(VCS) -o bin/ctnas
 GPU_TESTED := ./kernels/... ./gcn ./search/controller ./trainer
 # Optional libraries that are found become build tags, for every go command below.
 TAGS := $(shell scripts/tags.sh)
 comma := ,
 GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
-export GOFLAGS := $(strip $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
+# With -trimpath everywhere, what one target has compiled serves the others: the kernels take minutes.
+export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
 .PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers licenses dist ci clean tools
