@@ -195,7 +195,9 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 			return s, err
 		}
 		a.out = resume
-		if err := s.load(resume); err != nil {
+		if err := s.load(resume); isNoFolder(err) {
+			return s, fmt.Errorf("%s is not the folder of a training: it has no %s", resume, report.ConfigName)
+		} else if err != nil {
 			return s, err
 		}
 		for name, to := range map[string]*int{"workers": &s.Workers, "checkpoint-every": &s.CheckpointEvery} {

@@ -93,7 +93,7 @@ func TestTrainCommand(t *testing.T) {
 		require.Contains(t, stderr, says, line)
 	}
 	for line, says := range map[string]string{
-		"train --resume " + t.TempDir():                         "config.yaml",
+		"train --resume " + t.TempDir():                         "is not the folder of a training: it has no config.yaml",
 		"eval nasbench101:best --weights nowhere --data shapes": "nowhere",
 	} {
 		code, _, stderr := call(nil, strings.Fields(line)...)
