@@ -42,20 +42,31 @@ func predict(t *testing.T, net *nn.Network, values [][]float32, images []float32
 	return m.Logits()
 }
 
-// peers are networks with whose weights scripts/peers/zoo_weights.py makes; ambiguous ones are of names that leave
-// two programs.
-var peers = []struct {
-	name, from string
-	ambiguous  bool
-}{
-	{"mobilenetv2_1.4", "timm", false}, {"mobilenetv2_1.4", "torchvision", false},
-	{"mobilenetv3_large_1.0", "timm", true}, {"mobilenetv3_large_1.0", "timm-tf", true}, {"mobilenetv3_large_1.0",
-		"torchvision", false},
-	{"fbnet_c_timm", "timm", false}, {"mnasnet_a1", "timm", false}, {"mnasnet_b1", "timm", false}, {"mnasnet_b1",
-		"torchvision", false},
-	{"efficientnet_b0", "timm", true}, {"efficientnet_b0", "timm-tf", true}, {"efficientnet_b0", "torchvision", false},
-	{"shufflenetv2_2.0", "torchvision", false}, {"ofa_389m", "once-for-all", false}, {"ofa_482m", "once-for-all",
-		false},
+// peer is a network and a program that has it, from which scripts/peers/zoo_weights.py makes weights.
+type peer struct {
+	name, from, model string
+	ambiguous         bool // the names of tensors leave two programs
+}
+
+// peers are those of every network that timm or torchvision has, and two of once-for-all's.
+func peers(t *testing.T) []peer {
+	list := []peer{{"ofa_389m", "once-for-all", "ofa_389m", false}, {"ofa_482m", "once-for-all", "ofa_482m", false}}
+	for _, name := range zoo.Names() {
+		net, err := zoo.Open(name)
+		require.NoError(t, err)
+		models := map[zoo.Origin]string{}
+		for _, v := range zoo.Variants(net) {
+			models[v.Origin] = v.Model
+		}
+		for _, from := range []zoo.Origin{zoo.FromTimm, zoo.FromTimmTF, zoo.FromTorchvision} {
+			if models[from] != "" {
+				ambiguous := from != zoo.FromTorchvision && models[zoo.FromTimm] != "" && models[zoo.FromTimmTF] != ""
+				list = append(list, peer{name, string(from), models[from], ambiguous})
+			}
+		}
+	}
+	require.GreaterOrEqual(t, len(list), 15)
+	return list
 }
 
 // Weights that timm, torchvision and once-for-all made give their logits here, from each kind of file, where the
@@ -72,8 +83,9 @@ func TestWeightsOfPyTorch(t *testing.T) {
 		side = 224
 	}
 	args := []string{filepath.Join(testdata.Root(), "scripts", "peers", "zoo_weights.py"), dir, strconv.Itoa(side)}
+	peers := peers(t)
 	for _, p := range peers {
-		args = append(args, p.name+"@"+p.from)
+		args = append(args, p.name+"@"+p.from+"="+p.model)
 	}
 	out, err := exec.Command(python, args...).CombinedOutput()
 	require.NoError(t, err, string(out))

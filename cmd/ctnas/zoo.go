@@ -49,7 +49,7 @@ func zooRows() ([]zooRow, error) {
 		return &n
 	}
 	var rows []zooRow
-	for _, r := range zoo.Rows {
+	for _, r := range zoo.Rows() {
 		row := zooRow{Name: r.Name, Row: r.Paper, Top1: given(r.Top1), Top5: given(r.Top5),
 			Published: whole(r.MAdds, 1e6), Queries: whole(r.Queries, 1e3),
 			SearchDays: given(r.SearchDays), TotalDays: given(r.TotalDays), Source: r.Source, Note: r.Note}
@@ -373,9 +373,10 @@ func (a *app) printLayers(name, format string) error {
 	}
 	if format == "text" {
 		fmt.Fprintf(a.stdout, "%s over %s: %d MAdds, %d parameters\n", name, net.Input(), cost.MAdds, cost.Params)
-		if i := slices.IndexFunc(zoo.Rows, func(r zoo.Row) bool { return r.Name == name }); i >= 0 {
-			fmt.Fprintf(a.stdout, "source: %s\n", zoo.Rows[i].Source)
-			if note := zoo.Rows[i].Note; note != "" {
+		rows := zoo.Rows()
+		if i := slices.IndexFunc(rows, func(r zoo.Row) bool { return r.Name == name }); i >= 0 {
+			fmt.Fprintf(a.stdout, "source: %s\n", rows[i].Source)
+			if note := rows[i].Note; note != "" {
 				fmt.Fprintf(a.stdout, "note: %s\n", note)
 			}
 		}

@@ -16,7 +16,7 @@ func TestZooTable(t *testing.T) {
 	require.Equal(t, exitOK, code, stderr)
 	var rows []map[string]any
 	require.NoError(t, json.Unmarshal([]byte(stdout), &rows))
-	require.Len(t, rows, len(zoo.Rows))
+	require.Len(t, rows, len(zoo.Rows()))
 	for _, key := range []string{"name", "row", "top1", "top5", "madds", "madds_published", "params", "queries", "search_gpu_days", "total_gpu_days", "source", "note"} {
 		require.Contains(t, rows[0], key)
 	}
@@ -37,10 +37,10 @@ func TestZooTable(t *testing.T) {
 	require.Equal(t, exitOK, code)
 	lines, err := csv.NewReader(strings.NewReader(stdout)).ReadAll()
 	require.NoError(t, err)
-	require.Len(t, lines, 1+len(zoo.Rows))
+	require.Len(t, lines, 1+len(zoo.Rows()))
 	code, stdout, _ = call(nil, "zoo", "--format", "markdown")
 	require.Equal(t, exitOK, code)
-	require.Equal(t, 2+len(zoo.Rows), strings.Count(stdout, "\n"))
+	require.Equal(t, 2+len(zoo.Rows()), strings.Count(stdout, "\n"))
 	for _, c := range []struct{ line, says string }{
 		{"zoo --format html", "--format"}, {"zoo lenet", "unknown network"}, {"zoo --check lenet", "unknown network"}, {"zoo mobilenetv3:1", "@w1"},
 	} {

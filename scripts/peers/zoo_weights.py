@@ -2,7 +2,7 @@
 """Writes random weights of networks that timm, torchvision and once-for-all's packages have, with what PyTorch computes
 from them.
 
-  zoo_weights.py FOLDER SIDE [NAME@ORIGIN ...]     networks of the zoo, by whose weights; by default all that there are
+  zoo_weights.py FOLDER SIDE NAME@ORIGIN=MODEL ... networks of the zoo, by whose weights, and what that program calls them
   zoo_weights.py --constants FILE                  what the packages themselves say of FILE, `ctnas zoo --constants --json`;
                                                    exits with 1 where they differ
 
@@ -24,25 +24,6 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-
-MODELS = {
-    "mobilenetv2_1.4@timm": lambda: timm.create_model("mobilenetv2_140"),
-    "mobilenetv2_1.4@torchvision": lambda: torchvision.models.mobilenet_v2(width_mult=1.4),
-    "mobilenetv3_large_1.0@timm": lambda: timm.create_model("mobilenetv3_large_100"),
-    "mobilenetv3_large_1.0@timm-tf": lambda: timm.create_model("tf_mobilenetv3_large_100"),
-    "mobilenetv3_large_1.0@torchvision": lambda: torchvision.models.mobilenet_v3_large(),
-    "fbnet_c_timm@timm": lambda: timm.create_model("fbnetc_100"),
-    "mnasnet_a1@timm": lambda: timm.create_model("semnasnet_100"),
-    "mnasnet_b1@timm": lambda: timm.create_model("mnasnet_100"),
-    "mnasnet_b1@torchvision": lambda: torchvision.models.mnasnet1_0(),
-    "efficientnet_b0@timm": lambda: timm.create_model("efficientnet_b0"),
-    "efficientnet_b0@timm-tf": lambda: timm.create_model("tf_efficientnet_b0"),
-    "efficientnet_b0@torchvision": lambda: torchvision.models.efficientnet_b0(),
-    "shufflenetv2_2.0@torchvision": lambda: shufflenet(),
-    "ofa_389m@once-for-all": lambda: subnet([2, 3, 3, 4, 4], "33005530553055333373", "33003630443064446663"),
-    "ofa_482m@once-for-all": lambda: subnet([3, 4, 4, 4, 4], "53305353553357357333", "33304443463366646663"),
-}
-
 
 def shufflenet():
     """As its authors have it: no bias, and a first block that keeps its 24 channels beside 220 new ones."""
@@ -74,6 +55,29 @@ def subnet(depths, kernels, ratios):
     model = net.get_active_subnet(preserve_weight=True)
     object.__setattr__(model, "supernet", net)  # not a module of it
     return model
+
+
+# Models that are not what their package builds by a name.
+SPECIAL = {
+    "shufflenetv2_2.0@torchvision": lambda: shufflenet(),
+    "ofa_389m@once-for-all": lambda: subnet([2, 3, 3, 4, 4], "33005530553055333373", "33003630443064446663"),
+    "ofa_482m@once-for-all": lambda: subnet([3, 4, 4, 4, 4], "53305353553357357333", "33304443463366646663"),
+}
+
+
+def build(key, model):
+    """The model of a package, such as mobilenetv2_140 or, with arguments, mobilenet_v2(width_mult=1.4); None where no
+    package here has it."""
+    origin = key.split("@")[1]
+    if key in SPECIAL:
+        return SPECIAL[key]()
+    if origin.startswith("timm"):
+        return timm.create_model(model)
+    if origin == "torchvision":
+        name, _, arguments = model.rstrip(")").partition("(")
+        pairs = (a.split("=") for a in arguments.split(",") if a)
+        return getattr(torchvision.models, name)(**{k: float(v) for k, v in pairs})
+    return None
 
 
 def norms(model):
@@ -121,9 +125,9 @@ def compare(path):
     wrong = checked = 0
     for row in rows:
         key = f"{row['network']}@{row['origin']}"
-        if key not in MODELS:
+        model = build(key, row["model"])
+        if model is None:
             continue
-        model = MODELS[key]()
         ours = row["constants"]
         theirs = {
             "batch_norm_eps": {m.eps for m in norms(model)},
@@ -180,11 +184,12 @@ def compare(path):
 def main():
     if sys.argv[1] == "--constants":
         compare(sys.argv[2])
-    folder, side, names = sys.argv[1], int(sys.argv[2]), sys.argv[3:] or MODELS
+    folder, side = sys.argv[1], int(sys.argv[2])
     torch.manual_seed(3)
     torch.set_num_threads(1)
-    for name in names:
-        model = MODELS[name]()
+    for argument in sys.argv[3:]:
+        name, _, model = argument.partition("=")
+        model = build(name, model)
         x = torch.randn(2, 3, side, side)
         path = os.path.join(folder, name)
         if hasattr(model, "supernet"):

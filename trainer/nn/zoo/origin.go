@@ -143,48 +143,16 @@ func ofTorchvision(model, tag string, eps, momentum, dropout float64, i *Images,
 		dropout, i}, Source: torchvisionSource, names: names}
 }
 
-// published are the variants of the zoo's networks whose weights are published, by the networks' names.
-var published = func() map[string][]Variant {
-	bicubic, bilinear := imageNet(Bicubic, 0.875, "floor"), imageNet(Bilinear, 0.875, "floor")
-	tv1, tv2 := imageNet(Bilinear, 224./256, "round"), imageNet(Bilinear, 224./232, "round")
-	wide := *imageNet(Bicubic, 0.95, "floor").normalized(halves, halves)
-	wide90 := wide
-	wide90.Crop = 0.9
-	raw := bilinear.normalized([3]float32{}, [3]float32{1, 1, 1})
-	return map[string][]Variant{
-		"mobilenetv2_1.4": {
-			ofTimm("mobilenetv2_140", "", bicubic),
-			ofTorchvision("mobilenet_v2(width_mult=1.4)", "", 1e-5, 0.1, 0.2, tv2, torchvisionV2),
-		},
-		"mobilenetv3_large_1.0": {
-			ofTimm("mobilenetv3_large_100", "ra_in1k", bicubic),
-			ofTimm("mobilenetv3_large_100", "ra4_e3600_r224_in1k", &wide),
-			ofTimm("mobilenetv3_large_100", "miil_in21k_ft_in1k", raw),
-			ofTimmTF("tf_mobilenetv3_large_100", "in1k", bilinear.normalized(halves, halves)),
-			ofTorchvision("mobilenet_v3_large", "IMAGENET1K_V2", 1e-3, 0.01, 0.2, tv2, torchvisionV3),
-			ofTorchvision("mobilenet_v3_large", "IMAGENET1K_V1", 1e-3, 0.01, 0.2, tv1, torchvisionV3),
-		},
-		"fbnet_c_timm": {ofTimm("fbnetc_100", "", bilinear)},
-		"mnasnet_a1":   {ofTimm("semnasnet_100", "", bicubic)},
-		"mnasnet_b1": {
-			ofTimm("mnasnet_100", "", bicubic),
-			ofTorchvision("mnasnet1_0", "", 1e-5, 1-0.9997, 0.2, tv1, torchvisionMnasNet),
-		},
-		"efficientnet_b0": {
-			ofTimm("efficientnet_b0", "ra_in1k", bicubic),
-			ofTimm("efficientnet_b0", "ra4_e3600_r224_in1k", &wide90),
-			ofTimmTF("tf_efficientnet_b0", "ns_jft_in1k", bicubic),
-			ofTimmTF("tf_efficientnet_b0", "aa_in1k", bicubic),
-			ofTimmTF("tf_efficientnet_b0", "in1k", bicubic),
-			ofTimmTF("tf_efficientnet_b0", "ap_in1k", bicubic.normalized(halves, halves)),
-			ofTorchvision("efficientnet_b0", "", 1e-5, 0.1, 0.2, imageNet(Bicubic, 224./256, "round"),
-				torchvisionEfficient),
-		},
-		"shufflenetv2_2.0":    {ofTorchvision("shufflenet_v2_x2_0", "", 1e-5, 0.1, 0, tv2, nil)},
-		"proxylessnas_gpu":    {ofProxyless},
-		"proxylessnas_mobile": {ofProxyless},
-	}
-}()
+// Images that published weights want.
+var (
+	bicubic        = imageNet(Bicubic, 0.875, "floor")
+	bilinear       = imageNet(Bilinear, 0.875, "floor")
+	torchvision256 = imageNet(Bilinear, 224./256, "round") // its weights V1
+	torchvision232 = imageNet(Bilinear, 224./232, "round") // its weights V2
+	halves90       = imageNet(Bicubic, 0.9, "floor").normalized(halves, halves)
+	halves95       = imageNet(Bicubic, 0.95, "floor").normalized(halves, halves)
+	fromZeroToOne  = bilinear.normalized([3]float32{}, [3]float32{1, 1, 1})
+)
 
 var (
 	ofProxyless = Variant{Origin: FromProxylessNAS, Constants: Constants{1e-3, 0.1, Symmetric, 0, imageNet(Bilinear,
@@ -198,7 +166,10 @@ var (
 // with.
 func Variants(net *nn.Network) []Variant {
 	own := Variant{Origin: FromCTNAS, Constants: constantsOf(net), Source: "the network's definition (trainer/nn/zoo)"}
-	others := published[net.Name]
+	var others []Variant
+	if n := lookup(net.Name); n != nil {
+		others = n.weights
+	}
 	inFamily := func(prefixes ...string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(net.Name, p) })
 	}
