@@ -27,7 +27,7 @@ func NewCatalogue(sp space.Space, list Lister, trees func(name string) ([]byte, 
 	alphabet := len(sp.Alphabet())
 	c := &Catalogue{n: list.Len(), at: list.Arch, index: list.Index}
 	graphs := gcn.GraphSet{N: c.n, At: func(i int) gcn.Graph { return gcn.Graph(list.Arch(i).Graph()) }}
-	c.space = gcn.NewSpace(alphabet, graphs, func(i int) []float32 { return Features(list.Arch(i), alphabet) })
+	c.space = gcn.NewSpace(alphabet, graphs, func(i int) []float32 { return Features(sp, list.Arch(i)) })
 	c.space.UseTrees(trees)
 	return c
 }
@@ -65,10 +65,12 @@ func (c *Catalogue) Len() int { return c.n }
 // Arch is architecture i.
 func (c *Catalogue) Arch(i int) space.Arch { return c.at(i) }
 
-// Features describes an architecture for a comparator. A cell of NAS-Bench-101 has its graph's numbers and the logarithms of its costs; other spaces,
-// whose operations say where they stand, the counts of operations and no costs.
-func Features(a space.Arch, alphabet int) []float32 {
-	if _, cell := a.(space.Cell); !cell {
+// Features describes an architecture of a space for a comparator. Where operations say where they stand
+// (space.Positional) these are the counts of operations and no costs, elsewhere the graph's numbers and the logarithms
+// of the costs.
+func Features(sp space.Space, a space.Arch) []float32 {
+	alphabet := len(sp.Alphabet())
+	if space.IsPositional(sp) {
 		return gcn.Counts(gcn.Graph(a.Graph()), alphabet)
 	}
 	cost := a.Cost()
@@ -84,15 +86,15 @@ func Data(sp space.Space, archs []space.Arch, labels []float64) gcn.Data {
 func describe(sp space.Space, net gcn.Network, archs []space.Arch, labels []float64) gcn.Data {
 	d := gcn.Data{Alphabet: len(sp.Alphabet()), Labels: labels}
 	for _, a := range archs {
-		add(&d, net, a)
+		add(&d, sp, net, a)
 	}
 	return d
 }
 
 // add appends a graph.
-func add(d *gcn.Data, net gcn.Network, a space.Arch) {
+func add(d *gcn.Data, sp space.Space, net gcn.Network, a space.Arch) {
 	d.Graphs = append(d.Graphs, gcn.Graph(a.Graph()))
 	if net.Features {
-		d.Features = append(d.Features, Features(a, d.Alphabet))
+		d.Features = append(d.Features, Features(sp, a))
 	}
 }

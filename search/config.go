@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -125,23 +124,21 @@ func Preset(name string) (Config, error) {
 	return c, nil
 }
 
-// For sets the space and, with the default preset, the settings that suit it. NAS-Bench-101's are those of Preset.
-func (c *Config) For(name string) {
+// For sets the space, by the name that opens it, and with the default preset the settings that suit it. Those of Preset
+// suit spaces that are not space.Positional.
+func (c *Config) For(name string, sp space.Space) {
 	c.Space = name
-	if !Positional(name) || c.Preset != PresetDefault {
+	if !space.IsPositional(sp) || c.Preset != PresetDefault {
 		return
 	}
 	c.Steps, c.Members, c.Generations, c.Spread = gcn.Positional().Steps, 2, 80, 0.3
 	c.Init, c.PerRound = 40, 20 // what a comparator is wrong about in a large space shows when it is asked for its favourites
 }
 
-// Positional tells whether the operations of a space say where they stand, as in all but NAS-Bench-101.
-func Positional(name string) bool { return !strings.HasPrefix(name, space.NASBench101{}.Name()) }
-
 // Comparator is a preset's comparator for a space.
-func Comparator(preset, space string) (gcn.Config, error) {
+func Comparator(preset string, sp space.Space) (gcn.Config, error) {
 	c, err := gcn.Preset(preset)
-	if err == nil && preset == PresetDefault && Positional(space) {
+	if err == nil && preset == PresetDefault && space.IsPositional(sp) {
 		c = gcn.Positional()
 	}
 	return c, err
@@ -223,14 +220,15 @@ func (c Config) initial() int {
 	}
 }
 
-// Comparator is the network and its training in every round. The methods that ctnas is compared with use it too.
-func (c Config) Comparator() (gcn.Config, error) {
-	g, err := Comparator(c.Preset, c.Space)
+// Comparator is the network and its training in every round, for the space that c.Space names. The methods that ctnas
+// is compared with use it too.
+func (c Config) Comparator(sp space.Space) (gcn.Config, error) {
+	g, err := Comparator(c.Preset, sp)
 	if err != nil {
 		return gcn.Config{}, err
 	}
 	g.Members, g.Steps = c.Members, c.Steps
-	if c.Preset == PresetDefault && !Positional(c.Space) {
+	if c.Preset == PresetDefault && !space.IsPositional(sp) {
 		g.Width, g.HeadWidth = 64, 64 // trained anew every round: the rank command's width costs twice as much and finds the same
 	}
 	g.Warmup = min(g.Warmup, c.Steps/10)
@@ -251,8 +249,8 @@ func (c Config) policy() controller.Config {
 }
 
 // identity is a fingerprint of everything in the settings that the result depends on.
-func (c Config) identity() (string, error) {
-	g, err := c.Comparator()
+func (c Config) identity(sp space.Space) (string, error) {
+	g, err := c.Comparator(sp)
 	if err != nil {
 		return "", err
 	}

@@ -53,7 +53,9 @@ func age(pool []pseudo, round, rounds, size int) []pseudo {
 }
 
 // join adds pseudo-labelled pairs to training data of architectures that stand first.
-func join(data gcn.Data, net gcn.Network, archs []space.Arch, pool []pseudo, weight float64) gcn.Data {
+func join(
+	data gcn.Data, sp space.Space, net gcn.Network, archs []space.Arch, pool []pseudo, weight float64,
+) gcn.Data {
 	if len(pool) == 0 {
 		return data
 	}
@@ -66,7 +68,7 @@ func join(data gcn.Data, net gcn.Network, archs []space.Arch, pool []pseudo, wei
 		if !ok {
 			i = len(data.Graphs)
 			number[a] = i
-			add(&data, net, a)
+			add(&data, sp, net, a)
 		}
 		return i
 	}

@@ -46,7 +46,7 @@ func fewOf(t *testing.T, name string, n int) (space.Space, few) {
 func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
 	sp, source := fewOf(t, "mobilenetv3", 60)
 	c := tiny(t, ProposeController)
-	c.For(sp.Name())
+	c.For(sp.Name(), sp)
 	c.Budget, c.Init, c.PerRound, c.Members, c.Steps = 24, 12, 12, 1, 5
 	c.Generations, c.Mutations, c.MaxMAdds = 1, 8, 400e6
 	r, err := Run(context.Background(), c, Deps{Space: sp, Source: source})

@@ -57,10 +57,10 @@ func mobileTimes(t *testing.T, factor float64) *latency.Model {
 // and goes on ends in the same bytes, and with another table it is refused.
 func TestLatenciesAreKept(t *testing.T) {
 	c := tiny(t, ProposeController)
-	c.For("mobilenetv3")
+	table := mobileTimes(t, 1)
+	c.For("mobilenetv3", table.Space())
 	c.Propose, c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Generations = ProposeController, 40, 16, 8, 1, 6, 2
 	c.Latency, c.MaxLatency, c.Pareto, c.ParetoCost = "t.csv", 4.5, true, space.CostLatency
-	table := mobileTimes(t, 1)
 	with := func(dir string) (Deps, *byHash) {
 		source := &byHash{}
 		return Deps{Space: table.Space(), Source: source, Latency: table, Dir: dir, Version: "test"}, source

@@ -115,7 +115,7 @@ func TestThePoolIsBoundedAndAges(t *testing.T) {
 func TestJoinNumbersUnlabelledArchitecturesOnce(t *testing.T) {
 	c := someCells().archs
 	net := gcn.Network{Features: true}
-	d := join(describe(cells, net, c[:2], []float64{0.1, 0.2}), net, c[:2], []pseudo{{A: c[1], B: c[5], Target: 1}, {A: c[5], B: c[6]}}, 0.5)
+	d := join(describe(cells, net, c[:2], []float64{0.1, 0.2}), cells, net, c[:2], []pseudo{{A: c[1], B: c[5], Target: 1}, {A: c[5], B: c[6]}}, 0.5)
 	require.Len(t, d.Graphs, 4)
 	require.Len(t, d.Features, 4)
 	require.Equal(t, []gcn.Pair{{A: 1, B: 2, Target: 1}, {A: 2, B: 3}}, d.Pairs)
@@ -149,14 +149,14 @@ func TestConfigSurvivesItsFile(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c, back)
 		// Another value of any setting that matters is another identity.
-		a, err := c.identity()
+		a, err := c.identity(space.NASBench101{})
 		require.NoError(t, err)
 		c.Labels = "table:moved"
-		b, err := c.identity()
+		b, err := c.identity(space.NASBench101{})
 		require.NoError(t, err)
 		require.Equal(t, a, b, "where the file lies does not matter")
 		c.Thompson = 0.123
-		b, err = c.identity()
+		b, err = c.identity(space.NASBench101{})
 		require.NoError(t, err)
 		require.NotEqual(t, a, b)
 	}

@@ -263,7 +263,7 @@ func (s *search) pool(may func(space.Arch) bool) (archs []space.Arch, from []str
 // neighbour mutates an architecture. Where limits leave little, it tries some times to stay within them.
 func (s *search) neighbour(a space.Arch, stream *philox.Stream) space.Arch {
 	child := s.Deps.Space.Mutate(a, stream)
-	for tries := 0; tries < 20 && Positional(s.Config.Space) && !s.allowed(child); tries++ {
+	for tries := 0; tries < 20 && space.IsPositional(s.Deps.Space) && !s.allowed(child); tries++ {
 		child = s.Deps.Space.Mutate(a, stream)
 	}
 	return child

@@ -182,10 +182,10 @@ func (s *search) close() {
 
 // open prepares everything: a new run or the rest of one.
 func (s *search) open(ctx context.Context) (err error) {
-	if s.gcn, err = s.Comparator(); err != nil {
+	if s.gcn, err = s.Comparator(s.Deps.Space); err != nil {
 		return err
 	}
-	if s.ident, err = s.identity(); err != nil {
+	if s.ident, err = s.identity(s.Deps.Space); err != nil {
 		return err
 	}
 	s.source = s.Source.Describe() + " " + s.Checksum
@@ -333,7 +333,7 @@ func (s *search) claim() error {
 		if err != nil {
 			return err
 		}
-		ident, err := old.identity()
+		ident, err := old.identity(s.Deps.Space)
 		if err != nil {
 			return err
 		}
@@ -523,7 +523,7 @@ func (s *search) allowed(a space.Arch) bool { return s.limits.Allow(a) }
 
 // guided tells whether the controller is led to architectures within the limits: in a space that can only be searched, few of what it draws at first may be.
 func (s *search) guided() bool {
-	return s.List == nil && Positional(s.Config.Space) && !s.limits.None()
+	return s.List == nil && space.IsPositional(s.Deps.Space) && !s.limits.None()
 }
 
 // consolation is the reward of an architecture above the limits: the further above the less, and less than that of any within that is not hopeless.
@@ -671,7 +671,8 @@ func (s *search) train(ctx context.Context) error {
 	}
 	s.pseudo = age(s.pseudo, s.round, s.ExploreAge, s.ExplorePool)
 	s.referee = nil // the last comparator's opinions go before the next ones come
-	data := join(describe(s.Deps.Space, s.gcn.Network, archs, values), s.gcn.Network, archs, s.pseudo, s.ExploreWeight)
+	data := join(describe(s.Deps.Space, s.gcn.Network, archs, values), s.Deps.Space, s.gcn.Network, archs, s.pseudo,
+		s.ExploreWeight)
 	var mu sync.Mutex
 	losses := make([][]float64, s.gcn.Members) // a member's losses by block, in order
 	steps := []int{}

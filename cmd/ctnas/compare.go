@@ -116,11 +116,15 @@ func (o *compareFlags) variants(cmd *cobra.Command) ([]method.Variant, gcn.Confi
 	if err != nil {
 		return nil, gcn.Config{}, usagef("--preset: %w", err)
 	}
-	c.For(o.space)
+	sp, err := openSpace(o.space)
+	if err != nil {
+		return nil, gcn.Config{}, err
+	}
+	c.For(o.space, sp)
 	if err := applySettings(o.set, &c); err != nil {
 		return nil, gcn.Config{}, err
 	}
-	network, err := c.Comparator()
+	network, err := c.Comparator(sp)
 	if err != nil {
 		return nil, network, err
 	}

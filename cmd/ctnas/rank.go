@@ -15,6 +15,7 @@ import (
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
 
@@ -108,7 +109,11 @@ Here --train and --judged random architectures are trained, all of them if the s
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			start := time.Now()
-			config, err := presetConfig(preset, spaceName, set)
+			sp, err := openSpace(spaceName)
+			if err != nil {
+				return err
+			}
+			config, err := presetConfig(preset, sp, set)
 			if err != nil {
 				return err
 			}
@@ -227,8 +232,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 const setHelp = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
 
 // presetConfig is a comparator's preset for a space with settings changed.
-func presetConfig(preset, space string, set []string) (gcn.Config, error) {
-	c, err := search.Comparator(preset, space)
+func presetConfig(preset string, sp space.Space, set []string) (gcn.Config, error) {
+	c, err := search.Comparator(preset, sp)
 	if err != nil {
 		return c, usagef("--preset: %w", err)
 	}

@@ -73,9 +73,12 @@ func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
 	if err != nil {
 		return c, usagef("--preset: %w", err)
 	}
-	if name, err := f.GetString("space"); err == nil {
-		c.For(name)
+	name, _ := f.GetString("space") // it is text
+	sp, err := openSpace(name)
+	if err != nil {
+		return c, err
 	}
+	c.For(name, sp)
 	named := pflag.NewFlagSet("", pflag.ContinueOnError)
 	searchFlags(named, &c)
 	f.VisitAll(func(flag *pflag.Flag) {

@@ -52,10 +52,6 @@ func newOut(c search.Config, method string) string {
 
 // searchWith searches with another method than ctnas and writes its folder.
 func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (*search.Result, error) {
-	network, err := c.Comparator()
-	if err != nil {
-		return nil, usagef("--preset: %w", err)
-	}
 	if _, err := os.Stat(filepath.Join(a.out, search.ConfigName)); err == nil {
 		return nil, usagef("--out %s: the folder holds a run, and a search with %s cannot be resumed", a.out, m.Name())
 	}
@@ -69,6 +65,10 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	defer func() { _ = l.close() }()
+	network, err := c.Comparator(l.space)
+	if err != nil {
+		return nil, usagef("--preset: %w", err)
+	}
 	times, err := a.openLatency(c.Latency, l.space)
 	if err != nil {
 		return nil, err

@@ -67,7 +67,7 @@ func (p *Pool) Prepare(ctx context.Context, c gcn.Config) error {
 		return nil
 	}
 	blank := &gcn.Comparator{Config: c}
-	width := len(search.Features(p.Arch(0), len(p.space.Alphabet())))
+	width := len(search.Features(p.space, p.Arch(0)))
 	blank.Scale = gcn.Standard{Mean: make([]float32, width), SD: slices.Repeat([]float32{1}, width)}
 	_, err := whole.Encoding(ctx, blank)
 	return err

@@ -172,6 +172,9 @@ func openDarts(name string) (Space, error) {
 // Name is "darts" or "darts@cifar10".
 func (sp Darts) Name() string { return dartsName + dartsMacros[sp.macro].suffix }
 
+// Positional: an operation says in which cell it stands and what it reads.
+func (Darts) Positional() {}
+
 // maxGenotypeBytes bounds a text; the longest canonical one has some 600.
 const maxGenotypeBytes = 4096
 

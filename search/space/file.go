@@ -124,6 +124,9 @@ func FileOf(sp Space) *FileSpace {
 // Name is the name that the file gives.
 func (f *FileSpace) Name() string { return f.name }
 
+// Positional: an operation of the alphabet says at which place it stands.
+func (f *FileSpace) Positional() {}
+
 // Text is the file's content.
 func (f *FileSpace) Text() []byte { return f.text }
 

@@ -142,6 +142,9 @@ func openMobileNetV3(name string) (Space, error) {
 	return sp, nil
 }
 
+// Positional: every block has operations of its own.
+func (MobileNetV3) Positional() {}
+
 // resolutionStep is that of once-for-all's accuracy predictor.
 const resolutionStep = 16
 

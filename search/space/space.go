@@ -62,6 +62,19 @@ type Enumerable interface {
 	All(ctx context.Context, progress func(done, total int)) ([]Arch, error)
 }
 
+// Positional is a space whose operations say where in a network they stand: a node of a Graph is known by its operation
+// alone. Of the others, such as NAS-Bench-101, the edges say it.
+type Positional interface {
+	Space
+	Positional()
+}
+
+// IsPositional tells whether a space is Positional.
+func IsPositional(sp Space) bool {
+	_, positional := sp.(Positional)
+	return positional
+}
+
 // Grammar describes a controller's decisions as data, so that a kernel follows it without call-backs: the first decision picks
 // the variant, and a variant is a fixed list of further decisions.
 type Grammar struct {
