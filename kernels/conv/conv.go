@@ -113,7 +113,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 		if f.Bias != nil {
 			args.bias = floats(f.Bias.Slice(g*cols, cols))
 		}
-		if c.winograd() {
+		if c.Winograd() {
 			count := planWinograd(&args, shape)
 			if f.Sums {
 				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
@@ -159,7 +159,7 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 		args := C.ctn_conv_args{at: c.window(), transposed: 1, depth: C.int64_t(depth), cols: C.int64_t(cols),
 			weight: floats(b.Weight.Slice(g*depth, b.Weight.Len()-g*depth)), weight_ld: C.int64_t(c.Out)}
 		b.Grad.Channels(g*depth, c.Out).Put(unsafe.Pointer(&args.grad), depth)
-		if c.winograd() {
+		if c.Winograd() {
 			count := planWinograd(&args, c.In)
 			if b.Sink.Sums() {
 				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
@@ -219,8 +219,9 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	return C.CTN_CONV_TILE + int(args.near) + (2+taps)*block
 }
 
-// winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its weight.
-func (c Conv) winograd() bool {
+// Winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its weight.
+func (c Conv) Winograd() bool {
+	c = c.defaults()
 	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.StrideW == 1 && c.Dilation == 1 && c.Groups == 1 && min(c.PadH, c.PadW) >= 0 && max(c.PadH, c.PadW) <= 2 &&
 		min(c.OutH, c.OutW, c.In.H, c.In.W) >= 4 && c.OutH == c.In.H+2*c.PadH-2 && c.OutW == c.In.W+2*c.PadW-2 && min(c.In.C, c.Out) >= 32
 }
@@ -291,7 +292,7 @@ type WeightGradient struct {
 // PartialLen is how many floats the sums over parts of the rows take.
 func (c Conv) PartialLen() int {
 	c = c.defaults()
-	if c.winograd() {
+	if c.Winograd() {
 		return c.winogradSplits() * 16 * c.In.C * c.Out
 	}
 	if s := c.splits(); s > 1 {
@@ -329,10 +330,10 @@ func (w WeightGradient) Record(p *exec.Program) {
 		return
 	}
 	taps, depth, cols, splits := c.KH*c.KW, c.In.C/c.Groups, c.Out/c.Groups, c.splits()
-	if c.winograd() {
+	if c.Winograd() {
 		splits = c.winogradSplits()
 	}
-	if splits > 1 || c.winograd() {
+	if splits > 1 || c.Winograd() {
 		if w.Partial == nil {
 			w.Partial = p.Arena().F32(c.PartialLen())
 		}
@@ -346,7 +347,7 @@ func (w WeightGradient) Record(p *exec.Program) {
 		}
 		w.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))
 		w.Grad.Channels(g*cols, c.Out).Put(unsafe.Pointer(&args.grad), cols)
-		if c.winograd() {
+		if c.Winograd() {
 			const tiles = C.CTN_WINOGRAD_TILES
 			args.near = C.int64_t(winogradBand(tiles, c.In, c.Shape()) * C.CTN_CONV_DEPTH)
 			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 9*tiles

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/ctnas/ctnas/kernels/conv/internal/split"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
@@ -18,13 +19,6 @@ import (
 //
 //go:embed *.cu *.cuh *.h
 var Sources embed.FS
-
-// target is what the work is split for: a large GPU, whatever runs it, so that results depend on shapes alone. Tests set a small one.
-var target = struct {
-	resident int // blocks that run at the same time: two on each multiprocessor
-	enough   int // blocks that keep it busy to the end; with more than that, blocks compute several tiles each and leave fewer sums
-	tiles    int // but at most so many
-}{264, 1056, 8}
 
 func (c Conv) geometry() C.ctn_conv_geometry {
 	i := func(n int) C.int32_t { return C.int32_t(n) }
@@ -74,7 +68,7 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 	across := exec.Blocks(cols, tile)
 	args.rows, args.tile_cols = C.int32_t(written.Pixels()), C.int32_t(tile)
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(cols)
-	args.tiles = C.int32_t(min(max(tiles*across*groups/target.enough, 1), target.tiles))
+	args.tiles = C.int32_t(min(max(tiles*across*groups/split.Target.Enough, 1), split.Target.Tiles))
 	block := rows * int(args.tiles)
 	stats := sums(tensor.Parts(written.Pixels(), block))
 	steps := exec.Blocks(exec.Blocks(depth, lanes)*lanes*int(args.at.kh*args.at.kw), step)
@@ -95,7 +89,7 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 // but narrower where that leaves most of a large GPU idle.
 func halfTile(tiles, cols int) int {
 	for _, tile := range []int{128, 64} {
-		if cols > tile/2 && tiles*exec.Blocks(cols, tile) >= target.resident/2 {
+		if cols > tile/2 && tiles*exec.Blocks(cols, tile) >= split.Target.Resident/2 {
 			return tile
 		}
 	}
@@ -129,10 +123,10 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
 	}
 	down, across := exec.Blocks(exec.Blocks(depth, lanes)*lanes*taps, rows), exec.Blocks(c.Out/c.Groups, cols)
 	// At least some steps for each split.
-	splits := max(1, min(target.resident*128/rows/(down*across*c.Groups), pixels/(8*step)))
-	split := exec.Blocks(exec.Blocks(pixels, splits), step) * step
-	splits = exec.Blocks(pixels, split)
-	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(split), splits: C.int32_t(splits), tiles: C.int32_t(across),
+	splits := max(1, min(split.Target.Resident*128/rows/(down*across*c.Groups), pixels/(8*step)))
+	each := exec.Blocks(exec.Blocks(pixels, splits), step) * step
+	splits = exec.Blocks(pixels, each)
+	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(each), splits: C.int32_t(splits), tiles: C.int32_t(across),
 		len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight)}
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
 	apart := C.CTN_CONV_GPU_BLOCK * lanes / rows

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	. "github.com/ctnas/ctnas/kernels/conv"
+	"github.com/ctnas/ctnas/kernels/conv/internal/split"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/sim"
@@ -57,7 +58,7 @@ func each(t *testing.T, f func(t *testing.T, d *exec.Device, i, k int, c Conv, k
 				}
 				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
 					if (i+k)/3%2 == 1 {
-						defer SmallTarget()()
+						defer split.Small()()
 					}
 					f(t, d, i, k, c, kind)
 				})

@@ -110,7 +110,8 @@ type Failure struct{ error }
 
 func (f Failure) Unwrap() error { return f.error }
 
-func fail(err error) {
+// Fail panics with err as a Failure, unless err is nil: what records or runs kernels has no error to return.
+func Fail(err error) {
 	if err != nil {
 		panic(Failure{err})
 	}

@@ -141,7 +141,7 @@ func (d *Device) Accelerated() bool { return d.acc != nil }
 // Sync waits until everything that was enqueued has ended. On the CPU nothing is ever left.
 func (d *Device) Sync() {
 	if d.acc != nil {
-		fail(d.acc.Sync())
+		Fail(d.acc.Sync())
 	}
 }
 
@@ -152,7 +152,7 @@ func (d *Device) Inspect(l cuda.Launch) (cuda.KernelInfo, bool) {
 		return cuda.KernelInfo{}, false
 	}
 	info, err := i.Kernel(l.File, l.Entry, l.Block, l.Shared)
-	fail(err)
+	Fail(err)
 	return info, true
 }
 
@@ -164,7 +164,7 @@ func (d *Device) Close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.acc != nil {
-		fail(d.acc.Close())
+		Fail(d.acc.Close())
 		return
 	}
 	C.ctn_pool_free(d.pool)
@@ -212,9 +212,9 @@ func (a *Arena) alloc(bytes int) unsafe.Pointer {
 	if a.dev.acc != nil {
 		var err error
 		p, err = a.dev.acc.Alloc(max(bytes, 4))
-		fail(err)
+		Fail(err)
 	} else if p = C.ctn_alloc(C.int64_t(bytes)); p == nil {
-		fail(fmt.Errorf("out of memory: %d bytes more than %d", bytes, a.bytes))
+		Fail(fmt.Errorf("out of memory: %d bytes more than %d", bytes, a.bytes))
 	}
 	a.blocks = append(a.blocks, p)
 	a.bytes += int64(bytes)
@@ -225,7 +225,7 @@ func (a *Arena) alloc(bytes int) unsafe.Pointer {
 func (a *Arena) allocHost(bytes int) unsafe.Pointer {
 	p := C.ctn_alloc(C.int64_t(bytes))
 	if p == nil {
-		fail(fmt.Errorf("out of memory: %d bytes for operations", bytes))
+		Fail(fmt.Errorf("out of memory: %d bytes for operations", bytes))
 	}
 	a.host = append(a.host, p)
 	return p
@@ -342,7 +342,7 @@ func (b *Buffer) WriteF32(off int, src []float32) {
 func (b *Buffer) UploadF32(src []float32) {
 	b.check(0, len(src), floats)
 	if u, ok := b.dev.acc.(Uploader); ok && len(src) > 0 {
-		fail(u.Upload(b.ptr, unsafe.Pointer(&src[0]), 4*len(src)))
+		Fail(u.Upload(b.ptr, unsafe.Pointer(&src[0]), 4*len(src)))
 		return
 	}
 	write(b, 0, src)
@@ -390,7 +390,7 @@ func write[T int32 | float32 | uint16](b *Buffer, off int, src []T) {
 	case b.dev.acc == nil:
 		copy(unsafe.Slice((*T)(b.ptr), b.n)[off:], src)
 	case len(src) > 0:
-		fail(b.dev.acc.Write(unsafe.Add(b.ptr, size*off), unsafe.Pointer(&src[0]), size*len(src)))
+		Fail(b.dev.acc.Write(unsafe.Add(b.ptr, size*off), unsafe.Pointer(&src[0]), size*len(src)))
 	}
 }
 
@@ -400,7 +400,7 @@ func read[T int32 | float32 | uint16](b *Buffer, off int, dst []T) {
 	case b.dev.acc == nil:
 		copy(dst, unsafe.Slice((*T)(b.ptr), b.n)[off:])
 	case len(dst) > 0:
-		fail(b.dev.acc.Read(unsafe.Pointer(&dst[0]), unsafe.Add(b.ptr, size*off), size*len(dst)))
+		Fail(b.dev.acc.Read(unsafe.Pointer(&dst[0]), unsafe.Add(b.ptr, size*off), size*len(dst)))
 	}
 }
 
@@ -496,7 +496,7 @@ func (p *Program) Record(op Op) {
 	dev.mu.Lock()
 	defer dev.mu.Unlock()
 	if C.ctn_pool_scratch(dev.pool, C.int64_t(op.Scratch)) != 0 {
-		fail(fmt.Errorf("out of memory: scratch of %d floats", op.Scratch))
+		Fail(fmt.Errorf("out of memory: scratch of %d floats", op.Scratch))
 	}
 }
 
@@ -516,7 +516,7 @@ func (p *Program) Run(n int) {
 	defer d.mu.Unlock()
 	if d.acc != nil {
 		p.prepare()
-		fail(p.sequence.Run(n))
+		Fail(p.sequence.Run(n))
 		return
 	}
 	if d.pool == nil {
@@ -543,12 +543,12 @@ func (p *Program) Time(n int) float64 {
 	p.prepare()
 	if t, ok := p.sequence.(Timer); ok {
 		ms, err := t.Time(n)
-		fail(err)
+		Fail(err)
 		return ms
 	}
 	begin := time.Now()
-	fail(p.sequence.Run(n))
-	fail(d.acc.Sync())
+	Fail(p.sequence.Run(n))
+	Fail(d.acc.Sync())
 	return float64(time.Since(begin).Nanoseconds()) / 1e6
 }
 
@@ -559,7 +559,7 @@ func (p *Program) prepare() {
 	}
 	s, err := p.arena.dev.acc.Sequence(p.launches)
 	if err != nil {
-		fail(fmt.Errorf("%s: %w", p.Name, err))
+		Fail(fmt.Errorf("%s: %w", p.Name, err))
 	}
 	p.sequence = s
 	p.arena.sequences = append(p.arena.sequences, s)

@@ -1,4 +1,4 @@
-package exec
+package exec_test
 
 import (
 	"errors"
@@ -7,36 +7,38 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
 )
 
 func TestOpenChoosesAndChecks(t *testing.T) {
-	require.Contains(t, Levels(), "portable")
-	for _, level := range Levels() {
-		d, err := Open(Config{Level: level, Threads: 2})
+	require.Contains(t, exec.Levels(), "portable")
+	for _, level := range exec.Levels() {
+		d, err := exec.Open(exec.Config{Level: level, Threads: 2})
 		require.NoError(t, err)
 		require.Equal(t, level, d.Level())
 		require.Equal(t, 2, d.Threads())
 		d.Close()
 	}
-	d, err := Open(Config{})
+	d, err := exec.Open(exec.Config{})
 	require.NoError(t, err)
 	if os.Getenv("CTNAS_ISA") == "" {
 		require.NotEqual(t, "avx2x16", d.Level())
 	}
 	d.Close()
-	_, err = Open(Config{Level: "sse9"})
+	_, err = exec.Open(exec.Config{Level: "sse9"})
 	require.ErrorContains(t, err, `"sse9"`)
-	_, err = Open(Config{Threads: -1})
+	_, err = exec.Open(exec.Config{Threads: -1})
 	require.ErrorContains(t, err, "-1 threads")
 	t.Setenv("CTNAS_ISA", "portable")
-	d, err = Open(Config{})
+	d, err = exec.Open(exec.Config{})
 	require.NoError(t, err)
 	require.Equal(t, "portable", d.Level())
 	d.Close()
 }
 
 func TestBuffers(t *testing.T) {
-	d, err := Open(Config{Threads: 1})
+	d, err := exec.Open(exec.Config{Threads: 1})
 	require.NoError(t, err)
 	defer d.Close()
 	a := d.NewArena()
@@ -55,7 +57,7 @@ func TestBuffers(t *testing.T) {
 	got := make([]int32, 2)
 	i.ReadI32(0, got)
 	require.Equal(t, []int32{3, 4}, got)
-	require.Panics(t, func() { Dynamic(f, 3) })
+	require.Panics(t, func() { exec.Dynamic(f, 3) })
 	require.Panics(t, func() { a.BF16(1) }, "the CPU has no kernels for it")
 	require.Panics(t, func() { f.AsBF16() })
 	require.False(t, f.Half())
@@ -63,32 +65,32 @@ func TestBuffers(t *testing.T) {
 
 func TestCatch(t *testing.T) {
 	work := func(first error, f func()) (err error) {
-		defer Catch(&err)
+		defer exec.Catch(&err)
 		defer f()
 		return first
 	}
 	require.NoError(t, work(nil, func() {}))
 	broken := errors.New("broken")
-	require.Equal(t, broken, work(nil, func() { fail(broken) }))
+	require.Equal(t, broken, work(nil, func() { exec.Fail(broken) }))
 	earlier := errors.New("earlier")
-	require.Equal(t, earlier, work(earlier, func() { fail(broken) }), "what came first stays")
+	require.Equal(t, earlier, work(earlier, func() { exec.Fail(broken) }), "what came first stays")
 	require.PanicsWithValue(t, "defect", func() { _ = work(nil, func() { panic("defect") }) })
 }
 
 func TestDevicesThatAreNotThere(t *testing.T) {
-	_, err := Open(Config{Device: "tpu:0"})
+	_, err := exec.Open(exec.Config{Device: "tpu:0"})
 	require.ErrorContains(t, err, `"tpu:0"`)
-	_, err = Open(Config{Device: "cuda:x"})
+	_, err = exec.Open(exec.Config{Device: "cuda:x"})
 	require.ErrorContains(t, err, "cuda:N")
-	_, err = Open(Config{Precision: BF16})
+	_, err = exec.Open(exec.Config{Precision: exec.BF16})
 	require.ErrorContains(t, err, "the CPU computes in fp32")
-	_, err = Open(Config{Precision: "fp8"})
+	_, err = exec.Open(exec.Config{Precision: "fp8"})
 	require.ErrorContains(t, err, "fp8")
-	require.Equal(t, []Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, Config{Device: "cuda:1,3"}.Each())
-	require.Equal(t, []Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, Config{Device: "cuda:1,cuda:3"}.Each())
-	require.Len(t, Config{Device: "cpu"}.Each(), 1)
-	level := Levels()[0]
-	c, err := Config{Device: Auto, Level: level}.Resolve()
+	require.Equal(t, []exec.Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, exec.Config{Device: "cuda:1,3"}.Each())
+	require.Equal(t, []exec.Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, exec.Config{Device: "cuda:1,cuda:3"}.Each())
+	require.Len(t, exec.Config{Device: "cpu"}.Each(), 1)
+	level := exec.Levels()[0]
+	c, err := exec.Config{Device: exec.Auto, Level: level}.Resolve()
 	require.NoError(t, err)
 	require.Equal(t, "cpu", c.Device, "a level of the CPU is the CPU's")
 }

@@ -1,4 +1,4 @@
-package image
+package image_test
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/image"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
@@ -36,15 +37,15 @@ func TestResampleMatchesReference(t *testing.T) {
 	}
 	cases = slices.Concat(cases, cases[:1], cases) // the second time with the other filter
 	for _, level := range exec.Levels() {
-		r, err := NewResampler(level)
+		r, err := image.NewResampler(level)
 		require.NoError(t, err)
 		for i, c := range cases {
 			pix := noise(c.width*c.height*3, uint32(i))
-			f := Filter(i % 2)
-			want := ReferenceResample(f, pix, 3*c.width, c.x0, c.y0, c.x1, c.y1, c.w, c.h)
+			f := image.Filter(i % 2)
+			want := image.ReferenceResample(f, pix, 3*c.width, c.x0, c.y0, c.x1, c.y1, c.w, c.h)
 			scale, bias := [3]float32{1, 0.5, 2}, [3]float32{0, -3, 7}
 			for _, flip := range []bool{false, true} {
-				var x, y Axis
+				var x, y image.Axis
 				x.Antialias(f, float64(c.x0), float64(c.x1), c.x0, c.x1, c.w, 0, c.w, flip)
 				y.Antialias(f, float64(c.y0), float64(c.y1), c.y0, c.y1, c.h, 0, c.h, false)
 				nan := float32(math.NaN())
@@ -52,7 +53,7 @@ func TestResampleMatchesReference(t *testing.T) {
 				for j := range out {
 					out[j] = nan
 				}
-				r.Resample(out[16:16+len(want)], Source{pix, 3 * c.width, c.width, c.height}, &y, &x, scale, bias)
+				r.Resample(out[16:16+len(want)], image.Source{Pix: pix, Stride: 3 * c.width, Width: c.width, Height: c.height}, &y, &x, scale, bias)
 				mapped := make([]float64, len(want))
 				for j := range want {
 					o, ch := j, j%3
@@ -73,9 +74,9 @@ func TestResampleMatchesReference(t *testing.T) {
 
 // A window of a resized image is that part of the whole.
 func TestAntialiasWindow(t *testing.T) {
-	var whole, part Axis
+	var whole, part image.Axis
 	for i, full := range []int{9, 100, 341, 9, 100, 341} {
-		f := Filter(i / 3)
+		f := image.Filter(i / 3)
 		whole.Antialias(f, 2, 102, 2, 102, full, 0, full, false)
 		at, n := full/3, full/2
 		part.Antialias(f, 2, 102, 2, 102, full, at, n, false)
@@ -91,7 +92,7 @@ func TestAntialiasWindow(t *testing.T) {
 func TestAntialiasWeights(t *testing.T) {
 	s := philox.New(3, philox.PurposeTest, 0)
 	for range 2000 {
-		var a Axis
+		var a image.Axis
 		size := 1 + s.Intn(400)
 		lo := s.Float64() * float64(size) * 0.9
 		hi := lo + (float64(size)-lo)*(0.01+0.99*s.Float64())
@@ -100,7 +101,7 @@ func TestAntialiasWeights(t *testing.T) {
 			continue
 		}
 		n := 1 + s.Intn(300)
-		f := Filter(s.Intn(2))
+		f := image.Filter(s.Intn(2))
 		a.Antialias(f, lo, hi, begin, end, n, 0, n, s.Intn(2) == 1)
 		from, to := a.Span()
 		require.True(t, from >= begin && to <= end)
@@ -116,28 +117,28 @@ func TestAntialiasWeights(t *testing.T) {
 }
 
 func TestResamplePanicsOnWrongSizes(t *testing.T) {
-	r, err := NewResampler("")
+	r, err := image.NewResampler("")
 	require.NoError(t, err)
-	var a Axis
-	a.Antialias(Bilinear, 0, 4, 0, 4, 2, 0, 2, false)
-	src := Source{make([]byte, 48), 12, 4, 4}
+	var a image.Axis
+	a.Antialias(image.Bilinear, 0, 4, 0, 4, 2, 0, 2, false)
+	src := image.Source{Pix: make([]byte, 48), Stride: 12, Width: 4, Height: 4}
 	require.Panics(t, func() { r.Resample(make([]float32, 11), src, &a, &a, [3]float32{}, [3]float32{}) })
 	src.Pix = src.Pix[:40]
 	require.Panics(t, func() { r.Resample(make([]float32, 12), src, &a, &a, [3]float32{}, [3]float32{}) })
-	require.Panics(t, func() { a.Antialias(Bilinear, 1, 1, 0, 4, 2, 0, 2, false) })
-	_, err = NewResampler("abacus")
+	require.Panics(t, func() { a.Antialias(image.Bilinear, 1, 1, 0, 4, 2, 0, 2, false) })
+	_, err = image.NewResampler("abacus")
 	require.ErrorContains(t, err, "abacus")
 }
 
 func BenchmarkResample(b *testing.B) {
 	pix := noise(370*275*3, 0)
 	dst := make([]float32, 224*224*3)
-	r, err := NewResampler("")
+	r, err := image.NewResampler("")
 	require.NoError(b, err)
-	var x, y Axis
+	var x, y image.Axis
 	for b.Loop() {
-		x.Antialias(Bilinear, 0, 370, 0, 370, 224, 0, 224, false)
-		y.Antialias(Bilinear, 0, 275, 0, 275, 224, 0, 224, false)
-		r.Resample(dst, Source{pix, 370 * 3, 370, 275}, &y, &x, [3]float32{1, 1, 1}, [3]float32{})
+		x.Antialias(image.Bilinear, 0, 370, 0, 370, 224, 0, 224, false)
+		y.Antialias(image.Bilinear, 0, 275, 0, 275, 224, 0, 224, false)
+		r.Resample(dst, image.Source{Pix: pix, Stride: 370 * 3, Width: 370, Height: 275}, &y, &x, [3]float32{1, 1, 1}, [3]float32{})
 	}
 }
