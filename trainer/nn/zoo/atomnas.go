@@ -40,23 +40,23 @@ var atomNASC = []atomic{
 
 // atomNAS builds AtomNAS-C, or with excited C+: swish for ReLU, and squeeze-and-excitation to half of each block's input channels.
 func atomNAS(excited bool, side, classes int) (*nn.Network, error) {
-	act, share, h := nn.ReLU, 0.0, habits{gate: nn.Sigmoid}
+	act, share, style := nn.ReLU, 0.0, blockStyle{gate: nn.Sigmoid}
 	if excited {
 		act, share = nn.Swish, 0.5
 	}
 	b, x := nn.NewBuilder("atomnas", nn.Shape{H: side, W: side, C: 3})
 	b.Norm = mobileNorm
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 32).Strided(2), act)
-	x = inverted{3, 1, 32, 16, int(share * 32), act}.build(b.Scope("block1"), x, h)
+	x = inverted{3, 1, 32, 16, int(share * 32), act}.build(b.Scope("block1"), x, style)
 	for i, v := range atomNASC {
-		x = v.build(b.Scope("block%d", i+2), x, int(math.Round(share*float64(x.C))), act, h)
+		x = v.build(b.Scope("block%d", i+2), x, int(math.Round(share*float64(x.C))), act, style)
 	}
 	x = b.Scope("head").ConvNorm(x, nn.Conv2D(1, 1280), act)
 	x = b.Apply("pool", nn.GlobalPool{}, x)
 	return classify(b, x, nn.Linear{Out: classes, Bias: true}, 0.28)
 }
 
-func (v atomic) build(b *nn.Builder, input nn.Tensor, se int, act nn.Activation, h habits) nn.Tensor {
+func (v atomic) build(b *nn.Builder, input nn.Tensor, se int, act nn.Activation, style blockStyle) nn.Tensor {
 	x := b.Scope("expand").ConvNorm(input, nn.Conv2D(1, v.mid[0]+v.mid[1]+v.mid[2]), act)
 	var parts []nn.Tensor
 	at := 0
@@ -72,7 +72,7 @@ func (v atomic) build(b *nn.Builder, input nn.Tensor, se int, act nn.Activation,
 	}
 	x = b.Apply("concat", nn.Concat{}, parts...)
 	if se > 0 {
-		x = h.excite(b, x, se, act)
+		x = style.excite(b, x, se, act)
 	}
 	x = b.Scope("project").ConvNorm(x, nn.Conv2D(1, v.out), nn.Identity)
 	return addInput(b, input, x)

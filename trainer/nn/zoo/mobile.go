@@ -11,36 +11,36 @@ type inverted struct {
 	act                 nn.Activation
 }
 
-// habits are what the blocks of a network have in common.
-type habits struct {
+// blockStyle is what the blocks of a network have in common.
+type blockStyle struct {
 	squeeze nn.Activation // within squeeze-and-excitation; Identity: the block's own
 	gate    nn.Activation // at its end
 	biased  bool          // convolutions have biases although batch norms follow
 	expands bool          // the first convolution is there even where mid equals the input's channels
 }
 
-func (v inverted) build(b *nn.Builder, input nn.Tensor, h habits) nn.Tensor {
+func (v inverted) build(b *nn.Builder, input nn.Tensor, style blockStyle) nn.Tensor {
 	layer := func(x nn.Tensor, name string, c nn.Conv, act nn.Activation) nn.Tensor {
-		c.Bias = h.biased
+		c.Bias = style.biased
 		return b.Scope("%s", name).ConvNorm(x, c, act)
 	}
 	x := input
-	if v.mid != x.C || h.expands {
+	if v.mid != x.C || style.expands {
 		x = layer(x, "expand", nn.Conv2D(1, v.mid), v.act)
 	}
 	x = layer(x, "depthwise", nn.Depthwise(v.k, v.mid).Strided(v.stride), v.act)
 	if v.se > 0 {
-		x = h.excite(b, x, v.se, v.act)
+		x = style.excite(b, x, v.se, v.act)
 	}
 	x = layer(x, "project", nn.Conv2D(1, v.out), nn.Identity)
 	return addInput(b, input, x)
 }
 
-func (h habits) excite(b *nn.Builder, x nn.Tensor, mid int, act nn.Activation) nn.Tensor {
-	if h.squeeze != nn.Identity {
-		act = h.squeeze
+func (style blockStyle) excite(b *nn.Builder, x nn.Tensor, mid int, act nn.Activation) nn.Tensor {
+	if style.squeeze != nn.Identity {
+		act = style.squeeze
 	}
-	return b.SqueezeExcite(x, mid, act, h.gate)
+	return b.SqueezeExcite(x, mid, act, style.gate)
 }
 
 // addInput is the shortcut of a block: there is one where the shape stays.
@@ -56,7 +56,7 @@ type chain struct {
 	norm nn.BatchNorm
 	act  nn.Activation // of the stem and of the head
 	stem int           // channels
-	habits
+	blockStyle
 	blocks   []inverted
 	before   int     // channels of one more 1x1 convolution before the head, with ReLU; 0: none
 	head     int     // channels
@@ -69,7 +69,7 @@ func (c chain) build(name string, side, classes int) (*nn.Network, error) {
 	b.Norm = c.norm
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, c.stem).Strided(2), c.act)
 	for i, v := range c.blocks {
-		x = v.build(b.Scope("block%d", i+1), x, c.habits)
+		x = v.build(b.Scope("block%d", i+1), x, c.blockStyle)
 	}
 	if c.before > 0 {
 		x = b.Scope("last").ConvNorm(x, nn.Conv2D(1, c.before), nn.ReLU)

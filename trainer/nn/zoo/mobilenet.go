@@ -16,13 +16,19 @@ func MobileNetV2(width float64, side, classes int) (*nn.Network, error) {
 		dropout: 0.2}.build("mobilenetv2", side, classes)
 }
 
-// mobileNetV3 is what MobileNet-V3 and the networks of its space have in common.
-var mobileNetV3 = habits{squeeze: nn.ReLU, gate: nn.HSigmoid}
+// mobileNetV3Style is what the blocks of MobileNet-V3 and of the networks of its space have in common.
+var mobileNetV3Style = blockStyle{squeeze: nn.ReLU, gate: nn.HSigmoid}
+
+// mobileNetV3 is a MobileNet-V3 with some channels of its head and features.
+func mobileNetV3(head, features int, blocks []inverted) chain {
+	return chain{norm: mobileNorm, act: nn.HSwish, stem: 16, blockStyle: mobileNetV3Style, blocks: blocks, head: head,
+		features: nn.Conv2D(1, features).Biased(), dropout: 0.2}
+}
 
 // MobileNetV3Large is MobileNetV3-Large 1.0 (Howard et al. 2019, table 1) as timm and slim have it: squeeze-and-excitation to a quarter of the
 // expanded channels, and a last 1x1 convolution with bias and without batch norm after the pooling.
 func MobileNetV3Large(side, classes int) (*nn.Network, error) {
-	return chain{norm: mobileNorm, act: nn.HSwish, stem: 16, habits: mobileNetV3, blocks: []inverted{
+	return mobileNetV3(960, 1280, []inverted{
 		{3, 1, 16, 16, 0, nn.ReLU},
 		{3, 2, 64, 24, 0, nn.ReLU},
 		{3, 1, 72, 24, 0, nn.ReLU},
@@ -38,5 +44,5 @@ func MobileNetV3Large(side, classes int) (*nn.Network, error) {
 		{5, 2, 672, 160, 168, nn.HSwish},
 		{5, 1, 960, 160, 240, nn.HSwish},
 		{5, 1, 960, 160, 240, nn.HSwish},
-	}, head: 960, features: nn.Conv2D(1, 1280).Biased(), dropout: 0.2}.build("mobilenetv3_large", side, classes)
+	}).build("mobilenetv3_large", side, classes)
 }

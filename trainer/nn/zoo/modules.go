@@ -203,17 +203,19 @@ var (
 		}, 1, 2, 2, 3, 3, 4, 1)
 )
 
-// torchvisionV3 names MobileNetV3's, whose features are a linear layer there.
-func torchvisionV3(net *nn.Network) {
-	torchvisionChain(
-		map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": "features.16.0",
-			"head/bn":       "features.16.1",
-			"features/conv": "classifier.0", "classifier": "classifier.3"},
-		func(_, at int, expands bool, layer string) string {
-			gated := net.Find(fmt.Sprintf("block%d/se/reduce", at+1)) >= 0
-			return fmt.Sprintf("features.%d.block.%s", at+1, numberedLayers(layer, expands, gated))
-		}, 15)(net)
-	net.Nodes[net.Find("features/conv")].Vector = true
+// torchvisionV3 names the modules of a MobileNetV3 of some blocks, whose features are a linear layer there.
+func torchvisionV3(blocks int) naming {
+	head := fmt.Sprintf("features.%d", blocks+1)
+	return func(net *nn.Network) {
+		torchvisionChain(
+			map[string]string{"stem/conv": "features.0.0", "stem/bn": "features.0.1", "head/conv": head + ".0",
+				"head/bn": head + ".1", "features/conv": "classifier.0", "classifier": "classifier.3"},
+			func(_, at int, expands bool, layer string) string {
+				gated := net.Find(fmt.Sprintf("block%d/se/reduce", at+1)) >= 0
+				return fmt.Sprintf("features.%d.block.%s", at+1, numberedLayers(layer, expands, gated))
+			}, blocks)(net)
+		net.Nodes[net.Find("features/conv")].Vector = true
+	}
 }
 
 // dartsNames names the modules of DARTS's networks as quark0/darts does (cnn/model.py, cnn/operations.py): modules

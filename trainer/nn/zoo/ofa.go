@@ -77,7 +77,7 @@ func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
 	for i, w := range widths {
 		widths[i] = roundChannels(float64(w) * o.Width)
 	}
-	c := chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], habits: mobileNetV3, head: widths[6], features: nn.Conv2D(1, widths[7]), dropout: o.Dropout}
+	c := chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], blockStyle: mobileNetV3Style, head: widths[6], features: nn.Conv2D(1, widths[7]), dropout: o.Dropout}
 	in := widths[0]
 	c.blocks = []inverted{{3, 1, in, in, 0, nn.ReLU}}
 	for u, unit := range [ofaUnits]struct {
