@@ -46,3 +46,18 @@ func MobileNetV3Large(side, classes int) (*nn.Network, error) {
 		{5, 1, 960, 160, 240, nn.HSwish},
 	}).build("mobilenetv3_large", side, classes)
 }
+
+// mobileNetV3Small is MobileNetV3-Small 1.0 (Howard et al. 2019, table 2), likewise.
+var mobileNetV3Small = mobileNetV3(576, 1024, []inverted{
+	{3, 2, 16, 16, 8, nn.ReLU},
+	{3, 2, 72, 24, 0, nn.ReLU},
+	{3, 1, 88, 24, 0, nn.ReLU},
+	{5, 2, 96, 40, 24, nn.HSwish},
+	{5, 1, 240, 40, 64, nn.HSwish},
+	{5, 1, 240, 40, 64, nn.HSwish},
+	{5, 1, 120, 48, 32, nn.HSwish},
+	{5, 1, 144, 48, 40, nn.HSwish},
+	{5, 2, 288, 96, 72, nn.HSwish},
+	{5, 1, 576, 96, 144, nn.HSwish},
+	{5, 1, 576, 96, 144, nn.HSwish},
+})

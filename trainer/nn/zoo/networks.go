@@ -169,6 +169,18 @@ var networks = []network{
 		},
 	},
 	{
+		Row: Row{Name: "mobilenetv3_small_1.0", Top1: 67.4, MAdds: 56,
+			Source: "huggingface/pytorch-image-models timm/models/mobilenetv3.py",
+			Note:   "Howard et al. 2019, table 2; counted from timm's model"},
+		side: 224, build: ofChain(mobileNetV3Small), names: timm(true, 1, 2, 3, 2, 3),
+		count: Count{MAdds: 56510400, Params: 2542856, Squeeze: 458752},
+		weights: []Variant{
+			ofTimm("mobilenetv3_small_100", "", bicubic),
+			ofTimmTF("tf_mobilenetv3_small_100", "in1k", bilinear.normalized(halves, halves)),
+			ofTorchvision("mobilenet_v3_small", "", 1e-3, 0.01, 0.2, torchvision256, torchvisionV3(11)),
+		},
+	},
+	{
 		Row: Row{Name: "fbnet_c", Paper: "FBNet-C", Top1: 74.9, MAdds: 375, Queries: 11.5, SearchDays: 1.8,
 			TotalDays: 9, Source: "facebookresearch/mobile-vision mobile_cv/arch/fbnet_v2",
 			Note: "the released model has 378.2M with the pool's inputs"},
