@@ -12,9 +12,18 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
+// largest is the largest network of once-for-all's space of a width, for images of side 32 and 10 classes.
+func largest(width float64) (*nn.Network, error) {
+	o := zoo.OnceForAll{Width: width, Depths: [5]int{4, 4, 4, 4, 4}, Dropout: zoo.OnceForAllDropout}
+	for i := range o.Kernels {
+		o.Kernels[i], o.Ratios[i] = 7, 6
+	}
+	return o.Build(32, 10)
+}
+
 // The largest network of the space with its weights as a supernet: matrices that double what they are multiplied with.
 func writeSupernet(t *testing.T, path, leaveOut string) (*nn.Network, map[string]format.Tensor) {
-	net, err := zoo.Build("mobilenetv3:4,4,4,4,4:"+strings.Repeat("7,", 19)+"7:"+strings.Repeat("6,", 19)+"6@w1", 32, 10)
+	net, err := largest(1)
 	require.NoError(t, err)
 	values := net.Initialize(nn.HeFanOut, 4)
 	own := map[string]format.Tensor{}
@@ -59,7 +68,12 @@ func TestSupernet(t *testing.T) {
 		require.Equal(t, own[v.Name].Data, nn.ToTorch(v, values[i]), v.Name)
 	}
 	// Units of 2, 3, 2, 2, 3 blocks: the third block of the second unit is the supernet's block 7.
-	net, err := zoo.Build("mobilenetv3:2,3,2,2,3:5,3,0,0,7,5,3,0,3,5,0,0,7,7,0,0,3,3,5,0:3,4,0,0,6,6,4,0,3,3,0,0,6,6,0,0,3,4,6,0@w1", 32, 10)
+	net, err := zoo.OnceForAll{
+		Depths:  [5]int{2, 3, 2, 2, 3},
+		Kernels: [20]int{5, 3, 0, 0, 7, 5, 3, 0, 3, 5, 0, 0, 7, 7, 0, 0, 3, 3, 5, 0},
+		Ratios:  [20]int{3, 4, 0, 0, 6, 6, 4, 0, 3, 3, 0, 0, 6, 6, 0, 0, 3, 4, 6, 0},
+		Width:   1, Dropout: zoo.OnceForAllDropout,
+	}.Build(32, 10)
 	require.NoError(t, err)
 	values = net.Initialize(nn.HeFanOut, 9)
 	require.NoError(t, ReadWeights(path, net, values))
@@ -93,7 +107,7 @@ func TestSupernet(t *testing.T) {
 
 	writeSupernet(t, path, "blocks.7.mobile_inverted_conv.point_linear.bn")
 	require.ErrorContains(t, ReadWeights(path, net, values), `there is no tensor "blocks.5.conv.point_linear.bn.weight"`)
-	wide, err := zoo.Build("mobilenetv3:4,4,4,4,4:"+strings.Repeat("7,", 19)+"7:"+strings.Repeat("6,", 19)+"6@w1.2", 32, 10)
+	wide, err := largest(1.2)
 	require.NoError(t, err)
 	require.ErrorContains(t, ReadWeights(path, wide, wide.Initialize(nn.HeFanOut, 9)), "want one that holds")
 }

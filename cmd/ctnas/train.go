@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,11 +22,7 @@ import (
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
-	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
-
-// zooClasses are those of ImageNet.
-const zooClasses = 1000
 
 const (
 	archHelp = `An ARCH is an architecture of a space (nasbench101:…, nasbench101:best, mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for
@@ -268,19 +263,9 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 // buildNetwork is the network of an architecture in words, for images of a side and a number of classes; where these are 0, of the published ones. Of the recipe it
 // takes the measures of a network of cells.
 func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network, error) {
-	kind, _, ofSpace := strings.Cut(arch, ":")
-	if !ofSpace {
-		return zoo.Build(arch, side, cmp.Or(classes, zooClasses))
-	}
-	sp, err := space.Open(kind)
-	if err != nil {
-		return nil, fmt.Errorf("architecture %.200q: networks are those of nasbench101, mobilenetv3, darts and of the zoo", arch)
-	}
-	x, err := sp.Parse(arch)
-	if err != nil {
-		return nil, err
-	}
-	return x.(space.Trainable).Network(space.NetworkSize{Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules})
+	return space.Network(arch, space.NetworkSize{
+		Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules,
+	})
 }
 
 // checkArch finds mistakes in the name of an architecture before anything is opened for it.

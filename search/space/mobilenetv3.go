@@ -31,6 +31,8 @@ var (
 	mobileKernels    = [...]uint8{3, 5, 7}
 	mobileExpansions = [...]uint8{3, 4, 6}
 	mobileWidths     = [...]string{"1.0", "1.2"}
+
+	mobileMultipliers = [...]float64{1.0, 1.2} // mobileWidths as numbers
 )
 
 // MobileNet is an architecture of the once-for-all MobileNetV3 space. Slots behind a unit's depth hold zeros, so that equal networks are

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/nn"
-	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 var _ Measurable = MobileNetV3{}
@@ -75,7 +74,7 @@ func (sp MobileNetV3) Dissect(a Arch) (net *nn.Network, section, part []int, err
 	if !ok || m.width != sp.width || at < 0 {
 		return nil, nil, nil, fmt.Errorf("%v is no architecture of %s", a, sp.Name())
 	}
-	if net, err = zoo.Build(a.String(), 0, imageNetClasses); err != nil {
+	if net, err = m.Network(NetworkSize{}); err != nil {
 		return nil, nil, nil, err
 	}
 	part = []int{at*mobileParts + mobileStemPart}

@@ -248,3 +248,26 @@ func TestMobileNetExtremes(t *testing.T) {
 		require.InDelta(t, c.top, float64(top)/1e6, 0.005)
 	}
 }
+
+// FuzzMobileNet reads texts of networks: they are refused in few words, or the network is built and reads back.
+func FuzzMobileNet(f *testing.F) {
+	f.Add("mobilenetv3:2,3,3,3,4:3,3,0,0,7,5,3,0,5,5,5,0,3,7,5,0,5,7,3,3:3,3,0,0,4,3,3,0,6,4,3,0,4,4,3,0,6,6,6,4@w1.0")
+	f.Add("mobilenetv3:22222:33003300330033003300:33003300330033003300@w1.2,r160")
+	f.Add("mobilenetv3:2,2,2,2,2::@w1.0,r9999999999999999999")
+	f.Add("@w0x1p0")
+	f.Fuzz(func(t *testing.T, text string) {
+		var a Arch
+		var err error
+		testdata.WithinMemory(t, len(text), func() { a, err = MobileNetV3{resolutions: []uint16{224}}.Parse(text) })
+		if err != nil {
+			require.Less(t, len(err.Error()), 1<<11)
+			return
+		}
+		again, err := MobileNetV3{resolutions: []uint16{224}}.Parse(a.String())
+		require.NoError(t, err)
+		require.Equal(t, a, again)
+		n, err := a.(Trainable).Network(NetworkSize{Side: 32, Classes: 10})
+		require.NoError(t, err)
+		require.Equal(t, a.String(), n.Name)
+	})
+}

@@ -47,6 +47,33 @@ type Trainable interface {
 	CostAt(size NetworkSize) Cost
 }
 
+// Network is the network that a text names: an architecture of a space, behind the space's name and a colon, or a
+// network of the zoo.
+func Network(text string, size NetworkSize) (*nn.Network, error) {
+	kind, _, ofSpace := strings.Cut(text, ":")
+	if !ofSpace {
+		return zoo.Build(text, size.Side, cmp.Or(size.Classes, imageNetClasses))
+	}
+	sp, err := Open(kind)
+	if err != nil {
+		return nil, fmt.Errorf("architecture %.200q: %w; other networks are those of the zoo", text, err)
+	}
+	a, err := sp.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	t, trainable := a.(Trainable)
+	if !trainable {
+		return nil, fmt.Errorf("architecture %.200q: %w", text, ErrNotTrainable(sp))
+	}
+	return t.Network(size)
+}
+
+// ErrNotTrainable says that a space's architectures are no networks.
+func ErrNotTrainable(sp Space) error {
+	return fmt.Errorf("architectures of %s cannot be trained: nothing says what layers their operations are", sp.Name())
+}
+
 // Alike are architectures whose networks can be built at a size if that of any one of their space can: a search need not build those it only thinks of.
 type Alike interface {
 	Trainable
@@ -88,7 +115,16 @@ func (c Cell) CostAt(s NetworkSize) Cost {
 
 // Network is once-for-all's network, with its dropout. Channels and blocks are the architecture's own.
 func (m MobileNet) Network(s NetworkSize) (*nn.Network, error) {
-	return zoo.Build(m.String(), s.Side, cmp.Or(s.Classes, imageNetClasses))
+	o := zoo.OnceForAll{Width: mobileMultipliers[m.width], Dropout: zoo.OnceForAllDropout}
+	copy(o.Depths[:], m.Depths())
+	copy(o.Kernels[:], m.Kernels())
+	copy(o.Ratios[:], m.Expansions())
+	net, err := o.Build(cmp.Or(s.Side, m.Resolution()), cmp.Or(s.Classes, imageNetClasses))
+	if err != nil {
+		return nil, err
+	}
+	net.Name = m.String()
+	return net, nil
 }
 
 // CostAt counts as Cost does.

@@ -169,3 +169,21 @@ func TestUnknownCosts(t *testing.T) {
 	_, known = Limits{}.CostOf(CostLatency, a)
 	require.False(t, known)
 }
+
+// A text names an architecture of a space or a network of the zoo; what names neither is told both.
+func TestNetworksByText(t *testing.T) {
+	t.Parallel()
+	small := NetworkSize{Side: 32, Classes: 10, Channels: 8, Stacks: 1, Modules: 1}
+	for _, text := range []string{"nasbench101:resnet", "mnasnet_b1"} {
+		net, err := Network(text, small)
+		require.NoError(t, err, text)
+		require.Equal(t, 10, net.Nodes[net.Outputs[0].Node].Shape.C, text)
+	}
+	for text, want := range map[string]string{
+		"lenet": "unknown network", "mobilenetv3:1": "want mobilenetv3:<depths>", "elsewhere:1": "networks are those of the zoo",
+		"file:x": "want file:PATH",
+	} {
+		_, err := Network(text, small)
+		require.ErrorContains(t, err, want, text)
+	}
+}

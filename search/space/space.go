@@ -133,23 +133,29 @@ type Crosser interface {
 	Cross(a, b Arch, s *philox.Stream) Arch
 }
 
-// registry opens spaces by the part of their name before a settings suffix (@) or a file (:).
-var registry = func() map[string]func(name string) (Space, error) {
-	all := map[string]func(name string) (Space, error){mobileName: openMobileNetV3, dartsName: openDarts, filePrefix: openFile}
-	for n := leastVertices; n <= maxVertices; n++ {
-		sp := NASBench101{n}
-		if n == maxVertices {
-			sp = NASBench101{}
+// registry opens spaces by the part of their name before a settings suffix (@) or a file (:). A space is one line here.
+// What else it can do it says by the interfaces that it has: Enumerable, Crosser, Positional, Coder (tables), Columned,
+// Composed and Measurable (latencies), Resizing; and its architectures by Trainable, Alike (labels by training).
+var registry = map[string]func(name string) (Space, error){
+	"nasbench101":    plain(NASBench101{}),
+	"nasbench101-v3": plain(NASBench101{3}),
+	"nasbench101-v4": plain(NASBench101{4}),
+	"nasbench101-v5": plain(NASBench101{5}),
+	"nasbench101-v6": plain(NASBench101{6}),
+	mobileName:       openMobileNetV3,
+	dartsName:        openDarts,
+	filePrefix:       openFile,
+}
+
+// plain opens a space without settings.
+func plain(sp Space) func(name string) (Space, error) {
+	return func(name string) (Space, error) {
+		if name != sp.Name() {
+			return nil, fmt.Errorf("search space %q: %s has no settings", name, sp.Name())
 		}
-		all[sp.Name()] = func(name string) (Space, error) {
-			if name != sp.Name() {
-				return nil, fmt.Errorf("search space %q: %s has no settings", name, sp.Name())
-			}
-			return sp, nil
-		}
+		return sp, nil
 	}
-	return all
-}()
+}
 
 // Open returns the space of a name, which may carry settings: mobilenetv3@w1.2,r224.
 func Open(name string) (Space, error) {
@@ -160,7 +166,7 @@ func Open(name string) (Space, error) {
 	if f, ok := registry[kind]; ok {
 		return f(name)
 	}
-	return nil, fmt.Errorf("unknown search space %q; known: %v", name, Names())
+	return nil, fmt.Errorf("unknown search space %q; known: %s", name, strings.Join(Names(), ", "))
 }
 
 // Names lists the registered spaces in order.

@@ -151,8 +151,8 @@ func (s *Source) buildable() (err error) {
 	for range mostTries {
 		t, ok := s.Space.Sample(random).(space.Trainable)
 		if !ok {
-			return fmt.Errorf("architectures of %s cannot be trained: nothing says what layers their operations are; their labels come from a table, --labels table:FILE.csv",
-				s.Space.Name())
+			return fmt.Errorf("%w; their labels come from a table, --labels table:FILE.csv",
+				space.ErrNotTrainable(s.Space))
 		}
 		if _, err = t.Network(s.NetworkSize()); err == nil {
 			return nil
