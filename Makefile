@@ -19,7 +19,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers licenses dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers settings licenses dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -93,6 +93,9 @@ bench: build ## speed of kernels and steps on this machine
 bench-peers: build ## the same work in PyTorch and here, side by side; writes build/peers.json
 	@table=$$(scripts/data.sh nb101_run0.csv.gz); photographs=$$(scripts/data.sh imagenet_sample/labels.csv); \
 		python3 scripts/peers/run.py $${table:+--data "$$table"} $${photographs:+--images "$${photographs%/*}"} $(PEERS_FLAGS)
+
+settings: tools ## write docs/settings.md anew from the program's lists of settings
+	$(GO) test -count 1 -run TestSettingsPage ./cmd/ctnas -update
 
 licenses: tools ## write the licences of what is linked into the program to cmd/ctnas/THIRD_PARTY_LICENSES
 	scripts/licenses.sh

@@ -77,7 +77,7 @@ func TestUpdatesOnAccelerators(t *testing.T) {
 	cpu := openTest(t)
 	for _, device := range kerneltest.Accelerators() {
 		d := openOn(t, device, exec.FP32)
-		for _, r := range []Recipe{
+		for _, r := range []Optimization{
 			{Optimizer: "sgd", Momentum: 0.9, Nesterov: true, WeightDecay: 0.01, EMA: 0.75, Clip: 1},
 			{Optimizer: "rmsprop", Momentum: 0.9, Rho: 0.9, Eps: 1, WeightDecay: 0.01},
 			{Optimizer: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-2, WeightDecay: 0.01},

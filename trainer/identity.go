@@ -8,9 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
@@ -77,25 +77,15 @@ func (id identity) differences(now identity) []string {
 	return list
 }
 
-// differentKeys leaves of two JSON objects what is not the same in both.
+// differentKeys are the settings in which two recipes in JSON differ, with the values that they have in each.
 func differentKeys(then, now string) (a, b string) {
-	var left, right map[string]any
+	var left, right Recipe
 	if json.Unmarshal([]byte(then), &left) != nil || json.Unmarshal([]byte(now), &right) != nil {
 		return then, now
 	}
-	for key, value := range left {
-		if other, ok := right[key]; ok && reflect.DeepEqual(value, other) {
-			delete(left, key)
-			delete(right, key)
-		}
+	var before, after []string
+	for _, c := range setting.Changes(left.Settings(), right.Settings()) {
+		before, after = append(before, c.Name+" "+c.Before), append(after, c.Name+" "+c.After)
 	}
-	text := func(m map[string]any) string {
-		var parts []string
-		for key, value := range m {
-			parts = append(parts, fmt.Sprintf("%s %v", key, value))
-		}
-		slices.Sort(parts)
-		return strings.Join(parts, ", ")
-	}
-	return text(left), text(right)
+	return strings.Join(before, ", "), strings.Join(after, ", ")
 }

@@ -17,7 +17,7 @@ type optimizer struct {
 	mean    *exec.Buffer   // the average of State; nil: none
 }
 
-func newOptimizer(m *Model, r Recipe) (o *optimizer, err error) {
+func newOptimizer(m *Model, r Optimization) (o *optimizer, err error) {
 	defer exec.Catch(&err)
 	a := m.arena
 	o = &optimizer{m: m, lr: a.Zeros(1), updates: a.Ints(make([]int32, 1)), program: a.NewProgram("update")}

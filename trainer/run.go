@@ -207,7 +207,7 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	r.m.Initialize(initializers[rec.Init], r.Seed)
-	if r.o, err = newOptimizer(r.m, rec); err != nil {
+	if r.o, err = newOptimizer(r.m, rec.Optimization); err != nil {
 		return err
 	}
 	r.o.begin()

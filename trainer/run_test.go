@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/events"
@@ -74,7 +74,7 @@ func TestUpdates(t *testing.T) {
 	p := reference.New(c.net, c.values).Forward(c.images, c.batch, trainMode)
 	_, outputs := p.Loss(c.loss, c.labels, nil)
 	grads := p.Backward(outputs...).Values
-	for _, r := range []Recipe{
+	for _, r := range []Optimization{
 		{Optimizer: "sgd", Momentum: 0.9, Nesterov: true, WeightDecay: 0.1, EMA: 0.75},
 		{Optimizer: "sgd", Momentum: 0.9, WeightDecay: 0.1, DecayAll: true, Clip: 0.01},
 		{Optimizer: "rmsprop", Momentum: 0.9, Rho: 0.9, Eps: 1, WeightDecay: 0.1},
@@ -160,13 +160,13 @@ func TestRecipes(t *testing.T) {
 		require.NoError(t, r.Check())
 	}
 	for text, want := range map[string]string{
-		"epochs: 0":       "epochs 0: want 1 to 1e+06",
-		"epochs: 2.5":     "epochs 2.5: want a whole number",
+		"epochs: 0":       "epochs 0: want 1 to 1000000",
+		"epochs: 2.5":     "line 1: epochs: 2.5: want a whole number",
 		"lr: .nan":        "lr NaN: want 0 to 1000",
-		"optimiser: sgd":  "field optimiser not found",
+		"optimiser: sgd":  `line 1: unknown key "optimiser"`,
 		"optimizer: lion": `optimizer "lion": want sgd, rmsprop, adam, adamw`,
 		"schedule: 3":     `schedule "3"`,
-		"- 1":             "cannot unmarshal",
+		"- 1":             "line 1: want names of settings with values",
 		"epochs: [1]":     "cannot unmarshal",
 		"warmup: 5":       "warmup 5: want 0 to 1",
 		"mixup: -1":       "mixup -1: want 0 to 100",
@@ -174,7 +174,7 @@ func TestRecipes(t *testing.T) {
 		"temperature: 0":  "temperature 0: want 0.001",
 
 		"drop-path-schedule: cosine": `drop-path-schedule "cosine": want constant, linear`,
-		"batch: 99999999":            "batch 9.9999999e+07",
+		"batch: 99999999":            "batch 99999999: want 1 to 65536",
 		"lr: &a [*a]":                "cannot unmarshal",
 	} {
 		_, err := parseRecipe([]byte(text))
@@ -184,27 +184,35 @@ func TestRecipes(t *testing.T) {
 	require.ErrorContains(t, err, `recipe "none" is none of darts-cifar`)
 }
 
+// A recipe's keys are one for each field, and its fingerprint and JSON those that folders and caches of before have.
 func TestRecipeKeys(t *testing.T) {
-	keys := RecipeKeys()
-	require.Len(t, keys, reflect.TypeFor[Recipe]().NumField())
-	require.Equal(t, []string{"epochs", "batch"}, keys[:2])
 	r := RecipeDefaults()
-	hash := r.Hash()
-	for _, key := range keys { // every key takes the value that it has, and refuses what is none
-		var doc yaml.Node
-		require.NoError(t, doc.Encode(r))
-		i := slices.IndexFunc(doc.Content, func(n *yaml.Node) bool { return n.Value == key })
-		require.NoError(t, r.Set(key, doc.Content[i+1].Value))
-		require.ErrorContains(t, r.Set(key, "~"), key)
+	l := r.Settings()
+	fields := slices.DeleteFunc(reflect.VisibleFields(reflect.TypeFor[Recipe]()),
+		func(f reflect.StructField) bool { return f.Anonymous })
+	require.Len(t, l.Names(), len(fields))
+	for i, f := range fields {
+		require.Equal(t, strings.ReplaceAll(l.Names()[i], "-", "_"), f.Tag.Get("json"))
 	}
-	require.Equal(t, RecipeDefaults(), r)
-	require.NoError(t, r.Set("lr", "5e-2"))
-	require.NoError(t, r.Set("nesterov", "true"))
-	require.NoError(t, r.Set("optimizer", "adam"))
+	hash := r.Hash()
+	require.NoError(t, l.Set("lr", "5e-2"))
+	require.NoError(t, l.Set("nesterov", "true"))
+	require.NoError(t, l.Set("optimizer", "adam"))
 	require.Equal(t, []any{0.05, true, "adam"}, []any{r.LR, r.Nesterov, r.Optimizer})
 	require.NotEqual(t, hash, r.Hash())
-	require.ErrorContains(t, r.Set("epochs", "2.5"), `epochs "2.5"`)
-	require.ErrorContains(t, r.Set("speed", "1"), `no key "speed"`)
+	for name, known := range map[string]string{
+		"darts-cifar":    "9b46ed05",
+		"darts-imagenet": "c651ad46",
+		"fast-cifar":     "4229b2d7",
+		"mobilenetv3":    "6fe175ea",
+		"nasbench101":    "4f43dbc6",
+		"ofa":            "721e1165",
+		"shapes":         "3bade0bb",
+	} {
+		r, err := OpenRecipe(name)
+		require.NoError(t, err)
+		require.Equal(t, known, r.Hash(), "labels in caches are found by it")
+	}
 }
 
 // A cell of DARTS has drop paths and an auxiliary head, which cost nothing until a recipe asks for them; one of NAS-Bench-101 has neither.

@@ -24,7 +24,7 @@ func NewStep(d *exec.Device, net *nn.Network, r Recipe) (*Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := newOptimizer(m, r)
+	o, err := newOptimizer(m, r.Optimization)
 	if err != nil {
 		m.Close()
 		return nil, err

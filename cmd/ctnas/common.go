@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/visible"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/report"
@@ -39,7 +41,9 @@ type app struct {
 	running        bool              // a command has started its work
 	resumes        bool              // a search goes on
 	moved          map[string]string // what it began with and was given anew, by flag
-	lost           *output           // stdout itself, which tells whether a write failed
+	common         *setting.List     // of every command
+	lists          map[*cobra.Command]*setting.List
+	lost           *output // stdout itself, which tells whether a write failed
 
 	device    string
 	precision string
@@ -53,17 +57,57 @@ type app struct {
 	manifests string
 }
 
+// mostThreads is more than any machine has.
+const mostThreads = 1 << 16
+
+// addFlags adds those of every command.
 func (a *app) addFlags(f *pflag.FlagSet) {
-	f.StringVar(&a.device, "device", exec.Auto, "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for several, cuda:0,1")
-	f.StringVar(&a.precision, "precision", string(exec.FP32), "how a GPU multiplies matrices, and stores the tensors of networks in training: fp32, or bf16 on tensor cores")
-	f.IntVar(&a.threads, "threads", 0, "threads to compute with (0 = all processors, which is also the most); results do not depend on it")
-	f.Uint64Var(&a.seed, "seed", 1, "seed of all random numbers")
-	f.BoolVar(&a.json, "json", false, "print one JSON document on stdout and nothing else there")
-	f.BoolVar(&a.quiet, "quiet", false, "no progress and no log below errors")
-	f.StringVar(&a.logLevel, "log-level", "info", "what is logged to stderr: debug, info, warn or error")
-	f.StringVar(&a.config, "config", "", "YAML `file` of flag names and values; a flag on the line wins")
-	f.StringVar(&a.manifests, "manifests", "", "`folder` that keeps hashes of image files, so that unchanged ones are not read again (off = none; default: in the user's cache folder)")
-	f.StringVar(&a.out, "out", "", "`folder` of the run; it must be new or empty")
+	a.common = a.settings()
+	a.common.Bind(f)
+}
+
+// settings are those of every command.
+func (a *app) settings() *setting.List {
+	a.device, a.precision, a.seed, a.logLevel = exec.Auto, string(exec.FP32), 1, "info"
+	l := setting.New()
+	l.Group("Every command")
+	l.Text(&a.device, "device", "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for several, cuda:0,1").
+		MayChange().Check(a.checkDevice)
+	l.Text(&a.precision, "precision", "how a GPU multiplies matrices and stores the tensors of networks in training (bf16 on tensor cores)").
+		OneOf(string(exec.FP32), string(exec.BF16)).MayChange()
+	l.Int(&a.threads, "threads", "threads",
+		"threads to compute with (0 = all processors, which is also the most); results do not depend on it", 0, mostThreads).MayChange()
+	seedSetting(l, &a.seed)
+	l.Bool(&a.json, "json", "print one JSON document on stdout and nothing else there").MayChange()
+	l.Bool(&a.quiet, "quiet", "no progress and no log below errors").MayChange()
+	l.Text(&a.logLevel, "log-level", "what is logged to stderr").OneOf("debug", "info", "warn", "error").MayChange()
+	l.Text(&a.config, "config", "YAML `file` of flag names and values; a flag on the line wins")
+	l.Text(&a.manifests, "manifests", "`folder` that keeps hashes of image files, so that unchanged ones are not read again "+
+		"(off = none; default: in the user's cache folder)").MayChange()
+	l.Text(&a.out, "out", "`folder` of the run; it must be new or empty")
+	return l
+}
+
+func seedSetting(l *setting.List, p *uint64) *setting.Setting {
+	return l.Uint64(p, "seed", "", "seed of all random numbers")
+}
+
+// bind adds the flags of settings to a command, those of the names or all of them, whose values prepare checks.
+func (a *app) bind(cmd *cobra.Command, l *setting.List, names ...string) {
+	l.Bind(cmd.Flags(), names...)
+	if a.lists == nil {
+		a.lists = map[*cobra.Command]*setting.List{}
+	}
+	a.lists[cmd] = l
+}
+
+// mayResume refuses flags of settings that may not change when a run goes on.
+func (a *app) mayResume(l *setting.List) error {
+	given := func(name string) bool { return a.onLine[name] }
+	if name := cmp.Or(l.Fixed(given), a.common.Fixed(given)); name != "" {
+		return usagef("--%s cannot be given with --resume: the folder says it", name)
+	}
+	return nil
 }
 
 // place is a device that can be opened.
@@ -100,6 +144,20 @@ func (a *app) openOne() (place, error) {
 
 var devicePattern = regexp.MustCompile(`^cuda:\d+(,(cuda:)?\d+)*$`)
 
+// checkDevice tells whether the device's name is one, and there is a GPU where it is a GPU's.
+func (a *app) checkDevice() error {
+	switch {
+	case a.device == exec.Auto || a.device == "cpu":
+		return nil
+	case !devicePattern.MatchString(a.device):
+		return fmt.Errorf("device %q: want auto, cpu, cuda:N or cuda:N,M", a.device)
+	}
+	if _, err := cuda.Devices(); err != nil {
+		return fmt.Errorf("device %s: %w", a.device, err)
+	}
+	return nil
+}
+
 // prepare fills in the flags from the environment and the configuration, checks the common ones and starts the log.
 func (a *app) prepare(cmd *cobra.Command) error {
 	a.onLine = map[string]bool{}
@@ -112,27 +170,19 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	if a.device != exec.Auto && a.device != "cpu" && !devicePattern.MatchString(a.device) {
-		return fmt.Errorf("--device %q: want auto, cpu, cuda:N or cuda:N,M", a.device)
-	}
-	if devicePattern.MatchString(a.device) {
-		if _, err := cuda.Devices(); err != nil {
-			return fmt.Errorf("--device %s: %w", a.device, err)
+	for _, l := range []*setting.List{a.common, a.lists[cmd]} {
+		if l == nil {
+			continue
 		}
-	}
-	if p := exec.Precision(a.precision); p != exec.FP32 && p != exec.BF16 {
-		return fmt.Errorf("--precision %q: want %s or %s", a.precision, exec.FP32, exec.BF16)
+		if err := l.Check(); err != nil {
+			return fmt.Errorf("--%w", err)
+		}
 	}
 	if err := notNegative(cmd.Flags()); err != nil {
 		return err
 	}
 	var level slog.Level
-	switch a.logLevel {
-	case "debug", "info", "warn", "error":
-		_ = level.UnmarshalText([]byte(a.logLevel)) // these four cannot fail
-	default:
-		return fmt.Errorf("--log-level %q: want debug, info, warn or error", a.logLevel)
-	}
+	_ = level.UnmarshalText([]byte(a.logLevel)) // it was checked
 	if a.quiet {
 		level = max(level, slog.LevelError)
 	}
@@ -166,19 +216,14 @@ func (a *app) capThreads(flags *pflag.FlagSet) {
 	}
 }
 
-// envName is the environment variable of a flag.
-func envName(flag string) string {
-	return "CTNAS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
-}
-
 func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (err error) {
 	flags.VisitAll(func(f *pflag.Flag) {
 		if f.Changed || err != nil || f.Name == "help" {
 			return
 		}
-		if value, ok := env(envName(f.Name)); ok {
+		if value, ok := env(setting.EnvName(f.Name)); ok {
 			if e := flags.Set(f.Name, value); e != nil {
-				err = fmt.Errorf("%s=%q: %w", envName(f.Name), value, e)
+				err = fmt.Errorf("%s=%q: %w", setting.EnvName(f.Name), value, e)
 			}
 		}
 	})

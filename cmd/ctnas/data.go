@@ -24,7 +24,7 @@ func newDataCheckCommand(a *app) *cobra.Command {
 each part, formats, images of equal content (test images among those for training make their accuracy too good), what
 lies there and is not read, and which images cannot be read. Exits with 1 if there are such.
 
-SET is what --data of ` + "`ctnas train`" + ` takes: ` + strings.TrimPrefix(dataHelp, "images: "),
+SET is what --data of ` + "`ctnas train`" + ` takes: ` + imageSets,
 		Example: `  ctnas data check imagenet:/data/imagenet
   ctnas data check 'shards:/data/train-{000..099}.tar?test=/data/val.tar' --json`,
 		Args: cobra.ExactArgs(1),

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -36,11 +35,11 @@ type evaluated struct {
 }
 
 func newEvalCommand(a *app) *cobra.Command {
-	var dataFlag, split string
+	split := "test"
 	var weights weightsFile
 	var shown pictures
-	s := trainSettings{Recipe: trainer.RecipeDefaults()}
-	s.Batch, s.ValSplit = 128, 0
+	s := newTrainSettings()
+	s.Batch = 128
 	cmd := &cobra.Command{
 		Use:   "eval RUN|ARCH [--weights F] [--data D]",
 		Short: "Test a network on images",
@@ -66,8 +65,8 @@ is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 			case !isNoFolder(loaded):
 				return loaded
 			}
-			if dataFlag != "" {
-				s.Data = dataFlag
+			if given.Data != "" {
+				s.Data = given.Data
 			}
 			switch {
 			case s.Data == "":
@@ -75,12 +74,6 @@ is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 			case weights.path == "":
 				return usagef("%s is not the folder of a training (it has no %s); an architecture needs "+
 					"--weights FILE", args[0], report.ConfigName)
-			case data.CheckSpec(s.Data) != nil:
-				return usagef("--%w", data.CheckSpec(s.Data))
-			case !slices.Contains([]string{"test", "validation", "train"}, split):
-				return usagef("--split %q: want test, validation or train", split)
-			case s.Batch < 1:
-				return usagef("--batch %d: want 1 or more", s.Batch)
 			case loaded != nil && checkArch(s.Arch) != nil:
 				return checkArch(s.Arch)
 			}
@@ -104,16 +97,9 @@ is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 	f := cmd.Flags()
 	weights.addFlags(f)
 	shown.addFlags(f)
-	f.StringVar(&dataFlag, "data", "", dataHelp)
-	f.StringVar(&split, "split", "test", "which images: test, validation or train")
-	f.IntVar(&s.Batch, "batch", s.Batch, "images a step")
-	f.IntVar(&s.Channels, "channels", s.Channels, "channels of a cell network's stem, or of the first nodes of "+
-		"DARTS (0 = as published)")
-	f.IntVar(&s.Stacks, "stacks", s.Stacks, "stacks of a network of cells (0 = as published)")
-	f.IntVar(&s.Modules, "modules", s.Modules, "cells a stack (0 = as published)")
-	f.IntVar(&s.Resolution, "resolution", s.Resolution, "side of the images (0 = the set's own, or the network's)")
-	corruptFlag(f, &s.OnCorrupt)
-	f.IntVar(&s.Workers, "workers", 0, "goroutines that load images (0 = as many as processors, at most 4 a processor)")
+	l := s.settings()
+	l.Text(&split, "split", "which images").OneOf("test", "validation", "train")
+	a.bind(cmd, l, "data", "split", "batch", "channels", "stacks", "modules", "resolution", "on-corrupt", "workers")
 	return cmd
 }
 
@@ -137,9 +123,9 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
 	var match *trainer.Matching
-	w, err := a.openWeights(weights, s.Arch, s.Recipe, func(file *trainer.Weights) (net *nn.Network, err error) {
+	w, err := a.openWeights(weights, s.Arch, s.Size, func(file *trainer.Weights) (net *nn.Network, err error) {
 		net, match, _, err = matchClasses(file, d, set, func(classes int) (*nn.Network, error) {
-			return buildNetwork(s.Arch, s.Recipe, s.Side(d), classes)
+			return buildNetwork(s.Arch, s.Size, s.Side(d), classes)
 		})
 		if err != nil {
 			err = fmt.Errorf("%s and %s: %w", weights.path, s.Data, err)

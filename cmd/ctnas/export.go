@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer"
@@ -25,8 +26,8 @@ type exporting struct {
 	arch, onnx, safetensors, checkInput, checkOutput string
 	weights                                          weightsFile
 	fold, calibrate                                  bool
-	recipe                                           trainer.Recipe // the measures of a network of cells
-	side, classes                                    int
+	size                                             trainer.Size
+	classes                                          int
 }
 
 // checkBatch is how many images a check input has.
@@ -82,12 +83,10 @@ batch norms get the statistics of these images, without which the logits of rand
 	f.StringVar(&e.checkOutput, "check-output", "", "`file` for their logits")
 	f.BoolVar(&e.calibrate, "calibrate", false, "give batch norms the statistics of the two images")
 	f.BoolVar(&e.fold, "fold-bn", false, "multiply batch norms into the layers before them")
-	f.IntVar(&e.recipe.Channels, "channels", 0, "channels of a cell network's stem, or of the first nodes of DARTS "+
-		"(0 = as published)")
-	f.IntVar(&e.recipe.Stacks, "stacks", 0, "stacks of a network of cells (0 = as published)")
-	f.IntVar(&e.recipe.Modules, "modules", 0, "cells a stack (0 = as published)")
-	f.IntVar(&e.side, "resolution", 0, "side of the images (0 = as published)")
-	f.IntVar(&e.classes, "classes", 0, "classes (0 = as published: 10 or 1000)")
+	l := setting.New()
+	e.size.AddTo(l)
+	l.Int(&e.classes, "classes", "classes", "classes (0 = as published: 10 or 1000)", 0, 1<<20)
+	a.bind(cmd, l)
 	return cmd
 }
 
@@ -109,15 +108,14 @@ type exported struct {
 }
 
 func (a *app) export(e exporting) ([]exported, error) {
-	var s trainSettings
+	s := newTrainSettings()
 	switch err := s.load(e.arch); {
 	case err == nil:
 		if e.weights.path == "" {
 			e.weights.path = filepath.Join(e.arch, trainer.WeightsName)
 		}
-		e.arch, e.side = s.Arch, cmp.Or(e.side, s.Resolution)
-		e.recipe.Channels, e.recipe.Stacks, e.recipe.Modules = cmp.Or(e.recipe.Channels, s.Channels),
-			cmp.Or(e.recipe.Stacks, s.Stacks), cmp.Or(e.recipe.Modules, s.Modules)
+		e.arch, e.size = s.Arch, trainer.Size{Channels: cmp.Or(e.size.Channels, s.Channels), Stacks: cmp.Or(e.size.Stacks, s.Stacks),
+			Modules: cmp.Or(e.size.Modules, s.Modules), Resolution: cmp.Or(e.size.Resolution, s.Resolution)}
 	case !isNoFolder(err):
 		return nil, err
 	}
@@ -181,7 +179,7 @@ func (a *app) export(e exporting) ([]exported, error) {
 // for.
 func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 	build := func(classes int) (*nn.Network, error) {
-		net, err := buildNetwork(e.arch, e.recipe, e.side, classes)
+		net, err := buildNetwork(e.arch, e.size, e.size.Resolution, classes)
 		if err != nil {
 			return nil, usageError{err}
 		}
@@ -200,9 +198,9 @@ func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 			Because: fmt.Sprintf("seed %d", a.seed)}, net}
 		return w, w.Net.Initialize(nn.HeFanOut, a.seed), nil
 	}
-	w, err := a.openWeights(e.weights, e.arch, e.recipe, func(w *trainer.Weights) (*nn.Network, error) {
-		if i := w.ImageSide(); e.side == 0 && i > 0 {
-			e.side = i
+	w, err := a.openWeights(e.weights, e.arch, e.size, func(w *trainer.Weights) (*nn.Network, error) {
+		if i := w.ImageSide(); e.size.Resolution == 0 && i > 0 {
+			e.size.Resolution = i
 		}
 		net, err := build(e.classes)
 		if err != nil || e.classes > 0 {

@@ -18,7 +18,7 @@ var absolute = map[string]func(string) (string, error){
 	"label-cache": absolutePath,
 	"labels":      absoluteLabels,
 	"latency":     absolutePath,
-	"recipe":      absoluteRecipe,
+	"recipe":      trainer.AbsoluteRecipe,
 	"space":       absoluteSpace,
 	"teacher":     absolutePath,
 }
@@ -76,12 +76,4 @@ func absoluteSpace(name string) (string, error) {
 	}
 	whole, err := filepath.Abs(path)
 	return "file:" + whole, err
-}
-
-// absoluteRecipe is about a recipe's file: a name of one that comes with the program stays.
-func absoluteRecipe(name string) (string, error) {
-	if slices.Contains(trainer.RecipeNames(), name) {
-		return name, nil
-	}
-	return filepath.Abs(name)
 }

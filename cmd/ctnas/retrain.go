@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/report"
@@ -22,8 +23,8 @@ import (
 )
 
 func newRetrainCommand(a *app) *cobra.Command {
+	seeds, random := 3, 10
 	var labels string
-	var seeds, random int
 	var onCorrupt data.OnCorrupt
 	f := newLabelFlags()
 	cmd := &cobra.Command{
@@ -37,9 +38,6 @@ They are trained as the search's labels were, or as --labels says: longer, wider
   ctnas retrain runs/a --labels 'train:cifar10:DIR?recipe=fast-cifar' --seeds 1 --random 3`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if seeds < 1 || random < 1 {
-				return usagef("--seeds %d --random %d: want at least 1 of each", seeds, random)
-			}
 			how := retraining{labels: labels, seeds: seeds, random: random}
 			if cmd.Flags().Changed("on-corrupt") {
 				how.onCorrupt = &onCorrupt
@@ -54,12 +52,14 @@ They are trained as the search's labels were, or as --labels says: longer, wider
 			return a.printRetrained(r, args[0])
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&labels, "labels", "", "how they are trained: train:DATA?recipe=R&key=value (empty = as the search's labels were)")
-	flags.IntVar(&seeds, "seeds", 3, "trainings of each architecture")
-	flags.IntVar(&random, "random", 10, "random architectures")
-	corruptFlag(flags, &onCorrupt)
-	addLabelFlags(flags, f)
+	l := setting.New()
+	l.Group("Retraining")
+	l.Text(&labels, "labels", "how they are trained: train:DATA?recipe=R&key=value (empty = as the search's labels were)")
+	l.Int(&seeds, "seeds", "trainings", "trainings of each architecture", 1, 1000)
+	l.Int(&random, "random", "architectures", "random architectures", 1, 1<<16)
+	trainer.AddOnCorrupt(l, &onCorrupt)
+	a.bind(cmd, l)
+	addLabelFlags(cmd.Flags(), f)
 	return cmd
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
@@ -27,71 +28,64 @@ import (
 const (
 	archHelp = `An ARCH is an architecture of a space (nasbench101:…, nasbench101:best, mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for
 CIFAR's network) or a network of the zoo (ctnas zoo lists them).`
-	dataHelp = "images: shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
+	imageSets = "shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
 )
 
-// trainSettings are what of a training is set by flags.
+// trainSettings are what of a training is set by flags, and kept in its folder.
 type trainSettings struct {
-	Arch            string `yaml:"arch"`
-	Data            string `yaml:"data"`
-	RecipeName      string `yaml:"recipe"`
-	trainer.Recipe  `yaml:",inline"`
-	Seed            uint64         `yaml:"seed"`
-	OnNaN           string         `yaml:"on-nan"`
-	OnCorrupt       data.OnCorrupt `yaml:"on-corrupt"`
-	Teacher         string         `yaml:"teacher"`
-	TeacherArch     string         `yaml:"teacher-arch"`
-	TeacherFrom     string         `yaml:"teacher-from"`
-	Workers         int            `yaml:"workers"`
-	CheckpointEvery int            `yaml:"checkpoint-every"`
+	Arch       string
+	Data       string
+	RecipeName string
+	trainer.Recipe
+	Seed            uint64
+	OnNaN           string
+	OnCorrupt       data.OnCorrupt
+	Teacher         string
+	TeacherArch     string
+	TeacherFrom     string
+	Workers         int
+	CheckpointEvery int
 }
 
-// recipeFlags binds the keys of a recipe; the values that r holds are the defaults.
-func recipeFlags(f *pflag.FlagSet, r *trainer.Recipe) {
-	f.IntVar(&r.Epochs, "epochs", r.Epochs, "passes over the training images")
-	f.IntVar(&r.Batch, "batch", r.Batch, "images a step")
-	f.IntVar(&r.Accumulate, "accumulate", r.Accumulate, "steps an update: their gradients' mean is taken")
-	f.StringVar(&r.Optimizer, "optimizer", r.Optimizer, "sgd, rmsprop (TensorFlow's), adam or adamw")
-	f.Float64Var(&r.Momentum, "momentum", r.Momentum, "momentum of sgd and rmsprop")
-	f.BoolVar(&r.Nesterov, "nesterov", r.Nesterov, "Nesterov's momentum")
-	f.Float64Var(&r.Rho, "rho", r.Rho, "decay of rmsprop's mean square")
-	f.Float64Var(&r.Beta1, "beta1", r.Beta1, "decay of adam's mean")
-	f.Float64Var(&r.Beta2, "beta2", r.Beta2, "decay of adam's mean square")
-	f.Float64Var(&r.Eps, "eps", r.Eps, "what rmsprop adds under, adam beside the root")
-	f.Float64Var(&r.WeightDecay, "weight-decay", r.WeightDecay, "weight decay")
-	f.BoolVar(&r.DecayAll, "decay-all", r.DecayAll, "biases and batch norms decay too")
-	f.BoolVar(&r.Decoupled, "decoupled", r.Decoupled, "decay the weights themselves, not through the gradient")
-	f.Float64Var(&r.Clip, "clip", r.Clip, "limit of the gradient's norm (0 = none)")
-	f.Float64Var(&r.EMA, "ema", r.EMA, "decay of the average of weights that is evaluated and saved (0 = none)")
-	f.Float64Var(&r.LR, "lr", r.LR, "learning rate at its highest")
-	f.StringVar(&r.Schedule, "schedule", r.Schedule, "constant, cosine, linear, exponential or step")
-	f.Float64Var(&r.Warmup, "warmup", r.Warmup, "epochs in which the rate rises")
-	f.Float64Var(&r.FinalLR, "final-lr", r.FinalLR, "where cosine and linear end")
-	f.Float64Var(&r.Decay, "decay", r.Decay, "factor of exponential and step")
-	f.Float64Var(&r.DecayEvery, "decay-every", r.DecayEvery, "epochs for one such factor")
-	f.Float64Var(&r.LabelSmoothing, "label-smoothing", r.LabelSmoothing, "share of the target that is spread over all classes")
-	f.StringVar(&r.Init, "init", r.Init, "initial weights: nasbench, he-fan-out or torch")
-	f.IntVar(&r.Recalibrate, "recalibrate", r.Recalibrate, "batches that batch norms' statistics are computed from before an evaluation (0 = running ones)")
-	f.Float64Var(&r.AuxWeight, "aux-weight", r.AuxWeight, "weight of an auxiliary head's loss (0 = the network's own)")
-	f.Float64Var(&r.DropPath, "drop-path", r.DropPath, "largest probability of the network's drop paths (0 = its own)")
-	f.StringVar(&r.DropPathSchedule, "drop-path-schedule", r.DropPathSchedule, "constant, or linear: rising from 0 epoch by epoch")
-	f.Float64Var(&r.Distill, "distill", r.Distill, "weight of the loss against a --teacher's predictions (0 = none)")
-	f.Float64Var(&r.Temperature, "temperature", r.Temperature, "temperature of distillation")
-	f.IntVar(&r.Channels, "channels", r.Channels, "channels of a cell network's stem, or of the first nodes of DARTS (0 = as published)")
-	f.IntVar(&r.Stacks, "stacks", r.Stacks, "stacks of a network of cells; each but the first halves the image and doubles the channels (0 = as published)")
-	f.IntVar(&r.Modules, "modules", r.Modules, "cells a stack of a network of cells (0 = as published)")
-	f.IntVar(&r.Resolution, "resolution", r.Resolution, "side of the images (0 = the set's own, or the network's)")
-	f.Float64Var(&r.ValSplit, "val-split", r.ValSplit, "share of the training images held out for validation")
-	f.Float64Var(&r.AreaMin, "area-min", r.AreaMin, "least area of a random crop (0 = 0.08)")
-	f.Float64Var(&r.Jitter, "jitter", r.Jitter, "change of brightness, contrast and saturation")
-	f.IntVar(&r.Cutout, "cutout", r.Cutout, "side of a square blanked in each image (0 = none)")
-	f.Float64Var(&r.Mixup, "mixup", r.Mixup, "alpha of the weights with which images are mixed (0 = not)")
+// newTrainSettings are the settings before anything is set.
+func newTrainSettings() trainSettings {
+	return trainSettings{RecipeName: "shapes", Recipe: trainer.RecipeDefaults(), Seed: 1, OnNaN: trainer.OnNaNStop}
 }
 
-// corruptFlag binds what becomes of images that cannot be read.
-func corruptFlag(f *pflag.FlagSet, o *data.OnCorrupt) {
-	f.Var(o, "on-corrupt",
-		"when an image cannot be read: stop, or skip it (skip=N: at most N in all), which is counted and listed")
+// settings are all of them, in the order of config.yaml.
+func (s *trainSettings) settings() *setting.List {
+	l := setting.New()
+	l.Group("Training")
+	l.Text(&s.Arch, "arch", "the architecture, for a configuration file; otherwise ARCH")
+	dataSetting(l, &s.Data)
+	l.Text(&s.RecipeName, "recipe", "how to train: a `recipe`'s name or file").Path(trainer.AbsoluteRecipe)
+	s.Recipe.AddTo(l)
+	l.Group("Training")
+	seedSetting(l, &s.Seed).Shared()
+	trainer.AddFaults(l, &s.OnNaN, &s.OnCorrupt)
+	l.Group("Training")
+	l.Text(&s.Teacher, "teacher", "with --distill: the `folder` of a training to learn from, or a safetensors file").Path(filepath.Abs)
+	l.Text(&s.TeacherArch, "teacher-arch", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
+	l.Text(&s.TeacherFrom, "teacher-from", "`whose` weights a --teacher file holds, as eval's --weights-from (empty = by the file)")
+	workersSetting(l, &s.Workers)
+	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch)", 0, 1<<30).MayChange()
+	return l
+}
+
+// dataSetting adds the images that are trained on or tested with.
+func dataSetting(l *setting.List, p *string) {
+	l.Text(p, "data", "images: "+imageSets).Path(data.Absolute).
+		Check(func() error {
+			if *p == "" {
+				return nil
+			}
+			return data.CheckSpec(*p)
+		})
+}
+
+func workersSetting(l *setting.List, p *int) {
+	l.Int(p, "workers", "goroutines", "goroutines that load images (0 = as many as processors, at most 4 a processor)", 0, mostThreads).
+		MayChange()
 }
 
 // warnCorrupt says which images were left out.
@@ -104,7 +98,7 @@ func (a *app) warnCorrupt(c *data.CorruptImages) {
 func newTrainCommand(a *app) *cobra.Command {
 	var resume string
 	var amp bool
-	given := trainSettings{RecipeName: "shapes", Recipe: trainer.RecipeDefaults()}
+	given := newTrainSettings()
 	cmd := &cobra.Command{
 		Use:   "train ARCH --data D --recipe R",
 		Short: "Train an architecture on images",
@@ -153,59 +147,20 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 			return a.printTraining(result)
 		},
 	}
+	a.bind(cmd, given.settings())
 	f := cmd.Flags()
-	f.StringVar(&given.Arch, "arch", "", "the architecture, for a configuration file; otherwise ARCH")
-	f.StringVar(&given.Data, "data", "", dataHelp)
-	f.StringVar(&given.RecipeName, "recipe", given.RecipeName, "how to train: a `recipe`'s name or file")
-	recipeFlags(f, &given.Recipe)
-	f.StringVar(&given.Teacher, "teacher", "", "with --distill: the `folder` of a training to learn from, or a safetensors file")
-	f.StringVar(&given.TeacherArch, "teacher-arch", "", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
-	f.StringVar(&given.TeacherFrom, "teacher-from", "", "`whose` weights a --teacher file holds, as eval's --weights-from (empty = by the file)")
-	f.StringVar(&given.OnNaN, "on-nan", trainer.OnNaNStop, "when a loss or gradient is not finite: stop, or skip the update and halve the rate")
-	corruptFlag(f, &given.OnCorrupt)
-	f.IntVar(&given.Workers, "workers", 0, "goroutines that load images (0 = as many as processors, at most 4 a processor)")
-	f.IntVar(&given.CheckpointEvery, "checkpoint-every", 0, "updates between checkpoints (0 = an epoch)")
 	f.BoolVar(&amp, "amp", false, "mixed precision on a GPU, the same as --precision bf16")
 	f.StringVar(&resume, "resume", "", "go on with the training in this `folder`")
 	return cmd
 }
 
 // trainSettings are the recipe's with the flags that were given, or with --resume those of the folder.
-func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s trainSettings, err error) {
-	s = trainSettings{Recipe: trainer.RecipeDefaults()}
+func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (trainSettings, error) {
 	if resume != "" {
-		f.VisitAll(func(flag *pflag.Flag) {
-			switch flag.Name {
-			case "resume", "device", "precision", "amp", "threads", "json", "quiet", "log-level", "manifests", "workers", "checkpoint-every", "on-corrupt":
-			default:
-				if a.onLine[flag.Name] {
-					err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
-				}
-			}
-		})
-		if err == nil && len(args) > 0 {
-			err = usagef("an architecture cannot be given with --resume: the folder says it")
-		}
-		if err != nil {
-			return s, err
-		}
-		a.out = resume
-		if err := s.load(resume); isNoFolder(err) {
-			return s, fmt.Errorf("%s is not the folder of a training: it has no %s", resume, report.ConfigName)
-		} else if err != nil {
-			return s, err
-		}
-		for name, to := range map[string]*int{"workers": &s.Workers, "checkpoint-every": &s.CheckpointEvery} {
-			if a.onLine[name] {
-				*to, _ = f.GetInt(name) // it is one
-			}
-		}
-		if a.onLine["on-corrupt"] {
-			_ = s.OnCorrupt.Set(f.Lookup("on-corrupt").Value.String()) // it is one
-		}
-		return s, nil
+		return a.resumedTraining(f, args, resume)
 	}
-	if s.Arch, _ = f.GetString("arch"); len(args) > 0 {
+	s := newTrainSettings()
+	if s.Arch = f.Lookup("arch").Value.String(); len(args) > 0 {
 		s.Arch = args[0]
 	}
 	if s.Arch == "" {
@@ -214,63 +169,69 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (s t
 	if err := checkArch(s.Arch); err != nil {
 		return s, err
 	}
-	s.RecipeName, _ = f.GetString("recipe")
-	if s.Recipe, err = trainer.OpenRecipe(s.RecipeName); err != nil {
+	var err error
+	if s.Recipe, err = trainer.OpenRecipe(f.Lookup("recipe").Value.String()); err != nil {
 		return s, usagef("--recipe: %w", err)
 	}
-	named := pflag.NewFlagSet("", pflag.ContinueOnError)
-	recipeFlags(named, &s.Recipe)
-	f.VisitAll(func(flag *pflag.Flag) {
-		if flag.Changed && named.Lookup(flag.Name) != nil && err == nil {
-			err = named.Set(flag.Name, flag.Value.String())
-		}
-	})
-	if err == nil {
-		err = s.Recipe.Check()
-	}
-	if err != nil {
+	if err := s.settings().Take(f, func(name string) bool { return name != "arch" }); err != nil {
 		return s, usagef("--%w", err)
 	}
-	s.Seed = a.seed
-	s.Data, _ = f.GetString("data")
-	s.Teacher, _ = f.GetString("teacher")
-	s.TeacherArch, _ = f.GetString("teacher-arch")
-	s.TeacherFrom, _ = f.GetString("teacher-from")
-	s.OnNaN, _ = f.GetString("on-nan")
-	_ = s.OnCorrupt.Set(f.Lookup("on-corrupt").Value.String()) // it is one
-	s.Workers, _ = f.GetInt("workers")
-	s.CheckpointEvery, _ = f.GetInt("checkpoint-every")
-	switch {
-	case s.Data == "":
-		err = usagef(`required flag(s) "data" not set`)
-	case data.CheckSpec(s.Data) != nil:
-		err = usagef("--%w", data.CheckSpec(s.Data))
-	case s.OnNaN != trainer.OnNaNStop && s.OnNaN != trainer.OnNaNSkip:
-		err = usagef("--on-nan %q: want %s or %s", s.OnNaN, trainer.OnNaNStop, trainer.OnNaNSkip)
-	case (s.Teacher != "") != (s.Distill > 0):
-		err = usagef("--teacher FOLDER and --distill WEIGHT belong together")
-	case s.TeacherArch+s.TeacherFrom != "" && s.Teacher == "":
-		err = usagef("--teacher-arch and --teacher-from are for a --teacher file")
-	case a.out != "":
-		err = checkOut(a.out)
+	if err := s.check(); err != nil {
+		return s, err
 	}
-	if err == nil {
-		err = record(map[string]*string{"data": &s.Data, "teacher": &s.Teacher, "recipe": &s.RecipeName})
+	if a.out != "" {
+		if err := checkOut(a.out); err != nil {
+			return s, err
+		}
 	}
-	return s, err
+	return s, s.settings().Absolute()
 }
 
-// buildNetwork is the network of an architecture in words, for images of a side and a number of classes; where these are 0, of the published ones. Of the recipe it
-// takes the measures of a network of cells.
-func buildNetwork(arch string, r trainer.Recipe, side, classes int) (*nn.Network, error) {
+// check finds what is wrong with the settings of a new training.
+func (s *trainSettings) check() error {
+	if err := cmp.Or(s.settings().Check(), s.Recipe.Check()); err != nil {
+		return usagef("--%w", err)
+	}
+	switch {
+	case s.Data == "":
+		return usagef(`required flag(s) "data" not set`)
+	case (s.Teacher != "") != (s.Distill > 0):
+		return usagef("--teacher FOLDER and --distill WEIGHT belong together")
+	case s.TeacherArch+s.TeacherFrom != "" && s.Teacher == "":
+		return usagef("--teacher-arch and --teacher-from are for a --teacher file")
+	}
+	return nil
+}
+
+// resumedTraining are the settings that a folder holds, with those on the line that may change.
+func (a *app) resumedTraining(f *pflag.FlagSet, args []string, dir string) (trainSettings, error) {
+	s := newTrainSettings()
+	if err := a.mayResume(s.settings()); err != nil {
+		return s, err
+	}
+	if len(args) > 0 {
+		return s, usagef("an architecture cannot be given with --resume: the folder says it")
+	}
+	a.out = dir
+	if err := s.load(dir); isNoFolder(err) {
+		return s, fmt.Errorf("%s is not the folder of a training: it has no %s", dir, report.ConfigName)
+	} else if err != nil {
+		return s, err
+	}
+	return s, s.settings().Take(f, func(name string) bool { return a.onLine[name] })
+}
+
+// buildNetwork is the network of an architecture in words, for images of a side and a number of classes; where these are 0, of the
+// published ones. The size is that of a network of cells.
+func buildNetwork(arch string, size trainer.Size, side, classes int) (*nn.Network, error) {
 	return space.Network(arch, space.NetworkSize{
-		Side: side, Classes: classes, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules,
+		Side: side, Classes: classes, Channels: size.Channels, Stacks: size.Stacks, Modules: size.Modules,
 	})
 }
 
 // checkArch finds mistakes in the name of an architecture before anything is opened for it.
 func checkArch(arch string) error {
-	if _, err := buildNetwork(arch, trainer.Recipe{}, 0, 0); err != nil {
+	if _, err := buildNetwork(arch, trainer.Size{}, 0, 0); err != nil {
 		return usageError{err}
 	}
 	return nil
@@ -293,7 +254,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	if err != nil {
 		return nil, err
 	}
-	net, err := buildNetwork(s.Arch, s.Recipe, s.Side(d), len(d.Classes))
+	net, err := buildNetwork(s.Arch, s.Size, s.Side(d), len(d.Classes))
 	if err != nil {
 		return nil, err
 	}
@@ -353,16 +314,14 @@ func (s *trainSettings) load(dir string) error {
 
 // parse reads a training's config.yaml over the settings that are there.
 func (s *trainSettings) parse(text []byte) error {
-	if err := yaml.Unmarshal(text, s); err != nil {
+	l := s.settings()
+	if err := l.ReadConfig(text); err != nil {
 		return err
 	}
 	if s.Arch == "" || s.Data == "" {
 		return errors.New("names neither an architecture nor images: not the folder of a training")
 	}
-	if s.Workers < 0 || s.CheckpointEvery < 0 {
-		return fmt.Errorf("workers %d, checkpoint-every %d: want 0 or more", s.Workers, s.CheckpointEvery)
-	}
-	return s.Check()
+	return cmp.Or(l.Check(), s.Recipe.Check())
 }
 
 // isNoFolder tells whether load failed because what was named is a file, an architecture (whose text may be longer
@@ -376,7 +335,8 @@ func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.
 	if s.Teacher == "" {
 		return nil, nil
 	}
-	t := trainSettings{Arch: s.TeacherArch, Recipe: s.Recipe}
+	t := newTrainSettings()
+	t.Arch, t.Recipe = s.TeacherArch, s.Recipe
 	weights := weightsFile{path: s.Teacher, from: s.TeacherFrom, flag: "teacher-from"}
 	if err := t.load(s.Teacher); err == nil {
 		weights.path = filepath.Join(s.Teacher, trainer.WeightsName)
@@ -387,10 +347,10 @@ func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.
 		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
 	}
 	var names []string
-	w, err := a.openWeights(weights, t.Arch, t.Recipe, func(file *trainer.Weights) (net *nn.Network, err error) {
+	w, err := a.openWeights(weights, t.Arch, t.Size, func(file *trainer.Weights) (net *nn.Network, err error) {
 		var match *trainer.Matching
 		net, match, names, err = matchClasses(file, d, d.Train, func(classes int) (*nn.Network, error) {
-			return buildNetwork(t.Arch, t.Recipe, side, classes)
+			return buildNetwork(t.Arch, t.Size, side, classes)
 		})
 		if err == nil && match.Note != "" {
 			a.log.Warn("classes of the teacher", "teacher", s.Teacher, "note", match.Note)
@@ -412,13 +372,7 @@ func writeConfig(dir string, s trainSettings, facts runFacts) error {
 	if err := files.MkdirAll(dir); err != nil {
 		return err
 	}
-	var doc, key, block yaml.Node
-	err := errors.Join(doc.Encode(s), key.Encode(runBlock), block.Encode(facts))
-	if err != nil {
-		return err
-	}
-	doc.Content = append(doc.Content, &key, &block)
-	text, err := yaml.Marshal(&doc)
+	text, err := s.settings().YAML(facts)
 	if err != nil {
 		return err
 	}

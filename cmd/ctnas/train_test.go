@@ -10,13 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/trainer"
@@ -182,25 +180,6 @@ func TestKillTraining(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills, %d interrupts, %d trainings, which take %v undisturbed", kills, interrupts, trials, lasts.Round(time.Millisecond))
-}
-
-// Every key of a recipe is a flag that sets it.
-func TestRecipeFlags(t *testing.T) {
-	var r trainer.Recipe
-	f := pflag.NewFlagSet("", pflag.ContinueOnError)
-	recipeFlags(f, &r)
-	value, names := reflect.ValueOf(&r).Elem(), 0
-	for i := range value.NumField() {
-		name := value.Type().Field(i).Tag.Get("yaml")
-		flag := f.Lookup(name)
-		require.NotNil(t, flag, name)
-		names++
-		text := map[reflect.Kind]string{reflect.Int: "7", reflect.Float64: "0.5", reflect.String: "x", reflect.Bool: "true"}[value.Field(i).Kind()]
-		require.NoError(t, f.Set(name, text))
-		require.Equal(t, text, fmt.Sprint(value.Field(i).Interface()), name)
-	}
-	f.VisitAll(func(*pflag.Flag) { names-- })
-	require.Zero(t, names, "a flag without a key")
 }
 
 // A training learns from the folder of another one, or from its weights, whose checksum stands in the result.

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/testdata"
 )
 
@@ -164,7 +165,7 @@ func TestVariablesAreNotFlags(t *testing.T) {
 	flags := map[string]string{}
 	commands(func(cmd *cobra.Command, path []string) {
 		cmd.InheritedFlags() // merges
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags[envName(f.Name)] = strings.Join(path, " ") + " --" + f.Name })
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags[setting.EnvName(f.Name)] = strings.Join(path, " ") + " --" + f.Name })
 	})
 	require.Equal(t, "train --data", flags["CTNAS_DATA"])
 	for _, name := range otherVariables {

@@ -35,9 +35,9 @@ type owned struct {
 	Net *nn.Network // with the owner's constants and names of tensors
 }
 
-// openWeights reads weights for a network, that of an architecture in words and of a recipe's measures, and says on
+// openWeights reads weights for a network, that of an architecture in words and of a size, and says on
 // stderr whose they are and what constants are in use.
-func (a *app) openWeights(f weightsFile, arch string, r trainer.Recipe,
+func (a *app) openWeights(f weightsFile, arch string, size trainer.Size,
 	build func(w *trainer.Weights) (*nn.Network, error)) (*owned, error) {
 	w, err := trainer.OpenWeights(f.path)
 	if err != nil {
@@ -49,7 +49,7 @@ func (a *app) openWeights(f weightsFile, arch string, r trainer.Recipe,
 		return nil, err
 	}
 	if said := w.Metadata[trainer.ArchKey]; said != "" && said != arch {
-		other, err := buildNetwork(said, r, net.Input().H, net.Nodes[net.Outputs[0].Node].Shape.C)
+		other, err := buildNetwork(said, size, net.Input().H, net.Nodes[net.Outputs[0].Node].Shape.C)
 		if err == nil && fits(net, other) && !computes(net, other) {
 			return nil, fmt.Errorf("%s: the file says that its weights are of %s, whose tensors have the same "+
 				"names and shapes "+

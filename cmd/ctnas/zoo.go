@@ -335,7 +335,7 @@ func (a *app) printConstants(names []string, format string) error {
 	}
 	var rows []constantsRow
 	for _, name := range names {
-		net, err := buildNetwork(name, trainer.Recipe{}, 0, 0)
+		net, err := buildNetwork(name, trainer.Size{}, 0, 0)
 		if err != nil {
 			return usageError{err}
 		}
@@ -348,7 +348,7 @@ func (a *app) printConstants(names []string, format string) error {
 }
 
 func (a *app) printLayers(name, format string) error {
-	net, err := buildNetwork(name, trainer.Recipe{}, 0, 0)
+	net, err := buildNetwork(name, trainer.Size{}, 0, 0)
 	if err != nil {
 		return usageError{err}
 	}

@@ -632,14 +632,14 @@ func TestParse(t *testing.T) {
 		"train:shapes?lr=1&lr=2":               "one value",
 		"train:shapes?lr=":                     "one value",
 		"train:shapes?epochs=%7Ba:%201%7D":     "epochs",
-		"train:shapes?seeds=0":                 "seeds=0",
-		"train:shapes?seeds=x":                 "seeds=x",
-		"train:shapes?stop=1":                  "stop=1",
-		"train:shapes?stop=NaN":                "stop=NaN",
-		"train:shapes?stop-after=0":            "stop-after=0",
-		"train:shapes?on-nan=pray":             "on-nan=pray",
-		"train:shapes?diverged=no":             "diverged=no",
-		"train:shapes?on-corrupt=skip=0":       "on-corrupt=skip=0",
+		"train:shapes?seeds=0":                 "seeds 0: want 1 to 1000",
+		"train:shapes?seeds=x":                 `seeds "x"`,
+		"train:shapes?stop=1":                  "stop 1: want 0 to 0.9",
+		"train:shapes?stop=NaN":                "stop NaN",
+		"train:shapes?stop-after=0":            "stop-after 0: want 1 to 1000000",
+		"train:shapes?on-nan=pray":             `on-nan "pray": want stop, skip`,
+		"train:shapes?diverged=no":             `diverged "no": want chance, fail`,
+		"train:shapes?on-corrupt=skip=0":       `on-corrupt "skip=0"`,
 		"train:shards:/a.tar?test=/b-%zz.tar":  "%zz",
 		"train:shards:/a/{0..1}.tar?test=/b.t": `unknown key "test"`,
 	} {
@@ -696,7 +696,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("train:shards:/a?b?seeds=2&lr=%31")
 	f.Fuzz(func(t *testing.T, labels string) {
 		if s, err := Parse(labels); err == nil {
-			require.NoError(t, s.check())
+			require.NoError(t, s.Settings().Check())
 		}
 	})
 }

@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/pflag"
+
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
 )
@@ -40,34 +43,43 @@ type Spec struct {
 	query string // as it was given
 }
 
-// queryKeys are the keys of a query that are none of the recipe's.
-var queryKeys = []struct {
-	name string
-	set  func(s *Spec, value string) error
-}{
-	{"seed", func(s *Spec, v string) (err error) { s.Seed, err = strconv.ParseUint(v, 10, 64); return err }},
-	{"seeds", func(s *Spec, v string) (err error) { s.Seeds, err = strconv.Atoi(v); return err }},
-	{"on-nan", func(s *Spec, v string) error { s.OnNaN = v; return nil }},
-	{"on-corrupt", func(s *Spec, v string) error { return s.OnCorrupt.Set(v) }},
-	{"diverged", func(s *Spec, v string) error { s.Diverged = v; return nil }},
-	{"stop", func(s *Spec, v string) (err error) {
-		if v == "median" {
-			v = "0.5"
-		}
-		s.Stop, err = strconv.ParseFloat(v, 64)
-		return err
-	}},
-	{"stop-after", func(s *Spec, v string) (err error) { s.StopAfter, err = strconv.Atoi(v); return err }},
+// Settings are the keys of a query; those of the recipe are the same as in its file.
+func (s *Spec) Settings() *setting.List {
+	l := setting.New()
+	l.Group("Labels by training")
+	l.Text(&s.RecipeName, "recipe", "how to train: a `recipe`'s name or file").Path(trainer.AbsoluteRecipe)
+	l.Uint64(&s.Seed, "seed", "", "first seed of the trainings")
+	l.Int(&s.Seeds, "seeds", "trainings", "trainings of each candidate, whose mean is its label", 1, 1000)
+	trainer.AddFaults(l, &s.OnNaN, &s.OnCorrupt)
+	l.Text(&s.Diverged, "diverged", "what becomes of a candidate whose training falls apart for good: its label is the accuracy "+
+		"of guessing, or the search ends").OneOf(DivergedChance, DivergedFail)
+	l.Value((*quantile)(&s.Stop), (*quantile)(&s.Stop), "stop", "", "trainings below this quantile of the earlier ones end early, "+
+		"median or a number (0 = none does)").Between(0, 0.9)
+	l.Int(&s.StopAfter, "stop-after", "epochs", "the first epoch after which one may end (a third of all if it is left out)", 1, 1e6)
+	s.Recipe.AddTo(l)
+	return l
 }
 
-// Keys lists the keys of a query.
-func Keys() []string {
-	names := []string{"recipe"}
-	for _, k := range queryKeys {
-		names = append(names, k.name)
+// quantile is 0 to 1, or the word median.
+type quantile float64
+
+var _ pflag.Value = (*quantile)(nil)
+
+func (q *quantile) Set(text string) (err error) {
+	if text == "median" {
+		text = "0.5"
 	}
-	return append(names, trainer.RecipeKeys()...)
+	v, err := strconv.ParseFloat(text, 64)
+	*q = quantile(v)
+	return err
 }
+
+func (q *quantile) String() string { return strconv.FormatFloat(float64(*q), 'g', -1, 64) }
+
+func (q *quantile) Type() string { return "quantile" }
+
+// UnmarshalText is Set, for a query.
+func (q *quantile) UnmarshalText(text []byte) error { return q.Set(string(text)) }
 
 // Parse reads train:DATA?recipe=R&key=value: the recipe's name or file, keys of the recipe that are changed, and
 //
@@ -106,10 +118,11 @@ func parse(labels string) (s Spec, err error) {
 	if err != nil {
 		return s, err
 	}
+	l := s.Settings()
 	for key, given := range values {
 		switch {
-		case !slices.Contains(Keys(), key):
-			return s, fmt.Errorf("unknown key %q; known: %s", key, strings.Join(Keys(), ", "))
+		case l.Lookup(key) == nil:
+			return s, fmt.Errorf("unknown key %q; known: %s", key, strings.Join(l.Names(), ", "))
 		case len(given) != 1 || given[0] == "":
 			return s, fmt.Errorf("%s wants one value", key)
 		}
@@ -123,40 +136,20 @@ func parse(labels string) (s Spec, err error) {
 	if s.Recipe, err = trainer.OpenRecipe(s.RecipeName); err != nil {
 		return s, err
 	}
-	for _, key := range trainer.RecipeKeys() {
+	for _, key := range l.Names() {
 		if values.Has(key) {
-			if err := s.Recipe.Set(key, values.Get(key)); err != nil {
+			if err := l.Set(key, values.Get(key)); err != nil {
 				return s, err
-			}
-		}
-	}
-	for _, key := range queryKeys {
-		if values.Has(key.name) {
-			if err := key.set(&s, values.Get(key.name)); err != nil {
-				return s, fmt.Errorf("%s=%s: not a value of this key (%w)", key.name, values.Get(key.name), err)
 			}
 		}
 	}
 	if s.StopAfter == 0 && !values.Has("stop-after") {
 		s.StopAfter = (s.Recipe.Epochs + 2) / 3
 	}
-	return s, s.check()
-}
-
-func (s Spec) check() error {
-	switch {
-	case s.Seeds < 1 || s.Seeds > 1000:
-		return fmt.Errorf("seeds=%d: want 1 to 1000", s.Seeds)
-	case s.OnNaN != trainer.OnNaNStop && s.OnNaN != trainer.OnNaNSkip:
-		return fmt.Errorf("on-nan=%s: want %s or %s", s.OnNaN, trainer.OnNaNStop, trainer.OnNaNSkip)
-	case s.Diverged != DivergedChance && s.Diverged != DivergedFail:
-		return fmt.Errorf("diverged=%s: want %s or %s", s.Diverged, DivergedChance, DivergedFail)
-	case !(s.Stop >= 0 && s.Stop <= 0.9):
-		return fmt.Errorf("stop=%g: want median, or a quantile of 0 (none is stopped) to 0.9", s.Stop)
-	case s.StopAfter < 1:
-		return fmt.Errorf("stop-after=%d: want 1 or more", s.StopAfter)
+	if err := l.Check(); err != nil {
+		return s, err
 	}
-	return s.Recipe.Check()
+	return s, s.Recipe.Check()
 }
 
 // String is the text that Parse reads, with paths that are valid in any working directory.
@@ -168,7 +161,7 @@ func (s Spec) String() string {
 	query := s.query
 	if !slices.Contains(trainer.RecipeNames(), s.RecipeName) {
 		values, _ := url.ParseQuery(query) // it was parsed before
-		if path, err := filepath.Abs(s.RecipeName); err == nil {
+		if path, err := trainer.AbsoluteRecipe(s.RecipeName); err == nil {
 			values.Set("recipe", path)
 		}
 		query = values.Encode()

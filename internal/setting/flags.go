@@ -1,0 +1,55 @@
+package setting
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// EnvName is the environment variable of a flag.
+func EnvName(flag string) string {
+	return "CTNAS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Bind adds the flags to a command's: those of the names, or all of them but what every command has. Parsing them sets the fields.
+func (l *List) Bind(f *pflag.FlagSet, names ...string) {
+	for _, s := range l.all {
+		s.flag.Usage = s.usage()
+	}
+	if len(names) == 0 {
+		for _, s := range l.all {
+			if !s.shared {
+				f.AddFlag(s.flag)
+			}
+		}
+	}
+	for _, name := range names {
+		f.AddFlag(l.Lookup(name).flag)
+	}
+}
+
+// Take sets what was set in another list's flags, on the line, in the environment or by a file; where which is given, what it
+// allows of that.
+func (l *List) Take(f *pflag.FlagSet, which func(name string) bool) error {
+	for _, s := range l.all {
+		given := f.Lookup(s.Name)
+		if given == nil || !given.Changed || which != nil && !which(s.Name) {
+			continue
+		}
+		if err := s.flag.Value.Set(given.Value.String()); err != nil {
+			return fmt.Errorf("%s %q: %w", s.Name, given.Value, err)
+		}
+	}
+	return nil
+}
+
+// Fixed is the first of the given names whose setting may not change when a run goes on; empty where all may.
+func (l *List) Fixed(given func(name string) bool) string {
+	for _, s := range l.all {
+		if given(s.Name) && !s.mayChange {
+			return s.Name
+		}
+	}
+	return ""
+}
