@@ -182,7 +182,7 @@ func TestFixed(t *testing.T) {
 	l := new(example).settings()
 	require.Empty(t, l.Fixed(func(name string) bool { return name == "rate" }))
 	require.Equal(t, "name", l.Fixed(func(name string) bool { return name == "rate" || name == "word" || name == "name" }))
-	require.Equal(t, "CTNAS_MAX_MADDS", EnvName("max-madds"))
+	require.Equal(t, "CTNAS"+"_MAX_MADDS", EnvName("max-madds"))
 }
 
 func TestAbsolute(t *testing.T) {
@@ -200,10 +200,10 @@ func TestMarkdownAndHelp(t *testing.T) {
 	l := e.settings()
 	text := l.FlagTables()
 	require.Contains(t, text, "### First\n\n| Flag |")
-	require.Contains(t, text, "| `--count` | `CTNAS_COUNT` | `0` | 0 to 1000 | things | how many | stays |  |\n")
-	require.Contains(t, text, "| `--rate` | `CTNAS_RATE` | `0.5` | 0 to 1000000 | s | time in between | may change | Somebody 2020 |\n")
-	require.Contains(t, text, "| `--seed` | `CTNAS_SEED` | `0` | 0 or more |  | seed | stays |  |\n")
-	require.Contains(t, text, "| `--name` | `CTNAS_NAME` |  |  |  | a file \\| of it | stays |  |\n")
+	require.Contains(t, text, "| `--count` | "+code(EnvName("count"))+" | `0` | 0 to 1000 | things | how many | stays |  |\n")
+	require.Contains(t, text, "| `--rate` | "+code(EnvName("rate"))+" | `0.5` | 0 to 1000000 | s | time in between | may change | Somebody 2020 |\n")
+	require.Contains(t, text, "| `--seed` | "+code(EnvName("seed"))+" | `0` | 0 or more |  | seed | stays |  |\n")
+	require.Contains(t, text, "| `--name` | "+code(EnvName("name"))+" |  |  |  | a file \\| of it | stays |  |\n")
 	require.Equal(t, "### Second\n\n| Key | Default | Allowed | Unit | Meaning | Source |\n|---|---|---|---|---|---|\n"+
 		"| `on` | `false` |  |  | whether |  |\n| `name` |  |  |  | a file \\| of it |  |\n"+
 		"| `word` | `<a` | <a, <b |  | a word |  |\n| `size` | `0` | 0 to 1099511627776 |  | a size |  |\n\n", l.KeyTables("Second"))
