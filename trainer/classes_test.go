@@ -145,7 +145,7 @@ func TestTeacherClasses(t *testing.T) {
 	defer student.Close()
 	r := RecipeDefaults()
 	r.Distill = 1
-	teach := func(outputs int, classes ...string) (*lesson, error) {
+	teach := func(outputs int, classes ...string) (*distillation, error) {
 		m, err := NewModel(dev, poolNetwork(t, outputs), Options{Batch: 1, EvalOnly: true})
 		require.NoError(t, err)
 		defer m.Close()
@@ -153,7 +153,7 @@ func TestTeacherClasses(t *testing.T) {
 		path := filepath.Join(t.TempDir(), WeightsName)
 		require.NoError(t, SaveWeights(path, m, nil))
 		teacher := &Teacher{Net: m.Net, Weights: path, Classes: classes}
-		return teacher.teach(student, r, d)
+		return teacher.distil(student, r, d)
 	}
 	batch := &data.Batch{N: 2, Images: make([]float32, 2*8*8*3), Labels: make([]int32, 2)}
 	for i := range batch.Images {
@@ -169,7 +169,7 @@ func TestTeacherClasses(t *testing.T) {
 	} {
 		l, err := teach(len(c.classes), c.classes...)
 		require.NoError(t, err)
-		l.give(batch, student)
+		l.predict(batch, student)
 		said, told := l.m.Logits(), student.Teacher.Values()
 		for i := range 2 {
 			for k, from := range c.want {

@@ -48,7 +48,7 @@ func (r *run) identity(ctx context.Context) (id identity, err error) {
 	return identity{
 		Arch: r.Arch, Net: hex.EncodeToString(net[:]), Images: images, Classes: string(classes),
 		Train: r.Data.Train.Len(), Recipe: string(recipe),
-		Seed: r.Seed, OnNaN: r.OnNaN, Teacher: r.lesson.checksum(), Decoder: data.Decoder, Level: r.dev.Level(),
+		Seed: r.Seed, OnNaN: r.OnNaN, Teacher: r.distillation.checksum(), Decoder: data.Decoder, Level: r.dev.Level(),
 		Version: r.Version,
 	}, nil
 }

@@ -19,8 +19,8 @@ const (
 	inspect                 // as train, forward only; nothing that outlives the program changes
 )
 
-// lowering turns a network into a program. It first lists the steps, each with the values it touches; then, when it is known how long each value lives, their
-// memory is placed; then the steps are recorded.
+// lowering turns a network into a program in three passes. It first lists the steps, each with the values that it touches.
+// Then it is known how long each value lives, and plan gives each its memory. Then the steps are recorded.
 type lowering struct {
 	m          *Model
 	name       string
@@ -28,23 +28,23 @@ type lowering struct {
 	accumulate bool // add to the gradient
 	to         **exec.Program
 
-	steps  []func(p *exec.Program)
-	nodes  []int // of each step: the node that it computes, or the number of nodes for what follows them
-	node   int   // of the steps that are added next
-	values []*value
-	raws   map[int]*raw
-	order  []*raw
-	ports  map[nn.View]*port
-	reads  map[int][]*port // of each stored node
-	flows  []bool          // of each node: a parameter comes before or in it
-	live   []bool          // of each node: the loss depends on its output
-	inside map[int]inside  // nodes that write where a concatenation wants them
+	steps    []func(p *exec.Program)
+	nodes    []int // of each step: the node that it computes; the number of nodes for what follows them all
+	node     int   // the node of the steps that are added next
+	values   []*value
+	outputs  map[int]*output
+	order    []*output // as they are computed
+	operands map[nn.View]*operand
+	reads    map[int][]*operand // of each stored node: what its operation reads
+	flows    []bool             // of each node: a parameter comes before it or in it
+	live     []bool             // of each node: the loss depends on its output
+	inside   map[int]inside     // of the nodes that write straight into a concatenation: where
 }
 
 // lower lists the steps of the program.
 func (l *lowering) lower() {
 	f := l.m.fusion
-	l.raws, l.ports, l.reads = map[int]*raw{}, map[nn.View]*port{}, map[int][]*port{}
+	l.outputs, l.operands, l.reads = map[int]*output{}, map[nn.View]*operand{}, map[int][]*operand{}
 	l.flow()
 	l.join()
 	for _, i := range f.Stored {
@@ -60,7 +60,7 @@ func (l *lowering) lower() {
 	}
 }
 
-// flow finds where gradients flow.
+// flow finds the nodes that gradients flow through: parameters come before them, and the loss depends on them.
 func (l *lowering) flow() {
 	net := l.m.Net
 	l.flows, l.live = make([]bool, len(net.Nodes)), make([]bool, len(net.Nodes))
@@ -83,7 +83,7 @@ func (l *lowering) flow() {
 	}
 }
 
-// reading lists the views that the kernel of a stored node reads.
+// reading lists the views that the operation of a stored node reads.
 func (l *lowering) reading(i int) []nn.View {
 	views := l.m.fusion.Reads(i)
 	if o, ok := l.m.ops[i].(viewed); ok {
@@ -94,37 +94,38 @@ func (l *lowering) reading(i int) []nn.View {
 
 // forward adds the steps that compute a stored node.
 func (l *lowering) forward(i int) {
-	r, op := &raw{node: i, shape: l.shape(i), norms: map[int]*normed{}}, l.m.ops[i]
-	l.raws[i] = r
-	l.order = append(l.order, r)
-	var in []*port
+	out, op := &output{node: i, shape: l.shape(i), norms: map[int]*normed{}}, l.m.ops[i]
+	l.outputs[i] = out
+	l.order = append(l.order, out)
+	var in []*operand
 	for _, v := range l.reading(i) {
 		in = append(in, l.read(v, l.mode == train && l.live[i] && !op.facts().cut))
 	}
 	l.reads[i] = in
 	sums := l.m.fusion.Summed[i] && l.mode != evaluate
-	if summed := op.forward(l, r, in, sums); sums && !summed {
-		l.step(l.touches(r, in), func(p *exec.Program) {
-			r.sums = elementwise.Sum{Terms: []elementwise.Term{{In: r.plain()}}, Out: r.buffer(), Sums: true}.Record(p)
+	if summed := op.forward(l, out, in, sums); sums && !summed {
+		l.step(l.touches(out, in), func(p *exec.Program) {
+			out.sums = elementwise.Sum{Terms: []elementwise.Term{{In: out.plain()}}, Out: out.buffer(), Sums: true}.Record(p)
 		})
 	}
 }
 
-// output decides where an operation writes its output, in memory of its own or within a concatenation, and lists all that it touches.
-func (l *lowering) output(r *raw, in []*port) []*value {
-	if place, ok := l.inside[r.node]; ok {
-		r.z, r.at, r.stride = place.whole, place.at, place.stride
+// allocate gives the output of an operation memory of its own, or its part of a concatenation, and lists the values that
+// the operation touches.
+func (l *lowering) allocate(out *output, in []*operand) []*value {
+	if part, ok := l.inside[out.node]; ok {
+		out.z, out.at, out.stride = part.whole, part.at, part.stride
 	} else {
-		r.z = l.value(r.shape.Len())
+		out.z = l.value(out.shape.Len())
 	}
-	return l.touches(r, in)
+	return l.touches(out, in)
 }
 
-// touches lists what an operation with these inputs touches.
-func (l *lowering) touches(r *raw, in []*port) []*value {
-	touched := r.touched()
-	for _, q := range in {
-		touched = append(touched, q.touched()...)
+// touches lists the values that an operation with these operands touches.
+func (l *lowering) touches(out *output, in []*operand) []*value {
+	touched := out.touched()
+	for _, x := range in {
+		touched = append(touched, x.touched()...)
 	}
 	return touched
 }
@@ -134,7 +135,7 @@ func (l *lowering) shape(node int) tensor.Shape {
 	return tensor.Shape{N: l.m.Batch, H: s.H, W: s.W, C: s.C}
 }
 
-// check tells what of a network the kernels do not run, and finds the operations of its nodes.
+// check finds the operations that run a network's nodes; it is an error if the kernels have none for a node.
 func (m *Model) check() (err error) {
 	outputs := map[int]bool{}
 	for _, out := range m.Net.Outputs {

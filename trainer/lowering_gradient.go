@@ -9,66 +9,68 @@ import (
 
 // The life of a gradient.
 //
-// A stored output (raw) is read in one or more ways (ports): as it is, through a batch norm, an activation, a gate. Backward, each consumer
-// adds the gradient in what it has read to the port's d: its contribution. The first overwrites, the others accumulate, and the last
-// also applies what stands between the port and the stored output (the activation's slope) and leaves the sums that a batch norm's
-// gradient needs. When all contributions to all ports are there, the gradient in the output is whole, and the operation that made the
-// output takes its turn:
+// A stored output is read in one or more ways, its operands: as it is, through a batch norm, an activation, a gate.
+// Backward, each consumer contributes to the gradient in the operand that it has read. The first contribution overwrites
+// operand.grad, the others accumulate, and the last also applies what stands between the operand and the stored output
+// (the activation's slope) and leaves the sums that a batch norm's gradient needs. When all contributions to all operands
+// are there, the gradient in the output is whole, and the backward of the operation that made the output runs:
 //
-//	consumer  consumer      consumer            gated port: its d goes to the gate, and times the gate to its base
-//	    \       /               |                     |
-//	     port.d (last: slope)  port.d  <---------------+      contribute, contributeSame, contributeGated, passGate
-//	         \                 |
-//	          merged, where one batch norm has several ports   merge
+//	consumer  consumer      consumer            gated operand: its gradient goes to the gate
+//	    \       /               |               and, times the gate, to its base (passGate)
+//	   operand.grad       operand.grad  <-----------------+
+//	         \                 |                contribute, contributeSame, contributeGated
+//	          merged, where one batch norm has several operands   (merge)
 //	                  |
-//	          through the batch norm: P*d + Q*z + R            wholeGradient; added up where there are several
+//	          through the batch norm: P*grad + Q*z + R, and summed where there are several   (wholeGradient)
 //	                  |
-//	          operation.backward(..., gradient)
+//	          operation.backward(..., dout)
 //
-// The gradient of a batch norm is not stored where its reader can apply it on load (gradient.read); stored makes it a tensor.
+// A gradient through a batch norm is not stored where its reader can apply the norm on load (gradient.read); materialize
+// makes it a tensor.
 
-// gradient is the gradient in a stored output, as its producer's backward operations read it.
+// gradient is the gradient in a stored output, in the output's shape, as the backward of its operation reads it.
 type gradient struct {
-	g    *value
-	norm *norm.Batch // through which it goes; nil: it is g itself
-	raw  *raw
+	tensor *value
+	norm   *norm.Batch // the batch norm that it is still to be taken through; nil: tensor is the gradient itself
+	of     *output
 }
 
+// read is the gradient as an operation reads it. Buffers are known only while the program is recorded.
 func (g *gradient) read() tensor.Gradient {
 	if g.norm == nil {
-		return tensor.Gradient{G: g.g.buf}
+		return tensor.Gradient{G: g.tensor.buf}
 	}
-	d := g.norm.Gradient(g.g.buf, g.raw.buffer())
-	d.ZStride = g.raw.stride
+	d := g.norm.Gradient(g.tensor.buf, g.of.buffer())
+	d.ZStride = g.of.stride
 	return d
 }
 
 func (g *gradient) touched() []*value {
 	if g.norm == nil {
-		return []*value{g.g}
+		return []*value{g.tensor}
 	}
-	return append(g.raw.touched(), g.g)
+	return append(g.of.touched(), g.tensor)
 }
 
-// terms are those of a sum that is the gradient.
+// terms are the terms of a sum that equals the gradient.
 func (g *gradient) terms(zeros *exec.Buffer) []elementwise.Term {
 	if g.norm == nil {
-		return []elementwise.Term{{In: tensor.Input{Shape: g.raw.shape, Z: g.g.buf}}}
+		return []elementwise.Term{{In: tensor.Input{Shape: g.of.shape, Z: g.tensor.buf}}}
 	}
-	z := g.raw.plain()
+	z := g.of.plain()
 	z.Scale, z.Shift = g.norm.Q, g.norm.R
-	return []elementwise.Term{{In: tensor.Input{Shape: g.raw.shape, Z: g.g.buf, Scale: g.norm.P, Shift: zeros}}, {In: z}}
+	return []elementwise.Term{{In: tensor.Input{Shape: g.of.shape, Z: g.tensor.buf, Scale: g.norm.P, Shift: zeros}}, {In: z}}
 }
 
-// addGradients is the sum of gradients in one stored output, in a value of its own.
+// addGradients adds up gradients in one stored output into a value of its own.
 func (l *lowering) addGradients(all ...*gradient) *gradient {
-	out := &gradient{g: l.value(all[0].raw.shape.Len()), raw: all[0].raw}
-	touched := []*value{out.g}
+	out := &gradient{tensor: l.value(all[0].of.shape.Len()), of: all[0].of}
+	touched := []*value{out.tensor}
 	for _, g := range all {
 		touched = append(touched, g.touched()...)
 	}
 	l.step(touched, func(p *exec.Program) {
-		s := elementwise.Sum{Out: out.g.buf}
+		s := elementwise.Sum{Out: out.tensor.buf}
 		for _, g := range all {
 			s.Terms = append(s.Terms, g.terms(l.m.zeros)...)
 		}
@@ -77,111 +79,113 @@ func (l *lowering) addGradients(all ...*gradient) *gradient {
 	return out
 }
 
-// stored is the gradient as a tensor, with its batch norm applied.
-func (l *lowering) stored(g *gradient) *gradient {
+// materialize returns the gradient as a stored tensor, with its batch norm applied.
+func (l *lowering) materialize(g *gradient) *gradient {
 	if g.norm == nil {
 		return g
 	}
 	return l.addGradients(g)
 }
 
-// contribution is what one consumer adds to the gradient in a port.
+// contribution is what one consumer adds to the gradient in an operand.
 type contribution struct {
-	port       *port
+	to         *operand
 	accumulate bool
-	last       bool // it finishes the gradient: with the activation's slope, and sums where there is a batch norm
+	last       bool // it finishes the gradient: it applies the activation's slope and leaves a batch norm's sums
 }
 
-// next is the next contribution to a port that needs its gradient.
-func (l *lowering) next(q *port) contribution {
-	if q.d == nil {
-		q.d = l.value(q.raw.shape.Len())
+// next counts one more contribution to an operand that needs its gradient.
+func (l *lowering) next(x *operand) contribution {
+	if x.grad == nil {
+		x.grad = l.value(x.of.shape.Len())
 	}
-	q.left--
-	c := contribution{q, q.written, q.left == 0 && q.base == nil && (q.view.Norm != 0 || q.view.Act != 0)}
-	q.written = true
+	x.left--
+	c := contribution{x, x.written, x.left == 0 && x.base == nil && (x.view.Norm != 0 || x.view.Act != 0)}
+	x.written = true
 	return c
 }
 
-// touched lists what the operation that adds the contribution touches.
+// touched lists the values that the operation which adds the contribution touches.
 func (c contribution) touched() []*value {
 	if !c.last {
-		return []*value{c.port.d}
+		return []*value{c.to.grad}
 	}
-	return append(c.port.raw.touched(), c.port.d)
+	return append(c.to.of.touched(), c.to.grad)
 }
 
-// sink is where that operation writes to; to be called while recording.
+// sink is where that operation writes to. Buffers are known only while the program is recorded.
 func (l *lowering) sink(c contribution) tensor.Sink {
-	s := tensor.Sink{D: c.port.d.buf, Accumulate: c.accumulate}
+	s := tensor.Sink{D: c.to.grad.buf, Accumulate: c.accumulate}
 	if c.last {
-		of := l.input(c.port)
+		of := l.input(c.to)
 		s.Of = &of
-		if c.port.view.Norm != 0 && c.port.alone {
-			n := c.port.raw.norms[c.port.view.Norm]
+		if c.to.view.Norm != 0 && c.to.alone {
+			n := c.to.of.norms[c.to.view.Norm]
 			s.Mean, s.InvStd = n.Mean, n.InvStd
 		}
 	}
 	return s
 }
 
-// contribute adds the step by which a consumer adds to the gradient in a port, if that is needed.
-func (l *lowering) contribute(q *port, touched []*value, record func(p *exec.Program, sink tensor.Sink) tensor.Stats) {
-	if !q.needed {
+// contribute adds the step by which a consumer contributes to the gradient in an operand, if anyone needs it.
+func (l *lowering) contribute(x *operand, touched []*value, record func(p *exec.Program, sink tensor.Sink) tensor.Stats) {
+	if !x.needed {
 		return
 	}
-	c := l.next(q)
+	c := l.next(x)
 	l.step(append(c.touched(), touched...), func(p *exec.Program) {
 		if stats := record(p, l.sink(c)); c.last {
-			q.stats = stats
+			x.stats = stats
 		}
 	})
-	l.passGate(q)
+	l.passGate(x)
 }
 
-// contributeSame adds a gradient as it is, but for what elementwise.SumGradient does to it: a gate, the mean of a global pooling, a stride.
-// The gradient may be the port's own.
-func (l *lowering) contributeSame(q *port, touched []*value, record func() elementwise.SumGradient) {
-	l.contribute(q, touched, func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+// contributeSame contributes a gradient as it is, but for what elementwise.SumGradient does to it: a gate, the mean of a
+// global pooling, a stride. The gradient may be the operand's own.
+func (l *lowering) contributeSame(x *operand, touched []*value, record func() elementwise.SumGradient) {
+	l.contribute(x, touched, func(p *exec.Program, sink tensor.Sink) tensor.Stats {
 		s := record()
-		s.Shape = q.raw.shape
+		s.Shape = x.of.shape
 		s.Terms = []elementwise.TermGradient{{Sink: sink}}
 		return s.Record(p)[0]
 	})
 }
 
-// passGate follows a contribution to a gated port: when its gradient is whole, it goes on to the gate and, later, to the base.
-func (l *lowering) passGate(q *port) {
-	if q.base == nil || q.left > 0 || q.settled {
+// passGate follows a contribution to a gated operand: a whole gradient goes on to the gate at once, and to the base when
+// the base's own consumers have contributed.
+func (l *lowering) passGate(x *operand) {
+	if x.base == nil || x.left > 0 || x.passed {
 		return
 	}
-	q.settled = true
-	if q.gate.needed {
-		d := l.value(q.gate.raw.shape.Len())
-		l.step(append(q.base.touched(), q.d, d), func(p *exec.Program) {
-			elementwise.GateGradient{In: l.input(q.base), G: q.d.buf, DGate: d.buf}.Record(p)
+	x.passed = true
+	if x.gate.needed {
+		d := l.value(x.gate.of.shape.Len())
+		l.step(append(x.base.touched(), x.grad, d), func(p *exec.Program) {
+			elementwise.GateGradient{In: l.input(x.base), G: x.grad.buf, DGate: d.buf}.Record(p)
 		})
-		l.contributeSame(q.gate, []*value{d}, func() elementwise.SumGradient { return elementwise.SumGradient{G: d.buf} })
+		l.contributeSame(x.gate, []*value{d}, func() elementwise.SumGradient { return elementwise.SumGradient{G: d.buf} })
 	}
-	if q.base.needed {
-		q.base.gated = append(q.base.gated, q)
+	if x.base.needed {
+		x.base.gated = append(x.base.gated, x)
 	}
 }
 
-// contributeGated adds a gated port's gradient, times the gate, to that of its base, and with it that of the base's global mean if there is one.
-func (l *lowering) contributeGated(base *port, mean *value) {
-	q := base.gated[0]
+// contributeGated adds the gradient in a gated operand, times the gate, to that in its base, and with it the gradient in
+// the base's global mean if there is one.
+func (l *lowering) contributeGated(base *operand, mean *value) {
+	x := base.gated[0]
 	base.gated = base.gated[1:]
 	if !base.written {
-		base.d = q.d
+		base.grad = x.grad
 	}
-	touched := []*value{q.d, q.factors}
+	touched := []*value{x.grad, x.factors}
 	if mean != nil {
 		touched = append(touched, mean)
 		base.left--
 	}
 	l.contributeSame(base, touched, func() elementwise.SumGradient {
-		s := elementwise.SumGradient{G: q.d.buf, Gate: q.factors.buf}
+		s := elementwise.SumGradient{G: x.grad.buf, Gate: x.factors.buf}
 		if mean != nil {
 			s.Mean = mean.buf
 		}
@@ -189,33 +193,34 @@ func (l *lowering) contributeGated(base *port, mean *value) {
 	})
 }
 
-// wholeGradient is the gradient in a stored output when all its consumers have added theirs; nil where there is none.
-func (l *lowering) wholeGradient(r *raw) *gradient {
+// wholeGradient is the gradient in a stored output once all its consumers have contributed. It is nil where nothing
+// before the output wants it.
+func (l *lowering) wholeGradient(out *output) *gradient {
 	var all []*gradient
-	for _, group := range r.groups {
-		var first *port
-		for _, q := range group {
-			for len(q.gated) > 0 {
-				l.contributeGated(q, nil)
+	for _, group := range out.groups {
+		var first *operand
+		for _, x := range group {
+			for len(x.gated) > 0 {
+				l.contributeGated(x, nil)
 			}
-			if q.left != 0 {
-				panic("trainer: a gradient is missing in " + l.m.Net.Nodes[r.node].Name)
+			if x.left != 0 {
+				panic("trainer: a gradient is missing in " + l.m.Net.Nodes[out.node].Name)
 			}
-			if !q.written {
+			if !x.written {
 				continue
 			}
 			if first == nil {
-				first = q
+				first = x
 			} else {
-				l.merge(first, q, nil)
+				l.merge(first, x, nil)
 			}
 		}
 		if first == nil {
 			continue
 		}
-		g := &gradient{g: first.d, raw: r}
+		g := &gradient{tensor: first.grad, of: out}
 		if k := first.view.Norm; k != 0 {
-			n := r.norms[k]
+			n := out.norms[k]
 			if !first.alone {
 				l.merge(first, nil, n)
 			}
@@ -227,7 +232,7 @@ func (l *lowering) wholeGradient(r *raw) *gradient {
 		all = append(all, g)
 	}
 	switch {
-	case len(all) == 0 || !l.flows[r.node]:
+	case len(all) == 0 || !l.flows[out.node]:
 		return nil
 	case len(all) == 1:
 		return all[0]
@@ -235,41 +240,42 @@ func (l *lowering) wholeGradient(r *raw) *gradient {
 	return l.addGradients(all...)
 }
 
-// merge adds the finished gradient of a port to that of another one with the same batch norm or, with n, leaves the sums of the first.
-func (l *lowering) merge(first, q *port, n *normed) {
+// merge adds the finished gradient in an operand to that in the first one with the same batch norm. With n it only leaves
+// the sums of the first, which its batch norm needs.
+func (l *lowering) merge(first, x *operand, n *normed) {
 	from := first
-	if q != nil {
-		from = q
+	if x != nil {
+		from = x
 	}
-	l.step(append(first.raw.touched(), first.d, from.d), func(p *exec.Program) {
-		sink := tensor.Sink{D: first.d.buf, Accumulate: q != nil}
+	l.step(append(first.of.touched(), first.grad, from.grad), func(p *exec.Program) {
+		sink := tensor.Sink{D: first.grad.buf, Accumulate: x != nil}
 		if n != nil {
-			z := first.raw.plain()
+			z := first.of.plain()
 			z.Scale, z.Shift = n.Scale, n.Shift
 			sink.Of = &z
 			sink.Mean, sink.InvStd = n.Mean, n.InvStd
 		}
-		s := elementwise.SumGradient{Shape: first.raw.shape, G: from.d.buf, Terms: []elementwise.TermGradient{{Sink: sink}}}
+		s := elementwise.SumGradient{Shape: first.of.shape, G: from.grad.buf, Terms: []elementwise.TermGradient{{Sink: sink}}}
 		if stats := s.Record(p)[0]; n != nil {
 			first.stats = stats
 		}
 	})
 }
 
-// backward adds the steps of the gradient.
+// backward adds the steps that compute the gradient in the parameters.
 func (l *lowering) backward() {
-	for _, r := range l.order {
-		for _, group := range r.groups {
+	for _, out := range l.order {
+		for _, group := range out.groups {
 			group[0].alone = len(group) == 1
 		}
 	}
 	for k := len(l.order) - 1; k >= 0; k-- {
-		r := l.order[k]
-		if !l.live[r.node] {
+		out := l.order[k]
+		if !l.live[out.node] {
 			continue
 		}
-		if g := l.wholeGradient(r); g != nil {
-			l.m.ops[r.node].backward(l, r, l.reads[r.node], g)
+		if dout := l.wholeGradient(out); dout != nil {
+			l.m.ops[out.node].backward(l, out, l.reads[out.node], dout)
 		}
 	}
 }

@@ -5,15 +5,15 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// value is memory that some steps need.
+// value is memory that some steps need, from the first to the last that touches it.
 type value struct {
-	len         int
+	len         int  // elements
 	half        bool // stored as bfloat16
-	first, last int  // steps that touch it
+	first, last int  // steps that touch it; once planned, first is the float of the shared memory at which it begins
 	buf         *exec.Buffer
 }
 
-// value is a tensor of n elements, stored as the device's precision says: a raw output or a gradient in one.
+// value is a tensor of n elements, an output or a gradient in one, stored in the device's precision.
 func (l *lowering) value(n int) *value {
 	v := l.floats(n)
 	if v.half = l.m.half(); v.half {
@@ -48,8 +48,9 @@ func (l *lowering) step(values []*value, record func(p *exec.Program)) {
 	l.steps, l.nodes = append(l.steps, record), append(l.nodes, l.node)
 }
 
-// place decides where each value lies, in floats from the beginning of the memory that all share, and returns how many floats that has.
-func (l *lowering) place() int64 {
+// plan decides where each value lies in the memory that all values share, in floats from its beginning, and returns how
+// many floats that memory has.
+func (l *lowering) plan() int64 {
 	p := nn.Place(l.lifetimes(), 4*align)
 	for i, v := range l.values {
 		v.first = int(p.Offsets[i] / 4)
@@ -57,7 +58,7 @@ func (l *lowering) place() int64 {
 	return p.Peak / 4
 }
 
-// lifetimes says how long each value lives.
+// lifetimes says from which step to which each value lives.
 func (l *lowering) lifetimes() []nn.Lifetime {
 	lives := make([]nn.Lifetime, len(l.values))
 	for i, v := range l.values {
@@ -78,7 +79,7 @@ func (l *lowering) record(a *exec.Arena, memory *exec.Buffer) *exec.Program {
 	return p
 }
 
-// assign gives the values the places that were decided on.
+// assign gives the values their memory as it was planned.
 func (l *lowering) assign(memory *exec.Buffer) {
 	for _, v := range l.values {
 		if v.buf = memory.Slice(v.first, v.size()); v.half {

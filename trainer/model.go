@@ -1,5 +1,3 @@
-// Package trainer trains networks and evaluates them: it turns an nn.Network into recorded programs over one arena, feeds them with images and keeps
-// what a run leaves behind (logs, checkpoints, weights, results).
 package trainer
 
 import (
@@ -15,40 +13,41 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// align is the number of floats that tensors and parameters begin at multiples of: a cache line.
+// align is the number of floats at whose multiples tensors and parameters begin: a cache line.
 const align = 16
 
 // Options of a Model.
 type Options struct {
-	Batch int     // images a step
+	Batch int     // images a step: N in the shapes below
 	Loss  nn.Loss // of training; evaluation uses the plain cross-entropy
 	Seed  uint64  // of dropout and drop path
-	// Accumulate is over how many steps gradients are summed up before an update; 0 is 1. The loss is divided by it.
+	// Accumulate is the number of steps whose gradients are summed up before an update; 0 is 1. The loss is divided by it.
 	Accumulate int
 	Clip       float64 // limit of the gradient's 2-norm; 0: none
-	Mixup      bool    // images are mixed of two: Partners and Mix say how
+	Mixup      bool    // each image is mixed of two; Partners and Mix say how
 	EvalOnly   bool    // there are no programs for training
 }
 
 // Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
 //
-// All numbers that training changes lie in one buffer, State: the parameters, each at a multiple of 16 floats, and behind them the running statistics. The
-// gradient is one buffer in the order of the parameters.
+// All numbers that training changes lie in one buffer, State: the parameters, each at a multiple of 16 floats, and behind
+// them the running statistics. The gradient is one buffer in the order of the parameters. In the shapes N is Options.Batch
+// and K the number of classes; all floats are float32.
 type Model struct {
 	Net   *nn.Network
-	State *exec.Buffer
-	Grad  *exec.Buffer // of the parameters, State[:Params]
-	// Params is how many floats of State are parameters (and gaps between them, which stay zero).
+	State *exec.Buffer // [Params + running statistics]
+	Grad  *exec.Buffer // of the parameters [Params]
+	// Params is how many floats of State are parameters, with the gaps between them, which stay zero.
 	Params  int
-	Decayed *exec.Buffer // for each parameter 1 where weight decay is usual, on weights, otherwise 0
-	Images  *exec.Buffer // Batch x height x width x channels
-	Labels  *exec.Buffer // Batch integers; a negative one leaves its image out of loss and counts
-	// Partners (Batch integers) are the second labels with Mixup, and Mix (one float) is the share of the first ones.
+	Decayed *exec.Buffer // 1 for each parameter that weight decay usually applies to (weights), otherwise 0 [Params]
+	Images  *exec.Buffer // [N, H, W, C]
+	Labels  *exec.Buffer // integers [N]; a negative one leaves its image out of loss and counts
+	// Partners, integers [N], are the second labels with Mixup, and Mix [1] is the share of the first ones.
 	Partners, Mix *exec.Buffer
-	Teacher       *exec.Buffer // Batch x classes, the teacher's logits; nil without distillation
-	Norm          *exec.Buffer // the gradient's 2-norm, and the factor that keeps it within Clip
-	Loss          *exec.Buffer // one float an output: its part of the loss
-	Count         *exec.Buffer // integers, added to: images seen, right ones, right among the first five
+	Teacher       *exec.Buffer // the teacher's logits [N, K]; nil without distillation
+	Norm          *exec.Buffer // the gradient's 2-norm and the factor that keeps it within Clip [2]
+	Loss          *exec.Buffer // each output's part of the loss [len(Net.Outputs)]
+	Count         *exec.Buffer // integers that are added to: images seen, right, right among the first five [3]
 
 	Options
 	fusion    *nn.Fusion
@@ -57,14 +56,14 @@ type Model struct {
 	ops       []operation   // of the nodes
 	offset    []int         // of each variable in State
 	first     []int         // of each node: its first variable
-	step      *exec.Buffer  // one integer: steps done, what dropout depends on
-	rate      *exec.Buffer  // one float that multiplies the probabilities of drop paths
-	pathRate  float64       // what it holds
-	logits    *exec.Buffer  // of the latest evaluation, until another program runs
-	zeros     *exec.Buffer  // as many as the most channels
+	step      *exec.Buffer  // integer, the steps done, on which dropout depends [1]
+	rate      *exec.Buffer  // the factor of the probabilities of drop paths [1]
+	pathRate  float64       // what rate holds
+	logits    *exec.Buffer  // of the latest evaluation, until another program runs [N, K]
+	zeros     *exec.Buffer  // [the most channels of any node]
 	norms     map[int]*normed
-	memory    *exec.Buffer // where the values of all programs lie
-	// metrics are Norm and Loss: what a training looks at after each step, by one read.
+	memory    *exec.Buffer // the memory that the values of all programs share [peak]
+	// metrics are Norm and Loss in one buffer: training looks at them after each step by one read [2 + len(Net.Outputs)].
 	metrics *exec.Buffer
 	// keep copies the running statistics away, restore copies them back; nil where there are none.
 	keep, restore *exec.Program
@@ -73,14 +72,15 @@ type Model struct {
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
 	calibration *exec.Program
-	calibrating *lowering // records it when it is first wanted: it takes as much memory for packed weights as the others
+	// calibrating records calibration when that is first wanted: it takes as much memory for packed weights as the others.
+	calibrating *lowering
 }
 
 // normed is a batch norm of the network.
 type normed struct {
 	*norm.Batch
 	op      nn.BatchNorm
-	batches *exec.Buffer // of a recalibration, so far
+	batches *exec.Buffer // integer, the batches of a recalibration so far [1]
 }
 
 // NewModel puts a network on a device. Parameters are not set: see Initialize and SetValues.
@@ -105,7 +105,7 @@ func (m *Model) build() (err error) {
 	if err := m.check(); err != nil {
 		return err
 	}
-	m.place()
+	m.allocate()
 	var programs []*lowering
 	lower := func(to **exec.Program, l *lowering) {
 		l.to = to
@@ -122,7 +122,7 @@ func (m *Model) build() (err error) {
 	lower(&m.evaluation, evaluating)
 	lower(&m.calibration, &lowering{m: m, name: "recalibrate", mode: recalibrate})
 	for _, l := range programs {
-		m.peak = max(m.peak, l.place())
+		m.peak = max(m.peak, l.plan())
 	}
 	m.memory = m.arena.F32(int(m.peak))
 	m.calibrating = programs[len(programs)-1]
@@ -133,13 +133,13 @@ func (m *Model) build() (err error) {
 		}
 	}
 	m.recordKeeping()
-	prediction := evaluating.raws[m.Net.Outputs[0].Node]
+	prediction := evaluating.outputs[m.Net.Outputs[0].Node]
 	m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
 	return nil
 }
 
-// place lays out the variables and allocates what outlives a step.
-func (m *Model) place() {
+// allocate lays out the variables and allocates the buffers that outlive a step.
+func (m *Model) allocate() {
 	m.variables = m.Net.Variables()
 	m.offset, m.first = make([]int, len(m.variables)), make([]int, len(m.Net.Nodes))
 	at := 0
@@ -191,10 +191,11 @@ func (m *Model) place() {
 	m.zeros = a.Zeros(most)
 }
 
-// half tells whether tensors are stored as bfloat16: raw outputs and gradients in them. Parameters, statistics, gates and sums are float32 everywhere.
+// half tells whether outputs and gradients in them are stored as bfloat16. Parameters, statistics, gates and sums are
+// float32 everywhere.
 func (m *Model) half() bool { return m.arena.Device().Precision() == exec.BF16 }
 
-// zeroes is a tensor of n zeros.
+// zeroes is a tensor of n zeros in the device's precision.
 func (m *Model) zeroes(n int) *exec.Buffer {
 	if !m.half() {
 		return m.arena.Zeros(n)
@@ -204,13 +205,13 @@ func (m *Model) zeroes(n int) *exec.Buffer {
 	return b
 }
 
-// variable is where the k-th variable of a node lies in State.
+// variable is the part of State that holds the k-th variable of a node.
 func (m *Model) variable(node, k int) *exec.Buffer {
 	i := m.first[node] + k
 	return m.State.Slice(m.offset[i], m.variables[i].Len())
 }
 
-// gradient is where the gradient in the k-th variable of a node lies.
+// gradient is the part of Grad that holds the gradient in the k-th variable of a node.
 func (m *Model) gradient(node, k int) *exec.Buffer {
 	i := m.first[node] + k
 	return m.Grad.Slice(m.offset[i], m.variables[i].Len())
@@ -251,8 +252,9 @@ func (m *Model) split(b *exec.Buffer, in func(nn.Role) bool) [][]float32 {
 	return out
 }
 
-// Step runs forward and backward on Images and Labels: it leaves Loss and, divided by Accumulate, the gradient, with its norm. It is the `part`-th of Accumulate steps
-// from 0: the first overwrites Grad, the others add to it. step is the number of steps before, on which dropout depends.
+// Step runs forward and backward on Images and Labels. It leaves Loss and, divided by Accumulate, the gradient with its
+// norm. It is step number part, from 0, of Accumulate steps: the first overwrites Grad, the others add to it. step is the
+// number of steps before, on which dropout depends.
 func (m *Model) Step(step uint32, part int) {
 	m.step.WriteI32(0, []int32{int32(step)})
 	m.training[min(1, part)].Run(1)
@@ -266,17 +268,18 @@ func (m *Model) SetPathRate(rate float64) {
 	}
 }
 
-// Logits returns the predictions of the latest program, which was Evaluate: Batch x classes.
+// Logits returns the predictions of the latest program, which must have been Evaluate: [N, K].
 func (m *Model) Logits() []float32 { return m.logits.Values() }
 
 // Evaluate runs the network with its running statistics on Images and Labels: it leaves Loss and adds to Count.
 func (m *Model) Evaluate() { m.evaluation.Run(1) }
 
-// EvaluationTime evaluates n times in a row and returns how long that took, in milliseconds: on an accelerator by its own clock.
+// EvaluationTime evaluates n times in a row and returns how long that took, in milliseconds. An accelerator measures it by
+// its own clock.
 func (m *Model) EvaluationTime(n int) float64 { return m.evaluation.Time(n) }
 
-// Recalibrate runs the network forward with the statistics of the batch and makes the running statistics the means over all batches since
-// BeginRecalibration. Frozen norms stay as they are.
+// Recalibrate runs the network forward with the statistics of the batch. The running statistics become the means over all
+// batches since BeginRecalibration; frozen norms stay as they are.
 func (m *Model) Recalibrate() {
 	if m.calibration == nil {
 		m.calibration = m.calibrating.record(m.arena, m.memory)
@@ -291,7 +294,8 @@ func (m *Model) BeginRecalibration() {
 	}
 }
 
-// TotalLoss is the loss of the latest step. Without distillation it is nn.Loss; with it, it lacks the teacher's entropy, a constant.
+// TotalLoss is the loss of the latest step. Without distillation it is nn.Loss; with distillation it lacks the teacher's
+// entropy, which is a constant.
 func (m *Model) TotalLoss() float64 {
 	total := 0.0
 	for _, v := range m.Loss.Values() {
@@ -309,7 +313,8 @@ func (m *Model) Metrics() (loss, norm float64) {
 	return loss * float64(m.Accumulate), float64(all[0])
 }
 
-// recordKeeping records the programs that let a training take an update's running statistics back, without their leaving the device.
+// recordKeeping records the programs by which a training takes back an update's running statistics. They never leave the
+// device.
 func (m *Model) recordKeeping() {
 	statistics := m.State.Slice(m.Params, m.State.Len()-m.Params)
 	if statistics.Len() == 0 {
@@ -346,15 +351,16 @@ func (m *Model) GradientNorm() float64 {
 	return float64(norm[0])
 }
 
-// Inspect runs the network forward as Step does, keeping every tensor, and names the first node whose output is not finite; if all are, the last variable,
-// counted from the input, whose gradient is not. Empty: everything is finite.
+// Inspect runs the network forward as Step does, keeping every tensor, and names the first node whose output is not
+// finite. If all are finite it names the last variable, counted from the input, whose gradient is not. The name is empty
+// where everything is finite.
 func (m *Model) Inspect() (where string, err error) {
 	defer exec.Catch(&err)
 	a := m.arena.Device().NewArena()
 	defer a.Free()
 	l := &lowering{m: m, name: "inspect", mode: inspect}
 	l.lower()
-	l.record(a, a.F32(int(l.place()))).Run(1)
+	l.record(a, a.F32(int(l.plan()))).Run(1)
 	for _, r := range l.order {
 		values := r.buffer().Slice(0, r.shape.Len()).Values()
 		if slices.ContainsFunc(values, func(v float32) bool { return !finite(float64(v)) }) {

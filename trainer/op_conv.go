@@ -11,10 +11,11 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// convolution is a convolution of any kind, and a linear layer as one of a single pixel. Its weight is variable 0 of the node, its bias 1.
+// convolution is a convolution of any kind; a linear layer is one over a single pixel. Its weight is variable 0 of the
+// node, its bias variable 1.
 type convolution struct{ op nn.Conv }
 
-// maxTaps is the most pixels of a kernel that the convolutions' kernels take.
+// maxTaps is the largest window, in pixels, that the convolutions' kernels take.
 const maxTaps = 64
 
 func newConvolution(op nn.Conv) (operation, error) {
@@ -32,55 +33,55 @@ func newLinear(op nn.Linear) (operation, error) {
 
 func (convolution) facts() facts { return facts{trained: true, gaps: true} }
 
-func (c convolution) forward(l *lowering, r *raw, in []*port, sums bool) bool {
-	dense, dw := geometry(c.op, in[0].raw.shape)
-	l.step(l.output(r, in), func(p *exec.Program) {
-		weight := l.m.variable(r.node, 0)
+func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool) bool {
+	dense, dw := geometry(c.op, in[0].of.shape)
+	l.step(l.allocate(out, in), func(p *exec.Program) {
+		weight := l.m.variable(out.node, 0)
 		if dw != nil {
-			r.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: weight, Z: r.buffer(), ZStride: r.stride, Sums: sums}.Record(p)
+			out.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: weight, Z: out.buffer(), ZStride: out.stride, Sums: sums}.Record(p)
 			return
 		}
-		f := conv.Forward{Conv: dense, In: l.input(in[0]), Weight: weight, Z: r.buffer(), ZStride: r.stride, Sums: sums}
+		f := conv.Forward{Conv: dense, In: l.input(in[0]), Weight: weight, Z: out.buffer(), ZStride: out.stride, Sums: sums}
 		if c.op.Bias {
-			f.Bias = l.m.variable(r.node, 1)
+			f.Bias = l.m.variable(out.node, 1)
 		}
-		r.sums = f.Record(p)
+		out.sums = f.Record(p)
 	})
 	return true
 }
 
-func (c convolution) backward(l *lowering, r *raw, in []*port, g *gradient) {
-	m, q := l.m, in[0]
-	dense, dw := geometry(c.op, q.raw.shape)
-	touched := append(q.touched(), g.touched()...)
-	if dw != nil { // one operation makes both gradients
+func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gradient) {
+	m, x := l.m, in[0]
+	dense, dw := geometry(c.op, x.of.shape)
+	touched := append(x.touched(), dout.touched()...)
+	if dw != nil { // One operation makes both gradients.
 		record := func(p *exec.Program, s tensor.Sink) tensor.Stats {
-			return depthwise.Backward{Conv: *dw, In: l.input(q), Grad: g.read(), Weight: m.variable(r.node, 0), DWeight: m.gradient(r.node, 0),
+			return depthwise.Backward{Conv: *dw, In: l.input(x), Grad: dout.read(), Weight: m.variable(out.node, 0), DWeight: m.gradient(out.node, 0),
 				Sink: s, Accumulate: l.accumulate}.Record(p)
 		}
-		if q.needed {
-			l.contribute(q, touched, record)
+		if x.needed {
+			l.contribute(x, touched, record)
 		} else {
 			l.step(touched, func(p *exec.Program) { record(p, tensor.Sink{}) })
 		}
 		return
 	}
 	l.step(touched, func(p *exec.Program) {
-		conv.WeightGradient{Conv: dense, In: l.input(q), Grad: g.read(), DWeight: m.gradient(r.node, 0), Accumulate: l.accumulate}.Record(p)
+		conv.WeightGradient{Conv: dense, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0), Accumulate: l.accumulate}.Record(p)
 	})
 	if c.op.Bias {
-		plain := l.stored(g)
+		plain := l.materialize(dout)
 		l.step(plain.touched(), func(p *exec.Program) {
-			graph.ColumnSum{Out: m.gradient(r.node, 1), In: plain.g.buf, Rows: exec.Fixed(r.shape.Pixels()), Width: r.shape.C,
+			graph.ColumnSum{Out: m.gradient(out.node, 1), In: plain.tensor.buf, Rows: exec.Fixed(out.shape.Pixels()), Width: out.shape.C,
 				Accumulate: l.accumulate}.Record(p)
 		})
 	}
-	l.contribute(q, g.touched(), func(p *exec.Program, s tensor.Sink) tensor.Stats {
-		return conv.InputGradient{Conv: dense, Grad: g.read(), Weight: m.variable(r.node, 0), Sink: s}.Record(p)
+	l.contribute(x, dout.touched(), func(p *exec.Program, s tensor.Sink) tensor.Stats {
+		return conv.InputGradient{Conv: dense, Grad: dout.read(), Weight: m.variable(out.node, 0), Sink: s}.Record(p)
 	})
 }
 
-// geometry is a convolution over an input as the kernels take it; a depthwise one has kernels of its own.
+// geometry is a convolution over an input as the kernels take it. A depthwise one has kernels of its own.
 func geometry(op nn.Conv, in tensor.Shape) (conv.Conv, *depthwise.Conv) {
 	out := func(n, kernel, stride, before, after int) int {
 		return (n+before+after-op.Dilation*(kernel-1)-1)/stride + 1

@@ -6,31 +6,31 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// loss adds the steps of the loss, and in training of its gradient in the outputs.
+// loss adds the steps that compute the loss and, in training, its gradient in the network's outputs.
 func (l *lowering) loss() {
 	m := l.m
 	for k, out := range m.Net.Outputs {
-		q := l.read(nn.View{Raw: out.Node}, l.mode == train)
-		op := loss.Classes{N: m.Batch, Classes: q.raw.shape.C, Label: m.Labels, Loss: m.Loss.Slice(k, 1), Scale: 1}
+		x := l.read(nn.View{Node: out.Node}, l.mode == train)
+		op := loss.Classes{N: m.Batch, Classes: x.of.shape.C, Label: m.Labels, Loss: m.Loss.Slice(k, 1), Scale: 1}
 		if k == 0 {
 			op.Count = m.Count
 		}
-		touched, mixed := q.touched(), l.mode == train && m.Options.Mixup
+		touched, mixed := x.touched(), l.mode == train && m.Options.Mixup
 		if l.mode == train {
 			op.Smoothing, op.Scale = float32(m.Options.Loss.Smoothing), float32(out.Weight/float64(m.Accumulate))
 			if distill := m.Options.Loss.Distill; k == 0 && distill > 0 {
 				op.Teacher, op.Weight, op.Temperature = m.Teacher, float32(distill/(1+distill)), float32(m.Options.Loss.Temperature)
 				op.Scale *= float32(1 + distill)
 			}
-			q.d = l.value(q.raw.shape.Len())
-			q.left--
-			q.written = true
-			touched = append(touched, q.d)
+			x.grad = l.value(x.of.shape.Len())
+			x.left--
+			x.written = true
+			touched = append(touched, x.grad)
 		}
 		l.step(touched, func(p *exec.Program) {
-			op.Logit = q.raw.buffer()
-			if q.d != nil {
-				op.DLogit = q.d.buf
+			op.Logit = x.of.buffer()
+			if x.grad != nil {
+				op.DLogit = x.grad.buf
 			}
 			op.Record(p)
 			if mixed {

@@ -31,20 +31,20 @@ func newPooling(op nn.Op, kernel, stride nn.Size, pad nn.Pad) (operation, error)
 
 func (pooling) facts() facts { return facts{} }
 
-func (o pooling) forward(l *lowering, r *raw, in []*port, _ bool) bool {
-	l.step(l.output(r, in), func(p *exec.Program) {
+func (o pooling) forward(l *lowering, out *output, in []*operand, _ bool) bool {
+	l.step(l.allocate(out, in), func(p *exec.Program) {
 		w := o.window
-		w.In, w.Out, w.OutH, w.OutW = l.input(in[0]), r.z.buf, r.shape.H, r.shape.W
-		r.pool = pool.New(l.m.arena, w)
-		r.pool.Record(p)
+		w.In, w.Out, w.OutH, w.OutW = l.input(in[0]), out.z.buf, out.shape.H, out.shape.W
+		out.pool = pool.New(l.m.arena, w)
+		out.pool.Record(p)
 	})
 	return false
 }
 
-func (pooling) backward(l *lowering, r *raw, in []*port, g *gradient) {
-	g = l.stored(g)
-	l.contribute(in[0], append(in[0].touched(), g.g), func(p *exec.Program, s tensor.Sink) tensor.Stats {
-		return r.pool.RecordBackward(p, g.g.buf, s)
+func (pooling) backward(l *lowering, out *output, in []*operand, dout *gradient) {
+	dout = l.materialize(dout)
+	l.contribute(in[0], append(in[0].touched(), dout.tensor), func(p *exec.Program, s tensor.Sink) tensor.Stats {
+		return out.pool.RecordBackward(p, dout.tensor.buf, s)
 	})
 }
 
@@ -53,18 +53,18 @@ type globalPool struct{}
 
 func (globalPool) facts() facts { return facts{} }
 
-func (globalPool) forward(l *lowering, r *raw, in []*port, _ bool) bool {
-	l.step(l.output(r, in), func(p *exec.Program) { pool.Global{In: l.input(in[0]), Out: r.z.buf}.Record(p) })
+func (globalPool) forward(l *lowering, out *output, in []*operand, _ bool) bool {
+	l.step(l.allocate(out, in), func(p *exec.Program) { pool.Global{In: l.input(in[0]), Out: out.z.buf}.Record(p) })
 	return false
 }
 
-func (globalPool) backward(l *lowering, _ *raw, in []*port, g *gradient) {
-	g = l.stored(g)
-	if len(in[0].gated) > 0 { // squeeze and excitation: the same tensor is gated, and one operation adds both gradients
-		l.contributeGated(in[0], g.g)
+func (globalPool) backward(l *lowering, _ *output, in []*operand, dout *gradient) {
+	dout = l.materialize(dout)
+	if len(in[0].gated) > 0 { // Squeeze and excitation: the same tensor is gated, and one operation adds both gradients.
+		l.contributeGated(in[0], dout.tensor)
 		return
 	}
-	l.contribute(in[0], []*value{g.g}, func(p *exec.Program, s tensor.Sink) tensor.Stats {
-		return pool.Global{In: l.input(in[0])}.RecordBackward(p, g.g.buf, s)
+	l.contribute(in[0], []*value{dout.tensor}, func(p *exec.Program, s tensor.Sink) tensor.Stats {
+		return pool.Global{In: l.input(in[0])}.RecordBackward(p, dout.tensor.buf, s)
 	})
 }

@@ -6,27 +6,28 @@ import (
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
-// input is the images: where they are written to, or a copy in the device's precision.
+// input is the images: the buffer that they are written to, or a copy in the device's precision.
 type input struct{}
 
 func (input) facts() facts { return facts{} }
 
-func (input) forward(l *lowering, r *raw, _ []*port, _ bool) bool {
+func (input) forward(l *lowering, out *output, _ []*operand, _ bool) bool {
 	if !l.m.half() {
-		r.fixed = l.m.Images
+		out.fixed = l.m.Images
 		return false
 	}
-	r.z = l.value(r.shape.Len())
-	l.step(r.touched(), func(p *exec.Program) {
-		images := tensor.Input{Shape: flat(r.shape), Z: l.m.Images}
-		elementwise.Sum{Terms: []elementwise.Term{{In: images}}, Out: r.z.buf}.Record(p)
+	out.z = l.value(out.shape.Len())
+	l.step(out.touched(), func(p *exec.Program) {
+		images := tensor.Input{Shape: flat(out.shape), Z: l.m.Images}
+		elementwise.Sum{Terms: []elementwise.Term{{In: images}}, Out: out.z.buf}.Record(p)
 	})
 	return false
 }
 
-func (input) backward(*lowering, *raw, []*port, *gradient) {}
+func (input) backward(*lowering, *output, []*operand, *gradient) {}
 
-// flat is a shape of as many elements with many channels where that can be, for what treats all elements alike.
+// flat is a shape of as many elements, with many channels if their number allows it, for operations that treat all
+// elements alike.
 func flat(s tensor.Shape) tensor.Shape {
 	if n := s.Len(); n%align == 0 {
 		return tensor.Shape{N: 1, H: n / align, W: 1, C: align}
@@ -39,9 +40,9 @@ type zero struct{}
 
 func (zero) facts() facts { return facts{cut: true} }
 
-func (zero) forward(l *lowering, r *raw, _ []*port, _ bool) bool {
-	r.fixed = l.m.zeroes(r.shape.Len())
+func (zero) forward(l *lowering, out *output, _ []*operand, _ bool) bool {
+	out.fixed = l.m.zeroes(out.shape.Len())
 	return false
 }
 
-func (zero) backward(*lowering, *raw, []*port, *gradient) {}
+func (zero) backward(*lowering, *output, []*operand, *gradient) {}

@@ -11,22 +11,22 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// sum adds up tensors as they are read. What is stored by itself though it could be applied where it is read (a batch norm, an
-// activation, a gate) is a sum of one term that is read through it.
+// sum adds up tensors as they are read. A batch norm, an activation or a gate whose output has to be stored, though it
+// could be applied where it is read, is a sum of one term that is read through it.
 type sum struct{}
 
 func (sum) facts() facts { return facts{gaps: true} }
 
-func (sum) forward(l *lowering, r *raw, in []*port, sums bool) bool {
-	l.sum(r, in, l.output(r, in), sums)
+func (sum) forward(l *lowering, out *output, in []*operand, sums bool) bool {
+	l.sum(out, in, l.allocate(out, in), sums)
 	return true
 }
 
-func (sum) backward(l *lowering, r *raw, in []*port, g *gradient) {
-	l.contributeToTerms(r, in, l.stored(g))
+func (sum) backward(l *lowering, out *output, in []*operand, dout *gradient) {
+	l.contributeToTerms(out, in, l.materialize(dout))
 }
 
-// batchNorm is a batch norm that is stored.
+// batchNorm is a batch norm whose output is stored.
 type batchNorm struct{ sum }
 
 func (batchNorm) facts() facts { return facts{trained: true, gaps: true} }
@@ -36,7 +36,7 @@ func (batchNorm) view(i int, _ nn.Node, v nn.View) nn.View {
 	return v
 }
 
-// activation is an activation that is stored.
+// activation is an activation whose output is stored.
 type activation struct {
 	sum
 	op nn.Activation
@@ -49,7 +49,7 @@ func (o activation) view(i int, _ nn.Node, v nn.View) nn.View {
 	return v
 }
 
-// gate is a product with a factor a channel that is stored. The factors are its second input.
+// gate is a product of a tensor and a factor for each channel, stored. The factors [N, C] are its second input.
 type gate struct{ sum }
 
 func (gate) view(_ int, node nn.Node, v nn.View) nn.View {
@@ -57,68 +57,68 @@ func (gate) view(_ int, node nn.Node, v nn.View) nn.View {
 	return v
 }
 
-// dropPath is a sum of one term that is left out, image by image, with the node's probability.
+// dropPath is a sum of one term, which each image leaves out with the node's probability.
 type dropPath struct {
 	sum
 	op nn.DropPath
 }
 
-func (o dropPath) forward(l *lowering, r *raw, in []*port, sums bool) bool {
-	touched := l.output(r, in)
+func (o dropPath) forward(l *lowering, out *output, in []*operand, sums bool) bool {
+	touched := l.allocate(out, in)
 	if l.mode == train {
-		r.factors = l.m.arena.F32(l.m.Batch)
+		out.factors = l.m.arena.F32(l.m.Batch)
 		l.step(nil, func(p *exec.Program) {
-			elementwise.DropPath{Out: r.factors, Keep: float32(1 - o.op.P), Rate: l.m.rate, Seed: l.m.Seed, Stream: stream(r.node),
+			elementwise.DropPath{Out: out.factors, Keep: float32(1 - o.op.P), Rate: l.m.rate, Seed: l.m.Seed, Stream: stream(out.node),
 				Step: l.m.step}.Record(p)
 		})
 	}
-	l.sum(r, in, touched, sums)
+	l.sum(out, in, touched, sums)
 	return true
 }
 
-// dropout is a sum of one term, elements of which are then set to zero in place.
+// dropout is a sum of one term, some elements of which are then set to zero where they lie.
 type dropout struct{ op nn.Dropout }
 
 func (dropout) facts() facts { return facts{} }
 
-func (o dropout) forward(l *lowering, r *raw, in []*port, sums bool) bool {
-	touched, drops := l.output(r, in), l.mode == train
-	l.sum(r, in, touched, sums && !drops)
+func (o dropout) forward(l *lowering, out *output, in []*operand, sums bool) bool {
+	touched, drops := l.allocate(out, in), l.mode == train
+	l.sum(out, in, touched, sums && !drops)
 	if drops {
-		l.step(touched, func(p *exec.Program) { o.mask(l, r).Record(p) })
+		l.step(touched, func(p *exec.Program) { o.mask(l, out).Record(p) })
 	}
 	return !drops
 }
 
-func (o dropout) backward(l *lowering, r *raw, in []*port, g *gradient) {
-	g = l.stored(g)
-	l.step(append(r.touched(), g.g), func(p *exec.Program) { o.mask(l, r).RecordBackward(p, g.g.buf, g.g.buf) })
-	l.contributeToTerms(r, in, g)
+func (o dropout) backward(l *lowering, out *output, in []*operand, dout *gradient) {
+	dout = l.materialize(dout)
+	l.step(append(out.touched(), dout.tensor), func(p *exec.Program) { o.mask(l, out).RecordBackward(p, dout.tensor.buf, dout.tensor.buf) })
+	l.contributeToTerms(out, in, dout)
 }
 
-func (o dropout) mask(l *lowering, r *raw) graph.Dense {
-	return graph.Dense{Rows: exec.Fixed(r.shape.N), Width: r.shape.Len() / r.shape.N, Out: r.z.buf, In: r.z.buf, Keep: float32(1 - o.op.P),
-		Seed: l.m.Seed, Stream: stream(r.node), Step: l.m.step}
+func (o dropout) mask(l *lowering, out *output) graph.Dense {
+	return graph.Dense{Rows: exec.Fixed(out.shape.N), Width: out.shape.Len() / out.shape.N, Out: out.z.buf, In: out.z.buf, Keep: float32(1 - o.op.P),
+		Seed: l.m.Seed, Stream: stream(out.node), Step: l.m.step}
 }
 
-// stream is that of a node's dropout: see nn.Kept.
+// stream is the stream of random numbers of a node's dropout; see nn.Kept.
 func stream(node int) uint32 { return philox.PurposeTrain | uint32(node)<<16 }
 
-// sum adds the step that stores the sum of what it reads, each image times r.factors where there are any.
-func (l *lowering) sum(r *raw, in []*port, touched []*value, sums bool) {
+// sum adds the step that stores the sum of what it reads, each image times out.factors where there are any.
+func (l *lowering) sum(out *output, in []*operand, touched []*value, sums bool) {
 	l.step(touched, func(p *exec.Program) {
-		s := elementwise.Sum{Out: r.buffer(), OutStride: r.stride, Sums: sums}
-		for _, q := range in {
-			s.Terms = append(s.Terms, elementwise.Term{In: l.input(q), Weight: r.factors})
+		s := elementwise.Sum{Out: out.buffer(), OutStride: out.stride, Sums: sums}
+		for _, x := range in {
+			s.Terms = append(s.Terms, elementwise.Term{In: l.input(x), Weight: out.factors})
 		}
-		r.sums = addUp(p, s)
+		out.sums = addUp(p, s)
 	})
 }
 
 // mostTerms is how many tensors an operation adds up.
 const mostTerms = 8
 
-// addUp records a sum of any number of terms: of many in several operations, each of which goes on with the sum so far.
+// addUp records a sum of any number of terms. Many take several operations, each of which goes on from the sum so far.
 func addUp(p *exec.Program, s elementwise.Sum) tensor.Stats {
 	for len(s.Terms) > mostTerms {
 		part := s
@@ -130,13 +130,13 @@ func addUp(p *exec.Program, s elementwise.Sum) tensor.Stats {
 	return s.Record(p)
 }
 
-// contributeToTerms adds the gradient in a sum to that in each of its terms.
-func (l *lowering) contributeToTerms(r *raw, in []*port, g *gradient) {
+// contributeToTerms contributes the gradient in a sum to each of its terms.
+func (l *lowering) contributeToTerms(out *output, in []*operand, dout *gradient) {
 	var all []contribution
-	touched := []*value{g.g}
-	for _, q := range in {
-		if q.needed {
-			c := l.next(q)
+	touched := []*value{dout.tensor}
+	for _, x := range in {
+		if x.needed {
+			c := l.next(x)
 			all = append(all, c)
 			touched = append(touched, c.touched()...)
 		}
@@ -146,18 +146,18 @@ func (l *lowering) contributeToTerms(r *raw, in []*port, g *gradient) {
 	}
 	l.step(touched, func(p *exec.Program) {
 		for some := range slices.Chunk(all, mostTerms) {
-			s := elementwise.SumGradient{Shape: r.shape, G: g.g.buf}
+			s := elementwise.SumGradient{Shape: out.shape, G: dout.tensor.buf}
 			for _, c := range some {
-				s.Terms = append(s.Terms, elementwise.TermGradient{Sink: l.sink(c), Weight: r.factors})
+				s.Terms = append(s.Terms, elementwise.TermGradient{Sink: l.sink(c), Weight: out.factors})
 			}
 			for k, stats := range s.Record(p) {
 				if some[k].last {
-					some[k].port.stats = stats
+					some[k].to.stats = stats
 				}
 			}
 		}
 	})
 	for _, c := range all {
-		l.passGate(c.port)
+		l.passGate(c.to)
 	}
 }

@@ -6,15 +6,17 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// operation is what the trainer records for an nn.Op whose output is stored: forward beside backward, in a file op_*.go. Batch norms,
-// activations and gates that are applied where a tensor is read are none (package nn fuses them); lowering_port.go knows those.
+// operation is what the trainer records for an nn.Op whose output is stored: forward beside backward, in a file op_*.go.
+// Batch norms, activations and gates that are applied where a tensor is read are no operations, because package nn fuses
+// them; lowering_operand.go knows those.
 type operation interface {
 	facts() facts
-	// forward lists the steps that compute the output r from in. Where the batch norms behind it want sums, it leaves them in r.sums or
-	// tells that it has not, and they are made by a pass over the output.
-	forward(l *lowering, r *raw, in []*port, sums bool) (summed bool)
-	// backward lists the steps that add what g, the whole gradient in the output, means for the inputs and for the parameters.
-	backward(l *lowering, r *raw, in []*port, g *gradient)
+	// forward lists the steps that compute out from in. Where batch norms behind it want sums, it leaves them in out.sums
+	// or tells that it has not; then a pass over the output makes them.
+	forward(l *lowering, out *output, in []*operand, sums bool) (summed bool)
+	// backward lists the steps that compute the gradients in the inputs and in the parameters from dout, the whole
+	// gradient in the output.
+	backward(l *lowering, out *output, in []*operand, dout *gradient)
 }
 
 // facts are what the lowering has to know of an operation before it lists any steps.
@@ -24,13 +26,14 @@ type facts struct {
 	gaps    bool // its output may have gaps between pixels: it can be written into a concatenation at once
 }
 
-// viewed is an operation that is applied to a tensor as it is read, by whatever reads it. Stored by itself it reads its input so.
+// viewed is an operation that can be applied to a tensor where that is read. Where its output is stored all the same, it
+// reads its own input in that way.
 type viewed interface {
-	// view says how node i reads its input v.
+	// view returns how node i reads its input v.
 	view(i int, node nn.Node, v nn.View) nn.View
 }
 
-// lower is the one place that says which operation runs an nn.Op. One that the kernels do not run is an error.
+// lower alone says which operation runs an nn.Op. It is an error if the kernels have none.
 func lower(op nn.Op) (operation, error) {
 	switch op := op.(type) {
 	case nn.Input:

@@ -34,7 +34,7 @@ func BenchmarkOperations(b *testing.B) {
 			m.Labels.WriteI32(0, make([]int32, c.batch))
 			l := &lowering{m: m, name: "profile", mode: train}
 			l.lower()
-			memory := m.arena.F32(int(l.place()))
+			memory := m.arena.F32(int(l.plan()))
 			for _, v := range l.values {
 				v.buf = memory.Slice(v.first, v.len)
 			}

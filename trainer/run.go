@@ -108,14 +108,14 @@ const (
 type run struct {
 	Job
 	Deps
-	dev    *exec.Device
-	m      *Model
-	lesson *lesson // nil: there is no teacher
-	o      *optimizer
-	feed   *feed
-	log    *events.Log
-	ident  identity
-	tally  *data.Tally // images that were left out
+	dev          *exec.Device
+	m            *Model
+	distillation *distillation // nil: there is no teacher
+	o            *optimizer
+	feed         *feed
+	log          *events.Log
+	ident        identity
+	tally        *data.Tally // images that were left out
 
 	perEpoch int // steps an epoch
 	updates  int // in all
@@ -178,8 +178,8 @@ func (r *run) close() error {
 	if r.feed != nil {
 		r.feed.close()
 	}
-	if r.lesson != nil {
-		r.lesson.m.Close()
+	if r.distillation != nil {
+		r.distillation.m.Close()
 	}
 	if r.m != nil {
 		r.m.Close()
@@ -203,7 +203,7 @@ func (r *run) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.lesson, err = r.Teacher.teach(r.m, rec, r.Data); err != nil {
+	if r.distillation, err = r.Teacher.distil(r.m, rec, r.Data); err != nil {
 		return err
 	}
 	r.m.Initialize(initializers[rec.Init], r.Seed)
@@ -343,8 +343,8 @@ func (r *run) update(ctx context.Context) error {
 			return err
 		}
 		r.images += b.N
-		if r.lesson != nil {
-			r.lesson.give(b, r.m)
+		if r.distillation != nil {
+			r.distillation.predict(b, r.m)
 		}
 		r.m.SetPathRate(r.Recipe.PathRate((s.Step + part) / r.perEpoch))
 		r.m.Step(uint32(s.Step+part), part)
@@ -566,7 +566,7 @@ func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, t d
 func (r *run) finish(ctx context.Context) (*Result, error) {
 	cost := r.Net.Cost()
 	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Classes: r.Data.Classes, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
-		Params: cost.Params, Teacher: r.lesson.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
+		Params: cost.Params, Teacher: r.distillation.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)
 		if err != nil { // an interrupted one too: the last checkpoint is the end's

@@ -19,7 +19,7 @@ func (m *Model) Sections(section []int) (s *Sections, err error) {
 	}
 	l := &lowering{m: m, name: "section", mode: evaluate}
 	l.lower()
-	l.place()
+	l.plan()
 	l.assign(m.memory)
 	s = &Sections{}
 	for k, step := range l.steps {

@@ -22,21 +22,22 @@ type Teacher struct {
 	Classes []string
 }
 
-// lesson is a teacher at work.
-type lesson struct {
+// distillation is a teacher at work: it makes the logits that the student learns from.
+type distillation struct {
 	m   *Model
-	sum string // of the file of weights
-	// Which of the teacher's logits are those of the student's classes; nil where they are the same in the same order.
+	sum string // SHA-256 of the file of weights
+	// order lists which of the teacher's logits are those of the student's classes; nil where they are the same in the
+	// same order.
 	order  []int32
-	logits []float32 // in that order
-	// What makes a pixel of the student's images, whose channels were normalised by another mean and deviation, one
-	// of the teacher's.
+	logits []float32 // in that order [N, K]
+	// scale and shift make a channel of the student's images, normalised by another mean and deviation, one of the
+	// teacher's.
 	scale, shift [3]float32
-	images       []float32 // nil: the images are the same
+	images       []float32 // the teacher's images [N, H, W, C]; nil: they are the student's
 }
 
-// teach puts the teacher beside a model that is trained by a recipe. There is none without distillation.
-func (t *Teacher) teach(student *Model, r Recipe, d *data.Dataset) (*lesson, error) {
+// distil puts the teacher beside a model that is trained by a recipe. It is nil without distillation.
+func (t *Teacher) distil(student *Model, r Recipe, d *data.Dataset) (*distillation, error) {
 	switch {
 	case t == nil && r.Distill > 0:
 		return nil, fmt.Errorf("distill %g: want a teacher", r.Distill)
@@ -64,32 +65,32 @@ func (t *Teacher) teach(student *Model, r Recipe, d *data.Dataset) (*lesson, err
 		m.Close()
 		return nil, fmt.Errorf("the teacher's weights: %w", err)
 	}
-	l := &lesson{m: m, sum: sum, order: match.order()}
+	out := &distillation{m: m, sum: sum, order: match.order()}
 	if t.Images == nil || t.Images.Mean == d.Mean && t.Images.Std == d.Std {
-		return l, nil
+		return out, nil
 	}
-	l.images = make([]float32, student.Batch*t.Net.Input().Len())
+	out.images = make([]float32, student.Batch*t.Net.Input().Len())
 	for c := range 3 {
 		std := float64(t.Images.Std[c])
-		l.scale[c], l.shift[c] = float32(float64(d.Std[c])/std),
+		out.scale[c], out.shift[c] = float32(float64(d.Std[c])/std),
 			float32((float64(d.Mean[c])-float64(t.Images.Mean[c]))/std)
 	}
-	return l, nil
+	return out, nil
 }
 
-// give sets what the teacher says of a batch's images, as the student sees them.
-func (l *lesson) give(b *data.Batch, student *Model) {
+// predict gives the student the teacher's logits of a batch's images, as the student sees them.
+func (d *distillation) predict(b *data.Batch, student *Model) {
 	images := b.Images
-	if l.images != nil {
-		images = l.images[:len(b.Images)]
+	if d.images != nil {
+		images = d.images[:len(b.Images)]
 		for i, v := range b.Images {
-			images[i] = v*l.scale[i%3] + l.shift[i%3]
+			images[i] = v*d.scale[i%3] + d.shift[i%3]
 		}
 	}
-	l.m.Images.WriteF32(0, images)
-	l.m.Labels.WriteI32(0, b.Labels)
-	l.m.Evaluate()
-	student.Teacher.WriteF32(0, l.chosen(l.m.Logits()))
+	d.m.Images.WriteF32(0, images)
+	d.m.Labels.WriteI32(0, b.Labels)
+	d.m.Evaluate()
+	student.Teacher.WriteF32(0, d.chosen(d.m.Logits()))
 }
 
 // classes matches the classes of a set with the teacher's, which must know all of them.
@@ -109,26 +110,26 @@ func (t *Teacher) classes(d *data.Dataset) (*Matching, error) {
 	return match, nil
 }
 
-// chosen are of a batch's logits of the teacher those of the student's classes, in their order.
-func (l *lesson) chosen(logits []float32) []float32 {
-	if l.order == nil {
+// chosen picks the logits of the student's classes, in their order, from the teacher's logits of a batch.
+func (d *distillation) chosen(logits []float32) []float32 {
+	if d.order == nil {
 		return logits
 	}
-	l.logits = l.logits[:0]
-	outputs := len(logits) / l.m.Batch
-	for i := range l.m.Batch {
-		for _, k := range l.order {
-			l.logits = append(l.logits, logits[i*outputs+int(k)])
+	d.logits = d.logits[:0]
+	outputs := len(logits) / d.m.Batch
+	for i := range d.m.Batch {
+		for _, k := range d.order {
+			d.logits = append(d.logits, logits[i*outputs+int(k)])
 		}
 	}
-	return l.logits
+	return d.logits
 }
 
-func (l *lesson) checksum() string {
-	if l == nil {
+func (d *distillation) checksum() string {
+	if d == nil {
 		return ""
 	}
-	return l.sum
+	return d.sum
 }
 
 // fileSum is the SHA-256 of a file, in hexadecimal.

@@ -95,7 +95,7 @@ func (m *Model) batchForward() (logits []float32, decisions []format.Tensor) {
 	defer a.Free()
 	l := &lowering{m: m, name: "inspect", mode: inspect}
 	l.lower()
-	l.record(a, a.F32(int(l.place()))).Run(1)
+	l.record(a, a.F32(int(l.plan()))).Run(1)
 	for _, r := range l.order {
 		if r.node == m.Net.Outputs[0].Node {
 			logits = r.buffer().Slice(0, r.shape.Len()).Values()
@@ -104,9 +104,9 @@ func (m *Model) batchForward() (logits []float32, decisions []format.Tensor) {
 			decisions = append(decisions, decision("pooled", m.Net.Nodes[r.node].Name, l.reads[r.node][0], func(v float64) float32 { return float32(v) }))
 		}
 	}
-	for view, q := range l.ports {
+	for view, x := range l.operands {
 		if view.Act != 0 {
-			decisions = append(decisions, decision("positive", m.Net.Nodes[view.Act].Name, q, func(v float64) float32 {
+			decisions = append(decisions, decision("positive", m.Net.Nodes[view.Act].Name, x, func(v float64) float32 {
 				if v > 0 {
 					return 1
 				}
@@ -117,13 +117,14 @@ func (m *Model) batchForward() (logits []float32, decisions []format.Tensor) {
 	return logits, decisions
 }
 
-// decision is what a port is read as, through its norm and ReLU. The sign of a float64 sum of a product of float32 is that of the kernels' fused one.
-func decision(kind, node string, q *port, of func(v float64) float32) format.Tensor {
-	shape := q.raw.shape
-	values := q.raw.buffer().Slice(0, shape.Len()).Values()
+// decision is what an operand is read as, through its norm and ReLU. The sign of a float64 sum of a product of float32 is
+// that of the kernels' fused one.
+func decision(kind, node string, x *operand, of func(v float64) float32) format.Tensor {
+	shape := x.of.shape
+	values := x.of.buffer().Slice(0, shape.Len()).Values()
 	var scale, shift []float32
-	if q.view.Norm != 0 {
-		n := q.raw.norms[q.view.Norm]
+	if x.view.Norm != 0 {
+		n := x.of.norms[x.view.Norm]
 		scale, shift = n.Scale.Values(), n.Shift.Values()
 	}
 	for i, z := range values {
@@ -131,7 +132,7 @@ func decision(kind, node string, q *port, of func(v float64) float32) format.Ten
 		if scale != nil {
 			v = v*float64(scale[i%shape.C]) + float64(shift[i%shape.C])
 		}
-		if q.view.Act != 0 {
+		if x.view.Act != 0 {
 			v = max(0, v)
 		}
 		values[i] = of(v)

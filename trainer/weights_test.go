@@ -345,7 +345,7 @@ func TestImagesOfWeights(t *testing.T) {
 	defer student.Close()
 	rec := RecipeDefaults()
 	rec.Distill = 1
-	l, err := teacher.teach(student, rec, d)
+	l, err := teacher.distil(student, rec, d)
 	require.NoError(t, err)
 	defer l.m.Close()
 	n := student.Net.Input().Len()
@@ -353,7 +353,7 @@ func TestImagesOfWeights(t *testing.T) {
 	for i := range b.Images {
 		b.Images[i] = float32(i%7) - 3
 	}
-	l.give(b, student)
+	l.predict(b, student)
 	seen := make([]float32, 3*n)
 	l.m.Images.ReadF32(0, seen)
 	for i, v := range b.Images {

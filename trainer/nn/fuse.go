@@ -3,7 +3,7 @@ package nn
 // View says how a tensor is read when it is not stored itself: the stored output of a node, then batch norm, activation and gate, applied to
 // each element as it is loaded. Norm and Act are nodes; 0, which is the input, stands for none.
 type View struct {
-	Raw  int // a node whose output is stored
+	Node int // a node whose output is stored
 	Norm int // a BatchNorm: the scale and shift that its statistics and parameters come to
 	Act  int // an Activation
 	Gate int // a node, whose own view gives each channel's factor
@@ -34,7 +34,7 @@ func Fuse(n *Network) *Fusion {
 	stored := make([]bool, len(n.Nodes))
 	store := func(i int) View {
 		stored[i] = true
-		f.Views[i] = View{Raw: i}
+		f.Views[i] = View{Node: i}
 		return f.Views[i]
 	}
 	for i, node := range n.Nodes {
@@ -51,7 +51,7 @@ func Fuse(n *Network) *Fusion {
 				v = store(node.In[0])
 			}
 			v.Norm = i
-			f.Summed[v.Raw] = f.Summed[v.Raw] || !op.Frozen
+			f.Summed[v.Node] = f.Summed[v.Node] || !op.Frozen
 		case Activation:
 			if op == Identity {
 				break

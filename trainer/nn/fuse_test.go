@@ -56,8 +56,8 @@ func awkward(image nn.Shape) (*nn.Network, error) {
 
 // load is what a kernel makes of the stored tensors alone, in evaluation. norms holds the values of a batch norm's scale, shift, mean and variance.
 func load(f *nn.Fusion, norms map[int][][]float64, stored [][]float64, v nn.View) []float64 {
-	x := append([]float64(nil), stored[v.Raw]...)
-	channels := f.Nodes[v.Raw].Shape.C
+	x := append([]float64(nil), stored[v.Node]...)
+	channels := f.Nodes[v.Node].Shape.C
 	if v.Norm != 0 {
 		n, eps := norms[v.Norm], f.Nodes[v.Norm].Op.(nn.BatchNorm).Eps
 		for k := range x {
@@ -72,7 +72,7 @@ func load(f *nn.Fusion, norms map[int][][]float64, stored [][]float64, v nn.View
 	}
 	if v.Gate != 0 {
 		g := load(f, norms, stored, f.Views[v.Gate])
-		size := f.Nodes[v.Raw].Shape.Len()
+		size := f.Nodes[v.Node].Shape.Len()
 		for k := range x {
 			x[k] *= g[k/size*channels+k%channels]
 		}
@@ -141,13 +141,13 @@ func TestFuseMobileNetV3(t *testing.T) {
 	}
 	require.Equal(t, append(want, "pool", "dropout"), stored(f))
 	at := net.Find
-	pending := nn.View{Raw: at("block4/depthwise/conv"), Norm: at("block4/depthwise/bn"), Act: at("block4/depthwise/act")}
+	pending := nn.View{Node: at("block4/depthwise/conv"), Norm: at("block4/depthwise/bn"), Act: at("block4/depthwise/act")}
 	require.Equal(t, []nn.View{pending}, f.Reads(at("block4/se/pool")))
 	pending.Gate = at("block4/se/gate")
 	require.Equal(t, []nn.View{pending}, f.Reads(at("block4/project/conv")))
-	require.Equal(t, nn.View{Raw: at("block4/se/expand"), Act: at("block4/se/gate")}, f.Views[at("block4/se/gate")])
+	require.Equal(t, nn.View{Node: at("block4/se/expand"), Act: at("block4/se/gate")}, f.Views[at("block4/se/gate")])
 	project := func(block string) nn.View {
-		return nn.View{Raw: at(block + "/project/conv"), Norm: at(block + "/project/bn")}
+		return nn.View{Node: at(block + "/project/conv"), Norm: at(block + "/project/bn")}
 	}
 	require.Equal(t, []nn.View{project("block4"), project("block5")}, f.Reads(at("block5/sum")))
 	for i, node := range net.Nodes {
@@ -165,7 +165,7 @@ func TestFuseFrozen(t *testing.T) {
 	net, err := b.Build()
 	require.NoError(t, err)
 	f := nn.Fuse(net)
-	require.Equal(t, []nn.View{{Raw: net.Find("conv"), Norm: net.Find("bn"), Act: net.Find("act")}}, f.Reads(net.Find("pool")))
+	require.Equal(t, []nn.View{{Node: net.Find("conv"), Norm: net.Find("bn"), Act: net.Find("act")}}, f.Reads(net.Find("pool")))
 	require.NotContains(t, f.Summed, true)
 }
 

@@ -242,14 +242,14 @@ func dartsNames(net *nn.Network) {
 		if !isCell {
 			return outer[strings.Join(path, "/")]
 		}
-		place := fmt.Sprintf("cells.%d.", cell)
+		module := fmt.Sprintf("cells.%d.", cell)
 		n, isNode := numbered(path[1], "node")
 		if !isNode {
 			name := strings.Join(path[1:], "/")
 			if name == "before/bn" && net.Find(path[0]+"/before/even") >= 0 {
-				return place + "preprocess0.bn"
+				return module + "preprocess0.bn"
 			}
-			return place + inputs[name]
+			return module + inputs[name]
 		}
 		n = 2 * (n - 2)
 		if path[2] == "right" {
@@ -265,6 +265,6 @@ func dartsNames(net *nn.Network) {
 				name = "3"
 			}
 		}
-		return fmt.Sprintf("%s_ops.%d.%s", place, n, name)
+		return fmt.Sprintf("%s_ops.%d.%s", module, n, name)
 	})
 }
