@@ -22,10 +22,10 @@ import (
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
-	"github.com/ctnas/ctnas/search/table"
 )
 
 var cells = space.NASBench101{}
@@ -525,12 +525,12 @@ func TestARealSearch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads a large table; left out with -short")
 	}
-	_, view, err := table.OpenLabels(t.Context(), "table:"+testdata.Path(t, "nasbench101/nb101_run0.csv.gz"), table.Options{})
+	l, err := labels.Open(t.Context(), "table:"+testdata.Path(t, "nasbench101/nb101_run0.csv.gz"), cells, labels.Options{})
 	require.NoError(t, err)
 	c, err := Preset(PresetDefault)
 	require.NoError(t, err)
 	c.Propose, c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Iterations, c.Seed = ProposeController, 60, 40, 20, 2, 100, 120, 1001
-	r, err := Run(context.Background(), c, Deps{Space: cells, Source: ledger.FromTable(view), Dir: t.TempDir()})
+	r, err := Run(context.Background(), c, Deps{Space: cells, Source: l.Source, Dir: t.TempDir()})
 	require.NoError(t, err)
 	t.Logf("rank %d, controller %+v", r.PickRank, *r.Controller)
 	require.Less(t, r.PickRank, 2000)

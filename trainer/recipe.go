@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"maps"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -37,7 +36,7 @@ func AbsoluteRecipe(name string) (string, error) {
 	if slices.Contains(RecipeNames(), name) {
 		return name, nil
 	}
-	return filepath.Abs(name)
+	return files.Absolute(name)
 }
 
 const maxRecipeBytes = 1 << 20

@@ -186,21 +186,21 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return err
 	}
 	c.Device, d.Device, d.ISA, d.Threads = place.Config, place.name, place.level, place.threads
-	l, err := a.openLabels(cmd.Context(), o.labels, o.space, place, o.making(), c.Listed)
+	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(place, o.making(), c.Listed))
 	if err != nil {
 		return err
 	}
-	defer func() { _ = l.close() }()
-	if c.Field, err = l.field(); err != nil {
+	defer func() { _ = l.Close() }()
+	if c.Field, err = method.FieldOf(l); err != nil {
 		return err
 	}
-	if c.Latency, err = a.openLatency(o.latency, l.space); err != nil {
+	if c.Latency, err = a.openLatency(o.latency, l.Space); err != nil {
 		return err
 	}
-	d.Accuracy, d.Predictor = l.source.Describe(), l.source.Facts().Predictor
-	if l.view != nil {
-		d.Total = len(l.view.Cells())
-		if l.space == (space.NASBench101{}) {
+	d.Accuracy, d.Predictor = l.Source.Describe(), l.Source.Facts().Predictor
+	if v := l.View(); v != nil {
+		d.Total = len(v.Cells())
+		if l.Space == (space.NASBench101{}) {
 			d.PaperNote, d.Paper = method.PaperNote, method.Paper()
 		}
 	}
@@ -212,7 +212,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		defer unlock()
 	}
 	if !a.quiet && o.format != formatJSON {
-		fmt.Fprintf(a.stderr, "%s: %s\n", l.name(), d.Accuracy)
+		fmt.Fprintf(a.stderr, "%s: %s\n", l.Name(), d.Accuracy)
 	}
 	var stop func()
 	c.Progress, c.Done, stop = a.compareProgress(o.budget, d.Predictor)

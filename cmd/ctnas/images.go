@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/trainer/data"
 )
@@ -88,12 +89,12 @@ func sameImages(dir, now string) error {
 }
 
 // sameLabels likewise refuses labels that say something else, wherever they lie now.
-func sameLabels(dir string, now *labels) error {
+func sameLabels(dir string, now *labels.Labels) error {
 	then, err := begunWith(dir)
-	if err == nil && then.Content != "" && then.Content != now.content {
+	if err == nil && then.Content != "" && then.Content != now.Content {
 		err = fmt.Errorf("%s was begun on other labels: "+
 			"the checksum of what they say was %s then (%s) and is %s now (%s)",
-			dir, then.Content, then.Labels, now.content, now.source.Describe())
+			dir, then.Content, then.Labels, now.Content, now.Source.Describe())
 	}
 	return err
 }

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"path/filepath"
-	"slices"
-	"strings"
-
-	"github.com/ctnas/ctnas/search/table"
-	"github.com/ctnas/ctnas/search/trained"
+	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/search/labels"
+	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
 )
@@ -15,12 +12,12 @@ import (
 // folder keeps of a run goes through these: read from elsewhere, it means the same files.
 var absolute = map[string]func(string) (string, error){
 	"data":        data.Absolute,
-	"label-cache": absolutePath,
+	"label-cache": files.Absolute,
 	"labels":      absoluteLabels,
-	"latency":     absolutePath,
+	"latency":     files.Absolute,
 	"recipe":      trainer.AbsoluteRecipe,
-	"space":       absoluteSpace,
-	"teacher":     absolutePath,
+	"space":       space.Absolute,
+	"teacher":     files.Absolute,
 }
 
 // recorded is the value of a flag as a run's folder keeps it. An empty one names nothing.
@@ -42,38 +39,7 @@ func record(values map[string]*string) error {
 	return nil
 }
 
-func absolutePath(path string) (string, error) { return filepath.Abs(path) }
-
-func absoluteLabels(labels string) (string, error) {
-	if strings.HasPrefix(labels, trained.Prefix) {
-		spec, err := trained.Parse(labels)
-		if err != nil {
-			return "", usagef("--labels: %w", err)
-		}
-		return spec.String(), nil
-	}
-	if path, ok := strings.CutPrefix(labels, predictorPrefix); ok {
-		whole, err := filepath.Abs(path)
-		return predictorPrefix + whole, err
-	}
-	path, _, err := table.ParseLabels(labels)
-	if err != nil {
-		return "", usagef("--labels: %w", err)
-	}
-	if slices.Contains(table.Embedded(), path) {
-		return labels, nil
-	}
-	whole, err := filepath.Abs(path)
-	before, after, _ := strings.Cut(labels, ":"+path)
-	return before + ":" + whole + after, err
-}
-
-// absoluteSpace is about a space's file.
-func absoluteSpace(name string) (string, error) {
-	path, ok := strings.CutPrefix(name, "file:")
-	if !ok {
-		return name, nil
-	}
-	whole, err := filepath.Abs(path)
-	return "file:" + whole, err
+func absoluteLabels(text string) (string, error) {
+	whole, err := labels.Absolute(text)
+	return whole, labelsError(err)
 }

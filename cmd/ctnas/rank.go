@@ -128,22 +128,24 @@ Here --train and --judged random architectures are trained, all of them if the s
 			if err != nil {
 				return err
 			}
-			l, err := a.openLabels(cmd.Context(), labels, spaceName, place, making, false)
+			o := a.labelOptions(place, making, false)
+			l, err := a.openLabels(cmd.Context(), labels, spaceName, o)
 			if err != nil {
 				return err
 			}
-			defer func() { _ = l.close() }()
+			defer func() { _ = l.Close() }()
 			if !a.json {
-				fmt.Fprintf(a.stdout, "%s: %s\n", l.name(), l.source.Describe())
+				fmt.Fprintf(a.stdout, "%s: %s\n", l.Name(), l.Source.Describe())
 			}
-			view := l.view
+			view := l.View()
 			if view == nil {
 				if judged < 3 {
 					return usagef("--judged %d: want at least 3", judged)
 				}
 				var t *table.Table
-				if t, view, err = a.trainedTable(cmd.Context(), l, train+judged, seed); err != nil {
-					return err
+				archs := method.Draw(l.Space, l.Source, train+judged, seed) // all, where the space has fewer
+				if t, view, err = l.Table(cmd.Context(), archs, o); err != nil {
+					return labelsError(err)
 				}
 				defer func() { _ = t.Close() }()
 			}
@@ -170,7 +172,7 @@ Here --train and --judged random architectures are trained, all of them if the s
 				return err
 			}
 			d := rankDocument{
-				Space: spaceName, Labels: labels, Accuracy: l.source.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
+				Space: spaceName, Labels: labels, Accuracy: l.Source.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
 				Device: place.name, ISA: place.level, Threads: place.threads,
 			}
 			column := func(f func(r method.RankSeed) float64) []float64 {

@@ -119,16 +119,17 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	if page.Result.Network != nil { // what the search's limits looked at
 		limits.Size = *page.Result.Network
 	}
-	c, err := a.trainedConfig(labels, sp, place, f)
+	o := a.labelOptions(place, f, false)
+	c, err := trained.NewConfig(labels, sp, o)
 	if err != nil {
-		return nil, err
+		return nil, labelsError(err)
 	}
 	c.Seed += uint64(c.Seeds) // the first that no label came from
 	c.Seeds, c.Stop, c.OnNaN = how.seeds, 0, trainer.OnNaNSkip
 	if how.onCorrupt != nil {
 		c.OnCorrupt = *how.onCorrupt
 	}
-	source, err := a.openTrained(cmd.Context(), c)
+	source, err := trained.OpenWith(cmd.Context(), c, o)
 	if err != nil {
 		return nil, err
 	}

@@ -270,12 +270,13 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		return nil, err
 	}
 	listed := c.Propose != search.ProposeController
-	l, err := a.openLabels(cmd.Context(), c.Labels, a.keptSpace(c.Space), place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed)
+	l, err := a.openLabels(cmd.Context(), c.Labels, a.keptSpace(c.Space),
+		a.labelOptions(place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = l.close() }()
-	times, err := a.openLatency(c.Latency, l.space)
+	defer func() { _ = l.Close() }()
+	times, err := a.openLatency(c.Latency, l.Space)
 	if err != nil {
 		return nil, err
 	}
@@ -284,27 +285,27 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	}
 	build := thisBuild()
 	d := search.Deps{
-		Space: l.space, Source: l.source, Checksum: l.content, Images: l.images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
+		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
 		Run: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-			l.source.Describe(), l.checksum, l.content, l.images, a.out,
+			l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
 		},
 	}
-	if p := l.pool(); listed && p != nil {
+	if p := method.PoolOfLabels(l); listed && p != nil {
 		d.List = p.Catalogue()
 	}
 	if a.moved != nil {
 		d.Moved = map[string]string{"labels": c.Labels, "labels_before": a.moved["labels"]}
 	}
 	var finish func()
-	d.Progress, finish = a.searchProgress(l.source.Facts().Predicted())
+	d.Progress, finish = a.searchProgress(l.Source.Facts().Predicted())
 	defer finish()
 	unlock, err := a.lockFolder(a.out)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := errors.Join(sameImages(a.out, l.images), sameLabels(a.out, l)); err != nil {
+	if err := errors.Join(sameImages(a.out, l.Images), sameLabels(a.out, l)); err != nil {
 		return nil, err
 	}
 	return search.Run(cmd.Context(), c, d)

@@ -60,16 +60,17 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 		return nil, err
 	}
 	listed := c.Propose != search.ProposeController
-	l, err := a.openLabels(cmd.Context(), c.Labels, c.Space, place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed)
+	l, err := a.openLabels(cmd.Context(), c.Labels, c.Space,
+		a.labelOptions(place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = l.close() }()
-	network, err := c.Comparator(l.space)
+	defer func() { _ = l.Close() }()
+	network, err := c.Comparator(l.Space)
 	if err != nil {
 		return nil, usagef("--preset: %w", err)
 	}
-	times, err := a.openLatency(c.Latency, l.space)
+	times, err := a.openLatency(c.Latency, l.Space)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	build := thisBuild()
 	config, err := resolvedConfig(cmd.Flags(), runFacts{
 		a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
-		l.source.Describe(), l.checksum, l.content, l.images, a.out,
+		l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
 	})
 	if err != nil {
 		return nil, err
@@ -92,11 +93,11 @@ func (a *app) searchWith(cmd *cobra.Command, c search.Config, m method.Method) (
 	if err := files.Write(filepath.Join(a.out, search.ConfigName), config); err != nil {
 		return nil, err
 	}
-	if err := search.KeepInputs(a.out, l.space, times); err != nil {
+	if err := search.KeepInputs(a.out, l.Space, times); err != nil {
 		return nil, err
 	}
 	p := method.Problem{
-		Space: l.space, Source: l.source, Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: l.pool(),
+		Space: l.Space, Source: l.Source, Budget: c.Budget, Seed: c.Seed, Device: place.Config, Config: network, All: method.PoolOfLabels(l),
 		Listed: listed, MaxMAdds: c.MaxMAdds, MaxParams: c.MaxParams, MaxLatency: c.MaxLatency, Latency: times, ParetoCost: c.ParetoCost,
 		Ledger: filepath.Join(a.out, report.LedgerName),
 	}

@@ -167,7 +167,7 @@ func TestCostsAreOfWhatIsTrained(t *testing.T) {
 	check(run, stdout, trained, true, 1000)
 
 	// A table says what its networks take.
-	made, err := table.Open(t.Context(), "shapes91", table.Options{Space: sp.Name()})
+	made, err := table.Open(t.Context(), "shapes91", table.Options{Space: sp})
 	require.NoError(t, err)
 	run = filepath.Join(dir, "table")
 	code, stdout, stderr = call(nil, strings.Fields(line+"table:shapes91 --max-params 4K --out "+run)...)

@@ -22,12 +22,12 @@ func newTableCommand(a *app) *cobra.Command {
 
 // openTable opens a space's table named on the command line: FILE, or table:FILE?… where a CSV file's columns need names.
 func openTable(ctx context.Context, a *app, arg, space string, verify bool) (*table.Table, error) {
-	if _, err := openSpace(space); err != nil {
+	sp, err := openSpace(space)
+	if err != nil {
 		return nil, err
 	}
 	path, query := arg, table.Query{}
 	if strings.HasPrefix(arg, "table:") {
-		var err error
 		if path, query, err = table.ParseLabels(arg); err != nil {
 			return nil, usageError{err}
 		}
@@ -35,7 +35,7 @@ func openTable(ctx context.Context, a *app, arg, space string, verify bool) (*ta
 	update, finish := a.progress("read " + filepath.Base(path))
 	defer finish()
 	return table.Open(ctx, path, table.Options{
-		Space: space, Columns: query.Columns, VerifyChecksum: verify, Threads: a.threads,
+		Space: sp, Columns: query.Columns, VerifyChecksum: verify, Threads: a.threads,
 		Progress: func(done, total int64) { update(int(done), int(total)) },
 	})
 }

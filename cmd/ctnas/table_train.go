@@ -7,13 +7,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
 )
 
 func newTableTrainCommand(a *app) *cobra.Command {
-	var spaceName, labels, out string
+	var spaceName, text, out string
 	var epochs []int
 	var count int
 	f := newLabelFlags()
@@ -45,16 +46,17 @@ same instruction set. The command goes on where it was stopped.
 			if err != nil {
 				return err
 			}
-			c, err := a.trainedConfig(labels, sp, place, f)
+			o := a.labelOptions(place, f, false)
+			c, err := trained.NewConfig(text, sp, o)
 			if err != nil {
-				return err
+				return labelsError(err)
 			}
 			if len(epochs) == 0 {
 				epochs = []int{c.Recipe.Epochs}
 			}
 			var archs []space.Arch
 			if count > 0 {
-				archs, err = a.drawTrainable(cmd.Context(), c, count)
+				archs, err = a.drawTrainable(cmd.Context(), c, o, count)
 			} else {
 				archs, err = list.All(cmd.Context(), nil)
 			}
@@ -65,7 +67,7 @@ same instruction set. The command goes on where it was stopped.
 			c.Images, finishImages = a.imageOptions()
 			defer finishImages()
 			update, finish := a.progress("trainings")
-			text, seconds, err := trained.Sweep(cmd.Context(), c, archs, epochs, update)
+			rows, seconds, err := trained.Sweep(cmd.Context(), c, archs, epochs, update)
 			finish()
 			if err != nil {
 				return err
@@ -73,7 +75,7 @@ same instruction set. The command goes on where it was stopped.
 			if err := files.Write(out+".seconds", seconds); err != nil {
 				return err
 			}
-			if err := files.Write(out, text); err != nil {
+			if err := files.Write(out, rows); err != nil {
 				return err
 			}
 			if a.json {
@@ -85,7 +87,7 @@ same instruction set. The command goes on where it was stopped.
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&spaceName, "space", "nasbench101-v4", "search `space` of the architectures")
-	flags.StringVar(&labels, "labels", "train:shapes", "how they are trained: train:DATA?recipe=R&key=value")
+	flags.StringVar(&text, "labels", "train:shapes", "how they are trained: train:DATA?recipe=R&key=value")
 	flags.IntVar(&count, "count", 0, "random architectures to train (0 = all)")
 	flags.IntSliceVar(&epochs, "epochs", nil, "numbers of epochs, trainings for each (empty = the recipe's)")
 	flags.StringVarP(&out, "out", "o", "", "the `file` to write")
@@ -95,8 +97,8 @@ same instruction set. The command goes on where it was stopped.
 }
 
 // drawTrainable draws random architectures whose networks can be built, fewer where the space has no more.
-func (a *app) drawTrainable(ctx context.Context, c trained.Config, n int) ([]space.Arch, error) {
-	source, err := a.openTrained(ctx, c)
+func (a *app) drawTrainable(ctx context.Context, c trained.Config, o labels.Options, n int) ([]space.Arch, error) {
+	source, err := trained.OpenWith(ctx, c, o)
 	if err != nil {
 		return nil, err
 	}

@@ -161,6 +161,13 @@ type Maker interface {
 	Observe(event func(events.Event), progress func(done, total int))
 }
 
+// Renewable is a source that remembers what it was asked: each of several runs takes a fresh one.
+type Renewable interface {
+	Source
+	// Fresh is the same source before anything was asked; only the first one is closed.
+	Fresh() Source
+}
+
 // Label is a line of the ledger.
 type Label struct {
 	N        int // from 1: what has been spent with it

@@ -7,8 +7,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
-	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // What a view leaves out, and what its table does not list, has no label, no judgement and no rank: a search that samples it goes on.
@@ -16,9 +17,10 @@ func TestTableKnowsNothingOfWhatItsViewLeavesOut(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.csv")
 	text := "arch,validation_accuracy,test_accuracy\nnasbench101:3:101:0,0.5,0.6\nnasbench101:best,0.9,\nnasbench101:resnet,0.7,0.6\n"
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
-	tab, view, err := table.OpenLabels(t.Context(), "table:"+path+"?missing=drop", table.Options{})
+	opened, err := labels.Open(t.Context(), "table:"+path+"?missing=drop", space.NASBench101{}, labels.Options{})
 	require.NoError(t, err)
-	defer tab.Close()
+	defer opened.Close()
+	view, tab := opened.View(), opened.View().Table()
 	source := ledger.FromTable(view)
 	source.Unseal()
 	require.Equal(t, 2, source.Total())

@@ -143,7 +143,7 @@ const maxBytes = 1 << 28
 // Load reads a run folder. result.json must be there and whole; of the other files what cannot be read is told, and
 // the page says less.
 func Load(dir string) (*Data, error) {
-	abs, err := filepath.Abs(dir)
+	abs, err := files.Absolute(dir)
 	if err != nil {
 		return nil, err
 	}

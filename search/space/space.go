@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -167,6 +168,16 @@ func Open(name string) (Space, error) {
 		return f(name)
 	}
 	return nil, fmt.Errorf("unknown search space %q; known: %s", name, strings.Join(Names(), ", "))
+}
+
+// Absolute is the name that opens the same space in any working directory.
+func Absolute(name string) (string, error) {
+	path, ok := strings.CutPrefix(name, filePrefix+":")
+	if !ok {
+		return name, nil
+	}
+	whole, err := files.Absolute(path)
+	return filePrefix + ":" + whole, err
 }
 
 // Names lists the registered spaces in order.

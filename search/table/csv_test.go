@@ -68,7 +68,7 @@ func TestCSVNamedColumns(t *testing.T) {
 		"arch=cell&validation=score&test=score_percent&madds=cost": {{Accuracy, "validation", 0, 0}: 0.5, {Accuracy, "test", 0, 0}: 0.7},
 		"arch=cell": {{Accuracy, "test", 0, 0}: 0.6},
 	} {
-		table, view, err := OpenLabels(t.Context(), "table:"+path+"?"+query, Options{})
+		table, view, err := openLabels(t.Context(), "table:"+path+"?"+query, Options{})
 		require.NoError(t, err, query)
 		require.Len(t, table.Metrics(), len(want), query)
 		for k, m := range table.Metrics() {
@@ -86,7 +86,7 @@ func TestCSVNamedColumns(t *testing.T) {
 		"arch=cell&test=score&accuracy=test_accuracy": "two columns hold test accuracy",
 		"accuracy=score":                              "no column arch, nor columns adjacency and operations",
 	} {
-		_, _, err := OpenLabels(t.Context(), "table:"+path+"?"+query, Options{})
+		_, _, err := openLabels(t.Context(), "table:"+path+"?"+query, Options{})
 		require.ErrorContains(t, err, text, query)
 		require.ErrorContains(t, err, path, query)
 	}

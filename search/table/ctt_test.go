@@ -12,10 +12,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/testdata"
-	"github.com/ctnas/ctnas/search/space"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/ctnas/ctnas/internal/testdata"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // cellsInput is an input of NAS-Bench-101.
@@ -346,7 +347,7 @@ func TestVerifyLooksAtAll(t *testing.T) {
 	}
 
 	// A genotype whose nodes stand in another order is another text of the same architecture.
-	darts, err := Open(t.Context(), testdata.Path(t, "darts/oncenas_darts_545.csv"), Options{Space: "darts"})
+	darts, err := Open(t.Context(), testdata.Path(t, "darts/oncenas_darts_545.csv"), Options{Space: spaceOf(t, "darts")})
 	require.NoError(t, err)
 	good = bytesOf(t, darts)
 	body = int(aligned(int64(cttFixed + len(headerOf(good)))))

@@ -16,7 +16,7 @@ func TestShapes91(t *testing.T) {
 	small := space.NASBench101{Vertices: 4}
 	list, err := small.All(t.Context(), nil)
 	require.NoError(t, err)
-	made, err := Open(t.Context(), "shapes91", Options{Space: small.Name()})
+	made, err := Open(t.Context(), "shapes91", Options{Space: small})
 	require.NoError(t, err)
 	require.Equal(t, len(list), made.Len())
 	require.Equal(t, "shapes91", made.Source().File)

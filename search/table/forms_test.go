@@ -181,7 +181,7 @@ func TestCSVRefusesWhatIsAmbiguous(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := file(t, "x.csv", []byte(c.text))
-			_, _, err := OpenLabels(t.Context(), "table:"+path+c.query, Options{})
+			_, _, err := openLabels(t.Context(), "table:"+path+c.query, Options{})
 			require.ErrorContains(t, err, c.want)
 			require.ErrorContains(t, err, path)
 			if c.line > 0 {
@@ -196,7 +196,7 @@ func TestCSVRefusesWhatIsAmbiguous(t *testing.T) {
 	both := open(t, "x.csv", []byte(head+"nasbench101:best,94.3,,\nnasbench101:2:1:,100,,\n"+
 		"nasbench101:inception,1,,\nnasbench101:resnet,0,,\n"))
 	require.Equal(t, 4, both.Len(), "1 % and 0 % are percents")
-	_, view, err := OpenLabels(t.Context(), "table:"+file(t, "x.csv",
+	_, view, err := openLabels(t.Context(), "table:"+file(t, "x.csv",
 		[]byte(head+"nasbench101:best,94.3,,\nnasbench101:2:1:,0.9,,\n"))+"?unit=percent", Options{})
 	require.NoError(t, err, "it was said")
 	_, lowest, err := view.Best()
@@ -223,18 +223,18 @@ func TestCSVColumnADecision(t *testing.T) {
 			}
 		}
 		path := file(t, "x.tsv", []byte(text))
-		table, err := Open(t.Context(), path, Options{Space: name})
+		table, err := Open(t.Context(), path, Options{Space: spaceOf(t, name)})
 		require.NoError(t, err)
 		require.Equal(t, len(want), table.Len())
 		for i := range table.Len() {
 			require.True(t, want[table.Arch(i)])
 		}
 		_, err = Open(t.Context(), file(t, "x.tsv",
-			[]byte(strings.Replace(text, strings.ToUpper(columns[1])+"\t", "other\t", 1))), Options{Space: name})
+			[]byte(strings.Replace(text, strings.ToUpper(columns[1])+"\t", "other\t", 1))), Options{Space: spaceOf(t, name)})
 		require.ErrorContains(t, err, "of the columns with a decision each it lacks "+columns[1])
 		wrong := strings.Split(text, "\n")[:2]
 		wrong[1] = "what" + wrong[1][strings.IndexByte(wrong[1], '\t'):]
-		_, err = Open(t.Context(), file(t, "x.tsv", []byte(strings.Join(wrong, "\n"))), Options{Space: name})
+		_, err = Open(t.Context(), file(t, "x.tsv", []byte(strings.Join(wrong, "\n"))), Options{Space: spaceOf(t, name)})
 		require.ErrorContains(t, err, "line 2")
 		require.ErrorContains(t, err, `"what"`)
 	}

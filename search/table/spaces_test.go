@@ -16,7 +16,7 @@ import (
 
 func openSpaceTable(t *testing.T, path, name string, q Query) *View {
 	t.Helper()
-	table, err := Open(t.Context(), path, Options{Space: name, Columns: q.Columns})
+	table, err := Open(t.Context(), path, Options{Space: spaceOf(t, name), Columns: q.Columns})
 	require.NoError(t, err)
 	v, err := table.View(q)
 	require.NoError(t, err)
@@ -37,9 +37,9 @@ func TestMobileNetTable(t *testing.T) {
 	require.Equal(t, space.MobileNetV3{}.Alphabet(), v.Table().Space().Alphabet())
 	require.Contains(t, v.Table().Arch(i).String(), "@w1.0,r224")
 	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"),
-		Options{Space: "mobilenetv3@w1.2"})
+		Options{Space: spaceOf(t, "mobilenetv3@w1.2")})
 	require.ErrorContains(t, err, "the architecture has")
-	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"), Options{Space: "darts"})
+	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"), Options{Space: spaceOf(t, "darts")})
 	require.ErrorContains(t, err, "--space mobilenetv3")
 }
 
@@ -76,7 +76,7 @@ func TestTableOfASpace(t *testing.T) {
 		"the architecture has": {line(a, 1)},
 		"unit 1 has depth 9":   {`"mobilenetv3:92222:` + "33003300330033003300:66006600660066006600" + `",1,0.5`},
 	} {
-		_, err := Open(t.Context(), write(rows...), Options{Space: "mobilenetv3@w1.2"})
+		_, err := Open(t.Context(), write(rows...), Options{Space: spaceOf(t, "mobilenetv3@w1.2")})
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -85,9 +85,9 @@ func TestTableOfASpace(t *testing.T) {
 func convert(t *testing.T, table *Table) *Table {
 	path := filepath.Join(t.TempDir(), "x.ctt")
 	require.NoError(t, WriteCTT(path, table))
-	again, err := Open(t.Context(), path, Options{Space: table.Space().Name()})
+	again, err := Open(t.Context(), path, Options{Space: table.Space()})
 	if f := space.FileOf(table.Space()); f != nil {
-		again, err = Open(t.Context(), path, Options{Space: spaceFile(t, string(f.Text()))})
+		again, err = Open(t.Context(), path, Options{Space: spaceOf(t, spaceFile(t, string(f.Text())))})
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = again.Close() })
@@ -141,14 +141,14 @@ func TestConvertEverySpace(t *testing.T) {
 func TestConvertedForAnotherFile(t *testing.T) {
 	const text = "space: s\nblocks:\n  - {name: a, operations: [x, y]}\n  - {name: b, operations: [x, y]}\n"
 	one := spaceFile(t, text)
-	table, err := Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy\nx|y,0.5\ny|y,0.6\n")), Options{Space: one})
+	table, err := Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy\nx|y,0.5\ny|y,0.6\n")), Options{Space: spaceOf(t, one)})
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "x.ctt")
 	require.NoError(t, WriteCTT(path, table))
-	_, err = Open(t.Context(), path, Options{Space: one})
+	_, err = Open(t.Context(), path, Options{Space: spaceOf(t, one)})
 	require.NoError(t, err)
 	other := spaceFile(t, strings.ReplaceAll(text, "[x, y]", "[y, x]"))
-	_, err = Open(t.Context(), path, Options{Space: other})
+	_, err = Open(t.Context(), path, Options{Space: spaceOf(t, other)})
 	require.ErrorContains(t, err, "another file of the space s, with SHA-256 ")
 	_, err = Open(t.Context(), path, Options{})
 	require.ErrorContains(t, err, `the table is of the space "s", want nasbench101`)
@@ -158,7 +158,7 @@ func TestConvertedForAnotherFile(t *testing.T) {
 func TestCostsOfATable(t *testing.T) {
 	text := "space: told\nblocks:\n  - {name: a, operations: [x, y]}\n  - {name: b, operations: [x, y]}\n"
 	table, err := Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy,params\nx|y,0.5,7\ny|y,0.6,\nx|x,0.4,9\n")),
-		Options{Space: spaceFile(t, text)})
+		Options{Space: spaceOf(t, spaceFile(t, text))})
 	require.NoError(t, err)
 	for _, table := range []*Table{table, convert(t, table)} {
 		for text, params := range map[string]int64{"x|y": 7, "x|x": 9, "y|y": space.Unknown, "y|x": space.Unknown} {

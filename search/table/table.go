@@ -114,7 +114,7 @@ var told = [...]string{"madds", "params"}
 
 // Options change how Open reads a file.
 type Options struct {
-	Space          string                  // whose architectures are wanted; empty means nasbench101
+	Space          space.Space             // whose architectures are wanted; nil means NAS-Bench-101
 	Columns        Columns                 // names of a CSV file's columns where they are not the usual ones
 	VerifyChecksum bool                    // fail unless the file is, or was made from, a published one with its published SHA-256
 	Threads        int                     // that parse; 0 means one a processor. The result does not depend on it
@@ -157,17 +157,13 @@ func Read(ctx context.Context, name string, content []byte, o Options) (*Table, 
 
 // openWith opens the space and, with read, its table.
 func openWith(path string, o Options, read func(sp space.Coder) (*Table, error)) (*Table, error) {
-	name := o.Space
-	if name == "" {
-		name = (space.NASBench101{}).Name()
-	}
-	sp, err := space.Open(name)
-	if err != nil {
-		return nil, err
+	sp := o.Space
+	if sp == nil {
+		sp = space.NASBench101{}
 	}
 	listed, ok := sp.(space.Coder) // what the file lists; small cells are looked up among all
 	if !ok {
-		return nil, fmt.Errorf("tables of the space %s are not read", name)
+		return nil, fmt.Errorf("tables of the space %s are not read", sp.Name())
 	}
 	if _, cells := sp.(space.NASBench101); cells {
 		listed = space.NASBench101{}

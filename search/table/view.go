@@ -2,7 +2,6 @@ package table
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -157,25 +156,6 @@ func ParseLabels(s string) (path string, q Query, err error) {
 		return "", q, fmt.Errorf("labels %q: %w", s, err)
 	}
 	return path, q, nil
-}
-
-// OpenLabels opens the table of a source of labels and takes the view it asks for.
-func OpenLabels(ctx context.Context, s string, o Options) (*Table, *View, error) {
-	path, q, err := ParseLabels(s)
-	if err != nil {
-		return nil, nil, err
-	}
-	o.Columns = q.Columns
-	t, err := Open(ctx, path, o)
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := t.View(q)
-	if err != nil {
-		_ = t.Close()
-		return nil, nil, err
-	}
-	return t, v, nil
 }
 
 // AbsentError says that a query asks for what a table does not have.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
@@ -79,7 +80,7 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch, ends func(i, k,
 
 // tell reports a training that has ended; seconds of 0 say that it was in the cache.
 func (s *Source) tell(at slot, t training, o outcome, seconds float64, done, total int) {
-	c := Candidate{Arch: t.arch, N: done, Of: total, Epochs: len(o.curve), Cached: seconds == 0, Seconds: seconds, Device: at.name,
+	c := labels.Candidate{Arch: t.arch, N: done, Of: total, Epochs: len(o.curve), Cached: seconds == 0, Seconds: seconds, Device: at.name,
 		Note: ledger.Note{Diverged: o.diverged}}
 	values := map[string]float64{"epochs": float64(c.Epochs), "train_seconds": seconds}
 	if c.Accuracy = math.NaN(); c.Epochs > 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
@@ -36,19 +37,7 @@ type Config struct {
 	Retries int          // how often a training that failed is tried again: the first time from its checkpoint, later afresh
 	Cache   string       // folder of trainings, which may be shared with other processes
 	Version string       // of the program, exact: trainings of another one are not taken
-	Done    func(Candidate)
-}
-
-// Candidate tells of a training that has ended.
-type Candidate struct {
-	Arch     space.Arch
-	N, Of    int     // trainings of the submission that have ended, and of how many
-	Accuracy float64 // its last one; not a number where it fell apart in its first epoch
-	Epochs   int     // done
-	Note     ledger.Note
-	Cached   bool
-	Seconds  float64
-	Device   string
+	Done    func(labels.Candidate)
 }
 
 // mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for any.
@@ -93,6 +82,9 @@ var (
 	_ ledger.Judge  = (*Source)(nil)
 	_ ledger.Maker  = (*Source)(nil)
 	_ ledger.Sized  = (*Source)(nil)
+
+	_ ledger.Renewable = (*Source)(nil)
+	_ labels.Tabled    = (*Source)(nil)
 )
 
 // Open opens the images and checks what can be checked before anything is trained.
@@ -106,7 +98,7 @@ func Open(ctx context.Context, c Config) (*Source, error) {
 }
 
 // Fresh is the same source before anything was labelled, with the same images: close the first one only.
-func (s *Source) Fresh() *Source {
+func (s *Source) Fresh() ledger.Source {
 	return &Source{Config: s.Config, sets: s.sets, images: s.images, devices: s.devices, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
 		has: map[space.Arch]bool{}, leftOut: s.leftOut}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
@@ -138,7 +139,7 @@ func TestLabels(t *testing.T) {
 	}
 	require.Equal(t, []int{2, 1, 1}, threads(9))
 	require.Equal(t, []int{4}, threads(1), "one alone has all of them")
-	three.Done = func(c Candidate) { events++ }
+	three.Done = func(c labels.Candidate) { events++ }
 	got, err := three.Label(t.Context(), archs)
 	require.NoError(t, err)
 	require.Equal(t, want, got)

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/testdata"
-	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/search/labels"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // A table holds what `ctnas train` measures with the same numbers, is the same from the cache and with another number of workers, and opens as labels.
@@ -18,12 +19,12 @@ func TestSweep(t *testing.T) {
 	archs := cells(t, 5)
 	last, total := 0, 0
 	progress := func(done, all int) { last, total = max(last, done), all }
-	labels, seconds, err := Sweep(t.Context(), s.Config, archs, []int{2, 1}, progress)
+	text, seconds, err := Sweep(t.Context(), s.Config, archs, []int{2, 1}, progress)
 	require.NoError(t, err)
 	require.Equal(t, 20, total)
 	require.Equal(t, 20, last)
 	require.Equal(t, 6, strings.Count(string(seconds), "\n"))
-	head, _, _ := strings.Cut(string(labels), "\n")
+	head, _, _ := strings.Cut(string(text), "\n")
 	require.Equal(t, "arch,hash,trained_params,trained_madds,"+
 		"validation_accuracy_run1_epochs2,test_accuracy_run1_epochs2,validation_accuracy_run2_epochs2,test_accuracy_run2_epochs2,"+
 		"validation_accuracy_run1_epochs1,test_accuracy_run1_epochs1,validation_accuracy_run2_epochs1,test_accuracy_run2_epochs1", head)
@@ -31,13 +32,15 @@ func TestSweep(t *testing.T) {
 	s.Workers, s.Cache = 1, t.TempDir()
 	again, _, err := Sweep(t.Context(), s.Config, archs, []int{2, 1}, progress)
 	require.NoError(t, err)
-	require.Equal(t, string(labels), string(again))
+	require.Equal(t, string(text), string(again))
 
 	path := filepath.Join(t.TempDir(), "made.csv")
-	require.NoError(t, os.WriteFile(path, labels, 0o644))
+	require.NoError(t, os.WriteFile(path, text, 0o644))
 	for query, want := range map[string]struct{ epochs, seeds int }{"": {2, 2}, "?epochs=1&run=2": {1, 1}} {
-		made, view, err := table.OpenLabels(t.Context(), "table:"+path+query, table.Options{})
+		opened, err := labels.Open(t.Context(), "table:"+path+query, space.NASBench101{}, labels.Options{})
 		require.NoError(t, err)
+		view := opened.View()
+		made := view.Table()
 		require.Equal(t, len(archs), made.Len())
 		c := s.Config
 		c.Recipe.Epochs, c.Seeds = want.epochs, want.seeds

@@ -14,11 +14,11 @@ import (
 	"fmt"
 	"image"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -141,7 +141,7 @@ func Absolute(spec string) (string, error) {
 		return spec, nil
 	}
 	if kind != "shards" {
-		path, err := filepath.Abs(where)
+		path, err := files.Absolute(where)
 		return kind + ":" + path, err
 	}
 	train, test, hasTest := strings.Cut(where, testPart)

@@ -183,7 +183,7 @@ func imageNetRoot(dir string) (string, error) {
 		}
 	}
 	want := "neither a folder train with a folder a class, nor a labels.csv"
-	whole, err := filepath.Abs(dir)
+	whole, err := files.Absolute(dir)
 	if err != nil {
 		return "", err
 	}

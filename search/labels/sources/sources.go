@@ -1,0 +1,7 @@
+// Package sources makes the sources of labels known that come with the program, beside tables: a line each.
+package sources
+
+import (
+	_ "github.com/ctnas/ctnas/search/predictor" // predictor:
+	_ "github.com/ctnas/ctnas/search/trained"   // train:
+)

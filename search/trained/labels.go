@@ -1,0 +1,69 @@
+package trained
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ctnas/ctnas/search/labels"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+func init() {
+	labels.Register(labels.Kind{
+		Prefix: Prefix, Usage: Prefix + "DATA?recipe=R&key=value (trains candidates)",
+		Open: openLabels, Absolute: absolute,
+	})
+}
+
+// NewConfig is what a text (Parse) says for a space.
+func NewConfig(text string, sp space.Space, o labels.Options) (c Config, err error) {
+	c = Config{Space: sp, Device: o.Device, Workers: o.Workers, Retries: o.Retries, Cache: o.Cache, Done: o.Done}
+	if c.Spec, err = Parse(text); err != nil {
+		return c, &labels.TextError{Err: err}
+	}
+	if c.Cache == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return c, fmt.Errorf("no cache folder: %w; name one with --label-cache", err)
+		}
+		c.Cache = filepath.Join(cache, "ctnas", "trained")
+	}
+	if o.Version != nil {
+		c.Version, err = o.Version()
+	}
+	return c, err
+}
+
+// OpenWith opens a source whose images are opened as options say.
+func OpenWith(ctx context.Context, c Config, o labels.Options) (*Source, error) {
+	if o.Images != nil {
+		var finish func()
+		c.Images, finish = o.Images()
+		defer finish()
+	}
+	return Open(ctx, c)
+}
+
+func openLabels(ctx context.Context, text string, sp space.Space, o labels.Options) (*labels.Labels, error) {
+	c, err := NewConfig(text, sp, o)
+	if err != nil {
+		return nil, err
+	}
+	source, err := OpenWith(ctx, c, o)
+	if err != nil {
+		return nil, fmt.Errorf("labels %q: %w", text, err)
+	}
+	l := labels.New(sp, source, source.Checksum(), source.Close)
+	l.Images = source.ImagesChecksum()
+	return l, nil
+}
+
+func absolute(text string) (string, error) {
+	spec, err := Parse(text)
+	if err != nil {
+		return "", &labels.TextError{Err: err}
+	}
+	return spec.String(), nil
+}
