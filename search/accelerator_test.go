@@ -16,10 +16,13 @@ import (
 func small(t *testing.T, mode string) Config {
 	c := tiny(t, mode)
 	if mode == PresetReleased {
-		c.Budget, c.Init, c.Steps, c.Validation, c.Iterations, c.CheckpointEvery = 17, 12, 4, 4, 40, 20
+		c.Budget, c.Init, c.Steps, c.Validation, c.Iterations, c.CheckpointEvery = 17, 12, 4, 4, 20, 10
+		whole := releasedFirst
+		releasedFirst = 16
+		t.Cleanup(func() { releasedFirst = whole })
 		return c
 	}
-	c.Budget, c.Init, c.Steps, c.Iterations, c.Pool, c.Mutations, c.BaselineEvery, c.ExploreEvery = 24, 12, 8, 6, 16, 8, 3, 3
+	c.Budget, c.Init, c.Steps, c.Iterations, c.Pool, c.Mutations, c.BaselineEvery, c.ExploreEvery = 24, 12, 6, 6, 16, 8, 3, 3
 	return c
 }
 

@@ -19,10 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
-	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
-	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
@@ -518,25 +516,6 @@ func TestAblationSwitches(t *testing.T) {
 	require.Empty(t, s.Pseudo)
 	absolute, _ := run("absolute", func(c *Config) { c.Reward = RewardAbsolute })
 	require.NotEqual(t, usual.Ledger, absolute.Ledger)
-}
-
-// The real table: a short search beats what random sampling finds with as many labels (a mean rank of 5,200).
-func TestARealSearch(t *testing.T) {
-	if testing.Short() {
-		t.Skip("reads a large table; left out with -short")
-	}
-	l, err := labels.Open(t.Context(), "table:"+testdata.Path(t, "nasbench101/nb101_run0.csv.gz"), cells, labels.Options{})
-	require.NoError(t, err)
-	c, err := Preset(PresetDefault)
-	require.NoError(t, err)
-	c.Propose, c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Iterations, c.Seed = ProposeController, 60, 40, 20, 2, 100, 120, 1001
-	r, err := Run(context.Background(), c, Deps{Space: cells, Source: l.Source, Dir: t.TempDir()})
-	require.NoError(t, err)
-	t.Logf("rank %d, controller %+v", r.PickRank, *r.Controller)
-	require.Less(t, r.PickRank, 2000)
-	require.InDelta(t, 50, float64(*r.Controller.First), 10)
-	require.Less(t, float64(*r.Controller.Last), 20.0)
-	require.Contains(t, r.Labels, "chosen and judged on test accuracy, run 1")
 }
 
 func TestResultHasTheKeysOfTheContract(t *testing.T) {

@@ -66,14 +66,14 @@ func (s *byDecision) reward(actions []int, members int, opponent, bias []float32
 // The loop is Sample and Update with the same rewards, and goes on from either's state.
 func TestLoopIsSampleAndUpdate(t *testing.T) {
 	fading := Default()
-	fading.Batch, fading.Repeat, fading.RepeatEnd, fading.Iterations = 6, 0, 0, 7
+	fading.Batch, fading.Repeat, fading.RepeatEnd, fading.Iterations = 4, 0, 0, 5
 	long := Released()
 	long.LR, long.Entropy = 1e-3, 1e-2
 	for i, c := range []struct {
 		Config
 		Opponents
 		n int
-	}{{long, Opponents{1, 2}, 14}, {fading, Opponents{3, 1}, 9}} {
+	}{{long, Opponents{1, 2}, 9}, {fading, Opponents{3, 1}, 7}} {
 		c.Seed = uint64(40 + i)
 		table, _ := kerneltest.Random(7*c.Heads, uint32(i))
 		score := &byDecision{table: table, heads: c.Heads}
