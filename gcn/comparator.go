@@ -1,8 +1,3 @@
-// Package gcn is the Neural Architecture Comparator (NAC): a graph network that gives the probability that one architecture beats another,
-// Pr[R(α) >= R(β)] (CTNAS, CVPR 2021, section 3).
-//
-// A graph is encoded to a score once, and a pair's logit follows from two scores, so that all n(n-1)/2 pairs of n labelled architectures cost n
-// encodings, and comparing against a whole space costs one scoring of it.
 package gcn
 
 import (
@@ -132,7 +127,7 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 
 // members runs f for every member, several at a time where there are threads, each on a device of its own.
 func members(ctx context.Context, device exec.Config, n int, f func(ctx context.Context, dev *exec.Device, m int) error) error {
-	places, err := workers(device, n)
+	devices, err := workers(device, n)
 	if err != nil {
 		return err
 	}
@@ -142,10 +137,10 @@ func members(ctx context.Context, device exec.Config, n int, f func(ctx context.
 		next <- m
 	}
 	close(next)
-	for _, place := range places {
+	for _, config := range devices {
 		group.Go(func() (err error) {
 			defer exec.Catch(&err)
-			dev, err := exec.Open(place)
+			dev, err := exec.Open(config)
 			if err != nil {
 				return err
 			}
@@ -166,7 +161,7 @@ const streams = 4
 
 // workers divides the threads of the CPU, or the devices, between at most n members at a time.
 func workers(device exec.Config, n int) ([]exec.Config, error) {
-	var places [][]exec.Config // of each device
+	var shares [][]exec.Config // of each device, as often as members train there at a time
 	for _, one := range device.Each() {
 		probe, err := exec.Open(one)
 		if err != nil {
@@ -180,11 +175,11 @@ func workers(device exec.Config, n int) ([]exec.Config, error) {
 			one.Threads = max(1, threads/share)
 		}
 		probe.Close()
-		places = append(places, slices.Repeat([]exec.Config{one}, share))
+		shares = append(shares, slices.Repeat([]exec.Config{one}, share))
 	}
 	var out []exec.Config // the devices in turn
-	for i := 0; i < len(places[0]) && len(out) < n; i++ {
-		for _, of := range places {
+	for i := 0; i < len(shares[0]) && len(out) < n; i++ {
+		for _, of := range shares {
 			out = append(out, of[i])
 		}
 	}

@@ -16,8 +16,8 @@ type Graph struct {
 type Direction int
 
 const (
-	FromInputs  Direction = iota // a node hears its predecessors
-	FromOutputs                  // a node hears its successors
+	FromInputs  Direction = iota // a node aggregates its predecessors
+	FromOutputs                  // a node aggregates its successors
 )
 
 // Forest is a set of graphs whose equal parts are computed once.
@@ -32,7 +32,7 @@ type Forest struct {
 	Start []int32 // level l holds rows Start[l] .. Start[l+1]-1
 	Label []int32 // a row's operation
 	Self  []int32 // synchronous rounds: the row's own row one level below; otherwise empty
-	Ptr   []int32 // row r hears Idx[Ptr[r]:Ptr[r+1]], rows in ascending order
+	Ptr   []int32 // row r aggregates the rows Idx[Ptr[r]:Ptr[r+1]], rows in ascending order
 	Idx   []int32
 
 	ReadPtr []int32 // graph g reads the rows ReadIdx[ReadPtr[g]:ReadPtr[g+1]] ...
@@ -69,7 +69,7 @@ func (g Graph) Check(n int) error {
 	return nil
 }
 
-// neighbours lists, for each node, the nodes it hears.
+// neighbours lists, for each node, the nodes that it aggregates.
 func (g Graph) neighbours(d Direction) [][]int {
 	out := make([][]int, len(g.Ops))
 	for _, e := range g.Edges {
@@ -82,15 +82,15 @@ func (g Graph) neighbours(d Direction) [][]int {
 	return out
 }
 
-// hearing lists what the nodes of a graph hear, node after node. It is used for many graphs in turn.
-type hearing struct {
-	ptr []int // node v hears idx[ptr[v]:ptr[v+1]]
+// adjacency lists the nodes that each node of a graph aggregates. It is used for many graphs in turn.
+type adjacency struct {
+	ptr []int // node v aggregates the nodes idx[ptr[v]:ptr[v+1]]
 	idx []uint8
 	n   int
 }
 
 // of fills it with a graph's edges.
-func (h *hearing) of(g Graph, d Direction) {
+func (h *adjacency) of(g Graph, d Direction) {
 	h.n = len(g.Ops)
 	h.ptr = slices.Grow(h.ptr[:0], h.n+1)[:h.n+1]
 	clear(h.ptr)
@@ -114,8 +114,8 @@ func (h *hearing) of(g Graph, d Direction) {
 	h.ptr[h.n] = len(g.Edges)
 }
 
-// rows fills list with the rows of the nodes that node v hears, ascending; of padding, which hears nobody, with none.
-func (h *hearing) rows(v int, rows, list []int32) []int32 {
+// rows fills list with the rows of the nodes that node v aggregates, ascending. Padding aggregates none.
+func (h *adjacency) rows(v int, rows, list []int32) []int32 {
 	list = list[:0]
 	if v >= h.n {
 		return list
@@ -127,8 +127,8 @@ func (h *hearing) rows(v int, rows, list []int32) []int32 {
 	return list
 }
 
-// trees numbers different unfolding trees: a tree is its head (an operation, or its own row a round earlier) and the sorted list of the rows it
-// hears. It is a hash table with open addressing whose entries are the rows themselves.
+// trees numbers different unfolding trees: a tree is its head (an operation, or its own row a round earlier) and the sorted
+// list of the rows that it aggregates. It is a hash table with open addressing whose entries are the rows themselves.
 type trees struct {
 	head, ptr, idx []int32
 	slots          []int32 // a row + 1, or 0
@@ -212,10 +212,10 @@ func Slice(graphs []Graph) GraphSet {
 	return GraphSet{N: len(graphs), At: func(i int) Graph { return graphs[i] }}
 }
 
-// Layered builds the forest of `layers` synchronous rounds, as in a GCN: level 0 has one row an operation of the alphabet, and level k holds
-// the rows after round k, each hearing its own row and its neighbours'. A graph with fewer than `nodes` nodes is padded with nodes of
-// operation `pad` that hear only themselves (nodes = 0: no padding). With share = false equal rows are kept apart. Each graph reads all
-// its rows of the last level.
+// Layered builds the forest of `layers` synchronous rounds, as in a GCN: level 0 has one row for each operation of the
+// alphabet, and level k holds the rows after round k, each of which aggregates its own row and its neighbours'. A graph
+// with fewer than `nodes` nodes is padded with nodes of operation `pad` that aggregate only themselves (nodes = 0: no
+// padding). With share = false equal rows are kept apart. Each graph reads all its rows of the last level.
 func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, share bool) (*Forest, error) {
 	f := &Forest{Start: []int32{0, int32(alphabet)}, ReadPtr: make([]int32, 1, graphs.N+1)}
 	t := newTrees()
@@ -240,7 +240,7 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 		f.ReadPtr = append(f.ReadPtr, int32(len(f.ReadIdx)))
 	}
 	var list []int32
-	var h hearing
+	var h adjacency
 	next := make([]int32, 0, 16)
 	for range layers {
 		t.round()
@@ -273,16 +273,17 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 	return f, nil
 }
 
-// Topological builds the forest of one sweep along the edges, node by node: a row is an operation and the rows of the neighbours it hears, its
-// level one more than their highest. A node that hears nobody stands on level 0. Graph g reads the rows of its nodes in their order,
-// or of its last node in the sweep's direction only (ends).
+// Topological builds the forest of one sweep along the edges, node by node: a row is an operation and the rows of the
+// neighbours that it aggregates, and its level is one more than their highest. A node that aggregates none stands on level
+// 0. Graph g reads the rows of its nodes in their order or, with ends, only that of its last node in the sweep's
+// direction.
 func Topological(graphs GraphSet, alphabet int, d Direction, ends bool) (*Forest, error) {
 	t := newTrees()
 	var levels []int32 // of each row
 	f := &Forest{ReadPtr: make([]int32, 1, graphs.N+1)}
 	highest := int32(-1)
 	var list []int32
-	var h hearing
+	var h adjacency
 	rows := make([]int32, 256)
 	for i := range graphs.N {
 		g, err := graphs.get(i)
@@ -371,8 +372,9 @@ func transpose(ptr, idx []int32, n int) (tptr, tidx []int32) {
 	return
 }
 
-// split separates a forest that graphs read one row of: inner holds the rows that others hear, renumbered, and roots has one row a graph, in
-// the graphs' order, whose edges lead to rows of inner. Roots that several graphs share stand there several times.
+// split separates a forest of which each graph reads one row. inner holds the rows that others aggregate, renumbered, and
+// roots has one row for each graph, in the graphs' order, whose edges lead to rows of inner. Roots that several graphs
+// share stand there several times.
 func (f *Forest) split() (inner, roots *Forest) {
 	number := make([]int32, f.Rows())
 	for _, u := range f.Idx {

@@ -7,14 +7,15 @@ import (
 	"github.com/ctnas/ctnas/kernels/graph"
 )
 
-// fused tells whether a device has this network's layers as one operation each: on an accelerator graph.Encode in training, where the graphs
-// fit, and graph.Layer in scoring. The CPU shares equal parts in training, too, which saves it more.
+// fused tells whether a device has this network's layers as one operation each. An accelerator has: graph.Encode in
+// training, where the graphs fit, and graph.Layer in scoring. The CPU shares equal parts in training, too, which saves it
+// more.
 func (n Network) fused(dev *exec.Device) bool {
 	return dev.Accelerated() && n.Kind == LayeredGCN && n.Width%16 == 0 && n.Width <= 256 && n.Layers >= 1 && n.Layers <= 8 && n.Pad <= 8
 }
 
-// pack returns graphs packed for training, or nil where they are trained by their shared parts: on the CPU, and where one has more than eight nodes or
-// operations.
+// pack returns graphs packed for training. It returns nil where they are trained by their shared parts: on the CPU, and
+// where one has more than eight nodes or operations.
 func (n Network) pack(dev *exec.Device, graphs []Graph, alphabet int) []uint64 {
 	if !n.fused(dev) || n.alphabetSize(alphabet) > 8 {
 		return nil
@@ -30,7 +31,8 @@ func (n Network) pack(dev *exec.Device, graphs []Graph, alphabet int) []uint64 {
 	return out
 }
 
-// pack is graph.Pack, for a graph that Check accepts and that names no edge twice: twice is heard twice.
+// pack is graph.Pack, for a graph that Check accepts and that names no edge twice: a neighbour that is
+// named twice is aggregated twice.
 func (g Graph) pack(alphabet int) (uint64, bool) {
 	packed, ok := graph.Pack(g.Ops, g.Edges)
 	return packed, ok && g.Check(alphabet) == nil && bits.OnesCount64(packed&(1<<28-1)) == len(g.Edges)

@@ -97,8 +97,8 @@ func FuzzTrees(f *testing.F) {
 				begin, end := x.Level(l)
 				for r := begin; r < end; r++ {
 					require.True(t, x.Label[r] >= 0 && x.Label[r] <= 5)
-					for _, heard := range x.Idx[x.Ptr[r]:x.Ptr[r+1]] {
-						require.True(t, heard >= 0 && int(heard) < begin, "a row hears one that is not below it")
+					for _, below := range x.Idx[x.Ptr[r]:x.Ptr[r+1]] {
+						require.True(t, below >= 0 && int(below) < begin, "a row aggregates one that is not below it")
 					}
 				}
 			}

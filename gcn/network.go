@@ -12,9 +12,11 @@ import (
 type Kind string
 
 const (
-	// Layered is the graph convolution of the paper: every node hears its neighbours, all at once, a few rounds long.
+	// LayeredGCN is the graph convolution of the paper: every node aggregates its neighbours, all at once, in a few
+	// rounds.
 	LayeredGCN Kind = "layered"
-	// Gated visits the nodes along the edges, each after all it hears (as D-VAE does), once from the input and once from the output.
+	// Gated visits the nodes along the edges, each after all that it aggregates (as D-VAE does), once from the input and
+	// once from the output.
 	Gated Kind = "gated"
 )
 

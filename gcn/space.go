@@ -326,7 +326,7 @@ func (f *Forest) check(alphabet int) error {
 	}
 	for l := range f.Levels() {
 		b, e := f.Level(l)
-		low := 0 // the lowest row that may be heard
+		low := 0 // the lowest row that may be aggregated
 		if len(f.Self) > 0 && l > 0 {
 			low, _ = f.Level(l - 1)
 		}
@@ -339,7 +339,7 @@ func (f *Forest) check(alphabet int) error {
 			}
 			for _, u := range f.Idx[f.Ptr[r]:f.Ptr[r+1]] {
 				if int(u) < low || int(u) >= b {
-					return fmt.Errorf("row %d hears row %d", r, u)
+					return fmt.Errorf("row %d aggregates row %d", r, u)
 				}
 			}
 		}
