@@ -11,13 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/cmd/ctnas/bench"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search/table"
 )
 
 func newBenchCommand(a *app) *cobra.Command {
 	var filter, labels, peerData string
 	var serve bool
-	var wanted time.Duration
+	wanted := time.Second
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the speed of kernels and steps on this machine",
@@ -42,9 +43,6 @@ Other programs that run at the same time make the figures worse; the spread (dis
 			name, err := regexp.Compile(filter)
 			if err != nil {
 				return usagef("--filter: %w", err)
-			}
-			if wanted <= 0 || wanted > time.Hour {
-				return usagef("--time %v: want more than nothing and at most an hour", wanted)
 			}
 			place, err := a.openDevice()
 			if err != nil {
@@ -132,13 +130,15 @@ Other programs that run at the same time make the figures worse; the spread (dis
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&filter, "filter", "", "`regular expression` of the names to measure")
-	f.StringVar(&labels, "labels", "", "table of the whole space, table:FILE")
-	f.DurationVar(&wanted, "time", time.Second, "how long each case is measured, at least 3 times")
-	f.BoolVar(&serve, "serve", false, "answer lines NAME REPEATS on stdin, for scripts/peers")
-	f.StringVar(&peerData, "peer-data", "", "table for --serve; set by scripts/peers")
-	_ = f.MarkHidden("peer-data") // fails only for a flag that does not exist
+	l := setting.New()
+	l.Group("Benchmarks")
+	l.Text(&filter, "filter", "`regular expression` of the names to measure")
+	l.Text(&labels, "labels", "table of the whole space, table:FILE")
+	l.Duration(&wanted, "time", "how long each case is measured, at least 3 times", time.Nanosecond, time.Hour)
+	l.Bool(&serve, "serve", "answer lines NAME REPEATS on stdin, for scripts/peers")
+	l.Text(&peerData, "peer-data", "table for --serve; set by scripts/peers")
+	a.bind(cmd, l)
+	_ = cmd.Flags().MarkHidden("peer-data") // fails only for a flag that does not exist
 	return cmd
 }
 

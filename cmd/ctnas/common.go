@@ -8,13 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -76,7 +73,7 @@ func (a *app) settings() *setting.List {
 	l.Text(&a.precision, "precision", "how a GPU multiplies matrices and stores the tensors of networks in training (bf16 on tensor cores)").
 		OneOf(string(exec.FP32), string(exec.BF16)).MayChange()
 	l.Int(&a.threads, "threads", "threads",
-		"threads to compute with (0 = all processors, which is also the most); results do not depend on it", 0, mostThreads).MayChange()
+		"threads to compute with (0 = all processors, which is also the most); results do not depend on it", 0, mostThreads).MayChange().AtOnce(1)
 	seedSetting(l, &a.seed)
 	l.Bool(&a.json, "json", "print one JSON document on stdout and nothing else there").MayChange()
 	l.Bool(&a.quiet, "quiet", "no progress and no log below errors").MayChange()
@@ -170,10 +167,8 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	for _, l := range []*setting.List{a.common, a.lists[cmd]} {
-		if l == nil {
-			continue
-		}
+	lists := []*setting.List{a.common, a.lists[cmd]}
+	for _, l := range lists {
 		if err := l.Check(); err != nil {
 			return fmt.Errorf("--%w", err)
 		}
@@ -187,7 +182,12 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		level = max(level, slog.LevelError)
 	}
 	a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
-	a.capThreads(cmd.Flags())
+	for _, l := range lists {
+		l.Cap(runtime.GOMAXPROCS(0), func(name string, given, used int) {
+			a.log.Warn("more than this machine can use at once: lowered", "flag", "--"+name, "given", given, "used", used,
+				"processors", runtime.GOMAXPROCS(0))
+		})
+	}
 	return nil
 }
 
@@ -199,21 +199,6 @@ func notNegative(flags *pflag.FlagSet) (err error) {
 		}
 	})
 	return err
-}
-
-// What is too many of each flag that says how many work at once. Threads that compute would only wait for each other's processors, and a pool of ten times as many as
-// there are takes ten times as long. What loads images waits for disks too, and some trainings share an accelerator.
-var mostAtOnce = map[string]int{"threads": 1, "workers": 4, "label-workers": 4} // a processor
-
-// capThreads lowers such flags to what this machine can use, and says so.
-func (a *app) capThreads(flags *pflag.FlagSet) {
-	for _, name := range slices.Sorted(maps.Keys(mostAtOnce)) {
-		n, err := flags.GetInt(name)
-		if most := mostAtOnce[name] * runtime.GOMAXPROCS(0); err == nil && n > most {
-			a.log.Warn("more than this machine can use at once: lowered", "flag", "--"+name, "given", n, "used", most, "processors", runtime.GOMAXPROCS(0))
-			_ = flags.Lookup(name).Value.Set(strconv.Itoa(most)) // it is a number
-		}
-	}
 }
 
 func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (err error) {

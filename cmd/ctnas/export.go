@@ -74,18 +74,18 @@ batch norms get the statistics of these images, without which the logits of rand
 			return a.printExported(list)
 		},
 	}
-	f := cmd.Flags()
-	e.weights.addFlags(f)
-	f.BoolVar(&e.weights.allow, "allow-nonfinite", false, "export weights that are not finite too")
-	f.StringVar(&e.onnx, "onnx", "", "ONNX `file` to write")
-	f.StringVar(&e.safetensors, "safetensors", "", "safetensors `file` to write")
-	f.StringVar(&e.checkInput, "check-input", "", "`file` for two random images")
-	f.StringVar(&e.checkOutput, "check-output", "", "`file` for their logits")
-	f.BoolVar(&e.calibrate, "calibrate", false, "give batch norms the statistics of the two images")
-	f.BoolVar(&e.fold, "fold-bn", false, "multiply batch norms into the layers before them")
 	l := setting.New()
-	e.size.AddTo(l)
+	e.weights.addTo(l)
+	l.Bool(&e.weights.allow, "allow-nonfinite", "export weights that are not finite too")
+	l.Group("Export")
+	l.Text(&e.onnx, "onnx", "ONNX `file` to write")
+	l.Text(&e.safetensors, "safetensors", "safetensors `file` to write")
+	l.Text(&e.checkInput, "check-input", "`file` for two random images")
+	l.Text(&e.checkOutput, "check-output", "`file` for their logits")
+	l.Bool(&e.calibrate, "calibrate", "give batch norms the statistics of the two images")
+	l.Bool(&e.fold, "fold-bn", "multiply batch norms into the layers before them")
 	l.Int(&e.classes, "classes", "classes", "classes (0 = as published: 10 or 1000)", 0, 1<<20)
+	e.size.AddTo(l)
 	a.bind(cmd, l)
 	return cmd
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/space"
@@ -22,8 +23,8 @@ func newLatencyCommand(a *app) *cobra.Command {
 }
 
 func newLatencyMeasureCommand(a *app) *cobra.Command {
-	var spaceName, output string
-	var o latency.Options
+	spaceName, output := "mobilenetv3", ""
+	o := latency.DefaultOptions()
 	cmd := &cobra.Command{
 		Use:   "measure --space SPACE --device DEVICE -o TABLE.csv",
 		Short: "Time every block of a space and write a table of latencies",
@@ -46,9 +47,6 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			measurable, ok := sp.(space.Measurable)
 			if !ok {
 				return usagef("--space %s: this program can run the blocks of mobilenetv3 only; a table for a space from a file is written by hand, see docs/latency.md", spaceName)
-			}
-			if err := o.Check(); err != nil {
-				return usageError{err}
 			}
 			if info, err := os.Stat(output); err == nil && info.IsDir() {
 				return usagef("--out %s: a folder", output)
@@ -90,13 +88,10 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&spaceName, "space", "mobilenetv3", "search `space`, with width and resolutions: mobilenetv3@w1.2,r160-224")
-	f.StringVarP(&output, "out", "o", "", "the `file` to write")
-	f.IntVar(&o.Batch, "batch", 1, "images a run")
-	f.IntVar(&o.Rounds, "repeats", 10, "rounds, in each of which every block is timed, in another network")
-	f.DurationVar(&o.Each, "time", 300*time.Millisecond, "how long a network is timed in a round")
-	f.IntVar(&o.Networks, "networks", 20, "random networks that are measured whole")
+	l := o.Settings()
+	l.Text(&spaceName, "space", "search `space`, with width and resolutions: mobilenetv3@w1.2,r160-224")
+	l.Text(&output, "out", "the `file` to write").Short("o")
+	a.bind(cmd, l)
 	_ = cmd.MarkFlagRequired("out") // fails only for a flag that does not exist
 	return cmd
 }
@@ -207,7 +202,10 @@ and the latencies of the architectures named are printed.`,
 			return w.Flush()
 		},
 	}
-	cmd.Flags().StringVar(&spaceName, "space", "", "search `space` whose blocks must all be there")
+	l := setting.New()
+	l.Group("Latency")
+	l.Text(&spaceName, "space", "search `space` whose blocks must all be there")
+	a.bind(cmd, l)
 	return cmd
 }
 

@@ -85,7 +85,7 @@ func dataSetting(l *setting.List, p *string) {
 
 func workersSetting(l *setting.List, p *int) {
 	l.Int(p, "workers", "goroutines", "goroutines that load images (0 = as many as processors, at most 4 a processor)", 0, mostThreads).
-		MayChange()
+		MayChange().AtOnce(4) // they wait for disks too
 }
 
 // warnCorrupt says which images were left out.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -213,19 +214,17 @@ func TestVariablesAreNotFlags(t *testing.T) {
 // More threads than processors only wait for each other: they are lowered to what there is, with a line.
 func TestNumbersAtOnceAreCapped(t *testing.T) {
 	processors := runtime.GOMAXPROCS(0)
-	for name, each := range mostAtOnce {
-		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-		n := flags.Int(name, 0, "")
-		a := &app{device: "cpu", precision: "fp32", logLevel: "info", stderr: new(strings.Builder), env: func(string) (string, bool) { return "", false }}
-		cmd := &cobra.Command{}
-		cmd.Flags().AddFlagSet(flags)
-		for given, want := range map[string]int{"0": 0, "1": 1, "1000": each * processors, "1000000": each * processors} {
-			a.stderr = new(strings.Builder)
-			require.NoError(t, cmd.Flags().Set(name, given))
+	for name, each := range map[string]int{"threads": 1, "workers": 4} {
+		for given, want := range map[string]int{"0": 0, "1": 1, "1000": each * processors, "65536": each * processors} {
+			a, root := aProgram()
+			var text strings.Builder
+			a.stderr = &text
+			cmd, _, err := root.Find([]string{"train"})
+			require.NoError(t, err)
+			require.NoError(t, cmd.ParseFlags([]string{"--" + name, given}))
 			require.NoError(t, a.prepare(cmd))
-			require.Equal(t, want, *n)
-			line := a.stderr.(*strings.Builder).String()
-			require.Equal(t, want > 1, strings.Contains(line, "--"+name), line)
+			require.Equal(t, strconv.Itoa(want), cmd.Flag(name).Value.String())
+			require.Equal(t, want > 1, strings.Contains(text.String(), "--"+name), text.String())
 		}
 	}
 	code, stdout, stderr := call(nil, "devices", "--json", "--threads", "1000")

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/cuda"
+	"github.com/ctnas/ctnas/internal/setting"
 )
 
 //go:embed THIRD_PARTY_LICENSES
@@ -78,6 +79,9 @@ func newVersionCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&licenses, "licenses", false, "print the licences of what is linked into it instead")
+	l := setting.New()
+	l.Group("Version")
+	l.Bool(&licenses, "licenses", "print the licences of what is linked into it instead")
+	a.bind(cmd, l)
 	return cmd
 }

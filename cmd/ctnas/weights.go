@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/pflag"
-
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -20,12 +19,13 @@ type weightsFile struct {
 	flag       string // that from comes from
 }
 
-func (w *weightsFile) addFlags(f *pflag.FlagSet) {
+func (w *weightsFile) addTo(l *setting.List) {
 	w.flag = "weights-from"
-	f.StringVar(&w.path, "weights", "", "`file` of safetensors or PyTorch (.pth)")
-	f.StringVar(&w.from, "weights-from", "", "`whose` weights they are, which says batch norm's epsilon, paddings "+
-		"and images: ctnas, timm, timm-tf, torchvision, once-for-all,\n"+
-		"proxylessnas, darts; ctnas zoo NAME lists a network's (empty = by the file's metadata and names)")
+	l.Group("Weights")
+	l.Text(&w.path, "weights", "`file` of safetensors or PyTorch (.pth)")
+	l.Text(&w.from, "weights-from", "`whose` weights they are, which says batch norm's epsilon, paddings and images: "+
+		"ctnas, timm, timm-tf, torchvision, once-for-all, proxylessnas, darts; ctnas zoo NAME lists a network's "+
+		"(empty = by the file's metadata and names)")
 }
 
 // owned are weights with whose they are.
@@ -108,12 +108,13 @@ type pictures struct {
 	mean, std     []float32
 }
 
-func (p *pictures) addFlags(f *pflag.FlagSet) {
-	f.Float64Var(&p.crop, "crop", 0, "share of the resized image's shorter side that is shown (0 = as the weights "+
-		"want it)")
-	f.StringVar(&p.interpolation, "interpolation", "", "bilinear or bicubic (empty = as the weights want it)")
-	f.Float32SliceVar(&p.mean, "mean", nil, "mean of red, green and blue, from 0 to 1 (as the weights want it)")
-	f.Float32SliceVar(&p.std, "std", nil, "standard deviation of red, green and blue (as the weights want it)")
+func (p *pictures) addTo(l *setting.List) {
+	l.Group("Images")
+	l.Float(&p.crop, "crop", "", "share of the resized image's shorter side that is shown (0 = as the weights want it)", 0, 1)
+	l.Text(&p.interpolation, "interpolation", "how images are resized (empty = as the weights want it)").
+		OneOf("bilinear", "bicubic")
+	l.Floats32(&p.mean, "mean", "", "mean of red, green and blue (empty = as the weights want it)", 0, 1)
+	l.Floats32(&p.std, "std", "", "standard deviation of red, green and blue (empty = as the weights want it)", 0, 1)
 }
 
 // none tells that no flag was given.

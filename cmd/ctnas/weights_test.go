@@ -93,7 +93,7 @@ func TestEvalOfForeignWeights(t *testing.T) {
 		"--weights-from keras":                  `--weights-from "keras": the weights of efficientnet_b0`,
 		"--weights-from timm --mean 1,2":        "--mean [1 2]: want three numbers",
 		"--weights-from timm --std 1,0,1":       "deviations above 0",
-		"--weights-from timm --crop 2":          "a crop of 2",
+		"--weights-from timm --crop 2":          "--crop 2: want 0 to 1",
 		"--weights-from timm --interpolation x": `interpolation "x"`,
 	} {
 		code, _, stderr := eval(flags)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -68,7 +69,7 @@ func zooRows() ([]zooRow, error) {
 
 func newZooCommand(a *app) *cobra.Command {
 	var check, constants bool
-	var format string
+	format := "text"
 	cmd := &cobra.Command{
 		Use:   "zoo [NAME]",
 		Short: "The paper's ImageNet table and its networks",
@@ -96,9 +97,6 @@ Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 			if a.json {
 				format = "json"
 			}
-			if !slices.Contains([]string{"text", "json", "csv", "markdown"}, format) {
-				return usagef("--format %q: want text, json, csv or markdown", format)
-			}
 			if constants {
 				return a.printConstants(args, format)
 			}
@@ -115,10 +113,13 @@ Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 			return a.printZoo(rows, format)
 		},
 	}
-	cmd.Flags().BoolVar(&check, "check", false, "compare all counts with those of an independent counter")
-	cmd.Flags().BoolVar(&constants, "constants", false, "what no file of weights carries, by whose weights they "+
-		"are: batch norm's epsilon, padding, images and the like")
-	cmd.Flags().StringVar(&format, "format", "text", "text, json, csv or markdown")
+	l := setting.New()
+	l.Group("Zoo")
+	l.Bool(&check, "check", "compare all counts with those of an independent counter")
+	l.Bool(&constants, "constants", "what no file of weights carries, by whose weights they are: batch norm's epsilon, padding, "+
+		"images and the like")
+	l.Text(&format, "format", "how the table is written").OneOf("text", "json", "csv", "markdown")
+	a.bind(cmd, l)
 	return cmd
 }
 

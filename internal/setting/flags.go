@@ -37,11 +37,30 @@ func (l *List) Take(f *pflag.FlagSet, which func(name string) bool) error {
 		if given == nil || !given.Changed || which != nil && !which(s.Name) {
 			continue
 		}
-		if err := s.flag.Value.Set(given.Value.String()); err != nil {
+		if err := set(s.flag.Value, given.Value); err != nil {
 			return fmt.Errorf("%s %q: %w", s.Name, given.Value, err)
 		}
 	}
 	return nil
+}
+
+// set sets a flag to what another one of its kind is.
+func set(to, from pflag.Value) error {
+	if list, ok := from.(pflag.SliceValue); ok {
+		return to.(pflag.SliceValue).Replace(list.GetSlice())
+	}
+	return to.Set(from.String())
+}
+
+// Cap lowers the numbers of what works at once to what so many processors can use, and says which.
+func (l *List) Cap(processors int, said func(name string, given, used int)) {
+	for _, s := range l.settings() {
+		p, ok := s.at.(*int)
+		if most := s.atOnce * processors; ok && most > 0 && *p > most {
+			said(s.Name, *p, most)
+			*p = most
+		}
+	}
 }
 
 // Fixed is the first of the given names whose setting may not change when a run goes on; empty where all may.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -24,6 +25,8 @@ type Setting struct {
 	source    string // paper or program that it comes from
 	mayChange bool   // when a run goes on
 	shared    bool   // its flag is one of every command
+	omitted   bool   // from a file, where it is empty
+	atOnce    int    // how many a processor are of use; 0: it is nothing that works at once
 	at        any    // points to the field
 	flag      *pflag.Flag
 	least     float64 // limits of a number
@@ -34,8 +37,8 @@ type Setting struct {
 	absolute  func(string) (string, error)
 }
 
-// List is settings in the order in which files have them. It belongs to the struct whose fields it points to: a list of another
-// struct sets other fields.
+// List is settings in the order in which files have them; nil is none. It belongs to the struct whose fields it points to: a list
+// of another struct sets other fields.
 type List struct {
 	all   []*Setting
 	flags *pflag.FlagSet
@@ -47,6 +50,13 @@ func New() *List { return &List{flags: pflag.NewFlagSet("", pflag.ContinueOnErro
 
 // Group is the heading of the settings that follow.
 func (l *List) Group(heading string) { l.group = heading }
+
+func (l *List) settings() []*Setting {
+	if l == nil {
+		return nil
+	}
+	return l.all
+}
 
 func (l *List) add(name, unit, meaning string, at any) *Setting {
 	s := &Setting{Name: name, Unit: unit, Meaning: meaning, group: l.group, at: at, flag: l.flags.Lookup(name)}
@@ -87,6 +97,47 @@ func (l *List) Text(p *string, name, meaning string) *Setting {
 	return l.add(name, "", meaning, p)
 }
 
+// Words adds a list of texts, with commas between them.
+func (l *List) Words(p *[]string, name, meaning string) *Setting {
+	l.flags.StringSliceVar(p, name, *p, "")
+	return l.add(name, "", meaning, p)
+}
+
+// Ints adds a list of whole numbers from least to most, with commas between them. A file does not have it where it is empty.
+func (l *List) Ints(p *[]int, name, unit, meaning string, least, most int) *Setting {
+	l.flags.IntSliceVar(p, name, *p, "")
+	s := l.add(name, unit, meaning, p)
+	s.omitted = true
+	return s.each(float64(least), float64(most), func() (all []float64) {
+		for _, v := range *p {
+			all = append(all, float64(v))
+		}
+		return all
+	})
+}
+
+// Floats32 adds a list of numbers from least to most, with commas between them.
+func (l *List) Floats32(p *[]float32, name, unit, meaning string, least, most float64) *Setting {
+	l.flags.Float32SliceVar(p, name, *p, "")
+	return l.add(name, unit, meaning, p).each(least, most, func() (all []float64) {
+		for _, v := range *p {
+			all = append(all, float64(v))
+		}
+		return all
+	})
+}
+
+// Duration adds a time from least to most.
+func (l *List) Duration(p *time.Duration, name, meaning string, least, most time.Duration) *Setting {
+	l.flags.DurationVar(p, name, *p, "")
+	return l.add(name, "", meaning, p).Check(func() error {
+		if *p < least || *p > most {
+			return fmt.Errorf("%s %v: want %v to %v", name, *p, least, most)
+		}
+		return nil
+	})
+}
+
 // Value adds a setting whose flag reads and writes text in its own way, as sizes do. In YAML files it is what p points to.
 func (l *List) Value(v pflag.Value, p any, name, unit, meaning string) *Setting {
 	l.flags.Var(v, name, "")
@@ -94,10 +145,16 @@ func (l *List) Value(v pflag.Value, p any, name, unit, meaning string) *Setting 
 }
 
 func (s *Setting) within(least, most float64, value func() float64) *Setting {
+	return s.each(least, most, func() []float64 { return []float64{value()} })
+}
+
+func (s *Setting) each(least, most float64, values func() []float64) *Setting {
 	s.least, s.most, s.numeric = least, most, true
 	return s.Check(func() error {
-		if v := value(); !(v >= least && v <= most) {
-			return fmt.Errorf("%s %s: want %s", s.Name, number(v), s.limits())
+		for _, v := range values() {
+			if !(v >= least && v <= most) {
+				return fmt.Errorf("%s %s: want %s", s.Name, number(v), s.limits())
+			}
 		}
 		return nil
 	})
@@ -122,11 +179,11 @@ func (s *Setting) limits() string {
 	return strings.Join(s.words, ", ")
 }
 
-// OneOf says what a text may be.
+// OneOf says what a text may be; an empty one too, where that is its default.
 func (s *Setting) OneOf(words ...string) *Setting {
 	s.words = words
 	return s.Check(func() error {
-		if text := s.flag.Value.String(); !slices.Contains(words, text) {
+		if text := s.flag.Value.String(); !slices.Contains(words, text) && (text != "" || s.flag.DefValue != "") {
 			return fmt.Errorf("%s %q: want %s", s.Name, text, s.limits())
 		}
 		return nil
@@ -168,6 +225,18 @@ func (s *Setting) Shared() *Setting {
 	return s
 }
 
+// Short is a letter for the flag.
+func (s *Setting) Short(letter string) *Setting {
+	s.flag.Shorthand = letter
+	return s
+}
+
+// AtOnce says that the number is of what works at once, and that more than so many a processor only wait for each other.
+func (s *Setting) AtOnce(perProcessor int) *Setting {
+	s.atOnce = perProcessor
+	return s
+}
+
 // Path says that the text names files, which the function makes valid in any working directory.
 func (s *Setting) Path(absolute func(string) (string, error)) *Setting {
 	s.absolute = absolute
@@ -197,7 +266,7 @@ func (l *List) Names() []string {
 
 // Lookup is the setting of a name, nil where there is none.
 func (l *List) Lookup(name string) *Setting {
-	i := slices.IndexFunc(l.all, func(s *Setting) bool { return s.Name == name })
+	i := slices.IndexFunc(l.settings(), func(s *Setting) bool { return s.Name == name })
 	if i < 0 {
 		return nil
 	}
@@ -207,7 +276,7 @@ func (l *List) Lookup(name string) *Setting {
 // Check tells what is wrong with the first setting that is not as it must be. The error begins with its name, so that two dashes
 // before it make a flag of it.
 func (l *List) Check() error {
-	for _, s := range l.all {
+	for _, s := range l.settings() {
 		for _, check := range s.checks {
 			if err := check(); err != nil {
 				return err

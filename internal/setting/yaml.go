@@ -28,8 +28,15 @@ func (l *List) YAML(run any) ([]byte, error) {
 		return nil
 	}
 	for _, s := range l.all {
-		if err := add(s.Name, reflect.ValueOf(s.at).Elem().Interface()); err != nil {
+		value := reflect.ValueOf(s.at).Elem()
+		if s.omitted && value.Len() == 0 {
+			continue
+		}
+		if err := add(s.Name, value.Interface()); err != nil {
 			return nil, err
+		}
+		if node := doc.Content[len(doc.Content)-1]; node.Kind == yaml.SequenceNode {
+			node.Style = yaml.FlowStyle
 		}
 	}
 	if run != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -15,32 +16,33 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// Options say how a space is measured.
+// Options say how a space is measured; Settings says what each is.
 type Options struct {
 	Device   exec.Config
-	Batch    int           // images a run
-	Rounds   int           // how often every part is timed, each time in another network
-	Networks int           // random architectures that are measured whole, to tell how far off the sums are
-	Each     time.Duration // how long a network is timed
-	Seed     uint64        // of the architectures and of their order
-	Program  string        // version, for the table's head
+	Batch    int
+	Rounds   int
+	Networks int
+	Each     time.Duration
+	Seed     uint64 // of the architectures and of their order
+	Program  string // version, for the table's head
 
 	Progress func(done, total int) // may be nil
 }
 
-// Check tells what is wrong with the options, by the names of flags.
-func (o Options) Check() error {
-	switch {
-	case o.Batch < 1 || o.Batch > 1<<12:
-		return fmt.Errorf("--batch %d: want 1..%d", o.Batch, 1<<12)
-	case o.Rounds < 1 || o.Rounds > 1000:
-		return fmt.Errorf("--repeats %d: want 1..1000", o.Rounds)
-	case o.Networks < 0 || o.Networks > 1000:
-		return fmt.Errorf("--networks %d: want 0..1000", o.Networks)
-	case o.Each < 0 || o.Each > time.Minute:
-		return fmt.Errorf("--time %v: want 0s..1m", o.Each)
-	}
-	return nil
+// DefaultOptions are those of `ctnas latency measure`.
+func DefaultOptions() Options {
+	return Options{Batch: 1, Rounds: 10, Each: 300 * time.Millisecond, Networks: 20}
+}
+
+// Settings are the options that flags set.
+func (o *Options) Settings() *setting.List {
+	l := setting.New()
+	l.Group("Measuring latencies")
+	l.Int(&o.Batch, "batch", "images", "images a run", 1, 1<<12)
+	l.Int(&o.Rounds, "repeats", "rounds", "rounds, in each of which every block is timed, in another network", 1, 1000)
+	l.Duration(&o.Each, "time", "how long a network is timed in a round", 0, time.Minute)
+	l.Int(&o.Networks, "networks", "networks", "random networks that are measured whole, to tell how far off the sums are", 0, 1000)
+	return l
 }
 
 // Check is how good a measurement is: how steady, and how far sums of parts are from networks that were measured whole.
@@ -77,7 +79,7 @@ func (c Check) String() string {
 // networks are set up, in a random order, so that a drifting clock and the place of tensors in memory spread over all parts.
 func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, check Check, err error) {
 	defer exec.Catch(&err)
-	if err := o.Check(); err != nil {
+	if err := o.Settings().Check(); err != nil {
 		return nil, check, err
 	}
 	device, err := exec.Open(o.Device)
