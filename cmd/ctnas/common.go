@@ -54,8 +54,8 @@ type app struct {
 	manifests string
 }
 
-// mostThreads is more than any machine has.
-const mostThreads = 1 << 16
+// mostThreads is more than any machine has, whose number such settings are lowered to.
+const mostThreads = 1 << 24
 
 // addFlags adds those of every command.
 func (a *app) addFlags(f *pflag.FlagSet) {
@@ -89,9 +89,9 @@ func seedSetting(l *setting.List, p *uint64) *setting.Setting {
 	return l.Uint64(p, "seed", "", "seed of all random numbers")
 }
 
-// bind adds the flags of settings to a command, those of the names or all of them, whose values prepare checks.
-func (a *app) bind(cmd *cobra.Command, l *setting.List, names ...string) {
-	l.Bind(cmd.Flags(), names...)
+// bind adds the flags of settings to a command. Their values are checked before it begins.
+func (a *app) bind(cmd *cobra.Command, l *setting.List) {
+	l.Bind(cmd.Flags())
 	if a.lists == nil {
 		a.lists = map[*cobra.Command]*setting.List{}
 	}

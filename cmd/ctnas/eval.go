@@ -98,7 +98,8 @@ is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 	weights.addTo(l)
 	shown.addTo(l)
 	l.Text(&split, "split", "which images").OneOf("test", "validation", "train")
-	a.bind(cmd, l, "weights", "weights-from", "crop", "interpolation", "mean", "std", "data", "split", "batch", "channels", "stacks", "modules", "resolution", "on-corrupt", "workers")
+	a.bind(cmd, l.Only("weights", "weights-from", "crop", "interpolation", "mean", "std", "data", "split", "batch",
+		"channels", "stacks", "modules", "resolution", "on-corrupt", "workers"))
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,20 +37,36 @@ config.yaml has every setting with the value in use. *On resume* says whether a 
 
 `
 
+// eachCommand visits all commands, in the order of help.
+func eachCommand(cmd *cobra.Command, visit func(cmd *cobra.Command)) {
+	visit(cmd)
+	for _, sub := range cmd.Commands() {
+		eachCommand(sub, visit)
+	}
+}
+
 // settingsPage is docs/settings.md.
 func settingsPage(t *testing.T) string {
-	a, _ := aProgram()
+	a, root := aProgram()
 	var page strings.Builder
-	page.WriteString(settingsHead + a.common.FlagTables())
-	s := newTrainSettings()
-	page.WriteString("## ctnas train\n\nThe defaults are those of a recipe's file that does not say them.\n\n" + s.settings().FlagTables())
-	names, lists := []string{}, []*setting.List{}
-	for _, name := range trainer.RecipeNames() {
-		r, err := trainer.OpenRecipe(name)
-		require.NoError(t, err)
-		names, lists = append(names, name), append(lists, r.Settings())
-	}
-	page.WriteString("### What the recipes say\n\n" + setting.CompareTable(names, lists...) + "\n")
+	page.WriteString(settingsHead + "## Every command\n\n" + a.common.FlagTables())
+	eachCommand(root, func(cmd *cobra.Command) {
+		l := a.lists[cmd]
+		if l == nil {
+			return
+		}
+		fmt.Fprintf(&page, "## %s\n\n%s", cmd.CommandPath(), l.FlagTables())
+		if cmd.CommandPath() == "ctnas train" {
+			names, lists := []string{"none"}, []*setting.List{l}
+			for _, name := range trainer.RecipeNames() {
+				r, err := trainer.OpenRecipe(name)
+				require.NoError(t, err)
+				names, lists = append(names, name), append(lists, r.Settings())
+			}
+			lists[0] = lists[0].Only(lists[1].Names()...)
+			page.WriteString("### What the recipes say\n\n" + setting.CompareTable(names, lists...) + "\n")
+		}
+	})
 	spec, err := trained.Parse(trained.Prefix + "shapes")
 	require.NoError(t, err)
 	page.WriteString("## Labels by training\n\nKeys of `--labels train:DATA?recipe=R&key=value`, beside those of the recipe, which are the flags above.\n\n" +
@@ -68,51 +85,55 @@ func TestSettingsPage(t *testing.T) {
 	require.True(t, page == string(written), "docs/settings.md is of other settings: make settings")
 }
 
-// Every flag of these commands is a setting of a list.
+// Every flag is a setting of a list, but for those that do something else than set.
 func TestFlagsAreSettings(t *testing.T) {
-	own := map[string]bool{"help": true, "version": true, "resume": true, "amp": true}
+	own := []string{"help", "version", "resume", "amp"}
+	later := []string{"ctnas search", "ctnas rank", "ctnas compare", "ctnas space sample", "ctnas space show", "ctnas table info",
+		"ctnas table convert", "ctnas table get", "ctnas table train", "ctnas retrain"}
 	a, root := aProgram()
-	for _, name := range []string{"train"} {
-		cmd, _, err := root.Find([]string{name})
-		require.NoError(t, err)
-		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+	eachCommand(root, func(cmd *cobra.Command) {
+		cmd.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
 			known := a.lists[cmd].Lookup(f.Name) != nil || a.common.Lookup(f.Name) != nil
-			require.True(t, known != own[f.Name], "%s --%s", name, f.Name)
+			require.True(t, known || slices.Contains(own, f.Name) || slices.Contains(later, cmd.CommandPath()), "%s --%s", cmd.CommandPath(), f.Name)
 		})
-	}
+	})
 }
 
 // Whatever is no value of a setting is refused with an error that names it: no number, one below all or above all, another word.
 func TestEverySettingIsChecked(t *testing.T) {
-	program := func(name string) (list func() *setting.List) {
-		return func() *setting.List {
-			a, root := aProgram()
-			if name == "" {
-				return a.common
-			}
-			cmd, _, err := root.Find([]string{name})
+	lists := map[string]func() *setting.List{
+		"": func() *setting.List { a, _ := aProgram(); return a.common },
+		"labels": func() *setting.List {
+			s, err := trained.Parse(trained.Prefix + "shapes")
 			require.NoError(t, err)
-			return a.lists[cmd]
+			return s.Settings()
+		},
+	}
+	_, root := aProgram()
+	eachCommand(root, func(cmd *cobra.Command) {
+		path := strings.Fields(cmd.CommandPath())[1:]
+		lists[cmd.CommandPath()] = func() *setting.List {
+			a, root := aProgram()
+			cmd, _, err := root.Find(path)
+			require.NoError(t, err)
+			if l := a.lists[cmd]; l != nil {
+				return l
+			}
+			return setting.New()
 		}
-	}
-	spec := func() *setting.List {
-		s, err := trained.Parse(trained.Prefix + "shapes")
-		require.NoError(t, err)
-		return s.Settings()
-	}
-	for where, list := range map[string]func() *setting.List{"": program(""), "train": program("train"), "eval": program("eval"),
-		"export": program("export"), "retrain": program("retrain"), "labels": spec} {
+	})
+	for where, list := range lists {
 		require.NoError(t, list().Check(), where)
 		for _, name := range list().Names() {
-			flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-			list().Bind(flags, name)
-			kind := flags.Lookup(name).Value.Type()
+			kind := list().Lookup(name).Kind()
 			bad := []string{".nan", "-1", "1e300", "-.inf"}
 			switch {
-			case kind == "string" && list().Lookup(name).Words() == nil:
+			case kind == "string" && list().Lookup(name).Words() == nil && name != "data" && name != "device":
 				continue // any name
 			case kind == "bool":
 				bad = []string{"2"}
+			case kind == "duration":
+				bad = []string{"-1s", "x"}
 			case name == "data":
 				bad = []string{"photos"}
 			}

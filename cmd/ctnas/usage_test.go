@@ -215,7 +215,7 @@ func TestVariablesAreNotFlags(t *testing.T) {
 func TestNumbersAtOnceAreCapped(t *testing.T) {
 	processors := runtime.GOMAXPROCS(0)
 	for name, each := range map[string]int{"threads": 1, "workers": 4} {
-		for given, want := range map[string]int{"0": 0, "1": 1, "1000": each * processors, "65536": each * processors} {
+		for given, want := range map[string]int{"0": 0, "1": 1, "1000": each * processors, "1000000": each * processors} {
 			a, root := aProgram()
 			var text strings.Builder
 			a.stderr = &text

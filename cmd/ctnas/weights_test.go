@@ -91,7 +91,7 @@ func TestEvalOfForeignWeights(t *testing.T) {
 	}
 	for flags, says := range map[string]string{
 		"--weights-from keras":                  `--weights-from "keras": the weights of efficientnet_b0`,
-		"--weights-from timm --mean 1,2":        "--mean [1 2]: want three numbers",
+		"--weights-from timm --mean 0.1,0.2":    "--mean [0.1 0.2]: want three numbers",
 		"--weights-from timm --std 1,0,1":       "deviations above 0",
 		"--weights-from timm --crop 2":          "--crop 2: want 0 to 1",
 		"--weights-from timm --interpolation x": `interpolation "x"`,

@@ -2,6 +2,7 @@ package setting
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -12,21 +13,25 @@ func EnvName(flag string) string {
 	return "CTNAS_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Bind adds the flags to a command's: those of the names, or all of them but what every command has. Parsing them sets the fields.
-func (l *List) Bind(f *pflag.FlagSet, names ...string) {
+// Bind adds the flags to a command's, but for those that every command has. Parsing them sets the fields.
+func (l *List) Bind(f *pflag.FlagSet) {
 	for _, s := range l.all {
 		s.flag.Usage = s.usage()
-	}
-	if len(names) == 0 {
-		for _, s := range l.all {
-			if !s.shared {
-				f.AddFlag(s.flag)
-			}
+		if !s.shared {
+			f.AddFlag(s.flag)
 		}
 	}
-	for _, name := range names {
-		f.AddFlag(l.Lookup(name).flag)
+}
+
+// Only is the list of some of the settings.
+func (l *List) Only(names ...string) *List {
+	some := &List{flags: l.flags}
+	for _, s := range l.all {
+		if slices.Contains(names, s.Name) {
+			some.all = append(some.all, s)
+		}
 	}
+	return some
 }
 
 // Take sets what was set in another list's flags, on the line, in the environment or by a file; where which is given, what it

@@ -302,5 +302,8 @@ func (l *List) Absolute() error {
 	return nil
 }
 
+// Kind is the flag's type, as pflag has it.
+func (s *Setting) Kind() string { return s.flag.Value.Type() }
+
 // Words are what a text may be; nil where that is not a list of words.
 func (s *Setting) Words() []string { return s.words }

@@ -208,7 +208,7 @@ func TestMarkdownAndHelp(t *testing.T) {
 		"| `on` | `false` |  |  | whether |  |\n| `name` |  |  |  | a file \\| of it |  |\n"+
 		"| `word` | `<a` | <a, <b |  | a word |  |\n| `size` | `0` | 0 to 1099511627776 |  | a size |  |\n\n", l.KeyTables("Second"))
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	l.Bind(flags, "count", "word", "name")
+	l.Only("count", "word", "name").Bind(flags)
 	require.Equal(t, []any{"how many [things]", "a word: <a or <b"}, []any{flags.Lookup("count").Usage, flags.Lookup("word").Usage})
 	require.Nil(t, flags.Lookup("rate"))
 	what, _ := pflag.UnquoteUsage(flags.Lookup("name"))
