@@ -5,9 +5,7 @@ package latency
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
 	"encoding/csv"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/space"
 )
@@ -184,7 +183,7 @@ func (t *Table) verify() error {
 	if !found {
 		return fmt.Errorf("line %d: the table ends without its checksum: it was cut off, or changed by hand (one that is written by hand begins without %q)", last, signed)
 	}
-	if got := sha256.Sum256(body); hex.EncodeToString(got[:]) != sum {
+	if digest.Of(body) != sum {
 		return fmt.Errorf("line %d: the checksum is not that of the lines above: the table was changed (one that is written by hand begins without %q)", last, signed)
 	}
 	for line := range strings.SplitSeq(rest, "\n") {
@@ -214,8 +213,7 @@ func (t *Table) Text() []byte { return t.text }
 
 // Checksum identifies the table.
 func (t *Table) Checksum() string {
-	sum := sha256.Sum256(t.text)
-	return hex.EncodeToString(sum[:])
+	return digest.Of(t.text)
 }
 
 // String says in a line where the times come from.
@@ -289,8 +287,7 @@ func (t *Table) Write(path string) error {
 	if err := w.WriteAll(rows); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(b.Bytes())
-	fmt.Fprintf(&b, "%s%s\n", checksum, hex.EncodeToString(sum[:]))
+	fmt.Fprintf(&b, "%s%s\n", checksum, digest.Of(b.Bytes()))
 	t.text, t.Path, t.Signed = b.Bytes(), path, true
 	return files.Write(path, t.text)
 }

@@ -3,12 +3,11 @@ package predictor
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"path/filepath"
 	"slices"
 
+	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
@@ -38,8 +37,7 @@ func Open(path string) (*Predictor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("accuracy predictor: %w", err)
 	}
-	sum := sha256.Sum256(data)
-	p := &Predictor{name: filepath.Base(path), checksum: hex.EncodeToString(sum[:])}
+	p := &Predictor{name: filepath.Base(path), checksum: digest.Of(data)}
 	if p.network, err = decode(data); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

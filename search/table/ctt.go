@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +12,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/space"
 )
@@ -96,8 +95,7 @@ func spaceSum(sp space.Space) string {
 	if f == nil {
 		return ""
 	}
-	sum := sha256.Sum256(f.Text())
-	return hex.EncodeToString(sum[:])
+	return digest.Of(f.Text())
 }
 
 func (t *Table) writeCTT(w io.Writer, sections []Section) error {

@@ -2,8 +2,6 @@ package trained
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
+	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -35,8 +34,7 @@ type Key struct {
 
 func (k Key) hash() string {
 	text, _ := json.Marshal(k) // numbers and text
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	return digest.Of(text)
 }
 
 // Record is a training in the cache.

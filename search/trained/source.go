@@ -2,8 +2,6 @@ package trained
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -379,8 +378,7 @@ func (s *Source) Checksum() string {
 		parts = append(parts, s.key("", k))
 	}
 	text, _ := json.Marshal(append(parts, s.Space.Name(), s.Diverged, s.Stop, s.StopAfter)) // numbers and text
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:])
+	return digest.Of(text)
 }
 
 // ImagesChecksum is that of the images alone.
