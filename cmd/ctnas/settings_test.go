@@ -88,8 +88,7 @@ func TestSettingsPage(t *testing.T) {
 // Every flag is a setting of a list, but for those that do something else than set.
 func TestFlagsAreSettings(t *testing.T) {
 	own := []string{"help", "version", "resume", "amp"}
-	later := []string{"ctnas search", "ctnas rank", "ctnas compare", "ctnas space sample", "ctnas space show", "ctnas table info",
-		"ctnas table convert", "ctnas table get", "ctnas table train", "ctnas retrain"}
+	later := []string{"ctnas search", "ctnas rank", "ctnas compare", "ctnas table train", "ctnas retrain"}
 	a, root := aProgram()
 	eachCommand(root, func(cmd *cobra.Command) {
 		cmd.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
@@ -104,7 +105,7 @@ func newSpaceInfoCommand(a *app) *cobra.Command {
 }
 
 func newSpaceSampleCommand(a *app) *cobra.Command {
-	var n int
+	n := 1
 	cmd := &cobra.Command{
 		Use:   "sample SPACE",
 		Short: "Draw architectures at random, uniformly over the distinct ones",
@@ -116,9 +117,6 @@ func newSpaceSampleCommand(a *app) *cobra.Command {
 			s, err := openSpace(args[0])
 			if err != nil {
 				return err
-			}
-			if n < 1 {
-				return usagef("-n %d: want at least 1", n)
 			}
 			stream := philox.New(a.seed, philox.PurposeSample, 0)
 			rows := make([]archRow, n)
@@ -136,7 +134,10 @@ func newSpaceSampleCommand(a *app) *cobra.Command {
 			return w.Flush()
 		},
 	}
-	cmd.Flags().IntVarP(&n, "count", "n", 1, "how many")
+	l := setting.New()
+	l.Group("Sample")
+	l.Int(&n, "count", "architectures", "how many architectures", 1, 1<<24).Short("n")
+	a.bind(cmd, l)
 	return cmd
 }
 
@@ -195,7 +196,10 @@ func newSpaceShowCommand(a *app) *cobra.Command {
 			return w.Flush()
 		},
 	}
-	cmd.Flags().BoolVar(&svg, "svg", false, "write a drawing to stdout")
+	l := setting.New()
+	l.Group("Show")
+	l.Bool(&svg, "svg", "write a drawing to stdout")
+	a.bind(cmd, l)
 	return cmd
 }
 

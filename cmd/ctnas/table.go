@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/search/trees"
 )
@@ -41,7 +42,7 @@ func openTable(ctx context.Context, a *app, arg, space string, verify bool) (*ta
 }
 
 func newTableInfoCommand(a *app) *cobra.Command {
-	var space string
+	space := defaultSpace
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "info FILE",
@@ -89,9 +90,11 @@ func newTableInfoCommand(a *app) *cobra.Command {
 			return w.Flush()
 		},
 	}
-	cmd.Flags().StringVar(&space, "space", defaultSpace, "search `space` that the table's architectures are of")
-	cmd.Flags().BoolVar(&verify, "verify", false,
-		"look at all of a .ctt file, its trees too; of another file fail unless it has a published SHA-256")
+	l := setting.New()
+	l.Group("Table")
+	l.Text(&space, "space", "search `space` that the table's architectures are of")
+	l.Bool(&verify, "verify", "look at all of a .ctt file, its trees too; of another file fail unless it has a published SHA-256")
+	a.bind(cmd, l)
 	return cmd
 }
 
@@ -118,7 +121,7 @@ func (a *app) verifyTable(ctx context.Context, t *table.Table) (string, error) {
 }
 
 func newTableConvertCommand(a *app) *cobra.Command {
-	var out, space string
+	out, space := "", defaultSpace
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "convert FILE -o OUT.ctt",
@@ -149,9 +152,12 @@ architectures open in a second. It carries the file's SHA-256, and a run goes on
 			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&out, "out", "o", "", "the `file` to write")
-	cmd.Flags().StringVar(&space, "space", defaultSpace, "search `space` that the table's architectures are of")
-	cmd.Flags().BoolVar(&verify, "verify", false, "fail unless the file has a published SHA-256")
+	l := setting.New()
+	l.Group("Table")
+	l.Text(&out, "out", "the `file` to write").Short("o")
+	l.Text(&space, "space", "search `space` that the table's architectures are of")
+	l.Bool(&verify, "verify", "fail unless the file has a published SHA-256")
+	a.bind(cmd, l)
 	_ = cmd.MarkFlagRequired("out") // fails only for a flag that does not exist
 	return cmd
 }
@@ -193,6 +199,9 @@ into the user's cache folder or --out. A download that was interrupted goes on w
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&full, "full", false, "the file with all epoch budgets (1.9 GB)")
+	l := setting.New()
+	l.Group("Table")
+	l.Bool(&full, "full", "the file with all epoch budgets (1.9 GB)")
+	a.bind(cmd, l)
 	return cmd
 }

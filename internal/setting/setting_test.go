@@ -1,12 +1,14 @@
 package setting
 
 import (
+	"fmt"
 	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
@@ -218,4 +220,89 @@ func TestMarkdownAndHelp(t *testing.T) {
 	other.Rate, other.Name = 2, "x"
 	require.Equal(t, "| Setting | one | two |\n|---|---|---|\n| `rate` | `0.5` | `2` |\n| `name` |  | `x` |\n",
 		CompareTable([]string{"one", "two"}, l, other.settings()))
+}
+
+func TestUnits(t *testing.T) {
+	var n int64
+	var ms float64
+	l := New()
+	l.Size(&n, "size", "parameters", "a size")
+	l.Milliseconds(&ms, "time", "a time", 1e6)
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	l.Bind(flags)
+	for text, want := range map[string]int64{"482M": 482e6, "1.2G": 1.2e9, "1200M": 1.2e9, "7": 7, "3k": 3000, "0": 0, "1234567": 1234567} {
+		require.NoError(t, flags.Set("size", text))
+		require.Equal(t, want, n, text)
+		require.NoError(t, flags.Set("size", flags.Lookup("size").Value.String()))
+		require.Equal(t, want, n, text)
+		require.NoError(t, l.Check())
+		file, err := l.YAML(nil)
+		require.NoError(t, err)
+		require.Contains(t, string(file), "size: "+strconv.FormatInt(want, 10)+"\n")
+	}
+	for _, text := range []string{"", "M", "-1", "1e3", "NaN", "inf", "1_0", "0x10", "9999999999G", "1MM"} {
+		require.Error(t, flags.Set("size", text), text)
+	}
+	for text, want := range map[string]float64{"12": 12, "12ms": 12, "0.5": 0.5, "800us": 0.8, " 1s": 1000, "0": 0} {
+		require.NoError(t, flags.Set("time", text))
+		require.Equal(t, want, ms, text)
+		require.NoError(t, flags.Set("time", flags.Lookup("time").Value.String()))
+		require.Equal(t, want, ms, text)
+		require.NoError(t, l.Check())
+	}
+	for _, text := range []string{"", "x", "-1", "-1ms", "NaN", "Inf", "1e9", "0x5", "2h"} {
+		err := flags.Set("time", text)
+		if err == nil {
+			err = l.Check()
+		}
+		require.Error(t, err, text)
+	}
+	require.NoError(t, l.Set("size", "-1"))
+	require.ErrorContains(t, l.Check(), "size -1: want 0 to ")
+}
+
+func TestLists(t *testing.T) {
+	var words []string
+	var numbers []int
+	var shares []float32
+	each := time.Second
+	workers := 1000
+	l := New()
+	l.Words(&words, "words", "some")
+	l.Ints(&numbers, "numbers", "", "some", 1, 9)
+	l.Floats32(&shares, "shares", "", "some", 0, 1)
+	l.Duration(&each, "each", "a while", 0, time.Minute)
+	l.Int(&workers, "workers", "", "at work", 0, 1<<20).AtOnce(2)
+	text, err := l.YAML(nil)
+	require.NoError(t, err)
+	require.Equal(t, "words: []\nshares: []\neach: 1s\nworkers: 1000\n", string(text))
+
+	require.NoError(t, l.Read([]byte("words: [a, b]\nnumbers: [1, 2]\nshares: [0.5]\neach: 2s\n")))
+	require.Equal(t, []any{[]string{"a", "b"}, []int{1, 2}, []float32{0.5}, 2 * time.Second}, []any{words, numbers, shares, each})
+	text, err = l.YAML(nil)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "words: [a, b]\nnumbers: [1, 2]\n")
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	l.Bind(flags)
+	require.NoError(t, flags.Parse([]string{"--words=x,y", "--numbers", "3", "--numbers=4", "--each", "3s"}))
+	require.Equal(t, []any{[]string{"x", "y"}, []int{3, 4}, 3 * time.Second}, []any{words, numbers, each})
+	var other []int
+	to := New()
+	to.Ints(&other, "numbers", "", "some", 1, 9)
+	require.NoError(t, to.Take(flags, nil))
+	require.Equal(t, numbers, other)
+
+	require.NoError(t, l.Check())
+	numbers[1] = 10
+	require.ErrorContains(t, l.Check(), "numbers 10: want 1 to 9")
+	numbers = nil
+	shares = []float32{0, float32(math.NaN())}
+	require.ErrorContains(t, l.Check(), "shares NaN: want 0 to 1")
+	shares, each = nil, -1
+	require.ErrorContains(t, l.Check(), "each -1ns: want 0s to 1m0s")
+	said := ""
+	l.Cap(3, func(name string, given, used int) { said = fmt.Sprint(name, given, used) })
+	require.Equal(t, "workers1000 6", said)
+	require.Equal(t, 6, workers)
+	require.NoError(t, (*List)(nil).Check())
 }
