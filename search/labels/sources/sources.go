@@ -4,4 +4,5 @@ package sources
 import (
 	_ "github.com/ctnas/ctnas/search/predictor" // predictor:
 	_ "github.com/ctnas/ctnas/search/trained"   // train:
+	_ "github.com/ctnas/ctnas/search/zerocost"  // zero-cost:
 )
