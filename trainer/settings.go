@@ -163,6 +163,13 @@ func (s *Regularization) addTo(l *setting.List) {
 	l.Float(&s.Temperature, "temperature", "", "temperature of distillation", 1e-3, 1e3).From("Hinton et al. 2015")
 }
 
+// Settings are those of the size alone.
+func (s *Size) Settings() *setting.List {
+	l := setting.New()
+	s.AddTo(l)
+	return l
+}
+
 // AddTo adds the settings of a network's size to a list.
 func (s *Size) AddTo(l *setting.List) {
 	l.Group("Recipe: network")

@@ -58,6 +58,11 @@ is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 			loaded := s.load(args[0])
 			switch {
 			case loaded == nil:
+				for _, name := range new(trainer.Size).Settings().Names() {
+					if a.onLine[name] {
+						return usagef("--%s: %s is the folder of a training, which says it", name, args[0])
+					}
+				}
 				if weights.path == "" {
 					weights.path = filepath.Join(args[0], trainer.WeightsName)
 				}

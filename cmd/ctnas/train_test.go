@@ -77,6 +77,7 @@ func TestTrainCommand(t *testing.T) {
 		"train x --data shapes --amp --precision fp32":           "--amp and --precision fp32",
 		"train --resume " + dir + " --lr 1":                      "--lr cannot be given with --resume",
 		"train nasbench101:best --resume " + dir:                 "cannot be given with --resume",
+		"eval " + dir + " --channels 8":                          "--channels: " + dir + " is the folder of a training, which says it",
 		"eval nasbench101:best --data shapes":                    "an architecture needs --weights FILE",
 		"eval nasbench101:best --weights x":                      `"data" not set`,
 		"eval nasbench101:best --weights x --data shapes -- a b": "accepts 1 arg",
