@@ -96,6 +96,16 @@ func (a *app) bind(cmd *cobra.Command, l *setting.List) {
 		a.lists = map[*cobra.Command]*setting.List{}
 	}
 	a.lists[cmd] = l
+	completeWords(cmd, l)
+}
+
+// completeWords lets a shell complete the words that settings may be.
+func completeWords(cmd *cobra.Command, l *setting.List) {
+	for _, name := range l.Names() {
+		if words := l.Lookup(name).Words(); words != nil && cmd.Flag(name) != nil {
+			_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // it is there
+		}
+	}
 }
 
 // mayResume refuses flags of settings that may not change when a run goes on.

@@ -146,6 +146,7 @@ Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was writ
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetErr(a.stderr)
 	a.addFlags(root.PersistentFlags())
+	completeWords(root, a.common)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
 	root.AddCommand(
 		newSearchCommand(a),

@@ -163,3 +163,11 @@ func TestOlderTraining(t *testing.T) {
 	before, _, _ := strings.Cut(string(text), "run:\n")
 	require.Equal(t, before, string(again))
 }
+
+func TestWordsAreCompleted(t *testing.T) {
+	for flag, want := range map[string]string{"--optimizer": "sgd\nrmsprop\nadam\nadamw\n:4\n", "--log-level": "debug\ninfo\nwarn\nerror\n:4\n"} {
+		code, stdout, _ := call(nil, "__complete", "train", "x", flag, "")
+		require.Equal(t, exitOK, code)
+		require.Equal(t, want, stdout)
+	}
+}
