@@ -15,11 +15,13 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// inverted is a small network of inverted bottlenecks as MobileNetV3's: depthwise convolutions of both strides, squeeze-and-excitation, a residual.
+// inverted is a small network of inverted bottlenecks as MobileNetV3's: depthwise convolutions of both strides,
+// squeeze-and-excitation, a residual.
 func inverted(image nn.Shape) (*nn.Network, error) {
 	b, x := nn.NewBuilder("inverted", image)
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 8).Strided(2), nn.HSwish)
-	block := func(name string, x nn.Tensor, kernel, stride, expand, out int, act nn.Activation, squeeze bool) nn.Tensor {
+	block := func(name string, x nn.Tensor, kernel, stride, expand, out int, act nn.Activation,
+		squeeze bool) nn.Tensor {
 		s := b.Scope("%s", name)
 		y := s.Scope("expand").ConvNorm(x, nn.Conv2D(1, expand), act)
 		y = s.Scope("depthwise").ConvNorm(y, nn.Depthwise(kernel, expand).Strided(stride), act)
@@ -31,7 +33,8 @@ func inverted(image nn.Shape) (*nn.Network, error) {
 	x = b.Apply("residual", nn.Add{}, x, block("first", x, 3, 1, 24, 8, nn.ReLU, false))
 	x = block("second", x, 5, 2, 20, 12, nn.HSwish, true)
 	x = b.Scope("last").ConvNorm(x, nn.Conv2D(1, 32), nn.HSwish)
-	x = b.Apply("hidden", nn.HSwish, b.Apply("linear", nn.Linear{Out: 16, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)))
+	x = b.Apply("hidden", nn.HSwish, b.Apply("linear", nn.Linear{Out: 16, Bias: true},
+		b.Apply("pool", nn.GlobalPool{}, x)))
 	b.Output(b.Apply("classifier", nn.Linear{Out: 5, Bias: true}, b.Apply("dropout", nn.Dropout{P: 0.2}, x)), 1)
 	return b.Build()
 }
@@ -56,7 +59,8 @@ func openOn(t testing.TB, device string, p exec.Precision) *exec.Device {
 	return d
 }
 
-// Loss, every gradient and every running statistic, in float32 as exact as the CPU's, and with tensors stored as bfloat16.
+// Loss, every gradient and every running statistic, in float32 as exact as the CPU's, and with tensors stored as
+// bfloat16.
 func TestParityOnAccelerators(t *testing.T) {
 	for _, device := range kerneltest.Accelerators() {
 		for _, c := range acceleratorCases(t) {

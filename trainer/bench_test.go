@@ -40,11 +40,13 @@ func benchmarkedCell(text string, channels, modules int) func() (*nn.Network, er
 		if err != nil {
 			return nil, err
 		}
-		return zoo.CellNetwork{Cell: arch.(space.Cell), Image: nn.Shape{H: 32, W: 32, C: 3}, Channels: channels, Stacks: 3, Modules: modules, Classes: 10}.Build()
+		return zoo.CellNetwork{Cell: arch.(space.Cell), Image: nn.Shape{H: 32, W: 32, C: 3}, Channels: channels,
+			Stacks: 3, Modules: modules, Classes: 10}.Build()
 	}
 }
 
-// BenchmarkStep is a training step on one thread, timed by the processor's clock, which other programs on the machine do not disturb.
+// BenchmarkStep is a training step on one thread, timed by the processor's clock, which other programs on the machine
+// do not disturb.
 func BenchmarkStep(b *testing.B) {
 	for _, c := range benchmarked {
 		b.Run(c.name, func(b *testing.B) {
@@ -79,8 +81,9 @@ func BenchmarkStep(b *testing.B) {
 	}
 }
 
-// BenchmarkLoop compares a training that loads its images with one over a batch that is held in memory: blocks of both in turns, a fresh loader for each block. It
-// reports the speed with the loader as a share of that without, by the clock and by the processor's time. CTNAS_DEVICE names another device than the CPU.
+// BenchmarkLoop compares a training that loads its images with one over a batch that is held in memory: blocks of both
+// in turns, a fresh loader for each block. It reports the speed with the loader as a share of that without, by the
+// clock and by the processor's time. CTNAS_DEVICE names another device than the CPU.
 func BenchmarkLoop(b *testing.B) {
 	for _, c := range []struct {
 		name   string
@@ -95,7 +98,9 @@ func BenchmarkLoop(b *testing.B) {
 			}
 			return zoo.NASBench101(arch.(space.Cell), 16, 10)
 		}},
-		{"shards/mobilenetv3_large", 16, imageShards, func() (*nn.Network, error) { return zoo.MobileNetV3Large(224, 220) }},
+		{"shards/mobilenetv3_large", 16, imageShards, func() (*nn.Network, error) {
+			return zoo.MobileNetV3Large(224, 220)
+		}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			d, err := data.Open(c.source(b), data.Options{})
@@ -105,8 +110,8 @@ func BenchmarkLoop(b *testing.B) {
 			require.NoError(b, err)
 			recipe := RecipeDefaults()
 			recipe.Epochs, recipe.Batch, recipe.LR = 1<<19, c.batch, 1e-3
-			r := &run{Job: Job{Net: net, Data: d, Recipe: recipe, OnNaN: OnNaNStop}, Deps: Deps{Device: exec.Config{Device: os.Getenv("CTNAS_DEVICE")}},
-				state: progress{Rate: 1}}
+			r := &run{Job: Job{Net: net, Data: d, Recipe: recipe, OnNaN: OnNaNStop},
+				Deps: Deps{Device: exec.Config{Device: os.Getenv("CTNAS_DEVICE")}}, state: progress{Rate: 1}}
 			defer func() { require.NoError(b, r.close()) }()
 			require.NoError(b, r.open(b.Context()))
 			const block = 12
@@ -126,7 +131,8 @@ func BenchmarkLoop(b *testing.B) {
 			updates()
 			var sums [2][2]float64 // loaded, held: clock, processor
 			for b.Loop() {
-				r.feed.loader, err = data.NewLoader(d.Train, data.Config{Batch: c.batch, Transform: TrainTransform(d, recipe, net), Train: true})
+				r.feed.loader, err = data.NewLoader(d.Train,
+					data.Config{Batch: c.batch, Transform: TrainTransform(d, recipe, net), Train: true})
 				require.NoError(b, err)
 				r.feed.next = r.feed.loader.Next
 				clock, cpu := updates()

@@ -23,11 +23,13 @@ type snapshot struct {
 	Log      int64 // bytes of log.jsonl
 	Updates  int32 // as the optimizer counts them
 	Count    int   // of Buffers
-	// State, moments, and the average of weights where there is one: float32, little-endian. Each is a gob of its own, for one may have at most 1 GiB.
+	// State, moments, and the average of weights where there is one: float32, little-endian. Each is a gob of its own,
+	// for one may have at most 1 GiB.
 	Buffers [][]byte
 }
 
-// A checkpoint is a line that names the format and its version, the SHA-256 of the rest, and the gobs of a snapshot and of its buffers.
+// A checkpoint is a line that names the format and its version, the SHA-256 of the rest, and the gobs of a snapshot and
+// of its buffers.
 const checkpointMagic = "ctnas training 2\n"
 
 func (r *run) buffers() []*exec.Buffer {
@@ -38,7 +40,8 @@ func (r *run) buffers() []*exec.Buffer {
 	return all
 }
 
-// checkpoint writes the state into the run's folder; the checkpoint before stays as the previous one. At every moment one of the two is whole.
+// checkpoint writes the state into the run's folder; the checkpoint before stays as the previous one. At every moment
+// one of the two is whole.
 func (r *run) checkpoint() error {
 	if r.Dir == "" {
 		return nil
@@ -118,7 +121,8 @@ func (r *run) resume() error {
 		return err
 	}
 	if other := s.Ident.differences(r.ident); other != nil {
-		return fmt.Errorf("%s cannot be resumed, it holds the checkpoint of another training. Different are: %s", r.Dir, strings.Join(other, "; "))
+		return fmt.Errorf("%s cannot be resumed, it holds the checkpoint of another training. Different are: %s", r.Dir,
+			strings.Join(other, "; "))
 	}
 	all := r.buffers()
 	if len(s.Buffers) != len(all) {

@@ -10,8 +10,9 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// feed hands a loader's batches to a model. On an accelerator it is one batch ahead: while a step runs, the images of the next are loaded and on their way into
-// one of two buffers of their own, from which the device takes them when their turn comes.
+// feed hands a loader's batches to a model. On an accelerator it is one batch ahead: while a step runs, the images of
+// the next are loaded and on their way into one of two buffers of their own, from which the device takes them when
+// their turn comes.
 type feed struct {
 	m      *Model
 	loader *data.Loader
@@ -83,8 +84,8 @@ func (f *feed) take(ctx context.Context) (*data.Batch, error) {
 	return b, nil
 }
 
-// ahead fetches the batch after the one that a step was enqueued for, on an accelerator. The buffer that it goes to was taken from by the step before that, which has
-// ended: its metrics were read.
+// ahead fetches the batch after the one that a step was enqueued for, on an accelerator. The buffer that it goes to was
+// taken from by the step before that, which has ended: its metrics were read.
 func (f *feed) ahead(ctx context.Context) {
 	if f.incoming[0] != nil && f.left > 0 {
 		f.fetch(ctx)

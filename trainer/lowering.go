@@ -19,8 +19,8 @@ const (
 	inspect                 // as train, forward only; nothing that outlives the program changes
 )
 
-// lowering turns a network into a program in three passes. It first lists the steps, each with the values that it touches.
-// Then it is known how long each value lives, and plan gives each its memory. Then the steps are recorded.
+// lowering turns a network into a program in three passes. It first lists the steps, each with the values that it
+// touches. Then it is known how long each value lives, and plan gives each its memory. Then the steps are recorded.
 type lowering struct {
 	m          *Model
 	name       string
@@ -105,13 +105,14 @@ func (l *lowering) forward(i int) {
 	sums := l.m.fusion.Summed[i] && l.mode != evaluate
 	if summed := op.forward(l, out, in, sums); sums && !summed {
 		l.step(l.touches(out, in), func(p *exec.Program) {
-			out.sums = elementwise.Sum{Terms: []elementwise.Term{{In: out.plain()}}, Out: out.buffer(), Sums: true}.Record(p)
+			out.sums = elementwise.Sum{Terms: []elementwise.Term{{In: out.plain()}}, Out: out.buffer(),
+				Sums: true}.Record(p)
 		})
 	}
 }
 
-// allocate gives the output of an operation memory of its own, or its part of a concatenation, and lists the values that
-// the operation touches.
+// allocate gives the output of an operation memory of its own, or its part of a concatenation, and lists the values
+// that the operation touches.
 func (l *lowering) allocate(out *output, in []*operand) []*value {
 	if part, ok := l.inside[out.node]; ok {
 		out.z, out.at, out.stride = part.whole, part.at, part.stride

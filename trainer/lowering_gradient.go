@@ -10,10 +10,11 @@ import (
 // The life of a gradient.
 //
 // A stored output is read in one or more ways, its operands: as it is, through a batch norm, an activation, a gate.
-// Backward, each consumer contributes to the gradient in the operand that it has read. The first contribution overwrites
-// operand.grad, the others accumulate, and the last also applies what stands between the operand and the stored output
-// (the activation's slope) and leaves the sums that a batch norm's gradient needs. When all contributions to all operands
-// are there, the gradient in the output is whole, and the backward of the operation that made the output runs:
+// Backward, each consumer contributes to the gradient in the operand that it has read. The first contribution
+// overwrites operand.grad, the others accumulate, and the last also applies what stands between the operand and the
+// stored output (the activation's slope) and leaves the sums that a batch norm's gradient needs. When all contributions
+// to all operands are there, the gradient in the output is whole, and the backward of the operation that made the
+// output runs:
 //
 //	consumer  consumer      consumer            gated operand: its gradient goes to the gate
 //	    \       /               |               and, times the gate, to its base (passGate)
@@ -25,8 +26,8 @@ import (
 //	                  |
 //	          operation.backward(..., dout)
 //
-// A gradient through a batch norm is not stored where its reader can apply the norm on load (gradient.read); materialize
-// makes it a tensor.
+// A gradient through a batch norm is not stored where its reader can apply the norm on load (gradient.read);
+// materialize makes it a tensor.
 
 // gradient is the gradient in a stored output, in the output's shape, as the backward of its operation reads it.
 type gradient struct {
@@ -59,7 +60,8 @@ func (g *gradient) terms(zeros *exec.Buffer) []elementwise.Term {
 	}
 	z := g.of.plain()
 	z.Scale, z.Shift = g.norm.Q, g.norm.R
-	return []elementwise.Term{{In: tensor.Input{Shape: g.of.shape, Z: g.tensor.buf, Scale: g.norm.P, Shift: zeros}}, {In: z}}
+	return []elementwise.Term{{In: tensor.Input{Shape: g.of.shape, Z: g.tensor.buf, Scale: g.norm.P, Shift: zeros}},
+		{In: z}}
 }
 
 // addGradients adds up gradients in one stored output into a value of its own.
@@ -128,7 +130,8 @@ func (l *lowering) sink(c contribution) tensor.Sink {
 }
 
 // contribute adds the step by which a consumer contributes to the gradient in an operand, if anyone needs it.
-func (l *lowering) contribute(x *operand, touched []*value, record func(p *exec.Program, sink tensor.Sink) tensor.Stats) {
+func (l *lowering) contribute(x *operand, touched []*value, record func(p *exec.Program,
+	sink tensor.Sink) tensor.Stats) {
 	if !x.needed {
 		return
 	}
@@ -141,8 +144,8 @@ func (l *lowering) contribute(x *operand, touched []*value, record func(p *exec.
 	l.passGate(x)
 }
 
-// contributeSame contributes a gradient as it is, but for what elementwise.SumGradient does to it: a gate, the mean of a
-// global pooling, a stride. The gradient may be the operand's own.
+// contributeSame contributes a gradient as it is, but for what elementwise.SumGradient does to it: a gate, the mean of
+// a global pooling, a stride. The gradient may be the operand's own.
 func (l *lowering) contributeSame(x *operand, touched []*value, record func() elementwise.SumGradient) {
 	l.contribute(x, touched, func(p *exec.Program, sink tensor.Sink) tensor.Stats {
 		s := record()
@@ -152,8 +155,8 @@ func (l *lowering) contributeSame(x *operand, touched []*value, record func() el
 	})
 }
 
-// passGate follows a contribution to a gated operand: a whole gradient goes on to the gate at once, and to the base when
-// the base's own consumers have contributed.
+// passGate follows a contribution to a gated operand: a whole gradient goes on to the gate at once, and to the base
+// when the base's own consumers have contributed.
 func (l *lowering) passGate(x *operand) {
 	if x.base == nil || x.left > 0 || x.passed {
 		return
@@ -164,15 +167,17 @@ func (l *lowering) passGate(x *operand) {
 		l.step(append(x.base.touched(), x.grad, d), func(p *exec.Program) {
 			elementwise.GateGradient{In: l.input(x.base), G: x.grad.buf, DGate: d.buf}.Record(p)
 		})
-		l.contributeSame(x.gate, []*value{d}, func() elementwise.SumGradient { return elementwise.SumGradient{G: d.buf} })
+		l.contributeSame(x.gate, []*value{d}, func() elementwise.SumGradient {
+			return elementwise.SumGradient{G: d.buf}
+		})
 	}
 	if x.base.needed {
 		x.base.gated = append(x.base.gated, x)
 	}
 }
 
-// contributeGated adds the gradient in a gated operand, times the gate, to that in its base, and with it the gradient in
-// the base's global mean if there is one.
+// contributeGated adds the gradient in a gated operand, times the gate, to that in its base, and with it the gradient
+// in the base's global mean if there is one.
 func (l *lowering) contributeGated(base *operand, mean *value) {
 	x := base.gated[0]
 	base.gated = base.gated[1:]
@@ -225,7 +230,8 @@ func (l *lowering) wholeGradient(out *output) *gradient {
 				l.merge(first, nil, n)
 			}
 			l.step(nil, func(p *exec.Program) {
-				n.Backward(p, first.stats, norm.Backward{DGamma: l.m.gradient(k, 0), DBeta: l.m.gradient(k, 1), Accumulate: l.accumulate, Frozen: n.op.Frozen})
+				n.Backward(p, first.stats, norm.Backward{DGamma: l.m.gradient(k, 0), DBeta: l.m.gradient(k, 1),
+					Accumulate: l.accumulate, Frozen: n.op.Frozen})
 			})
 			g.norm = n.Batch
 		}
@@ -240,8 +246,8 @@ func (l *lowering) wholeGradient(out *output) *gradient {
 	return l.addGradients(all...)
 }
 
-// merge adds the finished gradient in an operand to that in the first one with the same batch norm. With n it only leaves
-// the sums of the first, which its batch norm needs.
+// merge adds the finished gradient in an operand to that in the first one with the same batch norm. With n it only
+// leaves the sums of the first, which its batch norm needs.
 func (l *lowering) merge(first, x *operand, n *normed) {
 	from := first
 	if x != nil {
@@ -255,7 +261,8 @@ func (l *lowering) merge(first, x *operand, n *normed) {
 			sink.Of = &z
 			sink.Mean, sink.InvStd = n.Mean, n.InvStd
 		}
-		s := elementwise.SumGradient{Shape: first.of.shape, G: from.grad.buf, Terms: []elementwise.TermGradient{{Sink: sink}}}
+		s := elementwise.SumGradient{Shape: first.of.shape, G: from.grad.buf,
+			Terms: []elementwise.TermGradient{{Sink: sink}}}
 		if stats := s.Record(p)[0]; n != nil {
 			first.stats = stats
 		}

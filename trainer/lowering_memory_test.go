@@ -9,11 +9,12 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// The values of a whole training step are used in the order of the steps and never share memory while they live, and the memory comes
-// close to the least that is possible.
+// The values of a whole training step are used in the order of the steps and never share memory while they live, and
+// the memory comes close to the least that is possible.
 func TestMemoryOfAStep(t *testing.T) {
 	d := openTest(t)
-	for _, name := range []string{"mobilenetv2_1.4", "mobilenetv3_large_1.0", "shufflenetv2_2.0", "shufflenetv1_2.0_g3", "darts_v2", "atomnas_c", "nasnet_a_mobile"} {
+	for _, name := range []string{"mobilenetv2_1.4", "mobilenetv3_large_1.0", "shufflenetv2_2.0", "shufflenetv1_2.0_g3",
+		"darts_v2", "atomnas_c", "nasnet_a_mobile"} {
 		net, err := zoo.Build(name, 64, 10)
 		require.NoError(t, err)
 		m, err := NewModel(d, net, Options{Batch: 2})
@@ -27,7 +28,8 @@ func TestMemoryOfAStep(t *testing.T) {
 			require.GreaterOrEqual(t, a.First, 0)
 			require.Less(t, a.Last, len(l.steps))
 			for k, b := range lives[:i] {
-				if a.First <= b.Last && b.First <= a.Last && p.Offsets[i] < p.Offsets[k]+b.Bytes && p.Offsets[k] < p.Offsets[i]+a.Bytes {
+				if a.First <= b.Last && b.First <= a.Last && p.Offsets[i] < p.Offsets[k]+b.Bytes &&
+					p.Offsets[k] < p.Offsets[i]+a.Bytes {
 					require.Failf(t, "overlap", "%s: %+v and %+v", name, a, b)
 				}
 			}

@@ -84,7 +84,8 @@ func (l *lowering) input(x *operand) tensor.Input {
 
 // activations are those that the kernels apply.
 var activations = map[nn.Activation]tensor.Act{
-	nn.Identity: tensor.None, nn.ReLU: tensor.ReLU, nn.ReLU6: tensor.ReLU6, nn.HSigmoid: tensor.HSigmoid, nn.HSwish: tensor.HSwish, nn.Swish: tensor.Swish,
+	nn.Identity: tensor.None, nn.ReLU: tensor.ReLU, nn.ReLU6: tensor.ReLU6, nn.HSigmoid: tensor.HSigmoid,
+	nn.HSwish: tensor.HSwish, nn.Swish: tensor.Swish,
 	nn.Sigmoid: tensor.Sigmoid,
 }
 

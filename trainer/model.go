@@ -21,7 +21,8 @@ type Options struct {
 	Batch int     // images a step: N in the shapes below
 	Loss  nn.Loss // of training; evaluation uses the plain cross-entropy
 	Seed  uint64  // of dropout and drop path
-	// Accumulate is the number of steps whose gradients are summed up before an update; 0 is 1. The loss is divided by it.
+	// Accumulate is the number of steps whose gradients are summed up before an update; 0 is 1. The loss is divided by
+	// it.
 	Accumulate int
 	Clip       float64 // limit of the gradient's 2-norm; 0: none
 	Mixup      bool    // each image is mixed of two; Partners and Mix say how
@@ -30,9 +31,9 @@ type Options struct {
 
 // Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
 //
-// All numbers that training changes lie in one buffer, State: the parameters, each at a multiple of 16 floats, and behind
-// them the running statistics. The gradient is one buffer in the order of the parameters. In the shapes N is Options.Batch
-// and K the number of classes; all floats are float32.
+// All numbers that training changes lie in one buffer, State: the parameters, each at a multiple of 16 floats, and
+// behind them the running statistics. The gradient is one buffer in the order of the parameters. In the shapes N is
+// Options.Batch and K the number of classes; all floats are float32.
 type Model struct {
 	Net   *nn.Network
 	State *exec.Buffer // [Params + running statistics]
@@ -63,7 +64,8 @@ type Model struct {
 	zeros     *exec.Buffer  // [the most channels of any node]
 	norms     map[int]*normed
 	memory    *exec.Buffer // the memory that the values of all programs share [peak]
-	// metrics are Norm and Loss in one buffer: training looks at them after each step by one read [2 + len(Net.Outputs)].
+	// metrics are Norm and Loss in one buffer: training looks at them after each step by one read [2 +
+	// len(Net.Outputs)].
 	metrics *exec.Buffer
 	// keep copies the running statistics away, restore copies them back; nil where there are none.
 	keep, restore *exec.Program
@@ -72,7 +74,8 @@ type Model struct {
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
 	calibration *exec.Program
-	// calibrating records calibration when that is first wanted: it takes as much memory for packed weights as the others.
+	// calibrating records calibration when that is first wanted: it takes as much memory for packed weights as the
+	// others.
 	calibrating *lowering
 }
 
@@ -184,7 +187,8 @@ func (m *Model) allocate() {
 		most = max(most, node.Shape.C)
 		if op, ok := node.Op.(nn.BatchNorm); ok && m.fusion.Reached[i] {
 			b := norm.New(a, node.Shape.C, op.Eps)
-			b.Gamma, b.Beta, b.RunningMean, b.RunningVar = m.variable(i, 0), m.variable(i, 1), m.variable(i, 2), m.variable(i, 3)
+			b.Gamma, b.Beta, b.RunningMean, b.RunningVar = m.variable(i, 0), m.variable(i, 1), m.variable(i, 2),
+				m.variable(i, 3)
 			m.norms[i] = &normed{b, op, a.Ints(make([]int32, 1))}
 		}
 	}
@@ -253,14 +257,15 @@ func (m *Model) split(b *exec.Buffer, in func(nn.Role) bool) [][]float32 {
 }
 
 // Step runs forward and backward on Images and Labels. It leaves Loss and, divided by Accumulate, the gradient with its
-// norm. It is step number part, from 0, of Accumulate steps: the first overwrites Grad, the others add to it. step is the
-// number of steps before, on which dropout depends.
+// norm. It is step number part, from 0, of Accumulate steps: the first overwrites Grad, the others add to it. step is
+// the number of steps before, on which dropout depends.
 func (m *Model) Step(step uint32, part int) {
 	m.step.WriteI32(0, []int32{int32(step)})
 	m.training[min(1, part)].Run(1)
 }
 
-// SetPathRate sets what the probabilities of drop paths are multiplied by from the next step on, 0 to 1. It begins as 1.
+// SetPathRate sets what the probabilities of drop paths are multiplied by from the next step on, 0 to 1. It begins as
+// 1.
 func (m *Model) SetPathRate(rate float64) {
 	if rate != m.pathRate {
 		m.rate.WriteF32(0, []float32{float32(rate)})
@@ -274,12 +279,12 @@ func (m *Model) Logits() []float32 { return m.logits.Values() }
 // Evaluate runs the network with its running statistics on Images and Labels: it leaves Loss and adds to Count.
 func (m *Model) Evaluate() { m.evaluation.Run(1) }
 
-// EvaluationTime evaluates n times in a row and returns how long that took, in milliseconds. An accelerator measures it by
-// its own clock.
+// EvaluationTime evaluates n times in a row and returns how long that took, in milliseconds. An accelerator measures it
+// by its own clock.
 func (m *Model) EvaluationTime(n int) float64 { return m.evaluation.Time(n) }
 
-// Recalibrate runs the network forward with the statistics of the batch. The running statistics become the means over all
-// batches since BeginRecalibration; frozen norms stay as they are.
+// Recalibrate runs the network forward with the statistics of the batch. The running statistics become the means over
+// all batches since BeginRecalibration; frozen norms stay as they are.
 func (m *Model) Recalibrate() {
 	if m.calibration == nil {
 		m.calibration = m.calibrating.record(m.arena, m.memory)
@@ -294,8 +299,8 @@ func (m *Model) BeginRecalibration() {
 	}
 }
 
-// TotalLoss is the loss of the latest step. Without distillation it is nn.Loss; with distillation it lacks the teacher's
-// entropy, which is a constant.
+// TotalLoss is the loss of the latest step. Without distillation it is nn.Loss; with distillation it lacks the
+// teacher's entropy, which is a constant.
 func (m *Model) TotalLoss() float64 {
 	total := 0.0
 	for _, v := range m.Loss.Values() {
@@ -313,8 +318,8 @@ func (m *Model) Metrics() (loss, norm float64) {
 	return loss * float64(m.Accumulate), float64(all[0])
 }
 
-// recordKeeping records the programs by which a training takes back an update's running statistics. They never leave the
-// device.
+// recordKeeping records the programs by which a training takes back an update's running statistics. They never leave
+// the device.
 func (m *Model) recordKeeping() {
 	statistics := m.State.Slice(m.Params, m.State.Len()-m.Params)
 	if statistics.Len() == 0 {
@@ -352,8 +357,8 @@ func (m *Model) GradientNorm() float64 {
 }
 
 // Inspect runs the network forward as Step does, keeping every tensor, and names the first node whose output is not
-// finite. If all are finite it names the last variable, counted from the input, whose gradient is not. The name is empty
-// where everything is finite.
+// finite. If all are finite it names the last variable, counted from the input, whose gradient is not. The name is
+// empty where everything is finite.
 func (m *Model) Inspect() (where string, err error) {
 	defer exec.Catch(&err)
 	a := m.arena.Device().NewArena()

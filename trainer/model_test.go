@@ -55,7 +55,8 @@ func TestAccumulate(t *testing.T) {
 
 const testCell = "nasbench101:4:110011:12"
 
-// After a recalibration over two batches the running statistics are the means of theirs, in the first layers, which see the same in both passes.
+// After a recalibration over two batches the running statistics are the means of theirs, in the first layers, which see
+// the same in both passes.
 func TestRecalibrate(t *testing.T) {
 	d := openTest(t)
 	net := cellNetwork(t, testCell, 16, 8)
@@ -109,10 +110,12 @@ func TestModelErrors(t *testing.T) {
 		return net
 	}
 	for want, net := range map[string]*nn.Network{
-		"net: node p: there is no kernel for a 2x2 max-pooling with stride 1x2": build(func(b *nn.Builder, x nn.Tensor) nn.Tensor {
+		"net: node p: there is no kernel for a 2x2 max-pooling with stride 1x2": build(func(b *nn.Builder,
+			x nn.Tensor) nn.Tensor {
 			return b.Apply("p", nn.MaxPool{Kernel: nn.Square(2), Stride: nn.Size{H: 1, W: 2}}, x)
 		}),
-		"net: node c: there is no kernel for a 9x9 convolution with more than 64 taps": build(func(b *nn.Builder, x nn.Tensor) nn.Tensor {
+		"net: node c: there is no kernel for a 9x9 convolution with more than 64 taps": build(func(b *nn.Builder,
+			x nn.Tensor) nn.Tensor {
 			return b.Apply("c", nn.Conv2D(9, 2), x)
 		}),
 	} {

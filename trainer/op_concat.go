@@ -7,8 +7,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// concat lays the channels of its inputs side by side. Inputs that can be written into it at once are there already; see
-// lowering.join.
+// concat lays the channels of its inputs side by side. Inputs that can be written into it at once are there already;
+// see lowering.join.
 type concat struct{}
 
 func (concat) facts() facts { return facts{} }
@@ -107,14 +107,17 @@ func (o channels) backward(l *lowering, out *output, in []*operand, dout *gradie
 		})
 	}
 	l.step([]*value{dout.tensor, x.grad}, func(p *exec.Program) {
-		part := tensor.Sink{D: x.grad.buf.Slice(o.op.From, x.grad.len-o.op.From), Stride: x.of.shape.C, Accumulate: true}
-		elementwise.SumGradient{Shape: out.shape, G: dout.tensor.buf, Terms: []elementwise.TermGradient{{Sink: part}}}.Record(p)
+		part := tensor.Sink{D: x.grad.buf.Slice(o.op.From, x.grad.len-o.op.From), Stride: x.of.shape.C,
+			Accumulate: true}
+		elementwise.SumGradient{Shape: out.shape, G: dout.tensor.buf,
+			Terms: []elementwise.TermGradient{{Sink: part}}}.Record(p)
 	})
 	if c.last {
 		l.step(c.touched(), func(p *exec.Program) {
 			sink := l.sink(c)
 			sink.Accumulate = false
-			x.stats = elementwise.SumGradient{Shape: x.of.shape, G: x.grad.buf, Terms: []elementwise.TermGradient{{Sink: sink}}}.Record(p)[0]
+			x.stats = elementwise.SumGradient{Shape: x.of.shape, G: x.grad.buf,
+				Terms: []elementwise.TermGradient{{Sink: sink}}}.Record(p)[0]
 		})
 	}
 	l.passGate(x)
@@ -135,6 +138,7 @@ func (o shuffle) forward(l *lowering, out *output, in []*operand, _ bool) bool {
 func (o shuffle) backward(l *lowering, out *output, in []*operand, dout *gradient) {
 	dout = l.materialize(dout)
 	l.contribute(in[0], []*value{dout.tensor}, func(p *exec.Program, s tensor.Sink) tensor.Stats {
-		return elementwise.Shuffle{In: l.input(in[0]), Groups: o.op.Groups, Out: out.buffer()}.RecordBackward(p, dout.tensor.buf, s)
+		return elementwise.Shuffle{In: l.input(in[0]), Groups: o.op.Groups, Out: out.buffer()}.RecordBackward(p,
+			dout.tensor.buf, s)
 	})
 }

@@ -38,10 +38,12 @@ func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool)
 	l.step(l.allocate(out, in), func(p *exec.Program) {
 		weight := l.m.variable(out.node, 0)
 		if dw != nil {
-			out.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: weight, Z: out.buffer(), ZStride: out.stride, Sums: sums}.Record(p)
+			out.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: weight, Z: out.buffer(),
+				ZStride: out.stride, Sums: sums}.Record(p)
 			return
 		}
-		f := conv.Forward{Conv: dense, In: l.input(in[0]), Weight: weight, Z: out.buffer(), ZStride: out.stride, Sums: sums}
+		f := conv.Forward{Conv: dense, In: l.input(in[0]), Weight: weight, Z: out.buffer(),
+			ZStride: out.stride, Sums: sums}
 		if c.op.Bias {
 			f.Bias = l.m.variable(out.node, 1)
 		}
@@ -56,8 +58,8 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 	touched := append(x.touched(), dout.touched()...)
 	if dw != nil { // One operation makes both gradients.
 		record := func(p *exec.Program, s tensor.Sink) tensor.Stats {
-			return depthwise.Backward{Conv: *dw, In: l.input(x), Grad: dout.read(), Weight: m.variable(out.node, 0), DWeight: m.gradient(out.node, 0),
-				Sink: s, Accumulate: l.accumulate}.Record(p)
+			return depthwise.Backward{Conv: *dw, In: l.input(x), Grad: dout.read(), Weight: m.variable(out.node, 0),
+				DWeight: m.gradient(out.node, 0), Sink: s, Accumulate: l.accumulate}.Record(p)
 		}
 		if x.needed {
 			l.contribute(x, touched, record)
@@ -67,13 +69,14 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 		return
 	}
 	l.step(touched, func(p *exec.Program) {
-		conv.WeightGradient{Conv: dense, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0), Accumulate: l.accumulate}.Record(p)
+		conv.WeightGradient{Conv: dense, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
+			Accumulate: l.accumulate}.Record(p)
 	})
 	if c.op.Bias {
 		plain := l.materialize(dout)
 		l.step(plain.touched(), func(p *exec.Program) {
-			graph.ColumnSum{Out: m.gradient(out.node, 1), In: plain.tensor.buf, Rows: exec.Fixed(out.shape.Pixels()), Width: out.shape.C,
-				Accumulate: l.accumulate}.Record(p)
+			graph.ColumnSum{Out: m.gradient(out.node, 1), In: plain.tensor.buf, Rows: exec.Fixed(out.shape.Pixels()),
+				Width: out.shape.C, Accumulate: l.accumulate}.Record(p)
 		})
 	}
 	l.contribute(x, dout.touched(), func(p *exec.Program, s tensor.Sink) tensor.Stats {
@@ -88,11 +91,12 @@ func geometry(op nn.Conv, in tensor.Shape) (conv.Conv, *depthwise.Conv) {
 	}
 	h := out(in.H, op.Kernel.H, op.Stride.H, op.Pad.Top, op.Pad.Bottom)
 	w := out(in.W, op.Kernel.W, op.Stride.W, op.Pad.Left, op.Pad.Right)
-	square := op.Kernel.H == op.Kernel.W && op.Kernel.H <= 7 && op.Stride.H == op.Stride.W && min(op.Pad.Top, op.Pad.Left) >= 0
+	square := op.Kernel.H == op.Kernel.W && op.Kernel.H <= 7 && op.Stride.H == op.Stride.W &&
+		min(op.Pad.Top, op.Pad.Left) >= 0
 	if op.Groups == in.C && op.Out == in.C && in.C > 1 && square && !op.Bias {
-		return conv.Conv{}, &depthwise.Conv{In: in, K: op.Kernel.H, Stride: op.Stride.H, PadH: op.Pad.Top, PadW: op.Pad.Left,
-			Dilation: op.Dilation, OutH: h, OutW: w}
+		return conv.Conv{}, &depthwise.Conv{In: in, K: op.Kernel.H, Stride: op.Stride.H, PadH: op.Pad.Top,
+			PadW: op.Pad.Left, Dilation: op.Dilation, OutH: h, OutW: w}
 	}
-	return conv.Conv{In: in, Out: op.Out, KH: op.Kernel.H, KW: op.Kernel.W, Stride: op.Stride.H, StrideW: op.Stride.W, PadH: op.Pad.Top,
-		PadW: op.Pad.Left, Dilation: op.Dilation, Groups: op.Groups, OutH: h, OutW: w}, nil
+	return conv.Conv{In: in, Out: op.Out, KH: op.Kernel.H, KW: op.Kernel.W, Stride: op.Stride.H, StrideW: op.Stride.W,
+		PadH: op.Pad.Top, PadW: op.Pad.Left, Dilation: op.Dilation, Groups: op.Groups, OutH: h, OutW: w}, nil
 }

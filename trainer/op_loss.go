@@ -19,7 +19,8 @@ func (l *lowering) loss() {
 		if l.mode == train {
 			op.Smoothing, op.Scale = float32(m.Options.Loss.Smoothing), float32(out.Weight/float64(m.Accumulate))
 			if distill := m.Options.Loss.Distill; k == 0 && distill > 0 {
-				op.Teacher, op.Weight, op.Temperature = m.Teacher, float32(distill/(1+distill)), float32(m.Options.Loss.Temperature)
+				op.Teacher, op.Weight, op.Temperature = m.Teacher, float32(distill/(1+distill)),
+					float32(m.Options.Loss.Temperature)
 				op.Scale *= float32(1 + distill)
 			}
 			x.grad = l.value(x.of.shape.Len())
@@ -34,7 +35,8 @@ func (l *lowering) loss() {
 			}
 			op.Record(p)
 			if mixed {
-				loss.Mixup{N: op.N, Classes: op.Classes, Logit: op.Logit, Label: op.Label, Partner: m.Partners, Weight: m.Mix, Loss: op.Loss, DLogit: op.DLogit,
+				loss.Mixup{N: op.N, Classes: op.Classes, Logit: op.Logit, Label: op.Label, Partner: m.Partners,
+					Weight: m.Mix, Loss: op.Loss, DLogit: op.DLogit,
 					Share: op.Scale * (1 - op.Smoothing) * (1 - op.Weight)}.Record(p)
 			}
 		})

@@ -60,7 +60,8 @@ func (globalPool) forward(l *lowering, out *output, in []*operand, _ bool) bool 
 
 func (globalPool) backward(l *lowering, _ *output, in []*operand, dout *gradient) {
 	dout = l.materialize(dout)
-	if len(in[0].gated) > 0 { // Squeeze and excitation: the same tensor is gated, and one operation adds both gradients.
+	if len(in[0].gated) > 0 {
+		// Squeeze and excitation: the same tensor is gated, and one operation adds both gradients.
 		l.contributeGated(in[0], dout.tensor)
 		return
 	}

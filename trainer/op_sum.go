@@ -68,8 +68,8 @@ func (o dropPath) forward(l *lowering, out *output, in []*operand, sums bool) bo
 	if l.mode == train {
 		out.factors = l.m.arena.F32(l.m.Batch)
 		l.step(nil, func(p *exec.Program) {
-			elementwise.DropPath{Out: out.factors, Keep: float32(1 - o.op.P), Rate: l.m.rate, Seed: l.m.Seed, Stream: stream(out.node),
-				Step: l.m.step}.Record(p)
+			elementwise.DropPath{Out: out.factors, Keep: float32(1 - o.op.P), Rate: l.m.rate, Seed: l.m.Seed,
+				Stream: stream(out.node), Step: l.m.step}.Record(p)
 		})
 	}
 	l.sum(out, in, touched, sums)
@@ -92,13 +92,15 @@ func (o dropout) forward(l *lowering, out *output, in []*operand, sums bool) boo
 
 func (o dropout) backward(l *lowering, out *output, in []*operand, dout *gradient) {
 	dout = l.materialize(dout)
-	l.step(append(out.touched(), dout.tensor), func(p *exec.Program) { o.mask(l, out).RecordBackward(p, dout.tensor.buf, dout.tensor.buf) })
+	l.step(append(out.touched(), dout.tensor), func(p *exec.Program) {
+		o.mask(l, out).RecordBackward(p, dout.tensor.buf, dout.tensor.buf)
+	})
 	l.contributeToTerms(out, in, dout)
 }
 
 func (o dropout) mask(l *lowering, out *output) graph.Dense {
-	return graph.Dense{Rows: exec.Fixed(out.shape.N), Width: out.shape.Len() / out.shape.N, Out: out.z.buf, In: out.z.buf, Keep: float32(1 - o.op.P),
-		Seed: l.m.Seed, Stream: stream(out.node), Step: l.m.step}
+	return graph.Dense{Rows: exec.Fixed(out.shape.N), Width: out.shape.Len() / out.shape.N, Out: out.z.buf,
+		In: out.z.buf, Keep: float32(1 - o.op.P), Seed: l.m.Seed, Stream: stream(out.node), Step: l.m.step}
 }
 
 // stream is the stream of random numbers of a node's dropout; see nn.Kept.

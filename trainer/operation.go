@@ -6,13 +6,13 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// operation is what the trainer records for an nn.Op whose output is stored: forward beside backward, in a file op_*.go.
-// Batch norms, activations and gates that are applied where a tensor is read are no operations, because package nn fuses
-// them; lowering_operand.go knows those.
+// operation is what the trainer records for an nn.Op whose output is stored: forward beside backward, in a file
+// op_*.go. Batch norms, activations and gates that are applied where a tensor is read are no operations, because
+// package nn fuses them; lowering_operand.go knows those.
 type operation interface {
 	facts() facts
-	// forward lists the steps that compute out from in. Where batch norms behind it want sums, it leaves them in out.sums
-	// or tells that it has not; then a pass over the output makes them.
+	// forward lists the steps that compute out from in. Where batch norms behind it want sums, it leaves them in
+	// out.sums or tells that it has not; then a pass over the output makes them.
 	forward(l *lowering, out *output, in []*operand, sums bool) (summed bool)
 	// backward lists the steps that compute the gradients in the inputs and in the parameters from dout, the whole
 	// gradient in the output.
@@ -26,8 +26,8 @@ type facts struct {
 	gaps    bool // its output may have gaps between pixels: it can be written into a concatenation at once
 }
 
-// viewed is an operation that can be applied to a tensor where that is read. Where its output is stored all the same, it
-// reads its own input in that way.
+// viewed is an operation that can be applied to a tensor where that is read. Where its output is stored all the same,
+// it reads its own input in that way.
 type viewed interface {
 	// view returns how node i reads its input v.
 	view(i int, node nn.Node, v nn.View) nn.View

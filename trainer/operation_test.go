@@ -15,9 +15,12 @@ import (
 
 // operations are all operations of package nn, by the names of their types.
 var operations = map[string]nn.Op{
-	"Input": nn.Input{Shape: nn.Shape{H: 2, W: 2, C: 3}}, "Zero": nn.Zero{Stride: 1}, "Conv": nn.Conv2D(3, 4), "Linear": nn.Linear{Out: 2},
-	"MaxPool": nn.MaxPool{Kernel: nn.Size{H: 3, W: 3}, Stride: nn.Size{H: 1, W: 1}}, "AvgPool": nn.AvgPool{Kernel: nn.Size{H: 3, W: 3}, Stride: nn.Size{H: 1, W: 1}},
-	"GlobalPool": nn.GlobalPool{}, "BatchNorm": nn.BatchNorm{}, "Activation": nn.ReLU, "Gate": nn.Gate{}, "Add": nn.Add{}, "Dropout": nn.Dropout{P: 0.5},
+	"Input": nn.Input{Shape: nn.Shape{H: 2, W: 2, C: 3}}, "Zero": nn.Zero{Stride: 1}, "Conv": nn.Conv2D(3, 4),
+	"Linear":     nn.Linear{Out: 2},
+	"MaxPool":    nn.MaxPool{Kernel: nn.Size{H: 3, W: 3}, Stride: nn.Size{H: 1, W: 1}},
+	"AvgPool":    nn.AvgPool{Kernel: nn.Size{H: 3, W: 3}, Stride: nn.Size{H: 1, W: 1}},
+	"GlobalPool": nn.GlobalPool{}, "BatchNorm": nn.BatchNorm{}, "Activation": nn.ReLU, "Gate": nn.Gate{},
+	"Add": nn.Add{}, "Dropout": nn.Dropout{P: 0.5},
 	"DropPath": nn.DropPath{P: 0.5}, "Concat": nn.Concat{}, "Slice": nn.Slice{To: 1}, "Shuffle": nn.Shuffle{Groups: 2},
 }
 

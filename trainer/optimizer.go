@@ -33,8 +33,8 @@ func newOptimizer(m *Model, r Optimization) (o *optimizer, err error) {
 	}
 	switch r.Optimizer {
 	case "sgd":
-		optim.RecordSGD(o.program, optim.SGD{W: w, G: m.Grad, V: moment(), LR: o.lr, Scale: scale, Momentum: r.Momentum, Nesterov: r.Nesterov,
-			WeightDecay: r.WeightDecay, Decayed: decayed, Decoupled: r.Decoupled})
+		optim.RecordSGD(o.program, optim.SGD{W: w, G: m.Grad, V: moment(), LR: o.lr, Scale: scale, Momentum: r.Momentum,
+			Nesterov: r.Nesterov, WeightDecay: r.WeightDecay, Decayed: decayed, Decoupled: r.Decoupled})
 	case "rmsprop":
 		v, square := moment(), moment()
 		ones := make([]float32, m.Params)
@@ -42,11 +42,13 @@ func newOptimizer(m *Model, r Optimization) (o *optimizer, err error) {
 			ones[i] = 1
 		}
 		square.WriteF32(0, ones)
-		optim.RecordRMSProp(o.program, optim.RMSProp{W: w, G: m.Grad, V: v, Square: square, LR: o.lr, Scale: scale, Rho: r.Rho, Momentum: r.Momentum,
-			Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed, Decoupled: r.Decoupled})
+		optim.RecordRMSProp(o.program, optim.RMSProp{W: w, G: m.Grad, V: v, Square: square, LR: o.lr, Scale: scale,
+			Rho: r.Rho, Momentum: r.Momentum, Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed,
+			Decoupled: r.Decoupled})
 	case "adam", "adamw":
-		optim.RecordAdam(o.program, optim.Adam{W: w, G: m.Grad, M: moment(), V: moment(), LR: o.lr, Step: o.updates, Scale: scale, Beta1: r.Beta1,
-			Beta2: r.Beta2, Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed, Decoupled: r.Decoupled || r.Optimizer == "adamw"})
+		optim.RecordAdam(o.program, optim.Adam{W: w, G: m.Grad, M: moment(), V: moment(), LR: o.lr, Step: o.updates,
+			Scale: scale, Beta1: r.Beta1, Beta2: r.Beta2, Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed,
+			Decoupled: r.Decoupled || r.Optimizer == "adamw"})
 	default:
 		return nil, fmt.Errorf("optimizer %q is none", r.Optimizer)
 	}

@@ -15,7 +15,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// testCase is a network with a batch of images, and values that are not those of a start: batch norms differ from 1 and 0.
+// testCase is a network with a batch of images, and values that are not those of a start: batch norms differ from 1 and
+// 0.
 type testCase struct {
 	net     *nn.Network
 	batch   int
@@ -32,7 +33,8 @@ type testCase struct {
 
 func newCase(net *nn.Network, batch int, stream uint32) *testCase {
 	s := philox.New(21, philox.PurposeTest, stream)
-	c := &testCase{net: net, batch: batch, values: net.Initialize(nn.HeFanOut, 3), loss: nn.Loss{Smoothing: 0.1}, weight: 1, rate: 1}
+	c := &testCase{net: net, batch: batch, values: net.Initialize(nn.HeFanOut, 3), loss: nn.Loss{Smoothing: 0.1},
+		weight: 1, rate: 1}
 	for i, v := range net.Variables() {
 		for k := range c.values[i] {
 			switch v.Role {
@@ -83,7 +85,8 @@ func newCase(net *nn.Network, batch int, stream uint32) *testCase {
 func cellNetwork(t testing.TB, text string, channels, side int) *nn.Network {
 	arch, err := space.NASBench101{}.Parse(text)
 	require.NoError(t, err)
-	net, err := zoo.CellNetwork{Cell: arch.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: channels, Stacks: 2, Modules: 2, Classes: 5}.Build()
+	net, err := zoo.CellNetwork{Cell: arch.(space.Cell), Image: nn.Shape{H: side, W: side, C: 3}, Channels: channels,
+		Stacks: 2, Modules: 2, Classes: 5}.Build()
 	require.NoError(t, err)
 	return net
 }
@@ -171,7 +174,8 @@ func strided(image nn.Shape) (*nn.Network, error) {
 	return b.Build()
 }
 
-// crowded adds up many tensors, and concatenates tensors that others read too, of every operation that can write in the middle of one.
+// crowded adds up many tensors, and concatenates tensors that others read too, of every operation that can write in the
+// middle of one.
 func crowded(image nn.Shape) (*nn.Network, error) {
 	b, x := nn.NewBuilder("crowded", image)
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(1, 5), nn.ReLU)
@@ -195,18 +199,23 @@ func crowded(image nn.Shape) (*nn.Network, error) {
 	depthwise := b.Apply("depthwise", nn.Depthwise(3, 5), x)
 	sum := b.Apply("sum", nn.Add{}, depthwise, x)
 	path := b.Apply("path", nn.DropPath{P: 0.6}, sum)
-	groups := b.Apply("groups", nn.Conv2D(1, 6).Grouped(2), b.Apply("relu", nn.ReLU, b.Apply("narrow", nn.Conv2D(1, 4), conv)))
+	groups := b.Apply("groups", nn.Conv2D(1, 6).Grouped(2),
+		b.Apply("relu", nn.ReLU, b.Apply("narrow", nn.Conv2D(1, 4), conv)))
 	pool := b.Apply("pool", nn.NewMaxPool(3, 1), sum)
-	whole := b.Apply("whole", nn.Concat{}, conv, depthwise, conv, sum, path, groups, pool, b.Apply("normal", b.Norm, groups))
+	whole := b.Apply("whole", nn.Concat{}, conv, depthwise, conv, sum, path, groups, pool,
+		b.Apply("normal", b.Norm, groups))
 	again := b.Apply("other", nn.Concat{}, groups, depthwise, x)
 	narrow := b.Apply("narrow again", nn.Conv2D(1, 3), x) // its only gradient comes through a norm
 	nothing := b.Apply("nothing", nn.Zero{Stride: 1}, b.Apply("dead", nn.Concat{}, narrow, x))
 	narrow = b.Apply("relu of narrow", nn.ReLU, b.Apply("norm of narrow", b.Norm, narrow))
-	one, two := b.Apply("one", nn.Conv2D(1, 6), whole), b.Apply("two", nn.Conv2D(3, 3), b.Apply("swish", nn.Swish, again))
-	x = b.Apply("both", nn.Concat{}, nothing, narrow, one, two, b.Apply("three", nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, depthwise))
+	one, two := b.Apply("one", nn.Conv2D(1, 6), whole), b.Apply("two", nn.Conv2D(3, 3),
+		b.Apply("swish", nn.Swish, again))
+	x = b.Apply("both", nn.Concat{}, nothing, narrow, one, two,
+		b.Apply("three", nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, depthwise))
 	x = b.Apply("act", nn.ReLU, b.Apply("bn", b.Norm, x))
 	b.Output(b.Apply("linear", nn.Linear{Out: 4, Bias: true}, b.Apply("mean", nn.GlobalPool{}, x)), 1)
-	b.Output(b.Apply("aux", nn.Linear{Out: 4}, b.Apply("auxpool", nn.GlobalPool{}, b.Apply("auxnorm", b.Norm, whole))), 0.4)
+	b.Output(b.Apply("aux", nn.Linear{Out: 4}, b.Apply("auxpool", nn.GlobalPool{}, b.Apply("auxnorm", b.Norm, whole))),
+		0.4)
 	return b.Build()
 }
 
@@ -296,7 +305,8 @@ func (c *testCase) entropy() float64 {
 
 // model puts the case on a device.
 func (c *testCase) model(t testing.TB, d *exec.Device, accumulate int) *Model {
-	m, err := NewModel(d, c.net, Options{Batch: c.batch, Loss: c.loss, Seed: trainMode.Seed, Accumulate: accumulate, Mixup: c.partners != nil})
+	m, err := NewModel(d, c.net, Options{Batch: c.batch, Loss: c.loss, Seed: trainMode.Seed, Accumulate: accumulate,
+		Mixup: c.partners != nil})
 	require.NoError(t, err)
 	m.SetValues(c.values)
 	c.fill(m)
@@ -358,9 +368,10 @@ func (c *testCase) run(t testing.TB, d *exec.Device) (o outcome, bits [][]float3
 	return o, append(append(m.Gradients(), values...), m.Loss.Values())
 }
 
-// rounding is what a network's results may differ by. The kernels compute, up to a relative error of some units in the last place (2^-24) for each
-// operation, what exact arithmetic makes of slightly other numbers. So the reference runs on parameters and images that differ by that much, three times,
-// and twice the largest distance from the exact result bounds the kernels' distance.
+// rounding is what a network's results may differ by. The kernels compute, up to a relative error of some units in the
+// last place (2^-24) for each operation, what exact arithmetic makes of slightly other numbers. So the reference runs
+// on parameters and images that differ by that much, three times, and twice the largest distance from the exact result
+// bounds the kernels' distance.
 const (
 	ulp    = 0x1p-24
 	ulp16  = 0x1p-9 // of bfloat16
@@ -417,12 +428,15 @@ func (c *testCase) check(t *testing.T, exact outcome, b bound, got outcome, devi
 			require.Nil(t, got.grads[i])
 			continue
 		}
-		// A gradient that is zero but for rounding, such as that of a bias before a batch norm, is as exact as what it was summed from.
+		// A gradient that is zero but for rounding, such as that of a bias before a batch norm, is as exact as what it
+		// was summed from.
 		tol := safety*b.grads[i] + 8*b.unit*whole
-		require.LessOrEqual(t, distance(g, got.grads[i]), tol, "%s: gradient of %s, of norm %g", device, variables[i].Name, norm2(g))
+		require.LessOrEqual(t, distance(g, got.grads[i]), tol, "%s: gradient of %s, of norm %g", device,
+			variables[i].Name, norm2(g))
 	}
 	for i, v := range exact.running {
-		require.LessOrEqual(t, distance(v, got.running[i]), safety*b.running[i]+8*b.unit*norm2(v), "%s: running statistic %d", device, i)
+		require.LessOrEqual(t, distance(v, got.running[i]), safety*b.running[i]+8*b.unit*norm2(v),
+			"%s: running statistic %d", device, i)
 	}
 }
 

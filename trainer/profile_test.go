@@ -16,7 +16,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// BenchmarkOperations prints where the processor's time of a training step goes, by operation; with CTNAS_PROFILE=all each one by itself, in order.
+// BenchmarkOperations prints where the processor's time of a training step goes, by operation; with CTNAS_PROFILE=all
+// each one by itself, in order.
 func BenchmarkOperations(b *testing.B) {
 	for _, c := range benchmarked {
 		b.Run(c.name, func(b *testing.B) {
@@ -67,7 +68,8 @@ func BenchmarkOperations(b *testing.B) {
 			for _, name := range names {
 				fmt.Printf("%5.1f %%  %9.3f ms  %s\n", 100*sums[name]/total, 1e3*sums[name], name)
 			}
-			fmt.Printf("%s: %.2f ms of one thread, the least of %d runs of each operation, without the update\n", c.name, 1e3*total, b.N)
+			fmt.Printf("%s: %.2f ms of one thread, the least of %d runs of each operation, without the update\n",
+				c.name, 1e3*total, b.N)
 		})
 	}
 }

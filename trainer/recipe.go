@@ -31,7 +31,8 @@ func RecipeNames() []string {
 	return names
 }
 
-// AbsoluteRecipe is the name of a recipe that is valid in any working directory: that of one that comes with the program stays.
+// AbsoluteRecipe is the name of a recipe that is valid in any working directory: that of one that comes with the
+// program stays.
 func AbsoluteRecipe(name string) (string, error) {
 	if slices.Contains(RecipeNames(), name) {
 		return name, nil
@@ -46,7 +47,8 @@ func OpenRecipe(name string) (Recipe, error) {
 	text, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
 	if err != nil {
 		if text, err = files.ReadText(name, maxRecipeBytes); errors.Is(err, fs.ErrNotExist) {
-			return Recipe{}, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name, strings.Join(RecipeNames(), ", "), err)
+			return Recipe{}, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name,
+				strings.Join(RecipeNames(), ", "), err)
 		} else if err != nil {
 			return Recipe{}, fmt.Errorf("recipe: %w", err)
 		}
@@ -69,7 +71,10 @@ func parseRecipe(text []byte) (Recipe, error) {
 // Idle lists the keys that say something to which a network has no part.
 func (r Recipe) Idle(net *nn.Network) []string {
 	var keys []string
-	if r.DropPath > 0 && !slices.ContainsFunc(net.Nodes, func(n nn.Node) bool { _, ok := n.Op.(nn.DropPath); return ok }) {
+	if r.DropPath > 0 && !slices.ContainsFunc(net.Nodes, func(n nn.Node) bool {
+		_, ok := n.Op.(nn.DropPath)
+		return ok
+	}) {
 		keys = append(keys, "drop-path")
 	}
 	if r.AuxWeight > 0 && len(net.Outputs) < 2 {
@@ -85,11 +90,13 @@ func (r Recipe) Hash() string {
 	return hex.EncodeToString(sum[:4])
 }
 
-var initializers = map[string]nn.Initializer{"nasbench": nn.NASBench, "he-fan-out": nn.HeFanOut, "torch": nn.TorchDefault}
+var initializers = map[string]nn.Initializer{"nasbench": nn.NASBench, "he-fan-out": nn.HeFanOut,
+	"torch": nn.TorchDefault}
 
 func initializerNames() []string { return slices.Sorted(maps.Keys(initializers)) }
 
-// Check tells what is wrong with a recipe. The error begins with the key, so that two dashes before it make a flag of it.
+// Check tells what is wrong with a recipe. The error begins with the key, so that two dashes before it make a flag of
+// it.
 func (r Recipe) Check() error {
 	if err := r.Settings().Check(); err != nil {
 		return err
@@ -111,8 +118,8 @@ func (r Recipe) Side(d *data.Dataset) int {
 	return 0
 }
 
-// PathRate is what the probabilities of drop paths are multiplied by in an epoch from 0. Under the linear schedule it is that of DARTS (quark0/darts,
-// cnn/train.py: drop_path_prob * epoch / epochs).
+// PathRate is what the probabilities of drop paths are multiplied by in an epoch from 0. Under the linear schedule it
+// is that of DARTS (quark0/darts, cnn/train.py: drop_path_prob * epoch / epochs).
 func (r Recipe) PathRate(epoch int) float64 {
 	if r.DropPathSchedule == "linear" {
 		return math.Min(1, float64(epoch)/float64(r.Epochs))
@@ -120,8 +127,8 @@ func (r Recipe) PathRate(epoch int) float64 {
 	return 1
 }
 
-// Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over the warm-up and then follows the schedule
-// (Loshchilov and Hutter 2017 for the cosine).
+// Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over
+// the warm-up and then follows the schedule (Loshchilov and Hutter 2017 for the cosine).
 func (r Recipe) Rate(updates, perEpoch int) float64 {
 	epoch := float64(updates) / float64(perEpoch)
 	if epoch < r.Warmup {

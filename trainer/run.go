@@ -19,7 +19,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// ErrInterrupted is returned when the context ended a training: in a run folder a checkpoint stands and Train goes on from it.
+// ErrInterrupted is returned when the context ended a training: in a run folder a checkpoint stands and Train goes on
+// from it.
 var ErrInterrupted = fmt.Errorf("the training was interrupted: %w", context.Canceled)
 
 // What happens when a loss or a gradient is not finite.
@@ -37,8 +38,8 @@ type Job struct {
 	Recipe Recipe
 	Seed   uint64
 	OnNaN  string // OnNaNStop or OnNaNSkip
-	// OnCorrupt says what becomes of images that cannot be read. It may change when a run goes on: as long as none was met nothing depends on it,
-	// and those that were left out are part of the checkpoint.
+	// OnCorrupt says what becomes of images that cannot be read. It may change when a run goes on: as long as none was
+	// met nothing depends on it, and those that were left out are part of the checkpoint.
 	OnCorrupt data.OnCorrupt
 	// Teacher is what Recipe.Distill learns from; nil without.
 	Teacher *Teacher
@@ -48,13 +49,15 @@ type Job struct {
 type Deps struct {
 	Device  exec.Config
 	Workers int // that load images; 0: as many as processors
-	// Dir is the run's folder: checkpoint, log, weights and result. A checkpoint in it is resumed. Empty: nothing is written.
+	// Dir is the run's folder: checkpoint, log, weights and result. A checkpoint in it is resumed. Empty: nothing is
+	// written.
 	Dir string
 	// CheckpointEvery is how many updates lie between checkpoints; 0: an epoch.
 	CheckpointEvery int
 	Version         string // of the program: a checkpoint of another one is refused
 	Progress        func(Progress)
-	Stop            func(Evaluation) bool // asked after each epoch's evaluation: end the training here; asked again where it has and is resumed
+	// Asked after each epoch's evaluation: end the training here; asked again where it has and is resumed.
+	Stop func(Evaluation) bool
 }
 
 // Progress says how far a training is.
@@ -77,21 +80,23 @@ type Evaluation struct {
 
 // Result is result.json: it holds nothing that differs between two identical runs.
 type Result struct {
-	Arch       string       `json:"arch"`
-	Data       string       `json:"data"`
-	Checksum   string       `json:"data_checksum"`
-	Classes    []string     `json:"classes"` // in the order of the logits
-	Recipe     Recipe       `json:"recipe"`
-	Seed       uint64       `json:"seed"`
-	Device     string       `json:"device"`
-	MAdds      int64        `json:"madds"`
-	Params     int64        `json:"params"`
-	Updates    int          `json:"updates"`
-	Teacher    string       `json:"teacher,omitempty"` // checksum of its weights
-	Skipped    int          `json:"updates_skipped"`   // their loss or gradient was not finite
-	TrainLoss  []Real       `json:"train_loss"`        // mean of each epoch; null where all of its updates were left out
-	Validation []Evaluation `json:"validation"`        // after each epoch; empty without a validation set
-	Test       *Evaluation  `json:"test"`              // of the end, on images that nothing was chosen by; null without any
+	Arch     string   `json:"arch"`
+	Data     string   `json:"data"`
+	Checksum string   `json:"data_checksum"`
+	Classes  []string `json:"classes"` // in the order of the logits
+	Recipe   Recipe   `json:"recipe"`
+	Seed     uint64   `json:"seed"`
+	Device   string   `json:"device"`
+	MAdds    int64    `json:"madds"`
+	Params   int64    `json:"params"`
+	Updates  int      `json:"updates"`
+	Teacher  string   `json:"teacher,omitempty"` // checksum of its weights
+	Skipped  int      `json:"updates_skipped"`   // their loss or gradient was not finite
+	// Mean of each epoch; null where all of its updates were left out.
+	TrainLoss  []Real       `json:"train_loss"`
+	Validation []Evaluation `json:"validation"` // after each epoch; empty without a validation set
+	// Of the end, on images that nothing was chosen by; null without any.
+	Test *Evaluation `json:"test"`
 	// Corrupt are the images that could not be read and were left out; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 	// Finished tells a result that was read from a folder whose training had ended before.
@@ -142,7 +147,8 @@ type progress struct {
 	Corrupt    []data.Corrupt // images that were left out
 }
 
-// Train trains a network. In a folder with a checkpoint it goes on from there and ends in the same bits as if it had never stopped.
+// Train trains a network. In a folder with a checkpoint it goes on from there and ends in the same bits as if it had
+// never stopped.
 func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 	if err := j.Recipe.Check(); err != nil {
 		return nil, err
@@ -169,7 +175,8 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 	return result, err
 }
 
-// ended tells whether an error says no more than that the context has ended. What else fails at that moment, a disk or an image, is not to be hidden.
+// ended tells whether an error says no more than that the context has ended. What else fails at that moment, a disk or
+// an image, is not to be hidden.
 func ended(ctx context.Context, err error) bool {
 	return err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err())
 }
@@ -198,8 +205,9 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	rec := r.Recipe
-	r.m, err = NewModel(r.dev, r.Net, Options{Batch: rec.Batch, Loss: nn.Loss{Smoothing: rec.LabelSmoothing, Distill: rec.Distill, Temperature: rec.Temperature},
-		Seed: r.Seed, Accumulate: rec.Accumulate, Clip: rec.Clip, Mixup: rec.Mixup > 0})
+	r.m, err = NewModel(r.dev, r.Net, Options{Batch: rec.Batch,
+		Loss: nn.Loss{Smoothing: rec.LabelSmoothing, Distill: rec.Distill, Temperature: rec.Temperature}, Seed: r.Seed,
+		Accumulate: rec.Accumulate, Clip: rec.Clip, Mixup: rec.Mixup > 0})
 	if err != nil {
 		return err
 	}
@@ -235,8 +243,9 @@ func (r *run) open(ctx context.Context) (err error) {
 	}
 	if r.state.Update < r.updates {
 		start := data.Position{Epoch: r.state.Step / r.perEpoch, Batch: r.state.Step % r.perEpoch}
-		loader, err := data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch, Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true,
-			Mixup: rec.Mixup, Epochs: rec.Epochs, Start: start, Workers: r.Workers, OnCorrupt: r.OnCorrupt})
+		loader, err := data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch,
+			Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true, Mixup: rec.Mixup,
+			Epochs: rec.Epochs, Start: start, Workers: r.Workers, OnCorrupt: r.OnCorrupt})
 		if err != nil {
 			return err
 		}
@@ -248,8 +257,8 @@ func (r *run) open(ctx context.Context) (err error) {
 // maxResultBytes bounds what is read of a result; an epoch has some 200 bytes.
 const maxResultBytes = 1 << 26
 
-// hasEnded returns the result of a run folder whose training has ended, which the checkpoint says is this one; nil where there is
-// something left to do. With a rule that stops trainings early, another one may be in force now.
+// hasEnded returns the result of a run folder whose training has ended, which the checkpoint says is this one; nil
+// where there is something left to do. With a rule that stops trainings early, another one may be in force now.
 func (r *run) hasEnded() (*Result, error) {
 	if r.Stop != nil || r.state.Update < r.updates || r.epochEnded() {
 		return nil, nil
@@ -328,7 +337,8 @@ func (r *run) epochEnded() bool {
 	return s.Step/r.perEpoch > len(s.TrainLoss) || s.Update == r.updates && s.Losses > 0
 }
 
-// update runs Accumulate steps and, unless something is not finite, changes the parameters. When the context ends in between, nothing has happened.
+// update runs Accumulate steps and, unless something is not finite, changes the parameters. When the context ends in
+// between, nothing has happened.
 func (r *run) update(ctx context.Context) error {
 	s := &r.state
 	r.m.KeepStatistics()
@@ -378,7 +388,8 @@ type Diverged struct {
 
 // Error names the update and the node.
 func (d *Diverged) Error() string {
-	return fmt.Sprintf("update %d: the loss is %g and the gradient's norm %g; first not finite: %s", d.Update, d.Loss, d.Norm, d.Where)
+	return fmt.Sprintf("update %d: the loss is %g and the gradient's norm %g; first not finite: %s", d.Update,
+		d.Loss, d.Norm, d.Where)
 }
 
 // diverged deals with a loss or gradient that is not finite.
@@ -391,7 +402,8 @@ func (r *run) diverged(loss, norm float64) error {
 	if where == "" {
 		where = "none alone: an overflow in the sum"
 	}
-	if err := r.event(events.Event{Name: "diverged", Step: s.Update, Text: map[string]string{"where": where}}); err != nil {
+	if err := r.event(events.Event{Name: "diverged", Step: s.Update,
+		Text: map[string]string{"where": where}}); err != nil {
 		return err
 	}
 	s.Skipped++
@@ -419,11 +431,14 @@ func (r *run) report(loss, norm float64) {
 	s := &r.state
 	seconds := time.Since(r.begun).Seconds()
 	if r.Progress != nil {
-		r.Progress(Progress{s.Update, r.updates, (s.Step - 1) / r.perEpoch, loss, float64(r.images) / seconds, r.waited() / seconds})
+		r.Progress(Progress{s.Update, r.updates, (s.Step - 1) / r.perEpoch, loss, float64(r.images) / seconds,
+			r.waited() / seconds})
 	}
 	if s.Update%reportEvery == 0 {
 		lr := s.Rate * r.Recipe.Rate(s.Update-1, max(1, r.perEpoch/r.Recipe.Accumulate))
-		_ = r.event(events.Event{Name: "train", Step: s.Update, Values: map[string]float64{"loss": loss, "grad_norm": norm, "lr": lr}}) // the log is not the result
+		// The log is not the result.
+		_ = r.event(events.Event{Name: "train", Step: s.Update,
+			Values: map[string]float64{"loss": loss, "grad_norm": norm, "lr": lr}})
 	}
 }
 
@@ -448,7 +463,8 @@ func (r *run) endEpoch(ctx context.Context) error {
 		}
 		e.Epoch = epoch
 		s.Validation = append(s.Validation, e)
-		values["validation_loss"], values["validation_top1"], values["validation_top5"] = float64(e.Loss), e.Top1, e.Top5
+		values["validation_loss"], values["validation_top1"], values["validation_top5"] =
+			float64(e.Loss), e.Top1, e.Top5
 		s.Stopped = r.stops(e)
 	}
 	mean := math.NaN() // where every update was left out
@@ -463,7 +479,8 @@ func (r *run) endEpoch(ctx context.Context) error {
 
 func (r *run) stops(e Evaluation) bool { return r.Stop != nil && r.Stop(e) }
 
-// evaluate measures the weights, or their average, on a set; with fresh statistics where the recipe says so. It leaves the state as it was.
+// evaluate measures the weights, or their average, on a set; with fresh statistics where the recipe says so. It leaves
+// the state as it was.
 func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err error) {
 	err = r.o.averaged(func() error {
 		if r.Recipe.Recalibrate > 0 {
@@ -489,10 +506,11 @@ type Loading struct {
 
 func (r *run) loading() Loading { return Loading{r.Workers, r.tally} }
 
-// Recalibrate sets the running statistics of a model's batch norms to the means over the first Recipe.Recalibrate batches of training images.
+// Recalibrate sets the running statistics of a model's batch norms to the means over the first Recipe.Recalibrate
+// batches of training images.
 func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed uint64, in Loading) error {
-	l, err := data.NewLoader(d.Train, data.Config{Batch: m.Batch, Transform: TrainTransform(d, r, m.Net), Seed: seed, Train: true, Workers: in.Workers,
-		OnCorrupt: in.Tally.OnCorrupt()})
+	l, err := data.NewLoader(d.Train, data.Config{Batch: m.Batch, Transform: TrainTransform(d, r, m.Net), Seed: seed,
+		Train: true, Workers: in.Workers, OnCorrupt: in.Tally.OnCorrupt()})
 	if err != nil {
 		return err
 	}
@@ -514,10 +532,12 @@ func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed 
 
 // ImagesOf are a set's images as a network of a side gets them in evaluation, unless its weights want others.
 func ImagesOf(d *data.Dataset, side int) *zoo.Images {
-	return &zoo.Images{Side: side, Crop: data.EvalCrop, Rounding: "round", Interpolation: zoo.Bilinear, Mean: d.Mean, Std: d.Std, Channels: "RGB"}
+	return &zoo.Images{Side: side, Crop: data.EvalCrop, Rounding: "round", Interpolation: zoo.Bilinear, Mean: d.Mean,
+		Std: d.Std, Channels: "RGB"}
 }
 
-// EvalTransform makes a set's images those that a network of a side wants. Images that all have the network's size are not resized.
+// EvalTransform makes a set's images those that a network of a side wants. Images that all have the network's size are
+// not resized.
 func EvalTransform(d *data.Dataset, i *zoo.Images, side int) data.Transform {
 	t := d.EvalTransform(side)
 	t.Mean, t.Std = i.Mean, i.Std
@@ -530,10 +550,12 @@ func EvalTransform(d *data.Dataset, i *zoo.Images, side int) data.Transform {
 	return t
 }
 
-// Evaluate measures a model on the images of a set, which d.EvalTransform or EvalTransform makes the network's input; of those that were left out nothing counts. The
-// model's batch is the most images at a time.
-func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, t data.Transform, in Loading) (Evaluation, error) {
-	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: t, Epochs: 1, Workers: in.Workers, OnCorrupt: in.Tally.OnCorrupt()})
+// Evaluate measures a model on the images of a set, which d.EvalTransform or EvalTransform makes the network's input;
+// of those that were left out nothing counts. The model's batch is the most images at a time.
+func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, t data.Transform,
+	in Loading) (Evaluation, error) {
+	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: t, Epochs: 1, Workers: in.Workers,
+		OnCorrupt: in.Tally.OnCorrupt()})
 	if err != nil {
 		return Evaluation{}, err
 	}
@@ -559,14 +581,16 @@ func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, t d
 	if n == 0 {
 		return Evaluation{}, fmt.Errorf("none of the %d images can be read: %v", set.Len(), in.Tally.Summary())
 	}
-	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n, Top5: float64(count[2]) / n}, nil
+	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n,
+		Top5: float64(count[2]) / n}, nil
 }
 
 // finish evaluates on the test images and writes what remains of a run.
 func (r *run) finish(ctx context.Context) (*Result, error) {
 	cost := r.Net.Cost()
-	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Classes: r.Data.Classes, Recipe: r.Recipe, Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds,
-		Params: cost.Params, Teacher: r.distillation.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
+	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Classes: r.Data.Classes, Recipe: r.Recipe,
+		Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds, Params: cost.Params, Teacher: r.distillation.checksum(),
+		Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)
 		if err != nil { // an interrupted one too: the last checkpoint is the end's
@@ -594,8 +618,9 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	if result.Corrupt = r.tally.Summary(); result.Corrupt != nil {
-		err := r.event(events.Event{Name: "corrupt_images", Step: r.state.Update, Values: map[string]float64{"count": float64(result.Corrupt.Count)},
-			Text: map[string]string{"first": result.Corrupt.String()}})
+		err := r.event(events.Event{Name: "corrupt_images", Step: r.state.Update,
+			Values: map[string]float64{"count": float64(result.Corrupt.Count)},
+			Text:   map[string]string{"first": result.Corrupt.String()}})
 		if err != nil {
 			return nil, err
 		}

@@ -46,7 +46,8 @@ func headedNetwork(t testing.TB) *nn.Network {
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 8).Strided(2), nn.ReLU)
 	y := b.Scope("one").ConvNorm(x, nn.Conv2D(3, 8), nn.ReLU)
 	x = b.Scope("reduce").FactorizedReduce(b.Apply("sum", nn.Add{}, x, b.Apply("path", nn.DropPath{P: 0.5}, y)), 16)
-	aux := b.Apply("aux", nn.Linear{Out: 10, Bias: true}, b.Apply("auxpool", nn.GlobalPool{}, b.Apply("auxact", nn.ReLU, x)))
+	aux := b.Apply("aux", nn.Linear{Out: 10, Bias: true}, b.Apply("auxpool", nn.GlobalPool{},
+		b.Apply("auxact", nn.ReLU, x)))
 	y = b.Scope("two").ConvNorm(x, nn.Conv2D(3, 16), nn.Sigmoid)
 	x = b.Apply("pool", nn.GlobalPool{}, b.Apply("both", nn.Concat{}, x, b.Apply("path2", nn.DropPath{P: 0.25}, y)))
 	b.Output(b.Apply("classifier", nn.Linear{Out: 10, Bias: true}, x), 1)
@@ -67,7 +68,8 @@ func shapesNetwork(t testing.TB) *nn.Network {
 	return net
 }
 
-// Every optimizer's update is that of its definition, from the gradients that the reference finds; weights decay where they should.
+// Every optimizer's update is that of its definition, from the gradients that the reference finds; weights decay where
+// they should.
 func TestUpdates(t *testing.T) {
 	d := openTest(t)
 	c := newCase(cellNetwork(t, testCell, 16, 8), 4, 60)
@@ -119,14 +121,16 @@ func TestUpdates(t *testing.T) {
 					g -= decay * w
 					w -= 0.5*decay*w + 0.5*g/(math.Abs(g)+1e-3)
 				}
-				require.InDelta(t, w, got, 2e-2*math.Max(1e-2, math.Abs(w-float64(c.values[i][k]))), "%s %s", r.Optimizer, v.Name)
+				require.InDelta(t, w, got, 2e-2*math.Max(1e-2, math.Abs(w-float64(c.values[i][k]))), "%s %s",
+					r.Optimizer, v.Name)
 			}
 		}
 		if r.EMA > 0 {
 			require.NoError(t, o.averaged(func() error {
 				for i, mean := range m.Values() {
 					for k, got := range mean {
-						require.InDelta(t, 0.75*c.values[i][k]+0.25*values[i][k], got, 1e-5*math.Max(1, math.Abs(float64(got))))
+						require.InDelta(t, 0.75*c.values[i][k]+0.25*values[i][k], got,
+							1e-5*math.Max(1, math.Abs(float64(got))))
 					}
 				}
 				return nil
@@ -153,7 +157,8 @@ func TestRates(t *testing.T) {
 }
 
 func TestRecipes(t *testing.T) {
-	require.Equal(t, []string{"darts-cifar", "darts-imagenet", "fast-cifar", "mobilenetv3", "nasbench101", "ofa", "shapes"}, RecipeNames())
+	require.Equal(t, []string{"darts-cifar", "darts-imagenet", "fast-cifar", "mobilenetv3", "nasbench101", "ofa",
+		"shapes"}, RecipeNames())
 	for _, name := range RecipeNames() {
 		r, err := OpenRecipe(name)
 		require.NoError(t, err)
@@ -215,12 +220,14 @@ func TestRecipeKeys(t *testing.T) {
 	}
 }
 
-// A cell of DARTS has drop paths and an auxiliary head, which cost nothing until a recipe asks for them; one of NAS-Bench-101 has neither.
+// A cell of DARTS has drop paths and an auxiliary head, which cost nothing until a recipe asks for them; one of
+// NAS-Bench-101 has neither.
 func TestRecipeIdle(t *testing.T) {
 	r, err := OpenRecipe("darts-cifar")
 	require.NoError(t, err)
 	require.Positive(t, r.DropPath)
-	darts, err := zoo.DARTSNetwork{Genotype: zoo.Genotype{Normal: pairs, Reduce: pairs}, Small: true, Side: 32, Classes: 10, Channels: 4, Cells: 3, Stacks: 3}.Build()
+	darts, err := zoo.DARTSNetwork{Genotype: zoo.Genotype{Normal: pairs, Reduce: pairs}, Small: true, Side: 32,
+		Classes: 10, Channels: 4, Cells: 3, Stacks: 3}.Build()
 	require.NoError(t, err)
 	require.Empty(t, r.Idle(darts))
 	require.Equal(t, []string{"drop-path", "aux-weight"}, r.Idle(cellNetwork(t, "nasbench101:3:111:0", 4, 8)))
@@ -236,14 +243,18 @@ func TestRecipeIdle(t *testing.T) {
 		return paths
 	}
 	require.Zero(t, stored(darts))
-	require.Equal(t, 3*6+2*2, stored(darts.Regularized(r.DropPath, 0)), "all operations but the identities; these have a part where a cell halves")
+	require.Equal(t, 3*6+2*2, stored(darts.Regularized(r.DropPath, 0)),
+		"all operations but the identities; these have a part where a cell halves")
 }
 
 // pairs is a cell of four separable convolutions, two identities, a pooling and a dilated convolution.
-var pairs = zoo.CellGraph{Nodes: []zoo.Node{{Left: "sep_conv_3x3", Right: "skip_connect", RightFrom: 1}, {Left: "sep_conv_3x3", Right: "sep_conv_5x5", RightFrom: 2},
-	{Left: "skip_connect", Right: "max_pool_3x3", RightFrom: 1}, {Left: "dil_conv_3x3", LeftFrom: 2, Right: "sep_conv_3x3", RightFrom: 3}}, Concat: []int{2, 3, 4, 5}}
+var pairs = zoo.CellGraph{Nodes: []zoo.Node{{Left: "sep_conv_3x3", Right: "skip_connect", RightFrom: 1},
+	{Left: "sep_conv_3x3", Right: "sep_conv_5x5", RightFrom: 2},
+	{Left: "skip_connect", Right: "max_pool_3x3", RightFrom: 1},
+	{Left: "dil_conv_3x3", LeftFrom: 2, Right: "sep_conv_3x3", RightFrom: 3}}, Concat: []int{2, 3, 4, 5}}
 
-// A training that was stopped is asked again when it is resumed, and may go on to the same end as one that never stopped.
+// A training that was stopped is asked again when it is resumed, and may go on to the same end as one that never
+// stopped.
 func TestStop(t *testing.T) {
 	j := shapesJob(t, func(r *Recipe) { r.Epochs = 3 })
 	j.Data.Validation = j.Data.Test
@@ -280,7 +291,8 @@ func FuzzRecipe(f *testing.F) {
 	})
 }
 
-// A network that gives every class the same logit is right where the first class is: what chance gives, not all and not none.
+// A network that gives every class the same logit is right where the first class is: what chance gives, not all and not
+// none.
 func TestEqualLogitsAreChance(t *testing.T) {
 	j := shapesJob(t, nil)
 	m, err := NewModel(openTest(t), j.Net, Options{Batch: 64})
@@ -362,7 +374,8 @@ func TestResume(t *testing.T) {
 		"sgd":  func(r *Recipe) { r.EMA, r.Accumulate, r.Clip = 0.9, 3, 1 },
 		"adam": func(r *Recipe) { r.Optimizer, r.LR = "adamw", 0.003 },
 		"mixed": func(r *Recipe) {
-			r.Mixup, r.DropPath, r.DropPathSchedule, r.AuxWeight, r.Distill, r.Temperature = 0.4, 0.3, "linear", 0.4, 0.5, 2
+			r.Mixup, r.DropPath, r.DropPathSchedule, r.AuxWeight, r.Distill, r.Temperature =
+				0.4, 0.3, "linear", 0.4, 0.5, 2
 		},
 		"rms": func(r *Recipe) { r.Optimizer, r.LR, r.Eps, r.Cutout = "rmsprop", 0.01, 1, 8 },
 	} {
@@ -383,11 +396,12 @@ func TestResume(t *testing.T) {
 			for {
 				ctx, cancel := context.WithCancel(t.Context())
 				left := 1 + s.Intn(4)
-				_, err := Train(ctx, j, Deps{Device: exec.Config{Threads: 2}, Dir: dir, CheckpointEvery: 1, Progress: func(Progress) {
-					if left--; left == 0 {
-						cancel()
-					}
-				}})
+				_, err := Train(ctx, j, Deps{Device: exec.Config{Threads: 2}, Dir: dir, CheckpointEvery: 1,
+					Progress: func(Progress) {
+						if left--; left == 0 {
+							cancel()
+						}
+					}})
 				cancel()
 				if err == nil {
 					break
@@ -410,15 +424,17 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// Wherever a context ends, images being ready or not, the answer is ErrInterrupted, nothing more is trained, and the rest of the run ends in the same bytes.
+// Wherever a context ends, images being ready or not, the answer is ErrInterrupted, nothing more is trained, and the
+// rest of the run ends in the same bytes.
 func TestInterruptedAtEveryUpdate(t *testing.T) {
 	j := shapesJob(t, func(r *Recipe) { r.Batch, r.Accumulate = 100, 1 })
 	whole := t.TempDir()
 	result, err := Train(t.Context(), j, Deps{Dir: whole})
 	require.NoError(t, err)
 	for _, test := range []struct {
-		name   string
-		change func(j *Job) // of what follows the last update: a test, statistics for it, statistics for the weights that are saved
+		name string
+		// Of what follows the last update: a test, statistics for it, statistics for the weights that are saved.
+		change func(j *Job)
 	}{
 		{"with a test", func(*Job) {}},
 		{"statistics alone", func(j *Job) { d := *j.Data; d.Test = &data.Set{}; j.Data = &d }},
@@ -498,7 +514,8 @@ func TestTeacher(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			require.NoError(t, LoadWeights(path, m))
-			_, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, j.Data.EvalTransform(m.Net.Input().H), Loading{Workers: 1})
+			_, err = Evaluate(t.Context(), m, j.Data, j.Data.Test, j.Data.EvalTransform(m.Net.Input().H),
+				Loading{Workers: 1})
 			require.NoError(t, err)
 			all[i] = m.Logits() // of the last batch
 		}
@@ -524,9 +541,15 @@ func TestTeacher(t *testing.T) {
 	}
 	require.ErrorContains(t, train(func(j *Job) { j.Teacher = nil }), "distill 1: want a teacher")
 	require.ErrorContains(t, train(func(j *Job) { j.Recipe.Distill = 0 }), "distill, the weight of its loss, is 0")
-	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: cellNetwork(t, testCell, 8, 8), Weights: teacher.Weights} }), "the teacher is for images of 8x8x3, want 32x32x3")
-	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: teacher.Net, Weights: "nowhere"} }), "the teacher's weights: open nowhere")
-	require.ErrorContains(t, train(func(j *Job) { j.Teacher = &Teacher{Net: headedNetwork(t), Weights: teacher.Weights} }), "the teacher's weights: "+teacher.Weights)
+	require.ErrorContains(t, train(func(j *Job) {
+		j.Teacher = &Teacher{Net: cellNetwork(t, testCell, 8, 8), Weights: teacher.Weights}
+	}), "the teacher is for images of 8x8x3, want 32x32x3")
+	require.ErrorContains(t, train(func(j *Job) {
+		j.Teacher = &Teacher{Net: teacher.Net, Weights: "nowhere"}
+	}), "the teacher's weights: open nowhere")
+	require.ErrorContains(t, train(func(j *Job) {
+		j.Teacher = &Teacher{Net: headedNetwork(t), Weights: teacher.Weights}
+	}), "the teacher's weights: "+teacher.Weights)
 }
 
 func softmax(x []float32) []float64 {
@@ -611,7 +634,8 @@ func TestSkip(t *testing.T) {
 	require.ErrorContains(t, err, "first not finite: stem/conv")
 }
 
-// A resume refuses images that have changed under their names, a changed key of the recipe and another program, and says which.
+// A resume refuses images that have changed under their names, a changed key of the recipe and another program, and
+// says which.
 func TestResumeSaysWhatChanged(t *testing.T) {
 	images, dir := testdata.Images(t), t.TempDir()
 	job := func() Job {
@@ -635,8 +659,9 @@ func TestResumeSaysWhatChanged(t *testing.T) {
 	require.NoError(t, try(job(), ""))
 	j = job()
 	j.Recipe.LR, j.Recipe.Epochs = 0.5, j.Recipe.Epochs+1
-	require.ErrorContains(t, try(j, "new"), fmt.Sprintf("Different are: the recipe (epochs %d, lr %g then, epochs %d, lr 0.5 now); the program's version (none then, new now)",
-		j.Recipe.Epochs-1, job().Recipe.LR, j.Recipe.Epochs))
+	require.ErrorContains(t, try(j, "new"),
+		fmt.Sprintf("Different are: the recipe (epochs %d, lr %g then, epochs %d, lr 0.5 now); the program's version "+
+			"(none then, new now)", j.Recipe.Epochs-1, job().Recipe.LR, j.Recipe.Epochs))
 
 	one := filepath.Join(images, "train", "class1", "train1-3.png")
 	text, err := os.ReadFile(filepath.Join(images, "train", "class2", "train2-3.png"))
@@ -645,11 +670,13 @@ func TestResumeSaysWhatChanged(t *testing.T) {
 	j = job()
 	now, err := j.Data.Checksum(t.Context())
 	require.NoError(t, err)
-	require.ErrorContains(t, try(j, ""), "Different are: the images: their number, order, contents, labels or classes ("+sum+" then, "+now+" now)")
+	require.ErrorContains(t, try(j, ""), "Different are: the images: their number, order, contents, labels or "+
+		"classes ("+sum+" then, "+now+" now)")
 }
 
 func FuzzSnapshot(f *testing.F) {
-	s := snapshot{Ident: identity{Arch: "x"}, Progress: progress{Step: 3, TrainLoss: []Real{1}}, Buffers: [][]byte{{1, 2, 3, 4}, {}}}
+	s := snapshot{Ident: identity{Arch: "x"}, Progress: progress{Step: 3, TrainLoss: []Real{1}},
+		Buffers: [][]byte{{1, 2, 3, 4}, {}}}
 	text, err := s.encode()
 	require.NoError(f, err)
 	back, err := decodeSnapshot(text)

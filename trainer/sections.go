@@ -6,12 +6,13 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
-// Sections is a model's evaluation in pieces, each of which can be timed where it stands: with what comes before still in the caches, and the rest of the network
-// not.
+// Sections is a model's evaluation in pieces, each of which can be timed where it stands: with what comes before still
+// in the caches, and the rest of the network not.
 type Sections struct{ programs []*exec.Program }
 
-// Sections records the evaluation once more, in pieces: section[i] is that of node i, from 0 on without gaps, in the order in which nodes are computed. What
-// follows the nodes is part of the last one. What is applied only when a tensor is read, a batch norm or a sum, takes its time where it is read.
+// Sections records the evaluation once more, in pieces: section[i] is that of node i, from 0 on without gaps, in the
+// order in which nodes are computed. What follows the nodes is part of the last one. What is applied only when a tensor
+// is read, a batch norm or a sum, takes its time where it is read.
 func (m *Model) Sections(section []int) (s *Sections, err error) {
 	defer exec.Catch(&err)
 	if len(section) != len(m.Net.Nodes) {
@@ -31,7 +32,8 @@ func (m *Model) Sections(section []int) (s *Sections, err error) {
 		case at == n:
 			s.programs = append(s.programs, m.arena.NewProgram(l.name))
 		case at < 0 || at != n-1:
-			return nil, fmt.Errorf("%s: node %s is of section %d, the one before of %d", m.Net.Name, m.Net.Nodes[l.nodes[k]].Name, at, n-1)
+			return nil, fmt.Errorf("%s: node %s is of section %d, the one before of %d", m.Net.Name,
+				m.Net.Nodes[l.nodes[k]].Name, at, n-1)
 		}
 		step(s.programs[at])
 	}

@@ -5,8 +5,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// Recipe is how a network is trained. Settings says what each field is; its names are the keys of a recipe's file and the flags of
-// `ctnas train`.
+// Recipe is how a network is trained. Settings says what each field is; its names are the keys of a recipe's file and
+// the flags of `ctnas train`.
 type Recipe struct {
 	Length
 	Optimization
@@ -156,7 +156,8 @@ func (s *Regularization) addTo(l *setting.List) {
 		From("Szegedy et al. 2015; DARTS")
 	l.Float(&s.DropPath, "drop-path", "", "largest probability of the network's drop paths (0 = its own)", 0, below1).
 		From("Larsson et al. 2017")
-	l.Text(&s.DropPathSchedule, "drop-path-schedule", "course of that probability over the epochs (linear rises from 0)").
+	l.Text(&s.DropPathSchedule, "drop-path-schedule", "course of that probability over the epochs (linear "+
+		"rises from 0)").
 		OneOf("constant", "linear").From("DARTS: cnn/train.py")
 	l.Float(&s.Distill, "distill", "", "weight of the loss against a --teacher's predictions (0 = none)", 0, 1e3).
 		From("Hinton et al. 2015")
@@ -195,15 +196,18 @@ func (s *Images) addTo(l *setting.List) {
 		From("Zhang et al. 2018")
 }
 
-// AddFaults adds what becomes of a training at a loss that is not finite, as Job.OnNaN, and at images that cannot be read.
+// AddFaults adds what becomes of a training at a loss that is not finite, as Job.OnNaN, and at images that cannot be
+// read.
 func AddFaults(l *setting.List, onNaN *string, onCorrupt *data.OnCorrupt) {
 	l.Group("Faults")
-	l.Text(onNaN, "on-nan", "what follows a loss or gradient that is not finite (skip leaves the update out and halves the rate)").
+	l.Text(onNaN, "on-nan", "what follows a loss or gradient that is not finite (skip leaves the update out and "+
+		"halves the rate)").
 		OneOf(OnNaNStop, OnNaNSkip)
 	AddOnCorrupt(l, onCorrupt)
 }
 
-// AddOnCorrupt adds what becomes of images that cannot be read. Nothing of a run depends on it before the first such image.
+// AddOnCorrupt adds what becomes of images that cannot be read. Nothing of a run depends on it before the first such
+// image.
 func AddOnCorrupt(l *setting.List, onCorrupt *data.OnCorrupt) {
 	l.Value(onCorrupt, onCorrupt, "on-corrupt", "", "when an image cannot be read: stop, or skip it "+
 		"(skip=N: at most N in all), which is counted and listed").MayChange()

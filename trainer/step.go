@@ -15,7 +15,8 @@ type Step struct {
 	done      uint32
 }
 
-// NewStep puts a network on a device with a recipe's optimizer, at the recipe's highest rate. Variables, images and labels are not set.
+// NewStep puts a network on a device with a recipe's optimizer, at the recipe's highest rate. Variables, images and
+// labels are not set.
 func NewStep(d *exec.Device, net *nn.Network, r Recipe) (*Step, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
@@ -33,7 +34,8 @@ func NewStep(d *exec.Device, net *nn.Network, r Recipe) (*Step, error) {
 	return &Step{Model: m, optimizer: o, rate: r.LR}, nil
 }
 
-// Run trains on Images and Labels once and returns the loss, as it was before the update. The parameters stay where the loss or the gradient is not finite.
+// Run trains on Images and Labels once and returns the loss, as it was before the update. The parameters stay where the
+// loss or the gradient is not finite.
 func (s *Step) Run() (loss float64, err error) {
 	s.Model.Step(s.done, 0)
 	s.done++

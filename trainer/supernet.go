@@ -8,10 +8,12 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// A supernet of once-for-all (Cai et al. 2020) holds in one set of tensors the weights of all its sub-networks: of each unit the first blocks, of each block the
-// first channels, and of each 7x7 kernel the inner 5x5, multiplied with a matrix of its layer, and of that the inner 3x3, with another.
+// A supernet of once-for-all (Cai et al. 2020) holds in one set of tensors the weights of all its sub-networks: of each
+// unit the first blocks, of each block the first channels, and of each 7x7 kernel the inner 5x5, multiplied with a
+// matrix of its layer, and of that the inner 3x3, with another.
 //
-// The names are those of the sub-network with one more module around each convolution and batch norm: "blocks.3.conv.point_linear.conv.conv.weight".
+// The names are those of the sub-network with one more module around each convolution and batch norm:
+// "blocks.3.conv.point_linear.conv.conv.weight".
 
 // ofaUnit is how many blocks of a supernet a unit has; block 0 stands before the units.
 const ofaUnit = 4
@@ -72,7 +74,8 @@ func shrink(t format.Tensor, k int, super map[string]format.Tensor, layer string
 		small := size - 2
 		taps := small * small
 		if !found || len(matrix.Data) != taps*taps || t.Shape[3] != size {
-			return t, fmt.Errorf("tensor %q has shape %v, and there is no matrix %q for a kernel of %dx%d", t.Name, t.Shape, name, k, k)
+			return t, fmt.Errorf("tensor %q has shape %v, and there is no matrix %q for a kernel of %dx%d", t.Name,
+				t.Shape, name, k, k)
 		}
 		kernels := len(t.Data) / (size * size)
 		data := make([]float32, kernels*taps)

@@ -31,7 +31,8 @@ func writeSupernet(t *testing.T, path, leaveOut string) (*nn.Network, map[string
 	for i, v := range net.Variables() {
 		x := format.Tensor{Name: v.Name, Shape: v.TorchShape(), Data: nn.ToTorch(v, values[i])}
 		own[v.Name] = x
-		if strings.HasPrefix(v.Name, "blocks.") && !strings.HasPrefix(v.Name, "blocks.0.") && !strings.Contains(v.Name, ".se.") {
+		if strings.HasPrefix(v.Name, "blocks.") && !strings.HasPrefix(v.Name, "blocks.0.") &&
+			!strings.Contains(v.Name, ".se.") {
 			module, role := v.Name[:strings.LastIndex(v.Name, ".")], v.Name[strings.LastIndex(v.Name, "."):]
 			x.Name = module + module[strings.LastIndex(module, "."):] + role
 			for _, m := range []struct {
@@ -43,11 +44,13 @@ func writeSupernet(t *testing.T, path, leaveOut string) (*nn.Network, map[string
 					for k := range m.n {
 						matrix[k*m.n+k] = 2
 					}
-					tensors = append(tensors, format.Tensor{Name: module + "." + m.name, Shape: []int{m.n, m.n}, Data: matrix})
+					tensors = append(tensors, format.Tensor{Name: module + "." + m.name, Shape: []int{m.n, m.n},
+						Data: matrix})
 				}
 			}
 		}
-		x.Name = strings.Replace(x.Name, ".conv.", ".mobile_inverted_conv.", strings.Count(x.Name[:min(10, len(x.Name))], "blocks."))
+		x.Name = strings.Replace(x.Name, ".conv.", ".mobile_inverted_conv.",
+			strings.Count(x.Name[:min(10, len(x.Name))], "blocks."))
 		if !strings.Contains(x.Name, leaveOut) {
 			tensors = append(tensors, x)
 		}
@@ -106,7 +109,8 @@ func TestSupernet(t *testing.T) {
 	require.Equal(t, own["blocks.19.conv.depth_conv.se.fc.expand.bias"].Data[:len(small)], small)
 
 	writeSupernet(t, path, "blocks.7.mobile_inverted_conv.point_linear.bn")
-	require.ErrorContains(t, ReadWeights(path, net, values), `there is no tensor "blocks.5.conv.point_linear.bn.weight"`)
+	require.ErrorContains(t, ReadWeights(path, net, values),
+		`there is no tensor "blocks.5.conv.point_linear.bn.weight"`)
 	wide, err := largest(1.2)
 	require.NoError(t, err)
 	require.ErrorContains(t, ReadWeights(path, wide, wide.Initialize(nn.HeFanOut, 9)), "want one that holds")

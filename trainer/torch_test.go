@@ -13,10 +13,11 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// TestTorchSteps is our side of scripts/peers/parity.py, which names a folder in CTNAS_PARITY. Of NAME.in.safetensors, which holds a network's variables, `images` (steps x batch x
-// height x width x 3), `labels` (steps x batch), `rate` and `samples`, it makes NAME.out.safetensors: for each of the first samples batches k, with the given weights,
-// `k.logits` and `k.grad.VARIABLE`, and the decisions on the way, `k.positive.NODE` (1 where a ReLU lets through) and `k.pooled.NODE` (what a maximum is taken of); and `losses`
-// of all steps, each of which changes the weights.
+// TestTorchSteps is our side of scripts/peers/parity.py, which names a folder in CTNAS_PARITY. Of NAME.in.safetensors,
+// which holds a network's variables, `images` (steps x batch x height x width x 3), `labels` (steps x batch), `rate`
+// and `samples`, it makes NAME.out.safetensors: for each of the first samples batches k, with the given weights,
+// `k.logits` and `k.grad.VARIABLE`, and the decisions on the way, `k.positive.NODE` (1 where a ReLU lets through) and
+// `k.pooled.NODE` (what a maximum is taken of); and `losses` of all steps, each of which changes the weights.
 func TestTorchSteps(t *testing.T) {
 	dir := os.Getenv("CTNAS_PARITY")
 	if dir == "" {
@@ -71,7 +72,8 @@ func TestTorchSteps(t *testing.T) {
 			gradients := s.Gradients()
 			for i, v := range net.Variables() {
 				if v.Role.Trainable() {
-					out = append(out, format.Tensor{Name: fmt.Sprintf("%d.grad.%s", k, v.Name), Shape: v.TorchShape(), Data: nn.ToTorch(v, gradients[i])})
+					out = append(out, format.Tensor{Name: fmt.Sprintf("%d.grad.%s", k, v.Name), Shape: v.TorchShape(),
+						Data: nn.ToTorch(v, gradients[i])})
 				}
 			}
 		}
@@ -89,7 +91,8 @@ func TestTorchSteps(t *testing.T) {
 	}
 }
 
-// batchForward is what the network says of Images with the statistics of the batch, and where its ReLUs and maxima decide what becomes of a gradient.
+// batchForward is what the network says of Images with the statistics of the batch, and where its ReLUs and maxima
+// decide what becomes of a gradient.
 func (m *Model) batchForward() (logits []float32, decisions []format.Tensor) {
 	a := m.arena.Device().NewArena()
 	defer a.Free()
@@ -101,7 +104,10 @@ func (m *Model) batchForward() (logits []float32, decisions []format.Tensor) {
 			logits = r.buffer().Slice(0, r.shape.Len()).Values()
 		}
 		if _, ok := m.Net.Nodes[r.node].Op.(nn.MaxPool); ok {
-			decisions = append(decisions, decision("pooled", m.Net.Nodes[r.node].Name, l.reads[r.node][0], func(v float64) float32 { return float32(v) }))
+			decisions = append(decisions, decision("pooled", m.Net.Nodes[r.node].Name, l.reads[r.node][0],
+				func(v float64) float32 {
+					return float32(v)
+				}))
 		}
 	}
 	for view, x := range l.operands {
@@ -117,8 +123,8 @@ func (m *Model) batchForward() (logits []float32, decisions []format.Tensor) {
 	return logits, decisions
 }
 
-// decision is what an operand is read as, through its norm and ReLU. The sign of a float64 sum of a product of float32 is
-// that of the kernels' fused one.
+// decision is what an operand is read as, through its norm and ReLU. The sign of a float64 sum of a product of float32
+// is that of the kernels' fused one.
 func decision(kind, node string, x *operand, of func(v float64) float32) format.Tensor {
 	shape := x.of.shape
 	values := x.of.buffer().Slice(0, shape.Len()).Values()

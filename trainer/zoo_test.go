@@ -12,12 +12,13 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// Every network of the zoo takes a training step: a short way against its gradient the loss on the same batch has fallen, but not by
-// more than twice what the gradient says: these losses, over batch norms of a few numbers, are steep and full of corners. Networks that differ in a table
-// only are left out, unless CTNAS_TEST_ZOO is all.
+// Every network of the zoo takes a training step: a short way against its gradient the loss on the same batch has
+// fallen, but not by more than twice what the gradient says: these losses, over batch norms of a few numbers, are steep
+// and full of corners. Networks that differ in a table only are left out, unless CTNAS_TEST_ZOO is all.
 func TestZooTrains(t *testing.T) {
-	kinds := []string{"mobilenetv3_large_1.0", "shufflenetv2_2.0", "shufflenetv1_2.0_g3", "nasnet_a_mobile", "amoebanet_a_mobile", "cnas", "amoebanet_a_darts_macro",
-		"fbnet_c", "efficientnet_b0", "fbnetv2_f4", "atomnas_c_plus"}
+	kinds := []string{"mobilenetv3_large_1.0", "shufflenetv2_2.0", "shufflenetv1_2.0_g3", "nasnet_a_mobile",
+		"amoebanet_a_mobile", "cnas", "amoebanet_a_darts_macro", "fbnet_c", "efficientnet_b0", "fbnetv2_f4",
+		"atomnas_c_plus"}
 	for _, name := range zoo.Names() {
 		t.Run(name, func(t *testing.T) {
 			few := testing.Short() && !slices.Contains([]string{"mobilenetv3_large_1.0", "shufflenetv1_2.0_g3"}, name)

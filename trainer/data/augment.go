@@ -13,14 +13,14 @@ import (
 type Crop int
 
 const (
-	// CropCentre resizes the image so that its shorter side is Transform.Resize pixels (0: not at all) and takes the middle: torchvision's
-	// Resize and CenterCrop.
+	// CropCentre resizes the image so that its shorter side is Transform.Resize pixels (0: not at all) and takes the
+	// middle: torchvision's Resize and CenterCrop.
 	CropCentre Crop = iota
-	// CropRandomResized takes a random part of the image, between AreaMin and AreaMax of its area and between 3/4 and 4/3 in its ratio of
-	// width to height, and resizes it to the square: torchvision's RandomResizedCrop.
+	// CropRandomResized takes a random part of the image, between AreaMin and AreaMax of its area and between 3/4 and
+	// 4/3 in its ratio of width to height, and resizes it to the square: torchvision's RandomResizedCrop.
 	CropRandomResized
-	// CropPadded puts Pad black pixels around an image of exactly the output's size and takes a random square: torchvision's
-	// RandomCrop with padding.
+	// CropPadded puts Pad black pixels around an image of exactly the output's size and takes a random square:
+	// torchvision's RandomCrop with padding.
 	CropPadded
 )
 
@@ -41,12 +41,12 @@ type Transform struct {
 	Mean, Std        [3]float32
 }
 
-// Jitter is torchvision's ColorJitter without hue: each factor is drawn from [1-x, 1+x], not below 0, and they are applied in a
-// random order.
+// Jitter is torchvision's ColorJitter without hue: each factor is drawn from [1-x, 1+x], not below 0, and they are
+// applied in a random order.
 type Jitter struct{ Brightness, Contrast, Saturation float64 }
 
-// TrainTransform is the usual one for training: random resized crops, or where all images have one size and that is wanted, random crops of the
-// image with an eighth of black border on every side; mirrored half of the time.
+// TrainTransform is the usual one for training: random resized crops, or where all images have one size and that is
+// wanted, random crops of the image with an eighth of black border on every side; mirrored half of the time.
 func (d *Dataset) TrainTransform(size int) Transform {
 	t := Transform{Size: size, Crop: CropRandomResized, Flip: true, Mean: d.Mean, Std: d.Std}
 	if d.Width == size && d.Height == size {
@@ -89,14 +89,16 @@ func (t *Transform) check() error {
 		}
 	}
 	for c := range 3 {
-		if !(t.Std[c] > 0) || math.IsInf(float64(t.Std[c]), 0) || math.IsNaN(float64(t.Mean[c])) || math.IsInf(float64(t.Mean[c]), 0) {
+		if !(t.Std[c] > 0) || math.IsInf(float64(t.Std[c]), 0) || math.IsNaN(float64(t.Mean[c])) ||
+			math.IsInf(float64(t.Mean[c]), 0) {
 			return fmt.Errorf("normalisation by mean %g and standard deviation %g", t.Mean, t.Std)
 		}
 	}
 	return nil
 }
 
-// Steps of a transform that draw random numbers. Each has a stream of its own; the numbers are part of the streams' keys.
+// Steps of a transform that draw random numbers. Each has a stream of its own; the numbers are part of the streams'
+// keys.
 const (
 	stepCrop = iota
 	stepFlip
@@ -146,7 +148,8 @@ func (t *Transform) view(size image.Point, d draws) (view, error) {
 	if v.full.X < t.Size || v.full.Y < t.Size {
 		return v, fmt.Errorf("image of %dx%d pixels is smaller than the crop of %d", size.X, size.Y, t.Size)
 	}
-	v.at = image.Pt(int(math.RoundToEven(float64(v.full.X-t.Size)/2)), int(math.RoundToEven(float64(v.full.Y-t.Size)/2)))
+	v.at = image.Pt(int(math.RoundToEven(float64(v.full.X-t.Size)/2)),
+		int(math.RoundToEven(float64(v.full.Y-t.Size)/2)))
 	return v, nil
 }
 
@@ -158,8 +161,8 @@ func (t *Transform) flip(d draws) bool {
 	return s.Uint32()>>31 == 1
 }
 
-// randomResizedCrop is torchvision's RandomResizedCrop.get_params: ten tries at an area and a ratio, then the largest part in the middle
-// whose ratio is allowed. Python rounds halves to even.
+// randomResizedCrop is torchvision's RandomResizedCrop.get_params: ten tries at an area and a ratio, then the largest
+// part in the middle whose ratio is allowed. Python rounds halves to even.
 func randomResizedCrop(size image.Point, areaMin, areaMax float64, s *philox.Stream) image.Rectangle {
 	const ratioMin, ratioMax = 3.0 / 4, 4.0 / 3
 	round := func(v float64) int { return int(math.RoundToEven(v)) }
@@ -251,7 +254,8 @@ func (a *artist) file(dst []float32, data []byte, d draws) error {
 	return nil
 }
 
-// shrink is by how much a training image may be reduced while it is decoded: the crop must not become smaller than the output.
+// shrink is by how much a training image may be reduced while it is decoded: the crop must not become smaller than the
+// output.
 func (a *artist) shrink(v view) int {
 	s := 1
 	for a.t.Crop == CropRandomResized && s < 8 && v.box.Dx() >= 2*s*v.full.X && v.box.Dy() >= 2*s*v.full.Y {
@@ -359,11 +363,13 @@ func (a *artist) resample(dst []float32, r raster, v view) {
 	axis := func(x *kernel.Axis, lo, hi, begin, end, full, at int, flip bool) {
 		from, to := float64(lo)/s, float64(hi)/s
 		first, last := max(begin, int(from)), min(end, int(math.Ceil(to)))
-		x.Antialias(a.t.Filter, from-float64(begin), to-float64(begin), first-begin, last-begin, full, at, a.t.Size, flip)
+		x.Antialias(a.t.Filter, from-float64(begin), to-float64(begin), first-begin, last-begin, full, at,
+			a.t.Size, flip)
 	}
 	axis(&a.x, v.box.Min.X, v.box.Max.X, r.rect.Min.X, r.rect.Max.X, v.full.X, v.at.X, v.flip)
 	axis(&a.y, v.box.Min.Y, v.box.Max.Y, r.rect.Min.Y, r.rect.Max.Y, v.full.Y, v.at.Y, false)
-	a.res.Resample(dst, kernel.Source{Pix: r.pix, Stride: r.stride, Width: r.rect.Dx(), Height: r.rect.Dy()}, &a.y, &a.x, a.scale, a.bias)
+	a.res.Resample(dst, kernel.Source{Pix: r.pix, Stride: r.stride, Width: r.rect.Dx(), Height: r.rect.Dy()}, &a.y,
+		&a.x, a.scale, a.bias)
 	if a.t.Filter != kernel.Bilinear { // it may leave 0..255
 		for i := range dst {
 			c := i % 3

@@ -56,7 +56,8 @@ func BenchmarkSmall(b *testing.B) {
 	benchmark(b, few(5000, 32), Config{Batch: 256, Transform: d.TrainTransform(32)})
 }
 
-// The checksum of 20,000 files of 16 KB in 100 folders that the system holds in memory: read for the first time, and with a manifest.
+// The checksum of 20,000 files of 16 KB in 100 folders that the system holds in memory: read for the first time, and
+// with a manifest.
 func BenchmarkChecksum(b *testing.B) {
 	dir, kept := b.TempDir(), b.TempDir()
 	text := make([]byte, 16<<10)

@@ -13,8 +13,8 @@ import (
 	"github.com/ctnas/ctnas/internal/files"
 )
 
-// cifarFormat is one of the binary layouts of https://www.cs.toronto.edu/~kriz/cifar.html: records of label bytes, then 1,024 red,
-// 1,024 green and 1,024 blue bytes of a 32x32 image, row by row.
+// cifarFormat is one of the binary layouts of https://www.cs.toronto.edu/~kriz/cifar.html: records of label bytes, then
+// 1,024 red, 1,024 green and 1,024 blue bytes of a 32x32 image, row by row.
 type cifarFormat struct {
 	labels  int // label bytes in front of the pixels; the last one counts
 	classes int

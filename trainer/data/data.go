@@ -1,9 +1,9 @@
-// Package data brings images in: it opens image sets (CIFAR, ImageNet as folders or tar shards, the generated `shapes`), decodes, crops and
-// augments, and hands out batches.
+// Package data brings images in: it opens image sets (CIFAR, ImageNet as folders or tar shards, the generated
+// `shapes`), decodes, crops and augments, and hands out batches.
 //
-// What a batch holds is a function of the set, the transform, the seed and the batch's position and of nothing else: not of the number
-// of workers, nor of where a run was interrupted. JPEG decoders differ in the last bit, so a run that must be repeated to
-// the bit needs the same one (Decoder).
+// What a batch holds is a function of the set, the transform, the seed and the batch's position and of nothing else:
+// not of the number of workers, nor of where a run was interrupted. JPEG decoders differ in the last bit, so a run that
+// must be repeated to the bit needs the same one (Decoder).
 package data
 
 import (
@@ -41,11 +41,11 @@ type Dataset struct {
 // Options of Open.
 type Options struct {
 	Seed uint64 // chooses the images that are held out
-	// ValSplit is the share of the training images that become the validation set, at least 0 and below 1. 0 keeps what the set comes
-	// with: `shapes` has a validation set, the others have none.
+	// ValSplit is the share of the training images that become the validation set, at least 0 and below 1. 0 keeps what
+	// the set comes with: `shapes` has a validation set, the others have none.
 	ValSplit float64
-	// Manifests is a folder where hashes of image files are kept, so that files that have not changed are not read again for a checksum. Several processes
-	// may share it. Empty: nothing is kept.
+	// Manifests is a folder where hashes of image files are kept, so that files that have not changed are not read
+	// again for a checksum. Several processes may share it. Empty: nothing is kept.
 	Manifests string
 	// Progress is told how many of the image files are read that must be, for a checksum; may be nil.
 	Progress func(done, total int)
@@ -55,14 +55,17 @@ type Options struct {
 
 // Open opens the image set that spec names:
 //
-//	shapes               generated, see Shapes
-//	cifar10:DIR          data_batch_1.bin .. data_batch_5.bin, test_batch.bin; also in DIR/cifar-10-batches-bin; or the Python version
-//	cifar100:DIR         train.bin, test.bin, fine labels; also in DIR/cifar-100-binary; or the Python version
-//	imagenet:DIR         DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, or images beside a labels.csv (file,class_index); see openImageNet
-//	shards:GLOB          tar files of KEY.jpg and KEY.cls (WebDataset); GLOB may hold a range {000..099}; see indexShard
+//	shapes         generated, see Shapes
+//	cifar10:DIR    data_batch_1.bin .. data_batch_5.bin, test_batch.bin; also in DIR/cifar-10-batches-bin; or the
+//	               Python version
+//	cifar100:DIR   train.bin, test.bin, fine labels; also in DIR/cifar-100-binary; or the Python version
+//	imagenet:DIR   DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, or images beside a labels.csv
+//	               (file,class_index); see openImageNet
+//	shards:GLOB    tar files of KEY.jpg and KEY.cls (WebDataset); GLOB may hold a range {000..099}; see indexShard
 //	shards:GLOB?test=GLOB
 //
-// Published validation images (DIR/val) and test batches become Test: nothing may be chosen by them. Where a set has both, each is what its name says.
+// Published validation images (DIR/val) and test batches become Test: nothing may be chosen by them. Where a set has
+// both, each is what its name says.
 func Open(spec string, o Options) (*Dataset, error) {
 	if !(o.ValSplit >= 0 && o.ValSplit < 1) {
 		return nil, fmt.Errorf("validation split %g: want at least 0 and below 1", o.ValSplit)
@@ -95,7 +98,8 @@ func Open(spec string, o Options) (*Dataset, error) {
 }
 
 var kinds = map[string]func(string) (*Dataset, error){
-	"shapes": openShapes, "cifar10": openCIFAR10, "cifar100": openCIFAR100, "imagenet": openImageNet, "shards": openShards,
+	"shapes": openShapes, "cifar10": openCIFAR10, "cifar100": openCIFAR100, "imagenet": openImageNet,
+	"shards": openShards,
 }
 
 // CheckSpec tells whether spec is of one of Open's forms, whatever there is under that name.
@@ -110,9 +114,10 @@ func CheckSpec(spec string) error {
 	return nil
 }
 
-// Checksum is a SHA-256 in hexadecimal over all that a training can see of a set, its training images and its test images: of a decoded set over pixels and
-// labels, of encoded images over each one's label, size and content and over the names of the classes. It depends neither on where the files lie nor on their names
-// and times. It may read every image (Options.Manifests says how to avoid that).
+// Checksum is a SHA-256 in hexadecimal over all that a training can see of a set, its training images and its test
+// images: of a decoded set over pixels and labels, of encoded images over each one's label, size and content and over
+// the names of the classes. It depends neither on where the files lie nor on their names and times. It may read every
+// image (Options.Manifests says how to avoid that).
 func (d *Dataset) Checksum(ctx context.Context) (string, error) {
 	if d.identity == nil {
 		return d.sum, nil
@@ -124,7 +129,8 @@ func (d *Dataset) Checksum(ctx context.Context) (string, error) {
 	return sum, nil
 }
 
-// Split is the same set with other images held out (Options). It shares the files: close one of the two only, when neither is used any longer.
+// Split is the same set with other images held out (Options). It shares the files: close one of the two only, when
+// neither is used any longer.
 func (d *Dataset) Split(seed uint64, share float64) *Dataset {
 	out := *d
 	out.Train, out.Validation = d.all, d.published
@@ -161,7 +167,8 @@ func (d *Dataset) Close() error {
 	return d.close()
 }
 
-// split moves a share of the training images, drawn by the seed, to Validation in place of what was there. Both keep their order.
+// split moves a share of the training images, drawn by the seed, to Validation in place of what was there. Both keep
+// their order.
 func (d *Dataset) split(seed uint64, share float64) {
 	n := d.Train.Len()
 	held := int(math.Round(share * float64(n)))

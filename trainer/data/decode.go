@@ -13,7 +13,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// What an image may be at most. Larger ones are damaged or not meant for training; a file of a few bytes can claim any size.
+// What an image may be at most. Larger ones are damaged or not meant for training; a file of a few bytes can claim any
+// size.
 const (
 	maxPixels    = 1 << 27
 	maxSide      = 1 << 20 // a row of it is decoded at once
@@ -48,8 +49,8 @@ type raster struct {
 type jpegDecoder interface {
 	// size reads the header. each is how many bytes a pixel of the whole image decoding takes beside the region.
 	size(data []byte) (size image.Point, each int, err error)
-	// region decodes at least the pixels of r, which lie in the image. The result may be reduced by shrink (1, 2, 4 or 8) or by less;
-	// its pixels may lie in buf.
+	// region decodes at least the pixels of r, which lie in the image. The result may be reduced by shrink (1, 2, 4 or
+	// 8) or by less; its pixels may lie in buf.
 	region(data []byte, r image.Rectangle, shrink int, buf []byte) (raster, error)
 	close()
 }

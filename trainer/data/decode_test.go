@@ -77,7 +77,8 @@ func TestRegionIsPartOfWhole(t *testing.T) {
 	s := philox.New(1, philox.PurposeTest, 0)
 	paths, err := filepath.Glob("testdata/*.*")
 	require.NoError(t, err)
-	if more, err := filepath.Glob(filepath.Join(testdata.Dir(), "imagenet_sample", "*.JPEG")); err == nil && len(more) > 4 {
+	if more, err := filepath.Glob(filepath.Join(testdata.Dir(), "imagenet_sample", "*.JPEG")); err == nil &&
+		len(more) > 4 {
 		paths = append(paths, more[:4]...)
 	}
 	for name, d := range decoders(t) {
@@ -96,7 +97,8 @@ func TestRegionIsPartOfWhole(t *testing.T) {
 				require.True(t, want.In(r.rect), "%s: %s: %v in %v", name, path, want, r.rect)
 				for y := want.Min.Y; y < want.Max.Y; y++ {
 					got := r.pix[(y-r.rect.Min.Y)*r.stride+3*(want.Min.X-r.rect.Min.X):][:3*want.Dx()]
-					require.Equal(t, whole[3*(y*size.X+want.Min.X):][:3*want.Dx()], got, "%s: %s: %v row %d", name, path, want, y)
+					require.Equal(t, whole[3*(y*size.X+want.Min.X):][:3*want.Dx()], got, "%s: %s: %v row %d", name,
+						path, want, y)
 				}
 			}
 		}
@@ -114,7 +116,8 @@ func TestReducedRegion(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, []int{1, shrink}, r.shrink, name)
 			k := r.shrink
-			require.True(t, r.rect.Min.X*k <= want.Min.X && r.rect.Min.Y*k <= want.Min.Y && r.rect.Max.X*k >= want.Max.X && r.rect.Max.Y*k >= want.Max.Y)
+			require.True(t, r.rect.Min.X*k <= want.Min.X && r.rect.Min.Y*k <= want.Min.Y &&
+				r.rect.Max.X*k >= want.Max.X && r.rect.Max.Y*k >= want.Max.Y)
 			for y := r.rect.Min.Y; y < min(r.rect.Max.Y, size.Y/k); y++ {
 				for x := r.rect.Min.X; x < min(r.rect.Max.X, size.X/k); x++ {
 					sum := 0
@@ -122,7 +125,8 @@ func TestReducedRegion(t *testing.T) {
 						sum += int(whole[3*((y*k+b/k)*size.X+x*k+b%k)])
 					}
 					got := r.pix[(y-r.rect.Min.Y)*r.stride+3*(x-r.rect.Min.X)]
-					require.InDelta(t, float64(sum)/float64(k*k), float64(got), 6, "%s: 1/%d at %d,%d", name, shrink, x, y)
+					require.InDelta(t, float64(sum)/float64(k*k), float64(got), 6, "%s: 1/%d at %d,%d", name, shrink, x,
+						y)
 				}
 			}
 		}
@@ -251,7 +255,8 @@ func TestResizeAsTorchvision(t *testing.T) {
 		x.Antialias(f, float64(c.X), float64(c.X+c.Width), c.X, c.X+c.Width, c.Size, 0, c.Size, false)
 		y.Antialias(f, float64(c.Y), float64(c.Y+c.Height), c.Y, c.Y+c.Height, c.Size, 0, c.Size, false)
 		out := make([]float32, c.Size*c.Size*3)
-		res.Resample(out, kernel.Source{Pix: pix, Stride: 3 * w, Width: w, Height: h}, &y, &x, [3]float32{1, 1, 1}, [3]float32{})
+		res.Resample(out, kernel.Source{Pix: pix, Stride: 3 * w, Width: w, Height: h}, &y, &x, [3]float32{1, 1, 1},
+			[3]float32{})
 		kerneltest.Close(t, c.Values, out, 1e-4, "resize")
 	}
 }

@@ -277,7 +277,8 @@ func TestShards(t *testing.T) {
 	for i := range 3 {
 		write(t, filepath.Join(dir, fmt.Sprintf("s-%03d.tar", i)), tarOf(t,
 			member{fmt.Sprintf("a%d.jpg", i), tiny(t, uint8(10*i))}, member{fmt.Sprintf("a%d.cls", i), []byte("2\n")},
-			member{"x/" + long + ".cls", []byte("5")}, member{"x/" + long + ".json", []byte("{}")}, member{"x/" + long + ".png", tiny(t, uint8(10*i+1))}))
+			member{"x/" + long + ".cls", []byte("5")}, member{"x/" + long + ".json", []byte("{}")},
+			member{"x/" + long + ".png", tiny(t, uint8(10*i+1))}))
 	}
 	for _, pattern := range []string{"s-{000..002}.tar", "s-*.tar", "s-{000..002}.tar?test=" + dir + "/s-001.tar"} {
 		d, err := Open("shards:"+filepath.Join(dir, pattern), Options{})
@@ -323,11 +324,12 @@ func TestShardDamage(t *testing.T) {
 		"cut in header": {good[:100], "member at offset 0"},
 		"header":        {flipped, "member at offset 0"},
 		"no label":      {tarOf(t, member{"a.jpg", pic}), "sample a has no .cls"},
-		"no image":      {tarOf(t, member{"a.cls", []byte("1")}, member{"b.png", pic}, member{"b.cls", []byte("1")}), "sample a has a .cls and no image"},
-		"bad label":     {tarOf(t, member{"a.cls", []byte("one")}), `a.cls at offset 512: "one"`},
-		"negative":      {tarOf(t, member{"a.cls", []byte("-1")}), "a.cls at offset 512"},
-		"two images":    {tarOf(t, member{"a.jpg", pic}, member{"a.png", pic}), "second image of sample a"},
-		"two labels":    {tarOf(t, member{"a.cls", []byte("1")}, member{"a.cls", []byte("1")}), "want one class"},
+		"no image": {tarOf(t, member{"a.cls", []byte("1")}, member{"b.png", pic}, member{"b.cls", []byte("1")}),
+			"sample a has a .cls and no image"},
+		"bad label":  {tarOf(t, member{"a.cls", []byte("one")}), `a.cls at offset 512: "one"`},
+		"negative":   {tarOf(t, member{"a.cls", []byte("-1")}), "a.cls at offset 512"},
+		"two images": {tarOf(t, member{"a.jpg", pic}, member{"a.png", pic}), "second image of sample a"},
+		"two labels": {tarOf(t, member{"a.cls", []byte("1")}, member{"a.cls", []byte("1")}), "want one class"},
 	} {
 		_, err := indexShard(bytes.NewReader(c.content), leaving{})
 		require.ErrorContains(t, err, c.want, name)

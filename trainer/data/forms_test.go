@@ -154,7 +154,8 @@ func FuzzAnswers(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		for _, a := range knownAnswers {
 			if image, label, ok := a.read(line, classes); ok {
-				require.True(t, label < len(classes) && (label >= 0 || image == "ImageId"), "%s: %q %d", a.name, image, label)
+				require.True(t, label < len(classes) && (label >= 0 || image == "ImageId"), "%s: %q %d", a.name, image,
+					label)
 			}
 		}
 	})

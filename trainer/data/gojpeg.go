@@ -9,8 +9,9 @@ import (
 	"image/jpeg"
 )
 
-// goJPEG decodes with Go's image/jpeg. It decodes the whole image whatever the region, and takes about four times as long as libjpeg-turbo.
-// Halved chroma is interpolated as libjpeg does ("fancy upsampling"), so both decoders agree within a few levels.
+// goJPEG decodes with Go's image/jpeg. It decodes the whole image whatever the region, and takes about four times as
+// long as libjpeg-turbo. Halved chroma is interpolated as libjpeg does ("fancy upsampling"), so both decoders agree
+// within a few levels.
 type goJPEG struct{}
 
 func (goJPEG) close() {}
@@ -108,8 +109,9 @@ func subsampling(s image.YCbCrSubsampleRatio) (x, y int) {
 	return 1, 1
 }
 
-// chromaRow writes the chroma of pixels x0.. of row y. A halved direction is a triangle filter: 3/4 of the nearer sample and 1/4 of the
-// next one (libjpeg-turbo, jdsample.c); a quartered one repeats samples. plane has len(mixed) samples a row and ch rows.
+// chromaRow writes the chroma of pixels x0.. of row y. A halved direction is a triangle filter: 3/4 of the nearer
+// sample and 1/4 of the next one (libjpeg-turbo, jdsample.c); a quartered one repeats samples. plane has len(mixed)
+// samples a row and ch rows.
 func chromaRow(dst []uint8, mixed []int, plane []uint8, stride, ch, divX, divY, x0, y int) {
 	near := y / divY
 	far := near

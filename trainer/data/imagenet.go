@@ -347,7 +347,8 @@ func (f *imageFiles) list(folder string, label int, left leaving) (int, error) {
 	return len(f.entries) - before, nil
 }
 
-// readLabels reads a CSV with a header and at least the columns file and class_index; a column wnid names the classes. Files are below root.
+// readLabels reads a CSV with a header and at least the columns file and class_index; a column wnid names the classes.
+// Files are below root.
 func readLabels(r io.Reader, root string) (*imageFiles, []string, error) {
 	lines := csv.NewReader(r)
 	lines.ReuseRecord = true

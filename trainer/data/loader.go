@@ -15,8 +15,8 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// Position is a place in the sequence of batches: all the state that a loader has. A loader that starts at a position goes on exactly as
-// one that reached it.
+// Position is a place in the sequence of batches: all the state that a loader has. A loader that starts at a position
+// goes on exactly as one that reached it.
 type Position struct {
 	Epoch int `json:"epoch"`
 	Batch int `json:"batch"` // of the epoch
@@ -27,8 +27,8 @@ type Config struct {
 	Batch     int // images
 	Transform Transform
 	Seed      uint64
-	// Train visits the images in a new random order every epoch and leaves out those that do not fill a batch. Without it the order is the
-	// set's and the last batch is smaller.
+	// Train visits the images in a new random order every epoch and leaves out those that do not fill a batch. Without
+	// it the order is the set's and the last batch is smaller.
 	Train  bool
 	Epochs int      // where the sequence ends; 0: never
 	Start  Position // of the first batch
@@ -38,8 +38,8 @@ type Config struct {
 	// otherwise the sequence ends with an UnreadableError.
 	OnCorrupt OnCorrupt
 	Workers   int // 0: as many as processors
-	// Memory is where batches go, each in Batch*Size*Size*3 floats; as many batches are prepared or in use at the same time. nil: the
-	// loader allocates three.
+	// Memory is where batches go, each in Batch*Size*Size*3 floats; as many batches are prepared or in use at the same
+	// time. nil: the loader allocates three.
 	Memory [][]float32
 }
 
@@ -49,8 +49,8 @@ type Batch struct {
 	N      int       // images; fewer than Config.Batch only at the end of an epoch without Train
 	Images []float32 // Config.Batch x Size x Size x 3 (NHWC); zero behind the first N images
 	Labels []int32   // Config.Batch; -1 behind the first N
-	// Mixup: image i is Weight of an image of class Labels[i] and 1-Weight of one of class Partners[i]. Weight is 1 and Partners nil
-	// without mixup.
+	// Mixup: image i is Weight of an image of class Labels[i] and 1-Weight of one of class Partners[i]. Weight is 1 and
+	// Partners nil without mixup.
 	Weight   float32
 	Partners []int32
 	// Corrupt are the images of the batch that could not be read, by number; nil without any. Split is empty.
@@ -118,12 +118,15 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 	if err := c.Transform.check(); err != nil {
 		return nil, err
 	}
-	l := &Loader{set: set, c: c, batches: (n + c.Batch - 1) / c.Batch, next: c.Start, corrupt: map[int]*UnreadableError{}}
+	l := &Loader{set: set, c: c, batches: (n + c.Batch - 1) / c.Batch, next: c.Start,
+		corrupt: map[int]*UnreadableError{}}
 	if c.Train {
 		l.batches = n / c.Batch
 	}
-	if c.Epochs < 0 || c.Start.Epoch < 0 || c.Start.Batch < 0 || c.Start.Batch >= l.batches || int64(c.Start.Epoch) > 1<<31 {
-		return nil, fmt.Errorf("start at epoch %d, batch %d of %d: no such batch", c.Start.Epoch, c.Start.Batch, l.batches)
+	if c.Epochs < 0 || c.Start.Epoch < 0 || c.Start.Batch < 0 || c.Start.Batch >= l.batches ||
+		int64(c.Start.Epoch) > 1<<31 {
+		return nil, fmt.Errorf("start at epoch %d, batch %d of %d: no such batch", c.Start.Epoch,
+			c.Start.Batch, l.batches)
 	}
 	floats := c.Batch * c.Transform.Size * c.Transform.Size * 3
 	if c.Memory == nil {
@@ -190,8 +193,8 @@ func (l *Loader) Batches() int { return l.batches }
 // Position is that of the batch that Next returns next.
 func (l *Loader) Position() Position { return l.next }
 
-// Next returns the next batch, which is valid until the following call; io.EOF behind the last one of Config.Epochs; ctx's error
-// where that ends first, even if the batch is ready.
+// Next returns the next batch, which is valid until the following call; io.EOF behind the last one of Config.Epochs;
+// ctx's error where that ends first, even if the batch is ready.
 func (l *Loader) Next(ctx context.Context) (*Batch, error) {
 	if l.err != nil {
 		return nil, l.err
@@ -331,7 +334,8 @@ func (w *worker) do(t task) {
 	}
 }
 
-// mix replaces images i and j by their mixtures, in which each has the larger part of its own class where Weight is above one half.
+// mix replaces images i and j by their mixtures, in which each has the larger part of its own class where Weight is
+// above one half.
 func (b *Batch) mix(i, j int) {
 	size := len(b.Images) / len(b.Labels)
 	x, y := b.Images[i*size:(i+1)*size], b.Images[j*size:(j+1)*size]

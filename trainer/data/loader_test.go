@@ -161,7 +161,8 @@ func TestEpochs(t *testing.T) {
 // Batches lie in the caller's memory, and the place of one is not written while the caller holds it.
 func TestMemory(t *testing.T) {
 	memory := [][]float32{make([]float32, 5*4*4*3), make([]float32, 5*4*4*3)}
-	l, err := NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit}, Train: true, Memory: memory})
+	l, err := NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit},
+		Train: true, Memory: memory})
 	require.NoError(t, err)
 	defer l.Close()
 	for k := range 9 {
@@ -176,7 +177,8 @@ func TestMemory(t *testing.T) {
 		next.done <- struct{}{}
 		l.ready <- next
 	}
-	_, err = NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit}, Memory: [][]float32{make([]float32, 7)}})
+	_, err = NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit},
+		Memory: [][]float32{make([]float32, 7)}})
 	require.ErrorContains(t, err, "7 floats for a batch, want 240")
 }
 
@@ -291,7 +293,8 @@ func TestPassingErrorsAreNoDamage(t *testing.T) {
 	var broken *UnreadableError
 	require.False(t, errors.As(err, &broken))
 
-	l, err = NewLoader(few(8, 7), Config{Batch: 4, Transform: Transform{Size: 8, Std: unit}, OnCorrupt: OnCorrupt{Skip: true}})
+	l, err = NewLoader(few(8, 7), Config{Batch: 4, Transform: Transform{Size: 8, Std: unit},
+		OnCorrupt: OnCorrupt{Skip: true}})
 	require.NoError(t, err)
 	defer l.Close()
 	_, err = l.Next(context.Background())
@@ -315,7 +318,8 @@ func TestOnCorrupt(t *testing.T) {
 	require.NoError(t, tally.Add(list), "each counts once")
 	require.Equal(t, &CorruptImages{2, []string{"train: a.jpg: cut", "test: b.jpg: cut"}}, tally.Summary())
 	require.EqualError(t, tally.Add([]Corrupt{{SplitValidation, 1, "c.jpg: cut"}}),
-		"3 images cannot be read, on-corrupt skip=2 allows 2: train: a.jpg: cut; validation: c.jpg: cut; test: b.jpg: cut")
+		"3 images cannot be read, on-corrupt skip=2 allows 2: train: a.jpg: cut; validation: c.jpg: cut; "+
+			"test: b.jpg: cut")
 	require.ErrorContains(t, (*Tally)(nil).Add(list), "on-corrupt stop does not allow to go on without 2 images")
 	many := NewTally(OnCorrupt{Skip: true})
 	for i := range 25 {
@@ -382,7 +386,8 @@ func TestConfigIsChecked(t *testing.T) {
 func TestPaddedCrop(t *testing.T) {
 	set := few(1, 6)
 	pix := set.store.(*pixels).pix
-	tr := Transform{Size: 6, Crop: CropPadded, Pad: 2, Flip: true, Mean: [3]float32{0.1, 0.2, 0.3}, Std: [3]float32{0.5, 0.6, 0.7}}
+	tr := Transform{Size: 6, Crop: CropPadded, Pad: 2, Flip: true, Mean: [3]float32{0.1, 0.2, 0.3},
+		Std: [3]float32{0.5, 0.6, 0.7}}
 	l, err := NewLoader(set, Config{Batch: 1, Transform: tr, Train: true})
 	require.NoError(t, err)
 	defer l.Close()
@@ -445,7 +450,8 @@ func TestRandomResizedCropStatistics(t *testing.T) {
 	uniform(areas, 0.08, 0.3)
 	uniform(ratios, math.Log(0.75), math.Log(4./3))
 
-	// With the usual areas the large ones are rejected more often; the mean is known from the definition by integration.
+	// With the usual areas the large ones are rejected more often; the mean is known from the definition by
+	// integration.
 	var sum, want, weight float64
 	for range n {
 		r := randomResizedCrop(size, 0.08, 1, s)
@@ -470,7 +476,8 @@ func TestRandomResizedCropStatistics(t *testing.T) {
 			require.True(t, r.In(image.Rect(0, 0, c.w, c.h)) && !r.Empty(), "%v of %v", r, c)
 		}
 	}
-	require.Equal(t, image.Rect(0, 449, 1, 450), randomResizedCrop(image.Pt(1, 900), 0.9, 1, s), "the fallback: the middle")
+	require.Equal(t, image.Rect(0, 449, 1, 450), randomResizedCrop(image.Pt(1, 900), 0.9, 1, s),
+		"the fallback: the middle")
 }
 
 func TestFlipAndCutoutStatistics(t *testing.T) {
@@ -576,7 +583,8 @@ func TestCentreCrop(t *testing.T) {
 	for name, file := range map[string][]byte{"smooth": smooth(t, 61, 43), "noise": noisy(t, 61, 43)} {
 		for _, f := range []kernel.Filter{kernel.Bilinear, kernel.Bicubic} {
 			for _, side := range []int{20, 90} {
-				tr := Transform{Size: 16, Resize: side, Filter: f, Mean: [3]float32{0.5, 0, 0.25}, Std: [3]float32{0.5, 1, 2}}
+				tr := Transform{Size: 16, Resize: side, Filter: f, Mean: [3]float32{0.5, 0, 0.25},
+					Std: [3]float32{0.5, 1, 2}}
 				a, err := newArtist(tr)
 				require.NoError(t, err)
 				defer a.close()

@@ -18,8 +18,9 @@ const (
 // shapesSeed makes the set the same for everyone: labels that were learned on it stay true.
 const shapesSeed = 1
 
-// shapeClasses are outlines in a plane where the shape fits in about the unit circle. Some are told apart at a glance (ring, cross), others are easily
-// taken for another one under noise (disc, pentagon, square), so that both weak and strong networks have something to gain.
+// shapeClasses are outlines in a plane where the shape fits in about the unit circle. Some are told apart at a glance
+// (ring, cross), others are easily taken for another one under noise (disc, pentagon, square), so that both weak and
+// strong networks have something to gain.
 var shapeClasses = []struct {
 	name   string
 	inside func(x, y float64) bool
@@ -80,19 +81,21 @@ func star(x, y float64) bool {
 // theShapes makes the whole set, once: it takes a second or two of one processor.
 var theShapes = sync.OnceValue(func() *pixels { return generateShapes(shapesSeed, shapesTrain+shapesVal+shapesTest) })
 
-// openShapes generates the set `shapes`: 32x32 RGB images of 10 classes, 4,000 for training, 2,000 for validation, 2,000 for tests. Each shows
-// one filled shape (see shapeClasses) of random place, size, rotation, stretch and colour on a textured background of another
-// colour, sometimes crossed by a bar, among small pieces of clutter, with noise. Classes are equally frequent. It is made to rank architectures where
-// no real images are at hand: networks of a few thousand parameters learn it in seconds, some of them far better than others, at a resolution of 16 too.
-// Accuracies on it say nothing about any other set.
+// openShapes generates the set `shapes`: 32x32 RGB images of 10 classes, 4,000 for training, 2,000 for validation,
+// 2,000 for tests. Each shows one filled shape (see shapeClasses) of random place, size, rotation, stretch and colour
+// on a textured background of another colour, sometimes crossed by a bar, among small pieces of clutter, with noise.
+// Classes are equally frequent. It is made to rank architectures where no real images are at hand: networks of a few
+// thousand parameters learn it in seconds, some of them far better than others, at a resolution of 16 too. Accuracies
+// on it say nothing about any other set.
 func openShapes(string) (*Dataset, error) {
 	all := theShapes()
 	part := func(from, to int) *Set {
 		const image = 3 * shapesSide * shapesSide
-		return &Set{store: &pixels{"shapes", shapesSide, shapesSide, all.pix[from*image : to*image], all.labels[from:to]}}
+		return &Set{store: &pixels{"shapes", shapesSide, shapesSide, all.pix[from*image : to*image],
+			all.labels[from:to]}}
 	}
-	d := &Dataset{Train: part(0, shapesTrain), Validation: part(shapesTrain, shapesTrain+shapesVal), Test: part(shapesTrain+shapesVal, all.count()),
-		Width: shapesSide, Height: shapesSide, sum: checksum(all)}
+	d := &Dataset{Train: part(0, shapesTrain), Validation: part(shapesTrain, shapesTrain+shapesVal),
+		Test: part(shapesTrain+shapesVal, all.count()), Width: shapesSide, Height: shapesSide, sum: checksum(all)}
 	for _, c := range shapeClasses {
 		d.Classes = append(d.Classes, c.name)
 	}
@@ -138,9 +141,10 @@ type rgb [3]float64
 // canvas is an image while it is drawn.
 type canvas [shapesSide * shapesSide]rgb
 
-// fill paints colour(x, y) where inside(x, y), both in a frame with its origin at (cx, cy), turned by angle and scaled so that one unit is
-// (rx, ry) pixels. Edges are smoothed with 3x3 samples a pixel.
-func (c *canvas) fill(cx, cy, rx, ry, angle, reach float64, inside func(x, y float64) bool, colour func(x, y float64) rgb) {
+// fill paints colour(x, y) where inside(x, y), both in a frame with its origin at (cx, cy), turned by angle and scaled
+// so that one unit is (rx, ry) pixels. Edges are smoothed with 3x3 samples a pixel.
+func (c *canvas) fill(cx, cy, rx, ry, angle, reach float64, inside func(x, y float64) bool,
+	colour func(x, y float64) rgb) {
 	sin, cos := math.Sincos(angle)
 	r := reach * max(rx, ry)
 	for y := max(0, int(cy-r)); y < min(shapesSide, int(cy+r)+2); y++ {
@@ -204,7 +208,8 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 		for range count {
 			kind := shapeClasses[s.Intn(len(shapeClasses))]
 			r := uniform(1, 1.8)
-			c.fill(uniform(0, shapesSide), uniform(0, shapesSide), r, r, uniform(0, 2*math.Pi), 1.5, kind.inside, texture(s, colour(), 0.2))
+			c.fill(uniform(0, shapesSide), uniform(0, shapesSide), r, r, uniform(0, 2*math.Pi), 1.5, kind.inside,
+				texture(s, colour(), 0.2))
 		}
 	}
 	clutter(s.Intn(3))
@@ -216,14 +221,17 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 	}
 	r, stretch := uniform(8, 11.5), uniform(0.85, 1.18)
 	cx, cy := uniform(12, shapesSide-12), uniform(12, shapesSide-12)
-	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.6, 0.6), 1.5, shapeClasses[class].inside, texture(s, front, 0.15))
+	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.6, 0.6), 1.5, shapeClasses[class].inside,
+		texture(s, front, 0.15))
 
 	// A bar over part of it, and one more piece of clutter.
 	if s.Float64() < 0.4 {
 		angle := uniform(0, 2*math.Pi)
 		sin, cos := math.Sincos(angle)
 		away := uniform(0.2, 0.9) * r
-		c.fill(cx-away*sin, cy+away*cos, 2*shapesSide, uniform(0.7, 1.5), angle, 1, func(_, y float64) bool { return math.Abs(y) < 1 },
+		c.fill(cx-away*sin, cy+away*cos, 2*shapesSide, uniform(0.7, 1.5), angle, 1, func(_, y float64) bool {
+			return math.Abs(y) < 1
+		},
 			texture(s, colour(), 0.2))
 	}
 	clutter(1)

@@ -76,8 +76,8 @@ func openShards(where string) (*Dataset, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataset{Indexed: true, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd,
-		close: train.close}
+	d := &Dataset{Indexed: true, Train: &Set{store: train}, Validation: &Set{}, Test: &Set{}, Mean: imageNetMean,
+		Std: imageNetStd, close: train.close}
 	top := train.topLabel()
 	if hasTest {
 		test, err := indexShards(testGlob, left)
@@ -178,7 +178,8 @@ func expand(pattern string) ([]string, error) {
 	return paths, nil
 }
 
-// absolutePattern makes a pattern of shards valid in any working directory. What would be a wildcard in the directory's name stands for itself.
+// absolutePattern makes a pattern of shards valid in any working directory. What would be a wildcard in the directory's
+// name stands for itself.
 func absolutePattern(pattern string) (string, error) {
 	if filepath.IsAbs(pattern) {
 		return pattern, nil

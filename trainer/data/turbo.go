@@ -46,17 +46,20 @@ func (t *turboJPEG) size(data []byte) (size image.Point, each int, err error) {
 	return image.Pt(int(w), int(h)), int(kept), nil
 }
 
-// blockColumns is the most columns that a crop is widened by to the left: a column of blocks of the most subsampled component.
+// blockColumns is the most columns that a crop is widened by to the left: a column of blocks of the most subsampled
+// component.
 const blockColumns = 32
 
 func (t *turboJPEG) region(data []byte, r image.Rectangle, shrink int, buf []byte) (raster, error) {
 	want := image.Rect(r.Min.X/shrink, r.Min.Y/shrink, (r.Max.X+shrink-1)/shrink, (r.Max.Y+shrink-1)/shrink)
-	room := 3 * (want.Dx() + 2 + blockColumns) * (want.Dy() + 1) // a row more: one of CMYK is longer before it is converted
+	// A row more: one of CMYK is longer before it is converted.
+	room := 3 * (want.Dx() + 2 + blockColumns) * (want.Dy() + 1)
 	if cap(buf) < room {
 		buf = make([]byte, room)
 	}
 	got := C.ctn_rect{C.int32_t(want.Min.X), C.int32_t(want.Min.Y), C.int32_t(want.Dx()), C.int32_t(want.Dy())}
-	if C.ctn_jpeg_region(t.j, (*C.uint8_t)(&data[0]), C.size_t(len(data)), C.int(shrink), &got, (*C.uint8_t)(&buf[:1][0]), C.size_t(room)) != 0 {
+	if C.ctn_jpeg_region(t.j, (*C.uint8_t)(&data[0]), C.size_t(len(data)), C.int(shrink), &got,
+		(*C.uint8_t)(&buf[:1][0]), C.size_t(room)) != 0 {
 		return raster{}, t.fail()
 	}
 	rect := image.Rect(int(got.x), int(got.y), int(got.x+got.width), int(got.y+got.height))

@@ -262,7 +262,8 @@ func checkTorch(t *testing.T, content []byte) (tensors []Tensor, err error) {
 // FuzzTorchBuilt reads files that are well-formed but for what they say.
 func FuzzTorchBuilt(f *testing.F) {
 	for form := range byte(3) {
-		f.Add([]byte{form, 2, 0, 64, 0, 0, 4, 9, 1, 0, 3, 3, 2, 3, 1, 0, 0, 2, 1, 0, 0, 0, 1, 1, 0, 0, 0, 2, 1, 3, 3, 200})
+		f.Add([]byte{form, 2, 0, 64, 0, 0, 4, 9, 1, 0, 3, 3, 2, 3, 1, 0, 0, 2, 1, 0, 0, 0, 1, 1, 0, 0, 0, 2,
+			1, 3, 3, 200})
 	}
 	f.Fuzz(func(t *testing.T, numbers []byte) { _, _ = checkTorch(t, (&builder{numbers}).build()) })
 }
@@ -271,7 +272,8 @@ func FuzzTorchBuilt(f *testing.F) {
 func TestBuiltFilesAreRead(t *testing.T) {
 	shape := "(K\x02K\x03t"
 	root := func(reference string) string {
-		return "\x80\x02}" + pickledText("w") + rebuildTensor + "(" + reference + "K\x00" + shape + "(K\x03K\x01t\x89NtRs."
+		return "\x80\x02}" + pickledText("w") + rebuildTensor + "(" + reference + "K\x00" + shape +
+			"(K\x03K\x01t\x89NtRs."
 	}
 	one := root(storageReference("0", "ByteStorage", 6))
 	want := []Tensor{{"w", []int{2, 3}, []float32{0, 1, 2, 3, 4, 5}}}
@@ -301,7 +303,8 @@ func TestBuiltFilesAreRead(t *testing.T) {
 // Small files that ask for much: each is refused, or read, with little memory.
 func TestSmallHostileTorchFiles(t *testing.T) {
 	views := func(setup, each string, n int) []byte {
-		root := "\x80\x02" + rebuildTensor + "q\x020" + storageReference("0", "FloatStorage", 2) + "q\x010" + setup + "]q\x03"
+		root := "\x80\x02" + rebuildTensor + "q\x020" + storageReference("0", "FloatStorage", 2) + "q\x010" +
+			setup + "]q\x03"
 		root += strings.Repeat(each, n) + "."
 		return pickled(root, "\x80\x02]"+pickledText("0")+"a.", "\x02"+strings.Repeat("\x00", 7+8))
 	}
@@ -325,14 +328,16 @@ func TestSmallHostileTorchFiles(t *testing.T) {
 	ones := func(n int) string { return "(" + strings.Repeat("K\x01", n) + "tq" }
 	twice := strings.Repeat("h\x00\x86q\x00", 60) // a pair of the one before: printed, 2^60 of them
 	for want, content := range map[string][]byte{
-		"shape: 500000 dimensions, at most 64 are accepted":     views(ones(500_000)+"\x000", view, 20_000),
-		"the pickle is no dictionary":                           views(ones(64)+"\x000", view, 10_000),
-		"strides: 65 dimensions, at most 64 are accepted":       views(ones(0)+"\x000"+ones(65)+"\x040", strided, 1),
-		"the values take more than":                             views("(tq\x000", "}", 3<<20),
-		`"a/data/0" and "a/data/1" share bytes of the archive`:  zipOf(shared...),
-		`"a/data.pkl" stands in the archive twice`:              zipOf(entry, entry),
-		"its storages and tensors take more than ten times the": zipOf(bytes100k, zipEntry{"a/data.pkl", []byte(tied + "."), -1}),
-		`nothing refers to the storage ""`:                      pickled("\x80\x02}.", "\x80\x02]NN\x86q\x00"+twice+"a."),
+		"shape: 500000 dimensions, at most 64 are accepted":    views(ones(500_000)+"\x000", view, 20_000),
+		"the pickle is no dictionary":                          views(ones(64)+"\x000", view, 10_000),
+		"strides: 65 dimensions, at most 64 are accepted":      views(ones(0)+"\x000"+ones(65)+"\x040", strided, 1),
+		"the values take more than":                            views("(tq\x000", "}", 3<<20),
+		`"a/data/0" and "a/data/1" share bytes of the archive`: zipOf(shared...),
+		`"a/data.pkl" stands in the archive twice`:             zipOf(entry, entry),
+		"its storages and tensors take more than ten times the": zipOf(bytes100k,
+			zipEntry{"a/data.pkl", []byte(tied + "."), -1}),
+		`nothing refers to the storage ""`: pickled("\x80\x02}.",
+			"\x80\x02]NN\x86q\x00"+twice+"a."),
 	} {
 		_, err := checkTorch(t, content)
 		require.ErrorContains(t, err, want)

@@ -15,7 +15,8 @@ type Tensor struct {
 	Data  []float32
 }
 
-// Read reads the tensors of a file of safetensors or of PyTorch, and the metadata of safetensors; PyTorch's files have none.
+// Read reads the tensors of a file of safetensors or of PyTorch, and the metadata of safetensors; PyTorch's files have
+// none.
 func Read(path string) (tensors []Tensor, metadata map[string]string, err error) {
 	f, err := files.Open(path)
 	if err != nil {

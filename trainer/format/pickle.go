@@ -13,8 +13,9 @@ import (
 	"strings"
 )
 
-// A pickle (Python's pickletools describes the format) is a program for a stack machine, which names the classes and functions that it wants to call. Here
-// nothing is called: the few that a file of tensors needs are known by name, and what any other would have made is an opaque value.
+// A pickle (Python's pickletools describes the format) is a program for a stack machine, which names the classes and
+// functions that it wants to call. Here nothing is called: the few that a file of tensors needs are known by name, and
+// what any other would have made is an opaque value.
 
 // maxPickle bounds a pickle's bytes, maxValues the memory of all that the pickles of a file make: an instruction of
 // two bytes may use again what others have made, so that a bound of what is read is none of what is made.
@@ -59,7 +60,10 @@ type unpickler struct {
 }
 
 func newUnpickler(r io.Reader) *unpickler {
-	return &unpickler{r: bufio.NewReaderSize(r, 1<<16), most: maxPickle, mostValues: maxValues, call: func(global, tuple) (any, bool, error) { return nil, false, nil },
+	return &unpickler{r: bufio.NewReaderSize(r, 1<<16), most: maxPickle, mostValues: maxValues,
+		call: func(global, tuple) (any, bool, error) {
+			return nil, false, nil
+		},
 		persistent: func(any) (any, error) { return nil, errors.New("a reference to something outside the pickle") }}
 }
 

@@ -17,9 +17,9 @@ import (
 	"github.com/ctnas/ctnas/internal/files"
 )
 
-// A safetensors file is the length of a header in 8 bytes (little-endian), the header in JSON, and the tensors' bytes without gaps or overlaps
-// (github.com/huggingface/safetensors). The header maps a name to {"dtype", "shape", "data_offsets": [begin, end]}, offsets counted from its end, and
-// "__metadata__" to texts.
+// A safetensors file is the length of a header in 8 bytes (little-endian), the header in JSON, and the tensors' bytes
+// without gaps or overlaps (github.com/huggingface/safetensors). The header maps a name to {"dtype", "shape",
+// "data_offsets": [begin, end]}, offsets counted from its end, and "__metadata__" to texts.
 const (
 	metadataKey = "__metadata__"
 	maxHeader   = 16 << 20
@@ -114,7 +114,8 @@ func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, er
 	}
 	length := binary.LittleEndian.Uint64(prefix[:])
 	if length > maxHeader || int64(length) > size-8 {
-		return nil, nil, fmt.Errorf("a header of %d bytes in a file of %d; at most %d are accepted", length, size, maxHeader)
+		return nil, nil, fmt.Errorf("a header of %d bytes in a file of %d; at most %d are accepted", length,
+			size, maxHeader)
 	}
 	text := make([]byte, length)
 	if _, err := io.ReadFull(r, text); err != nil {
@@ -129,7 +130,8 @@ func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, er
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(entries[a].Offsets[0], entries[b].Offsets[0]), cmp.Compare(entries[a].Offsets[1], entries[b].Offsets[1]))
+		return cmp.Or(cmp.Compare(entries[a].Offsets[0], entries[b].Offsets[0]),
+			cmp.Compare(entries[a].Offsets[1], entries[b].Offsets[1]))
 	})
 	data := size - 8 - int64(length)
 	at := int64(0)
@@ -147,7 +149,8 @@ func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, er
 	for _, i := range order {
 		e := entries[i]
 		d := dtypes[e.DType]
-		t := Tensor{Name: names[i], Shape: make([]int, len(e.Shape)), Data: make([]float32, 0, (e.Offsets[1]-e.Offsets[0])/int64(d.size))}
+		t := Tensor{Name: names[i], Shape: make([]int, len(e.Shape)),
+			Data: make([]float32, 0, (e.Offsets[1]-e.Offsets[0])/int64(d.size))}
 		for k, d := range e.Shape {
 			t.Shape[k] = int(d)
 		}

@@ -14,7 +14,8 @@ import (
 	"strings"
 )
 
-// torch.save has written three kinds of files, all of which hold a pickle with references to storages of numbers (torch/serialization.py):
+// torch.save has written three kinds of files, all of which hold a pickle with references to storages of numbers
+// (torch/serialization.py):
 //
 //   - a zip archive (since PyTorch 1.6) with NAME/data.pkl and a storage in each NAME/data/KEY;
 //   - five pickles (0.1.11 to 1.5) and behind them the storages, each a count of 8 bytes and the numbers;
@@ -30,7 +31,8 @@ const tarMagicAt = 257
 func isTorch(r io.ReaderAt) bool {
 	var head [512]byte
 	n, _ := r.ReadAt(head[:], 0)
-	return bytes.HasPrefix(head[:n], []byte("PK\x03\x04")) || bytes.HasPrefix(head[:n], torchMagic) || bytes.HasPrefix(head[tarMagicAt:], []byte("ustar"))
+	return bytes.HasPrefix(head[:n], []byte("PK\x03\x04")) || bytes.HasPrefix(head[:n], torchMagic) ||
+		bytes.HasPrefix(head[tarMagicAt:], []byte("ustar"))
 }
 
 // storage is an array of numbers.
@@ -135,7 +137,8 @@ func (f *torchFile) collect(root any) ([]Tensor, error) {
 		tensors = append(tensors, t)
 	}
 	if tensors == nil {
-		return nil, fmt.Errorf("there are no tensors in the dictionary, nor in one named %s", strings.Join(dictionaries, ", "))
+		return nil, fmt.Errorf("there are no tensors in the dictionary, nor in one named %s",
+			strings.Join(dictionaries, ", "))
 	}
 	return tensors, nil
 }
@@ -198,7 +201,8 @@ func (v *view) tensor(name string, n int64) (Tensor, error) {
 
 // storageTypes are the classes that name a storage's numbers.
 var storageTypes = map[string]string{
-	"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "LongStorage": "I64", "IntStorage": "I32",
+	"DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",
+	"LongStorage": "I64", "IntStorage": "I32",
 	"ShortStorage": "I16", "CharStorage": "I8", "ByteStorage": "U8", "BoolStorage": "BOOL",
 }
 
@@ -211,7 +215,8 @@ func storageKind(class any) (string, error) {
 	return kind, nil
 }
 
-// reference returns the storage that a persistent id names, ("storage", class, key, device, count, ...), with find for those that are not known yet.
+// reference returns the storage that a persistent id names, ("storage", class, key, device, count, ...), with find for
+// those that are not known yet.
 func (f *torchFile) reference(id any, find func(key, kind string, count int64) (*storage, error)) (any, error) {
 	t, _ := id.(tuple)
 	if len(t) < 5 || t[0] != "storage" {
@@ -491,7 +496,8 @@ func keyOf(v any) string {
 	return ""
 }
 
-// tarStorages reads a count, for each storage its (key, device, class) and numbers, and a list of (key, whole, offset, count) of parts.
+// tarStorages reads a count, for each storage its (key, device, class) and numbers, and a list of (key, whole, offset,
+// count) of parts.
 func (f *torchFile) tarStorages(text []byte) error {
 	u := newUnpickler(bytes.NewReader(text))
 	count, err := u.load()
@@ -543,7 +549,8 @@ func (f *torchFile) tarStorages(text []byte) error {
 	return nil
 }
 
-// tarTensors reads a count and for each tensor its (key, storage, class), the number of dimensions (8 bytes), sizes, strides and offset.
+// tarTensors reads a count and for each tensor its (key, storage, class), the number of dimensions (8 bytes), sizes,
+// strides and offset.
 func (f *torchFile) tarTensors(text []byte) error {
 	u := newUnpickler(bytes.NewReader(text))
 	count, err := u.load()

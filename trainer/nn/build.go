@@ -12,7 +12,8 @@ type Tensor struct {
 	node int
 }
 
-// Builder makes a network node by node. The first error is kept and returned by Build; what is applied after it is ignored.
+// Builder makes a network node by node. The first error is kept and returned by Build; what is applied after it is
+// ignored.
 type Builder struct {
 	*building
 	scope string
@@ -27,10 +28,11 @@ type building struct {
 	err   error
 }
 
-// NewBuilder starts a network of a name over images of a shape and returns its input. Batch norms are PyTorch's, eps 1e-5 and momentum 0.1,
-// until Norm is set.
+// NewBuilder starts a network of a name over images of a shape and returns its input. Batch norms are PyTorch's, eps
+// 1e-5 and momentum 0.1, until Norm is set.
 func NewBuilder(name string, image Shape) (*Builder, Tensor) {
-	b := &Builder{building: &building{Norm: BatchNorm{Eps: 1e-5, Momentum: 0.1}, net: Network{Name: name}, names: map[string]bool{}}}
+	b := &Builder{building: &building{Norm: BatchNorm{Eps: 1e-5, Momentum: 0.1}, net: Network{Name: name},
+		names: map[string]bool{}}}
 	return b, b.Apply("input", Input{image})
 }
 
@@ -85,7 +87,8 @@ func (b *Builder) ConvNorm(x Tensor, c Conv, act Activation) Tensor {
 	return b.Apply("act", act, x)
 }
 
-// SqueezeExcite gates each channel of x with gate(W2 act(W1 mean(x) + b1) + b2), W1 to mid channels (Hu et al. 2018), in nodes under se.
+// SqueezeExcite gates each channel of x with gate(W2 act(W1 mean(x) + b1) + b2), W1 to mid channels (Hu et al. 2018),
+// in nodes under se.
 func (b *Builder) SqueezeExcite(x Tensor, mid int, act, gate Activation) Tensor {
 	b = b.Scope("se")
 	s := b.Apply("pool", GlobalPool{}, x)
@@ -94,8 +97,8 @@ func (b *Builder) SqueezeExcite(x Tensor, mid int, act, gate Activation) Tensor 
 	return b.Apply("scale", Gate{}, x, s)
 }
 
-// FactorizedReduce halves height and width (rounding up) without leaving out pixels: half of the out channels are a 1x1 convolution of the even
-// rows and columns, half of the odd ones; ReLU comes before and batch norm after (DARTS).
+// FactorizedReduce halves height and width (rounding up) without leaving out pixels: half of the out channels are a 1x1
+// convolution of the even rows and columns, half of the odd ones; ReLU comes before and batch norm after (DARTS).
 func (b *Builder) FactorizedReduce(x Tensor, out int) Tensor {
 	x = b.Apply("act", ReLU, x)
 	half := Conv2D(1, out/2).Strided(2)
@@ -105,7 +108,8 @@ func (b *Builder) FactorizedReduce(x Tensor, out int) Tensor {
 	return b.Apply("bn", b.Norm, b.Apply("concat", Concat{}, even, odd))
 }
 
-// Output makes a tensor of logits an output: the first is the prediction, with weight 1, any other an auxiliary head with a weight of its loss.
+// Output makes a tensor of logits an output: the first is the prediction, with weight 1, any other an auxiliary head
+// with a weight of its loss.
 func (b *Builder) Output(logits Tensor, weight float64) {
 	if logits.H != 1 || logits.W != 1 {
 		b.Fail("output of %s, want a vector", logits.Shape)

@@ -1,7 +1,7 @@
 package nn
 
-// View says how a tensor is read when it is not stored itself: the stored output of a node, then batch norm, activation and gate, applied to
-// each element as it is loaded. Norm and Act are nodes; 0, which is the input, stands for none.
+// View says how a tensor is read when it is not stored itself: the stored output of a node, then batch norm, activation
+// and gate, applied to each element as it is loaded. Norm and Act are nodes; 0, which is the input, stands for none.
 type View struct {
 	Node int // a node whose output is stored
 	Norm int // a BatchNorm: the scale and shift that its statistics and parameters come to
@@ -12,8 +12,9 @@ type View struct {
 // plain tells whether a view is a stored tensor with nothing pending.
 func (v View) plain() bool { return v.Norm == 0 && v.Act == 0 && v.Gate == 0 }
 
-// Fusion is a network as fused kernels run it: only the outputs of some nodes are stored, raw, and batch norms, activations and gates are
-// applied when a later kernel loads them. A batch norm's statistics are summed by the kernel that writes what it normalises.
+// Fusion is a network as fused kernels run it: only the outputs of some nodes are stored, raw, and batch norms,
+// activations and gates are applied when a later kernel loads them. A batch norm's statistics are summed by the kernel
+// that writes what it normalises.
 type Fusion struct {
 	*Network
 	Views   []View // of each node's output
@@ -22,15 +23,16 @@ type Fusion struct {
 	Reached []bool // of each node: an output depends on it; the others are not stored
 }
 
-// Fuse finds the fusions. A batch norm fuses with a stored tensor; an activation with a stored tensor that may be normalised; a gate with
-// all of that. Where the order is another, such as a second activation, the tensor in between is stored. An activation that is
-// Identity is nothing, and so is a drop path that never drops. Outputs are stored.
+// Fuse finds the fusions. A batch norm fuses with a stored tensor; an activation with a stored tensor that may be
+// normalised; a gate with all of that. Where the order is another, such as a second activation, the tensor in between
+// is stored. An activation that is Identity is nothing, and so is a drop path that never drops. Outputs are stored.
 func Fuse(n *Network) *Fusion {
 	outputs := make([]int, len(n.Outputs))
 	for i, out := range n.Outputs {
 		outputs[i] = out.Node
 	}
-	f := &Fusion{Network: n, Views: make([]View, len(n.Nodes)), Summed: make([]bool, len(n.Nodes)), Reached: n.Ancestors(outputs...)}
+	f := &Fusion{Network: n, Views: make([]View, len(n.Nodes)), Summed: make([]bool, len(n.Nodes)),
+		Reached: n.Ancestors(outputs...)}
 	stored := make([]bool, len(n.Nodes))
 	store := func(i int) View {
 		stored[i] = true

@@ -54,7 +54,8 @@ func awkward(image nn.Shape) (*nn.Network, error) {
 	return b.Build()
 }
 
-// load is what a kernel makes of the stored tensors alone, in evaluation. norms holds the values of a batch norm's scale, shift, mean and variance.
+// load is what a kernel makes of the stored tensors alone, in evaluation. norms holds the values of a batch norm's
+// scale, shift, mean and variance.
 func load(f *nn.Fusion, norms map[int][][]float64, stored [][]float64, v nn.View) []float64 {
 	x := append([]float64(nil), stored[v.Node]...)
 	channels := f.Nodes[v.Node].Shape.C
@@ -107,7 +108,8 @@ func TestViewsGiveTheSameValues(t *testing.T) {
 		}
 		for i, node := range net.Nodes {
 			if f.Reached[i] {
-				require.InDeltaSlice(t, p.Outputs[i], load(f, norms, stored, f.Views[i]), 1e-9, "%s: %s", net.Name, node.Name)
+				require.InDeltaSlice(t, p.Outputs[i], load(f, norms, stored, f.Views[i]), 1e-9, "%s: %s", net.Name,
+					node.Name)
 			}
 		}
 	}
@@ -126,7 +128,8 @@ func stored(f *nn.Fusion) []string {
 	return names
 }
 
-// In a MobileNet only convolutions, pools, sums and the input of the classifier are stored; batch norm, activation and gate are pending.
+// In a MobileNet only convolutions, pools, sums and the input of the classifier are stored; batch norm, activation and
+// gate are pending.
 func TestFuseMobileNetV3(t *testing.T) {
 	net, err := zoo.MobileNetV3Large(224, 1000)
 	require.NoError(t, err)
@@ -141,7 +144,8 @@ func TestFuseMobileNetV3(t *testing.T) {
 	}
 	require.Equal(t, append(want, "pool", "dropout"), stored(f))
 	at := net.Find
-	pending := nn.View{Node: at("block4/depthwise/conv"), Norm: at("block4/depthwise/bn"), Act: at("block4/depthwise/act")}
+	pending := nn.View{Node: at("block4/depthwise/conv"), Norm: at("block4/depthwise/bn"),
+		Act: at("block4/depthwise/act")}
 	require.Equal(t, []nn.View{pending}, f.Reads(at("block4/se/pool")))
 	pending.Gate = at("block4/se/gate")
 	require.Equal(t, []nn.View{pending}, f.Reads(at("block4/project/conv")))
@@ -165,7 +169,8 @@ func TestFuseFrozen(t *testing.T) {
 	net, err := b.Build()
 	require.NoError(t, err)
 	f := nn.Fuse(net)
-	require.Equal(t, []nn.View{{Node: net.Find("conv"), Norm: net.Find("bn"), Act: net.Find("act")}}, f.Reads(net.Find("pool")))
+	require.Equal(t, []nn.View{{Node: net.Find("conv"), Norm: net.Find("bn"), Act: net.Find("act")}},
+		f.Reads(net.Find("pool")))
 	require.NotContains(t, f.Summed, true)
 }
 
@@ -175,7 +180,8 @@ func TestFuseAwkward(t *testing.T) {
 	require.NoError(t, err)
 	f := nn.Fuse(net)
 	require.Equal(t, []string{
-		"input", "a/bn", "relu", "swish after relu", "sum", "gate/se/pool", "gate/se/scale", "gate after gate/se/pool", "gate after gate/se/scale",
+		"input", "a/bn", "relu", "swish after relu", "sum", "gate/se/pool", "gate/se/scale", "gate after gate/se/pool",
+		"gate after gate/se/scale",
 		"auxpool", "aux", "path", "reduce/concat", "zero", "shuffle", "pool", "logits",
 	}, stored(f))
 	require.False(t, f.Reached[net.Find("unused")])

@@ -7,16 +7,17 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// Fan is the size of a layer as initializers see it: In is how many products are added up in one output, Out how many outputs one input
-// enters at stride 1. For a convolution they are kernel height * width * channels / groups, of the input and of the output.
+// Fan is the size of a layer as initializers see it: In is how many products are added up in one output, Out how many
+// outputs one input enters at stride 1. For a convolution they are kernel height * width * channels / groups, of the
+// input and of the output.
 type Fan struct{ In, Out int }
 
-// Initializer says how weights and biases start: it draws one element of a variable of a layer, linear or convolution. Batch norms
-// start with scale and variance 1, shift and mean 0 under every initializer.
+// Initializer says how weights and biases start: it draws one element of a variable of a layer, linear or convolution.
+// Batch norms start with scale and variance 1, shift and mean 0 under every initializer.
 type Initializer func(role Role, fan Fan, linear bool, s *philox.Stream) float64
 
-// HeFanOut is the start of the MobileNet family (timm): convolutions are normal with variance 2 / fan-out, linear layers uniform
-// within 1/sqrt(fan-out), biases 0.
+// HeFanOut is the start of the MobileNet family (timm): convolutions are normal with variance 2 / fan-out, linear
+// layers uniform within 1/sqrt(fan-out), biases 0.
 func HeFanOut(role Role, fan Fan, linear bool, s *philox.Stream) float64 {
 	switch {
 	case role == Bias:
@@ -27,14 +28,15 @@ func HeFanOut(role Role, fan Fan, linear bool, s *philox.Stream) float64 {
 	return math.Sqrt(2/float64(fan.Out)) * s.NormFloat64()
 }
 
-// TorchDefault is what PyTorch's modules start with and the DARTS family keeps: weights and biases are uniform within 1/sqrt(fan-in).
+// TorchDefault is what PyTorch's modules start with and the DARTS family keeps: weights and biases are uniform within
+// 1/sqrt(fan-in).
 func TorchDefault(_ Role, fan Fan, _ bool, s *philox.Stream) float64 {
 	return uniform(s, 1/math.Sqrt(float64(fan.In)))
 }
 
-// NASBench is the start of NAS-Bench-101's networks (nasbench/lib/base_ops.py, model_builder.py and TensorFlow's defaults): convolutions are
-// normal, cut at two standard deviations, with variance 1 / fan-in after the cut; the linear layer is uniform within
-// sqrt(6 / (fan-in + fan-out)); biases are 0.
+// NASBench is the start of NAS-Bench-101's networks (nasbench/lib/base_ops.py, model_builder.py and TensorFlow's
+// defaults): convolutions are normal, cut at two standard deviations, with variance 1 / fan-in after the cut; the
+// linear layer is uniform within sqrt(6 / (fan-in + fan-out)); biases are 0.
 func NASBench(role Role, fan Fan, linear bool, s *philox.Stream) float64 {
 	switch {
 	case role == Bias:
@@ -52,8 +54,8 @@ func NASBench(role Role, fan Fan, linear bool, s *philox.Stream) float64 {
 
 func uniform(s *philox.Stream, bound float64) float64 { return (2*s.Float64() - 1) * bound }
 
-// Initialize returns the first values of Variables(), each in the layout of memory. Values are drawn in PyTorch's order from a stream of the
-// seed and the variable's index, so they do not depend on the layout; they are rounded to float32.
+// Initialize returns the first values of Variables(), each in the layout of memory. Values are drawn in PyTorch's order
+// from a stream of the seed and the variable's index, so they do not depend on the layout; they are rounded to float32.
 func (n *Network) Initialize(init Initializer, seed uint64) [][]float32 {
 	variables := n.Variables()
 	values := make([][]float32, len(variables))

@@ -8,8 +8,9 @@ import "fmt"
 //	hard(z) = H((1-Smoothing) onehot(t) + Smoothing/n, z)                            label-smoothed cross-entropy
 //	loss    = hard(z) + Distill T^2 H(softmax(teacher/T), z/T) + sum over heads of weight hard(head)
 //
-// where T is Temperature, z the network's first output and a head any other. The loss of a batch is the mean over its examples. Distillation
-// is that of Hinton et al. 2015 (T = 1 in once-for-all); its cross-entropy differs from the divergence by a constant.
+// where T is Temperature, z the network's first output and a head any other. The loss of a batch is the mean over its
+// examples. Distillation is that of Hinton et al. 2015 (T = 1 in once-for-all); its cross-entropy differs from the
+// divergence by a constant.
 //
 // An example that is mixed of two (Zhang et al. 2018, "mixup") has the weighted mean of both classes' hard losses.
 type Loss struct {

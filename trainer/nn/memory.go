@@ -18,9 +18,10 @@ type Placement struct {
 	Live    int64   // the most bytes that are live at one step: no placement is smaller
 }
 
-// Place gives every tensor an offset, a multiple of align (a positive number of bytes), such that tensors that live at the same time do not
-// overlap. The largest tensor is placed first, each in the smallest gap that it fits ("greedy by size", Pisarchyk and Lee 2020, "Efficient
-// memory management for deep neural net inference"). The result depends on nothing but the arguments.
+// Place gives every tensor an offset, a multiple of align (a positive number of bytes), such that tensors that live at
+// the same time do not overlap. The largest tensor is placed first, each in the smallest gap that it fits ("greedy by
+// size", Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference"). The result depends on
+// nothing but the arguments.
 func Place(tensors []Lifetime, align int64) Placement {
 	size := func(i int) int64 { return (tensors[i].Bytes + align - 1) / align * align }
 	order := make([]int, len(tensors))
@@ -47,7 +48,9 @@ func Place(tensors []Lifetime, align int64) Placement {
 		}
 		p.Offsets[i] = best
 		p.Peak = max(p.Peak, best+size(i))
-		at, _ := slices.BinarySearchFunc(placed, best, func(k int, offset int64) int { return cmp.Compare(p.Offsets[k], offset) })
+		at, _ := slices.BinarySearchFunc(placed, best, func(k int, offset int64) int {
+			return cmp.Compare(p.Offsets[k], offset)
+		})
 		placed = slices.Insert(placed, at, i)
 	}
 	return p

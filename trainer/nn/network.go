@@ -1,5 +1,6 @@
-// Package nn describes networks as data: which operations are applied to which tensors, with what parameters, at what cost. It knows no
-// device; package reference runs a network slowly in float64, and a lowering pass turns one into recorded programs.
+// Package nn describes networks as data: which operations are applied to which tensors, with what parameters, at what
+// cost. It knows no device; package reference runs a network slowly in float64, and a lowering pass turns one into
+// recorded programs.
 //
 // A tensor is a batch of examples in the order NHWC. Shapes leave the batch out.
 package nn
@@ -31,8 +32,8 @@ type Node struct {
 	Vector bool   // a 1x1 convolution of a vector that is a linear layer in files of weights
 }
 
-// Network is a directed acyclic graph of nodes in topological order. Node 0 is the input and no other node is one. Networks are made by
-// a Builder and, but for the modules' names, not changed afterwards.
+// Network is a directed acyclic graph of nodes in topological order. Node 0 is the input and no other node is one.
+// Networks are made by a Builder and, but for the modules' names, not changed afterwards.
 type Network struct {
 	Name    string
 	Nodes   []Node
@@ -78,8 +79,9 @@ func (n *Network) Ancestors(of ...int) []bool {
 	return marked
 }
 
-// Regularized is the network with other probabilities of its drop paths, of which the largest is dropPath and the others keep their ratios to it, and with
-// other weights of its auxiliary heads. Zeros leave them as they are, and a network without drop paths or heads stays as it is.
+// Regularized is the network with other probabilities of its drop paths, of which the largest is dropPath and the
+// others keep their ratios to it, and with other weights of its auxiliary heads. Zeros leave them as they are, and a
+// network without drop paths or heads stays as it is.
 func (n *Network) Regularized(dropPath, auxiliary float64) *Network {
 	out := *n
 	out.Nodes, out.Outputs = slices.Clone(n.Nodes), slices.Clone(n.Outputs)
@@ -129,8 +131,9 @@ func (n *Network) NodeCost(node int) Cost {
 	return c
 }
 
-// Cost is the sum over all nodes but those that auxiliary heads alone depend on. Squeeze-and-excitation is counted, and so is what no output depends on, such as
-// the layer behind an input of a cell that the cell does not read: other programs' networks have it too.
+// Cost is the sum over all nodes but those that auxiliary heads alone depend on. Squeeze-and-excitation is counted, and
+// so is what no output depends on, such as the layer behind an input of a cell that the cell does not read: other
+// programs' networks have it too.
 func (n *Network) Cost() Cost {
 	var total Cost
 	needed := n.Ancestors(n.Outputs[0].Node)

@@ -68,9 +68,11 @@ func TestErrorsNameTheLayer(t *testing.T) {
 		{nn.Conv2D(1, -1), 1, "1x1 convolution to -1 channels"},
 		{nn.Conv2D(3, 1).Strided(0), 1, "3x3 convolution with window 3x3 and stride 0x0"},
 		{nn.Conv2D(3, 1).Dilated(0), 1, "3x3 convolution with dilation 0"},
-		{nn.Conv2D(11, 1).Padded(nn.Pad{}), 1, "11x11 convolution is larger than its input of 8x8 with padding {Top:0 Bottom:0 Left:0 Right:0}"},
+		{nn.Conv2D(11, 1).Padded(nn.Pad{}), 1, "11x11 convolution is larger than its input of 8x8 with padding " +
+			"{Top:0 Bottom:0 Left:0 Right:0}"},
 		{nn.Conv2D(1, math.MaxInt32), 1, "1x1 convolution to 8x8x2147483647: more than 2147483648 elements"},
-		{nn.NewMaxPool(0, 1), 1, "0x0 max-pooling with padding {Top:0 Bottom:-1 Left:0 Right:-1}, want 0 up to less than the window"},
+		{nn.NewMaxPool(0, 1), 1, "0x0 max-pooling with padding {Top:0 Bottom:-1 Left:0 Right:-1}, want 0 up to less " +
+			"than the window"},
 		{nn.MaxPool{Kernel: nn.Square(2), Stride: nn.Square(2), Pad: nn.Pad{Left: 2}}, 1,
 			"2x2 max-pooling with padding {Top:0 Bottom:0 Left:2 Right:0}, want 0 up to less than the window"},
 		{nn.Linear{Out: 3}, 1, "linear layer over 8x8x24, want a vector"},
@@ -100,13 +102,17 @@ func TestErrorsNameTheLayer(t *testing.T) {
 func TestBuildErrors(t *testing.T) {
 	image := nn.Shape{H: 2, W: 2, C: 3}
 	for want, build := range map[string]func(b *nn.Builder, x nn.Tensor){
-		"net: no output":                         func(*nn.Builder, nn.Tensor) {},
-		"net: there are two nodes a/b":           func(b *nn.Builder, x nn.Tensor) { b.Apply("a/b", nn.ReLU, b.Scope("a").Apply("b", nn.ReLU, x)) },
+		"net: no output": func(*nn.Builder, nn.Tensor) {},
+		"net: there are two nodes a/b": func(b *nn.Builder, x nn.Tensor) {
+			b.Apply("a/b", nn.ReLU, b.Scope("a").Apply("b", nn.ReLU, x))
+		},
 		"net: a: output of 2x2x3, want a vector": func(b *nn.Builder, x nn.Tensor) { b.Scope("a").Output(x, 1) },
 		"net: the prediction's weight is 0.4, want 1": func(b *nn.Builder, x nn.Tensor) {
 			b.Output(b.Apply("pool", nn.GlobalPool{}, x), 0.4)
 		},
-		"net: sum: sum of 2x2x3 and 1x1x3": func(b *nn.Builder, x nn.Tensor) { b.Apply("sum", nn.Add{}, x, b.Apply("pool", nn.GlobalPool{}, x)) },
+		"net: sum: sum of 2x2x3 and 1x1x3": func(b *nn.Builder, x nn.Tensor) {
+			b.Apply("sum", nn.Add{}, x, b.Apply("pool", nn.GlobalPool{}, x))
+		},
 		"net: concat: concatenation of 2x2x3 and 1x1x3": func(b *nn.Builder, x nn.Tensor) {
 			b.Apply("concat", nn.Concat{}, x, b.Apply("pool", nn.GlobalPool{}, x))
 		},
@@ -116,7 +122,8 @@ func TestBuildErrors(t *testing.T) {
 		_, err := b.Build()
 		require.EqualError(t, err, want)
 	}
-	for _, s := range []nn.Shape{{}, {H: -1, W: 2, C: 3}, {H: 1 << 30, W: 1 << 30, C: 3}, {H: 1 << 20, W: 1 << 20, C: 1}} {
+	for _, s := range []nn.Shape{{}, {H: -1, W: 2, C: 3}, {H: 1 << 30, W: 1 << 30, C: 3},
+		{H: 1 << 20, W: 1 << 20, C: 1}} {
 		b, _ := nn.NewBuilder("net", s)
 		_, err := b.Build()
 		require.EqualError(t, err, "net: input: input of "+s.String())
@@ -136,5 +143,6 @@ func TestCostLeavesOutHeads(t *testing.T) {
 	require.Equal(t, nn.Cost{MAdds: 35, Params: 35}, net.NodeCost(net.Find("aux")))
 	require.Equal(t, nn.Cost{}, net.NodeCost(net.Find("pool")))
 	require.Equal(t, -1, net.Find("aux2"))
-	require.Equal(t, []nn.Output{{Node: net.Find("classifier"), Weight: 1}, {Node: net.Find("aux"), Weight: 0.4}}, net.Outputs)
+	require.Equal(t, []nn.Output{{Node: net.Find("classifier"), Weight: 1}, {Node: net.Find("aux"), Weight: 0.4}},
+		net.Outputs)
 }

@@ -8,7 +8,8 @@ import (
 // Op is an operation with its parameters: one of the types of this file. Operations are comparable values.
 type Op interface {
 	fmt.Stringer
-	// infer returns the shape of the output, or why there is none. The error continues a sentence that begins with the operation.
+	// infer returns the shape of the output, or why there is none. The error continues a sentence that begins with the
+	// operation.
 	infer(in []Shape) (Shape, error)
 }
 
@@ -26,12 +27,12 @@ func Square(n int) Size { return Size{n, n} }
 
 func (s Size) String() string { return fmt.Sprintf("%dx%d", s.H, s.W) }
 
-// Pad is how many rows and columns of padding surround an input. A negative number leaves out rows or columns of the input instead: a
-// convolution with stride 2 and padding {-1, 1, -1, 1} reads the odd rows and columns.
+// Pad is how many rows and columns of padding surround an input. A negative number leaves out rows or columns of the
+// input instead: a convolution with stride 2 and padding {-1, 1, -1, 1} reads the odd rows and columns.
 type Pad struct{ Top, Bottom, Left, Right int }
 
-// Same is the padding with which a window of the given size and dilation keeps the input's size at stride 1: (k-1)/2 on both sides for an
-// odd window, one more below and to the right for an even one.
+// Same is the padding with which a window of the given size and dilation keeps the input's size at stride 1: (k-1)/2 on
+// both sides for an odd window, one more below and to the right for an even one.
 func Same(kernel Size, dilation int) Pad {
 	h, w := dilation*(kernel.H-1), dilation*(kernel.W-1)
 	return Pad{Top: h / 2, Bottom: h - h/2, Left: w / 2, Right: w - w/2}
@@ -52,8 +53,8 @@ func (i Input) infer([]Shape) (Shape, error) {
 func tooLarge(s Shape) bool { return s.H > maxElements/s.W || s.H*s.W > maxElements/s.C }
 
 // Conv is a convolution: output channel o of group g at (y, x) is the sum over a, b and the channels i of the group of
-// weight[a, b, i, o] * input[y*stride - top + a*dilation, x*stride - left + b*dilation, i]. Input and output channels are split into Groups
-// groups of equal size; Groups = Out = input channels is a depthwise convolution.
+// weight[a, b, i, o] * input[y*stride - top + a*dilation, x*stride - left + b*dilation, i]. Input and output channels
+// are split into Groups groups of equal size; Groups = Out = input channels is a depthwise convolution.
 type Conv struct {
 	Out    int
 	Kernel Size
@@ -65,7 +66,8 @@ type Conv struct {
 	Bias     bool
 }
 
-// Conv2D is a dense k x k convolution to out channels without bias, with stride 1 and Same padding; the methods change that.
+// Conv2D is a dense k x k convolution to out channels without bias, with stride 1 and Same padding; the methods change
+// that.
 func Conv2D(k, out int) Conv { return ConvRect(Square(k), out) }
 
 // ConvRect is Conv2D with a rectangular kernel.
@@ -142,8 +144,8 @@ func window(in Shape, kernel, stride Size, dilation int, pad Pad) (Shape, error)
 	return Shape{h/stride.H + 1, w/stride.W + 1, in.C}, nil
 }
 
-// MaxPool is the largest element of each window; padding is never the largest. Of equal elements the first in row-major order counts as
-// the largest when gradients are passed back.
+// MaxPool is the largest element of each window; padding is never the largest. Of equal elements the first in row-major
+// order counts as the largest when gradients are passed back.
 type MaxPool struct {
 	Kernel, Stride Size
 	Pad            Pad
@@ -174,7 +176,8 @@ func (a AvgPool) infer(in []Shape) (Shape, error) { return pooled(in[0], a.Kerne
 
 // pooled is window, where every window must hold an element of the input.
 func pooled(in Shape, kernel, stride Size, pad Pad) (Shape, error) {
-	for _, p := range [][2]int{{pad.Top, kernel.H}, {pad.Bottom, kernel.H}, {pad.Left, kernel.W}, {pad.Right, kernel.W}} {
+	for _, p := range [][2]int{{pad.Top, kernel.H}, {pad.Bottom, kernel.H}, {pad.Left, kernel.W},
+		{pad.Right, kernel.W}} {
 		if p[0] < 0 || p[0] >= p[1] {
 			return Shape{}, fmt.Errorf("with padding %+v, want 0 up to less than the window", pad)
 		}
@@ -209,9 +212,10 @@ func (l Linear) infer(in []Shape) (Shape, error) {
 
 func (l Linear) madds(in []Shape, _ Shape) int64 { return int64(in[0].C) * int64(l.Out) }
 
-// BatchNorm is scale * (x - mean) / sqrt(variance + Eps) + shift for each channel. In training, mean and variance (the mean squared deviation) are
-// those of the batch, and the running statistics move: running = (1 - Momentum) * running + Momentum * batch, where the batch's variance
-// is the unbiased one (PyTorch's convention; TensorFlow's "momentum" is 1 - Momentum). In evaluation they are the running statistics.
+// BatchNorm is scale * (x - mean) / sqrt(variance + Eps) + shift for each channel. In training, mean and variance (the
+// mean squared deviation) are those of the batch, and the running statistics move: running = (1 - Momentum) * running +
+// Momentum * batch, where the batch's variance is the unbiased one (PyTorch's convention; TensorFlow's "momentum" is 1
+// - Momentum). In evaluation they are the running statistics.
 type BatchNorm struct {
 	Eps, Momentum float64
 	Frozen        bool // running statistics in training too, and they do not move; scale and shift still learn
@@ -277,7 +281,8 @@ func (a Activation) Apply(x float64) float64 {
 	return x
 }
 
-// Slope is the derivative at x. At a corner it is 0 for ReLU, ReLU6 and HSigmoid, and the left one for HSwish: 0 at -3 and 3/2 at 3.
+// Slope is the derivative at x. At a corner it is 0 for ReLU, ReLU6 and HSigmoid, and the left one for HSwish: 0 at -3
+// and 3/2 at 3.
 func (a Activation) Slope(x float64) float64 {
 	switch a {
 	case ReLU:
@@ -314,7 +319,8 @@ func indicator(b bool) float64 {
 	return 0
 }
 
-// Dropout sets elements to zero with probability P in training and divides the others by 1-P. See Kept for the random numbers.
+// Dropout sets elements to zero with probability P in training and divides the others by 1-P. See Kept for the random
+// numbers.
 type Dropout struct{ P float64 }
 
 func (Dropout) String() string { return "dropout" }
@@ -377,7 +383,8 @@ func (Concat) infer(in []Shape) (Shape, error) {
 	return out, nil
 }
 
-// Shuffle interleaves Groups groups of channels: of channels numbered group by group, output channel j*Groups + g is the j-th of group g.
+// Shuffle interleaves Groups groups of channels: of channels numbered group by group, output channel j*Groups + g is
+// the j-th of group g.
 type Shuffle struct{ Groups int }
 
 func (Shuffle) String() string { return "channel shuffle" }

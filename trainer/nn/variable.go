@@ -20,7 +20,8 @@ const (
 )
 
 // torchNames are the names that PyTorch's modules give their parameters and buffers.
-var torchNames = [...]string{Weight: "weight", Bias: "bias", Scale: "weight", Shift: "bias", Mean: "running_mean", Variance: "running_var"}
+var torchNames = [...]string{Weight: "weight", Bias: "bias", Scale: "weight", Shift: "bias", Mean: "running_mean",
+	Variance: "running_var"}
 
 // Trainable tells whether gradients exist: running statistics have none.
 func (r Role) Trainable() bool { return r != Mean && r != Variance }
@@ -32,8 +33,8 @@ func (r Role) Trainable() bool { return r != Mean && r != Variance }
 //	convolution  [kernel height, kernel width, input channels / groups, output channels]
 //	linear       [inputs, outputs]
 //
-// so that a depthwise weight is [kernel height, kernel width, channels] and a dense one a matrix that an im2col matrix is multiplied
-// with. Files have PyTorch's names and order: ToTorch and FromTorch convert.
+// so that a depthwise weight is [kernel height, kernel width, channels] and a dense one a matrix that an im2col matrix
+// is multiplied with. Files have PyTorch's names and order: ToTorch and FromTorch convert.
 type Variable struct {
 	Node  int
 	Name  string // PyTorch's: the module's, then what it is: "block3.conv2.weight"
@@ -52,8 +53,8 @@ func (v Variable) Len() int {
 	return n
 }
 
-// TorchShape is the shape in PyTorch's order: [output channels, input channels / groups, kernel height, kernel width] for a convolution,
-// [outputs, inputs] for a linear layer, one dimension otherwise.
+// TorchShape is the shape in PyTorch's order: [output channels, input channels / groups, kernel height, kernel width]
+// for a convolution, [outputs, inputs] for a linear layer, one dimension otherwise.
 func (v Variable) TorchShape() []int {
 	switch s := v.Shape; len(s) {
 	case 4:
@@ -81,7 +82,8 @@ func FromTorch[T any](v Variable, values []T) []T {
 	return out
 }
 
-// reorder visits every element with its index in memory and in PyTorch's order: both see a weight as a matrix of pixels by input channels by outputs.
+// reorder visits every element with its index in memory and in PyTorch's order: both see a weight as a matrix of pixels
+// by input channels by outputs.
 func (v Variable) reorder(visit func(memory, torch int)) {
 	pixels, in, out := 1, 1, v.Len()
 	switch s := v.Shape; len(s) {
@@ -109,7 +111,8 @@ func (n *Network) Variables() []Variable {
 		}
 		for _, v := range op.variables(n.Inputs(i)) {
 			v.Node, v.linear = i, node.Vector
-			v.Name = fmt.Sprintf("%s.%s", cmp.Or(node.Module, strings.ReplaceAll(node.Name, "/", ".")), torchNames[v.Role])
+			v.Name = fmt.Sprintf("%s.%s", cmp.Or(node.Module, strings.ReplaceAll(node.Name, "/", ".")),
+				torchNames[v.Role])
 			all = append(all, v)
 		}
 	}
@@ -133,5 +136,6 @@ func weights(bias bool, shape ...int) []Variable {
 
 func (BatchNorm) variables(in []Shape) []Variable {
 	c := []int{in[0].C}
-	return []Variable{{Role: Scale, Shape: c}, {Role: Shift, Shape: c}, {Role: Mean, Shape: c}, {Role: Variance, Shape: c}}
+	return []Variable{{Role: Scale, Shape: c}, {Role: Shift, Shape: c}, {Role: Mean, Shape: c},
+		{Role: Variance, Shape: c}}
 }

@@ -81,7 +81,8 @@ func TestInitialize(t *testing.T) {
 		"he": {nn.HeFanOut, math.Sqrt(2. / (6 * 96 / 2)), 1 / math.Sqrt(3*300), 0, math.Inf(1), 1 / math.Sqrt(300), 0},
 		"torch": {nn.TorchDefault, 1 / math.Sqrt(3*6*32), 1 / math.Sqrt(3*32), 1 / math.Sqrt(3*32),
 			1 / math.Sqrt(6*32), 1 / math.Sqrt(32), 1 / math.Sqrt(32)},
-		"nasbench": {nn.NASBench, 1 / math.Sqrt(6*32), math.Sqrt(2. / 332), 0, 2 / 0.8796 / math.Sqrt(6*32), math.Sqrt(6. / 332), 0},
+		"nasbench": {nn.NASBench, 1 / math.Sqrt(6*32), math.Sqrt(2. / 332), 0, 2 / 0.8796 / math.Sqrt(6*32),
+			math.Sqrt(6. / 332), 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			values := net.Initialize(c.init, 9)
@@ -120,7 +121,8 @@ func TestActivationSlopes(t *testing.T) {
 	for _, corner := range []struct {
 		a       nn.Activation
 		x, want float64
-	}{{nn.ReLU, 0, 0}, {nn.ReLU6, 0, 0}, {nn.ReLU6, 6, 0}, {nn.HSigmoid, -3, 0}, {nn.HSigmoid, 3, 0}, {nn.HSwish, -3, 0}, {nn.HSwish, 3, 1.5}} {
+	}{{nn.ReLU, 0, 0}, {nn.ReLU6, 0, 0}, {nn.ReLU6, 6, 0}, {nn.HSigmoid, -3, 0}, {nn.HSigmoid, 3, 0},
+		{nn.HSwish, -3, 0}, {nn.HSwish, 3, 1.5}} {
 		require.Equal(t, corner.want, corner.a.Slope(corner.x), corner)
 	}
 }

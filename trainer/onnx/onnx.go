@@ -1,7 +1,8 @@
 // Package onnx writes networks with their weights as ONNX files (github.com/onnx/onnx), opset 17.
 //
-// The graph computes the prediction in evaluation: dropout and auxiliary heads are gone. Its input is "images", [N, channels, height, width] with any N, its
-// output "logits", [N, classes]. Nodes bear the names that they have here, weights those of PyTorch. Run computes what a written file says, for a check.
+// The graph computes the prediction in evaluation: dropout and auxiliary heads are gone. Its input is "images", [N,
+// channels, height, width] with any N, its output "logits", [N, classes]. Nodes bear the names that they have here,
+// weights those of PyTorch. Run computes what a written file says, for a check.
 package onnx
 
 import (
@@ -30,7 +31,8 @@ type Options struct {
 	Metadata  map[string]string // what the file says of itself, as metadata_props
 }
 
-// Write writes a network with the values of its variables, in the layout of memory, into a file, which appears whole or not at all.
+// Write writes a network with the values of its variables, in the layout of memory, into a file, which appears whole or
+// not at all.
 func Write(path string, net *nn.Network, values [][]float32, o Options) error {
 	text, err := Encode(net, values, o)
 	if err != nil {
@@ -63,7 +65,9 @@ func Encode(net *nn.Network, values [][]float32, o Options) ([]byte, error) {
 	in := net.Input()
 	graph.bytes(11, valueInfo(inputName, in.C, in.H, in.W))
 	graph.bytes(12, valueInfo(outputName, net.Nodes[prediction].Shape.C))
-	var set, model message // OperatorSetIdProto: version = 2. ModelProto: ir_version = 1, producer_name = 2, producer_version = 3, graph = 7, opset_import = 8,
+	// OperatorSetIdProto: version = 2. ModelProto: ir_version = 1, producer_name = 2, producer_version = 3, graph = 7,
+	// opset_import = 8,.
+	var set, model message
 	// metadata_props = 14
 	set.integer(2, opset)
 	model.integer(1, irVersion)
@@ -78,7 +82,8 @@ func Encode(net *nn.Network, values [][]float32, o Options) ([]byte, error) {
 		model.bytes(14, property)
 	}
 	if len(model) > math.MaxInt32 {
-		return nil, fmt.Errorf("%s: %d bytes, and a protobuf message holds at most %d", net.Name, len(model), math.MaxInt32)
+		return nil, fmt.Errorf("%s: %d bytes, and a protobuf message holds at most %d", net.Name, len(model),
+			math.MaxInt32)
 	}
 	return model, nil
 }
@@ -101,8 +106,9 @@ type graph struct {
 
 func newGraph(net *nn.Network, values [][]float32, o Options) *graph {
 	n := len(net.Nodes)
-	g := &graph{net: net, options: o, variables: net.Variables(), values: values, first: make([]int, n), folded: make([]int, n), outputs: make([]string, n),
-		vector: make([]bool, n), needed: net.Ancestors(net.Outputs[0].Node), constants: map[string]bool{}}
+	g := &graph{net: net, options: o, variables: net.Variables(), values: values, first: make([]int, n),
+		folded: make([]int, n), outputs: make([]string, n), vector: make([]bool, n),
+		needed: net.Ancestors(net.Outputs[0].Node), constants: map[string]bool{}}
 	for i := len(g.variables) - 1; i >= 0; i-- {
 		g.first[g.variables[i].Node] = i
 	}
@@ -201,11 +207,13 @@ func (g *graph) node(i int) error {
 	case nn.Conv:
 		x, pad := g.deep(input), op.Pad
 		if pad.Top < 0 || pad.Bottom < 0 || pad.Left < 0 || pad.Right < 0 { // a Conv has none of these, a Pad has
-			x = g.emit("Pad", name+"/pad", []string{x, g.ints(0, 0, pad.Top, pad.Left, 0, 0, pad.Bottom, pad.Right)}, name+"/pad")
+			x = g.emit("Pad", name+"/pad", []string{x, g.ints(0, 0, pad.Top, pad.Left, 0, 0, pad.Bottom, pad.Right)},
+				name+"/pad")
 			pad = nn.Pad{}
 		}
-		emit("Conv", append([]string{x}, g.layer(i, op.Bias)...), attribute("kernel_shape", []int{op.Kernel.H, op.Kernel.W}), strides(op.Stride),
-			pads(pad), attribute("dilations", []int{op.Dilation, op.Dilation}), attribute("group", op.Groups))
+		emit("Conv", append([]string{x}, g.layer(i, op.Bias)...),
+			attribute("kernel_shape", []int{op.Kernel.H, op.Kernel.W}), strides(op.Stride), pads(pad),
+			attribute("dilations", []int{op.Dilation, op.Dilation}), attribute("group", op.Groups))
 	case nn.Linear:
 		emit("Gemm", append([]string{g.flat(input)}, g.layer(i, op.Bias)...), attribute("transB", 1))
 		g.vector[i] = true
@@ -224,14 +232,15 @@ func (g *graph) node(i int) error {
 	case nn.Activation:
 		return g.activation(i, op, same())
 	case nn.MaxPool:
-		emit("MaxPool", []string{g.deep(input)}, attribute("kernel_shape", []int{op.Kernel.H, op.Kernel.W}), strides(op.Stride), pads(op.Pad))
+		emit("MaxPool", []string{g.deep(input)}, attribute("kernel_shape", []int{op.Kernel.H, op.Kernel.W}),
+			strides(op.Stride), pads(op.Pad))
 	case nn.AvgPool:
 		counted := 0
 		if op.CountPad {
 			counted = 1
 		}
-		emit("AveragePool", []string{g.deep(input)}, attribute("kernel_shape", []int{op.Kernel.H, op.Kernel.W}), strides(op.Stride), pads(op.Pad),
-			attribute("count_include_pad", counted))
+		emit("AveragePool", []string{g.deep(input)}, attribute("kernel_shape", []int{op.Kernel.H, op.Kernel.W}),
+			strides(op.Stride), pads(op.Pad), attribute("count_include_pad", counted))
 	case nn.GlobalPool:
 		emit("GlobalAveragePool", []string{g.deep(input)})
 	case nn.Dropout, nn.DropPath:
@@ -244,16 +253,21 @@ func (g *graph) node(i int) error {
 		emit("Concat", g.all(node.In), attribute("axis", 1))
 	case nn.Shuffle:
 		s := node.Shape
-		x := g.emit("Reshape", name+"/groups", []string{g.deep(input), g.ints(0, op.Groups, s.C/op.Groups, s.H, s.W)}, name+"/groups")
-		x = g.emit("Transpose", name+"/transpose", []string{x}, name+"/transpose", attribute("perm", []int{0, 2, 1, 3, 4}))
+		x := g.emit("Reshape", name+"/groups", []string{g.deep(input), g.ints(0, op.Groups, s.C/op.Groups, s.H, s.W)},
+			name+"/groups")
+		x = g.emit("Transpose", name+"/transpose", []string{x}, name+"/transpose",
+			attribute("perm", []int{0, 2, 1, 3, 4}))
 		emit("Reshape", []string{x, g.ints(0, s.C, s.H, s.W)})
 	case nn.Slice:
 		emit("Slice", []string{same(), g.ints(op.From), g.ints(op.To), g.ints(1)})
 	case nn.Zero:
 		s := node.Shape
-		batch := g.emit("Shape", name+"/batch", []string{inputName}, name+"/batch", attribute("start", 0), attribute("end", 1))
-		shape := g.emit("Concat", name+"/shape", []string{batch, g.ints(s.C, s.H, s.W)}, name+"/shape", attribute("axis", 0))
-		emit("ConstantOfShape", []string{shape}, attribute("value", tensorProto("", typeFloat, []int{1}, make([]byte, 4))))
+		batch := g.emit("Shape", name+"/batch", []string{inputName}, name+"/batch", attribute("start", 0),
+			attribute("end", 1))
+		shape := g.emit("Concat", name+"/shape", []string{batch, g.ints(s.C, s.H, s.W)}, name+"/shape",
+			attribute("axis", 0))
+		emit("ConstantOfShape", []string{shape},
+			attribute("value", tensorProto("", typeFloat, []int{1}, make([]byte, 4))))
 	default:
 		return fmt.Errorf("there is no ONNX form of a %s", node.Op)
 	}
@@ -293,8 +307,8 @@ func (g *graph) activation(i int, op nn.Activation, x string) error {
 	return nil
 }
 
-// layer adds the weight and the bias of a convolution or linear layer, with the batch norm that is folded into it: w * s and (b - mean) * s + shift with
-// s = scale / sqrt(variance + eps).
+// layer adds the weight and the bias of a convolution or linear layer, with the batch norm that is folded into it: w *
+// s and (b - mean) * s + shift with s = scale / sqrt(variance + eps).
 func (g *graph) layer(i int, biased bool) []string {
 	k := g.first[i]
 	weight := g.variables[k]

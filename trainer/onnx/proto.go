@@ -6,7 +6,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// message is a protobuf message in the making. Field numbers are those of onnx.proto (github.com/onnx/onnx), IR version 8.
+// message is a protobuf message in the making. Field numbers are those of onnx.proto (github.com/onnx/onnx), IR version
+// 8.
 type message []byte
 
 func (m *message) integer(field protowire.Number, v int64) {

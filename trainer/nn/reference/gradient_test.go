@@ -20,7 +20,9 @@ type operation struct {
 }
 
 func single(name string, h, w, c int, op nn.Op) operation {
-	return operation{name, nn.Shape{H: h, W: w, C: c}, func(b *nn.Builder, x nn.Tensor) nn.Tensor { return b.Apply("op", op, x) }}
+	return operation{name, nn.Shape{H: h, W: w, C: c}, func(b *nn.Builder, x nn.Tensor) nn.Tensor {
+		return b.Apply("op", op, x)
+	}}
 }
 
 func operations() []operation {
@@ -29,7 +31,8 @@ func operations() []operation {
 	frozen.Frozen = true
 	uneven := nn.ConvRect(nn.Size{H: 1, W: 7}, 3).Padded(nn.Pad{Left: 2, Right: 1})
 	uneven.Stride.W = 3
-	padded := nn.AvgPool{Kernel: nn.Size{H: 3, W: 2}, Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Bottom: 2, Right: 1}, CountPad: true}
+	padded := nn.AvgPool{Kernel: nn.Size{H: 3, W: 2}, Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Bottom: 2, Right: 1},
+		CountPad: true}
 	ops := []operation{
 		single("conv 1x1", 3, 2, 5, nn.Conv2D(1, 4)),
 		single("conv 3x3 stride 2 bias", 5, 4, 3, nn.Conv2D(3, 4).Strided(2).Biased()),
@@ -37,7 +40,8 @@ func operations() []operation {
 		single("conv 7x1", 5, 3, 2, nn.ConvRect(nn.Size{H: 7, W: 1}, 3)),
 		single("conv 1x7 uneven stride", 3, 8, 2, uneven),
 		single("conv dilated", 6, 5, 2, nn.Conv2D(3, 2).Dilated(2).Strided(2)),
-		single("conv shifted", 5, 6, 2, nn.Conv2D(1, 3).Strided(2).Padded(nn.Pad{Top: -1, Bottom: 1, Left: -1, Right: 1})),
+		single("conv shifted", 5, 6, 2,
+			nn.Conv2D(1, 3).Strided(2).Padded(nn.Pad{Top: -1, Bottom: 1, Left: -1, Right: 1})),
 		single("depthwise 3x3", 4, 3, 5, nn.Depthwise(3, 5)),
 		single("depthwise 5x5 stride 2", 5, 7, 3, nn.Depthwise(5, 3).Strided(2)),
 		single("batch norm", 3, 2, 3, norm),
@@ -69,7 +73,9 @@ func operations() []operation {
 		operation{"squeeze-excite", image, func(b *nn.Builder, x nn.Tensor) nn.Tensor {
 			return b.SqueezeExcite(x, 3, nn.ReLU, nn.HSigmoid)
 		}},
-		operation{"factorized reduce", image, func(b *nn.Builder, x nn.Tensor) nn.Tensor { return b.FactorizedReduce(x, 5) }},
+		operation{"factorized reduce", image, func(b *nn.Builder, x nn.Tensor) nn.Tensor {
+			return b.FactorizedReduce(x, 5)
+		}},
 		operation{"conv norm", image, func(b *nn.Builder, x nn.Tensor) nn.Tensor {
 			return b.ConvNorm(x, nn.Conv2D(3, 3), nn.HSwish)
 		}},
@@ -154,7 +160,10 @@ func TestLossGradient(t *testing.T) {
 		classes := []int{4, 0, 2, 2}
 		_, g := p.Loss(l, classes, soft)
 		for k, d := range g {
-			kerneltest.Gradient(t, func([]float64) float64 { v, _ := p.Loss(l, classes, soft); return v }, p.Logits(k), d, 1e-8, "logits")
+			kerneltest.Gradient(t, func([]float64) float64 {
+				v, _ := p.Loss(l, classes, soft)
+				return v
+			}, p.Logits(k), d, 1e-8, "logits")
 		}
 	}
 	for _, l := range []nn.Loss{{Smoothing: 1}, {Smoothing: -0.1}, {Distill: -1}, {Distill: 1}} {
@@ -162,9 +171,11 @@ func TestLossGradient(t *testing.T) {
 	}
 }
 
-// In training dropout keeps the right share, scaled so that the mean stays, and decides anew at every step; in evaluation it does nothing.
+// In training dropout keeps the right share, scaled so that the mean stays, and decides anew at every step; in
+// evaluation it does nothing.
 func TestDropout(t *testing.T) {
-	for _, o := range []operation{single("dropout", 20, 20, 25, nn.Dropout{P: 0.3}), single("drop path", 1, 1, 1, nn.DropPath{P: 0.3})} {
+	for _, o := range []operation{single("dropout", 20, 20, 25, nn.Dropout{P: 0.3}),
+		single("drop path", 1, 1, 1, nn.DropPath{P: 0.3})} {
 		net := o.network(t)
 		m := model(net, 1)
 		batch := 10000 / o.image.Len()
@@ -211,7 +222,8 @@ func TestDropPathExamples(t *testing.T) {
 
 // Of equal elements the first passes the gradient on.
 func TestMaxPoolTies(t *testing.T) {
-	p := model(single("ties", 2, 2, 1, nn.NewMaxPool(2, 2)).network(t), 1).Forward([]float64{1, 3, 3, 3}, 1, reference.Mode{})
+	p := model(single("ties", 2, 2, 1, nn.NewMaxPool(2, 2)).network(t), 1).Forward([]float64{1, 3, 3, 3}, 1,
+		reference.Mode{})
 	require.Equal(t, []float64{0, 5, 0, 0}, p.Backward([]float64{5}).Nodes[0])
 }
 

@@ -128,8 +128,8 @@ func (s statistic) forward(y, x, scale, shift []float64) {
 	}
 }
 
-// backward uses that with z = (x - mean) * inverse, dx = scale * inverse * (dy - mean of dy - z * mean of dy z), without the two means
-// where the statistics are constants.
+// backward uses that with z = (x - mean) * inverse, dx = scale * inverse * (dy - mean of dy - z * mean of dy z),
+// without the two means where the statistics are constants.
 func (s statistic) backward(dx, dscale, dshift, dy, x, scale []float64) {
 	channels := len(s.mean)
 	z := func(k int) float64 { return (x[k] - s.mean[k%channels]) * s.inverse[k%channels] }
@@ -150,8 +150,8 @@ func (s statistic) backward(dx, dscale, dshift, dy, x, scale []float64) {
 	}
 }
 
-// UpdateStatistics moves the running statistics of the model towards those of a training pass (see nn.BatchNorm). A channel of
-// one element has no unbiased variance; its own, 0, is taken.
+// UpdateStatistics moves the running statistics of the model towards those of a training pass (see nn.BatchNorm). A
+// channel of one element has no unbiased variance; its own, 0, is taken.
 func (p *Pass) UpdateStatistics() {
 	for i, s := range p.stats {
 		if s.variance == nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// Loss returns a batch's loss (see nn.Loss) and its derivatives by the network's outputs, ready for Backward. teacher is the teacher's logits,
-// nil where there is none.
+// Loss returns a batch's loss (see nn.Loss) and its derivatives by the network's outputs, ready for Backward. teacher
+// is the teacher's logits, nil where there is none.
 func (p *Pass) Loss(l nn.Loss, classes []int, teacher []float64) (float64, [][]float64) {
 	return p.MixedLoss(l, classes, classes, 1, teacher)
 }
@@ -16,7 +16,8 @@ func (p *Pass) Loss(l nn.Loss, classes []int, teacher []float64) (float64, [][]f
 // MixedLoss is Loss where each example is mixed: weight of its class and the rest of its partner (Zhang et al. 2018).
 func (p *Pass) MixedLoss(l nn.Loss, classes, partners []int, weight float64, teacher []float64) (float64, [][]float64) {
 	if len(classes) != p.Batch || len(partners) != p.Batch || (l.Distill > 0) != (teacher != nil) {
-		panic(fmt.Sprintf("reference: %d classes of %d examples, %d numbers of a teacher", len(classes), p.Batch, len(teacher)))
+		panic(fmt.Sprintf("reference: %d classes of %d examples, %d numbers of a teacher", len(classes), p.Batch,
+			len(teacher)))
 	}
 	total := 0.0
 	gradients := make([][]float64, len(p.Net.Outputs))

@@ -98,7 +98,8 @@ func (p *Pass) kept(i, element int) float64 {
 	return 0
 }
 
-// moved visits every output element of an operation that only moves channels, with the input and the element it comes from.
+// moved visits every output element of an operation that only moves channels, with the input and the element it comes
+// from.
 func (p *Pass) moved(i int, visit func(out, source, in int)) {
 	inputs, out := p.Net.Inputs(i), p.Net.Nodes[i].Shape
 	from := make([][2]int, 0, out.C) // of each output channel: input and channel

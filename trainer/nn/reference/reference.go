@@ -1,5 +1,5 @@
-// Package reference runs networks in plain float64: forward as in training and in evaluation, and backward. It is written to be read, and
-// it is what the kernels' training steps are compared with.
+// Package reference runs networks in plain float64: forward as in training and in evaluation, and backward. It is
+// written to be read, and it is what the kernels' training steps are compared with.
 package reference
 
 import (
@@ -64,7 +64,8 @@ func (m *Model) Forward(images []float64, batch int, mode Mode) *Pass {
 	if len(images) != batch*m.Net.Input().Len() {
 		panic(fmt.Sprintf("reference: %d numbers for %d images of %s", len(images), batch, m.Net.Input()))
 	}
-	p := &Pass{Model: m, Mode: mode, Batch: batch, Outputs: make([][]float64, len(m.Net.Nodes)), stats: map[int]statistic{}}
+	p := &Pass{Model: m, Mode: mode, Batch: batch, Outputs: make([][]float64, len(m.Net.Nodes)),
+		stats: map[int]statistic{}}
 	p.Outputs[0] = images
 	for i := range m.Net.Nodes[1:] {
 		p.Outputs[i+1] = p.forward(i + 1)
@@ -100,7 +101,9 @@ func (p *Pass) forward(i int) []float64 {
 	case nn.MaxPool:
 		p.window(i, op.Kernel, op.Stride, op.Pad).max(func(out, in int) { y[out] = x[in] })
 	case nn.AvgPool:
-		p.window(i, op.Kernel, op.Stride, op.Pad).mean(op.CountPad, func(out, in int, share float64) { y[out] += share * x[in] })
+		p.window(i, op.Kernel, op.Stride, op.Pad).mean(op.CountPad, func(out, in int, share float64) {
+			y[out] += share * x[in]
+		})
 	case nn.GlobalPool:
 		p.global(i, func(out, in int, share float64) { y[out] += share * x[in] })
 	case nn.Dropout, nn.DropPath:
@@ -129,8 +132,8 @@ type Gradients struct {
 	Nodes  [][]float64 // by the nodes' outputs; nil where the loss does not depend on one. Nodes[0] is by the images
 }
 
-// Backward passes the derivatives of a loss by the network's outputs, in the order of Net.Outputs, back to all variables and nodes. In a pass
-// of evaluation batch norms are constant scales and shifts.
+// Backward passes the derivatives of a loss by the network's outputs, in the order of Net.Outputs, back to all
+// variables and nodes. In a pass of evaluation batch norms are constant scales and shifts.
 func (p *Pass) Backward(outputs ...[]float64) *Gradients {
 	g := &Gradients{Values: make([][]float64, len(p.Values)), Nodes: make([][]float64, len(p.Outputs))}
 	for i, v := range p.Net.Variables() {
@@ -182,7 +185,9 @@ func (p *Pass) backward(i int, g *Gradients) {
 	case nn.MaxPool:
 		p.window(i, op.Kernel, op.Stride, op.Pad).max(func(out, in int) { dx[in] += dy[out] })
 	case nn.AvgPool:
-		p.window(i, op.Kernel, op.Stride, op.Pad).mean(op.CountPad, func(out, in int, share float64) { dx[in] += share * dy[out] })
+		p.window(i, op.Kernel, op.Stride, op.Pad).mean(op.CountPad, func(out, in int, share float64) {
+			dx[in] += share * dy[out]
+		})
 	case nn.GlobalPool:
 		p.global(i, func(out, in int, share float64) { dx[in] += share * dy[out] })
 	case nn.Dropout, nn.DropPath:

@@ -75,7 +75,8 @@ func closeTo(t *testing.T, want, got []float64, norm float64, what string) {
 	t.Helper()
 	require.Equal(t, len(want), len(got), what)
 	for i, w := range want {
-		require.InDelta(t, w, got[i], parity*math.Max(math.Abs(w), norm/math.Sqrt(float64(len(want)))), "%s, element %d", what, i)
+		require.InDelta(t, w, got[i], parity*math.Max(math.Abs(w), norm/math.Sqrt(float64(len(want)))),
+			"%s, element %d", what, i)
 	}
 }
 
@@ -95,7 +96,8 @@ func (w torchTensor) check(t *testing.T, got []float64, what string) {
 }
 
 func torchNASBench101(f *torchFixture) (*nn.Network, error) {
-	return zoo.CellNetwork{Cell: f, Image: nn.Shape{H: 8, W: 8, C: 3}, Channels: 8, Stacks: 2, Modules: 1, Classes: 10}.Build()
+	return zoo.CellNetwork{Cell: f, Image: nn.Shape{H: 8, W: 8, C: 3}, Channels: 8, Stacks: 2, Modules: 1,
+		Classes: 10}.Build()
 }
 
 func torchMobile(*torchFixture) (*nn.Network, error) {
@@ -132,7 +134,8 @@ func torchOperations(*torchFixture) (*nn.Network, error) {
 	l, r := b.Apply("left", nn.Slice{To: 5}, x), b.Apply("right", nn.Slice{From: 5, To: 12}, x)
 	aux := b.Apply("aux", nn.Linear{Out: 5, Bias: true}, b.Apply("auxpool", nn.GlobalPool{}, l))
 	l = b.Apply("avgpool", nn.NewAvgPool(3, 1), l)
-	r = b.Apply("avgpoolpad", nn.AvgPool{Kernel: nn.Size{H: 2, W: 3}, Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Left: 1, Right: 1}, CountPad: true}, r)
+	r = b.Apply("avgpoolpad", nn.AvgPool{Kernel: nn.Size{H: 2, W: 3}, Stride: nn.Square(1),
+		Pad: nn.Pad{Top: 1, Left: 1, Right: 1}, CountPad: true}, r)
 	x = b.Scope("reduce").FactorizedReduce(b.Apply("concat", nn.Concat{}, r, l), 9)
 	x = b.Scope("excite").SqueezeExcite(x, 4, nn.ReLU, nn.Sigmoid)
 	x = b.Apply("gated", nn.Conv2D(3, 6).Grouped(3), x)
@@ -145,7 +148,8 @@ func torchOperations(*torchFixture) (*nn.Network, error) {
 	return b.Build()
 }
 
-// With PyTorch's weights the logits, the loss, all gradients and the running statistics equal PyTorch's in float64, in training and evaluation.
+// With PyTorch's weights the logits, the loss, all gradients and the running statistics equal PyTorch's in float64, in
+// training and evaluation.
 func TestTorchParity(t *testing.T) {
 	for name, build := range map[string]func(*torchFixture) (*nn.Network, error){
 		"nasbench101": torchNASBench101, "mobile": torchMobile, "operations": torchOperations,

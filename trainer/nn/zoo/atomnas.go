@@ -6,8 +6,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// atomic is a row of AtomNAS's table: an inverted residual block whose expanded channels are split into parts, each with a depthwise convolution of its
-// own kernel, 3x3, 5x5 or 7x7.
+// atomic is a row of AtomNAS's table: an inverted residual block whose expanded channels are split into parts, each
+// with a depthwise convolution of its own kernel, 3x3, 5x5 or 7x7.
 type atomic struct {
 	stride, out int
 	mid         [3]int // channels with 3x3, 5x5 and 7x7
@@ -38,7 +38,8 @@ var atomNASC = []atomic{
 	{1, 320, [3]int{823, 738, 749}},
 }
 
-// atomNAS builds AtomNAS-C, or with excited C+: swish for ReLU, and squeeze-and-excitation to half of each block's input channels.
+// atomNAS builds AtomNAS-C, or with excited C+: swish for ReLU, and squeeze-and-excitation to half of each block's
+// input channels.
 func atomNAS(excited bool, side, classes int) (*nn.Network, error) {
 	act, share, style := nn.ReLU, 0.0, blockStyle{gate: nn.Sigmoid}
 	if excited {

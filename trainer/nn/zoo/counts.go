@@ -30,8 +30,8 @@ func Check(name string) (Count, error) {
 	}
 	got := Measure(net)
 	if n := lookup(name); n != nil && got != n.count {
-		return got, fmt.Errorf("%s: %d MAdds (%d of squeeze-and-excitation) and %d parameters, want %d (%d) and %d", name,
-			got.MAdds, got.Squeeze, got.Params, n.count.MAdds, n.count.Squeeze, n.count.Params)
+		return got, fmt.Errorf("%s: %d MAdds (%d of squeeze-and-excitation) and %d parameters, want %d (%d) and %d",
+			name, got.MAdds, got.Squeeze, got.Params, n.count.MAdds, n.count.Squeeze, n.count.Params)
 	}
 	return got, nil
 }

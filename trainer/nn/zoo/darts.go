@@ -22,8 +22,8 @@ const (
 	conv7 = "conv_7x1_1x7"
 )
 
-// Node is a node of a cell: the sum of two operations, each on an earlier node. Nodes 0 and 1 are the cell's inputs, the outputs of the cell before
-// the last and of the last; a cell's own nodes begin at 2.
+// Node is a node of a cell: the sum of two operations, each on an earlier node. Nodes 0 and 1 are the cell's inputs,
+// the outputs of the cell before the last and of the last; a cell's own nodes begin at 2.
 type Node struct {
 	Left      string
 	LeftFrom  int
@@ -69,18 +69,23 @@ var (
 		CellGraph{[]Node{{sep3, 0, skip, 1}, {dil5, 2, skip, 1}, {dil3, 2, sep3, 1}, {sep5, 0, sep3, 3}}, allFour},
 	}
 	nasnetAsDARTS = Genotype{
-		CellGraph{[]Node{{sep5, 1, sep3, 0}, {sep5, 0, sep3, 0}, {avg3, 1, skip, 0}, {avg3, 0, avg3, 0}, {sep3, 1, skip, 1}}, []int{2, 3, 4, 5, 6}},
-		CellGraph{[]Node{{sep5, 1, sep7, 0}, {max3, 1, sep7, 0}, {avg3, 1, sep5, 0}, {skip, 3, avg3, 2}, {sep3, 2, max3, 1}}, []int{4, 5, 6}},
+		CellGraph{[]Node{{sep5, 1, sep3, 0}, {sep5, 0, sep3, 0}, {avg3, 1, skip, 0}, {avg3, 0, avg3, 0},
+			{sep3, 1, skip, 1}}, []int{2, 3, 4, 5, 6}},
+		CellGraph{[]Node{{sep5, 1, sep7, 0}, {max3, 1, sep7, 0}, {avg3, 1, sep5, 0}, {skip, 3, avg3, 2},
+			{sep3, 2, max3, 1}}, []int{4, 5, 6}},
 	}
 	amoebanetAsDARTS = Genotype{
-		CellGraph{[]Node{{avg3, 0, max3, 1}, {sep3, 0, sep5, 2}, {sep3, 0, avg3, 3}, {sep3, 1, skip, 1}, {skip, 0, avg3, 1}}, []int{4, 5, 6}},
-		CellGraph{[]Node{{avg3, 0, sep3, 1}, {max3, 0, sep7, 2}, {sep7, 0, avg3, 1}, {max3, 0, max3, 1}, {conv7, 0, sep3, 5}}, []int{3, 4, 6}},
+		CellGraph{[]Node{{avg3, 0, max3, 1}, {sep3, 0, sep5, 2}, {sep3, 0, avg3, 3}, {sep3, 1, skip, 1},
+			{skip, 0, avg3, 1}}, []int{4, 5, 6}},
+		CellGraph{[]Node{{avg3, 0, sep3, 1}, {max3, 0, sep7, 2}, {sep7, 0, avg3, 1}, {max3, 0, max3, 1},
+			{conv7, 0, sep3, 5}}, []int{3, 4, 6}},
 	}
 )
 
-// DARTSNetwork is a network that DARTS trains around a genotype (quark0/darts, cnn/model.py). In the published ones, NetworkImageNet of 14 cells and
-// NetworkCIFAR of 20, there are three stacks. Behind the cell that begins the last one there is an auxiliary head of weight 0.4 where images have the published
-// size, or another that leaves as many pixels there (7 or 8 rows of the large images, 8 of the small ones). Every operation but an identity ends in a drop path of
+// DARTSNetwork is a network that DARTS trains around a genotype (quark0/darts, cnn/model.py). In the published ones,
+// NetworkImageNet of 14 cells and NetworkCIFAR of 20, there are three stacks. Behind the cell that begins the last one
+// there is an auxiliary head of weight 0.4 where images have the published size, or another that leaves as many pixels
+// there (7 or 8 rows of the large images, 8 of the small ones). Every operation but an identity ends in a drop path of
 // probability 0, which a recipe may raise (nn.Network.Regularized).
 type DARTSNetwork struct {
 	Genotype Genotype
@@ -133,7 +138,8 @@ func (d DARTSNetwork) Build() (*nn.Network, error) {
 	return net, nil
 }
 
-// auxiliary is DARTS's auxiliary head. In the large network its second convolution has no batch norm, as in the published code.
+// auxiliary is DARTS's auxiliary head. In the large network its second convolution has no batch norm, as in the
+// published code.
 func (d DARTSNetwork) auxiliary(b *nn.Builder, x nn.Tensor) nn.Tensor {
 	stride := 2
 	if d.Small {
@@ -178,7 +184,8 @@ func (c CellGraph) build(b *nn.Builder, before, x nn.Tensor, channels, stride in
 			}
 			return b.Apply("path", nn.DropPath{}, y) // with the probability that a recipe gives it
 		}
-		nodes = append(nodes, b.Apply("sum", nn.Add{}, apply("left", node.Left, node.LeftFrom), apply("right", node.Right, node.RightFrom)))
+		nodes = append(nodes, b.Apply("sum", nn.Add{}, apply("left", node.Left, node.LeftFrom),
+			apply("right", node.Right, node.RightFrom)))
 	}
 	var out []nn.Tensor
 	for _, i := range c.Concat {

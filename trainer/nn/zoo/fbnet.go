@@ -2,8 +2,9 @@ package zoo
 
 import "github.com/ctnas/ctnas/trainer/nn"
 
-// fbNetC is FBNet-C (Wu et al. 2019; mobile-vision, fbnet_modeldef_cls_fbnet.py). The authors' convolutions in blocks have biases; timm's
-// fbnetc_100 has none, but keeps a convolution in front of every block, also where it does not expand.
+// fbNetC is FBNet-C (Wu et al. 2019; mobile-vision, fbnet_modeldef_cls_fbnet.py). The authors' convolutions in blocks
+// have biases; timm's fbnetc_100 has none, but keeps a convolution in front of every block, also where it does not
+// expand.
 func fbNetC(style blockStyle) chain {
 	return chain{norm: torchNorm, act: nn.ReLU, stem: 16, blockStyle: style, blocks: []inverted{
 		{3, 1, 16, 16, 0, nn.ReLU},
@@ -30,10 +31,12 @@ func fbNetC(style blockStyle) chain {
 	}, head: 1984}
 }
 
-// fbNetV2 is an FBNet-V2 (Wan et al. 2020; mobile-vision, fbnet_modeldef_cls_fbnetv2.py and irf_block.py): widths are multiples of 8, so that the
-// blocks' expansions are no whole numbers; squeeze-and-excitation goes to a quarter of them.
+// fbNetV2 is an FBNet-V2 (Wan et al. 2020; mobile-vision, fbnet_modeldef_cls_fbnetv2.py and irf_block.py): widths are
+// multiples of 8, so that the blocks' expansions are no whole numbers; squeeze-and-excitation goes to a quarter of
+// them.
 func fbNetV2(blocks []inverted) chain {
-	return chain{norm: torchNorm, act: nn.HSwish, stem: 16, blockStyle: blockStyle{gate: nn.HSigmoid}, blocks: blocks, before: 224, head: 1344, features: nn.Conv2D(1, 1984)}
+	return chain{norm: torchNorm, act: nn.HSwish, stem: 16, blockStyle: blockStyle{gate: nn.HSigmoid}, blocks: blocks,
+		before: 224, head: 1344, features: nn.Conv2D(1, 1984)}
 }
 
 var (

@@ -4,11 +4,12 @@ import "github.com/ctnas/ctnas/trainer/nn"
 
 // mnasNet ends MnasNets and EfficientNet-B0: 1280 channels and dropout 0.2.
 func mnasNet(act nn.Activation, stages []stage) chain {
-	return chain{norm: mobileNorm, act: act, stem: 32, blockStyle: blockStyle{gate: nn.Sigmoid}, blocks: unroll(32, act, stages), head: 1280, dropout: 0.2}
+	return chain{norm: mobileNorm, act: act, stem: 32, blockStyle: blockStyle{gate: nn.Sigmoid},
+		blocks: unroll(32, act, stages), head: 1280, dropout: 0.2}
 }
 
-// MnasNets (Tan et al. 2019; tensorflow/tpu, mnasnet_models.py), where A1 has squeeze-and-excitation, and EfficientNet-B0 (Tan and Le 2019; timm),
-// which was found in their space with a larger target.
+// MnasNets (Tan et al. 2019; tensorflow/tpu, mnasnet_models.py), where A1 has squeeze-and-excitation, and
+// EfficientNet-B0 (Tan and Le 2019; timm), which was found in their space with a larger target.
 var (
 	mnasNetA1 = mnasNet(nn.ReLU, []stage{
 		{1, 3, 1, 1, 16, 0},

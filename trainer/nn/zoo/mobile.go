@@ -2,9 +2,9 @@ package zoo
 
 import "github.com/ctnas/ctnas/trainer/nn"
 
-// inverted is a row of a block table, an inverted residual block (Sandler et al. 2018): 1x1 convolution to mid channels (left out where they equal the
-// input's), k x k depthwise convolution, squeeze-and-excitation where se > 0, 1x1 convolution to out channels without activation; the input is added
-// where the shape stays.
+// inverted is a row of a block table, an inverted residual block (Sandler et al. 2018): 1x1 convolution to mid channels
+// (left out where they equal the input's), k x k depthwise convolution, squeeze-and-excitation where se > 0, 1x1
+// convolution to out channels without activation; the input is added where the shape stays.
 type inverted struct {
 	k, stride, mid, out int
 	se                  int // channels between the two convolutions of squeeze-and-excitation
@@ -51,7 +51,8 @@ func addInput(b *nn.Builder, input, x nn.Tensor) nn.Tensor {
 	return b.Apply("sum", nn.Add{}, input, x)
 }
 
-// chain is a network as a table: a 3x3 convolution with stride 2, blocks, a 1x1 convolution, the pooling and what follows it.
+// chain is a network as a table: a 3x3 convolution with stride 2, blocks, a 1x1 convolution, the pooling and what
+// follows it.
 type chain struct {
 	norm nn.BatchNorm
 	act  nn.Activation // of the stem and of the head
@@ -108,7 +109,8 @@ func unroll(channels int, act nn.Activation, stages []stage) []inverted {
 	var blocks []inverted
 	for _, s := range stages {
 		for i := range s.repeat {
-			v := inverted{k: s.k, stride: 1, mid: s.expand * channels, out: s.out, se: int(s.se * float64(channels)), act: act}
+			v := inverted{k: s.k, stride: 1, mid: s.expand * channels, out: s.out, se: int(s.se * float64(channels)),
+				act: act}
 			if i == 0 {
 				v.stride = s.stride
 			}
@@ -119,7 +121,8 @@ func unroll(channels int, act nn.Activation, stages []stage) []inverted {
 	return blocks
 }
 
-// roundChannels is the nearest multiple of 8, at least 8, and one more where it falls below 90 % of the number (slim and timm, make_divisible).
+// roundChannels is the nearest multiple of 8, at least 8, and one more where it falls below 90 % of the number (slim
+// and timm, make_divisible).
 func roundChannels(c float64) int {
 	n := max(8, int(c+4)/8*8)
 	if float64(n) < 0.9*c {

@@ -2,18 +2,19 @@ package zoo
 
 import "github.com/ctnas/ctnas/trainer/nn"
 
-// MobileNetV2 is MobileNet-V2 (Sandler et al. 2018, table 2) with channels multiplied by width and rounded; the last convolution does not become
-// narrower than 1280. Batch norms and dropout are timm's mobilenetv2_140.
+// MobileNetV2 is MobileNet-V2 (Sandler et al. 2018, table 2) with channels multiplied by width and rounded; the last
+// convolution does not become narrower than 1280. Batch norms and dropout are timm's mobilenetv2_140.
 func MobileNetV2(width float64, side, classes int) (*nn.Network, error) {
 	stem := roundChannels(32 * width)
 	stages := []stage{
-		{1, 3, 1, 1, 16, 0}, {2, 3, 2, 6, 24, 0}, {3, 3, 2, 6, 32, 0}, {4, 3, 2, 6, 64, 0}, {3, 3, 1, 6, 96, 0}, {3, 3, 2, 6, 160, 0}, {1, 3, 1, 6, 320, 0},
+		{1, 3, 1, 1, 16, 0}, {2, 3, 2, 6, 24, 0}, {3, 3, 2, 6, 32, 0}, {4, 3, 2, 6, 64, 0}, {3, 3, 1, 6, 96, 0},
+		{3, 3, 2, 6, 160, 0}, {1, 3, 1, 6, 320, 0},
 	}
 	for i := range stages {
 		stages[i].out = roundChannels(float64(stages[i].out) * width)
 	}
-	return chain{norm: torchNorm, act: nn.ReLU6, stem: stem, blocks: unroll(stem, nn.ReLU6, stages), head: max(1280, roundChannels(1280*width)),
-		dropout: 0.2}.build("mobilenetv2", side, classes)
+	return chain{norm: torchNorm, act: nn.ReLU6, stem: stem, blocks: unroll(stem, nn.ReLU6, stages),
+		head: max(1280, roundChannels(1280*width)), dropout: 0.2}.build("mobilenetv2", side, classes)
 }
 
 // mobileNetV3Style is what the blocks of MobileNet-V3 and of the networks of its space have in common.
@@ -25,8 +26,9 @@ func mobileNetV3(head, features int, blocks []inverted) chain {
 		features: nn.Conv2D(1, features).Biased(), dropout: 0.2}
 }
 
-// MobileNetV3Large is MobileNetV3-Large 1.0 (Howard et al. 2019, table 1) as timm and slim have it: squeeze-and-excitation to a quarter of the
-// expanded channels, and a last 1x1 convolution with bias and without batch norm after the pooling.
+// MobileNetV3Large is MobileNetV3-Large 1.0 (Howard et al. 2019, table 1) as timm and slim have it:
+// squeeze-and-excitation to a quarter of the expanded channels, and a last 1x1 convolution with bias and without batch
+// norm after the pooling.
 func MobileNetV3Large(side, classes int) (*nn.Network, error) {
 	return mobileNetV3(960, 1280, []inverted{
 		{3, 1, 16, 16, 0, nn.ReLU},

@@ -1,4 +1,5 @@
-// Package zoo builds the networks that ctnas knows by name or by a space's description. Sources stand with each network.
+// Package zoo builds the networks that ctnas knows by name or by a space's description. Sources stand with each
+// network.
 package zoo
 
 import (
@@ -13,9 +14,10 @@ type Cell interface {
 	OpNames() []string // "input", then conv3x3-bn-relu, conv1x1-bn-relu or maxpool3x3, then "output"
 }
 
-// CellNetwork is the network that NAS-Bench-101 trains around a cell (Ying et al. 2019, section 2.1; nasbench/lib/model_builder.py): a 3x3
-// convolution, stacks of cells with a 2x2 max-pooling and twice the channels before every stack but the first, global average
-// pooling, a linear layer with bias. Every convolution is followed by batch norm and ReLU.
+// CellNetwork is the network that NAS-Bench-101 trains around a cell (Ying et al. 2019, section 2.1;
+// nasbench/lib/model_builder.py): a 3x3 convolution, stacks of cells with a 2x2 max-pooling and twice the channels
+// before every stack but the first, global average pooling, a linear layer with bias. Every convolution is followed by
+// batch norm and ReLU.
 type CellNetwork struct {
 	Cell     Cell
 	Image    nn.Shape
@@ -25,7 +27,8 @@ type CellNetwork struct {
 	Classes  int
 }
 
-// NASBench101 is the benchmark's network for 32x32 images: three stacks of three cells. The benchmark has 128 channels and 10 classes.
+// NASBench101 is the benchmark's network for 32x32 images: three stacks of three cells. The benchmark has 128 channels
+// and 10 classes.
 func NASBench101(cell Cell, channels, classes int) (*nn.Network, error) {
 	return CellNetwork{cell, nn.Shape{H: 32, W: 32, C: 3}, channels, 3, 3, classes}.Build()
 }
@@ -60,9 +63,9 @@ func (c CellNetwork) Build() (*nn.Network, error) {
 	return b.Build()
 }
 
-// buildCell adds one cell. An edge from the input is a 1x1 projection to the channels of its target; an interior vertex sums what comes
-// in, of which it takes the first channels where there is one too many; the output concatenates what comes from interior vertices and
-// adds what comes from the input.
+// buildCell adds one cell. An edge from the input is a 1x1 projection to the channels of its target; an interior vertex
+// sums what comes in, of which it takes the first channels where there is one too many; the output concatenates what
+// comes from interior vertices and adds what comes from the input.
 func buildCell(b *nn.Builder, input nn.Tensor, matrix [][]int, ops []string, out int) nn.Tensor {
 	last := len(matrix) - 1
 	channels := vertexChannels(matrix, out)
@@ -118,8 +121,9 @@ func join(b *nn.Builder, name string, op nn.Op, in []nn.Tensor) nn.Tensor {
 	return b.Apply(name, op, in...)
 }
 
-// vertexChannels gives each vertex its channels (model_builder.py, compute_vertex_channels): those that feed the output share its channels,
-// the first ones taking one more where they do not divide evenly; any other has as many as the largest of the vertices it feeds.
+// vertexChannels gives each vertex its channels (model_builder.py, compute_vertex_channels): those that feed the output
+// share its channels, the first ones taking one more where they do not divide evenly; any other has as many as the
+// largest of the vertices it feeds.
 func vertexChannels(matrix [][]int, out int) []int {
 	last := len(matrix) - 1
 	channels := make([]int, last+1)

@@ -68,8 +68,8 @@ func TestNASBench101Random(t *testing.T) {
 	}
 }
 
-// Every fiftieth cell of the table (with -short every thousandth) has the published parameters, and its multiply-accumulates are the published operations less
-// two for each output of a batch norm.
+// Every fiftieth cell of the table (with -short every thousandth) has the published parameters, and its
+// multiply-accumulates are the published operations less two for each output of a batch norm.
 func TestNASBench101Table(t *testing.T) {
 	file, err := os.Open(testdata.Path(t, "nasbench101/nb101_run0.csv.gz"))
 	require.NoError(t, err)
@@ -121,12 +121,16 @@ func TestNASBench101Errors(t *testing.T) {
 		want              string
 	}{
 		{badCell{[][]int{{0, 1}, {0, 0}}, []string{"input"}}, 128, 10, "cell of 2 vertices with 1 operations"},
-		{badCell{[][]int{{0, 1}, {0}}, []string{"input", "output"}}, 128, 10, "row 1 of the cell's matrix has 1 columns, want 2"},
-		{badCell{[][]int{{0, 0}, {0, 0}}, []string{"input", "output"}}, 8, 10, "nasbench101: stack1/module1/vertex1: nothing leads to this vertex"},
+		{badCell{[][]int{{0, 1}, {0}}, []string{"input", "output"}}, 128, 10,
+			"row 1 of the cell's matrix has 1 columns, want 2"},
+		{badCell{[][]int{{0, 0}, {0, 0}}, []string{"input", "output"}}, 8, 10,
+			"nasbench101: stack1/module1/vertex1: nothing leads to this vertex"},
 		{badCell{[][]int{{0, 1, 0}, {0, 0, 1}, {0, 0, 0}}, []string{"input", "conv9x9", "output"}}, 8, 10,
 			`nasbench101: stack1/module1/vertex1: unknown operation "conv9x9"`},
-		{badCell{[][]int{{0, 1}, {0, 0}}, []string{"input", "output"}}, 0, 10, "nasbench101: stem/conv: 3x3 convolution to 0 channels"},
-		{badCell{[][]int{{0, 1}, {0, 0}}, []string{"input", "output"}}, 8, 0, "nasbench101: classifier: linear layer to 0 outputs"},
+		{badCell{[][]int{{0, 1}, {0, 0}}, []string{"input", "output"}}, 0, 10,
+			"nasbench101: stem/conv: 3x3 convolution to 0 channels"},
+		{badCell{[][]int{{0, 1}, {0, 0}}, []string{"input", "output"}}, 8, 0,
+			"nasbench101: classifier: linear layer to 0 outputs"},
 	} {
 		_, err := zoo.NASBench101(c.cell, c.channels, c.classes)
 		require.EqualError(t, err, c.want)

@@ -6,8 +6,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// nasCell is a cell of NASNet's space (Zoph et al. 2018), whose operations are named as in slim, nasnet_utils.py. Node 0 is the cell's own input and
-// node 1 the one before: the opposite of DARTS's genotypes.
+// nasCell is a cell of NASNet's space (Zoph et al. 2018), whose operations are named as in slim, nasnet_utils.py. Node
+// 0 is the cell's own input and node 1 the one before: the opposite of DARTS's genotypes.
 type nasCell struct {
 	nodes  []Node
 	concat []int
@@ -22,8 +22,8 @@ const (
 	nasNothing = "none"
 )
 
-// nasNet is a NASNet for ImageNet (slim, nasnet.py, mobile_imagenet_config): two stem cells, which reduce at a quarter and half of the channels, and three
-// times four cells with a reducing one in between that doubles the channels.
+// nasNet is a NASNet for ImageNet (slim, nasnet.py, mobile_imagenet_config): two stem cells, which reduce at a quarter
+// and half of the channels, and three times four cells with a reducing one in between that doubles the channels.
 type nasNet struct {
 	normal, reduce nasCell
 	channels       int
@@ -31,14 +31,19 @@ type nasNet struct {
 
 var (
 	nasNetA = nasNet{ // slim, nasnet_utils.py
-		nasCell{[]Node{{nasSep5, 0, nasSep3, 1}, {nasSep5, 1, nasSep3, 1}, {avg3, 0, nasNothing, 1}, {avg3, 1, avg3, 1}, {nasSep3, 0, nasNothing, 0}}, []int{1, 2, 3, 4, 5, 6}},
-		nasCell{[]Node{{nasSep5, 0, nasSep7, 1}, {max3, 0, nasSep7, 1}, {avg3, 0, nasSep5, 1}, {nasNothing, 3, avg3, 2}, {nasSep3, 2, max3, 0}}, []int{3, 4, 5, 6}},
+		nasCell{[]Node{{nasSep5, 0, nasSep3, 1}, {nasSep5, 1, nasSep3, 1}, {avg3, 0, nasNothing, 1}, {avg3, 1, avg3, 1},
+			{nasSep3, 0, nasNothing, 0}}, []int{1, 2, 3, 4, 5, 6}},
+		nasCell{[]Node{{nasSep5, 0, nasSep7, 1}, {max3, 0, nasSep7, 1}, {avg3, 0, nasSep5, 1}, {nasNothing, 3, avg3, 2},
+			{nasSep3, 2, max3, 0}}, []int{3, 4, 5, 6}},
 		44,
 	}
-	// AmoebaNet-A (Real et al. 2019): the cells are those of tensorflow/tpu, model_specs.py; four cells between reductions and 50 channels are the paper's.
+	// AmoebaNet-A (Real et al. 2019): the cells are those of tensorflow/tpu, model_specs.py; four cells between
+	// reductions and 50 channels are the paper's.
 	amoebaNetA = nasNet{
-		nasCell{[]Node{{avg3, 0, max3, 0}, {nasSep3, 1, nasNothing, 1}, {nasNothing, 0, avg3, 1}, {nasSep3, 0, nasSep5, 2}, {avg3, 5, nasSep3, 0}}, []int{1, 3, 4, 6}},
-		nasCell{[]Node{{nasSep3, 1, avg3, 0}, {max3, 0, nasSep7, 2}, {max3, 1, max3, 0}, {nasSep3, 4, nasConv7, 0}, {avg3, 1, nasSep7, 0}}, []int{2, 3, 4, 5, 6}},
+		nasCell{[]Node{{avg3, 0, max3, 0}, {nasSep3, 1, nasNothing, 1}, {nasNothing, 0, avg3, 1},
+			{nasSep3, 0, nasSep5, 2}, {avg3, 5, nasSep3, 0}}, []int{1, 3, 4, 6}},
+		nasCell{[]Node{{nasSep3, 1, avg3, 0}, {max3, 0, nasSep7, 2}, {max3, 1, max3, 0}, {nasSep3, 4, nasConv7, 0},
+			{avg3, 1, nasSep7, 0}}, []int{2, 3, 4, 5, 6}},
 		50,
 	}
 )
@@ -65,7 +70,8 @@ func (n nasNet) build(side, classes int) (*nn.Network, error) {
 	return classify(b, x, nn.Linear{Out: classes, Bias: true}, 0.5)
 }
 
-// build brings both inputs to the cell's channels, except that the first cell of all takes its one input raw for the second.
+// build brings both inputs to the cell's channels, except that the first cell of all takes its one input raw for the
+// second.
 func (c nasCell) build(b *nn.Builder, before, x nn.Tensor, channels, stride int) nn.Tensor {
 	switch {
 	case before == nn.Tensor{}:
@@ -84,7 +90,8 @@ func (c nasCell) build(b *nn.Builder, before, x nn.Tensor, channels, stride int)
 			}
 			return nasOperation(b.Scope("%s", name), op, nodes[from], channels, stride)
 		}
-		nodes = append(nodes, b.Apply("sum", nn.Add{}, apply("left", node.Left, node.LeftFrom), apply("right", node.Right, node.RightFrom)))
+		nodes = append(nodes, b.Apply("sum", nn.Add{}, apply("left", node.Left, node.LeftFrom),
+			apply("right", node.Right, node.RightFrom)))
 	}
 	var out []nn.Tensor
 	for _, i := range c.concat {
@@ -95,7 +102,9 @@ func (c nasCell) build(b *nn.Builder, before, x nn.Tensor, channels, stride int)
 
 // nasOperation applies an operation to a number of channels.
 func nasOperation(b *nn.Builder, op string, x nn.Tensor, channels, stride int) nn.Tensor {
-	depthwise := func(k, stride int, x nn.Tensor) nn.Conv { return sameConv(nn.Depthwise(k, x.C), nn.Square(stride), x) }
+	depthwise := func(k, stride int, x nn.Tensor) nn.Conv {
+		return sameConv(nn.Depthwise(k, x.C), nn.Square(stride), x)
+	}
 	switch op {
 	case nasNothing:
 		if stride == 1 && x.C == channels {
@@ -103,13 +112,17 @@ func nasOperation(b *nn.Builder, op string, x nn.Tensor, channels, stride int) n
 		}
 		return reluConvNorm(b, x, sameConv(nn.Conv2D(1, channels), nn.Square(stride), x))
 	case max3:
-		x = b.Apply("pool", nn.MaxPool{Kernel: nn.Square(3), Stride: nn.Square(stride), Pad: samePad(nn.Square(3), nn.Square(stride), x)}, x)
+		x = b.Apply("pool", nn.MaxPool{Kernel: nn.Square(3), Stride: nn.Square(stride),
+			Pad: samePad(nn.Square(3), nn.Square(stride), x)}, x)
 	case avg3:
-		x = b.Apply("pool", nn.AvgPool{Kernel: nn.Square(3), Stride: nn.Square(stride), Pad: samePad(nn.Square(3), nn.Square(stride), x)}, x)
+		x = b.Apply("pool", nn.AvgPool{Kernel: nn.Square(3), Stride: nn.Square(stride),
+			Pad: samePad(nn.Square(3), nn.Square(stride), x)}, x)
 	case nasConv7:
 		x = reluConvNorm(b.Scope("reduce"), x, nn.Conv2D(1, channels/4))
-		x = reluConvNorm(b.Scope("row"), x, sameConv(nn.ConvRect(nn.Size{H: 1, W: 7}, channels/4), nn.Size{H: 1, W: stride}, x))
-		x = reluConvNorm(b.Scope("column"), x, sameConv(nn.ConvRect(nn.Size{H: 7, W: 1}, channels/4), nn.Size{H: stride, W: 1}, x))
+		x = reluConvNorm(b.Scope("row"), x, sameConv(nn.ConvRect(nn.Size{H: 1, W: 7}, channels/4),
+			nn.Size{H: 1, W: stride}, x))
+		x = reluConvNorm(b.Scope("column"), x, sameConv(nn.ConvRect(nn.Size{H: 7, W: 1}, channels/4),
+			nn.Size{H: stride, W: 1}, x))
 		return reluConvNorm(b.Scope("expand"), x, nn.Conv2D(1, channels))
 	default:
 		k := map[string]int{nasSep3: 3, nasSep5: 5, nasSep7: 7}[op]
@@ -128,8 +141,8 @@ func sameConv(c nn.Conv, stride nn.Size, x nn.Tensor) nn.Conv {
 	return c
 }
 
-// samePad is TensorFlow's padding "SAME": as little as makes the output's size the input's divided by the stride, rounded up; of an odd number the larger part
-// lies below and to the right.
+// samePad is TensorFlow's padding "SAME": as little as makes the output's size the input's divided by the stride,
+// rounded up; of an odd number the larger part lies below and to the right.
 func samePad(kernel, stride nn.Size, x nn.Tensor) nn.Pad {
 	pad := func(n, k, stride int) (before, after int) {
 		total := max(0, ((n+stride-1)/stride-1)*stride+k-n)

@@ -17,8 +17,8 @@ type network struct {
 	weights []Variant // published weights: the program's default comes first; see Variants for families
 }
 
-// Row is a row of the table that `ctnas zoo` prints: one of the paper's ImageNet table (Chen et al. 2021, table 2), or a
-// network that stands there for comparison. What is not given is 0.
+// Row is a row of the table that `ctnas zoo` prints: one of the paper's ImageNet table (Chen et al. 2021, table 2), or
+// a network that stands there for comparison. What is not given is 0.
 type Row struct {
 	Name       string  // of the network; there is one by that name unless the definition was never published
 	Paper      string  // the paper's name of the row; empty: not in its table
@@ -33,7 +33,8 @@ type Row struct {
 
 const (
 	notPublished = "its definition was never published"
-	fromSearch   = "the architecture was never published; give one of the space as mobilenetv3:depths:kernels:ratios@w1.2"
+	fromSearch   = "the architecture was never published; give one of the space as " +
+		"mobilenetv3:depths:kernels:ratios@w1.2"
 )
 
 // Rows lists the rows in the paper's order, each followed by its relatives.
@@ -230,7 +231,8 @@ var networks = []network{
 			ofTimmTF("tf_efficientnet_b0", "aa_in1k", bicubic),
 			ofTimmTF("tf_efficientnet_b0", "in1k", bicubic),
 			ofTimmTF("tf_efficientnet_b0", "ap_in1k", bicubic.normalized(halves, halves)),
-			ofTorchvision("efficientnet_b0", "", 1e-5, 0.1, 0.2, imageNet(Bicubic, 224./256, "round"), torchvisionEfficient),
+			ofTorchvision("efficientnet_b0", "", 1e-5, 0.1, 0.2, imageNet(Bicubic, 224./256, "round"),
+				torchvisionEfficient),
 		},
 	},
 	{

@@ -6,8 +6,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// A sub-network of once-for-all's MobileNetV3 space (Cai et al. 2020; mit-han-lab/once-for-all) has five units of two to four blocks. Each block has
-// a kernel of 3, 5 or 7 and expands its input by 3, 4 or 6.
+// A sub-network of once-for-all's MobileNetV3 space (Cai et al. 2020; mit-han-lab/once-for-all) has five units of two
+// to four blocks. Each block has a kernel of 3, 5 or 7 and expands its input by 3, 4 or 6.
 const (
 	ofaUnits = 5
 	ofaDepth = 4 // blocks that a unit has room for
@@ -34,7 +34,8 @@ func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
 	for i, w := range widths {
 		widths[i] = roundChannels(float64(w) * o.Width)
 	}
-	c := chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], blockStyle: mobileNetV3Style, head: widths[6], features: nn.Conv2D(1, widths[7]), dropout: o.Dropout}
+	c := chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], blockStyle: mobileNetV3Style, head: widths[6],
+		features: nn.Conv2D(1, widths[7]), dropout: o.Dropout}
 	in := widths[0]
 	c.blocks = []inverted{{3, 1, in, in, 0, nn.ReLU}}
 	for u, unit := range [ofaUnits]struct {
@@ -44,7 +45,8 @@ func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
 	}{{2, false, nn.ReLU}, {2, true, nn.ReLU}, {2, false, nn.HSwish}, {1, true, nn.HSwish}, {2, true, nn.HSwish}} {
 		for i := range o.Depths[u] {
 			at := u*ofaDepth + i
-			v := inverted{k: o.Kernels[at], stride: 1, mid: roundChannels(math.Round(float64(in * o.Ratios[at]))), out: widths[u+1], act: unit.act}
+			v := inverted{k: o.Kernels[at], stride: 1, mid: roundChannels(math.Round(float64(in * o.Ratios[at]))),
+				out: widths[u+1], act: unit.act}
 			if i == 0 {
 				v.stride = unit.stride
 			}
@@ -63,8 +65,8 @@ func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
 	return net, nil
 }
 
-// Specialised networks that once-for-all's authors published (han-cai/files, ofa/ofa_specialized) and those that PNAG's did in the same space
-// (guoyongcs/PNAG, core/pnag.py).
+// Specialised networks that once-for-all's authors published (han-cai/files, ofa/ofa_specialized) and those that PNAG's
+// did in the same space (guoyongcs/PNAG, core/pnag.py).
 var (
 	ofa230M = OnceForAll{
 		Depths:  [ofaUnits]int{2, 3, 3, 3, 4},

@@ -7,7 +7,8 @@ func proxylessNAS(stem, head int, blocks []inverted) chain {
 	return chain{norm: nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}, act: nn.ReLU6, stem: stem, blocks: blocks, head: head}
 }
 
-// The configurations also list blocks that are no more than a shortcut. They are left out here, but count in the names of files.
+// The configurations also list blocks that are no more than a shortcut. They are left out here, but count in the names
+// of files.
 var (
 	proxylessGPU = proxylessNAS(40, 1728, []inverted{
 		{3, 1, 40, 24, 0, nn.ReLU6},

@@ -5,9 +5,10 @@ import "github.com/ctnas/ctnas/trainer/nn"
 // shuffleStages are the blocks of each stage of both ShuffleNets; the first has stride 2 and doubles the channels.
 var shuffleStages = [3]int{4, 8, 4}
 
-// shuffleNetV2 is ShuffleNet-V2 2x (Ma et al. 2018; megvii-model/ShuffleNet-Series). A block works on half of the channels and hands the others
-// on. Which half is meant is torchvision's: the first half passes, and the channels are shuffled after the block. Megvii's blocks read the even
-// and the odd channels instead; the networks are the same but for the order of channels.
+// shuffleNetV2 is ShuffleNet-V2 2x (Ma et al. 2018; megvii-model/ShuffleNet-Series). A block works on half of the
+// channels and hands the others on. Which half is meant is torchvision's: the first half passes, and the channels are
+// shuffled after the block. Megvii's blocks read the even and the odd channels instead; the networks are the same but
+// for the order of channels.
 func shuffleNetV2(side, classes int) (*nn.Network, error) {
 	b, x := shuffleStem("shufflenetv2", side, 24)
 	for s, out := range [3]int{244, 488, 976} {

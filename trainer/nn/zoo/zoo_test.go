@@ -24,7 +24,8 @@ func TestCosts(t *testing.T) {
 		require.Equal(t, name, net.Name)
 	}
 	_, err := zoo.Open("lenet")
-	require.ErrorContains(t, err, `unknown network "lenet"; known: mobilenetv2_1.4, shufflenetv2_2.0, shufflenetv1_2.0_g3`)
+	require.ErrorContains(t, err,
+		`unknown network "lenet"; known: mobilenetv2_1.4, shufflenetv2_2.0, shufflenetv1_2.0_g3`)
 }
 
 // Every network has a row and every row a network or a note that says why there is none.
@@ -81,7 +82,8 @@ func TestDefinitions(t *testing.T) {
 		net, err := zoo.Open(a.ID)
 		require.NoError(t, err)
 		require.Equal(t, zoo.Count{a.Computed.MAdds, a.Computed.Params, a.Computed.Squeeze}, zoo.Measure(net), a.ID)
-		require.Equal(t, nn.Shape{H: a.Computed.Input[1], W: a.Computed.Input[2], C: a.Computed.Input[0]}, net.Input(), a.ID)
+		require.Equal(t, nn.Shape{H: a.Computed.Input[1], W: a.Computed.Input[2], C: a.Computed.Input[0]},
+			net.Input(), a.ID)
 		if want := steps(a.Layers); want != nil {
 			require.Equal(t, want, performed(net), a.ID)
 		}
@@ -170,7 +172,8 @@ func steps(layers []layer) []string {
 	return out
 }
 
-var activations = map[nn.Activation]string{nn.ReLU: "relu", nn.ReLU6: "relu6", nn.HSwish: "hswish", nn.HSigmoid: "hsigmoid", nn.Sigmoid: "sigmoid", nn.Swish: "swish"}
+var activations = map[nn.Activation]string{nn.ReLU: "relu", nn.ReLU6: "relu6", nn.HSwish: "hswish",
+	nn.HSigmoid: "hsigmoid", nn.Sigmoid: "sigmoid", nn.Swish: "swish"}
 
 // performed lists the same of a network.
 func performed(net *nn.Network) []string {
@@ -178,7 +181,8 @@ func performed(net *nn.Network) []string {
 	for i, node := range net.Nodes[1:] {
 		switch op := node.Op.(type) {
 		case nn.Conv:
-			out = append(out, fmt.Sprintf("conv %s/%d %d>%d groups %d bias %t", op.Kernel, op.Stride.H, net.Inputs(i + 1)[0].C, op.Out, op.Groups, op.Bias))
+			out = append(out, fmt.Sprintf("conv %s/%d %d>%d groups %d bias %t", op.Kernel, op.Stride.H,
+				net.Inputs(i + 1)[0].C, op.Out, op.Groups, op.Bias))
 		case nn.BatchNorm:
 			out = append(out, "norm")
 		case nn.Activation:
@@ -201,17 +205,28 @@ func performed(net *nn.Network) []string {
 // Names of tensors are unique, and those of other programs where these have the network.
 func TestNamesInFiles(t *testing.T) {
 	for name, want := range map[string][]string{
-		"mobilenetv2_1.4":         {"conv_stem.weight", "blocks.0.0.conv_dw.weight", "blocks.0.0.bn2.running_var", "blocks.6.0.bn3.weight", "conv_head.weight", "bn2.bias"},
-		"mobilenetv3_large_1.0":   {"blocks.5.2.se.conv_expand.bias", "blocks.6.0.conv.weight", "blocks.6.0.bn1.running_mean", "conv_head.bias", "classifier.bias"},
-		"efficientnet_b0":         {"blocks.0.0.se.conv_reduce.weight", "blocks.0.0.conv_pw.weight", "blocks.5.3.conv_pwl.weight"},
-		"fbnet_c_timm":            {"blocks.0.0.conv_pwl.weight", "blocks.6.0.bn3.bias"},
-		"shufflenetv2_2.0":        {"conv1.0.weight", "stage2.0.branch1.3.running_mean", "stage3.7.branch2.6.weight", "conv5.1.bias", "fc.weight"},
-		"ofa_230m":                {"first_conv.bn.weight", "blocks.15.conv.point_linear.bn.bias", "blocks.4.conv.depth_conv.se.fc.reduce.bias", "feature_mix_layer.conv.weight"},
-		"proxylessnas_gpu":        {"blocks.0.mobile_inverted_conv.depth_conv.conv.weight", "blocks.1.mobile_inverted_conv.inverted_bottleneck.conv.weight", "blocks.5.mobile_inverted_conv.point_linear.bn.weight", "blocks.21.mobile_inverted_conv.point_linear.bn.weight", "feature_mix_layer.bn.weight"},
-		"darts_v2":                {"stem0.4.running_var", "cells.0.preprocess0.conv_2.weight", "cells.1.preprocess0.op.1.weight", "cells.0._ops.0.op.7.bias", "cells.0._ops.7.op.3.bias", "cells.13.preprocess1.op.2.weight", "auxiliary_head.features.5.weight"},
-		"nasnet_a_darts_macro":    {"cells.4._ops.1.op.5.weight", "cells.4._ops.0.op.3.weight"},
-		"amoebanet_a_darts_macro": {"cells.4._ops.8.1.weight", "cells.4._ops.8.2.weight", "cells.4._ops.8.3.running_mean"},
-		"shufflenetv1_2.0_g3":     {"stage2.block1.reduce.conv.weight"},
+		"mobilenetv2_1.4": {"conv_stem.weight", "blocks.0.0.conv_dw.weight", "blocks.0.0.bn2.running_var",
+			"blocks.6.0.bn3.weight", "conv_head.weight", "bn2.bias"},
+		"mobilenetv3_large_1.0": {"blocks.5.2.se.conv_expand.bias", "blocks.6.0.conv.weight",
+			"blocks.6.0.bn1.running_mean", "conv_head.bias", "classifier.bias"},
+		"efficientnet_b0": {"blocks.0.0.se.conv_reduce.weight", "blocks.0.0.conv_pw.weight",
+			"blocks.5.3.conv_pwl.weight"},
+		"fbnet_c_timm": {"blocks.0.0.conv_pwl.weight", "blocks.6.0.bn3.bias"},
+		"shufflenetv2_2.0": {"conv1.0.weight", "stage2.0.branch1.3.running_mean", "stage3.7.branch2.6.weight",
+			"conv5.1.bias", "fc.weight"},
+		"ofa_230m": {"first_conv.bn.weight", "blocks.15.conv.point_linear.bn.bias",
+			"blocks.4.conv.depth_conv.se.fc.reduce.bias", "feature_mix_layer.conv.weight"},
+		"proxylessnas_gpu": {"blocks.0.mobile_inverted_conv.depth_conv.conv.weight",
+			"blocks.1.mobile_inverted_conv.inverted_bottleneck.conv.weight",
+			"blocks.5.mobile_inverted_conv.point_linear.bn.weight",
+			"blocks.21.mobile_inverted_conv.point_linear.bn.weight", "feature_mix_layer.bn.weight"},
+		"darts_v2": {"stem0.4.running_var", "cells.0.preprocess0.conv_2.weight",
+			"cells.1.preprocess0.op.1.weight", "cells.0._ops.0.op.7.bias", "cells.0._ops.7.op.3.bias",
+			"cells.13.preprocess1.op.2.weight", "auxiliary_head.features.5.weight"},
+		"nasnet_a_darts_macro": {"cells.4._ops.1.op.5.weight", "cells.4._ops.0.op.3.weight"},
+		"amoebanet_a_darts_macro": {"cells.4._ops.8.1.weight", "cells.4._ops.8.2.weight",
+			"cells.4._ops.8.3.running_mean"},
+		"shufflenetv1_2.0_g3": {"stage2.block1.reduce.conv.weight"},
 	} {
 		net, err := zoo.Open(name)
 		require.NoError(t, err)
