@@ -29,21 +29,24 @@ type Config struct {
 	Network
 	Members int  `json:"members"` // networks whose standardised scores are averaged
 	Loss    Loss `json:"loss"`
-	// NoiseFloor and NoiseSlope model a label's standard deviation, floor + slope·(best - label), in units of accuracy (0..1): one training
-	// run of a good network repeats better than one of a bad network. Both zero: labels are taken as exact.
+	// NoiseFloor and NoiseSlope model a label's standard deviation, floor + slope·(best - label), in units of accuracy
+	// (0..1): one training run of a good network repeats better than one of a bad network. Both zero: labels are taken
+	// as exact.
 	NoiseFloor float64 `json:"noise_floor,omitempty"`
 	NoiseSlope float64 `json:"noise_slope,omitempty"`
 	Margin     float64 `json:"margin,omitempty"` // of the ranking loss
 
-	Steps       int     `json:"steps"` // updates, each over all pairs
-	LR          float64 `json:"lr"`
-	Warmup      int     `json:"warmup,omitempty"`
-	Cosine      bool    `json:"cosine,omitempty"` // the learning rate falls to zero along half a cosine; otherwise constant
+	Steps  int     `json:"steps"` // updates, each over all pairs
+	LR     float64 `json:"lr"`
+	Warmup int     `json:"warmup,omitempty"`
+	// The learning rate falls to zero along half a cosine; otherwise constant.
+	Cosine      bool    `json:"cosine,omitempty"`
 	Beta1       float64 `json:"beta1"`
 	Beta2       float64 `json:"beta2"`
 	WeightDecay float64 `json:"weight_decay"`
 	Decoupled   bool    `json:"decoupled,omitempty"` // AdamW; otherwise the decay is part of the gradient
-	Adapt       bool    `json:"adapt,omitempty"`     // sizes and regularisation are for some number of labels (adapted) and follow theirs
+	// Sizes and regularisation are for some number of labels (adapted) and follow theirs.
+	Adapt bool `json:"adapt,omitempty"`
 }
 
 // Data is a set of graphs with or without labels.
@@ -52,7 +55,8 @@ type Data struct {
 	Graphs   []Graph
 	Features [][]float32 // one row a graph, not standardised; needed where the network uses features
 	Labels   []float64   // accuracies in 0..1 of the first graphs; needed for training
-	// Data exploration: pairs with targets that the comparator gave itself, among all graphs, and their weight beside the labelled pairs.
+	// Data exploration: pairs with targets that the comparator gave itself, among all graphs, and their weight beside
+	// the labelled pairs.
 	Pairs      []Pair
 	PairWeight float64
 }
@@ -78,19 +82,23 @@ type Spread struct{ Mean, SD float64 }
 // Standard is the mean and standard deviation of each feature.
 type Standard struct{ Mean, SD []float32 }
 
-// Progress is called now and then with a member's finished steps and its loss. It may be called from several goroutines.
+// Progress is called now and then with a member's finished steps and its loss. It may be called from several
+// goroutines.
 type Progress func(member, step int, loss float64)
 
 // block is how many updates run in one call.
 const block = 50
 
-// Train trains all members on all pairs of the labelled graphs. The result depends on the arguments and the instruction set, not on the number of threads.
-func Train(ctx context.Context, device exec.Config, c Config, data Data, seed uint64, progress Progress) (*Comparator, error) {
+// Train trains all members on all pairs of the labelled graphs. The result depends on the arguments and the instruction
+// set, not on the number of threads.
+func Train(ctx context.Context, device exec.Config, c Config, data Data, seed uint64,
+	progress Progress) (*Comparator, error) {
 	if err := data.check(c, true); err != nil {
 		return nil, err
 	}
 	c = c.adapted(len(data.Labels))
-	cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Weights: make([][]float32, c.Members), Spread: make([]Spread, c.Members)}
+	cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Weights: make([][]float32, c.Members),
+		Spread: make([]Spread, c.Members)}
 	if c.Features {
 		cmp.Scale = standard(data.Features)
 	}
@@ -113,7 +121,8 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 			done += n
 			l := float64(t.loss.Values()[0])
 			if math.IsNaN(l) || math.IsInf(l, 0) {
-				return fmt.Errorf("comparator member %d: the loss is %v after %d steps: lower the learning rate (%g)", m, l, done, c.LR)
+				return fmt.Errorf("comparator member %d: the loss is %v after %d steps: lower the learning rate (%g)",
+					m, l, done, c.LR)
 			}
 			if progress != nil {
 				progress(m, done, l)
@@ -126,7 +135,8 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 }
 
 // members runs f for every member, several at a time where there are threads, each on a device of its own.
-func members(ctx context.Context, device exec.Config, n int, f func(ctx context.Context, dev *exec.Device, m int) error) error {
+func members(ctx context.Context, device exec.Config, n int,
+	f func(ctx context.Context, dev *exec.Device, m int) error) error {
 	devices, err := workers(device, n)
 	if err != nil {
 		return err
@@ -213,7 +223,8 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 		schedule.Kind = optim.Cosine
 	}
 	optim.RecordSchedule(t.program, schedule, t.step, t.lr)
-	s := &pass{Network: c.Network, ar: t.ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e, seed: seed + uint64(member)<<32, step: t.step}
+	s := &pass{Network: c.Network, ar: t.ar, p: t.program, lay: t.lay, w: t.w, g: t.g, e: e,
+		seed: seed + uint64(member)<<32, step: t.step}
 	if packed := c.pack(dev, data.Graphs, data.Alphabet); packed != nil {
 		s.n, s.packed = exec.Fixed(e.N), t.ar.Ints(graph.Words(packed))
 	}
@@ -227,14 +238,17 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 	}
 	switch c.Loss {
 	case Regression:
-		loss.Squared{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss, Accumulate: explored}.Record(t.program)
+		loss.Squared{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss,
+			Accumulate: explored}.Record(t.program)
 	case Ranking:
 		if c.Pair {
 			return nil, errors.New("the ranking loss needs an antisymmetric head")
 		}
-		loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), Kind: loss.Hinge, Margin: float32(c.Margin), DScore: s.dscore, Loss: t.loss, Accumulate: explored}.Record(t.program)
+		loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), Kind: loss.Hinge, Margin: float32(c.Margin),
+			DScore: s.dscore, Loss: t.loss, Accumulate: explored}.Record(t.program)
 	case Comparison:
-		l := loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss, Accumulate: explored, Tie: 0.5}
+		l := loss.AllPairs{N: n, Score: s.score, Label: t.ar.Floats(labels), DScore: s.dscore, Loss: t.loss,
+			Accumulate: explored, Tie: 0.5}
 		if c.Pair { // the paper's head, trained on both orders; its label of a tie is 1
 			l.Heads, l.Tie, l.Bias, l.DBias = 2, 1, s.weight("fc.bias"), s.gradient("fc.bias")
 		}
@@ -246,8 +260,8 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 		return nil, fmt.Errorf("unknown loss %q", c.Loss)
 	}
 	s.backward()
-	optim.RecordAdam(t.program, optim.Adam{W: t.w, G: t.g, M: t.m, V: t.v, LR: t.lr, Step: t.step, Beta1: c.Beta1, Beta2: c.Beta2, Eps: 1e-8,
-		WeightDecay: c.WeightDecay, Decoupled: c.Decoupled})
+	optim.RecordAdam(t.program, optim.Adam{W: t.w, G: t.g, M: t.m, V: t.v, LR: t.lr, Step: t.step, Beta1: c.Beta1,
+		Beta2: c.Beta2, Eps: 1e-8, WeightDecay: c.WeightDecay, Decoupled: c.Decoupled})
 	return t, nil
 }
 
@@ -258,8 +272,9 @@ func (t *trainer) recordPairs(s *pass, data Data) {
 	for i, p := range data.Pairs {
 		a[i], b[i], target[i], weight[i] = int32(p.A), int32(p.B), p.Target, 1
 	}
-	loss.PairList{Pairs: exec.Fixed(n), Examples: exec.Fixed(s.e.N), Heads: 1, Score: s.score, A: t.ar.Ints(a), B: t.ar.Ints(b),
-		Target: t.ar.Floats(target), Weight: t.ar.Floats(weight), DScore: s.dscore, Loss: t.loss, Scale: float32(data.PairWeight)}.Record(t.program)
+	loss.PairList{Pairs: exec.Fixed(n), Examples: exec.Fixed(s.e.N), Heads: 1, Score: s.score,
+		A: t.ar.Ints(a), B: t.ar.Ints(b), Target: t.ar.Floats(target), Weight: t.ar.Floats(weight), DScore: s.dscore,
+		Loss: t.loss, Scale: float32(data.PairWeight)}.Record(t.program)
 }
 
 // targets returns what the loss sees: accuracies for pairs, standardised ones for regression, and each label's noise.
@@ -319,7 +334,8 @@ func (n Network) scorer(dev *exec.Device, lay *layout, e *Encoding, chunk int) *
 	return s
 }
 
-// run scores with the given weights. second is the released head's score of the second place, nil with an antisymmetric head.
+// run scores with the given weights. second is the released head's score of the second place, nil with an antisymmetric
+// head.
 func (s *scorer) run(weights []float32) (first, second []float64) {
 	s.w.WriteF32(0, weights)
 	s.program.Run(1)
@@ -338,13 +354,15 @@ func (s *scorer) run(weights []float32) (first, second []float64) {
 }
 
 // score runs the network forward once.
-func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Encoding, chunk int) (first, second []float64) {
+func (n Network) score(dev *exec.Device, lay *layout, weights []float32, e *Encoding,
+	chunk int) (first, second []float64) {
 	s := n.scorer(dev, lay, e, chunk)
 	defer s.ar.Free()
 	return s.run(weights)
 }
 
-// chunk is how many rows' temporaries live at once when a whole space is scored: what the CPU's caches hold, or enough to fill a GPU.
+// chunk is how many rows' temporaries live at once when a whole space is scored: what the CPU's caches hold, or enough
+// to fill a GPU.
 func chunk(dev *exec.Device) int {
 	if dev.Accelerated() {
 		return 1 << 16
@@ -384,7 +402,8 @@ func (d Data) check(c Config, labels bool) error {
 	}
 	for i, p := range d.Pairs {
 		if p.A < 0 || p.B < 0 || p.A >= len(d.Graphs) || p.B >= len(d.Graphs) || !(p.Target >= 0 && p.Target <= 1) {
-			return fmt.Errorf("pair %d compares graphs %d and %d of %d with target %v", i, p.A, p.B, len(d.Graphs), p.Target)
+			return fmt.Errorf("pair %d compares graphs %d and %d of %d with target %v", i, p.A, p.B, len(d.Graphs),
+				p.Target)
 		}
 	}
 	if c.Pair && c.Loss == Comparison && len(d.Graphs) > len(d.Labels) {

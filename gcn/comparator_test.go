@@ -243,7 +243,8 @@ func TestTrainRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "learning rate")
 }
 
-// A large space, scored in pieces, gets the scores of one that is encoded as a whole, to the last digits of a sum in another order.
+// A large space, scored in pieces, gets the scores of one that is encoded as a whole, to the last digits of a sum in
+// another order.
 func TestLargeSpaceInPieces(t *testing.T) {
 	data := problem(200, 60)
 	for _, name := range []string{"default", "paper"} {

@@ -11,8 +11,8 @@ type Encoding struct {
 	Scale    *Standard // standardises the features; nil: they are standardised
 }
 
-// Encode prepares graphs for the network. features is [N, features], standardised already, or nil. plain keeps equal parts
-// of layered networks apart, for measuring what sharing saves.
+// Encode prepares graphs for the network. features is [N, features], standardised already, or nil. plain keeps equal
+// parts of layered networks apart, for measuring what sharing saves.
 func (n Network) Encode(graphs GraphSet, alphabet int, features []float32, plain bool) (*Encoding, error) {
 	e := &Encoding{N: graphs.N, Features: features}
 	var err error
@@ -39,8 +39,8 @@ func (n Network) Encode(graphs GraphSet, alphabet int, features []float32, plain
 	return e, nil
 }
 
-// upload returns a multiple of the standardised features [N, features] in an arena's memory. It never holds a second copy
-// of a whole space's features beside it.
+// upload returns a multiple of the standardised features [N, features] in an arena's memory. It never holds a second
+// copy of a whole space's features beside it.
 func (e *Encoding) upload(ar *exec.Arena, by float32) *exec.Buffer {
 	if e.Scale == nil {
 		return ar.Floats(scaled(e.Features, by))

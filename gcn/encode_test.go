@@ -31,8 +31,8 @@ func randomFeatures(graphs []Graph) []float32 {
 	return standard(rows).apply(slices.Concat(rows...))
 }
 
-// Every tensor's gradient against central differences along a random direction: the scores' dot product with a fixed vector is the
-// function. Only one tensor moves at a time.
+// Every tensor's gradient against central differences along a random direction: the scores' dot product with a fixed
+// vector is the function. Only one tensor moves at a time.
 func TestGradientOfEveryTensor(t *testing.T) {
 	graphs := randomGraphs(40, 3)
 	for name, n := range networks() {
@@ -69,7 +69,8 @@ func TestGradientOfEveryTensor(t *testing.T) {
 				if tn.name == "fc.bias" {
 					continue // belongs to the loss
 				}
-				// A direction that crosses the kink of a ReLU differs; a wrong gradient agrees in none of several random directions.
+				// A direction that crosses the kink of a ReLU differs; a wrong gradient agrees in none of several
+				// random directions.
 				r := philox.New(8, philox.PurposeTest, uint32(k))
 				moved := append([]float32(nil), weights...)
 				var square float64
@@ -142,7 +143,8 @@ func TestSharingAndChunksAreExact(t *testing.T) {
 		ar.Free()
 		// One graph alone scores as in company.
 		for i := 0; i < 300; i += 60 {
-			alone, err := n.Encode(Slice(graphs[i:i+1]), 5, features[i*FeatureCount(5, 0):(i+1)*FeatureCount(5, 0)], false)
+			alone, err := n.Encode(Slice(graphs[i:i+1]), 5, features[i*FeatureCount(5, 0):(i+1)*FeatureCount(5, 0)],
+				false)
 			require.NoError(t, err)
 			got, _ := n.score(dev, lay, weights, alone, 0)
 			require.InDelta(t, want[i], got[0], 1e-4*(1+math.Abs(want[i])), "%s %d", name, i)

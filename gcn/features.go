@@ -2,12 +2,13 @@ package gcn
 
 import "math"
 
-// Features describes a graph by numbers that any architecture has, for the comparator's head. In this order: extra (for instance
-// logarithms of costs); the nodes of each operation; nodes, edges, whether input and output are joined, the output's in-degree, the
-// input's out-degree; the logarithm of the number of paths from input to output and their mean length; for each operation and for all
-// nodes the most and the fewest on one path; for each the mean and standard deviation over random walks from the output back to the input,
-// and the mean over random walks from the input on; for each operation its share among the nodes that feed the output and among those
-// that the input feeds. The input itself is not counted on a path. No label is used.
+// Features describes a graph by numbers that any architecture has, for the comparator's head. In this order: extra (for
+// instance logarithms of costs); the nodes of each operation; nodes, edges, whether input and output are joined, the
+// output's in-degree, the input's out-degree; the logarithm of the number of paths from input to output and their mean
+// length; for each operation and for all nodes the most and the fewest on one path; for each the mean and standard
+// deviation over random walks from the output back to the input, and the mean over random walks from the input on; for
+// each operation its share among the nodes that feed the output and among those that the input feeds. The input itself
+// is not counted on a path. No label is used.
 func Features(g Graph, alphabet int, extra ...float64) []float32 {
 	out := make([]float32, 0, FeatureCount(alphabet, len(extra)))
 	for _, v := range extra {
@@ -55,7 +56,8 @@ func Features(g Graph, alphabet int, extra ...float64) []float32 {
 	return out
 }
 
-// Counts are the numbers of nodes of each operation: all that a graph of a space needs to be described by whose operations say where they stand.
+// Counts are the numbers of nodes of each operation: all that a graph of a space needs to be described by whose
+// operations say where they stand.
 func Counts(g Graph, alphabet int) []float32 {
 	out := make([]float32, alphabet)
 	for _, op := range g.Ops {
@@ -83,8 +85,8 @@ func pathCounts(in [][]int) (paths, length float64) {
 	return count[last], total[last] / math.Max(count[last], 1)
 }
 
-// walkBack follows edges from the last node back, each with equal probability, and sums the values on the way: the most, the fewest, the
-// mean and the standard deviation over walks.
+// walkBack follows edges from the last node back, each with equal probability, and sums the values on the way: the
+// most, the fewest, the mean and the standard deviation over walks.
 func walkBack(in [][]int, value []float64) (most, fewest, mean, sd float32) {
 	n := len(in)
 	hi, lo, first, second := make([]float64, n), make([]float64, n), make([]float64, n), make([]float64, n)
@@ -104,7 +106,8 @@ func walkBack(in [][]int, value []float64) (most, fewest, mean, sd float32) {
 		hi[v], lo[v], first[v], second[v] = h+x, l+x, a+x, b+2*a*x+x*x
 	}
 	v := n - 1
-	return float32(hi[v]), float32(lo[v]), float32(first[v]), float32(math.Sqrt(math.Max(0, second[v]-first[v]*first[v])))
+	return float32(hi[v]), float32(lo[v]), float32(first[v]),
+		float32(math.Sqrt(math.Max(0, second[v]-first[v]*first[v])))
 }
 
 // walkOn is the mean over random walks from the first node along the edges.

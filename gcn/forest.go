@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Graph is an architecture as the comparator sees it: one operation a node, edges from lower to higher node numbers. Node 0 is the
-// input, the last node the output.
+// Graph is an architecture as the comparator sees it: one operation a node, edges from lower to higher node numbers.
+// Node 0 is the input, the last node the output.
 type Graph struct {
 	Ops   []uint8
 	Edges [][2]uint8
@@ -22,10 +22,10 @@ const (
 
 // Forest is a set of graphs whose equal parts are computed once.
 //
-// What a node's row holds after k rounds of messages depends only on its unfolding tree: its operation and the multiset of its
-// neighbours' trees. Over all 423,624 cells of NAS-Bench-101 the 2,965,368 rows of a four-layer GCN are 416,102 different ones, and
-// the product of layer k runs over the different rows of layer k-1: 49 times fewer operations and exactly the same result. In
-// training, the gradient of a shared row is the sum over its uses.
+// What a node's row holds after k rounds of messages depends only on its unfolding tree: its operation and the multiset
+// of its neighbours' trees. Over all 423,624 cells of NAS-Bench-101 the 2,965,368 rows of a four-layer GCN are 416,102
+// different ones, and the product of layer k runs over the different rows of layer k-1: 49 times fewer operations and
+// exactly the same result. In training, the gradient of a shared row is the sum over its uses.
 //
 // Rows are numbered over all levels. A row of level l sums rows of earlier levels only.
 type Forest struct {
@@ -127,8 +127,9 @@ func (h *adjacency) rows(v int, rows, list []int32) []int32 {
 	return list
 }
 
-// trees numbers different unfolding trees: a tree is its head (an operation, or its own row a round earlier) and the sorted
-// list of the rows that it aggregates. It is a hash table with open addressing whose entries are the rows themselves.
+// trees numbers different unfolding trees: a tree is its head (an operation, or its own row a round earlier) and the
+// sorted list of the rows that it aggregates. It is a hash table with open addressing whose entries are the rows
+// themselves.
 type trees struct {
 	head, ptr, idx []int32
 	slots          []int32 // a row + 1, or 0
@@ -274,7 +275,8 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 }
 
 // Topological builds the forest of one sweep along the edges, node by node: a row is an operation and the rows of the
-// neighbours that it aggregates, and its level is one more than their highest. A node that aggregates none stands on level
+// neighbours that it aggregates, and its level is one more than their highest. A node that aggregates none stands on
+// level
 // 0. Graph g reads the rows of its nodes in their order or, with ends, only that of its last node in the sweep's
 // direction.
 func Topological(graphs GraphSet, alphabet int, d Direction, ends bool) (*Forest, error) {
@@ -372,9 +374,9 @@ func transpose(ptr, idx []int32, n int) (tptr, tidx []int32) {
 	return
 }
 
-// split separates a forest of which each graph reads one row. inner holds the rows that others aggregate, renumbered, and
-// roots has one row for each graph, in the graphs' order, whose edges lead to rows of inner. Roots that several graphs
-// share stand there several times.
+// split separates a forest of which each graph reads one row. inner holds the rows that others aggregate, renumbered,
+// and roots has one row for each graph, in the graphs' order, whose edges lead to rows of inner. Roots that several
+// graphs share stand there several times.
 func (f *Forest) split() (inner, roots *Forest) {
 	number := make([]int32, f.Rows())
 	for _, u := range f.Idx {

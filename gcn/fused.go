@@ -8,10 +8,11 @@ import (
 )
 
 // fused tells whether a device has this network's layers as one operation each. An accelerator has: graph.Encode in
-// training, where the graphs fit, and graph.Layer in scoring. The CPU shares equal parts in training, too, which saves it
-// more.
+// training, where the graphs fit, and graph.Layer in scoring. The CPU shares equal parts in training, too, which saves
+// it more.
 func (n Network) fused(dev *exec.Device) bool {
-	return dev.Accelerated() && n.Kind == LayeredGCN && n.Width%16 == 0 && n.Width <= 256 && n.Layers >= 1 && n.Layers <= 8 && n.Pad <= 8
+	return dev.Accelerated() && n.Kind == LayeredGCN && n.Width%16 == 0 && n.Width <= 256 && n.Layers >= 1 &&
+		n.Layers <= 8 && n.Pad <= 8
 }
 
 // pack returns graphs packed for training. It returns nil where they are trained by their shared parts: on the CPU, and
@@ -41,8 +42,9 @@ func (g Graph) pack(alphabet int) (uint64, bool) {
 // packedGraphs records the network over packed graphs.
 func (s *pass) packedGraphs() {
 	off := func(name string) int { return s.lay.get(name).off }
-	e := graph.Encode{N: s.n, Graphs: s.packed, Alphabet: s.lay.get("embedding.weight").shape[0], Width: s.Width, Layers: s.Layers, Heads: s.heads(), Pad: s.Pad,
-		Residual: s.Residual, LinearLast: s.LinearLast, W: s.w, G: s.g, Embedding: off("embedding.weight"), Head: off("fc.weight"), Score: s.score, DScore: s.dscore}
+	e := graph.Encode{N: s.n, Graphs: s.packed, Alphabet: s.lay.get("embedding.weight").shape[0], Width: s.Width,
+		Layers: s.Layers, Heads: s.heads(), Pad: s.Pad, Residual: s.Residual, LinearLast: s.LinearLast, W: s.w, G: s.g,
+		Embedding: off("embedding.weight"), Head: off("fc.weight"), Score: s.score, DScore: s.dscore}
 	for k := range s.Layers {
 		e.Matrices = append(e.Matrices, off(layerName(k)+".weight"))
 		if s.Bias {
@@ -68,8 +70,9 @@ func (s *pass) sharedRows() {
 		below := l
 		first := begin
 		begin, end = f.Level(k + 1)
-		l = graph.Layer{Rows: exec.Fixed(end - begin), Width: w, Ptr: ptr.Slice(begin, end-begin+1), Idx: idx, Self: self.Slice(begin, end-begin), First: first,
-			In: below.Out, Own: below.OutOwn, Relu: k < s.Layers-1 || !s.LinearLast}
+		l = graph.Layer{Rows: exec.Fixed(end - begin), Width: w, Ptr: ptr.Slice(begin, end-begin+1), Idx: idx,
+			Self: self.Slice(begin, end-begin), First: first, In: below.Out, Own: below.OutOwn,
+			Relu: k < s.Layers-1 || !s.LinearLast}
 		if s.Bias {
 			l.Bias = s.weight(layerName(k) + ".bias")
 		}

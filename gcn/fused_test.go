@@ -37,7 +37,8 @@ func closeWeights(t *testing.T, lay *layout, want, got []float32, tol float64, w
 	}
 }
 
-// After a hundred updates, with pseudo-labelled pairs in some, the packed graphs of an accelerator have led to the CPU's weights.
+// After a hundred updates, with pseudo-labelled pairs in some, the packed graphs of an accelerator have led to the
+// CPU's weights.
 func TestPackedUpdatesFollowTheCPU(t *testing.T) {
 	data := problem(60, 70)
 	data.Features = nil
@@ -103,7 +104,8 @@ func TestFusedTrainAndScore(t *testing.T) {
 		c := smallest(t, preset)
 		c.Steps, c.LR = 20, 1e-3
 		var want *Scores
-		for _, device := range []exec.Config{{Threads: 2}, {Device: "sim:ascending"}, {Device: "sim:descending", Precision: exec.BF16}} {
+		for _, device := range []exec.Config{{Threads: 2}, {Device: "sim:ascending"},
+			{Device: "sim:descending", Precision: exec.BF16}} {
 			cmp, err := Train(context.Background(), device, c, data, 5, nil)
 			require.NoError(t, err)
 			e, err := cmp.Prepare(test)
@@ -138,7 +140,8 @@ func TestWhatIsPacked(t *testing.T) {
 	require.Nil(t, n.pack(cpu, graphs, 5))
 	require.Nil(t, n.pack(dev, graphs, 8), "an alphabet of nine with the padding")
 	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: make([]uint8, 9)}), 5), "nine nodes")
-	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 1}, {0, 1}}}), 5), "an edge twice")
+	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 1}, {0, 1}}}), 5),
+		"an edge twice")
 	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: []uint8{0, 6}}), 5), "an unknown operation")
 	n.Width = 20
 	require.Nil(t, n.pack(dev, graphs, 5))

@@ -13,8 +13,9 @@ import (
 //
 //	hidden = relu( z_f·U_f + z_b·U_b + relu(x V + c)·U_x + b ), score = hidden·u
 //
-// where z_f is the output node's row of the sweep from the input, z_b the input node's row of the sweep from the output,
-// and x the features. Each of the three terms in hidden is a part; dropout is applied to each part and to hidden.
+// where z_f is the output node's row of the sweep from the input, z_b the input node's row of the sweep from the
+// output, and x the features. Each of the three terms in hidden is a part; dropout is applied to each part and to
+// hidden.
 func (s *pass) gated() {
 	n, size := s.e.N, s.e.N
 	if s.chunk > 0 && !s.train() {
@@ -66,8 +67,8 @@ func (s *pass) featuresPart() gatedPart {
 	n, fw, nf := s.e.N, s.FeatureWidth, len(s.e.Features)/max(s.e.N, 1)
 	x := s.e.upload(s.ar, 1) // [N, nf]
 	return gatedPart{"features", fw, func(b, e int, out *exec.Buffer) {
-		gemm.Record(s.p, gemm.Op{C: out, A: rows(x, b, e, nf), B: s.weight("features.weight"), M: exec.Fixed(e - b), N: fw,
-			K: nf})
+		gemm.Record(s.p, gemm.Op{C: out, A: rows(x, b, e, nf), B: s.weight("features.weight"),
+			M: exec.Fixed(e - b), N: fw, K: nf})
 		graph.Dense{Rows: exec.Fixed(e - b), Width: fw, Out: out, In: out, Bias: s.weight("features.bias"),
 			Relu: true}.Record(s.p)
 	}, func(dout *exec.Buffer) {
@@ -114,7 +115,8 @@ func (s *pass) newGatedHead(parts []gatedPart, size int) *gatedHead {
 
 // dense is the bias and the ReLU of hidden.
 func (h *gatedHead) dense(m exec.Dim) graph.Dense {
-	return graph.Dense{Rows: m, Width: h.HeadWidth, Out: h.hidden, In: h.hidden, Bias: h.weight("head.bias"), Relu: true}
+	return graph.Dense{Rows: m, Width: h.HeadWidth, Out: h.hidden, In: h.hidden,
+		Bias: h.weight("head.bias"), Relu: true}
 }
 
 // dropout is that of a part, or of hidden as the layer behind them all, over all rows.
@@ -146,8 +148,8 @@ func (h *gatedHead) forward(b, e int) {
 	graph.RowDot{Out: score, In: h.hiddenDropped, Weight: h.weight("score.weight"), Rows: m, Width: h.HeadWidth,
 		Heads: 1}.Record(h.p)
 	if h.linear != nil {
-		gemm.Record(h.p, gemm.Op{C: score, A: rows(h.linear, b, e, h.features), B: h.weight("score.features"), M: m, N: 1,
-			K: h.features, Accumulate: true})
+		gemm.Record(h.p, gemm.Op{C: score, A: rows(h.linear, b, e, h.features),
+			B: h.weight("score.features"), M: m, N: 1, K: h.features, Accumulate: true})
 	}
 }
 
@@ -170,8 +172,8 @@ func (h *gatedHead) backward() {
 	h.dense(m).RecordBackward(h.p, dhidden, dhidden)
 	graph.ColumnSum{Out: h.gradient("head.bias"), In: dhidden, Rows: m, Width: width}.Record(h.p)
 	for i, q := range h.parts {
-		gemm.Record(h.p, gemm.Op{C: h.gradient("head." + q.name), A: h.dropped[i], B: dhidden, M: m, N: width, K: q.width,
-			TransA: true})
+		gemm.Record(h.p, gemm.Op{C: h.gradient("head." + q.name), A: h.dropped[i], B: dhidden, M: m,
+			N: width, K: q.width, TransA: true})
 		dpart := h.dropped[i] // [N, its width]
 		if h.keep == 1 {
 			dpart = h.ar.F32(n * q.width)
@@ -182,26 +184,30 @@ func (h *gatedHead) backward() {
 			h.dropout(i).RecordBackward(h.p, dpart, dpart)
 		}
 		if q.name == "features" {
-			graph.Dense{Rows: m, Width: q.width, Out: h.in[i], In: h.in[i], Relu: true}.RecordBackward(h.p, dpart, dpart)
+			graph.Dense{Rows: m, Width: q.width, Out: h.in[i], In: h.in[i], Relu: true}.RecordBackward(h.p,
+				dpart, dpart)
 		}
 		q.backward(dpart)
 	}
 }
 
 // rootsOnTheFly prepares one direction for scoring. Most rows of a large space are the last of a sweep: no other row
-// aggregates them, and one or two graphs read them. Only the others are kept (in NAS-Bench-101 85 of 462 thousand), and the
-// returned function records the rows that graphs [b, e) read, at most size of them, straight from what they aggregate.
+// aggregates them, and one or two graphs read them. Only the others are kept (in NAS-Bench-101 85 of 462 thousand), and
+// the returned function records the rows that graphs [b, e) read, at most size of them, straight from what they
+// aggregate.
 func (s *pass) rootsOnTheFly(f *Forest, name string, size int) func(b, e int, out *exec.Buffer) {
 	inner, roots := f.split()
 	h := s.sweep(inner, name).h
 	w, tables := s.Width, s.gatedTables(name)
-	ptr, idx, label, scale := s.ar.Ints(roots.Ptr), s.ar.Ints(roots.Idx), s.ar.Ints(roots.Label), s.ar.Floats(rootScales(roots))
+	ptr, idx, label, scale := s.ar.Ints(roots.Ptr), s.ar.Ints(roots.Idx), s.ar.Ints(roots.Label),
+		s.ar.Floats(rootScales(roots))
 	aggregated := s.ar.F32(size * w)                         // [size, w]
 	product, gates := s.ar.F32(size*2*w), s.ar.F32(size*2*w) // [size, 2w]
 	weight := gemm.Pack(s.p, s.weight(name+".weight"), 2*w, w, false)
 	return func(b, e int, out *exec.Buffer) {
 		m := exec.Fixed(e - b)
-		graph.Gather{Out: aggregated, In: h, Rows: m, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx, Weight: scale}.Record(s.p)
+		graph.Gather{Out: aggregated, In: h, Rows: m, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx,
+			Weight: scale}.Record(s.p)
 		gemm.Record(s.p, gemm.Op{C: product, A: aggregated, Packed: weight, M: m, N: 2 * w, K: w})
 		g := tables
 		g.Rows, g.Label, g.Heard, g.Product, g.Gates, g.Out = m, label.Slice(b, e-b), aggregated, product, gates, out
@@ -214,8 +220,8 @@ func (s *pass) gatedTables(name string) graph.Gated {
 	return graph.Gated{Width: s.Width, Table: s.weight(name + ".operation"), Scale: s.weight(name + ".scale")}
 }
 
-// rootScales is the factor of each edge: one over the square root of the number of rows that its row aggregates, so that
-// the variance of a sum does not grow with their number.
+// rootScales is the factor of each edge: one over the square root of the number of rows that its row aggregates, so
+// that the variance of a sum does not grow with their number.
 func rootScales(f *Forest) []float32 {
 	scale := make([]float32, len(f.Idx))
 	for r := range f.Rows() {
@@ -263,7 +269,8 @@ func (s *pass) sweep(f *Forest, name string) swept {
 		s.chunks(begin, end, func(b, e int) {
 			g := unit(b, e)
 			if l > 0 {
-				graph.Gather{Out: g.Heard, In: h, Rows: g.Rows, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx, Weight: scaleBuf}.Record(s.p)
+				graph.Gather{Out: g.Heard, In: h, Rows: g.Rows, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx,
+					Weight: scaleBuf}.Record(s.p)
 				gemm.Record(s.p, gemm.Op{C: g.Product, A: g.Heard, B: weight, M: g.Rows, N: 2 * w, K: w})
 			}
 			g.Record(s.p)
@@ -281,7 +288,8 @@ func (s *pass) sweep(f *Forest, name string) swept {
 			b, e := f.Level(l)
 			m := exec.Fixed(e - b)
 			if l < f.Levels()-1 {
-				graph.Gather{Out: rows(dh, b, e, w), In: daggregated, Rows: m, Width: w, Ptr: tp.Slice(b, e-b+1), Idx: ti, Weight: ts, Accumulate: true}.Record(s.p)
+				graph.Gather{Out: rows(dh, b, e, w), In: daggregated, Rows: m, Width: w, Ptr: tp.Slice(b, e-b+1),
+					Idx: ti, Weight: ts, Accumulate: true}.Record(s.p)
 			}
 			g := unit(b, e)
 			if l == 0 {
@@ -289,10 +297,12 @@ func (s *pass) sweep(f *Forest, name string) swept {
 				continue
 			}
 			g.RecordBackward(s.p, rows(dh, b, e, w), rows(dproduct, b, e, 2*w), rows(daggregated, b, e, w))
-			gemm.Record(s.p, gemm.Op{C: rows(daggregated, b, e, w), A: rows(dproduct, b, e, 2*w), B: weight, M: m, N: w, K: 2 * w, TransB: true, Accumulate: true})
+			gemm.Record(s.p, gemm.Op{C: rows(daggregated, b, e, w), A: rows(dproduct, b, e, 2*w), B: weight, M: m, N: w,
+				K: 2 * w, TransB: true, Accumulate: true})
 		}
 		first := int(f.Start[1])
-		gemm.Record(s.p, gemm.Op{C: s.gradient(name + ".weight"), A: rows(aggregated, first, n, w), B: rows(dproduct, first, n, 2*w), M: exec.Fixed(n - first), N: 2 * w, K: w, TransA: true})
+		gemm.Record(s.p, gemm.Op{C: s.gradient(name + ".weight"), A: rows(aggregated, first, n, w),
+			B: rows(dproduct, first, n, 2*w), M: exec.Fixed(n - first), N: 2 * w, K: w, TransA: true})
 		// An operation's rows of the tables are used by every row with that operation; the scale only
 		// by rows that aggregate others.
 		k := tables.Table.Len() / (2 * w)
@@ -302,7 +312,8 @@ func (s *pass) sweep(f *Forest, name string) swept {
 				labelPtr[i] = int32(i)
 			}
 			lptr, lidx := transpose(labelPtr, f.Label[first:], k)
-			graph.Gather{Out: s.gradient(name + grad), In: rows(from, first, n, 2*w), Rows: exec.Fixed(k), Width: 2 * w, Ptr: s.ar.Ints(lptr), Idx: s.ar.Ints(lidx)}.Record(s.p)
+			graph.Gather{Out: s.gradient(name + grad), In: rows(from, first, n, 2*w), Rows: exec.Fixed(k), Width: 2 * w,
+				Ptr: s.ar.Ints(lptr), Idx: s.ar.Ints(lidx)}.Record(s.p)
 		}
 		byLabel(".operation", gates, 0)
 		byLabel(".scale", product, first)

@@ -6,9 +6,9 @@ import (
 	"github.com/ctnas/ctnas/kernels/graph"
 )
 
-// layered records H_k = relu( (I+A')·H_{k-1} W_k + b_k + H_{k-1} ) round by round over different rows only, then a linear
-// head and the mean over each graph's nodes (ctnas/core/model of the released code; paper section 3.2). The head comes
-// before the mean because it is linear. w is the width; a round k has n_k rows.
+// layered records H_k = relu( (I+A')·H_{k-1} W_k + b_k + H_{k-1} ) round by round over different rows only, then a
+// linear head and the mean over each graph's nodes (ctnas/core/model of the released code; paper section 3.2). The head
+// comes before the mean because it is linear. w is the width; a round k has n_k rows.
 func (s *pass) layered() {
 	f, w, heads := s.e.Forests[0], s.Width, s.heads()
 	fc := s.weight("fc.weight")
@@ -49,15 +49,18 @@ func (s *pass) layered() {
 			if kept == ne-nb {
 				piece = rows(out, b-nb, e-nb, w)
 			}
-			g := graph.Gather{Out: piece, In: sums, Rows: exec.Fixed(e - b), Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx, Bias: bias, Relu: relu}
+			g := graph.Gather{Out: piece, In: sums, Rows: exec.Fixed(e - b), Width: w, Ptr: ptr.Slice(b, e-b+1),
+				Idx: idx, Bias: bias, Relu: relu}
 			if s.Residual {
 				g.Add, g.AddIdx = prev, self.Slice(b-nb, e-b)
 			}
 			g.Record(s.p)
 			if k == last {
-				graph.RowDot{Out: rows(headRows, b-lb, e-lb, heads), In: piece, Weight: fc, Rows: exec.Fixed(e - b), Width: w, Heads: heads}.Record(s.p)
+				graph.RowDot{Out: rows(headRows, b-lb, e-lb, heads), In: piece, Weight: fc, Rows: exec.Fixed(e - b),
+					Width: w, Heads: heads}.Record(s.p)
 			} else { // The product is made while the chunk is in the caches.
-				gemm.Record(s.p, gemm.Op{C: rows(next, b-nb, e-nb, w), A: piece, Packed: packed, M: exec.Fixed(e - b), N: w, K: w})
+				gemm.Record(s.p, gemm.Op{C: rows(next, b-nb, e-nb, w), A: piece, Packed: packed, M: exec.Fixed(e - b),
+					N: w, K: w})
 			}
 		})
 		if s.train() {
@@ -73,7 +76,8 @@ func (s *pass) layered() {
 		for i, g := range tidx {
 			mean[i] = 1 / float32(f.ReadPtr[g+1]-f.ReadPtr[g])
 		}
-		graph.Gather{Out: headRows, In: s.dscore, Rows: exec.Fixed(le - lb), Width: heads, Ptr: s.ar.Ints(tptr), Idx: s.ar.Ints(tidx),
+		graph.Gather{Out: headRows, In: s.dscore, Rows: exec.Fixed(le - lb), Width: heads, Ptr: s.ar.Ints(tptr),
+			Idx:    s.ar.Ints(tidx),
 			Weight: s.ar.Floats(mean)}.Record(s.p) // headRows now holds the gradient in it.
 	})
 }
@@ -82,13 +86,14 @@ func (s *pass) layered() {
 func (s *pass) mean(headRows *exec.Buffer) {
 	f := s.e.Forests[0]
 	lb, _ := f.Level(s.Layers)
-	graph.Gather{Out: s.score, In: headRows, Rows: exec.Fixed(s.e.N), Width: s.heads(), Ptr: s.ar.Ints(f.ReadPtr), Idx: s.ar.Ints(shift(f.ReadIdx, lb)),
-		Weight: s.ar.Floats(meanWeights(f))}.Record(s.p)
+	graph.Gather{Out: s.score, In: headRows, Rows: exec.Fixed(s.e.N), Width: s.heads(), Ptr: s.ar.Ints(f.ReadPtr),
+		Idx: s.ar.Ints(shift(f.ReadIdx, lb)), Weight: s.ar.Floats(meanWeights(f))}.Record(s.p)
 }
 
 // layeredBackward queues the gradient of round k. Buffers are reused: once a round's output has been used it holds the
 // gradient in it.
-func (s *pass) layeredBackward(k int, f *Forest, prev, out, sums *exec.Buffer, nb, ne, begin int, relu bool, headRows *exec.Buffer) {
+func (s *pass) layeredBackward(k int, f *Forest, prev, out, sums *exec.Buffer, nb, ne, begin int, relu bool,
+	headRows *exec.Buffer) {
 	w, heads, below, n := s.Width, s.heads(), nb-begin, ne-nb
 	name := layerName(k - 1)
 	s.deferBackward(func() {
@@ -96,12 +101,14 @@ func (s *pass) layeredBackward(k int, f *Forest, prev, out, sums *exec.Buffer, n
 		dout := s.dnext // the gradient in H_k [n_k, w]
 		if last {
 			dout = s.ar.F32(n * w)
-			gemm.Record(s.p, gemm.Op{C: s.gradient("fc.weight"), A: headRows, B: out, M: exec.Fixed(n), N: w, K: heads, TransA: true})
+			gemm.Record(s.p, gemm.Op{C: s.gradient("fc.weight"), A: headRows, B: out, M: exec.Fixed(n), N: w, K: heads,
+				TransA: true})
 			var mask *exec.Buffer
 			if relu {
 				mask = out
 			}
-			graph.RowDotBackward{DInput: dout, Grad: headRows, Weight: fc, Mask: mask, Rows: exec.Fixed(n), Width: w, Heads: heads}.Record(s.p)
+			graph.RowDotBackward{DInput: dout, Grad: headRows, Weight: fc, Mask: mask, Rows: exec.Fixed(n), Width: w,
+				Heads: heads}.Record(s.p)
 		}
 		if s.Bias {
 			graph.ColumnSum{Out: s.gradient(name + ".bias"), In: dout, Rows: exec.Fixed(n), Width: w}.Record(s.p)
@@ -109,17 +116,21 @@ func (s *pass) layeredBackward(k int, f *Forest, prev, out, sums *exec.Buffer, n
 		// To the products, through the transposed aggregation: each row of sums is used by the rows that aggregate it,
 		// itself included.
 		tptr, tidx := transpose(withSelf(f)[nb:ne+1], selfIdx(f), below)
-		graph.Gather{Out: sums, In: dout, Rows: exec.Fixed(below), Width: w, Ptr: s.ar.Ints(tptr), Idx: s.ar.Ints(tidx)}.Record(s.p)
-		gemm.Record(s.p, gemm.Op{C: s.gradient(name + ".weight"), A: prev, B: sums, M: exec.Fixed(below), N: w, K: w, TransA: true})
+		graph.Gather{Out: sums, In: dout, Rows: exec.Fixed(below), Width: w, Ptr: s.ar.Ints(tptr),
+			Idx: s.ar.Ints(tidx)}.Record(s.p)
+		gemm.Record(s.p, gemm.Op{C: s.gradient(name + ".weight"), A: prev, B: sums, M: exec.Fixed(below), N: w, K: w,
+			TransA: true})
 		// To the round below, through the products and the residual, and through its ReLU.
 		dprev := s.ar.F32(below * w) // the gradient in H_{k-1} [n_{k-1}, w]
-		gemm.Record(s.p, gemm.Op{C: dprev, A: sums, B: s.weight(name + ".weight"), M: exec.Fixed(below), N: w, K: w, TransB: true})
+		gemm.Record(s.p, gemm.Op{C: dprev, A: sums, B: s.weight(name + ".weight"), M: exec.Fixed(below), N: w, K: w,
+			TransB: true})
 		selfPtr := make([]int32, n+1)
 		for i := range selfPtr {
 			selfPtr[i] = int32(i)
 		}
 		rptr, ridx := transpose(selfPtr, shift(f.Self[nb:ne], begin), below)
-		g := graph.Gather{Out: dprev, In: dout, Rows: exec.Fixed(below), Width: w, Ptr: s.ar.Ints(rptr), Idx: s.ar.Ints(ridx), Add: dprev}
+		g := graph.Gather{Out: dprev, In: dout, Rows: exec.Fixed(below), Width: w, Ptr: s.ar.Ints(rptr),
+			Idx: s.ar.Ints(ridx), Add: dprev}
 		if !s.Residual {
 			g.Ptr = s.ar.Ints(make([]int32, below+1))
 		}

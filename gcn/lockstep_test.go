@@ -12,7 +12,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// From the same weights an accelerator computes the CPU's loss, scores and gradients, in each of 100 consecutive updates.
+// From the same weights an accelerator computes the CPU's loss, scores and gradients, in each of 100 consecutive
+// updates.
 func TestTrainingInLockstep(t *testing.T) {
 	for name, c := range map[string]Config{
 		"gated": {
@@ -29,7 +30,8 @@ func TestTrainingInLockstep(t *testing.T) {
 	}
 }
 
-// positional draws architectures of a space with labels of noise, as a search describes them: alphabets, graphs and lists of operations are longer than a cell's.
+// positional draws architectures of a space with labels of noise, as a search describes them: alphabets, graphs and
+// lists of operations are longer than a cell's.
 func positional(t *testing.T, name string, n int, stream uint32) Data {
 	sp, err := space.Open(name)
 	require.NoError(t, err)
@@ -44,7 +46,8 @@ func positional(t *testing.T, name string, n int, stream uint32) Data {
 	return d
 }
 
-// The same of the comparator for spaces whose operations say where they stand, with its linear term in their counts. What it learned scores alike, too.
+// The same of the comparator for spaces whose operations say where they stand, with its linear term in their counts.
+// What it learned scores alike, too.
 func TestPositionalInLockstep(t *testing.T) {
 	for name, steps := range map[string]int{"mobilenetv3": 5, "darts": 10} {
 		t.Run(name, func(t *testing.T) {
@@ -90,8 +93,8 @@ func lockstep(t *testing.T, c Config, data Data) {
 			b.program.Run(1)
 			require.InEpsilon(t, a.loss.Values()[0], b.loss.Values()[0], 1e-5, "loss of step %d", step)
 			require.LessOrEqual(t, apart(a.score.Values(), b.score.Values(), 0), 1e-5, "scores of step %d", step)
-			// The gradient of a bias is a sum that nearly cancels, of slopes σ(z) - 1 that have lost digits themselves: there a tenth of the whole
-			// gradient is the measure.
+			// The gradient of a bias is a sum that nearly cancels, of slopes σ(z) - 1 that have lost digits themselves:
+			// there a tenth of the whole gradient is the measure.
 			whole := norm(a.g.Values())
 			for _, tn := range a.lay.tensors {
 				want, got := a.lay.part(a.g, tn.name).Values(), a.lay.part(b.g, tn.name).Values()
@@ -107,7 +110,8 @@ func lockstep(t *testing.T, c Config, data Data) {
 	})
 }
 
-// apart is the norm of the difference by the norm of want, or by least where that is smaller; infinite where a number is missing.
+// apart is the norm of the difference by the norm of want, or by least where that is smaller; infinite where a number
+// is missing.
 func apart(want, got []float32, least float64) float64 {
 	difference := make([]float32, len(want))
 	for i, w := range want {

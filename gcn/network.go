@@ -15,8 +15,8 @@ const (
 	// LayeredGCN is the graph convolution of the paper: every node aggregates its neighbours, all at once, in a few
 	// rounds.
 	LayeredGCN Kind = "layered"
-	// Gated visits the nodes along the edges, each after all that it aggregates (as D-VAE does), once from the input and
-	// once from the output.
+	// Gated visits the nodes along the edges, each after all that it aggregates (as D-VAE does), once from the input
+	// and once from the output.
 	Gated Kind = "gated"
 )
 
@@ -30,15 +30,17 @@ type Network struct {
 	Residual   bool `json:"residual,omitempty"`    // a round adds its input
 	Bias       bool `json:"bias,omitempty"`        // a round has a bias
 	LinearLast bool `json:"linear_last,omitempty"` // no ReLU after the last round
-	Pad        int  `json:"pad,omitempty"`         // graphs are padded to this many nodes, padding counts in the mean (released code); 0: not
-	Pair       bool `json:"pair,omitempty"`        // logit = w·[f_a; f_b] + c (released); otherwise s_a - s_b
+	// Graphs are padded to this many nodes, padding counts in the mean (released code); 0: not.
+	Pad  int  `json:"pad,omitempty"`
+	Pair bool `json:"pair,omitempty"` // logit = w·[f_a; f_b] + c (released); otherwise s_a - s_b
 
 	// Gated only.
-	Features     bool    `json:"features,omitempty"` // the head also sees the graph's features
-	FeatureWidth int     `json:"feature_width,omitempty"`
-	Linear       float64 `json:"linear,omitempty"` // the score also has a linear term in this multiple of the features, which learns so much faster; 0: none
-	HeadWidth    int     `json:"head_width,omitempty"`
-	Dropout      float64 `json:"dropout,omitempty"` // of the head's inputs and hidden units
+	Features     bool `json:"features,omitempty"` // the head also sees the graph's features
+	FeatureWidth int  `json:"feature_width,omitempty"`
+	// The score also has a linear term in this multiple of the features, which learns so much faster; 0: none.
+	Linear    float64 `json:"linear,omitempty"`
+	HeadWidth int     `json:"head_width,omitempty"`
+	Dropout   float64 `json:"dropout,omitempty"` // of the head's inputs and hidden units
 }
 
 // heads is the number of scores a graph gets.
@@ -106,8 +108,8 @@ func around(mean, sd float64) func(*philox.Stream) float32 {
 
 func zero(*philox.Stream) float32 { return 0 }
 
-// layout lists the network's tensors for an alphabet of operations (the padding operation included where there is one) and a number of
-// features.
+// layout lists the network's tensors for an alphabet of operations (the padding operation included where there is one)
+// and a number of features.
 func (n Network) layout(alphabet, features int) *layout {
 	l := &layout{}
 	w := n.Width

@@ -5,15 +5,16 @@ import (
 	"math"
 )
 
-// Preset returns a named configuration: "default", "paper" (the two-layer GCN of the paper) or "released" (the released code's network,
-// for its training see Released).
+// Preset returns a named configuration: "default", "paper" (the two-layer GCN of the paper) or "released" (the released
+// code's network, for its training see Released).
 func Preset(name string) (Config, error) {
 	switch name {
 	case "default":
 		return Config{
 			Network: Network{Kind: Gated, Width: 96, Features: true, FeatureWidth: 32, HeadWidth: 96, Dropout: 0.1},
 			Members: 10, Loss: Comparison, NoiseFloor: 0.0025, NoiseSlope: 0.1,
-			Steps: 200, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1, Decoupled: true, Adapt: true,
+			Steps: 200, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1, Decoupled: true,
+			Adapt: true,
 		}, nil
 	case "paper":
 		return Config{
@@ -29,19 +30,23 @@ func Preset(name string) (Config, error) {
 	return Config{}, fmt.Errorf("unknown preset %q: default, paper or released", name)
 }
 
-// Positional is the default comparator for spaces whose operations say where in the network they stand. Most of an architecture's worth is then a sum
-// over its operations: a linear term in their counts learns it, and a small network with much dropout learns the rest. Settings were chosen with seeds
-// >= 1000 on the MobileNetV3 and DARTS spaces (docs/comparator.md).
+// Positional is the default comparator for spaces whose operations say where in the network they stand. Most of an
+// architecture's worth is then a sum over its operations: a linear term in their counts learns it, and a small network
+// with much dropout learns the rest. Settings were chosen with seeds >= 1000 on the MobileNetV3 and DARTS spaces
+// (docs/comparator.md).
 func Positional() Config {
 	return Config{
-		Network: Network{Kind: Gated, Width: 32, Features: true, FeatureWidth: 32, HeadWidth: 32, Dropout: 0.5, Linear: 30},
+		Network: Network{Kind: Gated, Width: 32, Features: true, FeatureWidth: 32, HeadWidth: 32,
+			Dropout: 0.5, Linear: 30},
 		Members: 4, Loss: Comparison, NoiseFloor: 0.0005, NoiseSlope: 0.02,
-		Steps: 300, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1, Decoupled: true, Adapt: true,
+		Steps: 300, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1,
+		Decoupled: true, Adapt: true,
 	}
 }
 
-// adapted is the configuration for a number of labels: few of them need more dropout and fewer updates, many less decay and more updates, or a wider
-// network. The steps were chosen on seeds >= 1000 and, for cells, on those with an even hash (docs/comparator.md).
+// adapted is the configuration for a number of labels: few of them need more dropout and fewer updates, many less decay
+// and more updates, or a wider network. The steps were chosen on seeds >= 1000 and, for cells, on those with an even
+// hash (docs/comparator.md).
 func (c Config) adapted(labels int) Config {
 	if !c.Adapt {
 		return c

@@ -16,12 +16,13 @@ import (
 // ReleasedBatch is the released code's batch of labelled graphs, and of pseudo-labelled pairs beside each.
 const ReleasedBatch = 256
 
-// Released trains one network the way the released code does (ctnas/core/engine/nac.py): an epoch visits the labelled graphs in random
-// order in batches of 256, each batch is paired with a permutation of itself, the target is 1 where the first accuracy is strictly higher; with
-// a pool of pseudo-labelled pairs, as many of them as the batch has pairs are drawn and appended.
+// Released trains one network the way the released code does (ctnas/core/engine/nac.py): an epoch visits the labelled
+// graphs in random order in batches of 256, each batch is paired with a permutation of itself, the target is 1 where
+// the first accuracy is strictly higher; with a pool of pseudo-labelled pairs, as many of them as the batch has pairs
+// are drawn and appended.
 //
-// All labelled graphs are encoded in every update, because they share their parts; graphs outside the batch get no gradient, so
-// the update is the released one. An accelerator is given the packed graphs of each update instead.
+// All labelled graphs are encoded in every update, because they share their parts; graphs outside the batch get no
+// gradient, so the update is the released one. An accelerator is given the packed graphs of each update instead.
 type Released struct {
 	config  Config
 	data    Data
@@ -49,8 +50,8 @@ func NewReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released,
 	return newReleased(dev, c, data, seed, false, ReleasedBatch)
 }
 
-// NewPlainReleased trains in the same way without sharing, for measuring what it saves: both graphs of every pair are encoded on their
-// own, a row for every node (the first round's product is still one of operations). It takes no pool.
+// NewPlainReleased trains in the same way without sharing, for measuring what it saves: both graphs of every pair are
+// encoded on their own, a row for every node (the first round's product is still one of operations). It takes no pool.
 func NewPlainReleased(dev *exec.Device, c Config, data Data, seed uint64) (*Released, error) {
 	return newReleased(dev, c, data, seed, true, ReleasedBatch)
 }
@@ -63,8 +64,8 @@ func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool,
 		return nil, err
 	}
 	lay := c.layout(c.alphabetSize(data.Alphabet), 0)
-	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size), v: make([]float32, lay.size), plain: plain,
-		batch: batch}
+	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size),
+		v: make([]float32, lay.size), plain: plain, batch: batch}
 	r.packed = c.pack(dev, data.Graphs, data.Alphabet)
 	graphs := data.Graphs
 	if plain {
@@ -89,7 +90,8 @@ func (r *Released) record(graphs []Graph) (*releasedStep, error) {
 	}
 	ar := r.dev.NewArena()
 	t := &trainer{ar: ar, net: r.config.Network, lay: r.config.layout(r.config.alphabetSize(r.data.Alphabet), 0)}
-	s := &releasedStep{trainer: t, count: ar.Ints([]int32{0}), a: ar.Ints(make([]int32, 2*r.batch)), b: ar.Ints(make([]int32, 2*r.batch)), target: ar.Zeros(2 * r.batch)}
+	s := &releasedStep{trainer: t, count: ar.Ints([]int32{0}), a: ar.Ints(make([]int32, 2*r.batch)),
+		b: ar.Ints(make([]int32, 2*r.batch)), target: ar.Zeros(2 * r.batch)}
 	t.w, t.g, t.m, t.v = ar.Floats(r.w), ar.Zeros(t.lay.size), ar.Floats(r.m), ar.Floats(r.v)
 	t.lr, t.step, t.loss = ar.Floats([]float32{float32(r.config.LR)}), ar.Ints([]int32{r.updates}), ar.F32(1)
 	t.program = ar.NewProgram("released comparator step")
@@ -99,11 +101,13 @@ func (r *Released) record(graphs []Graph) (*releasedStep, error) {
 		p.n, p.packed = exec.Dynamic(s.graphs, e.N), s.packed
 	}
 	p.forward()
-	loss.PairList{Pairs: exec.Dynamic(s.count, 2*r.batch), Examples: p.n, Heads: 2, Score: p.score, Bias: p.weight("fc.bias"),
-		A: s.a, B: s.b, Target: s.target, DScore: p.dscore, DBias: p.gradient("fc.bias"), Loss: t.loss, Scale: 1}.Record(t.program)
+	loss.PairList{Pairs: exec.Dynamic(s.count, 2*r.batch), Examples: p.n, Heads: 2, Score: p.score,
+		Bias: p.weight("fc.bias"), A: s.a, B: s.b, Target: s.target, DScore: p.dscore, DBias: p.gradient("fc.bias"),
+		Loss: t.loss, Scale: 1}.Record(t.program)
 	p.backward()
 	c := r.config
-	optim.RecordAdam(t.program, optim.Adam{W: t.w, G: t.g, M: t.m, V: t.v, LR: t.lr, Step: t.step, Beta1: c.Beta1, Beta2: c.Beta2, Eps: 1e-8, WeightDecay: c.WeightDecay})
+	optim.RecordAdam(t.program, optim.Adam{W: t.w, G: t.g, M: t.m, V: t.v, LR: t.lr, Step: t.step, Beta1: c.Beta1,
+		Beta2: c.Beta2, Eps: 1e-8, WeightDecay: c.WeightDecay})
 	return s, nil
 }
 
@@ -175,7 +179,8 @@ func (r *Released) Epoch(graphs []Graph, pool []Pair) (float64, error) {
 	return total / float64(batches), nil
 }
 
-// update is what an update runs, and the numbers that it gives to graphs: to a labelled one in first or second place, and to one of the pool's.
+// update is what an update runs, and the numbers that it gives to graphs: to a labelled one in first or second place,
+// and to one of the pool's.
 type update struct {
 	step                 *releasedStep
 	first, second, drawn func(k int) int32
@@ -255,10 +260,11 @@ func boolFloat(b bool) float32 {
 // Packed tells whether updates take packed graphs, as they do on an accelerator; RecordScores then can be used.
 func (r *Released) Packed() bool { return r.packed != nil }
 
-// RecordScores appends to a program of the same device the scores of n packed graphs, 2 integers each with nodes numbered as in the training
-// data: n x 2, by the weights at the time when the program runs.
+// RecordScores appends to a program of the same device the scores of n packed graphs, 2 integers each with nodes
+// numbered as in the training data: n x 2, by the weights at the time when the program runs.
 func (r *Released) RecordScores(p *exec.Program, n int, graphs, scores *exec.Buffer) {
-	s := &pass{Network: r.config.Network, ar: p.Arena(), p: p, lay: r.train.lay, w: r.train.w, e: &Encoding{N: n}, n: exec.Fixed(n), packed: graphs, score: scores}
+	s := &pass{Network: r.config.Network, ar: p.Arena(), p: p, lay: r.train.lay, w: r.train.w, e: &Encoding{N: n},
+		n: exec.Fixed(n), packed: graphs, score: scores}
 	s.packedGraphs()
 }
 

@@ -104,7 +104,8 @@ func (s *Scores) rank() {
 	}
 }
 
-// Scorer scores one encoding again and again. It holds the encoding's buffers: for the whole of NAS-Bench-101 a few hundred megabytes.
+// Scorer scores one encoding again and again. It holds the encoding's buffers: for the whole of NAS-Bench-101 a few
+// hundred megabytes.
 type Scorer struct {
 	cmp  *Comparator
 	dev  *exec.Device
@@ -142,7 +143,8 @@ func (s *Scorer) Top(k int) *Top {
 	standing := s.pass.out
 	if s.pass.net.Pair { // as raw says: (u - v)/2
 		standing = ar.F32(s.pass.n)
-		graph.RowDot{Out: standing, In: s.pass.out, Weight: ar.Floats([]float32{0.5, -0.5}), Rows: exec.Fixed(s.pass.n), Width: 2, Heads: 1}.Record(t.program)
+		graph.RowDot{Out: standing, In: s.pass.out, Weight: ar.Floats([]float32{0.5, -0.5}), Rows: exec.Fixed(s.pass.n),
+			Width: 2, Heads: 1}.Record(t.program)
 	}
 	graph.TopK{In: standing, Value: t.value, Index: t.index}.Record(t.program)
 	return t
@@ -180,8 +182,8 @@ func (s *Scorer) Score() *Scores {
 	return out
 }
 
-// raw is a member's own order of graphs. With the released head the logit of (a, b) is u_a + v_b + c; averaged over both orders and all
-// opponents a graph's standing is (u - v)/2 up to a constant.
+// raw is a member's own order of graphs. With the released head the logit of (a, b) is u_a + v_b + c; averaged over
+// both orders and all opponents a graph's standing is (u - v)/2 up to a constant.
 func (s *Scores) raw(m, i int) float64 {
 	if s.second != nil {
 		return 0.5 * (s.members[m][i] - s.second[m][i])
@@ -191,7 +193,8 @@ func (s *Scores) raw(m, i int) float64 {
 
 func (s *Scores) standard(m, i int) float64 { return (s.raw(m, i) - s.spread[m].Mean) / s.spread[m].SD }
 
-// Raw returns the scores of graph i as the networks give them, members x heads, and the members' biases, with two heads only.
+// Raw returns the scores of graph i as the networks give them, members x heads, and the members' biases, with two heads
+// only.
 func (s *Scores) Raw(i int) (scores, bias []float32) {
 	for m := range s.members {
 		scores = append(scores, float32(s.members[m][i]))
@@ -244,8 +247,9 @@ func (s *Scores) Against(other *Scores, i, j int) float64 {
 // Report says how good scores are against true labels. What there is nothing to say of is not a number: of fewer than
 // three labels only tau-b, and transitivity where no triple is one.
 type Report struct {
-	TauB         float64 // Kendall's tau-b with the labels
-	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones
+	TauB float64 // Kendall's tau-b with the labels
+	// Of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones.
+	PAt1         float64
 	TopRank      int     // 1 + how many labels are better than that of the graph scored best; of equal ones the worst
 	Transitivity float64 // of triples with p(a,b) > ½ and p(b,c) > ½, the share with p(a,c) > ½
 	Triples      int     // how many of the random triples that are
@@ -314,8 +318,9 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 	return r
 }
 
-// best returns the probability of each value to be among the k largest: 1 above the k-th, 0 below it, and for those equal to it their share of the
-// places that are left. Any fixed order of them would be one that a table may have been sorted by.
+// best returns the probability of each value to be among the k largest: 1 above the k-th, 0 below it, and for those
+// equal to it their share of the places that are left. Any fixed order of them would be one that a table may have been
+// sorted by.
 func best(v []float64, k int) []float64 {
 	cut := slices.Sorted(slices.Values(v))[len(v)-k]
 	above, equal := 0, 0
@@ -337,7 +342,8 @@ func best(v []float64, k int) []float64 {
 	return p
 }
 
-// Highest returns the index of the highest score, of equal ones that with the lowest label: what has no opinion is not to be lucky.
+// Highest returns the index of the highest score, of equal ones that with the lowest label: what has no opinion is not
+// to be lucky.
 func Highest(scores, labels []float64) int {
 	top := 0
 	for i, v := range scores {

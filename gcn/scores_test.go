@@ -75,7 +75,8 @@ func TestEvaluateOfEqualScores(t *testing.T) {
 		require.InDelta(t, 0.01, r.PAt1, 1e-12)
 		require.Equal(t, n, r.TopRank)
 	}
-	// Two share the highest score; the lower of them counts. Six are predicted best, of which the last place goes to one of two.
+	// Two share the highest score; the lower of them counts. Six are predicted best, of which the last place goes to
+	// one of two.
 	scores := slices.Clone(descending)
 	scores[1], scores[6] = scores[0], scores[5]
 	r := evaluate(scores, descending)

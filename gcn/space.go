@@ -15,7 +15,8 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
-// Space is a whole search space prepared for scoring: its shared unfolding trees, which depend on the space alone, and its features.
+// Space is a whole search space prepared for scoring: its shared unfolding trees, which depend on the space alone, and
+// its features.
 type Space struct {
 	alphabet int
 	graphs   GraphSet
@@ -29,7 +30,8 @@ type Space struct {
 	whole, piece int // wholeGraphs, pieceGraphs, which tests replace
 }
 
-// NewSpace prepares nothing yet: forests are built when a network first needs them. features may be nil; it must be safe for concurrent calls.
+// NewSpace prepares nothing yet: forests are built when a network first needs them. features may be nil; it must be
+// safe for concurrent calls.
 func NewSpace(alphabet int, graphs GraphSet, features func(i int) []float32) *Space {
 	return &Space{alphabet: alphabet, graphs: graphs, features: features, forests: map[string][]*Forest{},
 		whole: wholeGraphs, piece: pieceGraphs}
@@ -182,7 +184,8 @@ func (s *Space) part(ctx context.Context, c *Comparator, idx []int) (*Encoding, 
 	return e, nil
 }
 
-// UseTrees sets where stored trees are looked up before they are built: load returns what Trees wrote under a name, or false.
+// UseTrees sets where stored trees are looked up before they are built: load returns what Trees wrote under a name, or
+// false.
 func (s *Space) UseTrees(load func(name string) ([]byte, bool, error)) { s.stored = load }
 
 func (s *Space) build(ctx context.Context, n Network) error {
@@ -422,8 +425,10 @@ func (c *Comparator) check() error {
 		value int
 		most  int
 	}{
-		{"width", n.Width, maxReadWidth}, {"layers", n.Layers, maxReadLayers}, {"feature width", n.FeatureWidth, maxReadWidth},
-		{"head width", n.HeadWidth, maxReadWidth}, {"operations", c.Alphabet, maxReadWidth}, {"padded nodes", n.Pad, maxReadWidth},
+		{"width", n.Width, maxReadWidth}, {"layers", n.Layers, maxReadLayers},
+		{"feature width", n.FeatureWidth, maxReadWidth},
+		{"head width", n.HeadWidth, maxReadWidth}, {"operations", c.Alphabet, maxReadWidth},
+		{"padded nodes", n.Pad, maxReadWidth},
 		{"features", len(c.Scale.Mean), maxReadWidth},
 	} {
 		if size.value < 0 || size.value > size.most {

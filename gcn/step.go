@@ -25,8 +25,8 @@ func NewStep(dev *exec.Device, c Config, data Data, seed uint64) (*Step, error) 
 	return &Step{t}, err
 }
 
-// NewBatchStep records the released update over one batch of all labelled graphs, paired with a permutation of itself: the data stay on the
-// device, and each run repeats the update.
+// NewBatchStep records the released update over one batch of all labelled graphs, paired with a permutation of itself:
+// the data stay on the device, and each run repeats the update.
 func NewBatchStep(dev *exec.Device, c Config, data Data, seed uint64) (*Step, error) {
 	r, err := newReleased(dev, c, data, seed, false, len(data.Labels))
 	if err != nil {

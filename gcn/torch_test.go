@@ -81,7 +81,8 @@ func torchName(name string) string {
 	return name
 }
 
-// toTorch reorders a tensor's elements: PyTorch's table of operations starts with the padding, ours ends with it (or has none).
+// toTorch reorders a tensor's elements: PyTorch's table of operations starts with the padding, ours ends with it (or
+// has none).
 func toTorch(name string, width int, v []float32) []float32 {
 	if name != "embedding" {
 		return v
@@ -172,12 +173,14 @@ func checkTorch(t *testing.T, dev *exec.Device, f torchFixture, net Network, gra
 		s.n, s.packed = exec.Fixed(e.N), ar.Ints(graph.Words(packed))
 	}
 	s.forward()
-	loss.PairList{Pairs: exec.Fixed(len(a)), Examples: exec.Fixed(len(a)), Heads: 2, Score: s.score, Bias: s.weight("fc.bias"), A: ar.Ints(a), B: b,
-		Target: target, DScore: s.dscore, DBias: s.gradient("fc.bias"), Loss: lossOut, Scale: 1}.Record(p)
+	loss.PairList{Pairs: exec.Fixed(len(a)), Examples: exec.Fixed(len(a)), Heads: 2, Score: s.score,
+		Bias: s.weight("fc.bias"), A: ar.Ints(a), B: b, Target: target, DScore: s.dscore, DBias: s.gradient("fc.bias"),
+		Loss: lossOut, Scale: 1}.Record(p)
 	s.backward()
 	update := ar.NewProgram("update")
-	optim.RecordAdam(update, optim.Adam{W: w, G: g, M: ar.Zeros(lay.size), V: ar.Zeros(lay.size), LR: ar.Floats([]float32{float32(f.Adam.LR)}), Step: ar.Ints([]int32{0}),
-		Beta1: f.Adam.Beta1, Beta2: f.Adam.Beta2, Eps: f.Adam.Eps, WeightDecay: f.Adam.WeightDecay})
+	optim.RecordAdam(update, optim.Adam{W: w, G: g, M: ar.Zeros(lay.size), V: ar.Zeros(lay.size),
+		LR: ar.Floats([]float32{float32(f.Adam.LR)}), Step: ar.Ints([]int32{0}), Beta1: f.Adam.Beta1,
+		Beta2: f.Adam.Beta2, Eps: f.Adam.Eps, WeightDecay: f.Adam.WeightDecay})
 	probabilities := func() []float32 {
 		uv, bias := s.score.Values(), w.Values()[lay.get("fc.bias").off]
 		out := make([]float32, len(a))
@@ -197,7 +200,8 @@ func checkTorch(t *testing.T, dev *exec.Device, f torchFixture, net Network, gra
 				if name == "embedding" && tn.len() == 5*f.Width && i*w.Stride < f.Width {
 					continue // the padding's row, which this network does not have
 				}
-				require.InDelta(t, v, float64(got[i*w.Stride]), tol*math.Max(math.Abs(v), math.Max(rms, 1e-6)), "%s of %s, element %d", what, name, i*w.Stride)
+				require.InDelta(t, v, float64(got[i*w.Stride]), tol*math.Max(math.Abs(v), math.Max(rms, 1e-6)),
+					"%s of %s, element %d", what, name, i*w.Stride)
 			}
 		}
 	}
