@@ -67,7 +67,8 @@ func Write(folder string, data []byte) error {
 // maxBytes bounds what is read of a checkpoint: the weights, moments and average of 4e9 parameters.
 const maxBytes = 64 << 30
 
-// Read gives decode the newest checkpoint of a run folder, and the previous one where decode refuses that. ErrNone where there is none.
+// Read gives decode the newest checkpoint of a run folder, and the previous one where decode refuses that. ErrNone
+// where there is none.
 func Read(folder string, decode func(data []byte) error) error {
 	var damaged error
 	for _, name := range []string{Latest, Previous} {

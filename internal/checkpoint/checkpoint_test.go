@@ -30,7 +30,8 @@ func TestTheNewestWholeCheckpointIsRead(t *testing.T) {
 	latest, previous := filepath.Join(dir, Dir, Latest), filepath.Join(dir, Dir, Previous)
 	data, err := os.ReadFile(latest)
 	require.NoError(t, err)
-	for _, bad := range [][]byte{nil, data[:len(data)-1], append([]byte("x"), data[1:]...), append(data[:len(data)-1:len(data)-1], 'p')} {
+	for _, bad := range [][]byte{nil, data[:len(data)-1], append([]byte("x"), data[1:]...),
+		append(data[:len(data)-1:len(data)-1], 'p')} {
 		require.NoError(t, os.WriteFile(latest, bad, 0o644))
 		require.NoError(t, Read(dir, decode))
 		require.Equal(t, "one", got)

@@ -17,7 +17,8 @@ const sealKey = "sha256"
 // ErrChanged says that a sealed file is not what was written.
 var ErrChanged = errors.New("it was changed after it was written: its SHA-256 is another one")
 
-// SealJSON writes a struct or map as an indented JSON object for people to read, with the SHA-256 of its content as one more key.
+// SealJSON writes a struct or map as an indented JSON object for people to read, with the SHA-256 of its content as one
+// more key.
 func SealJSON(v any) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -45,8 +46,8 @@ func SealJSON(v any) ([]byte, error) {
 	return append(out.Bytes(), '\n'), nil
 }
 
-// OpenJSON reads what SealJSON wrote into v, which is left alone where it is something else: ErrChanged where a value differs, however
-// the text is spaced.
+// OpenJSON reads what SealJSON wrote into v, which is left alone where it is something else: ErrChanged where a value
+// differs, however the text is spaced.
 func OpenJSON(text []byte, v any) error {
 	fields, err := object(text)
 	if err != nil {

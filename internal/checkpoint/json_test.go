@@ -18,7 +18,8 @@ type sealed struct {
 
 func TestSealedJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := sealed{rapid.Float64().Draw(t, "a"), rapid.String().Draw(t, "b"), rapid.MapOf(rapid.String(), rapid.Int()).Draw(t, "c")}
+		want := sealed{rapid.Float64().Draw(t, "a"), rapid.String().Draw(t, "b"),
+			rapid.MapOf(rapid.String(), rapid.Int()).Draw(t, "c")}
 		text, err := SealJSON(want)
 		require.NoError(t, err)
 		var got sealed

@@ -95,12 +95,12 @@ const FileName = "log.jsonl"
 // maxBytes bounds what is read of a log; a line has some 200 bytes.
 const maxBytes = 1 << 30
 
-// Open opens the log of a run folder. Of one that is there only the first `keep` bytes are kept, as many as there were at the checkpoint
-// from which the run goes on (Position): the steps after it are done again, and would stand there twice. The time that they took
-// stays counted. A line torn by a crash is cut off.
+// Open opens the log of a run folder. Of one that is there only the first `keep` bytes are kept, as many as there were
+// at the checkpoint from which the run goes on (Position): the steps after it are done again, and would stand there
+// twice. The time that they took stays counted. A line torn by a crash is cut off.
 //
-// TensorBoard reads all of a folder's files and keeps every step that it finds: so a new file begins with the mark of a restart, which
-// makes it forget what it has read, and repeats the events that are kept.
+// TensorBoard reads all of a folder's files and keeps every step that it finds: so a new file begins with the mark of a
+// restart, which makes it forget what it has read, and repeats the events that are kept.
 func Open(dir string, keep int64) (*Log, error) {
 	file, err := files.OpenFile(filepath.Join(dir, FileName), os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -171,9 +171,9 @@ func (l *Log) Write(e Event) error {
 // Close closes both files.
 func (l *Log) Close() error { return errors.Join(l.file.Close(), l.board.close()) }
 
-// Read returns the events of a run folder, by name and step; none if there is no log. Of a name and step that stand there twice, as in
-// the logs of older versions, the last event counts. The last line may be torn, for the run may be going on. A log is only for
-// reading: a line that is spoiled is left out, and spoiled says which and why.
+// Read returns the events of a run folder, by name and step; none if there is no log. Of a name and step that stand
+// there twice, as in the logs of older versions, the last event counts. The last line may be torn, for the run may be
+// going on. A log is only for reading: a line that is spoiled is left out, and spoiled says which and why.
 func Read(dir string) (events []Event, spoiled []string, err error) {
 	path := filepath.Join(dir, FileName)
 	text, err := files.Read(path, maxBytes)

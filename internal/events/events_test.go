@@ -48,7 +48,8 @@ func write(t *testing.T, l *Log, from, to int, reward float64) {
 	}
 }
 
-// A run that goes on from a checkpoint writes the steps after it again: they stand there once, in log.jsonl and for TensorBoard.
+// A run that goes on from a checkpoint writes the steps after it again: they stand there once, in log.jsonl and for
+// TensorBoard.
 func TestLogGoesOnFromACheckpoint(t *testing.T) {
 	dir := t.TempDir()
 	l, err := Open(dir, 0)
@@ -82,7 +83,8 @@ func TestLogGoesOnFromACheckpoint(t *testing.T) {
 		require.Equal(t, i, e.Step)
 		require.Equal(t, map[bool]float64{true: 0.5, false: 0.75}[i < 3], e.Values["reward"])
 	}
-	require.Equal(t, []point{{0, 0.5}, {1, 0.5}, {2, 0.5}, {3, 0.75}, {4, 0.75}, {5, 0.75}, {6, 0.75}}, curve(t, dir, "controller/reward"))
+	require.Equal(t, []point{{0, 0.5}, {1, 0.5}, {2, 0.5}, {3, 0.75}, {4, 0.75}, {5, 0.75}, {6, 0.75}},
+		curve(t, dir, "controller/reward"))
 
 	// A log that was cut short by hand ends nothing.
 	require.NoError(t, os.WriteFile(path, text[:len(text)/2], 0o644))
@@ -97,8 +99,8 @@ type point struct {
 	value float64
 }
 
-// curve is what TensorBoard shows of a tag: the files in the order of their names, each step of each; after the mark of a restart (a
-// SessionLog START) all steps from its own on are forgotten.
+// curve is what TensorBoard shows of a tag: the files in the order of their names, each step of each; after the mark of
+// a restart (a SessionLog START) all steps from its own on are forgotten.
 func curve(t *testing.T, dir, tag string) (points []point) {
 	paths, err := filepath.Glob(filepath.Join(dir, "events.out.tfevents.*"))
 	require.NoError(t, err)
@@ -197,7 +199,8 @@ func field(t *testing.T, message []byte, want protowire.Number) []byte {
 	return found
 }
 
-// find is the first field of a message with a number: the bytes of a string or message, the raw value of the rest; nil without.
+// find is the first field of a message with a number: the bytes of a string or message, the raw value of the rest; nil
+// without.
 func find(message []byte, want protowire.Number) []byte {
 	for len(message) > 0 {
 		number, kind, n := protowire.ConsumeTag(message)

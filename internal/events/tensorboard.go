@@ -14,9 +14,9 @@ import (
 	"github.com/ctnas/ctnas/internal/tfrecord"
 )
 
-// board is a TensorBoard event file: TFRecords of Event messages (tensorflow/core/util/event.proto: double wall_time = 1, int64 step
-// = 2, string file_version = 3, Summary summary = 5, SessionLog session_log = 7 with the
-// status START = 1 as field 1; summary.proto: repeated Value value = 1 with string tag = 1, float simple_value = 2).
+// board is a TensorBoard event file: TFRecords of Event messages (tensorflow/core/util/event.proto: double wall_time =
+// 1, int64 step = 2, string file_version = 3, Summary summary = 5, SessionLog session_log = 7 with the status START = 1
+// as field 1; summary.proto: repeated Value value = 1 with string tag = 1, float simple_value = 2).
 type board struct {
 	file *os.File
 	w    *tfrecord.Writer
@@ -48,7 +48,8 @@ func (b *board) write(e Event, now time.Time) error {
 	var summary []byte
 	for _, key := range slices.Sorted(maps.Keys(e.Values)) {
 		value := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), e.Name+"/"+key)
-		value = protowire.AppendFixed32(protowire.AppendTag(value, 2, protowire.Fixed32Type), math.Float32bits(float32(e.Values[key])))
+		value = protowire.AppendFixed32(protowire.AppendTag(value, 2, protowire.Fixed32Type),
+			math.Float32bits(float32(e.Values[key])))
 		summary = protowire.AppendBytes(protowire.AppendTag(summary, 1, protowire.BytesType), value)
 	}
 	if summary == nil {
@@ -59,12 +60,13 @@ func (b *board) write(e Event, now time.Time) error {
 	return b.w.Write(protowire.AppendBytes(protowire.AppendTag(event, 5, protowire.BytesType), summary))
 }
 
-// restart makes TensorBoard forget what it has read of the folder (a SessionLog START of step 0 purges all steps from 0 on), and
-// writes the events that are kept at the times at which they happened.
+// restart makes TensorBoard forget what it has read of the folder (a SessionLog START of step 0 purges all steps from 0
+// on), and writes the events that are kept at the times at which they happened.
 func (b *board) restart(kept []Event, now time.Time) error {
 	session := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1)
 	event := protowire.AppendVarint(protowire.AppendTag(appendWallTime(nil, now), 2, protowire.VarintType), 0)
-	if err := b.w.Write(protowire.AppendBytes(protowire.AppendTag(event, 7, protowire.BytesType), session)); err != nil {
+	if err := b.w.Write(protowire.AppendBytes(protowire.AppendTag(event, 7, protowire.BytesType),
+		session)); err != nil {
 		return err
 	}
 	for _, e := range kept {

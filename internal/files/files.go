@@ -1,5 +1,5 @@
-// Package files opens, reads and writes the files of people and of runs: what is opened for reading is a regular file of bounded
-// size, what is written is whole or not there, and a folder has one writer at a time.
+// Package files opens, reads and writes the files of people and of runs: what is opened for reading is a regular file
+// of bounded size, what is written is whole or not there, and a folder has one writer at a time.
 package files
 
 import (
@@ -14,14 +14,14 @@ import (
 	"golang.org/x/text/transform"
 )
 
-// Open opens a regular file for reading. A device, a pipe, a socket or a folder is an error that names it and says what it is: reading
-// /dev/zero would never end, and opening a pipe without a writer never begins.
+// Open opens a regular file for reading. A device, a pipe, a socket or a folder is an error that names it and says what
+// it is: reading /dev/zero would never end, and opening a pipe without a writer never begins.
 func Open(path string) (*os.File, error) { return OpenFile(path, os.O_RDONLY) }
 
 // OpenFile is Open with the flags of os.OpenFile, for a file that is also written. One that it makes has the mode 0644.
 func OpenFile(path string, flag int) (*os.File, error) {
-	// What a name stands for can change between a look at it and the opening of it: so the opening must not wait, and what was
-	// opened is looked at.
+	// What a name stands for can change between a look at it and the opening of it: so the opening must not wait, and
+	// what was opened is looked at.
 	f, err := os.OpenFile(path, flag|dontWait, 0o644)
 	if err != nil {
 		return nil, err
@@ -69,7 +69,8 @@ func Read(path string, limit int64) ([]byte, error) {
 	return read(f, path, limit)
 }
 
-// ReadText is Read for text: UTF-8 with or without a byte-order mark, or UTF-16 with one. The result is UTF-8 without a mark.
+// ReadText is Read for text: UTF-8 with or without a byte-order mark, or UTF-16 with one. The result is UTF-8 without a
+// mark.
 func ReadText(path string, limit int64) ([]byte, error) {
 	text, err := Read(path, limit)
 	if err != nil {
@@ -86,7 +87,8 @@ func Text(r io.Reader) io.Reader { return transform.NewReader(r, decoder()) }
 
 func decoder() transform.Transformer { return unicode.BOMOverride(transform.Nop) }
 
-// read reads at most limit bytes. The size is asked for first, so that what is refused is not read, and counted again, for a file may grow.
+// read reads at most limit bytes. The size is asked for first, so that what is refused is not read, and counted again,
+// for a file may grow.
 func read(f *os.File, path string, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {

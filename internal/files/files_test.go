@@ -23,7 +23,8 @@ func TestOpenRefusesWhatIsNotRegular(t *testing.T) {
 	pipe, link := filepath.Join(dir, "pipe"), filepath.Join(dir, "link")
 	require.NoError(t, unix.Mkfifo(pipe, 0o644))
 	require.NoError(t, os.Symlink("/dev/zero", link))
-	for path, what := range map[string]string{pipe: "a pipe", link: "a device", "/dev/zero": "a device", dir: "a folder"} {
+	for path, what := range map[string]string{pipe: "a pipe", link: "a device", "/dev/zero": "a device",
+		dir: "a folder"} {
 		_, err := Open(path)
 		require.EqualError(t, err, path+" is "+what+", want a regular file")
 		_, err = ReadText(path, 10)
@@ -138,7 +139,8 @@ func TestWriteKeepsAFoldersGroup(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{".latest123", ".latest", ".latest12x", "latest12", ".other99", ".best.onnx7", ".lock"} {
+	for _, name := range []string{".latest123", ".latest", ".latest12x", "latest12", ".other99",
+		".best.onnx7", ".lock"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
 	}
 	require.NoError(t, os.Mkdir(filepath.Join(dir, ".latest5"), 0o755))

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// LockName is the file in a folder that whoever writes there holds locked. It stays behind; what is written in it says whether
-// somebody is there.
+// LockName is the file in a folder that whoever writes there holds locked. It stays behind; what is written in it says
+// whether somebody is there.
 const LockName = ".lock"
 
 // Holder is who has a folder locked.
@@ -42,8 +42,8 @@ func (e *ErrLocked) Error() string {
 
 // FolderLock is a folder that this process alone writes to.
 type FolderLock struct {
-	// Stale is who held the lock before and ended without giving it back, nil where there is nobody. The operating system has released
-	// the lock with the process, so it can be taken over safely.
+	// Stale is who held the lock before and ended without giving it back, nil where there is nobody. The operating
+	// system has released the lock with the process, so it can be taken over safely.
 	Stale *Holder
 
 	file *os.File
@@ -52,8 +52,8 @@ type FolderLock struct {
 // maxHolderBytes bounds what is read of a lock's file.
 const maxHolderBytes = 64 << 10
 
-// Lock takes a folder, which must exist, for this process, or returns an ErrLocked that says who has it. The lock ends with the
-// process, however that ends, and with Unlock.
+// Lock takes a folder, which must exist, for this process, or returns an ErrLocked that says who has it. The lock ends
+// with the process, however that ends, and with Unlock.
 func Lock(dir, command string) (*FolderLock, error) {
 	f, err := os.OpenFile(filepath.Join(dir, LockName), os.O_RDWR|os.O_CREATE|dontWait, 0o644)
 	if err != nil {
@@ -106,8 +106,8 @@ func (l *FolderLock) Unlock() error { return errors.Join(l.note(nil), l.file.Clo
 // lockPoll is how often a lock that another process holds is tried again.
 const lockPoll = 200 * time.Millisecond
 
-// Claim makes a folder and waits until this process alone has it, or ctx is done. Other processes may remove the folder, with its
-// lock, at the end of their work.
+// Claim makes a folder and waits until this process alone has it, or ctx is done. Other processes may remove the
+// folder, with its lock, at the end of their work.
 func Claim(ctx context.Context, dir, command string) (*FolderLock, error) {
 	for {
 		if err := MkdirAll(dir); err != nil {

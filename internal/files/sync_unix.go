@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SyncDir flushes the names in a folder to the disk: without it a file that was renamed or made is lost by a loss of power, though its
-// content is on the disk.
+// SyncDir flushes the names in a folder to the disk: without it a file that was renamed or made is lost by a loss of
+// power, though its content is on the disk.
 func SyncDir(dir string) error {
 	f, err := os.Open(dir)
 	if err != nil {

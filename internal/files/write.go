@@ -11,7 +11,8 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// Pending is a file that takes its name only when it is whole: it is written beside the target, under a name with a leading dot.
+// Pending is a file that takes its name only when it is whole: it is written beside the target, under a name with a
+// leading dot.
 type Pending struct {
 	file *renameio.PendingFile
 	path string
@@ -19,8 +20,8 @@ type Pending struct {
 
 // Create begins a file. What of it has been written by a process that was killed stays behind until Sweep.
 func Create(path string) (*Pending, error) {
-	// Beside the target: within one file system a rename is atomic, the folder's group and quota apply, and what a kill leaves behind
-	// lies where its owner looks.
+	// Beside the target: within one file system a rename is atomic, the folder's group and quota apply, and what a kill
+	// leaves behind lies where its owner looks.
 	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o644))
 	if err != nil {
 		return nil, about(path, err)
@@ -125,8 +126,8 @@ func MkdirAll(dir string) error {
 // leftover is the name of a file that Create began: a dot, the target's name, digits.
 var leftover = regexp.MustCompile(`^\.(.+?)\d+$`)
 
-// Sweep removes from a folder what processes that were killed left of the files named: beginnings that never took their name. Whoever
-// sweeps has the folder locked.
+// Sweep removes from a folder what processes that were killed left of the files named: beginnings that never took their
+// name. Whoever sweeps has the folder locked.
 func Sweep(dir string, names ...string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -34,8 +34,8 @@ func (l *List) Only(names ...string) *List {
 	return some
 }
 
-// Take sets what was set in another list's flags, on the line, in the environment or by a file; where which is given, what it
-// allows of that.
+// Take sets what was set in another list's flags, on the line, in the environment or by a file; where which is given,
+// what it allows of that.
 func (l *List) Take(f *pflag.FlagSet, which func(name string) bool) error {
 	for _, s := range l.all {
 		given := f.Lookup(s.Name)

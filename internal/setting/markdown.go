@@ -30,7 +30,9 @@ var (
 		}
 		return "stays"
 	}}, source})
-	keyColumns = slices.Concat([]column{{"Key", func(s *Setting) string { return code(s.Name) }}}, common, []column{source})
+	keyColumns = slices.Concat([]column{{"Key", func(s *Setting) string {
+		return code(s.Name)
+	}}}, common, []column{source})
 )
 
 // FlagTables is a Markdown table of each of the groups, or of all in the order in which they begin.
@@ -86,7 +88,8 @@ func code(text string) string {
 	return "`" + text + "`"
 }
 
-// CompareTable is a Markdown table of the settings that are not the same in all of the lists, which are of one kind and have names.
+// CompareTable is a Markdown table of the settings that are not the same in all of the lists, which are of one kind and
+// have names.
 func CompareTable(names []string, lists ...*List) string {
 	text := line(append([]string{"Setting"}, names...)) + "|" + strings.Repeat("---|", len(names)+1) + "\n"
 	for i, s := range lists[0].all {

@@ -1,6 +1,6 @@
-// Package setting lets a setting stand once. A List names, in a line beside the field that holds it, every setting's flag, unit,
-// meaning and limits; from that line come the flag and its help, the key in YAML files, the check that names the flag, whether the
-// setting may change when a run goes on, and its row in docs/settings.md.
+// Package setting lets a setting stand once. A List names, in a line beside the field that holds it, every setting's
+// flag, unit, meaning and limits; from that line come the flag and its help, the key in YAML files, the check that
+// names the flag, whether the setting may change when a run goes on, and its row in docs/settings.md.
 package setting
 
 import (
@@ -37,8 +37,8 @@ type Setting struct {
 	absolute  func(string) (string, error)
 }
 
-// List is settings in the order in which files have them; nil is none. It belongs to the struct whose fields it points to: a list
-// of another struct sets other fields.
+// List is settings in the order in which files have them; nil is none. It belongs to the struct whose fields it points
+// to: a list of another struct sets other fields.
 type List struct {
 	all   []*Setting
 	flags *pflag.FlagSet
@@ -91,7 +91,8 @@ func (l *List) Bool(p *bool, name, meaning string) *Setting {
 	return l.add(name, "", meaning, p)
 }
 
-// Text adds a text; OneOf or Check say which ones are allowed. A word of the meaning in backquotes says in help what it is.
+// Text adds a text; OneOf or Check say which ones are allowed. A word of the meaning in backquotes says in help what it
+// is.
 func (l *List) Text(p *string, name, meaning string) *Setting {
 	l.flags.StringVar(p, name, *p, "")
 	return l.add(name, "", meaning, p)
@@ -103,7 +104,8 @@ func (l *List) Words(p *[]string, name, meaning string) *Setting {
 	return l.add(name, "", meaning, p)
 }
 
-// Ints adds a list of whole numbers from least to most, with commas between them. A file does not have it where it is empty.
+// Ints adds a list of whole numbers from least to most, with commas between them. A file does not have it where it is
+// empty.
 func (l *List) Ints(p *[]int, name, unit, meaning string, least, most int) *Setting {
 	l.flags.IntSliceVar(p, name, *p, "")
 	s := l.add(name, unit, meaning, p)
@@ -138,7 +140,8 @@ func (l *List) Duration(p *time.Duration, name, meaning string, least, most time
 	})
 }
 
-// Value adds a setting whose flag reads and writes text in its own way, as sizes do. In YAML files it is what p points to.
+// Value adds a setting whose flag reads and writes text in its own way, as sizes do. In YAML files it is what p points
+// to.
 func (l *List) Value(v pflag.Value, p any, name, unit, meaning string) *Setting {
 	l.flags.Var(v, name, "")
 	return l.add(name, unit, meaning, p)
@@ -231,7 +234,8 @@ func (s *Setting) Short(letter string) *Setting {
 	return s
 }
 
-// AtOnce says that the number is of what works at once, and that more than so many a processor only wait for each other.
+// AtOnce says that the number is of what works at once, and that more than so many a processor only wait for each
+// other.
 func (s *Setting) AtOnce(perProcessor int) *Setting {
 	s.atOnce = perProcessor
 	return s
@@ -273,8 +277,8 @@ func (l *List) Lookup(name string) *Setting {
 	return l.all[i]
 }
 
-// Check tells what is wrong with the first setting that is not as it must be. The error begins with its name, so that two dashes
-// before it make a flag of it.
+// Check tells what is wrong with the first setting that is not as it must be. The error begins with its name, so that
+// two dashes before it make a flag of it.
 func (l *List) Check() error {
 	for _, s := range l.settings() {
 		for _, check := range s.checks {

@@ -69,8 +69,10 @@ var examples = rapid.Custom(func(t *rapid.T) example {
 	return example{
 		Count: rapid.IntRange(0, 1000).Draw(t, "count"), Rate: rapid.Float64Range(0, 1e6).Draw(t, "rate"),
 		Seed: rapid.Uint64().Draw(t, "seed"), On: rapid.Bool().Draw(t, "on"),
-		Name: rapid.OneOf(rapid.SampledFrom([]string{"", "~", "null", "yes", "1.5", "a: b", "#", "é\n"}), rapid.String()).Draw(t, "name"),
-		Word: word(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "word")), Size: rapid.Int64Range(0, 1<<40).Draw(t, "size"),
+		Name: rapid.OneOf(rapid.SampledFrom([]string{"", "~", "null", "yes", "1.5", "a: b", "#", "é\n"}),
+			rapid.String()).Draw(t, "name"),
+		Word: word(rapid.SampledFrom([]string{"a", "b"}).Draw(t, "word")),
+		Size: rapid.Int64Range(0, 1<<40).Draw(t, "size"),
 	}
 })
 
@@ -121,8 +123,11 @@ func TestRoundTrip(t *testing.T) {
 		require.NoError(t, got.settings().Take(flags, nil))
 		require.Equal(t, got, given)
 		for _, name := range names {
-			is := slices.ContainsFunc(Changes(b.settings(), got.settings()), func(c Change) bool { return c.Name == name })
-			require.Equal(t, name != "seed" && slices.Contains(chosen, name) && slices.Contains(changed, name), is, name)
+			is := slices.ContainsFunc(Changes(b.settings(), got.settings()), func(c Change) bool {
+				return c.Name == name
+			})
+			require.Equal(t, name != "seed" && slices.Contains(chosen, name) && slices.Contains(changed, name),
+				is, name)
 		}
 		got = b
 		require.NoError(t, got.settings().Take(flags, func(name string) bool { return false }))
@@ -183,7 +188,9 @@ func TestReadErrors(t *testing.T) {
 func TestFixed(t *testing.T) {
 	l := new(example).settings()
 	require.Empty(t, l.Fixed(func(name string) bool { return name == "rate" }))
-	require.Equal(t, "name", l.Fixed(func(name string) bool { return name == "rate" || name == "word" || name == "name" }))
+	require.Equal(t, "name", l.Fixed(func(name string) bool {
+		return name == "rate" || name == "word" || name == "name"
+	}))
 	require.Equal(t, "CTNAS"+"_MAX_MADDS", EnvName("max-madds"))
 }
 
@@ -202,16 +209,20 @@ func TestMarkdownAndHelp(t *testing.T) {
 	l := e.settings()
 	text := l.FlagTables()
 	require.Contains(t, text, "### First\n\n| Flag |")
-	require.Contains(t, text, "| `--count` | "+code(EnvName("count"))+" | `0` | 0 to 1000 | things | how many | stays |  |\n")
-	require.Contains(t, text, "| `--rate` | "+code(EnvName("rate"))+" | `0.5` | 0 to 1000000 | s | time in between | may change | Somebody 2020 |\n")
+	require.Contains(t, text, "| `--count` | "+code(EnvName("count"))+" | `0` | 0 to 1000 | things | how many "+
+		"| stays |  |\n")
+	require.Contains(t, text, "| `--rate` | "+code(EnvName("rate"))+" | `0.5` | 0 to 1000000 | s | time in between | "+
+		"may change | Somebody 2020 |\n")
 	require.Contains(t, text, "| `--seed` | "+code(EnvName("seed"))+" | `0` | 0 or more |  | seed | stays |  |\n")
 	require.Contains(t, text, "| `--name` | "+code(EnvName("name"))+" |  |  |  | a file \\| of it | stays |  |\n")
 	require.Equal(t, "### Second\n\n| Key | Default | Allowed | Unit | Meaning | Source |\n|---|---|---|---|---|---|\n"+
 		"| `on` | `false` |  |  | whether |  |\n| `name` |  |  |  | a file \\| of it |  |\n"+
-		"| `word` | `<a` | <a, <b |  | a word |  |\n| `size` | `0` | 0 to 1099511627776 |  | a size |  |\n\n", l.KeyTables("Second"))
+		"| `word` | `<a` | <a, <b |  | a word |  |\n| `size` | `0` | 0 to 1099511627776 |  | a size |  |\n\n",
+		l.KeyTables("Second"))
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	l.Only("count", "word", "name").Bind(flags)
-	require.Equal(t, []any{"how many [things]", "a word: <a or <b"}, []any{flags.Lookup("count").Usage, flags.Lookup("word").Usage})
+	require.Equal(t, []any{"how many [things]", "a word: <a or <b"},
+		[]any{flags.Lookup("count").Usage, flags.Lookup("word").Usage})
 	require.Nil(t, flags.Lookup("rate"))
 	what, _ := pflag.UnquoteUsage(flags.Lookup("name"))
 	require.Equal(t, "file", what)

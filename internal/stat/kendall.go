@@ -9,8 +9,8 @@ import (
 //
 //	(concordant - discordant) / sqrt((pairs - ties in x) * (pairs - ties in y))
 //
-// in O(n log n) (Knight, "A computer method for calculating Kendall's tau with ungrouped data", JASA 1966). It is NaN where it is
-// not defined: lengths differ, fewer than two values, all x or all y equal, or a NaN among them.
+// in O(n log n) (Knight, "A computer method for calculating Kendall's tau with ungrouped data", JASA 1966). It is NaN
+// where it is not defined: lengths differ, fewer than two values, all x or all y equal, or a NaN among them.
 func KendallB(x, y []float64) float64 {
 	n := len(x)
 	if n != len(y) || n < 2 {
@@ -73,7 +73,8 @@ func tied(sorted []pair, equal func(a, b pair) bool) int64 {
 	return count
 }
 
-// exchanges sorts v by merging and returns the number of pairs that stood in descending order. scratch has the length of v.
+// exchanges sorts v by merging and returns the number of pairs that stood in descending order. scratch has the length
+// of v.
 func exchanges(v, scratch []float64) int64 {
 	if len(v) < 2 {
 		return 0

@@ -27,7 +27,8 @@ func SD(x []float64) float64 {
 	return math.Sqrt(sum / float64(len(x)-1))
 }
 
-// Median returns the middle value, the mean of the two middle ones of an even number, NaN of nothing or where a value is NaN.
+// Median returns the middle value, the mean of the two middle ones of an even number, NaN of nothing or where a value
+// is NaN.
 func Median(x []float64) float64 {
 	if len(x) == 0 || slices.ContainsFunc(x, math.IsNaN) {
 		return math.NaN()
@@ -40,7 +41,8 @@ func Median(x []float64) float64 {
 	return sorted[half-1]/2 + sorted[half]/2
 }
 
-// Ranks returns the ascending ranks 1..n; equal values share the mean of theirs. The rank of NaN is NaN, and it moves no other.
+// Ranks returns the ascending ranks 1..n; equal values share the mean of theirs. The rank of NaN is NaN, and it moves
+// no other.
 func Ranks(x []float64) []float64 {
 	order := make([]int, 0, len(x))
 	ranks := make([]float64, len(x))
@@ -64,8 +66,8 @@ func Ranks(x []float64) []float64 {
 	return ranks
 }
 
-// MeanInterval returns the mean of independent repetitions (seeds) and the half width of its 95 % confidence interval by
-// Student's t with n-1 degrees of freedom. The half width of fewer than two values is NaN.
+// MeanInterval returns the mean of independent repetitions (seeds) and the half width of its 95 % confidence interval
+// by Student's t with n-1 degrees of freedom. The half width of fewer than two values is NaN.
 func MeanInterval(x []float64) (mean, half float64) {
 	mean = Mean(x)
 	if len(x) < 2 {
@@ -75,8 +77,8 @@ func MeanInterval(x []float64) (mean, half float64) {
 	return mean, TQuantile(0.975, n-1) * SD(x) / math.Sqrt(n)
 }
 
-// TQuantile returns the value below which a Student t variable with df > 0 degrees of freedom falls with probability p in (0,1);
-// NaN outside of that.
+// TQuantile returns the value below which a Student t variable with df > 0 degrees of freedom falls with probability p
+// in (0,1); NaN outside of that.
 func TQuantile(p, df float64) float64 {
 	switch {
 	case !(p > 0 && p < 1 && df > 0):
@@ -106,8 +108,8 @@ func TQuantile(p, df float64) float64 {
 	return low + (high-low)/2
 }
 
-// regularisedBeta is the regularised incomplete beta function I_x(a, b), by its continued fraction (Abramowitz and Stegun 26.5.8)
-// evaluated with Lentz's method.
+// regularisedBeta is the regularised incomplete beta function I_x(a, b), by its continued fraction (Abramowitz and
+// Stegun 26.5.8) evaluated with Lentz's method.
 func regularisedBeta(x, a, b float64) float64 {
 	if x <= 0 {
 		return 0

@@ -42,7 +42,8 @@ func TestKendallBKnownValues(t *testing.T) {
 		{"ties in both", []float64{12, 2, 1, 12, 2}, []float64{1, 4, 7, 1, 0}, -0.4714045207910316},
 		{"same order", up, up, 1},
 		{"reversed", up, down, -1},
-		{"accuracies", []float64{0.912, 0.93, 0.93, 0.1, 0.94, 0.94, 0.94, 0.85}, []float64{1.5, 2, 1, 0.5, 2, 3, 3, 1.5}, 0.7348469228349535},
+		{"accuracies", []float64{0.912, 0.93, 0.93, 0.1, 0.94, 0.94, 0.94, 0.85},
+			[]float64{1.5, 2, 1, 0.5, 2, 3, 3, 1.5}, 0.7348469228349535},
 		{"a thousand with many ties", x, y, 0.4539920972139877},
 	}
 	for _, c := range cases {
@@ -90,7 +91,8 @@ func TestKendallBEqualsItsDefinition(t *testing.T) {
 }
 
 func TestRanks(t *testing.T) {
-	require.Equal(t, []float64{4.5, 1.5, 6, 1.5, 8, 11, 3, 10, 8, 4.5, 8}, Ranks([]float64{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5}))
+	require.Equal(t, []float64{4.5, 1.5, 6, 1.5, 8, 11, 3, 10, 8, 4.5, 8},
+		Ranks([]float64{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5}))
 	got := Ranks([]float64{2, math.NaN(), 1})
 	require.Equal(t, 2.0, got[0])
 	require.True(t, math.IsNaN(got[1]))

@@ -12,8 +12,8 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// Images writes a tiny set of images into a folder of the test, to be opened as imagenet:DIR: three classes that can be told apart, 8x8 pixels, 60
-// images for training and 12 for tests.
+// Images writes a tiny set of images into a folder of the test, to be opened as imagenet:DIR: three classes that can be
+// told apart, 8x8 pixels, 60 images for training and 12 for tests.
 func Images(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()

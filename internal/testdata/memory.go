@@ -14,8 +14,8 @@ func Allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// WithinMemory fails where f, which reads a file of size bytes, allocates more than 4 MiB and 4096 bytes for each of them: a small file
-// must not be able to ask for much. Nothing else may run meanwhile.
+// WithinMemory fails where f, which reads a file of size bytes, allocates more than 4 MiB and 4096 bytes for each of
+// them: a small file must not be able to ask for much. Nothing else may run meanwhile.
 func WithinMemory(t testing.TB, size int, f func()) {
 	t.Helper()
 	WithinFactor(t, size, 4096, f)

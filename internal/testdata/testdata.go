@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Path returns the file name below the data folder (CTNAS_TABLES, otherwise ../shared/data beside the repository) and skips the
-// test, saying so, where it is absent.
+// Path returns the file name below the data folder (CTNAS_TABLES, otherwise ../shared/data beside the repository) and
+// skips the test, saying so, where it is absent.
 func Path(t testing.TB, name string) string {
 	t.Helper()
 	path := filepath.Join(Dir(), filepath.FromSlash(name))
@@ -44,7 +44,8 @@ func Root() string {
 	}
 }
 
-// Python returns a Python program that has some modules, CTNAS_PYTHON or that of `make peers`, and skips the test, saying so, where there is none.
+// Python returns a Python program that has some modules, CTNAS_PYTHON or that of `make peers`, and skips the test,
+// saying so, where there is none.
 func Python(t testing.TB, modules ...string) string {
 	t.Helper()
 	program := os.Getenv("CTNAS_PYTHON")

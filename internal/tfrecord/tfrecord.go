@@ -1,8 +1,10 @@
-// Package tfrecord reads and writes the record framing of TensorFlow's files, which NAS-Bench-101 and TensorBoard event files use:
+// Package tfrecord reads and writes the record framing of TensorFlow's files, which NAS-Bench-101 and TensorBoard event
+// files use:
 //
 //	uint64 length | uint32 masked CRC-32C of the length | data | uint32 masked CRC-32C of the data
 //
-// all little-endian, mask(c) = (c >> 15 | c << 17) + 0xa282ead8 (tensorflow/core/lib/io/record_writer.h and lib/hash/crc32c.h).
+// all little-endian, mask(c) = (c >> 15 | c << 17) + 0xa282ead8 (tensorflow/core/lib/io/record_writer.h and
+// lib/hash/crc32c.h).
 package tfrecord
 
 import (
@@ -19,7 +21,8 @@ const (
 	footerSize = 4
 )
 
-// MaxRecord is the longest record a Reader takes where none is set: far above what these files hold, far below what would hurt.
+// MaxRecord is the longest record a Reader takes where none is set: far above what these files hold, far below what
+// would hurt.
 const MaxRecord = 64 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -68,8 +71,9 @@ func NewReader(r io.Reader, limit int) *Reader {
 // Record returns the number and the offset of the record that Next returns next.
 func (r *Reader) Record() (number, offset int64) { return r.record, r.offset }
 
-// Next appends the next record's data to buf, which may be nil, and returns the extended slice; io.EOF where the stream ends after a
-// whole record. Any other error is an *Error, unless the stream itself fails, and every later call repeats it.
+// Next appends the next record's data to buf, which may be nil, and returns the extended slice; io.EOF where the stream
+// ends after a whole record. Any other error is an *Error, unless the stream itself fails, and every later call repeats
+// it.
 func (r *Reader) Next(buf []byte) ([]byte, error) {
 	if r.err != nil {
 		return buf, r.err
