@@ -1,12 +1,14 @@
-// Package cuda runs kernels on NVIDIA GPUs: devices, memory, and sequences of launches that are recorded once as a CUDA graph and run by
-// one call. It takes compiled kernels (fatbins) and argument structs, and knows nothing of what they compute.
+// Package cuda runs kernels on NVIDIA GPUs: devices, memory, and sequences of launches that are recorded once as a CUDA
+// graph and run by one call. It takes compiled kernels (fatbins) and argument structs, and knows nothing of what they
+// compute.
 //
-// The build tag cuda selects the real thing, which `make gpu` builds. Without it the same functions exist and say what is missing. A
-// program with GPU support also starts where there is no driver: libcuda.so.1 is looked for by the first call (see shim/shim.c).
+// The build tag cuda selects the real thing, which `make gpu` builds. Without it the same functions exist and say what
+// is missing. A program with GPU support also starts where there is no driver: libcuda.so.1 is looked for by the first
+// call (see shim/shim.c).
 //
-// gorgonia.org/cu gives devices, the primary context, streams, events, memory and modules; driver.c beside this file does what cu lacks
-// or does slowly: pinned memory, graphs, shared memory above 48 KiB. cu's Ctx and BatchedContext are not used: the first hands every call
-// to another thread, the second leaks.
+// gorgonia.org/cu gives devices, the primary context, streams, events, memory and modules; driver.c beside this file
+// does what cu lacks or does slowly: pinned memory, graphs, shared memory above 48 KiB. cu's Ctx and BatchedContext are
+// not used: the first hands every call to another thread, the second leaks.
 package cuda
 
 import "unsafe"

@@ -36,7 +36,8 @@ func start() error {
 	}
 	// Within a major version older drivers run newer programs; across major versions they do not.
 	if v := cu.Version(); v/1000 < C.CUDA_VERSION/1000 {
-		return fmt.Errorf("the NVIDIA driver is too old: it supports CUDA %s, this program needs %d.0 or newer", version(v), C.CUDA_VERSION/1000)
+		return fmt.Errorf("the NVIDIA driver is too old: it supports CUDA %s, this program needs %d.0 or newer",
+			version(v), C.CUDA_VERSION/1000)
 	}
 	return nil
 }
@@ -83,7 +84,8 @@ func describe(ordinal int) (Info, error) {
 		}
 		return v
 	}
-	info.SM = 10*get(C.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) + get(C.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
+	info.SM = 10*get(C.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+		get(C.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
 	info.SMs = get(C.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
 	info.ClockMHz = get(C.CU_DEVICE_ATTRIBUTE_CLOCK_RATE) / 1000
 	info.MemoryClockMHz = get(C.CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE) / 1000
@@ -97,8 +99,8 @@ func describe(ordinal int) (Info, error) {
 	return info, nil
 }
 
-// Device is a GPU with a stream of its own, on which everything happens in order. Its methods may be called by any goroutine; calls wait
-// for each other. Several Devices may be open on one GPU.
+// Device is a GPU with a stream of its own, on which everything happens in order. Its methods may be called by any
+// goroutine; calls wait for each other. Several Devices may be open on one GPU.
 type Device struct {
 	info   Info
 	images func(file string) []byte
@@ -121,8 +123,8 @@ type Device struct {
 	running   []string // sequences enqueued since the device was last known to be idle
 }
 
-// Open opens a GPU. images gives the fatbin of a .cu file by its base name, nil where the program has none. With CTNAS_CUDA_SYNC=1 in the
-// environment, sequences run one kernel at a time, so that an error names the kernel.
+// Open opens a GPU. images gives the fatbin of a .cu file by its base name, nil where the program has none. With
+// CTNAS_CUDA_SYNC=1 in the environment, sequences run one kernel at a time, so that an error names the kernel.
 func Open(ordinal int, images func(file string) []byte) (*Device, error) {
 	all, err := Devices()
 	if err != nil {
@@ -132,8 +134,10 @@ func Open(ordinal int, images func(file string) []byte) (*Device, error) {
 		return nil, fmt.Errorf("no GPU cuda:%d: this machine has %d, from cuda:0 on", ordinal, len(all))
 	}
 	d := &Device{
-		info: all[ordinal], images: images, slowly: os.Getenv("CTNAS_CUDA_SYNC") == "1", modules: map[string]cu.Module{},
-		kernels: map[[2]string]*kernel{}, memory: memory{cached: map[int][]cu.DevicePtr{}}, sequences: map[*Sequence]bool{},
+		info: all[ordinal], images: images, slowly: os.Getenv("CTNAS_CUDA_SYNC") == "1",
+		modules: map[string]cu.Module{},
+		kernels: map[[2]string]*kernel{}, memory: memory{cached: map[int][]cu.DevicePtr{}},
+		sequences: map[*Sequence]bool{},
 	}
 	if d.dev, err = cu.GetDevice(ordinal); err != nil {
 		return nil, d.failed("open", known(err))
@@ -176,7 +180,8 @@ func (d *Device) c() C.CUcontext  { return *(*C.CUcontext)(unsafe.Pointer(&d.con
 func (d *Device) s() C.CUstream   { return *(*C.CUstream)(unsafe.Pointer(&d.stream)) }
 func event(e *cu.Event) C.CUevent { return *(*C.CUevent)(unsafe.Pointer(e)) }
 
-// failed says what was done when the driver returned an error, and what may have been the cause where that was earlier work.
+// failed says what was done when the driver returned an error, and what may have been the cause where that was earlier
+// work.
 func (d *Device) failed(doing string, err error) error {
 	if err == nil {
 		return nil
@@ -196,8 +201,8 @@ func (d *Device) ready() error {
 	return nil
 }
 
-// Sync waits for all that was enqueued. A kernel that failed is reported here, or by any other call, with the sequences it may have
-// belonged to.
+// Sync waits for all that was enqueued. A kernel that failed is reported here, or by any other call, with the sequences
+// it may have belonged to.
 func (d *Device) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -236,7 +241,8 @@ func (d *Device) Close() error {
 			C.free(unsafe.Pointer(s))
 		}
 	}
-	errs = append(errs, d.failed("free memory", d.in(d.memory.freeCached)), d.failed("free memory", d.in(d.memory.freeUsed)))
+	errs = append(errs, d.failed("free memory", d.in(d.memory.freeCached)),
+		d.failed("free memory", d.in(d.memory.freeUsed)))
 	for _, m := range d.modules {
 		errs = append(errs, d.failed("unload kernels", d.in(m.Unload)))
 	}

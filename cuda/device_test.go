@@ -17,7 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// probe gives the test kernels: the real ones where the build compiled them, else four bytes that the fake driver takes for a fatbin.
+// probe gives the test kernels: the real ones where the build compiled them, else four bytes that the fake driver takes
+// for a fatbin.
 func probe(file string) []byte {
 	if file != "probe" {
 		return nil
@@ -28,7 +29,8 @@ func probe(file string) []byte {
 	return []byte{0x50, 0xed, 0x55, 0xba}
 }
 
-// open opens the GPU for one test, which must free what it allocates. Without a GPU, or the fake one, the test is skipped.
+// open opens the GPU for one test, which must free what it allocates. Without a GPU, or the fake one, the test is
+// skipped.
 func open(t testing.TB) *Device {
 	t.Helper()
 	if _, err := Devices(); err != nil {
@@ -42,7 +44,8 @@ func open(t testing.TB) *Device {
 
 const mark = "CTNAS_TEST_ALONE"
 
-// alone runs the body of a test in a process of its own, with other environment variables ("NAME=value", "NAME" to have none).
+// alone runs the body of a test in a process of its own, with other environment variables ("NAME=value", "NAME" to have
+// none).
 func alone(t *testing.T, body func(t *testing.T), env ...string) {
 	t.Helper()
 	if os.Getenv(mark) == t.Name() {
@@ -509,7 +512,8 @@ func TestFailingKernel(t *testing.T) {
 				require.NoError(t, err)
 				err = d.Sync()
 				require.ErrorContains(t, err, "CUDA_ERROR_")
-				require.ErrorContains(t, err, "in probe_nothing or probe_nothing..probe_stray (2 launches); with CTNAS_CUDA_SYNC=1")
+				require.ErrorContains(t, err, "in probe_nothing or probe_nothing..probe_stray (2 launches); with "+
+					"CTNAS_CUDA_SYNC=1")
 				_, err = d.Alloc(100)
 				require.Error(t, err)
 				require.ErrorContains(t, d.Close(), "2 sequences were not freed")
@@ -596,7 +600,8 @@ func TestOutOfMemory(t *testing.T) {
 	p, err := d.Alloc(6 << 20)
 	require.NoError(t, err)
 	_, err = d.Alloc(6 << 20)
-	require.ErrorContains(t, err, "out of memory: 6.0 MiB were asked for, 4.0 MiB of 10.0 MiB are free, 1 buffers of this program hold 6.0 MiB")
+	require.ErrorContains(t, err, "out of memory: 6.0 MiB were asked for, 4.0 MiB of 10.0 MiB are free, 1 buffers of "+
+		"this program hold 6.0 MiB")
 	d.Free(p)
 	q, err := d.Alloc(8 << 20) // the cached 6 MiB must go
 	require.NoError(t, err)
@@ -614,7 +619,8 @@ func TestInjectedFailures(t *testing.T) {
 	require.ErrorContains(t, err, "probe was not compiled for ctnas fake GPU (sm_90)")
 
 	t.Setenv("CTNAS_FAKE_CUDA", "refuse:probe_saxpy")
-	_, err = d.Sequence([]Launch{{File: "probe", Entry: "probe_nothing", Grid: [3]int{1, 1, 1}, Block: 1}, saxpy(x, x, 1, 64)})
+	_, err = d.Sequence([]Launch{{File: "probe", Entry: "probe_nothing", Grid: [3]int{1, 1, 1}, Block: 1},
+		saxpy(x, x, 1, 64)})
 	require.ErrorContains(t, err, "record kernel probe_saxpy of probe (launch 2 of 2, ")
 	require.ErrorContains(t, err, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES")
 
@@ -628,7 +634,8 @@ func TestInjectedFailures(t *testing.T) {
 	bad, err := Open(0, func(string) []byte { return []byte("no fatbin") })
 	require.NoError(t, err)
 	_, err = bad.Sequence([]Launch{saxpy(x, x, 1, 64)})
-	require.ErrorContains(t, err, "load the GPU code of probe: device kernel image is invalid (CUDA_ERROR_INVALID_IMAGE)")
+	require.ErrorContains(t, err, "load the GPU code of probe: device kernel image is invalid "+
+		"(CUDA_ERROR_INVALID_IMAGE)")
 	require.NoError(t, bad.Close())
 }
 

@@ -23,8 +23,8 @@ func (e driverError) Error() string {
 	return fmt.Sprintf("%s (%s)", C.GoString(text), C.GoString(name))
 }
 
-// asynchronous tells an error of earlier work on the GPU, which any later call reports, from one of the call itself. After it the
-// GPU's context is dead and every call fails.
+// asynchronous tells an error of earlier work on the GPU, which any later call reports, from one of the call itself.
+// After it the GPU's context is dead and every call fails.
 func (e driverError) asynchronous() bool {
 	switch e {
 	case C.CUDA_ERROR_ECC_UNCORRECTABLE, C.CUDA_ERROR_ILLEGAL_ADDRESS, C.CUDA_ERROR_LAUNCH_TIMEOUT, C.CUDA_ERROR_ASSERT,

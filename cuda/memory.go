@@ -17,8 +17,9 @@ import (
 	"gorgonia.org/cu"
 )
 
-// memory keeps freed buffers for the next request of the same size class, because the driver's own functions wait for the GPU. A
-// buffer may be handed out while work that used it is still under way: everything is on one stream, so its next use comes later.
+// memory keeps freed buffers for the next request of the same size class, because the driver's own functions wait for
+// the GPU. A buffer may be handed out while work that used it is still under way: everything is on one stream, so its
+// next use comes later.
 type memory struct {
 	cached map[int][]cu.DevicePtr // by size
 	used   []buffer               // by address
@@ -46,7 +47,8 @@ func (m *memory) inside(p unsafe.Pointer, bytes int) bool {
 	return i >= 0 && uint64(at)+uint64(bytes) <= uint64(m.used[i].at)+uint64(m.used[i].asked)
 }
 
-// class rounds a size up to an eighth of a power of two and to 256 bytes, so that at most an eighth is lost and sizes recur.
+// class rounds a size up to an eighth of a power of two and to 256 bytes, so that at most an eighth is lost and sizes
+// recur.
 func class(bytes int) int {
 	step := max(256, 1<<(bits.Len(uint(bytes))-1)/8)
 	return (bytes + step - 1) / step * step
@@ -54,8 +56,8 @@ func class(bytes int) int {
 
 func pointer(p cu.DevicePtr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
 
-// Alloc returns device memory filled with 0xFF (NaN, or -1), aligned to 256 bytes. When there is not enough, the error says how much was
-// asked for and how much is free.
+// Alloc returns device memory filled with 0xFF (NaN, or -1), aligned to 256 bytes. When there is not enough, the error
+// says how much was asked for and how much is free.
 func (d *Device) Alloc(bytes int) (unsafe.Pointer, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -117,12 +119,13 @@ func (d *Device) outOfMemory(bytes int) error {
 		return d.failed(fmt.Sprintf("allocate %d bytes", bytes), err)
 	}
 	const mib = 1 << 20
-	return fmt.Errorf("%s: out of memory: %.1f MiB were asked for, %.1f MiB of %.1f MiB are free, %d buffers of this program hold %.1f MiB",
-		d.info.Name, float64(bytes)/mib, float64(free)/mib, float64(total)/mib, len(d.memory.used), float64(d.memory.held)/mib)
+	return fmt.Errorf("%s: out of memory: %.1f MiB were asked for, %.1f MiB of %.1f MiB are free, %d buffers of this "+
+		"program hold %.1f MiB", d.info.Name, float64(bytes)/mib, float64(free)/mib, float64(total)/mib,
+		len(d.memory.used), float64(d.memory.held)/mib)
 }
 
-// Free returns a buffer. Work that was enqueued before may still use it. Freeing nil does nothing; freeing what is not in use is
-// reported by Close.
+// Free returns a buffer. Work that was enqueued before may still use it. Freeing nil does nothing; freeing what is not
+// in use is reported by Close.
 func (d *Device) Free(p unsafe.Pointer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -164,7 +167,9 @@ func (m *memory) leaks() error {
 	var errs []error
 	if n := len(m.used); n > 0 {
 		var sizes []string
-		for _, b := range slices.SortedFunc(slices.Values(m.used), func(a, b buffer) int { return cmp.Compare(b.asked, a.asked) }) {
+		for _, b := range slices.SortedFunc(slices.Values(m.used), func(a, b buffer) int {
+			return cmp.Compare(b.asked, a.asked)
+		}) {
 			sizes = append(sizes, fmt.Sprint(b.asked))
 		}
 		errs = append(errs, fmt.Errorf("%d buffers were not freed, of %s bytes", n, list(sizes, "and")))
@@ -186,8 +191,9 @@ func (d *Device) Write(dst, src unsafe.Pointer, bytes int) error {
 		check(C.ctn_write(d.c(), d.s(), d.staging, C.CUdeviceptr(uintptr(dst)), src, C.size_t(bytes))))
 }
 
-// Upload copies from the host to device memory while what was enqueued before runs, on a stream of its own, and has ended when it returns. Nothing that is
-// enqueued may use dst, nor may the filling of a new buffer: wait for that first.
+// Upload copies from the host to device memory while what was enqueued before runs, on a stream of its own, and has
+// ended when it returns. Nothing that is enqueued may use dst, nor may the filling of a new buffer: wait for that
+// first.
 func (d *Device) Upload(dst, src unsafe.Pointer, bytes int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -242,7 +248,8 @@ func (d *Device) copies(at unsafe.Pointer, bytes int, doing string) error {
 		return err
 	}
 	if bytes < 0 || bytes > 0 && !d.memory.inside(at, bytes) {
-		return fmt.Errorf("%s: %s: %d bytes at %p are not inside a buffer of this device", d.info.Name, doing, bytes, at)
+		return fmt.Errorf("%s: %s: %d bytes at %p are not inside a buffer of this device", d.info.Name,
+			doing, bytes, at)
 	}
 	if d.staging != nil {
 		return nil

@@ -39,8 +39,8 @@ const (
 	argAlign = 64
 )
 
-// Sequence records launches, which will run one after the other. It looks the entries up in their files' fatbins, checks sizes against
-// them, and reads the arguments, which may then be freed.
+// Sequence records launches, which will run one after the other. It looks the entries up in their files' fatbins,
+// checks sizes against them, and reads the arguments, which may then be freed.
 func (d *Device) Sequence(launches []Launch) (*Sequence, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -88,7 +88,8 @@ func (s *Sequence) record() error {
 			return err
 		}
 		if k.params >= 0 && k.params != l.Size {
-			return fmt.Errorf("%s: kernel %s of %s takes %d bytes of arguments, the launch gives %d", d.info.Name, l.Entry, l.File, k.params, l.Size)
+			return fmt.Errorf("%s: kernel %s of %s takes %d bytes of arguments, the launch gives %d", d.info.Name,
+				l.Entry, l.File, k.params, l.Size)
 		}
 		c.function, c.block, c.shared = k.c(), C.uint(l.Block), C.uint(l.Shared)
 		for j, g := range l.Grid {
@@ -149,7 +150,9 @@ func (d *Device) lookup(file, entry string) (*kernel, error) {
 	if !ok {
 		image := d.images(file)
 		if len(image) == 0 {
-			return nil, fmt.Errorf("%s: this program holds no GPU code of %s: it was built without nvcc (see `make gpu`)", d.info.Name, file)
+			return nil,
+				fmt.Errorf("%s: this program holds no GPU code of %s: it was built without nvcc (see `make gpu`)",
+					d.info.Name, file)
 		}
 		err := d.in(func() error {
 			var err error
@@ -190,7 +193,8 @@ func (d *Device) kernel(file, entry string, shared int) (*kernel, error) {
 	k.shared = max(k.shared, shared)
 	var params C.long
 	if err := check(C.ctn_prepare(d.c(), k.c(), C.uint(k.shared), &params)); err != nil {
-		return nil, d.failed(fmt.Sprintf("prepare kernel %s of %s with %d bytes of shared memory", entry, file, shared), err)
+		return nil, d.failed(fmt.Sprintf("prepare kernel %s of %s with %d bytes of shared memory", entry, file, shared),
+			err)
 	}
 	k.params = int(params)
 	return k, nil
@@ -203,7 +207,8 @@ func (s *Sequence) Run(n int) error {
 	return s.run(n, nil, nil)
 }
 
-// Time runs the sequence n times, waits, and returns the milliseconds that the GPU took from the first start to the last end.
+// Time runs the sequence n times, waits, and returns the milliseconds that the GPU took from the first start to the
+// last end.
 func (s *Sequence) Time(n int) (float64, error) {
 	d := s.dev
 	d.mu.Lock()
@@ -281,7 +286,8 @@ func (s *Sequence) free() error {
 	return err
 }
 
-// Kernel tells what an entry needs, and how well it fills the GPU with blocks of that many threads and bytes of dynamic shared memory.
+// Kernel tells what an entry needs, and how well it fills the GPU with blocks of that many threads and bytes of dynamic
+// shared memory.
 func (d *Device) Kernel(file, entry string, block, shared int) (KernelInfo, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
