@@ -1,6 +1,5 @@
-// Package search finds good architectures by comparing them: the loop of CTNAS (CVPR 2021, algorithm 1). A comparator learns from labelled
-// architectures which of two is the better; a controller is rewarded for beating a baseline that improves as it does; and the
-// architectures that both propose are labelled within a budget.
+// Package search holds the settings of a search: what `ctnas search` has flags for, config.yaml writes and every method
+// reads. Package run is the run that they are the settings of, packages below method the ways to search.
 package search
 
 import (
@@ -9,44 +8,47 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/controller"
+	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
 )
 
 // Values of Config.
 const (
-	MethodName = "ctnas" // the search method of this package
+	MethodName = "ctnas" // the search method that is meant where none is named
 
-	ProposeController   = "controller" // candidates are what the controller samples and neighbours of what is labelled
-	ProposeSpace        = "space"      // candidates are what the comparator ranks best in the enumerated space; no controller
-	ProposeAuto         = "auto"       // both; the controller alone where the space cannot be listed
-	RewardComparison    = "comparison" // the probability of beating the baseline
-	RewardAbsolute      = "absolute"   // the predicted performance itself (ablation)
-	BaselineCurriculum  = "curriculum" // the baseline is replaced by better ones
-	BaselineFixed       = "fixed"      // it stays the first one (ablation)
-	PresetDefault       = "default"
-	PresetPaper         = "paper"    // the paper's comparator; all labels but the final candidate's at random, at once
-	PresetReleased      = "released" // the released code's schedule and networks, see released.go
-	proposerRandom      = "random"
-	proposerValidation  = "validation"
-	proposerController  = "controller"
-	proposerMutation    = "mutation"
-	proposerSpace       = "space"
-	proposerThompson    = "explore"
-	minimumInitialLabel = 2
+	ProposeController  = "controller" // candidates are what the controller samples and neighbours of what is labelled
+	ProposeSpace       = "space"      // candidates are what the comparator ranks best in the enumerated space; no controller
+	ProposeAuto        = "auto"       // both; the controller alone where the space cannot be listed
+	RewardComparison   = "comparison" // the probability of beating the baseline
+	RewardAbsolute     = "absolute"   // the predicted performance itself (ablation)
+	BaselineCurriculum = "curriculum" // the baseline is replaced by better ones
+	BaselineFixed      = "fixed"      // it stays the first one (ablation)
+	PresetDefault      = "default"
+	PresetPaper        = "paper"    // the paper's comparator; all labels but the final candidate's at random, at once
+	PresetReleased     = "released" // the released code's schedule and networks, see released.go
+	ReleasedName       = "released" // the method of PresetReleased
+	MinimumInitial     = 2          // labels that a search begins with at least
 )
 
 // Config holds all settings of a search. Its YAML names are the flags of `ctnas search`.
 type Config struct {
-	// Method is the search method that these settings are of: MethodName in all that this package reads or writes.
-	Method    string `yaml:"method" json:"method"`
-	Space     string `yaml:"space" json:"space"`
-	Labels    string `yaml:"labels" json:"-"` // where labels come from, in words; what they are is part of the checkpoint
-	Budget    int    `yaml:"budget" json:"budget"`
+	// Method is the search method that these settings are of.
+	Method string `yaml:"method" json:"method"`
+	Space  string `yaml:"space" json:"space"`
+	Labels string `yaml:"labels" json:"-"` // where labels come from, in words; what they are is part of the checkpoint
+	Budget int    `yaml:"budget" json:"budget"`
+	// Before are the budgets that the run had before it was given more, in their order; Budget is the last one. A
+	// search spends each as if it were all, then goes on.
+	Before    []int  `yaml:"budgets-before,flow,omitempty" json:"-"`
 	Seed      uint64 `yaml:"seed" json:"seed"`
 	Preset    string `yaml:"preset" json:"preset"`
 	Propose   string `yaml:"propose" json:"propose"`
@@ -124,6 +126,19 @@ func Preset(name string) (Config, error) {
 	return c, nil
 }
 
+// releasedSchedule is the schedule of the code released with the paper: 423 random labels; 1,000 epochs of its comparator on pairs of
+// shuffled batches; then 10,000 iterations of the controller with one sample each and the bare probability as reward. Every 100
+// iterations the most probable half of 200 pairs (the first time of 512) join a pool that only grows, and the comparator trains for an
+// epoch with as many of them as of labelled pairs. Every 500 the baseline becomes the best of 10 samples and the best so far. One label
+// more is for the result: the last baseline.
+func (c *Config) releasedSchedule() {
+	c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.ControllerShare, c.Pool, c.Mutations = 424, ProposeController, 423, 1, 0, 0, 1000, 0
+	c.Members, c.Steps = 1, 2000
+	c.Iterations, c.Batch, c.ControllerLR, c.BaselineEvery = 10000, 1, controller.Released().LR, 500
+	c.ExploreEvery, c.ExplorePairs, c.ExplorePool, c.ExploreAge, c.ExploreWeight = 100, 100, 1<<20, 1<<20, 1
+	c.CheckpointEvery = 500
+}
+
 // For sets the space, by the name that opens it, and with the default preset the settings that suit it. Those of Preset
 // suit spaces that are not space.Positional.
 func (c *Config) For(name string, sp space.Space) {
@@ -142,6 +157,24 @@ func Comparator(preset string, sp space.Space) (gcn.Config, error) {
 		c = gcn.Positional()
 	}
 	return c, err
+}
+
+// Budgets are all that the run was given, one after the other.
+func (c Config) Budgets() []int { return append(slices.Clone(c.Before), c.Budget) }
+
+// More is the same search with a larger budget.
+func (c Config) More(budget int) Config {
+	c.Before, c.Budget = c.Budgets(), budget
+	return c
+}
+
+// Algorithm is the name of the registered method that these settings are run by: the released schedule is a method of
+// its own, whoever names it.
+func (c Config) Algorithm() string {
+	if c.Method == MethodName && c.Preset == PresetReleased {
+		return ReleasedName
+	}
+	return c.Method
 }
 
 // Limits are what --max-madds, --max-params and --max-latency allow; times may be nil where there is no limit on the latency.
@@ -176,7 +209,7 @@ func (c Config) Check() error {
 		oneOf("propose", c.Propose, ProposeController, ProposeSpace, ProposeAuto),
 		oneOf("reward", c.Reward, RewardComparison, RewardAbsolute),
 		oneOf("baseline", c.Baseline, BaselineCurriculum, BaselineFixed), oneOf("pareto-cost", c.ParetoCost, space.Costs...),
-		least("budget", c.Budget, minimumInitialLabel), least("init", c.Init, minimumInitialLabel), least("per-round", c.PerRound, 1),
+		least("budget", c.Budget, MinimumInitial), least("init", c.Init, MinimumInitial), least("per-round", c.PerRound, 1),
 		share("thompson", c.Thompson), share("spread", c.Spread), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0), least("generations", c.Generations, 0),
 		least("members", c.Members, 1), least("steps", c.Steps, 1), least("iterations", c.Iterations, 0), least("batch", c.Batch, 1),
 		least("baseline-every", c.BaselineEvery, 1), least("baseline-samples", c.BaselineSamples, 1),
@@ -185,6 +218,11 @@ func (c Config) Check() error {
 	} {
 		if err != nil {
 			return err
+		}
+	}
+	for i, b := range c.Budgets()[:len(c.Before)] {
+		if b < MinimumInitial || b >= c.Budgets()[i+1] {
+			return fmt.Errorf("--budgets-before %v --budget %d: want ever larger ones, from %d on", c.Before, c.Budget, MinimumInitial)
 		}
 	}
 	switch {
@@ -198,26 +236,14 @@ func (c Config) Check() error {
 		return errors.New("--pareto-cost latency: say with --latency FILE in which table (ctnas latency measure makes one)")
 	case !(c.ControllerLR > 0):
 		return fmt.Errorf("--controller-lr %g: want more than 0", c.ControllerLR)
-	case c.Validation > 0 && (c.Preset != PresetReleased || c.Validation > c.Budget-minimumInitialLabel):
+	case c.Validation > 0 && (c.Preset != PresetReleased || c.Validation > c.Budget-MinimumInitial):
 		return fmt.Errorf("--validation %d: only with --preset %s, and within the budget", c.Validation, PresetReleased)
 	case !(c.ExploreWeight >= 0):
 		return fmt.Errorf("--explore-weight %g: want 0 or more", c.ExploreWeight)
-	case c.Preset == PresetReleased:
-		return c.checkReleased()
+	case c.Method == ReleasedName && c.Preset != PresetReleased:
+		return fmt.Errorf("--method %s --preset %s: its settings are those of --preset %s", c.Method, c.Preset, PresetReleased)
 	}
 	return nil
-}
-
-// initial is how many random labels are bought first: Init, less where the budget leaves nothing for what is found.
-func (c Config) initial() int {
-	switch rest := c.Budget - c.Validation; {
-	case c.Init+c.PerRound <= rest:
-		return c.Init
-	case c.Preset == PresetDefault:
-		return max(minimumInitialLabel, rest/2)
-	default:
-		return max(minimumInitialLabel, rest-c.PerRound)
-	}
 }
 
 // Comparator is the network and its training in every round, for the space that c.Space names. The methods that ctnas
@@ -238,8 +264,8 @@ func (c Config) Comparator(sp space.Space) (gcn.Config, error) {
 	return g, nil
 }
 
-// policy is the controller's settings.
-func (c Config) policy() controller.Config {
+// Policy is the controller's settings.
+func (c Config) Policy() controller.Config {
 	p := controller.Default()
 	if c.Preset == PresetReleased {
 		p = controller.Released()
@@ -248,17 +274,18 @@ func (c Config) policy() controller.Config {
 	return p
 }
 
-// identity is a fingerprint of everything in the settings that the result depends on.
-func (c Config) identity(sp space.Space) (string, error) {
+// Identity is a fingerprint of everything in the settings that the result depends on, but for the budgets.
+func (c Config) Identity(sp space.Space) (string, error) {
 	g, err := c.Comparator(sp)
 	if err != nil {
 		return "", err
 	}
+	c.Budget, c.Before = 0, nil
 	text, err := json.Marshal(struct {
 		Config     Config
 		Comparator gcn.Config
 		Controller controller.Config
-	}{c, g, c.policy()})
+	}{c, g, c.Policy()})
 	if err != nil {
 		return "", err
 	}
@@ -289,12 +316,13 @@ func (c Config) YAML(run any) ([]byte, error) {
 	return yaml.Marshal(&doc)
 }
 
-const maxConfigBytes = 1 << 20
+// MaxConfigBytes bounds what is read of a config.yaml.
+const MaxConfigBytes = 1 << 20
 
 // ParseConfig reads what YAML wrote. Keys that are no setting of a search are left to whoever wrote them.
 func ParseConfig(text []byte) (Config, error) {
-	if len(text) > maxConfigBytes {
-		return Config{}, fmt.Errorf("larger than %d bytes", maxConfigBytes)
+	if len(text) > MaxConfigBytes {
+		return Config{}, fmt.Errorf("larger than %d bytes", MaxConfigBytes)
 	}
 	var top struct {
 		Preset string `yaml:"preset"`
@@ -313,4 +341,22 @@ func ParseConfig(text []byte) (Config, error) {
 		return Config{}, err
 	}
 	return c, c.Check()
+}
+
+// ConfigName is the file of a run folder that holds its settings.
+const ConfigName = report.ConfigName
+
+// LoadConfig returns the settings of a run folder.
+func LoadConfig(dir string) (c Config, err error) {
+	path := filepath.Join(dir, ConfigName)
+	text, err := files.ReadText(path, MaxConfigBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, fmt.Errorf("%s is not the folder of a search: it has no %s", dir, ConfigName)
+	} else if err != nil {
+		return c, err
+	}
+	if c, err = ParseConfig(text); err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
 }

@@ -10,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/compare"
+	searchrun "github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -24,19 +24,19 @@ type compareDocument struct {
 	Accuracy string `json:"accuracy"` // which one chooses and which one judges
 	// Predictor is what labels are predicted by: accuracies of methods are then its scores. Absent where accuracies
 	// were measured.
-	Predictor string            `json:"predictor,omitempty"`
-	Budget    int               `json:"budget"`
-	Seeds     []uint64          `json:"seeds"`
-	Preset    string            `json:"preset"`
-	Propose   string            `json:"propose"`
-	Device    string            `json:"device"`
-	ISA       string            `json:"isa"`
-	Threads   int               `json:"threads"`
-	Total     int               `json:"total"` // architectures that are ranked; 0: none, nobody knows the accuracy of all
-	Methods   []method.Summary  `json:"methods"`
-	Ablations []method.Ablation `json:"ablations,omitempty"`
-	PaperNote string            `json:"paper_note,omitempty"` // in the paper's space
-	Paper     []method.PaperRow `json:"paper,omitempty"`
+	Predictor string             `json:"predictor,omitempty"`
+	Budget    int                `json:"budget"`
+	Seeds     []uint64           `json:"seeds"`
+	Preset    string             `json:"preset"`
+	Propose   string             `json:"propose"`
+	Device    string             `json:"device"`
+	ISA       string             `json:"isa"`
+	Threads   int                `json:"threads"`
+	Total     int                `json:"total"` // architectures that are ranked; 0: none, nobody knows the accuracy of all
+	Methods   []compare.Summary  `json:"methods"`
+	Ablations []compare.Ablation `json:"ablations,omitempty"`
+	PaperNote string             `json:"paper_note,omitempty"` // in the paper's space
+	Paper     []compare.PaperRow `json:"paper,omitempty"`
 }
 
 const formatJSON = "json"
@@ -92,7 +92,7 @@ own trainings; ranks are not known.`,
 	f := cmd.Flags()
 	f.StringVar(&o.space, "space", defaultSpace, "search `space`")
 	f.StringVar(&o.labels, "labels", "", labelsHelp)
-	f.StringSliceVar(&o.methods, "methods", method.Names(), "methods to compare")
+	f.StringSliceVar(&o.methods, "methods", compare.Methods(), "methods to compare")
 	f.BoolVar(&o.ablations, "ablations", false, "compare CTNAS with itself without its parts; --methods is not used")
 	f.IntVar(&o.budget, "budget", 423, "labels that each method may buy")
 	f.Uint64Var(&o.seed, "seed", 0, "the first seed")
@@ -102,7 +102,7 @@ own trainings; ranks are not known.`,
 	f.Var(&o.maxMAdds, "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
 	f.Var(&o.maxParams, "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
 	latencyFlags(f, &o.latency, &o.maxLatency)
-	f.StringVar(&o.format, "format", method.FormatTable, "table, csv, json or markdown; --json is --format json")
+	f.StringVar(&o.format, "format", compare.FormatTable, "table, csv, json or markdown; --json is --format json")
 	f.StringArrayVar(&o.set, "set", nil, "change a setting of ctnas, `key=value` with the names of search's flags and _ for -; for experiments, may be repeated")
 	o.retries = 2
 	addLabelFlags(f, o.making())
@@ -111,47 +111,46 @@ own trainings; ranks are not known.`,
 }
 
 // variants are the methods to run.
-func (o *compareFlags) variants(cmd *cobra.Command) ([]method.Variant, gcn.Config, error) {
+func (o *compareFlags) variants(cmd *cobra.Command) ([]compare.Variant, error) {
 	c, err := search.Preset(o.preset)
 	if err != nil {
-		return nil, gcn.Config{}, usagef("--preset: %w", err)
+		return nil, usagef("--preset: %w", err)
 	}
 	sp, err := openSpace(o.space)
 	if err != nil {
-		return nil, gcn.Config{}, err
+		return nil, err
 	}
 	c.For(o.space, sp)
 	if err := applySettings(o.set, &c); err != nil {
-		return nil, gcn.Config{}, err
+		return nil, err
 	}
-	network, err := c.Comparator(sp)
-	if err != nil {
-		return nil, network, err
-	}
+	c.Budget, c.MaxMAdds, c.MaxParams = o.budget, int64(o.maxMAdds), int64(o.maxParams)
+	c.Latency, c.MaxLatency = o.latency, o.maxLatency
 	if (o.ablations || o.preset != search.PresetDefault) && !cmd.Flags().Changed("propose") {
 		o.propose = search.ProposeController
 		if err := cmd.Flags().Set("propose", o.propose); err != nil { // so that the folder's compare.yaml says it
-			return nil, network, err
+			return nil, err
 		}
 	}
 	switch o.propose {
 	case search.ProposeController, search.ProposeSpace, search.ProposeAuto:
 		c.Propose = o.propose
 	default:
-		return nil, network, usagef("--propose %q: want controller, space or auto", o.propose)
+		return nil, usagef("--propose %q: want controller, space or auto", o.propose)
 	}
 	if o.ablations {
-		return method.Ablations(c), network, nil
+		return compare.Ablations(c), nil
 	}
-	var list []method.Variant
+	var list []compare.Variant
 	for _, name := range o.methods {
-		m, err := method.Open(strings.TrimSpace(name), method.CTNAS{Config: c})
-		if err != nil {
-			return nil, network, usagef("--methods: %w", err)
+		c := c
+		c.Method = strings.TrimSpace(name)
+		if _, err := searchrun.Open(c.Method); err != nil {
+			return nil, usagef("--methods: %w", err)
 		}
-		list = append(list, method.Variant{Name: m.Name(), Method: m})
+		list = append(list, compare.Variant{Name: c.Method, Config: c})
 	}
-	return list, network, nil
+	return list, nil
 }
 
 func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
@@ -159,18 +158,18 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		o.format = formatJSON
 	}
 	switch o.format {
-	case method.FormatTable, method.FormatCSV, method.FormatMarkdown, formatJSON:
+	case compare.FormatTable, compare.FormatCSV, compare.FormatMarkdown, formatJSON:
 	default:
 		return usagef("--format %q: want table, csv, json or markdown", o.format)
 	}
-	variants, network, err := o.variants(cmd)
+	variants, err := o.variants(cmd)
 	if err != nil {
 		return err
 	}
 	build := thisBuild()
-	c := method.Comparison{
-		Budget: o.budget, Seed: o.seed, Seeds: o.seeds, Config: network, Listed: o.propose != search.ProposeController,
-		MaxMAdds: int64(o.maxMAdds), MaxParams: int64(o.maxParams), MaxLatency: o.maxLatency, Methods: variants, Version: build.Version + " " + build.Commit, Cache: a.out,
+	listed := o.propose != search.ProposeController
+	c := compare.Comparison{
+		Seed: o.seed, Seeds: o.seeds, Methods: variants, Version: build.Version + " " + build.Commit, Cache: a.out,
 	}
 	if err := c.Check(); err != nil {
 		return usageError{err}
@@ -186,12 +185,12 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return err
 	}
 	c.Device, d.Device, d.ISA, d.Threads = place.Config, place.name, place.level, place.threads
-	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(place, o.making(), c.Listed))
+	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(place, o.making(), listed))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	if c.Field, err = method.FieldOf(l); err != nil {
+	if c.Field, err = compare.FieldOf(l); err != nil {
 		return err
 	}
 	if c.Latency, err = a.openLatency(o.latency, l.Space); err != nil {
@@ -201,7 +200,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	if v := l.View(); v != nil {
 		d.Total = len(v.Cells())
 		if l.Space == (space.NASBench101{}) {
-			d.PaperNote, d.Paper = method.PaperNote, method.Paper()
+			d.PaperNote, d.Paper = compare.PaperNote, compare.Paper()
 		}
 	}
 	if a.out != "" {
@@ -216,7 +215,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	}
 	var stop func()
 	c.Progress, c.Done, stop = a.compareProgress(o.budget, d.Predictor)
-	runs, err := method.Compare(cmd.Context(), c)
+	runs, err := compare.Compare(cmd.Context(), c)
 	stop()
 	if errors.Is(err, context.Canceled) && a.out != "" {
 		fmt.Fprintf(a.stderr, "Finished runs are kept in %s; the same command goes on from there.\n", a.out)
@@ -227,9 +226,9 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	for k := range o.seeds {
 		d.Seeds = append(d.Seeds, o.seed+uint64(k))
 	}
-	d.Methods = method.Summarize(runs, d.Total, d.Paper != nil)
+	d.Methods = compare.Summarize(runs, d.Total, d.Paper != nil)
 	if o.ablations {
-		d.Ablations = method.Ablate(runs)
+		d.Ablations = compare.Ablate(runs)
 	}
 	return a.printComparison(o, d)
 }
@@ -265,7 +264,7 @@ func (a *app) openComparison(cmd *cobra.Command) (unlock func(), err error) {
 
 // compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last bar.
 func (a *app) compareProgress(budget int, predictor string) (update func(string, uint64, int, float64),
-	done func(method.Run), stop func()) {
+	done func(compare.Run), stop func()) {
 	if a.quiet || a.json {
 		return nil, nil, func() {}
 	}
@@ -285,7 +284,7 @@ func (a *app) compareProgress(budget int, predictor string) (update func(string,
 			show(labels, budget)
 		}
 	}
-	done = func(r method.Run) {
+	done = func(r compare.Run) {
 		stop()
 		from := ""
 		if r.Kept {
@@ -312,7 +311,7 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 	if o.format == formatJSON {
 		return a.printJSON(d)
 	}
-	if o.format != method.FormatCSV {
+	if o.format != compare.FormatCSV {
 		of := ""
 		if d.Total > 0 {
 			of = fmt.Sprintf(" of %d architectures", d.Total)
@@ -320,19 +319,19 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d%s: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, of, d.Accuracy)
 	}
 	if o.ablations {
-		if err := method.WriteAblations(a.stdout, o.format, d.Ablations, d.Predictor); err != nil {
+		if err := compare.WriteAblations(a.stdout, o.format, d.Ablations, d.Predictor); err != nil {
 			return err
 		}
-		if o.format != method.FormatCSV {
+		if o.format != compare.FormatCSV {
 			fmt.Fprintf(a.stdout,
 				"\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; percentiles: 0 is the best of the table, over the samples that it has\n")
 		}
 		return nil
 	}
-	if err := method.WriteSummaries(a.stdout, o.format, d.Methods, d.Predictor, d.Paper); err != nil {
+	if err := compare.WriteSummaries(a.stdout, o.format, d.Methods, d.Predictor, d.Paper); err != nil {
 		return err
 	}
-	if o.format != method.FormatCSV {
+	if o.format != compare.FormatCSV {
 		fmt.Fprintln(a.stdout, "\n± are standard deviations over the seeds")
 	}
 	return nil

@@ -269,22 +269,42 @@ func TestSearchWithOtherMethods(t *testing.T) {
 			require.Equal(t, string(one), string(two))
 		}
 		require.FileExists(t, filepath.Join(dir, "report.html"))
-		code, _, stderr = call(nil, append(line, "--out", dir)...)
-		require.Equal(t, exitUsage, code)
-		require.Contains(t, stderr, "holds a run")
-
-		// A finished one says again what it found; one that was killed is not gone on with as if it were ctnas's.
-		code, stdout, stderr = call(nil, "search", "--resume", dir)
-		require.Equal(t, exitOK, code, stderr)
-		require.Contains(t, stderr, "is a finished search: nothing was changed")
-		require.Contains(t, stdout, result["pick"].(string))
-		require.NoError(t, os.Remove(filepath.Join(dir, "result.json")))
-		for _, how := range [][]string{{"--resume", dir}, {"--resume", dir, "--method", name}, {"--labels", labels, "--out", dir}} {
+		// A finished one says again what it found; one that was killed goes on, and ends as it would have.
+		for _, how := range [][]string{{"--resume", dir}, {"--resume", dir, "--method", name}, append(line[1:], "--out", dir)} {
 			code, stdout, stderr = call(nil, append([]string{"search"}, how...)...)
-			require.NotEqual(t, exitOK, code)
-			require.Contains(t, stderr, "cannot be resumed")
-			require.Empty(t, stdout)
-			require.NoFileExists(t, filepath.Join(dir, "result.json"))
+			require.Equal(t, exitOK, code, stderr)
+			require.Contains(t, stderr, "is a finished search: nothing was changed")
+			require.Contains(t, stdout, result["pick"].(string))
 		}
+		want, err := os.ReadFile(filepath.Join(dir, "result.json"))
+		require.NoError(t, err)
+		for _, how := range [][]string{{"--resume", dir}, {"--resume", dir, "--method", name}, append(line[1:], "--out", dir)} {
+			require.NoError(t, os.Remove(filepath.Join(dir, "result.json")))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "ledger.jsonl"), ledger[:len(ledger)/2], 0o644))
+			code, _, stderr = call(nil, append([]string{"search"}, how...)...)
+			require.Equal(t, exitOK, code, stderr)
+			for file, want := range map[string][]byte{"result.json": want, "ledger.jsonl": ledger} {
+				got, err := os.ReadFile(filepath.Join(dir, file))
+				require.NoError(t, err)
+				require.Equal(t, string(want), string(got))
+			}
+		}
+
+		// More budget: what was bought stays, and the terminal says so.
+		code, stdout, stderr = call(nil, "search", "--resume", dir, "--budget", "60")
+		require.Equal(t, exitOK, code, stderr)
+		require.Contains(t, stdout, "40, then 60")
+		more, err := os.ReadFile(filepath.Join(dir, "ledger.jsonl"))
+		require.NoError(t, err)
+		require.True(t, bytes.HasPrefix(more, ledger))
+		require.Equal(t, 60, bytes.Count(more, []byte("\n")))
+		config, err := os.ReadFile(filepath.Join(dir, "config.yaml"))
+		require.NoError(t, err)
+		require.Contains(t, string(config), "budget: 60\nbudgets-before: [40]\n")
+		code, _, stderr = call(nil, "search", "--config", filepath.Join(dir, "config.yaml"), "--out", dir+"-again")
+		require.Equal(t, exitOK, code, stderr)
+		again, err := os.ReadFile(filepath.Join(dir+"-again", "ledger.jsonl"))
+		require.NoError(t, err)
+		require.Equal(t, string(more), string(again))
 	}
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/compare"
+	searchrun "github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
@@ -59,7 +60,7 @@ type rankDocument struct {
 	Config       gcn.Config    `json:"config"`
 	Train        int           `json:"train"`
 	Seeds        []uint64      `json:"seeds"`
-	Judge        method.Half   `json:"judge"`
+	Judge        compare.Half  `json:"judge"`
 	Device       string        `json:"device"`
 	ISA          string        `json:"isa"`
 	Threads      int           `json:"threads"`
@@ -117,8 +118,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 			if err != nil {
 				return err
 			}
-			half := method.Half(judge)
-			if half != method.All && half != method.Even && half != method.Odd {
+			half := compare.Half(judge)
+			if half != compare.All && half != compare.Even && half != compare.Odd {
 				return usagef("--judge %q: want all, even or odd", judge)
 			}
 			if train < 2 || seeds < 1 {
@@ -143,7 +144,7 @@ Here --train and --judged random architectures are trained, all of them if the s
 					return usagef("--judged %d: want at least 3", judged)
 				}
 				var t *table.Table
-				archs := method.Draw(l.Space, l.Source, train+judged, seed) // all, where the space has fewer
+				archs := searchrun.Draw(l.Space, l.Source, train+judged, seed) // all, where the space has fewer
 				if t, view, err = l.Table(cmd.Context(), archs, o); err != nil {
 					return labelsError(err)
 				}
@@ -151,9 +152,9 @@ Here --train and --judged random architectures are trained, all of them if the s
 			}
 			update, finish := a.progress("hashes")
 			first := true
-			results, err := method.Rank(cmd.Context(), method.Ranking{
+			results, err := compare.Rank(cmd.Context(), compare.Ranking{
 				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: place.Config, Prepared: update,
-				Done: func(r method.RankSeed) {
+				Done: func(r compare.RankSeed) {
 					if first {
 						finish()
 					}
@@ -175,26 +176,26 @@ Here --train and --judged random architectures are trained, all of them if the s
 				Space: spaceName, Labels: labels, Accuracy: l.Source.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
 				Device: place.name, ISA: place.level, Threads: place.threads,
 			}
-			column := func(f func(r method.RankSeed) float64) []float64 {
+			column := func(f func(r compare.RankSeed) float64) []float64 {
 				values := make([]float64, len(results))
 				for i, r := range results {
 					values[i] = f(r)
 				}
 				return values
 			}
-			mean := func(f func(r method.RankSeed) float64) number { return newSpread(column(f)).Mean }
+			mean := func(f func(r compare.RankSeed) float64) number { return newSpread(column(f)).Mean }
 			for _, r := range results {
 				d.Judged, d.JudgedOdd = append(d.Judged, r.Judged), append(d.JudgedOdd, r.JudgedOdd)
 				d.Triples = append(d.Triples, r.Triples)
 				d.Seeds = append(d.Seeds, r.Seed)
 				d.SeedSeconds = append(d.SeedSeconds, seedSeconds{r.Train, r.Score})
 			}
-			d.TauB = newSpread(column(func(r method.RankSeed) float64 { return r.TauB }))
-			d.TauBOdd = newSpread(column(func(r method.RankSeed) float64 { return r.TauBOdd }))
-			d.TopRank = newSpread(column(func(r method.RankSeed) float64 { return float64(r.TopRank) }))
-			d.PAt1 = mean(func(r method.RankSeed) float64 { return r.PAt1 })
-			d.Transitivity = mean(func(r method.RankSeed) float64 { return r.Transitivity })
-			d.Calibration = mean(func(r method.RankSeed) float64 { return r.Calibration })
+			d.TauB = newSpread(column(func(r compare.RankSeed) float64 { return r.TauB }))
+			d.TauBOdd = newSpread(column(func(r compare.RankSeed) float64 { return r.TauBOdd }))
+			d.TopRank = newSpread(column(func(r compare.RankSeed) float64 { return float64(r.TopRank) }))
+			d.PAt1 = mean(func(r compare.RankSeed) float64 { return r.PAt1 })
+			d.Transitivity = mean(func(r compare.RankSeed) float64 { return r.Transitivity })
+			d.Calibration = mean(func(r compare.RankSeed) float64 { return r.Calibration })
 			d.Seconds = time.Since(start).Seconds()
 			if a.json {
 				return a.printJSON(d)

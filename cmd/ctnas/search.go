@@ -18,15 +18,21 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/catalogue"
+	_ "github.com/ctnas/ctnas/search/method"          // registers methods
+	_ "github.com/ctnas/ctnas/search/method/ctnas"    // another one
+	_ "github.com/ctnas/ctnas/search/method/released" // another one
 	"github.com/ctnas/ctnas/search/report"
+	searchrun "github.com/ctnas/ctnas/search/run"
 )
 
 // searchFlags binds the settings of a search; the values that c holds are the defaults.
 func searchFlags(f *pflag.FlagSet, c *search.Config) {
 	f.StringVar(&c.Space, "space", c.Space, "search `space`")
 	f.StringVar(&c.Labels, "labels", c.Labels, labelsHelp)
+	f.StringVar(&c.Method, "method", c.Method, "how to search: "+strings.Join(searchrun.Names(), ", ")+"; what the settings say of rounds and controller is ctnas's")
 	f.IntVar(&c.Budget, "budget", c.Budget, "labels to spend")
+	f.IntSliceVar(&c.Before, "budgets-before", c.Before, "budgets that the run had before it was given more, to repeat it: each is spent as if it were all")
 	f.StringVar(&c.Preset, "preset", c.Preset, "settings to start from: default, paper or released; other flags change them")
 	f.StringVar(&c.Propose, "propose", c.Propose, "who proposes candidates: controller, space (ranks the enumerated space) or auto (both)")
 	f.Var((*sizeValue)(&c.MaxMAdds), "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
@@ -69,6 +75,9 @@ func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
 	if err != nil {
 		return search.Config{}, err
 	}
+	if f.Lookup("method").Value.String() == search.ReleasedName && !f.Changed("preset") {
+		preset = search.PresetReleased // a method's own settings
+	}
 	c, err := search.Preset(preset)
 	if err != nil {
 		return c, usagef("--preset: %w", err)
@@ -82,16 +91,22 @@ func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
 	named := pflag.NewFlagSet("", pflag.ContinueOnError)
 	searchFlags(named, &c)
 	f.VisitAll(func(flag *pflag.Flag) {
-		if flag.Changed && named.Lookup(flag.Name) != nil && err == nil {
-			err = named.Set(flag.Name, flag.Value.String())
+		target := named.Lookup(flag.Name)
+		if !flag.Changed || target == nil || err != nil {
+			return
 		}
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			err = target.Value.(pflag.SliceValue).Replace(list.GetSlice())
+			return
+		}
+		err = named.Set(flag.Name, flag.Value.String())
 	})
 	c.Seed = a.seed
 	return c, err
 }
 
 func newSearchCommand(a *app) *cobra.Command {
-	var resume, name string
+	var resume string
 	var given search.Config
 	cmd := &cobra.Command{
 		Use:   "search --labels table:FILE --budget N --out DIR",
@@ -102,7 +117,8 @@ a baseline that improves as it does, and what they propose is labelled, until th
 --out DIR (a new folder below runs, named by space, method, budget and seed, if it is not given) then holds result.json, ledger.jsonl (every
 label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that was stopped, even with kill -9, goes on with
 --resume DIR and ends in the same result. What labels come from may have moved: --resume DIR --labels NEW goes on where it says the same as before, and is
-refused where not; the space's file and latencies are those that the folder keeps. Methods other than ctnas are not resumed: on a table they take seconds, and what they trained for is in the cache.
+refused where not; the space's file and latencies are those that the folder keeps. Of every method no label is bought twice. With --resume DIR
+--budget N a search, finished or not, is given more labels than it had: it spends those first as it would have, then goes on.
 
 ` + labelsLong,
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
@@ -110,35 +126,22 @@ refused where not; the space's file and latencies are those that the folder keep
   ctnas search --labels table:nb101.ctt --propose controller --out runs/proper
   ctnas search --space mobilenetv3 --labels predictor:ofa_acc_predictor.f32 --budget 200 --latency cpu.csv --max-latency 12ms --pareto --pareto-cost latency
   ctnas search --space nasbench101-v5 --labels 'train:shapes?recipe=shapes&stop=median' --budget 60 --init 20 --per-round 10 --out runs/own
-  ctnas search --resume runs/a`,
+  ctnas search --resume runs/a
+  ctnas search --resume runs/a --budget 600`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var result *search.Result
-			m, err := otherMethod(name)
-			if err == nil && resume != "" {
-				result, err = a.finishedSearch(resume, name)
-			}
-			if err != nil {
-				return err
-			}
 			c, err := a.searchSettings(cmd.Flags(), resume)
 			if err != nil {
 				return err
 			}
 			if a.out == "" {
-				a.out = newOut(c, name)
+				a.out = newOut(c)
 			}
-			switch {
-			case result != nil:
-			case m != nil:
-				result, err = a.searchWith(cmd, c, m)
-			default:
-				result, err = a.search(cmd, c)
-				if resume != "" && errors.Is(err, fs.ErrNotExist) {
-					err = fmt.Errorf("%w; if what labels come from has moved, say where it is now with --labels", err)
-				}
+			result, err := a.search(cmd, c)
+			if resume != "" && errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w; if what labels come from has moved, say where it is now with --labels", err)
 			}
-			if errors.Is(err, search.ErrInterrupted) {
+			if errors.Is(err, searchrun.ErrInterrupted) {
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas search --resume %s\n", quoted(a.out))
 			}
 			if err != nil {
@@ -155,7 +158,6 @@ refused where not; the space's file and latencies are those that the folder keep
 	}
 	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
 	searchFlags(cmd.Flags(), &given)
-	cmd.Flags().StringVar(&name, "method", search.MethodName, "how to search: "+strings.Join(method.Names(), ", ")+"; what the settings say of rounds and controller is ctnas's")
 	cmd.Flags().StringVar(&resume, "resume", "", "go on with the search in this `folder`")
 	return cmd
 }
@@ -168,7 +170,7 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 			err = usagef(`required flag(s) "labels" not set`)
 		}
 		if err == nil {
-			if err = c.Check(); err != nil {
+			if _, err = searchrun.For(c); err != nil {
 				err = usagef("%w", err)
 			}
 		}
@@ -182,7 +184,7 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	searchFlags(named, &fixed)
 	var err error
 	f.VisitAll(func(flag *pflag.Flag) {
-		if slices.Contains(labelFlagNames, flag.Name) || flag.Name == "labels" {
+		if slices.Contains(labelFlagNames, flag.Name) || slices.Contains([]string{"labels", "method", "budget"}, flag.Name) {
 			return
 		}
 		if a.onLine[flag.Name] && (named.Lookup(flag.Name) != nil || flag.Name == "seed" || flag.Name == "out" || flag.Name == "config") {
@@ -194,6 +196,9 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 	}
 	a.out, a.resumes = resume, true
 	c, err := search.LoadConfig(resume)
+	if err == nil {
+		err = a.onTop(f, resume, &c)
+	}
 	if c.Latency != "" { // the folder's copy is what the search began with
 		c.Latency = filepath.Join(resume, report.LatencyName)
 	}
@@ -209,6 +214,43 @@ func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, er
 		}
 	}
 	return c, err
+}
+
+// onTop is what of a folder's search the line may say again, the method, or change, the budget.
+func (a *app) onTop(f *pflag.FlagSet, dir string, c *search.Config) error {
+	if name := f.Lookup("method").Value.String(); a.onLine["method"] && name != c.Method {
+		return usagef("--method %s: %s is a search with %s, which the folder says", name, dir, c.Method)
+	}
+	budget, err := f.GetInt("budget")
+	switch {
+	case err != nil || !a.onLine["budget"] || budget == c.Budget:
+		return err
+	case budget < c.Budget:
+		return usagef("--budget %d: %s has %d labels to spend; it can be given more, not less", budget, dir, c.Budget)
+	}
+	*c = c.More(budget)
+	return nil
+}
+
+// folderName is a space's name without what a folder's should not have: of a file its name.
+func folderName(space string) string {
+	path, ok := strings.CutPrefix(space, "file:")
+	if ok {
+		return strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
+	}
+	return space
+}
+
+// newOut names a folder that does not exist yet.
+func newOut(c search.Config) string {
+	base := filepath.Join("runs", fmt.Sprintf("%s-%s-%d-seed%d", folderName(c.Space), c.Method, c.Budget, c.Seed))
+	dir := base
+	for n := 2; ; n++ {
+		if _, err := os.Stat(dir); err != nil {
+			return dir
+		}
+		dir = fmt.Sprintf("%s-%d", base, n)
+	}
 }
 
 // checkOut refuses a folder that holds something else than a run.
@@ -264,7 +306,13 @@ func (a *app) keptSpace(name string) string {
 	return "file:" + copied
 }
 
-func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error) {
+// search runs it, or reads the result of a folder whose search has ended.
+func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, error) {
+	if a.resumes { // what a search that has ended stood on may be gone
+		if result, err := a.finishedSearch(c); err != nil || result != nil {
+			return result, err
+		}
+	}
 	place, err := a.openDevice()
 	if err != nil {
 		return nil, err
@@ -284,15 +332,12 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 		return nil, err
 	}
 	build := thisBuild()
-	d := search.Deps{
-		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version,
-		Run: runFacts{
+	d := searchrun.Deps{
+		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version, All: catalogue.OfLabels(l),
+		Facts: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
 			l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
 		},
-	}
-	if p := method.PoolOfLabels(l); listed && p != nil {
-		d.List = p.Catalogue()
 	}
 	if a.moved != nil {
 		d.Moved = map[string]string{"labels": c.Labels, "labels_before": a.moved["labels"]}
@@ -308,30 +353,22 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*search.Result, error
 	if err := errors.Join(sameImages(a.out, l.Images), sameLabels(a.out, l)); err != nil {
 		return nil, err
 	}
-	return search.Run(cmd.Context(), c, d)
+	return searchrun.Do(cmd.Context(), c, d)
 }
 
-// finishedSearch is the result of a folder that --resume names where its search has ended, nil where it can go on. A method that has no
-// checkpoints cannot.
-func (a *app) finishedSearch(dir, given string) (*search.Result, error) {
-	name, err := search.MethodOf(dir)
-	if err != nil {
+// finishedSearch is the result of the folder that --resume names where its search has ended and is given no more budget,
+// nil where it goes on.
+func (a *app) finishedSearch(c search.Config) (*searchrun.Result, error) {
+	old, err := search.LoadConfig(a.out)
+	if err != nil || !slices.Equal(old.Budgets(), c.Budgets()) {
 		return nil, err
 	}
-	if a.onLine["method"] && given != name {
-		return nil, usagef("--method %s: %s is a search with %s, which the folder says", given, dir, name)
-	}
-	result, err := search.Finished(dir)
-	if err == nil && result == nil && name != search.MethodName {
-		err = fmt.Errorf("%s is a search with %s, which has no checkpoints and cannot be resumed: begin it again in another folder; "+
-			"what it trained for is in the cache", dir, name)
-	}
-	return result, err
+	return searchrun.Finished(a.out)
 }
 
-// searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, a line whenever labels were bought in a pipe.
-func (a *app) searchProgress(predicted bool) (update func(search.Progress), finish func()) {
-	best := func(p search.Progress, digits int) string {
+// searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, in a pipe a line for every twentieth of them.
+func (a *app) searchProgress(predicted bool) (update func(searchrun.Progress), finish func()) {
+	best := func(p searchrun.Progress, digits int) string {
 		switch {
 		case p.Labels == 0:
 			return "no label yet"
@@ -344,9 +381,9 @@ func (a *app) searchProgress(predicted bool) (update func(search.Progress), fini
 	case a.quiet || a.json:
 		return nil, func() {}
 	case !onTerminal(a.stderr):
-		labels := -1
-		return func(p search.Progress) {
-			if p.Labels != labels && p.Labels > 0 {
+		labels := 0
+		return func(p searchrun.Progress) {
+			if p.Labels >= labels+max(1, p.Budget/20) || p.Labels > labels && p.Labels == p.Budget {
 				labels = p.Labels
 				fmt.Fprintf(a.stderr, "round %d: %d of %d labels, %s\n", p.Round, p.Labels, p.Budget, best(p, 4))
 			}
@@ -361,7 +398,7 @@ func (a *app) searchProgress(predicted bool) (update func(search.Progress), fini
 			defer mu.Unlock()
 			return stage
 		})))
-	return func(p search.Progress) {
+	return func(p searchrun.Progress) {
 			mu.Lock()
 			stage = fmt.Sprintf(" %s  round %d: %s", best(p, 2), p.Round, p.Stage)
 			if p.Total > 0 {
@@ -377,9 +414,12 @@ func (a *app) searchProgress(predicted bool) (update func(search.Progress), fini
 }
 
 // printSearch is the result for people, with the front of accuracy and cost where that was looked for.
-func (a *app) printSearch(r *search.Result, front bool) error {
+func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
+	if len(r.Budgets) > 1 {
+		fmt.Fprintf(w, "budgets\t%s: each was spent as if it were all\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Budgets), " ", ", then "), "[]"))
+	}
 	fmt.Fprintf(w, "pick\t%s\n", r.Pick)
 	i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == r.Pick })
 	if i >= 0 {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search/labels"
-	"github.com/ctnas/ctnas/search/method"
+	searchrun "github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
 )
@@ -102,5 +102,5 @@ func (a *app) drawTrainable(ctx context.Context, c trained.Config, o labels.Opti
 	if err != nil {
 		return nil, err
 	}
-	return method.Draw(c.Space, source, n, a.seed), source.Close()
+	return searchrun.Draw(c.Space, source, n, a.seed), source.Close()
 }

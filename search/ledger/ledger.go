@@ -218,6 +218,9 @@ func New(source Source, budget int) *Ledger {
 // Source is where labels come from.
 func (l *Ledger) Source() Source { return l.source }
 
+// Raise allows more labels, so many in all.
+func (l *Ledger) Raise(budget int) { l.budget = max(l.budget, budget) }
+
 // Budget is how many labels may be bought in all; Left is how many still may.
 func (l *Ledger) Budget() int { return l.budget }
 
@@ -288,26 +291,12 @@ func (l *Ledger) Ask(ctx context.Context, round int, requests []Request) ([]Answ
 		return nil, fmt.Errorf("%d labels asked for, %d of %d left: %w", len(archs), l.Left(), l.budget, ErrBudget)
 	}
 	if len(archs) > 0 {
-		values, err := l.source.Label(ctx, archs)
+		known, err := l.recall(ctx, bought)
+		if err == nil && !known {
+			err = l.buy(ctx, archs, bought)
+		}
 		if err != nil {
 			return nil, err
-		}
-		if len(values) != len(archs) {
-			return nil, fmt.Errorf("the source answered %d of %d requests", len(values), len(archs))
-		}
-		for i, v := range values {
-			if !(v >= 0 && v <= 1) {
-				return nil, fmt.Errorf("the source's label of %v is %g, want 0..1", archs[i], v)
-			}
-			bought[i].Value = v
-			if m, ok := l.source.(Maker); ok {
-				bought[i].Note = m.Note(archs[i])
-			}
-		}
-		if l.file != nil {
-			if err := l.file.append(l.facts, bought); err != nil {
-				return nil, err
-			}
 		}
 		for _, b := range bought {
 			l.enter(b)
@@ -319,6 +308,30 @@ func (l *Ledger) Ask(ctx context.Context, round int, requests []Request) ([]Answ
 		delete(fresh, r.Arch) // charged once: the second mention is a repeat
 	}
 	return answers, nil
+}
+
+// buy asks the source and writes what it says.
+func (l *Ledger) buy(ctx context.Context, archs []space.Arch, bought []Label) error {
+	values, err := l.source.Label(ctx, archs)
+	if err != nil {
+		return err
+	}
+	if len(values) != len(archs) {
+		return fmt.Errorf("the source answered %d of %d requests", len(values), len(archs))
+	}
+	for i, v := range values {
+		if !(v >= 0 && v <= 1) {
+			return fmt.Errorf("the source's label of %v is %g, want 0..1", archs[i], v)
+		}
+		bought[i].Value = v
+		if m, ok := l.source.(Maker); ok {
+			bought[i].Note = m.Note(archs[i])
+		}
+	}
+	if l.file == nil {
+		return nil
+	}
+	return l.file.append(l.facts, bought)
 }
 
 func (l *Ledger) enter(b Label) {

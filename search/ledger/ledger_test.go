@@ -253,3 +253,64 @@ func TestNotesAndRecall(t *testing.T) {
 	require.Equal(t, "stopped after 3 epochs, diverged", m.recalled[3].Note.String())
 	require.NoError(t, back.Close())
 }
+
+// What a file holds after a checkpoint, or of a search that is begun again, is answered from it in the order in which it was
+// bought: the source is not asked, is told of it, and the budget counts it once.
+func TestWhatWasBoughtIsNotAskedForAgain(t *testing.T) {
+	cells, path := some(9), filepath.Join(t.TempDir(), "ledger.jsonl")
+	ctx := context.Background()
+	ask := func(l *Ledger, from, to int) error {
+		_, err := l.Query(ctx, cells[from:to], "random", from)
+		return err
+	}
+	l, err := Resume(ctx, path, &maker{}, 8, sp, Position{})
+	require.NoError(t, err, "nothing was bought yet")
+	require.NoError(t, ask(l, 0, 2))
+	at, err := l.Position()
+	require.NoError(t, err)
+	require.NoError(t, ask(l, 2, 5))
+	require.NoError(t, ask(l, 5, 8))
+	require.NoError(t, l.Close())
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	lines := bytes.SplitAfter(want, []byte("\n"))
+	for _, from := range []Position{{}, at} {
+		for held, asked := range map[int]int{8: 0, 7: 3, 5: 3} { // lines in the file; labels that are asked for
+			torn := append(bytes.Join(lines[:held], nil), `{"n":`...)
+			require.NoError(t, os.WriteFile(path, torn, 0o644))
+			source := &maker{}
+			l, err := Resume(ctx, path, source, 8, sp, from)
+			require.NoError(t, err)
+			for _, request := range [][2]int{{0, 2}, {2, 5}, {5, 8}} {
+				if request[0] >= from.Lines {
+					require.NoError(t, ask(l, request[0], request[1]))
+				}
+			}
+			require.Equal(t, asked, source.asked, "a request of which a part is there is made again")
+			require.Zero(t, l.Left())
+			require.ErrorIs(t, ask(l, 8, 9), ErrBudget)
+			l.Raise(9)
+			require.Equal(t, 1, l.Left())
+			require.NoError(t, l.Close())
+			got, err := os.ReadFile(path)
+			require.NoError(t, err)
+			if asked == 0 {
+				require.Equal(t, string(want), string(got))
+			}
+		}
+	}
+	for old, says := range map[string]string{
+		`"proposer":"random"`: "lines 1 to 2 are not what the search writes",
+		cells[0].String():     "and the search asks for " + cells[0].String(),
+	} {
+		changed := bytes.Replace(want, []byte(old), []byte(map[bool]string{true: `"proposer":"other"`, false: cells[8].String()}[old[0] == '"']), 1)
+		require.NoError(t, os.WriteFile(path, changed, 0o644))
+		l, err := Resume(ctx, path, &maker{}, 8, sp, Position{})
+		require.NoError(t, err)
+		require.ErrorContains(t, ask(l, 0, 2), says)
+		require.NoError(t, l.Close())
+		kept, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, string(changed), string(kept), "nothing is lost")
+	}
+}

@@ -2,22 +2,20 @@ package method
 
 import (
 	"context"
-	"fmt"
 	"math"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/gcn"
-	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/catalogue"
 	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/method/ctnas"
+	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
@@ -68,79 +66,76 @@ func cells(n int, seed uint64) []space.Arch {
 	return out
 }
 
-// small is a network that trains in no time.
-func small(t *testing.T) gcn.Config {
-	c, err := gcn.Preset("default")
-	require.NoError(t, err)
-	c.Width, c.HeadWidth, c.FeatureWidth, c.Members, c.Steps, c.Warmup = 16, 16, 16, 1, 60, 5
-	return c
+// problem is what a method is given.
+type problem struct {
+	search.Config
+	run.Deps
 }
 
-func problem(t *testing.T, budget int, archs []space.Arch) Problem {
-	p := Problem{Space: sp, Source: fake{}, Budget: budget, Seed: 3, Device: exec.Config{Threads: 1}, Config: small(t)}
+func (p problem) solve(ctx context.Context, m run.Method) (*run.Result, error) {
+	return run.With(ctx, m, p.Config, p.Deps)
+}
+
+func pose(t *testing.T, budget int, archs []space.Arch) problem {
+	c, err := search.Preset(search.PresetDefault)
+	require.NoError(t, err)
+	c.Budget, c.Seed, c.Members, c.Steps, c.Propose = budget, 3, 1, 60, search.ProposeController
+	p := problem{c, run.Deps{Space: sp, Source: fake{}, Device: exec.Config{Threads: 1}}}
 	if archs != nil {
 		listed := map[space.Arch]bool{}
 		for _, a := range archs {
 			listed[a] = true
 		}
-		pool := NewPool(sp, search.NewList(archs), nil)
-		p.Source, p.All, p.Listed = fake{listed}, pool, true
+		p.Propose = search.ProposeAuto
+		p.Source, p.All = fake{listed}, catalogue.New(sp, catalogue.NewList(archs), nil)
 	}
 	return p
 }
 
-// quick is a search that takes no time.
-func quick(t *testing.T) search.Config {
-	c, err := search.Preset(search.PresetDefault)
-	require.NoError(t, err)
-	c.Init, c.PerRound, c.Members, c.Steps, c.Iterations, c.Batch, c.Pool, c.Mutations = 20, 20, 1, 20, 6, 8, 100, 50
-	return c
-}
-
-func methods(t *testing.T) []Method {
-	return []Method{Random{}, Regression{}, ReNAS{}, Evolution{}, CTNAS{quick(t)}}
-}
+func methods() []run.Method { return []run.Method{Random{}, Regression{}, ReNAS{}, Evolution{}} }
 
 func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
 	list := cells(800, 1)
-	for i, m := range methods(t) {
+	for i, m := range methods() {
 		both := [][]space.Arch{nil, list}
 		if testing.Short() {
 			both = both[i%2 : i%2+1]
 		}
 		for _, archs := range both {
-			p := problem(t, 60, archs)
+			p := pose(t, 60, archs)
 			bought := 0
-			p.Progress = func(labels int, best float64) {
-				require.Greater(t, labels, bought)
-				bought = labels
+			p.Progress = func(s run.Progress) {
+				require.GreaterOrEqual(t, s.Labels, bought)
+				bought = s.Labels
 			}
-			out, err := m.Run(t.Context(), p)
+			out, err := p.solve(t.Context(), m)
 			require.NoError(t, err, m.Name())
-			require.Len(t, out.Labels, 60, m.Name())
+			require.Len(t, out.Ledger, 60, m.Name())
 			require.Equal(t, 60, bought)
 			seen := map[space.Arch]bool{}
-			for i, l := range out.Labels {
+			for i, l := range out.Ledger {
 				require.False(t, seen[l.Arch], "%s bought %v twice", m.Name(), l.Arch)
 				seen[l.Arch] = true
 				require.True(t, p.Source.Has(l.Arch))
 				require.Equal(t, i+1, l.N)
-				require.LessOrEqual(t, l.Value, out.Pick.Value)
+				require.LessOrEqual(t, l.Value, out.PickAccuracy)
 			}
-			require.Equal(t, quality(out.Pick.Arch), out.Pick.Value)
-			require.Equal(t, m.Name() == "random" || m.Name() == "evolution", out.Predictor == nil)
+			pick, err := sp.Parse(out.Pick)
+			require.NoError(t, err)
+			require.Equal(t, quality(pick), out.PickAccuracy)
+			require.Equal(t, m.Name() == "random" || m.Name() == "evolution", out.Comparator == nil)
 
 			p.Progress, p.Device.Threads = nil, 3
-			again, err := m.Run(t.Context(), p)
+			again, err := p.solve(t.Context(), m)
 			require.NoError(t, err)
-			require.Equal(t, len(out.Labels), len(again.Labels))
-			for i := range out.Labels { // predictions may be NaN, which is not equal to itself
-				require.Equal(t, out.Labels[i].Arch, again.Labels[i].Arch, "%s depends on the number of threads", m.Name())
+			require.Equal(t, len(out.Ledger), len(again.Ledger))
+			for i := range out.Ledger { // predictions may be NaN, which is not equal to itself
+				require.Equal(t, out.Ledger[i].Arch, again.Ledger[i].Arch, "%s depends on the number of threads", m.Name())
 			}
 			p.Seed = 4
-			other, err := m.Run(t.Context(), p)
+			other, err := p.solve(t.Context(), m)
 			require.NoError(t, err)
-			require.NotEqual(t, out.Labels[0].Arch, other.Labels[0].Arch, m.Name())
+			require.NotEqual(t, out.Ledger[0].Arch, other.Ledger[0].Arch, m.Name())
 		}
 	}
 }
@@ -150,13 +145,13 @@ func TestLearningMethodsBeatChance(t *testing.T) {
 		t.Skip("several searches of each method")
 	}
 	list := cells(3000, 2)
-	picks := func(m Method, budget int, archs []space.Arch) (mean float64) {
+	picks := func(m run.Method, budget int, archs []space.Arch) (mean float64) {
 		for seed := range uint64(3) {
-			p := problem(t, budget, archs)
+			p := pose(t, budget, archs)
 			p.Seed = seed
-			out, err := m.Run(t.Context(), p)
+			out, err := p.solve(t.Context(), m)
 			require.NoError(t, err)
-			mean += out.Pick.Value / 3
+			mean += out.PickAccuracy / 3
 		}
 		return mean
 	}
@@ -196,10 +191,10 @@ func (s spy) Mutate(a space.Arch, stream *philox.Stream) space.Arch {
 }
 
 func TestEvolutionBreedsWinnersAndTheOldestDies(t *testing.T) {
-	p := problem(t, 200, nil)
+	p := pose(t, 200, nil)
 	s := spy{t: t, bought: new([]space.Arch), births: new(int)}
-	p.Space, p.Source = s, s
-	_, err := Evolution{}.Run(t.Context(), p)
+	p.Deps.Space, p.Source = s, s
+	_, err := p.solve(t.Context(), Evolution{})
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, *s.births, 200-evolutionPopulation)
 }
@@ -209,17 +204,17 @@ func TestLimitsHold(t *testing.T) {
 		t.Skip("every method once more: not with -short")
 	}
 	list := cells(600, 5)
-	for _, m := range methods(t) {
-		p := problem(t, 40, list)
+	for _, m := range methods() {
+		p := pose(t, 40, list)
 		p.MaxParams, p.MaxMAdds = 8_000_000, 1_500_000_000
-		out, err := m.Run(t.Context(), p)
+		out, err := p.solve(t.Context(), m)
 		require.NoError(t, err, m.Name())
-		for _, l := range out.Labels {
+		for _, l := range out.Ledger {
 			require.LessOrEqual(t, l.Arch.Cost().Params, p.MaxParams, m.Name())
 			require.LessOrEqual(t, l.Arch.Cost().MAdds, p.MaxMAdds, m.Name())
 		}
 		p.MaxParams = 1
-		_, err = m.Run(t.Context(), p)
+		_, err = p.solve(t.Context(), m)
 		require.Error(t, err, m.Name())
 	}
 }
@@ -229,12 +224,12 @@ func TestAListThatRunsDryEndsTheSearch(t *testing.T) {
 		t.Skip("every method once more: not with -short")
 	}
 	list := cells(30, 6)
-	for _, m := range methods(t) {
-		out, err := m.Run(t.Context(), problem(t, 40, list))
+	for _, m := range methods() {
+		out, err := pose(t, 40, list).solve(t.Context(), m)
 		require.NoError(t, err, m.Name())
-		require.LessOrEqual(t, len(out.Labels), 30)
-		require.GreaterOrEqual(t, len(out.Labels), 25, m.Name())
-		_, err = m.Run(t.Context(), problem(t, 0, list))
+		require.LessOrEqual(t, len(out.Ledger), 30)
+		require.GreaterOrEqual(t, len(out.Ledger), 25, m.Name())
+		_, err = pose(t, 0, list).solve(t.Context(), m)
 		require.ErrorContains(t, err, "budget")
 	}
 }
@@ -242,144 +237,10 @@ func TestAListThatRunsDryEndsTheSearch(t *testing.T) {
 func TestAnEndedContextStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, m := range methods(t) {
-		_, err := m.Run(ctx, problem(t, 20, nil))
+	for _, m := range methods() {
+		_, err := pose(t, 20, nil).solve(ctx, m)
 		require.ErrorIs(t, err, context.Canceled, m.Name())
 	}
-}
-
-func TestOpenKnowsEveryName(t *testing.T) {
-	for _, name := range Names() {
-		m, err := Open(name, fixed{name: "ctnas"})
-		require.NoError(t, err)
-		require.Equal(t, name, m.Name())
-	}
-	_, err := Open("darts", nil)
-	require.ErrorContains(t, err, "random, regression, renas, evolution, ctnas")
-}
-
-func TestAPartScoresAsInTheWhole(t *testing.T) {
-	list := cells(300, 7)
-	for _, preset := range []string{"default", "released", "paper"} {
-		c, err := gcn.Preset(preset)
-		require.NoError(t, err)
-		c.Steps = 4
-		var labels []ledger.Label
-		for _, a := range list[:20] {
-			labels = append(labels, ledger.Label{Arch: a, Value: quality(a)})
-		}
-		device := exec.Config{Threads: 1}
-		cmp, err := train(t.Context(), device, c, sp, labels, 1)
-		require.NoError(t, err)
-		pool := NewPool(sp, search.NewList(list), nil)
-		whole, err := pool.Score(context.Background(), cmp, device)
-		require.NoError(t, err)
-		idx := []int{299, 3, 3, 150}
-		part, err := pool.scoreSome(context.Background(), cmp, device, idx)
-		require.NoError(t, err)
-		for k, i := range idx {
-			require.InDelta(t, whole.Rank[i], part.Rank[k], 1e-4*(1+math.Abs(whole.Rank[i])), preset)
-		}
-	}
-}
-
-func TestOddDigits(t *testing.T) {
-	for i, digit := range "0123456789abcdef" {
-		require.Equal(t, i%2 == 1, isOdd(byte(digit)), string(digit))
-	}
-	for i, digit := range "ABCDEF" {
-		require.Equal(t, i%2 == 1, isOdd(byte(digit)), string(digit))
-	}
-}
-
-// smallTable writes cells with their quality as test accuracy and, with noise, as validation accuracy, and opens the file.
-func smallTable(t *testing.T, n int, validation bool) *table.Table {
-	var text strings.Builder
-	text.WriteString("arch,test_accuracy" + map[bool]string{true: ",validation_accuracy"}[validation] + "\n")
-	for i, a := range cells(n, 8) {
-		fmt.Fprintf(&text, "%v,%.6f", a, quality(a))
-		if validation {
-			fmt.Fprintf(&text, ",%.6f", quality(a)-0.01*float64(i%3))
-		}
-		text.WriteString("\n")
-	}
-	path := filepath.Join(t.TempDir(), "small.csv")
-	require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o644))
-	opened, err := table.Open(t.Context(), path, table.Options{})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, opened.Close()) })
-	return opened
-}
-
-func TestRankJudgesByWhatItDidNotTrainOn(t *testing.T) {
-	tab := smallTable(t, 400, false)
-	view, err := tab.View(table.Query{})
-	require.NoError(t, err)
-	r := Ranking{View: view, Config: small(t), Train: 50, Seed: 5, Seeds: 2, Judge: All, Device: exec.Config{Threads: 1}}
-	var streamed []RankSeed
-	r.Done = func(s RankSeed) { streamed = append(streamed, s) }
-	results, err := Rank(t.Context(), r)
-	require.NoError(t, err)
-	require.Equal(t, streamed, results)
-	require.Equal(t, []uint64{5, 6}, []uint64{results[0].Seed, results[1].Seed})
-	require.NotEqual(t, results[0].TauB, results[1].TauB)
-
-	// The same by hand: labels of the first seed, scores of the whole table, tau over the rest.
-	order := philox.New(5, philox.PurposeSample, 0).Perm(400)
-	var labels []ledger.Label
-	for _, i := range order[:50] {
-		labels = append(labels, ledger.Label{Arch: tab.Arch(i), Value: view.Seen(i)})
-	}
-	cmp, err := train(t.Context(), r.Device, r.Config, sp, labels, 5)
-	require.NoError(t, err)
-	pool := PoolOf(view)
-	scores, err := pool.Score(context.Background(), cmp, r.Device)
-	require.NoError(t, err)
-	var x, y, oddX, oddY []float64
-	top := order[50]
-	for _, i := range order[50:] {
-		x, y = append(x, scores.Rank[i]), append(y, view.Seen(i))
-		if hash := tab.Arch(i).Hash(); strings.ContainsRune("13579bdf", rune(hash[len(hash)-1])) {
-			oddX, oddY = append(oddX, scores.Rank[i]), append(oddY, view.Seen(i))
-		}
-		if scores.Rank[i] > scores.Rank[top] {
-			top = i
-		}
-	}
-	require.InDelta(t, stat.KendallB(x, y), results[0].TauB, 1e-3)
-	require.InDelta(t, stat.KendallB(oddX, oddY), results[0].TauBOdd, 1e-3)
-	require.Greater(t, results[0].TauB, 0.3)
-	rank, err := view.Rank(top)
-	require.NoError(t, err)
-	require.Equal(t, rank, results[0].TopRank)
-
-	r.Judge, r.Seeds, r.Done = Odd, 1, nil
-	odd, err := Rank(t.Context(), r)
-	require.NoError(t, err)
-	require.InDelta(t, results[0].TauBOdd, odd[0].TauB, 1e-3)
-	r.Judge = Even
-	even, err := Rank(t.Context(), r)
-	require.NoError(t, err)
-	require.True(t, math.IsNaN(even[0].TauBOdd))
-	require.NotEqual(t, odd[0].TauB, even[0].TauB)
-
-	for _, train := range []int{1, 398} {
-		r.Train = train
-		_, err = Rank(t.Context(), r)
-		require.Error(t, err)
-	}
-}
-
-func TestReleasedScheduleRanks(t *testing.T) {
-	tab := smallTable(t, 300, false)
-	view, err := tab.View(table.Query{})
-	require.NoError(t, err)
-	c, err := gcn.Preset("released")
-	require.NoError(t, err)
-	c.Steps, c.LR = 120, 2e-3
-	results, err := Rank(t.Context(), Ranking{View: view, Config: c, Train: 60, Seeds: 1, Judge: All, Device: exec.Config{Threads: 2}})
-	require.NoError(t, err)
-	require.Greater(t, results[0].TauB, 0.2)
 }
 
 // The real table, which takes the longest to be read: every method finds in it about what it is known to find.
@@ -393,42 +254,61 @@ func TestRealTable(t *testing.T) {
 	defer tab.Close()
 	view, err := tab.View(table.Query{})
 	require.NoError(t, err)
-	pool := PoolOf(view)
-	p := Problem{Space: sp, Source: ledger.FromTable(view), Budget: 60, Seed: 1, Config: small(t), All: pool, Listed: true}
-	out, err := Regression{}.Run(t.Context(), p)
+	pool := catalogue.Of(view)
+	p := pose(t, 60, nil)
+	p.Seed, p.Propose, p.Source, p.All = 1, search.ProposeAuto, ledger.FromTable(view), pool
+	out, err := p.solve(t.Context(), Regression{})
 	require.NoError(t, err)
-	_, rank, err := ledger.FromTable(view).Judge(out.Pick.Arch)
-	require.NoError(t, err)
-	require.Less(t, rank, 20000, "60 random labels have a mean best rank of 7,000")
+	require.Less(t, out.PickRank, 20000, "60 random labels have a mean best rank of 7,000")
 
 	// Over 20 seeds the mean ranks with 423 labels are 41 and 781.
 	p.Budget = 423
 	ranks := map[string]int{}
-	for _, m := range []Method{Random{}, Evolution{}} {
+	for _, m := range []run.Method{Random{}, Evolution{}} {
 		for p.Seed = range uint64(3) {
-			out, err := m.Run(t.Context(), p)
+			out, err := p.solve(t.Context(), m)
 			require.NoError(t, err)
-			_, rank, err := ledger.FromTable(view).Judge(out.Pick.Arch)
-			require.NoError(t, err)
-			ranks[m.Name()] += rank
+			ranks[m.Name()] += out.PickRank
 		}
 	}
 	require.Less(t, 3*ranks["evolution"], ranks["random"])
 
 	// A short search of the controller, which does not see the list, beats what random sampling finds with as many labels
 	// (a mean rank of 5,200).
-	c, err := search.Preset(search.PresetDefault)
-	require.NoError(t, err)
-	c.Init, c.PerRound, c.Members, c.Steps, c.Iterations = 40, 20, 2, 100, 120
-	p.Budget, p.Seed, p.Listed = 60, 1001, false
+	p = pose(t, 60, nil)
+	p.Source, p.All = ledger.FromTable(view), pool
+	p.Init, p.PerRound, p.Members, p.Steps, p.Iterations, p.Seed = 40, 20, 2, 100, 120, 1001
 	require.Equal(t, "chosen and judged on test accuracy, run 1, 108 epochs (the table has no other)",
 		p.Source.Describe())
-	out, err = CTNAS{c}.Run(t.Context(), p)
+	out, err = p.solve(t.Context(), ctnas.Method{})
 	require.NoError(t, err)
-	_, rank, err = ledger.FromTable(view).Judge(out.Pick.Arch)
-	require.NoError(t, err)
-	t.Logf("rank %d, curriculum %v to %v", rank, *out.Curriculum.Start, *out.Curriculum.End)
-	require.Less(t, rank, 2000)
-	require.InDelta(t, 50, *out.Curriculum.Start, 10)
-	require.Less(t, *out.Curriculum.End, 20.0)
+	t.Logf("rank %d, controller %v to %v", out.PickRank, *out.Controller.First, *out.Controller.Last)
+	require.Less(t, out.PickRank, 2000)
+	require.InDelta(t, 50, *out.Controller.First, 10)
+	require.Less(t, *out.Controller.Last, 20.0)
+}
+
+func TestAPartScoresAsInTheWhole(t *testing.T) {
+	list := cells(300, 7)
+	for _, preset := range []string{"default", "released", "paper"} {
+		c, err := gcn.Preset(preset)
+		require.NoError(t, err)
+		c.Steps = 4
+		var labels []ledger.Label
+		for _, a := range list[:20] {
+			labels = append(labels, ledger.Label{Arch: a, Value: quality(a)})
+		}
+		device := exec.Config{Threads: 1}
+		cmp, err := Train(t.Context(), device, c, sp, labels, 1)
+		require.NoError(t, err)
+		pool := catalogue.New(sp, catalogue.NewList(list), nil)
+		whole, err := pool.Score(context.Background(), cmp, device)
+		require.NoError(t, err)
+		idx := []int{299, 3, 3, 150}
+		part, err := pool.ScoreSome(context.Background(), cmp, device, idx)
+		require.NoError(t, err)
+		for k, i := range idx {
+			require.InDelta(t, whole.Rank[i], part.Rank[k], 1e-4*(1+math.Abs(whole.Rank[i])), preset)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -23,45 +24,45 @@ const (
 	ofaTries      = 200
 )
 
+func init() { run.Register(OFA{}) }
+
 // Name is "ofa".
 func (OFA) Name() string { return ofaName }
 
 // Run searches.
-func (OFA) Run(ctx context.Context, p Problem) (Outcome, error) {
-	crosser, ok := p.Space.(space.Crosser)
+func (OFA) Run(ctx context.Context, r *run.Run) error {
+	sp := r.Deps.Space
+	crosser, ok := sp.(space.Crosser)
 	if !ok {
-		return Outcome{}, fmt.Errorf("method %s: architectures of %s cannot be crossed", ofaName, p.Space.Name())
+		return fmt.Errorf("method %s: architectures of %s cannot be crossed", ofaName, sp.Name())
 	}
-	b, err := p.open()
-	if err != nil {
-		return Outcome{}, err
-	}
+	b := account{r}
 	first := b.draw(min(ofaPopulation, b.Budget), philox.New(b.Seed, philox.PurposeSample, 0))
 	values, err := b.buy(ctx, 0, first, "random", nil)
 	if err != nil {
-		return Outcome{}, err
+		return err
 	}
 	population := make([]predicted, len(first))
 	for i, a := range first {
 		population[i] = predicted{a, values[i]}
 	}
-	for round := 1; b.ledger.Left() > 0 && len(population) > 0; round++ {
+	for round := 1; b.Left() > 0 && len(population) > 0; round++ {
 		stream := philox.New(b.Seed, philox.PurposeMutate, uint32(round))
 		slices.SortStableFunc(population, func(x, y predicted) int { return cmp.Compare(y.score, x.score) })
 		population = population[:min(ofaParents, len(population))]
 		parent := func() space.Arch { return population[stream.Intn(len(population))].arch }
 		taken := map[space.Arch]bool{}
 		var children []space.Arch
-		for i := range min(ofaPopulation, b.ledger.Left()) {
-			breed := func() space.Arch { return b.Space.Mutate(parent(), stream) }
+		for i := range min(ofaPopulation, b.Ledger.Left()) {
+			breed := func() space.Arch { return sp.Mutate(parent(), stream) }
 			if i >= ofaMutants {
 				breed = func() space.Arch { return crosser.Cross(parent(), parent(), stream) }
 			}
 			child := breed()
-			for tries := 1; tries < ofaTries && (taken[child] || !b.may(child)); tries++ {
+			for tries := 1; tries < ofaTries && (taken[child] || !b.May(child)); tries++ {
 				child = breed()
 			}
-			if taken[child] || !b.may(child) { // a table may lack nearly all children
+			if taken[child] || !b.May(child) { // a table may lack nearly all children
 				if child = b.fresh(taken, stream); child == nil {
 					break
 				}
@@ -74,17 +75,17 @@ func (OFA) Run(ctx context.Context, p Problem) (Outcome, error) {
 		}
 		values, err := b.buy(ctx, round, children, "evolution", nil)
 		if err != nil {
-			return Outcome{}, err
+			return err
 		}
 		for i, a := range children {
 			population = append(population, predicted{a, values[i]})
 		}
 	}
-	return b.outcome(nil)
+	return nil
 }
 
 // fresh is a random architecture that may be bought and is not among those taken; nil where there is none.
-func (b *buyer) fresh(taken map[space.Arch]bool, s *philox.Stream) space.Arch {
+func (b account) fresh(taken map[space.Arch]bool, s *philox.Stream) space.Arch {
 	for _, a := range b.draw(len(taken)+1, s) {
 		if !taken[a] {
 			return a

@@ -27,12 +27,13 @@ func (largest) Label(_ context.Context, archs []space.Arch) (out []float64, err 
 func TestOFA(t *testing.T) {
 	sp, err := space.Open("mobilenetv3@w1.2")
 	require.NoError(t, err)
-	p := Problem{Space: sp, Source: largest{}, Budget: 450, Seed: 3, MaxMAdds: 300e6}
-	out, err := OFA{}.Run(t.Context(), p)
+	p := pose(t, 450, nil)
+	p.Deps.Space, p.Source, p.MaxMAdds = sp, largest{}, 300e6
+	out, err := p.solve(t.Context(), OFA{})
 	require.NoError(t, err)
-	require.Len(t, out.Labels, 450)
+	require.Len(t, out.Ledger, 450)
 	first, last := 0.0, 0.0
-	for _, l := range out.Labels {
+	for _, l := range out.Ledger {
 		require.LessOrEqual(t, l.Arch.Cost().MAdds, int64(300e6))
 		switch l.Round {
 		case 0:
@@ -42,9 +43,9 @@ func TestOFA(t *testing.T) {
 		}
 	}
 	require.Greater(t, last, 1.03*first, "generations grow better")
-	again, err := OFA{}.Run(t.Context(), p)
+	again, err := p.solve(t.Context(), OFA{})
 	require.NoError(t, err)
-	require.Equal(t, out.Labels[449].Arch, again.Labels[449].Arch)
-	_, err = OFA{}.Run(t.Context(), Problem{Space: space.NASBench101{}, Source: largest{}, Budget: 5})
+	require.Equal(t, out.Ledger[449].Arch, again.Ledger[449].Arch)
+	_, err = pose(t, 5, nil).solve(t.Context(), OFA{})
 	require.ErrorContains(t, err, "cannot be crossed")
 }

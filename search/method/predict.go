@@ -6,16 +6,25 @@ import (
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/catalogue"
+	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 )
+
+func init() {
+	run.Register(Regression{})
+	run.Register(ReNAS{})
+}
 
 // share is the part of the budget that the predictors of the literature keep for the architectures they predict best: all other labels
 // are drawn at random beforehand, as RegressionNAS and ReNAS do.
 func share(budget int) int { return max(1, budget/8) }
 
-// learn trains the problem's network on what has been bought.
-func (b *buyer) learn(ctx context.Context, loss gcn.Loss) (*gcn.Comparator, error) {
-	return train(ctx, b.Device, withLoss(b.Config, loss), b.Space, b.ledger.Labels(), b.Seed)
+// learn trains the run's network on what has been bought.
+func (a account) learn(ctx context.Context, loss gcn.Loss) (*gcn.Comparator, error) {
+	c, err := Train(ctx, a.Device, withLoss(a.Network, loss), a.Deps.Space, a.Ledger.Labels(), a.Seed)
+	a.Spent("train")
+	return c, err
 }
 
 // withLoss is a network that learns by regression or by ranking: these need one score an architecture, and the noise of labels is known to
@@ -41,8 +50,8 @@ func sortBest(list []predicted) {
 }
 
 // rank scores architectures.
-func (b *buyer) rank(c *gcn.Comparator, archs []space.Arch) ([]predicted, error) {
-	e, err := c.Prepare(describe(b.Space, c.Config, archs))
+func (b account) rank(c *gcn.Comparator, archs []space.Arch) ([]predicted, error) {
+	e, err := c.Prepare(catalogue.Describe(b.Deps.Space, c.Config.Network, archs, nil))
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +66,8 @@ func (b *buyer) rank(c *gcn.Comparator, archs []space.Arch) ([]predicted, error)
 	return list, nil
 }
 
-// buyBest buys the n best of a list that may be bought.
-func (b *buyer) buyBest(ctx context.Context, round, n int, list []predicted, proposer string) error {
+// buyBest buys the n best of a list that may be bought, and returns how many there were.
+func (b account) buyBest(ctx context.Context, round, n int, list []predicted, proposer string) (int, error) {
 	sortBest(list)
 	var archs []space.Arch
 	var scores []float64
@@ -67,13 +76,13 @@ func (b *buyer) buyBest(ctx context.Context, round, n int, list []predicted, pro
 		if len(archs) == n {
 			break
 		}
-		if !taken[c.arch] && b.may(c.arch) {
+		if !taken[c.arch] && b.May(c.arch) {
 			taken[c.arch] = true
 			archs, scores = append(archs, c.arch), append(scores, c.score)
 		}
 	}
 	_, err := b.buy(ctx, round, archs, proposer, scores)
-	return err
+	return len(archs), err
 }
 
 // Regression is RegressionNAS, the paper's comparison: the same network learns accuracies (mean squared error of standardised labels) of
@@ -88,40 +97,55 @@ const regressionCandidates = 20000
 func (Regression) Name() string { return "regression" }
 
 // Run searches.
-func (Regression) Run(ctx context.Context, p Problem) (Outcome, error) {
-	b, err := p.open()
-	if err != nil {
-		return Outcome{}, err
-	}
-	final := share(b.Budget)
-	stream := philox.New(b.Seed, philox.PurposeSample, 0)
-	if _, err := b.buy(ctx, 0, b.draw(b.Budget-final, stream), "random", nil); err != nil {
-		return Outcome{}, err
-	}
-	c, err := b.learn(ctx, gcn.Regression)
-	if err != nil {
-		return Outcome{}, err
-	}
-	var list []predicted
-	if b.Listed && b.All != nil {
-		scores, err := b.All.Score(ctx, c, b.Device)
+func (Regression) Run(ctx context.Context, r *run.Run) error {
+	a := account{r}
+	return a.predictThenBuy(ctx, gcn.Regression, "regression", func(stage int, c *gcn.Comparator) ([]predicted, error) {
+		all := a.Listed()
+		if all == nil {
+			return a.rank(c, a.draw(regressionCandidates, philox.New(a.Seed, philox.PurposePropose, uint32(stage))))
+		}
+		scores, err := all.Score(ctx, c, a.Device)
 		if err != nil {
-			return Outcome{}, err
+			return nil, err
 		}
-		list = make([]predicted, b.All.Len())
+		list := make([]predicted, all.Len())
 		for i := range list {
-			list[i] = predicted{b.All.Arch(i), scores.Rank[i]}
+			list[i] = predicted{all.Arch(i), scores.Rank[i]}
 		}
-	} else if list, err = b.rank(c, b.draw(regressionCandidates, philox.New(b.Seed, philox.PurposePropose, 0))); err != nil {
-		return Outcome{}, err
+		return list, nil
+	})
+}
+
+// predictThenBuy spends each budget in two rounds: labels drawn at random, and the best of those that propose lists with
+// the scores of a network that has learned from all labels so far. At the end it learns from all of them.
+func (a account) predictThenBuy(ctx context.Context, loss gcn.Loss, name string, propose func(stage int, c *gcn.Comparator) ([]predicted, error)) error {
+	stream := philox.New(a.Seed, philox.PurposeSample, 0)
+	for stage := 0; a.Left() > 0; stage++ {
+		final := share(a.Ledger.Left())
+		drawn := a.draw(a.Ledger.Left()-final, stream)
+		if _, err := a.buy(ctx, 2*stage, drawn, "random", nil); err != nil {
+			return err
+		}
+		c, err := a.learn(ctx, loss)
+		if err != nil {
+			return err
+		}
+		list, err := propose(stage, c)
+		if err != nil {
+			return err
+		}
+		bought, err := a.buyBest(ctx, 2*stage+1, final, list, name)
+		if err != nil {
+			return err
+		}
+		if a.Found.Predictor, err = a.learn(ctx, loss); err != nil {
+			return err
+		}
+		if len(drawn)+bought == 0 || a.Ledger.Left() > 0 && !a.More() { // nothing is left to label
+			break
+		}
 	}
-	if err := b.buyBest(ctx, 1, final, list, "regression"); err != nil {
-		return Outcome{}, err
-	}
-	if c, err = b.learn(ctx, gcn.Regression); err != nil {
-		return Outcome{}, err
-	}
-	return b.outcome(c)
+	return nil
 }
 
 // ReNAS is relativistic evaluation (Xu et al., CVPR 2021): the network learns by a hinge loss on all pairs of architectures drawn at random,
@@ -141,39 +165,20 @@ const (
 func (ReNAS) Name() string { return "renas" }
 
 // Run searches.
-func (ReNAS) Run(ctx context.Context, p Problem) (Outcome, error) {
-	b, err := p.open()
-	if err != nil {
-		return Outcome{}, err
-	}
-	final := share(b.Budget)
-	if _, err := b.buy(ctx, 0, b.draw(b.Budget-final, philox.New(b.Seed, philox.PurposeSample, 0)), "random", nil); err != nil {
-		return Outcome{}, err
-	}
-	c, err := b.learn(ctx, gcn.Ranking)
-	if err != nil {
-		return Outcome{}, err
-	}
-	met, err := b.evolve(ctx, c)
-	if err != nil {
-		return Outcome{}, err
-	}
-	if err := b.buyBest(ctx, 1, final, met, "renas"); err != nil {
-		return Outcome{}, err
-	}
-	if c, err = b.learn(ctx, gcn.Ranking); err != nil {
-		return Outcome{}, err
-	}
-	return b.outcome(c)
+func (ReNAS) Run(ctx context.Context, r *run.Run) error {
+	a := account{r}
+	return a.predictThenBuy(ctx, gcn.Ranking, "renas", func(stage int, c *gcn.Comparator) ([]predicted, error) {
+		return a.evolve(ctx, stage, c)
+	})
 }
 
 // evolve breeds architectures by their predicted score and returns all it has met. What has been labelled may be a parent, too.
-func (b *buyer) evolve(ctx context.Context, c *gcn.Comparator) ([]predicted, error) {
+func (b account) evolve(ctx context.Context, stage int, c *gcn.Comparator) ([]predicted, error) {
 	var archs []space.Arch
-	for _, l := range b.ledger.Labels() {
+	for _, l := range b.Ledger.Labels() {
 		archs = append(archs, l.Arch)
 	}
-	archs = append(archs, b.draw(max(0, renasPopulation-len(archs)), philox.New(b.Seed, philox.PurposePropose, 0))...)
+	archs = append(archs, b.draw(max(0, renasPopulation-len(archs)), philox.New(b.Seed, philox.PurposePropose, uint32(stage)))...)
 	population, err := b.rank(c, archs)
 	if err != nil {
 		return nil, err
@@ -189,7 +194,7 @@ func (b *buyer) evolve(ctx context.Context, c *gcn.Comparator) ([]predicted, err
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		stream := philox.New(b.Seed, philox.PurposeMutate, uint32(generation))
+		stream := philox.New(b.Seed, philox.PurposeMutate, uint32(stage*renasGenerations+generation))
 		var children []space.Arch
 		for range renasPopulation / 2 {
 			winner := len(population)

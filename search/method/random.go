@@ -4,8 +4,14 @@ import (
 	"context"
 
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 )
+
+func init() {
+	run.Register(Random{})
+	run.Register(Evolution{})
+}
 
 // Random spends all labels on distinct architectures drawn uniformly.
 type Random struct{}
@@ -14,15 +20,18 @@ type Random struct{}
 func (Random) Name() string { return "random" }
 
 // Run searches.
-func (Random) Run(ctx context.Context, p Problem) (Outcome, error) {
-	b, err := p.open()
-	if err != nil {
-		return Outcome{}, err
+func (Random) Run(ctx context.Context, r *run.Run) error {
+	a, stream := account{r}, philox.New(r.Seed, philox.PurposeSample, 0)
+	for round := 0; a.Left() > 0; round++ {
+		drawn := a.draw(a.Ledger.Left(), stream)
+		if _, err := a.buy(ctx, round, drawn, "random", nil); err != nil {
+			return err
+		}
+		if a.Ledger.Left() > 0 { // nothing is left to label
+			break
+		}
 	}
-	if _, err := b.buy(ctx, 0, b.draw(b.Budget, philox.New(b.Seed, philox.PurposeSample, 0)), "random", nil); err != nil {
-		return Outcome{}, err
-	}
-	return b.outcome(nil)
+	return nil
 }
 
 // Evolution is regularized evolution (Real et al., AAAI 2019) with the settings of the NAS-Bench-101 paper's (Ying et al., ICML 2019,
@@ -40,26 +49,23 @@ const (
 func (Evolution) Name() string { return "evolution" }
 
 // Run searches.
-func (Evolution) Run(ctx context.Context, p Problem) (Outcome, error) {
-	b, err := p.open()
-	if err != nil {
-		return Outcome{}, err
-	}
+func (Evolution) Run(ctx context.Context, r *run.Run) error {
+	a := account{r}
 	type member struct {
 		arch  space.Arch
 		value float64
 	}
-	first := b.draw(max(1, min(evolutionPopulation, b.Budget/3)), philox.New(b.Seed, philox.PurposeSample, 0))
-	values, err := b.buy(ctx, 0, first, "random", nil)
+	first := a.draw(max(1, min(evolutionPopulation, a.Budget/3)), philox.New(a.Seed, philox.PurposeSample, 0))
+	values, err := a.buy(ctx, 0, first, "random", nil)
 	if err != nil {
-		return Outcome{}, err
+		return err
 	}
 	population := make([]member, len(first)) // oldest first
-	for i, a := range first {
-		population[i] = member{a, values[i]}
+	for i, x := range first {
+		population[i] = member{x, values[i]}
 	}
-	stream := philox.New(b.Seed, philox.PurposeMutate, 0)
-	for round := 1; b.ledger.Left() > 0 && len(population) > 0; round++ {
+	stream := philox.New(a.Seed, philox.PurposeMutate, 0)
+	for round := 1; a.Left() > 0 && len(population) > 0; round++ {
 		// Distinct contenders, as in the published code: a sample without replacement.
 		order := stream.Perm(len(population))
 		winner := order[0]
@@ -68,15 +74,15 @@ func (Evolution) Run(ctx context.Context, p Problem) (Outcome, error) {
 				winner = i
 			}
 		}
-		child := b.mutate(population[winner].arch, stream)
+		child := a.mutate(population[winner].arch, stream)
 		if child == nil {
 			break
 		}
-		value, err := b.buy(ctx, round, []space.Arch{child}, "evolution", nil)
+		value, err := a.buy(ctx, round, []space.Arch{child}, "evolution", nil)
 		if err != nil {
-			return Outcome{}, err
+			return err
 		}
 		population = append(population[1:], member{child, value[0]})
 	}
-	return b.outcome(nil)
+	return nil
 }

@@ -28,6 +28,7 @@ type Result struct {
 	Space         string         `json:"space"`
 	Method        string         `json:"method,omitempty"`
 	LabelsUsed    int            `json:"labels_used"`
+	Budgets       []int          `json:"budgets,omitempty"` // of a run that was given more: all that it had, the last one last
 	Seed          uint64         `json:"seed"`
 	Device        string         `json:"device"`        // cpu or cuda: the executor, not the machine
 	Labels        string         `json:"labels"`        // where accuracies come from and which one chose and judged, in words

@@ -16,7 +16,7 @@ import (
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/peak"
-	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/catalogue"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/search/trees"
@@ -43,7 +43,7 @@ type Env struct {
 	arena  *exec.Arena
 	table  *table.Table
 	query  table.Query
-	list   *search.Catalogue
+	list   *catalogue.Catalogue
 	at     func(i int) space.Arch // of list
 	runs   map[string]work
 	last   *exec.Program // what a case's Setup recorded, where it is a single program
@@ -94,7 +94,7 @@ func (e *Env) labels() (*table.Table, error) {
 }
 
 // whole is the table's architectures or, without a table, all of the space, prepared for a comparator.
-func (e *Env) whole(ctx context.Context) (*search.Catalogue, error) {
+func (e *Env) whole(ctx context.Context) (*catalogue.Catalogue, error) {
 	if e.list != nil {
 		return e.list, nil
 	}
@@ -103,7 +103,7 @@ func (e *Env) whole(ctx context.Context) (*search.Catalogue, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.list, e.at = search.NewCatalogue(t.Space(), t, trees.Stored(t)), t.Arch
+		e.list, e.at = catalogue.New(t.Space(), t, trees.Stored(t)), t.Arch
 		return e.list, nil
 	}
 	nb := space.NASBench101{}
@@ -111,7 +111,7 @@ func (e *Env) whole(ctx context.Context) (*search.Catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.list, e.at = search.NewCatalogue(nb, search.NewList(archs), nil), func(i int) space.Arch { return archs[i] }
+	e.list, e.at = catalogue.New(nb, catalogue.NewList(archs), nil), func(i int) space.Arch { return archs[i] }
 	return e.list, nil
 }
 

@@ -10,8 +10,11 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/catalogue"
 	"github.com/ctnas/ctnas/search/controller"
 	"github.com/ctnas/ctnas/search/ledger"
+	_ "github.com/ctnas/ctnas/search/method/released" // registers it
+	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/search/trees"
@@ -73,7 +76,7 @@ func labelled(n int) gcn.Data {
 	for i := range archs {
 		archs[i], labels[i] = nb.Sample(s), 0.9+0.05*s.Float64()
 	}
-	return search.Data(nb, archs, labels)
+	return catalogue.Data(nb, archs, labels)
 }
 
 func train(ctx context.Context, e *Env) (func() error, error) {
@@ -431,7 +434,7 @@ func rank(e *Env, cmp *gcn.Comparator) (func() error, error) {
 			return err
 		}
 		defer func() { _ = t.Close() }()
-		encoding, err := search.NewCatalogue(t.Space(), t, trees.Stored(t)).Space().Encoding(context.Background(), cmp)
+		encoding, err := catalogue.New(t.Space(), t, trees.Stored(t)).Space().Encoding(context.Background(), cmp)
 		if err != nil {
 			return err
 		}
@@ -474,7 +477,7 @@ func schedule(ctx context.Context, e *Env) (func() error, error) {
 		if err != nil {
 			return err
 		}
-		_, err = search.Run(ctx, c, search.Deps{Space: t.Space(), Source: ledger.FromTable(view), Device: e.Device})
+		_, err = run.Do(ctx, c, run.Deps{Space: t.Space(), Source: ledger.FromTable(view), Device: e.Device})
 		return err
 	}, nil
 }

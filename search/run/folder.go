@@ -1,0 +1,220 @@
+package run
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/latency"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// folder is what a run's folder must agree with: what a checkpoint names.
+type folder struct {
+	ident  string    // of the settings
+	source string    // what labels and times are
+	old    *snapshot // the checkpoint of a run that goes on; nil of a new one
+}
+
+// openFolder writes config.yaml into a new folder, or reads the checkpoint of an old one.
+func (r *Run) openFolder() (err error) {
+	given := r.given()
+	if r.folder.ident, err = given.Identity(r.Deps.Space); err != nil {
+		return err
+	}
+	r.folder.source = r.standsOn()
+	if r.Dir == "" {
+		return nil
+	}
+	if err := files.MkdirAll(r.Dir); err != nil {
+		return err
+	}
+	old, err := readSnapshot(r.Dir)
+	if err != nil && !errors.Is(err, ErrNoCheckpoint) {
+		return err
+	}
+	if old == nil {
+		return r.claim()
+	}
+	if err := r.agrees(old); err != nil {
+		return fmt.Errorf("%s cannot be resumed: %w", r.Dir, err)
+	}
+	r.folder.old = old
+	return r.goOn()
+}
+
+// given are the settings as they were given: with the last budget.
+func (r *Run) given() search.Config {
+	c := r.Config
+	c.Budget = r.budgets[len(r.budgets)-1]
+	return c
+}
+
+// standsOn is what labels and times are, in a line.
+func (r *Run) standsOn() string {
+	source := r.Source.Describe() + " " + r.Checksum
+	if r.Images != "" {
+		source += sourceImages + r.Images
+	}
+	if r.Deps.Latency != nil {
+		source += sourceLatency + r.Deps.Latency.Checksum()
+	}
+	if f := space.FileOf(r.Deps.Space); f != nil {
+		sum := sha256.Sum256(f.Text())
+		source += sourceSpace + hex.EncodeToString(sum[:])
+	}
+	return source
+}
+
+// agrees tells in what a checkpoint differs from what is given now.
+func (r *Run) agrees(old *snapshot) error {
+	switch {
+	case old.Version != r.Version:
+		return fmt.Errorf("it was begun by version %s, this is %s", old.Version, r.Version)
+	case old.Config != r.folder.ident:
+		return errOtherSettings
+	case old.Source != r.folder.source:
+		return errors.New(otherSource(old.Source, r.folder.source))
+	case r.Device.Level != "" && r.Device.Level != old.Level:
+		return fmt.Errorf("it was begun on %s, and %s was asked for: the results would differ", old.Level, r.Device.Level)
+	}
+	r.Device.Level = old.Level
+	dev, err := exec.Open(r.Device)
+	if err != nil {
+		return fmt.Errorf("it was begun on %s, elsewhere the results would differ: %w", old.Level, err)
+	}
+	dev.Close()
+	return nil
+}
+
+var errOtherSettings = errors.New("its settings are other ones than those given now")
+
+// goOn compares the budgets of the folder with those that are given, which may be one more: then config.yaml says so.
+func (r *Run) goOn() error {
+	old, err := search.LoadConfig(r.Dir)
+	if err != nil {
+		return err
+	}
+	now := r.given()
+	switch {
+	case slices.Equal(now.Budgets(), old.Budgets()):
+		return nil
+	case !slices.Equal(now.Before, old.Budgets()):
+		return fmt.Errorf("%s cannot be resumed: %w", r.Dir, errOtherSettings)
+	}
+	path := filepath.Join(r.Dir, search.ConfigName)
+	text, err := files.ReadText(path, search.MaxConfigBytes)
+	if err != nil {
+		return err
+	}
+	var kept struct {
+		Run *yaml.Node `yaml:"run"` // how the run was begun
+	}
+	if err := yaml.Unmarshal(text, &kept); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var facts any
+	if kept.Run != nil {
+		facts = kept.Run
+	}
+	if text, err = old.More(now.Budget).YAML(facts); err != nil {
+		return err
+	}
+	return files.Write(path, text)
+}
+
+// claim writes config.yaml. A folder that holds one already is the same run, killed before its first checkpoint.
+func (r *Run) claim() error {
+	path := filepath.Join(r.Dir, search.ConfigName)
+	if _, err := os.Stat(path); err == nil {
+		old, err := search.LoadConfig(r.Dir)
+		if err != nil {
+			return err
+		}
+		ident, err := old.Identity(r.Deps.Space)
+		if err != nil {
+			return err
+		}
+		if ident != r.folder.ident {
+			return fmt.Errorf("%s cannot be resumed: %w", r.Dir, errOtherSettings)
+		}
+		if m := r.Deps.Latency; m != nil {
+			kept, err := files.Read(filepath.Join(r.Dir, report.LatencyName), latency.MaxBytes)
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // killed before it was written
+			case err != nil:
+				return err
+			case !bytes.Equal(kept, m.Table.Text()):
+				return fmt.Errorf("%s cannot be resumed: its latencies are from another table than %s", r.Dir, m.Table.Path)
+			}
+		}
+		if err := r.goOn(); err != nil {
+			return err
+		}
+		return keepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
+	}
+	text, err := r.given().YAML(r.Facts)
+	if err != nil {
+		return err
+	}
+	// The settings come first: a folder that has them is a run's, whatever else a kill keeps from being written.
+	if err := files.Write(path, text); err != nil {
+		return err
+	}
+	return keepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
+}
+
+// keepInputs puts copies of the file that describes a space and of a latency table into a run's folder, where there are any, so that the
+// folder can be read without them.
+func keepInputs(dir string, sp space.Space, m *latency.Model) error {
+	if f := space.FileOf(sp); f != nil {
+		if err := files.Write(filepath.Join(dir, report.SpaceName), f.Text()); err != nil {
+			return err
+		}
+	}
+	if m == nil {
+		return nil
+	}
+	return files.Write(filepath.Join(dir, report.LatencyName), m.Table.Text())
+}
+
+// What a search stands on is one line in its checkpoint: where labels come from, then what else was read.
+const (
+	sourceImages  = "; images "
+	sourceLatency = "; latencies "
+	sourceSpace   = "; space "
+)
+
+// otherSource says in which part two such lines differ.
+func otherSource(old, now string) string {
+	parts := func(line string) [4]string {
+		line, sp, _ := strings.Cut(line, sourceSpace)
+		line, latency, _ := strings.Cut(line, sourceLatency)
+		labels, images, _ := strings.Cut(line, sourceImages)
+		return [4]string{images, labels, latency, sp}
+	}
+	a, b := parts(old), parts(now)
+	for i, what := range []string{
+		"the images that its labels were trained on have changed", "its labels came from other data", "its latencies came from another table",
+		"its space came from another file",
+	} {
+		if a[i] != b[i] {
+			return fmt.Sprintf("%s: %s; now: %s", what, cmp.Or(a[i], "none"), cmp.Or(b[i], "none"))
+		}
+	}
+	return "it was begun on other data"
+}

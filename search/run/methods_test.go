@@ -1,0 +1,175 @@
+package run_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/catalogue"
+	"github.com/ctnas/ctnas/search/ledger"
+	_ "github.com/ctnas/ctnas/search/method"
+	_ "github.com/ctnas/ctnas/search/method/ctnas"
+	_ "github.com/ctnas/ctnas/search/method/released"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/run"
+	"github.com/ctnas/ctnas/search/run/runtest"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// ground is where all methods can search: a space whose architectures can be crossed, and labels of whatever it has.
+var ground = sync.OnceValues(func() (space.Space, error) { return space.Open("file:../../docs/examples/blocks.yaml") })
+
+// source labels every architecture, and remembers what it was asked for.
+type source struct{ *runtest.Source }
+
+func (source) Has(space.Arch) bool { return true }
+func (s source) Judge(a space.Arch) (float64, int, error) {
+	return runtest.Accuracy(a), 0, nil
+}
+func (s source) Percentile(space.Arch) (float64, error) { return 0, ledger.ErrNoLabel }
+
+func begin(t *testing.T, method, dir string) (search.Config, run.Deps, source) {
+	sp, err := ground()
+	require.NoError(t, err)
+	preset := search.PresetDefault
+	if method == search.ReleasedName {
+		preset = search.PresetReleased
+	}
+	c, err := search.Preset(preset)
+	require.NoError(t, err)
+	c.For("file:../../docs/examples/blocks.yaml", sp)
+	c.Method, c.Propose, c.Budget, c.Init, c.PerRound = method, search.ProposeController, 24, 10, 6
+	c.Members, c.Steps, c.Iterations, c.Batch, c.Generations, c.Pool, c.Mutations = 1, 8, 10, 8, 2, 32, 16
+	c.BaselineEvery, c.ExploreEvery, c.ExplorePairs, c.CheckpointEvery = 4, 4, 8, 8
+	if method == search.ReleasedName {
+		c.Batch, c.Init = 1, 23
+	}
+	s := source{&runtest.Source{List: catalogue.NewList(nil)}}
+	return c, run.Deps{Space: sp, Source: s, Dir: dir, Version: "test", Checksum: "abc"}, s
+}
+
+// Whatever the method: stopped at every sign of progress in turn and gone on with, a search ends in the same bytes as if it
+// had never stopped, logs the same, and buys no label twice; what its folder says of its settings repeats it.
+func TestEveryMethodGoesOn(t *testing.T) {
+	for _, method := range run.Names() {
+		t.Run(method, func(t *testing.T) {
+			c, whole, bought := begin(t, method, t.TempDir())
+			_, err := run.Do(t.Context(), c, whole)
+			require.NoError(t, err)
+			kept, err := search.LoadConfig(whole.Dir)
+			require.NoError(t, err)
+			require.Equal(t, c, kept)
+			for _, name := range []string{report.LogName, report.PageName, report.SpaceName} {
+				require.FileExists(t, filepath.Join(whole.Dir, name))
+			}
+
+			stopped, asked, stops, step := t.TempDir(), []space.Arch(nil), 0, 1
+			if testing.Short() {
+				step = 4
+			}
+			for signs := 1; ; signs += step {
+				c, d, again := begin(t, method, stopped)
+				if _, err := os.Stat(filepath.Join(stopped, search.ConfigName)); err == nil {
+					c, err = search.LoadConfig(stopped)
+					require.NoError(t, err)
+				}
+				_, err := run.Do(stopAfter(t, &d, signs), c, d)
+				asked = append(asked, again.Asked...)
+				if err == nil {
+					break
+				}
+				require.ErrorIs(t, err, run.ErrInterrupted)
+				stops++
+				require.NoFileExists(t, filepath.Join(stopped, report.ResultName))
+			}
+			require.Positive(t, stops)
+			runtest.SameFiles(t, whole.Dir, stopped)
+			runtest.SameEvents(t, whole.Dir, stopped)
+			require.Equal(t, bought.Asked, asked, "every label is asked for once")
+
+			// A ledger that was torn by a crash, and one that somebody changed.
+			_, d, _ := begin(t, method, stopped)
+			require.NoError(t, os.Remove(filepath.Join(stopped, report.ResultName)))
+			path := filepath.Join(stopped, report.LedgerName)
+			require.NoError(t, os.WriteFile(path, append(read(t, path), `{"n":25,"arch":`...), 0o644))
+			_, err = run.Do(t.Context(), c, d)
+			require.NoError(t, err)
+			runtest.SameFiles(t, whole.Dir, stopped)
+		})
+	}
+}
+
+// stopAfter is a context that ends at a sign of progress.
+func stopAfter(t *testing.T, d *run.Deps, signs int) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	var mu sync.Mutex // a comparator's members tell of their training at once
+	d.Progress = func(run.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if signs--; signs == 0 {
+			cancel()
+		}
+	}
+	return ctx
+}
+
+func read(t *testing.T, path string) []byte {
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return text
+}
+
+// Whatever the method: a search that has ended and is given more budget keeps what it bought, goes on, says so, and can be
+// repeated as a whole; so does one that was stopped before its first budget was spent.
+func TestEveryMethodTakesMoreBudget(t *testing.T) {
+	for _, method := range run.Names() {
+		t.Run(method, func(t *testing.T) {
+			c, d, first := begin(t, method, t.TempDir())
+			_, err := run.Do(t.Context(), c, d)
+			require.NoError(t, err)
+			before := read(t, filepath.Join(d.Dir, report.LedgerName))
+
+			more := c.More(40)
+			_, d, second := begin(t, method, d.Dir)
+			r, err := run.Do(t.Context(), more, d)
+			require.NoError(t, err)
+			require.False(t, r.Finished)
+			require.Equal(t, 40, r.LabelsUsed)
+			require.Equal(t, []int{24, 40}, r.Budgets)
+			after := read(t, filepath.Join(d.Dir, report.LedgerName))
+			require.Equal(t, string(before), string(after[:len(before)]))
+			kept, err := search.LoadConfig(d.Dir)
+			require.NoError(t, err)
+			require.Equal(t, more, kept)
+			require.Len(t, slices.Concat(first.Asked, second.Asked), 40)
+
+			again, err := run.Do(t.Context(), more, d)
+			require.NoError(t, err)
+			require.True(t, again.Finished)
+			_, d, _ = begin(t, method, d.Dir)
+			_, err = run.Do(t.Context(), c, d)
+			require.ErrorContains(t, err, "other ones than those given now", "less budget")
+
+			_, whole, _ := begin(t, method, t.TempDir())
+			_, err = run.Do(t.Context(), kept, whole)
+			require.NoError(t, err)
+			runtest.SameFiles(t, d.Dir, whole.Dir)
+			runtest.SameEvents(t, d.Dir, whole.Dir)
+
+			_, stopped, _ := begin(t, method, t.TempDir())
+			_, err = run.Do(stopAfter(t, &stopped, 1), c, stopped)
+			require.ErrorIs(t, err, run.ErrInterrupted)
+			stopped.Progress = nil
+			_, err = run.Do(t.Context(), more, stopped)
+			require.NoError(t, err)
+			runtest.SameFiles(t, d.Dir, stopped.Dir)
+		})
+	}
+}

@@ -1,0 +1,64 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ctnas/ctnas/search"
+)
+
+// Method is a way to search. It asks for labels through its run until the budget is spent, and is a function of the
+// run's settings, seed and labels alone: a search that was stopped is begun again, and its ledger answers what was
+// bought, unless the method took up what it had saved (Run.Restore).
+type Method interface {
+	Name() string
+	Run(ctx context.Context, r *Run) error
+}
+
+// Checker is a method that runs some settings only. Errors name flags.
+type Checker interface {
+	Check(c search.Config) error
+}
+
+var registry = map[string]Method{}
+
+// Register makes a method known by its name, from an init function of its package.
+func Register(m Method) {
+	if _, twice := registry[m.Name()]; twice {
+		panic("run: the method " + m.Name() + " is registered twice")
+	}
+	registry[m.Name()] = m
+}
+
+// Names lists the registered methods in alphabetical order.
+func Names() []string { return slices.Sorted(maps.Keys(registry)) }
+
+// Open returns the method of a name.
+func Open(name string) (Method, error) {
+	if m, ok := registry[name]; ok {
+		return m, nil
+	}
+	return nil, fmt.Errorf("unknown method %q; known: %s", name, strings.Join(Names(), ", "))
+}
+
+// For returns the method that runs some settings, which it has checked.
+func For(c search.Config) (Method, error) {
+	m, err := Open(c.Algorithm())
+	if err != nil {
+		return nil, fmt.Errorf("--method: %w", err)
+	}
+	return m, check(m, c)
+}
+
+func check(m Method, c search.Config) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	if k, ok := m.(Checker); ok {
+		return k.Check(c)
+	}
+	return nil
+}

@@ -1,0 +1,275 @@
+package run
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+// Result is result.json: report.Result and what only this method can say. It holds nothing that differs between two identical runs.
+type Result struct {
+	report.Result
+	PickRank       int                `json:"pick_rank,omitempty"`       // 1 + number of better ones in the table, where there is one
+	PickAccuracy   float64            `json:"pick_accuracy"`             // what the search saw
+	PickJudged     *float64           `json:"pick_judged,omitempty"`     // the accuracy that judges
+	ComparatorBest string             `json:"comparator_best,omitempty"` // what the comparator ranks best of all it ranked, labelled or not
+	Controller     *Percentiles       `json:"controller_samples,omitempty"`
+	Comparator     *gcn.Comparator    `json:"-"` // the last one
+	Ledger         []ledger.Label     `json:"-"`
+	Phases         map[string]float64 `json:"-"` // seconds by phase
+	Seconds        float64            `json:"-"`
+	Finished       bool               `json:"-"` // read from a folder whose search had ended before
+}
+
+// Percentiles say how good the controller's samples are: the mean over samples of 100 · rank / number of
+// architectures, where equal ones share the mean of their ranks. 50 is what uniform sampling gives, 0 the best. It
+// rests on those samples alone that the table has; null where it has none. The search never sees it.
+type Percentiles struct {
+	Samples    int      `json:"samples"` // how many are at each end, at most
+	First      *float64 `json:"first"`
+	Last       *float64 `json:"last"`
+	FirstKnown int      `json:"first_known"` // of the samples at the start, how many the table has
+	LastKnown  int      `json:"last_known"`  // likewise at the end
+}
+
+// Found is what a method says at the end beside the labels that it bought; one that predicts nothing says nothing.
+type Found struct {
+	Predictor *gcn.Comparator // what it predicted with in the end
+	Among     int             // how many architectures predicted ranks are among
+	// Rank is an architecture's predicted rank, 1 is the best; nil where it was not ranked. It may be nil itself.
+	Rank       func(space.Arch) *int
+	Unlabelled []space.Arch // those predicted best that have no label, the best first
+	Best       space.Arch   // predicted best of all, labelled or not; may be nil
+
+	First, Last []space.Arch // the controller's first and last samples; empty without one
+	Curve       []Point      // some of its samples as it learned
+}
+
+// Point is what a controller sampled after so many updates.
+type Point struct {
+	Step    int
+	Samples []string
+}
+
+// finish judges what was found, which unseals the judging accuracy, and writes the folder's last files.
+func (r *Run) finish() (*Result, error) {
+	best, ok := r.Ledger.Best()
+	switch {
+	case !ok && r.none != nil:
+		return nil, r.none
+	case !ok:
+		return nil, fmt.Errorf("no architecture of %s may be labelled: none is within the limits", r.Deps.Space.Name())
+	}
+	x := &Result{Comparator: r.Found.Predictor, Ledger: r.Ledger.Labels()}
+	x.Space, x.Method, x.Seed, x.Device = r.Deps.Space.Name(), r.Method, r.Seed, r.Dev.Kind()
+	x.Result.Describe(r.Source)
+	x.LabelsUsed = len(x.Ledger)
+	x.Pick, x.PickAccuracy = best.Arch.String(), best.Value
+	if len(r.budgets) > 1 {
+		x.Budgets = r.budgets
+	}
+	r.list(x)
+	if judge, ok := r.Source.(ledger.Judge); ok {
+		judge.Unseal()
+		if err := r.judge(x, judge); err != nil {
+			return nil, err
+		}
+	}
+	x.Front(r.ParetoCost, x.Ledger, r.Limits)
+	x.Phases = r.journal.seconds
+	r.Spent(PhaseJudge)
+	r.Report(Progress{Stage: "judge"})
+	for _, v := range x.Phases {
+		x.Seconds += v
+	}
+	if r.Dir == "" {
+		return x, nil
+	}
+	return x, r.write(x)
+}
+
+// PhaseJudge is the phase after the search.
+const PhaseJudge = "judge"
+
+// list enters the labelled architectures, best first, and those that are predicted best.
+func (r *Run) list(x *Result) {
+	x.PredictedAmong = r.Found.Among
+	rank := r.Found.Rank
+	if rank == nil {
+		rank = func(space.Arch) *int { return nil }
+	}
+	facts := r.Source.Facts()
+	for _, l := range x.Ledger {
+		a := report.Describe(l.Arch, r.Limits)
+		a.Label(l, facts)
+		a.PredictedRank = rank(l.Arch)
+		x.Architectures = append(x.Architectures, a)
+	}
+	slices.SortStableFunc(x.Architectures, func(a, b report.Architecture) int { return cmp.Compare(*b.Accuracy, *a.Accuracy) })
+	for _, u := range r.Found.Unlabelled {
+		a := report.Describe(u, r.Limits)
+		a.PredictedRank = rank(u)
+		x.Architectures = append(x.Architectures, a)
+	}
+	if r.Found.Best != nil {
+		x.ComparatorBest = r.Found.Best.String()
+	}
+}
+
+// maxResultBytes bounds what is read of a result; an architecture has some 400 bytes.
+const maxResultBytes = 1 << 28
+
+// Finished returns the result of a run folder whose search has ended, of whatever method; nil where it has not, or has been given more budget since. A page that a kill kept
+// from being written is written; nothing else changes.
+func Finished(dir string) (*Result, error) {
+	path := filepath.Join(dir, report.ResultName)
+	text, err := files.Read(path, maxResultBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	r := &Result{Finished: true}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if r.LabelsUsed == 0 || r.Pick == "" {
+		return nil, fmt.Errorf("%s: it is not the result of a search", path)
+	}
+	c, err := search.LoadConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Before) > 0 && !slices.Equal(r.Budgets, c.Budgets()) { // of before it was given more
+		return nil, nil
+	}
+	page, err := report.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range page.Events {
+		r.Seconds = max(r.Seconds, e.Seconds)
+	}
+	if _, err := os.Stat(filepath.Join(dir, report.PageName)); errors.Is(err, fs.ErrNotExist) {
+		return r, page.Write(dir)
+	}
+	return r, nil
+}
+
+// judge adds true accuracies and ranks, and how good the controller's samples were.
+func (r *Run) judge(x *Result, judge ledger.Judge) error {
+	rank := func(text string) (accuracy *float64, rank int, err error) { // nil: not known
+		a, err := r.Deps.Space.Parse(text)
+		if err != nil {
+			return nil, 0, err
+		}
+		value, rank, err := judge.Judge(a)
+		if errors.Is(err, ledger.ErrNoLabel) {
+			return nil, 0, nil
+		}
+		return &value, rank, err
+	}
+	x.Ranked = judge.Total()
+	for i := range x.Architectures {
+		a := &x.Architectures[i]
+		var err error
+		if a.Judged, a.Rank, err = rank(a.Arch); err != nil {
+			return err
+		}
+		if a.Arch == x.Pick {
+			x.PickJudged, x.PickRank = a.Judged, a.Rank
+		}
+	}
+	percentile := func(texts []string) (mean *float64, n int, err error) { // over those that the table has
+		sum := 0.0
+		for _, text := range texts {
+			a, err := r.Deps.Space.Parse(text)
+			if err != nil {
+				return nil, 0, err
+			}
+			switch place, err := judge.Percentile(a); {
+			case err == nil:
+				sum += place
+				n++
+			case !errors.Is(err, ledger.ErrNoLabel):
+				return nil, 0, err
+			}
+		}
+		if n > 0 {
+			sum /= float64(n)
+			mean = &sum
+		}
+		return mean, n, nil
+	}
+	if len(r.Found.First) == 0 || judge.Total() == 0 {
+		return nil
+	}
+	texts := func(archs []space.Arch) (out []string) {
+		for _, a := range archs {
+			out = append(out, a.String())
+		}
+		return out
+	}
+	p := &Percentiles{Samples: len(r.Found.Last)}
+	var err error
+	if p.First, p.FirstKnown, err = percentile(texts(r.Found.First)); err != nil {
+		return err
+	}
+	if p.Last, p.LastKnown, err = percentile(texts(r.Found.Last)); err != nil {
+		return err
+	}
+	x.Controller = p
+	for _, point := range r.Found.Curve {
+		mean, n, err := percentile(point.Samples)
+		if err != nil {
+			return err
+		}
+		e := report.Event{Name: report.EventJudged, Step: point.Step, Values: map[string]float64{"percentile_samples": float64(n)}}
+		if mean != nil {
+			e.Values["percentile"] = *mean
+		}
+		if err := r.Event(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write puts result.json and report.html into the folder.
+func (r *Run) write(x *Result) error {
+	cost := map[string]float64{"peak_bytes": peakBytes()}
+	for phase, seconds := range r.journal.seconds {
+		cost["seconds_"+phase] = seconds
+	}
+	if err := r.Event(report.Event{Name: report.EventCost, Values: cost}); err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(x); err != nil {
+		return err
+	}
+	if err := files.Write(filepath.Join(r.Dir, report.ResultName), text.Bytes()); err != nil {
+		return err
+	}
+	page, err := report.Load(r.Dir)
+	if err != nil {
+		return err
+	}
+	return page.Write(r.Dir)
+}

@@ -1,0 +1,134 @@
+package run
+
+import (
+	"bytes"
+	"compress/flate"
+	"encoding/gob"
+	"fmt"
+	"io"
+
+	"github.com/ctnas/ctnas/internal/checkpoint"
+	"github.com/ctnas/ctnas/search/ledger"
+)
+
+// ErrNoCheckpoint says that a run folder holds none.
+var ErrNoCheckpoint = checkpoint.ErrNone
+
+// snapshot is what a run goes on from.
+type snapshot struct {
+	// What a resume must share with the run that wrote it.
+	Version, Config, Level, Source string
+
+	Round   int // the round in work
+	Stage   int // which of its budgets is being spent
+	Ledger  ledger.Position
+	Log     int64 // bytes of log.jsonl
+	Seconds map[string]float64
+	State   []byte // of the method; nil: it begins again, and the ledger answers what was bought
+}
+
+// Restore takes over the state that the method saved, a pointer to what it gave to Save; false where it saved none, and
+// begins.
+func (r *Run) Restore(state any) (bool, error) {
+	old := r.folder.old
+	if old == nil || old.State == nil {
+		return false, nil
+	}
+	if err := gob.NewDecoder(bytes.NewReader(old.State)).Decode(state); err != nil {
+		return false, fmt.Errorf("checkpoint: %w", err)
+	}
+	return true, nil
+}
+
+// Save writes a checkpoint with the method's state, where there is a folder for it. A method that saves none is begun
+// again when its run goes on.
+func (r *Run) Save(state any) error {
+	if r.Dir == "" {
+		return nil
+	}
+	var text bytes.Buffer
+	if err := gob.NewEncoder(&text).Encode(state); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return r.checkpoint(text.Bytes())
+}
+
+// checkpoint writes where the run stands.
+func (r *Run) checkpoint(state []byte) error {
+	if r.Dir == "" {
+		return nil
+	}
+	at, err := r.Ledger.Position()
+	if err != nil {
+		return err
+	}
+	err = writeSnapshot(r.Dir, &snapshot{
+		Version: r.Version, Config: r.folder.ident, Level: r.Dev.Level(), Source: r.folder.source,
+		Round: r.Round, Stage: r.stage, Ledger: at, Log: r.journal.log.Position(), Seconds: r.journal.seconds, State: state,
+	})
+	if err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
+const checkpointMagic = "ctnas search 2\n"
+
+// encode writes a snapshot: a line that names the format and its version, the SHA-256 of the rest, and the deflated gob of the fields.
+func (s *snapshot) encode() ([]byte, error) {
+	var body bytes.Buffer
+	packed, err := flate.NewWriter(&body, flate.BestSpeed)
+	if err != nil {
+		return nil, err
+	}
+	if err := gob.NewEncoder(packed).Encode(s); err != nil {
+		return nil, err
+	}
+	if err := packed.Close(); err != nil {
+		return nil, err
+	}
+	return checkpoint.Seal(checkpointMagic, body.Bytes()), nil
+}
+
+// maxCheckpoint bounds what is unpacked of a checkpoint. A small one must not unpack to much: texts of architectures are packed to a
+// tenth, and numbers hardly at all.
+const (
+	maxCheckpoint  = 1 << 30
+	unpackedLeast  = 32 << 20
+	unpackedFactor = 64
+)
+
+func decodeSnapshot(data []byte) (*snapshot, error) {
+	body, err := checkpoint.Open(checkpointMagic, data)
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{}
+	most := min(maxCheckpoint, unpackedLeast+unpackedFactor*int64(len(body)))
+	unpacked := &io.LimitedReader{R: flate.NewReader(bytes.NewReader(body)), N: most}
+	if err := gob.NewDecoder(unpacked).Decode(s); err != nil {
+		if unpacked.N <= 0 {
+			err = fmt.Errorf("%d bytes unpack to more than %d", len(body), most)
+		}
+		return nil, fmt.Errorf("a damaged checkpoint: %w", err)
+	}
+	return s, nil
+}
+
+// writeSnapshot puts a checkpoint into a run folder; the one before stays as the previous one. At every moment one of the two is whole.
+func writeSnapshot(dir string, s *snapshot) error {
+	data, err := s.encode()
+	if err != nil {
+		return err
+	}
+	return checkpoint.Write(dir, data)
+}
+
+// readSnapshot reads the newest whole checkpoint of a run folder; ErrNoCheckpoint where there is none.
+func readSnapshot(dir string) (s *snapshot, err error) {
+	err = checkpoint.Read(dir, func(data []byte) error {
+		s, err = decodeSnapshot(data)
+		return err
+	})
+	return s, err
+}
