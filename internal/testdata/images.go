@@ -5,11 +5,10 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/ctnas/ctnas/kernels/philox"
 )
 
 // Images writes a tiny set of images into a folder of the test, to be opened as imagenet:DIR: three classes that can be
@@ -17,7 +16,7 @@ import (
 func Images(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	s := philox.New(1, philox.PurposeTest, 0)
+	s := rand.New(rand.NewPCG(1, 0)) // the same images on every machine
 	for _, split := range []struct {
 		name string
 		n    int
@@ -30,8 +29,8 @@ func Images(t testing.TB) string {
 			for i := range split.n {
 				img := image.NewNRGBA(image.Rect(0, 0, 8, 8))
 				for p := range 64 {
-					v := uint8(64*class + s.Intn(120))
-					img.Set(p%8, p/8, color.NRGBA{v, uint8(s.Intn(256)), 255 - v, 255})
+					v := uint8(64*class + s.IntN(120))
+					img.Set(p%8, p/8, color.NRGBA{v, uint8(s.IntN(256)), 255 - v, 255})
 				}
 				file, err := os.Create(filepath.Join(folder, fmt.Sprintf("%s%d-%d.png", split.name, class, i)))
 				if err == nil {
