@@ -65,14 +65,7 @@ func newCompareCommand(a *app) *cobra.Command {
 		Long: `Runs methods side by side on a table, each with the same number of labels, once a seed, and prints what the paper's table 1 prints, with
 the paper's own numbers in a table of their own below. Every method picks the best label it bought. Its rank is 1 + the number of better architectures.
 
-  random      distinct architectures drawn uniformly
-  regression  labels drawn at random train the comparator's network to predict accuracies (squared error); the last eighth goes to the
-              architectures it predicts best (RegressionNAS)
-  renas       the same with a pairwise ranking loss, and an evolution on the predicted scores proposes the last eighth (ReNAS)
-  evolution   regularized evolution, population 50, tournaments of 10
-  ofa         once-for-all's evolution, population 100: a quarter survive, half of the others are mutants, half crossovers
-  ctnas       this program's search, as ` + "`ctnas search`" + ` runs it
-
+` + searchrun.About(searchrun.Names()) + `
 With --ablations it runs CTNAS itself, then with the predicted performance as reward, with a fixed baseline, and without data exploration,
 and prints 95 % intervals over the seeds (Student's t). Candidates then come from the controller (--propose controller) unless told
 otherwise: where the whole space is ranked, the controller decides little.

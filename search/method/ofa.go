@@ -29,6 +29,11 @@ func init() { run.Register(OFA{}) }
 // Name is "ofa".
 func (OFA) Name() string { return ofaName }
 
+// About is for help.
+func (OFA) About() string {
+	return "once-for-all's evolution, population 100: a quarter survive, half of the others are mutants, half crossovers"
+}
+
 // Run searches.
 func (OFA) Run(ctx context.Context, r *run.Run) error {
 	sp := r.Deps.Space

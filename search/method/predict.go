@@ -96,6 +96,11 @@ const regressionCandidates = 20000
 // Name is "regression".
 func (Regression) Name() string { return "regression" }
 
+// About is for help.
+func (Regression) About() string {
+	return "random labels train the comparator's network to predict accuracies; the last eighth goes to its best (RegressionNAS)"
+}
+
 // Run searches.
 func (Regression) Run(ctx context.Context, r *run.Run) error {
 	a := account{r}
@@ -163,6 +168,11 @@ const (
 
 // Name is "renas".
 func (ReNAS) Name() string { return "renas" }
+
+// About is for help.
+func (ReNAS) About() string {
+	return "as regression with a pairwise ranking loss; an evolution on the predicted scores proposes the last eighth (ReNAS)"
+}
 
 // Run searches.
 func (ReNAS) Run(ctx context.Context, r *run.Run) error {

@@ -19,6 +19,11 @@ type Random struct{}
 // Name is "random".
 func (Random) Name() string { return "random" }
 
+// About is for help.
+func (Random) About() string {
+	return "distinct architectures drawn uniformly"
+}
+
 // Run searches.
 func (Random) Run(ctx context.Context, r *run.Run) error {
 	a, stream := account{r}, philox.New(r.Seed, philox.PurposeSample, 0)
@@ -47,6 +52,11 @@ const (
 
 // Name is "evolution".
 func (Evolution) Name() string { return "evolution" }
+
+// About is for help.
+func (Evolution) About() string {
+	return "regularized evolution, population 50, tournaments of 10"
+}
 
 // Run searches.
 func (Evolution) Run(ctx context.Context, r *run.Run) error {

@@ -23,6 +23,22 @@ type Checker interface {
 	Check(c search.Config) error
 }
 
+// Abouter is a method that says in a line what it does, for help.
+type Abouter interface{ About() string }
+
+// About lists some methods, a line each, with what they say of themselves.
+func About(names []string) string {
+	var b strings.Builder
+	for _, name := range names {
+		about := ""
+		if a, ok := registry[name].(Abouter); ok {
+			about = a.About()
+		}
+		fmt.Fprintf(&b, "  %-12s  %s\n", name, about)
+	}
+	return b.String()
+}
+
 var registry = map[string]Method{}
 
 // Register makes a method known by its name, from an init function of its package.

@@ -26,6 +26,11 @@ type Method struct{}
 // Name is "ctnas".
 func (Method) Name() string { return search.MethodName }
 
+// About is for help.
+func (Method) About() string {
+	return "rounds of labels that a comparator and a controller propose: this program's search"
+}
+
 // Run goes through the rounds.
 func (Method) Run(ctx context.Context, r *run.Run) error {
 	g, err := guided.New(r)

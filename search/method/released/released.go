@@ -38,6 +38,11 @@ const firstPairs = 256
 // Name is "released".
 func (Method) Name() string { return search.ReleasedName }
 
+// About is for help.
+func (Method) About() string {
+	return "the schedule of the code released with CTNAS, with --preset released"
+}
+
 // Check refuses settings that the schedule has no place for.
 func (Method) Check(c search.Config) error {
 	if c.Members != 1 || c.Propose != search.ProposeController {
