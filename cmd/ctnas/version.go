@@ -54,7 +54,10 @@ func newVersionCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
-		Args:  cobra.NoArgs,
+		Example: `  ctnas version
+  ctnas version --json
+  ctnas version --licenses > THIRD_PARTY_LICENSES`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if licenses {
 				if a.json {
