@@ -11,7 +11,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// Scores are the comparator's opinion of a set of graphs.
+// Scores are what the comparator says of a set of graphs.
 type Scores struct {
 	Rank []float64 // the mean over members of their standardised scores: higher is better
 

@@ -44,11 +44,11 @@ Other programs that run at the same time make the figures worse; the spread (dis
 			if err != nil {
 				return usagef("--filter: %w", err)
 			}
-			place, err := a.openDevice()
+			dev, err := a.openDevice()
 			if err != nil {
 				return err
 			}
-			env := &bench.Env{Device: place.Config}
+			env := &bench.Env{Device: dev.Config}
 			defer env.Close()
 			if labels == "" && peerData != "" {
 				labels = "table:" + peerData
@@ -81,7 +81,7 @@ Other programs that run at the same time make the figures worse; the spread (dis
 				Threads  int            `json:"threads"`
 				Ceilings bench.Ceilings `json:"ceilings"`
 				Results  []bench.Result `json:"results"`
-			}{place.name, place.level, place.threads, ceilings, []bench.Result{}}
+			}{dev.name, dev.level, dev.threads, ceilings, []bench.Result{}}
 			var cases []bench.Case
 			long, width := 0, 0
 			for _, c := range bench.Cases() {
@@ -96,7 +96,7 @@ Other programs that run at the same time make the figures worse; the spread (dis
 			}
 			const columns = "%-*s  %10s  %10s  %6s  %8s  %7s  %7s  %s\n"
 			if !a.json {
-				fmt.Fprintf(a.stdout, "%s, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", place.name, place.level, place.threads, ceilings.GFLOPs, ceilings.CopyGBps)
+				fmt.Fprintf(a.stdout, "%s, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", dev.name, dev.level, dev.threads, ceilings.GFLOPs, ceilings.CopyGBps)
 				fmt.Fprintf(a.stdout, columns, width, "name", "median ms", "min ms", "spread", "GFLOP/s", "GB/s", "ceiling", "shape")
 			}
 			tables := 0

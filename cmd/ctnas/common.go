@@ -117,8 +117,8 @@ func (a *app) mayResume(l *setting.List) error {
 	return nil
 }
 
-// place is a device that can be opened.
-type place struct {
+// device is a device that can be opened.
+type device struct {
 	exec.Config
 	name    string // "cpu", "cuda:0"
 	kind    string // what result.json says
@@ -127,7 +127,7 @@ type place struct {
 }
 
 // openDevice checks that the device can be opened and says what it is.
-func (a *app) openDevice() (place, error) {
+func (a *app) openDevice() (device, error) {
 	c := exec.Config{Device: a.device, Threads: a.threads, Precision: exec.Precision(a.precision)}
 	resolved, why := c.Resolve()
 	if why != nil && exec.HasGPUSupport {
@@ -135,16 +135,16 @@ func (a *app) openDevice() (place, error) {
 	}
 	d, err := exec.Open(resolved)
 	if err != nil {
-		return place{}, fmt.Errorf("--device %s --precision %s: %w", a.device, a.precision, err)
+		return device{}, fmt.Errorf("--device %s --precision %s: %w", a.device, a.precision, err)
 	}
 	defer d.Close()
-	return place{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil
+	return device{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil
 }
 
 // openOne is openDevice for commands that work on one device.
-func (a *app) openOne() (place, error) {
+func (a *app) openOne() (device, error) {
 	if strings.Contains(a.device, ",") {
-		return place{}, usagef("--device %s: this works on one device", a.device)
+		return device{}, usagef("--device %s: this works on one device", a.device)
 	}
 	return a.openDevice()
 }

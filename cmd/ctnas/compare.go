@@ -173,12 +173,12 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	d := compareDocument{
 		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose,
 	}
-	place, err := a.openDevice()
+	dev, err := a.openDevice()
 	if err != nil {
 		return err
 	}
-	c.Device, d.Device, d.ISA, d.Threads = place.Config, place.name, place.level, place.threads
-	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(place, o.making(), listed))
+	c.Device, d.Device, d.ISA, d.Threads = dev.Config, dev.name, dev.level, dev.threads
+	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(dev, o.making(), listed))
 	if err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, shown pictures,
 	split string) (e *evaluated, err error) {
 	defer exec.Catch(&err)
-	place, err := a.openOne()
+	on, err := a.openOne()
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 	a.log.Info("images", "side", side, "resized", cmp.Or(transform.Resize, side), "interpolation",
 		w.Images.Interpolation, "mean", w.Images.Mean, "std", w.Images.Std,
 		"channels", w.Images.Channels)
-	dev, err := exec.Open(place.Config)
+	dev, err := exec.Open(on.Config)
 	if err != nil {
 		return nil, err
 	}

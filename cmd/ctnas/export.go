@@ -336,11 +336,11 @@ func randomPlanes(net *nn.Network, seed uint64) []float32 {
 func (a *app) logits(net *nn.Network, values [][]float32, images []float32, calibrate bool) (used [][]float32,
 	logits []float32, err error) {
 	defer exec.Catch(&err)
-	place, err := a.openOne()
+	dev, err := a.openOne()
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := exec.Open(place.Config)
+	d, err := exec.Open(dev.Config)
 	if err != nil {
 		return nil, nil, err
 	}

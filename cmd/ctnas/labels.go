@@ -48,9 +48,9 @@ func addLabelFlags(f *pflag.FlagSet, l labelFlags) {
 }
 
 // labelOptions are how labels are opened, and made, on a device. listed asks for the space's list, where it takes time.
-func (a *app) labelOptions(at place, f labelFlags, listed bool) labels.Options {
+func (a *app) labelOptions(on device, f labelFlags, listed bool) labels.Options {
 	return labels.Options{
-		Device: at.Config, Threads: a.threads, Listed: listed, Progress: a.progress,
+		Device: on.Config, Threads: a.threads, Listed: listed, Progress: a.progress,
 		Making: labels.Making{
 			Workers: *f.workers, Retries: *f.retries, Cache: *f.cache,
 			Images: a.imageOptions, Version: exactVersion, Done: a.candidateDone(),

@@ -54,12 +54,12 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			if _, err := os.Stat(filepath.Dir(output)); err != nil { // better now than when all is measured
 				return usagef("--out %s: %w", output, err)
 			}
-			place, err := a.openOne()
+			dev, err := a.openOne()
 			if err != nil {
 				return err
 			}
 			build := thisBuild()
-			o.Device, o.Seed, o.Program = place.Config, a.seed, fmt.Sprintf("ctnas %s, commit %s", build.Version, build.Commit)
+			o.Device, o.Seed, o.Program = dev.Config, a.seed, fmt.Sprintf("ctnas %s, commit %s", build.Version, build.Commit)
 			var finish func()
 			o.Progress, finish = a.progress("measure")
 			begin := time.Now()

@@ -125,11 +125,11 @@ Here --train and --judged random architectures are trained, all of them if the s
 			if train < 2 || seeds < 1 {
 				return usagef("--train %d --seeds %d: want at least 2 and 1", train, seeds)
 			}
-			place, err := a.openDevice()
+			dev, err := a.openDevice()
 			if err != nil {
 				return err
 			}
-			o := a.labelOptions(place, making, false)
+			o := a.labelOptions(dev, making, false)
 			l, err := a.openLabels(cmd.Context(), labels, spaceName, o)
 			if err != nil {
 				return err
@@ -153,7 +153,7 @@ Here --train and --judged random architectures are trained, all of them if the s
 			update, finish := a.progress("hashes")
 			first := true
 			results, err := compare.Rank(cmd.Context(), compare.Ranking{
-				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: place.Config, Prepared: update,
+				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: dev.Config, Prepared: update,
 				Done: func(r compare.RankSeed) {
 					if first {
 						finish()
@@ -174,7 +174,7 @@ Here --train and --judged random architectures are trained, all of them if the s
 			}
 			d := rankDocument{
 				Space: spaceName, Labels: labels, Accuracy: l.Source.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
-				Device: place.name, ISA: place.level, Threads: place.threads,
+				Device: dev.name, ISA: dev.level, Threads: dev.threads,
 			}
 			column := func(f func(r compare.RankSeed) float64) []float64 {
 				values := make([]float64, len(results))

@@ -89,7 +89,7 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	if *f.cache == "" {
 		*f.cache = settings.LabelCache
 	}
-	place, err := a.openDevice()
+	dev, err := a.openDevice()
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	if page.Result.Network != nil { // what the search's limits looked at
 		limits.Size = *page.Result.Network
 	}
-	o := a.labelOptions(place, f, false)
+	o := a.labelOptions(dev, f, false)
 	c, err := trained.NewConfig(labels, sp, o)
 	if err != nil {
 		return nil, labelsError(err)

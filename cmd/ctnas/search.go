@@ -313,13 +313,13 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 			return result, err
 		}
 	}
-	place, err := a.openDevice()
+	dev, err := a.openDevice()
 	if err != nil {
 		return nil, err
 	}
 	listed := c.Propose != search.ProposeController
 	l, err := a.openLabels(cmd.Context(), c.Labels, a.keptSpace(c.Space),
-		a.labelOptions(place, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed))
+		a.labelOptions(dev, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed))
 	if err != nil {
 		return nil, err
 	}
@@ -333,9 +333,9 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	}
 	build := thisBuild()
 	d := searchrun.Deps{
-		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: place.Config, Latency: times, Dir: a.out, Version: build.Version, All: catalogue.OfLabels(l),
+		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: dev.Config, Latency: times, Dir: a.out, Version: build.Version, All: catalogue.OfLabels(l),
 		Facts: runFacts{
-			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
+			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level, dev.threads,
 			l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
 		},
 	}

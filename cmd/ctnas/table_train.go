@@ -42,11 +42,11 @@ same instruction set. The command goes on where it was stopped.
 			if count < 0 {
 				return usagef("--count %d: want 0 or more", count)
 			}
-			place, err := a.openDevice()
+			dev, err := a.openDevice()
 			if err != nil {
 				return err
 			}
-			o := a.labelOptions(place, f, false)
+			o := a.labelOptions(dev, f, false)
 			c, err := trained.NewConfig(text, sp, o)
 			if err != nil {
 				return labelsError(err)

@@ -238,7 +238,7 @@ func checkArch(arch string) error {
 }
 
 func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
-	place, err := a.openOne()
+	dev, err := a.openOne()
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		if err := sameImages(a.out, checksum); err != nil {
 			return nil, err
 		}
-		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, place.name, place.level, place.threads,
+		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level, dev.threads,
 			"", checksum, "", checksum, a.out}
 		if err := writeConfig(a.out, s, facts); err != nil {
 			return nil, err
@@ -292,7 +292,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	kind, _, _ := strings.Cut(s.Data, ":")
 	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN,
 		OnCorrupt: s.OnCorrupt, Teacher: teacher},
-		trainer.Deps{Device: place.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
+		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
 			Progress: func(p trainer.Progress) {
 				last = p
 				update(p.Update, p.Updates)

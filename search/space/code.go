@@ -157,7 +157,7 @@ func (f *FileSpace) AppendCode(code []byte, a Arch) ([]byte, bool) {
 // CheckCode refuses choices that there are not.
 func (f *FileSpace) CheckCode(code []byte) error {
 	valid := true
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		present := p.high
 		if p.counts() == 1 {
 			present = p.low + int(code[at])

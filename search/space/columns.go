@@ -116,7 +116,7 @@ func (sp Darts) FromColumns(fields []string) (Arch, error) {
 // Columns are the names of the file's places; of a row of blocks NAME.1 to NAME.MOST.
 func (f *FileSpace) Columns() []string {
 	var names []string
-	f.each(func(p *place, _ int) {
+	f.each(func(p *choice, _ int) {
 		for b := range p.high {
 			if p.high == 1 {
 				names = append(names, p.name)
@@ -130,9 +130,9 @@ func (f *FileSpace) Columns() []string {
 
 // FromColumns reads the names of the operations; those of absent blocks, the last of a row, are empty.
 func (f *FileSpace) FromColumns(fields []string) (Arch, error) {
-	var places []string
+	var texts []string
 	at := 0
-	f.each(func(p *place, _ int) {
+	f.each(func(p *choice, _ int) {
 		row := slices.Clone(fields[at : at+p.high])
 		at += p.high
 		for b := range row {
@@ -141,7 +141,7 @@ func (f *FileSpace) FromColumns(fields []string) (Arch, error) {
 		for len(row) > p.low && row[len(row)-1] == "" {
 			row = row[:len(row)-1]
 		}
-		places = append(places, strings.Join(row, "+"))
+		texts = append(texts, strings.Join(row, "+"))
 	})
-	return f.Parse(strings.Join(places, "|"))
+	return f.Parse(strings.Join(texts, "|"))
 }

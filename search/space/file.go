@@ -15,8 +15,8 @@ import (
 
 const filePrefix = "file"
 
-// place is a choice of a space that a file describes: an operation for an edge, for a node, or for each block of a row of blocks.
-type place struct {
+// choice is what is decided in a space that a file describes: an operation for an edge, for a node, or for each block of a row of blocks.
+type choice struct {
 	name    string
 	options []option
 	low     int // blocks in a row; 1 and 1 but for a row of blocks
@@ -26,7 +26,7 @@ type place struct {
 	node    bool // the choice is made for node `to`; false: for the edge
 }
 
-// option is one operation that may be chosen at a place.
+// option is one operation that a choice may come to.
 type option struct {
 	name   string
 	absent bool // nothing stands there
@@ -34,10 +34,10 @@ type option struct {
 	part   int // of Parts; 0 where it is absent
 }
 
-// slots is how many bytes of a FileArch's code the place has: the count where that is a choice, then one a block.
-func (p *place) slots() int { return p.counts() + p.high }
+// slots is how many bytes of a FileArch's code the choice takes: the count where that is a choice, then one a block.
+func (p *choice) slots() int { return p.counts() + p.high }
 
-func (p *place) counts() int {
+func (p *choice) counts() int {
 	if p.low < p.high {
 		return 1
 	}
@@ -47,17 +47,17 @@ func (p *place) counts() int {
 // FileSpace is a space that a file describes: a cell, in which edges or nodes choose their operations, or a chain of blocks. Open it with
 // file:PATH; docs/spaces.md describes the format. Opening the same content again gives the same space.
 type FileSpace struct {
-	name   string
-	nodes  int // of a cell, input and output included; 0: a chain
-	places []place
-	plain  [][2]int // edges of a cell without a choice
-	fixed  Cost     // what every network has
-	priced [2]bool  // the file says MAdds, parameters
-	text   []byte
+	name    string
+	nodes   int // of a cell, input and output included; 0: a chain
+	choices []choice
+	plain   [][2]int // edges of a cell without a choice
+	fixed   Cost     // what every network has
+	priced  [2]bool  // the file says MAdds, parameters
+	text    []byte
 
 	alphabet []string
 	ops      [][]uint8 // of each slot that holds an operation and each option its operation in the alphabet
-	counts   [][]uint8 // of each place and each count its operation
+	counts   [][]uint8 // of each choice and each count its operation
 	inner    []uint8   // of each node without an operation of its own its operation
 	grammar  *Grammar
 	slots    int
@@ -70,7 +70,7 @@ type FileSpace struct {
 // FileArch is an architecture of a FileSpace. What would stand in absent blocks is zero.
 type FileArch struct {
 	of   *FileSpace
-	code string // for each place the count where it is a choice, less the lowest, then an option a block
+	code string // for each choice the count where that is decided, less the lowest, then an option a block
 }
 
 // fileSpaces are the spaces opened so far, by content, so that architectures of the same space are comparable however often it is opened.
@@ -124,7 +124,7 @@ func FileOf(sp Space) *FileSpace {
 // Name is the name that the file gives.
 func (f *FileSpace) Name() string { return f.name }
 
-// Positional: an operation of the alphabet says at which place it stands.
+// Positional: an operation of the alphabet says at which choice it stands.
 func (f *FileSpace) Positional() {}
 
 // Text is the file's content.
@@ -133,14 +133,14 @@ func (f *FileSpace) Text() []byte { return f.text }
 // Priced tells whether the file says multiply-adds and parameters; what it does not say, a table may, see UseCosts.
 func (f *FileSpace) Priced() (madds, params bool) { return f.priced[0], f.priced[1] }
 
-// Alphabet lists the operations of a Graph's nodes, each at each place where it may stand.
+// Alphabet lists the operations of a Graph's nodes, each at each choice that may come to it.
 func (f *FileSpace) Alphabet() []string { return slices.Clone(f.alphabet) }
 
-// MaxNodes counts every place and node.
+// MaxNodes counts every choice and node.
 func (f *FileSpace) MaxNodes() int {
 	n := max(2, f.nodes)
-	for i := range f.places {
-		n += f.places[i].slots()
+	for i := range f.choices {
+		n += f.choices[i].slots()
 	}
 	return n
 }
@@ -150,17 +150,17 @@ func (f *FileSpace) MaxNodes() int {
 func (f *FileSpace) Grammar() *Grammar { return f.grammar }
 
 // each visits the places with the offset of their slots in a code.
-func (f *FileSpace) each(visit func(p *place, at int)) {
+func (f *FileSpace) each(visit func(p *choice, at int)) {
 	at := 0
-	for i := range f.places {
-		visit(&f.places[i], at)
-		at += f.places[i].slots()
+	for i := range f.choices {
+		visit(&f.choices[i], at)
+		at += f.choices[i].slots()
 	}
 }
 
 // clear zeroes absent blocks.
 func (f *FileSpace) clear(code []byte) FileArch {
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		if p.counts() == 1 {
 			for b := p.low + int(code[at]); b < p.high; b++ {
 				code[at+1+b] = 0
@@ -170,8 +170,8 @@ func (f *FileSpace) clear(code []byte) FileArch {
 	return FileArch{f, string(code)}
 }
 
-// blocks are the options chosen at a place that starts at a slot.
-func (a FileArch) blocks(p *place, at int) string {
+// blocks are the options taken at a choice that starts at a slot.
+func (a FileArch) blocks(p *choice, at int) string {
 	if p.counts() == 0 {
 		return a.code[at : at+p.high]
 	}
@@ -183,7 +183,7 @@ func (a FileArch) String() string {
 	var b strings.Builder
 	b.WriteString(a.of.name)
 	separator := byte(':')
-	a.of.each(func(p *place, at int) {
+	a.of.each(func(p *choice, at int) {
 		b.WriteByte(separator)
 		separator = '|'
 		for i, o := range []byte(a.blocks(p, at)) {
@@ -204,7 +204,7 @@ func (a FileArch) Hash() string { return textHash(a.String()) }
 func (a FileArch) Cost() Cost {
 	f := a.of
 	sum := f.fixed
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		for _, o := range []byte(a.blocks(p, at)) {
 			sum.MAdds += p.options[o].cost.MAdds
 			sum.Params += p.options[o].cost.Params
@@ -253,13 +253,13 @@ func (f *FileSpace) parse(s string) (FileArch, error) {
 		return FileArch{}, fmt.Errorf("%d bytes", len(s))
 	}
 	parts := strings.Split(strings.TrimPrefix(s, f.name+":"), "|")
-	if len(parts) != len(f.places) {
-		return FileArch{}, fmt.Errorf("%d choices, want %d", len(parts), len(f.places))
+	if len(parts) != len(f.choices) {
+		return FileArch{}, fmt.Errorf("%d choices, want %d", len(parts), len(f.choices))
 	}
 	code := make([]byte, f.slots)
 	var failure error
 	i := 0
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		chosen := strings.Split(parts[i], "+")
 		i++
 		if failure != nil {
@@ -294,7 +294,7 @@ func (f *FileSpace) Decode(actions []int) (Arch, error) {
 		return nil, err
 	}
 	code := make([]byte, f.slots)
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		for k := range p.slots() {
 			if k < p.counts() || len(p.options) > 1 {
 				code[at+k], actions = byte(actions[0]), actions[1:]
@@ -311,7 +311,7 @@ func (f *FileSpace) Encode(a Arch) ([]int, error) {
 		return nil, fmt.Errorf("%v is no architecture of %s", a, f.name)
 	}
 	var actions []int
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		for k := range p.slots() {
 			if k < p.counts() || len(p.options) > 1 {
 				actions = append(actions, int(x.code[at+k]))
@@ -321,13 +321,13 @@ func (f *FileSpace) Encode(a Arch) ([]int, error) {
 	return actions, nil
 }
 
-// ways is how many different rows of n blocks a place has.
-func (p *place) ways(n int) float64 { return math.Pow(float64(len(p.options)), float64(n)) }
+// ways is how many different rows of n blocks a choice has.
+func (p *choice) ways(n int) float64 { return math.Pow(float64(len(p.options)), float64(n)) }
 
 // Sample draws with the same probability for each architecture.
 func (f *FileSpace) Sample(s *philox.Stream) Arch {
 	code := make([]byte, f.slots)
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		n := p.high
 		if p.counts() == 1 {
 			total := 0.0
@@ -347,7 +347,7 @@ func (f *FileSpace) Sample(s *philox.Stream) Arch {
 	return FileArch{f, string(code)}
 }
 
-// maxRows bounds the different rows of a place that are counted one by one.
+// maxRows bounds the different rows of a choice that are counted one by one.
 const maxRows = 1 << 15
 
 // Within draws uniformly under limits. Costs that the file says and times are counted; other limits reject.
@@ -368,9 +368,9 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 			return l.Times.parts[o.part]
 		}), append(left, l.Latency-l.Times.parts[0])
 	}
-	rows := make([][]string, len(f.places)) // the codes of each place
-	for i := range f.places {
-		p := &f.places[i]
+	rows := make([][]string, len(f.choices)) // the codes of each choice
+	for i := range f.choices {
+		p := &f.choices[i]
 		if total := p.ways(p.high); len(counts) == 0 || total > maxRows {
 			return within(f.name, l, f.Sample)
 		}
@@ -390,9 +390,9 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	}
 	var tightest *sums
 	for k, count := range counts {
-		costs := make([][]int64, len(f.places))
-		for i := range f.places {
-			p := &f.places[i]
+		costs := make([][]int64, len(f.choices))
+		for i := range f.choices {
+			p := &f.choices[i]
 			for _, code := range rows[i] {
 				sum := int64(0)
 				for _, o := range []byte(FileArch{f, code}.blocks(p, 0)) {
@@ -423,7 +423,7 @@ func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 	parent := a.(FileArch)
 	for {
 		code := []byte(parent.code)
-		f.each(func(p *place, at int) { // what would stand in absent blocks, should they come
+		f.each(func(p *choice, at int) { // what would stand in absent blocks, should they come
 			if p.counts() == 1 {
 				for b := p.low + int(code[at]); b < p.high; b++ {
 					code[at+1+b] = byte(s.Intn(len(p.options)))
@@ -431,7 +431,7 @@ func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 			}
 		})
 		k := s.Intn(f.slots)
-		f.each(func(p *place, at int) {
+		f.each(func(p *choice, at int) {
 			switch {
 			case k < at || k >= at+p.slots():
 			case k < at+p.counts():
@@ -450,7 +450,7 @@ func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 func (f *FileSpace) Cross(x, y Arch, s *philox.Stream) Arch {
 	a, b := x.(FileArch), y.(FileArch)
 	code := []byte(a.code)
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		has := func(z FileArch, block int) bool { return block < len(z.blocks(p, at)) }
 		if p.counts() == 1 && s.Intn(2) == 1 {
 			code[at] = b.code[at]
@@ -479,7 +479,7 @@ func (f listedSpace) All(ctx context.Context, progress func(done, total int)) ([
 	var list []hashed
 	code := make([]byte, f.slots)
 	limits := make([]int, 0, f.slots) // choices of each slot
-	f.each(func(p *place, _ int) {
+	f.each(func(p *choice, _ int) {
 		if p.counts() == 1 {
 			limits = append(limits, p.high-p.low+1)
 		}

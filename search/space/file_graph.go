@@ -36,7 +36,7 @@ func (g *drawing) add(op uint8, hears ...uint8) uint8 {
 func (a FileArch) chain(g *drawing) {
 	last := g.add(a.of.inner[0])
 	i := 0
-	a.of.each(func(p *place, at int) {
+	a.of.each(func(p *choice, at int) {
 		row := a.blocks(p, at)
 		for b, o := range []byte(row) {
 			if !p.options[o].absent {
@@ -63,7 +63,7 @@ func (a FileArch) cell(g *drawing) {
 				hears = append(hears, at[e[0]])
 			}
 		}
-		f.each(func(p *place, slot int) {
+		f.each(func(p *choice, slot int) {
 			if p.to != to {
 				return
 			}
@@ -90,8 +90,8 @@ func (f *FileSpace) number(nodeNames []string) error {
 	f.size = 1
 	nodes := max(2, f.nodes)
 	operations := 0
-	for i := range f.places {
-		p := &f.places[i]
+	for i := range f.choices {
+		p := &f.choices[i]
 		f.slots += p.slots()
 		operations += p.high * len(p.options)
 		rows := 0.0
@@ -147,8 +147,8 @@ func (f *FileSpace) number(nodeNames []string) error {
 		steps = append(steps, Step{len(g.Heads), choices})
 		g.Heads = append(g.Heads, Head{name, choices})
 	}
-	for i := range f.places {
-		p := &f.places[i]
+	for i := range f.choices {
+		p := &f.choices[i]
 		var counts []uint8
 		if p.counts() == 1 {
 			decide(p.name+" count", p.high-p.low+1)

@@ -10,8 +10,8 @@ const fixedPart = "fixed"
 // numberParts gives every option that is something a part, behind the fixed one.
 func (f *FileSpace) numberParts() {
 	n := 1
-	for i := range f.places {
-		p := &f.places[i]
+	for i := range f.choices {
+		p := &f.choices[i]
 		p.options = slices.Clone(p.options) // places may share the file's operations
 		for o := range p.options {
 			if !p.options[o].absent {
@@ -22,14 +22,14 @@ func (f *FileSpace) numberParts() {
 	}
 }
 
-// Parts are fixed, which every network has, and <place>/<operation> for every operation that may stand at a place: a block's or a node's name, or from>to of an
+// Parts are fixed, which every network has, and <choice>/<operation> for every operation that a choice may come to: a block's or a node's name, or from>to of an
 // edge. In a row of blocks all have the same time.
 func (f *FileSpace) Parts() []string {
 	names := []string{fixedPart}
-	for i := range f.places {
-		for _, o := range f.places[i].options {
+	for i := range f.choices {
+		for _, o := range f.choices[i].options {
 			if !o.absent {
-				names = append(names, f.places[i].name+"/"+o.name)
+				names = append(names, f.choices[i].name+"/"+o.name)
 			}
 		}
 	}
@@ -43,7 +43,7 @@ func (f *FileSpace) EachPart(a Arch, visit func(part int)) bool {
 		return false
 	}
 	visit(0)
-	f.each(func(p *place, at int) {
+	f.each(func(p *choice, at int) {
 		for _, o := range []byte(x.blocks(p, at)) {
 			if !p.options[o].absent {
 				visit(p.options[o].part)

@@ -133,7 +133,7 @@ func items(n *yaml.Node, what string, most int) ([]*yaml.Node, error) {
 	return n.Content, nil
 }
 
-// maxOptions bounds the operations of a place; a code has a byte for one.
+// maxOptions bounds the operations of a choice; a code has a byte for one.
 const maxOptions = 250
 
 // options reads operations: words, or name with madds and params. With known a word may be one of the file's operations and takes its costs.
@@ -238,7 +238,7 @@ func (r *spaceReader) chain(n *yaml.Node) error {
 		if err != nil {
 			return err
 		}
-		p := place{low: 1, high: 1}
+		p := choice{low: 1, high: 1}
 		if p.name, err = word(part["name"], item, "name"); err != nil {
 			return err
 		}
@@ -253,14 +253,14 @@ func (r *spaceReader) chain(n *yaml.Node) error {
 				return err
 			}
 		}
-		r.f.places = append(r.f.places, p)
+		r.f.choices = append(r.f.choices, p)
 	}
 	return nil
 }
 
-// fresh refuses a name that a place has already.
+// fresh refuses a name that a choice has already.
 func (r *spaceReader) fresh(name string, n *yaml.Node) error {
-	if slices.ContainsFunc(r.f.places, func(p place) bool { return p.name == name }) {
+	if slices.ContainsFunc(r.f.choices, func(p choice) bool { return p.name == name }) {
 		return at(n, "%s comes twice", name)
 	}
 	return nil
@@ -324,14 +324,14 @@ func (r *spaceReader) cell(nodes, edges, on *yaml.Node) error {
 		case ends && own != nil:
 			return at(item, "node %q: input and output have no operations", text)
 		case !ends && decides:
-			p := place{name: text, low: 1, high: 1, to: i, node: true}
+			p := choice{name: text, low: 1, high: 1, to: i, node: true}
 			if p.options, err = r.choices(own, item); err != nil {
 				return err
 			}
 			if slices.ContainsFunc(p.options, func(o option) bool { return o.absent }) {
 				return at(item, "node %q: absent is for edges and blocks", text)
 			}
-			r.f.places = append(r.f.places, p)
+			r.f.choices = append(r.f.choices, p)
 		}
 		r.nodes = append(r.nodes, text)
 	}
@@ -375,7 +375,7 @@ func (r *spaceReader) edges(n *yaml.Node) error {
 			}
 			optional = o.Value == "true"
 		}
-		p := place{name: r.nodes[ends[0]] + ">" + r.nodes[ends[1]], low: 1, high: 1, from: ends[0], to: ends[1]}
+		p := choice{name: r.nodes[ends[0]] + ">" + r.nodes[ends[1]], low: 1, high: 1, from: ends[0], to: ends[1]}
 		switch {
 		case part["operations"] != nil || !r.onNodes && r.operations != nil:
 			if p.options, err = r.choices(part["operations"], item); err != nil {
@@ -390,7 +390,7 @@ func (r *spaceReader) edges(n *yaml.Node) error {
 		if optional {
 			p.options = append(p.options, option{name: missingEdge, absent: true})
 		}
-		r.f.places = append(r.f.places, p)
+		r.f.choices = append(r.f.choices, p)
 	}
 	return nil
 }

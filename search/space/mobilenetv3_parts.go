@@ -37,10 +37,10 @@ func (sp MobileNetV3) Parts() []string {
 		size := fmt.Sprintf("w%s/r%d", mobileWidths[sp.width], r)
 		names = append(names, size+"/stem", size+"/head")
 		for u := range mobileUnits {
-			for _, place := range []string{"first", "other"} {
+			for _, position := range []string{"first", "other"} {
 				for _, k := range mobileKernels {
 					for _, e := range mobileExpansions {
-						names = append(names, fmt.Sprintf("%s/unit%d/%s/k%d/e%d", size, u+1, place, k, e))
+						names = append(names, fmt.Sprintf("%s/unit%d/%s/k%d/e%d", size, u+1, position, k, e))
 					}
 				}
 			}

@@ -92,7 +92,7 @@ func (d *Dataset) Check(ctx context.Context, progress func(done, total int)) (*C
 	if out.LeftOut == nil {
 		out.LeftOut = []LeftOut{}
 	}
-	seen := seenImages{at: map[[sha256.Size]byte]place{}}
+	seen := seenImages{at: map[[sha256.Size]byte]origin{}}
 	told := counter(total, progress)
 	for _, name := range splits {
 		set := d.Part(name)
@@ -115,7 +115,7 @@ func (d *Dataset) Check(ctx context.Context, progress func(done, total int)) (*C
 			if f.err != nil {
 				out.Damaged = append(out.Damaged, Damaged{name, set.ImageName(i), f.err.Error()})
 			} else {
-				seen.add(f.sum, place{name, set, i})
+				seen.add(f.sum, origin{name, set, i})
 			}
 		}
 	}
@@ -171,8 +171,8 @@ func (d *Dataset) summary(name string, set *Set, list []found) CheckedSplit {
 	return s
 }
 
-// place is an image of a part of a set.
-type place struct {
+// origin is an image of a part of a set.
+type origin struct {
 	split string
 	set   *Set
 	image int
@@ -180,11 +180,11 @@ type place struct {
 
 // seenImages knows the first image of each content.
 type seenImages struct {
-	at    map[[sha256.Size]byte]place
+	at    map[[sha256.Size]byte]origin
 	pairs []Duplicates
 }
 
-func (s *seenImages) add(sum [sha256.Size]byte, p place) {
+func (s *seenImages) add(sum [sha256.Size]byte, p origin) {
 	first, again := s.at[sum]
 	if !again {
 		s.at[sum] = p
