@@ -143,6 +143,7 @@ var registry = map[string]func(name string) (Space, error){
 	"nasbench101-v4": plain(NASBench101{4}),
 	"nasbench101-v5": plain(NASBench101{5}),
 	"nasbench101-v6": plain(NASBench101{6}),
+	nasbench201Name:  plain(NASBench201{}),
 	mobileName:       openMobileNetV3,
 	dartsName:        openDarts,
 	filePrefix:       openFile,
