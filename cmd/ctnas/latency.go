@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -20,6 +21,18 @@ import (
 func newLatencyCommand(a *app) *cobra.Command {
 	return group("latency", "Measure how long architectures take on a device", `  ctnas latency measure --space mobilenetv3 --device cpu -o cpu.csv
   ctnas latency info cpu.csv`, newLatencyMeasureCommand(a), newLatencyInfoCommand(a))
+}
+
+// measurableSpaces are the names of the spaces whose blocks can be run by themselves.
+func measurableSpaces() (names []string) {
+	for _, name := range space.Names() {
+		if sp, err := space.Open(name); err == nil {
+			if _, ok := sp.(space.Measurable); ok {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 func newLatencyMeasureCommand(a *app) *cobra.Command {
@@ -46,7 +59,8 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			}
 			measurable, ok := sp.(space.Measurable)
 			if !ok {
-				return usagef("--space %s: this program can run the blocks of mobilenetv3 only; a table for a space from a file is written by hand, see docs/latency.md", spaceName)
+				return usagef("--space %s: this program can run the blocks of %s only; a table for a space from a file is "+
+					"written by hand, see docs/latency.md", spaceName, strings.Join(measurableSpaces(), ", "))
 			}
 			if info, err := os.Stat(output); err == nil && info.IsDir() {
 				return usagef("--out %s: a folder", output)

@@ -79,12 +79,12 @@ func TestLatencyMistakes(t *testing.T) {
 		code int
 		line []string
 	}{
-		"blocks of mobilenetv3 only": {exitUsage, []string{"latency", "measure", "--space", "darts", "-o", "x.csv"}},
-		`"out" not set`:              {exitUsage, []string{"latency", "measure"}},
-		"--repeats 0":                {exitUsage, []string{"latency", "measure", "-o", "x.csv", "--repeats", "0"}},
-		"a folder":                   {exitUsage, []string{"latency", "measure", "-o", t.TempDir()}},
-		"no such file or directory":  {exitUsage, []string{"latency", "measure", "-o", filepath.Join(t.TempDir(), "none", "x.csv")}},
-		"and no --space":             {exitUsage, []string{"latency", "info", mobile, "mobilenetv3:x"}},
+		"blocks of mobilenetv3, nasbench201 only": {exitUsage, []string{"latency", "measure", "--space", "darts", "-o", "x.csv"}},
+		`"out" not set`:             {exitUsage, []string{"latency", "measure"}},
+		"--repeats 0":               {exitUsage, []string{"latency", "measure", "-o", "x.csv", "--repeats", "0"}},
+		"a folder":                  {exitUsage, []string{"latency", "measure", "-o", t.TempDir()}},
+		"no such file or directory": {exitUsage, []string{"latency", "measure", "-o", filepath.Join(t.TempDir(), "none", "x.csv")}},
+		"and no --space":            {exitUsage, []string{"latency", "info", mobile, "mobilenetv3:x"}},
 		"parts of mobilenetv3@w1.2,r224 are missing": {exitFailed, []string{"latency", "info", mobile, "--space", "mobilenetv3@w1.2"}},
 		"of which the times are":                     {exitFailed, []string{"latency", "info", mobile, "--space", "mobilenetv3", "mobilenetv3:22222:33003300330033003300:33003300330033003300@w1.2,r224"}},
 		"say with --latency FILE":                    {exitUsage, []string{"search", "--labels", labels, "--max-latency", "12ms"}},

@@ -20,6 +20,7 @@ func TestNetworksOfSpacesAreTrained(t *testing.T) {
 	images := testdata.Images(t)
 	for sp, query := range map[string]string{
 		"mobilenetv3@w1.0,r32-64": "&resolution=0", // where images differ in size an architecture's own counts
+		"nasbench201":             "&resolution=8&channels=4&modules=1",
 		"darts":                   "&resolution=32&channels=4&stacks=2&modules=1",
 		"darts@cifar10":           "&resolution=8&channels=4",
 	} {

@@ -67,7 +67,7 @@ func TestMobileNetPublishedCosts(t *testing.T) {
 }
 
 // cases are all built-in spaces that are not NAS-Bench-101.
-var cases = []string{"mobilenetv3", "mobilenetv3@w1.2,r160-224", "darts", "darts@cifar10"}
+var cases = []string{"nasbench201", "mobilenetv3", "mobilenetv3@w1.2,r160-224", "darts", "darts@cifar10"}
 
 func TestSpacesAgreeWithThemselves(t *testing.T) {
 	for _, name := range cases {

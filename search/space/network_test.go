@@ -13,7 +13,8 @@ import (
 
 // The networks that are built layer by layer at a space's own size take what the spaces count.
 func TestNetworksTakeWhatIsCounted(t *testing.T) {
-	for _, name := range []string{"nasbench101", "mobilenetv3", "mobilenetv3@w1.2,r160-224", "mobilenetv3@w1.0,r132", "darts", "darts@cifar10"} {
+	for _, name := range []string{"nasbench101", "nasbench201", "mobilenetv3", "mobilenetv3@w1.2,r160-224",
+		"mobilenetv3@w1.0,r132", "darts", "darts@cifar10"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		s := philox.New(11, philox.PurposeTest, 0)
@@ -28,7 +29,7 @@ func TestNetworksTakeWhatIsCounted(t *testing.T) {
 
 // Networks that are said to be alike can all be built where one can, also at the smallest sizes.
 func TestNetworksAreAlike(t *testing.T) {
-	for _, name := range []string{"mobilenetv3", "darts", "darts@cifar10"} {
+	for _, name := range []string{"nasbench201", "mobilenetv3", "darts", "darts@cifar10"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		s := philox.New(12, philox.PurposeTest, 0)

@@ -3,6 +3,7 @@ package table
 import (
 	"encoding/binary"
 	"math"
+	"regexp"
 
 	"strconv"
 	"strings"
@@ -207,7 +208,7 @@ func TestCSVRefusesWhatIsAmbiguous(t *testing.T) {
 // A column a decision, in the order of any program, reads back every architecture of every space that knows such
 // columns.
 func TestCSVColumnADecision(t *testing.T) {
-	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2", "darts", "darts@cifar10",
+	for _, name := range []string{"nasbench201", "mobilenetv3", "mobilenetv3@w1.2", "darts", "darts@cifar10",
 		"file:../../docs/examples/nb201-like.yaml", "file:../../docs/examples/blocks.yaml"} {
 		sp, err := space.Open(name)
 		require.NoError(t, err)
@@ -264,6 +265,12 @@ func fieldsOf(t *testing.T, a space.Arch) []string {
 		normal, reduce := a.Cells()
 		for _, op := range append(normal, reduce...) {
 			fields = append(fields, op.Name, string(rune('0'+op.From)))
+		}
+		return fields
+	case space.EdgeCell:
+		var fields []string
+		for _, op := range regexp.MustCompile(`(\w+)~`).FindAllStringSubmatch(a.String(), -1) {
+			fields = append(fields, op[1])
 		}
 		return fields
 	}
