@@ -3,6 +3,7 @@ package gcn
 import (
 	"math"
 
+	"github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/gemm"
 	"github.com/ctnas/ctnas/kernels/graph"
@@ -69,10 +70,10 @@ func (s *pass) featuresPart() gatedPart {
 	return gatedPart{"features", fw, func(b, e int, out *exec.Buffer) {
 		gemm.Record(s.p, gemm.Op{C: out, A: rows(x, b, e, nf), B: s.weight("features.weight"),
 			M: exec.Fixed(e - b), N: fw, K: nf})
-		graph.Dense{Rows: exec.Fixed(e - b), Width: fw, Out: out, In: out, Bias: s.weight("features.bias"),
+		dense.Dense{Rows: exec.Fixed(e - b), Width: fw, Out: out, In: out, Bias: s.weight("features.bias"),
 			Relu: true}.Record(s.p)
 	}, func(dout *exec.Buffer) {
-		graph.ColumnSum{Out: s.gradient("features.bias"), In: dout, Rows: exec.Fixed(n), Width: fw}.Record(s.p)
+		dense.ColumnSum{Out: s.gradient("features.bias"), In: dout, Rows: exec.Fixed(n), Width: fw}.Record(s.p)
 		gemm.Record(s.p, gemm.Op{C: s.gradient("features.weight"), A: x, B: dout, M: exec.Fixed(n), N: fw, K: nf,
 			TransA: true})
 	}}
@@ -114,14 +115,14 @@ func (s *pass) newGatedHead(parts []gatedPart, size int) *gatedHead {
 }
 
 // dense is the bias and the ReLU of hidden.
-func (h *gatedHead) dense(m exec.Dim) graph.Dense {
-	return graph.Dense{Rows: m, Width: h.HeadWidth, Out: h.hidden, In: h.hidden,
+func (h *gatedHead) dense(m exec.Dim) dense.Dense {
+	return dense.Dense{Rows: m, Width: h.HeadWidth, Out: h.hidden, In: h.hidden,
 		Bias: h.weight("head.bias"), Relu: true}
 }
 
 // dropout is that of a part, or of hidden as the layer behind them all, over all rows.
-func (h *gatedHead) dropout(layer int) graph.Dense {
-	d := graph.Dense{Rows: exec.Fixed(h.e.N), Width: h.HeadWidth, Out: h.hiddenDropped, In: h.hidden, Keep: h.keep,
+func (h *gatedHead) dropout(layer int) dense.Dense {
+	d := dense.Dense{Rows: exec.Fixed(h.e.N), Width: h.HeadWidth, Out: h.hiddenDropped, In: h.hidden, Keep: h.keep,
 		Seed: h.seed, Stream: philox.PurposeTrain | uint32(layer+1)<<16, Step: h.step}
 	if layer < len(h.parts) {
 		d.Width, d.Out, d.In = h.parts[layer].width, h.dropped[layer], h.in[layer]
@@ -145,7 +146,7 @@ func (h *gatedHead) forward(b, e int) {
 		h.dropout(len(h.parts)).Record(h.p)
 	}
 	score := h.score.Slice(b, e-b) // [e-b, 1]
-	graph.RowDot{Out: score, In: h.hiddenDropped, Weight: h.weight("score.weight"), Rows: m, Width: h.HeadWidth,
+	dense.RowDot{Out: score, In: h.hiddenDropped, Weight: h.weight("score.weight"), Rows: m, Width: h.HeadWidth,
 		Heads: 1}.Record(h.p)
 	if h.linear != nil {
 		gemm.Record(h.p, gemm.Op{C: score, A: rows(h.linear, b, e, h.features),
@@ -164,13 +165,13 @@ func (h *gatedHead) backward() {
 	}
 	gemm.Record(h.p, gemm.Op{C: h.gradient("score.weight"), A: h.dscore, B: h.hiddenDropped, M: m, N: width, K: 1,
 		TransA: true})
-	graph.RowDotBackward{DInput: dhidden, Grad: h.dscore, Weight: h.weight("score.weight"), Rows: m, Width: width,
+	dense.RowDotBackward{DInput: dhidden, Grad: h.dscore, Weight: h.weight("score.weight"), Rows: m, Width: width,
 		Heads: 1}.Record(h.p)
 	if h.keep < 1 {
 		h.dropout(len(h.parts)).RecordBackward(h.p, dhidden, dhidden)
 	}
 	h.dense(m).RecordBackward(h.p, dhidden, dhidden)
-	graph.ColumnSum{Out: h.gradient("head.bias"), In: dhidden, Rows: m, Width: width}.Record(h.p)
+	dense.ColumnSum{Out: h.gradient("head.bias"), In: dhidden, Rows: m, Width: width}.Record(h.p)
 	for i, q := range h.parts {
 		gemm.Record(h.p, gemm.Op{C: h.gradient("head." + q.name), A: h.dropped[i], B: dhidden, M: m,
 			N: width, K: q.width, TransA: true})
@@ -184,7 +185,7 @@ func (h *gatedHead) backward() {
 			h.dropout(i).RecordBackward(h.p, dpart, dpart)
 		}
 		if q.name == "features" {
-			graph.Dense{Rows: m, Width: q.width, Out: h.in[i], In: h.in[i], Relu: true}.RecordBackward(h.p,
+			dense.Dense{Rows: m, Width: q.width, Out: h.in[i], In: h.in[i], Relu: true}.RecordBackward(h.p,
 				dpart, dpart)
 		}
 		q.backward(dpart)

@@ -1,6 +1,7 @@
 package gcn
 
 import (
+	"github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/gemm"
 	"github.com/ctnas/ctnas/kernels/graph"
@@ -56,7 +57,7 @@ func (s *pass) layered() {
 			}
 			g.Record(s.p)
 			if k == last {
-				graph.RowDot{Out: rows(headRows, b-lb, e-lb, heads), In: piece, Weight: fc, Rows: exec.Fixed(e - b),
+				dense.RowDot{Out: rows(headRows, b-lb, e-lb, heads), In: piece, Weight: fc, Rows: exec.Fixed(e - b),
 					Width: w, Heads: heads}.Record(s.p)
 			} else { // The product is made while the chunk is in the caches.
 				gemm.Record(s.p, gemm.Op{C: rows(next, b-nb, e-nb, w), A: piece, Packed: packed, M: exec.Fixed(e - b),
@@ -107,11 +108,11 @@ func (s *pass) layeredBackward(k int, f *Forest, prev, out, sums *exec.Buffer, n
 			if relu {
 				mask = out
 			}
-			graph.RowDotBackward{DInput: dout, Grad: headRows, Weight: fc, Mask: mask, Rows: exec.Fixed(n), Width: w,
+			dense.RowDotBackward{DInput: dout, Grad: headRows, Weight: fc, Mask: mask, Rows: exec.Fixed(n), Width: w,
 				Heads: heads}.Record(s.p)
 		}
 		if s.Bias {
-			graph.ColumnSum{Out: s.gradient(name + ".bias"), In: dout, Rows: exec.Fixed(n), Width: w}.Record(s.p)
+			dense.ColumnSum{Out: s.gradient(name + ".bias"), In: dout, Rows: exec.Fixed(n), Width: w}.Record(s.p)
 		}
 		// To the products, through the transposed aggregation: each row of sums is used by the rows that aggregate it,
 		// itself included.
@@ -140,7 +141,7 @@ func (s *pass) layeredBackward(k int, f *Forest, prev, out, sums *exec.Buffer, n
 		g.Record(s.p)
 		if k == 1 {
 			grad := s.gradient("embedding.weight")
-			graph.Dense{Rows: exec.Fixed(1), Width: below * w, Out: grad, In: dprev}.Record(s.p)
+			dense.Dense{Rows: exec.Fixed(1), Width: below * w, Out: grad, In: dprev}.Record(s.p)
 		}
 		s.dnext = dprev
 	})

@@ -6,8 +6,8 @@ import (
 	"slices"
 
 	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -136,17 +136,17 @@ type Top struct {
 	value, index *exec.Buffer
 }
 
-// Top prepares finding the k best graphs, at most graph.MaxTopK.
+// Top prepares finding the k best graphs, at most dense.MaxTopK.
 func (s *Scorer) Top(k int) *Top {
 	ar := s.pass.ar
 	t := &Top{s: s, program: ar.NewProgram("best"), value: ar.F32(k), index: ar.I32(k)}
 	standing := s.pass.out
 	if s.pass.net.Pair { // as raw says: (u - v)/2
 		standing = ar.F32(s.pass.n)
-		graph.RowDot{Out: standing, In: s.pass.out, Weight: ar.Floats([]float32{0.5, -0.5}), Rows: exec.Fixed(s.pass.n),
+		dense.RowDot{Out: standing, In: s.pass.out, Weight: ar.Floats([]float32{0.5, -0.5}), Rows: exec.Fixed(s.pass.n),
 			Width: 2, Heads: 1}.Record(t.program)
 	}
-	graph.TopK{In: standing, Value: t.value, Index: t.index}.Record(t.program)
+	dense.TopK{In: standing, Value: t.value, Index: t.index}.Record(t.program)
 	return t
 }
 

@@ -4,9 +4,9 @@ import (
 	"errors"
 
 	"github.com/ctnas/ctnas/kernels/conv"
+	"github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/depthwise"
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -34,7 +34,7 @@ func newLinear(op nn.Linear) (operation, error) {
 func (convolution) facts() facts { return facts{trained: true, gaps: true} }
 
 func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool) bool {
-	dense, dw := geometry(c.op, in[0].of.shape)
+	standard, dw := geometry(c.op, in[0].of.shape)
 	l.step(l.allocate(out, in), func(p *exec.Program) {
 		weight := l.m.variable(out.node, 0)
 		if dw != nil {
@@ -42,7 +42,7 @@ func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool)
 				ZStride: out.stride, Sums: sums}.Record(p)
 			return
 		}
-		f := conv.Forward{Conv: dense, In: l.input(in[0]), Weight: weight, Z: out.buffer(),
+		f := conv.Forward{Conv: standard, In: l.input(in[0]), Weight: weight, Z: out.buffer(),
 			ZStride: out.stride, Sums: sums}
 		if c.op.Bias {
 			f.Bias = l.m.variable(out.node, 1)
@@ -54,7 +54,7 @@ func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool)
 
 func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gradient) {
 	m, x := l.m, in[0]
-	dense, dw := geometry(c.op, x.of.shape)
+	standard, dw := geometry(c.op, x.of.shape)
 	touched := append(x.touched(), dout.touched()...)
 	if dw != nil { // One operation makes both gradients.
 		record := func(p *exec.Program, s tensor.Sink) tensor.Stats {
@@ -69,18 +69,18 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 		return
 	}
 	l.step(touched, func(p *exec.Program) {
-		conv.WeightGradient{Conv: dense, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
+		conv.WeightGradient{Conv: standard, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
 			Accumulate: l.accumulate}.Record(p)
 	})
 	if c.op.Bias {
 		plain := l.materialize(dout)
 		l.step(plain.touched(), func(p *exec.Program) {
-			graph.ColumnSum{Out: m.gradient(out.node, 1), In: plain.tensor.buf, Rows: exec.Fixed(out.shape.Pixels()),
+			dense.ColumnSum{Out: m.gradient(out.node, 1), In: plain.tensor.buf, Rows: exec.Fixed(out.shape.Pixels()),
 				Width: out.shape.C, Accumulate: l.accumulate}.Record(p)
 		})
 	}
 	l.contribute(x, dout.touched(), func(p *exec.Program, s tensor.Sink) tensor.Stats {
-		return conv.InputGradient{Conv: dense, Grad: dout.read(), Weight: m.variable(out.node, 0), Sink: s}.Record(p)
+		return conv.InputGradient{Conv: standard, Grad: dout.read(), Weight: m.variable(out.node, 0), Sink: s}.Record(p)
 	})
 }
 

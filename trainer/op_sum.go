@@ -3,9 +3,9 @@ package trainer
 import (
 	"slices"
 
+	"github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -98,8 +98,8 @@ func (o dropout) backward(l *lowering, out *output, in []*operand, dout *gradien
 	l.contributeToTerms(out, in, dout)
 }
 
-func (o dropout) mask(l *lowering, out *output) graph.Dense {
-	return graph.Dense{Rows: exec.Fixed(out.shape.N), Width: out.shape.Len() / out.shape.N, Out: out.z.buf,
+func (o dropout) mask(l *lowering, out *output) dense.Dense {
+	return dense.Dense{Rows: exec.Fixed(out.shape.N), Width: out.shape.Len() / out.shape.N, Out: out.z.buf,
 		In: out.z.buf, Keep: float32(1 - o.op.P), Seed: l.m.Seed, Stream: stream(out.node), Step: l.m.step}
 }
 

@@ -21,6 +21,8 @@ import (
 //go:embed *.cu *.h
 var Sources embed.FS
 
+var ints = exec.Ptr[C.int32_t]
+
 // Rules say what decisions mean: a cell of 1 to Inner inner nodes, Edges edges and the operations of its nodes, numbers below 8. A sequence is the
 // number of inner nodes less one; for each of them a node before it that it hears, then its operation, an index into Ops; the node that the output
 // hears; then pairs of nodes, each an edge from the lower to the higher, or none where they are equal, until there are Edges. This is the
@@ -73,8 +75,6 @@ func (d Decode) Record(p *exec.Program) {
 		}
 		args.ops |= C.uint32_t(op) << (3 * i)
 	}
-	p.Record(exec.Op{Name: "decode", CPU: unsafe.Pointer(&C.ctn_decode), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "decode", Entry: "cu_decode", Grid: [3]int{exec.Blocks(d.Batch, C.CTN_CELL_THREADS)}, Block: C.CTN_CELL_THREADS}}})
+	exec.Call(p, "decode", unsafe.Pointer(&C.ctn_decode), &args, 0,
+		exec.Launch{File: "decode", Entry: "cu_decode", Grid: [3]int{exec.Blocks(d.Batch, C.CTN_CELL_THREADS)}, Block: C.CTN_CELL_THREADS})
 }
-
-func ints(b *exec.Buffer) *C.int32_t { return (*C.int32_t)(b.Pointer()) }

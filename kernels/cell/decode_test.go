@@ -60,7 +60,7 @@ func TestDecode(t *testing.T) {
 				graphs.ReadI32(0, got)
 				ar.Free()
 				for b := range batch {
-					ops, edges := r.Reference(actions[b*r.Steps():])
+					ops, edges := DecodeReference(r, actions[b*r.Steps():])
 					want, ok := graph.Pack(ops, edges)
 					require.True(t, ok)
 					require.Equal(t, want, uint64(uint32(got[2*b]))|uint64(uint32(got[2*b+1]))<<32, "%v", actions[b*r.Steps():][:r.Steps()])

@@ -312,15 +312,15 @@ template <class T> __device__ __forceinline__ void pack(const ctn_conv_gpu_args 
 } // namespace
 
 // Grid: steps, 32 columns each (of whole tiles), groups.
-extern "C" __global__ void __launch_bounds__(BLOCK) cu_conv_pack(const ctn_conv_gpu_args g) { pack<float>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK) cu_conv_pack_bf16(const ctn_conv_gpu_args g) { pack<bf16>(g); }
+CTN_ENTRY(cu_conv_pack, const ctn_conv_gpu_args g, BLOCK) { pack<float>(g); }
+CTN_ENTRY(cu_conv_pack_bf16, const ctn_conv_gpu_args g, BLOCK) { pack<bf16>(g); }
 
 // Grid: parts x tiles of columns, which run faster, so that those who read the same rows run together; groups.
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv(const ctn_conv_gpu_args g) { convolve<float, CTN_CONV_GPU_COLS_F32, false>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 3) cu_conv_bf16_32(const ctn_conv_gpu_args g) { convolve<bf16, 32, false>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_bf16_64(const ctn_conv_gpu_args g) { convolve<bf16, 64, false>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_bf16_128(const ctn_conv_gpu_args g) { convolve<bf16, 128, false>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_input(const ctn_conv_gpu_args g) { convolve<float, CTN_CONV_GPU_COLS_F32, true>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_input_bf16_32(const ctn_conv_gpu_args g) { convolve<bf16, 32, true>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_input_bf16_64(const ctn_conv_gpu_args g) { convolve<bf16, 64, true>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_input_bf16_128(const ctn_conv_gpu_args g) { convolve<bf16, 128, true>(g); }
+CTN_ENTRY(cu_conv, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<float, CTN_CONV_GPU_COLS_F32, false>(g); }
+CTN_ENTRY(cu_conv_bf16_32, const ctn_conv_gpu_args g, BLOCK, 3) { convolve<bf16, 32, false>(g); }
+CTN_ENTRY(cu_conv_bf16_64, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 64, false>(g); }
+CTN_ENTRY(cu_conv_bf16_128, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 128, false>(g); }
+CTN_ENTRY(cu_conv_input, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<float, CTN_CONV_GPU_COLS_F32, true>(g); }
+CTN_ENTRY(cu_conv_input_bf16_32, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 32, true>(g); }
+CTN_ENTRY(cu_conv_input_bf16_64, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 64, true>(g); }
+CTN_ENTRY(cu_conv_input_bf16_128, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 128, true>(g); }

@@ -5,7 +5,7 @@ package conv
 /*
 #cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
-#include "conv_cpu.h"
+#include "conv.h"
 */
 import "C"
 
@@ -93,10 +93,10 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	if f.In.Shape != c.In {
 		panic(fmt.Sprintf("conv: input %+v for %+v", f.In.Shape, c))
 	}
-	tensor.Need("conv", "Weight", f.Weight, c.WeightLen())
+	exec.Need("conv", "Weight", f.Weight, c.WeightLen())
 	tensor.Span("conv", "Z", f.Z, shape, f.ZStride)
 	if f.Bias != nil {
-		tensor.Need("conv", "Bias", f.Bias, c.Out)
+		exec.Need("conv", "Bias", f.Bias, c.Out)
 	}
 	if f.ZStride == 0 {
 		f.ZStride = c.Out
@@ -131,7 +131,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 			args.stats, args.stats_ld = floats(stats.Rows.Slice(g*cols, stats.Rows.Len()-g*cols)), C.int64_t(c.Out)
 		}
 		pack(p, &args)
-		record(p, "conv", unsafe.Pointer(&C.ctn_conv), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+		exec.Call(p, "conv", unsafe.Pointer(&C.ctn_conv), &args, scratch)
 	}
 	return stats
 }
@@ -149,7 +149,7 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 	c := b.Conv.defaults()
 	b.Grad.Check("conv_input_gradient", c.Shape())
 	b.Sink.Check("conv_input_gradient", c.In)
-	tensor.Need("conv_input_gradient", "Weight", b.Weight, c.WeightLen())
+	exec.Need("conv_input_gradient", "Weight", b.Weight, c.WeightLen())
 	if p.Arena().Device().Accelerated() {
 		return b.accelerated(p, c)
 	}
@@ -178,7 +178,7 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 		}
 		b.Sink.Channels(g*cols, cols, c.In.C).Put(unsafe.Pointer(&args.sink), cols, part)
 		pack(p, &args)
-		record(p, "conv_input_gradient", unsafe.Pointer(&C.ctn_conv), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+		exec.Call(p, "conv_input_gradient", unsafe.Pointer(&C.ctn_conv), &args, scratch)
 	}
 	return stats
 }
@@ -269,17 +269,17 @@ func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape
 	ld := (int(args.chunk) + 15) / 16 * 16
 	args.near = C.int64_t(band * ld)
 	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * 16 * int(args.depth)))
-	record(p, "winograd_pack", unsafe.Pointer(&C.ctn_winograd_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 9*C.CTN_WINOGRAD_PACK*panel)
+	exec.Call(p, "winograd_pack", unsafe.Pointer(&C.ctn_winograd_pack), args, 9*C.CTN_WINOGRAD_PACK*panel)
 	scratch := 16*block*int(args.slice) + 16*block*ld + int(args.near) + 4*block*panel + 11*block
-	record(p, "winograd", unsafe.Pointer(&C.ctn_winograd), unsafe.Pointer(args), unsafe.Sizeof(*args), scratch)
+	exec.Call(p, "winograd", unsafe.Pointer(&C.ctn_winograd), args, scratch)
 }
 
 func pack(p *exec.Program, args *C.ctn_conv_args) {
 	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * int(args.at.kh*args.at.kw*args.depth)))
-	record(p, "conv_pack", unsafe.Pointer(&C.ctn_conv_pack), unsafe.Pointer(args), unsafe.Sizeof(*args), 0)
+	exec.Call(p, "conv_pack", unsafe.Pointer(&C.ctn_conv_pack), args, 0)
 }
 
-// WeightGradient is the gradient in a convolution's weight. The gradient in a bias is the sum of the rows of Grad: graph.ColumnSum.
+// WeightGradient is the gradient in a convolution's weight. The gradient in a bias is the sum of the rows of Grad: dense.ColumnSum.
 type WeightGradient struct {
 	Conv
 	In         tensor.Input
@@ -324,7 +324,7 @@ func (w WeightGradient) Record(p *exec.Program) {
 		panic(fmt.Sprintf("conv_weight_gradient: input %+v for %+v", w.In.Shape, c))
 	}
 	w.Grad.Check("conv_weight_gradient", c.Shape())
-	tensor.Need("conv_weight_gradient", "DWeight", w.DWeight, c.WeightLen())
+	exec.Need("conv_weight_gradient", "DWeight", w.DWeight, c.WeightLen())
 	if p.Arena().Device().Accelerated() {
 		w.accelerated(p, c)
 		return
@@ -337,22 +337,20 @@ func (w WeightGradient) Record(p *exec.Program) {
 		if w.Partial == nil {
 			w.Partial = p.Arena().F32(c.PartialLen())
 		}
-		tensor.Need("conv_weight_gradient", "Partial", w.Partial, c.PartialLen())
+		exec.Need("conv_weight_gradient", "Partial", w.Partial, c.PartialLen())
 	}
 	for g := range c.Groups {
 		args := C.ctn_conv_weight_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols), splits: C.int64_t(splits), partial: floats(w.Partial),
 			dweight: floats(w.DWeight.Slice(g*cols, w.DWeight.Len()-g*cols)), weight_ld: C.int64_t(c.Out)}
-		if w.Accumulate {
-			args.accumulate = 1
-		}
+		args.accumulate = flag(w.Accumulate)
 		w.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))
 		w.Grad.Channels(g*cols, c.Out).Put(unsafe.Pointer(&args.grad), cols)
 		if c.Winograd() {
 			const tiles = C.CTN_WINOGRAD_TILES
 			args.near = C.int64_t(winogradBand(tiles, c.In, c.Shape()) * C.CTN_CONV_DEPTH)
 			scratch := 16*tiles*(C.CTN_CONV_DEPTH+16+C.CTN_CONV_COLS) + int(args.near) + 4*panel + 9*tiles
-			record(p, "winograd_weight", unsafe.Pointer(&C.ctn_winograd_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
-			record(p, "winograd_weight_reduce", unsafe.Pointer(&C.ctn_winograd_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+			exec.Call(p, "winograd_weight", unsafe.Pointer(&C.ctn_winograd_weight), &args, scratch)
+			exec.Call(p, "winograd_weight_reduce", unsafe.Pointer(&C.ctn_winograd_reduce), &args, 0)
 			return
 		}
 		blockC, blockJ := c.weightBlocks()
@@ -368,15 +366,9 @@ func (w WeightGradient) Record(p *exec.Program) {
 		}
 		args.near = C.int64_t((near + 15) / 16 * 16)
 		scratch := C.CTN_CONV_ROWS*(blockJ+32) + int(args.near) + C.CTN_CONV_ROWS*(3+taps)
-		record(p, "conv_weight_gradient", unsafe.Pointer(&C.ctn_conv_weight), unsafe.Pointer(&args), unsafe.Sizeof(args), scratch)
+		exec.Call(p, "conv_weight_gradient", unsafe.Pointer(&C.ctn_conv_weight), &args, scratch)
 		if splits > 1 {
-			record(p, "conv_weight_reduce", unsafe.Pointer(&C.ctn_conv_reduce), unsafe.Pointer(&args), unsafe.Sizeof(args), 0)
+			exec.Call(p, "conv_weight_reduce", unsafe.Pointer(&C.ctn_conv_reduce), &args, 0)
 		}
 	}
 }
-
-func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch})
-}
-
-func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -1,7 +1,7 @@
 // Dense convolutions as products of matrices whose rows are never written out. A row of the product is a pixel; the micro-kernel follows a pointer a row and
 // tap to that tap's channels. Pixels outside the image are a row of zeros.
 #ifndef CTN_LANES
-#include "conv_cpu.h"
+#include "conv.h"
 #include <string.h>
 
 // The place of row r, counted from the first of all images. Rows of the backward direction are ordered by their phase modulo the stride,

@@ -20,6 +20,8 @@ import (
 //go:embed *.cu *.cuh *.h
 var Sources embed.FS
 
+var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
+
 func (c Conv) geometry() C.ctn_conv_geometry {
 	i := func(n int) C.int32_t { return C.int32_t(n) }
 	return C.ctn_conv_geometry{n: i(c.In.N), h: i(c.In.H), w: i(c.In.W), ho: i(c.OutH), wo: i(c.OutW), kh: i(c.KH), kw: i(c.KW), stride_h: i(c.Stride),
@@ -78,10 +80,9 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 	} else {
 		args.packed = p.Arena().F32(size).Pointer()
 	}
-	p.Record(exec.Op{Name: name, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), GPU: []exec.Launch{
-		{File: "conv", Entry: tensor.Entry("cu_conv_pack", half), Grid: [3]int{steps, across * tile / 32, groups}, Block: C.CTN_CONV_GPU_BLOCK},
-		{File: "conv", Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared(half, tile)},
-	}})
+	exec.Call(p, name, nil, args, 0,
+		exec.Launch{File: "conv", Entry: tensor.Entry("cu_conv_pack", half), Grid: [3]int{steps, across * tile / 32, groups}, Block: C.CTN_CONV_GPU_BLOCK},
+		exec.Launch{File: "conv", Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared(half, tile)})
 	return stats
 }
 
@@ -131,9 +132,7 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
 	apart := C.CTN_CONV_GPU_BLOCK * lanes / rows
 	args.apart = [3]C.int32_t{C.int32_t(apart / (c.OutH * c.OutW)), C.int32_t(apart / c.OutW % c.OutH), C.int32_t(apart % c.OutW)}
-	if w.Accumulate {
-		args.accumulate = 1
-	}
+	args.accumulate = flag(w.Accumulate)
 	w.In.Put(unsafe.Pointer(&args.in))
 	w.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
 	launches := []exec.Launch{{File: "conv_weight", Entry: entry, Grid: [3]int{down * across, c.Groups, splits}, Block: C.CTN_CONV_GPU_BLOCK}}
@@ -145,5 +144,5 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
 		launches = append(launches, exec.Launch{File: "conv_weight", Entry: "cu_conv_weight_sum",
 			Grid: [3]int{exec.Blocks(c.WeightLen(), C.CTN_CONV_GPU_SUM_COLS)}, Block: C.CTN_CONV_GPU_SUM_BLOCK})
 	}
-	p.Record(exec.Op{Name: op, Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), GPU: launches})
+	exec.Call(p, op, nil, &args, 0, launches...)
 }

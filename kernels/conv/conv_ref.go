@@ -26,8 +26,8 @@ func (c Conv) each(f func(out, in, weight int)) {
 	}
 }
 
-// Reference is the convolution of a dense input in float64; bias may be nil.
-func (c Conv) Reference(in, weight, bias []float64) []float64 {
+// ConvReference is the convolution of a dense input in float64; bias may be nil.
+func ConvReference(c Conv, in, weight, bias []float64) []float64 {
 	out := make([]float64, c.Shape().Len())
 	for i := range out {
 		if bias != nil {
@@ -38,8 +38,8 @@ func (c Conv) Reference(in, weight, bias []float64) []float64 {
 	return out
 }
 
-// GradientReference are the gradients in the input and the weight when dz is that in the output.
-func (c Conv) GradientReference(in, weight, dz []float64) (din, dweight []float64) {
+// ConvBackwardReference are the gradients in the input and the weight when dz is that in the output.
+func ConvBackwardReference(c Conv, in, weight, dz []float64) (din, dweight []float64) {
 	din, dweight = make([]float64, len(in)), make([]float64, len(weight))
 	c.each(func(o, i, w int) {
 		din[i] += dz[o] * weight[w]

@@ -107,7 +107,7 @@ func TestForward(t *testing.T) {
 		stats := f.Record(p)
 		p.Run(2)
 		got := kerneltest.Dense(t, f.Z, c.Shape(), f.ZStride)
-		want := kerneltest.Once(fmt.Sprint("forward ", i, k, d.Precision()), func() []float64 { return c.Reference(factors(d, x.A), factors(d, w64), bias64) })
+		want := kerneltest.Once(fmt.Sprint("forward ", i, k, d.Precision()), func() []float64 { return ConvReference(c, factors(d, x.A), factors(d, w64), bias64) })
 		kerneltest.Close(t, want, got, kerneltest.Stored(d, tolerance(d, c.KH*c.KW*c.In.C)), "z")
 		kerneltest.CheckForwardSums(t, stats, got, c.Out, 1e-5)
 	})
@@ -121,7 +121,7 @@ func TestGradients(t *testing.T) {
 		w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
 		grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, uint32(10*i+2))
 		both := kerneltest.Once(fmt.Sprint("gradients ", i, k, d.Precision()), func() [2][]float64 {
-			din, dweight := c.GradientReference(factors(d, x.A), factors(d, w64), factors(d, dz64))
+			din, dweight := ConvBackwardReference(c, factors(d, x.A), factors(d, w64), factors(d, dz64))
 			return [2][]float64{din, dweight}
 		})
 		din, dweight := both[0], both[1]
@@ -154,12 +154,12 @@ func TestReferenceGradients(t *testing.T) {
 	_, dz := kerneltest.Random(c.Shape().Len(), 3)
 	loss := func([]float64) float64 {
 		sum := 0.0
-		for i, z := range c.Reference(x, w, nil) {
+		for i, z := range ConvReference(c, x, w, nil) {
 			sum += z * dz[i]
 		}
 		return sum
 	}
-	dx, dw := c.GradientReference(x, w, dz)
+	dx, dw := ConvBackwardReference(c, x, w, dz)
 	kerneltest.Gradient(t, loss, x, dx, 1e-7, "x")
 	kerneltest.Gradient(t, loss, w, dw, 1e-7, "w")
 }
@@ -176,8 +176,8 @@ func TestWinogradError(t *testing.T) {
 	x := kerneltest.NewTensor(ar, c.In, kerneltest.Cases[1], 1)
 	w, w64 := kerneltest.Random(c.WeightLen(), 2)
 	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), false, 0, 3)
-	want := c.Reference(x.A, w64, nil)
-	wantIn, wantWeight := c.GradientReference(x.A, w64, dz64)
+	want := ConvReference(c, x.A, w64, nil)
+	wantIn, wantWeight := ConvBackwardReference(c, x.A, w64, dz64)
 	var errors [2][3]float64
 	for i, direct := range []bool{true, false} {
 		c.Direct = direct

@@ -122,12 +122,12 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 } // namespace
 
 // Grid: tiles of rows x tiles of columns, groups, splits.
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_weight(const ctn_conv_weight_gpu_args g) { weigh<float, 128, CTN_CONV_GPU_COLS_F32>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_weight_bf16_64(const ctn_conv_weight_gpu_args g) { weigh<bf16, 64, 64>(g); }
-extern "C" __global__ void __launch_bounds__(BLOCK, 2) cu_conv_weight_bf16_128(const ctn_conv_weight_gpu_args g) { weigh<bf16, 128, 128>(g); }
+CTN_ENTRY(cu_conv_weight, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<float, 128, CTN_CONV_GPU_COLS_F32>(g); }
+CTN_ENTRY(cu_conv_weight_bf16_64, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 64, 64>(g); }
+CTN_ENTRY(cu_conv_weight_bf16_128, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 128, 128>(g); }
 
 // Grid: CTN_CONV_GPU_SUM_COLS elements of the weight each. A warp adds consecutive splits of all of them, then their sums are added in order.
-extern "C" __global__ void __launch_bounds__(CTN_CONV_GPU_SUM_BLOCK) cu_conv_weight_sum(const ctn_conv_weight_gpu_args g) {
+CTN_ENTRY(cu_conv_weight_sum, const ctn_conv_weight_gpu_args g, CTN_CONV_GPU_SUM_BLOCK) {
 	constexpr int COLS = CTN_CONV_GPU_SUM_COLS, WARPS = CTN_CONV_GPU_SUM_BLOCK / COLS;
 	STATIC_SHARED(float[WARPS][COLS], part);
 	const int column = threadIdx.x % COLS, warp = threadIdx.x / COLS;

@@ -1,7 +1,7 @@
 // 3x3 convolutions of stride 1 by Winograd's F(2x2, 3x3) (Lavin and Gray, CVPR 2016): 2x2 outputs from 4x4 inputs by 16 products instead of 36. The
 // transforms are sums and halves, so the error stays close to that of the direct way.
 #ifndef CTN_LANES
-#include "conv_cpu.h"
+#include "conv.h"
 #define CTN_SELF "winograd_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_winograd_pack, winograd_pack)

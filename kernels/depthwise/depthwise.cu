@@ -4,7 +4,7 @@
 // borders. The others are computed pixel by pixel.
 #include "../exec/cuda.cuh"
 #include "../tensor/sweep.cuh"
-#include "depthwise_cpu.h"
+#include "depthwise.h"
 
 namespace {
 
@@ -453,43 +453,43 @@ template <class T> __device__ __forceinline__ void any_weight(const ctn_depthwis
 } // namespace
 
 // Grid: parts (images, bands of rows, tiles of columns), some channels of each; channels fastest.
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k3s1(const ctn_depthwise_args g) { forward<float, 3, 1>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k5s1(const ctn_depthwise_args g) { forward<float, 5, 1>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k7s1(const ctn_depthwise_args g) { forward<float, 7, 1>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k3s2(const ctn_depthwise_args g) { forward<float, 3, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k5s2(const ctn_depthwise_args g) { forward<float, 5, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k7s2(const ctn_depthwise_args g) { forward<float, 7, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k3s1_bf16(const ctn_depthwise_args g) { forward<bf16, 3, 1>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k5s1_bf16(const ctn_depthwise_args g) { forward<bf16, 5, 1>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k7s1_bf16(const ctn_depthwise_args g) { forward<bf16, 7, 1>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k3s2_bf16(const ctn_depthwise_args g) { forward<bf16, 3, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k5s2_bf16(const ctn_depthwise_args g) { forward<bf16, 5, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_k7s2_bf16(const ctn_depthwise_args g) { forward<bf16, 7, 2>(g); }
+CTN_ENTRY(cu_depthwise_k3s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<float, 3, 1>(g); }
+CTN_ENTRY(cu_depthwise_k5s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<float, 5, 1>(g); }
+CTN_ENTRY(cu_depthwise_k7s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<float, 7, 1>(g); }
+CTN_ENTRY(cu_depthwise_k3s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<float, 3, 2>(g); }
+CTN_ENTRY(cu_depthwise_k5s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<float, 5, 2>(g); }
+CTN_ENTRY(cu_depthwise_k7s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<float, 7, 2>(g); }
+CTN_ENTRY(cu_depthwise_k3s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 3, 1>(g); }
+CTN_ENTRY(cu_depthwise_k5s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 5, 1>(g); }
+CTN_ENTRY(cu_depthwise_k7s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 7, 1>(g); }
+CTN_ENTRY(cu_depthwise_k3s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 3, 2>(g); }
+CTN_ENTRY(cu_depthwise_k5s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 5, 2>(g); }
+CTN_ENTRY(cu_depthwise_k7s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 7, 2>(g); }
 
 // Grid: the same, over the input. Both gradients; a part's share of the weight's is left for cu_depthwise_reduce.
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k3s1(const ctn_depthwise_args g) { backward<float, 3, 1, 4>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k5s1(const ctn_depthwise_args g) { backward<float, 5, 1, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k7s1(const ctn_depthwise_args g) { backward<float, 7, 1, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k3s2(const ctn_depthwise_args g) { backward<float, 3, 2, 4>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k5s2(const ctn_depthwise_args g) { backward<float, 5, 2, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k7s2(const ctn_depthwise_args g) { backward<float, 7, 2, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k3s1_bf16(const ctn_depthwise_args g) { backward<bf16, 3, 1, 4>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k5s1_bf16(const ctn_depthwise_args g) { backward<bf16, 5, 1, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k7s1_bf16(const ctn_depthwise_args g) { backward<bf16, 7, 1, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k3s2_bf16(const ctn_depthwise_args g) { backward<bf16, 3, 2, 4>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k5s2_bf16(const ctn_depthwise_args g) { backward<bf16, 5, 2, 2>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_DEPTHWISE_THREADS) cu_depthwise_backward_k7s2_bf16(const ctn_depthwise_args g) { backward<bf16, 7, 2, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k3s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 3, 1, 4>(g); }
+CTN_ENTRY(cu_depthwise_backward_k5s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 5, 1, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k7s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 7, 1, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k3s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 3, 2, 4>(g); }
+CTN_ENTRY(cu_depthwise_backward_k5s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 5, 2, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k7s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 7, 2, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k3s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 3, 1, 4>(g); }
+CTN_ENTRY(cu_depthwise_backward_k5s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 5, 1, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k7s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 7, 1, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k3s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 3, 2, 4>(g); }
+CTN_ENTRY(cu_depthwise_backward_k5s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 5, 2, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k7s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 7, 2, 2>(g); }
 
 // Grid: a sweep over the output, the input, the output: other sizes, strides and dilations. Bound by L1: every tap is a load.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_depthwise_any(const ctn_depthwise_args g) { any_forward<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_depthwise_any_bf16(const ctn_depthwise_args g) { any_forward<bf16>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_depthwise_input(const ctn_depthwise_args g) { any_input<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_depthwise_input_bf16(const ctn_depthwise_args g) { any_input<bf16>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_depthwise_weight(const ctn_depthwise_args g) { any_weight<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_depthwise_weight_bf16(const ctn_depthwise_args g) { any_weight<bf16>(g); }
+CTN_ENTRY(cu_depthwise_any, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_forward<float>(g); }
+CTN_ENTRY(cu_depthwise_any_bf16, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_forward<bf16>(g); }
+CTN_ENTRY(cu_depthwise_input, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_input<float>(g); }
+CTN_ENTRY(cu_depthwise_input_bf16, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_input<bf16>(g); }
+CTN_ENTRY(cu_depthwise_weight, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_weight<float>(g); }
+CTN_ENTRY(cu_depthwise_weight_bf16, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_weight<bf16>(g); }
 
 // Grid: 32 of the weight's elements a block. Warp w adds parts w, w + 8, ...
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_depthwise_reduce(const ctn_depthwise_args g) {
+CTN_ENTRY(cu_depthwise_reduce, const ctn_depthwise_args g, CTN_SWEEP_THREADS) {
 	constexpr int WARPS = CTN_SWEEP_THREADS / 32;
 	STATIC_SHARED(float[WARPS][32], warps);
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

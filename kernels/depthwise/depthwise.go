@@ -4,7 +4,7 @@ package depthwise
 /*
 #cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
-#include "depthwise_cpu.h"
+#include "depthwise.h"
 */
 import "C"
 
@@ -21,6 +21,8 @@ import (
 //
 //go:embed *.cu *.h
 var Sources embed.FS
+
+var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 
 // Conv is the geometry of a depthwise convolution with K x K taps, K at most 7. The weight is K x K x channels. Stride and Dilation of 0 are 1; padding and the
 // output's size as in conv.Conv.
@@ -106,7 +108,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	if f.In.Shape != c.In {
 		panic(fmt.Sprintf("depthwise: input %+v for %+v", f.In.Shape, c))
 	}
-	tensor.Need("depthwise", "Weight", f.Weight, c.WeightLen())
+	exec.Need("depthwise", "Weight", f.Weight, c.WeightLen())
 	tensor.Span("depthwise", "Z", f.Z, c.Shape(), f.ZStride)
 	args := c.args()
 	reach := (c.K-1)*c.Dilation + 1
@@ -126,7 +128,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	}
 	rows := (int(args.band)-1)*c.Stride + reach
 	scratch := (c.OutW+C.CTN_DEPTHWISE_STRIP+c.K*c.K)*lanes + rows*int(args.in_ld)*int(args.channels)
-	record(p, "depthwise", unsafe.Pointer(&C.ctn_depthwise), &args, scratch)
+	exec.Call(p, "depthwise", unsafe.Pointer(&C.ctn_depthwise), &args, scratch)
 	return stats
 }
 
@@ -152,8 +154,8 @@ func (b Backward) Record(p *exec.Program) tensor.Stats {
 		panic(fmt.Sprintf("depthwise_backward: input %+v for %+v", b.In.Shape, c))
 	}
 	b.Grad.Check("depthwise_backward", c.Shape())
-	tensor.Need("depthwise_backward", "Weight", b.Weight, c.WeightLen())
-	tensor.Need("depthwise_backward", "DWeight", b.DWeight, c.WeightLen())
+	exec.Need("depthwise_backward", "Weight", b.Weight, c.WeightLen())
+	exec.Need("depthwise_backward", "DWeight", b.DWeight, c.WeightLen())
 	args := c.args()
 	reach := (c.K - 1) * c.Dilation
 	// Columns from the first that a tap reaches to the last, and what strips read beyond.
@@ -163,9 +165,7 @@ func (b Backward) Record(p *exec.Program) tensor.Stats {
 	b.In.Put(unsafe.Pointer(&args.in))
 	b.Grad.Put(unsafe.Pointer(&args.grad), c.In.C)
 	args.weight, args.dweight = floats(b.Weight), floats(b.DWeight)
-	if b.Accumulate {
-		args.accumulate = 1
-	}
+	args.accumulate = flag(b.Accumulate)
 	if p.Arena().Device().Accelerated() {
 		return b.recordGPU(p, c, &args)
 	}
@@ -182,13 +182,7 @@ func (b Backward) Record(p *exec.Program) tensor.Stats {
 	outRows := (int(args.band)+reach)/c.Stride + 2
 	scratch := (c.In.W+C.CTN_DEPTHWISE_STRIP*c.Stride+2*c.K*c.K)*lanes +
 		(int(args.band)*int(args.in_ld)+outRows*int(args.out_cols))*int(args.channels)
-	record(p, "depthwise_backward", unsafe.Pointer(&C.ctn_depthwise_backward), &args, scratch)
-	record(p, "depthwise_reduce", unsafe.Pointer(&C.ctn_depthwise_reduce), &args, 0)
+	exec.Call(p, "depthwise_backward", unsafe.Pointer(&C.ctn_depthwise_backward), &args, scratch)
+	exec.Call(p, "depthwise_reduce", unsafe.Pointer(&C.ctn_depthwise_reduce), &args, 0)
 	return stats
 }
-
-func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_depthwise_args, scratch int, launches ...exec.Launch) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), Scratch: scratch, GPU: launches})
-}
-
-func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -1,7 +1,7 @@
 // Depthwise convolutions. A task owns some rows of an image and some channels. It copies what it reads, a vector of channels a plane, with zeros around the
 // image; everything after that runs along the rows of a plane.
 #ifndef CTN_LANES
-#include "depthwise_cpu.h"
+#include "depthwise.h"
 #define CTN_SELF "depthwise_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_depthwise, depthwise)

@@ -1,7 +1,7 @@
 package depthwise
 
 /*
-#include "depthwise_cpu.h"
+#include "depthwise.h"
 */
 import "C"
 
@@ -93,7 +93,7 @@ func (f Forward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args) 
 		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.In.C, pixels)
 		args.stats = floats(stats.Rows)
 	}
-	record(p, "depthwise", unsafe.Pointer(&C.ctn_depthwise), args, 0, launch)
+	exec.Call(p, "depthwise", unsafe.Pointer(&C.ctn_depthwise), args, 0, launch)
 	return stats
 }
 
@@ -132,8 +132,8 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
 	}
 	args.partial = floats(p.Arena().F32(int(args.parts) * c.WeightLen()))
-	record(p, "depthwise_backward", unsafe.Pointer(&C.ctn_depthwise_backward), args, 0, launches...)
-	record(p, "depthwise_reduce", unsafe.Pointer(&C.ctn_depthwise_reduce), args, 0,
+	exec.Call(p, "depthwise_backward", unsafe.Pointer(&C.ctn_depthwise_backward), args, 0, launches...)
+	exec.Call(p, "depthwise_reduce", unsafe.Pointer(&C.ctn_depthwise_reduce), args, 0,
 		exec.Launch{File: file, Entry: "cu_depthwise_reduce", Grid: [3]int{exec.Blocks(c.WeightLen(), 32)}, Block: tensor.SweepThreads})
 	return stats
 }

@@ -56,7 +56,7 @@ func TestForward(t *testing.T) {
 					stats := f.Record(p)
 					p.Run(2)
 					z := kerneltest.Dense(t, f.Z, c.Shape(), ld)
-					kerneltest.Close(t, c.Reference(x.A, w64), z, kerneltest.Stored(d, 3e-6), "z")
+					kerneltest.Close(t, ConvReference(c, x.A, w64), z, kerneltest.Stored(d, 3e-6), "z")
 					kerneltest.CheckForwardSums(t, stats, z, c.In.C, 1e-5)
 				})
 			}
@@ -77,7 +77,7 @@ func TestBackward(t *testing.T) {
 					x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
 					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
 					grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, uint32(10*i+2))
-					din, dweight := c.GradientReference(x.A, w64, dz64)
+					din, dweight := ConvBackwardReference(c, x.A, w64, dz64)
 					b := Backward{Conv: c, In: x.Input, Grad: grad, Weight: ar.Floats(w), DWeight: ar.F32(c.WeightLen())}
 					tol := 1e-6 * math.Sqrt(float64(c.Shape().Pixels()+16))
 					kerneltest.TestSink(t, d, c.In, kind, 5e-6, din, uint32(10*i+3), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
@@ -106,12 +106,12 @@ func TestReferenceGradients(t *testing.T) {
 	_, dz := kerneltest.Random(c.Shape().Len(), 3)
 	loss := func([]float64) float64 {
 		sum := 0.0
-		for i, z := range c.Reference(x, w) {
+		for i, z := range ConvReference(c, x, w) {
 			sum += z * dz[i]
 		}
 		return sum
 	}
-	dx, dw := c.GradientReference(x, w, dz)
+	dx, dw := ConvBackwardReference(c, x, w, dz)
 	kerneltest.Gradient(t, loss, x, dx, 1e-7, "x")
 	kerneltest.Gradient(t, loss, w, dw, 1e-7, "w")
 }

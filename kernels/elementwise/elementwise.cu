@@ -2,7 +2,7 @@
 #include "../exec/cuda.cuh"
 #include "../exec/philox.h"
 #include "../tensor/sweep.cuh"
-#include "elementwise_cpu.h"
+#include "elementwise.h"
 
 namespace {
 
@@ -148,30 +148,30 @@ template <class T> __device__ __forceinline__ void shuffle_backward(const ctn_sh
 } // namespace
 
 // Grid: a sweep. Four pixels of each term are on their way at a time. cu_sum_bf16_f32 stores gates, which are float32; cu_sum_f32_bf16 images that come in.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum(const ctn_sum_args g) { sum<float, float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_bf16(const ctn_sum_args g) { sum<bf16, bf16>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_bf16_f32(const ctn_sum_args g) { sum<bf16, float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_f32_bf16(const ctn_sum_args g) { sum<float, bf16>(g); }
+CTN_ENTRY(cu_sum, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<float, float>(g); }
+CTN_ENTRY(cu_sum_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<bf16, bf16>(g); }
+CTN_ENTRY(cu_sum_bf16_f32, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<bf16, float>(g); }
+CTN_ENTRY(cu_sum_f32_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<float, bf16>(g); }
 
 // Grid: a sweep, once for each sink; the gradient comes from the cache after the first. A thread reads the pixels that it writes, so the last sink may be the
 // gradient's own buffer. Two pixels are on their way at a time.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_backward(const ctn_sum_args g) { sum_backward<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_sum_backward_bf16(const ctn_sum_args g) { sum_backward<bf16>(g); }
+CTN_ENTRY(cu_sum_backward, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum_backward<float>(g); }
+CTN_ENTRY(cu_sum_backward_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum_backward<bf16>(g); }
 
 // Grid: a sweep with an image a block.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_gate_gradient(const ctn_gate_args g) { gate_gradient<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_gate_gradient_bf16(const ctn_gate_args g) { gate_gradient<bf16>(g); }
+CTN_ENTRY(cu_gate_gradient, const ctn_gate_args g, CTN_SWEEP_THREADS) { gate_gradient<float>(g); }
+CTN_ENTRY(cu_gate_gradient_bf16, const ctn_gate_args g, CTN_SWEEP_THREADS) { gate_gradient<bf16>(g); }
 
 // Grid: elements.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_shuffle(const ctn_shuffle_args g) { shuffle<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_shuffle_bf16(const ctn_shuffle_args g) { shuffle<bf16>(g); }
+CTN_ENTRY(cu_shuffle, const ctn_shuffle_args g, CTN_SWEEP_THREADS) { shuffle<float>(g); }
+CTN_ENTRY(cu_shuffle_bf16, const ctn_shuffle_args g, CTN_SWEEP_THREADS) { shuffle<bf16>(g); }
 
 // Grid: a sweep.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_shuffle_backward(const ctn_shuffle_args g) { shuffle_backward<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_shuffle_backward_bf16(const ctn_shuffle_args g) { shuffle_backward<bf16>(g); }
+CTN_ENTRY(cu_shuffle_backward, const ctn_shuffle_args g, CTN_SWEEP_THREADS) { shuffle_backward<float>(g); }
+CTN_ENTRY(cu_shuffle_backward_bf16, const ctn_shuffle_args g, CTN_SWEEP_THREADS) { shuffle_backward<bf16>(g); }
 
 // Grid: images.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_droppath(const ctn_droppath_args g) {
+CTN_ENTRY(cu_droppath, const ctn_droppath_args g, CTN_SWEEP_THREADS) {
 	const int64_t i = (int64_t)blockIdx.x * CTN_SWEEP_THREADS + threadIdx.x;
 	if (i >= g.n) return;
 	uint32_t bits[4];

@@ -5,7 +5,7 @@ package elementwise
 /*
 #cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
-#include "elementwise_cpu.h"
+#include "elementwise.h"
 */
 import "C"
 
@@ -22,6 +22,8 @@ import (
 //
 //go:embed *.cu *.h
 var Sources embed.FS
+
+var floats, ints = exec.Ptr[C.float], exec.Ptr[C.int32_t]
 
 // Term is a summand, as it is read through what stands before it, times a factor an image (optional; from DropPath for instance).
 type Term struct {
@@ -77,7 +79,7 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 	case out && !half:
 		launch.Entry = "cu_sum_f32_bf16"
 	}
-	record(p, "sum", unsafe.Pointer(&C.ctn_sum), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_SUM_PIXELS*shape.C, launch)
+	exec.Call(p, "sum", unsafe.Pointer(&C.ctn_sum), &args, C.CTN_SUM_PIXELS*shape.C, launch)
 	return stats
 }
 
@@ -110,7 +112,7 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 	tensor.Span("sum_gradient", "G", s.G, s.Shape, s.GStride)
 	args.grad, args.grad_ld = floats(s.G), stride(s.GStride, s.Shape.C)
 	if s.Gate != nil {
-		tensor.Need("sum_gradient", "Gate", s.Gate, s.Shape.N*s.Shape.C)
+		exec.Need("sum_gradient", "Gate", s.Gate, s.Shape.N*s.Shape.C)
 	}
 	tensors := []*exec.Buffer{s.G}
 	if s.Mean != nil {
@@ -140,7 +142,7 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
 		args.weight[i] = weight(t.Weight, s.Shape.N)
 	}
-	record(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16),
+	exec.Call(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), &args, 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16),
 		sweep.Launch(file, "cu_sum_backward", half))
 	return out
 }
@@ -165,7 +167,7 @@ func (g GateGradient) Record(p *exec.Program) {
 	args := C.ctn_gate_args{n: C.int64_t(g.In.N), image: C.int64_t(g.In.H * g.In.W), c: C.int64_t(g.In.C), grad: floats(g.G),
 		grad_ld: stride(g.GStride, g.In.C), dgate: floats(g.DGate), groups: C.int64_t(sweep.Groups)}
 	g.In.Put(unsafe.Pointer(&args.in))
-	record(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), unsafe.Pointer(&args), unsafe.Sizeof(args), C.CTN_GATE_CHANNELS,
+	exec.Call(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), &args, C.CTN_GATE_CHANNELS,
 		sweep.Launch(file, "cu_gate_gradient", half))
 }
 
@@ -182,7 +184,7 @@ func (s Shuffle) Record(p *exec.Program) {
 	args := s.args()
 	tensor.Span("shuffle", "Out", s.Out, s.In.Shape, 0)
 	args.out = floats(s.Out)
-	record(p, "shuffle", unsafe.Pointer(&C.ctn_shuffle), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C,
+	exec.Call(p, "shuffle", unsafe.Pointer(&C.ctn_shuffle), &args, s.In.C,
 		flat(tensor.Entry("cu_shuffle", tensor.Half("shuffle", s.In.Z, s.Out)), s.In.Len()))
 }
 
@@ -202,7 +204,7 @@ func (s Shuffle) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.
 	}
 	args.grad = floats(grad)
 	sink.Put(unsafe.Pointer(&args.sink), s.In.C, stats)
-	record(p, "shuffle_backward", unsafe.Pointer(&C.ctn_shuffle_backward), unsafe.Pointer(&args), unsafe.Sizeof(args), s.In.C,
+	exec.Call(p, "shuffle_backward", unsafe.Pointer(&C.ctn_shuffle_backward), &args, s.In.C,
 		sweep.Launch(file, "cu_shuffle_backward", half))
 	return stats
 }
@@ -234,11 +236,11 @@ func (d DropPath) Record(p *exec.Program) {
 		panic(fmt.Sprintf("droppath: %d images kept with probability %g", d.Out.Len(), d.Keep))
 	}
 	if d.Rate != nil {
-		tensor.Need("droppath", "Rate", d.Rate, 1)
+		exec.Need("droppath", "Rate", d.Rate, 1)
 	}
 	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep), rate: floats(d.Rate), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
-		step: (*C.int32_t)(d.Step.Slice(0, 1).Pointer())}
-	record(p, "droppath", unsafe.Pointer(&C.ctn_droppath), unsafe.Pointer(&args), unsafe.Sizeof(args), 0, flat("cu_droppath", d.Out.Len()))
+		step: ints(d.Step.Slice(0, 1))}
+	exec.Call(p, "droppath", unsafe.Pointer(&C.ctn_droppath), &args, 0, flat("cu_droppath", d.Out.Len()))
 }
 
 func sumArgs(s tensor.Shape, terms int) C.ctn_sum_args {
@@ -253,7 +255,7 @@ func block(c int) C.int64_t { return C.int64_t(max(1, min(512, 32768/c))) }
 
 func weight(b *exec.Buffer, n int) *C.float {
 	if b != nil {
-		tensor.Need("sum", "Weight", b, n)
+		exec.Need("sum", "Weight", b, n)
 	}
 	return floats(b)
 }
@@ -269,12 +271,4 @@ func stride(ld, c int) C.int64_t {
 const file = "elementwise"
 
 // flat is the launch of an entry with a thread for each of n elements.
-func flat(entry string, n int) exec.Launch {
-	return exec.Launch{File: file, Entry: entry, Grid: [3]int{exec.Blocks(n, tensor.SweepThreads)}, Block: tensor.SweepThreads}
-}
-
-func record(p *exec.Program, name string, table, args unsafe.Pointer, size uintptr, scratch int, launch exec.Launch) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: args, Size: size, Scratch: scratch, GPU: []exec.Launch{launch}})
-}
-
-func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
+func flat(entry string, n int) exec.Launch { return exec.Over(file, entry, n, 1, tensor.SweepThreads) }

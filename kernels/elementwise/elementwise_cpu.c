@@ -1,6 +1,6 @@
 // Operations that go through tensors pixel by pixel. A task owns a block of pixels.
 #ifndef CTN_LANES
-#include "elementwise_cpu.h"
+#include "elementwise.h"
 #include "../exec/philox.h"
 #define CTN_SELF "elementwise_cpu.c"
 #include "../exec/levels.h"

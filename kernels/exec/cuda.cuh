@@ -1,7 +1,8 @@
 // What every .cu file includes first. The same source has two compilers: nvcc, and the host's C++ compiler, for which kernels/sim runs
 // it on the CPU.
 //
-//   extern "C" __global__ void ctn_x(ctn_x_args a)   an entry has one parameter, a struct by value
+//   CTN_ENTRY(cu_x, const ctn_x_args g, THREADS) {   an entry: its name, its one parameter, a struct by value, and __launch_bounds__;
+//                                                    the simulator knows it by that
 //   STATIC_SHARED(float[32][33], tile);              in place of "__shared__ float tile[32][33];"
 //   DYNAMIC_SHARED(float, work);                     the launch's dynamic shared memory, a float *
 //
@@ -21,6 +22,7 @@ struct bf16 {
 };
 
 #ifdef __CUDACC__
+#define CTN_ENTRY(name, parameter, ...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name(parameter)
 #define STATIC_SHARED(type, name) __shared__ __align__(16) ctn_type<type> name
 #define DYNAMIC_SHARED(type, name) \
 	extern __shared__ __align__(16) unsigned char ctn_dynamic_shared[]; \

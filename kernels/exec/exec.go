@@ -21,6 +21,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"testing"
 	"time"
 	"unsafe"
 
@@ -36,6 +37,12 @@ var Headers embed.FS
 // The instruction sets that kernels are compiled for, lowest first. "avx2x16" is the 16-lane code lowered to AVX2: it exists for tests
 // and is never chosen by itself.
 var levelNames = [C.CTN_LEVELS]string{"portable", "avx2", "avx2x16", "avx512"}
+
+func init() {
+	if testing.Testing() {
+		C.ctn_poison = 1
+	}
+}
 
 // Config chooses where programs run: on the CPU, with an instruction set ("" = CTNAS_ISA from the environment, otherwise the best this
 // processor has) and a number of threads (0 = all processors), or on an accelerator.
@@ -231,7 +238,8 @@ func (a *Arena) allocHost(bytes int) unsafe.Pointer {
 	return p
 }
 
-// Buffer is a fixed piece of an arena's memory: floats of 32 or, on an accelerator, 16 bits (bfloat16), or 32-bit integers. A new one holds NaN, or -1.
+// Buffer is a fixed piece of an arena's memory: floats of 32 or, on an accelerator, 16 bits (bfloat16), or 32-bit integers. A new one holds
+// zeros; in tests, and on an accelerator, NaN or -1, so that a read before a write shows.
 type Buffer struct {
 	dev  *Device
 	ptr  unsafe.Pointer
@@ -450,17 +458,7 @@ func (a *Arena) NewProgram(name string) *Program { return &Program{Name: name, a
 // Arena is where the program's buffers live.
 func (p *Program) Arena() *Arena { return p.arena }
 
-// Op is an operation as its family describes it to Record.
-type Op struct {
-	Name    string
-	CPU     unsafe.Pointer // the family's ctn_kernel[CTN_LEVELS]
-	Args    unsafe.Pointer // what every kernel of the operation gets: a C struct without Go pointers, copied
-	Size    uintptr        // its bytes
-	Scratch int            // floats that each thread of the CPU needs
-	GPU     []Launch       // the launches that do the same on an accelerator, in order
-}
-
-// Launch is a kernel of an operation on an accelerator. Its one parameter is the operation's Args, by value.
+// Launch is a kernel of an operation on an accelerator. Its one parameter is the operation's arguments, by value.
 type Launch struct {
 	File   string // base name of the .cu file
 	Entry  string
@@ -472,31 +470,40 @@ type Launch struct {
 // Blocks is how many blocks of `per` elements cover n.
 func Blocks(n, per int) int { return (n + per - 1) / per }
 
-// Record appends an operation. Only the kernels' packages call it.
-func (p *Program) Record(op Op) {
+// Call appends an operation to a program; only the kernels' packages do. args is what all of its kernels get, a C struct without Go pointers, of which
+// the program keeps a copy. On the CPU they are cpu, the family's ctn_kernel[CTN_LEVELS], with so many floats of scratch for each thread; on an
+// accelerator they are the launches, in order. cpu is nil, or there are no launches, where the operation runs on the other kind only.
+func Call[A any](p *Program, name string, cpu unsafe.Pointer, args *A, scratch int, gpu ...Launch) {
+	p.record(name, cpu, unsafe.Slice((*byte)(unsafe.Pointer(args)), unsafe.Sizeof(*args)), scratch, gpu)
+}
+
+func (p *Program) record(name string, cpu unsafe.Pointer, args []byte, scratch int, gpu []Launch) {
 	if p.keep != nil || p.sequence != nil {
 		panic("exec: recording into program " + p.Name + ", which has run")
 	}
-	kept := p.arena.allocHost(int(op.Size))
-	copy(unsafe.Slice((*byte)(kept), op.Size), unsafe.Slice((*byte)(op.Args), op.Size))
-	p.names = append(p.names, op.Name)
+	kept := p.arena.allocHost(len(args))
+	copy(unsafe.Slice((*byte)(kept), len(args)), args)
+	p.names = append(p.names, name)
 	dev := p.arena.dev
 	if dev.acc != nil {
-		if len(op.GPU) == 0 {
-			panic("exec: operation " + op.Name + " has no kernel for accelerators")
+		if len(gpu) == 0 {
+			panic("exec: operation " + name + " has no kernel for accelerators")
 		}
-		for _, l := range op.GPU {
+		for _, l := range gpu {
 			grid := [3]int{max(1, l.Grid[0]), max(1, l.Grid[1]), max(1, l.Grid[2])}
-			p.launches = append(p.launches, cuda.Launch{File: l.File, Entry: l.Entry, Grid: grid, Block: l.Block, Shared: l.Shared, Args: kept, Size: int(op.Size)})
+			p.launches = append(p.launches, cuda.Launch{File: l.File, Entry: l.Entry, Grid: grid, Block: l.Block, Shared: l.Shared, Args: kept, Size: len(args)})
 		}
 		return
 	}
-	kernel := unsafe.Add(op.CPU, uintptr(dev.level)*unsafe.Sizeof(C.ctn_kernel{}))
+	if cpu == nil {
+		panic("exec: operation " + name + " has no kernel for the CPU")
+	}
+	kernel := unsafe.Add(cpu, uintptr(dev.level)*unsafe.Sizeof(C.ctn_kernel{}))
 	p.ops = append(p.ops, C.ctn_op{kernel: (*C.ctn_kernel)(kernel), args: kept})
 	dev.mu.Lock()
 	defer dev.mu.Unlock()
-	if C.ctn_pool_scratch(dev.pool, C.int64_t(op.Scratch)) != 0 {
-		Fail(fmt.Errorf("out of memory: scratch of %d floats", op.Scratch))
+	if C.ctn_pool_scratch(dev.pool, C.int64_t(scratch)) != 0 {
+		Fail(fmt.Errorf("out of memory: scratch of %d floats", scratch))
 	}
 }
 

@@ -169,6 +169,8 @@ void ctn_pool_free(ctn_pool *p) {
 	free(p);
 }
 
+int ctn_poison;
+
 void *ctn_alloc(int64_t bytes) {
 	const int64_t page = 2 << 20;
 	int64_t align = bytes >= 2 * page ? page : 64;
@@ -177,9 +179,14 @@ void *ctn_alloc(int64_t bytes) {
 	if (!b) return NULL;
 #ifdef MADV_HUGEPAGE
 	// Rows are gathered from all over a large buffer: with small pages the look-up of addresses costs as much as the rows.
-	if (align == page) madvise(b, (size_t)bytes, MADV_HUGEPAGE); // a wish: nothing depends on it
+	if (align == page) madvise(b, (size_t)bytes, MADV_HUGEPAGE); // This is a wish: nothing depends on it.
 #endif
-	memset(b, 0xff, (size_t)bytes);
+	int fill = ctn_poison ? 0xff : 0;
+#if defined(__linux__)
+	// Pages that are given back are zero when they are next touched, which is when they are used, if ever.
+	if (align == page && !fill && !madvise(b, (size_t)bytes, MADV_DONTNEED)) return b;
+#endif
+	memset(b, fill, (size_t)bytes);
 	return b;
 }
 

@@ -130,7 +130,7 @@ __device__ __forceinline__ transposed split(const ctn_gemm_args &g, int64_t m) {
 } // namespace
 
 // Grid: tiles of m, tiles of n.
-extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK, 2) cu_gemm_f32(const ctn_gemm_args g) {
+CTN_ENTRY(cu_gemm_f32, const ctn_gemm_args g, CTN_GEMM_F32_BLOCK, 2) {
 	int64_t m = ctn_size(g.m), i0 = (int64_t)blockIdx.x * TILE, j0 = (int64_t)blockIdx.y * TILE;
 	if (i0 >= m) return;
 	float acc[4][4] = {};
@@ -138,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK, 2) cu_gemm_f32(
 	store_f32(g.c, m, g.n, i0, j0, acc, g.accumulate);
 }
 
-extern "C" __global__ void __launch_bounds__(CTN_GEMM_BF16_BLOCK) cu_gemm_bf16(const ctn_gemm_args g) {
+CTN_ENTRY(cu_gemm_bf16, const ctn_gemm_args g, CTN_GEMM_BF16_BLOCK) {
 	int64_t m = ctn_size(g.m), i0 = (int64_t)blockIdx.x * TILE, j0 = (int64_t)blockIdx.y * TILE;
 	if (i0 >= m) return;
 	float acc[2][4][4] = {};
@@ -147,7 +147,7 @@ extern "C" __global__ void __launch_bounds__(CTN_GEMM_BF16_BLOCK) cu_gemm_bf16(c
 }
 
 // Grid: tiles of k, tiles of n, splits of the rows. A split without rows writes zeros.
-extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK, 2) cu_gemm_tn_f32(const ctn_gemm_args g) {
+CTN_ENTRY(cu_gemm_tn_f32, const ctn_gemm_args g, CTN_GEMM_F32_BLOCK, 2) {
 	int64_t m = ctn_size(g.m), i0 = (int64_t)blockIdx.x * TILE, j0 = (int64_t)blockIdx.y * TILE;
 	transposed f = split(g, m);
 	float acc[4][4] = {};
@@ -155,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(CTN_GEMM_F32_BLOCK, 2) cu_gemm_tn_f
 	store_f32(g.parts + blockIdx.z * g.k * g.n, g.k, g.n, i0, j0, acc, false);
 }
 
-extern "C" __global__ void __launch_bounds__(CTN_GEMM_BF16_BLOCK) cu_gemm_tn_bf16(const ctn_gemm_args g) {
+CTN_ENTRY(cu_gemm_tn_bf16, const ctn_gemm_args g, CTN_GEMM_BF16_BLOCK) {
 	int64_t m = ctn_size(g.m), i0 = (int64_t)blockIdx.x * TILE, j0 = (int64_t)blockIdx.y * TILE;
 	transposed f = split(g, m);
 	float acc[2][4][4] = {};
@@ -164,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(CTN_GEMM_BF16_BLOCK) cu_gemm_tn_bf1
 }
 
 // Grid: elements of c.
-extern "C" __global__ void __launch_bounds__(CTN_GEMM_SUM_BLOCK) cu_gemm_tn_sum(const ctn_gemm_args g) {
+CTN_ENTRY(cu_gemm_tn_sum, const ctn_gemm_args g, CTN_GEMM_SUM_BLOCK) {
 	int64_t i = (int64_t)blockIdx.x * CTN_GEMM_SUM_BLOCK + threadIdx.x, size = g.k * g.n, splits = ctn_div_up(ctn_size(g.m), g.split);
 	if (i >= size) return;
 	float sum = 0;

@@ -21,6 +21,8 @@ import (
 //go:embed *.cu *.h
 var Sources embed.FS
 
+var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
+
 // Op is a product of matrices.
 //
 //	C (MxN) = A (MxK) B (KxN)        plain
@@ -58,8 +60,8 @@ func Pack(p *exec.Program, b *exec.Buffer, n, k int, transB bool) *Packed {
 		return &Packed{b: b, transB: transB, n: n, k: k}
 	}
 	packed := p.Arena().F32((n + panelFloats - 1) / panelFloats * panelFloats * k)
-	args := C.ctn_gemm_args{n: C.int64_t(n), k: C.int64_t(k), b: ptr(b), packed: ptr(packed), trans_b: flag(transB)}
-	p.Record(exec.Op{Name: "gemm_pack", CPU: unsafe.Pointer(&C.ctn_gemm_pack), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+	args := C.ctn_gemm_args{n: C.int64_t(n), k: C.int64_t(k), b: floats(b), packed: floats(packed), trans_b: flag(transB)}
+	exec.Call(p, "gemm_pack", unsafe.Pointer(&C.ctn_gemm_pack), &args, 0)
 	return &Packed{buf: packed, n: n, k: k}
 }
 
@@ -82,7 +84,7 @@ func Record(p *exec.Program, op Op) {
 	if op.C.Len() < rowsC*op.N || op.A.Len() < op.M.Max*op.K || op.Packed == nil && lenB < sizeB {
 		panic(fmt.Sprintf("gemm: %dx%dx%d with buffers of %d, %d, %d", op.M.Max, op.N, op.K, op.C.Len(), op.A.Len(), lenB))
 	}
-	args := C.ctn_gemm_args{n: C.int64_t(op.N), k: C.int64_t(op.K), a: ptr(op.A), b: ptr(op.B), c: ptr(op.C),
+	args := C.ctn_gemm_args{n: C.int64_t(op.N), k: C.int64_t(op.K), a: floats(op.A), b: floats(op.B), c: floats(op.C),
 		trans_b: flag(op.TransB), accumulate: flag(op.Accumulate)}
 	op.M.Put(unsafe.Pointer(&args.m))
 	suffix, block := "_f32", C.CTN_GEMM_F32_BLOCK
@@ -90,32 +92,30 @@ func Record(p *exec.Program, op Op) {
 		suffix, block = "_bf16", C.CTN_GEMM_BF16_BLOCK
 	}
 	if op.TransA {
-		o := exec.Op{Name: "gemm_tn", CPU: unsafe.Pointer(&C.ctn_gemm_tn), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: C.CTN_GEMM_TN_ROWS * panelFloats}
+		var gpu []exec.Launch
 		if p.Arena().Device().Accelerated() {
 			// Enough blocks for a large GPU, and at least 128 rows for each.
 			split := exec.Blocks(max(1, op.M.Max), max(1, min(splitBlocks/(tiles(op.N)*tiles(op.K)), op.M.Max/128)))
 			splits := exec.Blocks(max(1, op.M.Max), split)
-			args.split, args.parts = C.int64_t(split), ptr(p.Arena().F32(splits*op.K*op.N))
-			o.GPU = []exec.Launch{
+			args.split, args.parts = C.int64_t(split), floats(p.Arena().F32(splits*op.K*op.N))
+			gpu = []exec.Launch{
 				{File: "gemm", Entry: "cu_gemm_tn" + suffix, Grid: [3]int{tiles(op.K), tiles(op.N), splits}, Block: block},
 				{File: "gemm", Entry: "cu_gemm_tn_sum", Grid: [3]int{exec.Blocks(op.N*op.K, C.CTN_GEMM_SUM_BLOCK)}, Block: C.CTN_GEMM_SUM_BLOCK},
 			}
 		}
-		p.Record(o)
+		exec.Call(p, "gemm_tn", unsafe.Pointer(&C.ctn_gemm_tn), &args, C.CTN_GEMM_TN_ROWS*panelFloats, gpu...)
 		return
 	}
 	packed := op.Packed
 	if packed == nil {
 		packed = Pack(p, op.B, op.N, op.K, op.TransB)
 	}
-	args.packed = ptr(packed.buf)
+	args.packed = floats(packed.buf)
 	if packed.b != nil {
-		args.b, args.trans_b = ptr(packed.b), flag(packed.transB)
+		args.b, args.trans_b = floats(packed.b), flag(packed.transB)
 	}
-	p.Record(exec.Op{
-		Name: "gemm", CPU: unsafe.Pointer(&C.ctn_gemm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "gemm", Entry: "cu_gemm" + suffix, Grid: [3]int{tiles(op.M.Max), tiles(op.N)}, Block: block}},
-	})
+	exec.Call(p, "gemm", unsafe.Pointer(&C.ctn_gemm), &args, 0,
+		exec.Launch{File: "gemm", Entry: "cu_gemm" + suffix, Grid: [3]int{tiles(op.M.Max), tiles(op.N)}, Block: block})
 }
 
 // splitBlocks is how many blocks a product over rows is split into at most: some for every multiprocessor of a large GPU.
@@ -123,12 +123,3 @@ const splitBlocks = 512
 
 // tiles is how many tiles of an accelerator's products lie along n.
 func tiles(n int) int { return exec.Blocks(n, C.CTN_GEMM_TILE) }
-
-func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
-
-func flag(b bool) C.int32_t {
-	if b {
-		return 1
-	}
-	return 0
-}

@@ -1,7 +1,7 @@
 package gemm
 
-// Reference computes c = a b (or the transposed forms of Op) in float64, for reading and for tests. Shapes as in Op.
-func Reference(c, a, b []float64, m, n, k int, transA, transB, accumulate bool) {
+// OpReference computes c = a b (or the transposed forms of Op) in float64, for reading and for tests. Shapes as in Op.
+func OpReference(c, a, b []float64, m, n, k int, transA, transB, accumulate bool) {
 	rows, sum := m, k
 	if transA {
 		rows, sum = k, m

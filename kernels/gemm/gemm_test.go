@@ -58,7 +58,7 @@ func check(t *testing.T, d *exec.Device, c testCase, stream uint32, round func(f
 	p := ar.NewProgram("test")
 	Record(p, op)
 	p.Run(1)
-	Reference(out64, a64, b64, c.m, c.n, c.k, c.ta, c.tb, c.acc)
+	OpReference(out64, a64, b64, c.m, c.n, c.k, c.ta, c.tb, c.acc)
 	kerneltest.Close(t, out64, op.C.Values(), 2e-6*math.Sqrt(float64(c.m+c.k)), "c")
 }
 
@@ -101,7 +101,7 @@ func TestPacked(t *testing.T) {
 		}
 		p.Run(1)
 		want := make([]float64, 30*33)
-		Reference(want, a64, b64, 30, 33, 20, false, true, false)
+		OpReference(want, a64, b64, 30, 33, 20, false, true, false)
 		kerneltest.Close(t, want, c.Values(), 1e-5, "c")
 	})
 }

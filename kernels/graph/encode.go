@@ -104,15 +104,15 @@ func (a *Encoded) RecordBackward(p *exec.Program) {
 		a.record(p, "encode_weights", unsafe.Pointer(&C.ctn_encode_weights), (C.CTN_ENCODE_BAND+1)*a.e.Width+rows+C.CTN_ENCODE_NODES*C.CTN_ENCODE_BAND)
 		return
 	}
-	weights := exec.Launch{File: "encode", Entry: "cu_encode_weights_f32", Grid: [3]int{a.e.squares(), int(a.args.splits)}, Block: C.CTN_ENCODE_WEIGHTS_F32_BLOCK}
+	weights := exec.Launch{File: "encode_f32", Entry: "cu_encode_weights_f32", Grid: [3]int{a.e.squares(), int(a.args.splits)}, Block: C.CTN_ENCODE_WEIGHTS_F32_BLOCK}
 	if dev.Precision() == exec.BF16 {
-		weights.Entry, weights.Block = "cu_encode_weights_bf16", C.CTN_ENCODE_WEIGHTS_BF16_BLOCK
+		weights.File, weights.Entry, weights.Block = "encode_bf16", "cu_encode_weights_bf16", C.CTN_ENCODE_WEIGHTS_BF16_BLOCK
 	}
 	a.record(p, "encode_backward", nil, 0, a.e.launch(dev, "cu_encode_back"), weights)
 }
 
 func (a *Encoded) record(p *exec.Program, name string, cpu unsafe.Pointer, scratch int, gpu ...exec.Launch) {
-	p.Record(exec.Op{Name: name, CPU: cpu, Args: unsafe.Pointer(&a.args), Size: unsafe.Sizeof(a.args), Scratch: scratch, GPU: gpu})
+	exec.Call(p, name, cpu, &a.args, scratch, gpu...)
 }
 
 const (
@@ -151,19 +151,19 @@ func (e Encode) squares() int {
 func (e Encode) prepare(dev *exec.Device) exec.Launch {
 	squares, size := exec.Blocks(e.Width, 32), (e.Layers-1)*e.Width*e.Width
 	if dev.Precision() == exec.BF16 {
-		return exec.Launch{File: "encode", Entry: "cu_encode_prepare_bf16", Grid: [3]int{squares + exec.Blocks(size, 1024)}, Block: 256}
+		return exec.Launch{File: "encode_bf16", Entry: "cu_encode_prepare_bf16", Grid: [3]int{squares + exec.Blocks(size, 1024)}, Block: 256}
 	}
 	blocks := squares
 	if e.G != nil { // the way back multiplies by the transposed matrices
 		blocks += (e.Layers - 1) * squares * squares
 	}
-	return exec.Launch{File: "encode", Entry: "cu_encode_prepare_f32", Grid: [3]int{blocks}, Block: 256}
+	return exec.Launch{File: "encode_f32", Entry: "cu_encode_prepare_f32", Grid: [3]int{blocks}, Block: 256}
 }
 
 // launch is the way forward or back over all graphs.
 func (e Encode) launch(dev *exec.Device, entry string) exec.Launch {
 	w, block := e.Width, e.block(dev)
-	l := exec.Launch{File: "encode", Grid: [3]int{exec.Blocks(e.N.Max, e.perBlock(dev))}, Block: block}
+	l := exec.Launch{File: "encode_f32", Grid: [3]int{exec.Blocks(e.N.Max, e.perBlock(dev))}, Block: block}
 	if dev.Precision() != exec.BF16 {
 		l.Entry, l.Shared = entry+"_f32", 4*w*(2*C.CTN_PIECE_SLAB+C.CTN_ENCODE_NODES*e.perBlock(dev))
 		return l
@@ -175,7 +175,7 @@ func (e Encode) launch(dev *exec.Device, entry string) exec.Launch {
 	if class == 256 {
 		panel = 16
 	}
-	l.Entry = fmt.Sprintf("%s_bf16_%d", entry, class)
+	l.File, l.Entry = "encode_bf16", fmt.Sprintf("%s_bf16_%d", entry, class)
 	l.Shared = 2 * (2*max(w*(panel+8), panel*(w+8)) + 16*(w+8)*block/32)
 	return l
 }
@@ -189,14 +189,14 @@ func (e Encode) check() {
 	if len(e.Matrices) != e.Layers || len(e.Biases) != 0 && len(e.Biases) != e.Layers {
 		panic(fmt.Sprintf("encode: %d matrices and %d biases for %d layers", len(e.Matrices), len(e.Biases), e.Layers))
 	}
-	need("encode", "Graphs", e.Graphs, 2*e.N.Max)
-	need("encode", "Score", e.Score, e.N.Max*e.Heads)
+	exec.Need("encode", "Graphs", e.Graphs, 2*e.N.Max)
+	exec.Need("encode", "Score", e.Score, e.N.Max*e.Heads)
 	check := func(name string, off, size int) {
 		if off < 0 || off%4 != 0 {
 			panic(fmt.Sprintf("encode: %s at offset %d", name, off))
 		}
-		need("encode", "W for "+name, e.W, off+size)
-		optional("encode", "G for "+name, e.G, off+size)
+		exec.Need("encode", "W for "+name, e.W, off+size)
+		exec.Optional("encode", "G for "+name, e.G, off+size)
 	}
 	check("Embedding", e.Embedding, e.Alphabet*w)
 	check("Head", e.Head, e.Heads*w)
@@ -206,9 +206,9 @@ func (e Encode) check() {
 	for _, off := range e.Biases {
 		check("Biases", off, w)
 	}
-	aligned("encode", e.W, e.G)
+	exec.Aligned("encode", e.W, e.G)
 	if e.G != nil {
-		need("encode", "DScore", e.DScore, e.N.Max*e.Heads)
+		exec.Need("encode", "DScore", e.DScore, e.N.Max*e.Heads)
 	}
 }
 

@@ -15,17 +15,4 @@ typedef struct ctn_gated_args {
 	float *dheard;        // rows x width, or none
 } ctn_gated_args;
 
-typedef struct ctn_dense_args {
-	ctn_dim rows;
-	int64_t width;
-	float *out; // rows x width
-	const float *in, *bias, *grad;
-	float keep; // 1 - the rate of dropout
-	int32_t relu;
-	uint64_t seed;
-	uint32_t stream;
-	const int32_t *step;
-} ctn_dense_args;
-
-enum { CTN_DENSE_ROWS = 64 }; // rows a task; dropout needs as many rows of scratch
-extern const ctn_kernel ctn_gated[], ctn_gated_backward[], ctn_dense[], ctn_dense_backward[];
+extern const ctn_kernel ctn_gated[], ctn_gated_backward[];

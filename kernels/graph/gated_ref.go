@@ -1,10 +1,6 @@
 package graph
 
-import (
-	"math"
-
-	"github.com/ctnas/ctnas/kernels/philox"
-)
+import "math"
 
 // GatedReference is Gated in float64: it fills out and gates. heard and product may be nil.
 func GatedReference(out, gates, heard, product, table, scale []float64, label []int32, width int) {
@@ -43,13 +39,4 @@ func GatedBackwardReference(gates, product, dproduct, dheard, heard, scale, grad
 			}
 		}
 	}
-}
-
-// DropoutReference returns the factor of element i: 0 or 1/keep.
-func DropoutReference(keep float32, seed uint64, stream, step uint32, i int) float64 {
-	bits := philox.Key{Seed: seed, Purpose: stream}.At(step, uint64(i)/4)[i%4]
-	if float32(bits>>8)*0x1p-24 < keep {
-		return 1 / float64(keep)
-	}
-	return 0
 }

@@ -2,11 +2,7 @@
 package graph_test
 
 import (
-	"fmt"
-	"math"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	. "github.com/ctnas/ctnas/kernels/graph"
@@ -98,56 +94,4 @@ func TestGatedGradient(t *testing.T) {
 	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, x, table, scale) }, heard, dheard, 1e-6, "heard")
 	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, heard, x, scale) }, table, byLabel(gates), 1e-6, "table")
 	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, heard, table, x) }, scale, byLabel(dscale), 1e-6, "scale")
-}
-
-func TestDense(t *testing.T) {
-	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
-		for i, s := range [][2]int{{1, 1}, {5, 3}, {70, 33}, {129, 64}} {
-			for _, keep := range []float32{0, 0.8} {
-				for _, relu := range []bool{true, false} {
-					t.Run(fmt.Sprint(s, keep, relu), func(t *testing.T) {
-						rows, width := s[0], s[1]
-						ar := d.NewArena()
-						defer ar.Free()
-						in, in64 := kerneltest.Random(rows*width, uint32(i))
-						bias, bias64 := kerneltest.Random(width, uint32(i+10))
-						grad, grad64 := kerneltest.Random(rows*width, uint32(i+20))
-						x, g := kerneltest.Store(ar, in, in64), kerneltest.Store(ar, grad, grad64)
-						l := Dense{Rows: exec.Fixed(rows), Width: width, Out: kerneltest.Room(ar, rows*width), In: x, Bias: ar.Floats(bias), Relu: relu, Keep: keep,
-							Seed: 77, Stream: philox.PurposeTrain, Step: ar.Ints([]int32{9})}
-						din := kerneltest.Room(ar, rows*width)
-						p := ar.NewProgram("test")
-						l.Record(p)
-						l.RecordBackward(p, din, g)
-						p.Run(1)
-						want, wantIn := make([]float64, rows*width), make([]float64, rows*width)
-						for k := range want {
-							factor := 1.0
-							if keep > 0 {
-								factor = DropoutReference(keep, 77, philox.PurposeTrain, 9, k)
-							}
-							x := in64[k] + bias64[k%width]
-							wantIn[k] = grad64[k] * factor
-							if relu && x <= 0 {
-								x, wantIn[k] = 0, 0
-							}
-							want[k] = x * factor
-						}
-						kerneltest.Close(t, want, l.Out.Values(), kerneltest.Stored(d, 1e-6), "out")
-						kerneltest.Close(t, wantIn, din.Values(), kerneltest.Stored(d, 1e-6), "gradient")
-					})
-				}
-			}
-		}
-	})
-}
-
-func TestDropoutRate(t *testing.T) {
-	kept := 0
-	for i := range 100000 {
-		if DropoutReference(0.7, 1, philox.PurposeTrain, 2, i) > 0 {
-			kept++
-		}
-	}
-	require.InDelta(t, 70000, kept, 4*math.Sqrt(100000*0.21))
 }

@@ -1,7 +1,5 @@
-// Sums of rows along the edges of a graph, and the small products around them. All are bound by memory.
+// Sums of rows along the edges of a graph, bound by memory.
 #include "../exec/cuda.cuh"
-#include "../exec/reduce.cuh"
-#include "../tensor/load.cuh"
 #include "gather.h"
 
 namespace {
@@ -74,7 +72,7 @@ __device__ __forceinline__ void gather(const ctn_gather_args &g, int64_t begin, 
 
 // Grid: block_rows rows and 128 columns a block, columns fastest. A warp sums a row, edge after edge. The rows that have many edges follow: the
 // warps share the edges, warp w has edges w, w + 8, ..., and their sums are added in order.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_gather(const ctn_gather_args g) {
+CTN_ENTRY(cu_gather, const ctn_gather_args g, CTN_GRAPH_BLOCK) {
 	STATIC_SHARED(float[WARPS][CTN_GATHER_COLUMNS], parts);
 	const uint32_t across = (uint32_t)ctn_div_up(g.width, CTN_GATHER_COLUMNS);
 	const int64_t begin = (int64_t)(blockIdx.x / across) * g.block_rows, end = ctn_min(begin + g.block_rows, ctn_size(g.rows));
@@ -82,63 +80,4 @@ extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_gather(const ct
 	if (left > 64) gather<4>(g, begin, end, column, parts);
 	else if (left > 32) gather<2>(g, begin, end, column, parts);
 	else gather<1>(g, begin, end, column, parts);
-}
-
-namespace {
-
-template <class T> __device__ __forceinline__ void colsum(const ctn_colsum_args &g) {
-	STATIC_SHARED(float[WARPS][CTN_COLSUM_COLUMNS], parts);
-	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-	const int64_t j = (int64_t)blockIdx.x * CTN_COLSUM_COLUMNS + lane;
-	const int64_t first = blockIdx.y * g.split, end = ctn_min(first + g.split, ctn_size(g.rows));
-	if (first >= end) return;
-	float sum = 0;
-	if (j < g.width) {
-#pragma unroll 4
-		for (int64_t r = first + warp; r < end; r += WARPS) sum += to_float(((const T *)g.in)[r * g.width + j]);
-	}
-	parts[warp][lane] = sum;
-	__syncthreads();
-	if (warp || j >= g.width) return;
-	for (int w = 1; w < WARPS; w++) sum += parts[w][lane];
-	g.parts[blockIdx.y * g.width + j] = sum;
-}
-
-} // namespace
-
-// Grid: 32 columns a block, splits of the rows. Warp w adds rows w, w + 8, ... of the split.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum(const ctn_colsum_args g) { colsum<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum_bf16(const ctn_colsum_args g) { colsum<bf16>(g); }
-
-// Grid: columns. Adds the splits that have rows.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_colsum_sum(const ctn_colsum_args g) {
-	int64_t j = (int64_t)blockIdx.x * CTN_GRAPH_BLOCK + threadIdx.x, splits = ctn_div_up(ctn_size(g.rows), g.split);
-	if (j >= g.width) return;
-	float sum = 0;
-	for (int64_t s = 0; s < splits; s++) sum += g.parts[s * g.width + j];
-	g.out[j] = g.accumulate ? g.out[j] + sum : sum;
-}
-
-// Grid: rows, a warp each.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_rowdot(const ctn_rowdot_args g) {
-	const int lane = threadIdx.x % 32;
-	const int64_t r = (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
-	if (r >= ctn_size(g.rows)) return;
-	for (int64_t h = 0; h < g.heads; h++) {
-		float sum = 0;
-		for (int64_t j = lane; j < g.width; j += 32) sum += g.in[r * g.width + j] * g.weight[h * g.width + j];
-		sum = warp_sum(sum);
-		if (lane == 0) g.out[r * g.heads + h] = sum;
-	}
-}
-
-// Grid: elements of dinput.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_rowdot_backward(const ctn_rowdot_args g) {
-	const int64_t i = (int64_t)blockIdx.x * CTN_GRAPH_BLOCK + threadIdx.x;
-	if (i >= ctn_size(g.rows) * g.width) return;
-	const uint32_t r = (uint32_t)i / (uint32_t)g.width, j = (uint32_t)i % (uint32_t)g.width;
-	float sum = 0;
-	for (int64_t h = 0; h < g.heads; h++) sum += g.grad[r * g.heads + h] * g.weight[h * g.width + j];
-	if (g.mask && !(g.mask[i] > 0)) sum = 0;
-	g.dinput[i] = g.accumulate ? g.dinput[i] + sum : sum;
 }

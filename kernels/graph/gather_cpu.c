@@ -1,19 +1,14 @@
-// Sums of rows along the edges of a graph, and the small products around them.
+// Sums of rows along the edges of a graph.
 #ifndef CTN_LANES
 #include "gather.h"
 #define CTN_SELF "gather_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_gather, gather)
-CTN_TABLE(ctn_colsum, colsum)
-CTN_TABLE(ctn_rowdot, rowdot)
-CTN_TABLE(ctn_rowdot_backward, rowdot_backward)
 #else
 
 #undef TASK_ROWS
-#undef TASK_COLUMNS
 #undef BLOCK
 #define TASK_ROWS 128
-#define TASK_COLUMNS 32
 #define BLOCK 8 // vectors of a row that are summed at once
 
 // Columns [j, j + v vectors) of row r. The sums of a block stay in registers while the edges are walked once.
@@ -70,55 +65,4 @@ static void FN(gather_run)(const void *p, int64_t task, float *scratch) {
 	}
 }
 
-// A task owns TASK_COLUMNS columns and adds the rows in order.
-static int64_t FN(colsum_tasks)(const void *p) { return ctn_div_up(((const ctn_colsum_args *)p)->width, TASK_COLUMNS); }
-static void FN(colsum_run)(const void *p, int64_t task, float *scratch) {
-	(void)scratch;
-	const ctn_colsum_args *g = p;
-	int64_t begin = task * TASK_COLUMNS, n = ctn_min(TASK_COLUMNS, g->width - begin), rows = ctn_size(g->rows);
-	float sum[TASK_COLUMNS] = {0};
-	for (int64_t r = 0; r < rows; r++) {
-		const float *in = g->in + r * g->width + begin;
-		if (n == TASK_COLUMNS)
-			for (int64_t j = 0; j < TASK_COLUMNS; j++) sum[j] += in[j];
-		else
-			for (int64_t j = 0; j < n; j++) sum[j] += in[j];
-	}
-	for (int64_t j = 0; j < n; j++) g->out[begin + j] = g->accumulate ? g->out[begin + j] + sum[j] : sum[j];
-}
-
-static int64_t FN(rowdot_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_rowdot_args *)p)->rows), TASK_ROWS); }
-static void FN(rowdot_run)(const void *p, int64_t task, float *scratch) {
-	(void)scratch;
-	const ctn_rowdot_args *g = p;
-	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), width = g->width;
-	for (int64_t r = begin; r < end; r++)
-		for (int64_t h = 0; h < g->heads; h++) {
-			const float *x = g->in + r * width, *w = g->weight + h * width;
-			vf sum = {};
-			int64_t j = 0;
-			for (; j + CTN_LANES <= width; j += CTN_LANES) sum += vload(x + j) * vload(w + j);
-			float s = vsum(sum);
-			for (; j < width; j++) s += x[j] * w[j];
-			g->out[r * g->heads + h] = s;
-		}
-}
-
-static int64_t FN(rowdot_backward_tasks)(const void *p) { return FN(rowdot_tasks)(p); }
-static void FN(rowdot_backward_run)(const void *p, int64_t task, float *scratch) {
-	(void)scratch;
-	const ctn_rowdot_args *g = p;
-	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), width = g->width;
-	for (int64_t r = begin; r < end; r++) {
-		float *out = g->dinput + r * width;
-		for (int64_t j = 0; j < width; j += CTN_LANES) {
-			int64_t n = ctn_min(CTN_LANES, width - j);
-			vf sum = {};
-			for (int64_t h = 0; h < g->heads; h++) sum += vset(g->grad[r * g->heads + h]) * vload_part(g->weight + h * width + j, n);
-			if (g->mask) sum = vselect(vload_part(g->mask + r * width + j, n) > (vf){}, sum, (vf){});
-			if (g->accumulate) sum += vload_part(out + j, n);
-			vstore_part(out + j, sum, n);
-		}
-	}
-}
 #endif

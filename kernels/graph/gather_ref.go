@@ -32,32 +32,3 @@ func GatherReference(out, in []float64, rows, width int, ptr, idx []int32, weigh
 		}
 	}
 }
-
-// RowDotReference is RowDot in float64.
-func RowDotReference(out, in, weight []float64, rows, width, heads int) {
-	for r := range rows {
-		for h := range heads {
-			s := 0.0
-			for j := range width {
-				s += in[r*width+j] * weight[h*width+j]
-			}
-			out[r*heads+h] = s
-		}
-	}
-}
-
-// RowDotBackwardReference is RowDotBackward in float64; mask may be nil.
-func RowDotBackwardReference(dinput, grad, weight, mask []float64, rows, width, heads int) {
-	for r := range rows {
-		for j := range width {
-			s := 0.0
-			for h := range heads {
-				s += grad[r*heads+h] * weight[h*width+j]
-			}
-			if mask != nil && mask[r*width+j] <= 0 {
-				s = 0
-			}
-			dinput[r*width+j] = s
-		}
-	}
-}

@@ -106,7 +106,7 @@ __device__ __forceinline__ void score(const piece &h, const ctn_layer_args &g, c
 } // namespace
 
 // Grid: pieces of rows, CTN_LAYER_BLOCK / (w/4) rounded down to an even number a block. Bound by float32 arithmetic where there is a matrix.
-extern "C" __global__ void __launch_bounds__(CTN_LAYER_BLOCK, 2) cu_layer_f32(const ctn_layer_args g) {
+CTN_ENTRY(cu_layer_f32, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 	DYNAMIC_SHARED(float, shared);
 	const place p(g);
 	if (p.block() >= p.n) return;
@@ -133,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(CTN_LAYER_BLOCK, 2) cu_layer_f32(co
 }
 
 // Rounds the matrix. Grid: 1024 elements a block.
-extern "C" __global__ void __launch_bounds__(CTN_LAYER_BLOCK) cu_layer_round(const ctn_layer_args g) {
+CTN_ENTRY(cu_layer_round, const ctn_layer_args g, CTN_LAYER_BLOCK) {
 	const int e = blockIdx.x * 4 * CTN_LAYER_BLOCK + threadIdx.x * 4;
 	if (e >= g.width * g.width) return;
 	float x[4];
@@ -142,7 +142,7 @@ extern "C" __global__ void __launch_bounds__(CTN_LAYER_BLOCK) cu_layer_round(con
 }
 
 // Grid as cu_layer_f32. Bound by what it reads and writes: 256 bytes for each row heard and each of its two products, at a width of 128.
-extern "C" __global__ void __launch_bounds__(CTN_LAYER_BLOCK, 2) cu_layer_bf16(const ctn_layer_args g) {
+CTN_ENTRY(cu_layer_bf16, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 	DYNAMIC_SHARED(float, shared);
 	const place p(g);
 	if (p.block() >= p.n) return;

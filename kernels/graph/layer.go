@@ -57,23 +57,23 @@ func (l Layer) Record(p *exec.Program) {
 	if w <= 0 || w%16 != 0 || w > C.CTN_LAYER_WIDTH || l.Heads < 0 || l.Heads > C.CTN_LAYER_HEADS || (l.Table == nil) == (l.In == nil) {
 		panic(fmt.Sprintf("layer: width %d, %d heads, a table %v, products below %v", w, l.Heads, l.Table != nil, l.In != nil))
 	}
-	optional("layer", "Table", l.Table, n*w)
+	exec.Optional("layer", "Table", l.Table, n*w)
 	if l.In != nil {
-		need("layer", "Ptr", l.Ptr, n+1)
-		need("layer", "Self", l.Self, n)
-		need("layer", "Idx", l.Idx, 0)
+		exec.Need("layer", "Ptr", l.Ptr, n+1)
+		exec.Need("layer", "Self", l.Self, n)
+		exec.Need("layer", "Idx", l.Idx, 0)
 	}
-	optional("layer", "Bias", l.Bias, w)
+	exec.Optional("layer", "Bias", l.Bias, w)
 	if l.Out != nil {
-		optional("layer", "OutOwn", l.OutOwn, layerFloats(dev, n, w))
-		need("layer", "Out", l.Out, layerFloats(dev, n, w))
-		need("layer", "Matrix", l.Matrix, w*w)
+		exec.Optional("layer", "OutOwn", l.OutOwn, layerFloats(dev, n, w))
+		exec.Need("layer", "Out", l.Out, layerFloats(dev, n, w))
+		exec.Need("layer", "Matrix", l.Matrix, w*w)
 	}
 	if l.Score != nil {
-		need("layer", "Score", l.Score, n*l.Heads)
-		need("layer", "Head", l.Head, l.Heads*w)
+		exec.Need("layer", "Score", l.Score, n*l.Heads)
+		exec.Need("layer", "Head", l.Head, l.Heads*w)
 	}
-	aligned("layer", l.Table, l.In, l.Own, l.Bias, l.Out, l.OutOwn, l.Matrix, l.Head)
+	exec.Aligned("layer", l.Table, l.In, l.Own, l.Bias, l.Out, l.OutOwn, l.Matrix, l.Head)
 	args := C.ctn_layer_args{width: C.int32_t(w), heads: C.int32_t(l.Heads), relu: flag(l.Relu), first: C.int32_t(l.First), table: floats(l.Table), ptr: ints(l.Ptr),
 		idx: ints(l.Idx), self: ints(l.Self), in: l.In.Pointer(), own: l.In.Pointer(), bias: floats(l.Bias), out: l.Out.Pointer(), out_own: l.OutOwn.Pointer(),
 		head: floats(l.Head), score: floats(l.Score)}
@@ -97,14 +97,5 @@ func (l Layer) Record(p *exec.Program) {
 			gpu = []exec.Launch{{File: "layer", Entry: "cu_layer_round", Grid: [3]int{exec.Blocks(w*w, 4*C.CTN_LAYER_BLOCK)}, Block: C.CTN_LAYER_BLOCK}, launch}
 		}
 	}
-	p.Record(exec.Op{Name: "layer", CPU: unsafe.Pointer(&C.ctn_layer), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: C.CTN_LAYER_TASK * w, GPU: gpu})
-}
-
-// aligned requires buffers to start on 16 bytes: kernels read four floats at a time.
-func aligned(op string, buffers ...*exec.Buffer) {
-	for i, b := range buffers {
-		if uintptr(b.Pointer())%16 != 0 {
-			panic(fmt.Sprintf("%s: buffer %d must start on 16 bytes", op, i))
-		}
-	}
+	exec.Call(p, "layer", unsafe.Pointer(&C.ctn_layer), &args, C.CTN_LAYER_TASK*w, gpu...)
 }

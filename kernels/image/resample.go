@@ -5,7 +5,7 @@ package image
 /*
 #cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
-#include "resample_cpu.h"
+#include "resample.h"
 */
 import "C"
 

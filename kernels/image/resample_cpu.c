@@ -1,6 +1,6 @@
 // Separable resampling of 8-bit RGB: rows first, because they are contiguous, then columns, of which few rows are left.
 #ifndef CTN_LANES
-#include "resample_cpu.h"
+#include "resample.h"
 #define CTN_SELF "resample_cpu.c"
 #include "../exec/levels.h"
 static void (*const table[CTN_LEVELS])(const ctn_resample_args *) = {

@@ -2,9 +2,9 @@ package image
 
 import "math"
 
-// ReferenceWeight is the weight of source sample s in output sample o of n, where samples begin..end-1 of the source are the whole of
+// WeightReference is the weight of source sample s in output sample o of n, where samples begin..end-1 of the source are the whole of
 // it: Pillow's antialiasing filters by their definitions, in float64.
-func ReferenceWeight(f Filter, o, n, s, begin, end int) float64 {
+func WeightReference(f Filter, o, n, s, begin, end int) float64 {
 	step := float64(end-begin) / float64(n)
 	scale := math.Max(step, 1)
 	centre := float64(begin) + (float64(o)+0.5)*step
@@ -28,13 +28,13 @@ func ReferenceWeight(f Filter, o, n, s, begin, end int) float64 {
 	return weight(s) / sum
 }
 
-// ReferenceResample resizes the pixels [x0,x1) x [y0,y1) of an RGB image, stride bytes a row, to h rows of w pixels.
-func ReferenceResample(f Filter, pix []byte, stride, x0, y0, x1, y1, w, h int) []float64 {
+// ResampleReference resizes the pixels [x0,x1) x [y0,y1) of an RGB image, stride bytes a row, to h rows of w pixels.
+func ResampleReference(f Filter, pix []byte, stride, x0, y0, x1, y1, w, h int) []float64 {
 	table := func(n, begin, end int) [][]float64 { // [output][source sample - begin]
 		out := make([][]float64, n)
 		for o := range out {
 			for s := begin; s < end; s++ {
-				out[o] = append(out[o], ReferenceWeight(f, o, n, s, begin, end))
+				out[o] = append(out[o], WeightReference(f, o, n, s, begin, end))
 			}
 		}
 		return out

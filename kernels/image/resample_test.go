@@ -42,7 +42,7 @@ func TestResampleMatchesReference(t *testing.T) {
 		for i, c := range cases {
 			pix := noise(c.width*c.height*3, uint32(i))
 			f := image.Filter(i % 2)
-			want := image.ReferenceResample(f, pix, 3*c.width, c.x0, c.y0, c.x1, c.y1, c.w, c.h)
+			want := image.ResampleReference(f, pix, 3*c.width, c.x0, c.y0, c.x1, c.y1, c.w, c.h)
 			scale, bias := [3]float32{1, 0.5, 2}, [3]float32{0, -3, 7}
 			for _, flip := range []bool{false, true} {
 				var x, y image.Axis

@@ -168,6 +168,16 @@ func Close(t testing.TB, want []float64, got []float32, tol float64, what string
 	}
 }
 
+// Written requires that an operation wrote the first n floats of a buffer that was new, up to the last of them, and nothing behind them.
+func Written(t testing.TB, b *exec.Buffer, n int, what string) {
+	t.Helper()
+	v := b.Values()
+	require.False(t, math.IsNaN(float64(v[n-1])), what)
+	for _, x := range v[n:] {
+		require.True(t, math.IsNaN(float64(x)), what)
+	}
+}
+
 // Gradient compares an analytic gradient with central differences of f at x. f is evaluated in float64.
 func Gradient(t testing.TB, f func(x []float64) float64, x, analytic []float64, tol float64, what string) {
 	t.Helper()

@@ -3,7 +3,7 @@
 #include "../exec/cuda.cuh"
 #include "../exec/reduce.cuh"
 #include "../tensor/load.cuh"
-#include "classes_cpu.h"
+#include "classes.h"
 
 namespace {
 
@@ -80,11 +80,11 @@ template <class T> __device__ __forceinline__ void classes(const ctn_classes_arg
 } // namespace
 
 // Grid: rows, a block each. A row is read some times, from L1 but for the first.
-extern "C" __global__ void __launch_bounds__(CTN_CLASSES_BLOCK) cu_classes(const ctn_classes_args g) { classes<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_CLASSES_BLOCK) cu_classes_bf16(const ctn_classes_args g) { classes<bf16>(g); }
+CTN_ENTRY(cu_classes, const ctn_classes_args g, CTN_CLASSES_BLOCK) { classes<float>(g); }
+CTN_ENTRY(cu_classes_bf16, const ctn_classes_args g, CTN_CLASSES_BLOCK) { classes<bf16>(g); }
 
 // One block.
-extern "C" __global__ void __launch_bounds__(CTN_CLASSES_BLOCK) cu_classes_sum(const ctn_classes_args g) {
+CTN_ENTRY(cu_classes_sum, const ctn_classes_args g, CTN_CLASSES_BLOCK) {
 	double loss = 0, count[3] = {};
 	for (int64_t r = threadIdx.x; r < g.n; r += THREADS) {
 		loss += g.row[3 * r];

@@ -1,7 +1,7 @@
 package loss
 
 /*
-#include "classes_cpu.h"
+#include "classes.h"
 */
 import "C"
 
@@ -38,17 +38,14 @@ func (l Classes) Record(p *exec.Program) {
 	if l.N < 1 || l.Classes < 1 || !(l.Smoothing >= 0 && l.Smoothing <= 1) || l.Teacher != nil && (!(l.Weight >= 0 && l.Weight <= 1) || !(l.Temperature > 0)) {
 		panic(fmt.Sprintf("classes: %+v", l))
 	}
-	need("classes", l.N*l.Classes, l.Logit)
-	need("classes", l.N, l.Label)
-	need("classes", 1, l.Loss)
-	for _, b := range []*exec.Buffer{l.Teacher, l.DLogit} {
-		if b != nil {
-			need("classes", l.N*l.Classes, b)
-		}
+	exec.NeedStored("classes", "Logit", l.Logit, l.N*l.Classes)
+	exec.Need("classes", "Label", l.Label, l.N)
+	exec.Need("classes", "Loss", l.Loss, 1)
+	exec.Optional("classes", "Teacher", l.Teacher, l.N*l.Classes)
+	if l.DLogit != nil {
+		exec.NeedStored("classes", "DLogit", l.DLogit, l.N*l.Classes)
 	}
-	if l.Count != nil {
-		need("classes", 3, l.Count)
-	}
+	exec.Optional("classes", "Count", l.Count, 3)
 	if l.Scale == 0 {
 		l.Scale = 1
 	}
@@ -59,8 +56,8 @@ func (l Classes) Record(p *exec.Program) {
 		dlogit: floats(l.DLogit), row: floats(p.Arena().F32(3 * l.N)), loss: floats(l.Loss), count: ints(l.Count), smoothing: C.float(l.Smoothing),
 		weight: C.float(l.Weight), temperature: C.float(l.Temperature), scale: C.float(l.Scale)}
 	entry := tensor.Entry("cu_classes", tensor.Half("classes", l.Logit, l.DLogit))
-	p.Record(exec.Op{Name: "classes", CPU: unsafe.Pointer(&C.ctn_classes), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "classes", Entry: entry, Grid: [3]int{l.N}, Block: C.CTN_CLASSES_BLOCK}}})
-	p.Record(exec.Op{Name: "classes_sum", CPU: unsafe.Pointer(&C.ctn_classes_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "classes", Entry: "cu_classes_sum", Block: C.CTN_CLASSES_BLOCK}}})
+	exec.Call(p, "classes", unsafe.Pointer(&C.ctn_classes), &args, 0,
+		exec.Launch{File: "classes", Entry: entry, Grid: [3]int{l.N}, Block: C.CTN_CLASSES_BLOCK})
+	exec.Call(p, "classes_sum", unsafe.Pointer(&C.ctn_classes_sum), &args, 0,
+		exec.Launch{File: "classes", Entry: "cu_classes_sum", Block: C.CTN_CLASSES_BLOCK})
 }

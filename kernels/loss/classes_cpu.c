@@ -1,6 +1,6 @@
 // Softmax cross-entropy. A task owns a few rows.
 #ifndef CTN_LANES
-#include "classes_cpu.h"
+#include "classes.h"
 #define CTN_SELF "classes_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_classes, classes)

@@ -7,7 +7,7 @@ import (
 )
 
 // ClassesReference is Classes in float64. It returns the loss, its gradient in the logits and the three counts.
-func (l Classes) ClassesReference(logit, teacher []float64, label []int32) (loss float64, grad []float64, count [3]int) {
+func ClassesReference(l Classes, logit, teacher []float64, label []int32) (loss float64, grad []float64, count [3]int) {
 	grad = make([]float64, len(logit))
 	for _, y := range label {
 		if y >= 0 {

@@ -45,7 +45,7 @@ func TestClasses(t *testing.T) {
 				p := ar.NewProgram("classes")
 				op.Record(p)
 				p.Run(1)
-				loss, grad, count := op.ClassesReference(x64, y64, label)
+				loss, grad, count := ClassesReference(op, x64, y64, label)
 				kerneltest.Close(t, []float64{loss}, op.Loss.Values(), 2e-6, "loss")
 				if classes > 1 {
 					kerneltest.Close(t, grad, op.DLogit.Values(), kerneltest.Stored(d, 2e-5), "gradient")
@@ -66,9 +66,9 @@ func TestClassesReferenceGradient(t *testing.T) {
 	_, x := kerneltest.Random(24, 1)
 	_, y := kerneltest.Random(24, 2)
 	label := []int32{0, 5, -1, 3}
-	_, grad, _ := op.ClassesReference(x, y, label)
+	_, grad, _ := ClassesReference(op, x, y, label)
 	kerneltest.Gradient(t, func(x []float64) float64 {
-		loss, _, _ := op.ClassesReference(x, y, label)
+		loss, _, _ := ClassesReference(op, x, y, label)
 		return loss
 	}, x, grad, 1e-7, "logits")
 }
@@ -85,7 +85,7 @@ func counted(t *testing.T, d *exec.Device, classes int, logits []float32, label 
 	p.Run(1)
 	got := make([]int32, 3)
 	op.Count.ReadI32(0, got)
-	_, _, want := op.ClassesReference(logits64, nil, label)
+	_, _, want := ClassesReference(op, logits64, nil, label)
 	require.Equal(t, []int32{int32(want[0]), int32(want[1]), int32(want[2])}, got, "%d classes: %v, labels %v", classes, logits, label)
 	return got
 }

@@ -2,7 +2,7 @@
 #include "../exec/cuda.cuh"
 #include "../exec/reduce.cuh"
 #include "../tensor/load.cuh"
-#include "mixup_cpu.h"
+#include "mixup.h"
 
 namespace {
 
@@ -25,5 +25,5 @@ template <class T> __device__ __forceinline__ void mixup(const ctn_mixup_args &g
 } // namespace
 
 // One block: a thread has some rows, of which two elements change.
-extern "C" __global__ void __launch_bounds__(CTN_MIXUP_BLOCK) cu_mixup(const ctn_mixup_args g) { mixup<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_MIXUP_BLOCK) cu_mixup_bf16(const ctn_mixup_args g) { mixup<bf16>(g); }
+CTN_ENTRY(cu_mixup, const ctn_mixup_args g, CTN_MIXUP_BLOCK) { mixup<float>(g); }
+CTN_ENTRY(cu_mixup_bf16, const ctn_mixup_args g, CTN_MIXUP_BLOCK) { mixup<bf16>(g); }

@@ -1,7 +1,7 @@
 package loss
 
 /*
-#include "mixup_cpu.h"
+#include "mixup.h"
 */
 import "C"
 
@@ -31,14 +31,16 @@ func (m Mixup) Record(p *exec.Program) {
 		panic(fmt.Sprintf("mixup: %+v", m))
 	}
 	half := tensor.Half("mixup", m.Logit, m.DLogit)
-	need("mixup", m.N*m.Classes, m.Logit)
-	need("mixup", m.N, m.Label, m.Partner)
-	need("mixup", 1, m.Weight, m.Loss)
+	exec.NeedStored("mixup", "Logit", m.Logit, m.N*m.Classes)
+	exec.Need("mixup", "Label", m.Label, m.N)
+	exec.Need("mixup", "Partner", m.Partner, m.N)
+	exec.Need("mixup", "Weight", m.Weight, 1)
+	exec.Need("mixup", "Loss", m.Loss, 1)
 	if m.DLogit != nil {
-		need("mixup", m.N*m.Classes, m.DLogit)
+		exec.NeedStored("mixup", "DLogit", m.DLogit, m.N*m.Classes)
 	}
 	args := C.ctn_mixup_args{n: C.int64_t(m.N), classes: C.int64_t(m.Classes), logit: floats(m.Logit), label: ints(m.Label), partner: ints(m.Partner),
 		weight: floats(m.Weight), dlogit: floats(m.DLogit), loss: floats(m.Loss), share: C.float(m.Share)}
-	p.Record(exec.Op{Name: "mixup", CPU: unsafe.Pointer(&C.ctn_mixup), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "mixup", Entry: tensor.Entry("cu_mixup", half), Block: C.CTN_MIXUP_BLOCK}}})
+	exec.Call(p, "mixup", unsafe.Pointer(&C.ctn_mixup), &args, 0,
+		exec.Launch{File: "mixup", Entry: tensor.Entry("cu_mixup", half), Block: C.CTN_MIXUP_BLOCK})
 }

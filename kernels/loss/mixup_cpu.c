@@ -1,6 +1,6 @@
 // What a second label changes in a loss and its gradient: two elements a row. One task.
 #ifndef CTN_LANES
-#include "mixup_cpu.h"
+#include "mixup.h"
 #define CTN_SELF "mixup_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_mixup, mixup)

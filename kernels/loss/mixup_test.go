@@ -32,10 +32,10 @@ func TestMixup(t *testing.T) {
 				Mixup{N: n, Classes: classes, Logit: c.Logit, Label: c.Label, Partner: ar.Ints(partner), Weight: ar.Floats([]float32{weight}),
 					Share: c.Scale * (1 - c.Smoothing), DLogit: c.DLogit, Loss: c.Loss}.Record(p)
 				p.Run(1)
-				loss, grad := c.MixupReference(x64, label, partner, float64(weight))
+				loss, grad := MixupReference(c, x64, label, partner, float64(weight))
 				kerneltest.Close(t, []float64{loss}, c.Loss.Values(), 2e-6, "loss")
 				// What Classes leaves is stored, then changed and stored again: where the two nearly cancel, the first rounding is the larger one.
-				_, before, _ := c.ClassesReference(x64, nil, label)
+				_, before, _ := ClassesReference(c, x64, nil, label)
 				got, tol := c.DLogit.Values(), kerneltest.Stored(d, 2e-5)
 				for j, want := range grad {
 					require.InDelta(t, want, float64(got[j]), tol*(math.Abs(want)+math.Abs(before[j])+1e-3*float64(c.Scale)/float64(n)), "gradient %d", j)
@@ -51,9 +51,9 @@ func TestMixupReferenceGradient(t *testing.T) {
 	op := Classes{N: 4, Classes: 6, Scale: 2, Smoothing: 0.1}
 	_, x := kerneltest.Random(24, 1)
 	label, partner := []int32{0, 5, -1, 3}, []int32{1, 5, 2, 0}
-	_, grad := op.MixupReference(x, label, partner, 0.3)
+	_, grad := MixupReference(op, x, label, partner, 0.3)
 	kerneltest.Gradient(t, func(x []float64) float64 {
-		loss, _ := op.MixupReference(x, label, partner, 0.3)
+		loss, _ := MixupReference(op, x, label, partner, 0.3)
 		return loss
 	}, x, grad, 1e-7, "logits")
 }

@@ -33,7 +33,7 @@ __device__ __forceinline__ float kept(bool accumulate, const float *p) { return 
 
 // Grid: examples, a warp each, which meets the other n - 1 in tiles of shared memory: lane l has those of number l, l + 32, ... Bound by arithmetic,
 // n² times about 60 instructions.
-extern "C" __global__ void __launch_bounds__(CTN_LOSS_BLOCK) cu_allpairs(const ctn_allpairs_args g) {
+CTN_ENTRY(cu_allpairs, const ctn_allpairs_args g, CTN_LOSS_BLOCK) {
 	STATIC_SHARED(float[CTN_LOSS_BLOCK], first);  // the score in the first place
 	STATIC_SHARED(float[CTN_LOSS_BLOCK], second); // and in the second: with one head the same
 	STATIC_SHARED(float[CTN_LOSS_BLOCK], label);
@@ -84,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(CTN_LOSS_BLOCK) cu_allpairs(const c
 }
 
 // One block.
-extern "C" __global__ void __launch_bounds__(CTN_SUM_BLOCK) cu_allpairs_sum(const ctn_allpairs_args g) {
+CTN_ENTRY(cu_allpairs_sum, const ctn_allpairs_args g, CTN_SUM_BLOCK) {
 	const int64_t n = ctn_size(g.n);
 	const bool two = g.heads == 2;
 	double loss = 0, dbias = 0;
@@ -100,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(CTN_SUM_BLOCK) cu_allpairs_sum(cons
 }
 
 // Grid: pairs. Writes each pair's derivative, by weight but not yet divided by the sum of weights, and the block's sums.
-extern "C" __global__ void __launch_bounds__(CTN_LOSS_BLOCK) cu_pairlist(const ctn_pairlist_args g) {
+CTN_ENTRY(cu_pairlist, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	const int64_t n = ctn_size(g.pairs), k = (int64_t)blockIdx.x * CTN_LOSS_BLOCK + threadIdx.x;
 	if ((int64_t)blockIdx.x * CTN_LOSS_BLOCK >= n) return;
 	float loss = 0, slope = 0, weight = 0;
@@ -119,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(CTN_LOSS_BLOCK) cu_pairlist(const c
 
 // Grid: 16 examples a block. A block reads the whole list and adds what meets its examples: thread t has pairs t, t + 256, ... Bound by the
 // list's way from L2, (examples/16) times 12 bytes a pair. Block 0 also writes the loss and the bias's gradient.
-extern "C" __global__ void __launch_bounds__(CTN_LOSS_BLOCK) cu_pairlist_sum(const ctn_pairlist_args g) {
+CTN_ENTRY(cu_pairlist_sum, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	STATIC_SHARED(float[WARPS][2 * EXAMPLES], warps);
 	const int64_t n = ctn_size(g.pairs), blocks = ctn_div_up(n, CTN_LOSS_BLOCK);
 	const int64_t i0 = (int64_t)blockIdx.x * EXAMPLES, values = ctn_min(EXAMPLES, ctn_size(g.examples) - i0) * g.heads;
@@ -164,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(CTN_LOSS_BLOCK) cu_pairlist_sum(con
 }
 
 // One block: a batch is small.
-extern "C" __global__ void __launch_bounds__(CTN_SUM_BLOCK) cu_squared(const ctn_squared_args g) {
+CTN_ENTRY(cu_squared, const ctn_squared_args g, CTN_SUM_BLOCK) {
 	const int64_t n = ctn_size(g.n);
 	double sum = 0;
 	for (int64_t i = threadIdx.x; i < n; i += CTN_SUM_BLOCK) {

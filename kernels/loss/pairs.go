@@ -21,6 +21,8 @@ import (
 //go:embed *.cu *.h
 var Sources embed.FS
 
+var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
+
 // Kind is a loss of a pair with logit z = s_i - s_j.
 type Kind int32
 
@@ -51,29 +53,25 @@ type AllPairs struct {
 // Record appends the operation to a program.
 func (l AllPairs) Record(p *exec.Program) {
 	n, heads := l.N.Max, max(1, l.Heads)
-	need("allpairs", n*heads, l.Score, l.DScore)
-	need("allpairs", n, l.Label)
-	need("allpairs", 1, l.Loss)
+	exec.Need("allpairs", "Score", l.Score, n*heads)
+	exec.Need("allpairs", "DScore", l.DScore, n*heads)
+	exec.Need("allpairs", "Label", l.Label, n)
+	exec.Need("allpairs", "Loss", l.Loss, 1)
 	if heads == 2 {
-		need("allpairs", 1, l.Bias, l.DBias)
+		exec.Need("allpairs", "Bias", l.Bias, 1)
+		exec.Need("allpairs", "DBias", l.DBias, 1)
 	} else if heads != 1 {
 		panic(fmt.Sprintf("allpairs: %d heads", heads))
 	}
-	if l.Noise != nil {
-		need("allpairs", n, l.Noise)
-	}
+	exec.Optional("allpairs", "Noise", l.Noise, n)
 	args := C.ctn_allpairs_args{score: floats(l.Score), label: floats(l.Label), noise: floats(l.Noise), margin: C.float(l.Margin),
 		kind: C.int32_t(l.Kind), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), row: floats(p.Arena().F32(2 * n)), loss: floats(l.Loss),
 		heads: C.int32_t(heads), tie: C.float(l.Tie), bias: floats(l.Bias), dbias: floats(l.DBias)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record(exec.Op{
-		Name: "allpairs", CPU: unsafe.Pointer(&C.ctn_allpairs), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), Scratch: 2 * n,
-		GPU: []exec.Launch{{File: "pairs", Entry: "cu_allpairs", Grid: [3]int{exec.Blocks(n, C.CTN_LOSS_BLOCK/32)}, Block: C.CTN_LOSS_BLOCK}},
-	})
-	p.Record(exec.Op{
-		Name: "allpairs_sum", CPU: unsafe.Pointer(&C.ctn_allpairs_sum), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "pairs", Entry: "cu_allpairs_sum", Block: C.CTN_SUM_BLOCK}},
-	})
+	exec.Call(p, "allpairs", unsafe.Pointer(&C.ctn_allpairs), &args, 2*n,
+		exec.Launch{File: "pairs", Entry: "cu_allpairs", Grid: [3]int{exec.Blocks(n, C.CTN_LOSS_BLOCK/32)}, Block: C.CTN_LOSS_BLOCK})
+	exec.Call(p, "allpairs_sum", unsafe.Pointer(&C.ctn_allpairs_sum), &args, 0,
+		exec.Launch{File: "pairs", Entry: "cu_allpairs_sum", Block: C.CTN_SUM_BLOCK})
 }
 
 // PairList is the weighted mean binary cross-entropy over a list of pairs (a, b) with targets in [0,1], times Scale.
@@ -94,32 +92,34 @@ type PairList struct {
 
 // Record appends the operation to a program.
 func (l PairList) Record(p *exec.Program) {
-	need("pairlist", l.Pairs.Max, l.A, l.B, l.Target)
-	need("pairlist", l.Examples.Max*l.Heads, l.Score, l.DScore)
-	need("pairlist", 1, l.Loss)
+	exec.Need("pairlist", "A", l.A, l.Pairs.Max)
+	exec.Need("pairlist", "B", l.B, l.Pairs.Max)
+	exec.Need("pairlist", "Target", l.Target, l.Pairs.Max)
+	exec.Need("pairlist", "Score", l.Score, l.Examples.Max*l.Heads)
+	exec.Need("pairlist", "DScore", l.DScore, l.Examples.Max*l.Heads)
+	exec.Need("pairlist", "Loss", l.Loss, 1)
 	if l.Heads == 2 {
-		need("pairlist", 1, l.Bias, l.DBias)
+		exec.Need("pairlist", "Bias", l.Bias, 1)
+		exec.Need("pairlist", "DBias", l.DBias, 1)
 	} else if l.Heads != 1 {
 		panic(fmt.Sprintf("pairlist: %d heads", l.Heads))
 	}
-	if l.Weight != nil {
-		need("pairlist", l.Pairs.Max, l.Weight)
-	}
+	exec.Optional("pairlist", "Weight", l.Weight, l.Pairs.Max)
 	args := C.ctn_pairlist_args{heads: C.int64_t(l.Heads), score: floats(l.Score), bias: floats(l.Bias), a: ints(l.A), b: ints(l.B),
 		target: floats(l.Target), weight: floats(l.Weight), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
 	l.Pairs.Put(unsafe.Pointer(&args.pairs))
 	l.Examples.Put(unsafe.Pointer(&args.examples))
-	op := exec.Op{Name: "pairlist", CPU: unsafe.Pointer(&C.ctn_pairlist), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
+	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
 		blocks := exec.Blocks(l.Pairs.Max, C.CTN_LOSS_BLOCK)
 		args.slope = floats(p.Arena().F32(l.Pairs.Max))
 		args.parts = (*C.double)(p.Arena().F32(2 * 3 * blocks).Pointer())
-		op.GPU = []exec.Launch{
+		gpu = []exec.Launch{
 			{File: "pairs", Entry: "cu_pairlist", Grid: [3]int{blocks}, Block: C.CTN_LOSS_BLOCK},
 			{File: "pairs", Entry: "cu_pairlist_sum", Grid: [3]int{exec.Blocks(l.Examples.Max, C.CTN_PAIRLIST_EXAMPLES)}, Block: C.CTN_LOSS_BLOCK},
 		}
 	}
-	p.Record(op)
+	exec.Call(p, "pairlist", unsafe.Pointer(&C.ctn_pairlist), &args, 0, gpu...)
 }
 
 // Squared is the mean squared error of n scores, and its gradient: the absolute-accuracy regression that CTNAS is compared with.
@@ -132,31 +132,12 @@ type Squared struct {
 
 // Record appends the operation to a program.
 func (l Squared) Record(p *exec.Program) {
-	need("squared", l.N.Max, l.Score, l.Label, l.DScore)
-	need("squared", 1, l.Loss)
+	exec.Need("squared", "Score", l.Score, l.N.Max)
+	exec.Need("squared", "Label", l.Label, l.N.Max)
+	exec.Need("squared", "DScore", l.DScore, l.N.Max)
+	exec.Need("squared", "Loss", l.Loss, 1)
 	args := C.ctn_squared_args{accumulate: flag(l.Accumulate), score: floats(l.Score), label: floats(l.Label), dscore: floats(l.DScore), loss: floats(l.Loss)}
 	l.N.Put(unsafe.Pointer(&args.n))
-	p.Record(exec.Op{
-		Name: "squared", CPU: unsafe.Pointer(&C.ctn_squared), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "pairs", Entry: "cu_squared", Block: C.CTN_SUM_BLOCK}},
-	})
-}
-
-func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
-
-func ints(b *exec.Buffer) *C.int32_t { return (*C.int32_t)(b.Pointer()) }
-
-func flag(b bool) C.int32_t {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func need(op string, n int, buffers ...*exec.Buffer) {
-	for i, b := range buffers {
-		if b == nil || b.Len() < n {
-			panic(fmt.Sprintf("%s: argument %d needs %d elements", op, i, n))
-		}
-	}
+	exec.Call(p, "squared", unsafe.Pointer(&C.ctn_squared), &args, 0,
+		exec.Launch{File: "pairs", Entry: "cu_squared", Block: C.CTN_SUM_BLOCK})
 }

@@ -1,6 +1,6 @@
 // Batch norm on sums that other kernels left, in double precision.
 #include "../exec/cuda.cuh"
-#include "norm_cpu.h"
+#include "norm.h"
 
 namespace {
 
@@ -32,7 +32,7 @@ __device__ __forceinline__ double channel_sum(double x, double (&part)[ROWS][CHA
 
 // Grid: 8 channels a block, one sector of a row of sums. Thread (row, lane) adds parts row, row + 64, ...; sums are taken around a value of the first part,
 // which is near the mean, so that one pass is enough.
-extern "C" __global__ void __launch_bounds__(CTN_NORM_BLOCK) cu_batchnorm(const ctn_batchnorm_args g) {
+CTN_ENTRY(cu_batchnorm, const ctn_batchnorm_args g, CTN_NORM_BLOCK) {
 	STATIC_SHARED(double[ROWS][CHANNELS], part);
 	const int64_t j = (int64_t)blockIdx.x * CHANNELS + threadIdx.x % CHANNELS, c = g.c;
 	double total = 0, first = 0, second = 0, around = 0;
@@ -63,13 +63,13 @@ extern "C" __global__ void __launch_bounds__(CTN_NORM_BLOCK) cu_batchnorm(const 
 }
 
 // Grid: channels.
-extern "C" __global__ void __launch_bounds__(CTN_NORM_BLOCK) cu_batchnorm_fixed(const ctn_batchnorm_args g) {
+CTN_ENTRY(cu_batchnorm_fixed, const ctn_batchnorm_args g, CTN_NORM_BLOCK) {
 	const int64_t j = (int64_t)blockIdx.x * THREADS + threadIdx.x;
 	if (j < g.c) apply(g, j, g.running_mean[j], g.running_var[j]);
 }
 
 // As cu_batchnorm.
-extern "C" __global__ void __launch_bounds__(CTN_NORM_BLOCK) cu_batchnorm_backward(const ctn_batchnorm_args g) {
+CTN_ENTRY(cu_batchnorm_backward, const ctn_batchnorm_args g, CTN_NORM_BLOCK) {
 	STATIC_SHARED(double[ROWS][CHANNELS], part);
 	const int64_t j = (int64_t)blockIdx.x * CHANNELS + threadIdx.x % CHANNELS, c = g.c;
 	double total = 0, sum = 0, dot = 0;
@@ -95,6 +95,6 @@ extern "C" __global__ void __launch_bounds__(CTN_NORM_BLOCK) cu_batchnorm_backwa
 }
 
 // One thread counts.
-extern "C" __global__ void __launch_bounds__(CTN_NORM_BLOCK) cu_batchnorm_count(const ctn_batchnorm_args g) {
+CTN_ENTRY(cu_batchnorm_count, const ctn_batchnorm_args g, CTN_NORM_BLOCK) {
 	if (threadIdx.x == 0) ++*g.batches;
 }

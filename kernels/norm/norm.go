@@ -6,7 +6,7 @@ package norm
 #cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
 #cgo LDFLAGS: -lm
-#include "norm_cpu.h"
+#include "norm.h"
 */
 import "C"
 
@@ -23,6 +23,8 @@ import (
 //
 //go:embed *.cu *.h
 var Sources embed.FS
+
+var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
 
 // Batch is a batch norm of C channels. Gamma and Beta are optional: 1 and 0. The buffers of New are computed by the operations.
 type Batch struct {
@@ -63,11 +65,11 @@ func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
 	args := b.args("batchnorm", stats, tensor.ForwardRows)
 	args.momentum = C.double(r.Momentum)
 	if b.RunningMean != nil {
-		tensor.Need("batchnorm", "RunningMean", b.RunningMean, b.C)
-		tensor.Need("batchnorm", "RunningVar", b.RunningVar, b.C)
+		exec.Need("batchnorm", "RunningMean", b.RunningMean, b.C)
+		exec.Need("batchnorm", "RunningVar", b.RunningVar, b.C)
 	}
 	if r.Batches != nil {
-		args.batches = (*C.int32_t)(r.Batches.Slice(0, 1).Pointer())
+		args.batches = ints(r.Batches.Slice(0, 1))
 	}
 	record(p, "batchnorm", unsafe.Pointer(&C.ctn_batchnorm), &args)
 	if r.Batches != nil {
@@ -78,8 +80,8 @@ func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
 // Fixed appends the same from the running values, which it leaves alone: for evaluation, and for training with a frozen norm.
 func (b *Batch) Fixed(p *exec.Program) {
 	args := b.args("batchnorm_fixed", tensor.Stats{}, 0)
-	tensor.Need("batchnorm_fixed", "RunningMean", b.RunningMean, b.C)
-	tensor.Need("batchnorm_fixed", "RunningVar", b.RunningVar, b.C)
+	exec.Need("batchnorm_fixed", "RunningMean", b.RunningMean, b.C)
+	exec.Need("batchnorm_fixed", "RunningVar", b.RunningVar, b.C)
 	record(p, "batchnorm_fixed", unsafe.Pointer(&C.ctn_batchnorm_fixed), &args)
 }
 
@@ -96,7 +98,7 @@ func (b *Batch) Backward(p *exec.Program, stats tensor.Stats, o Backward) {
 	args.dgamma, args.dbeta, args.frozen, args.accumulate = floats(o.DGamma), floats(o.DBeta), flag(o.Frozen), flag(o.Accumulate)
 	for _, d := range []*exec.Buffer{o.DGamma, o.DBeta} {
 		if d != nil {
-			tensor.Need("batchnorm_backward", "DGamma or DBeta", d, b.C)
+			exec.Need("batchnorm_backward", "DGamma or DBeta", d, b.C)
 		}
 	}
 	record(p, "batchnorm_backward", unsafe.Pointer(&C.ctn_batchnorm_backward), &args)
@@ -110,11 +112,11 @@ func (b *Batch) args(op string, stats tensor.Stats, rows int) C.ctn_batchnorm_ar
 		gamma: floats(b.Gamma), beta: floats(b.Beta), running_mean: floats(b.RunningMean), running_var: floats(b.RunningVar), mean: floats(b.Mean),
 		invstd: floats(b.InvStd), scale: floats(b.Scale), shift: floats(b.Shift), p: floats(b.P), q: floats(b.Q), r: floats(b.R), eps: C.double(b.Eps)}
 	for _, f := range []*exec.Buffer{b.Mean, b.InvStd, b.Scale, b.Shift, b.P, b.Q, b.R} {
-		tensor.Need(op, "a computed buffer", f, b.C)
+		exec.Need(op, "a computed buffer", f, b.C)
 	}
 	for _, f := range []*exec.Buffer{b.Gamma, b.Beta} {
 		if f != nil {
-			tensor.Need(op, "Gamma or Beta", f, b.C)
+			exec.Need(op, "Gamma or Beta", f, b.C)
 		}
 	}
 	return args
@@ -128,15 +130,6 @@ func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_batc
 	case "batchnorm_fixed":
 		blocks = exec.Blocks(int(args.c), C.CTN_NORM_BLOCK)
 	}
-	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args),
-		GPU: []exec.Launch{{File: "norm", Entry: "cu_" + name, Grid: [3]int{blocks}, Block: C.CTN_NORM_BLOCK}}})
-}
-
-func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
-
-func flag(b bool) C.int32_t {
-	if b {
-		return 1
-	}
-	return 0
+	exec.Call(p, name, table, args, 0,
+		exec.Launch{File: "norm", Entry: "cu_" + name, Grid: [3]int{blocks}, Block: C.CTN_NORM_BLOCK})
 }

@@ -1,6 +1,6 @@
 // Batch norm on sums that other kernels left: a few numbers a channel, in double precision.
 #ifndef CTN_LANES
-#include "norm_cpu.h"
+#include "norm.h"
 #define CTN_SELF "norm_cpu.c"
 #include "../exec/levels.h"
 CTN_TABLE(ctn_batchnorm, batchnorm)

@@ -2,8 +2,8 @@ package norm
 
 import "math"
 
-// Reference is batch norm of z (pixels x c) in float64, in two passes: u = gamma (z-mean)/sqrt(var+eps) + beta.
-func Reference(z, gamma, beta []float64, eps float64) (u, mean, variance []float64) {
+// BatchReference is batch norm of z (pixels x c) in float64, in two passes: u = gamma (z-mean)/sqrt(var+eps) + beta.
+func BatchReference(z, gamma, beta []float64, eps float64) (u, mean, variance []float64) {
 	c := len(gamma)
 	n := float64(len(z) / c)
 	u, mean, variance = make([]float64, len(z)), make([]float64, c), make([]float64, c)
@@ -19,8 +19,8 @@ func Reference(z, gamma, beta []float64, eps float64) (u, mean, variance []float
 	return u, mean, variance
 }
 
-// GradientReference are the gradients in z, gamma and beta when g is that in u; frozen: mean and variance are constants.
-func GradientReference(z, gamma, g, mean, variance []float64, eps float64, frozen bool) (dz, dgamma, dbeta []float64) {
+// BatchBackwardReference are the gradients in z, gamma and beta when g is that in u; frozen: mean and variance are constants.
+func BatchBackwardReference(z, gamma, g, mean, variance []float64, eps float64, frozen bool) (dz, dgamma, dbeta []float64) {
 	c := len(gamma)
 	n := float64(len(z) / c)
 	dz, dgamma, dbeta = make([]float64, len(z)), make([]float64, c), make([]float64, c)

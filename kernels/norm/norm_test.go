@@ -68,7 +68,7 @@ func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, fro
 	b.Backward(p, back[0], Backward{DBeta: dbeta, Frozen: frozen, Accumulate: true})
 	p.Run(1)
 
-	u, mean, variance := Reference(z64, gamma64, beta64, eps)
+	u, mean, variance := BatchReference(z64, gamma64, beta64, eps)
 	if frozen {
 		mean, variance = runMean64, runVar64
 		for i := range u {
@@ -96,7 +96,7 @@ func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, fro
 		kerneltest.Close(t, runMean64, b.RunningMean.Values(), 1e-5, "running mean")
 		kerneltest.Close(t, runVar64, b.RunningVar.Values(), 1e-5, "running variance")
 	}
-	dz, wantGamma, wantBeta := GradientReference(z64, gamma64, grad64, mean, variance, eps, frozen)
+	dz, wantGamma, wantBeta := BatchBackwardReference(z64, gamma64, grad64, mean, variance, eps, frozen)
 	if offset != 0 {
 		return // zhat itself has the rounding of z then
 	}
@@ -121,15 +121,15 @@ func TestReferenceGradients(t *testing.T) {
 	_, beta := kerneltest.Random(c, 3)
 	_, g := kerneltest.Random(c*n, 4)
 	loss := func([]float64) float64 {
-		u, _, _ := Reference(z, gamma, beta, eps)
+		u, _, _ := BatchReference(z, gamma, beta, eps)
 		sum := 0.0
 		for i := range u {
 			sum += u[i] * g[i]
 		}
 		return sum
 	}
-	_, mean, variance := Reference(z, gamma, beta, eps)
-	dz, dgamma, dbeta := GradientReference(z, gamma, g, mean, variance, eps, false)
+	_, mean, variance := BatchReference(z, gamma, beta, eps)
+	dz, dgamma, dbeta := BatchBackwardReference(z, gamma, g, mean, variance, eps, false)
 	kerneltest.Gradient(t, loss, z, dz, 1e-6, "z")
 	kerneltest.Gradient(t, loss, gamma, dgamma, 1e-6, "gamma")
 	kerneltest.Gradient(t, loss, beta, dbeta, 1e-6, "beta")

@@ -25,7 +25,7 @@ __device__ __forceinline__ void descent_begin(const ctn_descent_args &a, int64_t
 } // namespace
 
 // Grid: elements, 20 bytes each.
-extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_sgd(const ctn_descent_args a) {
+CTN_ENTRY(cu_sgd, const ctn_descent_args a, CTN_OPTIM_THREADS) {
 	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
 	if (i >= a.n) return;
 	float w, g;
@@ -36,7 +36,7 @@ extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_sgd(const ctn
 }
 
 // Grid: elements, 28 bytes each.
-extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_rmsprop(const ctn_descent_args a) {
+CTN_ENTRY(cu_rmsprop, const ctn_descent_args a, CTN_OPTIM_THREADS) {
 	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
 	if (i >= a.n) return;
 	float w, g, square = a.square[i];
@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_rmsprop(const
 
 // Grid: elements, 28 bytes each. Every block works out the terms of the step while the count of steps is still the old one; the block that ends last
 // raises it.
-extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_adam(const ctn_adam_args a) {
+CTN_ENTRY(cu_adam, const ctn_adam_args a, CTN_OPTIM_THREADS) {
 	STATIC_SHARED(float[CTN_ADAM_TERMS], terms);
 	int32_t step = 0;
 	if (threadIdx.x == 0) {
@@ -79,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_adam(const ct
 }
 
 // Grid: 4096 elements a block. The block that ends last adds the blocks' sums, thread t those of blocks t, t + 256, ...
-extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_norm(const ctn_norm_args a) {
+CTN_ENTRY(cu_norm, const ctn_norm_args a, CTN_OPTIM_THREADS) {
 	const int64_t begin = (int64_t)blockIdx.x * CTN_OPTIM_BLOCK, end = ctn_min(begin + CTN_OPTIM_BLOCK, a.n);
 	float part = 0;
 #pragma unroll 4
@@ -97,13 +97,13 @@ extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_norm(const ct
 }
 
 // Grid: elements.
-extern "C" __global__ void __launch_bounds__(CTN_OPTIM_THREADS) cu_ema(const ctn_ema_args a) {
+CTN_ENTRY(cu_ema, const ctn_ema_args a, CTN_OPTIM_THREADS) {
 	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
 	if (i < a.n) a.mean[i] += (a.w[i] - a.mean[i]) * (1 - a.decay);
 }
 
 // One thread computes.
-extern "C" __global__ void __launch_bounds__(32) cu_schedule(const ctn_schedule_args a) {
+CTN_ENTRY(cu_schedule, const ctn_schedule_args a, 32) {
 	if (threadIdx.x) return;
 	double step = *a.step, lr = a.peak;
 	if (step < a.warmup) lr = a.peak * (step + 1) / a.warmup;

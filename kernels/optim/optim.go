@@ -24,6 +24,8 @@ import (
 //go:embed *.cu *.h
 var Sources embed.FS
 
+var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
+
 // Adam is one update by Adam (Kingma and Ba 2015) or, decoupled, AdamW (Loshchilov and Hutter 2019), in PyTorch's arithmetic:
 //
 //	g = Scale[0]*G + WeightDecay*W            (not Decoupled: L2)
@@ -50,33 +52,31 @@ func RecordAdam(p *exec.Program, op Adam) {
 	if n == 0 || op.G.Len() != n || op.M.Len() != n || op.V.Len() != n || op.LR.Len() < 1 || op.Step.Len() < 1 {
 		panic(fmt.Sprintf("optim: Adam over %d, %d, %d, %d floats", n, op.G.Len(), op.M.Len(), op.V.Len()))
 	}
-	args := C.ctn_adam_args{n: C.int64_t(n), w: ptr(op.W), g: ptr(op.G), m: ptr(op.M), v: ptr(op.V), lr: ptr(op.LR), scale: ptr(op.Scale),
-		step: (*C.int32_t)(op.Step.Pointer()), beta1: C.double(op.Beta1), beta2: C.double(op.Beta2), eps: C.double(op.Eps), decay: C.double(op.WeightDecay)}
-	if op.Decoupled {
-		args.decoupled = 1
-	}
+	args := C.ctn_adam_args{n: C.int64_t(n), w: floats(op.W), g: floats(op.G), m: floats(op.M), v: floats(op.V), lr: floats(op.LR), scale: floats(op.Scale),
+		step: ints(op.Step), beta1: C.double(op.Beta1), beta2: C.double(op.Beta2), eps: C.double(op.Eps), decay: C.double(op.WeightDecay)}
+	args.decoupled = flag(op.Decoupled)
 	args.decayed = decayed(op.Decayed, n)
-	o := exec.Op{Name: "adam", CPU: unsafe.Pointer(&C.ctn_adam), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
+	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
 		args.ticket = ticket(p)
-		o.GPU = []exec.Launch{{File: "optim", Entry: "cu_adam", Grid: [3]int{min(maxBlocks, exec.Blocks(n, 4*C.CTN_OPTIM_THREADS))}, Block: C.CTN_OPTIM_THREADS}}
+		gpu = []exec.Launch{{File: "optim", Entry: "cu_adam", Grid: [3]int{min(maxBlocks, exec.Blocks(n, 4*C.CTN_OPTIM_THREADS))}, Block: C.CTN_OPTIM_THREADS}}
 	} else {
-		args.terms = ptr(p.Arena().F32(C.CTN_ADAM_TERMS))
-		p.Record(exec.Op{Name: "adam_begin", CPU: unsafe.Pointer(&C.ctn_adam_begin), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+		args.terms = floats(p.Arena().F32(C.CTN_ADAM_TERMS))
+		exec.Call(p, "adam_begin", unsafe.Pointer(&C.ctn_adam_begin), &args, 0)
 	}
-	p.Record(o)
+	exec.Call(p, "adam", unsafe.Pointer(&C.ctn_adam), &args, 0, gpu...)
 }
 
 // each is a launch with a thread an element.
-func each(entry string, n int) []exec.Launch {
-	return []exec.Launch{{File: "optim", Entry: entry, Grid: [3]int{exec.Blocks(n, C.CTN_OPTIM_THREADS)}, Block: C.CTN_OPTIM_THREADS}}
+func each(entry string, n int) exec.Launch {
+	return exec.Over("optim", entry, n, 1, C.CTN_OPTIM_THREADS)
 }
 
 // maxBlocks bounds the blocks of an update: each of them first works out the terms of the step.
 const maxBlocks = 1024
 
 // ticket is what the blocks of an operation count their ends with.
-func ticket(p *exec.Program) *C.int32_t { return (*C.int32_t)(p.Arena().Ints([]int32{0}).Pointer()) }
+func ticket(p *exec.Program) *C.int32_t { return ints(p.Arena().Ints([]int32{0})) }
 
 // SGD is one update by stochastic gradient descent with momentum, in PyTorch's arithmetic:
 //
@@ -100,10 +100,8 @@ type SGD struct {
 // RecordSGD appends the update.
 func RecordSGD(p *exec.Program, op SGD) {
 	args := descent("SGD", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled)
-	if op.Nesterov {
-		args.nesterov = 1
-	}
-	p.Record(exec.Op{Name: "sgd", CPU: unsafe.Pointer(&C.ctn_sgd), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), GPU: each("cu_sgd", op.W.Len())})
+	args.nesterov = flag(op.Nesterov)
+	exec.Call(p, "sgd", unsafe.Pointer(&C.ctn_sgd), &args, 0, each("cu_sgd", op.W.Len()))
 }
 
 // RMSProp is one update by RMSProp in TensorFlow's form, in which the MobileNets were trained: Eps stands under the root, and the learning rate before the momentum.
@@ -130,8 +128,8 @@ func RecordRMSProp(p *exec.Program, op RMSProp) {
 	if op.Square.Len() != op.W.Len() {
 		panic(fmt.Sprintf("optim: RMSProp over %d floats with %d squares", op.W.Len(), op.Square.Len()))
 	}
-	args.square, args.rho, args.eps = ptr(op.Square), C.float(op.Rho), C.float(op.Eps)
-	p.Record(exec.Op{Name: "rmsprop", CPU: unsafe.Pointer(&C.ctn_rmsprop), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args), GPU: each("cu_rmsprop", op.W.Len())})
+	args.square, args.rho, args.eps = floats(op.Square), C.float(op.Rho), C.float(op.Eps)
+	exec.Call(p, "rmsprop", unsafe.Pointer(&C.ctn_rmsprop), &args, 0, each("cu_rmsprop", op.W.Len()))
 }
 
 func descent(name string, w, g, v, lr, scale, mask *exec.Buffer, momentum, decay float64, decoupled bool) C.ctn_descent_args {
@@ -139,11 +137,9 @@ func descent(name string, w, g, v, lr, scale, mask *exec.Buffer, momentum, decay
 	if n == 0 || g.Len() != n || v.Len() != n || lr.Len() < 1 {
 		panic(fmt.Sprintf("optim: %s over %d, %d, %d floats", name, n, g.Len(), v.Len()))
 	}
-	args := C.ctn_descent_args{n: C.int64_t(n), w: ptr(w), g: ptr(g), v: ptr(v), lr: ptr(lr), scale: ptr(scale), decayed: decayed(mask, n),
+	args := C.ctn_descent_args{n: C.int64_t(n), w: floats(w), g: floats(g), v: floats(v), lr: floats(lr), scale: floats(scale), decayed: decayed(mask, n),
 		momentum: C.float(momentum), decay: C.float(decay)}
-	if decoupled {
-		args.decoupled = 1
-	}
+	args.decoupled = flag(decoupled)
 	return args
 }
 
@@ -152,7 +148,7 @@ func decayed(b *exec.Buffer, n int) *C.float {
 	if b != nil && b.Len() != n {
 		panic(fmt.Sprintf("optim: %d factors of the weight decay for %d weights", b.Len(), n))
 	}
-	return ptr(b)
+	return floats(b)
 }
 
 // Norm is the 2-norm of a whole gradient and the factor that limits it to Max, as PyTorch's clip_grad_norm_ computes it:
@@ -172,15 +168,15 @@ func RecordNorm(p *exec.Program, op Norm) {
 	}
 	blocks := exec.Blocks(n, C.CTN_OPTIM_BLOCK)
 	parts := p.Arena().F32(2 * blocks)
-	args := C.ctn_norm_args{n: C.int64_t(n), g: ptr(op.G), parts: (*C.double)(parts.Pointer()), max: C.double(op.Max), out: ptr(op.Out)}
-	o := exec.Op{Name: "norm", CPU: unsafe.Pointer(&C.ctn_norm), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)}
+	args := C.ctn_norm_args{n: C.int64_t(n), g: floats(op.G), parts: (*C.double)(parts.Pointer()), max: C.double(op.Max), out: floats(op.Out)}
+	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
 		args.ticket = ticket(p)
-		o.GPU = []exec.Launch{{File: "optim", Entry: "cu_norm", Grid: [3]int{blocks}, Block: C.CTN_OPTIM_THREADS}}
+		gpu = []exec.Launch{{File: "optim", Entry: "cu_norm", Grid: [3]int{blocks}, Block: C.CTN_OPTIM_THREADS}}
 	} else {
-		p.Record(exec.Op{Name: "norm_parts", CPU: unsafe.Pointer(&C.ctn_norm_parts), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args)})
+		exec.Call(p, "norm_parts", unsafe.Pointer(&C.ctn_norm_parts), &args, 0)
 	}
-	p.Record(o)
+	exec.Call(p, "norm", unsafe.Pointer(&C.ctn_norm), &args, 0, gpu...)
 }
 
 // EMA is an exponential moving average of weights: Mean = Decay*Mean + (1-Decay)*W.
@@ -194,11 +190,8 @@ func RecordEMA(p *exec.Program, op EMA) {
 	if op.Mean.Len() != op.W.Len() || op.W.Len() == 0 {
 		panic(fmt.Sprintf("optim: average of %d floats in %d", op.W.Len(), op.Mean.Len()))
 	}
-	args := C.ctn_ema_args{n: C.int64_t(op.W.Len()), mean: ptr(op.Mean), w: ptr(op.W), decay: C.float(op.Decay)}
-	p.Record(exec.Op{
-		Name: "ema", CPU: unsafe.Pointer(&C.ctn_ema), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: each("cu_ema", op.W.Len()),
-	})
+	args := C.ctn_ema_args{n: C.int64_t(op.W.Len()), mean: floats(op.Mean), w: floats(op.W), decay: C.float(op.Decay)}
+	exec.Call(p, "ema", unsafe.Pointer(&C.ctn_ema), &args, 0, each("cu_ema", op.W.Len()))
 }
 
 // Kind is the shape of a schedule after its warm-up.
@@ -226,12 +219,8 @@ func RecordSchedule(p *exec.Program, s Schedule, step, lr *exec.Buffer) {
 	if s.Kind < Constant || s.Kind > Cosine || s.Warmup < 0 || s.Total < 0 || step.Len() < 1 || lr.Len() < 1 {
 		panic(fmt.Sprintf("optim: schedule %+v", s))
 	}
-	args := C.ctn_schedule_args{step: (*C.int32_t)(step.Pointer()), lr: ptr(lr), peak: C.double(s.Peak), warmup: C.double(s.Warmup),
+	args := C.ctn_schedule_args{step: ints(step), lr: floats(lr), peak: C.double(s.Peak), warmup: C.double(s.Warmup),
 		total: C.double(s.Total), final: C.double(s.Final), kind: C.int32_t(s.Kind)}
-	p.Record(exec.Op{
-		Name: "schedule", CPU: unsafe.Pointer(&C.ctn_schedule), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "optim", Entry: "cu_schedule", Block: 32}},
-	})
+	exec.Call(p, "schedule", unsafe.Pointer(&C.ctn_schedule), &args, 0,
+		exec.Launch{File: "optim", Entry: "cu_schedule", Block: 32})
 }
-
-func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -2,8 +2,8 @@ package optim
 
 import "math"
 
-// ReferenceAdam is one update in float64: t counts updates from 1, scale multiplies the gradient. Fields as in Adam.
-func ReferenceAdam(op Adam, w, g, m, v []float64, lr, scale float64, t int) {
+// AdamReference is one update in float64: t counts updates from 1, scale multiplies the gradient. Fields as in Adam.
+func AdamReference(op Adam, w, g, m, v []float64, lr, scale float64, t int) {
 	for i := range w {
 		grad := scale * g[i]
 		if op.Decoupled {
@@ -19,8 +19,8 @@ func ReferenceAdam(op Adam, w, g, m, v []float64, lr, scale float64, t int) {
 	}
 }
 
-// ReferenceSGD is one update in float64. mask holds each weight's factor of the decay.
-func ReferenceSGD(op SGD, w, g, v, mask []float64, lr, scale float64) {
+// SGDReference is one update in float64. mask holds each weight's factor of the decay.
+func SGDReference(op SGD, w, g, v, mask []float64, lr, scale float64) {
 	for i := range w {
 		grad := decayReference(&w[i], scale*g[i], lr, op.WeightDecay*mask[i], op.Decoupled)
 		v[i] = op.Momentum*v[i] + grad
@@ -32,8 +32,8 @@ func ReferenceSGD(op SGD, w, g, v, mask []float64, lr, scale float64) {
 	}
 }
 
-// ReferenceRMSProp is one update in float64.
-func ReferenceRMSProp(op RMSProp, w, g, v, square, mask []float64, lr, scale float64) {
+// RMSPropReference is one update in float64.
+func RMSPropReference(op RMSProp, w, g, v, square, mask []float64, lr, scale float64) {
 	for i := range w {
 		grad := decayReference(&w[i], scale*g[i], lr, op.WeightDecay*mask[i], op.Decoupled)
 		square[i] = op.Rho*square[i] + (1-op.Rho)*grad*grad
@@ -50,8 +50,8 @@ func decayReference(w *float64, g, lr, decay float64, decoupled bool) float64 {
 	return g + decay**w
 }
 
-// ReferenceNorm is the norm and the factor of Norm.
-func ReferenceNorm(g []float64, limit float64) (norm, factor float64) {
+// NormReference is the norm and the factor of Norm.
+func NormReference(g []float64, limit float64) (norm, factor float64) {
 	for _, v := range g {
 		norm += v * v
 	}

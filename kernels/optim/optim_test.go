@@ -42,7 +42,7 @@ func TestAdam(t *testing.T) {
 						op.LR.WriteF32(0, []float32{lr})
 						op.Scale.WriteF32(0, []float32{scale})
 						p.Run(1)
-						ReferenceAdam(op, w64, g64, m, v, float64(lr), float64(scale), step)
+						AdamReference(op, w64, g64, m, v, float64(lr), float64(scale), step)
 						kerneltest.Close(t, w64, op.W.Values(), tolerance, "w")
 						kerneltest.Close(t, m, op.M.Values(), tolerance, "m")
 						kerneltest.Close(t, v, op.V.Values(), tolerance, "v")
@@ -132,8 +132,8 @@ func TestDescent(t *testing.T) {
 					g, g64 := kerneltest.Random(n, uint32(1000+10*i+step))
 					sgd.G.WriteF32(0, g)
 					p.Run(1)
-					ReferenceSGD(sgd, w64, g64, v, mask, float64(lr), scale)
-					ReferenceRMSProp(rms, rw, g64, rv, square, mask, float64(lr), scale)
+					SGDReference(sgd, w64, g64, v, mask, float64(lr), scale)
+					RMSPropReference(rms, rw, g64, rv, square, mask, float64(lr), scale)
 				}
 				kerneltest.Close(t, w64, sgd.W.Values(), 3e-6, "w")
 				kerneltest.Close(t, v, sgd.V.Values(), 3e-6, "v")
@@ -190,7 +190,7 @@ func TestNorm(t *testing.T) {
 				p := ar.NewProgram("norm")
 				RecordNorm(p, op)
 				p.Run(1)
-				norm, factor := ReferenceNorm(g64, limit)
+				norm, factor := NormReference(g64, limit)
 				kerneltest.Close(t, []float64{norm, factor}, op.Out.Values(), 2e-6, "norm, factor")
 				ar.Free()
 			}

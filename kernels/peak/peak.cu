@@ -4,7 +4,7 @@
 #include "peak.h"
 
 // Grid: tasks. Every thread has its chains of multiply-adds in registers: bound by the float32 units.
-extern "C" __global__ void __launch_bounds__(CTN_PEAK_BLOCK) cu_peak_f32(const ctn_peak_args g) {
+CTN_ENTRY(cu_peak_f32, const ctn_peak_args g, CTN_PEAK_BLOCK) {
 	float chain[CTN_PEAK_CHAINS], x = 0.5f, y = 0.5f + (float)blockIdx.x;
 #pragma unroll
 	for (int i = 0; i < CTN_PEAK_CHAINS; i++) chain[i] = (float)i;
@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(CTN_PEAK_BLOCK) cu_peak_f32(const c
 
 // Grid: tasks. Every warp sums up tiles, the products of a matrix of ones and one of 1/16: bound by the tensor cores, as far as mma instructions
 // can use them (on sm_90 about two thirds of what wgmma reaches).
-extern "C" __global__ void __launch_bounds__(CTN_PEAK_BLOCK) cu_peak_bf16(const ctn_peak_args g) {
+CTN_ENTRY(cu_peak_bf16, const ctn_peak_args g, CTN_PEAK_BLOCK) {
 	float tile[CTN_PEAK_BF16_CHAINS][4];
 	const uint32_t one = pack_bf16(1.0f, 1.0f), small = pack_bf16(0.0625f, 0.0625f), a[4] = {one, one, one, one}, b[2] = {small, small};
 #pragma unroll
@@ -40,7 +40,7 @@ extern "C" __global__ void __launch_bounds__(CTN_PEAK_BLOCK) cu_peak_bf16(const 
 }
 
 // Grid: elements, 16 a thread in four reads of 16 bytes; the last n % 4 are the first block's.
-extern "C" __global__ void __launch_bounds__(CTN_PEAK_BLOCK) cu_copy(const ctn_copy_args g) {
+CTN_ENTRY(cu_copy, const ctn_copy_args g, CTN_PEAK_BLOCK) {
 	constexpr int EACH = CTN_COPY_EACH / 4;
 	const float4 *src = (const float4 *)g.src;
 	float4 *dst = (float4 *)g.dst, x[EACH];

@@ -23,6 +23,8 @@ import (
 //go:embed *.cu *.h
 var Sources embed.FS
 
+var floats = exec.Ptr[C.float]
+
 // levels is the order of the instruction sets in kernels' tables.
 var levels = []string{"portable", "avx2", "avx2x16", "avx512"}
 
@@ -57,23 +59,20 @@ func record(p *exec.Program, out *exec.Buffer, rounds int, entry string, cpu uns
 	if rounds < 1 {
 		panic(fmt.Sprintf("peak: %d rounds", rounds))
 	}
-	args := C.ctn_peak_args{tasks: C.int64_t(out.Len()), rounds: C.int64_t(rounds), out: (*C.float)(out.Pointer())}
-	p.Record(exec.Op{
-		Name: "peak", CPU: cpu, Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "peak", Entry: entry, Grid: [3]int{out.Len()}, Block: C.CTN_PEAK_BLOCK}},
-	})
+	args := C.ctn_peak_args{tasks: C.int64_t(out.Len()), rounds: C.int64_t(rounds), out: floats(out)}
+	exec.Call(p, "peak", cpu, &args, 0,
+		exec.Launch{File: "peak", Entry: entry, Grid: [3]int{out.Len()}, Block: C.CTN_PEAK_BLOCK})
 }
 
 // RecordCopy appends a copy of src to dst, whole buffers of one length. It returns how many bytes are read and written.
 func RecordCopy(p *exec.Program, dst, src *exec.Buffer) (bytes float64) {
 	n := src.Len()
-	if dst.Len() != n || uintptr(src.Pointer())%16 != 0 || uintptr(dst.Pointer())%16 != 0 {
-		panic(fmt.Sprintf("peak: copy of %d floats to %d, or not on 16 bytes", n, dst.Len()))
+	if dst.Len() != n {
+		panic(fmt.Sprintf("peak: copy of %d floats to %d", n, dst.Len()))
 	}
-	args := C.ctn_copy_args{n: C.int64_t(n), src: (*C.float)(src.Pointer()), dst: (*C.float)(dst.Pointer())}
-	p.Record(exec.Op{
-		Name: "copy", CPU: unsafe.Pointer(&C.ctn_copy), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "peak", Entry: "cu_copy", Grid: [3]int{exec.Blocks(n, C.CTN_COPY_EACH*C.CTN_PEAK_BLOCK)}, Block: C.CTN_PEAK_BLOCK}},
-	})
+	exec.Aligned("peak", dst, src)
+	args := C.ctn_copy_args{n: C.int64_t(n), src: floats(src), dst: floats(dst)}
+	exec.Call(p, "copy", unsafe.Pointer(&C.ctn_copy), &args, 0,
+		exec.Launch{File: "peak", Entry: "cu_copy", Grid: [3]int{exec.Blocks(n, C.CTN_COPY_EACH*C.CTN_PEAK_BLOCK)}, Block: C.CTN_PEAK_BLOCK})
 	return 8 * float64(n)
 }

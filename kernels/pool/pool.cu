@@ -1,7 +1,7 @@
 // Pooling. All are bound by memory; windows that overlap come from the cache.
 #include "../exec/cuda.cuh"
 #include "../tensor/sweep.cuh"
-#include "pool_cpu.h"
+#include "pool.h"
 
 namespace {
 
@@ -137,21 +137,21 @@ template <class T> __device__ __forceinline__ void pool_global_backward(const ct
 } // namespace
 
 // Grid: a sweep over the output.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_max(const ctn_pool_args g) { pool<float, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_max_bf16(const ctn_pool_args g) { pool<bf16, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_average(const ctn_pool_args g) { pool<float, true>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_average_bf16(const ctn_pool_args g) { pool<bf16, true>(g); }
+CTN_ENTRY(cu_pool_max, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool<float, false>(g); }
+CTN_ENTRY(cu_pool_max_bf16, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool<bf16, false>(g); }
+CTN_ENTRY(cu_pool_average, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool<float, true>(g); }
+CTN_ENTRY(cu_pool_average_bf16, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool<bf16, true>(g); }
 
 // Grid: a sweep over the input.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_max_backward(const ctn_pool_args g) { pool_backward<float, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_max_backward_bf16(const ctn_pool_args g) { pool_backward<bf16, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_average_backward(const ctn_pool_args g) { pool_backward<float, true>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_average_backward_bf16(const ctn_pool_args g) { pool_backward<bf16, true>(g); }
+CTN_ENTRY(cu_pool_max_backward, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_backward<float, false>(g); }
+CTN_ENTRY(cu_pool_max_backward_bf16, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_backward<bf16, false>(g); }
+CTN_ENTRY(cu_pool_average_backward, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_backward<float, true>(g); }
+CTN_ENTRY(cu_pool_average_backward_bf16, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_backward<bf16, true>(g); }
 
 // Grid: a sweep with an image a block.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_global(const ctn_pool_args g) { pool_global<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_global_bf16(const ctn_pool_args g) { pool_global<bf16>(g); }
+CTN_ENTRY(cu_pool_global, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_global<float>(g); }
+CTN_ENTRY(cu_pool_global_bf16, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_global<bf16>(g); }
 
 // Grid: a sweep over the input.
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_global_backward(const ctn_pool_args g) { pool_global_backward<float>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_SWEEP_THREADS) cu_pool_global_backward_bf16(const ctn_pool_args g) { pool_global_backward<bf16>(g); }
+CTN_ENTRY(cu_pool_global_backward, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_global_backward<float>(g); }
+CTN_ENTRY(cu_pool_global_backward_bf16, const ctn_pool_args g, CTN_SWEEP_THREADS) { pool_global_backward<bf16>(g); }

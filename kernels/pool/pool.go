@@ -4,7 +4,7 @@ package pool
 /*
 #cgo CFLAGS: -g1 -std=gnu11 -Wno-psabi
 #cgo !asan CFLAGS: -O3
-#include "pool_cpu.h"
+#include "pool.h"
 */
 import "C"
 
@@ -21,6 +21,8 @@ import (
 //
 //go:embed *.cu *.h
 var Sources embed.FS
+
+var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 
 // Pool takes the maximum or the average of windows of K x K pixels of In, as it is read through what stands before it. Pixels outside the image are no
 // part of a maximum; an average divides by the number of pixels inside, or by K² with CountPad. Of equal maxima the first is taken.
@@ -72,7 +74,7 @@ func (o *Pool) Record(p *exec.Program) {
 	if p.Arena().Device().Accelerated() {
 		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
 	}
-	record(p, "pool", unsafe.Pointer(&C.ctn_pool), &args, band, sweep.Launch("pool", o.entry(), half))
+	exec.Call(p, "pool", unsafe.Pointer(&C.ctn_pool), &args, band, sweep.Launch("pool", o.entry(), half))
 }
 
 // RecordBackward appends the gradient in the input from grad (dense), that in the output.
@@ -82,7 +84,7 @@ func (o *Pool) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Si
 	args.grad = floats(grad)
 	stats, launch := put(p, &args, o.In.Shape, sink, grad, o.entry()+"_backward")
 	const lanes = 16 // of the widest vector
-	record(p, "pool_backward", unsafe.Pointer(&C.ctn_pool_backward), &args, o.In.W*lanes, launch)
+	exec.Call(p, "pool_backward", unsafe.Pointer(&C.ctn_pool_backward), &args, o.In.W*lanes, launch)
 	return stats
 }
 
@@ -90,12 +92,8 @@ func (o *Pool) args() C.ctn_pool_args {
 	args := C.ctn_pool_args{n: C.int64_t(o.In.N), h: C.int64_t(o.In.H), w: C.int64_t(o.In.W), c: C.int64_t(o.In.C), ho: C.int64_t(o.OutH), wo: C.int64_t(o.OutW),
 		k: C.int64_t(o.K), stride: C.int64_t(o.Stride), pad: C.int64_t(o.Pad), out: floats(o.Out), arg: (*C.int8_t)(o.arg.Pointer()),
 		arg_ld: C.int64_t(argStride(o.In.C))}
-	if o.Average {
-		args.average = 1
-	}
-	if o.CountPad {
-		args.count_pad = 1
-	}
+	args.average = flag(o.Average)
+	args.count_pad = flag(o.CountPad)
 	o.In.Put(unsafe.Pointer(&args.in))
 	return args
 }
@@ -114,7 +112,7 @@ func (o Global) Record(p *exec.Program) {
 	half := tensor.Half("pool_global", o.In.Z, o.Out)
 	s := tensor.NewSweep(o.In.Pixels(), o.In.C, half).Images(o.In.N)
 	args.groups = C.int64_t(s.Groups)
-	record(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C, s.Launch("pool", "cu_pool_global", half))
+	exec.Call(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C, s.Launch("pool", "cu_pool_global", half))
 }
 
 // RecordBackward appends the gradient in the input from grad (images x channels), that in the output.
@@ -123,7 +121,7 @@ func (o Global) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.S
 	tensor.Span("pool_global_backward", "grad", grad, o.shape(), 0)
 	args.grad = floats(grad)
 	stats, launch := put(p, &args, o.In.Shape, sink, grad, "cu_pool_global_backward")
-	record(p, "pool_global_backward", unsafe.Pointer(&C.ctn_pool_global_backward), &args, o.In.C, launch)
+	exec.Call(p, "pool_global_backward", unsafe.Pointer(&C.ctn_pool_global_backward), &args, o.In.C, launch)
 	return stats
 }
 
@@ -160,9 +158,3 @@ func (o *Pool) entry() string {
 	}
 	return "cu_pool_max"
 }
-
-func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_pool_args, scratch int, launch exec.Launch) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(args), Size: unsafe.Sizeof(*args), Scratch: scratch, GPU: []exec.Launch{launch}})
-}
-
-func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

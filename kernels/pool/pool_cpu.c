@@ -1,6 +1,6 @@
 // Pooling. A task owns some pixels and goes through them with all their channels.
 #ifndef CTN_LANES
-#include "pool_cpu.h"
+#include "pool.h"
 typedef char ctn_v16c __attribute__((vector_size(16)));
 typedef int ctn_v16i __attribute__((vector_size(64)));
 #define CTN_SELF "pool_cpu.c"

@@ -48,7 +48,7 @@ func TestPool(t *testing.T) {
 					size := pool.Shape().Len()
 					g, g64 := kerneltest.Random(size, uint32(10*i+1))
 					grad := kerneltest.Store(ar, g, g64)
-					want, din := pool.Reference(x.A, g64)
+					want, din := PoolReference(pool, x.A, g64)
 					p := ar.NewProgram("pool")
 					pool.Record(p)
 					p.Run(1)
@@ -95,9 +95,9 @@ func TestReferenceGradient(t *testing.T) {
 		op := Pool{In: tensor.Input{Shape: tensor.Shape{N: 1, H: 5, W: 4, C: 2}}, K: 3, Stride: 2, Pad: 1, OutH: 3, OutW: 2, Average: average}
 		_, x := kerneltest.Random(op.In.Len(), 1)
 		_, g := kerneltest.Random(op.Shape().Len(), 2)
-		_, dx := op.Reference(x, g)
+		_, dx := PoolReference(&op, x, g)
 		kerneltest.Gradient(t, func(x []float64) float64 {
-			out, _ := op.Reference(x, g)
+			out, _ := PoolReference(&op, x, g)
 			sum := 0.0
 			for i := range out {
 				sum += out[i] * g[i]

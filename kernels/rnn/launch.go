@@ -6,8 +6,6 @@ package rnn
 import "C"
 
 import (
-	"unsafe"
-
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
@@ -68,10 +66,10 @@ func (t *Tape) launchBackward(p *exec.Program) {
 	split := exec.Blocks(rows, max(1, min(tileBlocks/tiles, rows/C.CTN_RNN_TILE_ROWS)))
 	splits := exec.Blocks(rows, split)
 	a.blocks, a.whole, a.split, a.splits, a.weights = C.int64_t(blocks), C.int64_t(whole), C.int64_t(split), C.int64_t(splits), C.int64_t(weights)
-	a.at, a.dlogits, a.partial = ints(ar.I32(rows)), ptr(ar.F32(rows*int(a.choices))), ptr(ar.F32(blocks*whole))
+	a.at, a.dlogits, a.partial = ints(ar.I32(rows)), floats(ar.F32(rows*int(a.choices))), floats(ar.F32(blocks*whole))
 	a.total = a.partial
 	if blocks > 1 {
-		a.total = ptr(ar.F32(whole))
+		a.total = floats(ar.F32(whole))
 	}
 	finish := exec.Blocks(n.Hidden*4*n.pad, C.CTN_RNN_THREADS) + exec.Blocks(4*n.pad, C.CTN_RNN_THREADS) + exec.Blocks(n.rows*n.pad, C.CTN_RNN_THREADS/32)
 	for _, h := range n.Grammar.Heads {
@@ -82,7 +80,7 @@ func (t *Tape) launchBackward(p *exec.Program) {
 		finish += exec.Blocks(floats, C.CTN_RNN_THREADS)
 	}
 	if splits > 1 {
-		a.parts = ptr(ar.F32(splits * weights))
+		a.parts = floats(ar.F32(splits * weights))
 		finish += exec.Blocks(weights, C.CTN_RNN_THREADS)
 	}
 	back := exec.Launch{Entry: "cu_rnn_bptt" + suffix, Grid: [3]int{blocks}, Shared: 4 * shared}
@@ -99,5 +97,5 @@ func (t *Tape) launch(p *exec.Program, name string, launches ...exec.Launch) {
 	for i := range launches {
 		launches[i].File, launches[i].Block = "rnn", C.CTN_RNN_THREADS
 	}
-	p.Record(exec.Op{Name: name, Args: unsafe.Pointer(&t.args), Size: unsafe.Sizeof(t.args), GPU: launches})
+	exec.Call(p, name, nil, &t.args, 0, launches...)
 }

@@ -4,7 +4,7 @@
 #include "reinforce.h"
 
 // One block; a thread takes every CTN_REINFORCE_THREADS-th sequence. For a batch of one it is a few operations in double and the launch.
-extern "C" __global__ void __launch_bounds__(CTN_REINFORCE_THREADS, 1) cu_reinforce(const ctn_reinforce_args g) {
+CTN_ENTRY(cu_reinforce, const ctn_reinforce_args g, CTN_REINFORCE_THREADS, 1) {
 	constexpr int THREADS = CTN_REINFORCE_THREADS;
 	const double n = (double)g.batch;
 	ctn_reinforce_means mean = {};

@@ -84,15 +84,13 @@ func (r Reinforce) Record(p *exec.Program) {
 		r.Kept.Len() < r.Log.Len()/LogFloats*n*r.Steps || r.DLogP.Len() < n || r.DEntropy.Len() < n || r.Iterations < 0 {
 		panic(fmt.Sprintf("reinforce: %d sequences, %d members, %d heads: a buffer is too short", n, r.Members, r.Heads))
 	}
-	args := C.ctn_reinforce_args{batch: C.int64_t(n), members: C.int64_t(r.Members), heads: C.int64_t(r.Heads), score: ptr(r.Score),
-		opponent: ptr(r.Opponent), bias: ptr(r.Bias), entropy: ptr(r.RolloutEntropy), state: (*C.ctn_reinforce_state)(r.State.Pointer()),
+	args := C.ctn_reinforce_args{batch: C.int64_t(n), members: C.int64_t(r.Members), heads: C.int64_t(r.Heads), score: floats(r.Score),
+		opponent: floats(r.Opponent), bias: floats(r.Bias), entropy: floats(r.RolloutEntropy), state: (*C.ctn_reinforce_state)(r.State.Pointer()),
 		power: C.double(r.Power), baseline: C.double(r.Baseline), weight: C.double(r.Entropy), weight_end: C.double(r.EntropyEnd),
 		least: C.double(r.LeastDeviation), iterations: C.int64_t(r.Iterations), kept: C.int64_t(r.Log.Len() / LogFloats), steps: C.int64_t(r.Steps),
-		logp: ptr(r.LogP), norm: ptr(r.Norm), action: ints(r.Actions), kept_action: ints(r.Kept),
-		value: (*C.double)(p.Arena().F32(2 * n).Pointer()), dlogp: ptr(r.DLogP), dentropy: ptr(r.DEntropy), log: ptr(r.Log)}
-	if r.Normalize {
-		args.normalize = 1
-	}
-	p.Record(exec.Op{Name: "reinforce", CPU: unsafe.Pointer(&C.ctn_reinforce), Args: unsafe.Pointer(&args), Size: unsafe.Sizeof(args),
-		GPU: []exec.Launch{{File: "reinforce", Entry: "cu_reinforce", Block: C.CTN_REINFORCE_THREADS}}})
+		logp: floats(r.LogP), norm: floats(r.Norm), action: ints(r.Actions), kept_action: ints(r.Kept),
+		value: (*C.double)(p.Arena().F32(2 * n).Pointer()), dlogp: floats(r.DLogP), dentropy: floats(r.DEntropy), log: floats(r.Log)}
+	args.normalize = flag(r.Normalize)
+	exec.Call(p, "reinforce", unsafe.Pointer(&C.ctn_reinforce), &args, 0,
+		exec.Launch{File: "reinforce", Entry: "cu_reinforce", Block: C.CTN_REINFORCE_THREADS})
 }

@@ -58,7 +58,7 @@ func TestReinforce(t *testing.T) {
 					actions[update%kept] = decided
 					r.Actions.WriteI32(0, decided)
 					p.Run(1)
-					dlogp, dentropy, reward, spread, loss := r.Reference(score, opponent, bias, entropy, logp, &state)
+					dlogp, dentropy, reward, spread, loss := ReinforceReference(r, score, opponent, bias, entropy, logp, &state)
 					kerneltest.Close(t, dlogp, r.DLogP.Values(), 2e-7, "dlogp")
 					kerneltest.Close(t, dentropy, r.DEntropy.Values(), 1e-7, "dentropy")
 					at := update % kept * LogFloats
@@ -88,7 +88,7 @@ func TestReinforce(t *testing.T) {
 // With no other term the gradient is that of the loss -mean(v logp) for fixed v: a better sequence is made more probable.
 func TestReinforceSigns(t *testing.T) {
 	r := Reinforce{Batch: 2, Members: 1, Heads: 1, Baseline: 0.9}
-	dlogp, _, reward, _, _ := r.Reference([]float64{2, -2}, []float64{0}, nil, []float64{1, 1}, []float64{0, 0}, &ReinforceState{})
+	dlogp, _, reward, _, _ := ReinforceReference(r, []float64{2, -2}, []float64{0}, nil, []float64{1, 1}, []float64{0, 0}, &ReinforceState{})
 	require.InDelta(t, 0.5, reward, 1e-12)
 	require.Less(t, dlogp[0], 0.0)
 	require.InDelta(t, -dlogp[0], dlogp[1], 1e-12)

@@ -574,7 +574,7 @@ __device__ __forceinline__ void finish(const ctn_rnn_args &g, int64_t block) {
 
 // What every embedding adds to the gates, and the keys of attention heads: a thread a column. Grid: columns of the gates and of a key, embeddings
 // and the start. The counter moves on here; the rollout reads where it was.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_prepare(const ctn_rnn_args g) {
+CTN_ENTRY(cu_rnn_prepare, const ctn_rnn_args g, CTN_RNN_THREADS) {
 	const int64_t j = (int64_t)blockIdx.x * THREADS + threadIdx.x, e = blockIdx.y, gates = 4 * g.pad;
 	if (e == 0 && j == 0 && !g.given) {
 		*g.drawn = *g.counter;
@@ -599,27 +599,27 @@ extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_prepare(con
 
 // Whole sequences. Grid: groups of 1 or CTN_RNN_SEQUENCES of them. What bounds a block is the latency of a decision: four barriers, 80
 // multiplications a thread and sequence, and the accurate tanh and exp; the tape is 62 KB of writes a sequence of NAS-Bench-101.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_rollout_one(const ctn_rnn_args g) { rollout<1, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_rollout_many(const ctn_rnn_args g) { rollout<MANY, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_rollout_wide(const ctn_rnn_args g) { rollout<1, true>(g); }
+CTN_ENTRY(cu_rnn_rollout_one, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { rollout<1, false>(g); }
+CTN_ENTRY(cu_rnn_rollout_many, const ctn_rnn_args g, CTN_RNN_THREADS, 2) { rollout<MANY, false>(g); }
+CTN_ENTRY(cu_rnn_rollout_wide, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { rollout<1, true>(g); }
 
 // The gradient of every decision's gates, queries and logits, and each block's sums for the heads and embeddings. Grid: at most CTN_RNN_PARTIALS
 // blocks, which go through the groups.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_bptt_one(const ctn_rnn_args g) { bptt<1, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_bptt_many(const ctn_rnn_args g) { bptt<MANY, false>(g); }
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 1) cu_rnn_bptt_wide(const ctn_rnn_args g) { bptt<1, true>(g); }
+CTN_ENTRY(cu_rnn_bptt_one, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { bptt<1, false>(g); }
+CTN_ENTRY(cu_rnn_bptt_many, const ctn_rnn_args g, CTN_RNN_THREADS, 2) { bptt<MANY, false>(g); }
+CTN_ENTRY(cu_rnn_bptt_wide, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { bptt<1, true>(g); }
 
 // The gradients of whh and W2, and the totals over the blocks before. Grid: tiles x splits, then the totals' elements.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_parts(const ctn_rnn_args g) {
+CTN_ENTRY(cu_rnn_parts, const ctn_rnn_args g, CTN_RNN_THREADS, 2) {
 	int64_t block = blockIdx.x;
 	if (!outer_blocks(g, block)) total(g, block);
 }
 
 // The gradients of everything else, from the totals. Grid: elements of wih, biases, embeddings, heads; with splits those of whh and W2.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS) cu_rnn_finish(const ctn_rnn_args g) { finish(g, blockIdx.x); }
+CTN_ENTRY(cu_rnn_finish, const ctn_rnn_args g, CTN_RNN_THREADS) { finish(g, blockIdx.x); }
 
 // Both in one launch, for a single block's sums, which are the totals already.
-extern "C" __global__ void __launch_bounds__(CTN_RNN_THREADS, 2) cu_rnn_gradient(const ctn_rnn_args g) {
+CTN_ENTRY(cu_rnn_gradient, const ctn_rnn_args g, CTN_RNN_THREADS, 2) {
 	int64_t block = blockIdx.x;
 	if (!outer_blocks(g, block)) finish(g, block);
 }

@@ -24,6 +24,8 @@ import (
 //go:embed *.cu *.h
 var Sources embed.FS
 
+var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
+
 // Rollout takes the decisions of Batch sequences. With T = Grammar.MaxSteps():
 //
 // Decision t of sequence b is drawn with the first number of Philox block (Seed, philox.PurposeRollout, Counter[0], 64 b + t), and
@@ -88,11 +90,11 @@ func RecordRollout(p *exec.Program, op Rollout) *Tape {
 		choices: C.int64_t(choices), attended: C.int64_t(attended), embeddings: C.int64_t(n.rows), heads: C.int64_t(len(n.heads)),
 		part: C.int64_t(n.part), head: ints(ar.Ints(heads)), variants: ints(ar.Ints(variants)), list: ints(ar.Ints(list)),
 		given: ints(op.Given), counter: ints(op.Counter), seed: C.uint64_t(op.Seed), purpose: C.uint32_t(philox.PurposeRollout),
-		params: ptr(op.Params), wih: C.int64_t(n.wih), whh: C.int64_t(n.whh), bih: C.int64_t(n.bih), bhh: C.int64_t(n.bhh),
-		inputs: ptr(ar.F32((n.rows + 1) * 4 * n.pad)), keys: ptr(ar.F32(n.rows * n.pad)), actions: ints(op.Actions),
-		logp: ptr(op.LogP), entropy: ptr(op.Entropy), gates: ptr(ar.F32(rows * 4 * n.pad)), c: ptr(ar.F32(rows * n.pad)),
-		h: ptr(ar.F32(rows * n.pad)), tanh: ptr(ar.F32(rows * attended * n.pad)), p: ptr(ar.F32(rows * choices)),
-		lp: ptr(ar.F32(rows * choices)), attentions: C.int64_t(attentions),
+		params: floats(op.Params), wih: C.int64_t(n.wih), whh: C.int64_t(n.whh), bih: C.int64_t(n.bih), bhh: C.int64_t(n.bhh),
+		inputs: floats(ar.F32((n.rows + 1) * 4 * n.pad)), keys: floats(ar.F32(n.rows * n.pad)), actions: ints(op.Actions),
+		logp: floats(op.LogP), entropy: floats(op.Entropy), gates: floats(ar.F32(rows * 4 * n.pad)), c: floats(ar.F32(rows * n.pad)),
+		h: floats(ar.F32(rows * n.pad)), tanh: floats(ar.F32(rows * attended * n.pad)), p: floats(ar.F32(rows * choices)),
+		lp: floats(ar.F32(rows * choices)), attentions: C.int64_t(attentions),
 	}}
 	if ar.Device().Accelerated() {
 		t.launchRollout(p)
@@ -121,24 +123,20 @@ func RecordBackward(p *exec.Program, t *Tape, op Backward) {
 		panic(fmt.Sprintf("rnn: gradient of %d sequences and %d parameters: a buffer is too short", t.op.Batch, n.size))
 	}
 	ar, rows := p.Arena(), t.op.Batch*n.Grammar.MaxSteps()
-	t.args.dlogp, t.args.dentropy, t.args.grad = ptr(op.DLogP), ptr(op.DEntropy), ptr(op.Grad)
-	t.args.dgates, t.args.dquery = ptr(ar.F32(rows*4*n.pad)), ptr(ar.F32(rows*n.pad))
+	t.args.dlogp, t.args.dentropy, t.args.grad = floats(op.DLogP), floats(op.DEntropy), floats(op.Grad)
+	t.args.dgates, t.args.dquery = floats(ar.F32(rows*4*n.pad)), floats(ar.F32(rows*n.pad))
 	if ar.Device().Accelerated() {
 		t.launchBackward(p)
 		return
 	}
 	groups := (t.op.Batch + C.CTN_RNN_GROUP - 1) / C.CTN_RNN_GROUP
-	t.args.partial = ptr(ar.F32(groups * n.part))
-	t.args.sums, t.args.dkeys = ptr(ar.F32(n.rows*4*n.pad)), ptr(ar.F32(n.rows*n.pad))
+	t.args.partial = floats(ar.F32(groups * n.part))
+	t.args.sums, t.args.dkeys = floats(ar.F32(n.rows*4*n.pad)), floats(ar.F32(n.rows*n.pad))
 	t.record(p, "rnn_bptt", unsafe.Pointer(&C.ctn_rnn_bptt), 2*C.CTN_RNN_GROUP*n.pad)
 	t.record(p, "rnn_weights", unsafe.Pointer(&C.ctn_rnn_weights), (C.CTN_RNN_ROWS+1)*C.CTN_RNN_PANEL)
 	t.record(p, "rnn_embeddings", unsafe.Pointer(&C.ctn_rnn_embeddings), 0)
 }
 
 func (t *Tape) record(p *exec.Program, name string, table unsafe.Pointer, scratch int) {
-	p.Record(exec.Op{Name: name, CPU: table, Args: unsafe.Pointer(&t.args), Size: unsafe.Sizeof(t.args), Scratch: scratch})
+	exec.Call(p, name, table, &t.args, scratch)
 }
-
-func ptr(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }
-
-func ints(b *exec.Buffer) *C.int32_t { return (*C.int32_t)(b.Pointer()) }

@@ -2,10 +2,10 @@ package rnn
 
 import "math"
 
-// Reference follows one given sequence in float64 with parameters in the network's layout: the logarithm of its probability, the sum
+// NetworkReference follows one given sequence in float64 with parameters in the network's layout: the logarithm of its probability, the sum
 // of its decisions' entropies, and the probabilities of each decision. With grad, the gradient of
 // dlogp*logp + dentropy*entropy is added to it.
-func (n *Network) Reference(params []float64, actions []int, dlogp, dentropy float64, grad []float64) (logp, entropy float64, probs [][]float64) {
+func NetworkReference(n *Network, params []float64, actions []int, dlogp, dentropy float64, grad []float64) (logp, entropy float64, probs [][]float64) {
 	tensors := map[string]Tensor{}
 	for _, t := range n.Tensors() {
 		tensors[t.Name] = t

@@ -147,7 +147,7 @@ func TestReferenceGradient(t *testing.T) {
 		for b := range 2 {
 			actions := sequence(c.grammar, randomActions(c.grammar, 1, uint32(10*i+b+1)))
 			grad := make([]float64, n.Size())
-			n.Reference(params, actions, 0.7, -1.3, grad)
+			NetworkReference(n, params, actions, 0.7, -1.3, grad)
 			var where []int
 			for _, tensor := range n.Tensors() {
 				for k := range tensor.Rows * tensor.Cols {
@@ -165,7 +165,7 @@ func TestReferenceGradient(t *testing.T) {
 				for k, at := range where {
 					all[at] = x[k]
 				}
-				logp, entropy, _ := n.Reference(all, actions, 0, 0, nil)
+				logp, entropy, _ := NetworkReference(n, all, actions, 0, 0, nil)
 				return 0.7*logp - 1.3*entropy
 			}
 			kerneltest.Gradient(t, f, x, analytic, 1e-7, c.name)
@@ -185,7 +185,7 @@ func TestForwardAndGradient(t *testing.T) {
 			dentropy, dentropy64 := kerneltest.Random(batch, uint32(50*i+batch+10000))
 			logp, entropy, grad := make([]float64, batch), make([]float64, batch), make([]float64, n.Size())
 			for b := range batch {
-				logp[b], entropy[b], _ = n.Reference(params64, sequence(c.grammar, given[b*steps:]), dlogp64[b], dentropy64[b], grad)
+				logp[b], entropy[b], _ = NetworkReference(n, params64, sequence(c.grammar, given[b*steps:]), dlogp64[b], dentropy64[b], grad)
 			}
 			t.Run(fmt.Sprintf("%s/%d/%d", c.name, c.hidden, batch), func(t *testing.T) {
 				kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
@@ -335,7 +335,7 @@ func TestDistribution(t *testing.T) {
 		}
 		chi, total := 0.0, 0.0
 		for name, s := range examples {
-			logp, _, _ := n.Reference(params64, s, 0, 0, nil)
+			logp, _, _ := NetworkReference(n, params64, s, 0, 0, nil)
 			expected := math.Exp(logp) * batch * runs
 			total += math.Exp(logp)
 			chi += (float64(counts[name]) - expected) * (float64(counts[name]) - expected) / expected

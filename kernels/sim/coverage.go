@@ -25,8 +25,8 @@ var Sources embed.FS
 
 // An entry's definition, and any mention of one.
 var (
-	definition = regexp.MustCompile(`extern "C" __global__ (?:\w+ )?void (?:__launch_bounds__\([^)]*\) )?(\w+)\((?:const )?\w+ \w+\) \{`)
-	mention    = regexp.MustCompile(`\b__global__\b`)
+	definition = regexp.MustCompile(`(?m)^CTN_ENTRY\((\w+), (?:const )?\w+ \w+, [^)]*\) \{`)
+	mention    = regexp.MustCompile(`\b(__global__|CTN_ENTRY)\b`)
 )
 
 // Sanitized tells whether AddressSanitizer watches the kernels' memory: it ends the process where a launch would otherwise fail.
@@ -68,7 +68,7 @@ func Defined(files fs.FS) ([]string, error) {
 		}
 		entries := definition.FindAllStringSubmatch(string(text), -1)
 		if n := len(mention.FindAll(text, -1)); n != len(entries) {
-			return nil, fmt.Errorf(`%s: %d times __global__, but %d entries: extern "C" __global__ void cu_x(const ctn_x_args g) {`, name, n, len(entries))
+			return nil, fmt.Errorf("%s: __global__ or CTN_ENTRY %d times, but %d entries: CTN_ENTRY(cu_x, const ctn_x_args g, THREADS) {", name, n, len(entries))
 		}
 		for _, e := range entries {
 			out = append(out, e[1])
@@ -86,7 +86,7 @@ func Covered(files fs.FS) error {
 	known := Entries()
 	for _, name := range defined {
 		if !slices.Contains(known, name) {
-			return fmt.Errorf("%s: not compiled into the simulator (CTN_SIM_ENTRY)", name)
+			return fmt.Errorf("%s: not compiled into the simulator: a file of kernels/sim has to include its .cu file", name)
 		}
 		if Launches(name) == 0 {
 			return fmt.Errorf("%s: no test launched it", name)

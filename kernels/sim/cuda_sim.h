@@ -84,8 +84,11 @@ entry enter(const char *name, void (*f)(Args)) {
 
 } // namespace sim
 
-// Makes an entry known to the simulator.
-#define CTN_SIM_ENTRY(name) static sim::entry name##_entry = sim::enter(#name, name);
+// An entry, which makes itself known to the simulator.
+#define CTN_ENTRY(name, parameter, ...) \
+	extern "C" void name(parameter); \
+	static sim::entry name##_entry = sim::enter(#name, name); \
+	extern "C" void name(parameter)
 
 #define DYNAMIC_SHARED(type, name) type *name = (type *)sim::dynamic_shared()
 #define STATIC_SHARED(type, name) \

@@ -1,3 +1,1 @@
 #include "../cell/decode.cu"
-
-CTN_SIM_ENTRY(cu_decode)

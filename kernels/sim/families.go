@@ -4,6 +4,7 @@ package sim
 import (
 	_ "github.com/ctnas/ctnas/kernels/cell"
 	_ "github.com/ctnas/ctnas/kernels/conv"
+	_ "github.com/ctnas/ctnas/kernels/dense"
 	_ "github.com/ctnas/ctnas/kernels/depthwise"
 	_ "github.com/ctnas/ctnas/kernels/elementwise"
 	_ "github.com/ctnas/ctnas/kernels/gemm"

@@ -1,3 +1,1 @@
 #include "../rnn/reinforce.cu"
-
-CTN_SIM_ENTRY(cu_reinforce)

@@ -20,11 +20,11 @@ static __device__ void product(const ctn_selftest_args &a) {
 	if (i < a.m && j < a.n) a.out[i * a.n + j] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(64) ctn_selftest_product8(ctn_selftest_args a) { product<8>(a); }
-extern "C" __global__ void __launch_bounds__(256) ctn_selftest_product16(ctn_selftest_args a) { product<16>(a); }
+CTN_ENTRY(ctn_selftest_product8, ctn_selftest_args a, 64) { product<8>(a); }
+CTN_ENTRY(ctn_selftest_product16, ctn_selftest_args a, 256) { product<16>(a); }
 
 // out[0] += the sum of the n numbers x.
-extern "C" __global__ void ctn_selftest_sum(ctn_selftest_args a) {
+CTN_ENTRY(ctn_selftest_sum, ctn_selftest_args a, 1024) {
 	STATIC_SHARED(float[32], part);
 	float sum = 0;
 	for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < a.n; i += gridDim.x * blockDim.x) sum += __ldg(a.x + i);
@@ -39,7 +39,7 @@ extern "C" __global__ void ctn_selftest_sum(ctn_selftest_args a) {
 
 // out (16 x 16) = x (16 x k) y (k x 16), bf16, k a multiple of 16; one warp, which copies a step ahead of the product. Shared memory:
 // 2 KiB.
-extern "C" __global__ void ctn_selftest_bf16(ctn_selftest_args a) {
+CTN_ENTRY(ctn_selftest_bf16, ctn_selftest_args a, 1024) {
 	DYNAMIC_SHARED(bf16, work); // two of x (16 x 16) followed by y (16 x 16)
 	const bf16 *x = (const bf16 *)a.x, *y = (const bf16 *)a.y;
 	int lane = threadIdx.x, row = lane / 2, half = lane % 2 * 8;
@@ -72,7 +72,7 @@ extern "C" __global__ void ctn_selftest_bf16(ctn_selftest_args a) {
 }
 
 // out (16 x 8) = x (16 x k) y (k x 8), k a multiple of 8; one warp.
-extern "C" __global__ void ctn_selftest_tf32(ctn_selftest_args a) {
+CTN_ENTRY(ctn_selftest_tf32, ctn_selftest_args a, 1024) {
 	int g = threadIdx.x / 4, t = threadIdx.x % 4;
 	float d[4] = {};
 	for (int k = 0; k < a.k; k += 8) {
@@ -83,7 +83,7 @@ extern "C" __global__ void ctn_selftest_tf32(ctn_selftest_args a) {
 }
 
 // out[i] = x[i] to bf16 and back, for n numbers in pairs.
-extern "C" __global__ void ctn_selftest_round(ctn_selftest_args a) {
+CTN_ENTRY(ctn_selftest_round, ctn_selftest_args a, 1024) {
 	int i = 2 * (blockIdx.x * blockDim.x + threadIdx.x);
 	if (i + 1 >= a.n) return;
 	float2 pair = unpack_bf16(pack_bf16(a.x[i], a.x[i + 1]));
@@ -93,7 +93,7 @@ extern "C" __global__ void ctn_selftest_round(ctn_selftest_args a) {
 }
 
 // out[row*64 + thread]: one row for each function of a warp, of a block, and of integers. Two warps.
-extern "C" __global__ void ctn_selftest_warp(ctn_selftest_ints a) {
+CTN_ENTRY(ctn_selftest_warp, ctn_selftest_ints a, 1024) {
 	const unsigned all = 0xffffffffu;
 	int i = threadIdx.x, lane = i % 32, row = 0;
 	auto put = [&](int v) { a.out[row++ * 64 + i] = v; };
@@ -117,7 +117,7 @@ extern "C" __global__ void ctn_selftest_warp(ctn_selftest_ints a) {
 }
 
 // Every thread on the n numbers out: sum, minimum, maximum, and a count by compare-and-swap.
-extern "C" __global__ void ctn_selftest_atomic(ctn_selftest_ints a) {
+CTN_ENTRY(ctn_selftest_atomic, ctn_selftest_ints a, 1024) {
 	int i = (blockIdx.x * blockDim.x + threadIdx.x) * 7 % 1000;
 	atomicAdd(&a.out[0], i);
 	atomicMin(&a.out[1], i);
@@ -129,7 +129,7 @@ extern "C" __global__ void ctn_selftest_atomic(ctn_selftest_ints a) {
 }
 
 // out[i] = (i + n) mod the block's size, by n steps to the left with two barriers each.
-extern "C" __global__ void ctn_selftest_rotate(ctn_selftest_ints a) {
+CTN_ENTRY(ctn_selftest_rotate, ctn_selftest_ints a, 1024) {
 	STATIC_SHARED(int[1024], s);
 	int v = threadIdx.x;
 	for (int step = 0; step < a.n; step++) {
@@ -142,7 +142,7 @@ extern "C" __global__ void ctn_selftest_rotate(ctn_selftest_ints a) {
 }
 
 // The same within each warp, by shuffles.
-extern "C" __global__ void ctn_selftest_rotate_warp(ctn_selftest_ints a) {
+CTN_ENTRY(ctn_selftest_rotate_warp, ctn_selftest_ints a, 1024) {
 	int v = threadIdx.x % 32;
 	for (int step = 0; step < a.n; step++) v = __shfl_sync(0xffffffffu, v, threadIdx.x % 32 + 1);
 	a.out[threadIdx.x] = v;

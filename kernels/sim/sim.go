@@ -6,12 +6,7 @@
 // orders; a missing cp_async_wait. Not found: races between blocks, reads beside a buffer (AddressSanitizer finds them), and a
 // thread that spins until another one writes, which never ends.
 //
-// A family's X.cu becomes part of the simulator by a file X.cpp here, which includes it and lists its entries:
-//
-//	#include "../family/X.cu"
-//	#include "cuda_sim.h"
-//
-//	CTN_SIM_ENTRY(ctn_x)
+// A family's X.cu becomes part of the simulator by a file X.cpp here that includes it; each CTN_ENTRY in it then makes itself known.
 //
 // The family embeds its .cu files and this package imports it, so that the go command compiles the simulator again when one changes. Its tests
 // run their cases on a device of each of Orders, and their TestMain is Main, which requires that every entry was launched.

@@ -473,9 +473,10 @@ func TestCoverage(t *testing.T) {
 	require.NoError(t, err)
 	require.Subset(t, Entries(), defined)
 	for text, want := range map[string]string{
-		`__global__ void f(int x) {`:                        "1 times __global__, but 0 entries",
-		`extern "C" __global__ void ctn_none(ctn_x a) {`:    "ctn_none: not compiled into the simulator",
-		"extern \"C\" __global__ void f(int *x, int n) {\n": "1 times __global__, but 0 entries",
+		"__global__ void f(int x) {":                     "__global__ or CTN_ENTRY 1 times, but 0 entries",
+		"CTN_ENTRY(ctn_none, ctn_x a, 32) {":             "ctn_none: not compiled into the simulator",
+		"CTN_ENTRY(f, int *x, int n, 32) {\n":            "__global__ or CTN_ENTRY 1 times, but 0 entries",
+		"CTN_ENTRY(ctn_none, const ctn_x g, 32, 2)\n{\n": "__global__ or CTN_ENTRY 1 times, but 0 entries",
 	} {
 		require.ErrorContains(t, Covered(fstest.MapFS{"a.cu": {Data: []byte(text)}}), want)
 	}

@@ -28,6 +28,8 @@ import (
 //go:embed *.h *.cuh
 var Headers embed.FS
 
+var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
+
 // Act is an activation.
 type Act int32
 
@@ -124,11 +126,11 @@ func (in Input) Check(op string) {
 	}
 	Span(op, "Z", in.Z, in.Shape, in.Stride)
 	if in.Scale != nil || in.Shift != nil {
-		Need(op, "Scale", in.Scale, in.C)
-		Need(op, "Shift", in.Shift, in.C)
+		exec.Need(op, "Scale", in.Scale, in.C)
+		exec.Need(op, "Shift", in.Shift, in.C)
 	}
 	if in.Gate != nil {
-		Need(op, "Gate", in.Gate, (in.N-1)*max(in.C, in.GateStride)+in.C)
+		exec.Need(op, "Gate", in.Gate, (in.N-1)*max(in.C, in.GateStride)+in.C)
 	}
 }
 
@@ -152,9 +154,9 @@ func (g Gradient) Check(op string, s Shape) {
 	Span(op, "G", g.G, s, g.Stride)
 	if g.P != nil {
 		Span(op, "Z", g.Z, s, g.ZStride)
-		Need(op, "P", g.P, s.C)
-		Need(op, "Q", g.Q, s.C)
-		Need(op, "R", g.R, s.C)
+		exec.Need(op, "P", g.P, s.C)
+		exec.Need(op, "Q", g.Q, s.C)
+		exec.Need(op, "R", g.R, s.C)
 	}
 }
 
@@ -192,8 +194,8 @@ func (s Sink) Check(op string, shape Shape) {
 		}
 		s.Of.Check(op)
 		if s.Mean != nil {
-			Need(op, "Mean", s.Mean, shape.C)
-			Need(op, "InvStd", s.InvStd, shape.C)
+			exec.Need(op, "Mean", s.Mean, shape.C)
+			exec.Need(op, "InvStd", s.InvStd, shape.C)
 		}
 	}
 }
@@ -212,9 +214,7 @@ func (s Sink) Sums() bool { return s.Of != nil && s.Mean != nil }
 // Put stores the sink of a tensor of c channels into a kernel's argument, a ctn_sink; stats is where the operation leaves sums.
 func (s Sink) Put(dst unsafe.Pointer, c int, stats Stats) {
 	out := C.ctn_sink{d: floats(s.D), ld: stride(s.Stride, c)}
-	if s.Accumulate {
-		out.accumulate = 1
-	}
+	out.accumulate = flag(s.Accumulate)
 	if s.Of != nil {
 		s.Of.Put(unsafe.Pointer(&out.of))
 		out.last = 1
@@ -236,13 +236,6 @@ func (s Sink) Channels(c0, n, c int) Sink {
 		s.Of = &of
 	}
 	return s
-}
-
-// Need panics if a buffer has fewer than n elements, or not 32 bits each.
-func Need(op, name string, b *exec.Buffer, n int) {
-	if b == nil || b.Len() < n || b.Half() {
-		panic(fmt.Sprintf("%s: %s needs %d elements of 32 bits", op, name, n))
-	}
 }
 
 // Half tells whether the tensors that an operation reads and writes (nil: none) are stored as bfloat16. It panics if some are and some are not:
@@ -295,5 +288,3 @@ func from(b *exec.Buffer, at int) *exec.Buffer {
 	}
 	return b.Slice(at, b.Len()-at)
 }
-
-func floats(b *exec.Buffer) *C.float { return (*C.float)(b.Pointer()) }

@@ -593,7 +593,7 @@ func TestCentreCrop(t *testing.T) {
 				pix, w, h, err := DecodeRGB(file)
 				require.NoError(t, err)
 				wide := side * 61 / 43
-				full := kernel.ReferenceResample(f, pix, 3*w, 0, 0, w, h, wide, side)
+				full := kernel.ResampleReference(f, pix, 3*w, 0, 0, w, h, wide, side)
 				want := make([]float64, len(got))
 				left, top := int(math.RoundToEven(float64(wide-16)/2)), (side-16)/2
 				for i := range want {

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/gemm"
 	"github.com/ctnas/ctnas/kernels/graph"
@@ -29,7 +30,7 @@ func kernels() []Case {
 		Case{Name: "gather_128", Shape: "last round of a GCN over 6,000 cells, width 128", Setup: gather},
 		encodeCase(512, 128, 4), encodeCase(512, 64, 2), encodeCase(65536, 64, 2), encodeCase(65536, 256, 2),
 		Case{Name: "gated_96", Shape: "20,000 rows, width 96", Bytes: 6 * elements, Setup: recorded(gated(rows, width))},
-		Case{Name: "dense_dropout_96", Shape: "20,000 rows, width 96: bias, ReLU, dropout", Bytes: 2 * elements, Setup: recorded(dense(rows, width))},
+		Case{Name: "dense_dropout_96", Shape: "20,000 rows, width 96: bias, ReLU, dropout", Bytes: 2 * elements, Setup: recorded(denseLayer(rows, width))},
 		Case{Name: "allpairs_423", Shape: "89,253 pairs of 423 noisy labels, loss and gradient", Setup: recorded(allPairs(423))},
 		Case{Name: "allpairs_4236", Shape: "8,969,730 pairs of 4,236 noisy labels, loss and gradient", Setup: recorded(allPairs(4236))},
 		Case{Name: "pairlist_512", Shape: "512 pairs of 423 scores, loss and gradient", Setup: recorded(pairList)},
@@ -156,9 +157,9 @@ func gated(rows, width int) func(ar *exec.Arena, p *exec.Program) {
 	}
 }
 
-func dense(rows, width int) func(ar *exec.Arena, p *exec.Program) {
+func denseLayer(rows, width int) func(ar *exec.Arena, p *exec.Program) {
 	return func(ar *exec.Arena, p *exec.Program) {
-		graph.Dense{
+		dense.Dense{
 			Rows: exec.Fixed(rows), Width: width, Out: ar.F32(rows * width), In: ar.Floats(random(rows*width, 1)), Bias: ar.Floats(random(width, 2)),
 			Relu: true, Keep: 0.9, Seed: 1, Stream: philox.PurposeTest, Step: ar.Ints([]int32{1}),
 		}.Record(p)

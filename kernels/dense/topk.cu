@@ -7,11 +7,11 @@
 
 namespace {
 
-constexpr int BINS = CTN_TOPK_BINS, OWN = BINS / CTN_GRAPH_BLOCK; // bins of a thread
+constexpr int BINS = CTN_TOPK_BINS, OWN = BINS / CTN_DENSE_BLOCK; // bins of a thread
 
 // The largest digit at which, with the bins above it, `left` keys or more are counted. It becomes a part of the least key. count is cleared.
 __device__ void choose(const ctn_topk_args &g, int digit_bits) {
-	STATIC_SHARED(int32_t[CTN_GRAPH_BLOCK], above); // keys in the bins of a thread and of those behind it
+	STATIC_SHARED(int32_t[CTN_DENSE_BLOCK], above); // keys in the bins of a thread and of those behind it
 	ctn_topk_state *state = g.state;
 	const int t = threadIdx.x, left = state->left, shift = state->shift - digit_bits;
 	int32_t own[OWN], sum = 0;
@@ -23,8 +23,8 @@ __device__ void choose(const ctn_topk_args &g, int digit_bits) {
 	}
 	above[t] = sum;
 	__syncthreads();
-	for (int distance = 1; distance < CTN_GRAPH_BLOCK; distance *= 2) {
-		int32_t other = t + distance < CTN_GRAPH_BLOCK ? above[t + distance] : 0;
+	for (int distance = 1; distance < CTN_DENSE_BLOCK; distance *= 2) {
+		int32_t other = t + distance < CTN_DENSE_BLOCK ? above[t + distance] : 0;
 		__syncthreads();
 		above[t] += other;
 		__syncthreads();
@@ -47,35 +47,35 @@ __device__ void choose(const ctn_topk_args &g, int digit_bits) {
 } // namespace
 
 // Grid: elements, 8 a thread. Counts the next digit of the keys that begin with the digits found; the block that ends last chooses.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_topk_digit(const ctn_topk_args g) {
+CTN_ENTRY(cu_topk_digit, const ctn_topk_args g, CTN_DENSE_BLOCK) {
 	STATIC_SHARED(uint32_t[BINS], count);
 	const int found = g.state->shift;
 	if (!found) return;
 	const uint64_t least = g.state->least;
 	const int digit_bits = (int)ctn_min(found, CTN_TOPK_DIGIT), shift = found - digit_bits;
-	for (int b = threadIdx.x; b < BINS; b += CTN_GRAPH_BLOCK) count[b] = 0;
+	for (int b = threadIdx.x; b < BINS; b += CTN_DENSE_BLOCK) count[b] = 0;
 	__syncthreads();
-	const int64_t first = (int64_t)blockIdx.x * CTN_GRAPH_BLOCK * CTN_TOPK_EACH + threadIdx.x;
+	const int64_t first = (int64_t)blockIdx.x * CTN_DENSE_BLOCK * CTN_TOPK_EACH + threadIdx.x;
 #pragma unroll
 	for (int q = 0; q < CTN_TOPK_EACH; q++) {
-		int64_t i = first + q * CTN_GRAPH_BLOCK;
+		int64_t i = first + q * CTN_DENSE_BLOCK;
 		if (i >= g.n) break;
 		uint64_t key = ctn_topk_key(&g, i);
 		if (key >> found == least >> found) atomicAdd(&count[(key >> shift) & ((1u << digit_bits) - 1)], 1u);
 	}
 	__syncthreads();
-	for (int b = threadIdx.x; b < BINS; b += CTN_GRAPH_BLOCK)
+	for (int b = threadIdx.x; b < BINS; b += CTN_DENSE_BLOCK)
 		if (count[b]) atomicAdd(&g.count[b], count[b]);
 	if (last_block(&g.state->ticket)) choose(g, digit_bits);
 }
 
 // Grid: elements, 8 a thread. Collects the k keys from the least on, in any order.
-extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_topk_collect(const ctn_topk_args g) {
+CTN_ENTRY(cu_topk_collect, const ctn_topk_args g, CTN_DENSE_BLOCK) {
 	const uint64_t least = g.state->least;
-	const int64_t first = (int64_t)blockIdx.x * CTN_GRAPH_BLOCK * CTN_TOPK_EACH + threadIdx.x;
+	const int64_t first = (int64_t)blockIdx.x * CTN_DENSE_BLOCK * CTN_TOPK_EACH + threadIdx.x;
 #pragma unroll
 	for (int q = 0; q < CTN_TOPK_EACH; q++) {
-		int64_t i = first + q * CTN_GRAPH_BLOCK;
+		int64_t i = first + q * CTN_DENSE_BLOCK;
 		if (i >= g.n) break;
 		uint64_t key = ctn_topk_key(&g, i);
 		if (key >= least) g.survivors[atomicAdd(&g.state->written, 1)] = key;
@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(CTN_GRAPH_BLOCK) cu_topk_collect(co
 }
 
 // One block: a bitonic sort in shared memory, of a power of two of keys.
-extern "C" __global__ void __launch_bounds__(CTN_TOPK_SORT_BLOCK) cu_topk_sort(const ctn_topk_args g) {
+CTN_ENTRY(cu_topk_sort, const ctn_topk_args g, CTN_TOPK_SORT_BLOCK) {
 	STATIC_SHARED(uint64_t[CTN_TOPK_MAX], key);
 	int size = 1;
 	while (size < g.k) size *= 2;

@@ -1,4 +1,4 @@
-#include "graph.h"
+#include "dense.h"
 #include <string.h>
 
 // How far the search for the least of the k keys has come.

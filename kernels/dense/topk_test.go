@@ -1,5 +1,5 @@
 // An outside package: the simulator, on which the tests run too, imports the families.
-package graph_test
+package dense_test
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	. "github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/exec"
-	. "github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 )
 
@@ -75,7 +75,7 @@ func TestBadTopKPanics(t *testing.T) {
 	p := ar.NewProgram("bad")
 	require.PanicsWithValue(t, "topk: 5 of 4 elements", func() { TopK{In: ar.F32(4), Value: ar.F32(5), Index: ar.I32(5)}.Record(p) })
 	require.PanicsWithValue(t, "topk: 4097 of 5000 elements", func() { TopK{In: ar.F32(5000), Value: ar.F32(4097), Index: ar.I32(4097)}.Record(p) })
-	require.PanicsWithValue(t, "topk: Value needs 3 elements", func() { TopK{In: ar.F32(4), Value: ar.F32(2), Index: ar.I32(3)}.Record(p) })
+	require.PanicsWithValue(t, "topk: Value needs 3 elements of 32 bits", func() { TopK{In: ar.F32(4), Value: ar.F32(2), Index: ar.I32(3)}.Record(p) })
 }
 
 func BenchmarkTopK(b *testing.B) {

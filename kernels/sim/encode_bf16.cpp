@@ -1,0 +1,1 @@
+#include "../graph/encode_bf16.cu"

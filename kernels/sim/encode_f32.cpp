@@ -1,0 +1,1 @@
+#include "../graph/encode_f32.cu"
