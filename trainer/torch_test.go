@@ -28,7 +28,7 @@ func TestTorchSteps(t *testing.T) {
 		if _, err := os.Stat(in); err != nil {
 			continue
 		}
-		tensors, _, err := format.ReadSafetensors(in)
+		tensors, _, err := format.Read(in)
 		require.NoError(t, err)
 		byName := map[string]format.Tensor{}
 		for _, v := range tensors {

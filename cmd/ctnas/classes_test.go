@@ -92,7 +92,7 @@ func TestEvalMatchesClasses(t *testing.T) {
 	}
 
 	// Weights that say nothing are taken by position, and it is said.
-	tensors, _, err := format.ReadSafetensors(weights)
+	tensors, _, err := format.Read(weights)
 	require.NoError(t, err)
 	bare := filepath.Join(dir, "bare.safetensors")
 	require.NoError(t, format.WriteSafetensors(bare, tensors, nil))

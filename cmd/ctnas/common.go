@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/jsontext"
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/visible"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -272,10 +272,12 @@ func quoted(word string) string {
 
 // printJSON writes the one document of --json.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.stdout)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	text, err := jsontext.Document(v)
+	if err != nil {
+		return err
+	}
+	_, err = a.stdout.Write(text)
+	return err
 }
 
 // bare is the writer itself behind one that escapes what is not seen: where the bars are drawn.

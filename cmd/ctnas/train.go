@@ -64,7 +64,7 @@ func (s *trainSettings) settings() *setting.List {
 	seedSetting(l, &s.Seed).Shared()
 	trainer.AddFaults(l, &s.OnNaN, &s.OnCorrupt)
 	l.Group("Training")
-	l.Text(&s.Teacher, "teacher", "with --distill: the `folder` of a training to learn from, or a safetensors file").Path(filepath.Abs)
+	l.Text(&s.Teacher, "teacher", "with --distill: the `folder` of a training to learn from, or a safetensors file").Path(files.Absolute)
 	l.Text(&s.TeacherArch, "teacher-arch", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
 	l.Text(&s.TeacherFrom, "teacher-from", "`whose` weights a --teacher file holds, as eval's --weights-from (empty = by the file)")
 	workersSetting(l, &s.Workers)

@@ -4,8 +4,6 @@ package compare
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
+	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -293,14 +292,13 @@ func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	sum := sha256.Sum256(text)
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '-'
 	}, v.Name)
-	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", name, seed)), hex.EncodeToString(sum[:]), nil
+	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", name, seed)), digest.Of(text), nil
 }
 
 // entry is a file of the cache, sealed.

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/jsontext"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -210,16 +211,16 @@ func parse(sp space.Space, record []byte) (Label, error) {
 // lines are the lines of labels.
 func lines(facts Facts, labels []Label) ([]byte, error) {
 	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
 	for _, b := range labels {
 		r := line{N: b.N, Round: b.Round, Arch: b.Arch.String(), Hash: b.Arch.Hash(), Accuracy: b.Value, Facts: facts, Note: b.Note, Proposer: b.Proposer}
 		if !math.IsNaN(b.Predicted) && !math.IsInf(b.Predicted, 0) {
 			r.Predicted = &b.Predicted
 		}
-		if err := e.Encode(r); err != nil {
+		one, err := jsontext.Line(r)
+		if err != nil {
 			return nil, fmt.Errorf("ledger: %w", err)
 		}
+		text.Write(one)
 	}
 	return text.Bytes(), nil
 }

@@ -3,8 +3,6 @@ package run
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search"
@@ -74,8 +73,7 @@ func (r *Run) standsOn() string {
 		source += sourceLatency + r.Deps.Latency.Checksum()
 	}
 	if f := space.FileOf(r.Deps.Space); f != nil {
-		sum := sha256.Sum256(f.Text())
-		source += sourceSpace + hex.EncodeToString(sum[:])
+		source += sourceSpace + digest.Of(f.Text())
 	}
 	return source
 }

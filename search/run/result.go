@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/jsontext"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
@@ -257,14 +257,11 @@ func (r *Run) write(x *Result) error {
 	if err := r.Event(report.Event{Name: report.EventCost, Values: cost}); err != nil {
 		return err
 	}
-	var text bytes.Buffer
-	e := json.NewEncoder(&text)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	if err := e.Encode(x); err != nil {
+	text, err := jsontext.Document(x)
+	if err != nil {
 		return err
 	}
-	if err := files.Write(filepath.Join(r.Dir, report.ResultName), text.Bytes()); err != nil {
+	if err := files.Write(filepath.Join(r.Dir, report.ResultName), text); err != nil {
 		return err
 	}
 	page, err := report.Load(r.Dir)

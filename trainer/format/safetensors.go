@@ -89,24 +89,7 @@ func encodeHeader(tensors []Tensor, metadata map[string]string) ([]byte, error) 
 	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(text))), text...), nil
 }
 
-// ReadSafetensors reads a file's tensors as float32, in the order in which they lie in it.
-func ReadSafetensors(path string) ([]Tensor, map[string]string, error) {
-	f, err := files.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	tensors, metadata, err := decodeSafetensors(f, info.Size())
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return tensors, metadata, nil
-}
-
+// decodeSafetensors reads tensors as float32, in the order in which they lie in the file.
 func decodeSafetensors(r io.Reader, size int64) ([]Tensor, map[string]string, error) {
 	var prefix [8]byte
 	if _, err := io.ReadFull(r, prefix[:]); err != nil {

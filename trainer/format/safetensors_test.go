@@ -8,8 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/testdata"
 )
 
 func file(header string, data int) []byte {
@@ -22,7 +23,7 @@ func TestSafetensorsRoundTrip(t *testing.T) {
 	want := []Tensor{{"z", []int{2, 3}, []float32{1, 2, 3, 4, 5, -6}}, {"a.b", []int{}, []float32{7}},
 		{"empty", []int{0, 4}, []float32{}}}
 	require.NoError(t, WriteSafetensors(path, want, map[string]string{"arch": "x"}))
-	got, metadata, err := ReadSafetensors(path)
+	got, metadata, err := Read(path)
 	require.NoError(t, err)
 	require.ElementsMatch(t, want, got)
 	require.Equal(t, "z", got[0].Name)
@@ -68,7 +69,7 @@ func TestSafetensorsDamage(t *testing.T) {
 	} {
 		path := filepath.Join(t.TempDir(), "w")
 		require.NoError(t, os.WriteFile(path, content, 0o644))
-		_, _, err := ReadSafetensors(path)
+		_, _, err := Read(path)
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, path)
 	}
