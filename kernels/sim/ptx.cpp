@@ -16,15 +16,28 @@ struct rows {
 float upper(uint32_t word) { return __uint_as_float(word & 0xffff0000u); }
 float lower(uint32_t word) { return __uint_as_float(word << 16); }
 
-// Adds the product of an 16xK and a Kx8 matrix to the warp's fragments, k ascending.
+typedef float four __attribute__((vector_size(16)));
+
+// Adds the product of an 16xK and a Kx8 matrix to the warp's fragments, k ascending. A row of eight is two vectors: the convolutions'
+// tests spend much of their time here.
 template <int K>
 void add_product(void *const brought[32], const float (&a)[16][K], const float (&b)[K][8]) {
-	for (unsigned l = 0; l < 32; l++) {
-		unsigned g = l / 4, t = l % 4;
-		float *d = ((const fragments *)brought[l])->d;
-		for (unsigned i = 0; i < 4; i++)
-			for (unsigned k = 0; k < K; k++) d[i] += a[g + i / 2 * 8][k] * b[k][2 * t + i % 2];
+	four sum[16][2], right[K][2];
+	memcpy(right, b, sizeof right);
+	auto each = [&](auto f) {
+		for (unsigned l = 0; l < 32; l++) {
+			unsigned g = l / 4, t = l % 4;
+			float *d = ((const fragments *)brought[l])->d;
+			for (unsigned i = 0; i < 4; i++) f(d[i], sum[g + i / 2 * 8][t / 2], t % 2 * 2 + i % 2);
+		}
+	};
+	each([](float &d, four &s, unsigned i) { s[i] = d; });
+	for (unsigned i = 0; i < 16; i++) {
+		four low = sum[i][0], high = sum[i][1];
+		for (unsigned k = 0; k < K; k++) low += a[i][k] * right[k][0], high += a[i][k] * right[k][1];
+		sum[i][0] = low, sum[i][1] = high;
 	}
+	each([](float &d, four &s, unsigned i) { d = s[i]; });
 }
 
 void mma_bf16(void *const brought[32], unsigned) {
