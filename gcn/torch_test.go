@@ -142,7 +142,7 @@ func TestTorchParity(t *testing.T) {
 			graphs = append(graphs, cellGraph(t, c))
 		}
 		t.Run(name, func(t *testing.T) {
-			kerneltest.EachDevice(t, func(t *testing.T, dev *exec.Device) { checkTorch(t, dev, f, net, graphs) })
+			kerneltest.EachExecutor(t, func(t *testing.T, dev *exec.Device) { checkTorch(t, dev, f, net, graphs) })
 		})
 	}
 }

@@ -70,6 +70,23 @@ func Accelerators() []string {
 	return all
 }
 
+// Shared reports whether device d takes the case with this number, where each accelerator takes one of every n: the simulator's orders, and
+// its two precisions, take different ones, so that together they see more cases in less time than if all took the same.
+func Shared(d *exec.Device, number, n int) bool {
+	turn := slices.IndexFunc(sim.Orders, func(o sim.Order) bool { return strings.HasSuffix(d.Level(), o.String()) })
+	return (number+max(turn, 0)*n/len(sim.Orders))%n == 0
+}
+
+// EachExecutor is EachDevice with one number of threads and one order: for long tests of what others show to depend on neither.
+func EachExecutor(t *testing.T, f func(t *testing.T, d *exec.Device)) {
+	for _, level := range exec.Levels() {
+		on(t, level, exec.Config{Level: level, Threads: 3}, f)
+	}
+	for _, name := range Accelerators() {
+		on(t, name, exec.Config{Device: name}, f)
+	}
+}
+
 func eachAccelerator(t *testing.T, p exec.Precision, f func(t *testing.T, d *exec.Device)) {
 	if underRace {
 		t.Log("the simulator is left out under the race detector, which sees Go code alone")

@@ -221,7 +221,7 @@ func TestSampledIsConsistent(t *testing.T) {
 		params, _ := randomParams(n, uint32(100*i), 0.3)
 		const batch = 17
 		weight, _ := kerneltest.Random(batch, 5)
-		kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		kerneltest.EachExecutor(t, func(t *testing.T, d *exec.Device) {
 			ar := d.NewArena()
 			defer ar.Free()
 			r := record(ar, n, batch, params, nil, weight, weight)
@@ -316,7 +316,7 @@ func TestDistribution(t *testing.T) {
 	require.NoError(t, err)
 	params, params64 := randomParams(n, 9, 0.7)
 	const batch, runs = 320, 20
-	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+	kerneltest.EachExecutor(t, func(t *testing.T, d *exec.Device) {
 		ar := d.NewArena()
 		defer ar.Free()
 		r := record(ar, n, batch, params, nil, make([]float32, batch), make([]float32, batch))
@@ -369,7 +369,7 @@ func TestTrainsAsOnTheCPU(t *testing.T) {
 			return r, dlogp, dentropy
 		}
 		t.Run(fmt.Sprintf("%d/%d/%d", steps, c.hidden, c.batch), func(t *testing.T) {
-			kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+			kerneltest.EachExecutor(t, func(t *testing.T, d *exec.Device) {
 				if !d.Accelerated() {
 					t.Skip("the CPU is what the others are compared with")
 				}

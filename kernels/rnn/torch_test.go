@@ -132,7 +132,7 @@ func TestAgreesWithPyTorch(t *testing.T) {
 			}
 		}
 		t.Run(name, func(t *testing.T) {
-			kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+			kerneltest.EachExecutor(t, func(t *testing.T, d *exec.Device) {
 				ar := d.NewArena()
 				defer ar.Free()
 				for i, s := range f.Sequences {

@@ -80,7 +80,7 @@ func TestLoopIsSampleAndUpdate(t *testing.T) {
 		opponent, _ := kerneltest.Random(c.Members*c.Heads, uint32(10+i))
 		bias, _ := kerneltest.Random(c.Members, uint32(20+i))
 		t.Run(fmt.Sprint(c.Batch), func(t *testing.T) {
-			kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+			kerneltest.EachExecutor(t, func(t *testing.T, d *exec.Device) {
 				host, err := New(d, space.NASBench101{}, c.Config)
 				require.NoError(t, err)
 				defer host.Close()
