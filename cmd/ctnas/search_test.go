@@ -70,7 +70,7 @@ func TestSearchCommand(t *testing.T) {
 		"search --labels " + labels + " --max-madds lots":           "--max-madds",
 		"search --labels " + labels + " --propose both":             "--propose",
 		"search --labels oracle:x":                                  "want table:FILE",
-		"search --labels " + labels + " --space nasbench201":        "nasbench201",
+		"search --labels " + labels + " --space nasbench102":        "nasbench102",
 		"search --labels table:" + filepath.Join(other, "none.csv"): "none.csv",
 	} {
 		code, stdout, stderr = call(nil, strings.Fields(line)...)
