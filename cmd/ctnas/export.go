@@ -211,7 +211,7 @@ func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	values, err := w.values()
+	values, err := w.values(nn.HeFanOut)
 	return w, values, err
 }
 
@@ -272,7 +272,7 @@ func (a *app) exportSafetensors(e exporting, net *nn.Network, values [][]float32
 		return err
 	}
 	back.AllowNonFinite = true
-	got := net.Initialize(nn.HeFanOut, 0)
+	got := make([][]float32, len(values))
 	if err := back.Fill(net, got); err != nil {
 		return err
 	}

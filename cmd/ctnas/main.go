@@ -35,9 +35,14 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbagePercent)
 	}
+	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
+}
+
+// untilSignalled is done at the first signal to end; a second one ends the program at once.
+func untilSignalled() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
+	context.AfterFunc(ctx, stop)
+	return ctx
 }
 
 // run is the program without its process: arguments in, output and exit code out.

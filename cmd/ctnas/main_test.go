@@ -3,9 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,42 +27,6 @@ func call(env []string, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errOut.String()
 }
 
-// write puts text into a new file.
-func write(t *testing.T, text string) string {
-	path := filepath.Join(t.TempDir(), "file.yaml")
-	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
-	return path
-}
-
-func TestMistakesOnTheLineExitWithTwo(t *testing.T) {
-	for _, c := range []struct{ line, says string }{
-		{"serach", `unknown command "serach"`},
-		{"space", "needs a command"},
-		{"space lsit", `unknown command "lsit"`},
-		{"space info", "accepts 1 arg"},
-		{"space info nowhere", `unknown search space "nowhere"`},
-		{"version --nope", "unknown flag: --nope"},
-		{"version extra", "unknown command"},
-		{"version --threads many", "--threads"},
-		{"version --threads -1", "--threads -1"},
-		{"version --device gpu", `--device "gpu"`},
-		{"version --device cuda:0", "--device cuda:0: "},
-		{"version --device cuda:0,1", "--device cuda:0,1: "},
-		{"version --precision fp8", "--precision"},
-		{"version --log-level loud", "--log-level"},
-		{"version --config nowhere.yaml", "nowhere.yaml"},
-		{"completion tcsh", "tcsh"},
-		{"completion", "arg"},
-	} {
-		code, stdout, stderr := call(nil, strings.Fields(c.line)...)
-		require.Equal(t, exitUsage, code, c.line)
-		require.Empty(t, stdout, c.line)
-		require.Contains(t, stderr, c.says, c.line)
-		require.True(t, strings.HasPrefix(stderr, "ctnas: "), stderr)
-		require.Contains(t, stderr, "--help", c.line)
-	}
-}
-
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 	var visit func(cmd *cobra.Command, path []string)
 	visit = func(cmd *cobra.Command, path []string) {
@@ -81,66 +43,6 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 		}
 	}
 	visit(newRoot(&app{}), nil)
-}
-
-func TestVersionAndDevices(t *testing.T) {
-	code, stdout, _ := call(nil, "version", "--json")
-	require.Equal(t, exitOK, code)
-	var v map[string]any
-	require.NoError(t, json.Unmarshal([]byte(stdout), &v))
-	require.Contains(t, v["go"], "go1.")
-
-	code, stdout, _ = call(nil, "devices", "--json", "--threads", "1")
-	require.Equal(t, exitOK, code)
-	var rows []map[string]any
-	require.NoError(t, json.Unmarshal([]byte(stdout), &rows))
-	require.Equal(t, "cpu", rows[0]["name"])
-	require.NotEmpty(t, rows[0]["isa"])
-	require.EqualValues(t, 1, rows[0]["threads"])
-}
-
-func TestLineWinsOverEnvironmentOverFile(t *testing.T) {
-	seed := func(env []string, args ...string) string {
-		code, stdout, stderr := call(env, append([]string{"space", "sample", "nasbench101"}, args...)...)
-		require.Equal(t, exitOK, code, stderr)
-		return stdout
-	}
-	file := write(t, "seed: 4\nrun:\n  seed: [9]\n  commit: abc\n")
-	env := []string{"CTNAS_SEED=3", "CTNAS_THREADS=1"}
-	of := func(n string) string { return seed(nil, "--seed", n) }
-	require.NotEqual(t, of("2"), of("3"))
-	require.NotEqual(t, of("3"), of("4"))
-	require.Equal(t, of("2"), seed(env, "--config", file, "--seed", "2"))
-	require.Equal(t, of("3"), seed(env, "--config", file))
-	require.Equal(t, of("4"), seed(nil, "--config", file))
-	require.Equal(t, of("4"), seed([]string{"CTNAS_CONFIG=" + file}))
-
-	code, _, stderr := call([]string{"CTNAS_THREADS=few"}, "devices")
-	require.Equal(t, exitUsage, code)
-	require.Contains(t, stderr, `CTNAS_THREADS="few"`)
-}
-
-func TestConfigurationSaysWhatItDoesNotUnderstand(t *testing.T) {
-	for text, says := range map[string]string{
-		"thraeds: 4":             `line 1: unknown key "thraeds"`,
-		"seed: 1\nconfig: x":     `line 2: unknown key "config"`,
-		"seed: 1\nseed: 2":       "line 2",
-		"seed: one":              "line 1: seed",
-		"seed: [1, 2]":           "not a list",
-		"seed:":                  "want a value",
-		"seed: {a: 1}":           "want a value",
-		"- seed":                 "want flag names",
-		"seed: \"":               "yaml",
-		"threads: -3":            "--threads -3",
-		"seed: *nobody":          "nobody",
-		strings.Repeat("#", 2e6): "at most 1048576 are accepted",
-	} {
-		code, _, stderr := call(nil, "devices", "--config", write(t, text))
-		require.Equal(t, exitUsage, code, "%.30s", text)
-		require.Contains(t, stderr, says, "%.30s", text)
-	}
-	code, _, stderr := call(nil, "devices", "--config", write(t, "# nothing\n"))
-	require.Equal(t, exitOK, code, stderr)
 }
 
 func TestResolvedConfigIsReadBack(t *testing.T) {
@@ -253,44 +155,4 @@ func TestProgressInAPipeIsPlainLines(t *testing.T) {
 		finish()
 	}
 	require.Empty(t, stderr.String())
-}
-
-func TestSpaceCommands(t *testing.T) {
-	code, stdout, stderr := call(nil, "space", "sample", "nasbench101", "-n", "3", "--seed", "7", "--json")
-	require.Equal(t, exitOK, code, stderr)
-	var rows []archRow
-	require.NoError(t, json.Unmarshal([]byte(stdout), &rows))
-	require.Len(t, rows, 3)
-	_, again, _ := call(nil, "space", "sample", "nasbench101", "-n", "3", "--seed", "7", "--json")
-	require.Equal(t, stdout, again)
-	_, other, _ := call(nil, "space", "sample", "nasbench101", "-n", "3", "--seed", "8", "--json")
-	require.NotEqual(t, stdout, other)
-
-	code, stdout, stderr = call(nil, "space", "show", "nasbench101", rows[0].Arch, "--json")
-	require.Equal(t, exitOK, code, stderr)
-	var shown archRow
-	require.NoError(t, json.Unmarshal([]byte(stdout), &shown))
-	require.Equal(t, rows[0], shown)
-
-	code, stdout, stderr = call(nil, "space", "show", "nasbench101", "nasbench101:best", "--svg")
-	require.Equal(t, exitOK, code, stderr)
-	require.Contains(t, stdout, "<svg")
-	code, stdout, _ = call(nil, "space", "show", "nasbench101", "nasbench101:best")
-	require.Equal(t, exitOK, code)
-	require.Contains(t, stdout, "conv3x3-bn-relu")
-
-	code, stdout, _ = call(nil, "space", "info", "nasbench101", "--json")
-	require.Equal(t, exitOK, code)
-	require.Contains(t, stdout, `"max_nodes": 7`)
-
-	for _, line := range []string{"space show nasbench101 nonsense", "space sample nasbench101 -n 0"} {
-		code, _, _ = call(nil, strings.Fields(line)...)
-		require.Equal(t, exitUsage, code, line)
-	}
-}
-
-func TestReportOfAFolderThatIsNoRun(t *testing.T) {
-	code, _, stderr := call(nil, "report", t.TempDir())
-	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "not the folder of a finished search")
 }

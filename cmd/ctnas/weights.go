@@ -94,10 +94,10 @@ func computes(a, b *nn.Network) bool {
 	})
 }
 
-// values are the weights, in the layout of memory.
-func (o *owned) values() ([][]float32, error) {
-	// each is replaced, but for those of auxiliary heads that the file leaves out
-	values := o.Net.Initialize(nn.HeFanOut, 0)
+// values are the weights, in the layout of memory. Those of auxiliary heads that the file leaves out are left as init has
+// them.
+func (o *owned) values(init nn.Initializer) ([][]float32, error) {
+	values := o.Net.Initialize(init, 0)
 	return values, o.Fill(o.Net, values)
 }
 

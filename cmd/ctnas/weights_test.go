@@ -12,15 +12,21 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/testdata"
-	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/format"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
+// colourSet is a folder of images of three classes.
+func colourSet(t *testing.T) string {
+	dir := t.TempDir()
+	require.NoError(t, writeColours(dir, "blue", "green", "red"))
+	return dir
+}
+
 // Weights of another program are tested with that program's constants and on its images: it must be clear whose they
 // are, and stderr and JSON say so.
 func TestEvalOfForeignWeights(t *testing.T) {
-	dir, data := t.TempDir(), "imagenet:"+colourSet(t, "blue green red")
+	dir, data := t.TempDir(), "imagenet:"+colourSet(t)
 	path := filepath.Join(dir, "timm.safetensors")
 	const arch = "efficientnet_b0"
 	code, _, stderr := call(nil, strings.Fields("export "+arch+" --classes 3 --resolution 32 --quiet --safetensors "+
@@ -114,7 +120,7 @@ func TestWeightsThatAreNotFinite(t *testing.T) {
 	require.NoError(t, err)
 	tensors[0].Data[5], tensors[0].Data[7] = float32(math.NaN()), float32(math.Inf(1))
 	require.NoError(t, format.WriteSafetensors(path, tensors, metadata))
-	data := " --data imagenet:" + colourSet(t, "blue green red")
+	data := " --data imagenet:" + colourSet(t)
 	for _, line := range []string{
 		"eval " + arch + data + " --weights " + path,
 		"export " + arch + " --onnx " + out + " --weights " + path,
@@ -134,68 +140,6 @@ func TestWeightsThatAreNotFinite(t *testing.T) {
 	require.Contains(t, stdout, "to 3 logits")
 	require.Contains(t, stdout, "not checked: the weights are not finite")
 	require.FileExists(t, out)
-}
-
-// Cells that differ in pools alone have the same tensors: the weights of one are not taken for those of another. One
-// network may have two names.
-func TestWeightsOfAnotherArchitecture(t *testing.T) {
-	genotype := func(pool string) string {
-		cell := "=[('sep_conv_3x3', 0), ('" + pool + "', 1)" +
-			strings.Repeat(", ('sep_conv_3x3', 0), ('skip_connect', 1)", 3) + "]"
-		return "darts@cifar10:Genotype(normal" + cell + ", normal_concat=range(2, 6), reduce" + cell +
-			", reduce_concat=range(2, 6))"
-	}
-	path := filepath.Join(t.TempDir(), "w.safetensors")
-	export := func(arch string, flags ...string) (int, string) {
-		code, _, stderr := call(nil, append([]string{"export", arch, "--channels", "4", "--modules", "1",
-			"--resolution", "16", "--quiet"}, flags...)...)
-		return code, stderr
-	}
-	code, stderr := export(genotype("max_pool_3x3"), "--safetensors", path)
-	require.Equal(t, exitOK, code, stderr)
-	code, stderr = export(genotype("avg_pool_3x3"), "--weights", path, "--safetensors", path+"2")
-	require.Equal(t, exitFailed, code, stderr)
-	require.Contains(t, stderr, "the file says that its weights are of "+
-		"darts@cifar10:Genotype(normal=[('sep_conv_3x3', 0), ('max_pool_3x3', 1)")
-	require.Contains(t, stderr, "computes something else")
-	code, stderr = export(genotype("max_pool_3x3")+" ", "--weights", path, "--safetensors", path+"2")
-	require.Equal(t, exitOK, code, stderr)
-}
-
-// What a training's folder holds is exported with its classes, its constants and the size of its images.
-func TestExportOfRun(t *testing.T) {
-	dir := t.TempDir()
-	in(t, dir, "train nasbench101:3:101:0 --data imagenet:"+colourSet(t, "blue green red")+smallest+
-		"--epochs 1 --out run")
-	run := filepath.Join(dir, "run")
-	onnx, weights := filepath.Join(dir, "net.onnx"), filepath.Join(dir, "net.safetensors")
-	code, stdout, stderr := call(nil, "export", run, "--onnx", onnx, "--safetensors", weights, "--json")
-	require.Equal(t, exitOK, code, stderr)
-	var got []exported
-	require.NoError(t, json.Unmarshal([]byte(stdout), &got))
-	require.Len(t, got, 2)
-	for _, x := range got {
-		require.Equal(t, "ctnas", x.From)
-		require.Equal(t, []int{3, 8, 8}, x.Input)
-		require.Equal(t, []string{"blue", "green", "red"}, x.Classes)
-		require.Equal(t, 1e-5, x.Constants.Eps)
-		require.Equal(t, [3]float32{0.485, 0.456, 0.406}, x.Constants.Images.Mean)
-		info, err := os.Stat(x.File)
-		require.NoError(t, err)
-		require.EqualValues(t, info.Size(), x.Bytes)
-	}
-	require.Less(t, float64(*got[0].Difference), 1e-4)
-	text, err := os.ReadFile(onnx)
-	require.NoError(t, err)
-	require.Contains(t, string(text), `["blue","green","red"]`)
-	// The exported weights are those of the run: its images and classes are kept.
-	_, own, err := format.Read(filepath.Join(run, trainer.WeightsName))
-	require.NoError(t, err)
-	_, again, err := format.Read(weights)
-	require.NoError(t, err)
-	for key, value := range own {
-		require.Equal(t, value, again[key], key)
-	}
 }
 
 // The table of constants is that of the packages.
