@@ -28,12 +28,14 @@ func aProgram() (*app, *cobra.Command) {
 
 const settingsHead = `# Settings
 
-For whoever runs a search or a training and wants to know what can be set, to what, and what it does. This page is written by
-` + "`make settings`" + ` from the lists in the program; a test fails where it is not up to date.
+For whoever runs a search or a training. After it you know what can be set, to what, and what it
+does. This page is written by ` + "`make settings`" + ` from the lists in the program; a test fails where it
+is not up to date.
 
-A flag on the line wins, then the environment, then the file of ` + "`--config`" + `, whose keys are the flags without their dashes. A run's
-config.yaml has every setting with the value in use. *On resume* says whether a setting may be another when a run goes on with
-` + "`--resume`" + `; what stays is refused there. 0 or empty is what the meaning says of it.
+A flag on the line wins, then the environment, then the file of ` + "`--config`" + `, whose keys are the flags
+without their dashes. A run's config.yaml has every setting with the value in use. *On resume* says
+whether a setting may be another when a run goes on with ` + "`--resume`" + `; what stays is refused there.
+0 or empty is what the meaning says of it.
 
 `
 
@@ -69,7 +71,7 @@ func settingsPage(t *testing.T) string {
 	})
 	spec, err := trained.Parse(trained.Prefix + "shapes")
 	require.NoError(t, err)
-	page.WriteString("## Labels by training\n\nKeys of `--labels train:DATA?recipe=R&key=value`, beside those of the recipe, which are the flags above.\n\n" +
+	page.WriteString("## Labels by training\n\nKeys of `--labels train:DATA?recipe=R&key=value`, beside those of the recipe,\nwhich are the flags above.\n\n" +
 		spec.Settings().KeyTables("Labels by training", "Faults"))
 	return strings.TrimSuffix(page.String(), "\n")
 }

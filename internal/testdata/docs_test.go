@@ -1,0 +1,62 @@
+package testdata_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/testdata"
+)
+
+// widest is how many columns a line of prose has at most. Tables, code and words that cannot be broken may be wider.
+const widest = 100
+
+// tooWide lists the lines of a page whose prose is too wide.
+func tooWide(page string) []string {
+	var wide []string
+	fenced := false
+	for _, line := range strings.Split(page, "\n") {
+		fenced = fenced != strings.HasPrefix(line, "```")
+		code := fenced || strings.HasPrefix(line, "    ")
+		table := strings.HasPrefix(line, "|")
+		breaks := strings.Count(strings.TrimSpace(codeSpan.ReplaceAllString(line, "x")), " ")
+		if utf8.RuneCountInString(line) > widest && !code && !table && breaks > 1 {
+			wide = append(wide, line)
+		}
+	}
+	return wide
+}
+
+var codeSpan = regexp.MustCompile("`[^`]*`")
+
+// Prose is wrapped, and a page of docs begins with who reads it and what they can do after it. The notes are no page:
+// they are a log.
+func TestDocs(t *testing.T) {
+	root := testdata.Root()
+	var pages []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "search/*/*.md", "scripts/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		require.NoError(t, err)
+		pages = append(pages, found...)
+	}
+	require.Greater(t, len(pages), 10)
+	for _, path := range pages {
+		if filepath.Base(path) == "notes.md" {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Empty(t, tooWide(string(text)), path)
+		if filepath.Base(filepath.Dir(path)) == "docs" {
+			require.Regexp(t, `^# .+\n\nFor whoever [^#]+?After\s+it\s+you\s`, string(text), path)
+		}
+	}
+	long := strings.Repeat("word ", 21)
+	require.Equal(t, []string{long}, tooWide("# A page\n\n"+long+"\n\n    "+long+"\n| "+long+"|\n```\n"+long+"\n```\n"))
+	require.Empty(t, tooWide(strings.TrimSuffix(strings.Repeat("word ", 20), " ")))
+}
