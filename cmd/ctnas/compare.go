@@ -74,8 +74,9 @@ Where labels are predicted, what is called accuracy in JSON is a predicted score
 
 With --out DIR every finished run is kept there, and a comparison that was stopped goes on when it is started again.
 
-` + labelsLong + ` Picks are then compared by the test accuracy of their
-own trainings; ranks are not known.`,
+` + labelsLong + `
+
+Picks of labels that are trained for are compared by the test accuracy of their own trainings; ranks are not known.`,
 		Example: `  ctnas compare --space nasbench101 --labels table:nb101.ctt --methods random,regression,renas,evolution,ctnas --budget 423 --seeds 10
   ctnas compare --labels table:nb101.ctt --budget 150 --format markdown --out runs/compare150
   ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json`,

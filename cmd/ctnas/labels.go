@@ -17,13 +17,8 @@ import (
 	_ "github.com/ctnas/ctnas/search/labels/sources" // which --labels may name
 )
 
-var labelsHelp = "where accuracies come from: " + labels.Usage()
-
-// labelsLong explains the labels that are trained for, for the help of commands that take them.
-const labelsLong = `Labels train:DATA?recipe=R train every candidate: DATA and recipes are those of ` + "`ctnas train`" + `, keys of the recipe change it (&epochs=30&channels=16).
-seeds=K takes the mean of K trainings, from seed=N (1) on; stop=median ends trainings below the median of earlier ones, from epoch stop-after=E on;
-diverged=fail ends the search where a training falls apart, which otherwise counts as guessing. on-corrupt=skip
-(or skip=N, at most N a training) leaves out images that cannot be read. Trainings are kept in --label-cache and never done twice.`
+// What help says of --labels: in a line, and of each source that has more to say.
+var labelsHelp, labelsLong = "where accuracies come from: " + labels.Usage(), labels.Help()
 
 // labelFlags are how labels are made, not what they are.
 type labelFlags struct {

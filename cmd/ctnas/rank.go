@@ -18,6 +18,7 @@ import (
 	searchrun "github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
+	"github.com/ctnas/ctnas/search/trained"
 )
 
 // number is a float64 of a JSON document, null there where it is not a number.
@@ -102,7 +103,7 @@ equal scores the worst counts as predicted best, and at the edge of the best 1 %
 Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by the last hexadecimal
 digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.
 
-` + labelsLong + `
+` + trained.Help + `
 Here --train and --judged random architectures are trained, all of them if the space has fewer.`,
 		Example: `  ctnas rank --space nasbench101 --labels table:nb101.ctt --train 423 --seeds 10
   ctnas rank --labels table:nb101.ctt --preset released --train 100 --seeds 3 --json

@@ -19,6 +19,7 @@ import (
 type Kind struct {
 	Prefix string // of its texts, with the colon: "table:"
 	Usage  string // its texts for people: "table:FILE"
+	Help   string // sentences that say more, for the help of commands; may be empty
 	// Open opens what a text names for a space. What is wrong with the text itself is a *TextError.
 	Open func(ctx context.Context, text string, sp space.Space, o Options) (*Labels, error)
 	// Absolute is the text that means the same in any working directory; nil where texts name no files.
@@ -44,6 +45,17 @@ func Usage() string {
 		list[i] = k.Usage
 	}
 	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
+}
+
+// Help is what the kinds say of themselves, a paragraph each.
+func Help() string {
+	var all []string
+	for _, k := range kinds {
+		if k.Help != "" {
+			all = append(all, k.Help)
+		}
+	}
+	return strings.Join(all, "\n\n")
 }
 
 // Options are how labels are opened; what they are does not depend on it.

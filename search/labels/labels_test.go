@@ -125,3 +125,13 @@ func TestAbsolute(t *testing.T) {
 		require.True(t, errors.As(err, new(*labels.TextError)), text)
 	}
 }
+
+// Every source that comes with the program says how its texts look, and those that need it more.
+func TestHelp(t *testing.T) {
+	help := labels.Help()
+	for _, of := range []string{"Labels train:DATA?recipe=R", "Labels zero-cost:params"} {
+		require.Contains(t, help, of)
+	}
+	require.NotContains(t, help, "\n\n\n")
+	require.Regexp(t, `^table:FILE, .* or .*$`, labels.Usage())
+}

@@ -25,6 +25,8 @@ const prefix = "zero-cost:"
 func init() {
 	labels.Register(labels.Kind{
 		Prefix: prefix, Usage: prefix + strings.Join(names(), "|") + " (a proxy score, no accuracy)", Open: open,
+		Help: `Labels zero-cost:params and zero-cost:madds are scores that cost nothing and predict no accuracy: how large a network is.
+Who searches by one finds about the largest within the limits, which is what other searches have to beat.`,
 	})
 }
 
