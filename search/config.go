@@ -36,79 +36,17 @@ const (
 	MinimumInitial     = 2          // labels that a search begins with at least
 )
 
-// Config holds all settings of a search. Its YAML names are the flags of `ctnas search`.
-type Config struct {
-	// Method is the search method that these settings are of.
-	Method string `yaml:"method" json:"method"`
-	Space  string `yaml:"space" json:"space"`
-	Labels string `yaml:"labels" json:"-"` // where labels come from, in words; what they are is part of the checkpoint
-	Budget int    `yaml:"budget" json:"budget"`
-	// Before are the budgets that the run had before it was given more, in their order; Budget is the last one. A
-	// search spends each as if it were all, then goes on.
-	Before    []int  `yaml:"budgets-before,flow,omitempty" json:"-"`
-	Seed      uint64 `yaml:"seed" json:"seed"`
-	Preset    string `yaml:"preset" json:"preset"`
-	Propose   string `yaml:"propose" json:"propose"`
-	MaxMAdds  int64  `yaml:"max-madds" json:"max_madds"`   // 0: no limit
-	MaxParams int64  `yaml:"max-params" json:"max_params"` // 0: no limit
-	// Latency is the file of a table of latencies, in which --max-latency and --pareto-cost latency look; empty: none. What it holds is part of the checkpoint.
-	Latency    string  `yaml:"latency" json:"-"`
-	MaxLatency float64 `yaml:"max-latency" json:"max_latency,omitempty"` // milliseconds; 0: no limit
-	Pareto     bool    `yaml:"pareto" json:"pareto,omitempty"`           // candidates are the best at any cost, not the best of all
-	ParetoCost string  `yaml:"pareto-cost" json:"pareto_cost"`           // madds, params or latency: what fronts are of beside accuracy
-
-	// How labels are spent.
-	Init            int     `yaml:"init" json:"init"`                         // random architectures labelled first; at most the budget
-	PerRound        int     `yaml:"per-round" json:"per_round"`               // labels a round after that
-	Thompson        float64 `yaml:"thompson" json:"thompson"`                 // share of a round that single members of the ensemble choose, for exploration
-	Spread          float64 `yaml:"spread" json:"spread,omitempty"`           // share of an architecture's decisions in which a round's candidates differ at first; at the end of the budget 0
-	ControllerShare float64 `yaml:"controller-share" json:"controller_share"` // with auto: share of a round that comes from the controller
-	Pool            int     `yaml:"pool" json:"pool"`                         // architectures sampled from the controller as candidates
-	Mutations       int     `yaml:"mutations" json:"mutations"`               // neighbours of the best labelled ones among the controller's candidates
-	// Generations of an evolution that starts from the candidates and costs no labels: the comparator judges; 0: none.
-	Generations int `yaml:"generations" json:"generations,omitempty"`
-
-	// The comparator; its network is the preset's.
-	Members int `yaml:"members" json:"members"` // networks of the ensemble
-	Steps   int `yaml:"steps" json:"steps"`     // updates of each, every round
-
-	// The controller.
-	Iterations      int     `yaml:"iterations" json:"iterations"` // updates a round
-	Batch           int     `yaml:"batch" json:"batch"`           // architectures an update
-	ControllerLR    float64 `yaml:"controller-lr" json:"controller_lr"`
-	Reward          string  `yaml:"reward" json:"reward"`
-	Baseline        string  `yaml:"baseline" json:"baseline"`
-	BaselineEvery   int     `yaml:"baseline-every" json:"baseline_every"`     // updates between new baselines
-	BaselineSamples int     `yaml:"baseline-samples" json:"baseline_samples"` // fresh samples that compete with the past baselines
-
-	// Data exploration (paper section 3.4): the controller's samples, compared in pairs, whose most confident comparisons join the
-	// comparator's training data.
-	Explore       bool    `yaml:"explore" json:"explore"`
-	ExploreEvery  int     `yaml:"explore-every" json:"explore_every"`   // updates of the controller between explorations
-	ExplorePairs  int     `yaml:"explore-pairs" json:"explore_pairs"`   // pairs kept of twice as many, half of each class
-	ExplorePool   int     `yaml:"explore-pool" json:"explore_pool"`     // pairs kept in all, the newest
-	ExploreAge    int     `yaml:"explore-age" json:"explore_age"`       // rounds after which a pair is dropped
-	ExploreWeight float64 `yaml:"explore-weight" json:"explore_weight"` // of a pseudo-labelled pair's loss beside the labelled pairs' mean
-
-	Validation      int `yaml:"validation" json:"validation"` // with preset released: labels that only measure tau
-	CheckpointEvery int `yaml:"checkpoint-every" json:"-"`    // updates of the controller between checkpoints
-
-	// How labels are made that are trained for; nothing depends on it.
-	LabelWorkers int    `yaml:"label-workers" json:"-"` // candidates trained at once; 0: as the source sees fit
-	LabelRetries int    `yaml:"label-retries" json:"-"` // how often a failed training is tried again
-	LabelCache   string `yaml:"label-cache" json:"-"`   // folder of trainings that have been done; empty: the user's
-}
-
 // Preset returns a named configuration for NAS-Bench-101 without labels; For turns it to another space.
 func Preset(name string) (Config, error) {
 	c := Config{
-		Method: MethodName, Space: "nasbench101", Budget: 423, Seed: 1, Preset: name, Propose: ProposeAuto,
-		Init: 60, PerRound: 40, Thompson: 0.3, ControllerShare: 0.2, Pool: 2000, Mutations: 500,
-		Members: 4, Steps: 150,
-		Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR,
-		Reward: RewardComparison, Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10,
-		Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2, ExploreWeight: 0.1,
-		CheckpointEvery: 100, LabelRetries: 2, ParetoCost: space.CostMAdds,
+		Target:   Target{Method: MethodName, Space: "nasbench101", Budget: 423, Seed: 1, Preset: name, Propose: ProposeAuto},
+		Bounds:   Bounds{ParetoCost: space.CostMAdds},
+		Rounds:   Rounds{Init: 60, PerRound: 40, Thompson: 0.3, ControllerShare: 0.2, Pool: 2000, Mutations: 500},
+		Ensemble: Ensemble{Members: 4, Steps: 150},
+		Control: Control{Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR, Reward: RewardComparison,
+			Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10},
+		Exploration: Exploration{Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2, ExploreWeight: 0.1},
+		Watch:       Watch{CheckpointEvery: 100}, Making: DefaultMaking(),
 	}
 	switch name {
 	case PresetDefault:
@@ -181,62 +119,21 @@ func (c Config) Limits(times *space.Times) space.Limits {
 
 // Check tells what is wrong with the settings, by the names of their flags.
 func (c Config) Check() error {
-	least := func(flag string, value, least int) error {
-		if value < least || value > 1<<24 {
-			return fmt.Errorf("--%s %d: want %d..%d", flag, value, least, 1<<24)
-		}
-		return nil
-	}
-	share := func(flag string, value float64) error {
-		if !(value >= 0 && value <= 1) {
-			return fmt.Errorf("--%s %g: want 0..1", flag, value)
-		}
-		return nil
-	}
-	oneOf := func(flag, value string, allowed ...string) error {
-		for _, a := range allowed {
-			if a == value {
-				return nil
-			}
-		}
-		return fmt.Errorf("--%s %q: want one of %v", flag, value, allowed)
-	}
-	for _, err := range []error{
-		oneOf("preset", c.Preset, PresetDefault, PresetPaper, PresetReleased),
-		oneOf("propose", c.Propose, ProposeController, ProposeSpace, ProposeAuto),
-		oneOf("reward", c.Reward, RewardComparison, RewardAbsolute),
-		oneOf("baseline", c.Baseline, BaselineCurriculum, BaselineFixed), oneOf("pareto-cost", c.ParetoCost, space.Costs...),
-		least("budget", c.Budget, MinimumInitial), least("init", c.Init, MinimumInitial), least("per-round", c.PerRound, 1),
-		share("thompson", c.Thompson), share("spread", c.Spread), share("controller-share", c.ControllerShare), least("pool", c.Pool, 1), least("mutations", c.Mutations, 0), least("generations", c.Generations, 0),
-		least("members", c.Members, 1), least("steps", c.Steps, 1), least("iterations", c.Iterations, 0), least("batch", c.Batch, 1),
-		least("baseline-every", c.BaselineEvery, 1), least("baseline-samples", c.BaselineSamples, 1),
-		least("explore-every", c.ExploreEvery, 1), least("explore-pairs", c.ExplorePairs, 2), least("explore-pool", c.ExplorePool, 1),
-		least("explore-age", c.ExploreAge, 0), least("validation", c.Validation, 0), least("checkpoint-every", c.CheckpointEvery, 1),
-	} {
-		if err != nil {
-			return err
-		}
+	if err := c.Settings().Check(); err != nil {
+		return fmt.Errorf("--%w", err)
 	}
 	for i, b := range c.Budgets()[:len(c.Before)] {
-		if b < MinimumInitial || b >= c.Budgets()[i+1] {
+		if b >= c.Budgets()[i+1] {
 			return fmt.Errorf("--budgets-before %v --budget %d: want ever larger ones, from %d on", c.Before, c.Budget, MinimumInitial)
 		}
 	}
 	switch {
-	case c.MaxMAdds < 0 || c.MaxParams < 0:
-		return fmt.Errorf("--max-madds %d, --max-params %d: want 0 (no limit) or more", c.MaxMAdds, c.MaxParams)
-	case !(c.MaxLatency >= 0 && c.MaxLatency <= space.MaxMilliseconds):
-		return fmt.Errorf("--max-latency %g: want milliseconds, 0 (no limit) to %g", c.MaxLatency, space.MaxMilliseconds)
 	case c.Latency == "" && c.MaxLatency > 0:
 		return errors.New("--max-latency: say with --latency FILE in which table (ctnas latency measure makes one)")
 	case c.Latency == "" && c.ParetoCost == space.CostLatency:
 		return errors.New("--pareto-cost latency: say with --latency FILE in which table (ctnas latency measure makes one)")
-	case !(c.ControllerLR > 0):
-		return fmt.Errorf("--controller-lr %g: want more than 0", c.ControllerLR)
 	case c.Validation > 0 && (c.Preset != PresetReleased || c.Validation > c.Budget-MinimumInitial):
 		return fmt.Errorf("--validation %d: only with --preset %s, and within the budget", c.Validation, PresetReleased)
-	case !(c.ExploreWeight >= 0):
-		return fmt.Errorf("--explore-weight %g: want 0 or more", c.ExploreWeight)
 	case c.Method == ReleasedName && c.Preset != PresetReleased:
 		return fmt.Errorf("--method %s --preset %s: its settings are those of --preset %s", c.Method, c.Preset, PresetReleased)
 	}
@@ -289,28 +186,9 @@ func (c Config) Identity(sp space.Space) (string, error) {
 	return digest.Of(text), nil
 }
 
-// runKey is the block of config.yaml that --config ignores.
-const runKey = "run"
-
 // YAML is the config.yaml of a run: every setting, and facts about this run (version, commit, device, ISA, data set checksum, output
 // folder), a struct or map that YAML can hold.
-func (c Config) YAML(run any) ([]byte, error) {
-	var doc yaml.Node
-	if err := doc.Encode(c); err != nil {
-		return nil, err
-	}
-	if run != nil {
-		var key, block yaml.Node
-		if err := key.Encode(runKey); err != nil {
-			return nil, err
-		}
-		if err := block.Encode(run); err != nil {
-			return nil, err
-		}
-		doc.Content = append(doc.Content, &key, &block)
-	}
-	return yaml.Marshal(&doc)
-}
+func (c Config) YAML(run any) ([]byte, error) { return c.Settings().YAML(run) }
 
 // MaxConfigBytes bounds what is read of a config.yaml.
 const MaxConfigBytes = 1 << 20
@@ -333,7 +211,7 @@ func ParseConfig(text []byte) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	if err := yaml.Unmarshal(text, &c); err != nil {
+	if err := c.Settings().ReadConfig(text); err != nil {
 		return Config{}, err
 	}
 	return c, c.Check()

@@ -75,13 +75,13 @@ func (a *app) settings() *setting.List {
 	l.Int(&a.threads, "threads", "threads",
 		"threads to compute with (0 = all processors, which is also the most); results do not depend on it", 0, mostThreads).MayChange().AtOnce(1)
 	seedSetting(l, &a.seed)
-	l.Bool(&a.json, "json", "print one JSON document on stdout and nothing else there").MayChange()
-	l.Bool(&a.quiet, "quiet", "no progress and no log below errors").MayChange()
-	l.Text(&a.logLevel, "log-level", "what is logged to stderr").OneOf("debug", "info", "warn", "error").MayChange()
-	l.Text(&a.config, "config", "YAML `file` of flag names and values; a flag on the line wins")
+	l.Bool(&a.json, "json", "print one JSON document on stdout and nothing else there").MayChange().Unkept()
+	l.Bool(&a.quiet, "quiet", "no progress and no log below errors").MayChange().Unkept()
+	l.Text(&a.logLevel, "log-level", "what is logged to stderr").OneOf("debug", "info", "warn", "error").MayChange().Unkept()
+	l.Text(&a.config, "config", "YAML `file` of flag names and values; a flag on the line wins").Unkept()
 	l.Text(&a.manifests, "manifests", "`folder` that keeps hashes of image files, so that unchanged ones are not read again "+
-		"(off = none; default: in the user's cache folder)").MayChange()
-	l.Text(&a.out, "out", "`folder` of the run; it must be new or empty")
+		"(off = none; default: in the user's cache folder)").MayChange().Unkept()
+	l.Text(&a.out, "out", "`folder` of the run; it must be new or empty").Unkept()
 	return l
 }
 
@@ -183,9 +183,6 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			return fmt.Errorf("--%w", err)
 		}
 	}
-	if err := notNegative(cmd.Flags()); err != nil {
-		return err
-	}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(a.logLevel)) // it was checked
 	if a.quiet {
@@ -199,16 +196,6 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		})
 	}
 	return nil
-}
-
-// notNegative refuses numbers below zero of things that are counted: all of the flags that are integers.
-func notNegative(flags *pflag.FlagSet) (err error) {
-	flags.VisitAll(func(f *pflag.Flag) {
-		if n, e := flags.GetInt(f.Name); e == nil && n < 0 && err == nil {
-			err = fmt.Errorf("--%s %d: want 0 or more", f.Name, n)
-		}
-	})
-	return err
 }
 
 func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (err error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/compare"
 	searchrun "github.com/ctnas/ctnas/search/run"
@@ -48,17 +49,37 @@ type compareFlags struct {
 	budget, seeds                          int
 	seed                                   uint64
 	ablations                              bool
-	maxMAdds, maxParams                    sizeValue
-	latency                                string
-	maxLatency                             float64
-	workers, retries                       int
-	cache                                  string
+	search.Bounds
+	search.Making
 }
 
-func (o *compareFlags) making() labelFlags { return labelFlags{&o.workers, &o.retries, &o.cache} }
+// settings are all of them.
+func (o *compareFlags) settings() *setting.List {
+	l := setting.New()
+	l.Group("Comparison")
+	search.SpaceSetting(l, &o.space)
+	search.LabelsSetting(l, &o.labels)
+	l.Words(&o.methods, "methods", "methods to compare")
+	l.Bool(&o.ablations, "ablations", "compare CTNAS with itself without its parts; --methods is not used")
+	l.Int(&o.budget, "budget", "labels", "labels that each method may buy", search.MinimumInitial, 1<<24)
+	l.Uint64(&o.seed, "seed", "", "the first seed")
+	l.Int(&o.seeds, "seeds", "seeds", "how many seeds: --seed and those that follow it", 1, 1<<20)
+	search.PresetSetting(l, &o.preset, "settings of ctnas and network of the predictors")
+	l.Text(&o.propose, "propose", "who proposes ctnas's candidates; with controller no method ranks the enumerated space").
+		OneOf(search.ProposeController, search.ProposeSpace, search.ProposeAuto)
+	o.AddLimits(l)
+	l.Group("Comparison")
+	l.Text(&o.format, "format", "how tables are written; --json is --format json").
+		OneOf(compare.FormatTable, compare.FormatCSV, formatJSON, compare.FormatMarkdown).Unkept()
+	l.Texts(&o.set, "set", "change a setting of ctnas, `key=value` with the names of search's flags and _ for -; "+
+		"for experiments, may be repeated")
+	o.Making.AddTo(l)
+	return l
+}
 
 func newCompareCommand(a *app) *cobra.Command {
-	var o compareFlags
+	o := compareFlags{space: defaultSpace, preset: search.PresetDefault, propose: search.ProposeAuto, format: compare.FormatTable,
+		methods: compare.Methods(), budget: 423, seeds: 10, Making: search.DefaultMaking()}
 	cmd := &cobra.Command{
 		Use:   "compare --labels table:FILE --methods random,ctnas",
 		Short: "Run methods side by side with the same number of labels",
@@ -83,23 +104,7 @@ Picks of labels that are trained for are compared by the test accuracy of their 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.compare(cmd, o) },
 	}
-	f := cmd.Flags()
-	f.StringVar(&o.space, "space", defaultSpace, "search `space`")
-	f.StringVar(&o.labels, "labels", "", labelsHelp)
-	f.StringSliceVar(&o.methods, "methods", compare.Methods(), "methods to compare")
-	f.BoolVar(&o.ablations, "ablations", false, "compare CTNAS with itself without its parts; --methods is not used")
-	f.IntVar(&o.budget, "budget", 423, "labels that each method may buy")
-	f.Uint64Var(&o.seed, "seed", 0, "the first seed")
-	f.IntVar(&o.seeds, "seeds", 10, "how many seeds: --seed and those that follow it")
-	f.StringVar(&o.preset, "preset", search.PresetDefault, "settings of ctnas and network of the predictors: default, paper or released")
-	f.StringVar(&o.propose, "propose", search.ProposeAuto, "who proposes ctnas's candidates: controller, space or auto; with controller no method ranks the enumerated space")
-	f.Var(&o.maxMAdds, "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
-	f.Var(&o.maxParams, "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
-	latencyFlags(f, &o.latency, &o.maxLatency)
-	f.StringVar(&o.format, "format", compare.FormatTable, "table, csv, json or markdown; --json is --format json")
-	f.StringArrayVar(&o.set, "set", nil, "change a setting of ctnas, `key=value` with the names of search's flags and _ for -; for experiments, may be repeated")
-	o.retries = 2
-	addLabelFlags(f, o.making())
+	a.bind(cmd, o.settings())
 	_ = cmd.MarkFlagRequired("labels") // fails only for a flag that does not exist
 	return cmd
 }
@@ -118,20 +123,12 @@ func (o *compareFlags) variants(cmd *cobra.Command) ([]compare.Variant, error) {
 	if err := applySettings(o.set, &c); err != nil {
 		return nil, err
 	}
-	c.Budget, c.MaxMAdds, c.MaxParams = o.budget, int64(o.maxMAdds), int64(o.maxParams)
-	c.Latency, c.MaxLatency = o.latency, o.maxLatency
+	c.Budget, c.MaxMAdds, c.MaxParams = o.budget, o.MaxMAdds, o.MaxParams
+	c.Latency, c.MaxLatency = o.Latency, o.MaxLatency
 	if (o.ablations || o.preset != search.PresetDefault) && !cmd.Flags().Changed("propose") {
 		o.propose = search.ProposeController
-		if err := cmd.Flags().Set("propose", o.propose); err != nil { // so that the folder's compare.yaml says it
-			return nil, err
-		}
 	}
-	switch o.propose {
-	case search.ProposeController, search.ProposeSpace, search.ProposeAuto:
-		c.Propose = o.propose
-	default:
-		return nil, usagef("--propose %q: want controller, space or auto", o.propose)
-	}
+	c.Propose = o.propose
 	if o.ablations {
 		return compare.Ablations(c), nil
 	}
@@ -151,11 +148,6 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	if a.json {
 		o.format = formatJSON
 	}
-	switch o.format {
-	case compare.FormatTable, compare.FormatCSV, compare.FormatMarkdown, formatJSON:
-	default:
-		return usagef("--format %q: want table, csv, json or markdown", o.format)
-	}
 	variants, err := o.variants(cmd)
 	if err != nil {
 		return err
@@ -168,7 +160,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	if err := c.Check(); err != nil {
 		return usageError{err}
 	}
-	if o.maxLatency > 0 && o.latency == "" {
+	if o.MaxLatency > 0 && o.Latency == "" {
 		return usagef("--max-latency: say with --latency FILE in which table (ctnas latency measure makes one)")
 	}
 	d := compareDocument{
@@ -179,7 +171,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return err
 	}
 	c.Device, d.Device, d.ISA, d.Threads = dev.Config, dev.name, dev.level, dev.threads
-	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(dev, o.making(), listed))
+	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(dev, o.Making, listed))
 	if err != nil {
 		return err
 	}
@@ -187,7 +179,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	if c.Field, err = compare.FieldOf(l); err != nil {
 		return err
 	}
-	if c.Latency, err = a.openLatency(o.latency, l.Space); err != nil {
+	if c.Latency, err = a.openLatency(o.Latency, l.Space); err != nil {
 		return err
 	}
 	d.Accuracy, d.Predictor = l.Source.Describe(), l.Source.Facts().Predictor
@@ -198,7 +190,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		}
 	}
 	if a.out != "" {
-		unlock, err := a.openComparison(cmd)
+		unlock, err := a.openComparison(o)
 		if err != nil {
 			return err
 		}
@@ -232,7 +224,7 @@ const comparisonName = "compare.yaml"
 
 // openComparison claims the folder, until unlock: an empty one, or one of a comparison. Whether its runs are of the same settings, their
 // files say.
-func (a *app) openComparison(cmd *cobra.Command) (unlock func(), err error) {
+func (a *app) openComparison(o compareFlags) (unlock func(), err error) {
 	path := filepath.Join(a.out, comparisonName)
 	if _, err := os.Stat(path); err != nil {
 		if err := refuseOther(a.out, "comparison"); err != nil {
@@ -245,9 +237,13 @@ func (a *app) openComparison(cmd *cobra.Command) (unlock func(), err error) {
 	if _, err := os.Stat(path); err == nil {
 		return unlock, nil
 	}
-	text, err := resolvedConfig(cmd.Flags(), thisBuild())
+	settings := setting.Join(o.settings(), a.common)
+	err = labelsError(settings.Absolute())
 	if err == nil {
-		err = files.Write(path, text)
+		var text []byte
+		if text, err = settings.YAML(thisBuild()); err == nil {
+			err = files.Write(path, text)
+		}
 	}
 	if err != nil {
 		unlock()

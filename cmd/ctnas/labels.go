@@ -9,45 +9,21 @@ import (
 	"io"
 	"os"
 
-	"github.com/spf13/pflag"
-
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/labels"
 	_ "github.com/ctnas/ctnas/search/labels/sources" // which --labels may name
 )
 
-// What help says of --labels: in a line, and of each source that has more to say.
-var labelsHelp, labelsLong = "where accuracies come from: " + labels.Usage(), labels.Help()
-
-// labelFlags are how labels are made, not what they are.
-type labelFlags struct {
-	workers, retries *int
-	cache            *string
-}
-
-// labelFlagNames may also be given with --resume, as --labels may where they have moved.
-var labelFlagNames = []string{"label-workers", "label-retries", "label-cache"}
-
-// newLabelFlags are those of a command that has no configuration to keep them in.
-func newLabelFlags() labelFlags {
-	c, _ := search.Preset(search.PresetDefault) // the name is one of its own
-	return labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}
-}
-
-// addLabelFlags binds them; their values are the defaults.
-func addLabelFlags(f *pflag.FlagSet, l labelFlags) {
-	f.IntVar(l.workers, "label-workers", *l.workers, "candidates trained at once, which share the threads (0 = one a thread, at most 8); labels do not depend on it")
-	f.IntVar(l.retries, "label-retries", *l.retries, "how often a candidate whose training failed is tried again")
-	f.StringVar(l.cache, "label-cache", *l.cache, "`folder` of trainings that have been done, which several runs may share (default: in the user's cache folder)")
-}
+// labelsLong is what help says of the sources that --labels may name and that have more to say than a line.
+var labelsLong = labels.Help()
 
 // labelOptions are how labels are opened, and made, on a device. listed asks for the space's list, where it takes time.
-func (a *app) labelOptions(on device, f labelFlags, listed bool) labels.Options {
+func (a *app) labelOptions(on device, m search.Making, listed bool) labels.Options {
 	return labels.Options{
 		Device: on.Config, Threads: a.threads, Listed: listed, Progress: a.progress,
 		Making: labels.Making{
-			Workers: *f.workers, Retries: *f.retries, Cache: *f.cache,
+			Workers: m.LabelWorkers, Retries: m.LabelRetries, Cache: m.LabelCache,
 			Images: a.imageOptions, Version: exactVersion, Done: a.candidateDone(),
 		},
 	}

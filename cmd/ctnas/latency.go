@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/stat"
@@ -245,12 +244,6 @@ func latencies(t *latency.Table, spaceName string, archs []string) (out []latenc
 		out = append(out, latencyOfAnArch{x.String(), *ms})
 	}
 	return out, nil
-}
-
-// latencyFlags binds the limit on the latency and the table that it looks in.
-func latencyFlags(f *pflag.FlagSet, table *string, limit *float64) {
-	f.StringVar(table, "latency", *table, "`file` of a table of latencies, which ctnas latency measure makes: results have them, and --max-latency looks there")
-	f.Var((*millisecondsValue)(limit), "max-latency", "no architecture with a higher latency in the table than this `time`, as 12ms or 12 (0 = no limit)")
 }
 
 // openLatency opens the table of --latency for a space and says what it is of; nil where none is named.

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 )
 
@@ -43,71 +42,6 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 		}
 	}
 	visit(newRoot(&app{}), nil)
-}
-
-func TestResolvedConfigIsReadBack(t *testing.T) {
-	flags := func() (*pflag.FlagSet, *[]string, *sizeValue) {
-		f := pflag.NewFlagSet("test", pflag.ContinueOnError)
-		(&app{}).addFlags(f)
-		methods := f.StringSlice("methods", []string{"a"}, "")
-		f.String("text", "", "")
-		f.Float64("rate", 0.1, "")
-		var size sizeValue
-		f.Var(&size, "max-madds", "")
-		return f, methods, &size
-	}
-	f, _, _ := flags()
-	require.NoError(t, f.Parse([]string{"--seed=18446744073709551615", "--methods=x,y z", "--text=true", "--rate=1e-05", "--max-madds=482M", "--out=there", "--json"}))
-	text, err := resolvedConfig(f, map[string]any{"commit": "abc", "unknown-flag": 1})
-	require.NoError(t, err)
-	require.NotContains(t, string(text), "there")
-
-	g, methods, size := flags()
-	require.NoError(t, setFromYAML(g, text), string(text))
-	require.Equal(t, []string{"x", "y z"}, *methods)
-	require.Equal(t, sizeValue(482e6), *size)
-	f.VisitAll(func(flag *pflag.Flag) {
-		if flag.Name != "out" && flag.Name != "json" {
-			require.Equal(t, flag.Value.String(), g.Lookup(flag.Name).Value.String(), flag.Name)
-		}
-	})
-}
-
-func TestValuesWithUnits(t *testing.T) {
-	size := func(s string) any { var v sizeValue; return result(v.Set(s), int64(v)) }
-	require.EqualValues(t, 482e6, size("482M"))
-	require.EqualValues(t, 1.2e9, size("1.2G"))
-	require.EqualValues(t, 7, size("7"))
-	require.EqualValues(t, 3000, size("3k"))
-	duration := func(s string) any { var v durationValue; return result(v.Set(s), float64(v)) }
-	require.EqualValues(t, 90, duration("90s"))
-	require.EqualValues(t, 7200, duration("2h"))
-	percent := func(s string) any { var v percentValue; return result(v.Set(s), float64(v)) }
-	require.EqualValues(t, 0.005, percent("0.5%"))
-	for _, s := range []string{"", "M", "-1", "1e3", "NaN", "inf", "1_0", "0x10", "9999999999G", "1MM"} {
-		require.IsType(t, errString(""), size(s), s)
-	}
-	for _, s := range []string{"", "2", "-2h", "h"} {
-		require.IsType(t, errString(""), duration(s), s)
-	}
-	for _, s := range []string{"", "0.5", "%", "101%", "-1%"} {
-		require.IsType(t, errString(""), percent(s), s)
-	}
-	for _, s := range []string{"482M", "1200M", "7", "0", "1G", "1234567"} {
-		var v sizeValue
-		require.NoError(t, v.Set(s))
-		require.Equal(t, s, v.String())
-	}
-}
-
-// errString and result make a value or its error one thing to compare.
-type errString string
-
-func result(err error, v any) any {
-	if err != nil {
-		return errString(err.Error())
-	}
-	return v
 }
 
 func TestPanicsAndInterruptsHaveTheirExitCodes(t *testing.T) {

@@ -1,13 +1,16 @@
 package main
 
 import (
-	"io"
+	"fmt"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/internal/setting"
+	"github.com/ctnas/ctnas/search"
 )
 
 func TestRecorded(t *testing.T) {
@@ -31,31 +34,56 @@ func TestRecorded(t *testing.T) {
 		"budget":      {"3": "3"},
 	} {
 		for typed, want := range cases {
-			got, err := recorded(flag, typed)
-			require.NoError(t, err)
-			require.Equal(t, want, got, flag)
-			again, err := recorded(flag, got)
-			require.NoError(t, err)
-			require.Equal(t, got, again)
+			for range 2 { // what is valid anywhere stays
+				got, err := recorded(t, flag, typed)
+				require.NoError(t, err)
+				require.Equal(t, want, got, flag)
+				typed = got
+			}
 		}
 	}
-	_, err := recorded("labels", "nothing")
+	_, err := recorded(t, "labels", "nothing")
 	require.ErrorContains(t, err, "--labels")
 }
 
-// Every flag that a folder keeps and that names a file goes through absolute.
+// recorded is the value of a flag of a search, a training or a comparison as its folder keeps it.
+func recorded(t *testing.T, flag, value string) (string, error) {
+	c, s, o := new(search.Config), newTrainSettings(), new(compareFlags)
+	kept := ""
+	for _, l := range []*setting.List{c.Settings(), s.settings(), o.settings()} {
+		if l.Lookup(flag) == nil {
+			continue
+		}
+		require.NoError(t, l.Set(flag, value))
+		if err := labelsError(l.Absolute()); err != nil {
+			return "", err
+		}
+		text, err := l.YAML(nil)
+		require.NoError(t, err)
+		values := map[string]any{}
+		require.NoError(t, yaml.Unmarshal(text, &values))
+		kept = fmt.Sprint(values[flag])
+	}
+	return kept, nil
+}
+
+// Every flag that a folder keeps and that names a file is made absolute.
 func TestEveryPathIsMadeAbsolute(t *testing.T) {
-	a := &app{stdout: io.Discard, stderr: io.Discard, env: func(string) (string, bool) { return "", false }}
-	root := newRoot(a)
+	a, root := aProgram()
+	paths := 0
 	for _, name := range []string{"search", "train", "compare"} {
 		cmd, _, err := root.Find([]string{name})
 		require.NoError(t, err)
 		cmd.Flags().VisitAll(func(f *pflag.Flag) {
 			what, _ := pflag.UnquoteUsage(f)
-			if what != "file" && what != "folder" || slices.Contains(notRecorded, f.Name) {
+			if what != "file" && what != "folder" || a.lists[cmd].Lookup(f.Name) == nil {
 				return
 			}
-			require.Contains(t, absolute, f.Name, "%s --%s", name, f.Name)
+			paths++
+			kept, err := recorded(t, f.Name, "x")
+			require.NoError(t, err)
+			require.True(t, filepath.IsAbs(kept), "%s --%s", name, f.Name)
 		})
 	}
+	require.Positive(t, paths)
 }

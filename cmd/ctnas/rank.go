@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/compare"
@@ -85,11 +86,10 @@ type seedSeconds struct {
 }
 
 func newRankCommand(a *app) *cobra.Command {
-	var spaceName, labels, preset, judge string
-	var train, seeds, judged, workers int
-	var cache string
-	retries := 2
-	making := labelFlags{&workers, &retries, &cache}
+	spaceName, preset, judge := defaultSpace, search.PresetDefault, string(compare.All)
+	train, seeds, judged := 423, 10, 100
+	making := search.DefaultMaking()
+	var labels string
 	var seed uint64
 	var set []string
 	cmd := &cobra.Command{
@@ -120,12 +120,6 @@ Here --train and --judged random architectures are trained, all of them if the s
 				return err
 			}
 			half := compare.Half(judge)
-			if half != compare.All && half != compare.Even && half != compare.Odd {
-				return usagef("--judge %q: want all, even or odd", judge)
-			}
-			if train < 2 || seeds < 1 {
-				return usagef("--train %d --seeds %d: want at least 2 and 1", train, seeds)
-			}
 			dev, err := a.openDevice()
 			if err != nil {
 				return err
@@ -141,9 +135,6 @@ Here --train and --judged random architectures are trained, all of them if the s
 			}
 			view := l.View()
 			if view == nil {
-				if judged < 3 {
-					return usagef("--judged %d: want at least 3", judged)
-				}
 				var t *table.Table
 				archs := searchrun.Draw(l.Space, l.Source, train+judged, seed) // all, where the space has fewer
 				if t, view, err = l.Table(cmd.Context(), archs, o); err != nil {
@@ -218,17 +209,20 @@ Here --train and --judged random architectures are trained, all of them if the s
 			return nil
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&spaceName, "space", defaultSpace, "search `space`")
-	f.StringVar(&labels, "labels", "", labelsHelp)
-	f.IntVar(&train, "train", 423, "labels to train with")
-	f.Uint64Var(&seed, "seed", 0, "the first seed")
-	f.IntVar(&seeds, "seeds", 10, "how many seeds: --seed and those that follow it")
-	f.StringVar(&preset, "preset", "default", "comparator: default, released or paper")
-	f.StringVar(&judge, "judge", "all", "which architectures judge: all, or the even or odd half by hash")
-	f.IntVar(&judged, "judged", 100, "with labels train:, how many more architectures are trained to judge by")
-	f.StringArrayVar(&set, "set", nil, setHelp)
-	addLabelFlags(f, making)
+	l := setting.New()
+	l.Group("Rank")
+	search.SpaceSetting(l, &spaceName)
+	search.LabelsSetting(l, &labels)
+	l.Int(&train, "train", "labels", "labels to train with", 2, 1<<24)
+	l.Uint64(&seed, "seed", "", "the first seed")
+	l.Int(&seeds, "seeds", "seeds", "how many seeds: --seed and those that follow it", 1, 1<<20)
+	search.PresetSetting(l, &preset, "comparator")
+	l.Text(&judge, "judge", "which architectures judge, all of them or half of them by their hashes").
+		OneOf(string(compare.All), string(compare.Even), string(compare.Odd))
+	l.Int(&judged, "judged", "architectures", "with labels train:, how many more architectures are trained to judge by", 3, 1<<24)
+	l.Texts(&set, "set", setHelp)
+	making.AddTo(l)
+	a.bind(cmd, l)
 	_ = cmd.MarkFlagRequired("labels") // fails only for a flag that does not exist
 	return cmd
 }

@@ -26,7 +26,7 @@ func newRetrainCommand(a *app) *cobra.Command {
 	seeds, random := 3, 10
 	var labels string
 	var onCorrupt data.OnCorrupt
-	f := newLabelFlags()
+	making := search.DefaultMaking()
 	cmd := &cobra.Command{
 		Use:   "retrain RUN",
 		Short: "Train a search's pick anew, beside random architectures",
@@ -42,7 +42,7 @@ They are trained as the search's labels were, or as --labels says: longer, wider
 			if cmd.Flags().Changed("on-corrupt") {
 				how.onCorrupt = &onCorrupt
 			}
-			r, err := a.retrain(cmd, args[0], how, f)
+			r, err := a.retrain(cmd, args[0], how, making)
 			if err != nil {
 				return err
 			}
@@ -58,8 +58,8 @@ They are trained as the search's labels were, or as --labels says: longer, wider
 	l.Int(&seeds, "seeds", "trainings", "trainings of each architecture", 1, 1000)
 	l.Int(&random, "random", "architectures", "random architectures", 1, 1<<16)
 	trainer.AddOnCorrupt(l, &onCorrupt)
+	making.AddTo(l)
 	a.bind(cmd, l)
-	addLabelFlags(cmd.Flags(), f)
 	return cmd
 }
 
@@ -70,7 +70,7 @@ type retraining struct {
 	onCorrupt     *data.OnCorrupt // nil: as the labels say
 }
 
-func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFlags) (*report.Retrained, error) {
+func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making search.Making) (*report.Retrained, error) {
 	page, err := report.Load(dir)
 	if err != nil {
 		return nil, err
@@ -86,8 +86,8 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 			return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R", dir, trained.Prefix)
 		}
 	}
-	if *f.cache == "" {
-		*f.cache = settings.LabelCache
+	if making.LabelCache == "" {
+		making.LabelCache = settings.LabelCache
 	}
 	dev, err := a.openDevice()
 	if err != nil {
@@ -119,7 +119,7 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, f labelFla
 	if page.Result.Network != nil { // what the search's limits looked at
 		limits.Size = *page.Result.Network
 	}
-	o := a.labelOptions(dev, f, false)
+	o := a.labelOptions(dev, making, false)
 	c, err := trained.NewConfig(labels, sp, o)
 	if err != nil {
 		return nil, labelsError(err)

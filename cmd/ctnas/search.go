@@ -17,6 +17,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/catalogue"
 	_ "github.com/ctnas/ctnas/search/method"          // registers methods
@@ -26,55 +27,16 @@ import (
 	searchrun "github.com/ctnas/ctnas/search/run"
 )
 
-// searchFlags binds the settings of a search; the values that c holds are the defaults.
-func searchFlags(f *pflag.FlagSet, c *search.Config) {
-	f.StringVar(&c.Space, "space", c.Space, "search `space`")
-	f.StringVar(&c.Labels, "labels", c.Labels, labelsHelp)
-	f.StringVar(&c.Method, "method", c.Method, "how to search: "+strings.Join(searchrun.Names(), ", ")+"; what the settings say of rounds and controller is ctnas's")
-	f.IntVar(&c.Budget, "budget", c.Budget, "labels to spend")
-	f.IntSliceVar(&c.Before, "budgets-before", c.Before, "budgets that the run had before it was given more, to repeat it: each is spent as if it were all")
-	f.StringVar(&c.Preset, "preset", c.Preset, "settings to start from: default, paper or released; other flags change them")
-	f.StringVar(&c.Propose, "propose", c.Propose, "who proposes candidates: controller, space (ranks the enumerated space) or auto (both)")
-	f.Var((*sizeValue)(&c.MaxMAdds), "max-madds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
-	f.Var((*sizeValue)(&c.MaxParams), "max-params", "no architecture with more parameters than this, as 9M (0 = no limit)")
-	latencyFlags(f, &c.Latency, &c.MaxLatency)
-	f.BoolVar(&c.Pareto, "pareto", c.Pareto, "look for the best at every cost instead of the best of all")
-	f.StringVar(&c.ParetoCost, "pareto-cost", c.ParetoCost, "the cost that fronts are of beside accuracy: madds, params or latency")
-
-	f.IntVar(&c.Init, "init", c.Init, "random labels bought first")
-	f.IntVar(&c.PerRound, "per-round", c.PerRound, "labels a round after that")
-	f.Float64Var(&c.Thompson, "thompson", c.Thompson, "share of a round that single members of the ensemble choose, for exploration")
-	f.Float64Var(&c.Spread, "spread", c.Spread, "share of an architecture's decisions in which a round's candidates differ at first, in spaces that cannot be listed; it falls to 0")
-	f.Float64Var(&c.ControllerShare, "controller-share", c.ControllerShare, "with --propose auto: share of a round that comes from the controller")
-	f.IntVar(&c.Pool, "pool", c.Pool, "architectures sampled from the controller as candidates")
-	f.IntVar(&c.Mutations, "mutations", c.Mutations, "neighbours of the best labelled ones among the candidates")
-	f.IntVar(&c.Generations, "generations", c.Generations, "generations of an evolution among the candidates that the comparator judges, without labels")
-	f.IntVar(&c.Members, "members", c.Members, "networks of the comparator's ensemble")
-	f.IntVar(&c.Steps, "steps", c.Steps, "updates of each of them, every round")
-	f.IntVar(&c.Iterations, "iterations", c.Iterations, "updates of the controller, every round")
-	f.IntVar(&c.Batch, "batch", c.Batch, "architectures an update of the controller")
-	f.Float64Var(&c.ControllerLR, "controller-lr", c.ControllerLR, "learning rate of the controller")
-	f.StringVar(&c.Reward, "reward", c.Reward, "comparison (beat the baseline) or absolute (the predicted performance)")
-	f.StringVar(&c.Baseline, "baseline", c.Baseline, "curriculum (ever better ones) or fixed")
-	f.IntVar(&c.BaselineEvery, "baseline-every", c.BaselineEvery, "updates of the controller between new baselines")
-	f.IntVar(&c.BaselineSamples, "baseline-samples", c.BaselineSamples, "fresh samples that compete with the past baselines")
-	f.BoolVar(&c.Explore, "explore", c.Explore, "learn from confident comparisons of unlabelled architectures")
-	f.IntVar(&c.ExploreEvery, "explore-every", c.ExploreEvery, "updates of the controller between explorations")
-	f.IntVar(&c.ExplorePairs, "explore-pairs", c.ExplorePairs, "pairs kept of an exploration")
-	f.IntVar(&c.ExplorePool, "explore-pool", c.ExplorePool, "pairs kept in all")
-	f.IntVar(&c.ExploreAge, "explore-age", c.ExploreAge, "rounds after which a pair is dropped")
-	f.Float64Var(&c.ExploreWeight, "explore-weight", c.ExploreWeight, "weight of such pairs beside the labelled ones")
-	f.IntVar(&c.Validation, "validation", c.Validation, "with --preset released: labels that only measure tau")
-	f.IntVar(&c.CheckpointEvery, "checkpoint-every", c.CheckpointEvery, "updates of the controller between checkpoints")
-	addLabelFlags(f, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache})
+// searchSettings are those of a search as flags, with the registered methods.
+func searchSettings(c *search.Config) *setting.List {
+	l := c.Settings()
+	l.Lookup("method").OneOf(searchrun.Names()...)
+	return l
 }
 
 // searchConfig is the preset's settings with the flags that were given.
-func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
-	preset, err := f.GetString("preset")
-	if err != nil {
-		return search.Config{}, err
-	}
+func searchConfig(f *pflag.FlagSet) (search.Config, error) {
+	preset := f.Lookup("preset").Value.String()
 	if f.Lookup("method").Value.String() == search.ReleasedName && !f.Changed("preset") {
 		preset = search.PresetReleased // a method's own settings
 	}
@@ -82,27 +44,13 @@ func searchConfig(a *app, f *pflag.FlagSet) (search.Config, error) {
 	if err != nil {
 		return c, usagef("--preset: %w", err)
 	}
-	name, _ := f.GetString("space") // it is text
+	name := f.Lookup("space").Value.String()
 	sp, err := openSpace(name)
 	if err != nil {
 		return c, err
 	}
 	c.For(name, sp)
-	named := pflag.NewFlagSet("", pflag.ContinueOnError)
-	searchFlags(named, &c)
-	f.VisitAll(func(flag *pflag.Flag) {
-		target := named.Lookup(flag.Name)
-		if !flag.Changed || target == nil || err != nil {
-			return
-		}
-		if list, ok := flag.Value.(pflag.SliceValue); ok {
-			err = target.Value.(pflag.SliceValue).Replace(list.GetSlice())
-			return
-		}
-		err = named.Set(flag.Name, flag.Value.String())
-	})
-	c.Seed = a.seed
-	return c, err
+	return c, c.Settings().Take(f, nil)
 }
 
 func newSearchCommand(a *app) *cobra.Command {
@@ -130,7 +78,7 @@ refused where not; the space's file and latencies are those that the folder keep
   ctnas search --resume runs/a --budget 600`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.searchSettings(cmd.Flags(), resume)
+			c, err := a.searchOf(cmd.Flags(), resume)
 			if err != nil {
 				return err
 			}
@@ -157,79 +105,60 @@ refused where not; the space's file and latencies are those that the folder keep
 		},
 	}
 	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
-	searchFlags(cmd.Flags(), &given)
+	a.bind(cmd, searchSettings(&given))
 	cmd.Flags().StringVar(&resume, "resume", "", "go on with the search in this `folder`")
 	return cmd
 }
 
-// searchSettings are those of the flags, or with --resume those of the folder, which becomes the run's.
-func (a *app) searchSettings(f *pflag.FlagSet, resume string) (search.Config, error) {
-	if resume == "" {
-		c, err := searchConfig(a, f)
-		if err == nil && c.Labels == "" {
-			err = usagef(`required flag(s) "labels" not set`)
-		}
-		if err == nil {
-			if _, err = searchrun.For(c); err != nil {
-				err = usagef("%w", err)
-			}
-		}
-		if err == nil && a.out != "" {
-			err = checkOut(a.out)
-		}
-		return c, err
+// searchOf is the search of the flags, or with --resume that of the folder, which becomes the run's.
+func (a *app) searchOf(f *pflag.FlagSet, resume string) (search.Config, error) {
+	if resume != "" {
+		return a.resumedSearch(f, resume)
 	}
-	var fixed search.Config
-	named := pflag.NewFlagSet("", pflag.ContinueOnError)
-	searchFlags(named, &fixed)
-	var err error
-	f.VisitAll(func(flag *pflag.Flag) {
-		if slices.Contains(labelFlagNames, flag.Name) || slices.Contains([]string{"labels", "method", "budget"}, flag.Name) {
-			return
-		}
-		if a.onLine[flag.Name] && (named.Lookup(flag.Name) != nil || flag.Name == "seed" || flag.Name == "out" || flag.Name == "config") {
-			err = usagef("--%s cannot be given with --resume: the folder says it", flag.Name)
-		}
-	})
-	if err != nil {
-		return search.Config{}, err
+	c, err := searchConfig(f)
+	if err == nil && c.Labels == "" {
+		err = usagef(`required flag(s) "labels" not set`)
 	}
-	a.out, a.resumes = resume, true
-	c, err := search.LoadConfig(resume)
 	if err == nil {
-		err = a.onTop(f, resume, &c)
-	}
-	if c.Latency != "" { // the folder's copy is what the search began with
-		c.Latency = filepath.Join(resume, report.LatencyName)
-	}
-	if err == nil && a.onLine["labels"] { // what they say is compared with what they said
-		a.moved = map[string]string{"labels": c.Labels}
-		c.Labels = f.Lookup("labels").Value.String()
-	}
-	again := pflag.NewFlagSet("", pflag.ContinueOnError)
-	addLabelFlags(again, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache})
-	for _, name := range labelFlagNames {
-		if a.onLine[name] && err == nil {
-			err = again.Set(name, f.Lookup(name).Value.String())
+		if _, err = searchrun.For(c); err != nil {
+			err = usagef("%w", err)
 		}
+	}
+	if err == nil && a.out != "" {
+		err = checkOut(a.out)
 	}
 	return c, err
 }
 
-// onTop is what of a folder's search the line may say again, the method, or change, the budget.
-func (a *app) onTop(f *pflag.FlagSet, dir string, c *search.Config) error {
-	if name := f.Lookup("method").Value.String(); a.onLine["method"] && name != c.Method {
-		return usagef("--method %s: %s is a search with %s, which the folder says", name, dir, c.Method)
+// resumedSearch is the search that a folder holds, with what of it the line may say again, the method, or otherwise.
+func (a *app) resumedSearch(f *pflag.FlagSet, dir string) (search.Config, error) {
+	if err := a.mayResume(new(search.Config).Settings()); err != nil {
+		return search.Config{}, err
 	}
-	budget, err := f.GetInt("budget")
+	a.out, a.resumes = dir, true
+	c, err := search.LoadConfig(dir)
+	if err != nil {
+		return c, err
+	}
+	before := c
+	if err := c.Settings().Take(f, func(name string) bool { return a.onLine[name] }); err != nil {
+		return c, usagef("--%w", err)
+	}
 	switch {
-	case err != nil || !a.onLine["budget"] || budget == c.Budget:
-		return err
-	case budget < c.Budget:
-		return usagef("--budget %d: %s has %d labels to spend; it can be given more, not less", budget, dir, c.Budget)
+	case c.Method != before.Method:
+		return c, usagef("--method %s: %s is a search with %s, which the folder says", c.Method, dir, before.Method)
+	case c.Budget < before.Budget:
+		return c, usagef("--budget %d: %s has %d labels to spend; it can be given more, not less", c.Budget, dir, before.Budget)
+	case c.Budget > before.Budget:
+		c.Before = before.Budgets()
 	}
-	*c = c.More(budget)
-	return nil
+	if a.onLine["labels"] { // what they say is compared with what they said
+		a.moved = map[string]string{"labels": before.Labels}
+	}
+	if c.Latency != "" { // the folder's copy is what the search began with
+		c.Latency = filepath.Join(dir, report.LatencyName)
+	}
+	return c, nil
 }
 
 // folderName is a space's name without what a folder's should not have: of a file its name.
@@ -319,7 +248,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	}
 	listed := c.Propose != search.ProposeController
 	l, err := a.openLabels(cmd.Context(), c.Labels, a.keptSpace(c.Space),
-		a.labelOptions(dev, labelFlags{&c.LabelWorkers, &c.LabelRetries, &c.LabelCache}, listed))
+		a.labelOptions(dev, c.Making, listed))
 	if err != nil {
 		return nil, err
 	}
@@ -328,7 +257,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	if err != nil {
 		return nil, err
 	}
-	if err := record(map[string]*string{"labels": &c.Labels, "label-cache": &c.LabelCache, "space": &c.Space, "latency": &c.Latency}); err != nil {
+	if err := labelsError(c.Settings().Absolute()); err != nil {
 		return nil, err
 	}
 	build := thisBuild()

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/setting"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
 	"github.com/ctnas/ctnas/trainer"
 )
@@ -51,13 +53,16 @@ func eachCommand(cmd *cobra.Command, visit func(cmd *cobra.Command)) {
 func settingsPage(t *testing.T) string {
 	a, root := aProgram()
 	var page strings.Builder
-	page.WriteString(settingsHead + "## Every command\n\n" + a.common.FlagTables())
+	page.WriteString(settingsHead + a.common.FlagTables())
 	eachCommand(root, func(cmd *cobra.Command) {
 		l := a.lists[cmd]
 		if l == nil {
 			return
 		}
 		fmt.Fprintf(&page, "## %s\n\n%s", cmd.CommandPath(), l.FlagTables())
+		if cmd.CommandPath() == "ctnas search" {
+			page.WriteString("### What presets and spaces change\n\n" + searchPresets(t) + "\n")
+		}
 		if cmd.CommandPath() == "ctnas train" {
 			names, lists := []string{"none"}, []*setting.List{l}
 			for _, name := range trainer.RecipeNames() {
@@ -76,6 +81,22 @@ func settingsPage(t *testing.T) string {
 	return strings.TrimSuffix(page.String(), "\n")
 }
 
+// searchPresets is a table of what the presets set, and what the default one sets where operations say where they stand.
+func searchPresets(t *testing.T) string {
+	names, lists := []string{}, []*setting.List{}
+	for _, preset := range []string{search.PresetDefault, search.PresetPaper, search.PresetReleased} {
+		c, err := search.Preset(preset)
+		require.NoError(t, err)
+		c.Preset = ""
+		names, lists = append(names, preset), append(lists, c.Settings())
+	}
+	c, err := search.Preset(search.PresetDefault)
+	require.NoError(t, err)
+	c.For(c.Space, space.Darts{})
+	c.Preset = ""
+	return setting.CompareTable(append(names, "default, other spaces than nasbench101"), append(lists, c.Settings())...)
+}
+
 func TestSettingsPage(t *testing.T) {
 	const path = "../../docs/settings.md"
 	page := settingsPage(t)
@@ -90,12 +111,11 @@ func TestSettingsPage(t *testing.T) {
 // Every flag is a setting of a list, but for those that do something else than set.
 func TestFlagsAreSettings(t *testing.T) {
 	own := []string{"help", "version", "resume", "amp"}
-	later := []string{"ctnas search", "ctnas rank", "ctnas compare", "ctnas table train", "ctnas retrain"}
 	a, root := aProgram()
 	eachCommand(root, func(cmd *cobra.Command) {
 		cmd.NonInheritedFlags().VisitAll(func(f *pflag.Flag) {
 			known := a.lists[cmd].Lookup(f.Name) != nil || a.common.Lookup(f.Name) != nil
-			require.True(t, known || slices.Contains(own, f.Name) || slices.Contains(later, cmd.CommandPath()), "%s --%s", cmd.CommandPath(), f.Name)
+			require.True(t, known || slices.Contains(own, f.Name), "%s --%s", cmd.CommandPath(), f.Name)
 		})
 	})
 }
@@ -148,6 +168,36 @@ func TestEverySettingIsChecked(t *testing.T) {
 				require.True(t, strings.HasPrefix(err.Error(), name+" "), "%s: --%s %s: %v", where, name, text, err)
 			}
 		}
+	}
+}
+
+// The settings of a search's folder that an older version began are read, and what is read would be written the same; the folders of
+// methods other than ctnas had their flags by the alphabet.
+func TestOlderSearches(t *testing.T) {
+	for name, check := range map[string]func(c search.Config){
+		"search": func(c search.Config) {
+			require.Equal(t, []any{10, int64(9e6), 4}, []any{c.Init, c.MaxParams, c.Members})
+		},
+		"released": func(c search.Config) {
+			require.Equal(t, []any{search.PresetReleased, 5, 100}, []any{c.Preset, c.Validation, c.Iterations})
+		},
+		"random": func(c search.Config) {
+			require.Equal(t, []any{"random", 30, uint64(3)}, []any{c.Method, c.Budget, c.Seed})
+		},
+	} {
+		text, err := os.ReadFile("testdata/" + name + ".yaml")
+		require.NoError(t, err)
+		c, err := search.ParseConfig(text)
+		require.NoError(t, err, name)
+		check(c)
+		again, err := c.YAML(nil)
+		require.NoError(t, err)
+		if before, _, _ := strings.Cut(string(text), "run:\n"); name != "random" {
+			require.Equal(t, before, string(again))
+		}
+		back, err := search.ParseConfig(again)
+		require.NoError(t, err)
+		require.Equal(t, c, back)
 	}
 }
 

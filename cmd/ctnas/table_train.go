@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
+	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/labels"
 	searchrun "github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
@@ -14,10 +16,10 @@ import (
 )
 
 func newTableTrainCommand(a *app) *cobra.Command {
-	var spaceName, text, out string
+	spaceName, text, out := "nasbench101-v4", "train:shapes", ""
 	var epochs []int
 	var count int
-	f := newLabelFlags()
+	making := search.DefaultMaking()
 	cmd := &cobra.Command{
 		Use:   "train --space S --labels 'train:DATA?recipe=R&seeds=K' -o OUT.csv",
 		Short: "Make a table: train every architecture of a small space, or some of a large one",
@@ -39,14 +41,11 @@ same instruction set. The command goes on where it was stopped.
 			if !ok && count == 0 {
 				return usagef("--space %s: it cannot be listed; give the --count of random architectures", spaceName)
 			}
-			if count < 0 {
-				return usagef("--count %d: want 0 or more", count)
-			}
 			dev, err := a.openDevice()
 			if err != nil {
 				return err
 			}
-			o := a.labelOptions(dev, f, false)
+			o := a.labelOptions(dev, making, false)
 			c, err := trained.NewConfig(text, sp, o)
 			if err != nil {
 				return labelsError(err)
@@ -85,13 +84,15 @@ same instruction set. The command goes on where it was stopped.
 			return err
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&spaceName, "space", "nasbench101-v4", "search `space` of the architectures")
-	flags.StringVar(&text, "labels", "train:shapes", "how they are trained: train:DATA?recipe=R&key=value")
-	flags.IntVar(&count, "count", 0, "random architectures to train (0 = all)")
-	flags.IntSliceVar(&epochs, "epochs", nil, "numbers of epochs, trainings for each (empty = the recipe's)")
-	flags.StringVarP(&out, "out", "o", "", "the `file` to write")
-	addLabelFlags(flags, f)
+	l := setting.New()
+	l.Group("Table")
+	l.Text(&spaceName, "space", "search `space` of the architectures")
+	l.Text(&text, "labels", "how they are trained: train:DATA?recipe=R&key=value")
+	l.Int(&count, "count", "architectures", "random architectures to train (0 = all)", 0, 1<<24)
+	l.Ints(&epochs, "epochs", "epochs", "numbers of epochs, trainings for each (empty = the recipe's)", 1, 1e6)
+	l.Text(&out, "out", "the `file` to write").Short("o")
+	making.AddTo(l)
+	a.bind(cmd, l)
 	_ = cmd.MarkFlagRequired("out") // fails only for a flag that does not exist
 	return cmd
 }

@@ -16,7 +16,7 @@ func Changes(before, after *List) []Change {
 		if reflect.DeepEqual(reflect.ValueOf(s.at).Elem().Interface(), reflect.ValueOf(other.at).Elem().Interface()) {
 			continue
 		}
-		list = append(list, Change{s.Name, s.flag.Value.String(), other.flag.Value.String(), s.mayChange})
+		list = append(list, Change{s.Name, s.flag.Value.String(), other.flag.Value.String(), s.resume == changes})
 	}
 	return list
 }

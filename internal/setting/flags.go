@@ -23,6 +23,19 @@ func (l *List) Bind(f *pflag.FlagSet) {
 	}
 }
 
+// Join is the settings of several lists, each name once.
+func Join(lists ...*List) *List {
+	all := New()
+	for _, l := range lists {
+		for _, s := range l.settings() {
+			if all.Lookup(s.Name) == nil {
+				all.all = append(all.all, s)
+			}
+		}
+	}
+	return all
+}
+
 // Only is the list of some of the settings.
 func (l *List) Only(names ...string) *List {
 	some := &List{flags: l.flags}
@@ -68,10 +81,10 @@ func (l *List) Cap(processors int, said func(name string, given, used int)) {
 	}
 }
 
-// Fixed is the first of the given names whose setting may not change when a run goes on; empty where all may.
+// Fixed is the first of the given names whose setting may not be given when a run goes on; empty where all may.
 func (l *List) Fixed(given func(name string) bool) string {
 	for _, s := range l.all {
-		if given(s.Name) && !s.mayChange {
+		if given(s.Name) && s.resume == stays {
 			return s.Name
 		}
 	}

@@ -25,10 +25,7 @@ var (
 		{"Flag", func(s *Setting) string { return code("--" + s.Name) }},
 		{"Environment", func(s *Setting) string { return code(EnvName(s.Name)) }},
 	}, common, []column{{"On resume", func(s *Setting) string {
-		if s.mayChange {
-			return "may change"
-		}
-		return "stays"
+		return map[resume]string{stays: "stays", repeats: "may be repeated", changes: "may change"}[s.resume]
 	}}, source})
 	keyColumns = slices.Concat([]column{{"Key", func(s *Setting) string {
 		return code(s.Name)

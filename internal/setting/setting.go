@@ -21,21 +21,31 @@ type Setting struct {
 	Unit    string // empty: a plain number, a word or a name
 	Meaning string
 
-	group     string // heading under which it stands in docs/settings.md
-	source    string // paper or program that it comes from
-	mayChange bool   // when a run goes on
-	shared    bool   // its flag is one of every command
-	omitted   bool   // from a file, where it is empty
-	atOnce    int    // how many a processor are of use; 0: it is nothing that works at once
-	at        any    // points to the field
-	flag      *pflag.Flag
-	least     float64 // limits of a number
-	most      float64
-	numeric   bool
-	words     []string // all that a text may be; nil: any
-	checks    []func() error
-	absolute  func(string) (string, error)
+	group    string // heading under which it stands in docs/settings.md
+	source   string // paper or program that it comes from
+	resume   resume // whether it may be given when a run goes on
+	shared   bool   // its flag is one of every command
+	omitted  bool   // from a file, where it is empty
+	unkept   bool   // by files: it is about who watches
+	atOnce   int    // how many a processor are of use; 0: it is nothing that works at once
+	at       any    // points to the field
+	flag     *pflag.Flag
+	least    float64 // limits of a number
+	most     float64
+	numeric  bool
+	words    []string // all that a text may be; nil: any
+	checks   []func() error
+	absolute func(string) (string, error)
 }
+
+// resume is whether a setting may be given when a run goes on.
+type resume int
+
+const (
+	stays   resume = iota // no: the run's folder says it
+	repeats               // if it says what the folder says
+	changes               // yes, something else too
+)
 
 // List is settings in the order in which files have them; nil is none. It belongs to the struct whose fields it points
 // to: a list of another struct sets other fields.
@@ -101,6 +111,12 @@ func (l *List) Text(p *string, name, meaning string) *Setting {
 // Words adds a list of texts, with commas between them.
 func (l *List) Words(p *[]string, name, meaning string) *Setting {
 	l.flags.StringSliceVar(p, name, *p, "")
+	return l.add(name, "", meaning, p)
+}
+
+// Texts adds a list of texts, each given with a flag of its own.
+func (l *List) Texts(p *[]string, name, meaning string) *Setting {
+	l.flags.StringArrayVar(p, name, *p, "")
 	return l.add(name, "", meaning, p)
 }
 
@@ -218,7 +234,19 @@ func (s *Setting) From(source string) *Setting {
 
 // MayChange says that nothing of a run depends on it, so that it may be another when the run goes on.
 func (s *Setting) MayChange() *Setting {
-	s.mayChange = true
+	s.resume = changes
+	return s
+}
+
+// MayRepeat says that it may be given again when the run goes on, as it was.
+func (s *Setting) MayRepeat() *Setting {
+	s.resume = repeats
+	return s
+}
+
+// Unkept says that no file of a run has it, for it is about who watches.
+func (s *Setting) Unkept() *Setting {
+	s.unkept = true
 	return s
 }
 

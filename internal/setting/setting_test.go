@@ -180,6 +180,10 @@ func TestReadErrors(t *testing.T) {
 	require.Equal(t, example{Count: 100, Rate: 0.5, Name: "0.5", On: true}, e)
 	require.NoError(t, e.settings().Set("word", "<b"))
 	require.Equal(t, word("b"), e.Word)
+	for _, text := range []string{"", "~", "1", "x"} {
+		require.NoError(t, e.settings().Set("name", text))
+		require.Equal(t, text, e.Name)
+	}
 	require.ErrorContains(t, e.settings().Set("speed", "1"), `unknown key "speed"`)
 	require.ErrorContains(t, e.settings().Set("count", "2.5"), `count "2.5": 2.5: want a whole number`)
 	require.ErrorContains(t, e.settings().Set("rate", "fast"), `rate "fast": `)

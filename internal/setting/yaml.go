@@ -15,7 +15,7 @@ import (
 // RunKey is the block of a config.yaml that says how a run went; it is no setting and is not read back.
 const RunKey = "run"
 
-// YAML is a config.yaml: every setting with the value in use, in the list's order, and behind them the block run of
+// YAML is a config.yaml: every setting that is kept with the value in use, in the list's order, and behind them the block run of
 // what YAML can hold; none where run is nil.
 func (l *List) YAML(run any) ([]byte, error) {
 	doc := yaml.Node{Kind: yaml.MappingNode}
@@ -29,7 +29,7 @@ func (l *List) YAML(run any) ([]byte, error) {
 	}
 	for _, s := range l.all {
 		value := reflect.ValueOf(s.at).Elem()
-		if s.omitted && value.Len() == 0 {
+		if s.unkept || s.omitted && value.Len() == 0 {
 			continue
 		}
 		if err := add(s.Name, value.Interface()); err != nil {
@@ -92,7 +92,11 @@ func (l *List) Set(name, text string) error {
 	if s == nil {
 		return fmt.Errorf("unknown key %q", name)
 	}
-	if err := s.decode(&yaml.Node{Kind: yaml.ScalarNode, Value: text}); err != nil {
+	node := &yaml.Node{Kind: yaml.ScalarNode, Value: text}
+	if _, word := s.at.(*string); word { // whatever else YAML would take it for
+		node.Tag = "!!str"
+	}
+	if err := s.decode(node); err != nil {
 		return fmt.Errorf("%s %q: %w", name, text, err)
 	}
 	return nil

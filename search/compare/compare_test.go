@@ -160,7 +160,9 @@ func TestCompareChecks(t *testing.T) {
 		"no methods":   func(c *Comparison) { c.Methods = nil },
 		"listed twice": func(c *Comparison) { c.Methods = append(c.Methods, c.Methods[0]) },
 		"0 seeds":      func(c *Comparison) { c.Seeds = 0 },
-		"at least 10":  func(c *Comparison) { c.Methods = []Variant{{Name: "few", Config: search.Config{Budget: 9}}} },
+		"at least 10": func(c *Comparison) {
+			c.Methods = []Variant{{Name: "few", Config: search.Config{Target: search.Target{Budget: 9}}}}
+		},
 	} {
 		c := good
 		spoil(&c)

@@ -80,7 +80,7 @@ func (c Check) String() string {
 func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, check Check, err error) {
 	defer exec.Catch(&err)
 	if err := o.Settings().Check(); err != nil {
-		return nil, check, err
+		return nil, check, fmt.Errorf("--%w", err)
 	}
 	device, err := exec.Open(o.Device)
 	if err != nil {
