@@ -248,7 +248,8 @@ func (s *Scores) Against(other *Scores, i, j int) float64 {
 // three labels only tau-b, and transitivity where no triple is one.
 type Report struct {
 	TauB float64 // Kendall's tau-b with the labels
-	// Of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones.
+	// PAt1 is the share of the true best 1 % that is among the predicted best 1 %: its expectation over the orders of
+	// equal ones.
 	PAt1         float64
 	TopRank      int     // 1 + how many labels are better than that of the graph scored best; of equal ones the worst
 	Transitivity float64 // of triples with p(a,b) > ½ and p(b,c) > ½, the share with p(a,c) > ½

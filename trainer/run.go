@@ -56,7 +56,8 @@ type Deps struct {
 	CheckpointEvery int
 	Version         string // of the program: a checkpoint of another one is refused
 	Progress        func(Progress)
-	// Asked after each epoch's evaluation: end the training here; asked again where it has and is resumed.
+	// Stop is asked after each epoch's evaluation whether the training ends there. Where it has ended so and is resumed,
+	// it is asked again.
 	Stop func(Evaluation) bool
 }
 
@@ -92,10 +93,10 @@ type Result struct {
 	Updates  int      `json:"updates"`
 	Teacher  string   `json:"teacher,omitempty"` // checksum of its weights
 	Skipped  int      `json:"updates_skipped"`   // their loss or gradient was not finite
-	// Mean of each epoch; null where all of its updates were left out.
+	// TrainLoss is the mean of each epoch; null where all of its updates were left out.
 	TrainLoss  []Real       `json:"train_loss"`
 	Validation []Evaluation `json:"validation"` // after each epoch; empty without a validation set
-	// Of the end, on images that nothing was chosen by; null without any.
+	// Test is measured at the end, on images that nothing was chosen by; null without any.
 	Test *Evaluation `json:"test"`
 	// Corrupt are the images that could not be read and were left out; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
