@@ -1,5 +1,5 @@
-// Package catalogue prepares a list of architectures once, so that comparators rank all of it many times: the whole of a
-// space, or what a table has labels of.
+// Package catalogue prepares a list of architectures once, so that comparators rank all of it many times: the whole of
+// a space, or what a table has labels of.
 package catalogue
 
 import (
@@ -86,7 +86,8 @@ func (c *Catalogue) Score(ctx context.Context, by *gcn.Comparator, device exec.C
 }
 
 // ScoreSome scores some of it, by index.
-func (c *Catalogue) ScoreSome(ctx context.Context, by *gcn.Comparator, device exec.Config, idx []int) (*gcn.Scores, error) {
+func (c *Catalogue) ScoreSome(ctx context.Context, by *gcn.Comparator, device exec.Config,
+	idx []int) (*gcn.Scores, error) {
 	return c.graph.ScoreSome(ctx, by, device, idx)
 }
 
@@ -123,7 +124,8 @@ func Features(sp space.Space, a space.Arch) []float32 {
 		return gcn.Counts(gcn.Graph(a.Graph()), alphabet)
 	}
 	cost := a.Cost()
-	return gcn.Features(gcn.Graph(a.Graph()), alphabet, math.Log(float64(max(cost.MAdds, 1))), math.Log(float64(max(cost.Params, 1))))
+	return gcn.Features(gcn.Graph(a.Graph()), alphabet, math.Log(float64(max(cost.MAdds, 1))),
+		math.Log(float64(max(cost.Params, 1))))
 }
 
 // Data turns architectures into what a comparator trains on or scores; labels may be nil.

@@ -1,5 +1,5 @@
-// Package compare runs search methods side by side with the same number of labels, summarises what they found, and asks how
-// well a comparator ranks what it has no label of; with the numbers of the paper's own table.
+// Package compare runs search methods side by side with the same number of labels, summarises what they found, and asks
+// how well a comparator ranks what it has no label of; with the numbers of the paper's own table.
 package compare
 
 import (
@@ -29,10 +29,11 @@ import (
 
 // Field is where methods are compared.
 type Field struct {
-	Space    space.Space
-	Pool     *catalogue.Catalogue          // what may be labelled; nil where it is not listed
-	Source   func() (ledger.Source, error) // one for each run; of a ledger.Judge what judges stays sealed while the method runs
-	Identity string                        // what labels are, with a checksum
+	Space space.Space
+	Pool  *catalogue.Catalogue // what may be labelled; nil where it is not listed
+	// One for each run; of a ledger.Judge what judges stays sealed while the method runs.
+	Source   func() (ledger.Source, error)
+	Identity string // what labels are, with a checksum
 
 	all *table.View // knows what judges every architecture; nil: nobody does
 }
@@ -84,11 +85,13 @@ type Comparison struct {
 	Device  exec.Config
 	Latency *latency.Model // what the settings name; nil: nothing
 	Version string         // of the program: another one's runs are not taken from the cache
-	// Cache is a folder where every finished run is kept, so that a comparison that was stopped goes on where it was; empty for none.
+	// Cache is a folder where every finished run is kept, so that a comparison that was stopped goes on where it was;
+	// empty for none.
 	Cache string
 
 	Progress func(name string, seed uint64, labels int, best float64) // may be nil
-	Done     func(Run)                                                // called after every run, kept ones included; may be nil
+	// Called after every run, kept ones included; may be nil.
+	Done func(Run)
 }
 
 // Variant is a method with settings under a name: the name tells two settings of one method apart.
@@ -150,7 +153,8 @@ func (c Comparison) Check() error {
 	return nil
 }
 
-// Compare runs all methods with the first seed, then with the second, and so on. What is finished when the context ends is in the cache.
+// Compare runs all methods with the first seed, then with the second, and so on. What is finished when the context ends
+// is in the cache.
 func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -206,7 +210,8 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	if c.Field.Pool == nil && config.Propose == search.ProposeSpace { // which nobody can list
 		config.Propose = search.ProposeController
 	}
-	d := run.Deps{Space: c.Field.Space, Source: source, All: c.Field.Pool, Device: c.Device, Latency: c.Latency, Version: c.Version}
+	d := run.Deps{Space: c.Field.Space, Source: source, All: c.Field.Pool, Device: c.Device, Latency: c.Latency,
+		Version: c.Version}
 	if c.Progress != nil {
 		labels := 0
 		d.Progress = func(p run.Progress) {
@@ -224,10 +229,12 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	pick := found.Ledger[i] // the best label
 	result := Run{
 		Method: v.Name, Seed: seed, Labels: len(found.Ledger), Seconds: found.Seconds - found.Phases[run.PhaseJudge],
-		Arch: found.Pick, Hash: pick.Arch.Hash(), Seen: pick.Value, LatencyMS: c.Latency.Known().Milliseconds(pick.Arch),
+		Arch: found.Pick, Hash: pick.Arch.Hash(), Seen: pick.Value,
+		LatencyMS: c.Latency.Known().Milliseconds(pick.Arch),
 	}
 	if p := found.Controller; p != nil {
-		result.Curriculum = &Curriculum{Start: p.First, End: p.Last, StartSamples: p.FirstKnown, EndSamples: p.LastKnown}
+		result.Curriculum = &Curriculum{Start: p.First, End: p.Last, StartSamples: p.FirstKnown,
+			EndSamples: p.LastKnown}
 	}
 	if len(found.Ledger) > config.Budget {
 		return result, fmt.Errorf("%d labels were bought with a budget of %d", len(found.Ledger), config.Budget)
@@ -272,7 +279,8 @@ func (c Comparison) tau(ctx context.Context, found *run.Result) (tau *float64, o
 	return &value, len(truth), nil
 }
 
-// cell names the file of a run in the cache, and the key that tells whether a file there is of the same run: everything it depends on.
+// cell names the file of a run in the cache, and the key that tells whether a file there is of the same run: everything
+// it depends on.
 func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 	if c.Cache == "" {
 		return "", "", nil
@@ -287,7 +295,8 @@ func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 		described = string(f.Text())
 	}
 	text, err := json.Marshal([]any{
-		c.Version, c.Field.Space.Name(), described, c.Field.Identity, seed, device.Level(), c.Latency.Checksum(), v.Name, v.Config, v.Method,
+		c.Version, c.Field.Space.Name(), described, c.Field.Identity, seed, device.Level(), c.Latency.Checksum(),
+		v.Name, v.Config, v.Method,
 	})
 	if err != nil {
 		return "", "", err
@@ -325,7 +334,9 @@ func load(path, key string) (Run, bool, error) {
 		return Run{}, false, fmt.Errorf("%s: %w; delete it to have it run again", path, err)
 	}
 	if k.Key != key {
-		return Run{}, false, fmt.Errorf("%s is a run with other settings, of another table or of another version: use another folder", path)
+		return Run{}, false,
+			fmt.Errorf("%s is a run with other settings, of another table or of another version: use another folder",
+				path)
 	}
 	k.Run.Kept = true
 	return k.Run, true, nil

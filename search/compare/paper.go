@@ -7,8 +7,8 @@ func Methods() []string {
 	return []string{"random", "regression", "renas", "evolution", search.MethodName}
 }
 
-// Ablations are the variants that the paper compares: CTNAS as it is, with the predicted performance itself as reward, with the first
-// baseline kept, and without data exploration.
+// Ablations are the variants that the paper compares: CTNAS as it is, with the predicted performance itself as reward,
+// with the first baseline kept, and without data exploration.
 func Ablations(c search.Config) []Variant {
 	absolute, fixed, blind := c, c, c
 	absolute.Reward = search.RewardAbsolute
@@ -20,8 +20,8 @@ func Ablations(c search.Config) []Variant {
 	}
 }
 
-// PaperRow is a line of the paper's comparison on NAS-Bench-101 (CTNAS, CVPR 2021, table 1): accuracies are 0..1, ranks are by the mean test
-// accuracy of the three runs of each architecture, in per cent of all.
+// PaperRow is a line of the paper's comparison on NAS-Bench-101 (CTNAS, CVPR 2021, table 1): accuracies are 0..1, ranks
+// are by the mean test accuracy of the three runs of each architecture, in per cent of all.
 type PaperRow struct {
 	Name         string   `json:"name"`
 	Method       string   `json:"-"` // ours of the same kind, empty where there is none
@@ -34,7 +34,8 @@ type PaperRow struct {
 }
 
 // PaperNote says what the paper's numbers are, beside ours.
-const PaperNote = "The paper's numbers (CTNAS, CVPR 2021, table 1), which are other measurements: accuracies are means of three runs of each architecture, by which it is " +
+const PaperNote = "The paper's numbers (CTNAS, CVPR 2021, table 1), which are other measurements: accuracies are " +
+	"means of three runs of each architecture, by which it is " +
 	"ranked; Kendall's tau is over 100 architectures."
 
 // Paper is the table of the paper, in its order.

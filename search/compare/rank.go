@@ -21,8 +21,8 @@ import (
 	"github.com/ctnas/ctnas/search/table"
 )
 
-// Half is a part of a space by the last hexadecimal digit of the architectures' hashes: settings are chosen on the even half and reported
-// on all, with the odd half beside them.
+// Half is a part of a space by the last hexadecimal digit of the architectures' hashes: settings are chosen on the even
+// half and reported on all, with the odd half beside them.
 type Half string
 
 // The halves.
@@ -48,13 +48,15 @@ type Ranking struct {
 
 // RankSeed is the result of one seed.
 type RankSeed struct {
-	Seed         uint64
-	TauB         float64
-	TauBOdd      float64 // on the odd half of what is judged
-	PAt1         float64 // of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones
-	TopRank      int     // true rank among all of the table's architectures of the one predicted best, of equal ones the worst
-	Judged       int     // architectures that all but TopRank rest on
-	JudgedOdd    int     // of them those of the odd half
+	Seed    uint64
+	TauB    float64
+	TauBOdd float64 // on the odd half of what is judged
+	// Of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones.
+	PAt1 float64
+	// true rank among all of the table's architectures of the one predicted best, of equal ones the worst.
+	TopRank      int
+	Judged       int // architectures that all but TopRank rest on
+	JudgedOdd    int // of them those of the odd half
 	Transitivity float64
 	Triples      int // that the transitivity rests on
 	Calibration  float64
@@ -69,7 +71,8 @@ func Rank(ctx context.Context, r Ranking) ([]RankSeed, error) {
 	case r.Train < 2:
 		return nil, fmt.Errorf("%d labels to train with: a comparator needs at least two", r.Train)
 	case r.Train > len(rows)-3:
-		return nil, fmt.Errorf("%d labels to train with: the table has %d, and some must be left to judge by", r.Train, len(rows))
+		return nil, fmt.Errorf("%d labels to train with: the table has %d, and some must be left to judge by",
+			r.Train, len(rows))
 	case r.Seeds < 1:
 		return nil, fmt.Errorf("%d seeds: want at least 1", r.Seeds)
 	}
@@ -175,5 +178,6 @@ func oddHashes(ctx context.Context, pool *catalogue.Catalogue, progress func(don
 	return odd, group.Wait()
 }
 
-// isOdd reads a hexadecimal digit: in ASCII the digits' codes have their parity, the letters' the opposite one (b is 98 and eleven).
+// isOdd reads a hexadecimal digit: in ASCII the digits' codes have their parity, the letters' the opposite one (b is 98
+// and eleven).
 func isOdd(digit byte) bool { return (digit&1 == 1) != (digit >= 'A') }

@@ -24,7 +24,8 @@ import (
 
 var sp = space.NASBench101{}
 
-// quality is an accuracy that can be learned: more convolutions of 3x3 and longer paths are better, with a little that cannot.
+// quality is an accuracy that can be learned: more convolutions of 3x3 and longer paths are better, with a little that
+// cannot.
 func quality(a space.Arch) float64 {
 	g := a.Graph()
 	depth := make([]int, len(g.Ops))
@@ -71,7 +72,8 @@ func TestOddDigits(t *testing.T) {
 	}
 }
 
-// smallTable writes cells with their quality as test accuracy and, with noise, as validation accuracy, and opens the file.
+// smallTable writes cells with their quality as test accuracy and, with noise, as validation accuracy, and opens the
+// file.
 func smallTable(t *testing.T, n int, validation bool) *table.Table {
 	var text strings.Builder
 	text.WriteString("arch,test_accuracy" + map[bool]string{true: ",validation_accuracy"}[validation] + "\n")
@@ -94,7 +96,8 @@ func TestRankJudgesByWhatItDidNotTrainOn(t *testing.T) {
 	tab := smallTable(t, 400, false)
 	view, err := tab.View(table.Query{})
 	require.NoError(t, err)
-	r := Ranking{View: view, Config: small(t), Train: 50, Seed: 5, Seeds: 2, Judge: All, Device: exec.Config{Threads: 1}}
+	r := Ranking{View: view, Config: small(t), Train: 50, Seed: 5, Seeds: 2, Judge: All,
+		Device: exec.Config{Threads: 1}}
 	var streamed []RankSeed
 	r.Done = func(s RankSeed) { streamed = append(streamed, s) }
 	results, err := Rank(t.Context(), r)
@@ -156,7 +159,8 @@ func TestReleasedScheduleRanks(t *testing.T) {
 	c, err := gcn.Preset("released")
 	require.NoError(t, err)
 	c.Steps, c.LR = 120, 2e-3
-	results, err := Rank(t.Context(), Ranking{View: view, Config: c, Train: 60, Seeds: 1, Judge: All, Device: exec.Config{Threads: 2}})
+	results, err := Rank(t.Context(), Ranking{View: view, Config: c, Train: 60, Seeds: 1, Judge: All,
+		Device: exec.Config{Threads: 2}})
 	require.NoError(t, err)
 	require.Greater(t, results[0].TauB, 0.2)
 }

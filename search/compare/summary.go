@@ -95,9 +95,11 @@ func Summarize(runs []Run, total int, paper bool) []Summary {
 		}
 		percent := 100 / float64(total) // without ranks nothing is multiplied with it
 		s.Seconds = stat.Number(stat.Mean(seconds))
-		s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best = stat.Number(stat.Mean(accuracy)), stat.Number(stat.SD(accuracy)), stat.Number(greatest(accuracy))
+		s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best = stat.Number(stat.Mean(accuracy)),
+			stat.Number(stat.SD(accuracy)), stat.Number(greatest(accuracy))
 		s.Accuracy.N, s.Rank.N = len(accuracy), len(rank)
-		s.Rank.Mean, s.Rank.Median, s.Rank.Best = stat.Number(stat.Mean(rank)), stat.Number(stat.Median(rank)), stat.Number(top)
+		s.Rank.Mean, s.Rank.Median, s.Rank.Best = stat.Number(stat.Mean(rank)), stat.Number(stat.Median(rank)),
+			stat.Number(top)
 		s.RankPercent.Best, s.RankPercent.Median = stat.Number(top*percent), stat.Number(stat.Median(rank)*percent)
 		if len(tau) > 0 {
 			s.TauB = &MeanSD{stat.Number(stat.Mean(tau)), stat.Number(stat.SD(tau)), len(tau)}
@@ -131,8 +133,8 @@ type Ablation struct {
 	Accuracy *Interval `json:"accuracy"` // 0..1
 	Rank     *Interval `json:"rank"`
 	TauB     *Interval `json:"tau_b"`
-	// The mean true percentile of the controller's samples, 0 the best and 100 the worst of the table, at the start and at the end; null
-	// without a controller, and where the table has none of the samples.
+	// The mean true percentile of the controller's samples, 0 the best and 100 the worst of the table, at the start and
+	// at the end; null without a controller, and where the table has none of the samples.
 	PercentileStart *Interval `json:"percentile_start"`
 	PercentileEnd   *Interval `json:"percentile_end"`
 	// On how many samples they rest, over all seeds.

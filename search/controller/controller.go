@@ -1,5 +1,5 @@
-// Package controller learns where good architectures are: an LSTM takes the decisions that make one (paper section 3.3), and
-// REINFORCE (Williams 1992) raises the probability of what was rewarded.
+// Package controller learns where good architectures are: an LSTM takes the decisions that make one (paper section
+// 3.3), and REINFORCE (Williams 1992) raises the probability of what was rewarded.
 package controller
 
 import (
@@ -36,26 +36,32 @@ type Config struct {
 	Seed        uint64
 }
 
-// Released is the setting of the code released with the paper: one architecture an iteration, no control variate, no clipping.
+// Released is the setting of the code released with the paper: one architecture an iteration, no control variate, no
+// clipping.
 func Released() Config {
-	return Config{Hidden: 64, Batch: 1, LR: 2e-4, Betas: [2]float64{0.5, 0.999}, WeightDecay: 5e-4, Entropy: 5e-4, Attention: []string{"node"}}
+	return Config{Hidden: 64, Batch: 1, LR: 2e-4, Betas: [2]float64{0.5, 0.999}, WeightDecay: 5e-4, Entropy: 5e-4,
+		Attention: []string{"node"}}
 }
 
-// Default learns within 300 batches: normalised advantages, a rate 25 times the released one, and bonuses for diversity that fade (over
-// Iterations, best about 0.8 of the batches planned). The square root keeps a few high probabilities of beating a strong baseline from
-// outweighing everything else.
+// Default learns within 300 batches: normalised advantages, a rate 25 times the released one, and bonuses for diversity
+// that fade (over Iterations, best about 0.8 of the batches planned). The square root keeps a few high probabilities of
+// beating a strong baseline from outweighing everything else.
 func Default() Config {
-	return Config{Hidden: 64, Batch: 64, LR: 5e-3, Betas: [2]float64{0.9, 0.999}, Clip: 1, Power: 0.5, Baseline: 0.9, Normalize: true,
-		Repeat: 1, RepeatEnd: 0.4, Entropy: 1e-2, EntropyEnd: 3e-3, Iterations: 250, Attention: []string{"node"}}
+	return Config{Hidden: 64, Batch: 64, LR: 5e-3, Betas: [2]float64{0.9, 0.999}, Clip: 1, Power: 0.5,
+		Baseline: 0.9, Normalize: true, Repeat: 1, RepeatEnd: 0.4, Entropy: 1e-2, EntropyEnd: 3e-3, Iterations: 250,
+		Attention: []string{"node"}}
 }
 
 func (c Config) check() error {
 	switch {
 	case c.Batch < 1 || c.Batch > 4096:
 		return fmt.Errorf("batch of %d: want 1..4096", c.Batch)
-	case !(c.LR > 0) || !(c.WeightDecay >= 0) || !(c.Clip >= 0) || !(c.Repeat >= 0) || !(c.RepeatEnd >= 0) || !(c.Entropy >= 0) || !(c.EntropyEnd >= 0):
-		return fmt.Errorf("learning rate %g, weight decay %g, clipping %g, repeat %g to %g, entropy %g to %g", c.LR, c.WeightDecay, c.Clip, c.Repeat, c.RepeatEnd, c.Entropy, c.EntropyEnd)
-	case !(c.Baseline >= 0) || c.Baseline >= 1 || !(c.Betas[0] >= 0) || c.Betas[0] >= 1 || !(c.Betas[1] >= 0) || c.Betas[1] >= 1:
+	case !(c.LR > 0) || !(c.WeightDecay >= 0) || !(c.Clip >= 0) || !(c.Repeat >= 0) || !(c.RepeatEnd >= 0) ||
+		!(c.Entropy >= 0) || !(c.EntropyEnd >= 0):
+		return fmt.Errorf("learning rate %g, weight decay %g, clipping %g, repeat %g to %g, entropy %g to %g", c.LR,
+			c.WeightDecay, c.Clip, c.Repeat, c.RepeatEnd, c.Entropy, c.EntropyEnd)
+	case !(c.Baseline >= 0) || c.Baseline >= 1 || !(c.Betas[0] >= 0) || c.Betas[0] >= 1 ||
+		!(c.Betas[1] >= 0) || c.Betas[1] >= 1:
 		return fmt.Errorf("decays %g, %v: want [0, 1)", c.Baseline, c.Betas)
 	case !(c.Power >= 0):
 		return fmt.Errorf("power %g", c.Power)
@@ -65,8 +71,8 @@ func (c Config) check() error {
 	return nil
 }
 
-// Batch is what the controller drew: for each architecture its decisions, the logarithm of their probability and the sum of the
-// decisions' entropies in nats.
+// Batch is what the controller drew: for each architecture its decisions, the logarithm of their probability and the
+// sum of the decisions' entropies in nats.
 type Batch struct {
 	Actions [][]int
 	Archs   []space.Arch
@@ -117,9 +123,9 @@ func New(dev *exec.Device, sp space.Space, cfg Config) (*Controller, error) {
 		return nil, fmt.Errorf("controller of %s: %w", sp.Name(), err)
 	}
 	ar, n := dev.NewArena(), cfg.Batch
-	c := &Controller{cfg: cfg, sp: sp, net: net, ar: ar, m: ar.Zeros(net.Size()), v: ar.Zeros(net.Size()), counter: ar.Ints([]int32{0}),
-		adam: ar.Ints([]int32{0}), actions: ar.I32(n * net.Grammar.MaxSteps()), logp: ar.F32(n), entropy: ar.F32(n), dlogp: ar.F32(n),
-		dentropy: ar.F32(n), norm: ar.F32(2)}
+	c := &Controller{cfg: cfg, sp: sp, net: net, ar: ar, m: ar.Zeros(net.Size()), v: ar.Zeros(net.Size()),
+		counter: ar.Ints([]int32{0}), adam: ar.Ints([]int32{0}), actions: ar.I32(n * net.Grammar.MaxSteps()),
+		logp: ar.F32(n), entropy: ar.F32(n), dlogp: ar.F32(n), dentropy: ar.F32(n), norm: ar.F32(2)}
 	weights := make([]float32, net.Size())
 	stream := philox.New(cfg.Seed, philox.PurposeController0, 0)
 	for _, t := range net.Tensors() {
@@ -139,8 +145,8 @@ func New(dev *exec.Device, sp space.Space, cfg Config) (*Controller, error) {
 
 // rolloutOp draws a batch.
 func (c *Controller) rolloutOp() rnn.Rollout {
-	return rnn.Rollout{Net: c.net, Params: c.params, Batch: c.cfg.Batch, Seed: c.cfg.Seed, Counter: c.counter, Actions: c.actions,
-		LogP: c.logp, Entropy: c.entropy}
+	return rnn.Rollout{Net: c.net, Params: c.params, Batch: c.cfg.Batch, Seed: c.cfg.Seed, Counter: c.counter,
+		Actions: c.actions, LogP: c.logp, Entropy: c.entropy}
 }
 
 // recordUpdate appends the gradient of a rollout, by dlogp and dentropy, and Adam's step.
@@ -148,8 +154,9 @@ func (c *Controller) recordUpdate(p *exec.Program, tape *rnn.Tape) {
 	grad := c.ar.F32(c.net.Size())
 	rnn.RecordBackward(p, tape, rnn.Backward{DLogP: c.dlogp, DEntropy: c.dentropy, Grad: grad})
 	optim.RecordNorm(p, optim.Norm{G: grad, Max: c.cfg.Clip, Out: c.norm})
-	optim.RecordAdam(p, optim.Adam{W: c.params, G: grad, M: c.m, V: c.v, LR: c.ar.Floats([]float32{float32(c.cfg.LR)}), Step: c.adam,
-		Scale: c.norm.Slice(1, 1), Beta1: c.cfg.Betas[0], Beta2: c.cfg.Betas[1], Eps: 1e-8, WeightDecay: c.cfg.WeightDecay})
+	optim.RecordAdam(p, optim.Adam{W: c.params, G: grad, M: c.m, V: c.v, LR: c.ar.Floats([]float32{float32(c.cfg.LR)}),
+		Step: c.adam, Scale: c.norm.Slice(1, 1), Beta1: c.cfg.Betas[0], Beta2: c.cfg.Betas[1], Eps: 1e-8,
+		WeightDecay: c.cfg.WeightDecay})
 }
 
 func grammar(g *space.Grammar, attention []string) rnn.Grammar {
@@ -196,7 +203,8 @@ func (c *Controller) Propose(n int) (Batch, error) {
 		if err != nil {
 			return Batch{}, err
 		}
-		all = Batch{append(all.Actions, b.Actions...), append(all.Archs, b.Archs...), append(all.LogP, b.LogP...), append(all.Entropy, b.Entropy...)}
+		all = Batch{append(all.Actions, b.Actions...), append(all.Archs, b.Archs...), append(all.LogP, b.LogP...),
+			append(all.Entropy, b.Entropy...)}
 	}
 	return all, nil
 }
@@ -207,7 +215,8 @@ func (c *Controller) rollout(n int) (Batch, error) {
 	steps := c.net.Grammar.MaxSteps()
 	raw := make([]int32, n*steps)
 	c.actions.ReadI32(0, raw)
-	b := Batch{Actions: make([][]int, n), Archs: make([]space.Arch, n), LogP: make([]float32, n), Entropy: make([]float32, n)}
+	b := Batch{Actions: make([][]int, n), Archs: make([]space.Arch, n), LogP: make([]float32, n),
+		Entropy: make([]float32, n)}
 	c.logp.ReadF32(0, b.LogP)
 	c.entropy.ReadF32(0, b.Entropy)
 	for i := range n {
@@ -239,10 +248,12 @@ const leastDeviation = 1e-3
 //
 //	loss = -mean(advantage * logp) - entropy weight * mean(entropy)
 //
-// where the advantage is the reward, after Ranks and Power, less the moving average of the batches before (of this one, the first time).
+// where the advantage is the reward, after Ranks and Power, less the moving average of the batches before (of this one,
+// the first time).
 //
-// Many sequences describe one architecture, so that a policy can hold on to a few architectures at a high entropy of sequences.
-// Repeat works against that: it is an entropy bonus of architectures, with -log(k/Batch) in place of an architecture's probability.
+// Many sequences describe one architecture, so that a policy can hold on to a few architectures at a high entropy of
+// sequences. Repeat works against that: it is an entropy bonus of architectures, with -log(k/Batch) in place of an
+// architecture's probability.
 func (c *Controller) Update(rewards []float64) (Stats, error) {
 	n := c.cfg.Batch
 	if !c.fresh {
@@ -354,9 +365,9 @@ func (c *Controller) Updates() int { return int(c.vars.Updates) }
 
 const stateMagic = "ctnas controller 1\n"
 
-// State is everything that later samples and updates depend on, exactly; take it after Update. Layout: a line that names the format
-// and its version, the number of parameters (uint32), the rollouts and Adam's steps so far (int32), updates (int64), moving averages
-// (float64), then weights, first and second moments (float32 each), all little-endian.
+// State is everything that later samples and updates depend on, exactly; take it after Update. Layout: a line that
+// names the format and its version, the number of parameters (uint32), the rollouts and Adam's steps so far (int32),
+// updates (int64), moving averages (float64), then weights, first and second moments (float32 each), all little-endian.
 func (c *Controller) State() []byte {
 	out := []byte(stateMagic)
 	add := func(v any) {
@@ -374,12 +385,13 @@ func (c *Controller) State() []byte {
 	return out
 }
 
-// Restore continues from a State of a controller with the same space and hidden size; otherwise, or when the bytes are damaged in
-// length, nothing changes.
+// Restore continues from a State of a controller with the same space and hidden size; otherwise, or when the bytes are
+// damaged in length, nothing changes.
 func (c *Controller) Restore(state []byte) error {
 	n := c.net.Size()
 	if want := len(stateMagic) + 4 + 8 + binary.Size(c.vars) + 12*n; len(state) != want {
-		return fmt.Errorf("controller state of %d bytes: want %d for %s with hidden size %d", len(state), want, c.sp.Name(), c.cfg.Hidden)
+		return fmt.Errorf("controller state of %d bytes: want %d for %s with hidden size %d", len(state), want,
+			c.sp.Name(), c.cfg.Hidden)
 	}
 	if string(state[:len(stateMagic)]) != stateMagic {
 		return fmt.Errorf("controller state begins with %q: want %q", state[:len(stateMagic)], stateMagic)

@@ -29,8 +29,8 @@ func (w word) Cost() space.Cost   { return space.Cost{} }
 func (toy) Name() string { return "toy" }
 func (toy) Grammar() *space.Grammar {
 	letter := space.Step{Head: 1, Choices: 4}
-	return &space.Grammar{Heads: []space.Head{{Name: "length", Choices: 2}, {Name: "node", Choices: 4}}, First: space.Step{Choices: 2},
-		Variants: [][]space.Step{{letter, letter}, {letter, letter, letter}}}
+	return &space.Grammar{Heads: []space.Head{{Name: "length", Choices: 2}, {Name: "node", Choices: 4}},
+		First: space.Step{Choices: 2}, Variants: [][]space.Step{{letter, letter}, {letter, letter, letter}}}
 }
 func (t toy) Decode(actions []int) (space.Arch, error) {
 	if err := t.Grammar().Check(actions); err != nil {
@@ -164,7 +164,8 @@ func TestAdvantages(t *testing.T) {
 	require.Less(t, norm(c, 1, 1, 1, 1).GradNorm, 1e-12, "equal rewards teach nothing")
 	require.Equal(t, 1.0, norm(c, 1, 1, 1, 1).Baseline)
 	c.Normalize = true
-	require.InEpsilon(t, norm(c, 3, 0, 1, 0).GradNorm, norm(c, 0.3, 0, 0.1, 0).GradNorm, 1e-4, "the scale of rewards does not matter")
+	require.InEpsilon(t, norm(c, 3, 0, 1, 0).GradNorm, norm(c, 0.3, 0, 0.1, 0).GradNorm, 1e-4,
+		"the scale of rewards does not matter")
 }
 
 func TestValues(t *testing.T) {
@@ -220,7 +221,8 @@ func TestRestoreRefuses(t *testing.T) {
 	magic := append([]byte("ctnas controller 9\n"), state[len(stateMagic):]...)
 	size := append([]byte(nil), state...)
 	size[len(stateMagic)]++
-	for _, bad := range [][]byte{nil, state[:len(state)-1], append(append([]byte(nil), state...), 0), other, magic, size} {
+	for _, bad := range [][]byte{nil, state[:len(state)-1], append(append([]byte(nil), state...), 0),
+		other, magic, size} {
 		require.ErrorContains(t, ct.Restore(bad), "controller state")
 		require.Equal(t, state, ct.State())
 	}
@@ -267,8 +269,12 @@ func TestErrors(t *testing.T) {
 	require.ErrorContains(t, err, "without a batch", "Propose overwrites what the gradient needs")
 	good := Config{Hidden: 8, Batch: 2, LR: 1e-3}
 	for _, change := range []func(c *Config){
-		func(c *Config) { c.Batch = 0 }, func(c *Config) { c.LR = 0 }, func(c *Config) { c.LR = math.NaN() }, func(c *Config) { c.Hidden = 0 },
-		func(c *Config) { c.Baseline = 1 }, func(c *Config) { c.Betas[1] = 1 }, func(c *Config) { c.Entropy = -1 }, func(c *Config) { c.Clip = -1 },
+		func(c *Config) {
+			c.Batch = 0
+		}, func(c *Config) { c.LR = 0 }, func(c *Config) { c.LR = math.NaN() }, func(c *Config) { c.Hidden = 0 },
+		func(c *Config) {
+			c.Baseline = 1
+		}, func(c *Config) { c.Betas[1] = 1 }, func(c *Config) { c.Entropy = -1 }, func(c *Config) { c.Clip = -1 },
 		func(c *Config) { c.Iterations = -1 }, func(c *Config) { c.Repeat = -1 },
 		func(c *Config) { c.Power = -1 },
 	} {
@@ -308,7 +314,8 @@ func percentiles(t *testing.T) map[string]float64 {
 	return out
 }
 
-// With the true order as reward, within 300 batches the samples are among the best few in a hundred, and not all the same.
+// With the true order as reward, within 300 batches the samples are among the best few in a hundred, and not all the
+// same.
 func TestLearnsNASBench101(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads the whole table")

@@ -14,7 +14,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// byDecision scores a sequence with the sum of a table's numbers at its decisions, for one member: a comparator that needs no graph.
+// byDecision scores a sequence with the sum of a table's numbers at its decisions, for one member: a comparator that
+// needs no graph.
 type byDecision struct {
 	table []float32 // 7 x heads
 	heads int
@@ -30,8 +31,8 @@ func (s *byDecision) record(c *Controller, members int) func(p *exec.Program, gr
 		}
 		size := c.cfg.Batch * s.heads
 		for m := range members {
-			graph.Gather{Out: scores.Slice(m*size, size), In: c.ar.Floats(s.member(m)), Rows: exec.Fixed(c.cfg.Batch), Width: s.heads, Ptr: c.ar.Ints(ends),
-				Idx: c.actions}.Record(p)
+			graph.Gather{Out: scores.Slice(m*size, size), In: c.ar.Floats(s.member(m)), Rows: exec.Fixed(c.cfg.Batch),
+				Width: s.heads, Ptr: c.ar.Ints(ends), Idx: c.actions}.Record(p)
 		}
 	}
 }

@@ -98,7 +98,8 @@ func TestTextsThatNameNothing(t *testing.T) {
 // A table lists what it has; the checksum of what it says is its own.
 func TestTables(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.csv")
-	require.NoError(t, os.WriteFile(path, []byte("arch,accuracy\nnasbench101:3:101:0,0.5\nnasbench101:resnet,0.7\n"), 0o644))
+	require.NoError(t, os.WriteFile(path, []byte("arch,accuracy\nnasbench101:3:101:0,0.5\nnasbench101:resnet,0.7\n"),
+		0o644))
 	l, err := labels.Open(t.Context(), "table:"+path, space.NASBench101{}, labels.Options{Listed: true})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
@@ -112,8 +113,10 @@ func TestAbsolute(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for text, want := range map[string]string{
-		"table:t": "table:" + dir + "/t", "table:t?run=1": "table:" + dir + "/t?run=1", "table:shapes91?run=2": "table:shapes91?run=2",
-		"predictor:p": "predictor:" + dir + "/p", "train:imagenet:d?recipe=shapes": "train:imagenet:" + dir + "/d?recipe=shapes",
+		"table:t": "table:" + dir + "/t", "table:t?run=1": "table:" + dir + "/t?run=1",
+		"table:shapes91?run=2": "table:shapes91?run=2",
+		"predictor:p":          "predictor:" + dir + "/p", "train:imagenet:d?recipe=shapes": "train:imagenet:" + dir +
+			"/d?recipe=shapes",
 		"constant:": "constant:",
 	} {
 		got, err := labels.Absolute(text)

@@ -105,7 +105,8 @@ func (l *Labels) Table(ctx context.Context, archs []space.Arch, o Options) (*tab
 	if err := source.WriteTable(&text, archs); err != nil {
 		return nil, nil, err
 	}
-	t, err := table.Read(ctx, "the labels that were made", text.Bytes(), table.Options{Space: l.Space, Threads: o.Threads})
+	t, err := table.Read(ctx, "the labels that were made", text.Bytes(),
+		table.Options{Space: l.Space, Threads: o.Threads})
 	if err != nil {
 		return nil, nil, err
 	}

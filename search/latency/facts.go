@@ -49,7 +49,8 @@ func (t *Table) describe(sp space.Space, d *exec.Device, o Options, c *clocks, c
 	fact(factClock, "%s", c)
 	fact(factProgram, "%s", o.Program)
 	fact(factDate, "%s", begin.UTC().Format(time.RFC3339))
-	fact(factEffort, "%d rounds of %v a network, seed %d, in %v", o.Rounds, o.Each, o.Seed, time.Since(begin).Round(time.Second))
+	fact(factEffort, "%d rounds of %v a network, seed %d, in %v", o.Rounds, o.Each, o.Seed,
+		time.Since(begin).Round(time.Second))
 	if math.IsNaN(check.Spread) {
 		fact(factSpread, "unknown: one sample a part")
 	} else {
@@ -78,7 +79,8 @@ func newClocks(c exec.Config) *clocks {
 	if resolved.Device != "" && resolved.Device != "cpu" {
 		all, _ := cuda.Devices() // it was opened: it is there
 		if i := slices.IndexFunc(all, func(g cuda.Info) bool { return g.Name == resolved.Each()[0].Device }); i >= 0 {
-			return &clocks{model: fmt.Sprintf("%s (sm_%d)", all[i].Model, all[i].SM), driver: "CUDA " + all[i].Driver, rated: all[i].ClockMHz}
+			return &clocks{model: fmt.Sprintf("%s (sm_%d)", all[i].Model, all[i].SM), driver: "CUDA " + all[i].Driver,
+				rated: all[i].ClockMHz}
 		}
 		return &clocks{model: resolved.Device}
 	}
@@ -91,7 +93,8 @@ func newClocks(c exec.Config) *clocks {
 	if err == nil {
 		driver = "Linux " + strings.TrimSpace(string(kernel))
 	}
-	return &clocks{model: fmt.Sprintf("%s (%d processors)", model, runtime.NumCPU()), driver: driver, read: processorMHz}
+	return &clocks{model: fmt.Sprintf("%s (%d processors)", model, runtime.NumCPU()), driver: driver,
+		read: processorMHz}
 }
 
 func (c *clocks) look() {
@@ -113,7 +116,8 @@ func (c *clocks) String() string {
 	return "unknown"
 }
 
-// processorMHz is the mean over processors: what the frequency governor says, else /proc/cpuinfo, which on virtual machines is a constant.
+// processorMHz is the mean over processors: what the frequency governor says, else /proc/cpuinfo, which on virtual
+// machines is a constant.
 func processorMHz() float64 {
 	sum, n := 0.0, 0
 	for i := range runtime.NumCPU() {

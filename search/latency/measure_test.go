@@ -16,7 +16,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// tinySpace stands for a measurable space: the chain of docs/examples/blocks.yaml, whose networks are small convolutions, one a part.
+// tinySpace stands for a measurable space: the chain of docs/examples/blocks.yaml, whose networks are small
+// convolutions, one a part.
 type tinySpace struct {
 	space.Composed
 	lost int // a part that no network of Cover has; -1: none
@@ -74,7 +75,8 @@ func TestMeasure(t *testing.T) {
 		require.True(t, 0 <= p.First && p.First <= p.MS && p.MS <= p.Third && p.Third < 1000, p)
 		require.Positive(t, p.Samples)
 	}
-	require.Equal(t, 2*60, table.Parts[0].Samples, "every network has the fixed part, and those that are only judged are no samples")
+	require.Equal(t, 2*60, table.Parts[0].Samples, "every network has the fixed part, and those that are only judged "+
+		"are no samples")
 
 	// The check is that of the table's own sums.
 	times, err := table.timesOf(sp)
@@ -95,10 +97,12 @@ func TestMeasure(t *testing.T) {
 	require.NoError(t, table.Write(path))
 	back, err := Open(path, sp)
 	require.NoError(t, err)
-	for key, want := range map[string]string{factSpace: "blocks", factBatch: "2", factThreads: "2", factPrecision: "fp32", factProgram: "a test", factError: check.String()} {
+	for key, want := range map[string]string{factSpace: "blocks", factBatch: "2", factThreads: "2",
+		factPrecision: "fp32", factProgram: "a test", factError: check.String()} {
 		require.Equal(t, want, back.Table.Fact(key))
 	}
-	for _, key := range []string{factDevice, factDriver, factLevel, factClock, factDate, factEffort, factSpread, factOverhead} {
+	for _, key := range []string{factDevice, factDriver, factLevel, factClock, factDate, factEffort,
+		factSpread, factOverhead} {
 		require.NotEmpty(t, back.Table.Fact(key), key)
 	}
 	require.Equal(t, 5, strings.Count(string(back.Table.Text()), "# network: "))
@@ -114,7 +118,9 @@ func TestMeasureSaysWhatIsWrong(t *testing.T) {
 	_, _, err = Measure(ended, openTiny(t, -1), o)
 	require.ErrorIs(t, err, context.Canceled)
 	for flag, change := range map[string]func(o *Options){
-		"--batch": func(o *Options) { o.Batch = 0 }, "--repeats": func(o *Options) { o.Rounds = 0 }, "--networks": func(o *Options) { o.Networks = -1 },
+		"--batch": func(o *Options) {
+			o.Batch = 0
+		}, "--repeats": func(o *Options) { o.Rounds = 0 }, "--networks": func(o *Options) { o.Networks = -1 },
 		"--time": func(o *Options) { o.Each = -1 },
 	} {
 		bad := o
@@ -136,6 +142,7 @@ func TestCheckOfFewNetworks(t *testing.T) {
 
 func TestQuantile(t *testing.T) {
 	v := []float64{1, 2, 4, 8}
-	require.Equal(t, []float64{1, 1.75, 3, 5, 8}, []float64{quantile(v, 0), quantile(v, 0.25), quantile(v, 0.5), quantile(v, 0.75), quantile(v, 1)})
+	require.Equal(t, []float64{1, 1.75, 3, 5, 8}, []float64{quantile(v, 0), quantile(v, 0.25), quantile(v, 0.5),
+		quantile(v, 0.75), quantile(v, 1)})
 	require.Equal(t, 3.0, quantile([]float64{3}, 0.75))
 }

@@ -2,7 +2,8 @@ package latency
 
 import "github.com/ctnas/ctnas/search/space"
 
-// Model is a table that a search uses: the times of its space's parts, and the table that they are from. A nil Model knows nothing.
+// Model is a table that a search uses: the times of its space's parts, and the table that they are from. A nil Model
+// knows nothing.
 type Model struct {
 	*space.Times
 	Table *Table

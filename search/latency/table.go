@@ -179,10 +179,12 @@ func (t *Table) verify() error {
 	}
 	sum, found := strings.CutPrefix(strings.TrimRight(string(t.text[len(body):]), "\n"), checksum)
 	if !found {
-		return fmt.Errorf("line %d: the table ends without its checksum: it was cut off, or changed by hand (one that is written by hand begins without %q)", last, signed)
+		return fmt.Errorf("line %d: the table ends without its checksum: it was cut off, or changed by hand (one "+
+			"that is written by hand begins without %q)", last, signed)
 	}
 	if digest.Of(body) != sum {
-		return fmt.Errorf("line %d: the checksum is not that of the lines above: the table was changed (one that is written by hand begins without %q)", last, signed)
+		return fmt.Errorf("line %d: the checksum is not that of the lines above: the table was changed (one that is "+
+			"written by hand begins without %q)", last, signed)
 	}
 	for line := range strings.SplitSeq(rest, "\n") {
 		fact, isFact := strings.CutPrefix(line, "# ")
@@ -219,7 +221,8 @@ func (t *Table) String() string {
 	if !t.Signed {
 		return fmt.Sprintf("%s (unsigned: nothing says what its times are of)", t.Path)
 	}
-	said := fmt.Sprintf("%s (%s, batch %s, %s threads, %s", t.Path, t.Fact(factDevice), t.Fact(factBatch), t.Fact(factThreads), t.Fact(factDate))
+	said := fmt.Sprintf("%s (%s, batch %s, %s threads, %s", t.Path, t.Fact(factDevice), t.Fact(factBatch),
+		t.Fact(factThreads), t.Fact(factDate))
 	if e := t.Fact(factError); e != "" {
 		said += "; sums are off by " + e
 	}
@@ -230,7 +233,9 @@ func (t *Table) String() string {
 func (t *Table) For(sp space.Space) (*space.Times, error) {
 	composed, ok := sp.(space.Composed)
 	if !ok {
-		return nil, fmt.Errorf("the latency of an architecture of %s is no sum over parts: latency tables are for mobilenetv3 and spaces from files", sp.Name())
+		return nil,
+			fmt.Errorf("the latency of an architecture of %s is no sum over parts: latency tables are for "+
+				"mobilenetv3 and spaces from files", sp.Name())
 	}
 	return t.timesOf(composed)
 }
@@ -256,7 +261,8 @@ func (t *Table) timesOf(sp space.Composed) (*space.Times, error) {
 		if measured := t.Fact(factSpace); measured != "" {
 			of = ", which is of " + measured
 		}
-		return nil, fmt.Errorf("latency table %s%s: %d of the %d parts of %s are missing: %s", t.Path, of, len(missing), len(names), sp.Name(), few(missing, 5))
+		return nil, fmt.Errorf("latency table %s%s: %d of the %d parts of %s are missing: %s", t.Path, of, len(missing),
+			len(names), sp.Name(), few(missing, 5))
 	}
 	return space.NewTimes(sp, ns)
 }
@@ -280,7 +286,8 @@ func (t *Table) Write(path string) error {
 	rows := [][]string{{columnPart, columnMS, columnFirst, columnThird, columnSamples}}
 	decimal := func(ms float64) string { return strconv.FormatFloat(ms, 'f', 6, 64) } // nanoseconds
 	for _, p := range t.Parts {
-		rows = append(rows, []string{p.Name, decimal(p.MS), decimal(p.First), decimal(p.Third), strconv.Itoa(p.Samples)})
+		rows = append(rows, []string{p.Name, decimal(p.MS), decimal(p.First), decimal(p.Third),
+			strconv.Itoa(p.Samples)})
 	}
 	if err := w.WriteAll(rows); err != nil {
 		return err
@@ -292,7 +299,9 @@ func (t *Table) Write(path string) error {
 
 // oneLine is a fact's value without what would end its line.
 func oneLine(s string) string {
-	return cmp.Or(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " "), "unknown")
+	return cmp.Or(strings.Join(strings.FieldsFunc(s, func(r rune) bool {
+		return r == '\n' || r == '\r'
+	}), " "), "unknown")
 }
 
 // Slowest lists the parts that take longest.

@@ -71,7 +71,8 @@ func TestTableSurvivesItsFile(t *testing.T) {
 		require.Equal(t, table.Parts[i], p)
 	}
 
-	// Any byte that is changed, and any piece that is cut off, is seen: unless what is left is no signed table any more.
+	// Any byte that is changed, and any piece that is cut off, is seen: unless what is left is no signed table any
+	// more.
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	first := strings.IndexByte(string(text), '\n')
@@ -125,8 +126,10 @@ func TestTableOfAnotherSpace(t *testing.T) {
 	require.NoError(t, err)
 	for name, want := range map[string]string{
 		"mobilenetv3@w1.2,r208": "", "mobilenetv3@w1.2,r192-208": "",
-		"mobilenetv3": "92 of the 92 parts of mobilenetv3 are missing: w1.0/r224/stem, ", "mobilenetv3@w1.2,r176-192": "92 of the 184 parts",
-		"nasbench101": "no sum over parts", "darts": "no sum over parts", chainFile: "parts of blocks are missing: fixed, stem/conv3x3, ",
+		"mobilenetv3":               "92 of the 92 parts of mobilenetv3 are missing: w1.0/r224/stem, ",
+		"mobilenetv3@w1.2,r176-192": "92 of the 184 parts",
+		"nasbench101":               "no sum over parts", "darts": "no sum over parts",
+		chainFile: "parts of blocks are missing: fixed, stem/conv3x3, ",
 	} {
 		sp, err := space.Open(name)
 		require.NoError(t, err)

@@ -27,7 +27,8 @@ type Position struct {
 	SHA256 string `json:"sha256"` // of these bytes
 }
 
-// line is a label in the file: one JSON object a line, without times and paths, so that equal searches write equal bytes.
+// line is a label in the file: one JSON object a line, without times and paths, so that equal searches write equal
+// bytes.
 type line struct {
 	N        int     `json:"n"`
 	Round    int     `json:"round"`
@@ -152,8 +153,8 @@ func parseLines(sp space.Space, text []byte, n int) (labels []Label, err error) 
 }
 
 // recall answers a request with what the file keeps of an earlier process that made the same one, and tells whether it
-// could: values and notes are entered. What stands there must be what is asked for. A request that the file holds a part
-// of only is one that was torn; it is made again as a whole, for what a source says may depend on what it is asked
+// could: values and notes are entered. What stands there must be what is asked for. A request that the file holds a
+// part of only is one that was torn; it is made again as a whole, for what a source says may depend on what it is asked
 // together.
 func (l *Ledger) recall(ctx context.Context, bought []Label) (bool, error) {
 	f := l.file
@@ -167,8 +168,9 @@ func (l *Ledger) recall(ctx context.Context, bought []Label) (bool, error) {
 	for i := range bought {
 		k := f.kept[i]
 		if k.Arch != bought[i].Arch {
-			return false, fmt.Errorf("%s: line %d holds a label of %v, and the search asks for %v: the file was changed",
-				f.path, k.N, k.Arch, bought[i].Arch)
+			return false,
+				fmt.Errorf("%s: line %d holds a label of %v, and the search asks for %v: the file was changed", f.path,
+					k.N, k.Arch, bought[i].Arch)
 		}
 		bought[i].Value, bought[i].Note = k.Value, k.Note
 	}
@@ -201,7 +203,8 @@ func parse(sp space.Space, record []byte) (Label, error) {
 	if !(r.Accuracy >= 0 && r.Accuracy <= 1) {
 		return Label{}, fmt.Errorf("accuracy %g, want 0..1", r.Accuracy)
 	}
-	b := Label{N: r.N, Round: r.Round, Arch: arch, Value: r.Accuracy, Proposer: r.Proposer, Predicted: math.NaN(), Note: r.Note}
+	b := Label{N: r.N, Round: r.Round, Arch: arch, Value: r.Accuracy, Proposer: r.Proposer,
+		Predicted: math.NaN(), Note: r.Note}
 	if r.Predicted != nil {
 		b.Predicted = *r.Predicted
 	}
@@ -212,7 +215,8 @@ func parse(sp space.Space, record []byte) (Label, error) {
 func lines(facts Facts, labels []Label) ([]byte, error) {
 	var text bytes.Buffer
 	for _, b := range labels {
-		r := line{N: b.N, Round: b.Round, Arch: b.Arch.String(), Hash: b.Arch.Hash(), Accuracy: b.Value, Facts: facts, Note: b.Note, Proposer: b.Proposer}
+		r := line{N: b.N, Round: b.Round, Arch: b.Arch.String(), Hash: b.Arch.Hash(), Accuracy: b.Value, Facts: facts,
+			Note: b.Note, Proposer: b.Proposer}
 		if !math.IsNaN(b.Predicted) && !math.IsInf(b.Predicted, 0) {
 			r.Predicted = &b.Predicted
 		}

@@ -1,5 +1,6 @@
-// Package ledger keeps account of labels: every accuracy that a search learns has a price and a pedigree. What a method did not ask for
-// here it does not know, and what it asked for counts, so that methods are compared at the same number of labels.
+// Package ledger keeps account of labels: every accuracy that a search learns has a price and a pedigree. What a method
+// did not ask for here it does not know, and what it asked for counts, so that methods are compared at the same number
+// of labels.
 package ledger
 
 import (
@@ -20,7 +21,8 @@ type Facts struct {
 	Metric string `json:"metric"`           // what they measure: "test accuracy"
 	Run    int    `json:"run,omitempty"`    // which of several runs; 0: a mean, or there is only one
 	Epochs int    `json:"epochs,omitempty"` // how long the network was trained, where it is known
-	// Of labels that were trained for: the recipe's name and fingerprint, the first seed, and of how many seeds a label is the mean; 0: of one.
+	// Of labels that were trained for: the recipe's name and fingerprint, the first seed, and of how many seeds a label
+	// is the mean; 0: of one.
 	Recipe string `json:"recipe,omitempty"`
 	Seed   uint64 `json:"seed,omitempty"`
 	Seeds  int    `json:"seeds,omitempty"`
@@ -52,7 +54,8 @@ func (f Facts) String() string {
 
 // Note is what there is to say of a label beside its value.
 type Note struct {
-	Stopped  []int `json:"stopped,omitempty"`  // epochs after which its trainings were ended early, one a seed, 0: not; empty: none was
+	// Epochs after which its trainings were ended early, one a seed, 0: not; empty: none was.
+	Stopped  []int `json:"stopped,omitempty"`
 	Diverged bool  `json:"diverged,omitempty"` // a training fell apart
 }
 
@@ -87,8 +90,8 @@ type Judge interface {
 	Unseal()
 	// Judge returns the accuracy that judges an architecture and its rank, 1 + the number of better ones of Total.
 	Judge(a space.Arch) (accuracy float64, rank int, err error)
-	// Percentile is 100 · rank / Total where equal ones share the mean of their ranks, so that chance gives 50 however many are equal;
-	// ErrNoLabel where there is no rank.
+	// Percentile is 100 · rank / Total where equal ones share the mean of their ranks, so that chance gives 50 however
+	// many are equal; ErrNoLabel where there is no rank.
 	Percentile(a space.Arch) (float64, error)
 	Total() int // 0: there are no ranks
 }
@@ -157,7 +160,8 @@ type Maker interface {
 	Note(a space.Arch) Note
 	// Recall makes known what was labelled before the source was opened, in that order.
 	Recall(ctx context.Context, labels []Label) error
-	// Observe sets who is told what happens while labels are made, never twice at once: events for a log, and how many are done of those asked for.
+	// Observe sets who is told what happens while labels are made, never twice at once: events for a log, and how many
+	// are done of those asked for.
 	Observe(event func(events.Event), progress func(done, total int))
 }
 
@@ -175,7 +179,8 @@ type Label struct {
 	Arch     space.Arch
 	Value    float64 // 0..1
 	Proposer string  // who asked for it: random, controller, space, explore, ...
-	// Predicted is the score, in the proposer's unit, that made it a candidate; not a number where nothing was predicted.
+	// Predicted is the score, in the proposer's unit, that made it a candidate; not a number where nothing was
+	// predicted.
 	Predicted float64
 	Note      Note
 }
@@ -270,8 +275,9 @@ func (l *Ledger) Query(ctx context.Context, archs []space.Arch, proposer string,
 	return values, nil
 }
 
-// Ask buys labels and returns them in the order of the requests. Each distinct architecture is charged once, ever; a repeated one is
-// answered from the ledger. When the new ones together exceed the budget, or the source lacks one, nothing is bought.
+// Ask buys labels and returns them in the order of the requests. Each distinct architecture is charged once, ever; a
+// repeated one is answered from the ledger. When the new ones together exceed the budget, or the source lacks one,
+// nothing is bought.
 func (l *Ledger) Ask(ctx context.Context, round int, requests []Request) ([]Answer, error) {
 	var archs []space.Arch
 	var bought []Label
@@ -285,7 +291,8 @@ func (l *Ledger) Ask(ctx context.Context, round int, requests []Request) ([]Answ
 		}
 		fresh[r.Arch] = true
 		archs = append(archs, r.Arch)
-		bought = append(bought, Label{N: len(l.labels) + len(archs), Round: round, Arch: r.Arch, Proposer: r.Proposer, Predicted: r.Predicted})
+		bought = append(bought, Label{N: len(l.labels) + len(archs), Round: round, Arch: r.Arch, Proposer: r.Proposer,
+			Predicted: r.Predicted})
 	}
 	if len(archs) > l.Left() {
 		return nil, fmt.Errorf("%d labels asked for, %d of %d left: %w", len(archs), l.Left(), l.budget, ErrBudget)

@@ -65,7 +65,8 @@ func TestRepeatsAreFreeAndOrderIsKept(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, []bool{false, false, true}, []bool{answers[0].Cached, answers[1].Cached, answers[2].Cached})
-	require.Equal(t, []space.Arch{cells[2], cells[0], cells[2]}, []space.Arch{answers[0].Arch, answers[1].Arch, answers[2].Arch})
+	require.Equal(t, []space.Arch{cells[2], cells[0], cells[2]},
+		[]space.Arch{answers[0].Arch, answers[1].Arch, answers[2].Arch})
 	require.Equal(t, "random", answers[2].Proposer, "a repeat does not change who paid")
 	require.Equal(t, 1, l.Left())
 	values, err := l.Query(context.Background(), []space.Arch{cells[0], cells[1], cells[0]}, "controller", 1)
@@ -134,7 +135,8 @@ func TestAResumedFileEndsWithTheSameBytes(t *testing.T) {
 	var first map[string]any
 	require.NoError(t, json.Unmarshal(want[:bytes.IndexByte(want, '\n')], &first))
 	require.Equal(t, map[string]any{
-		"n": 1.0, "round": 0.0, "arch": cells[0].String(), "hash": cells[0].Hash(), "accuracy": l.Labels()[0].Value, "source": "fake",
+		"n": 1.0, "round": 0.0, "arch": cells[0].String(), "hash": cells[0].Hash(), "accuracy": l.Labels()[0].Value,
+		"source": "fake",
 		"metric": "test accuracy", "run": 1.0, "proposer": "controller", "predicted": 0.0,
 	}, first)
 
@@ -254,8 +256,8 @@ func TestNotesAndRecall(t *testing.T) {
 	require.NoError(t, back.Close())
 }
 
-// What a file holds after a checkpoint, or of a search that is begun again, is answered from it in the order in which it was
-// bought: the source is not asked, is told of it, and the budget counts it once.
+// What a file holds after a checkpoint, or of a search that is begun again, is answered from it in the order in which
+// it was bought: the source is not asked, is told of it, and the budget counts it once.
 func TestWhatWasBoughtIsNotAskedForAgain(t *testing.T) {
 	cells, path := some(9), filepath.Join(t.TempDir(), "ledger.jsonl")
 	ctx := context.Background()
@@ -303,7 +305,8 @@ func TestWhatWasBoughtIsNotAskedForAgain(t *testing.T) {
 		`"proposer":"random"`: "lines 1 to 2 are not what the search writes",
 		cells[0].String():     "and the search asks for " + cells[0].String(),
 	} {
-		changed := bytes.Replace(want, []byte(old), []byte(map[bool]string{true: `"proposer":"other"`, false: cells[8].String()}[old[0] == '"']), 1)
+		changed := bytes.Replace(want, []byte(old),
+			[]byte(map[bool]string{true: `"proposer":"other"`, false: cells[8].String()}[old[0] == '"']), 1)
 		require.NoError(t, os.WriteFile(path, changed, 0o644))
 		l, err := Resume(ctx, path, &maker{}, 8, sp, Position{})
 		require.NoError(t, err)

@@ -13,12 +13,12 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Bananas is Bayesian optimisation with a neural predictor (White, Neiswanger, Savani: BANANAS, AAAI 2021, algorithm 1):
-// in every round an ensemble of networks learns by regression from all labels; the best labelled architecture is
+// Bananas is Bayesian optimisation with a neural predictor (White, Neiswanger, Savani: BANANAS, AAAI 2021, algorithm
+// 1): in every round an ensemble of networks learns by regression from all labels; the best labelled architecture is
 // mutated into candidates; and by independent Thompson sampling those are labelled whose draw from the normal
 // distribution with the ensemble's mean and deviation is highest. Numbers are those of the authors' code
-// (github.com/naszilla/naszilla, nas_algorithms.py). What differs is the network: theirs is a perceptron over the
-// paths of a cell, here it is the run's graph network, as in their variant "bonas", so that it reads every space.
+// (github.com/naszilla/naszilla, nas_algorithms.py). What differs is the network: theirs is a perceptron over the paths
+// of a cell, here it is the run's graph network, as in their variant "bonas", so that it reads every space.
 type Bananas struct{}
 
 const (
@@ -36,8 +36,8 @@ func (Bananas) Name() string { return "bananas" }
 
 // About is for help.
 func (Bananas) About() string {
-	return "Bayesian optimisation: an ensemble learns from all labels, mutants of the best are labelled 10 a round by " +
-		"Thompson sampling (White et al., AAAI 2021)"
+	return "Bayesian optimisation: an ensemble learns from all labels, mutants of the best are labelled " +
+		"10 a round by " + "Thompson sampling (White et al., AAAI 2021)"
 }
 
 // Run searches.

@@ -26,7 +26,8 @@ func (LocalSearch) Name() string { return "local-search" }
 
 // About is for help.
 func (LocalSearch) About() string {
-	return "climbs from the best of 10 random architectures to ever better neighbours, again and again (White et al., UAI 2021)"
+	return "climbs from the best of 10 random architectures to ever better neighbours, again and again (White " +
+		"et al., UAI 2021)"
 }
 
 // Run searches.
@@ -52,8 +53,10 @@ func (LocalSearch) Run(ctx context.Context, r *run.Run) error {
 	return nil
 }
 
-// climb moves to better neighbours until there is none or no label is left, a round a label, and returns the last round.
-func (a account) climb(ctx context.Context, round int, here space.Arch, value float64, order *philox.Stream) (int, error) {
+// climb moves to better neighbours until there is none or no label is left, a round a label, and returns the last
+// round.
+func (a account) climb(ctx context.Context, round int, here space.Arch, value float64,
+	order *philox.Stream) (int, error) {
 	for {
 		around, err := neighbours(a.Deps.Space, here)
 		if err != nil {

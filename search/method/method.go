@@ -1,6 +1,6 @@
 // Package method holds the ways to find a good architecture that CTNAS is compared with: random search, regression,
-// pairwise ranking with evolution (ReNAS), and evolutions that ask for labels alone. A file is a method, registered by its
-// name. All of them buy their labels from their run's ledger, so each knows what it paid for and nothing else.
+// pairwise ranking with evolution (ReNAS), and evolutions that ask for labels alone. A file is a method, registered by
+// its name. All of them buy their labels from their run's ledger, so each knows what it paid for and nothing else.
 package method
 
 import (
@@ -40,8 +40,8 @@ func (a account) draw(n int, s *philox.Stream) []space.Arch {
 	return out
 }
 
-// mutate returns a neighbour of an architecture that may be bought, a random architecture where none is found, nil where
-// nothing is left.
+// mutate returns a neighbour of an architecture that may be bought, a random architecture where none is found, nil
+// where nothing is left.
 func (a account) mutate(x space.Arch, s *philox.Stream) space.Arch {
 	for range 100 {
 		if child := a.Deps.Space.Mutate(x, s); a.May(child) {
@@ -55,7 +55,8 @@ func (a account) mutate(x space.Arch, s *philox.Stream) space.Arch {
 }
 
 // buy pays for architectures. predicted is nil or one number an architecture.
-func (a account) buy(ctx context.Context, round int, archs []space.Arch, proposer string, predicted []float64) ([]float64, error) {
+func (a account) buy(ctx context.Context, round int, archs []space.Arch, proposer string,
+	predicted []float64) ([]float64, error) {
 	if len(archs) == 0 {
 		return nil, ctx.Err()
 	}

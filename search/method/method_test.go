@@ -22,7 +22,8 @@ import (
 
 var sp = space.NASBench101{}
 
-// quality is an accuracy that can be learned: more convolutions of 3x3 and longer paths are better, with a little that cannot.
+// quality is an accuracy that can be learned: more convolutions of 3x3 and longer paths are better, with a little that
+// cannot.
 func quality(a space.Arch) float64 {
 	g := a.Graph()
 	depth := make([]int, len(g.Ops))
@@ -130,7 +131,8 @@ func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, len(out.Ledger), len(again.Ledger))
 			for i := range out.Ledger { // predictions may be NaN, which is not equal to itself
-				require.Equal(t, out.Ledger[i].Arch, again.Ledger[i].Arch, "%s depends on the number of threads", m.Name())
+				require.Equal(t, out.Ledger[i].Arch, again.Ledger[i].Arch, "%s depends on the number of threads",
+					m.Name())
 			}
 			p.Seed = 4
 			other, err := p.solve(t.Context(), m)
@@ -273,8 +275,8 @@ func TestRealTable(t *testing.T) {
 	}
 	require.Less(t, 3*ranks["evolution"], ranks["random"])
 
-	// A short search of the controller, which does not see the list, beats what random sampling finds with as many labels
-	// (a mean rank of 5,200).
+	// A short search of the controller, which does not see the list, beats what random sampling finds with as many
+	// labels (a mean rank of 5,200).
 	p = pose(t, 60, nil)
 	p.Source, p.All = ledger.FromTable(view), pool
 	p.Init, p.PerRound, p.Members, p.Steps, p.Iterations, p.Seed = 40, 20, 2, 100, 120, 1001

@@ -11,9 +11,10 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// OFA is the evolutionary search of once-for-all (Cai et al., ICLR 2020; ofa/nas/search_algorithm/evolution.py): of a population the best quarter
-// survives, and each generation adds mutants of survivors and crossovers of two, half of each. A child above the limits, or one that has been
-// labelled already, is made again; after 200 times a random architecture takes its place.
+// OFA is the evolutionary search of once-for-all (Cai et al., ICLR 2020; ofa/nas/search_algorithm/evolution.py): of a
+// population the best quarter survives, and each generation adds mutants of survivors and crossovers of two, half of
+// each. A child above the limits, or one that has been labelled already, is made again; after 200 times a random
+// architecture takes its place.
 type OFA struct{}
 
 const (
@@ -31,7 +32,8 @@ func (OFA) Name() string { return ofaName }
 
 // About is for help.
 func (OFA) About() string {
-	return "once-for-all's evolution, population 100: a quarter survive, half of the others are mutants, half crossovers"
+	return "once-for-all's evolution, population 100: a quarter survive, half of the others are mutants, " +
+		"half crossovers"
 }
 
 // Run searches.

@@ -23,7 +23,8 @@ func (largest) Label(_ context.Context, archs []space.Arch) (out []float64, err 
 	return out, nil
 }
 
-// Once-for-all's evolution buys its whole budget within the limits and finds better than it began with; a space without crossover is refused.
+// Once-for-all's evolution buys its whole budget within the limits and finds better than it began with; a space without
+// crossover is refused.
 func TestOFA(t *testing.T) {
 	sp, err := space.Open("mobilenetv3@w1.2")
 	require.NoError(t, err)

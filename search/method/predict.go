@@ -16,8 +16,8 @@ func init() {
 	run.Register(ReNAS{})
 }
 
-// share is the part of the budget that the predictors of the literature keep for the architectures they predict best: all other labels
-// are drawn at random beforehand, as RegressionNAS and ReNAS do.
+// share is the part of the budget that the predictors of the literature keep for the architectures they predict best:
+// all other labels are drawn at random beforehand, as RegressionNAS and ReNAS do.
 func share(budget int) int { return max(1, budget/8) }
 
 // learn trains the run's network on what has been bought.
@@ -27,8 +27,8 @@ func (a account) learn(ctx context.Context, loss gcn.Loss) (*gcn.Comparator, err
 	return c, err
 }
 
-// withLoss is a network that learns by regression or by ranking: these need one score an architecture, and the noise of labels is known to
-// the comparison only.
+// withLoss is a network that learns by regression or by ranking: these need one score an architecture, and the noise of
+// labels is known to the comparison only.
 func withLoss(c gcn.Config, loss gcn.Loss) gcn.Config {
 	c.Loss, c.Pair = loss, false
 	c.NoiseFloor, c.NoiseSlope = 0, 0
@@ -85,9 +85,10 @@ func (b account) buyBest(ctx context.Context, round, n int, list []predicted, pr
 	return len(archs), err
 }
 
-// Regression is RegressionNAS, the paper's comparison: the same network learns accuracies (mean squared error of standardised labels) of
-// architectures drawn at random; the last eighth of the budget goes to those it predicts best, of the listed space, or of 20,000 random
-// ones where the space must not be listed. At the end it learns from all labels.
+// Regression is RegressionNAS, the paper's comparison: the same network learns accuracies (mean squared error of
+// standardised labels) of architectures drawn at random; the last eighth of the budget goes to those it predicts best,
+// of the listed space, or of 20,000 random ones where the space must not be listed. At the end it learns from all
+// labels.
 type Regression struct{}
 
 // regressionCandidates is how many random architectures are ranked where a space must not be listed.
@@ -98,7 +99,8 @@ func (Regression) Name() string { return "regression" }
 
 // About is for help.
 func (Regression) About() string {
-	return "random labels train the comparator's network to predict accuracies; the last eighth goes to its best (RegressionNAS)"
+	return "random labels train the comparator's network to predict accuracies; the last eighth goes to its best " +
+		"(RegressionNAS)"
 }
 
 // Run searches.
@@ -121,9 +123,10 @@ func (Regression) Run(ctx context.Context, r *run.Run) error {
 	})
 }
 
-// predictThenBuy spends each budget in two rounds: labels drawn at random, and the best of those that propose lists with
-// the scores of a network that has learned from all labels so far. At the end it learns from all of them.
-func (a account) predictThenBuy(ctx context.Context, loss gcn.Loss, name string, propose func(stage int, c *gcn.Comparator) ([]predicted, error)) error {
+// predictThenBuy spends each budget in two rounds: labels drawn at random, and the best of those that propose lists
+// with the scores of a network that has learned from all labels so far. At the end it learns from all of them.
+func (a account) predictThenBuy(ctx context.Context, loss gcn.Loss, name string,
+	propose func(stage int, c *gcn.Comparator) ([]predicted, error)) error {
 	stream := philox.New(a.Seed, philox.PurposeSample, 0)
 	for stage := 0; a.Left() > 0; stage++ {
 		final := share(a.Ledger.Left())
@@ -153,12 +156,13 @@ func (a account) predictThenBuy(ctx context.Context, loss gcn.Loss, name string,
 	return nil
 }
 
-// ReNAS is relativistic evaluation (Xu et al., CVPR 2021): the network learns by a hinge loss on all pairs of architectures drawn at random,
-// an evolution that costs no labels searches with its scores as fitness, and the last eighth of the budget goes to the best it has
-// met. At the end it learns from all labels.
+// ReNAS is relativistic evaluation (Xu et al., CVPR 2021): the network learns by a hinge loss on all pairs of
+// architectures drawn at random, an evolution that costs no labels searches with its scores as fitness, and the last
+// eighth of the budget goes to the best it has met. At the end it learns from all labels.
 type ReNAS struct{}
 
-// The evolution on predicted scores: each generation the fitter half of a tournament-selected population stays, and mutants replace the rest.
+// The evolution on predicted scores: each generation the fitter half of a tournament-selected population stays, and
+// mutants replace the rest.
 const (
 	rankingMargin    = 0.1 // in the unit of the scores, where the noise of initial weights is about 1
 	renasPopulation  = 200
@@ -171,7 +175,8 @@ func (ReNAS) Name() string { return "renas" }
 
 // About is for help.
 func (ReNAS) About() string {
-	return "as regression with a pairwise ranking loss; an evolution on the predicted scores proposes the last eighth (ReNAS)"
+	return "as regression with a pairwise ranking loss; an evolution on the predicted scores proposes the " +
+		"last eighth (ReNAS)"
 }
 
 // Run searches.
@@ -182,13 +187,15 @@ func (ReNAS) Run(ctx context.Context, r *run.Run) error {
 	})
 }
 
-// evolve breeds architectures by their predicted score and returns all it has met. What has been labelled may be a parent, too.
+// evolve breeds architectures by their predicted score and returns all it has met. What has been labelled may be a
+// parent, too.
 func (b account) evolve(ctx context.Context, stage int, c *gcn.Comparator) ([]predicted, error) {
 	var archs []space.Arch
 	for _, l := range b.Ledger.Labels() {
 		archs = append(archs, l.Arch)
 	}
-	archs = append(archs, b.draw(max(0, renasPopulation-len(archs)), philox.New(b.Seed, philox.PurposePropose, uint32(stage)))...)
+	archs = append(archs, b.draw(max(0, renasPopulation-len(archs)),
+		philox.New(b.Seed, philox.PurposePropose, uint32(stage)))...)
 	population, err := b.rank(c, archs)
 	if err != nil {
 		return nil, err

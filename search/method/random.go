@@ -39,10 +39,10 @@ func (Random) Run(ctx context.Context, r *run.Run) error {
 	return nil
 }
 
-// Evolution is regularized evolution (Real et al., AAAI 2019) with the settings of the NAS-Bench-101 paper's (Ying et al., ICML 2019,
-// supplement; NASBench.ipynb): a population of 50, tournaments of 10, the winner is mutated and the oldest dies. A child that has been
-// labelled already is mutated again, for a repeated label costs nothing here and would teach nothing. With fewer than 150 labels the
-// population is a third of them.
+// Evolution is regularized evolution (Real et al., AAAI 2019) with the settings of the NAS-Bench-101 paper's (Ying et
+// al., ICML 2019, supplement; NASBench.ipynb): a population of 50, tournaments of 10, the winner is mutated and the
+// oldest dies. A child that has been labelled already is mutated again, for a repeated label costs nothing here and
+// would teach nothing. With fewer than 150 labels the population is a third of them.
 type Evolution struct{}
 
 const (

@@ -10,9 +10,10 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Train trains a network on labelled architectures. The released network with its own loss is trained by the released code's schedule: a
-// thousand epochs of shuffled batches, which at 423 labels are the preset's 2,000 updates.
-func Train(ctx context.Context, device exec.Config, c gcn.Config, sp space.Space, labels []ledger.Label, seed uint64) (*gcn.Comparator, error) {
+// Train trains a network on labelled architectures. The released network with its own loss is trained by the released
+// code's schedule: a thousand epochs of shuffled batches, which at 423 labels are the preset's 2,000 updates.
+func Train(ctx context.Context, device exec.Config, c gcn.Config, sp space.Space, labels []ledger.Label,
+	seed uint64) (*gcn.Comparator, error) {
 	archs, values := make([]space.Arch, len(labels)), make([]float64, len(labels))
 	for i, l := range labels {
 		archs[i], values[i] = l.Arch, l.Value

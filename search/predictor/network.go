@@ -30,9 +30,9 @@ type layer struct {
 	bias    []float64
 }
 
-// The inputs have two orders. In once-for-all's tutorial (ofa/tutorial/accuracy_predictor.py), of which the authors published weights: kernels, expansions, and
-// one of eight resolutions. In its package (ofa/nas/accuracy_predictor: AccuracyPredictor over MobileNetArchEncoder): the resolutions that the encoder was made
-// with, kernels, expansions.
+// The inputs have two orders. In once-for-all's tutorial (ofa/tutorial/accuracy_predictor.py), of which the authors
+// published weights: kernels, expansions, and one of eight resolutions. In its package (ofa/nas/accuracy_predictor:
+// AccuracyPredictor over MobileNetArchEncoder): the resolutions that the encoder was made with, kernels, expansions.
 func (n *network) tutorial() {
 	n.kernels, n.expansions, n.sizes = 0, slots*kinds, 2*slots*kinds
 	n.resolutions = []int{112, 128, 144, 160, 176, 192, 208, 224}
@@ -48,8 +48,8 @@ func (n *network) inputs() int { return 2*slots*kinds + len(n.resolutions) }
 // rawWidths are those of the published network, whose float32 numbers may stand in a file by themselves.
 var rawWidths = [...]int{128, 400, 400, 400, 1}
 
-// decode reads a network: a state_dict of PyTorch, or safetensors with its names; or for each layer of the published network its weights, a row an output, then
-// its biases, all little-endian float32 and nothing else.
+// decode reads a network: a state_dict of PyTorch, or safetensors with its names; or for each layer of the published
+// network its weights, a row an output, then its biases, all little-endian float32 and nothing else.
 func decode(data []byte) (network, error) {
 	raw := 0
 	for i, in := range rawWidths[:len(rawWidths)-1] {
@@ -60,7 +60,9 @@ func decode(data []byte) (network, error) {
 	}
 	tensors, err := format.Decode(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
-		return network{}, fmt.Errorf("%d bytes are not the accuracy predictor's float32 numbers (%v), which are %d, nor a file of tensors: %w", len(data), rawWidths, raw, err)
+		return network{},
+			fmt.Errorf("%d bytes are not the accuracy predictor's float32 numbers (%v), which are %d, nor a file of "+
+				"tensors: %w", len(data), rawWidths, raw, err)
 	}
 	return ofTensors(tensors)
 }
@@ -88,8 +90,8 @@ func decodeRaw(data []byte) (n network, err error) {
 	return n, err
 }
 
-// Names of tensors: 0.weight, 0.bias, 2.weight, ... of the tutorial; layers.0.0.weight, layers.0.0.bias, ..., layers.3.weight and base_acc of the package, whose last
-// layer has no bias.
+// Names of tensors: 0.weight, 0.bias, 2.weight, ... of the tutorial; layers.0.0.weight, layers.0.0.bias, ...,
+// layers.3.weight and base_acc of the package, whose last layer has no bias.
 var (
 	layerName = regexp.MustCompile(`^(layers\.)?(\d{1,3})(?:\.0)?\.(weight|bias)$`)
 	baseName  = "base_acc"
@@ -116,7 +118,9 @@ func ofTensors(tensors []format.Tensor) (n network, err error) {
 		}
 		part := layerName.FindStringSubmatch(t.Name)
 		if part == nil {
-			return n, fmt.Errorf("tensor %q: an accuracy predictor of once-for-all has 0.weight, 0.bias, 2.weight, ... or layers.0.0.weight, ... and %s", t.Name, baseName)
+			return n,
+				fmt.Errorf("tensor %q: an accuracy predictor of once-for-all has 0.weight, 0.bias, 2.weight, ... or "+
+					"layers.0.0.weight, ... and %s", t.Name, baseName)
 		}
 		packaged = packaged || part[1] != ""
 		number, _ := strconv.Atoi(part[2]) // digits
@@ -150,7 +154,9 @@ func ofTensors(tensors []format.Tensor) (n network, err error) {
 		case l.weight == nil || len(l.bias) != l.out:
 			return n, fmt.Errorf("layer %d: a weight of %d x %d and %d biases", number, l.out, l.in, len(l.bias))
 		case i == 0 && l.in != width && packaged:
-			return n, fmt.Errorf("layer %d has %d inputs, want %d: with more than one resolution nothing says which they are", number, l.in, width)
+			return n,
+				fmt.Errorf("layer %d has %d inputs, want %d: with more than one resolution nothing says which they are",
+					number, l.in, width)
 		case l.in != width:
 			return n, fmt.Errorf("layer %d has %d inputs, want %d", number, l.in, width)
 		case last && l.out != 1:

@@ -13,7 +13,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Inputs of the networks of mit-han-lab/once-for-all are kernels, expansions and the resolution, each one-hot, zeros for an absent block.
+// Inputs of the networks of mit-han-lab/once-for-all are kernels, expansions and the resolution, each one-hot, zeros
+// for an absent block.
 const (
 	slots = 20 // blocks that there could be
 	kinds = 3  // kernels, and expansions, of a block
@@ -47,7 +48,8 @@ func Open(path string) (*Predictor, error) {
 // Checksum is the SHA-256 of the file.
 func (p *Predictor) Checksum() string { return p.checksum }
 
-// Has tells whether an architecture is a MobileNetV3 network of a resolution that the predictor knows. It does not look at the width.
+// Has tells whether an architecture is a MobileNetV3 network of a resolution that the predictor knows. It does not look
+// at the width.
 func (p *Predictor) Has(a space.Arch) bool {
 	m, ok := a.(space.MobileNet)
 	return ok && slices.Contains(p.resolutions, m.Resolution())

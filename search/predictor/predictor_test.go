@@ -20,7 +20,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/format"
 )
 
-// The authors' network gave these outputs for these inputs. Its numbers are read by themselves and from the authors' file.
+// The authors' network gave these outputs for these inputs. Its numbers are read by themselves and from the authors'
+// file.
 func TestPredictionsOfTheData(t *testing.T) {
 	p, err := Open(testdata.Path(t, "mobilenetv3/ofa_acc_predictor.f32"))
 	require.NoError(t, err)
@@ -60,7 +61,8 @@ func TestPredictionsOfPyTorch(t *testing.T) {
 		t.Skip("runs PyTorch")
 	}
 	python, dir := testdata.Python(t, "torch", "ofa"), t.TempDir()
-	out, err := exec.Command(python, filepath.Join(testdata.Root(), "scripts", "peers", "predictor.py"), dir).CombinedOutput()
+	out, err := exec.Command(python, filepath.Join(testdata.Root(), "scripts", "peers", "predictor.py"),
+		dir).CombinedOutput()
 	require.NoError(t, err, string(out))
 	p, err := Open(filepath.Join(dir, "package.pth"))
 	require.NoError(t, err)
@@ -103,7 +105,8 @@ func TestForms(t *testing.T) {
 		return path
 	}
 	list := tensorsOf(packagedName, 121, 2, 1)
-	list[0].Data[0], list[0].Data[1+3*4], list[0].Data[121+61+3*19+2] = 0.25, 0.125, 0.5 // the resolution; slot 4 with kernel 3; slot 19 with expansion 6
+	// The resolution; slot 4 with kernel 3; slot 19 with expansion 6.
+	list[0].Data[0], list[0].Data[1+3*4], list[0].Data[121+61+3*19+2] = 0.25, 0.125, 0.5
 	list[2].Data[0], list[2].Data[1] = 1, -1
 	list = append(list[:3], format.Tensor{Name: "base_acc", Shape: []int{1}, Data: []float32{0.5}})
 	p, err := Open(write(list))
@@ -128,15 +131,34 @@ func TestForms(t *testing.T) {
 	for want, change := range map[string]func(list []format.Tensor) []format.Tensor{
 		`tensor "conv.weight"`: func(l []format.Tensor) []format.Tensor { l[0].Name = "conv.weight"; return l },
 		`layer 2 has 5 inputs, want 6`: func([]format.Tensor) []format.Tensor {
-			return append(tensorsOf(tutorialName, 128, 6), tensorsOf(func(_ int, part string) string { return "2." + part }, 5, 1)...)
+			return append(tensorsOf(tutorialName, 128, 6), tensorsOf(func(_ int, part string) string {
+				return "2." + part
+			}, 5, 1)...)
 		},
-		`layer 0 has 121 inputs, want 128`:     func([]format.Tensor) []format.Tensor { return tensorsOf(tutorialName, 121, 6, 1) },
-		`nothing says which they are`:          func([]format.Tensor) []format.Tensor { return tensorsOf(packagedName, 128, 6, 1) },
-		`has 2 outputs, want 1`:                func([]format.Tensor) []format.Tensor { return tensorsOf(tutorialName, 128, 6, 2) },
-		`a weight of 6 x 128 and 0 biases`:     func(l []format.Tensor) []format.Tensor { return append(l[:1], l[2:]...) },
-		`shape [6] of a linear layer's weight`: func(l []format.Tensor) []format.Tensor { l[1].Name = "4.weight"; return l },
-		`tensor "base_acc": shape [6]`:         func(l []format.Tensor) []format.Tensor { l[1].Name = "base_acc"; return l },
-		`number 3 is NaN`:                      func(l []format.Tensor) []format.Tensor { l[0].Data[3] = float32(math.NaN()); return l },
+		`layer 0 has 121 inputs, want 128`: func([]format.Tensor) []format.Tensor {
+			return tensorsOf(tutorialName, 121, 6, 1)
+		},
+		`nothing says which they are`: func([]format.Tensor) []format.Tensor {
+			return tensorsOf(packagedName, 128, 6, 1)
+		},
+		`has 2 outputs, want 1`: func([]format.Tensor) []format.Tensor {
+			return tensorsOf(tutorialName, 128, 6, 2)
+		},
+		`a weight of 6 x 128 and 0 biases`: func(l []format.Tensor) []format.Tensor {
+			return append(l[:1], l[2:]...)
+		},
+		`shape [6] of a linear layer's weight`: func(l []format.Tensor) []format.Tensor {
+			l[1].Name = "4.weight"
+			return l
+		},
+		`tensor "base_acc": shape [6]`: func(l []format.Tensor) []format.Tensor {
+			l[1].Name = "base_acc"
+			return l
+		},
+		`number 3 is NaN`: func(l []format.Tensor) []format.Tensor {
+			l[0].Data[3] = float32(math.NaN())
+			return l
+		},
 		"no layer": func(l []format.Tensor) []format.Tensor {
 			l[1] = format.Tensor{Name: "base_acc", Shape: []int{1}, Data: []float32{1}}
 			return l[1:2]

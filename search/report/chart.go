@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// chart is a picture of series over common axes, of which the x axis counts something. Colours come from the page's style sheet (classes s0, s1, …).
+// chart is a picture of series over common axes, of which the x axis counts something. Colours come from the page's
+// style sheet (classes s0, s1, …).
 type chart struct {
 	x, y    string // axis titles
 	percent bool   // y values are fractions, shown in percent
@@ -52,19 +53,25 @@ func (c chart) svg() template.HTML {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s over %s">`, chartWidth, c.height, html.EscapeString(c.y), html.EscapeString(c.x))
+	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s over %s">`, chartWidth,
+		c.height, html.EscapeString(c.y), html.EscapeString(c.x))
 	bottom := c.height - marginBottom
 	for _, t := range ys.ticks(5) {
-		fmt.Fprintf(&b, `<path class="grid" d="M%.1f %.1fH%.1f"/><text class="tick" x="%.1f" y="%.1f" text-anchor="end">%s</text>`,
+		fmt.Fprintf(&b,
+			`<path class="grid" d="M%.1f %.1fH%.1f"/><text class="tick" x="%.1f" y="%.1f" text-anchor="end">%s</text>`,
 			marginLeft, ys.at(t), chartWidth-marginRight, marginLeft-7, ys.at(t)+4, ys.label(t, c.percent))
 	}
 	for _, t := range xs.ticks(7) {
-		fmt.Fprintf(&b, `<path class="grid" d="M%.1f %.1fv4"/><text class="tick" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`,
+		fmt.Fprintf(&b,
+			`<path class="grid" d="M%.1f %.1fv4"/><text class="tick" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`,
 			xs.at(t), bottom, xs.at(t), bottom+17, xs.label(t, false))
 	}
 	fmt.Fprintf(&b, `<path class="axis" d="M%.1f %.1fH%.1f"/>`, marginLeft, bottom, chartWidth-marginRight)
-	fmt.Fprintf(&b, `<text class="title" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`, (marginLeft+chartWidth-marginRight)/2, c.height-5, html.EscapeString(c.x))
-	fmt.Fprintf(&b, `<text class="title" x="12" y="%.1f" text-anchor="middle" transform="rotate(-90 12 %.1f)">%s</text>`, (marginTop+bottom)/2, (marginTop+bottom)/2, html.EscapeString(c.y))
+	fmt.Fprintf(&b, `<text class="title" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`,
+		(marginLeft+chartWidth-marginRight)/2, c.height-5, html.EscapeString(c.x))
+	fmt.Fprintf(&b,
+		`<text class="title" x="12" y="%.1f" text-anchor="middle" transform="rotate(-90 12 %.1f)">%s</text>`,
+		(marginTop+bottom)/2, (marginTop+bottom)/2, html.EscapeString(c.y))
 	for _, s := range c.series {
 		s.draw(&b, xs, ys)
 	}
@@ -81,7 +88,8 @@ func (c chart) legend() template.HTML {
 			if s.kind == dots {
 				shape = "dot"
 			}
-			fmt.Fprintf(&b, `<span class="key"><i class="%s s%d"></i>%s</span>`, shape, s.color, html.EscapeString(s.name))
+			fmt.Fprintf(&b, `<span class="key"><i class="%s s%d"></i>%s</span>`, shape, s.color,
+				html.EscapeString(s.name))
 		}
 	}
 	return template.HTML(b.String())
@@ -174,7 +182,8 @@ func (s *scale) at(v float64) float64 {
 	return s.pixel0 + s.size*(v-s.from)/(s.to-s.from)
 }
 
-// scales spans all points; nil without any. Outliers far below the rest (a diverged training) do not stretch the y axis.
+// scales spans all points; nil without any. Outliers far below the rest (a diverged training) do not stretch the y
+// axis.
 func (c chart) scales() (xs, ys *scale) {
 	var x, y []float64
 	for _, s := range c.series {
@@ -203,7 +212,8 @@ func (c chart) scales() (xs, ys *scale) {
 	return xs, ys
 }
 
-// lowest is the least value worth showing: the minimum, or a value below the lower quartile by three times the quartiles' distance.
+// lowest is the least value worth showing: the minimum, or a value below the lower quartile by three times the
+// quartiles' distance.
 func lowest(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	q1, q3 := sorted[len(sorted)/4], sorted[len(sorted)*3/4]

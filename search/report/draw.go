@@ -24,7 +24,8 @@ type item struct {
 }
 
 // opColors are used in the order of the alphabet; white text is readable on all of them, on a light and on a dark page.
-var opColors = []string{"#2f6db3", "#b5561c", "#2c8060", "#7a4fb0", "#a83a5b", "#1f7f8f", "#7d6a1d", "#5566c4", "#94489a", "#4b7a2b"}
+var opColors = []string{"#2f6db3", "#b5561c", "#2c8060", "#7a4fb0", "#a83a5b", "#1f7f8f", "#7d6a1d", "#5566c4",
+	"#94489a", "#4b7a2b"}
 
 const endColor = "#5d6673" // input and output
 
@@ -47,9 +48,9 @@ func label(name string) string {
 	return strings.NewReplacer("1x1", " 1×1", "3x3", " 3×3", "5x5", " 5×5", "7x7", " 7×7").Replace(name)
 }
 
-// DrawGraph returns a stand-alone SVG picture of an architecture, input at the top: nodes stand in layers by their longest path
-// from the input, in the order of the layers' barycentres (Sugiyama, Tagawa, Toda, 1981). A graph that names an operation or a node
-// that does not exist is an error.
+// DrawGraph returns a stand-alone SVG picture of an architecture, input at the top: nodes stand in layers by their
+// longest path from the input, in the order of the layers' barycentres (Sugiyama, Tagawa, Toda, 1981). A graph that
+// names an operation or a node that does not exist is an error.
 func DrawGraph(g space.Graph, alphabet []string, s Style) (string, error) {
 	alphabet = slices.Clone(alphabet)
 	for i, name := range alphabet {
@@ -85,8 +86,9 @@ func DrawGraph(g space.Graph, alphabet []string, s Style) (string, error) {
 	}
 	var b strings.Builder
 	w, h := right-left+8, step*float64(max(len(layers)-1, 0))+height+4
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" class="graph" viewBox="%.1f 0 %.1f %.1f" width="%.0f" height="%.0f" `+
-		`font-family="system-ui,sans-serif" font-size="13" role="img">`+"\n", left-4, w, h, w, h)
+	fmt.Fprintf(&b,
+		`<svg xmlns="http://www.w3.org/2000/svg" class="graph" viewBox="%.1f 0 %.1f %.1f" width="%.0f" height="%.0f" `+
+			`font-family="system-ui,sans-serif" font-size="13" role="img">`+"\n", left-4, w, h, w, h)
 	line, head := 1.6, 4.5
 	if s.Compact {
 		line, head = 1, 0
@@ -100,10 +102,13 @@ func DrawGraph(g space.Graph, alphabet []string, s Style) (string, error) {
 				continue
 			}
 			op := g.Ops[it.node]
-			fmt.Fprintf(&b, `<g><title>%d: %s</title><rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="%.0f" fill="%s"/>`, it.node,
-				html.EscapeString(alphabet[op]), it.x-it.width/2, it.y-height/2, it.width, height, height/5, opColor(op, alphabet))
+			fmt.Fprintf(&b,
+				`<g><title>%d: %s</title><rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="%.0f" fill="%s"/>`,
+				it.node, html.EscapeString(alphabet[op]), it.x-it.width/2, it.y-height/2, it.width, height, height/5,
+				opColor(op, alphabet))
 			if !s.Compact {
-				fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="middle" fill="#fff">%s</text>`, it.x, it.y+4.5, html.EscapeString(label(alphabet[op])))
+				fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="middle" fill="#fff">%s</text>`, it.x, it.y+4.5,
+					html.EscapeString(label(alphabet[op])))
 			}
 			b.WriteString("</g>\n")
 		}
@@ -237,7 +242,8 @@ func place(layers [][]*item, gap float64) {
 			for i, it := range layer {
 				sum, weight := 0.0, 0.0
 				for _, other := range append(slices.Clone(it.before), it.behind...) {
-					w := 1.0 // straight lines matter most where an edge runs through bends (Gansner et al., 1993, section 4)
+					// Straight lines matter most where an edge runs through bends (Gansner et al., 1993, section 4).
+					w := 1.0
 					if it.node < 0 {
 						w *= 3
 					}
@@ -256,8 +262,8 @@ func place(layers [][]*item, gap float64) {
 	}
 }
 
-// spread moves the items as near to want as their order and the gap allow: least squares under a minimum distance, which is isotonic
-// regression (pool adjacent violators) once the distances are subtracted.
+// spread moves the items as near to want as their order and the gap allow: least squares under a minimum distance,
+// which is isotonic regression (pool adjacent violators) once the distances are subtracted.
 func spread(layer []*item, want []float64, gap float64) {
 	type block struct{ sum, n float64 }
 	var blocks []block
@@ -318,11 +324,13 @@ func drawEdge(b *strings.Builder, path []*item, height, line, head float64) {
 	fmt.Fprintf(b, `<path d="M%.1f %.1f`, x[0], y[0])
 	for i := range last {
 		third := (y[i+1] - y[i]) * 0.4
-		fmt.Fprintf(b, "C%.1f %.1f %.1f %.1f %.1f %.1f", x[i]+slope(i)*third, y[i]+third, x[i+1]-slope(i+1)*third, y[i+1]-third, x[i+1], y[i+1])
+		fmt.Fprintf(b, "C%.1f %.1f %.1f %.1f %.1f %.1f", x[i]+slope(i)*third, y[i]+third, x[i+1]-slope(i+1)*third,
+			y[i+1]-third, x[i+1], y[i+1])
 	}
 	fmt.Fprintf(b, `" fill="none" stroke="#8b939f" stroke-width="%.1f"/>`, line)
 	if head > 0 {
-		fmt.Fprintf(b, `<path d="M%.1f %.1fl%.1f %.1fh%.1fz" fill="#8b939f"/>`, x[last], tip, -head*0.8, -head*1.6, head*1.6)
+		fmt.Fprintf(b, `<path d="M%.1f %.1fl%.1f %.1fh%.1fz" fill="#8b939f"/>`, x[last], tip, -head*0.8,
+			-head*1.6, head*1.6)
 	}
 	b.WriteString("\n")
 }

@@ -2,28 +2,31 @@ package report
 
 import "github.com/ctnas/ctnas/internal/events"
 
-// The names of a search's events, what their Step counts, and the keys of their values. Any other name or key is kept and goes to
-// TensorBoard; the page shows these.
+// The names of a search's events, what their Step counts, and the keys of their values. Any other name or key is kept
+// and goes to TensorBoard; the page shows these.
 const (
-	// EventController: Step = controller updates. Values: reward (mean probability of beating the baseline, 0..1), entropy (nats a
-	// decision), loss, grad_norm (before clipping).
+	// EventController: Step = controller updates. Values: reward (mean probability of beating the baseline, 0..1),
+	// entropy (nats a decision), loss, grad_norm (before clipping).
 	EventController = "controller"
-	// EventJudged: Step = controller updates, written when the search has ended. Values: percentile (mean true percentile of the
-	// controller's samples, 0 = best, 100 = worst; only where a table can judge it, and never seen by the search), percentile_samples
-	// (how many of the samples the table has; of none there is no percentile).
+	// EventJudged: Step = controller updates, written when the search has ended. Values: percentile (mean true
+	// percentile of the controller's samples, 0 = best, 100 = worst; only where a table can judge it, and never seen by
+	// the search), percentile_samples (how many of the samples the table has; of none there is no percentile).
 	EventJudged = "judged"
-	// EventComparator: Step = comparator updates over the whole search. Values: loss (binary cross-entropy of a pair), labels, pseudo
-	// (pseudo-labelled pairs in the pool).
+	// EventComparator: Step = comparator updates over the whole search. Values: loss (binary cross-entropy of a pair),
+	// labels, pseudo (pseudo-labelled pairs in the pool).
 	EventComparator = "comparator"
 	// EventRound: Step = round, from 0. Values: labels (spent until its end), best or, of predicted labels,
 	// best_predicted_score (until its end, 0..1), tau (tau-b of the round's new labels against what the comparator
 	// predicted for them before), tau_labels (of how many of them), candidates (architectures proposed).
 	EventRound = "round"
-	// EventBaseline: Step = controller updates. Values: win (mean probability of beating the other members of its set). Text: arch.
+	// EventBaseline: Step = controller updates. Values: win (mean probability of beating the other members of its set).
+	// Text: arch.
 	EventBaseline = "baseline"
-	// EventCost: Step = 0; the last one counts. Values: seconds_<phase> for every phase the search spent time in, peak_bytes.
+	// EventCost: Step = 0; the last one counts. Values: seconds_<phase> for every phase the search spent time in,
+	// peak_bytes.
 	EventCost = "cost"
-	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels, labels_before.
+	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels,
+	// labels_before.
 	EventMoved = "moved"
 )
 

@@ -29,7 +29,8 @@ var styleCSS string
 // it needs.
 var policy = func() string {
 	sum := sha256.Sum256([]byte(styleCSS))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'"
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; base-uri 'none'; form-action 'none'"
 }()
 
 var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
@@ -102,7 +103,8 @@ func (d *Data) page() ([]byte, error) {
 		Command: d.Command, Config: d.Config, Run: d.Run}
 	draw := d.drawer(&v)
 	best := slices.Clone(d.Result.Architectures)
-	slices.SortStableFunc(best, func(a, b Architecture) int { // labelled ones first, by accuracy; then by predicted rank
+	slices.SortStableFunc(best, func(a, b Architecture) int {
+		// Labelled ones first, by accuracy; then by predicted rank.
 		switch {
 		case a.Accuracy != nil && b.Accuracy != nil && *a.Accuracy != *b.Accuracy:
 			return sign(*b.Accuracy - *a.Accuracy)
@@ -169,8 +171,8 @@ func b2f(b bool) float64 {
 	return 0
 }
 
-// drawer returns a function that draws an architecture of the result's space, or nothing where that is not possible: the page of a
-// run should also open where its space is unknown.
+// drawer returns a function that draws an architecture of the result's space, or nothing where that is not possible:
+// the page of a run should also open where its space is unknown.
 func (d *Data) drawer(v *pageView) func(arch string, s Style) template.HTML {
 	s, err := space.Open(d.Result.Space)
 	if err != nil && d.Space != nil {
@@ -198,7 +200,8 @@ func (d *Data) drawer(v *pageView) func(arch string, s Style) template.HTML {
 func (d *Data) archView(place int, a Architecture, draw func(string, Style) template.HTML) archView {
 	v := archView{
 		Place: place, Thumb: draw(a.Arch, Style{Compact: true}), Arch: a.Arch, Hash: a.Hash, Source: a.AccuracySource,
-		Accuracy: unsaid, Score: unsaid, MAdds: known(a.MAdds), Params: known(a.Params), PredictedRank: unsaid, Note: a.Note,
+		Accuracy: unsaid, Score: unsaid, MAdds: known(a.MAdds), Params: known(a.Params), PredictedRank: unsaid,
+		Note:   a.Note,
 		Picked: a.Arch == d.Result.Pick, Pareto: slices.Contains(d.Result.Pareto, a.Arch),
 	}
 	if a.SpaceMAdds != nil {
@@ -214,7 +217,8 @@ func (d *Data) archView(place int, a Architecture, draw func(string, Style) temp
 	default:
 		v.Accuracy = percent(*a.Accuracy)
 	}
-	if a.Judged != nil && (a.Accuracy == nil || *a.Judged != *a.Accuracy) { // once is enough where one accuracy chose and judged
+	if a.Judged != nil && (a.Accuracy == nil || *a.Judged != *a.Accuracy) {
+		// Once is enough where one accuracy chose and judged.
 		v.Judged = percent(*a.Judged)
 	}
 	if a.PredictedRank != nil && *a.PredictedRank > 0 {
@@ -256,7 +260,8 @@ func (d *Data) tiles(pick *archView) []tile {
 	if pick != nil {
 		madds, params := "for one image", ""
 		if d.Result.Network != nil || pick.SpaceMAdds != "" || pick.SpaceParams != "" {
-			madds, params = "for one image, of the network that was trained for the label", "of the network that was trained for the label"
+			params = "of the network that was trained for the label"
+			madds += ", " + params
 		}
 		if pick.SpaceMAdds != "" {
 			madds += "; the space's own network: " + pick.SpaceMAdds
@@ -360,13 +365,16 @@ func (d *Data) curves() (out []chartView) {
 		event, key, title, note, x, y string
 		color                         int
 	}{
-		{EventController, "reward", "Reward", "mean probability of beating the baseline", "controller updates", "probability", 0},
+		{EventController, "reward", "Reward", "mean probability of beating the baseline", "controller updates",
+			"probability", 0},
 		{EventController, "entropy", "Entropy", "of the controller's decisions", "controller updates", "nats", 1},
 		{EventController, "loss", "Controller loss", "", "controller updates", "loss", 2},
 		{EventComparator, "loss", "Comparator loss", "binary cross-entropy of a pair", "comparator updates", "loss", 3},
-		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction", "round", "tau-b", 4},
+		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction",
+			"round", "tau-b", 4},
 		{EventJudged, "percentile", "Samples' true percentile",
-			"mean over those of the controller's samples that the table has, 0 = best; unseen by the search", "controller updates", "percentile", 2},
+			"mean over those of the controller's samples that the table has, 0 = best; unseen by the search",
+			"controller updates", "percentile", 2},
 	} {
 		s := series{color: p.color}
 		for _, e := range d.events(p.event) {
@@ -452,7 +460,8 @@ func (d *Data) measured() (out []chartView) {
 			series: []series{{kind: diagonal}, s}}
 		out = append(out, chartView{
 			Title: title,
-			Note:  fmt.Sprintf("tau-b %.3f over %d labelled architectures it has learned from", stat.KendallB(x, y), len(labelled)),
+			Note: fmt.Sprintf("tau-b %.3f over %d labelled architectures it has learned from", stat.KendallB(x, y),
+				len(labelled)),
 			Chart: c.svg(),
 		})
 	}
@@ -474,7 +483,8 @@ func (d *Data) measured() (out []chartView) {
 }
 
 // costAxes name what the front is of beside accuracy.
-var costAxes = map[string]string{space.CostMAdds: "multiply-adds", space.CostParams: "parameters", space.CostLatency: "latency in ms"}
+var costAxes = map[string]string{space.CostMAdds: "multiply-adds", space.CostParams: "parameters",
+	space.CostLatency: "latency in ms"}
 
 // cost is that of the front, as a number and in words.
 func (d *Data) cost(a Architecture) (x float64, said string, known bool) {
@@ -539,7 +549,8 @@ func (d *Data) costs() (costs []tile, phases []phaseView) {
 			if sum > 0 {
 				share = s / sum
 			}
-			phases = append(phases, phaseView{strings.ReplaceAll(name, "_", " "), seconds(s), fmt.Sprintf("%.0f %%", share*100), share * 100})
+			phases = append(phases, phaseView{strings.ReplaceAll(name, "_", " "), seconds(s),
+				fmt.Sprintf("%.0f %%", share*100), share * 100})
 		}
 	}
 	return costs, phases

@@ -1,5 +1,5 @@
-// Package report shows what a search did: drawings of architectures, the events of a run (log.jsonl and TensorBoard), and
-// report.html, one self-contained page.
+// Package report shows what a search did: drawings of architectures, the events of a run (log.jsonl and TensorBoard),
+// and report.html, one self-contained page.
 package report
 
 import (
@@ -22,17 +22,20 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// Result is result.json: what a search found. It holds nothing that differs between two identical runs: no times, paths, threads or
-// versions.
+// Result is result.json: what a search found. It holds nothing that differs between two identical runs: no times,
+// paths, threads or versions.
 type Result struct {
-	Space         string         `json:"space"`
-	Method        string         `json:"method,omitempty"`
-	LabelsUsed    int            `json:"labels_used"`
-	Budgets       []int          `json:"budgets,omitempty"` // of a run that was given more: all that it had, the last one last
-	Seed          uint64         `json:"seed"`
-	Device        string         `json:"device"`        // cpu or cuda: the executor, not the machine
-	Labels        string         `json:"labels"`        // where accuracies come from and which one chose and judged, in words
-	Architectures []Architecture `json:"architectures"` // best first; the labelled ones and those the comparator ranks best
+	Space      string `json:"space"`
+	Method     string `json:"method,omitempty"`
+	LabelsUsed int    `json:"labels_used"`
+	// Of a run that was given more: all that it had, the last one last.
+	Budgets []int  `json:"budgets,omitempty"`
+	Seed    uint64 `json:"seed"`
+	Device  string `json:"device"` // cpu or cuda: the executor, not the machine
+	// Where accuracies come from and which one chose and judged, in words.
+	Labels string `json:"labels"`
+	// Best first; the labelled ones and those the comparator ranks best.
+	Architectures []Architecture `json:"architectures"`
 	// Ranked is how many architectures true ranks are among, those that a table has; 0: there are none.
 	// PredictedAmong is the same of predicted ranks.
 	Ranked         int `json:"ranked,omitempty"`

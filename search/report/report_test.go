@@ -41,7 +41,8 @@ func sampleRun(t *testing.T, dir string) {
 		}
 		best = max(best, accuracy)
 		proposer := []string{"random", "controller", "space"}[min(i/50, 1+i%2)]
-		line, err := json.Marshal(map[string]any{"arch": a.String(), "hash": a.Hash(), "accuracy": accuracy, "round": i / 50, "proposer": proposer, "source": "table", "metric": "test accuracy", "run": 1})
+		line, err := json.Marshal(map[string]any{"arch": a.String(), "hash": a.Hash(), "accuracy": accuracy,
+			"round": i / 50, "proposer": proposer, "source": "table", "metric": "test accuracy", "run": 1})
 		require.NoError(t, err)
 		ledger.Write(append(line, '\n'))
 		x := Describe(a, space.Limits{})
@@ -52,7 +53,10 @@ func sampleRun(t *testing.T, dir string) {
 			result.Pick = a.String()
 		}
 		if i%50 == 49 {
-			require.NoError(t, l.Write(Event{Name: EventRound, Step: round, Values: map[string]float64{"labels": float64(i + 1), "best": best, "tau": 0.5 + 0.1*float64(round)}}))
+			require.NoError(t,
+				l.Write(Event{Name: EventRound, Step: round,
+					Values: map[string]float64{"labels": float64(i + 1), "best": best,
+						"tau": 0.5 + 0.1*float64(round)}}))
 			round++
 		}
 	}
@@ -60,16 +64,25 @@ func sampleRun(t *testing.T, dir string) {
 	for step := range 2000 {
 		x := float64(step) / 2000
 		require.NoError(t, l.Write(Event{Name: EventController, Step: step, Values: map[string]float64{
-			"reward": 0.5 + 0.4*x - 0.3*math.Floor(4*x)/4 + 0.05*random.NormFloat64(), "entropy": 1.9 - 1.2*x + 0.03*random.NormFloat64(),
-			"loss": random.NormFloat64() * 0.1,
+			"reward":  0.5 + 0.4*x - 0.3*math.Floor(4*x)/4 + 0.05*random.NormFloat64(),
+			"entropy": 1.9 - 1.2*x + 0.03*random.NormFloat64(),
+			"loss":    random.NormFloat64() * 0.1,
 		}}))
-		require.NoError(t, l.Write(Event{Name: EventJudged, Step: step, Values: map[string]float64{"percentile": 50 * math.Exp(-4*x)}}))
+		require.NoError(t,
+			l.Write(Event{Name: EventJudged, Step: step,
+				Values: map[string]float64{"percentile": 50 * math.Exp(-4*x)}}))
 		if step%250 == 0 {
-			require.NoError(t, l.Write(Event{Name: EventBaseline, Step: step, Values: map[string]float64{"win": 0.6 + 0.3*x}, Text: map[string]string{"arch": result.Architectures[step/30].Arch}}))
+			require.NoError(t,
+				l.Write(Event{Name: EventBaseline, Step: step, Values: map[string]float64{"win": 0.6 + 0.3*x},
+					Text: map[string]string{"arch": result.Architectures[step/30].Arch}}))
 		}
-		require.NoError(t, l.Write(Event{Name: EventComparator, Step: step, Values: map[string]float64{"loss": 0.7*math.Exp(-3*x) + 0.02*random.Float64(), "labels": 50}}))
+		require.NoError(t,
+			l.Write(Event{Name: EventComparator, Step: step,
+				Values: map[string]float64{"loss": 0.7*math.Exp(-3*x) + 0.02*random.Float64(), "labels": 50}}))
 	}
-	require.NoError(t, l.Write(Event{Name: EventCost, Values: map[string]float64{"seconds_comparator": 21.5, "seconds_controller": 8.25, "seconds_labels": 0.02, "peak_bytes": 2.1e8}}))
+	require.NoError(t,
+		l.Write(Event{Name: EventCost, Values: map[string]float64{"seconds_comparator": 21.5,
+			"seconds_controller": 8.25, "seconds_labels": 0.02, "peak_bytes": 2.1e8}}))
 	require.NoError(t, l.Close())
 
 	text, err := json.Marshal(result)
@@ -104,14 +117,18 @@ func TestReportIsOneWholePage(t *testing.T) {
 	page := string(text)
 
 	for _, part := range []string{
-		"The pick", "Labels", "How the search learned", "Reward", "Entropy", "Controller loss", "Comparator loss", "tau-b", "The baseline&#39;s history",
-		"Predicted against measured rank", "Best architectures", "What it cost", "How to repeat it", "chosen and judged on test accuracy, run 1",
-		"table:&lt;nb101&gt;", "ctnas, random", "cpu.isa", "Time in comparator", "table: test accuracy, run 1", "210 MB", d.Result.Pick,
+		"The pick", "Labels", "How the search learned", "Reward", "Entropy", "Controller loss", "Comparator loss",
+		"tau-b", "The baseline&#39;s history",
+		"Predicted against measured rank", "Best architectures", "What it cost", "How to repeat it",
+		"chosen and judged on test accuracy, run 1",
+		"table:&lt;nb101&gt;", "ctnas, random", "cpu.isa", "Time in comparator", "table: test accuracy, run 1",
+		"210 MB", d.Result.Pick,
 	} {
 		require.Contains(t, strings.ReplaceAll(page, "baseline's", "baseline&#39;s"), part)
 	}
 	require.Equal(t, 1, strings.Count(page, `class="picked"`))
-	require.Less(t, strings.Index(page, "Time in comparator"), strings.Index(page, "Time in controller"), "the longest phase stands first")
+	require.Less(t, strings.Index(page, "Time in comparator"), strings.Index(page, "Time in controller"),
+		"the longest phase stands first")
 	require.NotRegexp(t, `https?:`, strings.ReplaceAll(page, "http://www.w3.org/2000/svg", ""),
 		"a self-contained page asks for nothing")
 	require.NotContains(t, page, "ZgotmplZ")
@@ -131,7 +148,8 @@ func TestReportWithTheLeast(t *testing.T) {
 	dir := t.TempDir()
 	_, err := Load(dir)
 	require.ErrorContains(t, err, "not the folder of a finished search")
-	require.NoError(t, os.WriteFile(filepath.Join(dir, ResultName), []byte(`{"space":"elsewhere","architectures":[{"arch":"a<b","accuracy":null}],"pick":"a<b"}`), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ResultName),
+		[]byte(`{"space":"elsewhere","architectures":[{"arch":"a<b","accuracy":null}],"pick":"a<b"}`), 0o644))
 	d, err := Load(dir)
 	require.NoError(t, err)
 	require.Len(t, d.Spoiled, 1)
@@ -254,7 +272,8 @@ func TestTicksAreRound(t *testing.T) {
 	require.Equal(t, "[93.5 % 94.0 % 94.5 %]", fmt.Sprint(labels))
 	s = &scale{from: 1, to: 423, log: true}
 	require.Equal(t, []float64{1, 10, 100}, s.ticks(5))
-	require.Equal(t, []string{"10k", "1.5M", "423", "0.25"}, []string{short(10000), short(1.5e6), short(423), short(0.25)})
+	require.Equal(t, []string{"10k", "1.5M", "423", "0.25"},
+		[]string{short(10000), short(1.5e6), short(423), short(0.25)})
 	require.Equal(t, "423,624", grouped(423624))
 	require.Equal(t, "423", grouped(423))
 }
@@ -272,7 +291,8 @@ func TestPageIsClosed(t *testing.T) {
 	sum := sha256.Sum256([]byte(style))
 	policy := html.UnescapeString(between(text, `Content-Security-Policy" content="`, `"`))
 	require.Equal(t,
-		"default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'; base-uri 'none'; form-action 'none'", policy)
+		"default-src 'none'; style-src 'sha256-"+base64.StdEncoding.EncodeToString(
+			sum[:])+"'; base-uri 'none'; form-action 'none'", policy)
 	require.Less(t, strings.Index(text, "Content-Security-Policy"), strings.Index(text, "<style>"))
 	body := text[strings.Index(text, "</style>"):]
 	require.NotRegexp(t, `(?i)<[^>]+\s(style|on\w+|src|href)\s*=`, body)
@@ -303,7 +323,8 @@ func TestPageShowsWhatIsHidden(t *testing.T) {
 		"metric": evil})
 	require.NoError(t, err)
 	for name, text := range map[string]string{
-		ResultName: string(result), LedgerName: string(line) + "\n", LogName: "{\"event\":\"baseline\",\"step\":1,\"arch\":\"\u202e\"}\n",
+		ResultName: string(result), LedgerName: string(line) + "\n",
+		LogName:    "{\"event\":\"baseline\",\"step\":1,\"arch\":\"\u202e\"}\n",
 		ConfigName: "labels: \"\\u202Eevil\\u2066\\e[2J\\u200B\"\nrun: {command: \"\\u202E\"}\n",
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))

@@ -19,8 +19,8 @@ import (
 // RetrainedName is the file of a run's folder that says how the pick did beside random architectures.
 const RetrainedName = "retrained.json"
 
-// Retrained is retrained.json: the pick of a search and random architectures that the search had not labelled, all trained anew in the same way. It holds
-// nothing that differs between two identical runs.
+// Retrained is retrained.json: the pick of a search and random architectures that the search had not labelled, all
+// trained anew in the same way. It holds nothing that differs between two identical runs.
 type Retrained struct {
 	Labels string       `json:"labels"` // how all were trained, in words
 	Seeds  []uint64     `json:"seeds"`
@@ -112,8 +112,8 @@ func (d *Data) retrained(draw func(string, Style) template.HTML) *retrainedView 
 	all := append([]Retraining{r.Pick}, r.Random...)
 	slices.SortStableFunc(all, func(a, b Retraining) int { return sign(float64(b.Mean - a.Mean)) })
 	for i, x := range all {
-		a := archView{Place: i + 1, Thumb: draw(x.Arch, Style{Compact: true}), Arch: x.Arch, Params: quantity(x.Params), MAdds: quantity(x.MAdds),
-			Picked: x.Arch == r.Pick.Arch}
+		a := archView{Place: i + 1, Thumb: draw(x.Arch, Style{Compact: true}), Arch: x.Arch, Params: quantity(x.Params),
+			MAdds: quantity(x.MAdds), Picked: x.Arch == r.Pick.Arch}
 		row := retrainedRow{a, unknown, unsaid}
 		if x.Mean.Known() {
 			row.Mean = percent(float64(x.Mean))
@@ -137,8 +137,10 @@ func (r *Retrained) Verdict() string {
 		}
 		return fmt.Sprintf("%.2f ± %.2f %%", 100*mean, 100*sd)
 	}
-	return fmt.Sprintf("The pick reaches %s test accuracy (%d seeds); %d random architectures that the search had not labelled reach %s, "+
-		"the best of them %s. The pick is above %d of them. (Means; ± is the standard deviation, for the pick between seeds, for the others between architectures.)",
+	return fmt.Sprintf("The pick reaches %s test accuracy (%d seeds); %d random architectures that the search had "+
+		"not labelled reach %s, "+
+		"the best of them %s. The pick is above %d of them. (Means; ± is the standard deviation, for the pick "+
+		"between seeds, for the others between architectures.)",
 		spread(r.Pick.Mean, r.Pick.SD, len(r.Seeds)), len(r.Seeds), len(r.Random),
 		spread(r.Mean, r.SD, len(r.Random)), spread(r.Best, r.Best, 1), r.Beaten)
 }

@@ -88,7 +88,8 @@ func (r *Run) agrees(old *snapshot) error {
 	case old.Source != r.folder.source:
 		return errors.New(otherSource(old.Source, r.folder.source))
 	case r.Device.Level != "" && r.Device.Level != old.Level:
-		return fmt.Errorf("it was begun on %s, and %s was asked for: the results would differ", old.Level, r.Device.Level)
+		return fmt.Errorf("it was begun on %s, and %s was asked for: the results would differ", old.Level,
+			r.Device.Level)
 	}
 	r.Device.Level = old.Level
 	dev, err := exec.Open(r.Device)
@@ -157,7 +158,8 @@ func (r *Run) claim() error {
 			case err != nil:
 				return err
 			case !bytes.Equal(kept, m.Table.Text()):
-				return fmt.Errorf("%s cannot be resumed: its latencies are from another table than %s", r.Dir, m.Table.Path)
+				return fmt.Errorf("%s cannot be resumed: its latencies are from another table than %s", r.Dir,
+					m.Table.Path)
 			}
 		}
 		if err := r.goOn(); err != nil {
@@ -176,8 +178,8 @@ func (r *Run) claim() error {
 	return keepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
 }
 
-// keepInputs puts copies of the file that describes a space and of a latency table into a run's folder, where there are any, so that the
-// folder can be read without them.
+// keepInputs puts copies of the file that describes a space and of a latency table into a run's folder, where there are
+// any, so that the folder can be read without them.
 func keepInputs(dir string, sp space.Space, m *latency.Model) error {
 	if f := space.FileOf(sp); f != nil {
 		if err := files.Write(filepath.Join(dir, report.SpaceName), f.Text()); err != nil {
@@ -207,7 +209,8 @@ func otherSource(old, now string) string {
 	}
 	a, b := parts(old), parts(now)
 	for i, what := range []string{
-		"the images that its labels were trained on have changed", "its labels came from other data", "its latencies came from another table",
+		"the images that its labels were trained on have changed", "its labels came from other data",
+		"its latencies came from another table",
 		"its space came from another file",
 	} {
 		if a[i] != b[i] {

@@ -54,8 +54,8 @@ func begin(t *testing.T, method, dir string) (search.Config, run.Deps, source) {
 	return c, run.Deps{Space: sp, Source: s, Dir: dir, Version: "test", Checksum: "abc"}, s
 }
 
-// Whatever the method: stopped at every sign of progress in turn and gone on with, a search ends in the same bytes as if it
-// had never stopped, logs the same, and buys no label twice; what its folder says of its settings repeats it.
+// Whatever the method: stopped at every sign of progress in turn and gone on with, a search ends in the same bytes as
+// if it had never stopped, logs the same, and buys no label twice; what its folder says of its settings repeats it.
 func TestEveryMethodGoesOn(t *testing.T) {
 	for _, method := range run.Names() {
 		t.Run(method, func(t *testing.T) {
@@ -126,8 +126,8 @@ func read(t *testing.T, path string) []byte {
 	return text
 }
 
-// Whatever the method: a search that has ended and is given more budget keeps what it bought, goes on, says so, and can be
-// repeated as a whole; so does one that was stopped before its first budget was spent.
+// Whatever the method: a search that has ended and is given more budget keeps what it bought, goes on, says so, and can
+// be repeated as a whole; so does one that was stopped before its first budget was spent.
 func TestEveryMethodTakesMoreBudget(t *testing.T) {
 	for _, method := range run.Names() {
 		t.Run(method, func(t *testing.T) {

@@ -21,11 +21,16 @@ import (
 func TestOtherSource(t *testing.T) {
 	line := "table a" + sourceImages + "i" + sourceLatency + "b" + sourceSpace + "c"
 	for other, want := range map[string]string{
-		"table d" + sourceImages + "j" + sourceLatency + "b" + sourceSpace + "c": "the images that its labels were trained on have changed: i; now: j",
-		"table d" + sourceImages + "i" + sourceLatency + "b" + sourceSpace + "c": "its labels came from other data: table a; now: table d",
-		"table a" + sourceImages + "i" + sourceLatency + "d" + sourceSpace + "c": "its latencies came from another table: b; now: d",
-		"table a" + sourceImages + "i" + sourceSpace + "c":                       "its latencies came from another table: b; now: none",
-		"table a" + sourceImages + "i" + sourceLatency + "b" + sourceSpace + "d": "its space came from another file: c; now: d",
+		"table d" + sourceImages + "j" + sourceLatency + "b" + sourceSpace + "c": "the images that its labels were " +
+			"trained on have changed: i; now: j",
+		"table d" + sourceImages + "i" + sourceLatency + "b" + sourceSpace + "c": "its labels came from other data: " +
+			"table a; now: table d",
+		"table a" + sourceImages + "i" + sourceLatency + "d" + sourceSpace + "c": "its latencies came from another " +
+			"table: b; now: d",
+		"table a" + sourceImages + "i" + sourceSpace + "c": "its latencies came from another " +
+			"table: b; now: none",
+		"table a" + sourceImages + "i" + sourceLatency + "b" + sourceSpace +
+			"d": "its space came from another file: c; now: d",
 	} {
 		require.Equal(t, want, otherSource(line, other))
 	}
@@ -64,7 +69,9 @@ func FuzzDecodeSnapshot(f *testing.F) {
 	f.Add(whole[:len(whole)-3])
 	f.Add([]byte(checkpointMagic))
 	var plain bytes.Buffer
-	require.NoError(f, gob.NewEncoder(&plain).Encode(&snapshot{Version: "1", State: []byte("ab"), Seconds: map[string]float64{"x": 1}}))
+	require.NoError(f,
+		gob.NewEncoder(&plain).Encode(&snapshot{Version: "1", State: []byte("ab"),
+			Seconds: map[string]float64{"x": 1}}))
 	f.Add(plain.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !bytes.HasPrefix(data, []byte(checkpointMagic)) { // the fields of a whole one

@@ -19,13 +19,16 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Result is result.json: report.Result and what only this method can say. It holds nothing that differs between two identical runs.
+// Result is result.json: report.Result and what only this method can say. It holds nothing that differs between two
+// identical runs.
 type Result struct {
 	report.Result
-	PickRank       int                `json:"pick_rank,omitempty"`       // 1 + number of better ones in the table, where there is one
-	PickAccuracy   float64            `json:"pick_accuracy"`             // what the search saw
-	PickJudged     *float64           `json:"pick_judged,omitempty"`     // the accuracy that judges
-	ComparatorBest string             `json:"comparator_best,omitempty"` // what the comparator ranks best of all it ranked, labelled or not
+	// 1 + number of better ones in the table, where there is one.
+	PickRank     int      `json:"pick_rank,omitempty"`
+	PickAccuracy float64  `json:"pick_accuracy"`         // what the search saw
+	PickJudged   *float64 `json:"pick_judged,omitempty"` // the accuracy that judges
+	// What the comparator ranks best of all it ranked, labelled or not.
+	ComparatorBest string             `json:"comparator_best,omitempty"`
 	Controller     *Percentiles       `json:"controller_samples,omitempty"`
 	Comparator     *gcn.Comparator    `json:"-"` // the last one
 	Ledger         []ledger.Label     `json:"-"`
@@ -118,7 +121,9 @@ func (r *Run) list(x *Result) {
 		a.PredictedRank = rank(l.Arch)
 		x.Architectures = append(x.Architectures, a)
 	}
-	slices.SortStableFunc(x.Architectures, func(a, b report.Architecture) int { return cmp.Compare(*b.Accuracy, *a.Accuracy) })
+	slices.SortStableFunc(x.Architectures, func(a, b report.Architecture) int {
+		return cmp.Compare(*b.Accuracy, *a.Accuracy)
+	})
 	for _, u := range r.Found.Unlabelled {
 		a := report.Describe(u, r.Limits)
 		a.PredictedRank = rank(u)
@@ -132,8 +137,8 @@ func (r *Run) list(x *Result) {
 // maxResultBytes bounds what is read of a result; an architecture has some 400 bytes.
 const maxResultBytes = 1 << 28
 
-// Finished returns the result of a run folder whose search has ended, of whatever method; nil where it has not, or has been given more budget since. A page that a kill kept
-// from being written is written; nothing else changes.
+// Finished returns the result of a run folder whose search has ended, of whatever method; nil where it has not, or has
+// been given more budget since. A page that a kill kept from being written is written; nothing else changes.
 func Finished(dir string) (*Result, error) {
 	path := filepath.Join(dir, report.ResultName)
 	text, err := files.Read(path, maxResultBytes)
@@ -237,7 +242,8 @@ func (r *Run) judge(x *Result, judge ledger.Judge) error {
 		if err != nil {
 			return err
 		}
-		e := report.Event{Name: report.EventJudged, Step: point.Step, Values: map[string]float64{"percentile_samples": float64(n)}}
+		e := report.Event{Name: report.EventJudged, Step: point.Step,
+			Values: map[string]float64{"percentile_samples": float64(n)}}
 		if mean != nil {
 			e.Values["percentile"] = *mean
 		}

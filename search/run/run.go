@@ -1,6 +1,6 @@
-// Package run is the one run that every search method has: its folder with settings, ledger, log, checkpoint, result and
-// page, its budgets, and how it goes on where it was stopped. A method (interface Method) decides which architectures are
-// labelled, and nothing else.
+// Package run is the one run that every search method has: its folder with settings, ledger, log, checkpoint, result
+// and page, its budgets, and how it goes on where it was stopped. A method (interface Method) decides which
+// architectures are labelled, and nothing else.
 package run
 
 import (
@@ -41,8 +41,8 @@ type Deps struct {
 	Device exec.Config
 	// Latency is what Config.Latency names; nil where it names nothing.
 	Latency *latency.Model
-	// Dir is the run's folder; empty: nothing is written and nothing can be resumed. A folder of the same search that was
-	// stopped is gone on with.
+	// Dir is the run's folder; empty: nothing is written and nothing can be resumed. A folder of the same search that
+	// was stopped is gone on with.
 	Dir string
 	// Facts are for the block run: of config.yaml; may be nil.
 	Facts any
@@ -255,8 +255,8 @@ func (r *Run) Draw(n int, stream *philox.Stream, sample func(*philox.Stream) spa
 	return append(out, ledger.Draw(r.List(), n-len(out), stream, may)...)
 }
 
-// Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are no
-// more.
+// Draw returns n distinct architectures of a space that a source can label, uniformly at random, fewer where there are
+// no more.
 func Draw(sp space.Space, source ledger.Source, n int, seed uint64) []space.Arch {
 	r := &Run{Deps: Deps{Space: sp, Source: source}, Ledger: ledger.New(source, n)}
 	return r.Draw(n, philox.New(seed, philox.PurposeSample, 0), sp.Sample, 100000)

@@ -64,7 +64,8 @@ func (r *Run) checkpoint(state []byte) error {
 	}
 	err = writeSnapshot(r.Dir, &snapshot{
 		Version: r.Version, Config: r.folder.ident, Level: r.Dev.Level(), Source: r.folder.source,
-		Round: r.Round, Stage: r.stage, Ledger: at, Log: r.journal.log.Position(), Seconds: r.journal.seconds, State: state,
+		Round: r.Round, Stage: r.stage, Ledger: at, Log: r.journal.log.Position(), Seconds: r.journal.seconds,
+		State: state,
 	})
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
@@ -74,7 +75,8 @@ func (r *Run) checkpoint(state []byte) error {
 
 const checkpointMagic = "ctnas search 2\n"
 
-// encode writes a snapshot: a line that names the format and its version, the SHA-256 of the rest, and the deflated gob of the fields.
+// encode writes a snapshot: a line that names the format and its version, the SHA-256 of the rest, and the deflated gob
+// of the fields.
 func (s *snapshot) encode() ([]byte, error) {
 	var body bytes.Buffer
 	packed, err := flate.NewWriter(&body, flate.BestSpeed)
@@ -90,8 +92,8 @@ func (s *snapshot) encode() ([]byte, error) {
 	return checkpoint.Seal(checkpointMagic, body.Bytes()), nil
 }
 
-// maxCheckpoint bounds what is unpacked of a checkpoint. A small one must not unpack to much: texts of architectures are packed to a
-// tenth, and numbers hardly at all.
+// maxCheckpoint bounds what is unpacked of a checkpoint. A small one must not unpack to much: texts of architectures
+// are packed to a tenth, and numbers hardly at all.
 const (
 	maxCheckpoint  = 1 << 30
 	unpackedLeast  = 32 << 20
@@ -115,7 +117,8 @@ func decodeSnapshot(data []byte) (*snapshot, error) {
 	return s, nil
 }
 
-// writeSnapshot puts a checkpoint into a run folder; the one before stays as the previous one. At every moment one of the two is whole.
+// writeSnapshot puts a checkpoint into a run folder; the one before stays as the previous one. At every moment one of
+// the two is whole.
 func writeSnapshot(dir string, s *snapshot) error {
 	data, err := s.encode()
 	if err != nil {

@@ -6,15 +6,16 @@ import (
 	"strings"
 )
 
-// Limits of NAS-Bench-101 (Ying et al., "NAS-Bench-101: Towards Reproducible Neural Architecture Search", ICML 2019, section 2.1).
+// Limits of NAS-Bench-101 (Ying et al., "NAS-Bench-101: Towards Reproducible Neural Architecture Search", ICML 2019,
+// section 2.1).
 const (
 	maxVertices = 7 // input and output included
 	maxInterior = maxVertices - 2
 	maxEdges    = 9
 )
 
-// opNames are the operations of interior vertices in the data set's order, so that an index is both the digit of the text form and the
-// label that the module hash uses.
+// opNames are the operations of interior vertices in the data set's order, so that an index is both the digit of the
+// text form and the label that the module hash uses.
 var opNames = [...]string{"conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3"}
 
 const (
@@ -28,17 +29,18 @@ const (
 	outputName = "output"
 )
 
-// Cell is an architecture of NAS-Bench-101: a directed acyclic graph of 2 to 7 vertices and at most 9 edges, in which every vertex lies
-// on a path from the input (the first vertex) to the output (the last). It is canonical: isomorphic cells are equal with ==.
+// Cell is an architecture of NAS-Bench-101: a directed acyclic graph of 2 to 7 vertices and at most 9 edges, in which
+// every vertex lies on a path from the input (the first vertex) to the output (the last). It is canonical: isomorphic
+// cells are equal with ==.
 //
-// The canonical form is the one that the data set publishes: of all numberings of the vertices in a topological order the one
-// whose value is smallest, where the edges count first and the operations second (nasbench/scripts/generate_graphs.py keeps the
-// first graph it meets, and it counts upwards). Published costs depend on this choice, because channels that do not divide
-// evenly go to the first vertices.
+// The canonical form is the one that the data set publishes: of all numberings of the vertices in a topological order
+// the one whose value is smallest, where the edges count first and the operations second
+// (nasbench/scripts/generate_graphs.py keeps the first graph it meets, and it counts upwards). Published costs depend
+// on this choice, because channels that do not divide evenly go to the first vertices.
 //
-// Layout, from the lowest bit: ten bits of operations, two a vertex, the first interior vertex highest; 21 bits of edges, that of
-// x to y at x + y(y-1)/2; three bits of the number of vertices. Numbers made otherwise than by this package's functions
-// are no cells; UnpackCell checks one that was stored.
+// Layout, from the lowest bit: ten bits of operations, two a vertex, the first interior vertex highest; 21 bits of
+// edges, that of x to y at x + y(y-1)/2; three bits of the number of vertices. Numbers made otherwise than by this
+// package's functions are no cells; UnpackCell checks one that was stored.
 type Cell uint64
 
 const (
@@ -53,9 +55,9 @@ const (
 func opAt(v int) int     { return opShift * (maxInterior - v) }
 func columnAt(v int) int { return edgesAt + v*(v-1)/2 }
 
-// NewCell makes a cell of an adjacency matrix (n rows of n zeros and ones, n in 2..7, row = from, strictly upper triangular) and the
-// names of the n operations, "input" first and "output" last. Like the official code it first drops the vertices that lie on no path
-// from input to output; the limit of 9 edges applies to what remains.
+// NewCell makes a cell of an adjacency matrix (n rows of n zeros and ones, n in 2..7, row = from, strictly upper
+// triangular) and the names of the n operations, "input" first and "output" last. Like the official code it first drops
+// the vertices that lie on no path from input to output; the limit of 9 edges applies to what remains.
 func NewCell(matrix [][]int, ops []string) (Cell, error) {
 	n := len(matrix)
 	if n < 2 || n > maxVertices {
@@ -82,7 +84,8 @@ func NewCell(matrix [][]int, ops []string) (Cell, error) {
 		}
 	}
 	if ops[0] != inputName || ops[n-1] != outputName {
-		return 0, fmt.Errorf("first and last operation are %q and %q, want %q and %q", ops[0], ops[n-1], inputName, outputName)
+		return 0, fmt.Errorf("first and last operation are %q and %q, want %q and %q", ops[0], ops[n-1],
+			inputName, outputName)
 	}
 	for v := 1; v < n-1; v++ {
 		op, err := opIndex(ops[v])
@@ -103,8 +106,8 @@ func opIndex(name string) (uint8, error) {
 	return 0, fmt.Errorf("unknown operation %q; known: %s", name, strings.Join(opNames[:], ", "))
 }
 
-// NewCellFromDigits makes a cell of the strict upper triangle of its adjacency matrix, row by row as zeros and ones, and a digit for
-// each interior vertex (0 conv3x3-bn-relu, 1 conv1x1-bn-relu, 2 maxpool3x3). It prunes as NewCell does.
+// NewCellFromDigits makes a cell of the strict upper triangle of its adjacency matrix, row by row as zeros and ones,
+// and a digit for each interior vertex (0 conv3x3-bn-relu, 1 conv1x1-bn-relu, 2 maxpool3x3). It prunes as NewCell does.
 func NewCellFromDigits(adjacency, ops string) (Cell, error) {
 	n := len(ops) + 2
 	if n > maxVertices {
@@ -220,8 +223,8 @@ func (c Cell) String() string {
 	return string(text)
 }
 
-// dag is a cell unpacked. Its vertices are in some topological order, not always the canonical one, and before pruning some may lie
-// on no path from input to output.
+// dag is a cell unpacked. Its vertices are in some topological order, not always the canonical one, and before pruning
+// some may lie on no path from input to output.
 type dag struct {
 	n  int
 	in [maxVertices]uint8 // bit u of in[v]: an edge from u to v, u < v
@@ -302,8 +305,8 @@ func (d *dag) prune() (dag, bool) {
 	return p, keep>>last&1 == 1
 }
 
-// canonical returns the smallest Cell among all topological orders of a pruned dag. They are few: the 423,624 cells have 1,293,208
-// different ones together.
+// canonical returns the smallest Cell among all topological orders of a pruned dag. They are few: the 423,624 cells
+// have 1,293,208 different ones together.
 func (d *dag) canonical() Cell {
 	r := relabelling{dag: d, best: ^Cell(0)}
 	r.bit[0] = 1
@@ -318,8 +321,8 @@ type relabelling struct {
 	best Cell
 }
 
-// place gives the number next to each vertex in turn whose predecessors all have numbers (a mask of old numbers). key is
-// the Cell as far as it is known.
+// place gives the number next to each vertex in turn whose predecessors all have numbers (a mask of old numbers). key
+// is the Cell as far as it is known.
 func (r *relabelling) place(next int, placed uint8, key Cell) {
 	last := r.n - 1
 	if next == last {

@@ -74,7 +74,8 @@ func TestRelabellingChangesNothing(t *testing.T) {
 	})
 }
 
-// Pruning is checked against its definition by powers of reachability, and the cell against the constructors and accessors.
+// Pruning is checked against its definition by powers of reachability, and the cell against the constructors and
+// accessors.
 func TestCellFromAnyGraph(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := drawDag(t)
@@ -177,7 +178,8 @@ func TestBadCells(t *testing.T) {
 		{"edge 1 to 0", [][]int{{0, 1}, {1, 0}}, []string{in, out}},
 		{"edge 1 to 1", [][]int{{0, 1}, {0, 1}}, []string{in, out}},
 		{`"output" and "input"`, [][]int{{0, 1}, {0, 0}}, []string{out, in}},
-		{`vertex 1: unknown operation "conv5x5"`, [][]int{{0, 1, 0}, {0, 0, 1}, {0, 0, 0}}, []string{in, "conv5x5", out}},
+		{`vertex 1: unknown operation "conv5x5"`, [][]int{{0, 1, 0}, {0, 0, 1}, {0, 0, 0}},
+			[]string{in, "conv5x5", out}},
 		{"no path", [][]int{{0, 1, 0}, {0, 0, 0}, {0, 0, 0}}, []string{in, conv, out}},
 		{"10 edges", [][]int{{0, 1, 1, 1, 1}, {0, 0, 1, 1, 1}, {0, 0, 0, 1, 1}, {0, 0, 0, 0, 1}, {0, 0, 0, 0, 0}},
 			[]string{in, conv, conv, conv, out}},
@@ -247,8 +249,10 @@ func TestParse(t *testing.T) {
 		spec, "nasbench101:" + spec, "cell = api." + spec, strings.NewReplacer("matrix=", "", "ops=", "").Replace(spec),
 		strings.NewReplacer("0", "False", "1,", "True,", "1]", "True]").Replace(spec),
 		strings.NewReplacer("0", "0.", "1,", "1.0,", "1]", "1.]").Replace(spec),
-		strings.NewReplacer("[[", "np.array([[", "]],", "]], dtype=int),", "0, ", "0 ", "1, ", "1 ", "], [", "]\n [").Replace(spec),
-		"ModelSpec(matrix=[[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]], ops=[INPUT, CONV1X1, MAXPOOL3X3, OUTPUT])",
+		strings.NewReplacer("[[", "np.array([[", "]],", "]], dtype=int),", "0, ", "0 ", "1, ", "1 ", "], [",
+			"]\n [").Replace(spec),
+		"ModelSpec(matrix=[[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]], ops=[INPUT, CONV1X1, " +
+			"MAXPOOL3X3, OUTPUT])",
 	} {
 		require.Equal(t, parse(t, "nasbench101:4:110011:12"), parse(t, text), text)
 	}
@@ -269,8 +273,8 @@ func TestParse(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"nasbench101:best", "nasbench101:7:100110100001001010101:02001", "nasbench101:2:1:", "nasbench101:4:110010:12",
-		"nasbench101:5:1111111111:000", "nasbench101:3:1\x001:0", "::::",
+	for _, seed := range []string{"nasbench101:best", "nasbench101:7:100110100001001010101:02001", "nasbench101:2:1:",
+		"nasbench101:4:110010:12", "nasbench101:5:1111111111:000", "nasbench101:3:1\x001:0", "::::",
 		"x = ModelSpec([[0. 1.] [False, True]], ops=np.array(['input' OUTPUT], dtype=str))"} {
 		f.Add(seed)
 	}

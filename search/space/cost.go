@@ -1,9 +1,9 @@
 package space
 
-// The network that NAS-Bench-101 trains around a cell (Ying et al. 2019, section 2.1 and figure 1; nasbench/lib/model_builder.py): a 3x3
-// convolution to 128 channels on 32x32 images, three stacks of three cells with a 2x2 max-pooling and twice the channels
-// before the second and the third, global average pooling and a linear layer with bias to 10 classes. A convolution has no bias and
-// is followed by batch norm (scale and shift) and ReLU.
+// The network that NAS-Bench-101 trains around a cell (Ying et al. 2019, section 2.1 and figure 1;
+// nasbench/lib/model_builder.py): a 3x3 convolution to 128 channels on 32x32 images, three stacks of three cells with a
+// 2x2 max-pooling and twice the channels before the second and the third, global average pooling and a linear layer
+// with bias to 10 classes. A convolution has no bias and is followed by batch norm (scale and shift) and ReLU.
 const (
 	imageSide     = 32
 	imageChannels = 3
@@ -13,8 +13,9 @@ const (
 	classes       = 10
 )
 
-// Cost counts the whole network around the cell, for one 32x32 image. Params equals the published trainable_parameters. MAdds are those of
-// the convolutions and the linear layer; tables that count 2 operations more for each output of a batch norm are larger by about 1 %.
+// Cost counts the whole network around the cell, for one 32x32 image. Params equals the published trainable_parameters.
+// MAdds are those of the convolutions and the linear layer; tables that count 2 operations more for each output of a
+// batch norm are larger by about 1 %.
 func (c Cell) Cost() Cost {
 	return c.cost(cellMacro{imageSide, stemChannels, stacks, cellsPerStack, classes})
 }
@@ -33,7 +34,8 @@ func (c Cell) cost(m cellMacro) Cost {
 	return cost
 }
 
-// convolutions visits every convolution of the network: its kernel's side, channels in and out, and the side of its output in pixels.
+// convolutions visits every convolution of the network: its kernel's side, channels in and out, and the side of its
+// output in pixels.
 func (c Cell) convolutions(m cellMacro, visit func(kernel, in, out, side int64)) {
 	d := c.unpack()
 	in := int64(m.channels)
@@ -51,8 +53,9 @@ func (c Cell) convolutions(m cellMacro, visit func(kernel, in, out, side int64))
 	}
 }
 
-// convolutions visits those of one cell. An edge from the input is a 1x1 convolution to the channels of its target; interior vertices
-// add what comes in; the output concatenates what comes from interior vertices and adds what comes from the input.
+// convolutions visits those of one cell. An edge from the input is a 1x1 convolution to the channels of its target;
+// interior vertices add what comes in; the output concatenates what comes from interior vertices and adds what comes
+// from the input.
 func (d *dag) convolutions(in, out, side int64, visit func(kernel, in, out, side int64)) {
 	channels := d.channels(out)
 	for v := 1; v < d.n; v++ {
@@ -71,9 +74,9 @@ func (d *dag) convolutions(in, out, side int64, visit func(kernel, in, out, side
 	}
 }
 
-// channels gives each vertex after the input its channels (model_builder.py, compute_vertex_channels): the vertices that feed the output
-// share its channels, the first ones taking one more where they do not divide evenly; any other has as many as the
-// largest of the vertices it feeds.
+// channels gives each vertex after the input its channels (model_builder.py, compute_vertex_channels): the vertices
+// that feed the output share its channels, the first ones taking one more where they do not divide evenly; any other
+// has as many as the largest of the vertices it feeds.
 func (d *dag) channels(out int64) [maxVertices]int64 {
 	var channels [maxVertices]int64
 	last := d.n - 1

@@ -13,7 +13,8 @@ import (
 const dartsName = "darts"
 
 // dartsOps are the operations in the order of the DARTS code (Liu et al., ICLR 2019; quark0/darts, genotypes.py).
-var dartsOps = [...]string{"none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"}
+var dartsOps = [...]string{"none", "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5",
+	"dil_conv_3x3", "dil_conv_5x5"}
 
 const (
 	dartsNone = iota

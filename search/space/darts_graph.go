@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// The alphabet: input and output; and for each of the two cells its inputs, sums, its output, and an operation for each name and each kind of
-// reader: of either input (in a reduction cell with stride 2) or of a node. `none` has no node.
+// The alphabet: input and output; and for each of the two cells its inputs, sums, its output, and an operation for each
+// name and each kind of reader: of either input (in a reduction cell with stride 2) or of a node. `none` has no node.
 const (
 	dartsInput = iota
 	dartsOutput
@@ -35,7 +35,8 @@ func (Darts) Alphabet() []string {
 // MaxNodes is 32: input, output, and of each cell two inputs, eight operations, four sums, an output.
 func (Darts) MaxNodes() int { return 2 + 2*(dartsInputs+dartsEdges+dartsNodes+1) }
 
-// Graph has the cells side by side, operations as nodes. The paper's code encodes each cell by itself and concatenates; here both are one graph.
+// Graph has the cells side by side, operations as nodes. The paper's code encodes each cell by itself and concatenates;
+// here both are one graph.
 func (g Genotype) Graph() Graph {
 	out := Graph{Ops: []uint8{dartsInput}}
 	add := func(op int, hears ...uint8) uint8 {
@@ -54,7 +55,8 @@ func (g Genotype) Graph() Graph {
 			var terms []uint8
 			for _, e := range c[2*n : 2*n+2] {
 				if e.op != dartsNone {
-					terms = append(terms, add(first+dartsOpAt+3*(int(e.op)-1)+min(int(e.from), dartsInputs), at[e.from]))
+					terms = append(terms, add(first+dartsOpAt+3*(int(e.op)-1)+min(int(e.from), dartsInputs),
+						at[e.from]))
 				}
 			}
 			at = append(at, add(first+dartsSum, terms...))

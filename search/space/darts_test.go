@@ -12,8 +12,9 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// Parameters of 545 genotypes of OnceNAS-Bench, in the network for CIFAR-10. Its multiply-adds are counted by a tool that adds batch norms, activations
-// and poolings, so ours are a little lower. Some rows are the same network written in two ways.
+// Parameters of 545 genotypes of OnceNAS-Bench, in the network for CIFAR-10. Its multiply-adds are counted by a tool
+// that adds batch norms, activations and poolings, so ours are a little lower. Some rows are the same network written
+// in two ways.
 func TestDartsCostsOfTheData(t *testing.T) {
 	sp := open(t, "darts@cifar10")
 	seen := map[Arch]bool{}
@@ -25,7 +26,8 @@ func TestDartsCostsOfTheData(t *testing.T) {
 		flop, err := strconv.ParseFloat(row["flop"], 64)
 		require.NoError(t, err)
 		require.InDelta(t, params, float64(a.Cost().Params)/1e6, 1e-6, a)
-		require.InDelta(t, 0.965, float64(a.Cost().MAdds)/1e6/flop, 0.015, a) // another counter: what it counts beside is not documented
+		// Another counter: what it counts beside is not documented.
+		require.InDelta(t, 0.965, float64(a.Cost().MAdds)/1e6/flop, 0.015, a)
 		seen[a] = true
 	}
 	require.Len(t, seen, 526)
@@ -44,9 +46,14 @@ func TestDartsPublishedCosts(t *testing.T) {
 	}
 }
 
-const dartsV2 = "darts:Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=range(2, 6), reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))"
+const dartsV2 = "darts:Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), " +
+	"('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], " +
+	"normal_concat=range(2, 6), reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), " +
+	"('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], " +
+	"reduce_concat=range(2, 6))"
 
-// A cell with its nodes in another topological order, their operations swapped and `none` reading something else is the same.
+// A cell with its nodes in another topological order, their operations swapped and `none` reading something else is the
+// same.
 func TestDartsRelabellingChangesNothing(t *testing.T) {
 	s := philox.New(5, philox.PurposeTest, 0)
 	for range 300 {
@@ -111,22 +118,31 @@ func TestGenotypesOfOtherPrograms(t *testing.T) {
 		"double quotes":   strings.ReplaceAll(plain, "'", `"`),
 		"lists of lists":  regexp.MustCompile(`\(('\w+'), (\d)\)`).ReplaceAllString(plain, "[$1, $2]"),
 		"nested":          regexp.MustCompile(`(\('\w+', \d\), \('\w+', \d\))`).ReplaceAllString(plain, "[$1]"),
-		"other order":     "Genotype(reduce" + strings.TrimSuffix(strings.SplitN(plain, "reduce", 2)[1], ")") + ", " + strings.TrimPrefix(strings.SplitN(plain, ", reduce=", 2)[0], "Genotype(") + ")",
+		"other order": "Genotype(reduce" + strings.TrimSuffix(strings.SplitN(plain, "reduce", 2)[1], ")") + ", " +
+			strings.TrimPrefix(strings.SplitN(plain, ", reduce=", 2)[0], "Genotype(") + ")",
 	} {
 		got, err := sp.Parse(text)
 		require.NoError(t, err, "%s: %s", name, text)
 		require.Equal(t, want, got, name)
 	}
 	for text, says := range map[string]string{
-		strings.ReplaceAll(plain, "normal_concat=range(2, 6), ", ""):                                      "without normal_concat",
-		strings.ReplaceAll(plain, "normal=", ""):                                                          "the parts of a Genotype have no names",
-		strings.Replace(plain, "range(2, 6)", "[2, 3, 4]", 1):                                             "normal_concat is [2, 3, 4]: this space concatenates all four nodes",
-		strings.Replace(plain, "('sep_conv_3x3', 0)", "(0, 'sep_conv_3x3')", 1):                           "operation 0 is [0, 'sep_conv_3x3'], want ('name', number)",
-		strings.Replace(plain, "('sep_conv_3x3', 0)", "('sep_conv_3x3', 0, 1)", 1):                        "operation 0 is ['sep_conv_3x3', 0, 1], want",
-		strings.Replace(plain, "('sep_conv_3x3', 0)", "('sep_conv_3x3', 0.5)", 1):                         "want ('name', number)",
-		strings.Replace(plain, "normal=", "cell=", 1):                                                     `a Genotype with "cell"`,
+		strings.ReplaceAll(plain, "normal_concat=range(2, 6), ",
+			""): "without normal_concat",
+		strings.ReplaceAll(plain, "normal=",
+			""): "the parts of a Genotype have no names",
+		strings.Replace(plain, "range(2, 6)", "[2, 3, 4]",
+			1): "normal_concat is [2, 3, 4]: this space concatenates all four nodes",
+		strings.Replace(plain, "('sep_conv_3x3', 0)", "(0, 'sep_conv_3x3')",
+			1): "operation 0 is [0, 'sep_conv_3x3'], want ('name', number)",
+		strings.Replace(plain, "('sep_conv_3x3', 0)", "('sep_conv_3x3', 0, 1)",
+			1): "operation 0 is ['sep_conv_3x3', 0, 1], want",
+		strings.Replace(plain, "('sep_conv_3x3', 0)", "('sep_conv_3x3', 0.5)",
+			1): "want ('name', number)",
+		strings.Replace(plain, "normal=", "cell=",
+			1): `a Genotype with "cell"`,
 		"Genotype(normal=[[('none', 0)]], normal_concat=range(2, 6), reduce=[], reduce_concat=[2,3,4,5])": "node 0 has [['none', 0]], want two operations",
-		"Genotype(normal=" + strings.Repeat("[", 100):                                                     "more than 16 lists in each other",
+		"Genotype(normal=" +
+			strings.Repeat("[", 100): "more than 16 lists in each other",
 		"Genotype(normal={}":           `character 17: "{}" is no part of`,
 		"Genotype(normal=[('none', 0)": "it ends where",
 		"MyGenotype(normal=[])":        "want darts:Genotype",
@@ -138,7 +154,8 @@ func TestGenotypesOfOtherPrograms(t *testing.T) {
 
 func FuzzGenotype(f *testing.F) {
 	f.Add(dartsV2)
-	f.Add("x = Genotype(normal=[[(np.str_('none'), 0), ['none', 1.]]], normal_concat=[2 3], reduce=(), reduce_concat=list(range(2,6)))")
+	f.Add("x = Genotype(normal=[[(np.str_('none'), 0), ['none', 1.]]], normal_concat=[2 3], reduce=(), " +
+		"reduce_concat=list(range(2,6)))")
 	f.Add(strings.TrimPrefix(dartsV2, "darts:") + "@cifar10")
 	f.Add("mobilenetv3:22222:33003300330033003300:66006600660066006600@w1.2,r160")
 	spaces := []Space{open(f, dartsName), open(f, mobileName)}

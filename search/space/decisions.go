@@ -22,11 +22,11 @@ func (sp NASBench101) edges() int {
 func (sp NASBench101) freeEdges(n int) int { return sp.edges() - n - 1 }
 
 // grammar is the sequence of decisions of the code released with the paper (ctnas/core/controller/nasbench.py and
-// dataset/seq2arch/nasbench.py): the number of interior vertices, 1..5 as 0..4; for each of them a predecessor among the vertices before it,
-// then its operation (in the order of that code and of the data set: 0 conv3x3, 1 conv1x1, 2 maxpool3x3); the output's
-// predecessor; then pairs of vertices, each an edge from the smaller to the larger, or none where they are equal, as many
-// as make 9 edges. Every sequence has 18 decisions. In a space of small cells the choices of vertices are fewer, and so are the edges where
-// there is no room for 9.
+// dataset/seq2arch/nasbench.py): the number of interior vertices, 1..5 as 0..4; for each of them a predecessor among
+// the vertices before it, then its operation (in the order of that code and of the data set: 0 conv3x3, 1 conv1x1, 2
+// maxpool3x3); the output's predecessor; then pairs of vertices, each an edge from the smaller to the larger, or none
+// where they are equal, as many as make 9 edges. Every sequence has 18 decisions. In a space of small cells the choices
+// of vertices are fewer, and so are the edges where there is no room for 9.
 func (sp NASBench101) grammar() *Grammar {
 	vertices := sp.MaxNodes()
 	g := &Grammar{
@@ -58,8 +58,8 @@ var decisions = func() (list [maxVertices + 1]*Grammar) {
 // Grammar describes the sequence of decisions of the code released with the CTNAS paper; see grammar.
 func (sp NASBench101) Grammar() *Grammar { return sp.grammar() }
 
-// Decode returns the cell that a sequence of decisions describes, pruned. Every sequence that the grammar allows describes one, since each
-// vertex is reached from the input and there are never more than 9 edges.
+// Decode returns the cell that a sequence of decisions describes, pruned. Every sequence that the grammar allows
+// describes one, since each vertex is reached from the input and there are never more than 9 edges.
 func (sp NASBench101) Decode(actions []int) (Arch, error) {
 	if err := decisions[sp.MaxNodes()].Check(actions); err != nil {
 		return nil, err
@@ -89,8 +89,8 @@ func (sp NASBench101) Decode(actions []int) (Arch, error) {
 	return cell, nil
 }
 
-// CellRules say how kernels decode the sequences of a space of cells by themselves; package kernels/cell tells what the fields mean. Operations
-// are numbers of the space's alphabet.
+// CellRules say how kernels decode the sequences of a space of cells by themselves; package kernels/cell tells what the
+// fields mean. Operations are numbers of the space's alphabet.
 type CellRules struct {
 	Inner, Edges  int
 	Ops           []uint8
@@ -99,11 +99,12 @@ type CellRules struct {
 
 // CellRules are those of Decode, which only adds the canonical order of nodes.
 func (sp NASBench101) CellRules() CellRules {
-	return CellRules{Inner: sp.MaxNodes() - 2, Edges: sp.edges(), Ops: slices.Clone(nodeOf[:]), Input: nodeInput, Output: nodeOutput}
+	return CellRules{Inner: sp.MaxNodes() - 2, Edges: sp.edges(), Ops: slices.Clone(nodeOf[:]), Input: nodeInput,
+		Output: nodeOutput}
 }
 
-// Encode returns a sequence of decisions that Decode turns into a. The cell without interior vertices, which the sequence cannot say
-// directly, is said with one that leads nowhere.
+// Encode returns a sequence of decisions that Decode turns into a. The cell without interior vertices, which the
+// sequence cannot say directly, is said with one that leads nowhere.
 func (sp NASBench101) Encode(a Arch) ([]int, error) {
 	if !sp.Contains(a) {
 		return nil, fmt.Errorf("%T %v is not a cell of %s", a, a, sp.Name())

@@ -61,7 +61,8 @@ func testKernelDecodes(t *testing.T, sp NASBench101) {
 		require.NoError(t, err)
 		require.Equal(t, want, Arch(cell))
 		require.Equal(t, len(ops), cell.Vertices(), "pruned already")
-		if canonical, ok := graph.Pack(cell.Graph().Ops, cell.Graph().Edges); ok && canonical != uint64(uint32(got[2*b]))|uint64(uint32(got[2*b+1]))<<32 {
+		if canonical, ok := graph.Pack(cell.Graph().Ops, cell.Graph().Edges); ok &&
+			canonical != uint64(uint32(got[2*b]))|uint64(uint32(got[2*b+1]))<<32 {
 			moved++
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // nasbench101Sizes are the numbers of cells of at most so many vertices that are not isomorphic to each other.
 var nasbench101Sizes = [maxVertices + 1]int{2: 1, 3: 7, 4: 91, 5: 2532, 6: 64542, 7: 423624}
 
-// structures lists by number of vertices every labelled graph without operations: strictly upper triangular, at most 9 edges, every vertex
-// on a path from input to output. There are 1, 2, 10, 121, 1,545 and 4,793 of 2..7 vertices.
+// structures lists by number of vertices every labelled graph without operations: strictly upper triangular, at most 9
+// edges, every vertex on a path from input to output. There are 1, 2, 10, 121, 1,545 and 4,793 of 2..7 vertices.
 var structures = sync.OnceValue(func() (list [maxVertices + 1][]dag) {
 	for n := 2; n <= maxVertices; n++ {
 		d := dag{n: n}
@@ -50,7 +50,8 @@ func labellings(n int) int {
 	return ways
 }
 
-// labelledCells is the number of labelled cells of at most so many vertices, isomorphic ones counted apart: 1,293,208 of up to 7.
+// labelledCells is the number of labelled cells of at most so many vertices, isomorphic ones counted apart: 1,293,208
+// of up to 7.
 func labelledCells(vertices int) int {
 	total, all := 0, structures()
 	for n := 2; n <= vertices; n++ {
@@ -59,8 +60,8 @@ func labelledCells(vertices int) int {
 	return total
 }
 
-// labelled returns labelled cell i in 0..labelledCells(maxVertices)-1, those of fewer vertices first. Every cell comes once for each of its
-// numberings, so exactly one of them is canonical.
+// labelled returns labelled cell i in 0..labelledCells(maxVertices)-1, those of fewer vertices first. Every cell comes
+// once for each of its numberings, so exactly one of them is canonical.
 func labelled(i int) dag {
 	all := structures()
 	n := 2
@@ -76,8 +77,8 @@ func labelled(i int) dag {
 	return d
 }
 
-// All lists the cells in ascending order of their hash. All 423,624 take seconds, nearly all for MD5, and every processor is used; the
-// result does not depend on how many there are. progress is never called twice at once.
+// All lists the cells in ascending order of their hash. All 423,624 take seconds, nearly all for MD5, and every
+// processor is used; the result does not depend on how many there are. progress is never called twice at once.
 func (sp NASBench101) All(ctx context.Context, progress func(done, total int)) ([]Arch, error) {
 	cells, err := enumerate(ctx, sp.MaxNodes(), progress)
 	if err != nil {

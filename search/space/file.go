@@ -15,7 +15,8 @@ import (
 
 const filePrefix = "file"
 
-// choice is what is decided in a space that a file describes: an operation for an edge, for a node, or for each block of a row of blocks.
+// choice is what is decided in a space that a file describes: an operation for an edge, for a node, or for each block
+// of a row of blocks.
 type choice struct {
 	name    string
 	options []option
@@ -44,8 +45,9 @@ func (p *choice) counts() int {
 	return 0
 }
 
-// FileSpace is a space that a file describes: a cell, in which edges or nodes choose their operations, or a chain of blocks. Open it with
-// file:PATH; docs/spaces.md describes the format. Opening the same content again gives the same space.
+// FileSpace is a space that a file describes: a cell, in which edges or nodes choose their operations, or a chain of
+// blocks. Open it with file:PATH; docs/spaces.md describes the format. Opening the same content again gives the same
+// space.
 type FileSpace struct {
 	name    string
 	nodes   int // of a cell, input and output included; 0: a chain
@@ -73,7 +75,8 @@ type FileArch struct {
 	code string // for each choice the count where that is decided, less the lowest, then an option a block
 }
 
-// fileSpaces are the spaces opened so far, by content, so that architectures of the same space are comparable however often it is opened.
+// fileSpaces are the spaces opened so far, by content, so that architectures of the same space are comparable however
+// often it is opened.
 var fileSpaces sync.Map // [sha256.Size]byte -> Space
 
 // maxSpaceBytes bounds a space's file.
@@ -145,8 +148,8 @@ func (f *FileSpace) MaxNodes() int {
 	return n
 }
 
-// Grammar decides the places in their order: the count of a row of blocks, then an operation for each of the most blocks. Every decision has a
-// head of its own.
+// Grammar decides the places in their order: the count of a row of blocks, then an operation for each of the most
+// blocks. Every decision has a head of its own.
 func (f *FileSpace) Grammar() *Grammar { return f.grammar }
 
 // each visits the places with the offset of their slots in a code.
@@ -231,8 +234,8 @@ func (a FileArch) Cost() Cost {
 	return sum
 }
 
-// UseCosts sets where the costs are looked up that the file does not say, in a table that was opened for the space; false where it
-// has not got an architecture, Unknown where it does not say one. The last one that was set counts.
+// UseCosts sets where the costs are looked up that the file does not say, in a table that was opened for the space;
+// false where it has not got an architecture, Unknown where it does not say one. The last one that was set counts.
 func (f *FileSpace) UseCosts(lookup func(a Arch) (costs Cost, known bool)) {
 	f.mu.Lock()
 	f.said = lookup
@@ -358,7 +361,9 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 		counts, left = append(counts, func(o option) int64 { return o.cost.MAdds }), append(left, l.MAdds-f.fixed.MAdds)
 	}
 	if l.Params > 0 && f.priced[1] {
-		counts, left = append(counts, func(o option) int64 { return o.cost.Params }), append(left, l.Params-f.fixed.Params)
+		counts, left = append(counts, func(o option) int64 {
+			return o.cost.Params
+		}), append(left, l.Params-f.fixed.Params)
 	}
 	if l.Latency > 0 && l.Times != nil {
 		counts, left = append(counts, func(o option) int64 {
@@ -446,7 +451,8 @@ func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 	}
 }
 
-// Cross takes every decision from one of the parents, of equal probability; a block that one of them does not have comes from the other.
+// Cross takes every decision from one of the parents, of equal probability; a block that one of them does not have
+// comes from the other.
 func (f *FileSpace) Cross(x, y Arch, s *philox.Stream) Arch {
 	a, b := x.(FileArch), y.(FileArch)
 	code := []byte(a.code)

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Graph is a cell with an operation of an edge as a node between its ends, or a chain of blocks in which a row of several counts ends with a node
-// that says how many there are. Absent operations are left out.
+// Graph is a cell with an operation of an edge as a node between its ends, or a chain of blocks in which a row of
+// several counts ends with a node that says how many there are. Absent operations are left out.
 func (a FileArch) Graph() Graph {
 	g := &drawing{of: a.of}
 	if a.of.nodes == 0 {

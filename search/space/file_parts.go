@@ -22,8 +22,8 @@ func (f *FileSpace) numberParts() {
 	}
 }
 
-// Parts are fixed, which every network has, and <choice>/<operation> for every operation that a choice may come to: a block's or a node's name, or from>to of an
-// edge. In a row of blocks all have the same time.
+// Parts are fixed, which every network has, and <choice>/<operation> for every operation that a choice may come to: a
+// block's or a node's name, or from>to of an edge. In a row of blocks all have the same time.
 func (f *FileSpace) Parts() []string {
 	names := []string{fixedPart}
 	for i := range f.choices {

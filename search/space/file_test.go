@@ -65,13 +65,15 @@ func TestFileGraphs(t *testing.T) {
 	cell := open(t, "file:"+examples+"nb201-like.yaml")
 	a, err = cell.Parse("conv3x3|none|skip|none|none|conv1x1")
 	require.NoError(t, err)
-	require.Equal(t, []string{"input", "in>a conv3x3", "a", "a>b skip", "b", "b>out conv1x1", "output"}, names(a.Graph(), cell))
+	require.Equal(t, []string{"input", "in>a conv3x3", "a", "a>b skip", "b", "b>out conv1x1", "output"},
+		names(a.Graph(), cell))
 	require.Equal(t, Cost{8e6 + 11.8e6 + 1.3e6, 70e3 + 9.4e3 + 1.9e3}, a.Cost())
 
 	chain := open(t, "file:"+examples+"blocks.yaml")
 	a, err = chain.Parse("blocks:conv5x5|k3e3+k5e6|k3e6|skip")
 	require.NoError(t, err)
-	require.Equal(t, []string{"input", "stem conv5x5", "stage1.1 k3e3", "stage1.2 k5e6", "stage1 2 blocks", "stage2.1 k3e6", "stage2 1 blocks", "output"}, names(a.Graph(), chain))
+	require.Equal(t, []string{"input", "stem conv5x5", "stage1.1 k3e3", "stage1.2 k5e6", "stage1 2 blocks",
+		"stage2.1 k3e6", "stage2 1 blocks", "output"}, names(a.Graph(), chain))
 	require.Equal(t, Cost{Unknown, Unknown}, a.Cost())
 	FileOf(chain).UseCosts(func(x Arch) (Cost, bool) { return Cost{5, 7}, x == a })
 	require.Equal(t, Cost{5, 7}, a.Cost())

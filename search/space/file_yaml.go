@@ -136,7 +136,8 @@ func items(n *yaml.Node, what string, most int) ([]*yaml.Node, error) {
 // maxOptions bounds the operations of a choice; a code has a byte for one.
 const maxOptions = 250
 
-// options reads operations: words, or name with madds and params. With known a word may be one of the file's operations and takes its costs.
+// options reads operations: words, or name with madds and params. With known a word may be one of the file's operations
+// and takes its costs.
 func (r *spaceReader) options(n *yaml.Node, known bool) ([]option, error) {
 	list, err := items(n, "operations", maxOptions)
 	if err != nil {
@@ -362,7 +363,8 @@ func (r *spaceReader) edges(n *yaml.Node) error {
 			}
 		}
 		if ends[0] >= ends[1] {
-			return at(item, "edge %s to %s: want the nodes in the order of the list", r.nodes[ends[0]], r.nodes[ends[1]])
+			return at(item, "edge %s to %s: want the nodes in the order of the list", r.nodes[ends[0]],
+				r.nodes[ends[1]])
 		}
 		if joined[ends] {
 			return at(item, "edge %s to %s comes twice", r.nodes[ends[0]], r.nodes[ends[1]])

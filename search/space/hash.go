@@ -16,10 +16,11 @@ func (c Cell) Hash() string {
 
 type digest [md5.Size]byte
 
-// fingerprint computes the official module hash (nasbench/lib/graph_util.py, hash_module): every vertex starts with the MD5 of its
-// out-degree, in-degree and label (input -1, output -2) written as a Python tuple; as many times as there are vertices it becomes
-// the MD5 of the sorted hashes of its predecessors, of its successors and its own; the fingerprint is the MD5 of the sorted
-// hashes written as a Python list. Hashes enter as hexadecimal text. It is the same for every order of the vertices.
+// fingerprint computes the official module hash (nasbench/lib/graph_util.py, hash_module): every vertex starts with the
+// MD5 of its out-degree, in-degree and label (input -1, output -2) written as a Python tuple; as many times as there
+// are vertices it becomes the MD5 of the sorted hashes of its predecessors, of its successors and its own; the
+// fingerprint is the MD5 of the sorted hashes written as a Python list. Hashes enter as hexadecimal text. It is the
+// same for every order of the vertices.
 func (d *dag) fingerprint() digest {
 	var hashes, next [maxVertices][2 * md5.Size]byte
 	text := make([]byte, 0, 512) // the longest text is the last: 7 hashes of 32 digits, quotes, commas

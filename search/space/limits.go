@@ -61,7 +61,8 @@ func (l Limits) Excess(a Arch) float64 {
 		case cost < 0:
 			excess = math.Inf(1)
 		case cost > limit:
-			excess = max(excess, float64(cost)/float64(limit), math.Nextafter(1, 2)) // of large numbers one more may not show in the quotient
+			// Of large numbers one more may not show in the quotient.
+			excess = max(excess, float64(cost)/float64(limit), math.Nextafter(1, 2))
 		}
 	}
 	if l.MAdds > 0 || l.Params > 0 {
@@ -82,12 +83,13 @@ func (l Limits) Excess(a Arch) float64 {
 // Bounded is a space that draws within limits without drawing in vain.
 type Bounded interface {
 	Space
-	// Within returns a Sample that is uniform over the distinct architectures within limits; an error where it finds none.
+	// Within returns a Sample that is uniform over the distinct architectures within limits; an error where it finds
+	// none.
 	Within(l Limits) (func(s *philox.Stream) Arch, error)
 }
 
-// Sampler returns how to draw from a space under limits. Where the space cannot draw within them, architectures above may come: the
-// caller checks.
+// Sampler returns how to draw from a space under limits. Where the space cannot draw within them, architectures above
+// may come: the caller checks.
 func Sampler(sp Space, l Limits) (func(s *philox.Stream) Arch, error) {
 	if b, ok := sp.(Bounded); ok && !l.None() {
 		if l.Said != nil && (l.MAdds > 0 || l.Params > 0) { // nothing to count with
@@ -98,8 +100,9 @@ func Sampler(sp Space, l Limits) (func(s *philox.Stream) Arch, error) {
 	return sp.Sample, nil
 }
 
-// sums draws from a product of groups, one option of each, uniformly over the combinations whose costs sum to at most a limit. Costs are
-// rounded down to a grid, on which the combinations are counted; what the rounding let through is drawn again, so that the draw is exact.
+// sums draws from a product of groups, one option of each, uniformly over the combinations whose costs sum to at most a
+// limit. Costs are rounded down to a grid, on which the combinations are counted; what the rounding let through is
+// drawn again, so that the draw is exact.
 type sums struct {
 	unit   int64
 	limit  int           // on the grid
@@ -116,7 +119,8 @@ type gridPoint struct {
 // gridSize is how fine the grid is.
 const gridSize = 4096
 
-// newSums counts the combinations within a limit on the sum of costs, costs[g][i] of option i of group g. false: there are none.
+// newSums counts the combinations within a limit on the sum of costs, costs[g][i] of option i of group g. false: there
+// are none.
 func newSums(costs [][]int64, limit int64) (*sums, bool) {
 	if limit < 0 {
 		return nil, false
@@ -203,7 +207,9 @@ func within(name string, l Limits, draw func(s *philox.Stream) Arch) (func(s *ph
 	first := philox.New(0, philox.PurposeSample, math.MaxUint32)
 	fallback, ok := try(first)
 	if !ok && math.IsInf(l.Excess(draw(first)), 1) {
-		return nil, fmt.Errorf("%s: what architectures of %s cost is not known: neither the space nor a table says it of those that were drawn", l.Flags(), name)
+		return nil,
+			fmt.Errorf("%s: what architectures of %s cost is not known: neither the space nor a table says it of "+
+				"those that were drawn", l.Flags(), name)
 	} else if !ok {
 		return nil, errNone(name, l)
 	}
@@ -246,7 +252,8 @@ func (l Limits) Counted() string {
 // Flags are those of the limits that are set, for messages.
 func (l Limits) Flags() string {
 	var flags []string
-	for flag, limit := range map[string]int64{"--max-madds": l.MAdds, "--max-params": l.Params, "--max-latency": l.Latency} {
+	for flag, limit := range map[string]int64{"--max-madds": l.MAdds, "--max-params": l.Params,
+		"--max-latency": l.Latency} {
 		if limit > 0 {
 			flags = append(flags, flag)
 		}

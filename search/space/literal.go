@@ -54,7 +54,8 @@ func (r *pyReader) next() (string, error) {
 	}
 	token := pyToken.FindString(r.text[r.at:])
 	if token == "" {
-		return "", fmt.Errorf("character %d: %.20q is no part of a list, a name, a text or a number", r.at+1, r.text[r.at:])
+		return "", fmt.Errorf("character %d: %.20q is no part of a list, a name, a text or a number", r.at+1,
+			r.text[r.at:])
 	}
 	return token, nil
 }
@@ -133,7 +134,8 @@ func (r *pyReader) value() (any, error) {
 func (c pyCall) value() any {
 	if len(c.arguments) > 0 && len(c.keys) == len(c.arguments)-1 {
 		switch c.name {
-		case "str", "str_", "int", "int8", "int16", "int32", "int64", "uint8", "float", "float32", "float64", "bool", "bool_", "list", "tuple", "array", "matrix", "tensor":
+		case "str", "str_", "int", "int8", "int16", "int32", "int64", "uint8", "float", "float32", "float64", "bool",
+			"bool_", "list", "tuple", "array", "matrix", "tensor":
 			return c.arguments[0]
 		}
 	}
@@ -198,7 +200,8 @@ func (r *pyReader) list(end string) (list pyList, keys []string, err error) {
 		switch {
 		case token == ",":
 			r.at++
-		case token == end, token == "[", token != "" && strings.IndexByte("+-.0123456789TF'\"", token[0]) >= 0 && end == "]":
+		case token == end, token == "[", token != "" && strings.IndexByte("+-.0123456789TF'\"", token[0]) >= 0 &&
+			end == "]":
 		default:
 			if _, err := r.take(",", end); err != nil {
 				return nil, nil, err

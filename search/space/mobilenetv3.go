@@ -15,8 +15,8 @@ import (
 
 const mobileName = "mobilenetv3"
 
-// The once-for-all MobileNetV3 space (Cai et al., ICLR 2020; mit-han-lab/once-for-all, ofa_mbv3.py): five units of 2 to 4 inverted
-// bottlenecks, each with a kernel and an expansion of its own.
+// The once-for-all MobileNetV3 space (Cai et al., ICLR 2020; mit-han-lab/once-for-all, ofa_mbv3.py): five units of 2 to
+// 4 inverted bottlenecks, each with a kernel and an expansion of its own.
 const (
 	mobileUnits    = 5
 	mobileMinDepth = 2
@@ -35,8 +35,8 @@ var (
 	mobileMultipliers = [...]float64{1.0, 1.2} // mobileWidths as numbers
 )
 
-// MobileNet is an architecture of the once-for-all MobileNetV3 space. Slots behind a unit's depth hold zeros, so that equal networks are
-// equal with ==.
+// MobileNet is an architecture of the once-for-all MobileNetV3 space. Slots behind a unit's depth hold zeros, so that
+// equal networks are equal with ==.
 type MobileNet struct {
 	width      uint8 // index into mobileWidths
 	resolution uint16
@@ -81,7 +81,8 @@ func joined(v []uint8) string {
 
 // String is the canonical text, mobilenetv3:<depths>:<kernels>:<expansions>@w<width>,r<resolution>.
 func (m MobileNet) String() string {
-	return fmt.Sprintf("%s:%s:%s:%s@w%s,r%d", mobileName, joined(m.depth[:]), joined(m.kernel[:]), joined(m.expand[:]), m.Width(), m.resolution)
+	return fmt.Sprintf("%s:%s:%s:%s@w%s,r%d", mobileName, joined(m.depth[:]), joined(m.kernel[:]), joined(m.expand[:]),
+		m.Width(), m.resolution)
 }
 
 // Hash is the MD5 of the text, since no fingerprint is published.
@@ -114,12 +115,14 @@ type MobileNetV3 struct {
 
 var mobileSpaceName = regexp.MustCompile(`^mobilenetv3(?:@w(1\.0|1\.2)(?:,r(\d{2,3})(?:-(\d{2,3}))?)?)?$`)
 
-// openMobileNetV3 reads mobilenetv3, which is @w1.0,r224, mobilenetv3@w1.2, mobilenetv3@w1.2,r192 or mobilenetv3@w1.2,r160-224, where the resolution is
-// a decision, in steps of 16.
+// openMobileNetV3 reads mobilenetv3, which is @w1.0,r224, mobilenetv3@w1.2, mobilenetv3@w1.2,r192 or
+// mobilenetv3@w1.2,r160-224, where the resolution is a decision, in steps of 16.
 func openMobileNetV3(name string) (Space, error) {
 	part := mobileSpaceName.FindStringSubmatch(name)
 	if part == nil {
-		return nil, fmt.Errorf("search space %q: want %s, %s@w1.2, %s@w1.2,r192 or %s@w1.2,r160-224 with width 1.0 or 1.2", name, mobileName, mobileName, mobileName, mobileName)
+		return nil,
+			fmt.Errorf("search space %q: want %s, %s@w1.2, %s@w1.2,r192 or %s@w1.2,r160-224 with width 1.0 or 1.2",
+				name, mobileName, mobileName, mobileName, mobileName)
 	}
 	sp := MobileNetV3{width: uint8(max(0, slices.Index(mobileWidths[:], part[1]))), resolutions: []uint16{224}}
 	if part[2] != "" {
@@ -133,7 +136,8 @@ func openMobileNetV3(name string) (Space, error) {
 				return nil, fmt.Errorf("search space %q: %w", name, err)
 			}
 			if high < low || (high-low)%resolutionStep != 0 {
-				return nil, fmt.Errorf("search space %q: resolutions %d to %d: want steps of %d upwards", name, low, high, resolutionStep)
+				return nil, fmt.Errorf("search space %q: resolutions %d to %d: want steps of %d upwards", name, low,
+					high, resolutionStep)
 			}
 		}
 		sp.resolutions = nil
@@ -179,9 +183,9 @@ func (sp MobileNetV3) Resolutions() []int {
 	return out
 }
 
-// Parse reads mobilenetv3:<depths>:<kernels>:<expansions>[@w<width>][,r<resolution>]: 5, 20 and 20 numbers, four slots a unit, with commas or as
-// single digits without. What stands in slots behind a unit's depth does not matter. Width and resolution, which may differ from the
-// space's own, are the space's where they are not said.
+// Parse reads mobilenetv3:<depths>:<kernels>:<expansions>[@w<width>][,r<resolution>]: 5, 20 and 20 numbers, four slots
+// a unit, with commas or as single digits without. What stands in slots behind a unit's depth does not matter. Width
+// and resolution, which may differ from the space's own, are the space's where they are not said.
 func (sp MobileNetV3) Parse(s string) (Arch, error) {
 	m, err := sp.parse(s)
 	if err != nil {
@@ -196,7 +200,8 @@ func (sp MobileNetV3) parse(s string) (MobileNet, error) {
 	body, suffix, marked := strings.Cut(s, "@")
 	fields := strings.Split(body, ":")
 	if len(fields) != 4 || fields[0] != mobileName {
-		return MobileNet{}, fmt.Errorf("want %s:<depths>:<kernels>:<expansions>, perhaps with @w1.2,r224 behind", mobileName)
+		return MobileNet{}, fmt.Errorf("want %s:<depths>:<kernels>:<expansions>, perhaps with @w1.2,r224 behind",
+			mobileName)
 	}
 	m := MobileNet{width: sp.width, resolution: sp.resolutions[len(sp.resolutions)-1]}
 	if marked {
@@ -247,10 +252,12 @@ func (m *MobileNet) fill(depths, kernels, expansions string) error {
 			continue
 		}
 		if !slices.Contains(mobileKernels[:], m.kernel[i]) {
-			return fmt.Errorf("unit %d, block %d has kernel %d, want 3, 5 or 7", i/mobileMaxDepth+1, i%mobileMaxDepth+1, m.kernel[i])
+			return fmt.Errorf("unit %d, block %d has kernel %d, want 3, 5 or 7", i/mobileMaxDepth+1, i%mobileMaxDepth+1,
+				m.kernel[i])
 		}
 		if !slices.Contains(mobileExpansions[:], m.expand[i]) {
-			return fmt.Errorf("unit %d, block %d has expansion %d, want 3, 4 or 6", i/mobileMaxDepth+1, i%mobileMaxDepth+1, m.expand[i])
+			return fmt.Errorf("unit %d, block %d has expansion %d, want 3, 4 or 6", i/mobileMaxDepth+1,
+				i%mobileMaxDepth+1, m.expand[i])
 		}
 	}
 	return nil
@@ -275,7 +282,8 @@ func digits(out []uint8, what, text string) error {
 	return nil
 }
 
-// Sample draws with the same probability for each network of the space: a unit's depth comes with the number of its networks.
+// Sample draws with the same probability for each network of the space: a unit's depth comes with the number of its
+// networks.
 func (sp MobileNetV3) Sample(s *philox.Stream) Arch {
 	m := MobileNet{width: sp.width, resolution: sp.resolutions[s.Intn(len(sp.resolutions))]}
 	for u := range mobileUnits {
@@ -284,8 +292,9 @@ func (sp MobileNetV3) Sample(s *philox.Stream) Arch {
 	return m
 }
 
-// Within draws uniformly over the networks within limits. The costs of units are independent of each other, and so are their times, so that those under a limit
-// can be counted; of several limits the tightest one is, and the others reject.
+// Within draws uniformly over the networks within limits. The costs of units are independent of each other, and so are
+// their times, so that those under a limit can be counted; of several limits the tightest one is, and the others
+// reject.
 func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	if l.None() {
 		return sp.Sample, nil
@@ -321,7 +330,8 @@ func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	})
 }
 
-// tightest counts the networks of a resolution under each limit and returns the count that is the smallest; false: one of them is none.
+// tightest counts the networks of a resolution under each limit and returns the count that is the smallest; false: one
+// of them is none.
 func (sp MobileNetV3) tightest(l Limits, resolution int) (best *sums, ok bool) {
 	table := costTable(sp.width, cmp.Or(l.Size.Side, int(sp.resolutions[resolution])),
 		cmp.Or(l.Size.Classes, imageNetClasses))
@@ -341,11 +351,15 @@ func (sp MobileNetV3) tightest(l Limits, resolution int) (best *sums, ok bool) {
 	if l.MAdds > 0 && !under(l.MAdds, table.fixed.MAdds, func(u int, o unit) int64 { return table.unit(u, o).MAdds }) {
 		return nil, false
 	}
-	if l.Params > 0 && !under(l.Params, table.fixed.Params, func(u int, o unit) int64 { return table.unit(u, o).Params }) {
+	if l.Params > 0 && !under(l.Params, table.fixed.Params, func(u int, o unit) int64 {
+		return table.unit(u, o).Params
+	}) {
 		return nil, false
 	}
 	if l.Latency > 0 && (l.Times == nil ||
-		!under(l.Latency, sp.fixedTime(l.Times, resolution), func(u int, o unit) int64 { return sp.unitTime(l.Times, resolution, u, o) })) {
+		!under(l.Latency, sp.fixedTime(l.Times, resolution), func(u int, o unit) int64 {
+			return sp.unitTime(l.Times, resolution, u, o)
+		})) {
 		return nil, false
 	}
 	return best, true
@@ -354,8 +368,9 @@ func (sp MobileNetV3) tightest(l Limits, resolution int) (best *sums, ok bool) {
 // mobileMutation is the probability that once-for-all's evolution changes a gene.
 const mobileMutation = 0.1
 
-// Mutate is the mutation of once-for-all's evolutionary search (ofa/nas/search_algorithm/evolution.py): each slot's kernel and expansion, each
-// depth and the resolution is drawn again with probability 0.1, until a different network results. a must be a MobileNet.
+// Mutate is the mutation of once-for-all's evolutionary search (ofa/nas/search_algorithm/evolution.py): each slot's
+// kernel and expansion, each depth and the resolution is drawn again with probability 0.1, until a different network
+// results. a must be a MobileNet.
 func (sp MobileNetV3) Mutate(a Arch, s *philox.Stream) Arch {
 	parent := a.(MobileNet)
 	for {
@@ -365,7 +380,8 @@ func (sp MobileNetV3) Mutate(a Arch, s *philox.Stream) Arch {
 		}
 		for i := range mobileSlots {
 			if !parent.has(i) || s.Float64() < mobileMutation {
-				m.kernel[i], m.expand[i] = mobileKernels[s.Intn(len(mobileKernels))], mobileExpansions[s.Intn(len(mobileExpansions))]
+				m.kernel[i], m.expand[i] = mobileKernels[s.Intn(len(mobileKernels))],
+					mobileExpansions[s.Intn(len(mobileExpansions))]
 			}
 		}
 		for u := range m.depth {
@@ -379,8 +395,8 @@ func (sp MobileNetV3) Mutate(a Arch, s *philox.Stream) Arch {
 	}
 }
 
-// Cross is once-for-all's crossover: every gene comes from one of the parents, of equal probability; a slot that one of them does not
-// have comes from the other.
+// Cross is once-for-all's crossover: every gene comes from one of the parents, of equal probability; a slot that one of
+// them does not have comes from the other.
 func (sp MobileNetV3) Cross(x, y Arch, s *philox.Stream) Arch {
 	a, b := x.(MobileNet), y.(MobileNet)
 	m := a

@@ -59,7 +59,8 @@ func (c *Cost) bottleneck(in, mid, out, kernel, stride, side int64, se bool) int
 // mobileCosts are the costs of a width and a resolution: what all networks have, and each possible block.
 type mobileCosts struct {
 	fixed Cost
-	block [mobileUnits][2][len(mobileKernels)][len(mobileExpansions)]Cost // by unit, whether it is the unit's first, kernel, expansion
+	// By unit, whether it is the unit's first, kernel, expansion.
+	block [mobileUnits][2][len(mobileKernels)][len(mobileExpansions)]Cost
 }
 
 type mobileSetting struct {
@@ -85,7 +86,8 @@ func costTable(width uint8, imageSide, classes int) *mobileCosts {
 		out, next := f.channels[width], side
 		for k, kernel := range mobileKernels {
 			for e, expand := range mobileExpansions {
-				next = t.block[u][1][k][e].bottleneck(in, multipleOf8(in*int64(expand)), out, int64(kernel), f.stride, side, f.se)
+				next = t.block[u][1][k][e].bottleneck(in, multipleOf8(in*int64(expand)), out, int64(kernel), f.stride,
+					side, f.se)
 				t.block[u][0][k][e].bottleneck(out, multipleOf8(out*int64(expand)), out, int64(kernel), 1, next, f.se)
 			}
 		}
@@ -120,7 +122,8 @@ func (t *mobileCosts) unit(u int, o unit) Cost {
 	return sum
 }
 
-// Cost counts the network with its stem and classifier, squeeze-and-excitation included, for one image of its resolution.
+// Cost counts the network with its stem and classifier, squeeze-and-excitation included, for one image of its
+// resolution.
 func (m MobileNet) Cost() Cost { return m.cost(int(m.resolution), imageNetClasses) }
 
 func (m MobileNet) cost(side, classes int) Cost {

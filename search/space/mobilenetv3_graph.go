@@ -28,7 +28,8 @@ var unitOptions = sync.OnceValue(func() []unit {
 	return list
 })
 
-// The alphabet: an input of each width and resolution, for each slot an operation a kernel and one an expansion, an end of each unit and depth, the output.
+// The alphabet: an input of each width and resolution, for each slot an operation a kernel and one an expansion, an end
+// of each unit and depth, the output.
 const (
 	mobileLowest      = 112 // resolutions are told apart in steps of 16 from here
 	mobileResolutions = 9
@@ -39,8 +40,8 @@ const (
 	mobileOutput      = mobileFirstEnd + mobileUnits*mobileDepths
 )
 
-// Alphabet lists the operations of a Graph's nodes. Decisions are operations of their own in every slot: what a kernel of 7 is worth depends on where
-// it stands.
+// Alphabet lists the operations of a Graph's nodes. Decisions are operations of their own in every slot: what a kernel
+// of 7 is worth depends on where it stands.
 func (MobileNetV3) Alphabet() []string {
 	names := make([]string, 0, mobileOutput+1)
 	for _, w := range mobileWidths {
@@ -68,8 +69,9 @@ func (MobileNetV3) Alphabet() []string {
 // MaxNodes is 47: the input, two nodes a block, an end of every unit, the output.
 func (MobileNetV3) MaxNodes() int { return 2*mobileSlots + mobileUnits + 2 }
 
-// Graph is a chain of blocks. A block is two nodes, its expansion and its kernel, that both hear the block before; a block that is absent
-// is left out; a unit ends with a node that says its depth. This form is this project's own: the paper's code has none for this space.
+// Graph is a chain of blocks. A block is two nodes, its expansion and its kernel, that both hear the block before; a
+// block that is absent is left out; a unit ends with a node that says its depth. This form is this project's own: the
+// paper's code has none for this space.
 func (m MobileNet) Graph() Graph {
 	r := (int(m.resolution) - mobileLowest + resolutionStep/2) / resolutionStep
 	g := Graph{Ops: []uint8{uint8(int(m.width)*mobileResolutions + min(max(r, 0), mobileResolutions-1))}}
@@ -98,8 +100,8 @@ func (m MobileNet) Graph() Graph {
 	return g
 }
 
-// Grammar is the released code's sequence (train_mb.py): for each unit its depth, then four times expansion and kernel, whatever the depth; before
-// all, the resolution where there are several. Every decision has a head of its own.
+// Grammar is the released code's sequence (train_mb.py): for each unit its depth, then four times expansion and kernel,
+// whatever the depth; before all, the resolution where there are several. Every decision has a head of its own.
 func (sp MobileNetV3) Grammar() *Grammar {
 	g := &Grammar{}
 	var steps []Step
@@ -166,7 +168,8 @@ func (sp MobileNetV3) Encode(a Arch) ([]int, error) {
 		if i%mobileMaxDepth == 0 {
 			actions = append(actions, int(m.depth[i/mobileMaxDepth])-mobileMinDepth)
 		}
-		actions = append(actions, max(0, slices.Index(mobileExpansions[:], m.expand[i])), max(0, slices.Index(mobileKernels[:], m.kernel[i])))
+		actions = append(actions, max(0, slices.Index(mobileExpansions[:], m.expand[i])),
+			max(0, slices.Index(mobileKernels[:], m.kernel[i])))
 	}
 	return actions, nil
 }

@@ -12,7 +12,8 @@ import (
 
 var _ Measurable = MobileNetV3{}
 
-// The parts of a width and a resolution: stem, head, and each unit's blocks by whether they are its first, kernel and expansion.
+// The parts of a width and a resolution: stem, head, and each unit's blocks by whether they are its first, kernel and
+// expansion.
 const (
 	mobileStemPart = iota
 	mobileHeadPart
@@ -27,10 +28,12 @@ func mobileBlock(unit int, first bool, kernel, expand uint8) int {
 	if !first {
 		group++
 	}
-	return mobileBlockParts + group*mobileBlocks + int(kernelIndex[kernel])*len(mobileExpansions) + int(expandIndex[expand])
+	return mobileBlockParts + group*mobileBlocks + int(kernelIndex[kernel])*len(mobileExpansions) +
+		int(expandIndex[expand])
 }
 
-// Parts are, for each resolution, w1.0/r224/stem, w1.0/r224/head and w1.0/r224/unit1/first/k3/e4 with first or other, kernel and expansion.
+// Parts are, for each resolution, w1.0/r224/stem, w1.0/r224/head and w1.0/r224/unit1/first/k3/e4 with first or other,
+// kernel and expansion.
 func (sp MobileNetV3) Parts() []string {
 	var names []string
 	for _, r := range sp.resolutions {
@@ -80,7 +83,8 @@ func (sp MobileNetV3) Dissect(a Arch) (net *nn.Network, section, part []int, err
 	part = []int{at*mobileParts + mobileStemPart}
 	for i := range mobileSlots {
 		if m.has(i) {
-			part = append(part, at*mobileParts+mobileBlock(i/mobileMaxDepth, i%mobileMaxDepth == 0, m.kernel[i], m.expand[i]))
+			part = append(part, at*mobileParts+mobileBlock(i/mobileMaxDepth, i%mobileMaxDepth == 0, m.kernel[i],
+				m.expand[i]))
 		}
 	}
 	part = append(part, at*mobileParts+mobileHeadPart)
@@ -99,7 +103,8 @@ func (sp MobileNetV3) Dissect(a Arch) (net *nn.Network, section, part []int, err
 	return net, section, part, nil
 }
 
-// Cover draws, for each resolution, nine networks of the greatest depth: in every slot each of the nine kinds of block comes once.
+// Cover draws, for each resolution, nine networks of the greatest depth: in every slot each of the nine kinds of block
+// comes once.
 func (sp MobileNetV3) Cover(s *philox.Stream) []Arch {
 	var out []Arch
 	for _, r := range sp.resolutions {
@@ -114,7 +119,8 @@ func (sp MobileNetV3) Cover(s *philox.Stream) []Arch {
 			}
 			for i := range mobileSlots {
 				kind := order[i][k]
-				m.kernel[i], m.expand[i] = mobileKernels[kind/len(mobileExpansions)], mobileExpansions[kind%len(mobileExpansions)]
+				m.kernel[i], m.expand[i] = mobileKernels[kind/len(mobileExpansions)],
+					mobileExpansions[kind%len(mobileExpansions)]
 			}
 			out = append(out, m)
 		}

@@ -112,7 +112,8 @@ func checkSpace(t *testing.T, sp Space) {
 			for i, e := range g.Edges {
 				require.Less(t, e[0], e[1])
 				require.Less(t, int(e[1]), len(g.Ops))
-				require.True(t, i == 0 || previousEdge[0] < e[0] || previousEdge[0] == e[0] && previousEdge[1] < e[1], "edges of %v", x)
+				require.True(t, i == 0 || previousEdge[0] < e[0] || previousEdge[0] == e[0] && previousEdge[1] < e[1],
+					"edges of %v", x)
 				previousEdge = e
 			}
 		}
@@ -135,7 +136,9 @@ func TestMobileNetCanonical(t *testing.T) {
 	sp := open(t, mobileName)
 	full, err := sp.Parse("mobilenetv3:22222:33773377337733773377:66336633663366336633@w1.2,r160")
 	require.NoError(t, err)
-	short, err := sp.Parse("mobilenetv3:2,2,2,2,2:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0:6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0@w1.2,r160")
+	short, err :=
+		sp.Parse(
+			"mobilenetv3:2,2,2,2,2:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0:6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0@w1.2,r160")
 	require.NoError(t, err)
 	require.True(t, full == short)
 	plain, err := open(t, "mobilenetv3@w1.2,r160").Parse("mobilenetv3:22222:33003300330033003300:66006600660066006600")
@@ -160,7 +163,9 @@ func TestMobileNetErrors(t *testing.T) {
 		_, err := sp.Parse(text)
 		require.ErrorContains(t, err, want, text)
 	}
-	for name, want := range map[string]string{"mobilenetv3@w2.0": "want mobilenetv3", "mobilenetv3@w1.2,r224-160": "steps of 16", "darts@imagenet": "want darts", "nasbench101@x": "no settings", "elsewhere": "known"} {
+	for name, want := range map[string]string{"mobilenetv3@w2.0": "want mobilenetv3",
+		"mobilenetv3@w1.2,r224-160": "steps of 16", "darts@imagenet": "want darts", "nasbench101@x": "no settings",
+		"elsewhere": "known"} {
 		_, err := Open(name)
 		require.ErrorContains(t, err, want)
 	}
@@ -182,7 +187,8 @@ func TestMobileNetSampleIsUniform(t *testing.T) {
 	}
 }
 
-// The draw under a limit is the uniform draw that rejects: their mean costs agree, and a limit that hardly anything meets is met.
+// The draw under a limit is the uniform draw that rejects: their mean costs agree, and a limit that hardly anything
+// meets is met.
 func TestMobileNetWithin(t *testing.T) {
 	sp := open(t, mobileName).(Bounded)
 	limits := Limits{MAdds: 340e6, Params: 5_600_000}

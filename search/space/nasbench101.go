@@ -57,8 +57,9 @@ const (
 // Alphabet lists the operations of a Graph's nodes: input, conv1x1-bn-relu, conv3x3-bn-relu, maxpool3x3, output.
 func (NASBench101) Alphabet() []string {
 	return []string{
-		nodeInput: inputName, nodeConv1x1: opNames[conv1x1], nodeConv3x3: opNames[conv3x3], nodeMaxpool3x3: opNames[maxpool3x3],
-		nodeOutput: outputName,
+		nodeInput: inputName, nodeConv1x1: opNames[conv1x1], nodeConv3x3: opNames[conv3x3],
+		nodeMaxpool3x3: opNames[maxpool3x3],
+		nodeOutput:     outputName,
 	}
 }
 
@@ -203,7 +204,8 @@ func parseCell(s string) (Cell, error) {
 		return 0, fmt.Errorf("unknown name %q; known: %s", fields[1], strings.Join(names, ", "))
 	}
 	if len(fields) != 4 {
-		return 0, fmt.Errorf("%d fields, want %s:<vertices>:<upper triangle>:<operations>", len(fields), nasbench101Name)
+		return 0, fmt.Errorf("%d fields, want %s:<vertices>:<upper triangle>:<operations>", len(fields),
+			nasbench101Name)
 	}
 	n, err := strconv.Atoi(fields[1])
 	if err != nil || n < 2 || n > maxVertices {

@@ -20,7 +20,9 @@ import (
 )
 
 // enumerated is the whole space, listed once for all tests.
-var enumerated = sync.OnceValues(func() ([]hashedCell, error) { return enumerate(context.Background(), maxVertices, nil) })
+var enumerated = sync.OnceValues(func() ([]hashedCell, error) {
+	return enumerate(context.Background(), maxVertices, nil)
+})
 
 func all(t testing.TB) []hashedCell {
 	t.Helper()
@@ -50,9 +52,10 @@ func TestPublishedCells(t *testing.T) {
 	require.Equal(t, "nasbench101:7:111100000010001001101:01200", parse(t, "nasbench101:inception").String())
 
 	// The best cell as its author wrote it, with the operations in that order.
-	best, err := NewCell([][]int{{0, 1, 0, 0, 1, 1, 1}, {0, 0, 1, 0, 0, 0, 0}, {0, 0, 0, 1, 0, 0, 0}, {0, 0, 0, 0, 0, 1, 0},
-		{0, 0, 0, 0, 0, 1, 0}, {0, 0, 0, 0, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0}}, []string{"input", "conv3x3-bn-relu", "maxpool3x3",
-		"conv3x3-bn-relu", "conv1x1-bn-relu", "conv3x3-bn-relu", "output"})
+	best, err := NewCell([][]int{{0, 1, 0, 0, 1, 1, 1}, {0, 0, 1, 0, 0, 0, 0}, {0, 0, 0, 1, 0, 0, 0},
+		{0, 0, 0, 0, 0, 1, 0}, {0, 0, 0, 0, 0, 1, 0}, {0, 0, 0, 0, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0}},
+		[]string{"input", "conv3x3-bn-relu", "maxpool3x3", "conv3x3-bn-relu", "conv1x1-bn-relu",
+			"conv3x3-bn-relu", "output"})
 	require.NoError(t, err)
 	require.Equal(t, parse(t, "nasbench101:best"), best)
 }
@@ -113,7 +116,8 @@ func TestAllReportsAndStops(t *testing.T) {
 	require.GreaterOrEqual(t, calls, 2)
 }
 
-// Every row of the data set: the canonical form is the form that it publishes, and so are the order, the hash and the costs.
+// Every row of the data set: the canonical form is the form that it publishes, and so are the order, the hash and the
+// costs.
 func TestAllEqualsTheDataSet(t *testing.T) {
 	if testing.Short() {
 		t.Skip("423,624 hashes, one after the other: not with -short")
@@ -163,7 +167,8 @@ func TestGrammar(t *testing.T) {
 			require.LessOrEqual(t, s.Choices, g.Heads[s.Head].Choices)
 		}
 	}
-	for _, bad := range [][]int{nil, {5}, {0, 0}, append([]int{0, 0, 3}, make([]int, 15)...), append([]int{0, 1}, make([]int, 16)...)} {
+	for _, bad := range [][]int{nil, {5}, {0, 0}, append([]int{0, 0, 3}, make([]int, 15)...),
+		append([]int{0, 1}, make([]int, 16)...)} {
 		_, err := NASBench101{}.Decode(bad)
 		require.Error(t, err)
 	}
@@ -209,7 +214,8 @@ func TestEncodeInvertsForEveryCell(t *testing.T) {
 	require.Error(t, err)
 }
 
-// chiSquare measures how far counts are from the expected ones; with k classes it is about k-1 with standard deviation sqrt(2(k-1)).
+// chiSquare measures how far counts are from the expected ones; with k classes it is about k-1 with standard deviation
+// sqrt(2(k-1)).
 func chiSquare(t *testing.T, got []int, expected []float64) float64 {
 	t.Helper()
 	x := 0.0
@@ -220,8 +226,8 @@ func chiSquare(t *testing.T, got []int, expected []float64) float64 {
 	return x
 }
 
-// Were cells drawn as often as they have numberings, the classes by that number would be far off; were some region of the
-// space favoured, the classes by hash would.
+// Were cells drawn as often as they have numberings, the classes by that number would be far off; were some region of
+// the space favoured, the classes by hash would.
 func TestSampleIsUniform(t *testing.T) {
 	if testing.Short() {
 		t.Skip("200,000 draws, one after the other: not with -short")

@@ -295,8 +295,9 @@ func (sp NASBench201) FromColumns(fields []string) (Arch, error) {
 // of201 is a size with the benchmark's own where it says nothing.
 func of201(s NetworkSize) NetworkSize {
 	return NetworkSize{
-		Side: cmp.Or(s.Side, side201), Classes: cmp.Or(s.Classes, classes201), Channels: cmp.Or(s.Channels, channels201),
-		Stacks: cmp.Or(s.Stacks, stacks201), Modules: cmp.Or(s.Modules, modules201),
+		Side: cmp.Or(s.Side, side201), Classes: cmp.Or(s.Classes, classes201),
+		Channels: cmp.Or(s.Channels, channels201),
+		Stacks:   cmp.Or(s.Stacks, stacks201), Modules: cmp.Or(s.Modules, modules201),
 	}
 }
 

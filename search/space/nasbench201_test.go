@@ -11,8 +11,9 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// Costs that the benchmark publishes (nas_201_api, get_cost_info): FLOPs in millions, which count the classifier's bias,
-// and parameters in millions; the least, the most, ResNet's cell and the cell of the best validation accuracy on CIFAR-10.
+// Costs that the benchmark publishes (nas_201_api, get_cost_info): FLOPs in millions, which count the classifier's
+// bias, and parameters in millions; the least, the most, ResNet's cell and the cell of the best validation accuracy on
+// CIFAR-10.
 func TestPublishedCostsOfNASBench201(t *testing.T) {
 	t.Parallel()
 	const (
@@ -46,7 +47,8 @@ func TestPublishedCostsOfNASBench201(t *testing.T) {
 func TestNetworksOfNASBench201(t *testing.T) {
 	t.Parallel()
 	s := philox.New(1, philox.PurposeTest, 0)
-	for _, size := range []NetworkSize{{}, {Side: 13, Classes: 3, Channels: 5, Stacks: 4, Modules: 2}, {Side: 1, Channels: 1, Stacks: 2, Modules: 1}} {
+	for _, size := range []NetworkSize{{}, {Side: 13, Classes: 3, Channels: 5, Stacks: 4, Modules: 2},
+		{Side: 1, Channels: 1, Stacks: 2, Modules: 1}} {
 		for range 10 {
 			a := NASBench201{}.Sample(s).(EdgeCell)
 			net, err := a.Network(size)
@@ -118,7 +120,8 @@ func function(c EdgeCell, zeros bool) string {
 func TestTextsOfNASBench201(t *testing.T) {
 	t.Parallel()
 	const cell = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|none~2|"
-	for _, text := range []string{cell, "nasbench201:" + cell, "Structure(4 nodes with " + cell + ")", " " + cell + "\n"} {
+	for _, text := range []string{cell, "nasbench201:" + cell, "Structure(4 nodes with " + cell + ")",
+		" " + cell + "\n"} {
 		a, err := NASBench201{}.Parse(text)
 		require.NoError(t, err, text)
 		require.Equal(t, Arch(EdgeCell{edgeConv3x3, 0, edgeConv3x3, edgeSkip, 0, 0}), a)
@@ -169,7 +172,8 @@ func TestGraphsOfNASBench201(t *testing.T) {
 	for _, op := range g.Ops {
 		names = append(names, sp.Alphabet()[op])
 	}
-	require.Equal(t, []string{"input", "0>1 nor_conv_3x3", "node1", "1>2 skip_connect", "node2", "2>3 avg_pool_3x3", "output"}, names)
+	require.Equal(t, []string{"input", "0>1 nor_conv_3x3", "node1", "1>2 skip_connect", "node2", "2>3 avg_pool_3x3",
+		"output"}, names)
 }
 
 // Each part has sections of its own that do the same work in every cell, and is covered.

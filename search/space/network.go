@@ -9,7 +9,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// NetworkSize is what a trained network depends on beside its architecture. What is 0 is the network's own: the network that Arch.Cost counts.
+// NetworkSize is what a trained network depends on beside its architecture. What is 0 is the network's own: the network
+// that Arch.Cost counts.
 type NetworkSize struct {
 	Side    int `json:"side,omitempty"` // of the square RGB images
 	Classes int `json:"classes,omitempty"`
@@ -37,10 +38,12 @@ func (s NetworkSize) String() string {
 	return strings.Join(said, ", ")
 }
 
-// Trainable is an architecture that can be trained: a space whose architectures are Trainable can be searched with labels of its own making.
+// Trainable is an architecture that can be trained: a space whose architectures are Trainable can be searched with
+// labels of its own making.
 type Trainable interface {
 	Arch
-	// Network builds what is trained; an error where the size leaves no room for the architecture. Measures that a space does not leave open are not looked at.
+	// Network builds what is trained; an error where the size leaves no room for the architecture. Measures that a
+	// space does not leave open are not looked at.
 	Network(size NetworkSize) (*nn.Network, error)
 	// CostAt is what that network takes, as its own Cost counts it, without building it; Unknown where it cannot be
 	// built.
@@ -74,7 +77,8 @@ func ErrNotTrainable(sp Space) error {
 	return fmt.Errorf("architectures of %s cannot be trained: nothing says what layers their operations are", sp.Name())
 }
 
-// Alike are architectures whose networks can be built at a size if that of any one of their space can: a search need not build those it only thinks of.
+// Alike are architectures whose networks can be built at a size if that of any one of their space can: a search need
+// not build those it only thinks of.
 type Alike interface {
 	Trainable
 	Alike()
@@ -96,8 +100,9 @@ var (
 // Network is the data set's network around the cell.
 func (c Cell) Network(s NetworkSize) (*nn.Network, error) {
 	side := cmp.Or(s.Side, imageSide)
-	return zoo.CellNetwork{Cell: c, Image: nn.Shape{H: side, W: side, C: imageChannels}, Channels: cmp.Or(s.Channels, stemChannels),
-		Stacks: cmp.Or(s.Stacks, stacks), Modules: cmp.Or(s.Modules, cellsPerStack), Classes: cmp.Or(s.Classes, classes)}.Build()
+	return zoo.CellNetwork{Cell: c, Image: nn.Shape{H: side, W: side, C: imageChannels},
+		Channels: cmp.Or(s.Channels, stemChannels), Stacks: cmp.Or(s.Stacks, stacks),
+		Modules: cmp.Or(s.Modules, cellsPerStack), Classes: cmp.Or(s.Classes, classes)}.Build()
 }
 
 // CostAt counts as Cost does.
@@ -141,8 +146,9 @@ func (MobileNet) Alike() {}
 // Alike: operations keep what they read or halve it.
 func (Genotype) Alike() {}
 
-// Network is the network of the DARTS code around the cells, with its auxiliary head where the size leaves 7 or 8 rows for it. Cells are divided among the stacks
-// as there: a number of modules makes as many a stack, otherwise the published number is divided.
+// Network is the network of the DARTS code around the cells, with its auxiliary head where the size leaves 7 or 8 rows
+// for it. Cells are divided among the stacks as there: a number of modules makes as many a stack, otherwise the
+// published number is divided.
 func (g Genotype) Network(s NetworkSize) (*nn.Network, error) {
 	m := dartsMacros[g.macro].at(s)
 	n := zoo.DARTSNetwork{Small: g.macro != 0, Side: int(m.side), Classes: int(m.classes), Channels: int(m.channels),
@@ -151,7 +157,8 @@ func (g Genotype) Network(s NetworkSize) (*nn.Network, error) {
 		cell.Concat = []int{2, 3, 4, 5}
 		for node := range dartsNodes {
 			left, right := g.cells[i][2*node], g.cells[i][2*node+1]
-			cell.Nodes = append(cell.Nodes, zoo.Node{Left: dartsOps[left.op], LeftFrom: int(left.from), Right: dartsOps[right.op], RightFrom: int(right.from)})
+			cell.Nodes = append(cell.Nodes, zoo.Node{Left: dartsOps[left.op], LeftFrom: int(left.from),
+				Right: dartsOps[right.op], RightFrom: int(right.from)})
 		}
 	}
 	net, err := n.Build()

@@ -33,7 +33,8 @@ func TestNetworksAreAlike(t *testing.T) {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		s := philox.New(12, philox.PurposeTest, 0)
-		for _, size := range []NetworkSize{{Side: 1, Channels: 2, Modules: 1}, {Side: 8, Channels: 3, Stacks: 1}, {Side: 33, Channels: 5, Stacks: 4, Modules: 1}, {Side: -1}, {Channels: 1}} {
+		for _, size := range []NetworkSize{{Side: 1, Channels: 2, Modules: 1}, {Side: 8, Channels: 3, Stacks: 1},
+			{Side: 33, Channels: 5, Stacks: 4, Modules: 1}, {Side: -1}, {Channels: 1}} {
 			_, want := sp.Sample(s).(Alike).Network(size)
 			for range 10 {
 				a := sp.Sample(s).(Alike)
@@ -58,7 +59,8 @@ func TestStacksOfDARTS(t *testing.T) {
 	} {
 		sp, err := Open(c.name)
 		require.NoError(t, err)
-		net, err := sp.Sample(philox.New(13, philox.PurposeTest, 0)).(Trainable).Network(NetworkSize{Side: 64, Channels: 4, Stacks: c.stacks, Modules: c.modules})
+		net, err := sp.Sample(philox.New(13, philox.PurposeTest, 0)).(Trainable).Network(NetworkSize{Side: 64,
+			Channels: 4, Stacks: c.stacks, Modules: c.modules})
 		require.NoError(t, err)
 		side := 64
 		if c.name == "darts" {
@@ -69,7 +71,8 @@ func TestStacksOfDARTS(t *testing.T) {
 				side /= 2
 			}
 			cell := net.Find(fmt.Sprintf("cell%d/concat", i))
-			require.Equal(t, nn.Shape{H: side, W: side, C: 4 * channels}, net.Nodes[cell].Shape, "%s, cell %d", c.name, i)
+			require.Equal(t, nn.Shape{H: side, W: side, C: 4 * channels}, net.Nodes[cell].Shape, "%s, cell %d",
+				c.name, i)
 		}
 		require.Negative(t, net.Find(fmt.Sprintf("cell%d/concat", len(c.channels))))
 	}
@@ -80,11 +83,13 @@ func TestNetworksWithUnreadInputs(t *testing.T) {
 	sp, err := Open("darts@cifar10")
 	require.NoError(t, err)
 	cell := func(op string, from int) string {
-		return fmt.Sprintf("[('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d)]", op, from)
+		return fmt.Sprintf("[('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', "+
+			"%[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d), ('%[1]s', %[2]d)]", op, from)
 	}
 	for _, op := range []string{"none", "skip_connect", "max_pool_3x3", "dil_conv_5x5"} {
 		for from := range 2 {
-			a, err := sp.Parse(fmt.Sprintf("darts:Genotype(normal=%s, normal_concat=range(2, 6), reduce=%s, reduce_concat=range(2, 6))", cell(op, from), cell(op, 1-from)))
+			a, err := sp.Parse(fmt.Sprintf("darts:Genotype(normal=%s, normal_concat=range(2, 6), reduce=%s, "+
+				"reduce_concat=range(2, 6))", cell(op, from), cell(op, 1-from)))
 			require.NoError(t, err)
 			net, err := a.(Trainable).Network(NetworkSize{})
 			require.NoError(t, err)
@@ -181,8 +186,9 @@ func TestNetworksByText(t *testing.T) {
 		require.Equal(t, 10, net.Nodes[net.Outputs[0].Node].Shape.C, text)
 	}
 	for text, want := range map[string]string{
-		"lenet": "unknown network", "mobilenetv3:1": "want mobilenetv3:<depths>", "elsewhere:1": "networks are those of the zoo",
-		"file:x": "want file:PATH",
+		"lenet": "unknown network", "mobilenetv3:1": "want mobilenetv3:<depths>",
+		"elsewhere:1": "networks are those of the zoo",
+		"file:x":      "want file:PATH",
 	} {
 		_, err := Network(text, small)
 		require.ErrorContains(t, err, want, text)

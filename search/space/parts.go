@@ -8,20 +8,22 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// Composed is a space whose architectures are made of parts that run one after the other, so that an architecture takes about as long as its parts together.
+// Composed is a space whose architectures are made of parts that run one after the other, so that an architecture takes
+// about as long as its parts together.
 type Composed interface {
 	Space
 	// Parts are the names of all parts that any architecture of the space may have.
 	Parts() []string
-	// EachPart visits the parts of an architecture by their index in Parts, a part as often as it is there; false where it has others.
+	// EachPart visits the parts of an architecture by their index in Parts, a part as often as it is there; false where
+	// it has others.
 	EachPart(a Arch, visit func(part int)) bool
 }
 
 // Measurable is a space whose parts can be timed where they stand, in networks.
 type Measurable interface {
 	Composed
-	// Dissect builds an architecture for the classes and the size that its costs are of, in sections: section[i] is that of node i, from 0 on in the order of the
-	// nodes, and part[k] is of which part section k is.
+	// Dissect builds an architecture for the classes and the size that its costs are of, in sections: section[i] is
+	// that of node i, from 0 on in the order of the nodes, and part[k] is of which part section k is.
 	Dissect(a Arch) (net *nn.Network, section, part []int, err error)
 	// Cover draws architectures that have every part between them.
 	Cover(s *philox.Stream) []Arch

@@ -25,7 +25,8 @@ func randomTimes(t *testing.T, sp Composed, s *philox.Stream) *Times {
 }
 
 func TestPartsHaveTheirOwnNames(t *testing.T) {
-	for _, name := range []string{"mobilenetv3@w1.2,r160-224", "file:../../docs/examples/nb201-like.yaml", "file:../../docs/examples/blocks.yaml"} {
+	for _, name := range []string{"mobilenetv3@w1.2,r160-224", "file:../../docs/examples/nb201-like.yaml",
+		"file:../../docs/examples/blocks.yaml"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		seen := map[string]bool{}
@@ -37,8 +38,8 @@ func TestPartsHaveTheirOwnNames(t *testing.T) {
 	}
 }
 
-// The sections of a network are those of its parts, and each does the work of its part: between architectures, sections of the same part have the same layers, and
-// all together the multiply-adds of their block, which the space counts.
+// The sections of a network are those of its parts, and each does the work of its part: between architectures, sections
+// of the same part have the same layers, and all together the multiply-adds of their block, which the space counts.
 func TestSectionsAreTheParts(t *testing.T) {
 	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2,r176-208", "mobilenetv3@w1.0,r132"} {
 		sp, err := Open(name)
@@ -97,8 +98,9 @@ func TestTimesAddUpByHand(t *testing.T) {
 	a, err := sp.Parse("mobilenetv3:22322:33005700357033003500:34006300634066003400@w1.2,r208")
 	require.NoError(t, err)
 	want := int64(0)
-	for _, p := range []string{"stem", "head", "unit1/first/k3/e3", "unit1/other/k3/e4", "unit2/first/k5/e6", "unit2/other/k7/e3", "unit3/first/k3/e6", "unit3/other/k5/e3",
-		"unit3/other/k7/e4", "unit4/first/k3/e6", "unit4/other/k3/e6", "unit5/first/k3/e3", "unit5/other/k5/e4"} {
+	for _, p := range []string{"stem", "head", "unit1/first/k3/e3", "unit1/other/k3/e4", "unit2/first/k5/e6",
+		"unit2/other/k7/e3", "unit3/first/k3/e6", "unit3/other/k5/e3", "unit3/other/k7/e4", "unit4/first/k3/e6",
+		"unit4/other/k3/e6", "unit5/first/k3/e3", "unit5/other/k5/e4"} {
 		want += at["w1.2/r208/"+p]
 	}
 	got, known := times.Of(a)
@@ -133,7 +135,8 @@ func TestTimesAddUpByHand(t *testing.T) {
 	require.ErrorContains(t, err, "1 times for")
 }
 
-// Under a limit on the latency, alone or with another one, every architecture within is drawn equally often, and none above. The space is small enough to list.
+// Under a limit on the latency, alone or with another one, every architecture within is drawn equally often, and none
+// above. The space is small enough to list.
 func TestSamplingWithinALatency(t *testing.T) {
 	sp, err := Open("file:../../docs/examples/blocks.yaml")
 	require.NoError(t, err)
@@ -180,7 +183,8 @@ func quantile(v []float64, q float64) float64 {
 	return sorted[int(q*float64(len(sorted)))]
 }
 
-// In MobileNetV3's space a draw under a limit is one of the unlimited draws that are within: what units look like agrees between the two ways to draw.
+// In MobileNetV3's space a draw under a limit is one of the unlimited draws that are within: what units look like
+// agrees between the two ways to draw.
 func TestMobileNetsWithinALatency(t *testing.T) {
 	sp, err := Open("mobilenetv3@w1.2,r192-224")
 	require.NoError(t, err)

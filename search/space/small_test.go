@@ -12,7 +12,8 @@ import (
 // smallSpaces are those of few enough cells to look at each.
 var smallSpaces = []NASBench101{{3}, {4}, {5}}
 
-// A space of small cells lists just those, samples them uniformly, reaches them by mutation and by its grammar, and refuses others.
+// A space of small cells lists just those, samples them uniformly, reaches them by mutation and by its grammar, and
+// refuses others.
 func TestSmallSpaces(t *testing.T) {
 	for _, sp := range smallSpaces {
 		t.Run(sp.Name(), func(t *testing.T) {
@@ -77,7 +78,8 @@ func TestSmallSpaces(t *testing.T) {
 	require.False(t, sp.Contains(parse(t, "nasbench101:inception")))
 	require.True(t, sp.Contains(parse(t, "nasbench101:resnet")))
 	require.True(t, NASBench101{}.Contains(parse(t, "nasbench101:best")))
-	require.Subset(t, Names(), []string{"nasbench101", "nasbench101-v3", "nasbench101-v4", "nasbench101-v5", "nasbench101-v6"})
+	require.Subset(t, Names(), []string{"nasbench101", "nasbench101-v3", "nasbench101-v4", "nasbench101-v5",
+		"nasbench101-v6"})
 }
 
 // Every sequence that a small space's grammar allows is a cell of the space.

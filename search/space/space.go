@@ -11,10 +11,11 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
-// Graph is an architecture as the comparator sees it: a directed acyclic graph whose nodes carry operations (paper section 3.1,
-// the pair (A, X)).
+// Graph is an architecture as the comparator sees it: a directed acyclic graph whose nodes carry operations (paper
+// section 3.1, the pair (A, X)).
 type Graph struct {
-	Ops   []uint8    // one operation a node, an index into Space.Alphabet; node 0 is the input, the last node the output
+	// One operation a node, an index into Space.Alphabet; node 0 is the input, the last node the output.
+	Ops   []uint8
 	Edges [][2]uint8 // from, to with from < to, in ascending order: nodes are numbered topologically
 }
 
@@ -35,7 +36,8 @@ func Known(cost int64) *int64 {
 	return &cost
 }
 
-// Arch is an architecture: a comparable value in canonical form, so that two isomorphic architectures are equal with ==.
+// Arch is an architecture: a comparable value in canonical form, so that two isomorphic architectures are equal with
+// ==.
 type Arch interface {
 	String() string // canonical text, with the space's name; Space.Parse reads it back
 	Hash() string   // the space's published fingerprint where it has one
@@ -76,8 +78,8 @@ func IsPositional(sp Space) bool {
 	return positional
 }
 
-// Grammar describes a controller's decisions as data, so that a kernel follows it without call-backs: the first decision picks
-// the variant, and a variant is a fixed list of further decisions.
+// Grammar describes a controller's decisions as data, so that a kernel follows it without call-backs: the first
+// decision picks the variant, and a variant is a fixed list of further decisions.
 type Grammar struct {
 	Heads    []Head
 	First    Step

@@ -244,10 +244,10 @@ func (b *builder) twice(a space.Arch, first int) error {
 
 func (in *input) workers() int { return cmp.Or(max(in.threads, 0), runtime.GOMAXPROCS(0)) }
 
-// inOrder reads with one goroutine, works with several and consumes in the order of reading, so that neither result nor error depends on
-// their number. produce hands records out with emit until that returns an error, and returns it. The error returned is the earliest
-// in that order; one that produce returns comes after all it has emitted.
-// It ends early with ctx's error.
+// inOrder reads with one goroutine, works with several and consumes in the order of reading, so that neither result nor
+// error depends on their number. produce hands records out with emit until that returns an error, and returns it. The
+// error returned is the earliest in that order; one that produce returns comes after all it has emitted. It ends early
+// with ctx's error.
 func inOrder[In, Out any](
 	ctx context.Context, workers int,
 	produce func(emit func(In) error) error, work func(In) (Out, error), consume func(Out) error,

@@ -10,8 +10,8 @@ import (
 // operationDigits are the operations as the digits of space.NewCellFromDigits.
 var operationDigits = map[string]byte{"conv3x3-bn-relu": '0', "conv1x1-bn-relu": '1', "maxpool3x3": '2'}
 
-// cellOf makes a cell of an adjacency text and the names of the operations. The text is zeros and ones, either the strict upper triangle or
-// the whole matrix, row by row; the names are those of all vertices, from input to output.
+// cellOf makes a cell of an adjacency text and the names of the operations. The text is zeros and ones, either the
+// strict upper triangle or the whole matrix, row by row; the names are those of all vertices, from input to output.
 func cellOf(adjacency string, names []string) (space.Cell, error) {
 	n := len(names)
 	if n < 2 || names[0] != "input" || names[n-1] != "output" {
@@ -33,8 +33,9 @@ func cellOfDigits(adjacency, digits string) (space.Cell, error) {
 	n := len(digits) + 2
 	if len(adjacency) != n*n {
 		if triangle := n * (n - 1) / 2; len(adjacency) != triangle {
-			return 0, fmt.Errorf("adjacency of %d digits for %d vertices, want %d (strict upper triangle) or %d (matrix)",
-				len(adjacency), n, triangle, n*n)
+			return 0,
+				fmt.Errorf("adjacency of %d digits for %d vertices, want %d (strict upper triangle) or %d (matrix)",
+					len(adjacency), n, triangle, n*n)
 		}
 		return space.NewCellFromDigits(adjacency, digits)
 	}
@@ -44,8 +45,9 @@ func cellOfDigits(adjacency, digits string) (space.Cell, error) {
 			if to > from {
 				triangle = append(triangle, adjacency[from*n+to])
 			} else if adjacency[from*n+to] != '0' {
-				return 0, fmt.Errorf("adjacency matrix holds %q at row %d, column %d: it must be strictly upper triangular",
-					adjacency[from*n+to], from, to)
+				return 0,
+					fmt.Errorf("adjacency matrix holds %q at row %d, column %d: it must be strictly upper triangular",
+						adjacency[from*n+to], from, to)
 			}
 		}
 	}

@@ -59,11 +59,12 @@ type column struct {
 	validErr error
 }
 
-// packing says how a number is stored. Accuracies are counts of correct images, so that two bytes hold them; what does not fit is
-// stored as it is.
+// packing says how a number is stored. Accuracies are counts of correct images, so that two bytes hold them; what does
+// not fit is stored as it is.
 type packing struct {
 	Encoding string `json:"encoding"` // encodeFloat64, encodeFloat32, encodeCount
-	// Of a count k: the value is k/Of, in float32 arithmetic if Single (TensorFlow's accuracies), else in float64. 65535 is missing.
+	// Of a count k: the value is k/Of, in float32 arithmetic if Single (TensorFlow's accuracies), else in float64.
+	// 65535 is missing.
 	Of     int  `json:"of,omitempty"`
 	Single bool `json:"single,omitempty"`
 }
@@ -75,8 +76,8 @@ const (
 	missingCount  = math.MaxUint16
 )
 
-// countsOf are the numbers of images over which NAS-Bench-101 takes accuracies: whole batches of 256 of its 10,000 validation and test
-// and 40,000 training images, and the round numbers that others use.
+// countsOf are the numbers of images over which NAS-Bench-101 takes accuracies: whole batches of 256 of its 10,000
+// validation and test and 40,000 training images, and the round numbers that others use.
 var countsOf = []int{9984, 10000, 39936, 40000, 50000}
 
 func (p packing) width() int {

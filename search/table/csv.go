@@ -14,8 +14,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Columns names the columns of a CSV file that do not have the usual names. Empty fields mean the usual ones. If any of Accuracy,
-// Validation and Test is set, the file's other accuracies are not read.
+// Columns names the columns of a CSV file that do not have the usual names. Empty fields mean the usual ones. If any of
+// Accuracy, Validation and Test is set, the file's other accuracies are not read.
 type Columns struct {
 	Arch       string // canonical text; usually "arch"
 	Adjacency  string // usually "adjacency" or "adj"
@@ -35,13 +35,14 @@ const (
 	UnitPercent  = "percent"
 )
 
-// accuracyColumn is the usual name of a column of accuracies, for example test_accuracy, validation_accuracy_run2_epochs108 or
-// test_acc_percent.
+// accuracyColumn is the usual name of a column of accuracies, for example test_accuracy,
+// validation_accuracy_run2_epochs108 or test_acc_percent.
 var accuracyColumn = regexp.MustCompile(`^(?:(train|validation|valid|val|test)_)?acc(?:uracy)?(?:_run([1-9]))?(?:_mean)?` +
 	`(?:_epochs([0-9]{1,5}))?((?:_in)?_(?:percent|pct))?$`)
 
 // splitNames are the ways to write a split.
-var splitNames = map[string]string{"": "", "train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
+var splitNames = map[string]string{"": "", "train": "train", "validation": "validation", "valid": "validation",
+	"val": "validation", "test": "test"}
 
 // csvMetric is a column of numbers: what it holds, where, and what a value is divided by.
 type csvMetric struct {
@@ -70,7 +71,8 @@ var recognised = map[string]csvLayout{
 		arch: -1, adjacency: 3, operations: 4, hash: 1, params: 6, madds: -1,
 		metrics: []csvMetric{{Metric{Accuracy, "test", 1, 108}, 5, 9984, false}},
 	},
-	// EC-NAS-Bench: the cells of at most five vertices after 4 epochs, mean of its runs, beside NAS-Bench-101's first run.
+	// EC-NAS-Bench: the cells of at most five vertices after 4 epochs, mean of its runs, beside NAS-Bench-101's first
+	// run.
 	"index,hash,adj,ops,n_runs,val_acc_4ep,test_acc_4ep,train_time_s,nb101_run0_test_108": {
 		arch: -1, adjacency: 2, operations: 3, hash: 1, params: -1, madds: -1,
 		metrics: []csvMetric{
@@ -78,12 +80,14 @@ var recognised = map[string]csvLayout{
 			{Metric{TrainingTime, "", 0, 4}, 7, 1, false}, {Metric{Accuracy, "test", 1, 108}, 8, 1, false},
 		},
 	},
-	// Sub-networks of the once-for-all MobileNetV3 supernet of width 1.0, measured on ImageNet's validation images (IntelLabs/DyNAS-T).
+	// Sub-networks of the once-for-all MobileNetV3 supernet of width 1.0, measured on ImageNet's validation images
+	// (IntelLabs/DyNAS-T).
 	"depths,kernels,expands,macs,params,top1_mean,n_meas,sources": {
 		arch: -1, adjacency: -1, operations: -1, hash: -1, params: 4, madds: 3, networks: []int{0, 1, 2},
 		metrics: []csvMetric{{Metric{Accuracy, "validation", 0, 0}, 5, 100, false}},
 	},
-	// OnceNAS-Bench: DARTS cells trained on CIFAR-10. Its valid_acc50 and test_acc50 are the same numbers; its params and flop are in millions.
+	// OnceNAS-Bench: DARTS cells trained on CIFAR-10. Its valid_acc50 and test_acc50 are the same numbers; its params
+	// and flop are in millions.
 	"weights_index,architecture,flop,params,train_time10,train_acc10,valid_acc10,train_time50,train_acc50,valid_acc50,test_acc50,gpu_latency,rasp_latency,fpga_latency,mcu_latency": {
 		arch: 1, adjacency: -1, operations: -1, hash: -1, params: -1, madds: -1, merge: true,
 		metrics: []csvMetric{{Metric{Accuracy, "validation", 1, 10}, 6, 100, false},
@@ -329,7 +333,8 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 			}
 		}
 	}
-	for _, named := range []struct{ name, split string }{{set.Accuracy, ""}, {set.Validation, "validation"}, {set.Test, "test"}} {
+	for _, named := range []struct{ name, split string }{{set.Accuracy, ""}, {set.Validation, "validation"},
+		{set.Test, "test"}} {
 		if named.name == "" {
 			continue
 		}
@@ -368,11 +373,14 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 		return l, fmt.Errorf("no column arch, and of the columns with a decision each it lacks %s; "+
 			"the header has %.400s", lacks, strings.Join(header, ", "))
 	case l.arch < 0 && l.choices == nil && !l.cells():
-		return l, fmt.Errorf("no column arch, which holds an architecture of %s; the header has %.400s", sp.Name(), strings.Join(header, ", "))
+		return l, fmt.Errorf("no column arch, which holds an architecture of %s; the header has %.400s", sp.Name(),
+			strings.Join(header, ", "))
 	case l.arch < 0 && l.cells() && (l.adjacency < 0 || l.operations < 0):
-		return l, fmt.Errorf("no column arch, nor columns adjacency and operations; the header has %.400s", strings.Join(header, ", "))
+		return l, fmt.Errorf("no column arch, nor columns adjacency and operations; the header has %.400s",
+			strings.Join(header, ", "))
 	case len(l.metrics) == 0:
-		return l, fmt.Errorf("no column of accuracies such as validation_accuracy or test_accuracy_run1; the header has %.400s", strings.Join(header, ", "))
+		return l, fmt.Errorf("no column of accuracies such as validation_accuracy or test_accuracy_run1; the header "+
+			"has %.400s", strings.Join(header, ", "))
 	}
 	for i, m := range l.metrics {
 		if slices.ContainsFunc(l.metrics[:i], func(o csvMetric) bool { return o.Metric == m.Metric }) {
@@ -436,7 +444,8 @@ func (l *csvLayout) fits() error {
 	_, mobile := l.space.(space.MobileNetV3)
 	switch {
 	case l.networks != nil && !mobile:
-		return fmt.Errorf("the file lists MobileNetV3 networks, not architectures of %s: use --space mobilenetv3", l.space.Name())
+		return fmt.Errorf("the file lists MobileNetV3 networks, not architectures of %s: use --space mobilenetv3",
+			l.space.Name())
 	case l.networks == nil && l.arch < 0 && !l.cells():
 		return fmt.Errorf("the file lists cells of NAS-Bench-101, not architectures of %s", l.space.Name())
 	}

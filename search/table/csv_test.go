@@ -19,7 +19,8 @@ func TestCSVWaysToWriteAnArchitecture(t *testing.T) {
 		"adj,ops\n101101,02",
 		"adjacency,operations\n0101001000010000,02",
 		"matrix,operations\n0 1 0 1 0 0 1 0 0 0 0 1 0 0 0 0,02",
-		"matrix,operations\n\"[[0, 1, 0, 1], [0, 0, 1, 0],\n [0, 0, 0, 1], [0, 0, 0, 0]]\",\"['input', 'conv3x3-bn-relu', 'maxpool3x3', 'output']\"",
+		"matrix,operations\n\"[[0, 1, 0, 1], [0, 0, 1, 0],\n [0, 0, 0, 1], [0, 0, 0, 0]]\",\"['input', " +
+			"'conv3x3-bn-relu', 'maxpool3x3', 'output']\"",
 		"adjacency,operations\n101101,input;conv3x3-bn-relu;maxpool3x3;output",
 		"adjacency,operations\n101101,conv3x3-bn-relu maxpool3x3",
 		"adjacency,operations\n101101,\"conv3x3-bn-relu,maxpool3x3\"",
@@ -37,10 +38,11 @@ func TestCSVWaysToWriteAnArchitecture(t *testing.T) {
 }
 
 func TestCSVMetricNames(t *testing.T) {
-	table := open(t, "x.csv", []byte("arch,accuracy,val_acc,test_accuracy_run1,validation_accuracy_run2_epochs108,train_acc_mean_percent,"+
-		"training_time,test_accuracy_run3_percent,valid_accuracy_epochs12,accuracy_of_my_cat,madds,params\n"+
-		"nasbench101:2:1:,0.1,0.2,0.3,0.4,50,60,70,,9000,,\n"+
-		"nasbench101:best,0.1,0.2,0.3,0.4,50,60,7e1,0.8,?,,32426634\n"))
+	table := open(t, "x.csv",
+		[]byte("arch,accuracy,val_acc,test_accuracy_run1,validation_accuracy_run2_epochs108,train_acc_mean_percent,"+
+			"training_time,test_accuracy_run3_percent,valid_accuracy_epochs12,accuracy_of_my_cat,madds,params\n"+
+			"nasbench101:2:1:,0.1,0.2,0.3,0.4,50,60,70,,9000,,\n"+
+			"nasbench101:best,0.1,0.2,0.3,0.4,50,60,7e1,0.8,?,,32426634\n"))
 	want := map[Metric]float64{
 		{Accuracy, "", 0, 0}: 0.1, {Accuracy, "validation", 0, 0}: 0.2, {Accuracy, "test", 1, 0}: 0.3,
 		{Accuracy, "validation", 2, 108}: 0.4, {Accuracy, "train", 0, 0}: 0.5, {TrainingTime, "", 0, 0}: 60,
@@ -59,13 +61,15 @@ func TestCSVMetricNames(t *testing.T) {
 
 func TestCSVNamedColumns(t *testing.T) {
 	c := mustParse(t, "nasbench101:best")
-	text := fmt.Sprintf("id,cell,score,test_accuracy,score_percent,cost,fingerprint\n7,%v,0.5,0.6,70,%d,%s\n", c, c.Cost().MAdds, c.Hash())
+	text := fmt.Sprintf("id,cell,score,test_accuracy,score_percent,cost,fingerprint\n7,%v,0.5,0.6,70,%d,%s\n", c,
+		c.Cost().MAdds, c.Hash())
 	path := file(t, "x.csv", []byte(text))
 	for query, want := range map[string]map[Metric]float64{
-		"arch=cell&accuracy=score":                                 {{Accuracy, "", 0, 0}: 0.5},
-		"arch=cell&accuracy=score_percent&madds=cost":              {{Accuracy, "", 0, 0}: 0.7},
-		"arch=cell&accuracy=test_accuracy&hash=fingerprint":        {{Accuracy, "test", 0, 0}: 0.6},
-		"arch=cell&validation=score&test=score_percent&madds=cost": {{Accuracy, "validation", 0, 0}: 0.5, {Accuracy, "test", 0, 0}: 0.7},
+		"arch=cell&accuracy=score":                          {{Accuracy, "", 0, 0}: 0.5},
+		"arch=cell&accuracy=score_percent&madds=cost":       {{Accuracy, "", 0, 0}: 0.7},
+		"arch=cell&accuracy=test_accuracy&hash=fingerprint": {{Accuracy, "test", 0, 0}: 0.6},
+		"arch=cell&validation=score&test=score_percent&madds=cost": {{Accuracy, "validation", 0, 0}: 0.5,
+			{Accuracy, "test", 0, 0}: 0.7},
 		"arch=cell": {{Accuracy, "test", 0, 0}: 0.6},
 	} {
 		table, view, err := openLabels(t.Context(), "table:"+path+"?"+query, Options{})
@@ -113,7 +117,8 @@ func TestCSVFaults(t *testing.T) {
 		"a column less":       {"nasbench101:best,0.5,", "number of columns"},
 		"open quote":          {"nasbench101:best,\"0.5,,", "column"},
 		"quote in the middle": {"nasbench101:best,0\".5,,", "column 19"},
-		"line without end":    {"nasbench101:best," + strings.Repeat("0", maxRecordBytes+5000) + ",,", "a record of more than"},
+		"line without end": {"nasbench101:best," + strings.Repeat("0", maxRecordBytes+5000) + ",,",
+			"a record of more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			line := 3

@@ -25,8 +25,8 @@ import (
 //	16  uint32    CRC-32C of the header
 //	20  uint32    CRC-32C of the 20 bytes before
 //	24            header: JSON, cttHeader below
-//	              zeros up to a multiple of 64, where the sections begin; each begins at a multiple of 64 from there and the file ends with
-//	              the last of them
+//	              zeros up to a multiple of 64, where the sections begin; each begins at a multiple of 64 from there
+//	              and the file ends with the last of them
 //
 // Sections: the architectures' codes (space.Coder; of NAS-Bench-101 space.Cell as uint64) in ascending order of hash,
 // one a metric, the costs that the space does not say (int64, -1 for unknown), then whatever WriteCTT was given.
@@ -72,8 +72,9 @@ type Section struct {
 	Data []byte
 }
 
-// WriteCTT writes a table in the compact form, atomically: path either keeps what it was or holds the whole table. Sections that the
-// table carries already are dropped unless they are given again. The same table and sections give the same bytes.
+// WriteCTT writes a table in the compact form, atomically: path either keeps what it was or holds the whole table.
+// Sections that the table carries already are dropped unless they are given again. The same table and sections give the
+// same bytes.
 func WriteCTT(path string, t *Table, sections ...Section) error {
 	out, err := files.Create(path)
 	if err != nil {
@@ -221,7 +222,8 @@ func parseCTT(in *input, r io.ReaderAt, size int64) (*Table, error) {
 		return fail(errors.New("the first 24 bytes are damaged: checksum does not match"))
 	}
 	if version := binary.LittleEndian.Uint32(fixed[8:]); version != cttVersion {
-		return fail(fmt.Errorf("version %d of the format, this program reads version %d: convert the source again", version, cttVersion))
+		return fail(fmt.Errorf("version %d of the format, this program reads version %d: convert the source again",
+			version, cttVersion))
 	}
 	length := int64(binary.LittleEndian.Uint32(fixed[12:]))
 	switch {
@@ -272,7 +274,8 @@ func (h *cttHeader) table(in *input, body io.ReaderAt, size int64) (*Table, erro
 		return fail(fmt.Errorf("%d records do not fit into %d bytes: the file is truncated", h.Records, size))
 	}
 	if len(h.Metrics) > maxMetrics || len(h.Sections) > maxMetrics {
-		return fail(fmt.Errorf("%d metrics and %d sections, at most %d are accepted", len(h.Metrics), len(h.Sections), maxMetrics))
+		return fail(fmt.Errorf("%d metrics and %d sections, at most %d are accepted", len(h.Metrics),
+			len(h.Sections), maxMetrics))
 	}
 	if h.Merged < 0 {
 		return fail(fmt.Errorf("%d rows came once more", h.Merged))

@@ -69,7 +69,8 @@ func TestCTTRoundTrip(t *testing.T) {
 
 	stored, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, stored, bytesOf(t, again, Section{"forest", trees}, Section{"empty", nil}), "the same again, byte by byte")
+	require.Equal(t, stored, bytesOf(t, again, Section{"forest", trees}, Section{"empty", nil}),
+		"the same again, byte by byte")
 	require.NotEqual(t, stored, bytesOf(t, again), "sections are given anew")
 }
 
@@ -199,18 +200,22 @@ func TestCTTWrongContentWithRightChecksums(t *testing.T) {
 		change func(h *cttHeader)
 		text   string
 	}{
-		"another space":         {func(h *cttHeader) { h.Space = "mars" }, `space "mars"`},
-		"no records":            {func(h *cttHeader) { h.Records = 0 }, "0 records"},
-		"negative records":      {func(h *cttHeader) { h.Records = -1 }, "-1 records"},
-		"more records":          {func(h *cttHeader) { h.Records = 3 }, "16 bytes for 3 records"},
-		"fewer records":         {func(h *cttHeader) { h.Records = 1 }, "16 bytes for 1 records"},
-		"immense records":       {func(h *cttHeader) { h.Records = math.MaxInt }, "do not fit"},
-		"negative size":         {func(h *cttHeader) { h.Cells.Size = -8 }, "architectures: -8 bytes"},
-		"immense size":          {func(h *cttHeader) { h.Metrics[0].Data.Size = math.MaxInt64 }, "truncated or damaged"},
-		"negative offset":       {func(h *cttHeader) { h.Metrics[0].Data.Offset = -64 }, "truncated or damaged"},
-		"overlapping":           {func(h *cttHeader) { h.Metrics[0].Data.Offset = 0 }, "truncated or damaged"},
-		"unknown encoding":      {func(h *cttHeader) { h.Metrics[0].Encoding = "int7" }, `unknown encoding "int7"`},
-		"another width":         {func(h *cttHeader) { h.Metrics[1].Encoding = encodeFloat32 }, "16 bytes for 2 records"},
+		"another space":    {func(h *cttHeader) { h.Space = "mars" }, `space "mars"`},
+		"no records":       {func(h *cttHeader) { h.Records = 0 }, "0 records"},
+		"negative records": {func(h *cttHeader) { h.Records = -1 }, "-1 records"},
+		"more records":     {func(h *cttHeader) { h.Records = 3 }, "16 bytes for 3 records"},
+		"fewer records":    {func(h *cttHeader) { h.Records = 1 }, "16 bytes for 1 records"},
+		"immense records":  {func(h *cttHeader) { h.Records = math.MaxInt }, "do not fit"},
+		"negative size":    {func(h *cttHeader) { h.Cells.Size = -8 }, "architectures: -8 bytes"},
+		"immense size": {func(h *cttHeader) {
+			h.Metrics[0].Data.Size = math.MaxInt64
+		}, "truncated or damaged"},
+		"negative offset":  {func(h *cttHeader) { h.Metrics[0].Data.Offset = -64 }, "truncated or damaged"},
+		"overlapping":      {func(h *cttHeader) { h.Metrics[0].Data.Offset = 0 }, "truncated or damaged"},
+		"unknown encoding": {func(h *cttHeader) { h.Metrics[0].Encoding = "int7" }, `unknown encoding "int7"`},
+		"another width": {func(h *cttHeader) {
+			h.Metrics[1].Encoding = encodeFloat32
+		}, "16 bytes for 2 records"},
 		"counts of nothing":     {func(h *cttHeader) { h.Metrics[0].Of = 0 }, "of 0"},
 		"metrics out of order":  {func(h *cttHeader) { h.Metrics[1].Metric = h.Metrics[0].Metric }, "not in order"},
 		"a section beyond":      {func(h *cttHeader) { h.Sections[0].Size = 6 }, "section some: 6 bytes"},
@@ -256,8 +261,9 @@ func TestPackingIsExact(t *testing.T) {
 		values []float64
 		want   packing
 	}{
-		"counts":              {[]float64{9197.0 / 9984, 0, 1, math.NaN()}, packing{encodeCount, 9984, false}},
-		"counts in float32":   {[]float64{float64(float32(9197) / 9984), float64(float32(7) / 9984)}, packing{encodeCount, 9984, true}},
+		"counts": {[]float64{9197.0 / 9984, 0, 1, math.NaN()}, packing{encodeCount, 9984, false}},
+		"counts in float32": {[]float64{float64(float32(9197) / 9984), float64(float32(7) / 9984)},
+			packing{encodeCount, 9984, true}},
 		"four decimals":       {[]float64{0.9432, 0.1}, packing{encodeCount, 10000, false}},
 		"train, in float32":   {[]float64{float64(float32(39935) / 39936), 1}, packing{encodeCount, 39936, true}},
 		"float32":             {[]float64{float64(float32(math.Pi)), math.NaN()}, packing{Encoding: encodeFloat32}},
@@ -270,7 +276,10 @@ func TestPackingIsExact(t *testing.T) {
 		require.Equal(t, c.want, choosePacking(c.values), name)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		value := rapid.OneOf(rapid.Float64(), rapid.Just(math.NaN()), rapid.Map(rapid.IntRange(0, 70000), func(k int) float64 { return float64(k) / 9984 }),
+		value := rapid.OneOf(rapid.Float64(), rapid.Just(math.NaN()),
+			rapid.Map(rapid.IntRange(0, 70000), func(k int) float64 {
+				return float64(k) / 9984
+			}),
 			rapid.Map(rapid.IntRange(0, 10000), func(k int) float64 { return float64(k) / 10000 }),
 			rapid.Map(rapid.Float32(), func(v float32) float64 { return float64(v) }))
 		values := rapid.SliceOfN(value, 1, 20).Draw(t, "values")
@@ -347,7 +356,8 @@ func TestVerifyLooksAtAll(t *testing.T) {
 	}
 
 	// A genotype whose nodes stand in another order is another text of the same architecture.
-	darts, err := Open(t.Context(), testdata.Path(t, "darts/oncenas_darts_545.csv"), Options{Space: spaceOf(t, "darts")})
+	darts, err := Open(t.Context(), testdata.Path(t, "darts/oncenas_darts_545.csv"),
+		Options{Space: spaceOf(t, "darts")})
 	require.NoError(t, err)
 	good = bytesOf(t, darts)
 	body = int(aligned(int64(cttFixed + len(headerOf(good)))))

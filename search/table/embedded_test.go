@@ -10,7 +10,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// shapes91 holds every cell of at most four vertices with three runs. What tables/README.md says of how well they rank is true.
+// shapes91 holds every cell of at most four vertices with three runs. What tables/README.md says of how well they rank
+// is true.
 func TestShapes91(t *testing.T) {
 	require.Equal(t, []string{"shapes91"}, Embedded())
 	small := space.NASBench101{Vertices: 4}

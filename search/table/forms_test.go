@@ -231,11 +231,13 @@ func TestCSVColumnADecision(t *testing.T) {
 			require.True(t, want[table.Arch(i)])
 		}
 		_, err = Open(t.Context(), file(t, "x.tsv",
-			[]byte(strings.Replace(text, strings.ToUpper(columns[1])+"\t", "other\t", 1))), Options{Space: spaceOf(t, name)})
+			[]byte(strings.Replace(text, strings.ToUpper(columns[1])+"\t", "other\t", 1))),
+			Options{Space: spaceOf(t, name)})
 		require.ErrorContains(t, err, "of the columns with a decision each it lacks "+columns[1])
 		wrong := strings.Split(text, "\n")[:2]
 		wrong[1] = "what" + wrong[1][strings.IndexByte(wrong[1], '\t'):]
-		_, err = Open(t.Context(), file(t, "x.tsv", []byte(strings.Join(wrong, "\n"))), Options{Space: spaceOf(t, name)})
+		_, err = Open(t.Context(), file(t, "x.tsv", []byte(strings.Join(wrong, "\n"))),
+			Options{Space: spaceOf(t, name)})
 		require.ErrorContains(t, err, "line 2")
 		require.ErrorContains(t, err, `"what"`)
 	}

@@ -11,7 +11,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// fuzzRead opens bytes as a foreign file and, where that succeeds, checks that the table is sound and survives the compact form.
+// fuzzRead opens bytes as a foreign file and, where that succeeds, checks that the table is sound and survives the
+// compact form.
 func fuzzRead(t *testing.T, data []byte, columns Columns) {
 	table, err := readTable(context.Background(), "fuzz", bytes.NewReader(data), int64(len(data)), space.NASBench101{},
 		Options{Threads: 2, Columns: columns})
@@ -54,7 +55,8 @@ func exercise(t *testing.T, table *Table) {
 		}
 		_, _, _ = a.String(), a.Graph(), a.Cost()
 	}
-	for _, q := range []Query{{}, {Missing: MissingDrop, Diverged: DivergedDrop}, {Run: 1, Split: "test", Missing: MissingDrop}} {
+	for _, q := range []Query{{}, {Missing: MissingDrop, Diverged: DivergedDrop},
+		{Run: 1, Split: "test", Missing: MissingDrop}} {
 		if v, err := table.View(q); err == nil {
 			v.Unseal()
 			_ = v.Describe()
@@ -114,7 +116,9 @@ func FuzzMetrics(f *testing.F) {
 
 func FuzzJSON(f *testing.F) {
 	f.Add([]byte("[" + goodItem + "]"))
-	f.Add([]byte("[" + goodItem + `,{"matrix":[[0,1],[0,0]],"ops":["input","output"],"n_params":882570,"validation_accuracy":0.5,"hash_":null}]`))
+	f.Add(
+		[]byte("[" + goodItem +
+			`,{"matrix":[[0,1],[0,0]],"ops":["input","output"],"n_params":882570,"validation_accuracy":0.5,"hash_":null}]`))
 	f.Add([]byte(`[{"matrix":[[0,1`))
 	f.Add([]byte(`[[[[[[`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -124,8 +128,12 @@ func FuzzJSON(f *testing.F) {
 
 func FuzzCSV(f *testing.F) {
 	f.Add([]byte("arch,test_accuracy,params\nnasbench101:best,0.5,32426634\n"), "", "")
-	f.Add([]byte("adjacency,operations,validation_accuracy_run1_percent\n101101,02,50\n\"[[0,1],[0,0]]\",\"input,output\",1\n"), "", "")
-	f.Add([]byte("index,hash,n,adj,ops,test_correct_of_9984,params,flops\n0,00005c142e6f48ac74fdcf73e3439874,7,100110100001001010101,02001,9197,8555530,1266914304\n"), "", "")
+	f.Add(
+		[]byte(
+			"adjacency,operations,validation_accuracy_run1_percent\n101101,02,50\n\"[[0,1],[0,0]]\",\"input,output\",1\n"), "", "")
+	f.Add(
+		[]byte(
+			"index,hash,n,adj,ops,test_correct_of_9984,params,flops\n0,00005c142e6f48ac74fdcf73e3439874,7,100110100001001010101,02001,9197,8555530,1266914304\n"), "", "")
 	f.Add([]byte("a,b\nnasbench101:best,1\n"), "a", "b")
 	f.Add([]byte("\ufeffarch,acc\r\n\"nasbench101:2:1:\",\r\n"), "", "")
 	f.Add([]byte("sep=;\r\nAdjacency;Operations;Test accuracy (%)\r\n[[0 1] [0 0]];;94,3 %\r\n;;\r\n"), "", "")
@@ -190,9 +198,10 @@ func TestTinyFilesStaySmall(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"a text of zeros, compressed": zipped(t, make([]byte, 24<<20)),
-		"a line of 24 MB, compressed": zipped(t, append([]byte("arch,accuracy\n"), bytes.Repeat([]byte("x"), 24<<20)...)),
-		"a JSON string of 24 MB":      zipped(t, append([]byte(`[{"ops":["`), bytes.Repeat([]byte("x"), 24<<20)...)),
-		"nested JSON lists":           zipped(t, bytes.Repeat([]byte("["), 24<<20)),
+		"a line of 24 MB, compressed": zipped(t, append([]byte("arch,accuracy\n"),
+			bytes.Repeat([]byte("x"), 24<<20)...)),
+		"a JSON string of 24 MB": zipped(t, append([]byte(`[{"ops":["`), bytes.Repeat([]byte("x"), 24<<20)...)),
+		"nested JSON lists":      zipped(t, bytes.Repeat([]byte("["), 24<<20)),
 	} {
 		allocated := testdata.Allocated(func() {
 			_, err := readTable(context.Background(), "x", bytes.NewReader(data), int64(len(data)),

@@ -70,7 +70,8 @@ type downloader struct {
 	stall  time.Duration // without a byte, after which an attempt is given up
 }
 
-func (d downloader) get(ctx context.Context, dir, address, sum string, progress func(done, total int64)) (string, error) {
+func (d downloader) get(ctx context.Context, dir, address, sum string, progress func(done, total int64)) (string,
+	error) {
 	fail := func(err error) (string, error) { return "", fmt.Errorf("get %s: %w", address, err) }
 	if want, err := hex.DecodeString(sum); err != nil || len(want) != sha256.Size {
 		return fail(fmt.Errorf("%q is not a SHA-256 in hexadecimal", sum))
@@ -144,7 +145,8 @@ func (d downloader) get(ctx context.Context, dir, address, sum string, progress 
 }
 
 // complete makes attempts until the server has sent all.
-func (d downloader) complete(ctx context.Context, part *partial, address string, progress func(done, total int64)) error {
+func (d downloader) complete(ctx context.Context, part *partial, address string,
+	progress func(done, total int64)) error {
 	pause := d.pause
 	for failures := 0; ; {
 		before := part.size
@@ -163,7 +165,8 @@ func (d downloader) complete(ctx context.Context, part *partial, address string,
 			failures, pause = 0, d.pause
 		}
 		if failures++; failures == attempts {
-			return fmt.Errorf("given up after %d attempts; the next start goes on at byte %d: %w", attempts, part.size, err)
+			return fmt.Errorf("given up after %d attempts; the next start goes on at byte %d: %w", attempts,
+				part.size, err)
 		}
 		select {
 		case <-time.After(pause):
@@ -179,7 +182,8 @@ type finalError struct{ text string }
 func (e *finalError) Error() string { return e.text }
 
 // attempt asks for what is still to come and stores what comes.
-func (d downloader) attempt(ctx context.Context, part *partial, address string, progress func(done, total int64)) error {
+func (d downloader) attempt(ctx context.Context, part *partial, address string,
+	progress func(done, total int64)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watch := time.AfterFunc(d.stall, func() { cancel(fmt.Errorf("nothing came for %v", d.stall)) })
@@ -213,8 +217,10 @@ func (d downloader) attempt(ctx context.Context, part *partial, address string, 
 		total = response.ContentLength
 	case response.StatusCode == http.StatusPartialContent:
 		var first, last int64
-		if n, _ := fmt.Sscanf(response.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); n < 2 || first != part.size {
-			return fmt.Errorf("asked for bytes from %d, the server sent %.100q", part.size, response.Header.Get("Content-Range"))
+		if n, _ := fmt.Sscanf(response.Header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &total); n < 2 ||
+			first != part.size {
+			return fmt.Errorf("asked for bytes from %d, the server sent %.100q", part.size,
+				response.Header.Get("Content-Range"))
 		}
 		if total == 0 {
 			total = -1
@@ -227,7 +233,8 @@ func (d downloader) attempt(ctx context.Context, part *partial, address string, 
 			return &finalError{err.Error()}
 		}
 		return fmt.Errorf("%.200s", response.Status)
-	case response.StatusCode >= 500, response.StatusCode == http.StatusTooManyRequests, response.StatusCode == http.StatusRequestTimeout:
+	case response.StatusCode >= 500, response.StatusCode == http.StatusTooManyRequests,
+		response.StatusCode == http.StatusRequestTimeout:
 		return fmt.Errorf("%.200s", response.Status)
 	default:
 		return &finalError{fmt.Sprintf("%.200s", response.Status)}

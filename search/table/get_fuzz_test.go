@@ -36,7 +36,9 @@ func (h *hostile) RoundTrip(r *http.Request) (*http.Response, error) {
 	_, _ = fmt.Sscan(fields[0], &status)
 	_, _ = fmt.Sscan(fields[3], &length)
 	header := http.Header{"Content-Range": {fields[1]}, "Etag": {fields[2]}}
-	if value := r.Header.Get("If-Range"); strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+	if value := r.Header.Get("If-Range"); strings.ContainsFunc(value, func(c rune) bool {
+		return c < ' ' || c == 0x7f
+	}) {
 		return nil, fmt.Errorf("a header with %q", value) // as net/http refuses it
 	}
 	text, cut := strings.CutSuffix(strings.TrimRight(fields[4], "|"), "!")
@@ -49,7 +51,8 @@ func (h *hostile) RoundTrip(r *http.Request) (*http.Response, error) {
 	if cut {
 		body = io.MultiReader(body, broken{})
 	}
-	return &http.Response{StatusCode: status, Status: fields[0], Header: header, ContentLength: length, Body: io.NopCloser(body), Request: r}, nil
+	return &http.Response{StatusCode: status, Status: fields[0], Header: header, ContentLength: length,
+		Body: io.NopCloser(body), Request: r}, nil
 }
 
 type zeroes struct{}
@@ -96,7 +99,9 @@ func FuzzServer(f *testing.F) {
 		var path string
 		var err error
 		d := downloader{client: &http.Client{Transport: h}, most: most, pause: time.Nanosecond, stall: time.Minute}
-		got := testdata.Allocated(func() { path, err = d.get(t.Context(), dir, "http://x/f.bin", sumOf([]byte(want)), nil) })
+		got := testdata.Allocated(func() {
+			path, err = d.get(t.Context(), dir, "http://x/f.bin", sumOf([]byte(want)), nil)
+		})
 		require.LessOrEqual(t, got, uint64(1<<20+h.asked*(1<<19))) // of which each attempt's buffer is half
 		for _, name := range []string{target, target + ".part"} {
 			if info, err := os.Stat(name); err == nil {

@@ -27,7 +27,8 @@ func sumOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// server serves content as a good server does, after letting meddle have a request first; meddle says whether it answered.
+// server serves content as a good server does, after letting meddle have a request first; meddle says whether it
+// answered.
 type server struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -66,7 +67,8 @@ func (s *server) cut(w http.ResponseWriter, n int) {
 }
 
 func (s *server) get(t *testing.T, dir string) (string, error) {
-	return downloader{client: s.Client(), most: 1 << 30, pause: time.Microsecond, stall: time.Minute}.get(t.Context(), dir, s.URL+"/nasbench/table.bin", sumOf(content), nil)
+	return downloader{client: s.Client(), most: 1 << 30, pause: time.Microsecond, stall: time.Minute}.get(t.Context(),
+		dir, s.URL+"/nasbench/table.bin", sumOf(content), nil)
 }
 
 // requireGot checks that the file is there, whole, and nothing beside it.
@@ -92,7 +94,8 @@ func requireOnly(t *testing.T, dir string, want ...string) {
 	require.ElementsMatch(t, want, names)
 }
 
-// What is checked is what lies on the disk: a file that something else changed while it came is discarded, and one start at a time writes it.
+// What is checked is what lies on the disk: a file that something else changed while it came is discarded, and one
+// start at a time writes it.
 func TestGetChecksTheFileItself(t *testing.T) {
 	s := newServer(t)
 	dir := t.TempDir()
@@ -126,10 +129,11 @@ func TestGet(t *testing.T) {
 	s := newServer(t)
 	dir := filepath.Join(t.TempDir(), "not", "there", "yet")
 	last, lastTotal := int64(-1), int64(-1)
-	path, err := Get(t.Context(), dir, s.URL+"/nasbench/table.bin?generation=7", sumOf(content), func(done, total int64) {
-		require.GreaterOrEqual(t, done, last)
-		last, lastTotal = done, total
-	})
+	path, err := Get(t.Context(), dir, s.URL+"/nasbench/table.bin?generation=7", sumOf(content),
+		func(done, total int64) {
+			require.GreaterOrEqual(t, done, last)
+			last, lastTotal = done, total
+		})
 	require.NoError(t, err)
 	requireGot(t, dir, path)
 	require.Equal(t, int64(len(content)), last)
@@ -217,7 +221,8 @@ func TestGetOfAPartThatIsWhole(t *testing.T) {
 	require.Len(t, s.ranges, 1)
 
 	dir = t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "table.bin.part"), append(bytes.Clone(content), "and more"...), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "table.bin.part"), append(bytes.Clone(content), "and more"...),
+		0o644))
 	path, err = s.get(t, dir)
 	require.NoError(t, err)
 	requireGot(t, dir, path)

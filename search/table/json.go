@@ -13,7 +13,8 @@ import (
 )
 
 // jsonRecord is an item of the nas_bench.json that the CTNAS authors' code reads (chenyaofo/CTNAS,
-// ctnas/core/dataset/architecture/nasbench.py): the numbers are means of three runs of 108 epochs, hash_ is the module hash.
+// ctnas/core/dataset/architecture/nasbench.py): the numbers are means of three runs of 108 epochs, hash_ is the module
+// hash.
 type jsonRecord struct {
 	Matrix             [][]whole `json:"matrix"`
 	Ops                []string  `json:"ops"`
@@ -26,7 +27,8 @@ type jsonRecord struct {
 }
 
 var jsonMetrics = []Metric{
-	{Accuracy, "train", 0, 108}, {Accuracy, "validation", 0, 108}, {Accuracy, "test", 0, 108}, {TrainingTime, "", 0, 108},
+	{Accuracy, "train", 0, 108}, {Accuracy, "validation", 0, 108}, {Accuracy, "test", 0, 108},
+	{TrainingTime, "", 0, 108},
 }
 
 // whole is a whole number as programs write it: 1, 1.0, true.

@@ -12,10 +12,12 @@ import (
 const goodItem = `{"matrix":[[0,1,0],[0,0,1],[0,0,0]],"ops":["input","conv3x3-bn-relu","output"],"test_accuracy":0.9}`
 
 func TestJSONOptionalFields(t *testing.T) {
-	table := open(t, "nas_bench.json", []byte(" \n["+goodItem+`, {"rank": null, "matrix":[[0,1],[0,0]],"ops":["input","output"],
+	table := open(t, "nas_bench.json",
+		[]byte(" \n["+goodItem+`, {"rank": null, "matrix":[[0,1],[0,0]],"ops":["input","output"],
 		"n_params":882570,"training_time":17.5,"validation_accuracy":0.4, "test_accuracy":null,"hash_":"`+mustParse(t, "nasbench101:2:1:").Hash()+`"}]
 	`))
-	require.Equal(t, []Metric{{Accuracy, "test", 0, 108}, {Accuracy, "validation", 0, 108}, {TrainingTime, "", 0, 108}}, table.Metrics())
+	require.Equal(t, []Metric{{Accuracy, "test", 0, 108}, {Accuracy, "validation", 0, 108}, {TrainingTime, "", 0, 108}},
+		table.Metrics())
 	small, ok := table.Index(mustParse(t, "nasbench101:2:1:"))
 	require.True(t, ok)
 	require.True(t, math.IsNaN(table.Value(0, small)))
@@ -28,21 +30,23 @@ func TestJSONFaults(t *testing.T) {
 	item := func(extra string) string { return strings.TrimSuffix(goodItem, "}") + "," + extra + "}" }
 	other := `{"matrix":[[0,1],[0,0]],"ops":["input","output"],"test_accuracy":0.9}`
 	for name, bad := range map[string]struct{ item, text string }{
-		"no matrix":             {`{"ops":["input","output"],"test_accuracy":0.9}`, "0 rows"},
-		"no operations":         {`{"matrix":[[0,1],[0,0]],"test_accuracy":0.9}`, "0 operations"},
-		"unknown operation":     {strings.Replace(goodItem, "conv3x3", "conv5x5", 1), "conv5x5"},
-		"matrix of text":        {`{"matrix":"0100"}`, "matrix"},
-		"not an object":         {`7`, "number"},
-		"too many parameters":   {item(`"n_params":1`), "1 parameters, the architecture has"},
-		"negative parameters":   {item(`"n_params":-1`), "-1 parameters"},
-		"wrong hash":            {item(`"hash_":"00000000000000000000000000000000"`), "does not belong"},
-		"empty hash":            {item(`"hash_":""`), "empty hash_"},
-		"accuracy in percent":   {item(`"validation_accuracy":94.2`), "validation accuracy: accuracy 94.2 is outside of 0..1"},
+		"no matrix":           {`{"ops":["input","output"],"test_accuracy":0.9}`, "0 rows"},
+		"no operations":       {`{"matrix":[[0,1],[0,0]],"test_accuracy":0.9}`, "0 operations"},
+		"unknown operation":   {strings.Replace(goodItem, "conv3x3", "conv5x5", 1), "conv5x5"},
+		"matrix of text":      {`{"matrix":"0100"}`, "matrix"},
+		"not an object":       {`7`, "number"},
+		"too many parameters": {item(`"n_params":1`), "1 parameters, the architecture has"},
+		"negative parameters": {item(`"n_params":-1`), "-1 parameters"},
+		"wrong hash":          {item(`"hash_":"00000000000000000000000000000000"`), "does not belong"},
+		"empty hash":          {item(`"hash_":""`), "empty hash_"},
+		"accuracy in percent": {item(`"validation_accuracy":94.2`),
+			"validation accuracy: accuracy 94.2 is outside of 0..1"},
 		"negative time":         {item(`"training_time":-1`), "negative"},
 		"NaN":                   {item(`"train_accuracy":NaN`), "invalid character"},
 		"number far too large":  {item(`"train_accuracy":1e999`), "train_accuracy"},
 		"the same architecture": {other, "stands at record 0 already"},
-		"a record without end":  {item(`"note":"` + strings.Repeat("x", 2*maxRecordBytes) + `"`), "a record of more than"},
+		"a record without end": {item(`"note":"` + strings.Repeat("x", 2*maxRecordBytes) + `"`),
+			"a record of more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := "[" + other + "," + bad.item + "," + goodItem + "]"
@@ -74,5 +78,6 @@ func TestJSONFaultDoesNotOvertakeAnEarlierOne(t *testing.T) {
 	items[3] = items[1]
 	items[9] = "}" // found while reading, long before record 3 is compared
 	offset := len("["+strings.Join(items[:3], ",")) + 0
-	requireError(t, openError(t, []byte("["+strings.Join(items, ",")+"]"), Options{}), 3, int64(offset), 0, "stands at record 1 already")
+	requireError(t, openError(t, []byte("["+strings.Join(items, ",")+"]"), Options{}), 3, int64(offset), 0,
+		"stands at record 1 already")
 }

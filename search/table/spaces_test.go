@@ -39,7 +39,8 @@ func TestMobileNetTable(t *testing.T) {
 	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"),
 		Options{Space: spaceOf(t, "mobilenetv3@w1.2")})
 	require.ErrorContains(t, err, "the architecture has")
-	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"), Options{Space: spaceOf(t, "darts")})
+	_, err = Open(t.Context(), testdata.Path(t, "mobilenetv3/ofa_mbv3_w1.0_r224.csv"),
+		Options{Space: spaceOf(t, "darts")})
 	require.ErrorContains(t, err, "--space mobilenetv3")
 }
 
@@ -141,7 +142,8 @@ func TestConvertEverySpace(t *testing.T) {
 func TestConvertedForAnotherFile(t *testing.T) {
 	const text = "space: s\nblocks:\n  - {name: a, operations: [x, y]}\n  - {name: b, operations: [x, y]}\n"
 	one := spaceFile(t, text)
-	table, err := Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy\nx|y,0.5\ny|y,0.6\n")), Options{Space: spaceOf(t, one)})
+	table, err := Open(t.Context(), file(t, "x.csv", []byte("arch,accuracy\nx|y,0.5\ny|y,0.6\n")),
+		Options{Space: spaceOf(t, one)})
 	require.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "x.ctt")
 	require.NoError(t, WriteCTT(path, table))

@@ -1,6 +1,6 @@
-// Package table reads labels from tabular benchmarks: files that list architectures with the accuracies they reach. It takes the official
-// NAS-Bench-101 files (tfrecord), the nas_bench.json of the CTNAS authors, CSV files that anyone can write, and its own compact
-// form, .ctt, that opens at once.
+// Package table reads labels from tabular benchmarks: files that list architectures with the accuracies they reach. It
+// takes the official NAS-Bench-101 files (tfrecord), the nas_bench.json of the CTNAS authors, CSV files that anyone can
+// write, and its own compact form, .ctt, that opens at once.
 package table
 
 import (
@@ -91,7 +91,8 @@ type Source struct {
 	SHA256 string `json:"sha256"` // of the file as it lies on disk
 }
 
-// Table is a list of distinct architectures with their numbers, in ascending order of their hash. It may be read by several goroutines.
+// Table is a list of distinct architectures with their numbers, in ascending order of their hash. It may be read by
+// several goroutines.
 type Table struct {
 	space   space.Space // whose architectures are wanted
 	coder   space.Coder // of the space that the table lists
@@ -114,9 +115,10 @@ var told = [...]string{"madds", "params"}
 
 // Options change how Open reads a file.
 type Options struct {
-	Space          space.Space             // whose architectures are wanted; nil means NAS-Bench-101
-	Columns        Columns                 // names of a CSV file's columns where they are not the usual ones
-	VerifyChecksum bool                    // fail unless the file is, or was made from, a published one with its published SHA-256
+	Space   space.Space // whose architectures are wanted; nil means NAS-Bench-101
+	Columns Columns     // names of a CSV file's columns where they are not the usual ones
+	// Fail unless the file is, or was made from, a published one with its published SHA-256.
+	VerifyChecksum bool
 	Threads        int                     // that parse; 0 means one a processor. The result does not depend on it
 	Progress       func(done, total int64) // bytes read so far and in all; may be nil. Not called twice at once
 }
@@ -281,14 +283,17 @@ func readTable(ctx context.Context, path string, r io.Reader, size int64, sp spa
 		return nil, in.fail(-1, 0, 0, fmt.Errorf("column names are set, and this is a %s file, not CSV", format))
 	}
 	if _, cells := sp.(space.NASBench101); !cells && format != FormatCSV {
-		return nil, in.fail(-1, 0, 0, fmt.Errorf("this is a %s file: tables of the space %s are CSV", format, sp.Name()))
+		return nil,
+			in.fail(-1, 0, 0, fmt.Errorf("this is a %s file: tables of the space %s are CSV", format, sp.Name()))
 	}
-	read := map[string]func(*input) (*builder, error){FormatTFRecord: readTFRecord, FormatJSON: readJSON, FormatCSV: readCSV}[format]
+	read := map[string]func(*input) (*builder, error){FormatTFRecord: readTFRecord, FormatJSON: readJSON,
+		FormatCSV: readCSV}[format]
 	b, err := read(in)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(io.Discard, counted); err != nil { // a reader stops at its last record; the checksum is of the whole file
+	if _, err := io.Copy(io.Discard, counted); err != nil {
+		// A reader stops at its last record; the checksum is of the whole file.
 		return nil, in.fail(-1, 0, 0, err)
 	}
 	t, err := b.finish(in)
@@ -413,8 +418,8 @@ func (t *Table) Metrics() []Metric {
 	return metrics
 }
 
-// Check tells whether the numbers of a metric, an index into Metrics, are sound. A .ctt file's columns are checked when they are first
-// used; it costs nothing after that.
+// Check tells whether the numbers of a metric, an index into Metrics, are sound. A .ctt file's columns are checked when
+// they are first used; it costs nothing after that.
 func (t *Table) Check(metric int) error {
 	if err := t.columns[metric].check(); err != nil {
 		return &Error{File: t.path, Record: -1, Err: err}
@@ -422,7 +427,8 @@ func (t *Table) Check(metric int) error {
 	return nil
 }
 
-// Value is the number of a metric, an index into Metrics, for architecture i; NaN where the file has none, and where Check fails.
+// Value is the number of a metric, an index into Metrics, for architecture i; NaN where the file has none, and where
+// Check fails.
 func (t *Table) Value(metric, i int) float64 {
 	c := t.columns[metric]
 	if c.check() != nil {
@@ -579,8 +585,9 @@ type Best struct {
 // Info describes the table. Best is by the accuracy that judges a search which asks for nothing in particular.
 func (t *Table) Info() (Info, error) {
 	info := Info{
-		File: t.path, Format: t.format, Space: t.space.Name(), Records: t.Len(), Metrics: t.Metrics(), Checksum: t.Checksum(),
-		Source: t.source, Sections: t.Sections(),
+		File: t.path, Format: t.format, Space: t.space.Name(), Records: t.Len(), Metrics: t.Metrics(),
+		Checksum: t.Checksum(),
+		Source:   t.source, Sections: t.Sections(),
 	}
 	v, err := t.View(Query{Missing: MissingDrop})
 	if err != nil {

@@ -131,7 +131,8 @@ func trainingJSON(hash string, epochs int, adjacency, operations string, metrics
 func tfContent(c space.Cell, run, epochs int) []byte {
 	value := func(split string) float64 { return fakeAccuracy(c, Metric{Accuracy, split, run, epochs}) }
 	last := evaluation(float64(epochs), float64(run)+0.25, value("train"), value("validation"), value("test"))
-	metrics := modelMetrics(c.Cost().Params, evaluation(0, 0, 0.1, 0.1, 0.1), evaluation(float64(epochs)/2, 0.1, 0.5, 0.5, 0.5), last)
+	metrics := modelMetrics(c.Cost().Params, evaluation(0, 0, 0.1, 0.1, 0.1),
+		evaluation(float64(epochs)/2, 0.1, 0.5, 0.5, 0.5), last)
 	return trainingJSON(c.Hash(), epochs, matrixText(c), strings.Join(c.OpNames(), ","), metrics)
 }
 
@@ -204,7 +205,8 @@ func TestFormatsAgree(t *testing.T) {
 		fmt.Fprintf(&csvText, "%v,%v,%v,%v\n", c, mean(c, "validation"), mean(c, "test"), mean(c, "train"))
 		items = append(items, map[string]any{
 			"matrix": c.Matrix(), "ops": c.OpNames(), "hash_": c.Hash(), "n_params": c.Cost().Params,
-			"train_accuracy": mean(c, "train"), "validation_accuracy": mean(c, "validation"), "test_accuracy": mean(c, "test"),
+			"train_accuracy": mean(c, "train"), "validation_accuracy": mean(c, "validation"),
+			"test_accuracy": mean(c, "test"),
 		})
 	}
 	text, err := json.Marshal(items)
@@ -224,7 +226,9 @@ func TestFormatsAgree(t *testing.T) {
 			require.True(t, ok)
 			require.Equal(t, i, found)
 		}
-		_, ok := table.Index(someCells(31)[slices.IndexFunc(someCells(31), func(c space.Cell) bool { return !slices.Contains(cells, c) })])
+		_, ok := table.Index(someCells(31)[slices.IndexFunc(someCells(31), func(c space.Cell) bool {
+			return !slices.Contains(cells, c)
+		})])
 		require.False(t, ok)
 		for k, m := range table.Metrics() {
 			if m.Name != Accuracy {
@@ -300,7 +304,8 @@ func TestVerifyChecksum(t *testing.T) {
 
 	for _, p := range []string{path, converted} {
 		_, err = Open(t.Context(), p, Options{VerifyChecksum: true})
-		requireError(t, err, -1, 0, 0, "is that of neither published file (nasbench_only108.tfrecord, nasbench_full.tfrecord)")
+		requireError(t, err, -1, 0, 0, "is that of neither published file (nasbench_only108.tfrecord, "+
+			"nasbench_full.tfrecord)")
 	}
 	before := Published
 	t.Cleanup(func() { Published = before })
@@ -338,7 +343,8 @@ func TestInfo(t *testing.T) {
 	require.NoError(t, err)
 	require.Nil(t, info.Best, "training accuracy judges nothing unless asked for")
 
-	apart := open(t, "apart.csv", []byte("arch,validation_accuracy,test_accuracy\nnasbench101:best,0.5,\nnasbench101:inception,,0.5\n"))
+	apart := open(t, "apart.csv",
+		[]byte("arch,validation_accuracy,test_accuracy\nnasbench101:best,0.5,\nnasbench101:inception,,0.5\n"))
 	info, err = apart.Info()
 	require.NoError(t, err)
 	require.Nil(t, info.Best)
@@ -472,7 +478,8 @@ func TestMemoryHelper(t *testing.T) {
 			peak = strings.Join(strings.Fields(line), " ")
 		}
 	}
-	t.Logf("helper: open %v, with index %v, with a view of %d rows %v; %s", opened, indexed, len(view.Cells()), time.Since(begin), peak)
+	t.Logf("helper: open %v, with index %v, with a view of %d rows %v; %s", opened, indexed, len(view.Cells()),
+		time.Since(begin), peak)
 	runtime.KeepAlive(table)
 }
 
@@ -486,10 +493,12 @@ func TestEarlyEpochsFile(t *testing.T) {
 	}, table.Metrics())
 	v, err := table.View(Query{})
 	require.NoError(t, err)
-	require.Equal(t, "chosen on validation accuracy, mean of runs, 4 epochs, judged on test accuracy, mean of runs, 4 epochs", v.Describe())
+	require.Equal(t, "chosen on validation accuracy, mean of runs, 4 epochs, judged on test accuracy, mean of runs, "+
+		"4 epochs", v.Describe())
 	v, err = table.View(Query{JudgeEpochs: 108, JudgeRun: 1})
 	require.NoError(t, err)
-	require.Equal(t, "chosen on validation accuracy, mean of runs, 4 epochs, judged on test accuracy, run 1, 108 epochs", v.Describe())
+	require.Equal(t, "chosen on validation accuracy, mean of runs, 4 epochs, judged on test accuracy, run 1, 108 "+
+		"epochs", v.Describe())
 }
 
 // spaceOf opens a space.

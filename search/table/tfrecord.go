@@ -15,12 +15,14 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The official files hold one record a training run (google-research/nasbench, api.py and model_metrics.proto): a JSON list
+// The official files hold one record a training run (google-research/nasbench, api.py and model_metrics.proto): a JSON
+// list
 //
-//	[module_hash, epochs, adjacency matrix row by row as zeros and ones, operations joined by commas, base64 of a ModelMetrics]
+//	[module_hash, epochs, adjacency matrix row by row as zeros and ones, operations joined by commas,
+//	 base64 of a ModelMetrics]
 //
-// Runs of one architecture and one number of epochs are numbered as they come; nasbench_only108 has three of 108 epochs an
-// architecture, nasbench_full also three of 4, of 12 and of 36.
+// Runs of one architecture and one number of epochs are numbered as they come; nasbench_only108 has three of 108 epochs
+// an architecture, nasbench_full also three of 4, of 12 and of 36.
 const (
 	tfRuns   = 3
 	maxEpoch = 100_000
@@ -29,7 +31,8 @@ const (
 
 // tfMetrics are the columns of one run, from the last entry of its evaluation_data.
 var tfMetrics = [...]Metric{
-	{Name: Accuracy, Split: "train"}, {Name: Accuracy, Split: "validation"}, {Name: Accuracy, Split: "test"}, {Name: TrainingTime},
+	{Name: Accuracy, Split: "train"}, {Name: Accuracy, Split: "validation"}, {Name: Accuracy, Split: "test"},
+	{Name: TrainingTime},
 }
 
 // training is one record.
@@ -62,9 +65,11 @@ func readTFRecord(in *input) (*builder, error) {
 		}
 		switch {
 		case b.hashes[row] != r.hash:
-			return fmt.Errorf("module hash %x, record %d gives the same graph the hash %x", r.hash, b.places[row].record, b.hashes[row])
+			return fmt.Errorf("module hash %x, record %d gives the same graph the hash %x", r.hash,
+				b.places[row].record, b.hashes[row])
 		case params[row] != r.params:
-			return fmt.Errorf("%d parameters, record %d gives the same graph %d", r.params, b.places[row].record, params[row])
+			return fmt.Errorf("%d parameters, record %d gives the same graph %d", r.params, b.places[row].record,
+				params[row])
 		}
 		base, known := first[r.epochs]
 		if !known {
@@ -172,7 +177,8 @@ func parseTraining(data []byte) (r training, err error) {
 		return r, fmt.Errorf("not a list [module hash, epochs, adjacency, operations, metrics]: %w", err)
 	}
 	if len(list) != 5 || hash == nil || epochs == nil || adjacency == nil || operations == nil || metrics == nil {
-		return r, fmt.Errorf("a list of %d items, want [module hash, epochs, adjacency, operations, metrics]", len(list))
+		return r, fmt.Errorf("a list of %d items, want [module hash, epochs, adjacency, operations, metrics]",
+			len(list))
 	}
 	if r.hash, err = parseHash(*hash); err != nil {
 		return r, err

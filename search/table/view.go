@@ -18,9 +18,9 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// DivergedBelow is the accuracy under which a run counts as diverged. A run that falls apart ends near chance, 0.1 for ten classes: of
-// NAS-Bench-101's first runs of 108 epochs 0.6 % lie between 0.09 and 0.12, and hardly any between that and 0.3. After 4 epochs a
-// sound run may still lie here.
+// DivergedBelow is the accuracy under which a run counts as diverged. A run that falls apart ends near chance, 0.1 for
+// ten classes: of NAS-Bench-101's first runs of 108 epochs 0.6 % lie between 0.09 and 0.12, and hardly any between that
+// and 0.3. After 4 epochs a sound run may still lie here.
 const DivergedBelow = 0.2
 
 // Values of Query.
@@ -32,14 +32,15 @@ const (
 	DivergedDrop = "drop"
 )
 
-// Query says which accuracy a search sees and which one judges it. What is left at its zero value is taken as described, and View.Describe
-// says what it became. Something that is asked for and absent is an error, never replaced by something else.
+// Query says which accuracy a search sees and which one judges it. What is left at its zero value is taken as
+// described, and View.Describe says what it became. Something that is asked for and absent is an error, never replaced
+// by something else.
 type Query struct {
 	Run    int    // 1..9 or RunMean; 0: the file's means or its only run, otherwise the mean of its runs
 	Split  string // that the search sees; empty: validation, or what the file has
 	Epochs int    // 0: the largest number that the file has
-	// A search that sees validation or training accuracy is judged on test accuracy where the file has any, of the same run and epochs
-	// unless these say otherwise (with the same meaning as Run and Epochs).
+	// A search that sees validation or training accuracy is judged on test accuracy where the file has any, of the same
+	// run and epochs unless these say otherwise (with the same meaning as Run and Epochs).
 	JudgeRun    int
 	JudgeEpochs int
 	Missing     string  // architectures without one of the numbers: MissingFail (also if empty) or MissingDrop
@@ -141,8 +142,8 @@ func ParseQuery(text string) (Query, error) {
 // labelsPrefix marks a table among the sources of labels.
 const labelsPrefix = "table:"
 
-// ParseLabels reads a source of labels of the form table:FILE or table:FILE?QUERY, see ParseQuery. The file's name ends at the first
-// question mark.
+// ParseLabels reads a source of labels of the form table:FILE or table:FILE?QUERY, see ParseQuery. The file's name ends
+// at the first question mark.
 func ParseLabels(s string) (path string, q Query, err error) {
 	rest, ok := strings.CutPrefix(s, labelsPrefix)
 	if !ok {
@@ -356,20 +357,22 @@ func (v *View) fill() error {
 			t.path, v.missing, t.Len(), v.seenBy, v.judgedBy, t.Arch(first))
 	}
 	if len(v.rows) == 0 {
-		return fmt.Errorf("%s: no architecture of %s is left: %d lack a number, %d diverged", t.path, t.space.Name(), v.missing, v.diverged)
+		return fmt.Errorf("%s: no architecture of %s is left: %d lack a number, %d diverged", t.path, t.space.Name(),
+			v.missing, v.diverged)
 	}
 	return nil
 }
 
-// reader returns a function that gives a row's value, whether it lacks a number, and whether all its runs diverged. Runs are judged
-// diverged by the split that the search sees, so that dropping them tells it nothing about the other.
+// reader returns a function that gives a row's value, whether it lacks a number, and whether all its runs diverged.
+// Runs are judged diverged by the split that the search sees, so that dropping them tells it nothing about the other.
 func (v *View) reader(s selection) (func(i int) (value float64, lacks, diverged bool), error) {
 	t := v.table
 	guards := s.columns
 	drop := v.query.Diverged == DivergedDrop
 	if drop {
 		if s.Run == 0 && len(s.columns) == 1 {
-			return nil, fmt.Errorf("%s holds only means of %v: a diverged run cannot be told, ask for diverged=keep", t.path, s)
+			return nil, fmt.Errorf("%s holds only means of %v: a diverged run cannot be told, ask for diverged=keep",
+				t.path, s)
 		}
 		if s.Split != v.seenBy.Split {
 			guards = nil
@@ -408,7 +411,8 @@ func (v *View) Query() Query { return v.query }
 // Table is the table that is viewed.
 func (v *View) Table() *Table { return v.table }
 
-// Cells lists the rows that have the numbers asked for, in ascending order: the architectures that a search may label. It must not be changed.
+// Cells lists the rows that have the numbers asked for, in ascending order: the architectures that a search may label.
+// It must not be changed.
 func (v *View) Cells() []int { return v.rows }
 
 // Seen is the accuracy that a search learns for architecture i of the table, 0..1; NaN where i is not among Cells.
@@ -420,7 +424,8 @@ func (v *View) Sealed() bool { return v.sealed.Load() }
 // Unseal ends the search: from now on Judged answers.
 func (v *View) Unseal() { v.sealed.Store(false) }
 
-// Judged is the accuracy that judges architecture i of the table, 0..1; NaN where i is not among Cells. It is ErrSealed while Sealed.
+// Judged is the accuracy that judges architecture i of the table, 0..1; NaN where i is not among Cells. It is ErrSealed
+// while Sealed.
 func (v *View) Judged(i int) (float64, error) {
 	if v.Sealed() {
 		return 0, ErrSealed
@@ -437,8 +442,8 @@ func (v *View) Rank(i int) (int, error) {
 	return better + 1, nil
 }
 
-// Percentile is 100 · rank / number of architectures; equal ones share the mean of their ranks, as stat.Ranks has it. The mean over Cells is
-// just above 50, however many of them are equal.
+// Percentile is 100 · rank / number of architectures; equal ones share the mean of their ranks, as stat.Ranks has it.
+// The mean over Cells is just above 50, however many of them are equal.
 func (v *View) Percentile(i int) (float64, error) {
 	better, equal, err := v.place(i)
 	if err != nil {
@@ -522,7 +527,8 @@ func (v *View) Describe() string {
 		text += fmt.Sprintf("; %d architectures without these numbers left out", v.missing)
 	}
 	if v.query.Diverged == DivergedDrop {
-		text += fmt.Sprintf("; runs below %g %% accuracy left out as diverged, with them %d architectures", 100*DivergedBelow, v.diverged)
+		text += fmt.Sprintf("; runs below %g %% accuracy left out as diverged, with them %d architectures",
+			100*DivergedBelow, v.diverged)
 	}
 	if v.table.merged > 0 {
 		text += fmt.Sprintf("; %d rows that write an architecture once more, averaged", v.table.merged)

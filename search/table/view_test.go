@@ -26,7 +26,8 @@ func TestParseLabels(t *testing.T) {
 		"table:f?run=0&epochs=108":                    {"f", Query{Run: RunMean, Epochs: 108}},
 		"table:f?judge_run=mean&judge_epochs=36&split=test&missing=fail&diverged=keep": {"f",
 			Query{JudgeRun: RunMean, JudgeEpochs: 36, Split: "test", Missing: MissingFail, Diverged: DivergedKeep}},
-		"table:f?arch=my%20cell&accuracy=a%26b&madds=m": {"f", Query{Columns: Columns{Arch: "my cell", Accuracy: "a&b", MAdds: "m"}}},
+		"table:f?arch=my%20cell&accuracy=a%26b&madds=m": {"f",
+			Query{Columns: Columns{Arch: "my cell", Accuracy: "a&b", MAdds: "m"}}},
 	} {
 		path, q, err := ParseLabels(text)
 		require.NoError(t, err, text)
@@ -79,27 +80,40 @@ func TestViewOfAFullTable(t *testing.T) {
 		describe     string
 	}{
 		"": {
-			func(i int) float64 { return value(i, "validation", 108, 1, 2, 3) }, func(i int) float64 { return value(i, "test", 108, 1, 2, 3) },
-			"chosen on validation accuracy, mean of 3 runs, 108 epochs, judged on test accuracy, mean of 3 runs, 108 epochs",
+			func(i int) float64 {
+				return value(i, "validation", 108, 1, 2, 3)
+			}, func(i int) float64 { return value(i, "test", 108, 1, 2, 3) },
+			"chosen on validation accuracy, mean of 3 runs, 108 epochs, judged on test accuracy, mean of 3 runs, 108 " +
+				"epochs",
 		},
 		"run=2": {
-			func(i int) float64 { return value(i, "validation", 108, 2) }, func(i int) float64 { return value(i, "test", 108, 2) },
+			func(i int) float64 {
+				return value(i, "validation", 108, 2)
+			}, func(i int) float64 { return value(i, "test", 108, 2) },
 			"chosen on validation accuracy, run 2, 108 epochs, judged on test accuracy, run 2, 108 epochs",
 		},
 		"run=1&judge_run=mean": {
-			func(i int) float64 { return value(i, "validation", 108, 1) }, func(i int) float64 { return value(i, "test", 108, 1, 2, 3) },
+			func(i int) float64 {
+				return value(i, "validation", 108, 1)
+			}, func(i int) float64 { return value(i, "test", 108, 1, 2, 3) },
 			"chosen on validation accuracy, run 1, 108 epochs, judged on test accuracy, mean of 3 runs, 108 epochs",
 		},
 		"run=3&epochs=4&judge_epochs=108": {
-			func(i int) float64 { return value(i, "validation", 4, 3) }, func(i int) float64 { return value(i, "test", 108, 3) },
+			func(i int) float64 {
+				return value(i, "validation", 4, 3)
+			}, func(i int) float64 { return value(i, "test", 108, 3) },
 			"chosen on validation accuracy, run 3, 4 epochs, judged on test accuracy, run 3, 108 epochs",
 		},
 		"split=train&epochs=4": {
-			func(i int) float64 { return value(i, "train", 4, 1, 2, 3) }, func(i int) float64 { return value(i, "test", 4, 1, 2, 3) },
+			func(i int) float64 {
+				return value(i, "train", 4, 1, 2, 3)
+			}, func(i int) float64 { return value(i, "test", 4, 1, 2, 3) },
 			"chosen on train accuracy, mean of 3 runs, 4 epochs, judged on test accuracy, mean of 3 runs, 4 epochs",
 		},
 		"split=test&run=1": {
-			func(i int) float64 { return value(i, "test", 108, 1) }, func(i int) float64 { return value(i, "test", 108, 1) },
+			func(i int) float64 {
+				return value(i, "test", 108, 1)
+			}, func(i int) float64 { return value(i, "test", 108, 1) },
 			"chosen and judged on test accuracy, run 1, 108 epochs, as asked (the table has validation accuracy too)",
 		},
 	} {
@@ -132,7 +146,8 @@ func TestViewOfAFullTable(t *testing.T) {
 		require.Same(t, table, v.Table())
 	}
 	for text, want := range map[string]string{
-		"epochs=36":       "no validation accuracy, 36 epochs; it has: test accuracy, run 1, 4 epochs; test accuracy, run 2, 4 epochs",
+		"epochs=36": "no validation accuracy, 36 epochs; it has: test accuracy, run 1, 4 epochs; test " +
+			"accuracy, run 2, 4 epochs",
 		"run=4":           "no validation accuracy, run 4, 108 epochs",
 		"judge_epochs=12": "no test accuracy, mean of runs, 12 epochs",
 		"judge_run=7":     "no test accuracy, run 7, 108 epochs",
@@ -155,7 +170,8 @@ func TestViewNeverSubstitutes(t *testing.T) {
 	require.False(t, v.Sealed())
 	require.Equal(t, Metric{Accuracy, "test", 1, 108}, v.SeenMetric())
 	require.Equal(t, v.SeenMetric(), v.judgedBy.Metric)
-	for _, text := range []string{"run=2", "run=mean", "split=validation", "split=train", "epochs=4", "judge_run=mean", "judge_run=2", "judge_epochs=4"} {
+	for _, text := range []string{"run=2", "run=mean", "split=validation", "split=train", "epochs=4", "judge_run=mean",
+		"judge_run=2", "judge_epochs=4"} {
 		q, err := ParseQuery(text)
 		require.NoError(t, err)
 		_, err = oneRun.View(q)
@@ -205,7 +221,8 @@ func TestViewMissing(t *testing.T) {
 	table := open(t, "x.csv", []byte(text))
 	for _, q := range []Query{{}, {Missing: MissingFail}} {
 		_, err := table.View(q)
-		require.ErrorContains(t, err, "2 of 4 architectures lack validation accuracy, run 1 or test accuracy, run 1, the first is "+cells[1].String())
+		require.ErrorContains(t, err, "2 of 4 architectures lack validation accuracy, run 1 or test accuracy, run 1, "+
+			"the first is "+cells[1].String())
 		require.ErrorContains(t, err, table.Path())
 	}
 	v, err := table.View(Query{Missing: MissingDrop})
@@ -227,7 +244,8 @@ func TestViewMissing(t *testing.T) {
 
 	_, err = table.View(Query{Split: "test"})
 	require.ErrorContains(t, err, "1 of 4 architectures lack test accuracy, run 1 or test accuracy, run 1")
-	gone := open(t, "x.csv", []byte("arch,validation_accuracy,test_accuracy\nnasbench101:best,0.5,\nnasbench101:inception,,0.5\n"))
+	gone := open(t, "x.csv",
+		[]byte("arch,validation_accuracy,test_accuracy\nnasbench101:best,0.5,\nnasbench101:inception,,0.5\n"))
 	_, err = gone.View(Query{Missing: MissingDrop})
 	require.ErrorContains(t, err, "no architecture of nasbench101 is left: 2 lack a number")
 }
@@ -279,7 +297,8 @@ func TestViewDiverged(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []int{0, 3}, first.Cells())
 
-	apart := open(t, "x.csv", []byte("arch,validation_accuracy_run1,test_accuracy_run1,test_accuracy_run2\nnasbench101:best,0.5,0.5,0.5\n"))
+	apart := open(t, "x.csv",
+		[]byte("arch,validation_accuracy_run1,test_accuracy_run1,test_accuracy_run2\nnasbench101:best,0.5,0.5,0.5\n"))
 	_, err = apart.View(Query{JudgeRun: 2, Diverged: DivergedDrop})
 	require.ErrorContains(t, err, "to tell diverged runs: "+apart.Path()+" has no validation accuracy, run 2")
 }
@@ -328,7 +347,9 @@ func TestRankIsOnePlusTheBetter(t *testing.T) {
 }
 
 func TestMetricOrder(t *testing.T) {
-	table := open(t, "x.csv", []byte("arch,test_accuracy_run2,test_accuracy_run1,validation_accuracy_run1,test_accuracy_epochs4\nnasbench101:best,0.5,0.5,0.5,0.5\n"))
+	table := open(t, "x.csv",
+		[]byte(
+			"arch,test_accuracy_run2,test_accuracy_run1,validation_accuracy_run1,test_accuracy_epochs4\nnasbench101:best,0.5,0.5,0.5,0.5\n"))
 	require.Equal(t, 0, columnOf(t, table, Metric{Accuracy, "test", 1, 0}))
 	require.Equal(t, 1, columnOf(t, table, Metric{Accuracy, "test", 2, 0}))
 	require.Equal(t, 2, columnOf(t, table, Metric{Accuracy, "validation", 1, 0}))

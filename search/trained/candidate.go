@@ -21,12 +21,14 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// The events of a candidate's training in a run's log. Trainings are numbered from 1, in the order of the ledger and within a label by seed.
+// The events of a candidate's training in a run's log. Trainings are numbered from 1, in the order of the ledger and
+// within a label by seed.
 const (
-	// EventCandidate: Step = number of the training. Values: accuracy (the last one on validation images, 0..1), epochs, train_seconds, stopped and
-	// diverged (1 where it was). Text: arch, device, from (trained or cache).
+	// EventCandidate: Step = number of the training. Values: accuracy (the last one on validation images, 0..1),
+	// epochs, train_seconds, stopped and diverged (1 where it was). Text: arch, device, from (trained or cache).
 	EventCandidate = "candidate"
-	// EventEpoch: Step = (number - 1) x epochs of the recipe + epoch. Values: accuracy, loss, on validation images. Text: arch, device.
+	// EventEpoch: Step = (number - 1) x epochs of the recipe + epoch. Values: accuracy, loss, on validation images.
+	// Text: arch, device.
 	EventEpoch = "candidate_epoch"
 	// EventRetry: Step = number of the training. Values: attempt. Text: arch, error.
 	EventRetry = "candidate_retry"
@@ -40,9 +42,10 @@ type training struct {
 	ends   func(epoch int, accuracy float64) bool
 }
 
-// obtain trains candidates on all slots, or takes them from the cache. ends is asked after an epoch whether the training of architecture i with seed k ends
-// there. When one fails the others leave their checkpoints.
-func (s *Source) obtain(ctx context.Context, archs []space.Arch, ends func(i, k, epoch int, accuracy float64) bool) ([][]outcome, error) {
+// obtain trains candidates on all slots, or takes them from the cache. ends is asked after an epoch whether the
+// training of architecture i with seed k ends there. When one fails the others leave their checkpoints.
+func (s *Source) obtain(ctx context.Context, archs []space.Arch,
+	ends func(i, k, epoch int, accuracy float64) bool) ([][]outcome, error) {
 	made := make([][]outcome, len(archs))
 	for i := range made {
 		made[i] = make([]outcome, s.Seeds)
@@ -58,7 +61,9 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch, ends func(i, k,
 					return nil
 				}
 				i, k := n/s.Seeds, n%s.Seeds
-				t := training{archs[i], k, len(s.order)*s.Seeds + n + 1, func(epoch int, accuracy float64) bool { return ends(i, k, epoch, accuracy) }}
+				t := training{archs[i], k, len(s.order)*s.Seeds + n + 1, func(epoch int, accuracy float64) bool {
+					return ends(i, k, epoch, accuracy)
+				}}
 				o, seconds, err := s.candidate(inner, at, t)
 				if err != nil {
 					return err
@@ -80,8 +85,8 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch, ends func(i, k,
 
 // tell reports a training that has ended; seconds of 0 say that it was in the cache.
 func (s *Source) tell(at slot, t training, o outcome, seconds float64, done, total int) {
-	c := labels.Candidate{Arch: t.arch, N: done, Of: total, Epochs: len(o.curve), Cached: seconds == 0, Seconds: seconds, Device: at.name,
-		Note: ledger.Note{Diverged: o.diverged}}
+	c := labels.Candidate{Arch: t.arch, N: done, Of: total, Epochs: len(o.curve), Cached: seconds == 0,
+		Seconds: seconds, Device: at.name, Note: ledger.Note{Diverged: o.diverged}}
 	values := map[string]float64{"epochs": float64(c.Epochs), "train_seconds": seconds}
 	if c.Accuracy = math.NaN(); c.Epochs > 0 {
 		c.Accuracy = o.curve[c.Epochs-1]
@@ -101,7 +106,8 @@ func (s *Source) tell(at slot, t training, o outcome, seconds float64, done, tot
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.event != nil {
-		s.event(events.Event{Name: EventCandidate, Step: t.number, Values: values, Text: map[string]string{"arch": t.arch.String(), "device": at.name, "from": from}})
+		s.event(events.Event{Name: EventCandidate, Step: t.number, Values: values,
+			Text: map[string]string{"arch": t.arch.String(), "device": at.name, "from": from}})
 	}
 	if s.progress != nil {
 		s.progress(done, total)
@@ -119,8 +125,8 @@ func (s *Source) log(e events.Event) {
 	}
 }
 
-// settle turns a record into the outcome that a training has, whose end may lie before the record's. It is false where the training has to go on beyond
-// the record.
+// settle turns a record into the outcome that a training has, whose end may lie before the record's. It is false where
+// the training has to go on beyond the record.
 func (s *Source) settle(r *Record, t training) (outcome, bool) {
 	if r == nil {
 		return outcome{}, false
@@ -135,7 +141,8 @@ func (s *Source) settle(r *Record, t training) (outcome, bool) {
 	return o, o.diverged || len(o.curve) == s.Recipe.Epochs
 }
 
-// candidate returns the outcome of a training, from the cache or by doing it, and how many seconds that took; 0 from the cache.
+// candidate returns the outcome of a training, from the cache or by doing it, and how many seconds that took; 0 from
+// the cache.
 func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome, seconds float64, err error) {
 	key := s.key(t.arch.String(), t.k)
 	look := func() (settled bool, err error) {
@@ -169,7 +176,8 @@ func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome,
 	if o, settled := s.settle(r, t); settled {
 		return o, seconds, os.RemoveAll(dir)
 	}
-	return o, 0, fmt.Errorf("candidate %v in %s ended after %d of %d epochs", t.arch, dir, len(r.Validation), s.Recipe.Epochs)
+	return o, 0, fmt.Errorf("candidate %v in %s ended after %d of %d epochs", t.arch, dir,
+		len(r.Validation), s.Recipe.Epochs)
 }
 
 // make trains a candidate in its folder; what fails is tried again.
@@ -182,11 +190,14 @@ func (s *Source) make(ctx context.Context, at slot, t training, dir string) (*Re
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return nil, ctx.Err()
 		}
-		if attempt == s.Retries || ctx.Err() != nil || data.IsCorrupt(err) { // another attempt would find such an image again
-			return nil, fmt.Errorf("candidate %v with seed %d on %s, in %s: %w", t.arch, s.Seed+uint64(t.k), at.name, dir, err)
+		if attempt == s.Retries || ctx.Err() != nil || data.IsCorrupt(err) {
+			// Another attempt would find such an image again.
+			return nil, fmt.Errorf("candidate %v with seed %d on %s, in %s: %w", t.arch, s.Seed+uint64(t.k), at.name,
+				dir, err)
 		}
-		s.log(events.Event{Name: EventRetry, Step: t.number, Values: map[string]float64{"attempt": float64(attempt + 1)},
-			Text: map[string]string{"arch": t.arch.String(), "error": err.Error()}})
+		s.log(events.Event{Name: EventRetry, Step: t.number,
+			Values: map[string]float64{"attempt": float64(attempt + 1)},
+			Text:   map[string]string{"arch": t.arch.String(), "error": err.Error()}})
 		if attempt > 0 { // its checkpoint may be what makes it fail
 			if err := empty(dir); err != nil {
 				return nil, err
@@ -207,13 +218,15 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 		return nil, err
 	}
 	d := s.sets[t.k]
-	job := trainer.Job{Arch: t.arch.String(), Net: net, Data: d, Source: s.dataKind(), Recipe: s.Recipe, Seed: s.Seed + uint64(t.k), OnNaN: s.OnNaN,
-		OnCorrupt: s.OnCorrupt}
-	result, err := s.train(ctx, job, trainer.Deps{Device: at.device, Workers: at.loaders, Dir: dir, Version: s.Version, Stop: func(e trainer.Evaluation) bool {
-		s.log(events.Event{Name: EventEpoch, Step: (t.number-1)*s.Recipe.Epochs + e.Epoch, Values: map[string]float64{"accuracy": e.Top1, "loss": float64(e.Loss)},
-			Text: map[string]string{"arch": t.arch.String(), "device": at.name}})
-		return e.Epoch < s.Recipe.Epochs && t.ends(e.Epoch, e.Top1)
-	}})
+	job := trainer.Job{Arch: t.arch.String(), Net: net, Data: d, Source: s.dataKind(), Recipe: s.Recipe,
+		Seed: s.Seed + uint64(t.k), OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt}
+	result, err := s.train(ctx, job, trainer.Deps{Device: at.device, Workers: at.loaders, Dir: dir, Version: s.Version,
+		Stop: func(e trainer.Evaluation) bool {
+			s.log(events.Event{Name: EventEpoch, Step: (t.number-1)*s.Recipe.Epochs + e.Epoch,
+				Values: map[string]float64{"accuracy": e.Top1, "loss": float64(e.Loss)},
+				Text:   map[string]string{"arch": t.arch.String(), "device": at.name}})
+			return e.Epoch < s.Recipe.Epochs && t.ends(e.Epoch, e.Top1)
+		}})
 	var diverged *trainer.Diverged
 	switch {
 	case errors.As(err, &diverged):
@@ -233,7 +246,8 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 
 func (s *Source) record(t training, net *nn.Network, validation []trainer.Evaluation) *Record {
 	cost := net.Cost()
-	r := &Record{Key: s.key(t.arch.String(), t.k), Validation: make([]float64, len(validation)), Params: cost.Params, MAdds: cost.MAdds}
+	r := &Record{Key: s.key(t.arch.String(), t.k), Validation: make([]float64, len(validation)), Params: cost.Params,
+		MAdds: cost.MAdds}
 	for i, e := range validation {
 		r.Validation[i] = e.Top1
 	}

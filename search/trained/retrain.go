@@ -9,8 +9,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Comparison sets the pick of a search beside random architectures that the search has not labelled. All are trained anew in the same way, so that the luck of
-// the label that chose the pick does not count for it.
+// Comparison sets the pick of a search beside random architectures that the search has not labelled. All are trained
+// anew in the same way, so that the luck of the label that chose the pick does not count for it.
 type Comparison struct {
 	Pick   space.Arch
 	Random int                   // how many random architectures
@@ -23,7 +23,8 @@ type Comparison struct {
 // mostDraws is how many architectures are drawn for each one that is wanted.
 const mostDraws = 10000
 
-// Compare trains them and sums up. The source's seeds should be such that no label came from; its data needs test images.
+// Compare trains them and sums up. The source's seeds should be such that no label came from; its data needs test
+// images.
 func (s *Source) Compare(ctx context.Context, c Comparison) (*report.Retrained, error) {
 	archs, err := s.draw(c)
 	if err != nil {
@@ -45,7 +46,9 @@ func (s *Source) Compare(ctx context.Context, c Comparison) (*report.Retrained, 
 		x := report.Retraining{Arch: a.String(), Hash: a.Hash()}
 		for k, record := range records {
 			if record == nil || record.Test == nil {
-				return nil, fmt.Errorf("the training of %v with seed %d has no test accuracy: it diverged, or %s has no test images", a, r.Seeds[k], s.Data)
+				return nil,
+					fmt.Errorf("the training of %v with seed %d has no test accuracy: it diverged, or %s has no test "+
+						"images", a, r.Seeds[k], s.Data)
 			}
 			x.Test, x.Params, x.MAdds = append(x.Test, *record.Test), record.Params, record.MAdds
 		}
@@ -72,7 +75,8 @@ func (s *Source) draw(c Comparison) (archs []space.Arch, err error) {
 				return nil, err
 			}
 		case 2 * mostDraws * c.Random:
-			return nil, fmt.Errorf("only %d of %d random architectures that were not labelled are found in %s", len(archs), c.Random, s.Space.Name())
+			return nil, fmt.Errorf("only %d of %d random architectures that were not labelled are found in %s",
+				len(archs), c.Random, s.Space.Name())
 		}
 		if a := sample(random); !taken[a] && c.May(a) && s.Has(a) {
 			taken[a] = true

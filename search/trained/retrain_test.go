@@ -18,7 +18,9 @@ func TestCompare(t *testing.T) {
 	}
 	s := tiny(t, testdata.Images(t), "&seed=7&seeds=2", nil)
 	compare := func(random int) (c Comparison) {
-		return Comparison{Pick: archs[12], Random: random, Seed: seed, May: func(a space.Arch) bool { return allowed[a] }}
+		return Comparison{Pick: archs[12], Random: random, Seed: seed, May: func(a space.Arch) bool {
+			return allowed[a]
+		}}
 	}
 	r, err := s.Compare(t.Context(), compare(6))
 	require.NoError(t, err)

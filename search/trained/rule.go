@@ -20,8 +20,8 @@ type outcome struct {
 // whole tells whether the training was done to the end.
 func (o outcome) whole() bool { return !o.stopped && !o.diverged }
 
-// rule stops hopeless trainings of a submission. It knows those of earlier submissions and nothing of its own, so that what it decides does
-// not depend on which training is faster.
+// rule stops hopeless trainings of a submission. It knows those of earlier submissions and nothing of its own, so that
+// what it decides does not depend on which training is faster.
 type rule struct {
 	quantile float64 // 0: none is stopped
 	after    int     // the first epoch after which one may end
@@ -29,8 +29,9 @@ type rule struct {
 	earlier  [][]outcome // by seed: a training is compared with those of its own seed
 }
 
-// ends tells whether a training with seed k ends after an epoch (from 1) with this accuracy: whether it is below the quantile of all earlier
-// ones. Those that had ended by then count as the lowest: otherwise every epoch would stop half of what the one before had left.
+// ends tells whether a training with seed k ends after an epoch (from 1) with this accuracy: whether it is below the
+// quantile of all earlier ones. Those that had ended by then count as the lowest: otherwise every epoch would stop half
+// of what the one before had left.
 func (r rule) ends(k, epoch int, accuracy float64) bool {
 	if r.quantile == 0 || epoch < r.after || epoch >= r.epochs {
 		return false
@@ -52,10 +53,10 @@ func (r rule) ends(k, epoch int, accuracy float64) bool {
 	return accuracy < at[int(r.quantile*float64(len(at)-1))]
 }
 
-// equivalent is the label of a training with seed k that was stopped after an epoch with this accuracy, which is not comparable with accuracies
-// after all epochs: the accuracy at the end that has the same rank among the earlier trainings that were done to the end. Between two of them it is
-// interpolated, and below all of them as much lower as the accuracy is. So stopped trainings keep their order, and none has a label above the best
-// one of those before.
+// equivalent is the label of a training with seed k that was stopped after an epoch with this accuracy, which is not
+// comparable with accuracies after all epochs: the accuracy at the end that has the same rank among the earlier
+// trainings that were done to the end. Between two of them it is interpolated, and below all of them as much lower as
+// the accuracy is. So stopped trainings keep their order, and none has a label above the best one of those before.
 func (r rule) equivalent(k, epoch int, accuracy float64) float64 {
 	var at, end []float64
 	for _, o := range r.earlier[k] {

@@ -29,17 +29,19 @@ type Config struct {
 	Spec
 	Space  space.Space
 	Device exec.Config // of several accelerators all are used
-	// Workers is how many candidates are trained at once; they share the processor's threads, or the accelerators in turn. 0: on the CPU as many as
-	// threads but at most mostWorkers, otherwise one an accelerator.
+	// Workers is how many candidates are trained at once; they share the processor's threads, or the accelerators in
+	// turn. 0: on the CPU as many as threads but at most mostWorkers, otherwise one an accelerator.
 	Workers int
 	Images  data.Options // how they are opened: where hashes are kept and who is told; the rest is the Spec's
-	Retries int          // how often a training that failed is tried again: the first time from its checkpoint, later afresh
-	Cache   string       // folder of trainings, which may be shared with other processes
-	Version string       // of the program, exact: trainings of another one are not taken
+	// How often a training that failed is tried again: the first time from its checkpoint, later afresh.
+	Retries int
+	Cache   string // folder of trainings, which may be shared with other processes
+	Version string // of the program, exact: trainings of another one are not taken
 	Done    func(labels.Candidate)
 }
 
-// mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for any.
+// mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for
+// any.
 const mostTries = 20
 
 // mostWorkers bounds how many candidates are trained at once unless a number is given: each takes memory.
@@ -88,8 +90,8 @@ var (
 
 // Open opens the images and checks what can be checked before anything is trained.
 func Open(ctx context.Context, c Config) (*Source, error) {
-	s := &Source{Config: c, cache: cache(c.Cache), train: trainer.Train, made: map[space.Arch][]outcome{}, has: map[space.Arch]bool{},
-		leftOut: &leftOut{}}
+	s := &Source{Config: c, cache: cache(c.Cache), train: trainer.Train, made: map[space.Arch][]outcome{},
+		has: map[space.Arch]bool{}, leftOut: &leftOut{}}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -98,13 +100,14 @@ func Open(ctx context.Context, c Config) (*Source, error) {
 
 // Fresh is the same source before anything was labelled, with the same images: close the first one only.
 func (s *Source) Fresh() ledger.Source {
-	return &Source{Config: s.Config, sets: s.sets, images: s.images, devices: s.devices, level: s.level, cache: s.cache, train: s.train, made: map[space.Arch][]outcome{},
-		has: map[space.Arch]bool{}, leftOut: s.leftOut}
+	return &Source{Config: s.Config, sets: s.sets, images: s.images, devices: s.devices, level: s.level, cache: s.cache,
+		train: s.train, made: map[space.Arch][]outcome{}, has: map[space.Arch]bool{}, leftOut: s.leftOut}
 }
 
 func (s *Source) open(ctx context.Context) (err error) {
 	if s.Cache == "" || s.Retries < 0 || s.Retries > 100 || s.Workers < 0 || s.Workers > 1024 {
-		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache, s.Retries, s.Workers)
+		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache,
+			s.Retries, s.Workers)
 	}
 	if s.devices, s.level, err = devices(s.Device); err != nil {
 		return err
@@ -121,7 +124,8 @@ func (s *Source) open(ctx context.Context) (err error) {
 	}
 	switch {
 	case d.Validation.Len() == 0:
-		return fmt.Errorf("%s has no validation images to label by: hold some of the training images out, with val-split=0.1", s.Data)
+		return fmt.Errorf("%s has no validation images to label by: hold some of the training images out, with "+
+			"val-split=0.1", s.Data)
 	case d.Train.Len() < s.Recipe.Batch:
 		return fmt.Errorf("batch=%d: %s has %d images to train on", s.Recipe.Batch, s.Data, d.Train.Len())
 	}
@@ -135,8 +139,8 @@ func (s *Source) open(ctx context.Context) (err error) {
 // buildable checks that the space's architectures are networks, of the size that the images and the recipe say.
 func (s *Source) buildable() (err error) {
 	if r, ok := s.Space.(space.Resizing); ok && len(r.Resolutions()) > 1 && s.NetworkSize().Side > 0 {
-		return fmt.Errorf("%s chooses among %d sizes of images, and the images or the recipe say %d: take a space of one resolution",
-			s.Space.Name(), len(r.Resolutions()), s.NetworkSize().Side)
+		return fmt.Errorf("%s chooses among %d sizes of images, and the images or the recipe say %d: take a space of "+
+			"one resolution", s.Space.Name(), len(r.Resolutions()), s.NetworkSize().Side)
 	}
 	random := philox.New(s.Seed, philox.PurposeSample, 0)
 	for range mostTries {
@@ -161,7 +165,8 @@ func devices(device exec.Config) (each []exec.Config, level string, err error) {
 			return nil, "", err
 		}
 		if i > 0 && d.Level() != level {
-			err = fmt.Errorf("%s is %s and %s is %s: a label would depend on where it was trained", each[0].Device, level, one.Device, d.Level())
+			err = fmt.Errorf("%s is %s and %s is %s: a label would depend on where it was trained", each[0].Device,
+				level, one.Device, d.Level())
 		}
 		level = d.Level()
 		each[i].Level = level
@@ -219,7 +224,8 @@ func (s *Source) Close() error {
 // NetworkSize is what networks are built for.
 func (s *Source) NetworkSize() space.NetworkSize {
 	d := s.sets[0]
-	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels, Stacks: s.Recipe.Stacks, Modules: s.Recipe.Modules}
+	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels,
+		Stacks: s.Recipe.Stacks, Modules: s.Recipe.Modules}
 }
 
 // Has tells whether an architecture is of the space and its network can be built.
@@ -243,7 +249,9 @@ func (s *Source) Has(a space.Arch) bool {
 // Label trains candidates and returns their validation accuracies.
 func (s *Source) Label(ctx context.Context, archs []space.Arch) ([]float64, error) {
 	r := s.rule()
-	made, err := s.obtain(ctx, archs, func(_, k, epoch int, accuracy float64) bool { return r.ends(k, epoch, accuracy) })
+	made, err := s.obtain(ctx, archs, func(_, k, epoch int, accuracy float64) bool {
+		return r.ends(k, epoch, accuracy)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +259,9 @@ func (s *Source) Label(ctx context.Context, archs []space.Arch) ([]float64, erro
 	for i, runs := range made {
 		for k, o := range runs {
 			if o.diverged && s.Diverged == DivergedFail {
-				return nil, fmt.Errorf("the training of %v with seed %d diverged; diverged=%s gives it the accuracy of guessing", archs[i], s.Seed+uint64(k), DivergedChance)
+				return nil,
+					fmt.Errorf("the training of %v with seed %d diverged; diverged=%s gives it the accuracy of "+
+						"guessing", archs[i], s.Seed+uint64(k), DivergedChance)
 			}
 			values[i] += s.value(r, k, o) / float64(s.Seeds)
 		}
@@ -352,7 +362,8 @@ func (l *leftOut) add(c *data.CorruptImages) {
 	}
 }
 
-// Corrupt are the images that could not be read and that a training left out, of the training that left out most; nil without any.
+// Corrupt are the images that could not be read and that a training left out, of the training that left out most; nil
+// without any.
 func (s *Source) Corrupt() *data.CorruptImages {
 	s.leftOut.mu.Lock()
 	defer s.leftOut.mu.Unlock()
@@ -361,7 +372,8 @@ func (s *Source) Corrupt() *data.CorruptImages {
 
 // Facts says what the labels are.
 func (s *Source) Facts() ledger.Facts {
-	f := ledger.Facts{Source: "trained", Metric: "validation accuracy", Epochs: s.Recipe.Epochs, Recipe: s.Spec.recipe(), Seed: s.Seed}
+	f := ledger.Facts{Source: "trained", Metric: "validation accuracy", Epochs: s.Recipe.Epochs,
+		Recipe: s.Spec.recipe(), Seed: s.Seed}
 	if s.Seeds > 1 {
 		f.Seeds = s.Seeds
 	}
@@ -387,8 +399,8 @@ func (s *Source) ImagesChecksum() string { return s.images }
 // Unseal ends the search: from now on Judge answers.
 func (s *Source) Unseal() { s.unsealed = true }
 
-// Judge returns the mean test accuracy at the end of a labelled architecture's own trainings; ledger.ErrNoLabel for others and where one was
-// stopped or diverged. There are no ranks.
+// Judge returns the mean test accuracy at the end of a labelled architecture's own trainings; ledger.ErrNoLabel for
+// others and where one was stopped or diverged. There are no ranks.
 func (s *Source) Judge(a space.Arch) (accuracy float64, rank int, err error) {
 	if !s.unsealed {
 		return 0, 0, table.ErrSealed
@@ -420,8 +432,9 @@ func (s *Source) dataKind() string {
 }
 
 func (s *Source) key(arch string, k int) Key {
-	return Key{Format: recordFormat, Arch: arch, Images: s.images, Train: s.sets[k].Train.Len(), Recipe: s.Recipe, Seed: s.Seed + uint64(k), OnNaN: s.OnNaN,
-		OnCorrupt: s.OnCorrupt, Level: s.level, Decoder: data.Decoder, Version: s.Version}
+	return Key{Format: recordFormat, Arch: arch, Images: s.images, Train: s.sets[k].Train.Len(), Recipe: s.Recipe,
+		Seed: s.Seed + uint64(k), OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Level: s.level, Decoder: data.Decoder,
+		Version: s.Version}
 }
 
 // Records returns what the cache holds of an architecture's trainings, by seed; nil where it has none.

@@ -36,7 +36,8 @@ const tinyQuery = "recipe=shapes&epochs=6&batch=10&channels=8&resolution=8&val-s
 func tiny(t testing.TB, images, query string, change func(c *Config)) *Source {
 	spec, err := Parse("train:imagenet:" + images + "?" + tinyQuery + query)
 	require.NoError(t, err)
-	c := Config{Spec: spec, Space: space.NASBench101{Vertices: 4}, Device: exec.Config{Threads: 2}, Workers: 2, Cache: t.TempDir(), Version: "test"}
+	c := Config{Spec: spec, Space: space.NASBench101{Vertices: 4}, Device: exec.Config{Threads: 2}, Workers: 2,
+		Cache: t.TempDir(), Version: "test"}
 	if change != nil {
 		change(&c)
 	}
@@ -99,7 +100,8 @@ func (f *fake) train(ctx context.Context, j trainer.Job, d trainer.Deps) (*train
 		if e == fall {
 			return nil, &trainer.Diverged{Update: 7, Where: "stem/conv", Validation: r.Validation}
 		}
-		r.Validation = append(r.Validation, trainer.Evaluation{Epoch: e, Top1: f.curve(j.Arch, j.Seed, e, j.Recipe.Epochs)})
+		r.Validation = append(r.Validation, trainer.Evaluation{Epoch: e,
+			Top1: f.curve(j.Arch, j.Seed, e, j.Recipe.Epochs)})
 		if d.Stop(r.Validation[e-1]) {
 			break
 		}
@@ -107,7 +109,8 @@ func (f *fake) train(ctx context.Context, j trainer.Job, d trainer.Deps) (*train
 	return r, nil
 }
 
-// Labels are those of trainings with the trainer, and depend neither on how many are trained at once nor on threads; what is in the cache is not trained again.
+// Labels are those of trainings with the trainer, and depend neither on how many are trained at once nor on threads;
+// what is in the cache is not trained again.
 func TestLabels(t *testing.T) {
 	images := testdata.Images(t)
 	archs := cells(t, 5)
@@ -120,8 +123,8 @@ func TestLabels(t *testing.T) {
 		for k := range 2 {
 			net, err := a.(space.Trainable).Network(one.NetworkSize())
 			require.NoError(t, err)
-			r, err := trainer.Train(t.Context(), trainer.Job{Arch: a.String(), Net: net, Data: one.sets[k], Recipe: one.Recipe, Seed: uint64(1 + k), OnNaN: "stop"},
-				trainer.Deps{Device: exec.Config{Threads: 2}})
+			r, err := trainer.Train(t.Context(), trainer.Job{Arch: a.String(), Net: net, Data: one.sets[k],
+				Recipe: one.Recipe, Seed: uint64(1 + k), OnNaN: "stop"}, trainer.Deps{Device: exec.Config{Threads: 2}})
 			require.NoError(t, err)
 			mean += r.Validation[5].Top1 / 2
 		}
@@ -166,7 +169,9 @@ func TestLabels(t *testing.T) {
 
 	// Anything that a training depends on is another training.
 	for query, change := range map[string]func(c *Config){
-		"&seeds=2&lr=0.04": nil, "&seeds=2&seed=9": nil, "&seeds=2&on-nan=skip": nil, "&seeds=2": func(c *Config) { c.Version = "other" },
+		"&seeds=2&lr=0.04": nil, "&seeds=2&seed=9": nil, "&seeds=2&on-nan=skip": nil, "&seeds=2": func(c *Config) {
+			c.Version = "other"
+		},
 	} {
 		query = strings.Replace(query, "&lr=0.04", "", 1) // a key must not come twice
 		s := tiny(t, images, query, func(c *Config) {
@@ -200,7 +205,8 @@ func TestLabels(t *testing.T) {
 	big, err := space.NASBench101{}.Parse("nasbench101:best")
 	require.NoError(t, err)
 	require.False(t, again.Has(big), "it is not in the space")
-	require.Equal(t, ledger.Facts{Source: "trained", Metric: "validation accuracy", Epochs: 6, Recipe: "shapes-" + again.Recipe.Hash(), Seed: 1, Seeds: 2}, again.Facts())
+	require.Equal(t, ledger.Facts{Source: "trained", Metric: "validation accuracy", Epochs: 6,
+		Recipe: "shapes-" + again.Recipe.Hash(), Seed: 1, Seeds: 2}, again.Facts())
 	require.NotContains(t, again.Describe(), images, "no path")
 }
 
@@ -244,7 +250,8 @@ func TestInterruptedTrainingsGoOn(t *testing.T) {
 	require.LessOrEqual(t, epochs, 3*6+stops, "an epoch at most is done again")
 }
 
-// What was labelled before is told to a new source, which then stops by it as the first one would have, and knows its notes and test accuracies.
+// What was labelled before is told to a new source, which then stops by it as the first one would have, and knows its
+// notes and test accuracies.
 func TestRecall(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 60)
 	s := tiny(t, images, "&stop=median&stop-after=2", nil)
@@ -275,7 +282,8 @@ func TestRecall(t *testing.T) {
 	}
 }
 
-// Hopeless trainings end early: by earlier submissions only, so that neither timing nor what a cache holds changes a label.
+// Hopeless trainings end early: by earlier submissions only, so that neither timing nor what a cache holds changes a
+// label.
 func TestStop(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 60)
 	whole := tiny(t, images, "", nil)
@@ -346,7 +354,8 @@ func TestStop(t *testing.T) {
 func TestRule(t *testing.T) {
 	var earlier []outcome
 	for i := range 10 {
-		earlier = append(earlier, outcome{curve: []float64{0.1 + 0.01*float64(i), 0.3 + 0.02*float64(i), 0.5 + 0.04*float64(i)}})
+		earlier = append(earlier,
+			outcome{curve: []float64{0.1 + 0.01*float64(i), 0.3 + 0.02*float64(i), 0.5 + 0.04*float64(i)}})
 	}
 	r := rule{quantile: 0.5, after: 1, epochs: 3, earlier: [][]outcome{earlier}}
 	require.True(t, r.ends(0, 1, 0.139))
@@ -372,7 +381,8 @@ func TestRule(t *testing.T) {
 	require.False(t, r.ends(0, 2, 0.01), "seven are too few")
 }
 
-// What fails is tried again, first with its checkpoint and then without; what fails for good ends the search with an error that names it.
+// What fails is tried again, first with its checkpoint and then without; what fails for good ends the search with an
+// error that names it.
 func TestRetries(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 4)
 	s := tiny(t, images, "", func(c *Config) { c.Retries = 2 })
@@ -496,7 +506,8 @@ func TestDamagedRecord(t *testing.T) {
 		again := tiny(t, images, "", func(c *Config) { c.Cache = s.Cache })
 		again.train = s.train
 		_, err := again.Label(t.Context(), archs)
-		require.ErrorContains(t, err, path+", which keeps the training of "+archs[0].String()+" with seed 1, cannot be believed: "+says)
+		require.ErrorContains(t, err,
+			path+", which keeps the training of "+archs[0].String()+" with seed 1, cannot be believed: "+says)
 		require.ErrorContains(t, err, "delete the file to have it trained again")
 	}
 	var r Record
@@ -513,7 +524,9 @@ func TestDamagedRecord(t *testing.T) {
 	refused("{", "")
 	refused(`{"validation":[2]}`, `it has no "sha256"`)
 	for _, change := range []func(r *Record){
-		func(r *Record) { r.Validation[3] = 2 }, func(r *Record) { v := -0.1; r.Test = &v }, func(r *Record) { r.Validation = make([]float64, 7) },
+		func(r *Record) {
+			r.Validation[3] = 2
+		}, func(r *Record) { v := -0.1; r.Test = &v }, func(r *Record) { r.Validation = make([]float64, 7) },
 	} {
 		r := Record{}
 		require.NoError(t, checkpoint.OpenJSON(good, &r))
@@ -564,7 +577,8 @@ func TestOtherImagesAreOtherLabels(t *testing.T) {
 
 func FuzzRecord(f *testing.F) {
 	one := 0.5
-	text, err := checkpoint.SealJSON(Record{Key: Key{Format: recordFormat, Arch: "a", Recipe: trainer.RecipeDefaults()}, Validation: []float64{one}, Test: &one})
+	text, err := checkpoint.SealJSON(Record{Key: Key{Format: recordFormat, Arch: "a", Recipe: trainer.RecipeDefaults()},
+		Validation: []float64{one}, Test: &one})
 	require.NoError(f, err)
 	_, err = decodeRecord(text)
 	require.NoError(f, err)
@@ -601,10 +615,13 @@ func TestParse(t *testing.T) {
 	require.Equal(t, "shapes", s.RecipeName)
 	require.Equal(t, 2, s.StopAfter)
 	require.Equal(t, "train:shapes", s.String())
-	s, err = Parse("train:shards:/a/{000..099}.tar?test=/b.tar?recipe=ofa&epochs=3&warmup=0&optimizer=adamw&decay-all=true&stop=0.25&seeds=3&seed=7")
+	s, err =
+		Parse(
+			"train:shards:/a/{000..099}.tar?test=/b.tar?recipe=ofa&epochs=3&warmup=0&optimizer=adamw&decay-all=true&stop=0.25&seeds=3&seed=7")
 	require.NoError(t, err)
 	require.Equal(t, "shards:/a/{000..099}.tar?test=/b.tar", s.Data)
-	require.Equal(t, []any{3, "adamw", true, 0.25, 3, uint64(7), 1}, []any{s.Recipe.Epochs, s.Recipe.Optimizer, s.Recipe.DecayAll, s.Stop, s.Seeds, s.Seed, s.StopAfter})
+	require.Equal(t, []any{3, "adamw", true, 0.25, 3, uint64(7), 1},
+		[]any{s.Recipe.Epochs, s.Recipe.Optimizer, s.Recipe.DecayAll, s.Stop, s.Seeds, s.Seed, s.StopAfter})
 	again, err := Parse(s.String())
 	require.NoError(t, err)
 	require.Equal(t, s, again)
@@ -649,7 +666,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Images that cannot be read end the labels, at once, or are left out and said, whether a training is new or of the cache.
+// Images that cannot be read end the labels, at once, or are left out and said, whether a training is new or of the
+// cache.
 func TestOnCorrupt(t *testing.T) {
 	images := testdata.Images(t)
 	require.NoError(t, os.Truncate(filepath.Join(images, "train", "class1", "train1-3.png"), 90))
@@ -704,7 +722,8 @@ func FuzzParse(f *testing.F) {
 
 func TestOpenErrors(t *testing.T) {
 	images := testdata.Images(t)
-	for query, want := range map[string]string{"&batch=50": "has 42 images to train on", "&val-split=0": "no validation images"} {
+	for query, want := range map[string]string{"&batch=50": "has 42 images to train on",
+		"&val-split=0": "no validation images"} {
 		key, _, _ := strings.Cut(query[1:], "=")
 		var kept []string
 		for _, part := range strings.Split(tinyQuery, "&") {

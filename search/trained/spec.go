@@ -49,11 +49,14 @@ func (s *Spec) Settings() *setting.List {
 	l.Uint64(&s.Seed, "seed", "", "first seed of the trainings")
 	l.Int(&s.Seeds, "seeds", "trainings", "trainings of each candidate, whose mean is its label", 1, 1000)
 	trainer.AddFaults(l, &s.OnNaN, &s.OnCorrupt)
-	l.Text(&s.Diverged, "diverged", "what becomes of a candidate whose training falls apart for good: its label is the accuracy "+
+	l.Text(&s.Diverged, "diverged", "what becomes of a candidate whose training falls apart for good: its label "+
+		"is the accuracy "+
 		"of guessing, or the search ends").OneOf(DivergedChance, DivergedFail)
-	l.Value((*quantile)(&s.Stop), (*quantile)(&s.Stop), "stop", "", "trainings below this quantile of the earlier ones end early, "+
-		"median or a number (0 = none does)").Between(0, 0.9)
-	l.Int(&s.StopAfter, "stop-after", "epochs", "the first epoch after which one may end (a third of all if it is left out)", 1, 1e6)
+	l.Value((*quantile)(&s.Stop), (*quantile)(&s.Stop), "stop", "",
+		"trainings below this quantile of the earlier ones end early, "+
+			"median or a number (0 = none does)").Between(0, 0.9)
+	l.Int(&s.StopAfter, "stop-after", "epochs", "the first epoch after which one may end (a third of all if it is "+
+		"left out)", 1, 1e6)
 	s.Recipe.AddTo(l)
 	return l
 }
@@ -178,13 +181,15 @@ func (s Spec) recipe() string {
 // describe says what the labels are, in a line without paths.
 func (s Spec) describe() string {
 	kind, _, _ := strings.Cut(s.Data, ":")
-	text := fmt.Sprintf("chosen on validation accuracy of networks trained on %s (recipe %s, %d epochs, seed %d", kind, s.recipe(), s.Recipe.Epochs, s.Seed)
+	text := fmt.Sprintf("chosen on validation accuracy of networks trained on %s (recipe %s, %d epochs, seed %d", kind,
+		s.recipe(), s.Recipe.Epochs, s.Seed)
 	if s.Seeds > 1 {
 		text += fmt.Sprintf(", mean of %d seeds", s.Seeds)
 	}
 	text += "), judged on test accuracy of the same trainings"
 	if s.Stop > 0 {
-		text += fmt.Sprintf("; trainings below quantile %g of the earlier ones end early, from epoch %d on", s.Stop, s.StopAfter)
+		text += fmt.Sprintf("; trainings below quantile %g of the earlier ones end early, from epoch %d on",
+			s.Stop, s.StopAfter)
 	}
 	if s.OnCorrupt.Skip {
 		text += "; images that cannot be read are left out"

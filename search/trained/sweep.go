@@ -11,10 +11,12 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Sweep trains architectures with several numbers of epochs, each with a schedule of its own, and returns what package table reads as CSV: a row an
-// architecture, in their order, with validation and test accuracy for each number of epochs and each seed. Seeds are runs 1, 2, ... Parameters and
-// multiply-adds are those of the networks that were trained. labels holds nothing that differs between two equal calls; seconds has the times in its rows.
-func Sweep(ctx context.Context, c Config, archs []space.Arch, epochs []int, progress func(done, total int)) (labels, seconds []byte, err error) {
+// Sweep trains architectures with several numbers of epochs, each with a schedule of its own, and returns what package
+// table reads as CSV: a row an architecture, in their order, with validation and test accuracy for each number of
+// epochs and each seed. Seeds are runs 1, 2, ... Parameters and multiply-adds are those of the networks that were
+// trained. labels holds nothing that differs between two equal calls; seconds has the times in its rows.
+func Sweep(ctx context.Context, c Config, archs []space.Arch, epochs []int, progress func(done, total int)) (labels,
+	seconds []byte, err error) {
 	c.Diverged, c.Stop = DivergedFail, 0
 	head, rows := []string{"arch", "hash", "trained_params", "trained_madds"}, make([][]string, len(archs))
 	timeHead, times := []string{"arch", "hash"}, make([][]string, len(archs))
@@ -53,7 +55,8 @@ func Sweep(ctx context.Context, c Config, archs []space.Arch, epochs []int, prog
 }
 
 // measure trains architectures to the end and returns their records, by architecture and seed.
-func measure(ctx context.Context, c Config, archs []space.Arch, progress func(done, total int)) (records [][]*Record, err error) {
+func measure(ctx context.Context, c Config, archs []space.Arch, progress func(done, total int)) (records [][]*Record,
+	err error) {
 	s, err := Open(ctx, c)
 	if err != nil {
 		return nil, err
@@ -73,7 +76,8 @@ func measure(ctx context.Context, c Config, archs []space.Arch, progress func(do
 		}
 		for k, r := range list {
 			if r == nil {
-				return nil, fmt.Errorf("the training of %v with seed %d is no longer in %s", a, c.Seed+uint64(k), c.Cache)
+				return nil, fmt.Errorf("the training of %v with seed %d is no longer in %s", a, c.Seed+uint64(k),
+					c.Cache)
 			}
 		}
 		records = append(records, list)

@@ -13,7 +13,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// A table holds what `ctnas train` measures with the same numbers, is the same from the cache and with another number of workers, and opens as labels.
+// A table holds what `ctnas train` measures with the same numbers, is the same from the cache and with another number
+// of workers, and opens as labels.
 func TestSweep(t *testing.T) {
 	s := tiny(t, testdata.Images(t), "&seed=3&seeds=2&init=he-fan-out", nil)
 	archs := cells(t, 5)

@@ -12,11 +12,13 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// WriteTable writes what labelled architectures reached as a CSV table of validation and test accuracies, which package table reads. What diverged
-// has the accuracy of guessing, what was stopped cannot be written. The source must have been unsealed.
+// WriteTable writes what labelled architectures reached as a CSV table of validation and test accuracies, which package
+// table reads. What diverged has the accuracy of guessing, what was stopped cannot be written. The source must have
+// been unsealed.
 func (s *Source) WriteTable(w io.Writer, archs []space.Arch) error {
 	out := csv.NewWriter(w)
-	rows := [][]string{{"arch", fmt.Sprintf("validation_accuracy_epochs%d", s.Recipe.Epochs), fmt.Sprintf("test_accuracy_epochs%d", s.Recipe.Epochs)}}
+	rows := [][]string{{"arch", fmt.Sprintf("validation_accuracy_epochs%d", s.Recipe.Epochs),
+		fmt.Sprintf("test_accuracy_epochs%d", s.Recipe.Epochs)}}
 	number := func(v float64) string { return strconv.FormatFloat(math.Min(1, v), 'g', -1, 64) }
 	for _, a := range archs {
 		runs, n := s.made[a], s.Note(a)

@@ -1,5 +1,5 @@
-// Package trees keeps the shared unfolding trees of a space's architectures in a converted table, so that a comparator scores the whole
-// space without building them again: they depend on the architectures alone.
+// Package trees keeps the shared unfolding trees of a space's architectures in a converted table, so that a comparator
+// scores the whole space without building them again: they depend on the architectures alone.
 package trees
 
 import (
@@ -69,7 +69,8 @@ func Verify(ctx context.Context, t *table.Table) error {
 	return nil
 }
 
-// Stored looks up the trees a table holds, for gcn.Space.UseTrees of a space prepared for the same list of architectures.
+// Stored looks up the trees a table holds, for gcn.Space.UseTrees of a space prepared for the same list of
+// architectures.
 func Stored(t *table.Table) func(name string) ([]byte, bool, error) {
 	return func(name string) ([]byte, bool, error) { return t.Section(prefix + name) }
 }

@@ -1,9 +1,9 @@
-// Package zerocost gives labels that cost nothing: proxy scores that an architecture has before anything is trained. How
-// many parameters or multiply-adds a network takes is the baseline that every other zero-cost proxy is measured against,
-// and on many benchmarks as good as most of them (Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS", ICLR 2021;
-// White et al., "A Deeper Look at Zero-Cost Proxies for Lightweight NAS", ICLR Blog Track 2022). Who searches by one
-// finds about the largest network within the limits: it is what a learned search has to beat, and it tries a space out
-// before there are labels.
+// Package zerocost gives labels that cost nothing: proxy scores that an architecture has before anything is trained.
+// How many parameters or multiply-adds a network takes is the baseline that every other zero-cost proxy is measured
+// against, and on many benchmarks as good as most of them (Abdelfattah et al., "Zero-Cost Proxies for Lightweight NAS",
+// ICLR 2021; White et al., "A Deeper Look at Zero-Cost Proxies for Lightweight NAS", ICLR Blog Track 2022). Who
+// searches by one finds about the largest network within the limits: it is what a learned search has to beat, and it
+// tries a space out before there are labels.
 package zerocost
 
 import (
@@ -100,6 +100,6 @@ func (s Source) Facts() ledger.Facts {
 
 // Describe says what is counted.
 func (s Source) Describe() string {
-	return fmt.Sprintf("chosen and judged on the zero-cost proxy %s%s, %s; no network is trained, no accuracy measured or predicted",
-		prefix, proxies[s.proxy].name, proxies[s.proxy].words)
+	return fmt.Sprintf("chosen and judged on the zero-cost proxy %s%s, %s; no network is trained, no accuracy "+
+		"measured or predicted", prefix, proxies[s.proxy].name, proxies[s.proxy].words)
 }

@@ -58,7 +58,8 @@ func TestWhatNobodyKnowsHasNoScore(t *testing.T) {
 	_, err := open(t, "nasbench101", "zero-cost:synflow")
 	require.ErrorContains(t, err, `unknown proxy "synflow"; known: params, madds`)
 	path := filepath.Join(t.TempDir(), "s.yaml")
-	require.NoError(t, os.WriteFile(path, []byte("space: s\noperations: [a, b]\nblocks: [{name: x}, {name: y}]\n"), 0o644))
+	require.NoError(t, os.WriteFile(path, []byte("space: s\noperations: [a, b]\nblocks: [{name: x}, {name: y}]\n"),
+		0o644))
 	_, err = open(t, "file:"+path, "zero-cost:params")
 	require.ErrorContains(t, err, "nothing says what architectures of s cost")
 	sp, err := space.Open("file:" + path)

@@ -24,12 +24,13 @@ func small(t *testing.T, mode string) search.Config {
 		c.Budget, c.Init, c.Steps, c.Validation, c.Iterations, c.CheckpointEvery = 17, 12, 4, 4, 20, 10
 		return c
 	}
-	c.Budget, c.Init, c.Steps, c.Iterations, c.Pool, c.Mutations, c.BaselineEvery, c.ExploreEvery = 24, 12, 6, 6, 16, 8, 3, 3
+	c.Budget, c.Init, c.Steps, c.Iterations, c.Pool, c.Mutations, c.BaselineEvery, c.ExploreEvery =
+		24, 12, 6, 6, 16, 8, 3, 3
 	return c
 }
 
-// A search that runs on an accelerator finds what the CPU finds: its comparator ranks the space as the CPU's does, its repetition and its resumed
-// half end in the same bytes.
+// A search that runs on an accelerator finds what the CPU finds: its comparator ranks the space as the CPU's does, its
+// repetition and its resumed half end in the same bytes.
 func TestSearchOnAnAccelerator(t *testing.T) {
 	for _, device := range kerneltest.Accelerators() {
 		for _, mode := range []string{search.ProposeController, search.PresetReleased} {
@@ -38,7 +39,8 @@ func TestSearchOnAnAccelerator(t *testing.T) {
 				find := func(ctx context.Context, on, dir string, progress func(run.Progress)) (*run.Result, error) {
 					d := deps(t, dir)
 					d.Device, d.Progress = exec.Config{Device: on}, progress
-					if mode == search.PresetReleased { // a simulated accelerator takes seconds for as many pairs as are usual
+					if mode == search.PresetReleased {
+						// A simulated accelerator takes seconds for as many pairs as are usual.
 						return run.With(ctx, released.Method{First: 16}, c, d)
 					}
 					return run.Do(ctx, c, d)

@@ -1,6 +1,6 @@
 // Package ctnas is the search of CTNAS (CVPR 2021, algorithm 1) with labels spent in rounds. A comparator learns from
-// labelled architectures which of two is the better; a controller is rewarded for beating a baseline that improves as it
-// does; and the architectures that both propose are labelled within a budget.
+// labelled architectures which of two is the better; a controller is rewarded for beating a baseline that improves as
+// it does; and the architectures that both propose are labelled within a budget.
 package ctnas
 
 import (
@@ -80,8 +80,8 @@ func (s *rounds) stop(why error) error {
 	return why
 }
 
-// run goes through the rounds: random labels, then train, let the controller learn, and label what is proposed, until the
-// budget is spent and a comparator has learned from all of it. With a budget more it goes on from there.
+// run goes through the rounds: random labels, then train, let the controller learn, and label what is proposed, until
+// the budget is spent and a comparator has learned from all of it. With a budget more it goes on from there.
 func (s *rounds) run(ctx context.Context) error {
 	if s.Round == 0 {
 		if err := s.Begin(ctx); err != nil {
@@ -133,8 +133,8 @@ func (s *rounds) train(ctx context.Context) error {
 	}
 	s.Pseudo = guided.Age(s.Pseudo, s.Round, s.ExploreAge, s.ExplorePool)
 	s.Scorer = nil // the last comparator's scores go before the next ones come
-	data := guided.Join(catalogue.Describe(s.Deps.Space, s.Network.Network, archs, values), s.Deps.Space, s.Network.Network, archs, s.Pseudo,
-		s.ExploreWeight)
+	data := guided.Join(catalogue.Describe(s.Deps.Space, s.Network.Network, archs, values), s.Deps.Space,
+		s.Network.Network, archs, s.Pseudo, s.ExploreWeight)
 	var mu sync.Mutex
 	losses := make([][]float64, s.Network.Members) // a member's losses by block, in order
 	steps := []int{}
@@ -241,8 +241,8 @@ func (s *rounds) learn(ctx context.Context) error {
 	return nil
 }
 
-// newBaseline replaces the baseline by the best of fresh samples and past baselines, the one with the highest mean probability of
-// beating the others (paper section 3.3, algorithm 2).
+// newBaseline replaces the baseline by the best of fresh samples and past baselines, the one with the highest mean
+// probability of beating the others (paper section 3.3, algorithm 2).
 func (s *rounds) newBaseline() error {
 	fresh, err := s.Policy.Propose(s.BaselineSamples)
 	if err != nil {
@@ -262,8 +262,8 @@ func (s *rounds) newBaseline() error {
 	if s.Beta = rivals[best]; !slices.Contains(s.Past, s.Beta) {
 		s.Past = append(s.Past, s.Beta)
 	}
-	return s.Event(report.Event{Name: report.EventBaseline, Step: s.Policy.Updates(), Values: map[string]float64{"win": win},
-		Text: map[string]string{"arch": s.Beta.String()}})
+	return s.Event(report.Event{Name: report.EventBaseline, Step: s.Policy.Updates(),
+		Values: map[string]float64{"win": win}, Text: map[string]string{"arch": s.Beta.String()}})
 }
 
 // explore compares the controller's samples in random pairs and keeps the most confident comparisons.
@@ -283,7 +283,8 @@ func (s *rounds) explore() error {
 	for i, j := range order {
 		other[i], p[i] = b.Archs[j], scores[i].Beats(scores[j])
 	}
-	s.Pseudo = guided.Age(append(s.Pseudo, guided.Confident(b.Archs, other, p, s.ExplorePairs, s.Round)...), s.Round, s.ExploreAge, s.ExplorePool)
+	s.Pseudo = guided.Age(append(s.Pseudo, guided.Confident(b.Archs, other, p, s.ExplorePairs, s.Round)...), s.Round,
+		s.ExploreAge, s.ExplorePool)
 	return nil
 }
 

@@ -40,10 +40,12 @@ func tiny(t require.TestingT, propose string) search.Config {
 	require.NoError(t, err)
 	if preset == search.PresetReleased {
 		c.Budget, c.Init, c.Steps, c.Validation = 31, 20, 30, 10
-		c.Iterations, c.ExploreEvery, c.ExplorePairs, c.BaselineEvery, c.CheckpointEvery, c.Pool = 60, 10, 10, 20, 20, 20
+		c.Iterations, c.ExploreEvery, c.ExplorePairs, c.BaselineEvery, c.CheckpointEvery, c.Pool =
+			60, 10, 10, 20, 20, 20
 		return c
 	}
-	c.Propose, c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Iterations, c.Batch = propose, 40, 16, 8, 2, 12, 12, 16
+	c.Propose, c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Iterations, c.Batch =
+		propose, 40, 16, 8, 2, 12, 12, 16
 	c.Pool, c.Mutations, c.BaselineEvery, c.ExploreEvery, c.ExplorePairs, c.CheckpointEvery = 64, 32, 4, 4, 8, 5
 	return c
 }
@@ -51,7 +53,8 @@ func tiny(t require.TestingT, propose string) search.Config {
 var modes = []string{search.ProposeController, search.ProposeSpace, search.ProposeAuto, search.PresetReleased}
 
 func deps(_ require.TestingT, dir string) run.Deps {
-	return run.Deps{Space: cells, Source: runtest.NewSource(), All: runtest.Catalogue(), Dir: dir, Version: "test", Checksum: "abc"}
+	return run.Deps{Space: cells, Source: runtest.NewSource(), All: runtest.Catalogue(), Dir: dir,
+		Version: "test", Checksum: "abc"}
 }
 
 func TestASearchSpendsItsBudgetOnTheBestItFinds(t *testing.T) {
@@ -299,7 +302,9 @@ func TestResumeRefusesWhatWouldDiffer(t *testing.T) {
 		return err
 	}
 	require.ErrorContains(t, try(func(c *search.Config, _ *run.Deps) { c.Seed++ }), "other ones than those given now")
-	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) { d.Version = "2" }), "begun by version test, this is 2")
+	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) {
+		d.Version = "2"
+	}), "begun by version test, this is 2")
 	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) { d.Checksum = "def" }), "other data")
 	other := ""
 	for _, level := range exec.Levels() {
@@ -310,7 +315,9 @@ func TestResumeRefusesWhatWouldDiffer(t *testing.T) {
 		}
 		dev.Close()
 	}
-	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) { d.Device.Level = other }), "the results would differ")
+	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) {
+		d.Device.Level = other
+	}), "the results would differ")
 	// The search goes on from the checkpoint before a damaged one.
 	latest := filepath.Join(d.Dir, checkpoint.Dir, checkpoint.Latest)
 	data, err := os.ReadFile(latest)
@@ -407,7 +414,8 @@ func TestResultHasTheKeysOfTheContract(t *testing.T) {
 	for _, key := range []string{"space", "labels_used", "seed", "device", "architectures", "pick", "pareto"} {
 		require.Contains(t, r, key)
 	}
-	for _, key := range []string{"arch", "hash", "predicted_rank", "accuracy", "accuracy_source", "madds", "params", "latency_ms"} {
+	for _, key := range []string{"arch", "hash", "predicted_rank", "accuracy", "accuracy_source", "madds",
+		"params", "latency_ms"} {
 		require.Contains(t, r["architectures"].([]any)[0], key)
 	}
 }

@@ -56,13 +56,15 @@ func mobileTimes(t *testing.T, factor float64) *latency.Model {
 	return m
 }
 
-// Nothing above a limit on the latency is ever labelled, whoever proposes it; results say latencies, and the front is of them. A search that is stopped at any moment
-// and goes on ends in the same bytes, and with another table it is refused.
+// Nothing above a limit on the latency is ever labelled, whoever proposes it; results say latencies, and the front is
+// of them. A search that is stopped at any moment and goes on ends in the same bytes, and with another table it is
+// refused.
 func TestLatenciesAreKept(t *testing.T) {
 	c := tiny(t, search.ProposeController)
 	table := mobileTimes(t, 1)
 	c.For("mobilenetv3", table.Space())
-	c.Propose, c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Generations = search.ProposeController, 40, 16, 8, 1, 6, 2
+	c.Propose, c.Budget, c.Init, c.PerRound, c.Members, c.Steps, c.Generations = search.ProposeController,
+		40, 16, 8, 1, 6, 2
 	c.Latency, c.MaxLatency, c.Pareto, c.ParetoCost = "t.csv", 4.5, true, space.CostLatency
 	with := func(dir string) (run.Deps, *byHash) {
 		source := &byHash{}

@@ -16,8 +16,9 @@ type Pseudo struct {
 	Round  int
 }
 
-// Confident picks of pairs with their probabilities the n most confident ones, half of each class: those most surely won and those
-// most surely lost. Taking one end only, as the released code does, gives pairs of one class, of which nothing is learned.
+// Confident picks of pairs with their probabilities the n most confident ones, half of each class: those most surely
+// won and those most surely lost. Taking one end only, as the released code does, gives pairs of one class, of which
+// nothing is learned.
 func Confident(a, b []space.Arch, p []float64, n, round int) []Pseudo {
 	order := make([]int, 0, len(p))
 	for i := range p {

@@ -67,8 +67,11 @@ func TestCandidatesAreApart(t *testing.T) {
 		return d
 	}
 	pick := func(apart, n int) []ledger.Request {
-		c := &selection{s: &Search{Run: &run.Run{Deps: run.Deps{Space: sp}, Ledger: ledger.New(anything{}, 1000)}}, taken: map[space.Arch]bool{}, apart: apart}
-		c.best(n, values, func(i int) space.Arch { return archs[i] }, func(int) string { return ProposerMutation }, values)
+		c := &selection{s: &Search{Run: &run.Run{Deps: run.Deps{Space: sp}, Ledger: ledger.New(anything{}, 1000)}},
+			taken: map[space.Arch]bool{}, apart: apart}
+		c.best(n, values, func(i int) space.Arch {
+			return archs[i]
+		}, func(int) string { return ProposerMutation }, values)
 		return c.list
 	}
 	require.Equal(t, archs[1], pick(0, 5)[1].Arch)
@@ -92,7 +95,8 @@ func TestConfidentKeepsBothClasses(t *testing.T) {
 	b := []space.Arch{c[7], c[8], c[9], c[3], c[1], c[2], c[0]}
 	p := []float64{0.9, 0.1, 0.55, 0.5, 0.99, 0.02, 0.45}
 	got := Confident(a, b, p, 4, 3)
-	require.ElementsMatch(t, []Pseudo{{c[4], c[1], 1, 3}, {c[0], c[7], 1, 3}, {c[5], c[2], 0, 3}, {c[1], c[8], 0, 3}}, got)
+	require.ElementsMatch(t, []Pseudo{{c[4], c[1], 1, 3}, {c[0], c[7], 1, 3}, {c[5], c[2], 0, 3}, {c[1], c[8], 0, 3}},
+		got)
 	// Nothing of a class is made up where it does not occur; a cell beside itself says nothing.
 	require.Empty(t, Confident(a[:1], b[:1], []float64{0.9}, 4, 0), "one pair has no other half")
 	require.Empty(t, Confident(a[3:4], b[3:4], []float64{0.5}, 4, 0))
@@ -119,7 +123,8 @@ func TestThePoolIsBoundedAndAges(t *testing.T) {
 func TestJoinNumbersUnlabelledArchitecturesOnce(t *testing.T) {
 	c := runtest.Archs()
 	net := gcn.Network{Features: true}
-	d := Join(catalogue.Describe(runtest.Space, net, c[:2], []float64{0.1, 0.2}), runtest.Space, net, c[:2], []Pseudo{{A: c[1], B: c[5], Target: 1}, {A: c[5], B: c[6]}}, 0.5)
+	d := Join(catalogue.Describe(runtest.Space, net, c[:2], []float64{0.1, 0.2}), runtest.Space, net, c[:2],
+		[]Pseudo{{A: c[1], B: c[5], Target: 1}, {A: c[5], B: c[6]}}, 0.5)
 	require.Len(t, d.Graphs, 4)
 	require.Len(t, d.Features, 4)
 	require.Equal(t, []gcn.Pair{{A: 1, B: 2, Target: 1}, {A: 2, B: 3}}, d.Pairs)
@@ -131,7 +136,8 @@ func TestInitialLabelsLeaveRoomForWhatIsFound(t *testing.T) {
 	for _, x := range []struct {
 		preset       string
 		budget, want int
-	}{{search.PresetDefault, 423, 60}, {search.PresetDefault, 60, 30}, {search.PresetDefault, 3, 2}, {search.PresetPaper, 424, 423}, {search.PresetPaper, 100, 99}, {search.PresetReleased, 423, 422}} {
+	}{{search.PresetDefault, 423, 60}, {search.PresetDefault, 60, 30}, {search.PresetDefault, 3, 2},
+		{search.PresetPaper, 424, 423}, {search.PresetPaper, 100, 99}, {search.PresetReleased, 423, 422}} {
 		c, err := search.Preset(x.preset)
 		require.NoError(t, err)
 		c.Budget = x.budget

@@ -33,9 +33,11 @@ func (c *selection) add(a space.Arch, proposer string, predicted float64) {
 	}
 }
 
-// best adds up to n of the architectures that may be labelled, those with the highest values first; as long as there are enough of them, only such as are apart
-// from all that were added before. What the comparator ranks highest is else one architecture and its neighbours, whose labels say the same twenty times.
-func (c *selection) best(n int, values []float64, at func(i int) space.Arch, proposer func(i int) string, rank []float64) {
+// best adds up to n of the architectures that may be labelled, those with the highest values first; as long as there
+// are enough of them, only such as are apart from all that were added before. What the comparator ranks highest is else
+// one architecture and its neighbours, whose labels say the same twenty times.
+func (c *selection) best(n int, values []float64, at func(i int) space.Arch,
+	proposer func(i int) string, rank []float64) {
 	if c.apart > 1 {
 		order := make([]int, len(values))
 		for i := range order {
@@ -78,7 +80,8 @@ func differences(a, b []int) int {
 	return n
 }
 
-// Highest returns the indices of the n largest values that ok accepts, largest first, the lower index first of equal ones.
+// Highest returns the indices of the n largest values that ok accepts, largest first, the lower index first of equal
+// ones.
 func Highest(n int, values []float64, ok func(i int) bool) []int {
 	var top []int
 	if n <= 0 {
@@ -102,8 +105,9 @@ func Highest(n int, values []float64, ok func(i int) bool) []int {
 	return top
 }
 
-// Candidates chooses up to n architectures to label: what the comparator ranks best in the space and among the controller's samples, a
-// share of them by single members of the ensemble (each member is a draw from what the labels leave possible: Thompson sampling).
+// Candidates chooses up to n architectures to label: what the comparator ranks best in the space and among the
+// controller's samples, a share of them by single members of the ensemble (each member is a draw from what the labels
+// leave possible: Thompson sampling).
 func (s *Search) Candidates(n int) ([]ledger.Request, error) {
 	c := &selection{s: s, taken: make(map[space.Arch]bool, n)}
 	if s.List == nil { // the closer the end, the closer together: what is left then is to tell neighbours apart
@@ -156,7 +160,8 @@ func (s *Search) cost(a space.Arch) int64 {
 	return cost
 }
 
-// front adds up to n of the architectures that may be labelled and that nothing cheaper beats in the ranking; then those that only such beat, and so on.
+// front adds up to n of the architectures that may be labelled and that nothing cheaper beats in the ranking; then
+// those that only such beat, and so on.
 func (c *selection) front(n int, rank []float64, at func(i int) space.Arch, proposer func(i int) string) {
 	type point struct {
 		i    int
@@ -196,7 +201,8 @@ func (c *selection) front(n int, rank []float64, at func(i int) space.Arch, prop
 }
 
 // choose adds n candidates of one list: most by the ensemble's mean, the Thompson share by members in turn.
-func (s *Search) choose(c *selection, n int, rank []float64, member func(m int) []float64, at func(int) space.Arch, proposer func(int) string) {
+func (s *Search) choose(c *selection, n int, rank []float64, member func(m int) []float64, at func(int) space.Arch,
+	proposer func(int) string) {
 	explore := int(math.Round(s.Thompson * float64(n)))
 	if s.Members < 2 {
 		explore = 0
@@ -209,8 +215,8 @@ func (s *Search) choose(c *selection, n int, rank []float64, member func(m int) 
 	}
 }
 
-// pool lists distinct architectures near what the controller has learned: all it sampled in this round, fresh samples, and neighbours of
-// the best labelled ones, as far as a rule lets them; and says where each came from.
+// pool lists distinct architectures near what the controller has learned: all it sampled in this round, fresh samples,
+// and neighbours of the best labelled ones, as far as a rule lets them; and says where each came from.
 func (s *Search) pool(may func(space.Arch) bool) (archs []space.Arch, from []string, err error) {
 	if s.Propose == search.ProposeSpace || s.List != nil && s.ControllerShare == 0 {
 		return nil, nil, nil
@@ -270,7 +276,8 @@ func (s *Search) neighbour(a space.Arch, stream *philox.Stream) space.Arch {
 	return child
 }
 
-// evolve breeds architectures within the limits, as the comparator ranks them, and returns all that it bred. It costs no labels.
+// evolve breeds architectures within the limits, as the comparator ranks them, and returns all that it bred. It costs
+// no labels.
 func (s *Search) evolve(stock []space.Arch, stream *philox.Stream) ([]space.Arch, error) {
 	type member struct {
 		arch  space.Arch

@@ -36,7 +36,8 @@ type Scorer struct {
 }
 
 // NewScorer scores the whole list where there is one.
-func NewScorer(ctx context.Context, sp space.Space, device exec.Config, by *gcn.Comparator, list *catalogue.Catalogue) (*Scorer, error) {
+func NewScorer(ctx context.Context, sp space.Space, device exec.Config, by *gcn.Comparator,
+	list *catalogue.Catalogue) (*Scorer, error) {
 	s := &Scorer{sp: sp, device: device, cmp: by, list: list, known: map[space.Arch]Score{}}
 	if list == nil {
 		return s, nil
@@ -102,7 +103,8 @@ func (s *Scorer) learn(fresh []space.Arch) error {
 	return nil
 }
 
-// Strongest returns the index of the candidate with the highest mean probability of beating the others, and that probability.
+// Strongest returns the index of the candidate with the highest mean probability of beating the others, and that
+// probability.
 func Strongest(o []Score) (best int, win float64) {
 	win = -1
 	for i := range o {

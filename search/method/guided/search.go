@@ -66,12 +66,14 @@ func New(r *run.Run) (*Search, error) {
 // Close frees the controller.
 func (s *Search) Close() { s.Policy.Close() }
 
-// Guided tells whether the controller is led to architectures within the limits: in a space that can only be searched, few of what it draws at first may be.
+// Guided tells whether the controller is led to architectures within the limits: in a space that can only be searched,
+// few of what it draws at first may be.
 func (s *Search) Guided() bool {
 	return s.List == nil && space.IsPositional(s.Deps.Space) && !s.Limits.None()
 }
 
-// consolation is the reward of an architecture above the limits: the further above the less, and less than that of any within that is not hopeless.
+// consolation is the reward of an architecture above the limits: the further above the less, and less than that of any
+// within that is not hopeless.
 func (s *Search) consolation(a space.Arch) float64 {
 	if !s.Guided() {
 		return 0
@@ -129,7 +131,8 @@ func (s *Search) Begin(ctx context.Context) error {
 	return nil
 }
 
-// CurveEvery is how many updates of the controller lie between two lines of the log, and curveSamples how many of a batch are kept for it.
+// CurveEvery is how many updates of the controller lie between two lines of the log, and curveSamples how many of a
+// batch are kept for it.
 const (
 	CurveEvery   = 10
 	curveSamples = 16
@@ -197,14 +200,15 @@ func (s *Search) CurveEvent(step int, archs []space.Arch, actions [][]int, loss 
 		p.Samples = append(p.Samples, a.String())
 	}
 	s.Curve = append(s.Curve, p)
-	s.Report(run.Progress{Stage: "controller", Done: s.Iteration + 1, Total: s.Iterations, Reward: stats.MeanReward, Entropy: entropy})
+	s.Report(run.Progress{Stage: "controller", Done: s.Iteration + 1, Total: s.Iterations, Reward: stats.MeanReward,
+		Entropy: entropy})
 	return s.Event(report.Event{Name: report.EventController, Step: step, Values: map[string]float64{
 		"reward": stats.MeanReward, "entropy": entropy, "loss": loss, "grad_norm": stats.GradNorm,
 	}})
 }
 
-// Conclude says what is known at the end: the predicted ranks of what was labelled and of the best that was not, among the
-// listed space, or among the controller's candidates and the labelled ones.
+// Conclude says what is known at the end: the predicted ranks of what was labelled and of the best that was not, among
+// the listed space, or among the controller's candidates and the labelled ones.
 func (s *Search) Conclude() error {
 	s.Found = run.Found{Predictor: s.Comparator, First: s.First, Last: s.Last, Curve: s.Curve}
 	n, at, rank, index, err := s.ranked()
@@ -240,7 +244,8 @@ func (s *Search) Conclude() error {
 const UnlabelledShown = 10
 
 // ranked are the n architectures that the comparator ranks at the end, with their scores.
-func (s *Search) ranked() (n int, at func(i int) space.Arch, rank []float64, index func(space.Arch) (int, bool), err error) {
+func (s *Search) ranked() (n int, at func(i int) space.Arch, rank []float64,
+	index func(space.Arch) (int, bool), err error) {
 	if s.List != nil {
 		return s.List.Len(), s.List.Arch, s.Scorer.whole.Rank, s.List.Index, nil
 	}

@@ -49,7 +49,8 @@ func (Method) Check(c search.Config) error {
 		return fmt.Errorf("--preset %s has one member and proposes what the controller samples", search.PresetReleased)
 	}
 	if c.Reward != search.RewardComparison || c.Baseline != search.BaselineCurriculum || !c.Explore {
-		return fmt.Errorf("--preset %s is the released schedule: ablations are made with the other presets", search.PresetReleased)
+		return fmt.Errorf("--preset %s is the released schedule: ablations are made with the other presets",
+			search.PresetReleased)
 	}
 	if c.CheckpointEvery%c.ExploreEvery != 0 {
 		return fmt.Errorf("--checkpoint-every %d: with --preset %s a multiple of --explore-every %d", c.CheckpointEvery,
@@ -146,7 +147,8 @@ func (s *schedule) open() error {
 	s.pool.at = map[space.Arch]int{}
 	seed := philox.New(s.Seed, philox.PurposeTrain, 0).Uint64()
 	var err error
-	s.training, err = gcn.NewReleased(s.Dev, s.Network, catalogue.Describe(s.Deps.Space, s.Network.Network, s.archs, values), seed)
+	s.training, err = gcn.NewReleased(s.Dev, s.Network, catalogue.Describe(s.Deps.Space, s.Network.Network,
+		s.archs, values), seed)
 	return err
 }
 
@@ -268,7 +270,8 @@ func (s *schedule) run(ctx context.Context) error {
 			return err
 		}
 		if s.Iteration%s.ExploreEvery != 0 {
-			continue // a checkpoint needs the network's scores to be those of its weights alone: right after an epoch they are
+			// A checkpoint needs the network's scores to be those of its weights alone: right after an epoch they are.
+			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return s.stop(err)
@@ -288,7 +291,8 @@ func (s *schedule) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.Ledger.Ask(ctx, 1, []ledger.Request{{Arch: s.Beta, Proposer: guided.ProposerController, Predicted: o[0].Rank()}}); err != nil {
+		if _, err := s.Ledger.Ask(ctx, 1,
+			[]ledger.Request{{Arch: s.Beta, Proposer: guided.ProposerController, Predicted: o[0].Rank()}}); err != nil {
 			return err
 		}
 		if err := s.RoundEvent(1, math.NaN(), 0, 1); err != nil {
@@ -343,7 +347,8 @@ func (s *schedule) epoch() error {
 	}})
 }
 
-// openLoop lets an accelerator go through the iterations between two explorations by itself. A limit on costs needs the host.
+// openLoop lets an accelerator go through the iterations between two explorations by itself. A limit on costs needs the
+// host.
 func (s *schedule) openLoop() (err error) {
 	if !s.Dev.Accelerated() || !s.training.Packed() || !s.Limits.None() {
 		return nil
@@ -422,8 +427,8 @@ func (s *schedule) iterate() error {
 	best, win := guided.Strongest(scores)
 	s.Beta = rivals[best]
 	s.Past = append(s.Past, s.Beta)
-	err = s.Event(report.Event{Name: report.EventBaseline, Step: s.Policy.Updates(), Values: map[string]float64{"win": win},
-		Text: map[string]string{"arch": s.Beta.String()}})
+	err = s.Event(report.Event{Name: report.EventBaseline, Step: s.Policy.Updates(),
+		Values: map[string]float64{"win": win}, Text: map[string]string{"arch": s.Beta.String()}})
 	if err != nil {
 		return err
 	}
@@ -483,5 +488,6 @@ func (s *schedule) validate() error {
 	if err != nil {
 		return err
 	}
-	return s.Event(report.Event{Name: "validation", Step: s.Updates, Values: map[string]float64{"tau": stat.KendallB(scores.Rank, values)}})
+	return s.Event(report.Event{Name: "validation", Step: s.Updates,
+		Values: map[string]float64{"tau": stat.KendallB(scores.Rank, values)}})
 }

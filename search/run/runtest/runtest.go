@@ -40,7 +40,9 @@ var Archs = sync.OnceValue(func() []space.Arch {
 })
 
 // Catalogue is Archs, prepared once.
-var Catalogue = sync.OnceValue(func() *catalogue.Catalogue { return catalogue.New(Space, catalogue.NewList(Archs()), nil) })
+var Catalogue = sync.OnceValue(func() *catalogue.Catalogue {
+	return catalogue.New(Space, catalogue.NewList(Archs()), nil)
+})
 
 // ranking holds the negative accuracies of Archs in ascending order.
 var ranking = sync.OnceValue(func() (v []float64) {
@@ -54,7 +56,8 @@ var ranking = sync.OnceValue(func() (v []float64) {
 // Accuracy is a cell's: more parameters are better, more edges too, and a little of the value is noise.
 func Accuracy(a space.Arch) float64 {
 	noise, _ := strconv.ParseUint(a.Hash()[:4], 16, 32)
-	return 0.95 - 0.2/(1+float64(a.Cost().Params)/4e6) + 0.003*float64(len(a.Graph().Edges)) - 0.004*float64(noise)/65536
+	return 0.95 - 0.2/(1+float64(a.Cost().Params)/4e6) + 0.003*float64(len(a.Graph().Edges)) -
+		0.004*float64(noise)/65536
 }
 
 // Rank is 1 + the number of better ones in Archs.
