@@ -47,8 +47,8 @@ func labelsError(err error) error {
 	return err
 }
 
-// exactVersion tells programs apart whose trainings may differ: the commit's hash, and of a program with changes that are not in it, or of an
-// unknown one, the program file's.
+// exactVersion tells programs apart whose trainings may differ: the commit's hash, and of a program with changes that
+// are not in it, or of an unknown one, the program file's.
 func exactVersion() (string, error) {
 	build := thisBuild()
 	if !build.Modified && build.Commit != "unknown" {

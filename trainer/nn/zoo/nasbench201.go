@@ -7,15 +7,15 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// EdgesOf201 are the edges of a NAS-Bench-201 cell, from and to, in the order in which the benchmark writes them. Node 0
-// is the cell's input, node 3 its output; a node is the sum of what its edges make.
+// EdgesOf201 are the edges of a NAS-Bench-201 cell, from and to, in the order in which the benchmark writes them. Node
+// 0 is the cell's input, node 3 its output; a node is the sum of what its edges make.
 var EdgesOf201 = [...][2]int{{0, 1}, {0, 2}, {1, 2}, {0, 3}, {1, 3}, {2, 3}}
 
-// Network201 is the network that NAS-Bench-201 trains around a cell (Dong & Yang, "NAS-Bench-201: Extending the Scope of
-// Reproducible Neural Architecture Search", ICLR 2020, section 2.1; D-X-Y/AutoDL-Projects, TinyNetwork): a 3x3
+// Network201 is the network that NAS-Bench-201 trains around a cell (Dong & Yang, "NAS-Bench-201: Extending the Scope
+// of Reproducible Neural Architecture Search", ICLR 2020, section 2.1; D-X-Y/AutoDL-Projects, TinyNetwork): a 3x3
 // convolution, stacks of cells with a residual block of stride 2 and twice the channels before every stack but the
-// first, batch norm and ReLU, global average pooling, a linear layer. The benchmark has 16 channels, 3 stacks of 5 cells,
-// and images of side 32 (16 of ImageNet16-120). Where a side is odd, halving it rounds up.
+// first, batch norm and ReLU, global average pooling, a linear layer. The benchmark has 16 channels, 3 stacks of 5
+// cells, and images of side 32 (16 of ImageNet16-120). Where a side is odd, halving it rounds up.
 type Network201 struct {
 	Edges    [len(EdgesOf201)]string // none, skip_connect, nor_conv_1x1, nor_conv_3x3 or avg_pool_3x3
 	Side     int
