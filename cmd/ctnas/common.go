@@ -2,13 +2,10 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"regexp"
 	"runtime"
 	"strings"
@@ -218,24 +215,20 @@ var runFiles = []string{report.ConfigName, comparisonName, report.SpaceName, rep
 
 // lockFolder makes the folder of a run and takes it for this process, until unlock. What a process that was killed left there is tidied.
 func (a *app) lockFolder(dir string) (unlock func(), err error) {
-	if err := files.MkdirAll(dir); err != nil {
-		return nil, err
-	}
-	lock, err := files.Lock(dir, a.commandLine())
+	lock, err := checkpoint.Take(dir, a.commandLine(), runFiles...)
 	if err != nil {
 		return nil, err
 	}
 	if lock.Stale != nil {
-		a.log.Warn("a process that was at work in this folder has ended without a word: its place is taken", "folder", dir, "process", lock.Stale)
-	}
-	err = files.Sweep(dir, runFiles...)
-	if e := files.Sweep(filepath.Join(dir, checkpoint.Dir), checkpoint.Latest); !errors.Is(e, fs.ErrNotExist) {
-		err = errors.Join(err, e)
-	}
-	if err != nil {
-		return nil, errors.Join(err, lock.Unlock())
+		a.takenOver(dir, lock.Stale)
 	}
 	return func() { _ = lock.Unlock() }, nil
+}
+
+// takenOver says that a folder was another process's, which was killed.
+func (a *app) takenOver(dir string, from *files.Holder) {
+	a.log.Warn("a process that was at work in this folder has ended without a word: its place is taken", "folder", dir,
+		"process", from)
 }
 
 // commandLine is the line that started the program, for a shell.

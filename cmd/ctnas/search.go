@@ -17,6 +17,7 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/catalogue"
@@ -263,6 +264,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	build := thisBuild()
 	d := searchrun.Deps{
 		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: dev.Config, Latency: times, Dir: a.out, Version: build.Version, All: catalogue.OfLabels(l),
+		Command: a.commandLine(), Stale: func(from *files.Holder) { a.takenOver(a.out, from) },
 		Facts: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level, dev.threads,
 			l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
@@ -274,11 +276,6 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	var finish func()
 	d.Progress, finish = a.searchProgress(l.Source.Facts().Predicted())
 	defer finish()
-	unlock, err := a.lockFolder(a.out)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	if err := errors.Join(sameImages(a.out, l.Images), sameLabels(a.out, l)); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,26 @@ const (
 // ErrNone says that a run folder holds no checkpoint.
 var ErrNone = errors.New("no checkpoint")
 
+// Take makes the folder of a run and takes it for this process, which command started, until it is unlocked. What a
+// process that was killed left half-written there is tidied: of the files of these names, and of checkpoints.
+func Take(dir, command string, names ...string) (*files.FolderLock, error) {
+	if err := files.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	lock, err := files.Lock(dir, command)
+	if err != nil {
+		return nil, err
+	}
+	err = files.Sweep(dir, names...)
+	if e := files.Sweep(filepath.Join(dir, Dir), Latest); !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock, nil
+}
+
 // Seal puts a line that names the format and its version (magic) and the SHA-256 of the body before a body.
 func Seal(magic string, body []byte) []byte {
 	sum := sha256.Sum256(body)

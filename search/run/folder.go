@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -24,8 +25,9 @@ import (
 
 // folder is what a run's folder must agree with: what a checkpoint names.
 type folder struct {
-	ident  string    // of the settings
-	source string    // what labels and times are
+	ident  string // of the settings
+	source string // what labels and times are
+	lock   *files.FolderLock
 	old    *snapshot // the checkpoint of a run that goes on; nil of a new one
 }
 
@@ -39,8 +41,11 @@ func (r *Run) openFolder() (err error) {
 	if r.Dir == "" {
 		return nil
 	}
-	if err := files.MkdirAll(r.Dir); err != nil {
+	if r.folder.lock, err = checkpoint.Take(r.Dir, r.Command, written...); err != nil {
 		return err
+	}
+	if s := r.folder.lock.Stale; s != nil && r.Stale != nil {
+		r.Stale(s)
 	}
 	old, err := readSnapshot(r.Dir)
 	if err != nil && !errors.Is(err, ErrNoCheckpoint) {
@@ -55,6 +60,9 @@ func (r *Run) openFolder() (err error) {
 	r.folder.old = old
 	return r.goOn()
 }
+
+// written are the files that are written whole: a kill may leave the beginnings of some behind.
+var written = []string{report.ConfigName, report.SpaceName, report.LatencyName, report.ResultName, report.PageName}
 
 // given are the settings as they were given: with the last budget.
 func (r *Run) given() search.Config {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -48,6 +49,10 @@ type Deps struct {
 	Facts any
 	// Version of the program: a checkpoint of another one is refused.
 	Version string
+	// Command is the line that started the program: who finds the folder's lock reads it.
+	Command string
+	// Stale is told of a process that held the lock and was killed; may be nil.
+	Stale func(*files.Holder)
 	// Moved are inputs that a run which goes on finds elsewhere than it began with, for its log; may be nil.
 	Moved map[string]string
 	// Progress is called as the search goes on; may be nil.
@@ -135,6 +140,9 @@ func (r *Run) close() {
 	}
 	if r.journal.log != nil {
 		_ = r.journal.log.Close()
+	}
+	if r.folder.lock != nil {
+		_ = r.folder.lock.Unlock()
 	}
 }
 
