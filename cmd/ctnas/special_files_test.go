@@ -32,7 +32,7 @@ func TestWhatIsNoFileIsRefusedAtOnce(t *testing.T) {
 	require.NoError(t, format.WriteSafetensors(predictor, []format.Tensor{
 		{Name: "0.weight", Shape: []int{1, 128}, Data: make([]float32, 128)}, {Name: "0.bias", Shape: []int{1}, Data: make([]float32, 1)},
 	}, nil))
-	cell := "--data shapes --channels 8 --modules 1 --stacks 1 --resolution 16"
+	cell := "--data imagenet:" + colourSet(t) + " --channels 8 --modules 1 --stacks 1 --resolution 16"
 	for _, line := range []string{
 		"devices --config FILE",
 		"space info file:FILE",
