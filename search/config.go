@@ -22,8 +22,9 @@ import (
 const (
 	MethodName = "ctnas" // the search method that is meant where none is named
 
-	ProposeController  = "controller" // candidates are what the controller samples and neighbours of what is labelled
-	ProposeSpace       = "space"      // candidates are what the comparator ranks best in the enumerated space; no controller
+	ProposeController = "controller" // candidates are what the controller samples and neighbours of what is labelled
+	// Candidates are what the comparator ranks best in the enumerated space; no controller.
+	ProposeSpace       = "space"
 	ProposeAuto        = "auto"       // both; the controller alone where the space cannot be listed
 	RewardComparison   = "comparison" // the probability of beating the baseline
 	RewardAbsolute     = "absolute"   // the predicted performance itself (ablation)
@@ -39,19 +40,22 @@ const (
 // Preset returns a named configuration for NAS-Bench-101 without labels; For turns it to another space.
 func Preset(name string) (Config, error) {
 	c := Config{
-		Target:   Target{Method: MethodName, Space: "nasbench101", Budget: 423, Seed: 1, Preset: name, Propose: ProposeAuto},
+		Target: Target{Method: MethodName, Space: "nasbench101", Budget: 423, Seed: 1, Preset: name,
+			Propose: ProposeAuto},
 		Bounds:   Bounds{ParetoCost: space.CostMAdds},
 		Rounds:   Rounds{Init: 60, PerRound: 40, Thompson: 0.3, ControllerShare: 0.2, Pool: 2000, Mutations: 500},
 		Ensemble: Ensemble{Members: 4, Steps: 150},
 		Control: Control{Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR, Reward: RewardComparison,
 			Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10},
-		Exploration: Exploration{Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2, ExploreWeight: 0.1},
-		Watch:       Watch{CheckpointEvery: 100}, Making: DefaultMaking(),
+		Exploration: Exploration{Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2,
+			ExploreWeight: 0.1},
+		Watch: Watch{CheckpointEvery: 100}, Making: DefaultMaking(),
 	}
 	switch name {
 	case PresetDefault:
 	case PresetPaper:
-		c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.Mutations, c.Members, c.Steps = 424, ProposeController, 423, 1, 0, 0, 1, 1000
+		c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.Mutations, c.Members, c.Steps =
+			424, ProposeController, 423, 1, 0, 0, 1, 1000
 		c.Iterations, c.BaselineEvery = 1000, 100
 	case PresetReleased:
 		c.releasedSchedule()
@@ -61,13 +65,14 @@ func Preset(name string) (Config, error) {
 	return c, nil
 }
 
-// releasedSchedule is the schedule of the code released with the paper: 423 random labels; 1,000 epochs of its comparator on pairs of
-// shuffled batches; then 10,000 iterations of the controller with one sample each and the bare probability as reward. Every 100
-// iterations the most probable half of 200 pairs (the first time of 512) join a pool that only grows, and the comparator trains for an
-// epoch with as many of them as of labelled pairs. Every 500 the baseline becomes the best of 10 samples and the best so far. One label
-// more is for the result: the last baseline.
+// releasedSchedule is the schedule of the code released with the paper: 423 random labels; 1,000 epochs of its
+// comparator on pairs of shuffled batches; then 10,000 iterations of the controller with one sample each and the bare
+// probability as reward. Every 100 iterations the most probable half of 200 pairs (the first time of 512) join a pool
+// that only grows, and the comparator trains for an epoch with as many of them as of labelled pairs. Every 500 the
+// baseline becomes the best of 10 samples and the best so far. One label more is for the result: the last baseline.
 func (c *Config) releasedSchedule() {
-	c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.ControllerShare, c.Pool, c.Mutations = 424, ProposeController, 423, 1, 0, 0, 1000, 0
+	c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.ControllerShare, c.Pool, c.Mutations =
+		424, ProposeController, 423, 1, 0, 0, 1000, 0
 	c.Members, c.Steps = 1, 2000
 	c.Iterations, c.Batch, c.ControllerLR, c.BaselineEvery = 10000, 1, controller.Released().LR, 500
 	c.ExploreEvery, c.ExplorePairs, c.ExplorePool, c.ExploreAge, c.ExploreWeight = 100, 100, 1<<20, 1<<20, 1
@@ -82,7 +87,8 @@ func (c *Config) For(name string, sp space.Space) {
 		return
 	}
 	c.Steps, c.Members, c.Generations, c.Spread = gcn.Positional().Steps, 2, 80, 0.3
-	c.Init, c.PerRound = 40, 20 // what a comparator is wrong about in a large space shows when it is asked for its favourites
+	// What a comparator is wrong about in a large space shows when it is asked for its favourites.
+	c.Init, c.PerRound = 40, 20
 }
 
 // Comparator is a preset's comparator for a space.
@@ -112,7 +118,8 @@ func (c Config) Algorithm() string {
 	return c.Method
 }
 
-// Limits are what --max-madds, --max-params and --max-latency allow; times may be nil where there is no limit on the latency.
+// Limits are what --max-madds, --max-params and --max-latency allow; times may be nil where there is no limit on the
+// latency.
 func (c Config) Limits(times *space.Times) space.Limits {
 	return space.Limits{MAdds: c.MaxMAdds, Params: c.MaxParams, Latency: space.Nanoseconds(c.MaxLatency), Times: times}
 }
@@ -124,18 +131,21 @@ func (c Config) Check() error {
 	}
 	for i, b := range c.Budgets()[:len(c.Before)] {
 		if b >= c.Budgets()[i+1] {
-			return fmt.Errorf("--budgets-before %v --budget %d: want ever larger ones, from %d on", c.Before, c.Budget, MinimumInitial)
+			return fmt.Errorf("--budgets-before %v --budget %d: want ever larger ones, from %d on", c.Before, c.Budget,
+				MinimumInitial)
 		}
 	}
 	switch {
 	case c.Latency == "" && c.MaxLatency > 0:
 		return errors.New("--max-latency: say with --latency FILE in which table (ctnas latency measure makes one)")
 	case c.Latency == "" && c.ParetoCost == space.CostLatency:
-		return errors.New("--pareto-cost latency: say with --latency FILE in which table (ctnas latency measure makes one)")
+		return errors.New("--pareto-cost latency: say with --latency FILE in which table (ctnas latency measure " +
+			"makes one)")
 	case c.Validation > 0 && (c.Preset != PresetReleased || c.Validation > c.Budget-MinimumInitial):
 		return fmt.Errorf("--validation %d: only with --preset %s, and within the budget", c.Validation, PresetReleased)
 	case c.Method == ReleasedName && c.Preset != PresetReleased:
-		return fmt.Errorf("--method %s --preset %s: its settings are those of --preset %s", c.Method, c.Preset, PresetReleased)
+		return fmt.Errorf("--method %s --preset %s: its settings are those of --preset %s", c.Method, c.Preset,
+			PresetReleased)
 	}
 	return nil
 }
@@ -149,7 +159,8 @@ func (c Config) Comparator(sp space.Space) (gcn.Config, error) {
 	}
 	g.Members, g.Steps = c.Members, c.Steps
 	if c.Preset == PresetDefault && !space.IsPositional(sp) {
-		g.Width, g.HeadWidth = 64, 64 // trained anew every round: the rank command's width costs twice as much and finds the same
+		// Trained anew every round: the rank command's width costs twice as much and finds the same.
+		g.Width, g.HeadWidth = 64, 64
 	}
 	g.Warmup = min(g.Warmup, c.Steps/10)
 	if c.Preset == PresetPaper {
@@ -186,8 +197,8 @@ func (c Config) Identity(sp space.Space) (string, error) {
 	return digest.Of(text), nil
 }
 
-// YAML is the config.yaml of a run: every setting, and facts about this run (version, commit, device, ISA, data set checksum, output
-// folder), a struct or map that YAML can hold.
+// YAML is the config.yaml of a run: every setting, and facts about this run (version, commit, device, ISA, data set
+// checksum, output folder), a struct or map that YAML can hold.
 func (c Config) YAML(run any) ([]byte, error) { return c.Settings().YAML(run) }
 
 // MaxConfigBytes bounds what is read of a config.yaml.

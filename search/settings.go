@@ -10,8 +10,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Config holds all settings of a search. Settings says what each is; its names are the flags of `ctnas search` and the keys of
-// config.yaml. What has no name in JSON is no part of what results depend on.
+// Config holds all settings of a search. Settings says what each is; its names are the flags of `ctnas search` and the
+// keys of config.yaml. What has no name in JSON is no part of what results depend on.
 type Config struct {
 	Target
 	Bounds
@@ -76,8 +76,8 @@ type Control struct {
 	BaselineSamples int     `json:"baseline_samples"`
 }
 
-// Exploration is data exploration (paper, section 3.4): the controller's samples are compared in pairs, and the most confident
-// comparisons join the comparator's training data.
+// Exploration is data exploration (paper, section 3.4): the controller's samples are compared in pairs, and the most
+// confident comparisons join the comparator's training data.
 type Exploration struct {
 	Explore       bool    `json:"explore"`
 	ExploreEvery  int     `json:"explore_every"`
@@ -124,10 +124,12 @@ func (s *Target) addTo(l *setting.List) {
 	LabelsSetting(l, &s.Labels)
 	l.Int(&s.Budget, "budget", "labels", "labels to spend", MinimumInitial, most).MayChange().From("paper, table 1")
 	l.Ints(&s.Before, "budgets-before", "labels",
-		"budgets that the run had before it was given more, to repeat it: each is spent as if it were all", MinimumInitial, most)
+		"budgets that the run had before it was given more, to repeat it: each is spent as if it were all",
+		MinimumInitial, most)
 	l.Uint64(&s.Seed, "seed", "", "seed of all random numbers").Shared()
 	PresetSetting(l, &s.Preset, "settings to start from, which other flags change")
-	l.Text(&s.Propose, "propose", "who proposes candidates: the controller, the space (ranks all of it, where it can be listed) or both").
+	l.Text(&s.Propose, "propose", "who proposes candidates: the controller, the space (ranks all of it, where it can "+
+		"be listed) or both").
 		OneOf(ProposeController, ProposeSpace, ProposeAuto).From("paper, algorithm 1 (controller)")
 }
 
@@ -155,26 +157,34 @@ func (s *Bounds) addTo(l *setting.List) {
 
 // AddLimits adds what architectures may cost.
 func (s *Bounds) AddLimits(l *setting.List) {
-	l.Size(&s.MaxMAdds, "max-madds", "multiply-adds", "no architecture with more multiply-adds than this, as 482M (0 = no limit)")
-	l.Size(&s.MaxParams, "max-params", "parameters", "no architecture with more parameters than this, as 9M (0 = no limit)")
+	l.Size(&s.MaxMAdds, "max-madds", "multiply-adds", "no architecture with more multiply-adds than this, as 482M "+
+		"(0 = no limit)")
+	l.Size(&s.MaxParams, "max-params", "parameters", "no architecture with more parameters than this, as 9M "+
+		"(0 = no limit)")
 	l.Text(&s.Latency, "latency",
-		"`file` of a table of latencies, which ctnas latency measure makes: results have them, and --max-latency looks there").
+		"`file` of a table of latencies, which ctnas latency measure makes: results have them, and "+
+			"--max-latency looks there").
 		Path(files.Absolute)
 	l.Milliseconds(&s.MaxLatency, "max-latency",
-		"no architecture with a higher latency in the table than this `time`, as 12ms or 12 (0 = no limit)", space.MaxMilliseconds)
+		"no architecture with a higher latency in the table than this `time`, as 12ms or 12 (0 = no limit)",
+		space.MaxMilliseconds)
 }
 
 func (s *Rounds) addTo(l *setting.List) {
 	l.Group("Rounds of labels")
 	l.Int(&s.Init, "init", "labels", "random labels bought first", MinimumInitial, most)
 	l.Int(&s.PerRound, "per-round", "labels", "labels a round after that", 1, most)
-	l.Float(&s.Thompson, "thompson", "", "share of a round that single members of the ensemble choose, for exploration", 0, 1).
+	l.Float(&s.Thompson, "thompson", "", "share of a round that single members of the ensemble choose, for exploration",
+		0, 1).
 		From("Thompson 1933")
-	l.Float(&s.Spread, "spread", "", "share of an architecture's decisions in which a round's candidates differ at first, "+
+	l.Float(&s.Spread, "spread", "", "share of an architecture's decisions in which a round's candidates "+
+		"differ at first, "+
 		"in spaces that cannot be listed; it falls to 0", 0, 1)
-	l.Float(&s.ControllerShare, "controller-share", "", "with --propose auto: share of a round that comes from the controller", 0, 1)
+	l.Float(&s.ControllerShare, "controller-share", "", "with --propose auto: share of a round that comes from the "+
+		"controller", 0, 1)
 	l.Int(&s.Pool, "pool", "architectures", "architectures sampled from the controller as candidates", 1, most)
-	l.Int(&s.Mutations, "mutations", "architectures", "neighbours of the best labelled ones among the candidates", 0, most)
+	l.Int(&s.Mutations, "mutations", "architectures", "neighbours of the best labelled ones among the candidates", 0,
+		most)
 	l.Int(&s.Generations, "generations", "generations", "generations of an evolution among the candidates "+
 		"that the comparator judges, without labels", 0, most)
 }
@@ -190,13 +200,15 @@ func (s *Control) addTo(l *setting.List) {
 	l.Int(&s.Iterations, "iterations", "updates", "updates of the controller, every round", 0, most)
 	l.Int(&s.Batch, "batch", "architectures", "architectures an update of the controller", 1, most)
 	l.Float(&s.ControllerLR, "controller-lr", "", "learning rate of the controller", 1e-30, 1e3)
-	l.Text(&s.Reward, "reward", "what the controller is rewarded for: beating the baseline, or the predicted performance itself").
+	l.Text(&s.Reward, "reward", "what the controller is rewarded for: beating the baseline, or the predicted "+
+		"performance itself").
 		OneOf(RewardComparison, RewardAbsolute).From("paper, section 3.3")
 	l.Text(&s.Baseline, "baseline", "ever better ones, or the first one to the end").
 		OneOf(BaselineCurriculum, BaselineFixed).From("paper, section 3.3")
 	l.Int(&s.BaselineEvery, "baseline-every", "updates", "updates of the controller between new baselines", 1, most).
 		From("paper, algorithm 1")
-	l.Int(&s.BaselineSamples, "baseline-samples", "architectures", "fresh samples that compete with the past baselines", 1, most).
+	l.Int(&s.BaselineSamples, "baseline-samples", "architectures", "fresh samples that compete with the past baselines",
+		1, most).
 		From("paper, section 3.3")
 }
 
@@ -205,10 +217,12 @@ func (s *Exploration) addTo(l *setting.List) {
 	l.Group("Data exploration")
 	l.Bool(&s.Explore, "explore", "learn from confident comparisons of unlabelled architectures").From(section)
 	l.Int(&s.ExploreEvery, "explore-every", "updates", "updates of the controller between explorations", 1, most)
-	l.Int(&s.ExplorePairs, "explore-pairs", "pairs", "pairs kept of an exploration, of twice as many", 2, most).From(section)
+	l.Int(&s.ExplorePairs, "explore-pairs", "pairs", "pairs kept of an exploration, of twice as many", 2,
+		most).From(section)
 	l.Int(&s.ExplorePool, "explore-pool", "pairs", "pairs kept in all, the newest", 1, most)
 	l.Int(&s.ExploreAge, "explore-age", "rounds", "rounds after which a pair is dropped", 0, most)
-	l.Float(&s.ExploreWeight, "explore-weight", "", "weight of such pairs beside the labelled ones' mean", 0, math.MaxFloat32).
+	l.Float(&s.ExploreWeight, "explore-weight", "", "weight of such pairs beside the labelled ones' mean", 0,
+		math.MaxFloat32).
 		From(section)
 }
 
@@ -223,7 +237,8 @@ func (s *Making) AddTo(l *setting.List) {
 	l.Group("Making labels by training")
 	l.Int(&s.LabelWorkers, "label-workers", "candidates", "candidates trained at once, which share the threads "+
 		"(0 = one a thread, at most 8); labels do not depend on it", 0, most).MayChange().AtOnce(4)
-	l.Int(&s.LabelRetries, "label-retries", "", "how often a candidate whose training failed is tried again", 0, most).MayChange()
+	l.Int(&s.LabelRetries, "label-retries", "", "how often a candidate whose training failed is tried again", 0,
+		most).MayChange()
 	l.Text(&s.LabelCache, "label-cache", "`folder` of trainings that have been done, which several runs may share "+
 		"(default: in the user's cache folder)").Path(files.Absolute).MayChange()
 }

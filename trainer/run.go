@@ -56,8 +56,8 @@ type Deps struct {
 	CheckpointEvery int
 	Version         string // of the program: a checkpoint of another one is refused
 	Progress        func(Progress)
-	// Stop is asked after each epoch's evaluation whether the training ends there. Where it has ended so and is resumed,
-	// it is asked again.
+	// Stop is asked after each epoch's evaluation whether the training ends there. Where it has ended so and is
+	// resumed, it is asked again.
 	Stop func(Evaluation) bool
 }
 

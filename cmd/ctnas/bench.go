@@ -22,18 +22,22 @@ func newBenchCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure the speed of kernels and steps on this machine",
-		Long: `Measures single operations and whole steps, beside what the machine reaches at most in the same run: multiply-adds in registers
-(GFLOP/s) and copying of memory (GB/s, read and written). The last column is the larger of the shares of the two; operations whose
-data stay in the caches may pass 100 %. On a GPU single operations are timed by its own clock, some in a row, and each kernel's
-registers, shared memory and occupancy follow; with --precision bf16 the ceiling of arithmetic is that of the tensor cores.
+		Long: `Measures single operations and whole steps, beside what the machine reaches at most in the same run:
+multiply-adds in registers (GFLOP/s) and copying of memory (GB/s, read and written). The last column is the
+larger of the shares of the two; operations whose data stay in the caches may pass 100 %. On a GPU single
+operations are timed by its own clock, some in a row, and each kernel's registers, shared memory and
+occupancy follow; with --precision bf16 the ceiling of arithmetic is that of the tensor cores.
 
-Steps over the whole space take their cells from --labels, or list the space first, which takes seconds. A few need a table, and
-some are so long that they run only when --filter names them: training of networks and of comparators, the whole search. A case that ends in
-_plain or _unshared does the work of its namesake without the exact shortcuts: nothing shared, each pair encoded by itself.
+Steps over the whole space take their cells from --labels, or list the space first, which takes seconds. A
+few need a table, and some are so long that they run only when --filter names them: training of networks and
+of comparators, the whole search. A case that ends in _plain or _unshared does the work of its namesake
+without the exact shortcuts: nothing shared, each pair encoded by itself.
 
-Other programs that run at the same time make the figures worse; the spread (distance of the quartiles by the median) tells.
+Other programs that run at the same time make the figures worse; the spread (distance of the quartiles by
+the median) tells.
 
---serve is our side of the comparison with PyTorch (make bench-peers): a line "NAME REPEATS" is answered by a line of JSON.`,
+--serve is our side of the comparison with PyTorch (make bench-peers): a line "NAME REPEATS" is answered by
+a line of JSON.`,
 		Example: `  ctnas bench --filter gemm
   ctnas bench --device cuda:0 --precision bf16
   ctnas bench --labels table:nb101.ctt --json
@@ -96,8 +100,10 @@ Other programs that run at the same time make the figures worse; the spread (dis
 			}
 			const columns = "%-*s  %10s  %10s  %6s  %8s  %7s  %7s  %s\n"
 			if !a.json {
-				fmt.Fprintf(a.stdout, "%s, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", dev.name, dev.level, dev.threads, ceilings.GFLOPs, ceilings.CopyGBps)
-				fmt.Fprintf(a.stdout, columns, width, "name", "median ms", "min ms", "spread", "GFLOP/s", "GB/s", "ceiling", "shape")
+				fmt.Fprintf(a.stdout, "%s, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", dev.name, dev.level,
+					dev.threads, ceilings.GFLOPs, ceilings.CopyGBps)
+				fmt.Fprintf(a.stdout, columns, width, "name", "median ms", "min ms", "spread", "GFLOP/s", "GB/s",
+					"ceiling", "shape")
 			}
 			tables := 0
 			for _, c := range cases {
@@ -110,11 +116,12 @@ Other programs that run at the same time make the figures worse; the spread (dis
 					return fmt.Errorf("%s: %w", c.Name, err)
 				}
 				if document.Results = append(document.Results, r); !a.json {
-					fmt.Fprintf(a.stdout, columns, width, r.Name, fmt.Sprintf("%.4g", r.MedianMS), fmt.Sprintf("%.4g", r.MinMS), percent(&r.Spread),
-						optional(r.GFLOPs), optional(r.GBps), percent(r.CeilingShare), r.Shape)
+					fmt.Fprintf(a.stdout, columns, width, r.Name, fmt.Sprintf("%.4g", r.MedianMS),
+						fmt.Sprintf("%.4g", r.MinMS), percent(&r.Spread), optional(r.GFLOPs), optional(r.GBps),
+						percent(r.CeilingShare), r.Shape)
 					for _, k := range r.Kernels {
-						fmt.Fprintf(a.stdout, "    %s: %d registers, %.1f KiB shared, %d bytes local, occupancy %s\n", k.Entry, k.Registers, float64(k.Shared)/1024,
-							k.LocalBytes, percent(&k.Occupancy))
+						fmt.Fprintf(a.stdout, "    %s: %d registers, %.1f KiB shared, %d bytes local, occupancy %s\n",
+							k.Entry, k.Registers, float64(k.Shared)/1024, k.LocalBytes, percent(&k.Occupancy))
 					}
 				}
 			}

@@ -65,18 +65,23 @@ func (a *app) settings() *setting.List {
 	a.device, a.precision, a.seed, a.logLevel = exec.Auto, string(exec.FP32), 1, "info"
 	l := setting.New()
 	l.Group("Every command")
-	l.Text(&a.device, "device", "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for several, cuda:0,1").
+	l.Text(&a.device, "device", "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for "+
+		"several, cuda:0,1").
 		MayChange().Check(a.checkDevice)
-	l.Text(&a.precision, "precision", "how a GPU multiplies matrices and stores the tensors of networks in training (bf16 on tensor cores)").
+	l.Text(&a.precision, "precision", "how a GPU multiplies matrices and stores the tensors of networks in training "+
+		"(bf16 on tensor cores)").
 		OneOf(string(exec.FP32), string(exec.BF16)).MayChange()
 	l.Int(&a.threads, "threads", "threads",
-		"threads to compute with (0 = all processors, which is also the most); results do not depend on it", 0, mostThreads).MayChange().AtOnce(1)
+		"threads to compute with (0 = all processors, which is also the most); results do not depend on it", 0,
+		mostThreads).MayChange().AtOnce(1)
 	seedSetting(l, &a.seed)
 	l.Bool(&a.json, "json", "print one JSON document on stdout and nothing else there").MayChange().Unkept()
 	l.Bool(&a.quiet, "quiet", "no progress and no log below errors").MayChange().Unkept()
-	l.Text(&a.logLevel, "log-level", "what is logged to stderr").OneOf("debug", "info", "warn", "error").MayChange().Unkept()
+	l.Text(&a.logLevel, "log-level", "what is logged to stderr").OneOf("debug", "info", "warn",
+		"error").MayChange().Unkept()
 	l.Text(&a.config, "config", "YAML `file` of flag names and values; a flag on the line wins").Unkept()
-	l.Text(&a.manifests, "manifests", "`folder` that keeps hashes of image files, so that unchanged ones are not read again "+
+	l.Text(&a.manifests, "manifests", "`folder` that keeps hashes of image files, so that unchanged ones are "+
+		"not read again "+
 		"(off = none; default: in the user's cache folder)").MayChange().Unkept()
 	l.Text(&a.out, "out", "`folder` of the run; it must be new or empty").Unkept()
 	return l
@@ -100,7 +105,8 @@ func (a *app) bind(cmd *cobra.Command, l *setting.List) {
 func completeWords(cmd *cobra.Command, l *setting.List) {
 	for _, name := range l.Names() {
 		if words := l.Lookup(name).Words(); words != nil && cmd.Flag(name) != nil {
-			_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)) // it is there
+			// It is there.
+			_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 		}
 	}
 }
@@ -188,8 +194,8 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	a.log = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	for _, l := range lists {
 		l.Cap(runtime.GOMAXPROCS(0), func(name string, given, used int) {
-			a.log.Warn("more than this machine can use at once: lowered", "flag", "--"+name, "given", given, "used", used,
-				"processors", runtime.GOMAXPROCS(0))
+			a.log.Warn("more than this machine can use at once: lowered", "flag", "--"+name, "given", given,
+				"used", used, "processors", runtime.GOMAXPROCS(0))
 		})
 	}
 	return nil
@@ -210,10 +216,11 @@ func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (
 }
 
 // runFiles are the files of runs that are written whole: a kill may leave the beginnings of some behind.
-var runFiles = []string{report.ConfigName, comparisonName, report.SpaceName, report.LatencyName, report.ResultName, report.RetrainedName, report.PageName,
-	trainer.WeightsName}
+var runFiles = []string{report.ConfigName, comparisonName, report.SpaceName, report.LatencyName, report.ResultName,
+	report.RetrainedName, report.PageName, trainer.WeightsName}
 
-// lockFolder makes the folder of a run and takes it for this process, until unlock. What a process that was killed left there is tidied.
+// lockFolder makes the folder of a run and takes it for this process, until unlock. What a process that was killed left
+// there is tidied.
 func (a *app) lockFolder(dir string) (unlock func(), err error) {
 	lock, err := checkpoint.Take(dir, a.commandLine(), runFiles...)
 	if err != nil {

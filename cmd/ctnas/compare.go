@@ -25,15 +25,16 @@ type compareDocument struct {
 	Accuracy string `json:"accuracy"` // which one chooses and which one judges
 	// Predictor is what labels are predicted by: accuracies of methods are then its scores. Absent where accuracies
 	// were measured.
-	Predictor string             `json:"predictor,omitempty"`
-	Budget    int                `json:"budget"`
-	Seeds     []uint64           `json:"seeds"`
-	Preset    string             `json:"preset"`
-	Propose   string             `json:"propose"`
-	Device    string             `json:"device"`
-	ISA       string             `json:"isa"`
-	Threads   int                `json:"threads"`
-	Total     int                `json:"total"` // architectures that are ranked; 0: none, nobody knows the accuracy of all
+	Predictor string   `json:"predictor,omitempty"`
+	Budget    int      `json:"budget"`
+	Seeds     []uint64 `json:"seeds"`
+	Preset    string   `json:"preset"`
+	Propose   string   `json:"propose"`
+	Device    string   `json:"device"`
+	ISA       string   `json:"isa"`
+	Threads   int      `json:"threads"`
+	// Architectures that are ranked; 0: none, nobody knows the accuracy of all.
+	Total     int                `json:"total"`
 	Methods   []compare.Summary  `json:"methods"`
 	Ablations []compare.Ablation `json:"ablations,omitempty"`
 	PaperNote string             `json:"paper_note,omitempty"` // in the paper's space
@@ -65,7 +66,8 @@ func (o *compareFlags) settings() *setting.List {
 	l.Uint64(&o.seed, "seed", "", "the first seed")
 	l.Int(&o.seeds, "seeds", "seeds", "how many seeds: --seed and those that follow it", 1, 1<<20)
 	search.PresetSetting(l, &o.preset, "settings of ctnas and network of the predictors")
-	l.Text(&o.propose, "propose", "who proposes ctnas's candidates; with controller no method ranks the enumerated space").
+	l.Text(&o.propose, "propose", "who proposes ctnas's candidates; with controller no method ranks the "+
+		"enumerated space").
 		OneOf(search.ProposeController, search.ProposeSpace, search.ProposeAuto)
 	o.AddLimits(l)
 	l.Group("Comparison")
@@ -78,27 +80,30 @@ func (o *compareFlags) settings() *setting.List {
 }
 
 func newCompareCommand(a *app) *cobra.Command {
-	o := compareFlags{space: defaultSpace, preset: search.PresetDefault, propose: search.ProposeAuto, format: compare.FormatTable,
-		methods: compare.Methods(), budget: 423, seeds: 10, Making: search.DefaultMaking()}
+	o := compareFlags{space: defaultSpace, preset: search.PresetDefault, propose: search.ProposeAuto,
+		format: compare.FormatTable, methods: compare.Methods(), budget: 423, seeds: 10, Making: search.DefaultMaking()}
 	cmd := &cobra.Command{
 		Use:   "compare --labels table:FILE --methods random,ctnas",
 		Short: "Run methods side by side with the same number of labels",
-		Long: `Runs methods side by side on a table, each with the same number of labels, once a seed, and prints what the paper's table 1 prints, with
-the paper's own numbers in a table of their own below. Every method picks the best label it bought. Its rank is 1 + the number of better architectures.
+		Long: `Runs methods side by side on a table, each with the same number of labels, once a seed, and prints what
+the paper's table 1 prints, with the paper's own numbers in a table of their own below. Every method picks
+the best label it bought. Its rank is 1 + the number of better architectures.
 
-` + searchrun.About(searchrun.Names()) + `
-With --ablations it runs CTNAS itself, then with the predicted performance as reward, with a fixed baseline, and without data exploration,
-and prints 95 % intervals over the seeds (Student's t). Candidates then come from the controller (--propose controller) unless told
+` + searchrun.About(searchrun.Names()) + ` With --ablations it runs CTNAS itself, then with the predicted
+performance as reward, with a fixed baseline, and without data exploration, and prints 95 % intervals over
+the seeds (Student's t). Candidates then come from the controller (--propose controller) unless told
 otherwise: where the whole space is ranked, the controller decides little.
 
-Where labels are predicted, what is called accuracy in JSON is a predicted score of "predictor", and tables say so (docs/search.md).
+Where labels are predicted, what is called accuracy in JSON is a predicted score of "predictor", and tables
+say so (docs/search.md).
 
 With --out DIR every finished run is kept there, and a comparison that was stopped goes on when it is started again.
 
 ` + labelsLong + `
 
 Picks of labels that are trained for are compared by the test accuracy of their own trainings; ranks are not known.`,
-		Example: `  ctnas compare --space nasbench101 --labels table:nb101.ctt --methods random,regression,renas,evolution,ctnas --budget 423 --seeds 10
+		Example: `  ctnas compare --space nasbench101 --labels table:nb101.ctt \
+      --methods random,regression,renas,evolution,ctnas --budget 423 --seeds 10
   ctnas compare --labels table:nb101.ctt --budget 150 --format markdown --out runs/compare150
   ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json`,
 		Args: cobra.NoArgs,
@@ -222,8 +227,8 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 // comparisonName is the file that marks the folder of a comparison.
 const comparisonName = "compare.yaml"
 
-// openComparison claims the folder, until unlock: an empty one, or one of a comparison. Whether its runs are of the same settings, their
-// files say.
+// openComparison claims the folder, until unlock: an empty one, or one of a comparison. Whether its runs are of the
+// same settings, their files say.
 func (a *app) openComparison(o compareFlags) (unlock func(), err error) {
 	path := filepath.Join(a.out, comparisonName)
 	if _, err := os.Stat(path); err != nil {
@@ -252,7 +257,8 @@ func (a *app) openComparison(o compareFlags) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last bar.
+// compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last
+// bar.
 func (a *app) compareProgress(budget int, predictor string) (update func(string, uint64, int, float64),
 	done func(compare.Run), stop func()) {
 	if a.quiet || a.json {
@@ -306,7 +312,8 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		if d.Total > 0 {
 			of = fmt.Sprintf(" of %d architectures", d.Total)
 		}
-		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d%s: %s\n\n", o.space, o.budget, o.seed, o.seed+uint64(o.seeds)-1, of, d.Accuracy)
+		fmt.Fprintf(a.stdout, "%s, %d labels, seeds %d..%d%s: %s\n\n", o.space, o.budget, o.seed,
+			o.seed+uint64(o.seeds)-1, of, d.Accuracy)
 	}
 	if o.ablations {
 		if err := compare.WriteAblations(a.stdout, o.format, d.Ablations, d.Predictor); err != nil {
@@ -314,7 +321,8 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		}
 		if o.format != compare.FormatCSV {
 			fmt.Fprintf(a.stdout,
-				"\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; percentiles: 0 is the best of the table, over the samples that it has\n")
+				"\n± are 95 %% intervals over the seeds; changes are against the first row, seed by seed; "+
+					"percentiles: 0 is the best of the table, over the samples that it has\n")
 		}
 		return nil
 	}

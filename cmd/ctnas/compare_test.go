@@ -16,7 +16,8 @@ func TestAnInterruptedComparisonSaysHowToGoOn(t *testing.T) {
 	var out bytes.Buffer
 	stop := stopAt{"evolution, seed 0", cancel, &bytes.Buffer{}}
 	none := func(string) (string, bool) { return "", false }
-	code := run(ctx, []string{"compare", "--labels", labels, "--budget", "200", "--seeds", "50", "--methods", "evolution", "--out", dir}, &out, stop, none)
+	code := run(ctx, []string{"compare", "--labels", labels, "--budget", "200", "--seeds", "50", "--methods",
+		"evolution", "--out", dir}, &out, stop, none)
 	require.Equal(t, exitInterrupted, code)
 	require.Empty(t, out.String())
 	require.Contains(t, stop.text.String(), "the same command goes on from there")

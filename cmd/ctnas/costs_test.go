@@ -22,8 +22,8 @@ func TestCostsAreOfWhatIsTrained(t *testing.T) {
 	size := space.NetworkSize{Side: 8, Classes: 3, Channels: 4, Stacks: 3, Modules: 1}
 	sp, err := space.Open("nasbench101-v3")
 	require.NoError(t, err)
-	line := "search --space nasbench101-v3 --budget 3 --init 2 --per-round 1 --members 1 --steps 5 --iterations 2 --pool 16 --mutations 2 --quiet --label-cache " +
-		filepath.Join(dir, "cache") + " --labels "
+	line := "search --space nasbench101-v3 --budget 3 --init 2 --per-round 1 --members 1 --steps 5 --iterations 2 " +
+		"--pool 16 --mutations 2 --quiet --label-cache " + filepath.Join(dir, "cache") + " --labels "
 	quickTraining := "train:imagenet:" + colourSet(t) +
 		"?recipe=shapes&batch=12&channels=4&resolution=8&val-split=0.5&recalibrate=0&warmup=0"
 	check := func(run, stdout string, cost func(a space.Arch) space.Cost, network bool, limit int64) report.Result {

@@ -20,9 +20,10 @@ func newDataCheckCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check SET",
 		Short: "Read all images of a set and tell what is there",
-		Long: `Reads and decodes every image of a set, as training would, and tells what there is: images, classes and sizes of
-each part, formats, images of equal content (test images among those for training make their accuracy too good), what
-lies there and is not read, and which images cannot be read. Exits with 1 if there are such.
+		Long: `Reads and decodes every image of a set, as training would, and tells what there is: images, classes and
+sizes of each part, formats, images of equal content (test images among those for training make their
+accuracy too good), what lies there and is not read, and which images cannot be read. Exits with 1 if there
+are such.
 
 SET is what --data of ` + "`ctnas train`" + ` takes: ` + imageSets,
 		Example: `  ctnas data check imagenet:/data/imagenet

@@ -37,7 +37,8 @@ func newDevicesCommand(a *app) *cobra.Command {
 			rows := []deviceRow{{Name: "cpu", ISA: d.Level(), Threads: d.Threads()}}
 			gpus, why := cuda.Devices()
 			for _, g := range gpus {
-				rows = append(rows, deviceRow{Name: g.Name, Model: g.Model, SM: g.SM, MemoryBytes: g.MemoryBytes, Driver: g.Driver})
+				rows = append(rows, deviceRow{Name: g.Name, Model: g.Model, SM: g.SM, MemoryBytes: g.MemoryBytes,
+					Driver: g.Driver})
 			}
 			if a.json {
 				return a.printJSON(rows)
@@ -47,7 +48,8 @@ func newDevicesCommand(a *app) *cobra.Command {
 			for _, r := range rows {
 				what := fmt.Sprintf("%s, %d threads", r.ISA, r.Threads)
 				if r.SM > 0 {
-					what = fmt.Sprintf("%s, sm_%d, %.1f GiB, CUDA %s", r.Model, r.SM, float64(r.MemoryBytes)/(1<<30), r.Driver)
+					what = fmt.Sprintf("%s, sm_%d, %.1f GiB, CUDA %s", r.Model, r.SM, float64(r.MemoryBytes)/(1<<30),
+						r.Driver)
 				}
 				fmt.Fprintf(w, "%s\t%s\n", r.Name, what)
 			}

@@ -44,9 +44,9 @@ func newEvalCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval RUN|ARCH [--weights F] [--data D]",
 		Short: "Test a network on images",
-		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights in
-a file of safetensors or PyTorch. What the file does not carry, batch norm's epsilon and what is done to images among it,
-is that of whose weights they are: see --weights-from and ctnas zoo NAME.
+		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights
+in a file of safetensors or PyTorch. What the file does not carry, batch norm's epsilon and what is done to
+images among it, is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 
 ` + archHelp,
 		Example: `  ctnas eval runs/cell

@@ -39,8 +39,8 @@ func newExportCommand(a *app) *cobra.Command {
 		Use:   "export RUN|ARCH [--onnx F] [--safetensors F]",
 		Short: "Write a network for other programs",
 		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors
-under the names that PyTorch's programs use: that of a training's folder, or an architecture with weights in a file. Without
---weights they are a random start, and the file says so.
+under the names that PyTorch's programs use: that of a training's folder, or an architecture with weights in
+a file. Without --weights they are a random start, and the file says so.
 
 A line says of each file what it holds, and its metadata say the same: the architecture, whose weights they are and
 with which constants, names of classes. What was written as ONNX is run on two random images and compared with ctnas's
@@ -114,8 +114,9 @@ func (a *app) export(e exporting) ([]exported, error) {
 		if e.weights.path == "" {
 			e.weights.path = filepath.Join(e.arch, trainer.WeightsName)
 		}
-		e.arch, e.size = s.Arch, trainer.Size{Channels: cmp.Or(e.size.Channels, s.Channels), Stacks: cmp.Or(e.size.Stacks, s.Stacks),
-			Modules: cmp.Or(e.size.Modules, s.Modules), Resolution: cmp.Or(e.size.Resolution, s.Resolution)}
+		e.arch, e.size = s.Arch, trainer.Size{Channels: cmp.Or(e.size.Channels, s.Channels),
+			Stacks: cmp.Or(e.size.Stacks, s.Stacks), Modules: cmp.Or(e.size.Modules, s.Modules),
+			Resolution: cmp.Or(e.size.Resolution, s.Resolution)}
 	case !isNoFolder(err):
 		return nil, err
 	}

@@ -18,7 +18,8 @@ import (
 )
 
 func newLatencyCommand(a *app) *cobra.Command {
-	return group("latency", "Measure how long architectures take on a device", `  ctnas latency measure --space mobilenetv3 --device cpu -o cpu.csv
+	return group("latency", "Measure how long architectures take on a device",
+		`  ctnas latency measure --space mobilenetv3 --device cpu -o cpu.csv
   ctnas latency info cpu.csv`, newLatencyMeasureCommand(a), newLatencyInfoCommand(a))
 }
 
@@ -40,16 +41,19 @@ func newLatencyMeasureCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "measure --space SPACE --device DEVICE -o TABLE.csv",
 		Short: "Time every block of a space and write a table of latencies",
-		Long: `Times the evaluation of every block that an architecture of the space may have on --device, with this program's kernels: where it stands, in networks that
-have all of them between them, other ones in every round, with median and quartiles. An architecture's latency is the sum over its blocks. Random whole
-networks are measured too: how far their sums are off is printed and stands in the table, as do device, driver, clock and version. A table that was
-changed or cut off is refused.
+		Long: `Times the evaluation of every block that an architecture of the space may have on --device, with this
+program's kernels: where it stands, in networks that have all of them between them, other ones in every
+round, with median and quartiles. An architecture's latency is the sum over its blocks. Random whole
+networks are measured too: how far their sums are off is printed and stands in the table, as do device,
+driver, clock and version. A table that was changed or cut off is refused.
 
-The numbers are those of one batch, with this device, number of threads and precision, and of this program: another runtime has others. Tables for those, and for
-spaces from files, are written by hand: a CSV file with the columns part and ms (docs/latency.md). Other programs that run at the same time make them worse.`,
+The numbers are those of one batch, with this device, number of threads and precision, and of this program:
+another runtime has others. Tables for those, and for spaces from files, are written by hand: a CSV file
+with the columns part and ms (docs/latency.md). Other programs that run at the same time make them worse.`,
 		Example: `  ctnas latency measure --space mobilenetv3 --device cpu -o cpu.csv
   ctnas latency measure --space mobilenetv3@w1.2 --device cuda:0 --precision bf16 --batch 64 -o gpu.csv
-  ctnas search --space mobilenetv3 --labels predictor:ofa_acc_predictor.f32 --latency cpu.csv --max-latency 12ms --budget 200`,
+  ctnas search --space mobilenetv3 --labels predictor:ofa_acc_predictor.f32 --latency cpu.csv \
+      --max-latency 12ms --budget 200`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			sp, err := openSpace(spaceName)
@@ -58,7 +62,8 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			}
 			measurable, ok := sp.(space.Measurable)
 			if !ok {
-				return usagef("--space %s: this program can run the blocks of %s only; a table for a space from a file is "+
+				return usagef("--space %s: this program can run the blocks of %s only; a table for a space from a "+
+					"file is "+
 					"written by hand, see docs/latency.md", spaceName, strings.Join(measurableSpaces(), ", "))
 			}
 			if info, err := os.Stat(output); err == nil && info.IsDir() {
@@ -72,7 +77,8 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 				return err
 			}
 			build := thisBuild()
-			o.Device, o.Seed, o.Program = dev.Config, a.seed, fmt.Sprintf("ctnas %s, commit %s", build.Version, build.Commit)
+			o.Device, o.Seed, o.Program = dev.Config, a.seed, fmt.Sprintf("ctnas %s, commit %s", build.Version,
+				build.Commit)
 			var finish func()
 			o.Progress, finish = a.progress("measure")
 			begin := time.Now()
@@ -87,13 +93,15 @@ spaces from files, are written by hand: a CSV file with the columns part and ms 
 			if a.json {
 				return a.printJSON(newLatencyDocument(t, &check))
 			}
-			fmt.Fprintf(a.stdout, "%d parts of %s in %.0f s: %s\n", len(t.Parts), sp.Name(), time.Since(begin).Seconds(), output)
+			fmt.Fprintf(a.stdout, "%d parts of %s in %.0f s: %s\n", len(t.Parts), sp.Name(),
+				time.Since(begin).Seconds(), output)
 			if math.IsNaN(check.Spread) {
 				fmt.Fprintf(a.stdout,
 					"spread unknown: one sample a part says nothing of it, take more with --repeats\n")
 			} else {
 				fmt.Fprintf(a.stdout,
-					"spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
+					"spread %.1f %% (distance of the quartiles by the median, of the middle part); above 15 %% other "+
+						"work ran meanwhile: measure again on a quiet machine\n", 100*check.Spread)
 			}
 			if o.Networks > 0 {
 				fmt.Fprintf(a.stdout, "sums of parts beside whole networks: off by %s\n", check)
@@ -172,8 +180,9 @@ func newLatencyInfoCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "info TABLE.csv [ARCH...]",
 		Short: "Check a table of latencies, say what it is of, and sum it up for architectures",
-		Long: `Reads a table, which fails where it is not whole, and prints its head and its slowest parts. With --space it is checked that every block of the space is there,
-and the latencies of the architectures named are printed.`,
+		Long: `Reads a table, which fails where it is not whole, and prints its head and its slowest parts. With --space
+it is checked that every block of the space is there, and the latencies of the architectures named are
+printed.`,
 		Example: `  ctnas latency info cpu.csv
   ctnas latency info cpu.csv --space mobilenetv3 mobilenetv3:22222:33003300330033003300:33003300330033003300`,
 		Args: cobra.MinimumNArgs(1),
@@ -239,7 +248,8 @@ func latencies(t *latency.Table, spaceName string, archs []string) (out []latenc
 		}
 		ms := times.Milliseconds(x)
 		if ms == nil {
-			return nil, fmt.Errorf("%s is not of the width and the resolutions of %s, of which the times are", x, sp.Name())
+			return nil, fmt.Errorf("%s is not of the width and the resolutions of %s, of which the times are", x,
+				sp.Name())
 		}
 		out = append(out, latencyOfAnArch{x.String(), *ms})
 	}

@@ -27,8 +27,8 @@ const (
 	exitInterrupted = 130
 )
 
-// garbagePercent is how far the heap grows before it is collected. Most of it are tables of a whole space that live to the end, so that Go's
-// 100 % would double them for nothing.
+// garbagePercent is how far the heap grows before it is collected. Most of it are tables of a whole space that live to
+// the end, so that Go's 100 % would double them for nothing.
 const garbagePercent = 10
 
 func main() {
@@ -58,7 +58,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(
 	return code
 }
 
-// output is stdout, and remembers the first write that failed: who reads a table or JSON must not take a part of it for the whole.
+// output is stdout, and remembers the first write that failed: who reads a table or JSON must not take a part of it for
+// the whole.
 type output struct {
 	mu  sync.Mutex
 	w   io.Writer
@@ -91,7 +92,8 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 			fmt.Fprintf(a.stderr, "ctnas: %v\n", failure)
 			code = exitFailed
 		} else if r != nil {
-			fmt.Fprintf(a.stderr, "ctnas: internal error: %v\nThis is a defect of ctnas: please report it with the command and the lines below.\n%s", r, debug.Stack())
+			fmt.Fprintf(a.stderr, "ctnas: internal error: %v\nThis is a defect of ctnas: please report it with the "+
+				"command and the lines below.\n%s", r, debug.Stack())
 			code = exitFailed
 		}
 	}()
@@ -103,7 +105,8 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 		return exitInterrupted
 	}
 	if a.lost != nil {
-		if lost := a.lost.failed(); lost != nil && (err == nil || errors.Is(err, lost)) { // in whatever command, in help too
+		if lost := a.lost.failed(); lost != nil && (err == nil || errors.Is(err, lost)) {
+			// In whatever command, in help too.
 			fmt.Fprintf(a.stderr, "ctnas: standard output: %v\n", lost)
 			return exitFailed
 		}
@@ -135,12 +138,13 @@ func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ctnas",
 		Short: "Search neural architectures by comparing them",
-		Long: `ctnas searches neural architectures. It learns from a few measured architectures which of two is the better
-(a neural architecture comparator), and searches for one that beats ever better baselines (CTNAS, CVPR 2021).
+		Long: `ctnas searches neural architectures. It learns from a few measured architectures which of two is the
+better (a neural architecture comparator), and searches for one that beats ever better baselines (CTNAS,
+CVPR 2021).
 
-Every flag can also be set as CTNAS_<FLAG> in the environment (CTNAS_THREADS=2), or in a YAML file given with --config; a
-flag on the line wins, then the environment, then the file.
-Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted after a checkpoint was written.`,
+Every flag can also be set as CTNAS_<FLAG> in the environment (CTNAS_THREADS=2), or in a YAML file given
+with --config; a flag on the line wins, then the environment, then the file. Exit codes: 0 ok, 1 failed, 2
+usage, 130 interrupted after a checkpoint was written.`,
 		Version:           thisBuild().String(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,

@@ -46,7 +46,9 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 
 func TestPanicsAndInterruptsHaveTheirExitCodes(t *testing.T) {
 	require.Equal(t, exitFailed, runWith(t, context.Background(), func(context.Context) error { panic("boom") }))
-	require.Equal(t, exitFailed, runWith(t, context.Background(), func(context.Context) error { return os.ErrNotExist }))
+	require.Equal(t, exitFailed, runWith(t, context.Background(), func(context.Context) error {
+		return os.ErrNotExist
+	}))
 	require.Equal(t, exitUsage, runWith(t, context.Background(), func(context.Context) error { return usagef("no") }))
 	require.Equal(t, exitOK, runWith(t, context.Background(), func(context.Context) error { return nil }))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -10,8 +10,8 @@ import (
 	"github.com/ctnas/ctnas/internal/visible"
 )
 
-// progress shows on stderr how far a long piece of work is: a bar on a terminal, a line every tenth in a pipe, nothing with --quiet
-// or --json. update may be called from several goroutines; finish must be called once.
+// progress shows on stderr how far a long piece of work is: a bar on a terminal, a line every tenth in a pipe, nothing
+// with --quiet or --json. update may be called from several goroutines; finish must be called once.
 func (a *app) progress(name string) (update func(done, total int), finish func()) {
 	switch {
 	case a.quiet || a.json:
@@ -37,7 +37,8 @@ func (a *app) progressBar(name string) (update func(done, total int), finish fun
 	bars := mpb.New(mpb.WithOutput(bare(a.stderr)), mpb.WithWidth(48))
 	bar := bars.AddBar(0,
 		mpb.PrependDecorators(decor.Name(visible.String(name)+" ")),
-		mpb.AppendDecorators(decor.CountersNoUnit("%d / %d"), decor.Name("  "), decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), "")))
+		mpb.AppendDecorators(decor.CountersNoUnit("%d / %d"), decor.Name("  "),
+			decor.OnComplete(decor.AverageETA(decor.ET_STYLE_GO), "")))
 	update = func(done, total int) {
 		bar.SetTotal(int64(total), false)
 		bar.SetCurrent(int64(done))

@@ -95,13 +95,16 @@ func newRankCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rank --labels table:FILE",
 		Short: "Train the comparator on random labels and rank all other architectures",
-		Long: `Trains the comparator on --train architectures drawn at random and ranks all others of the table, once a seed. Kendall's tau-b, the share
-of the true best 1 % found among the predicted best 1 %, the true rank of the architecture predicted best, transitivity and the
-calibration error of the probabilities are over the architectures without a label in training. A rank is 1 + the number of better ones. Of
-equal scores the worst counts as predicted best, and at the edge of the best 1 % the share is its mean over all orders of equal ones.
+		Long: `Trains the comparator on --train architectures drawn at random and ranks all others of the table, once a
+seed. Kendall's tau-b, the share of the true best 1 % found among the predicted best 1 %, the true rank of
+the architecture predicted best, transitivity and the calibration error of the probabilities are over the
+architectures without a label in training. A rank is 1 + the number of better ones. Of equal scores the
+worst counts as predicted best, and at the edge of the best 1 % the share is its mean over all orders of
+equal ones.
 
-Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by the last hexadecimal
-digit of the hash) with seeds from 1000 on; figures that are reported are over all, with the odd half beside them.
+Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by
+the last hexadecimal digit of the hash) with seeds from 1000 on; figures that are reported are over all,
+with the odd half beside them.
 
 ` + trained.Help + `
 Here --train and --judged random architectures are trained, all of them if the space has fewer.`,
@@ -145,16 +148,17 @@ Here --train and --judged random architectures are trained, all of them if the s
 			update, finish := a.progress("hashes")
 			first := true
 			results, err := compare.Rank(cmd.Context(), compare.Ranking{
-				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: dev.Config, Prepared: update,
+				View: view, Config: config, Train: train, Seed: seed, Seeds: seeds, Judge: half, Device: dev.Config,
+				Prepared: update,
 				Done: func(r compare.RankSeed) {
 					if first {
 						finish()
 					}
 					if first = false; !a.json {
 						fmt.Fprintf(a.stdout,
-							"seed %d: tau-b %s (odd half %s) over %d, P@1%% %s, best predicted has rank %d, train %.2f s, rank %.2f s\n",
-							r.Seed, fixed(r.TauB, 4), fixed(r.TauBOdd, 4), r.Judged, fixed(r.PAt1, 3),
-							r.TopRank, r.Train, r.Score)
+							"seed %d: tau-b %s (odd half %s) over %d, P@1%% %s, best predicted has rank %d, train "+
+								"%.2f s, rank %.2f s\n", r.Seed, fixed(r.TauB, 4), fixed(r.TauBOdd, 4), r.Judged,
+							fixed(r.PAt1, 3), r.TopRank, r.Train, r.Score)
 					}
 				},
 			})
@@ -165,7 +169,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 				return err
 			}
 			d := rankDocument{
-				Space: spaceName, Labels: labels, Accuracy: l.Source.Describe(), Preset: preset, Config: config, Train: train, Judge: half,
+				Space: spaceName, Labels: labels, Accuracy: l.Source.Describe(), Preset: preset, Config: config,
+				Train: train, Judge: half,
 				Device: dev.name, ISA: dev.level, Threads: dev.threads,
 			}
 			column := func(f func(r compare.RankSeed) float64) []float64 {
@@ -201,7 +206,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 				over += fmt.Sprintf(" to %d", most)
 			}
 			fmt.Fprintf(a.stdout,
-				"mean of %d seeds, %d labels, preset %s: tau-b %s (odd half %s%s) over %s architectures, P@1%% %s, rank of the best predicted %s, "+
+				"mean of %d seeds, %d labels, preset %s: tau-b %s (odd half %s%s) over %s architectures, P@1%% %s, "+
+					"rank of the best predicted %s, "+
 					"transitivity %s, calibration error %s, %.1f s\n",
 				seeds, train, preset, fixed(d.TauB.Mean, 4), fixed(d.TauBOdd.Mean, 4), sd, over,
 				fixed(d.PAt1, 3), fixed(d.TopRank.Mean, 1),
@@ -219,7 +225,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 	search.PresetSetting(l, &preset, "comparator")
 	l.Text(&judge, "judge", "which architectures judge, all of them or half of them by their hashes").
 		OneOf(string(compare.All), string(compare.Even), string(compare.Odd))
-	l.Int(&judged, "judged", "architectures", "with labels train:, how many more architectures are trained to judge by", 3, 1<<24)
+	l.Int(&judged, "judged", "architectures", "with labels train:, how many more architectures are trained to judge by",
+		3, 1<<24)
 	l.Texts(&set, "set", setHelp)
 	making.AddTo(l)
 	a.bind(cmd, l)
@@ -227,7 +234,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 	return cmd
 }
 
-const setHelp = "change a setting of the comparator, `key=value` with the keys of --json's config; for experiments, may be repeated"
+const setHelp = "change a setting of the comparator, `key=value` with the keys of --json's config; for " +
+	"experiments, may be repeated"
 
 // presetConfig is a comparator's preset for a space with settings changed.
 func presetConfig(preset string, sp space.Space, set []string) (gcn.Config, error) {

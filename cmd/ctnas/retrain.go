@@ -30,8 +30,9 @@ func newRetrainCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "retrain RUN",
 		Short: "Train a search's pick anew, beside random architectures",
-		Long: `Trains the pick of a finished search and random architectures that the search has not labelled, all in the same way and with seeds that no label came
-from, and compares their test accuracies. The folder then holds retrained.json, and report.html shows it.
+		Long: `Trains the pick of a finished search and random architectures that the search has not labelled, all in
+the same way and with seeds that no label came from, and compares their test accuracies. The folder then
+holds retrained.json, and report.html shows it.
 
 They are trained as the search's labels were, or as --labels says: longer, wider, on other images.`,
 		Example: `  ctnas retrain runs/own --seeds 3 --random 10
@@ -54,7 +55,8 @@ They are trained as the search's labels were, or as --labels says: longer, wider
 	}
 	l := setting.New()
 	l.Group("Retraining")
-	l.Text(&labels, "labels", "how they are trained: train:DATA?recipe=R&key=value (empty = as the search's labels were)")
+	l.Text(&labels, "labels", "how they are trained: train:DATA?recipe=R&key=value (empty = as the "+
+		"search's labels were)")
 	l.Int(&seeds, "seeds", "trainings", "trainings of each architecture", 1, 1000)
 	l.Int(&random, "random", "architectures", "random architectures", 1, 1<<16)
 	trainer.AddOnCorrupt(l, &onCorrupt)
@@ -83,7 +85,8 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 	own := labels == ""
 	if own {
 		if labels = settings.Labels; !strings.HasPrefix(labels, trained.Prefix) {
-			return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R", dir, trained.Prefix)
+			return nil, usagef("the labels of %s were not trained for: say how to train with --labels %sDATA?recipe=R",
+				dir, trained.Prefix)
 		}
 	}
 	if making.LabelCache == "" {
@@ -102,8 +105,9 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 		return nil, err
 	}
 	if n := len(page.Ledger); n != page.Result.LabelsUsed {
-		return nil, fmt.Errorf("%s: %d labels, the search bought %d: which architectures it has not labelled cannot be told",
-			filepath.Join(dir, report.LedgerName), n, page.Result.LabelsUsed)
+		return nil,
+			fmt.Errorf("%s: %d labels, the search bought %d: which architectures it has not labelled cannot be told",
+				filepath.Join(dir, report.LedgerName), n, page.Result.LabelsUsed)
 	}
 	known := map[string]bool{}
 	for _, l := range page.Ledger {
@@ -185,6 +189,7 @@ func (a *app) printRetrained(r *report.Retrained, dir string) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s\nwritten: %s, %s\n", r.Verdict(), filepath.Join(dir, report.RetrainedName), filepath.Join(dir, report.PageName))
+	_, err := fmt.Fprintf(a.stdout, "%s\nwritten: %s, %s\n", r.Verdict(), filepath.Join(dir, report.RetrainedName),
+		filepath.Join(dir, report.PageName))
 	return err
 }

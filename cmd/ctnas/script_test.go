@@ -35,8 +35,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(elsewhere{m}, map[string]func(){"ctnas": main, "signalled": signalled})
 }
 
-// signalled is ctnas that gets a signal, its first argument, at the n-th line that it writes to stderr, its second: at the
-// same place of its work on whatever machine.
+// signalled is ctnas that gets a signal, its first argument, at the n-th line that it writes to stderr, its second: at
+// the same place of its work on whatever machine.
 func signalled() {
 	number, err := strconv.Atoi(os.Args[1])
 	line, err2 := strconv.Atoi(os.Args[2])
@@ -95,8 +95,12 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"usage":       func(ts *testscript.TestScript, neg bool, args []string) { refused(ts, neg, exitUsage, args) },
-			"fails":       func(ts *testscript.TestScript, neg bool, args []string) { refused(ts, neg, exitFailed, args) },
+			"usage": func(ts *testscript.TestScript, neg bool, args []string) {
+				refused(ts, neg, exitUsage, args)
+			},
+			"fails": func(ts *testscript.TestScript, neg bool, args []string) {
+				refused(ts, neg, exitFailed, args)
+			},
 			"images":      made(2, func(path string, args []string) error { return writeColours(path, args...) }),
 			"shard":       made(2, func(path string, args []string) error { return writeShard(path, args...) }),
 			"cells":       made(2, scriptCells),
@@ -113,7 +117,8 @@ func TestScripts(t *testing.T) {
 }
 
 // passedOn are variables that say how the program is built or run, which scripts do not change.
-var passedOn = []string{"ASAN_OPTIONS", "CTNAS_ISA", "GOCOVERDIR", "GORACE", "LD_LIBRARY_PATH", "LD_PRELOAD", "LSAN_OPTIONS"}
+var passedOn = []string{"ASAN_OPTIONS", "CTNAS_ISA", "GOCOVERDIR", "GORACE", "LD_LIBRARY_PATH",
+	"LD_PRELOAD", "LSAN_OPTIONS"}
 
 // refused runs a command that is wrong: it says why on stderr, nothing on stdout, and exits with the code.
 func refused(ts *testscript.TestScript, neg bool, code int, args []string) {
@@ -139,8 +144,8 @@ func refused(ts *testscript.TestScript, neg bool, code int, args []string) {
 	}
 }
 
-// killed runs a command that is killed with SIGKILL at a line of its stderr, interrupted one that gets SIGINT there. Both
-// fail where it ends before.
+// killed runs a command that is killed with SIGKILL at a line of its stderr, interrupted one that gets SIGINT there.
+// Both fail where it ends before.
 func killed(ts *testscript.TestScript, neg bool, args []string) {
 	if status := signalledAt(ts, neg, syscall.SIGKILL, args); status.Signal() != syscall.SIGKILL {
 		ts.Fatalf("it was not killed at line %s", args[0])
@@ -214,8 +219,8 @@ func plainPNG(name string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// writeColours makes a folder of images, 12 of each class for training and 3 for tests. A class is called as its colour,
-// "red", or otherwise, "name=red".
+// writeColours makes a folder of images, 12 of each class for training and 3 for tests. A class is called as its
+// colour, "red", or otherwise, "name=red".
 func writeColours(dir string, classes ...string) error {
 	for _, class := range classes {
 		name, colour, renamed := strings.Cut(class, "=")
@@ -301,8 +306,8 @@ func scriptCells(path string, args []string) error {
 	return writeCells(path, n)
 }
 
-// writeParts makes a table of the latencies of a space's parts: 0.1 ms each, more for larger numbers at the end of their
-// names.
+// writeParts makes a table of the latencies of a space's parts: 0.1 ms each, more for larger numbers at the end of
+// their names.
 func writeParts(path, name string) error {
 	sp, err := space.Open(name)
 	if err != nil {

@@ -60,21 +60,26 @@ func newSearchCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "search --labels table:FILE --budget N --out DIR",
 		Short: "Search an architecture within a budget of labels",
-		Long: `Searches an architecture: a comparator learns from labelled architectures which of two is the better, a controller learns to beat
-a baseline that improves as it does, and what they propose is labelled, until the budget is spent. The pick is the best label.
+		Long: `Searches an architecture: a comparator learns from labelled architectures which of two is the better, a
+controller learns to beat a baseline that improves as it does, and what they propose is labelled, until the
+budget is spent. The pick is the best label.
 
---out DIR (a new folder below runs, named by space, method, budget and seed, if it is not given) then holds result.json, ledger.jsonl (every
-label), log.jsonl and TensorBoard events, report.html, and checkpoints: a search that was stopped, even with kill -9, goes on with
---resume DIR and ends in the same result. What labels come from may have moved: --resume DIR --labels NEW goes on where it says the same as before, and is
-refused where not; the space's file and latencies are those that the folder keeps. Of every method no label is bought twice. With --resume DIR
---budget N a search, finished or not, is given more labels than it had: it spends those first as it would have, then goes on.
+--out DIR (a new folder below runs, named by space, method, budget and seed, if it is not given) then holds
+result.json, ledger.jsonl (every label), log.jsonl and TensorBoard events, report.html, and checkpoints: a
+search that was stopped, even with kill -9, goes on with --resume DIR and ends in the same result. What
+labels come from may have moved: --resume DIR --labels NEW goes on where it says the same as before, and is
+refused where not; the space's file and latencies are those that the folder keeps. Of every method no label
+is bought twice. With --resume DIR --budget N a search, finished or not, is given more labels than it had:
+it spends those first as it would have, then goes on.
 
 ` + labelsLong,
 		Example: `  ctnas search --space nasbench101 --labels table:nb101.ctt --budget 423 --seed 1 --out runs/a
   ctnas search --labels table:nb101.ctt --budget 150 --max-params 9M --out runs/small
   ctnas search --labels table:nb101.ctt --propose controller --out runs/proper
-  ctnas search --space mobilenetv3 --labels predictor:ofa_acc_predictor.f32 --budget 200 --latency cpu.csv --max-latency 12ms --pareto --pareto-cost latency
-  ctnas search --space nasbench101-v5 --labels 'train:shapes?recipe=shapes&stop=median' --budget 60 --init 20 --per-round 10 --out runs/own
+  ctnas search --space mobilenetv3 --labels predictor:ofa_acc_predictor.f32 --budget 200 \
+      --latency cpu.csv --max-latency 12ms --pareto --pareto-cost latency
+  ctnas search --space nasbench101-v5 --labels 'train:shapes?recipe=shapes&stop=median' --budget 60 \
+      --init 20 --per-round 10 --out runs/own
   ctnas search --resume runs/a
   ctnas search --resume runs/a --budget 600`,
 		Args: cobra.NoArgs,
@@ -149,7 +154,8 @@ func (a *app) resumedSearch(f *pflag.FlagSet, dir string) (search.Config, error)
 	case c.Method != before.Method:
 		return c, usagef("--method %s: %s is a search with %s, which the folder says", c.Method, dir, before.Method)
 	case c.Budget < before.Budget:
-		return c, usagef("--budget %d: %s has %d labels to spend; it can be given more, not less", c.Budget, dir, before.Budget)
+		return c, usagef("--budget %d: %s has %d labels to spend; it can be given more, not less", c.Budget, dir,
+			before.Budget)
 	case c.Budget > before.Budget:
 		c.Before = before.Budgets()
 	}
@@ -191,8 +197,8 @@ func checkOut(dir string) error {
 	return refuseOther(dir, "run")
 }
 
-// refuseOther refuses a folder that is not empty, for it is not that of a run or comparison. Names with a leading dot do not count:
-// the lock's is one, and a killed run may leave some.
+// refuseOther refuses a folder that is not empty, for it is not that of a run or comparison. Names with a leading dot
+// do not count: the lock's is one, and a killed run may leave some.
 func refuseOther(dir, what string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -224,7 +230,8 @@ type runFacts struct {
 	Out      string `yaml:"out"`
 }
 
-// keptSpace is the copy of a space's file in the folder of a run that goes on, wherever the file is by now; a space without a file is the one that is named.
+// keptSpace is the copy of a space's file in the folder of a run that goes on, wherever the file is by now; a space
+// without a file is the one that is named.
 func (a *app) keptSpace(name string) string {
 	copied := filepath.Join(a.out, report.SpaceName)
 	if !strings.HasPrefix(name, "file:") || !a.resumes {
@@ -263,10 +270,12 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	}
 	build := thisBuild()
 	d := searchrun.Deps{
-		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: dev.Config, Latency: times, Dir: a.out, Version: build.Version, All: catalogue.OfLabels(l),
+		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: dev.Config, Latency: times,
+		Dir: a.out, Version: build.Version, All: catalogue.OfLabels(l),
 		Command: a.commandLine(), Stale: func(from *files.Holder) { a.takenOver(a.out, from) },
 		Facts: runFacts{
-			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level, dev.threads,
+			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level,
+			dev.threads,
 			l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
 		},
 	}
@@ -282,8 +291,8 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	return searchrun.Do(cmd.Context(), c, d)
 }
 
-// finishedSearch is the result of the folder that --resume names where its search has ended and is given no more budget,
-// nil where it goes on.
+// finishedSearch is the result of the folder that --resume names where its search has ended and is given no more
+// budget, nil where it goes on.
 func (a *app) finishedSearch(c search.Config) (*searchrun.Result, error) {
 	old, err := search.LoadConfig(a.out)
 	if err != nil || !slices.Equal(old.Budgets(), c.Budgets()) {
@@ -292,7 +301,8 @@ func (a *app) finishedSearch(c search.Config) (*searchrun.Result, error) {
 	return searchrun.Finished(a.out)
 }
 
-// searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, in a pipe a line for every twentieth of them.
+// searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, in a pipe a line for
+// every twentieth of them.
 func (a *app) searchProgress(predicted bool) (update func(searchrun.Progress), finish func()) {
 	best := func(p searchrun.Progress, digits int) string {
 		switch {
@@ -344,7 +354,8 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
 	if len(r.Budgets) > 1 {
-		fmt.Fprintf(w, "budgets\t%s: each was spent as if it were all\n", strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Budgets), " ", ", then "), "[]"))
+		fmt.Fprintf(w, "budgets\t%s: each was spent as if it were all\n",
+			strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Budgets), " ", ", then "), "[]"))
 	}
 	fmt.Fprintf(w, "pick\t%s\n", r.Pick)
 	i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == r.Pick })
@@ -386,7 +397,8 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 		fmt.Fprintf(w, "controller\tmean true percentile of its samples (0 = best): %s, %s\n",
 			percentile(c.First, c.FirstKnown, "at first"), percentile(c.Last, c.LastKnown, "at last"))
 	}
-	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a label.
+	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a
+	// label.
 	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Accuracy == nil }); i >= 0 {
 		x := r.Architectures[i]
 		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s of %d (by the comparator)", x.Arch,
@@ -398,7 +410,9 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	}
 	if front {
 		for _, text := range r.Pareto {
-			if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == text }); i >= 0 {
+			if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool {
+				return x.Arch == text
+			}); i >= 0 {
 				x := r.Architectures[i]
 				latency := ""
 				if x.LatencyMS != nil {

@@ -76,12 +76,13 @@ func settingsPage(t *testing.T) string {
 	})
 	spec, err := trained.Parse(trained.Prefix + "shapes")
 	require.NoError(t, err)
-	page.WriteString("## Labels by training\n\nKeys of `--labels train:DATA?recipe=R&key=value`, beside those of the recipe,\nwhich are the flags above.\n\n" +
-		spec.Settings().KeyTables("Labels by training", "Faults"))
+	page.WriteString("## Labels by training\n\nKeys of `--labels train:DATA?recipe=R&key=value`, beside those of the " +
+		"recipe,\nwhich are the flags above.\n\n" + spec.Settings().KeyTables("Labels by training", "Faults"))
 	return strings.TrimSuffix(page.String(), "\n")
 }
 
-// searchPresets is a table of what the presets set, and what the default one sets where operations say where they stand.
+// searchPresets is a table of what the presets set, and what the default one sets where operations say where they
+// stand.
 func searchPresets(t *testing.T) string {
 	names, lists := []string{}, []*setting.List{}
 	for _, preset := range []string{search.PresetDefault, search.PresetPaper, search.PresetReleased} {
@@ -120,7 +121,8 @@ func TestFlagsAreSettings(t *testing.T) {
 	})
 }
 
-// Whatever is no value of a setting is refused with an error that names it: no number, one below all or above all, another word.
+// Whatever is no value of a setting is refused with an error that names it: no number, one below all or above all,
+// another word.
 func TestEverySettingIsChecked(t *testing.T) {
 	lists := map[string]func() *setting.List{
 		"": func() *setting.List { a, _ := aProgram(); return a.common },
@@ -171,8 +173,8 @@ func TestEverySettingIsChecked(t *testing.T) {
 	}
 }
 
-// The settings of a search's folder that an older version began are read, and what is read would be written the same; the folders of
-// methods other than ctnas had their flags by the alphabet.
+// The settings of a search's folder that an older version began are read, and what is read would be written the same;
+// the folders of methods other than ctnas had their flags by the alphabet.
 func TestOlderSearches(t *testing.T) {
 	for name, check := range map[string]func(c search.Config){
 		"search": func(c search.Config) {
@@ -217,7 +219,8 @@ func TestOlderTraining(t *testing.T) {
 }
 
 func TestWordsAreCompleted(t *testing.T) {
-	for flag, want := range map[string]string{"--optimizer": "sgd\nrmsprop\nadam\nadamw\n:4\n", "--log-level": "debug\ninfo\nwarn\nerror\n:4\n"} {
+	for flag, want := range map[string]string{"--optimizer": "sgd\nrmsprop\nadam\nadamw\n:4\n",
+		"--log-level": "debug\ninfo\nwarn\nerror\n:4\n"} {
 		code, stdout, _ := call(nil, "__complete", "train", "x", flag, "")
 		require.Equal(t, exitOK, code)
 		require.Equal(t, want, stdout)

@@ -30,7 +30,8 @@ func specialFiles(t *testing.T) map[string]string {
 func TestWhatIsNoFileIsRefusedAtOnce(t *testing.T) {
 	predictor := filepath.Join(t.TempDir(), "predictor.safetensors")
 	require.NoError(t, format.WriteSafetensors(predictor, []format.Tensor{
-		{Name: "0.weight", Shape: []int{1, 128}, Data: make([]float32, 128)}, {Name: "0.bias", Shape: []int{1}, Data: make([]float32, 1)},
+		{Name: "0.weight", Shape: []int{1, 128}, Data: make([]float32, 128)},
+		{Name: "0.bias", Shape: []int{1}, Data: make([]float32, 1)},
 	}, nil))
 	cell := "--data imagenet:" + colourSet(t) + " --channels 8 --modules 1 --stacks 1 --resolution 16"
 	for _, line := range []string{
@@ -76,7 +77,8 @@ func TestWhatIsNoFileIsRefusedAtOnce(t *testing.T) {
 func TestImagesThatAreNoneAreRefusedAtOnce(t *testing.T) {
 	for _, kind := range []string{"imagenet", "cifar10", "cifar100", "shards"} {
 		for path := range specialFiles(t) {
-			for _, line := range []string{"data check KIND:FILE", "train nasbench101:3:101:0 --data KIND:FILE --epochs 1"} {
+			for _, line := range []string{"data check KIND:FILE",
+				"train nasbench101:3:101:0 --data KIND:FILE --epochs 1"} {
 				line := strings.NewReplacer("FILE", path, "KIND", kind).Replace(line)
 				code, stdout, stderr := call(nil, strings.Fields(line)...)
 				require.NotEqual(t, exitOK, code, line)

@@ -21,7 +21,8 @@ func newTableCommand(a *app) *cobra.Command {
 		newTableInfoCommand(a), newTableConvertCommand(a), newTableGetCommand(a), newTableTrainCommand(a))
 }
 
-// openTable opens a space's table named on the command line: FILE, or table:FILE?… where a CSV file's columns need names.
+// openTable opens a space's table named on the command line: FILE, or table:FILE?… where a CSV file's columns need
+// names.
 func openTable(ctx context.Context, a *app, arg, space string, verify bool) (*table.Table, error) {
 	sp, err := openSpace(space)
 	if err != nil {
@@ -72,7 +73,8 @@ func newTableInfoCommand(a *app) *cobra.Command {
 				return a.printJSON(info)
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "file\t%s\nformat\t%s\nspace\t%s\narchitectures\t%d\n", info.File, info.Format, info.Space, info.Records)
+			fmt.Fprintf(w, "file\t%s\nformat\t%s\nspace\t%s\narchitectures\t%d\n", info.File, info.Format, info.Space,
+				info.Records)
 			fmt.Fprintf(w, "SHA-256\t%s\n", info.Checksum)
 			if info.Source.File != filepath.Base(info.File) {
 				fmt.Fprintf(w, "made from\t%s (%s)\n", info.Source.File, info.Source.Format)
@@ -85,7 +87,8 @@ func newTableInfoCommand(a *app) *cobra.Command {
 			}
 			if info.Best != nil {
 				fmt.Fprintf(w, "best\t%s\n\t%.4f %% (%s), %s MAdds, %s parameters\n",
-					info.Best.Arch, info.Best.Accuracy*100, info.Best.Judged, count(info.Best.MAdds), count(info.Best.Params))
+					info.Best.Arch, info.Best.Accuracy*100, info.Best.Judged, count(info.Best.MAdds),
+					count(info.Best.Params))
 			}
 			return w.Flush()
 		},
@@ -93,7 +96,8 @@ func newTableInfoCommand(a *app) *cobra.Command {
 	l := setting.New()
 	l.Group("Table")
 	l.Text(&space, "space", "search `space` that the table's architectures are of")
-	l.Bool(&verify, "verify", "look at all of a .ctt file, its trees too; of another file fail unless it has a published SHA-256")
+	l.Bool(&verify, "verify", "look at all of a .ctt file, its trees too; of another file fail unless it has "+
+		"a published SHA-256")
 	a.bind(cmd, l)
 	return cmd
 }
@@ -126,8 +130,9 @@ func newTableConvertCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "convert FILE -o OUT.ctt",
 		Short: "Write a table in the compact form that opens at once",
-		Long: `Writes a table of any space in the compact form, which every command takes in place of the file: a million
-architectures open in a second. It carries the file's SHA-256, and a run goes on with either (search --resume --labels).`,
+		Long: `Writes a table of any space in the compact form, which every command takes in place of the file: a
+million architectures open in a second. It carries the file's SHA-256, and a run goes on with either (search
+--resume --labels).`,
 		Example: `  ctnas table convert nasbench_only108.tfrecord -o nb101.ctt
   ctnas table convert 'table:mine.csv?arch=cell&accuracy=top1' -o mine.ctt
   ctnas table convert ofa.csv --space mobilenetv3 -o ofa.ctt`,
@@ -167,8 +172,9 @@ func newTableGetCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get nasbench101",
 		Short: "Download a published table, checked against its SHA-256",
-		Long: `Downloads nasbench_only108.tfrecord (499 MB), or with --full nasbench_full.tfrecord (1.9 GB), from storage.googleapis.com/nasbench
-into the user's cache folder or --out. A download that was interrupted goes on where it stopped.`,
+		Long: `Downloads nasbench_only108.tfrecord (499 MB), or with --full nasbench_full.tfrecord (1.9 GB), from
+storage.googleapis.com/nasbench into the user's cache folder or --out. A download that was interrupted goes
+on where it stopped.`,
 		Example: `  ctnas table get nasbench101
   ctnas table get nasbench101 --full --out data`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
@@ -187,7 +193,9 @@ into the user's cache folder or --out. A download that was interrupted goes on w
 				file = table.Published[1]
 			}
 			update, finish := a.progress("get " + file.Name)
-			path, err := table.Get(cmd.Context(), dir, file.URL, file.SHA256, func(done, total int64) { update(int(done), int(total)) })
+			path, err := table.Get(cmd.Context(), dir, file.URL, file.SHA256, func(done, total int64) {
+				update(int(done), int(total))
+			})
 			finish()
 			if err != nil {
 				return err

@@ -23,13 +23,16 @@ func newTableTrainCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train --space S --labels 'train:DATA?recipe=R&seeds=K' -o OUT.csv",
 		Short: "Make a table: train every architecture of a small space, or some of a large one",
-		Long: `Trains every architecture of a space, or --count random ones, with each seed and each number of epochs, and writes their validation and test accuracies as a
-CSV table that every command takes as labels. OUT.csv.seconds is how long each training took; it is not part of the table, which is the same on every machine with the
-same instruction set. The command goes on where it was stopped.
+		Long: `Trains every architecture of a space, or --count random ones, with each seed and each number of epochs,
+and writes their validation and test accuracies as a CSV table that every command takes as labels.
+OUT.csv.seconds is how long each training took; it is not part of the table, which is the same on every
+machine with the same instruction set. The command goes on where it was stopped.
 
 ` + trained.Help,
-		Example: `  ctnas table train --space nasbench101-v4 --labels 'train:shapes?recipe=shapes&seed=0&seeds=3' --epochs 1,2,4 -o shapes91.csv
-  ctnas table train --space darts@cifar10 --count 100 --labels 'train:cifar10:DIR?recipe=fast-cifar&modules=2' -o darts100.csv
+		Example: `  ctnas table train --space nasbench101-v4 \
+      --labels 'train:shapes?recipe=shapes&seed=0&seeds=3' --epochs 1,2,4 -o shapes91.csv
+  ctnas table train --space darts@cifar10 --count 100 \
+      --labels 'train:cifar10:DIR?recipe=fast-cifar&modules=2' -o darts100.csv
   ctnas search --space nasbench101-v4 --labels table:shapes91.csv --budget 30`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

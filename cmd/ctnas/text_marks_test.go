@@ -17,7 +17,8 @@ func marked(text string) map[string][]byte {
 	for _, u := range utf16.Encode([]rune(text)) {
 		little, big = append(little, byte(u), byte(u>>8)), append(big, byte(u>>8), byte(u))
 	}
-	return map[string][]byte{"plain": []byte(text), "UTF-8": []byte("\ufeff" + text), "UTF-16, little": little, "UTF-16, big": big}
+	return map[string][]byte{"plain": []byte(text), "UTF-8": []byte("\ufeff" + text), "UTF-16, little": little,
+		"UTF-16, big": big}
 }
 
 // Every reader of a text that people write: a byte-order mark and UTF-16 change nothing of what a command says.
@@ -48,7 +49,8 @@ func TestTextsWithMarksAreReadAlike(t *testing.T) {
 	}
 }
 
-const dartsGenotype = "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 1), " +
-	"('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], normal_concat=range(2, 6), " +
-	"reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), ('max_pool_3x3', 1), ('max_pool_3x3', 0), " +
-	"('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], reduce_concat=range(2, 6))"
+const dartsGenotype = "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), " +
+	"('sep_conv_3x3', 1), " + "('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), ('dil_conv_3x3', 2)], " +
+	"normal_concat=range(2, 6), " + "reduce=[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), " +
+	"('max_pool_3x3', 1), ('max_pool_3x3', 0), " + "('skip_connect', 2), ('skip_connect', 2), ('max_pool_3x3', 1)], " +
+	"reduce_concat=range(2, 6))"

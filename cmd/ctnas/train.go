@@ -26,8 +26,9 @@ import (
 )
 
 const (
-	archHelp = `An ARCH is an architecture of a space (nasbench101:…, nasbench101:best, nasbench201:|…|, mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for
-CIFAR's network) or a network of the zoo (ctnas zoo lists them).`
+	archHelp = `An ARCH is an architecture of a space (nasbench101:…, nasbench101:best, nasbench201:|…|,
+mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for CIFAR's network) or a
+network of the zoo (ctnas zoo lists them).`
 	imageSets = "shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
 )
 
@@ -64,11 +65,15 @@ func (s *trainSettings) settings() *setting.List {
 	seedSetting(l, &s.Seed).Shared()
 	trainer.AddFaults(l, &s.OnNaN, &s.OnCorrupt)
 	l.Group("Training")
-	l.Text(&s.Teacher, "teacher", "with --distill: the `folder` of a training to learn from, or a safetensors file").Path(files.Absolute)
-	l.Text(&s.TeacherArch, "teacher-arch", "the `ARCH` of a --teacher file; a cell has this training's --channels, --stacks and --modules")
-	l.Text(&s.TeacherFrom, "teacher-from", "`whose` weights a --teacher file holds, as eval's --weights-from (empty = by the file)")
+	l.Text(&s.Teacher, "teacher", "with --distill: the `folder` of a training to learn from, or a "+
+		"safetensors file").Path(files.Absolute)
+	l.Text(&s.TeacherArch, "teacher-arch", "the `ARCH` of a --teacher file; a cell has this training's --channels, "+
+		"--stacks and --modules")
+	l.Text(&s.TeacherFrom, "teacher-from", "`whose` weights a --teacher file holds, as eval's --weights-from (empty "+
+		"= by the file)")
 	workersSetting(l, &s.Workers)
-	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch)", 0, 1<<30).MayChange()
+	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch)", 0,
+		1<<30).MayChange()
 	return l
 }
 
@@ -84,7 +89,8 @@ func dataSetting(l *setting.List, p *string) {
 }
 
 func workersSetting(l *setting.List, p *int) {
-	l.Int(p, "workers", "goroutines", "goroutines that load images (0 = as many as processors, at most 4 a processor)", 0, mostThreads).
+	l.Int(p, "workers", "goroutines", "goroutines that load images (0 = as many as processors, at most 4 a processor)",
+		0, mostThreads).
 		MayChange().AtOnce(4) // they wait for disks too
 }
 
@@ -102,12 +108,14 @@ func newTrainCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train ARCH --data D --recipe R",
 		Short: "Train an architecture on images",
-		Long: `Trains a network from scratch and tests it. The recipe says how; every key of it is a flag that changes it.
+		Long: `Trains a network from scratch and tests it. The recipe says how; every key of it is a flag that changes
+it.
 
---out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and result.json. A training that was stopped, even
-with kill -9, goes on with --resume DIR and ends in the same weights. One that ended at an image that cannot be read
-goes on without it with --resume DIR --on-corrupt skip: the next one of the epoch's order that can be read takes its
-place. ` + "`ctnas data check`" + ` finds such images beforehand.
+--out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and
+result.json. A training that was stopped, even with kill -9, goes on with --resume DIR and ends in the same
+weights. One that ended at an image that cannot be read goes on without it with --resume DIR --on-corrupt
+skip: the next one of the epoch's order that can be read takes its place. ` + "`ctnas data check`" + ` finds
+such images beforehand.
 
 ` + archHelp + `
 Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
@@ -221,8 +229,8 @@ func (a *app) resumedTraining(f *pflag.FlagSet, args []string, dir string) (trai
 	return s, s.settings().Take(f, func(name string) bool { return a.onLine[name] })
 }
 
-// buildNetwork is the network of an architecture in words, for images of a side and a number of classes; where these are 0, of the
-// published ones. The size is that of a network of cells.
+// buildNetwork is the network of an architecture in words, for images of a side and a number of classes; where these
+// are 0, of the published ones. The size is that of a network of cells.
 func buildNetwork(arch string, size trainer.Size, side, classes int) (*nn.Network, error) {
 	return space.Network(arch, space.NetworkSize{
 		Side: side, Classes: classes, Channels: size.Channels, Stacks: size.Stacks, Modules: size.Modules,
@@ -275,8 +283,8 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		if err := sameImages(a.out, checksum); err != nil {
 			return nil, err
 		}
-		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level, dev.threads,
-			"", checksum, "", checksum, a.out}
+		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform,
+			dev.name, dev.level, dev.threads, "", checksum, "", checksum, a.out}
 		if err := writeConfig(a.out, s, facts); err != nil {
 			return nil, err
 		}
@@ -286,13 +294,15 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	var last trainer.Progress
 	defer func() {
 		if last.Update > 0 {
-			a.log.Info("speed", "images_per_second", math.Round(last.ImagesPerSecond), "waiting_for_images", fmt.Sprintf("%.1f%%", 100*last.LoaderShare))
+			a.log.Info("speed", "images_per_second", math.Round(last.ImagesPerSecond), "waiting_for_images",
+				fmt.Sprintf("%.1f%%", 100*last.LoaderShare))
 		}
 	}()
 	kind, _, _ := strings.Cut(s.Data, ":")
-	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN,
-		OnCorrupt: s.OnCorrupt, Teacher: teacher},
-		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery, Version: build.Version,
+	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe,
+		Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher},
+		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery,
+			Version: build.Version,
 			Progress: func(p trainer.Progress) {
 				last = p
 				update(p.Update, p.Updates)
@@ -330,7 +340,8 @@ func isNoFolder(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG)
 }
 
-// openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file; nil without.
+// openTeacher is the network of a training's folder with its weights, or one of --teacher-arch with weights in a file;
+// nil without.
 func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.Teacher, error) {
 	if s.Teacher == "" {
 		return nil, nil
@@ -344,7 +355,8 @@ func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.
 		return nil, err
 	}
 	if t.Arch == "" {
-		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs --teacher-arch", s.Teacher, report.ConfigName)
+		return nil, fmt.Errorf("--teacher %s is not the folder of a training (it has no %s); a file of weights needs "+
+			"--teacher-arch", s.Teacher, report.ConfigName)
 	}
 	var names []string
 	w, err := a.openWeights(weights, t.Arch, t.Size, func(file *trainer.Weights) (net *nn.Network, err error) {
@@ -389,7 +401,8 @@ func (a *app) printTraining(r *trainer.Result) error {
 	}
 	fmt.Fprintln(w)
 	if n := len(r.Validation); n > 0 {
-		fmt.Fprintf(w, "validation\t%.2f %% (first five %.2f %%), loss %.4f\n", 100*r.Validation[n-1].Top1, 100*r.Validation[n-1].Top5, r.Validation[n-1].Loss)
+		fmt.Fprintf(w, "validation\t%.2f %% (first five %.2f %%), loss %.4f\n", 100*r.Validation[n-1].Top1,
+			100*r.Validation[n-1].Top5, r.Validation[n-1].Loss)
 	}
 	if r.Test != nil {
 		fmt.Fprintf(w, "test\t%.2f %% (first five %.2f %%), loss %.4f\n", 100*r.Test.Top1, 100*r.Test.Top5, r.Test.Loss)

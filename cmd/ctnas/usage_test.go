@@ -64,8 +64,8 @@ var wanted = map[string]string{
 	"zoo":             "",
 }
 
-// Every command refuses a flag that it does not have, a value that is none of a flag's, a negative count, an argument too many and one too few: all with
-// exit code 2, before anything is opened or written.
+// Every command refuses a flag that it does not have, a value that is none of a flag's, a negative count, an argument
+// too many and one too few: all with exit code 2, before anything is opened or written.
 func TestEveryCommandRefusesMistakesWithTwo(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mistake := func(words []string, more ...string) {
@@ -111,9 +111,12 @@ func TestEveryCommandRefusesMistakesWithTwo(t *testing.T) {
 
 // otherVariables are the variables of the environment that are no flag's: of scripts, tests and libraries.
 var otherVariables = []string{
-	"CTNAS_CUDA_ARCHS", "CTNAS_CUDA_HOME", "CTNAS_CUDA_SYNC", "CTNAS_FAKE_CUDA", "CTNAS_ISA", "CTNAS_PARITY", "CTNAS_PEER_IMAGES", "CTNAS_PROFILE",
-	"CTNAS_PYTHON", "CTNAS_SIM_BROKEN", "CTNAS_TABLES", "CTNAS_TABLE_HELPER", "CTNAS_TEST_ALONE", "CTNAS_TEST_CHILD_DIR",
-	"CTNAS_TEST_CHILD_KILL", "CTNAS_TEST_CHILD_MODE", "CTNAS_TEST_DEVICE", "CTNAS_TEST_REPORT", "CTNAS_TEST_SVG", "CTNAS_TEST_ZOO",
+	"CTNAS_CUDA_ARCHS", "CTNAS_CUDA_HOME", "CTNAS_CUDA_SYNC", "CTNAS_FAKE_CUDA", "CTNAS_ISA", "CTNAS_PARITY",
+	"CTNAS_PEER_IMAGES", "CTNAS_PROFILE",
+	"CTNAS_PYTHON", "CTNAS_SIM_BROKEN", "CTNAS_TABLES", "CTNAS_TABLE_HELPER", "CTNAS_TEST_ALONE",
+	"CTNAS_TEST_CHILD_DIR",
+	"CTNAS_TEST_CHILD_KILL", "CTNAS_TEST_CHILD_MODE", "CTNAS_TEST_DEVICE", "CTNAS_TEST_REPORT", "CTNAS_TEST_SVG",
+	"CTNAS_TEST_ZOO",
 }
 
 // meant are those with which a script or a test means the flag, and a name of C.
@@ -121,12 +124,15 @@ var meant = []string{"CTNAS_DEVICE", "CTNAS_PEER_DATA", "CTNAS_THREADS", "CTNAS_
 
 var variable = regexp.MustCompile(`CTNAS_[A-Z_0-9]*[A-Z0-9]`)
 
-// A variable that a script or a test reads is never also that of a flag, which every run of the program would take for its own.
+// A variable that a script or a test reads is never also that of a flag, which every run of the program would take for
+// its own.
 func TestVariablesAreNotFlags(t *testing.T) {
 	flags := map[string]string{}
 	commands(func(cmd *cobra.Command, path []string) {
 		cmd.InheritedFlags() // merges
-		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags[setting.EnvName(f.Name)] = strings.Join(path, " ") + " --" + f.Name })
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			flags[setting.EnvName(f.Name)] = strings.Join(path, " ") + " --" + f.Name
+		})
 	})
 	require.Equal(t, "train --data", flags["CTNAS_DATA"])
 	for _, name := range otherVariables {
@@ -136,7 +142,8 @@ func TestVariablesAreNotFlags(t *testing.T) {
 	root := testdata.Root()
 	require.NoError(t, filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
-			if name := e.Name(); err == nil && path != root && (name == "build" || name == "bin" || name == "docs" || name == ".git") {
+			if name := e.Name(); err == nil && path != root &&
+				(name == "build" || name == "bin" || name == "docs" || name == ".git") {
 				return filepath.SkipDir
 			}
 			return err
@@ -157,7 +164,8 @@ func TestVariablesAreNotFlags(t *testing.T) {
 				continue
 			}
 			used[name] = true
-			if filepath.Dir(path) == filepath.Join(root, "cmd", "ctnas") && flags[name] != "" { // which say what flags are for, and try them
+			if filepath.Dir(path) == filepath.Join(root, "cmd", "ctnas") && flags[name] != "" {
+				// Which say what flags are for, and try them.
 				continue
 			}
 			if !slices.Contains(otherVariables, name) && !slices.Contains(meant, name) {
@@ -175,7 +183,8 @@ func TestVariablesAreNotFlags(t *testing.T) {
 func TestNumbersAtOnceAreCapped(t *testing.T) {
 	processors := runtime.GOMAXPROCS(0)
 	for name, each := range map[string]int{"threads": 1, "workers": 4} {
-		for given, want := range map[string]int{"0": 0, "1": 1, "1000": each * processors, "1000000": each * processors} {
+		for given, want := range map[string]int{"0": 0, "1": 1, "1000": each * processors,
+			"1000000": each * processors} {
 			a, root := aProgram()
 			var text strings.Builder
 			a.stderr = &text
@@ -206,7 +215,8 @@ func TestVersionFlag(t *testing.T) {
 
 // Every module that is linked has its licence in the program.
 func TestLicenses(t *testing.T) {
-	out, err := exec.Command("go", "list", "-tags", "cuda,turbojpeg", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", ".").Output()
+	out, err := exec.Command("go", "list", "-tags", "cuda,turbojpeg", "-deps", "-f",
+		"{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}{{end}}{{end}}", ".").Output()
 	require.NoError(t, err)
 	code, text, stderr := call(nil, "version", "--licenses")
 	require.Equal(t, exitOK, code, stderr)
@@ -224,11 +234,15 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on 
 
 // Whoever reads a part of a table or of JSON must not take it for the whole: a command whose output is lost fails.
 func TestLostOutputIsAFailure(t *testing.T) {
-	for _, line := range []string{"", "--help", "--version", "help space", "version", "version --json", "devices", "devices --json", "zoo", "zoo --json", "zoo --format csv",
-		"zoo --format markdown", "zoo mobilenetv3_large_1.0", "space info nasbench101", "space sample nasbench101 --json", "space show nasbench101 nasbench101:best",
-		"space enumerate nasbench101-v4", "completion bash", "completion zsh", "search --help", "bench --filter nothing"} {
+	for _, line := range []string{"", "--help", "--version", "help space", "version", "version --json", "devices",
+		"devices --json", "zoo", "zoo --json", "zoo --format csv", "zoo --format markdown", "zoo mobilenetv3_large_1.0",
+		"space info nasbench101", "space sample nasbench101 --json", "space show nasbench101 nasbench101:best",
+		"space enumerate nasbench101-v4", "completion bash", "completion zsh", "search --help",
+		"bench --filter nothing"} {
 		var stderr strings.Builder
-		code := run(t.Context(), strings.Fields(line), full{}, &stderr, func(string) (string, bool) { return "", false })
+		code := run(t.Context(), strings.Fields(line), full{}, &stderr, func(string) (string, bool) {
+			return "", false
+		})
 		require.Equal(t, exitFailed, code, line)
 		require.Contains(t, stderr.String(), "no space left on device", line)
 		require.NotContains(t, stderr.String(), "--help", line)

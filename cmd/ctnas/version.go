@@ -25,7 +25,8 @@ type buildFacts struct {
 }
 
 func thisBuild() buildFacts {
-	facts := buildFacts{Version: "unknown", Commit: "unknown", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	facts := buildFacts{Version: "unknown", Commit: "unknown", Go: runtime.Version(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return facts

@@ -94,8 +94,8 @@ func computes(a, b *nn.Network) bool {
 	})
 }
 
-// values are the weights, in the layout of memory. Those of auxiliary heads that the file leaves out are left as init has
-// them.
+// values are the weights, in the layout of memory. Those of auxiliary heads that the file leaves out are left as init
+// has them.
 func (o *owned) values(init nn.Initializer) ([][]float32, error) {
 	values := o.Net.Initialize(init, 0)
 	return values, o.Fill(o.Net, values)
@@ -110,7 +110,8 @@ type pictures struct {
 
 func (p *pictures) addTo(l *setting.List) {
 	l.Group("Images")
-	l.Float(&p.crop, "crop", "", "share of the resized image's shorter side that is shown (0 = as the weights want it)", 0, 1)
+	l.Float(&p.crop, "crop", "", "share of the resized image's shorter side that is shown (0 = as the weights want it)",
+		0, 1)
 	l.Text(&p.interpolation, "interpolation", "how images are resized (empty = as the weights want it)").
 		OneOf("bilinear", "bicubic")
 	l.Floats32(&p.mean, "mean", "", "mean of red, green and blue (empty = as the weights want it)", 0, 1)

@@ -73,9 +73,9 @@ func newZooCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "zoo [NAME]",
 		Short: "The paper's ImageNet table and its networks",
-		Long: `Prints the ImageNet table of the paper beside what the networks that are built here take, or the layers of
-one network. MAdds are multiply-accumulates of convolution and linear layers for one image of the published size;
-parameters include batch norms.
+		Long: `Prints the ImageNet table of the paper beside what the networks that are built here take, or the layers
+of one network. MAdds are multiply-accumulates of convolution and linear layers for one image of the
+published size; parameters include batch norms.
 
 What a network computes from weights depends on whose they are: ctnas zoo NAME and --constants say which constants
 belong to them, and from where.
@@ -116,7 +116,8 @@ Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 	l := setting.New()
 	l.Group("Zoo")
 	l.Bool(&check, "check", "compare all counts with those of an independent counter")
-	l.Bool(&constants, "constants", "what no file of weights carries, by whose weights they are: batch norm's epsilon, padding, "+
+	l.Bool(&constants, "constants", "what no file of weights carries, by whose weights they are: batch norm's "+
+		"epsilon, padding, "+
 		"images and the like")
 	l.Text(&format, "format", "how the table is written").OneOf("text", "json", "csv", "markdown")
 	a.bind(cmd, l)

@@ -17,7 +17,8 @@ func TestZooTable(t *testing.T) {
 	var rows []map[string]any
 	require.NoError(t, json.Unmarshal([]byte(stdout), &rows))
 	require.Len(t, rows, len(zoo.Rows()))
-	for _, key := range []string{"name", "row", "top1", "top5", "madds", "madds_published", "params", "queries", "search_gpu_days", "total_gpu_days", "source", "note"} {
+	for _, key := range []string{"name", "row", "top1", "top5", "madds", "madds_published", "params", "queries",
+		"search_gpu_days", "total_gpu_days", "source", "note"} {
 		require.Contains(t, rows[0], key)
 	}
 	byName := map[string]map[string]any{}
@@ -42,7 +43,8 @@ func TestZooTable(t *testing.T) {
 	require.Equal(t, exitOK, code)
 	require.Equal(t, 2+len(zoo.Rows()), strings.Count(stdout, "\n"))
 	for _, c := range []struct{ line, says string }{
-		{"zoo --format html", "--format"}, {"zoo lenet", "unknown network"}, {"zoo --check lenet", "unknown network"}, {"zoo mobilenetv3:1", "@w1"},
+		{"zoo --format html", "--format"}, {"zoo lenet", "unknown network"}, {"zoo --check lenet", "unknown network"},
+		{"zoo mobilenetv3:1", "@w1"},
 	} {
 		code, _, stderr = call(nil, strings.Fields(c.line)...)
 		require.Equal(t, exitUsage, code, c.line)
@@ -65,11 +67,14 @@ func TestZooLayers(t *testing.T) {
 	}
 	require.Equal(t, []int64{216589760, 5483032}, []int64{got.MAdds, got.Params})
 	require.Equal(t, []int64{216589760, 5483032}, []int64{madds, params})
-	require.Equal(t, layerRow{"stem/conv", "3x3 convolution by 2x2, batch norm, h-swish", "112x112x16", 5419008, 464}, got.Layers[0])
+	require.Equal(t, layerRow{"stem/conv", "3x3 convolution by 2x2, batch norm, h-swish", "112x112x16", 5419008, 464},
+		got.Layers[0])
 	code, stdout, _ = call(nil, "zoo", "--check", "ofa_230m")
 	require.Equal(t, exitOK, code)
 	require.Contains(t, stdout, "ofa_230m: 229846296 MAdds, 5809576 parameters")
-	code, stdout, _ = call(nil, "zoo", "mobilenetv3:4,4,4,4,4:5,5,5,5,5,7,3,5,7,5,5,3,3,5,5,3,5,3,3,5:6,6,6,6,4,6,6,6,6,6,6,6,6,6,6,6,6,6,6,6@w1.2,r224")
+	code, stdout, _ =
+		call(nil, "zoo",
+			"mobilenetv3:4,4,4,4,4:5,5,5,5,5,7,3,5,7,5,5,3,3,5,5,3,5,3,3,5:6,6,6,6,4,6,6,6,6,6,6,6,6,6,6,6,6,6,6,6@w1.2,r224")
 	require.Equal(t, exitOK, code)
 	require.Contains(t, stdout, "over 224x224x3: 725396720 MAdds, 10359088 parameters")
 }

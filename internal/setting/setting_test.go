@@ -245,7 +245,8 @@ func TestUnits(t *testing.T) {
 	l.Milliseconds(&ms, "time", "a time", 1e6)
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	l.Bind(flags)
-	for text, want := range map[string]int64{"482M": 482e6, "1.2G": 1.2e9, "1200M": 1.2e9, "7": 7, "3k": 3000, "0": 0, "1234567": 1234567} {
+	for text, want := range map[string]int64{"482M": 482e6, "1.2G": 1.2e9, "1200M": 1.2e9, "7": 7, "3k": 3000, "0": 0,
+		"1234567": 1234567} {
 		require.NoError(t, flags.Set("size", text))
 		require.Equal(t, want, n, text)
 		require.NoError(t, flags.Set("size", flags.Lookup("size").Value.String()))
@@ -293,7 +294,8 @@ func TestLists(t *testing.T) {
 	require.Equal(t, "words: []\nshares: []\neach: 1s\nworkers: 1000\n", string(text))
 
 	require.NoError(t, l.Read([]byte("words: [a, b]\nnumbers: [1, 2]\nshares: [0.5]\neach: 2s\n")))
-	require.Equal(t, []any{[]string{"a", "b"}, []int{1, 2}, []float32{0.5}, 2 * time.Second}, []any{words, numbers, shares, each})
+	require.Equal(t, []any{[]string{"a", "b"}, []int{1, 2}, []float32{0.5}, 2 * time.Second},
+		[]any{words, numbers, shares, each})
 	text, err = l.YAML(nil)
 	require.NoError(t, err)
 	require.Contains(t, string(text), "words: [a, b]\nnumbers: [1, 2]\n")

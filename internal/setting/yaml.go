@@ -15,8 +15,8 @@ import (
 // RunKey is the block of a config.yaml that says how a run went; it is no setting and is not read back.
 const RunKey = "run"
 
-// YAML is a config.yaml: every setting that is kept with the value in use, in the list's order, and behind them the block run of
-// what YAML can hold; none where run is nil.
+// YAML is a config.yaml: every setting that is kept with the value in use, in the list's order, and behind them the
+// block run of what YAML can hold; none where run is nil.
 func (l *List) YAML(run any) ([]byte, error) {
 	doc := yaml.Node{Kind: yaml.MappingNode}
 	add := func(name string, value any) error {

@@ -51,26 +51,27 @@ func TestImportsGoDown(t *testing.T) {
 	root := testdata.Root()
 	files := map[string]int{} // of each room
 	for _, room := range slices.Concat(layers...) {
-		require.NoError(t, filepath.WalkDir(filepath.Join(root, room), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-				return err
-			}
-			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
-			if err != nil {
-				return err
-			}
-			folder, err := filepath.Rel(root, filepath.Dir(path))
-			if err != nil {
-				return err
-			}
-			files[room]++
-			for _, i := range file.Imports {
-				to, err := strconv.Unquote(i.Path.Value)
-				require.NoError(t, err)
-				require.True(t, allowed(filepath.ToSlash(folder), to), "%s imports %s", path, to)
-			}
-			return nil
-		}))
+		require.NoError(t, filepath.WalkDir(filepath.Join(root, room),
+			func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+					return err
+				}
+				file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+				if err != nil {
+					return err
+				}
+				folder, err := filepath.Rel(root, filepath.Dir(path))
+				if err != nil {
+					return err
+				}
+				files[room]++
+				for _, i := range file.Imports {
+					to, err := strconv.Unquote(i.Path.Value)
+					require.NoError(t, err)
+					require.True(t, allowed(filepath.ToSlash(folder), to), "%s imports %s", path, to)
+				}
+				return nil
+			}))
 	}
 	for _, room := range slices.Concat(layers...) {
 		require.Positive(t, files[room], room)
@@ -88,8 +89,10 @@ func TestImportsGoDown(t *testing.T) {
 		folder, path string
 		want         bool
 	}{
-		{"cmd/ctnas", module + "search/run", true}, {"search/run", module + "gcn", true}, {"gcn", module + "gcn/x", true},
-		{"kernels/pool", module + "trainer", false}, {"gcn", module + "trainer", false}, {"trainer", module + "gcn", false},
+		{"cmd/ctnas", module + "search/run", true}, {"search/run", module + "gcn", true},
+		{"gcn", module + "gcn/x", true},
+		{"kernels/pool", module + "trainer", false}, {"gcn", module + "trainer", false},
+		{"trainer", module + "gcn", false},
 		{"internal/stat", module + "kernels/exec", false}, {"cuda", module + "internal/stat", true},
 		{"search", "C", false}, {"trainer/data", "C", true}, {"kernels/exec", "gorgonia.org/cu", false},
 		{"cuda", "gorgonia.org/cu", true}, {"search", "gonum.org/v1/gonum/stat", true},

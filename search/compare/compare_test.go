@@ -286,7 +286,8 @@ func TestFormats(t *testing.T) {
 	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", Paper()))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	require.Len(t, lines, 1+2+3+1+len(Paper()))
-	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`, strings.TrimSpace(lines[1]))
+	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`,
+		strings.TrimSpace(lines[1]))
 	require.Contains(t, lines[4], "other measurements")
 	require.Contains(t, lines[6], "accuracy of 3 runs %")
 	require.Regexp(t, `^CTNAS +423 +0\.751 +93\.92 ± 0\.18 +94\.22 +0\.01$`, strings.TrimSpace(lines[len(lines)-1]))

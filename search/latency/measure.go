@@ -41,7 +41,8 @@ func (o *Options) Settings() *setting.List {
 	l.Int(&o.Batch, "batch", "images", "images a run", 1, 1<<12)
 	l.Int(&o.Rounds, "repeats", "rounds", "rounds, in each of which every block is timed, in another network", 1, 1000)
 	l.Duration(&o.Each, "time", "how long a network is timed in a round", 0, time.Minute)
-	l.Int(&o.Networks, "networks", "networks", "random networks that are measured whole, to tell how far off the sums are", 0, 1000)
+	l.Int(&o.Networks, "networks", "networks", "random networks that are measured whole, to tell how far off the "+
+		"sums are", 0, 1000)
 	return l
 }
 
@@ -75,8 +76,9 @@ func (c Check) String() string {
 		100*c.Median, 100*c.Bias, tau, len(c.Networks))
 }
 
-// Measure times every part of a space where it stands, in networks that have all of them, and, to judge the sums, random architectures whole. In each round other
-// networks are set up, in a random order, so that a drifting clock and the place of tensors in memory spread over all parts.
+// Measure times every part of a space where it stands, in networks that have all of them, and, to judge the sums,
+// random architectures whole. In each round other networks are set up, in a random order, so that a drifting clock and
+// the place of tensors in memory spread over all parts.
 func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, check Check, err error) {
 	defer exec.Catch(&err)
 	if err := o.Settings().Check(); err != nil {
@@ -162,7 +164,8 @@ type visit struct {
 	part    []int
 }
 
-// visit sets a network up, warms it up and times it, in sections and whole in turn: medians over what fits into the time that was given.
+// visit sets a network up, warms it up and times it, in sections and whole in turn: medians over what fits into the
+// time that was given.
 func (o Options) visit(device *exec.Device, sp space.Measurable, a space.Arch) (v visit, err error) {
 	net, section, part, err := sp.Dissect(a)
 	if err != nil {
@@ -229,7 +232,8 @@ func (c *Check) judge(sp space.Composed, t *Table, archs []space.Arch, wholes []
 		signs = append(signs, w.Predicted/w.Measured-1)
 		off = append(off, math.Abs(w.Predicted/w.Measured-1))
 	}
-	c.Mean, c.Median, c.Bias, c.TauB = stat.Mean(off), stat.Median(off), stat.Mean(signs), stat.KendallB(predicted, measured)
+	c.Mean, c.Median, c.Bias, c.TauB = stat.Mean(off), stat.Median(off), stat.Mean(signs),
+		stat.KendallB(predicted, measured)
 	return nil
 }
 

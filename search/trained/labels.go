@@ -11,7 +11,8 @@ import (
 )
 
 // Help explains these labels, for the help of commands that take them.
-const Help = "Labels train:DATA?recipe=R train every candidate: DATA and recipes are those of `ctnas train`, keys of the\n" +
+const Help = "Labels train:DATA?recipe=R train every candidate: DATA and recipes are those of `ctnas " +
+	"train`, keys of the\n" +
 	`recipe change it (&epochs=30&channels=16). seeds=K takes the mean of K trainings, from seed=N (1) on; stop=median
 ends trainings below the median of earlier ones, from epoch stop-after=E on; diverged=fail ends the search where a
 training falls apart, which otherwise counts as guessing. on-corrupt=skip (or skip=N, at most N a training) leaves out

@@ -1,5 +1,5 @@
-// Package bench measures how fast kernels and steps are on this machine: `ctnas bench`, and our side of the comparison with
-// PyTorch in scripts/peers.
+// Package bench measures how fast kernels and steps are on this machine: `ctnas bench`, and our side of the comparison
+// with PyTorch in scripts/peers.
 package bench
 
 import (
@@ -126,8 +126,8 @@ func (e *Env) Close() {
 // warmUp is how long a case runs before it is measured.
 const warmUp = 200 * time.Millisecond
 
-// Times runs a case and returns milliseconds, one a repeat. The first call of a case also prepares it and warms it up. Failures of an
-// accelerator are errors.
+// Times runs a case and returns milliseconds, one a repeat. The first call of a case also prepares it and warms it up.
+// Failures of an accelerator are errors.
 func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, err error) {
 	defer exec.Catch(&err)
 	w, ready := e.runs[c.Name]
@@ -160,7 +160,8 @@ func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, 
 	return times, nil
 }
 
-// once measures one run. On an accelerator a single program is so short that its launch would be measured: some follow each other.
+// once measures one run. On an accelerator a single program is so short that its launch would be measured: some follow
+// each other.
 func (e *Env) once(w work) (ms float64, err error) {
 	if w.program != nil && e.dev.Accelerated() {
 		const together = 20
@@ -186,8 +187,8 @@ type Ceilings struct {
 	GFLOPs   float64 `json:"gflops"`    // multiply-adds in registers
 }
 
-// Ceilings measures them, each in a few tries of which the best counts. On an accelerator they are those of its precision: of float32
-// in registers, or of tensor cores.
+// Ceilings measures them, each in a few tries of which the best counts. On an accelerator they are those of its
+// precision: of float32 in registers, or of tensor cores.
 func (e *Env) Ceilings() (c Ceilings, err error) {
 	defer exec.Catch(&err)
 	d, _, err := e.device()
@@ -225,15 +226,16 @@ func (e *Env) Ceilings() (c Ceilings, err error) {
 
 // Result is a measured case as --json prints it; what does not apply is null.
 type Result struct {
-	Name         string   `json:"name"`
-	Shape        string   `json:"shape"`
-	MedianMS     float64  `json:"median_ms"`
-	MinMS        float64  `json:"min_ms"`
-	Spread       float64  `json:"spread"` // (third quartile - first quartile) / median
-	Repeats      int      `json:"repeats"`
-	GFLOPs       *float64 `json:"gflops"`
-	GBps         *float64 `json:"gbps"`
-	CeilingShare *float64 `json:"ceiling_share"` // the larger of the shares of both ceilings; above 1 where the data stay in the caches
+	Name     string   `json:"name"`
+	Shape    string   `json:"shape"`
+	MedianMS float64  `json:"median_ms"`
+	MinMS    float64  `json:"min_ms"`
+	Spread   float64  `json:"spread"` // (third quartile - first quartile) / median
+	Repeats  int      `json:"repeats"`
+	GFLOPs   *float64 `json:"gflops"`
+	GBps     *float64 `json:"gbps"`
+	// The larger of the shares of both ceilings; above 1 where the data stay in the caches.
+	CeilingShare *float64 `json:"ceiling_share"`
 	Kernels      []Kernel `json:"kernels,omitempty"`
 }
 
@@ -258,7 +260,8 @@ func (e *Env) kernels(p *exec.Program) []Kernel {
 			continue
 		}
 		seen[l.Entry] = true
-		out = append(out, Kernel{l.Entry, l.Grid, l.Block, info.Registers, info.StaticShared + l.Shared, info.LocalBytes, info.Occupancy})
+		out = append(out, Kernel{l.Entry, l.Grid, l.Block, info.Registers, info.StaticShared + l.Shared,
+			info.LocalBytes, info.Occupancy})
 	}
 	return out
 }
@@ -291,7 +294,8 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 		}
 		return &v
 	}
-	r.GFLOPs, r.GBps = rate(max(c.FLOPs, e.runs[c.Name].worked), ceilings.GFLOPs), rate(max(c.Bytes, e.runs[c.Name].moved), ceilings.CopyGBps)
+	r.GFLOPs, r.GBps = rate(max(c.FLOPs, e.runs[c.Name].worked), ceilings.GFLOPs),
+		rate(max(c.Bytes, e.runs[c.Name].moved), ceilings.CopyGBps)
 	if p := e.runs[c.Name].program; p != nil {
 		defer exec.Catch(&err)
 		r.Kernels = e.kernels(p)
@@ -299,8 +303,8 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 	return r, nil
 }
 
-// CopyGBps is the bandwidth that copying memory reaches on one thread a copy, in 1e9 bytes read and written a second: the best of
-// a few copies far larger than the caches.
+// CopyGBps is the bandwidth that copying memory reaches on one thread a copy, in 1e9 bytes read and written a second:
+// the best of a few copies far larger than the caches.
 func CopyGBps(threads int) float64 {
 	const size = 64 << 20
 	from, to := make([]byte, size*threads), make([]byte, size*threads)
@@ -332,8 +336,8 @@ type answer struct {
 	Error string    `json:"error,omitempty"`
 }
 
-// Serve answers lines `NAME REPEATS` with a line of JSON each, {"name":…,"ms":[…]} or {"name":…,"error":…}, until the input ends: the
-// protocol of scripts/peers. Everything stays prepared between two lines.
+// Serve answers lines `NAME REPEATS` with a line of JSON each, {"name":…,"ms":[…]} or {"name":…,"error":…}, until the
+// input ends: the protocol of scripts/peers. Everything stays prepared between two lines.
 func (e *Env) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {

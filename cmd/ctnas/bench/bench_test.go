@@ -61,8 +61,10 @@ func TestEveryCaseRuns(t *testing.T) {
 	}
 	// The names that scripts/peers asks for.
 	for _, name := range []string{
-		"nac_step_released_256", "nac_step_released_256_plain", "encode_space_released", "encode_space_released_unshared", "rank_space_released", "controller_iteration",
-		"search_released_schedule", "train_nb101_best", "train_nb101_inception", "train_nb101_small", "train_mobilenetv3_large", "train_mobilenetv2_1.4", "jpeg_rrc224",
+		"nac_step_released_256", "nac_step_released_256_plain", "encode_space_released",
+		"encode_space_released_unshared", "rank_space_released", "controller_iteration",
+		"search_released_schedule", "train_nb101_best", "train_nb101_inception", "train_nb101_small",
+		"train_mobilenetv3_large", "train_mobilenetv2_1.4", "jpeg_rrc224",
 	} {
 		require.True(t, names[name], name)
 	}
@@ -72,9 +74,10 @@ func TestMeasure(t *testing.T) {
 	e := &Env{}
 	defer e.Close()
 	calls := 0
-	c := Case{Name: "count", Shape: "one", FLOPs: 100, Bytes: 200, Cold: true, Setup: func(context.Context, *Env) (func() error, error) {
-		return func() error { calls++; return nil }, nil
-	}}
+	c := Case{Name: "count", Shape: "one", FLOPs: 100, Bytes: 200, Cold: true,
+		Setup: func(context.Context, *Env) (func() error, error) {
+			return func() error { calls++; return nil }, nil
+		}}
 	r, err := e.Measure(t.Context(), c, Ceilings{CopyGBps: 10, GFLOPs: 50}, time.Nanosecond)
 	require.NoError(t, err)
 	require.Equal(t, 3, calls)
@@ -98,7 +101,10 @@ func TestServe(t *testing.T) {
 	e := &Env{Device: exec.Config{Threads: 1}}
 	defer e.Close()
 	var out bytes.Buffer
-	require.NoError(t, e.Serve(t.Context(), strings.NewReader("pairlist_512 3\nnobody 1\npairlist_512 0\npairlist_512\nrank_space_released 1\npairlist_512 1\n"), &out))
+	require.NoError(t,
+		e.Serve(t.Context(),
+			strings.NewReader("pairlist_512 3\nnobody 1\npairlist_512 0\npairlist_512\nrank_space_released "+
+				"1\npairlist_512 1\n"), &out))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	require.Len(t, lines, 6)
 	var answers []answer

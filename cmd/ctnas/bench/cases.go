@@ -20,7 +20,8 @@ import (
 	"github.com/ctnas/ctnas/search/trees"
 )
 
-// Cases lists everything that can be measured: single operations, then steps. The names of the steps are those of scripts/peers.
+// Cases lists everything that can be measured: single operations, then steps. The names of the steps are those of
+// scripts/peers.
 func Cases() []Case { return slices.Concat(kernels(), steps(), training()) }
 
 func steps() []Case {
@@ -29,40 +30,58 @@ func steps() []Case {
 		{Name: "rollout_1", Shape: "released controller, one sample", Setup: rollout(controller.Released(), false)},
 		{Name: "rollout_64", Shape: "default controller, 64 samples", Setup: rollout(controller.Default(), false)},
 		{Name: "rollouts_4096", Shape: "released controller, 4,096 samples, left on the device", Setup: rollouts(4096)},
-		{Name: "rollout_update_1", Shape: "released controller, one sample and an update", Setup: rollout(controller.Released(), true)},
-		{Name: "rollout_update_64", Shape: "default controller, 64 samples and an update", Setup: rollout(controller.Default(), true)},
+		{Name: "rollout_update_1", Shape: "released controller, one sample and an update",
+			Setup: rollout(controller.Released(), true)},
+		{Name: "rollout_update_64", Shape: "default controller, 64 samples and an update",
+			Setup: rollout(controller.Default(), true)},
 		{
-			Name: "nac_step_released_256", Shape: "256 pairs of 256 cells, " + network + "; each graph encoded once, equal unfolding trees shared",
+			Name: "nac_step_released_256", Shape: "256 pairs of 256 cells, " + network +
+				"; each graph encoded once, equal unfolding trees shared",
 			Setup: releasedStep(256, false),
 		},
 		{
-			Name: "nac_step_released_256_plain", Shape: "256 pairs of 256 cells, " + network + "; both graphs of each pair encoded, nothing shared",
+			Name: "nac_step_released_256_plain", Shape: "256 pairs of 256 cells, " + network +
+				"; both graphs of each pair encoded, nothing shared",
 			Setup: releasedStep(256, true),
 		},
 		{
-			Name: "nac_epoch_released_423", Shape: "256 and 167 pairs of 423 cells: 2 updates, " + network + "; shared, all 423 encoded in each update",
+			Name: "nac_epoch_released_423", Shape: "256 and 167 pairs of 423 cells: 2 updates, " + network +
+				"; shared, all 423 encoded in each update",
 			Setup: releasedStep(423, false),
 		},
 		{
-			Name: "nac_step_released_512", Shape: "512 pairs of 512 cells, " + network + "; data on the device, each graph encoded once",
+			Name: "nac_step_released_512", Shape: "512 pairs of 512 cells, " + network +
+				"; data on the device, each graph encoded once",
 			Setup: batchStep(512, 4, 128),
 		},
-		{Name: "nac_step_65536_w64", Shape: "65,536 pairs of as many cells, 2 layers, width 64; likewise", Long: true, Setup: batchStep(65536, 2, 64)},
-		{Name: "nac_step_65536_w256", Shape: "65,536 pairs of as many cells, 2 layers, width 256; likewise", Long: true, Setup: batchStep(65536, 2, 256)},
-		{Name: "nac_step_default_423", Shape: "an update of one member of the default comparator, all pairs of 423 cells", Setup: defaultStep},
-		{Name: "train_default", Shape: "the default comparator on 423 labels, from start to end", Cold: true, Long: true, Setup: train},
-		{Name: "controller_iteration", Shape: "18 decisions, batch 1, LSTM 64: sample, ask the comparator, update", Setup: iteration},
-		{Name: "encode_space_released", Shape: "423,624 cells, " + network + ", trees ready; equal unfolding trees shared", Setup: encode},
+		{Name: "nac_step_65536_w64", Shape: "65,536 pairs of as many cells, 2 layers, width 64; likewise", Long: true,
+			Setup: batchStep(65536, 2, 64)},
+		{Name: "nac_step_65536_w256", Shape: "65,536 pairs of as many cells, 2 layers, width 256; likewise", Long: true,
+			Setup: batchStep(65536, 2, 256)},
+		{Name: "nac_step_default_423", Shape: "an update of one member of the default comparator, all pairs of " +
+			"423 cells", Setup: defaultStep},
+		{Name: "train_default", Shape: "the default comparator on 423 labels, from start to end", Cold: true,
+			Long: true, Setup: train},
+		{Name: "controller_iteration", Shape: "18 decisions, batch 1, LSTM 64: sample, ask the comparator, update",
+			Setup: iteration},
+		{Name: "encode_space_released", Shape: "423,624 cells, " + network + ", trees ready; equal unfolding trees " +
+			"shared", Setup: encode},
 		{
-			Name: "encode_space_released_unshared", Shape: "423,624 cells, " + network + ", graphs ready; nothing shared", Cold: true,
+			Name: "encode_space_released_unshared", Shape: "423,624 cells, " + network +
+				", graphs ready; nothing shared", Cold: true,
 			Setup: encodeUnshared,
 		},
-		{Name: "score_space_default", Shape: "423,624 cells by one member of the default comparator, trees ready", Setup: scoreDefault},
-		{Name: "best_of_space_released", Shape: "the best 1,000 of 423,624 scores, left where they are", Setup: bestOfSpace},
-		{Name: "rank_space_released", Shape: "423,624 cells, from the converted table's file to a ranking by the released network", Setup: rankReleased},
-		{Name: "rank_from_cached_table", Shape: "423,624 cells, from the converted table's file to a ranking by the default comparator", Cold: true, Setup: rankDefault},
+		{Name: "score_space_default", Shape: "423,624 cells by one member of the default comparator, trees ready",
+			Setup: scoreDefault},
+		{Name: "best_of_space_released", Shape: "the best 1,000 of 423,624 scores, left where they are",
+			Setup: bestOfSpace},
+		{Name: "rank_space_released", Shape: "423,624 cells, from the converted table's file to a ranking by the " +
+			"released network", Setup: rankReleased},
+		{Name: "rank_from_cached_table", Shape: "423,624 cells, from the converted table's file to a ranking by the " +
+			"default comparator", Cold: true, Setup: rankDefault},
 		{
-			Name: "search_released_schedule", Shape: "1,000 comparator epochs, 10,000 iterations, 423 labels", Cold: true, Long: true,
+			Name: "search_released_schedule", Shape: "1,000 comparator epochs, 10,000 iterations, 423 labels",
+			Cold: true, Long: true,
 			Setup: schedule,
 		},
 	}
@@ -210,8 +229,8 @@ func untrained(e *Env) (*gcn.Comparator, error) {
 	return r.Comparator()
 }
 
-// iteration is one of the released schedule: a sample, its probability of beating a baseline, an update. An accelerator goes through them by
-// itself, as it does in a search.
+// iteration is one of the released schedule: a sample, its probability of beating a baseline, an update. An accelerator
+// goes through them by itself, as it does in a search.
 func iteration(_ context.Context, e *Env) (func() error, error) {
 	r, err := released(e, 423, false)
 	if err != nil {
@@ -272,9 +291,10 @@ func loop(e *Env, r *gcn.Released) (func() error, error) {
 		return nil, err
 	}
 	e.close = append(e.close, c.Close)
-	l, err := c.NewLoop(controller.Opponents{Members: 1, Heads: 2}, 1, func(p *exec.Program, graphs, scores *exec.Buffer) {
-		r.RecordScores(p, config.Batch, graphs, scores)
-	})
+	l, err := c.NewLoop(controller.Opponents{Members: 1, Heads: 2}, 1,
+		func(p *exec.Program, graphs, scores *exec.Buffer) {
+			r.RecordScores(p, config.Batch, graphs, scores)
+		})
 	if err != nil {
 		return nil, err
 	}
@@ -285,7 +305,8 @@ func loop(e *Env, r *gcn.Released) (func() error, error) {
 	return func() error { _, err := l.Run(1); return err }, nil
 }
 
-// unsharedPiece is how many graphs are scored at once where nothing is shared: buffers large enough for huge pages, which cost little to make.
+// unsharedPiece is how many graphs are scored at once where nothing is shared: buffers large enough for huge pages,
+// which cost little to make.
 const unsharedPiece = 4096
 
 func encodeUnshared(ctx context.Context, e *Env) (func() error, error) {
@@ -299,7 +320,9 @@ func encodeUnshared(ctx context.Context, e *Env) (func() error, error) {
 	}
 	var encodings []*gcn.Encoding
 	for begin := 0; begin < list.Len(); begin += unsharedPiece {
-		graphs := gcn.GraphSet{N: min(unsharedPiece, list.Len()-begin), At: func(i int) gcn.Graph { return gcn.Graph(e.at(begin + i).Graph()) }}
+		graphs := gcn.GraphSet{N: min(unsharedPiece, list.Len()-begin), At: func(i int) gcn.Graph {
+			return gcn.Graph(e.at(begin + i).Graph())
+		}}
 		encoding, err := cmp.Config.Encode(graphs, cmp.Alphabet, nil, true)
 		if err != nil {
 			return nil, err

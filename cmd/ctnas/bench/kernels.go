@@ -29,11 +29,14 @@ func kernels() []Case {
 	return append(append(out, network()...),
 		Case{Name: "gather_128", Shape: "last round of a GCN over 6,000 cells, width 128", Setup: gather},
 		encodeCase(512, 128, 4), encodeCase(512, 64, 2), encodeCase(65536, 64, 2), encodeCase(65536, 256, 2),
-		Case{Name: "gated_96", Shape: "20,000 rows, width 96", Bytes: 6 * elements, Setup: recorded(gated(rows, width))},
-		Case{Name: "dense_dropout_96", Shape: "20,000 rows, width 96: bias, ReLU, dropout", Bytes: 2 * elements, Setup: recorded(denseLayer(rows, width))},
-		Case{Name: "allpairs_423", Shape: "89,253 pairs of 423 noisy labels, loss and gradient", Setup: recorded(allPairs(423))},
-		Case{Name: "allpairs_4236", Shape: "8,969,730 pairs of 4,236 noisy labels, loss and gradient", Setup: recorded(allPairs(4236))},
-		Case{Name: "pairlist_512", Shape: "512 pairs of 423 scores, loss and gradient", Setup: recorded(pairList)},
+		Case{Name: "gated_96", Shape: "20,000 rows, width 96", Bytes: 6 * elements,
+			Setup: recorded(gated(rows, width))}, Case{Name: "dense_dropout_96",
+			Shape: "20,000 rows, width 96: bias, ReLU, dropout", Bytes: 2 * elements,
+			Setup: recorded(denseLayer(rows, width))}, Case{Name: "allpairs_423",
+			Shape: "89,253 pairs of 423 noisy labels, loss and gradient", Setup: recorded(allPairs(423))},
+		Case{Name: "allpairs_4236", Shape: "8,969,730 pairs of 4,236 noisy labels, loss and gradient",
+			Setup: recorded(allPairs(4236))}, Case{Name: "pairlist_512",
+			Shape: "512 pairs of 423 scores, loss and gradient", Setup: recorded(pairList)},
 		Case{Name: "adam_100000", Shape: "100,000 weights", Bytes: 7 * 4 * n, Setup: recorded(adam(n))},
 	)
 }
@@ -71,7 +74,8 @@ func gemmCase(name, shape string, m, n, k int, transA, transB bool) Case {
 		Name: fmt.Sprintf("%s_%d_%d_%d", name, m, n, k), Shape: shape, FLOPs: 2 * float64(m) * float64(n) * float64(k),
 		Setup: recorded(func(ar *exec.Arena, p *exec.Program) {
 			gemm.Record(p, gemm.Op{
-				C: ar.F32(sizeC), A: ar.Floats(random(m*k, 1)), B: ar.Floats(random(sizeB, 2)), M: exec.Fixed(m), N: n, K: k, TransA: transA, TransB: transB,
+				C: ar.F32(sizeC), A: ar.Floats(random(m*k, 1)), B: ar.Floats(random(sizeB, 2)), M: exec.Fixed(m), N: n,
+				K: k, TransA: transA, TransB: transB,
 			})
 		}),
 	}
@@ -97,17 +101,20 @@ func gather(ctx context.Context, e *Env) (func() error, error) {
 	}
 	return recorded(func(ar *exec.Arena, p *exec.Program) {
 		graph.Gather{
-			Out: ar.F32((end - begin) * width), In: ar.Floats(random((begin-below)*width, 1)), Rows: exec.Fixed(end - begin), Width: width,
+			Out: ar.F32((end - begin) * width), In: ar.Floats(random((begin-below)*width, 1)),
+			Rows: exec.Fixed(end - begin), Width: width,
 			Ptr: ar.Ints(ptr), Idx: ar.Ints(idx), Bias: ar.Floats(random(width, 2)), Relu: true,
 		}.Record(p)
 	})(ctx, e)
 }
 
-// encodeCase is an update of a layered comparator over n pairs of n packed cells, as an accelerator does it: encoding, loss, gradient and Adam.
+// encodeCase is an update of a layered comparator over n pairs of n packed cells, as an accelerator does it: encoding,
+// loss, gradient and Adam.
 func encodeCase(n, width, layers int) Case {
 	const alphabet, nodes = 5, 7
 	return Case{
-		Name: fmt.Sprintf("encode_%d_%d_%d", n, width, layers), Shape: fmt.Sprintf("an update over %d pairs of %d cells, %d layers of width %d", n, n, layers, width),
+		Name:  fmt.Sprintf("encode_%d_%d_%d", n, width, layers),
+		Shape: fmt.Sprintf("an update over %d pairs of %d cells, %d layers of width %d", n, n, layers, width),
 		FLOPs: 3 * 2 * float64(n*nodes) * float64(layers-1) * float64(width*width), Long: n > 10_000,
 		Setup: recorded(func(ar *exec.Arena, p *exec.Program) {
 			var packed []uint64
@@ -115,7 +122,8 @@ func encodeCase(n, width, layers int) Case {
 				one, _ := graph.Pack(g.Ops, g.Edges)
 				packed = append(packed, one)
 			}
-			e := graph.Encode{N: exec.Fixed(n), Graphs: ar.Ints(graph.Words(packed)), Alphabet: alphabet, Width: width, Layers: layers, Heads: 2, LinearLast: true}
+			e := graph.Encode{N: exec.Fixed(n), Graphs: ar.Ints(graph.Words(packed)), Alphabet: alphabet, Width: width,
+				Layers: layers, Heads: 2, LinearLast: true}
 			e.Head = alphabet * width
 			size := e.Head + 2*width
 			for range layers {
@@ -133,12 +141,14 @@ func encodeCase(n, width, layers int) Case {
 			}
 			encoded := e.Record(p)
 			loss.PairList{
-				Pairs: e.N, Examples: e.N, Heads: 2, Score: e.Score, Bias: ar.Zeros(1), A: ar.Ints(a), B: ar.Ints(b), Target: ar.Zeros(n),
+				Pairs: e.N, Examples: e.N, Heads: 2, Score: e.Score, Bias: ar.Zeros(1), A: ar.Ints(a), B: ar.Ints(b),
+				Target: ar.Zeros(n),
 				DScore: e.DScore, DBias: ar.F32(1), Loss: ar.F32(1), Scale: 1,
 			}.Record(p)
 			encoded.RecordBackward(p)
 			optim.RecordAdam(p, optim.Adam{
-				W: e.W, G: e.G, M: ar.Zeros(size), V: ar.Zeros(size), LR: ar.Floats([]float32{1e-4}), Step: ar.Ints([]int32{0}), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8,
+				W: e.W, G: e.G, M: ar.Zeros(size), V: ar.Zeros(size), LR: ar.Floats([]float32{1e-4}),
+				Step: ar.Ints([]int32{0}), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8,
 			})
 		}),
 	}
@@ -151,8 +161,10 @@ func gated(rows, width int) func(ar *exec.Arena, p *exec.Program) {
 			label[i] = int32(i % 5)
 		}
 		graph.Gated{
-			Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(random(10*width, 1)), Scale: ar.Floats(random(10*width, 2)),
-			Heard: ar.Floats(random(rows*width, 3)), Product: ar.Floats(random(2*rows*width, 4)), Gates: ar.F32(2 * rows * width), Out: ar.F32(rows * width),
+			Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(random(10*width, 1)),
+			Scale: ar.Floats(random(10*width, 2)),
+			Heard: ar.Floats(random(rows*width, 3)), Product: ar.Floats(random(2*rows*width, 4)),
+			Gates: ar.F32(2 * rows * width), Out: ar.F32(rows * width),
 		}.Record(p)
 	}
 }
@@ -160,7 +172,8 @@ func gated(rows, width int) func(ar *exec.Arena, p *exec.Program) {
 func denseLayer(rows, width int) func(ar *exec.Arena, p *exec.Program) {
 	return func(ar *exec.Arena, p *exec.Program) {
 		dense.Dense{
-			Rows: exec.Fixed(rows), Width: width, Out: ar.F32(rows * width), In: ar.Floats(random(rows*width, 1)), Bias: ar.Floats(random(width, 2)),
+			Rows: exec.Fixed(rows), Width: width, Out: ar.F32(rows * width), In: ar.Floats(random(rows*width, 1)),
+			Bias: ar.Floats(random(width, 2)),
 			Relu: true, Keep: 0.9, Seed: 1, Stream: philox.PurposeTest, Step: ar.Ints([]int32{1}),
 		}.Record(p)
 	}
@@ -173,7 +186,8 @@ func allPairs(n int) func(ar *exec.Arena, p *exec.Program) {
 			noise[i] = 0.1
 		}
 		loss.AllPairs{
-			N: exec.Fixed(n), Score: ar.Floats(random(n, 1)), Label: ar.Floats(random(n, 2)), Noise: ar.Floats(noise), DScore: ar.F32(n), Loss: ar.F32(1),
+			N: exec.Fixed(n), Score: ar.Floats(random(n, 1)), Label: ar.Floats(random(n, 2)), Noise: ar.Floats(noise),
+			DScore: ar.F32(n), Loss: ar.F32(1),
 		}.Record(p)
 	}
 }
@@ -186,7 +200,8 @@ func pairList(ar *exec.Arena, p *exec.Program) {
 		a[i], b[i] = int32(s.Intn(n)), int32(s.Intn(n))
 	}
 	loss.PairList{
-		Pairs: exec.Fixed(pairs), Examples: exec.Fixed(n), Heads: 2, Score: ar.Floats(random(2*n, 1)), Bias: ar.Zeros(1), A: ar.Ints(a), B: ar.Ints(b),
+		Pairs: exec.Fixed(pairs), Examples: exec.Fixed(n), Heads: 2, Score: ar.Floats(random(2*n, 1)),
+		Bias: ar.Zeros(1), A: ar.Ints(a), B: ar.Ints(b),
 		Target: ar.Floats(make([]float32, pairs)), DScore: ar.F32(2 * n), DBias: ar.F32(1), Loss: ar.F32(1), Scale: 1,
 	}.Record(p)
 }
@@ -194,7 +209,8 @@ func pairList(ar *exec.Arena, p *exec.Program) {
 func adam(n int) func(ar *exec.Arena, p *exec.Program) {
 	return func(ar *exec.Arena, p *exec.Program) {
 		optim.RecordAdam(p, optim.Adam{
-			W: ar.Zeros(n), G: ar.Floats(random(n, 1)), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.Floats([]float32{1e-3}), Step: ar.Ints([]int32{0}),
+			W: ar.Zeros(n), G: ar.Floats(random(n, 1)), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.Floats([]float32{1e-3}),
+			Step:  ar.Ints([]int32{0}),
 			Beta1: 0.9, Beta2: 0.999, Eps: 1e-8,
 		})
 	}

@@ -16,8 +16,8 @@ import (
 // networkBatch is the images of a batch on an accelerator, and on the CPU.
 const networkBatch, networkBatchCPU = 256, 8
 
-// layer is what the operations of a network are measured on: a batch of tensors as its operations read and write them, on an accelerator of precision bf16 stored
-// so.
+// layer is what the operations of a network are measured on: a batch of tensors as its operations read and write them,
+// on an accelerator of precision bf16 stored so.
 type layer struct {
 	ar    *exec.Arena
 	batch int
@@ -82,24 +82,29 @@ func network() []Case {
 	add := func(name, shape string, f func(l *layer, p *exec.Program)) {
 		out = append(out, Case{Name: name, Shape: shape + "; " + batch, Setup: layered(f)})
 	}
-	for _, c := range []struct{ side, channels, k, stride int }{{112, 64, 3, 2}, {56, 72, 3, 1}, {56, 72, 5, 2}, {28, 120, 5, 1}, {14, 480, 3, 1}, {7, 960, 5, 1}} {
+	for _, c := range []struct{ side, channels, k, stride int }{{112, 64, 3, 2}, {56, 72, 3, 1}, {56, 72, 5, 2},
+		{28, 120, 5, 1}, {14, 480, 3, 1}, {7, 960, 5, 1}} {
 		conv := func(l *layer) depthwise.Conv {
-			return depthwise.Conv{In: tensor.Shape{N: l.batch, H: c.side, W: c.side, C: c.channels}, K: c.k, Stride: c.stride, PadH: c.k / 2, PadW: c.k / 2}
+			return depthwise.Conv{In: tensor.Shape{N: l.batch, H: c.side, W: c.side, C: c.channels}, K: c.k,
+				Stride: c.stride, PadH: c.k / 2, PadW: c.k / 2}
 		}
 		name := fmt.Sprintf("%d_%d_k%ds%d", c.side, c.channels, c.k, c.stride)
-		shape := fmt.Sprintf("a depthwise layer of MobileNetV3-Large, %dx%d, %d channels, %dx%d taps, stride %d", c.side, c.side, c.channels, c.k, c.k, c.stride)
+		shape := fmt.Sprintf("a depthwise layer of MobileNetV3-Large, %dx%d, %d channels, %dx%d taps, stride %d",
+			c.side, c.side, c.channels, c.k, c.k, c.stride)
 		add("depthwise_"+name, shape+": batch norm and h-swish on load, sums", func(l *layer, p *exec.Program) {
 			g := conv(l)
 			in, _ := l.input(g.In, tensor.HSwish)
 			_, z := l.room(g.Shape())
-			depthwise.Forward{Conv: g, In: in, Weight: l.ar.Floats(random(g.WeightLen(), 9)), Z: z, Sums: true}.Record(p)
+			depthwise.Forward{Conv: g, In: in, Weight: l.ar.Floats(random(g.WeightLen(), 9)), Z: z,
+				Sums: true}.Record(p)
 		})
 		add("depthwise_backward_"+name, shape+": both gradients, sums", func(l *layer, p *exec.Program) {
 			g := conv(l)
 			in, n := l.input(g.In, tensor.HSwish)
 			out, after := l.input(g.Shape(), tensor.None)
 			_, grad := l.room(g.Shape())
-			depthwise.Backward{Conv: g, In: in, Grad: after.Gradient(grad, out.Z), Weight: l.ar.Floats(random(g.WeightLen(), 9)), Sink: l.sink(in, n),
+			depthwise.Backward{Conv: g, In: in, Grad: after.Gradient(grad, out.Z),
+				Weight: l.ar.Floats(random(g.WeightLen(), 9)), Sink: l.sink(in, n),
 				DWeight: l.ar.F32(g.WeightLen())}.Record(p)
 		})
 	}
@@ -121,19 +126,22 @@ func network() []Case {
 			o.RecordBackward(p, grad, l.sink(in, n))
 		})
 	}
-	add("sum_3", "three tensors of 32x32, 128 channels: batch norm and ReLU on load, sums", func(l *layer, p *exec.Program) {
-		var s elementwise.Sum
-		for range 3 {
-			in, _ := l.input(cell, tensor.ReLU)
-			s.Terms = append(s.Terms, elementwise.Term{In: in})
-		}
-		_, s.Out = l.room(cell)
-		s.Sums = true
-		s.Record(p)
-	})
-	add("classes_1000", "softmax cross-entropy of 1,000 classes with label smoothing, and its gradient", func(l *layer, p *exec.Program) {
-		s, logit := l.room(tensor.Shape{H: 1, W: 1, C: 1000})
-		loss.Classes{N: s.N, Classes: s.C, Logit: logit, Label: l.ar.Ints(make([]int32, s.N)), Smoothing: 0.1, DLogit: logit, Loss: l.ar.F32(1)}.Record(p)
-	})
+	add("sum_3", "three tensors of 32x32, 128 channels: batch norm and ReLU on load, sums",
+		func(l *layer, p *exec.Program) {
+			var s elementwise.Sum
+			for range 3 {
+				in, _ := l.input(cell, tensor.ReLU)
+				s.Terms = append(s.Terms, elementwise.Term{In: in})
+			}
+			_, s.Out = l.room(cell)
+			s.Sums = true
+			s.Record(p)
+		})
+	add("classes_1000", "softmax cross-entropy of 1,000 classes with label smoothing, and its gradient",
+		func(l *layer, p *exec.Program) {
+			s, logit := l.room(tensor.Shape{H: 1, W: 1, C: 1000})
+			loss.Classes{N: s.N, Classes: s.C, Logit: logit, Label: l.ar.Ints(make([]int32, s.N)), Smoothing: 0.1,
+				DLogit: logit, Loss: l.ar.F32(1)}.Record(p)
+		})
 	return out
 }

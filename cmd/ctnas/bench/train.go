@@ -36,13 +36,17 @@ func training() []Case {
 		build       func() (*nn.Network, error)
 	}{
 		{"train_nb101_best", "NAS-Bench-101's best cell, 128 channels, 32x32", 8, cell("nasbench101:best", 128)},
-		{"train_nb101_inception", "NAS-Bench-101's Inception-like cell, 128 channels, 32x32", 8, cell("nasbench101:inception", 128)},
+		{"train_nb101_inception", "NAS-Bench-101's Inception-like cell, 128 channels, 32x32", 8,
+			cell("nasbench101:inception", 128)},
 		{"train_mobilenetv3_large", "MobileNetV3-Large, 224x224", 16, mobile("mobilenetv3_large_1.0")},
 		{"train_mobilenetv2_1.4", "MobileNetV2-1.4, 224x224", 16, mobile("mobilenetv2_1.4")},
-		{"train_nb101_small", "NAS-Bench-101's best cell, 16 channels, 32x32: many small operations", 32, cell("nasbench101:best", 16)},
+		{"train_nb101_small", "NAS-Bench-101's best cell, 16 channels, 32x32: many small operations", 32,
+			cell("nasbench101:best", 16)},
 	} {
 		cases = append(cases, Case{
-			Name: c.name, Long: true, Shape: fmt.Sprintf("%s; batch %d, on a GPU %d: forward, backward, SGD with momentum", c.shape, c.batch, gpuBatch),
+			Name: c.name, Long: true,
+			Shape: fmt.Sprintf("%s; batch %d, on a GPU %d: forward, backward, SGD with momentum", c.shape, c.batch,
+				gpuBatch),
 			Setup: func(_ context.Context, e *Env) (func() error, error) {
 				d, _, err := e.device()
 				if err != nil {
@@ -68,11 +72,13 @@ func training() []Case {
 		})
 	}
 	return append(cases, Case{
-		Name: "jpeg_rrc224", Shape: fmt.Sprintf("%d photographs: JPEG to random crops of 224x224, mirrored, normalised", jpegImages), Long: true, Setup: photographs,
+		Name: "jpeg_rrc224", Shape: fmt.Sprintf("%d photographs: JPEG to random crops of 224x224, mirrored, normalised",
+			jpegImages), Long: true, Setup: photographs,
 	})
 }
 
-// trainStep is a step of a network on random images with random labels. Its rate is so low that the loss stays finite however often it runs.
+// trainStep is a step of a network on random images with random labels. Its rate is so low that the loss stays finite
+// however often it runs.
 func trainStep(e *Env, net *nn.Network, batch int) (*trainer.Step, error) {
 	r := trainer.RecipeDefaults()
 	r.Batch, r.LR, r.WeightDecay, r.LabelSmoothing = batch, 1e-4, 4e-5, 0.1
@@ -109,7 +115,8 @@ func photographs(ctx context.Context, e *Env) (func() error, error) {
 	}
 	e.close = append(e.close, func() { _ = set.Close() })
 	return func() error {
-		l, err := data.NewLoader(set.Train, data.Config{Batch: 32, Transform: set.TrainTransform(224), Train: true, Workers: max(1, e.Device.Threads)})
+		l, err := data.NewLoader(set.Train, data.Config{Batch: 32, Transform: set.TrainTransform(224), Train: true,
+			Workers: max(1, e.Device.Threads)})
 		if err != nil {
 			return err
 		}
