@@ -22,8 +22,9 @@ import (
 
 const prefix = "zero-cost:"
 
-const help = `Labels zero-cost:params and zero-cost:madds are scores that cost nothing and predict no accuracy: how large
-a network is. Who searches by one finds about the largest within the limits, which is what other searches have to beat.`
+const help = `Labels zero-cost:params and zero-cost:madds are scores that cost nothing and predict no accuracy: how
+large a network is. Who searches by one finds about the largest within the limits, which is what other searches have to
+beat.`
 
 func init() {
 	labels.Register(labels.Kind{
