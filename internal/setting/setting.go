@@ -23,19 +23,28 @@ type Setting struct {
 
 	group    string // heading under which it stands in docs/settings.md
 	source   string // paper or program that it comes from
-	resume   resume // whether it may be given when a run goes on
-	shared   bool   // its flag is one of every command
-	omitted  bool   // from a file, where it is empty
-	unkept   bool   // by files: it is about who watches
-	atOnce   int    // how many a processor are of use; 0: it is nothing that works at once
 	at       any    // points to the field
 	flag     *pflag.Flag
-	least    float64 // limits of a number
-	most     float64
-	numeric  bool
-	words    []string // all that a text may be; nil: any
+	atOnce   int // how many a processor are of use; 0: it is nothing that works at once
 	checks   []func() error
 	absolute func(string) (string, error)
+	allowed
+	kept
+}
+
+// allowed is what a setting may be.
+type allowed struct {
+	numeric     bool
+	least, most float64  // of a number
+	words       []string // all that a text may be; nil: any
+}
+
+// kept is where a setting stands, and whether it stays.
+type kept struct {
+	resume  resume
+	shared  bool // its flag is one of every command
+	omitted bool // from a file, where it is empty
+	unkept  bool // by files: it is about who watches
 }
 
 // resume is whether a setting may be given when a run goes on.
