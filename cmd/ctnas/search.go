@@ -270,14 +270,13 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	}
 	build := thisBuild()
 	d := searchrun.Deps{
-		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, Device: dev.Config, Latency: times,
-		Dir: a.out, Version: build.Version, All: catalogue.OfLabels(l),
-		Command: a.commandLine(), Stale: func(from *files.Holder) { a.takenOver(a.out, from) },
-		Facts: runFacts{
+		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, All: catalogue.OfLabels(l),
+		Device: dev.Config, Latency: times, Dir: a.out,
+		Stale: func(from *files.Holder) { a.takenOver(a.out, from) },
+		Program: searchrun.Program{Version: build.Version, Command: a.commandLine(), Facts: runFacts{
 			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level,
-			dev.threads,
-			l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
-		},
+			dev.threads, l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
+		}},
 	}
 	if a.moved != nil {
 		d.Moved = map[string]string{"labels": c.Labels, "labels_before": a.moved["labels"]}

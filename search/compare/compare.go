@@ -211,7 +211,7 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 		config.Propose = search.ProposeController
 	}
 	d := run.Deps{Space: c.Field.Space, Source: source, All: c.Field.Pool, Device: c.Device, Latency: c.Latency,
-		Version: c.Version}
+		Program: run.Program{Version: c.Version}}
 	if c.Progress != nil {
 		labels := 0
 		d.Progress = func(p run.Progress) {

@@ -41,7 +41,7 @@ func (r *Run) openFolder() (err error) {
 	if r.Dir == "" {
 		return nil
 	}
-	if r.folder.lock, err = checkpoint.Take(r.Dir, r.Command, written...); err != nil {
+	if r.folder.lock, err = checkpoint.Take(r.Dir, r.Program.Command, written...); err != nil {
 		return err
 	}
 	if s := r.folder.lock.Stale; s != nil && r.Stale != nil {
@@ -67,7 +67,7 @@ var written = []string{report.ConfigName, report.SpaceName, report.LatencyName, 
 // given are the settings as they were given: with the last budget.
 func (r *Run) given() search.Config {
 	c := r.Config
-	c.Budget = r.budgets[len(r.budgets)-1]
+	c.Budget = r.plan.budgets[len(r.plan.budgets)-1]
 	return c
 }
 
@@ -89,8 +89,8 @@ func (r *Run) standsOn() string {
 // agrees tells in what a checkpoint differs from what is given now.
 func (r *Run) agrees(old *snapshot) error {
 	switch {
-	case old.Version != r.Version:
-		return fmt.Errorf("it was begun by version %s, this is %s", old.Version, r.Version)
+	case old.Version != r.Program.Version:
+		return fmt.Errorf("it was begun by version %s, this is %s", old.Version, r.Program.Version)
 	case old.Config != r.folder.ident:
 		return errOtherSettings
 	case old.Source != r.folder.source:
@@ -175,7 +175,7 @@ func (r *Run) claim() error {
 		}
 		return keepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
 	}
-	text, err := r.given().YAML(r.Facts)
+	text, err := r.given().YAML(r.Program.Facts)
 	if err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ func TestACheckpointOfAnotherLevelIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	c.Budget = 2
 	ctx, cancel := context.WithCancel(t.Context())
-	d := Deps{Space: runtest.Space, Source: runtest.NewSource(), Dir: t.TempDir(), Version: "test"}
+	d := Deps{Space: runtest.Space, Source: runtest.NewSource(), Dir: t.TempDir(), Program: Program{Version: "test"}}
 	d.Progress = func(Progress) { cancel() }
 	_, err = With(ctx, twice{}, c, d)
 	require.ErrorIs(t, err, ErrInterrupted)

@@ -71,8 +71,8 @@ type Point struct {
 func (r *Run) finish() (*Result, error) {
 	best, ok := r.Ledger.Best()
 	switch {
-	case !ok && r.none != nil:
-		return nil, r.none
+	case !ok && r.sampler.none != nil:
+		return nil, r.sampler.none
 	case !ok:
 		return nil, fmt.Errorf("no architecture of %s may be labelled: none is within the limits", r.Deps.Space.Name())
 	}
@@ -81,8 +81,8 @@ func (r *Run) finish() (*Result, error) {
 	x.Result.Describe(r.Source)
 	x.LabelsUsed = len(x.Ledger)
 	x.Pick, x.PickAccuracy = best.Arch.String(), best.Value
-	if len(r.budgets) > 1 {
-		x.Budgets = r.budgets
+	if len(r.plan.budgets) > 1 {
+		x.Budgets = r.plan.budgets
 	}
 	r.list(x)
 	if judge, ok := r.Source.(ledger.Judge); ok {

@@ -44,19 +44,21 @@ type Deps struct {
 	Latency *latency.Model
 	// Dir is the run's folder; empty: nothing is written and nothing can be resumed. A folder of the same search that
 	// was stopped is gone on with.
-	Dir string
-	// Facts are for the block run: of config.yaml; may be nil.
-	Facts any
-	// Version of the program: a checkpoint of another one is refused.
-	Version string
-	// Command is the line that started the program: who finds the folder's lock reads it.
-	Command string
+	Dir     string
+	Program Program
 	// Stale is told of a process that held the lock and was killed; may be nil.
 	Stale func(*files.Holder)
 	// Moved are inputs that a run which goes on finds elsewhere than it began with, for its log; may be nil.
 	Moved map[string]string
 	// Progress is called as the search goes on; may be nil.
 	Progress func(Progress)
+}
+
+// Program is which one searches.
+type Program struct {
+	Version string // a checkpoint of another one is refused
+	Command string // the line that started it: who finds the folder's lock reads it
+	Facts   any    // for the block run: of config.yaml; may be nil
 }
 
 // Progress says how far a search is.
@@ -80,12 +82,22 @@ type Run struct {
 	Round   int   // the round in work, for whoever watches
 	Found   Found // what the method says at the end beside its labels
 
-	sample  func(*philox.Stream) space.Arch // draws from the space, within the limits where it can
-	none    error                           // why the space does not draw within the limits; nil where it does
-	budgets []int                           // of which Budget is number stage
-	stage   int
+	sampler sampler
+	plan    plan
 	folder  folder
 	journal journal
+}
+
+// sampler draws from the space, within the limits where it can.
+type sampler struct {
+	draw func(*philox.Stream) space.Arch
+	none error // why it does not draw within the limits; nil where it does
+}
+
+// plan is which budgets a run spends, one after the other.
+type plan struct {
+	budgets []int
+	stage   int // which one is being spent
 }
 
 // journal is the log of a run and its clock.
@@ -112,8 +124,8 @@ func With(ctx context.Context, m Method, c search.Config, d Deps) (*Result, erro
 	if err := check(m, c); err != nil {
 		return nil, err
 	}
-	r := &Run{Config: c, Deps: d, budgets: c.Budgets()}
-	r.Budget = r.budgets[0]
+	r := &Run{Config: c, Deps: d, plan: plan{budgets: c.Budgets()}}
+	r.Budget = r.plan.budgets[0]
 	r.journal.seconds = map[string]float64{}
 	defer r.close()
 	ended, err := r.open(ctx) // labels may be recalled, which may take a while
@@ -155,11 +167,11 @@ func (r *Run) open(ctx context.Context) (ended *Result, err error) {
 		return nil, errors.New("a limit or a front of latencies, and no table of them")
 	}
 	r.Limits = ledger.Counted(r.Config.Limits(r.Deps.Latency.Known()), r.Source)
-	if r.sample, err = space.Sampler(r.Deps.Space, r.Limits); err != nil {
+	if r.sampler.draw, err = space.Sampler(r.Deps.Space, r.Limits); err != nil {
 		if r.List() == nil {
 			return nil, err
 		}
-		r.none, r.sample = err, r.Deps.Space.Sample // what is listed may be within them all the same: see Draw
+		r.sampler = sampler{r.Deps.Space.Sample, err} // what is listed may be within them all the same: see Draw
 	}
 	if err := r.openFolder(); err != nil {
 		return nil, err
@@ -181,8 +193,8 @@ func (r *Run) openFiles(ctx context.Context) (err error) {
 	from := &snapshot{}
 	if old := r.folder.old; old != nil && old.State != nil {
 		from = old
-		r.stage = min(old.Stage, len(r.budgets)-1)
-		r.Budget = r.budgets[r.stage]
+		r.plan.stage = min(old.Stage, len(r.plan.budgets)-1)
+		r.Budget = r.plan.budgets[r.plan.stage]
 	}
 	if r.Dir != "" {
 		if r.journal.log, err = report.OpenLog(r.Dir, from.Log); err != nil {
@@ -235,10 +247,10 @@ func (r *Run) List() ledger.List {
 }
 
 // Unsampled is why the space does not draw within the limits; nil where it does.
-func (r *Run) Unsampled() error { return r.none }
+func (r *Run) Unsampled() error { return r.sampler.none }
 
 // Sample draws from the space, within the limits where it can.
-func (r *Run) Sample(s *philox.Stream) space.Arch { return r.sample(s) }
+func (r *Run) Sample(s *philox.Stream) space.Arch { return r.sampler.draw(s) }
 
 // Allowed tells whether an architecture meets the constraints.
 func (r *Run) Allowed(a space.Arch) bool { return r.Limits.Allow(a) }
@@ -273,11 +285,11 @@ func Draw(sp space.Space, source ledger.Source, n int, seed uint64) []space.Arch
 // More goes on to the next budget that the run was given, where this one has been spent or nothing is left to spend it
 // on; false where there is none.
 func (r *Run) More() bool {
-	if r.stage+1 == len(r.budgets) {
+	if r.plan.stage+1 == len(r.plan.budgets) {
 		return false
 	}
-	r.stage++
-	r.Budget = r.budgets[r.stage]
+	r.plan.stage++
+	r.Budget = r.plan.budgets[r.plan.stage]
 	r.Ledger.Raise(r.Budget)
 	return true
 }

@@ -63,8 +63,8 @@ func (r *Run) checkpoint(state []byte) error {
 		return err
 	}
 	err = writeSnapshot(r.Dir, &snapshot{
-		Version: r.Version, Config: r.folder.ident, Level: r.Dev.Level(), Source: r.folder.source,
-		Round: r.Round, Stage: r.stage, Ledger: at, Log: r.journal.log.Position(), Seconds: r.journal.seconds,
+		Version: r.Program.Version, Config: r.folder.ident, Level: r.Dev.Level(), Source: r.folder.source,
+		Round: r.Round, Stage: r.plan.stage, Ledger: at, Log: r.journal.log.Position(), Seconds: r.journal.seconds,
 		State: state,
 	})
 	if err != nil {

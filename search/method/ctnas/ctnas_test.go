@@ -54,7 +54,7 @@ var modes = []string{search.ProposeController, search.ProposeSpace, search.Propo
 
 func deps(_ require.TestingT, dir string) run.Deps {
 	return run.Deps{Space: cells, Source: runtest.NewSource(), All: runtest.Catalogue(), Dir: dir,
-		Version: "test", Checksum: "abc"}
+		Program: run.Program{Version: "test"}, Checksum: "abc"}
 }
 
 func TestASearchSpendsItsBudgetOnTheBestItFinds(t *testing.T) {
@@ -303,7 +303,7 @@ func TestResumeRefusesWhatWouldDiffer(t *testing.T) {
 	}
 	require.ErrorContains(t, try(func(c *search.Config, _ *run.Deps) { c.Seed++ }), "other ones than those given now")
 	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) {
-		d.Version = "2"
+		d.Program.Version = "2"
 	}), "begun by version test, this is 2")
 	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) { d.Checksum = "def" }), "other data")
 	other := ""
