@@ -144,6 +144,9 @@ func (o *compareFlags) variants(cmd *cobra.Command) ([]compare.Variant, error) {
 		if _, err := searchrun.Open(c.Method); err != nil {
 			return nil, usagef("--methods: %w", err)
 		}
+		if _, err := searchrun.For(c); err != nil { // better now than when its turn comes
+			return nil, usageError{err}
+		}
 		list = append(list, compare.Variant{Name: c.Method, Config: c})
 	}
 	return list, nil
