@@ -229,7 +229,8 @@ func (s *Exploration) addTo(l *setting.List) {
 func (s *Watch) addTo(l *setting.List) {
 	l.Group("Measuring and saving")
 	l.Int(&s.Validation, "validation", "labels", "with --preset released: labels that only measure tau", 0, most)
-	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates of the controller between checkpoints", 1, most)
+	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates of the controller between checkpoints", 1, most).
+		MayChange()
 }
 
 // AddTo adds how labels are made.

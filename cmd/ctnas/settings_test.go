@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
@@ -118,6 +120,44 @@ func TestFlagsAreSettings(t *testing.T) {
 			known := a.lists[cmd].Lookup(f.Name) != nil || a.common.Lookup(f.Name) != nil
 			require.True(t, known || slices.Contains(own, f.Name), "%s --%s", cmd.CommandPath(), f.Name)
 		})
+	})
+}
+
+// What a search, a training or a comparison takes, its file keeps, and flags hand on.
+func TestWhatIsTakenIsKept(t *testing.T) {
+	fresh := []func() *setting.List{
+		func() *setting.List { return new(search.Config).Settings() },
+		func() *setting.List { return new(trainSettings).settings() },
+		func() *setting.List { return new(compareFlags).settings() },
+	}
+	texts := rapid.OneOf(rapid.StringMatching(`-?[0-9]{1,6}(\.[0-9]{1,3})?(e-?[0-9])?[KMG]?`), rapid.String(),
+		rapid.SampledFrom([]string{"true", "no", "", "~", "null", "0x10", "1_0", ".5", "skip=3", "adam", "released", "a, b"}))
+	rapid.Check(t, func(t *rapid.T) {
+		one := rapid.SampledFrom(fresh).Draw(t, "list")
+		given, file, taken := one(), one(), one()
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		given.Bind(flags)
+		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(given.Names()), rapid.ID).Draw(t, "names") {
+			text := texts.Draw(t, name)
+			alone, only := pflag.NewFlagSet("", pflag.ContinueOnError), one().Only(name)
+			only.Bind(alone)
+			if alone.Lookup(name) != nil && alone.Set(name, text) == nil && only.Check() == nil {
+				require.NoError(t, flags.Set(name, text))
+			}
+		}
+		want, err := given.YAML(nil)
+		require.NoError(t, err)
+		if strings.Contains(string(want), "\\x") || !utf8.Valid(want) { // no text
+			return
+		}
+		require.NoError(t, file.Read(want), string(want))
+		got, err := file.YAML(nil)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got))
+		require.NoError(t, taken.Take(flags, nil))
+		got, err = taken.YAML(nil)
+		require.NoError(t, err)
+		require.Equal(t, string(want), string(got))
 	})
 }
 

@@ -180,7 +180,7 @@ func (s *Setting) each(least, most float64, values func() []float64) *Setting {
 	s.least, s.most, s.numeric = least, most, true
 	return s.Check(func() error {
 		for _, v := range values() {
-			if !(v >= least && v <= most) {
+			if !(v >= least && v <= most) || v == 0 && math.Signbit(v) { // files would keep -0 as another number
 				return fmt.Errorf("%s %s: want %s", s.Name, number(v), s.limits())
 			}
 		}

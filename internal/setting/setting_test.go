@@ -142,6 +142,7 @@ func TestChecks(t *testing.T) {
 		"count 1001: want 0 to 1000":           func(e *example) { e.Count = 1001 },
 		"rate NaN: want 0 to 1000000":          func(e *example) { e.Rate = math.NaN() },
 		"rate -0.5: want":                      func(e *example) { e.Rate = -0.5 },
+		"rate -0: want":                        func(e *example) { e.Rate = math.Copysign(0, -1) },
 		"rate +Inf: want":                      func(e *example) { e.Rate = math.Inf(1) },
 		`word "<c": want <a, <b`:               func(e *example) { e.Word = "c" },
 		"size -1: want 0 to 1099511627776":     func(e *example) { e.Size = -1 },

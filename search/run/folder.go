@@ -16,6 +16,7 @@ import (
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/latency"
@@ -92,7 +93,7 @@ func (r *Run) agrees(old *snapshot) error {
 	case old.Version != r.Program.Version:
 		return fmt.Errorf("it was begun by version %s, this is %s", old.Version, r.Program.Version)
 	case old.Config != r.folder.ident:
-		return errOtherSettings
+		return r.otherSettings()
 	case old.Source != r.folder.source:
 		return errors.New(otherSource(old.Source, r.folder.source))
 	case r.Device.Level != "" && r.Device.Level != old.Level:
@@ -108,7 +109,25 @@ func (r *Run) agrees(old *snapshot) error {
 	return nil
 }
 
-var errOtherSettings = errors.New("its settings are other ones than those given now")
+// otherSettings names the settings that are other ones in the folder than those given now.
+func (r *Run) otherSettings() error {
+	const says = "its settings are other ones than those given now"
+	old, err := search.LoadConfig(r.Dir)
+	if err != nil {
+		return fmt.Errorf("%s: %w", says, err)
+	}
+	now := r.given()
+	var list []string
+	for _, c := range setting.Changes(old.Settings(), now.Settings()) {
+		if !c.MayChange && c.Name != "latency" || c.Name == "budget" { // of latencies the contents count
+			list = append(list, fmt.Sprintf("--%s %s then, %s now", c.Name, c.Before, c.After))
+		}
+	}
+	if len(list) == 0 { // what the program makes of them is
+		return errors.New(says)
+	}
+	return fmt.Errorf("%s: %s", says, strings.Join(list, "; "))
+}
 
 // goOn compares the budgets of the folder with those that are given, which may be one more: then config.yaml says so.
 func (r *Run) goOn() error {
@@ -121,7 +140,7 @@ func (r *Run) goOn() error {
 	case slices.Equal(now.Budgets(), old.Budgets()):
 		return nil
 	case !slices.Equal(now.Before, old.Budgets()):
-		return fmt.Errorf("%s cannot be resumed: %w", r.Dir, errOtherSettings)
+		return fmt.Errorf("%s cannot be resumed: %w", r.Dir, r.otherSettings())
 	}
 	path := filepath.Join(r.Dir, search.ConfigName)
 	text, err := files.ReadText(path, search.MaxConfigBytes)
@@ -157,7 +176,7 @@ func (r *Run) claim() error {
 			return err
 		}
 		if ident != r.folder.ident {
-			return fmt.Errorf("%s cannot be resumed: %w", r.Dir, errOtherSettings)
+			return fmt.Errorf("%s cannot be resumed: %w", r.Dir, r.otherSettings())
 		}
 		if m := r.Deps.Latency; m != nil {
 			kept, err := files.Read(filepath.Join(r.Dir, report.LatencyName), latency.MaxBytes)

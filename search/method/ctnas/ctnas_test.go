@@ -301,7 +301,8 @@ func TestResumeRefusesWhatWouldDiffer(t *testing.T) {
 		_, err := run.Do(context.Background(), c, d)
 		return err
 	}
-	require.ErrorContains(t, try(func(c *search.Config, _ *run.Deps) { c.Seed++ }), "other ones than those given now")
+	require.ErrorContains(t, try(func(c *search.Config, _ *run.Deps) { c.Seed++ }),
+		"its settings are other ones than those given now: --seed ")
 	require.ErrorContains(t, try(func(_ *search.Config, d *run.Deps) {
 		d.Program.Version = "2"
 	}), "begun by version test, this is 2")
