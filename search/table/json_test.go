@@ -14,7 +14,8 @@ const goodItem = `{"matrix":[[0,1,0],[0,0,1],[0,0,0]],"ops":["input","conv3x3-bn
 func TestJSONOptionalFields(t *testing.T) {
 	table := open(t, "nas_bench.json",
 		[]byte(" \n["+goodItem+`, {"rank": null, "matrix":[[0,1],[0,0]],"ops":["input","output"],
-		"n_params":882570,"training_time":17.5,"validation_accuracy":0.4, "test_accuracy":null,"hash_":"`+mustParse(t, "nasbench101:2:1:").Hash()+`"}]
+		"n_params":882570,"training_time":17.5,"validation_accuracy":0.4, "test_accuracy":null,
+		"hash_":"`+mustParse(t, "nasbench101:2:1:").Hash()+`"}]
 	`))
 	require.Equal(t, []Metric{{Accuracy, "test", 0, 108}, {Accuracy, "validation", 0, 108}, {TrainingTime, "", 0, 108}},
 		table.Metrics())
