@@ -69,7 +69,8 @@ func begin(t *testing.T, method, dir string) (search.Config, run.Deps, source) {
 		c.Batch, c.Init = 1, 23
 	}
 	s := source{&runtest.Source{List: catalogue.NewList(nil)}}
-	return c, run.Deps{Space: sp, Source: s, All: some(), Dir: dir, Program: run.Program{Version: "test"}, Checksum: "abc"}, s
+	return c, run.Deps{Space: sp, Source: s, All: some(), Dir: dir, Program: run.Program{Version: "test"},
+		Checksum: "abc"}, s
 }
 
 // Whatever the method: stopped at every sign of progress in turn and gone on with, a search ends in the same bytes as

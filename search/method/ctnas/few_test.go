@@ -96,7 +96,8 @@ func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
 	dir := t.TempDir()
 	c := tiny(t, search.ProposeController)
 	c.Budget, c.Init = 24, 16
-	r, err := run.Do(context.Background(), c, run.Deps{Space: sp, Source: source, Dir: dir, Program: run.Program{Version: "test"}})
+	r, err := run.Do(context.Background(), c, run.Deps{Space: sp, Source: source, Dir: dir,
+		Program: run.Program{Version: "test"}})
 	require.NoError(t, err)
 	p := r.Controller
 	require.Positive(t, p.Samples)

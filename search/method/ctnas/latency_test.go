@@ -68,7 +68,8 @@ func TestLatenciesAreKept(t *testing.T) {
 	c.Latency, c.MaxLatency, c.Pareto, c.ParetoCost = "t.csv", 4.5, true, space.CostLatency
 	with := func(dir string) (run.Deps, *byHash) {
 		source := &byHash{}
-		return run.Deps{Space: table.Space(), Source: source, Latency: table, Dir: dir, Program: run.Program{Version: "test"}}, source
+		return run.Deps{Space: table.Space(), Source: source, Latency: table, Dir: dir,
+			Program: run.Program{Version: "test"}}, source
 	}
 	d, source := with(t.TempDir())
 	r, err := run.Do(context.Background(), c, d)
