@@ -5,11 +5,11 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -48,9 +48,17 @@ func TestEveryOperationIsLowered(t *testing.T) {
 	require.Len(t, operations, found)
 
 	// All activations are those of the kernels.
-	for a := nn.Activation(0); !strings.HasPrefix(a.String(), "activation "); a++ {
-		require.Contains(t, activations, a)
+	for a := nn.Identity; a < nn.Activations; a++ {
+		require.NotEmpty(t, a.String(), "activation %d has no name", uint8(a))
+		act, ok := activations[a]
+		require.True(t, ok, "there is no kernel for %s", a)
+		for _, x := range []float64{-7, -2.5, -0.3, 0.4, 2.9, 6.5} {
+			value, slope := tensor.ActReference(act, x)
+			require.InDelta(t, a.Apply(x), value, 1e-15, "%s(%g)", a, x)
+			require.InDelta(t, a.Slope(x), slope, 1e-15, "the derivative of %s at %g", a, x)
+		}
 	}
+	require.Len(t, activations, int(tensor.Acts), "an activation of the kernels is that of no operation")
 	_, err = lower(nil)
 	require.ErrorContains(t, err, "there is no kernel for a")
 }

@@ -104,13 +104,14 @@ func testCases(t testing.TB) []*testCase {
 		func() (*nn.Network, error) { return awkward(nn.Shape{H: 6, W: 7, C: 3}) },
 		func() (*nn.Network, error) { return strided(nn.Shape{H: 9, W: 8, C: 3}) },
 		func() (*nn.Network, error) { return crowded(nn.Shape{H: 5, W: 5, C: 3}) },
+		func() (*nn.Network, error) { return activated(nn.Shape{H: 4, W: 5, C: 3}) },
 	} {
 		net, err := build()
 		require.NoError(t, err)
 		nets = append(nets, net)
 	}
 	if testing.Short() {
-		nets = append(nets[:2], nets[len(nets)-3:]...) // the MobileNets' reference takes seconds
+		nets = append(nets[:2], nets[len(nets)-4:]...) // the MobileNets' reference takes seconds
 	}
 	var cases []*testCase
 	for k, net := range nets {
@@ -170,6 +171,17 @@ func strided(image nn.Shape) (*nn.Network, error) {
 	uneven := nn.Depthwise(3, 10)
 	uneven.Stride = nn.Size{H: 1, W: 2}
 	x = b.Scope("uneven").ConvNorm(x, uneven, nn.ReLU)
+	b.Output(b.Apply("linear", nn.Linear{Out: 4, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
+	return b.Build()
+}
+
+// activated has every activation, behind a norm and behind none.
+func activated(image nn.Shape) (*nn.Network, error) {
+	b, x := nn.NewBuilder("activated", image)
+	for a := nn.Identity; a < nn.Activations; a++ {
+		b := b.Scope("act%d", int(a))
+		x = b.Apply("plain", a, b.Apply("second", nn.Conv2D(1, 5), b.ConvNorm(x, nn.Conv2D(1, 4), a)))
+	}
 	b.Output(b.Apply("linear", nn.Linear{Out: 4, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
 	return b.Build()
 }

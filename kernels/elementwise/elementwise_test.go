@@ -2,6 +2,7 @@
 package elementwise_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,6 +54,63 @@ func TestSum(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Every activation as kernels read it, and its derivative as they multiply by it, at ordinary and at large numbers.
+func TestActivations(t *testing.T) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+		s := tensor.Shape{N: 2, H: 3, W: 5, C: 19}
+		for act := tensor.None; act < tensor.Acts; act++ {
+			t.Run(fmt.Sprintf("activation %d", act), func(t *testing.T) {
+				ar := d.NewArena()
+				defer ar.Free()
+				z, z64 := kerneltest.Random(s.Len(), 1)
+				for i := range z {
+					if i%3 == 0 {
+						z[i] *= 8
+					}
+					z64[i] = float64(z[i])
+				}
+				grad, grad64 := kerneltest.Random(s.Len(), 2)
+				x := tensor.Input{Shape: s, Z: kerneltest.Store(ar, z, z64), Act: act}
+				out, dx := kerneltest.Room(ar, s.Len()), kerneltest.Room(ar, s.Len())
+				p := ar.NewProgram("activation")
+				Sum{Terms: []Term{{In: x}}, Out: out}.Record(p)
+				SumGradient{Shape: s, G: kerneltest.Store(ar, grad, grad64), Terms: []TermGradient{{Sink: tensor.Sink{D: dx, Of: &x}}}}.Record(p)
+				p.Run(1)
+				want, wantDx := make([]float64, s.Len()), make([]float64, s.Len())
+				for i, u := range z64 {
+					value, slope := tensor.ActReference(act, u)
+					want[i], wantDx[i] = value, grad64[i]*slope
+				}
+				kerneltest.Close(t, want, out.Values(), kerneltest.Stored(d, 2e-6), "value")
+				kerneltest.Close(t, wantDx, dx.Values(), kerneltest.Stored(d, 2e-6), "derivative")
+			})
+		}
+	})
+}
+
+// The reference's derivative of every activation is that of central differences, away from corners.
+func TestActivationReferences(t *testing.T) {
+	_, u := kerneltest.Random(200, 3)
+	for act := tensor.None; act < tensor.Acts; act++ {
+		analytic := make([]float64, len(u))
+		for i := range u {
+			u[i] *= 2
+			_, analytic[i] = tensor.ActReference(act, u[i])
+		}
+		kerneltest.Gradient(t, func(x []float64) float64 {
+			sum := 0.0
+			for _, v := range x {
+				value, _ := tensor.ActReference(act, v)
+				sum += value
+			}
+			return sum
+		}, u, analytic, 1e-6, fmt.Sprintf("activation %d", act))
+		for i := range u {
+			u[i] /= 2
+		}
+	}
 }
 
 func TestSumGradient(t *testing.T) {

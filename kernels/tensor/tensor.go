@@ -42,6 +42,8 @@ const (
 	HSigmoid Act = C.CTN_HSIGMOID
 	Swish    Act = C.CTN_SWISH
 	Sigmoid  Act = C.CTN_SIGMOID
+
+	Acts Act = C.CTN_ACTS // how many there are
 )
 
 // Shape is that of an NHWC tensor: images, height, width, channels.
@@ -121,7 +123,7 @@ func Parts(pixels, block int) []int32 {
 
 // Check panics if the input's buffers are too small.
 func (in Input) Check(op string) {
-	if in.N <= 0 || in.H <= 0 || in.W <= 0 || in.C <= 0 || in.Act < None || in.Act > Sigmoid {
+	if in.N <= 0 || in.H <= 0 || in.W <= 0 || in.C <= 0 || in.Act < None || in.Act >= Acts {
 		panic(fmt.Sprintf("%s: input %+v", op, in.Shape))
 	}
 	Span(op, "Z", in.Z, in.Shape, in.Stride)

@@ -11,7 +11,8 @@ enum { CTN_NONE,
        CTN_HSWISH,
        CTN_HSIGMOID,
        CTN_SWISH,
-       CTN_SIGMOID };
+       CTN_SIGMOID,
+       CTN_ACTS }; // how many there are
 
 // What a consumer reads: gate * act(scale*z + shift).
 typedef struct ctn_input {

@@ -244,19 +244,21 @@ const (
 	HSwish                     // x r6(x + 3) / 6
 	Sigmoid                    // 1 / (1 + exp(-x))
 	Swish                      // x / (1 + exp(-x))
+
+	Activations // how many there are
 )
 
-var activationNames = [...]string{"identity", "ReLU", "ReLU6", "h-sigmoid", "h-swish", "sigmoid", "swish"}
+var activationNames = [Activations]string{"identity", "ReLU", "ReLU6", "h-sigmoid", "h-swish", "sigmoid", "swish"}
 
 func (a Activation) String() string {
-	if int(a) < len(activationNames) {
+	if a < Activations {
 		return activationNames[a]
 	}
 	return fmt.Sprintf("activation %d", uint8(a))
 }
 
 func (a Activation) infer(in []Shape) (Shape, error) {
-	if int(a) >= len(activationNames) {
+	if a >= Activations {
 		return Shape{}, fmt.Errorf("is unknown")
 	}
 	return in[0], nil

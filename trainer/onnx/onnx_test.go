@@ -42,6 +42,9 @@ func every(t *testing.T) *nn.Network {
 	x = b.Apply("hidden", nn.Linear{Out: 7}, x)
 	x = b.Apply("relu", nn.ReLU, b.Apply("norm of vectors", b.Norm, x))
 	x = b.Apply("conv of vectors", nn.Conv2D(1, 6).Biased(), x)
+	for a := nn.Identity; a < nn.Activations; a++ {
+		x = b.Apply("each "+a.String(), nn.Add{}, x, b.Apply(a.String(), a, x))
+	}
 	b.Output(b.Apply("classifier", nn.Linear{Out: 5, Bias: true}, b.Apply("dropout", nn.Dropout{P: 0.5}, x)), 1)
 	b.Output(b.Apply("auxiliary", nn.GlobalPool{}, b.Apply("unused", nn.Conv2D(1, 2), raw)), 0.4)
 	net, err := b.Build()

@@ -59,7 +59,7 @@ func operations() []operation {
 		single("slice", 2, 3, 6, nn.Slice{From: 1, To: 4}),
 		single("zero", 3, 4, 2, nn.Zero{Stride: 2}),
 	}
-	for a := nn.Identity; a <= nn.Swish; a++ {
+	for a := nn.Identity; a < nn.Activations; a++ {
 		ops = append(ops, single(a.String(), 3, 5, 4, a))
 	}
 	image := nn.Shape{H: 3, W: 5, C: 4}
