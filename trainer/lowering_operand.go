@@ -86,7 +86,7 @@ func (l *lowering) input(x *operand) tensor.Input {
 var activations = map[nn.Activation]tensor.Act{
 	nn.Identity: tensor.None, nn.ReLU: tensor.ReLU, nn.ReLU6: tensor.ReLU6, nn.HSigmoid: tensor.HSigmoid,
 	nn.HSwish: tensor.HSwish, nn.Swish: tensor.Swish,
-	nn.Sigmoid: tensor.Sigmoid,
+	nn.Sigmoid: tensor.Sigmoid, nn.GELU: tensor.GELU,
 }
 
 // touched lists the values that an operation touches when it reads the operand.

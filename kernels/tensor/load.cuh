@@ -120,6 +120,10 @@ template <int N> __device__ __forceinline__ void store_part(bf16 *p, int n, bool
 
 __device__ __forceinline__ float sigmoid(float u) { return 1.0f / (1.0f + expf(-u)); }
 
+// The standard normal distribution's Φ(u), and its density.
+__device__ __forceinline__ float normal(float u) { return 0.5f * erfcf(-0.70710678f * u); }
+__device__ __forceinline__ float density(float u) { return 0.39894228f * expf(-0.5f * u * u); }
+
 // min and max that keep a NaN.
 __device__ __forceinline__ float at_least(float u, float low) { return u < low ? low : u; }
 __device__ __forceinline__ float at_most(float u, float high) { return u > high ? high : u; }
@@ -149,6 +153,10 @@ template <int N> __device__ __forceinline__ void activate(float (&u)[N], int act
 	case CTN_SIGMOID:
 #pragma unroll
 		for (int i = 0; i < N; i++) u[i] = sigmoid(u[i]);
+		break;
+	case CTN_GELU:
+#pragma unroll
+		for (int i = 0; i < N; i++) u[i] *= normal(u[i]);
 	}
 }
 
@@ -184,6 +192,10 @@ template <int N> __device__ __forceinline__ void times_slope(float (&v)[N], cons
 			float s = sigmoid(u[i]);
 			v[i] *= s * (1.0f - s);
 		}
+		break;
+	case CTN_GELU:
+#pragma unroll
+		for (int i = 0; i < N; i++) v[i] *= normal(u[i]) + u[i] * density(u[i]);
 	}
 }
 

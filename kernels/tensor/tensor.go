@@ -33,7 +33,8 @@ var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 // Act is an activation.
 type Act int32
 
-// The activations. HSwish is u·relu6(u+3)/6, HSigmoid relu6(u+3)/6 (Howard et al., ICCV 2019), Swish u·σ(u).
+// The activations. HSwish is u·relu6(u+3)/6, HSigmoid relu6(u+3)/6 (Howard et al., ICCV 2019), Swish u·σ(u),
+// GELU u·Φ(u) with the normal distribution's Φ, not its approximation by tanh (Hendrycks and Gimpel, 2016).
 const (
 	None     Act = C.CTN_NONE
 	ReLU     Act = C.CTN_RELU
@@ -42,6 +43,7 @@ const (
 	HSigmoid Act = C.CTN_HSIGMOID
 	Swish    Act = C.CTN_SWISH
 	Sigmoid  Act = C.CTN_SIGMOID
+	GELU     Act = C.CTN_GELU
 
 	Acts Act = C.CTN_ACTS // how many there are
 )

@@ -12,6 +12,7 @@ enum { CTN_NONE,
        CTN_HSIGMOID,
        CTN_SWISH,
        CTN_SIGMOID,
+       CTN_GELU,
        CTN_ACTS }; // how many there are
 
 // What a consumer reads: gate * act(scale*z + shift).

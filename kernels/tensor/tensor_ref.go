@@ -30,6 +30,9 @@ func ActReference(act Act, u float64) (value, slope float64) {
 	case Sigmoid:
 		s := 1 / (1 + math.Exp(-u))
 		return s, s * (1 - s)
+	case GELU:
+		normal := math.Erfc(-u/math.Sqrt2) / 2
+		return u * normal, normal + u*math.Exp(-u*u/2)/math.Sqrt(2*math.Pi)
 	}
 	return u, 1
 }

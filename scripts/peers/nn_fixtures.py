@@ -161,7 +161,7 @@ def operations(net, x):
     x = reduce(net, "reduce", torch.cat([b, a], 1), 9)
     x = net.conv("gated", net.squeeze_excite("excite", x, 4, torch.sigmoid), 6, 3, groups=3)
     x = net.conv("high", net.conv("wide", x, 8, (1, 7), stride=(1, 2)), 9, (7, 1), stride=(2, 1))
-    x = net.conv("same", F.pad(x, (1, 0, 2, 1)), 7, 3, stride=2, padding=0)
+    x = F.gelu(net.conv("same", F.pad(x, (1, 0, 2, 1)), 7, 3, stride=2, padding=0))
     return [net.linear("classifier", x.mean((2, 3)), 5), aux]
 
 

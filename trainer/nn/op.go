@@ -244,11 +244,12 @@ const (
 	HSwish                     // x r6(x + 3) / 6
 	Sigmoid                    // 1 / (1 + exp(-x))
 	Swish                      // x / (1 + exp(-x))
+	GELU                       // x (1 + erf(x / sqrt 2)) / 2
 
 	Activations // how many there are
 )
 
-var activationNames = [Activations]string{"identity", "ReLU", "ReLU6", "h-sigmoid", "h-swish", "sigmoid", "swish"}
+var activationNames = [Activations]string{"identity", "ReLU", "ReLU6", "h-sigmoid", "h-swish", "sigmoid", "swish", "GELU"}
 
 func (a Activation) String() string {
 	if a < Activations {
@@ -279,6 +280,8 @@ func (a Activation) Apply(x float64) float64 {
 		return sigmoid(x)
 	case Swish:
 		return x * sigmoid(x)
+	case GELU:
+		return x * math.Erfc(-x/math.Sqrt2) / 2
 	}
 	return x
 }
@@ -307,6 +310,8 @@ func (a Activation) Slope(x float64) float64 {
 	case Swish:
 		s := sigmoid(x)
 		return s * (1 + x*(1-s))
+	case GELU:
+		return math.Erfc(-x/math.Sqrt2)/2 + x*math.Exp(-x*x/2)/math.Sqrt(2*math.Pi)
 	}
 	return 1
 }

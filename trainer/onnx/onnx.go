@@ -301,6 +301,11 @@ func (g *graph) activation(i int, op nn.Activation, x string) error {
 	case nn.Swish:
 		s := g.emit("Sigmoid", name+"/sigmoid", []string{x}, name+"/sigmoid")
 		g.outputs[i] = g.emit("Mul", name, []string{x, s}, name)
+	case nn.GELU: // Opset 20 has it as an operator.
+		part := func(op, suffix string, in ...string) string { return g.emit(op, name+suffix, in, name+suffix) }
+		erf := part("Erf", "/erf", part("Mul", "/scaled", x, g.floats("const/sqrt0.5", nil, math.Sqrt2/2)))
+		half := part("Mul", "/half", x, g.floats("const/0.5", nil, 0.5))
+		g.outputs[i] = part("Mul", "", half, part("Sum", "/sum", erf, g.floats("const/1", nil, 1)))
 	default:
 		return fmt.Errorf("there is no ONNX form of %s", op)
 	}

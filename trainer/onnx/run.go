@@ -294,6 +294,7 @@ var operators = map[string]func(s step, in []array) array{
 		low, high := float64(in[1].f[0]), float64(in[2].f[0])
 		return elementwise(func(_ step, x float64) float64 { return math.Min(math.Max(x, low), high) })(step{}, in[:1])
 	},
+	"Erf":      elementwise(func(_ step, x float64) float64 { return math.Erf(x) }),
 	"Identity": func(_ step, in []array) array { return in[0] },
 	"Mul":      combine(func(a, b float32) float32 { return a * b }),
 	"Sum":      combine(func(a, b float32) float32 { return a + b }),
