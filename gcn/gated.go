@@ -211,7 +211,7 @@ func (s *pass) rootsOnTheFly(f *Forest, name string, size int) func(b, e int, ou
 			Weight: scale}.Record(s.p)
 		gemm.Record(s.p, gemm.Op{C: product, A: aggregated, Packed: weight, M: m, N: 2 * w, K: w})
 		g := tables
-		g.Rows, g.Label, g.Heard, g.Product, g.Gates, g.Out = m, label.Slice(b, e-b), aggregated, product, gates, out
+		g.Rows, g.Label, g.Aggregated, g.Product, g.Gates, g.Out = m, label.Slice(b, e-b), aggregated, product, gates, out
 		g.Record(s.p)
 	}
 }
@@ -261,7 +261,7 @@ func (s *pass) sweep(f *Forest, name string) swept {
 		}
 		g.Gates = rows(gates, at, at+e-b, 2*w)
 		if b >= int(f.Start[1]) {
-			g.Heard, g.Product = rows(aggregated, at, at+e-b, w), rows(product, at, at+e-b, 2*w)
+			g.Aggregated, g.Product = rows(aggregated, at, at+e-b, w), rows(product, at, at+e-b, 2*w)
 		}
 		return g
 	}
@@ -270,9 +270,9 @@ func (s *pass) sweep(f *Forest, name string) swept {
 		s.chunks(begin, end, func(b, e int) {
 			g := unit(b, e)
 			if l > 0 {
-				graph.Gather{Out: g.Heard, In: h, Rows: g.Rows, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx,
+				graph.Gather{Out: g.Aggregated, In: h, Rows: g.Rows, Width: w, Ptr: ptr.Slice(b, e-b+1), Idx: idx,
 					Weight: scaleBuf}.Record(s.p)
-				gemm.Record(s.p, gemm.Op{C: g.Product, A: g.Heard, B: weight, M: g.Rows, N: 2 * w, K: w})
+				gemm.Record(s.p, gemm.Op{C: g.Product, A: g.Aggregated, B: weight, M: g.Rows, N: 2 * w, K: w})
 			}
 			g.Record(s.p)
 		})

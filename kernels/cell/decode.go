@@ -24,8 +24,8 @@ var Sources embed.FS
 var ints = exec.Ptr[C.int32_t]
 
 // Rules say what decisions mean: a cell of 1 to Inner inner nodes, Edges edges and the operations of its nodes, numbers below 8. A sequence is the
-// number of inner nodes less one; for each of them a node before it that it hears, then its operation, an index into Ops; the node that the output
-// hears; then pairs of nodes, each an edge from the lower to the higher, or none where they are equal, until there are Edges. This is the
+// number of inner nodes less one; for each of them a node before it with an edge to it, then its operation, an index into Ops; the node with an edge to the
+// output; then pairs of nodes, each an edge from the lower to the higher, or none where they are equal, until there are Edges. This is the
 // sequence of the code released with the paper (ctnas/core/controller/nasbench.py).
 type Rules struct {
 	Inner, Edges  int

@@ -29,7 +29,7 @@ CTN_FN int32_t ctn_cell_take(const int32_t *actions, int64_t steps, int64_t *t, 
 
 // The packed graph of one sequence.
 CTN_FN uint64_t ctn_cell_decode(const ctn_decode_args *g, const int32_t *actions) {
-	uint64_t in = 0; // bit 8 v + u: v hears u
+	uint64_t in = 0; // bit 8 v + u: there is an edge from u to v
 	uint32_t op = g->input;
 	int64_t t = 0;
 	int32_t inner = 1 + ctn_cell_take(actions, g->steps, &t, g->inner), last = inner + 1;

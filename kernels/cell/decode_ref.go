@@ -13,22 +13,22 @@ func DecodeReference(r Rules, actions []int32) (ops []uint8, edges [][2]uint8) {
 	last := inner + 1
 	all := make([]uint8, last+1)
 	all[0], all[last] = r.Input, r.Output
-	heard := map[[2]int]bool{} // from, to
+	edge := map[[2]int]bool{} // from, to
 	for v := 1; v <= inner; v++ {
-		heard[[2]int{take(), v}] = true
+		edge[[2]int{take(), v}] = true
 		all[v] = r.Ops[take()]
 	}
-	heard[[2]int{take(), last}] = true
+	edge[[2]int{take(), last}] = true
 	for range r.Edges - inner - 1 {
 		if a, b := take(), take(); a != b {
-			heard[[2]int{min(a, b), max(a, b)}] = true
+			edge[[2]int{min(a, b), max(a, b)}] = true
 		}
 	}
 	// path tells whether one leads from a node to another.
 	var path func(from, to int) bool
 	path = func(from, to int) bool {
 		for v := from + 1; v <= to; v++ {
-			if heard[[2]int{from, v}] && path(v, to) {
+			if edge[[2]int{from, v}] && path(v, to) {
 				return true
 			}
 		}
@@ -41,7 +41,7 @@ func DecodeReference(r Rules, actions []int32) (ops []uint8, edges [][2]uint8) {
 			ops = append(ops, all[v])
 		}
 	}
-	for e := range heard {
+	for e := range edge {
 		u, v := slices.Index(kept, e[0]), slices.Index(kept, e[1])
 		if u >= 0 && v >= 0 {
 			edges = append(edges, [2]uint8{uint8(u), uint8(v)})

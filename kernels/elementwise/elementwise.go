@@ -83,7 +83,7 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 	return stats
 }
 
-// SumGradient hands the gradient in a sum on to its terms: with G that in Out, each term's sink gets Weight·(Gate·G + Mean/(H·W)). Gate and Mean (both images x
+// SumGradient is the gradient in the terms of a sum: with G that in Out, each term's sink gets Weight·(Gate·G + Mean/(H·W)). Gate and Mean (both images x
 // channels, optional) serve a squeeze-and-excitation: G is then the gradient in the gated tensor and Mean that in its global mean, stored as G is, and the
 // only term is the tensor itself.
 //

@@ -1,12 +1,12 @@
-// What encode_f32.cu and encode_bf16.cu share: the comparator's layers over small graphs. Eight rows stand for each graph, so that what a graph's nodes tell each other never leaves a thread
-// (float32) or a warp (bf16), and a block takes its graphs through all layers:
+// What encode_f32.cu and encode_bf16.cu share: the comparator's layers over small graphs. Eight rows stand for each graph, so that what a graph's nodes
+// aggregate from each other never leaves a thread (float32) or a warp (bf16), and a block takes its graphs through all layers:
 //
 //   cu_encode_prepare_*   the table of layer 0's products, the matrices transposed (float32) or rounded (bf16)
 //   cu_encode_*           graphs to scores
 //   cu_encode_back_*      scores' gradient to the gradient of each layer's rows
 //   cu_encode_weights_*   from what those two left, the gradient of all weights
 //
-// With A the heard nodes as a matrix, a node itself included: y = A h, z = y W + b (+ h), h' = relu(z) on the way forward; on the way back
+// With A the adjacency matrix, A[v][u] = 1 for an edge from u to v and for u = v: y = A h, z = y W + b (+ h), h' = relu(z) forward, and backward
 // dh = (A' dz) W' (+ dz), and dW = y' dz.
 #ifndef CTN_ENCODE_CUH
 #define CTN_ENCODE_CUH
@@ -53,7 +53,7 @@ struct counts {
 // Every weight's gradient is a product over rows: of a left factor and the gradient of the layer's rows. A block computes a square of one of
 // them over a part of the rows; the last part to arrive adds all parts, in their order.
 //
-//   layer 0      left: how often a node hears each operation, its own operation, one
+//   layer 0      left: how many of a node's neighbors have each operation, its own operation, one
 //   layers > 0   left: what the matrix multiplied; the sum of the gradient's columns is the bias's
 //   the head     left: the scores' gradient, right: the means; a row is a graph
 struct job {
@@ -90,11 +90,11 @@ template <int N> __device__ __forceinline__ void features(int (&out)[N], const c
 	const uint64_t packed = row < end ? ctn_packed(g.graphs, row / NODES) : 0;
 	const int nodes = row < end ? ctn_packed_padded(packed, g.pad) : 0, v = row % NODES, a = g.alphabet;
 	const counts ops(packed, a);
-	const uint32_t heard = counts::spread(ctn_packed_heard(packed, v, nodes)), self = v < nodes ? 1u << 3 * v : 0;
+	const uint32_t neighbors = counts::spread(ctn_packed_neighbors(packed, v, nodes)), self = v < nodes ? 1u << 3 * v : 0;
 #pragma unroll
 	for (int q = 0; q < N; q++) {
 		const int c = i + q;
-		out[q] = c < a ? ops.of(c, heard) : c < 2 * a ? ops.of(c - a, self) : c == 2 * a && self;
+		out[q] = c < a ? ops.of(c, neighbors) : c < 2 * a ? ops.of(c - a, self) : c == 2 * a && self;
 	}
 }
 

@@ -13,12 +13,12 @@ import (
 )
 
 // Encode is a graph convolution over small graphs, from packed graphs to scores in one operation (CTNAS section 3.2 and the released
-// code's ctnas/core/model). With H_0 the rows of the embedding, and A[v][u] = 1 where node v hears node u or u = v,
+// code's ctnas/core/model). With H_0 the rows of the embedding, and A[v][u] = 1 where there is an edge from node u to node v or u = v,
 //
 //	H_k = relu( A·H_{k-1}·M_k + b_k + H_{k-1} )     score_h = head_h · (mean of a graph's rows of H_Layers)
 //
 // without b_k where there are no biases, without the last term where not Residual, without the last ReLU where LinearLast. A graph of fewer than
-// Pad nodes is padded with nodes of the last operation that hear only themselves; they count in the mean.
+// Pad nodes is padded with nodes of the last operation that have no edges; they count in the mean.
 //
 // All weights lie in one buffer at offsets that are multiples of four, and their gradient likewise.
 type Encode struct {

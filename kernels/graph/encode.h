@@ -58,8 +58,8 @@ CTN_FN int ctn_packed_op(uint64_t g, int v, int alphabet) {
 	int op = v < ctn_packed_nodes(g) ? (int)(g >> (28 + 3 * v) & 7) : alphabet - 1;
 	return op < alphabet ? op : alphabet - 1;
 }
-// The nodes that node v of `nodes` hears, itself included, as bits.
-CTN_FN uint32_t ctn_packed_heard(uint64_t g, int v, int nodes) {
+// The neighbors of node v of `nodes`, from which it has an edge, and v itself, as bits.
+CTN_FN uint32_t ctn_packed_neighbors(uint64_t g, int v, int nodes) {
 	return v < nodes ? ((uint32_t)(g & 0xfffffff) >> (v * (v - 1) / 2) & ((1u << v) - 1)) | 1u << v : 0;
 }
 

@@ -3,7 +3,7 @@
 
 namespace {
 
-// A warp has a tile of 16 rows, two graphs: a for rows 0 to 7, b for 8 to 15. Tensor cores do the hearing, too: A of both graphs is one
+// A warp has a tile of 16 rows, two graphs: a for rows 0 to 7, b for 8 to 15. Tensor cores aggregate, too: A of both graphs is one
 // 16 x 16 matrix of zeros and ones. Lane l is at row l/4 of each graph and at columns 2(l%4) and 2(l%4)+1 of every eight.
 struct pair {
 	int lane, row, column;
@@ -22,19 +22,19 @@ struct pair {
 		}
 	}
 	// A, and A', as a left factor.
-	__device__ void hear(uint32_t (&m)[4]) const {
-		m[0] = ones(ctn_packed_heard(packed[0], row, nodes[0]) >> column), m[1] = 0;
-		m[3] = ones(ctn_packed_heard(packed[1], row, nodes[1]) >> column), m[2] = 0;
+	__device__ void aggregate(uint32_t (&m)[4]) const {
+		m[0] = ones(ctn_packed_neighbors(packed[0], row, nodes[0]) >> column), m[1] = 0;
+		m[3] = ones(ctn_packed_neighbors(packed[1], row, nodes[1]) >> column), m[2] = 0;
 	}
-	__device__ void tell(uint32_t (&m)[4]) const {
-		m[0] = ones(told(0)), m[1] = 0;
-		m[3] = ones(told(1)), m[2] = 0;
+	__device__ void aggregate_transposed(uint32_t (&m)[4]) const {
+		m[0] = ones(transposed_row(0)), m[1] = 0;
+		m[3] = ones(transposed_row(1)), m[2] = 0;
 	}
 
 private:
 	__device__ static uint32_t ones(uint32_t bits) { return (bits & 1 ? 0x3f80u : 0) | (bits & 2 ? 0x3f800000u : 0); }
-	__device__ uint32_t told(int s) const {
-		return (ctn_packed_heard(packed[s], column, nodes[s]) >> row & 1) | (ctn_packed_heard(packed[s], column + 1, nodes[s]) >> row & 1) << 1;
+	__device__ uint32_t transposed_row(int s) const {
+		return (ctn_packed_neighbors(packed[s], column, nodes[s]) >> row & 1) | (ctn_packed_neighbors(packed[s], column + 1, nodes[s]) >> row & 1) << 1;
 	}
 };
 
@@ -122,15 +122,15 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 		}
 	};
 
-	// Layer 0: the number of times a node hears each operation, and its own operation, times the table of products and, for the residual, the
+	// Layer 0: how many of a node's neighbors have each operation, and its own operation, times the table of products and, for the residual, the
 	// embedding.
 	{
 		uint32_t a[4];
 #pragma unroll
 		for (int s = 0; s < 2; s++) {
 			const counts ops(p.packed[s], g.alphabet);
-			const uint32_t heard = counts::spread(ctn_packed_heard(p.packed[s], p.row, p.nodes[s])), self = p.here[s] ? 1u << 3 * p.row : 0;
-			a[s] = pack_counts(ops.of(p.column, heard), ops.of(p.column + 1, heard));
+			const uint32_t neighbors = counts::spread(ctn_packed_neighbors(p.packed[s], p.row, p.nodes[s])), self = p.here[s] ? 1u << 3 * p.row : 0;
+			a[s] = pack_counts(ops.of(p.column, neighbors), ops.of(p.column + 1, neighbors));
 			a[s + 2] = pack_counts(ops.of(p.column, self), ops.of(p.column + 1, self));
 		}
 		for (int column = 0; column < w; column += 8) {
@@ -143,7 +143,7 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 	}
 
 	uint32_t m[4], y[W / 16][4];
-	p.hear(m);
+	p.aggregate(m);
 	for (int q = 0; q < total; q++) {
 		const int layer = 1 + q / panels, n0 = q % panels * P;
 		cp_async_wait<0>();
@@ -264,7 +264,7 @@ template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args
 	}
 
 	uint32_t m[4], y[W / 16][4];
-	p.tell(m);
+	p.aggregate_transposed(m);
 	auto store = [&](int layer) { store_tile((bf16 *)g.drows + (layer * g.rows + 16 * t) * w, tile, pitch, w, p.lane); };
 	for (int q = 0; q < total; q++) {
 		const int layer = g.layers - 1 - q / panels, i0 = q % panels * P;

@@ -46,13 +46,13 @@ CTN_INLINE void FN(encode_multiply)(float *out, const float *rows, const float *
 	}
 }
 
-// Row v of out is the sum of the rows that node v hears, columns [0, n) of rows w apart; or, back, of those that hear it.
+// Row v of out is the sum of the rows of node v's neighbors, columns [0, n) of rows w apart; backward, of the nodes whose neighbor v is.
 CTN_INLINE void FN(encode_hear)(float *out, int64_t out_w, const float *in, int64_t w, int64_t n, uint64_t packed, int nodes, int back) {
 	for (int v = 0; v < NODES; v++)
 		for (int64_t j = 0; j < n; j += CTN_LANES) {
 			vf sum = {};
 			for (int u = 0; u < NODES; u++)
-				if (back ? ctn_packed_heard(packed, u, nodes) >> v & 1 : ctn_packed_heard(packed, v, nodes) >> u & 1) sum += vload(in + u * w + j);
+				if (back ? ctn_packed_neighbors(packed, u, nodes) >> v & 1 : ctn_packed_neighbors(packed, v, nodes) >> u & 1) sum += vload(in + u * w + j);
 			vstore(out + v * out_w + j, sum);
 		}
 }

@@ -21,7 +21,7 @@ struct place {
 };
 
 // x = A x, and x = A' x: rows that are still to be read change last. The edges are the lowest bits of a packed graph.
-__device__ __forceinline__ void hear(piece &x, uint32_t edges) {
+__device__ __forceinline__ void aggregate(piece &x, uint32_t edges) {
 #pragma unroll
 	for (int v = NODES - 1; v > 0; v--)
 #pragma unroll
@@ -30,7 +30,7 @@ __device__ __forceinline__ void hear(piece &x, uint32_t edges) {
 #pragma unroll
 				for (int c = 0; c < 4; c++) x[v][c] += x[u][c];
 }
-__device__ __forceinline__ void tell(piece &x, uint32_t edges) {
+__device__ __forceinline__ void aggregate_transposed(piece &x, uint32_t edges) {
 #pragma unroll
 	for (int u = 0; u < NODES - 1; u++)
 #pragma unroll
@@ -79,7 +79,7 @@ CTN_ENTRY(cu_encode_f32, const ctn_encode_args g, CTN_ENCODE_BLOCK, 2) {
 		load4(y[v], (const float *)g.table + op * w + p.column);
 		load4(h[v], g.w + g.embedding + op * w + p.column);
 	}
-	hear(y, (uint32_t)p.packed);
+	aggregate(y, (uint32_t)p.packed);
 	for (int layer = 0;; layer++) {
 		float b[4] = {};
 		if (g.has_bias) load4(b, g.w + g.bias[layer] + p.column);
@@ -101,7 +101,7 @@ CTN_ENTRY(cu_encode_f32, const ctn_encode_args g, CTN_ENCODE_BLOCK, 2) {
 		for (int v = 0; v < NODES; v++)
 #pragma unroll
 			for (int c = 0; c < 4; c++) y[v][c] = h[v][c];
-		hear(y, (uint32_t)p.packed);
+		aggregate(y, (uint32_t)p.packed);
 		if (p.own) {
 			store_rows(rows + p.column, w, y);
 			if (g.kept) store_rows((float *)g.kept + (layer * g.rows + p.graph * NODES) * w + p.column, w, y);
@@ -162,7 +162,7 @@ CTN_ENTRY(cu_encode_back_f32, const ctn_encode_args g, CTN_ENCODE_BLOCK, 2) {
 			}
 		if (p.own) store_rows((float *)g.drows + (layer * g.rows + p.graph * NODES) * w + p.column, w, x);
 		if (layer == 0) break;
-		tell(y, (uint32_t)p.packed);
+		aggregate_transposed(y, (uint32_t)p.packed);
 		if (p.own) store_rows(rows + p.column, w, y);
 		multiply(y, rows, (const float *)g.matrices + (layer - 1) * w * w, w, p.column, slab);
 #pragma unroll

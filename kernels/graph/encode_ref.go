@@ -50,7 +50,7 @@ func (e Encode) graph(packed uint64, w, dscore, grad []float64, round func(float
 	for v := range nodes {
 		copy(h[v*width:(v+1)*width], w[row(v):])
 	}
-	var heard, outputs [][]float64 // of each layer
+	var aggregated, outputs [][]float64 // of each layer
 	for k := range e.Layers {
 		y := multiply(a, h, nodes, nodes, width)
 		var z []float64
@@ -73,7 +73,7 @@ func (e Encode) graph(packed uint64, w, dscore, grad []float64, round func(float
 			}
 		}
 		h = rounded(z)
-		heard, outputs = append(heard, y), append(outputs, h)
+		aggregated, outputs = append(aggregated, y), append(outputs, h)
 	}
 	score, mean := make([]float64, e.Heads), make([]float64, width)
 	for i, v := range h {
@@ -105,14 +105,14 @@ func (e Encode) graph(packed uint64, w, dscore, grad []float64, round func(float
 				grad[e.Biases[k]+i%width] += d[i]
 			}
 		}
-		for i, v := range multiply(transposed(heard[k], nodes, width), d, width, nodes, width) {
+		for i, v := range multiply(transposed(aggregated[k], nodes, width), d, width, nodes, width) {
 			grad[e.Matrices[k]+i] += v
 		}
-		told, m := multiply(transposed(a, nodes, nodes), d, nodes, nodes, width), matrix(k)
+		daggregated, m := multiply(transposed(a, nodes, nodes), d, nodes, nodes, width), matrix(k)
 		if k > 0 {
-			told, m = rounded(told), rounded(m)
+			daggregated, m = rounded(daggregated), rounded(m)
 		}
-		next := multiply(told, transposed(m, width, width), nodes, width, width)
+		next := multiply(daggregated, transposed(m, width, width), nodes, width, width)
 		for i := range next {
 			if e.Residual {
 				next[i] += d[i]

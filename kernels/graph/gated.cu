@@ -24,8 +24,8 @@ CTN_ENTRY(cu_gated, const ctn_gated_args g, CTN_GRAPH_BLOCK) {
 	if (!place_of(g, p)) return;
 	const int64_t w = g.width;
 	float z = g.table[p.table], t = g.table[p.table + w], a = 0;
-	if (g.heard) {
-		a = g.heard[p.single];
+	if (g.aggregated) {
+		a = g.aggregated[p.single];
 		z += g.scale[p.table] * g.product[p.twice];
 		t += g.scale[p.table + w] * g.product[p.twice + w];
 	}
@@ -41,12 +41,12 @@ CTN_ENTRY(cu_gated_backward, const ctn_gated_args g, CTN_GRAPH_BLOCK) {
 	place p;
 	if (!place_of(g, p)) return;
 	const int64_t w = g.width;
-	float z = g.gates[p.twice], t = g.gates[p.twice + w], d = g.grad[p.single], a = g.heard ? g.heard[p.single] : 0.0f;
+	float z = g.gates[p.twice], t = g.gates[p.twice + w], d = g.grad[p.single], a = g.aggregated ? g.aggregated[p.single] : 0.0f;
 	float dz = d * (t - a) * z * (1.0f - z), dt = d * z * (1.0f - t * t);
 	g.gates[p.twice] = dz;
 	g.gates[p.twice + w] = dt;
-	if (!g.heard) return;
-	g.dheard[p.single] = d * (1.0f - z);
+	if (!g.aggregated) return;
+	g.daggregated[p.single] = d * (1.0f - z);
 	g.dproduct[p.twice] = dz * g.scale[p.table];
 	g.dproduct[p.twice + w] = dt * g.scale[p.table + w];
 	g.product[p.twice] *= dz;

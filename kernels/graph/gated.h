@@ -6,13 +6,13 @@ typedef struct ctn_gated_args {
 	const int32_t *label; // rows
 	const float *table;   // labels x 2 width
 	const float *scale;   // labels x 2 width
-	float *product;       // rows x 2 width: the messages' product, when heard; backward: out the scale's gradient
+	float *product;       // rows x 2 width: the messages' product, if there are neighbors; backward: out, the scale's gradient
 	float *gates;         // rows x 2 width: out z and t; backward: out their gradients
 	float *dproduct;      // rows x 2 width
-	const float *heard;   // rows x width, or none
+	const float *aggregated;   // rows x width, or none
 	float *out;           // rows x width
 	const float *grad;    // rows x width
-	float *dheard;        // rows x width, or none
+	float *daggregated;        // rows x width, or none
 } ctn_gated_args;
 
 extern const ctn_kernel ctn_gated[], ctn_gated_backward[];

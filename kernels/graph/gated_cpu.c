@@ -21,8 +21,8 @@ static void FN(gated_run)(const void *p, int64_t task, float *scratch) {
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
 			vf z = vload_part(e + j, n), t = vload_part(e + w + j, n), a = {};
-			if (g->heard) {
-				a = vload_part(g->heard + r * w + j, n);
+			if (g->aggregated) {
+				a = vload_part(g->aggregated + r * w + j, n);
 				z += vload_part(m + j, n) * vload_part(y + j, n);
 				t += vload_part(m + w + j, n) * vload_part(y + w + j, n);
 			}
@@ -46,14 +46,14 @@ static void FN(gated_backward_run)(const void *p, int64_t task, float *scratch) 
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
 			vf z = vload_part(gate + j, n), t = vload_part(gate + w + j, n), d = vload_part(g->grad + r * w + j, n), a = {};
-			if (g->heard) {
-				a = vload_part(g->heard + r * w + j, n);
-				vstore_part(g->dheard + r * w + j, d * (1.0f - z), n);
+			if (g->aggregated) {
+				a = vload_part(g->aggregated + r * w + j, n);
+				vstore_part(g->daggregated + r * w + j, d * (1.0f - z), n);
 			}
 			vf dz = d * (t - a) * z * (1.0f - z), dt = d * z * (1.0f - t * t);
 			vstore_part(gate + j, dz, n);
 			vstore_part(gate + w + j, dt, n);
-			if (g->heard) {
+			if (g->aggregated) {
 				vstore_part(dy + j, dz * vload_part(m + j, n), n);
 				vstore_part(dy + w + j, dt * vload_part(m + w + j, n), n);
 				vstore_part(y + j, dz * vload_part(y + j, n), n);

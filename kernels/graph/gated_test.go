@@ -22,37 +22,37 @@ func randomLabels(rows int) []int32 {
 func TestGated(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range [][2]int{{1, 1}, {3, 5}, {65, 16}, {130, 33}, {200, 64}} {
-			for _, hears := range []bool{true, false} {
+			for _, neighbors := range []bool{true, false} {
 				rows, width := s[0], s[1]
 				ar := d.NewArena()
 				label := randomLabels(rows)
 				table, table64 := kerneltest.Random(5*2*width, uint32(i))
 				scale, scale64 := kerneltest.Random(5*2*width, uint32(i+5))
 				product, product64 := kerneltest.Random(rows*2*width, uint32(i+10))
-				heard, heard64 := kerneltest.Random(rows*width, uint32(i+20))
+				aggregated, aggregated64 := kerneltest.Random(rows*width, uint32(i+20))
 				grad, grad64 := kerneltest.Random(rows*width, uint32(i+30))
 				g := Gated{Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(table), Scale: ar.Floats(scale), Gates: ar.F32(len(product)), Out: ar.F32(rows * width)}
-				var dheard, dproduct *exec.Buffer
-				if hears {
-					g.Heard, g.Product, dheard, dproduct = ar.Floats(heard), ar.Floats(product), ar.F32(rows*width), ar.F32(rows*2*width)
+				var daggregated, dproduct *exec.Buffer
+				if neighbors {
+					g.Aggregated, g.Product, daggregated, dproduct = ar.Floats(aggregated), ar.Floats(product), ar.F32(rows*width), ar.F32(rows*2*width)
 				} else {
-					heard64, product64 = nil, nil
+					aggregated64, product64 = nil, nil
 				}
 				p, q := ar.NewProgram("forward"), ar.NewProgram("backward")
 				g.Record(p)
-				g.RecordBackward(q, ar.Floats(grad), dproduct, dheard)
+				g.RecordBackward(q, ar.Floats(grad), dproduct, daggregated)
 				out64, gates64 := make([]float64, rows*width), make([]float64, rows*2*width)
-				dheard64, dproduct64 := make([]float64, rows*width), make([]float64, rows*2*width)
+				daggregated64, dproduct64 := make([]float64, rows*width), make([]float64, rows*2*width)
 				p.Run(1)
-				GatedReference(out64, gates64, heard64, product64, table64, scale64, label, width)
+				GatedReference(out64, gates64, aggregated64, product64, table64, scale64, label, width)
 				kerneltest.Close(t, out64, g.Out.Values(), 3e-6, "out")
 				kerneltest.Close(t, gates64, g.Gates.Values(), 3e-6, "gates")
 				q.Run(1)
-				GatedBackwardReference(gates64, product64, dproduct64, dheard64, heard64, scale64, grad64, label, width)
+				GatedBackwardReference(gates64, product64, dproduct64, daggregated64, aggregated64, scale64, grad64, label, width)
 				// 1-t² and 1-z lose digits near saturation.
 				kerneltest.Close(t, gates64, g.Gates.Values(), 1e-5, "gate gradients")
-				if hears {
-					kerneltest.Close(t, dheard64, dheard.Values(), 3e-6, "dheard")
+				if neighbors {
+					kerneltest.Close(t, daggregated64, daggregated.Values(), 3e-6, "daggregated")
 					kerneltest.Close(t, dproduct64, dproduct.Values(), 1e-5, "dproduct")
 					kerneltest.Close(t, product64, g.Product.Values(), 1e-5, "scale gradients")
 				}
@@ -68,11 +68,11 @@ func TestGatedGradient(t *testing.T) {
 	_, table := kerneltest.Random(3*2*width, 1)
 	_, scale := kerneltest.Random(3*2*width, 5)
 	_, product := kerneltest.Random(rows*2*width, 2)
-	_, heard := kerneltest.Random(rows*width, 3)
+	_, aggregated := kerneltest.Random(rows*width, 3)
 	_, grad := kerneltest.Random(rows*width, 4)
-	f := func(product, heard, table, scale []float64) float64 {
+	f := func(product, aggregated, table, scale []float64) float64 {
 		out := make([]float64, rows*width)
-		GatedReference(out, make([]float64, rows*2*width), heard, product, table, scale, label, width)
+		GatedReference(out, make([]float64, rows*2*width), aggregated, product, table, scale, label, width)
 		s := 0.0
 		for i := range out {
 			s += out[i] * grad[i]
@@ -80,9 +80,9 @@ func TestGatedGradient(t *testing.T) {
 		return s
 	}
 	out, gates, dscale := make([]float64, rows*width), make([]float64, rows*2*width), append([]float64(nil), product...)
-	dproduct, dheard := make([]float64, rows*2*width), make([]float64, rows*width)
-	GatedReference(out, gates, heard, product, table, scale, label, width)
-	GatedBackwardReference(gates, dscale, dproduct, dheard, heard, scale, grad, label, width)
+	dproduct, daggregated := make([]float64, rows*2*width), make([]float64, rows*width)
+	GatedReference(out, gates, aggregated, product, table, scale, label, width)
+	GatedBackwardReference(gates, dscale, dproduct, daggregated, aggregated, scale, grad, label, width)
 	byLabel := func(rowGrad []float64) []float64 {
 		g := make([]float64, 3*2*width)
 		for r, l := range label {
@@ -90,8 +90,8 @@ func TestGatedGradient(t *testing.T) {
 		}
 		return g
 	}
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(x, heard, table, scale) }, product, dproduct, 1e-6, "product")
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, x, table, scale) }, heard, dheard, 1e-6, "heard")
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, heard, x, scale) }, table, byLabel(gates), 1e-6, "table")
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, heard, table, x) }, scale, byLabel(dscale), 1e-6, "scale")
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(x, aggregated, table, scale) }, product, dproduct, 1e-6, "product")
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, x, table, scale) }, aggregated, daggregated, 1e-6, "aggregated")
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, aggregated, x, scale) }, table, byLabel(gates), 1e-6, "table")
+	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, aggregated, table, x) }, scale, byLabel(dscale), 1e-6, "scale")
 }

@@ -1,7 +1,7 @@
-// A round of messages over shared rows: each row sums what was made of the rows that it hears, and is multiplied by the next round's matrix or by
+// A round of messages over shared rows: each row aggregates what was made of its neighbors' rows, and is multiplied by the next round's matrix or by
 // the head before it leaves the block.
 //
-// Over all cells of NAS-Bench-101 (width 128, four rounds) the last two rounds are the work: 219,141 rows that hear 23,973, and 416,102 that hear
+// Over all cells of NAS-Bench-101 (width 128, four rounds) the last two rounds are the work: 219,141 rows that aggregate 23,973, and 416,102 that aggregate
 // those. Each row reads 3.5 and 3.2 rows, its own included: in bf16 195 and 342 MB, the former from the L2 cache, the latter partly (56 MB of
 // products, and as many for a row's own). With the 112 MB that the one before the last writes this takes some 0.15 ms on an H200.
 #include "layer.h"
@@ -36,7 +36,7 @@ struct place {
 };
 
 // The rows of a piece, zero where there are none. The eight rows' reads go side by side: one of each at a time.
-template <class T> __device__ __forceinline__ void hear(piece &h, const ctn_layer_args &g, const place &p) {
+template <class T> __device__ __forceinline__ void aggregate(piece &h, const ctn_layer_args &g, const place &p) {
 	const int w = g.width;
 	int e[ROWS], last[ROWS];
 	int64_t self[ROWS];
@@ -112,7 +112,7 @@ CTN_ENTRY(cu_layer_f32, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 	if (p.block() >= p.n) return;
 	const int w = g.width;
 	piece h, out;
-	hear<float>(h, g, p);
+	aggregate<float>(h, g, p);
 	if (g.score) score(h, g, p, shared);
 	if (!g.matrix) return;
 	if (g.score) __syncthreads();
@@ -141,7 +141,7 @@ CTN_ENTRY(cu_layer_round, const ctn_layer_args g, CTN_LAYER_BLOCK) {
 	store4((bf16 *)g.rounded + e, x);
 }
 
-// Grid as cu_layer_f32. Bound by what it reads and writes: 256 bytes for each row heard and each of its two products, at a width of 128.
+// Grid as cu_layer_f32. Bound by what it reads and writes: 256 bytes for each neighbor's row and each of its two products, at a width of 128.
 CTN_ENTRY(cu_layer_bf16, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 	DYNAMIC_SHARED(float, shared);
 	const place p(g);
@@ -160,7 +160,7 @@ CTN_ENTRY(cu_layer_bf16, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 	};
 	if (g.matrix && !g.score) load(0);
 	piece h;
-	hear<bf16>(h, g, p);
+	aggregate<bf16>(h, g, p);
 	if (g.score) score(h, g, p, shared);
 	if (!g.matrix) return;
 	if (g.score) {

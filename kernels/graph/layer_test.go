@@ -26,7 +26,7 @@ func layerValues(d *exec.Device, b *exec.Buffer) []float32 {
 	return out
 }
 
-// Two rounds: a table, and rows that hear it, with everything or with little.
+// Two rounds: a table, and rows that aggregate it, with everything or with little.
 func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, variant uint32, tol float64, round func(float64) float64) {
 	const first = 1000 // as the number of the first row below
 	ar := d.NewArena()

@@ -266,7 +266,7 @@ __device__ __forceinline__ void back_logits(const ctn_rnn_args &g, int64_t first
 	}
 }
 
-// From the logits' gradients: what attention hands to its queries, and what linear heads hand to h itself.
+// From the logits' gradients: the gradient in attention's queries, and in h through linear heads.
 __device__ __forceinline__ void back_queries(const ctn_rnn_args &g, int64_t first, int count, const int *head) {
 	const int pad = (int)g.pad;
 	for (int e = threadIdx.x; e < count * (int)g.steps * pad; e += THREADS) {

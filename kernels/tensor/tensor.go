@@ -84,7 +84,7 @@ type Gradient struct {
 
 // Sink is where a consumer's backward operation puts the gradient in its input. The consumers of a tensor write one after the other: all but the first
 // accumulate, and the last one has Of, the tensor itself. It then multiplies by the derivative of Of's activation and, with Mean, leaves sums for
-// norm.Backward. Of's gate is not looked at: what a gate multiplies is undone by package elementwise.
+// norm.Backward. Of's gate is not looked at: the gradient through a gate is package elementwise's.
 type Sink struct {
 	D          *exec.Buffer
 	Stride     int
