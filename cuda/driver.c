@@ -1,4 +1,4 @@
-//go:build cuda
+// go:build cuda
 
 #include <string.h>
 #include "driver.h"
@@ -19,7 +19,8 @@ void ctn_error_text(CUresult code, const char **name, const char **text) {
 CUresult ctn_prepare(CUcontext context, CUfunction function, unsigned shared, long *params) {
 	TRY(cuCtxSetCurrent(context));
 	// Up to here a kernel gets shared memory without asking.
-	if (shared > 48 << 10) TRY(cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared));
+	if (shared > 48 << 10)
+		TRY(cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared));
 	size_t offset = 0, bytes = 0;
 	CUresult code = cuFuncGetParamInfo(function, 0, &offset, &bytes);
 	*params = (long)bytes;
@@ -30,11 +31,12 @@ CUresult ctn_prepare(CUcontext context, CUfunction function, unsigned shared, lo
 
 static CUresult launch(const ctn_launch *l, CUstream stream) {
 	void *params[] = {l->args};
-	return cuLaunchKernel(l->function, l->grid[0], l->grid[1], l->grid[2], l->block, 1, 1, l->shared, stream, l->args ? params : NULL,
-	                      NULL);
+	return cuLaunchKernel(l->function, l->grid[0], l->grid[1], l->grid[2], l->block, 1, 1, l->shared, stream,
+	                      l->args ? params : NULL, NULL);
 }
 
-CUresult ctn_record(CUcontext context, CUstream stream, const ctn_launch *launches, int n, CUgraphExec *graph, int *at) {
+CUresult ctn_record(CUcontext context, CUstream stream, const ctn_launch *launches, int n, CUgraphExec *graph,
+                    int *at) {
 	TRY(cuCtxSetCurrent(context));
 	TRY(cuStreamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
 	CUresult code = CUDA_SUCCESS;
@@ -63,8 +65,8 @@ CUresult ctn_run(CUcontext context, CUstream stream, CUgraphExec graph, int time
 	return stop ? cuEventRecord(stop, stream) : CUDA_SUCCESS;
 }
 
-CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start, CUevent stop,
-                        int *at) {
+CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start,
+                        CUevent stop, int *at) {
 	TRY(cuCtxSetCurrent(context));
 	*at = n;
 	TRY(cuStreamSynchronize(stream)); // an error of something earlier is not the first launch's
@@ -98,9 +100,7 @@ CUresult ctn_staging_free(CUcontext context, ctn_staging *s) {
 	return code;
 }
 
-static size_t part(size_t bytes, size_t from) {
-	return bytes - from < CTN_SLOT_BYTES ? bytes - from : CTN_SLOT_BYTES;
-}
+static size_t part(size_t bytes, size_t from) { return bytes - from < CTN_SLOT_BYTES ? bytes - from : CTN_SLOT_BYTES; }
 
 CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdeviceptr dst, const void *src, size_t bytes) {
 	TRY(cuCtxSetCurrent(context));
@@ -115,8 +115,8 @@ CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdevicep
 	return CUDA_SUCCESS;
 }
 
-// Up to CTN_SLOTS copies are under way while the host copies out the oldest. A slot that a write still uses is no danger: the stream
-// runs that copy first.
+// Up to CTN_SLOTS copies are under way while the host copies out the oldest. A slot that a write still uses is no
+// danger: the stream runs that copy first.
 CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, void *dst, CUdeviceptr src, size_t bytes) {
 	TRY(cuCtxSetCurrent(context));
 	size_t parts = (bytes + CTN_SLOT_BYTES - 1) / CTN_SLOT_BYTES;

@@ -1,11 +1,11 @@
-// What package cuda needs of the CUDA driver and gorgonia.org/cu does not have. Every function makes the context current on the calling
-// thread first, so that any goroutine may call it, and returns the driver's code.
+// What package cuda needs of the CUDA driver and gorgonia.org/cu does not have. Every function makes the context
+// current on the calling thread first, so that any goroutine may call it, and returns the driver's code.
 #pragma once
 #include <stddef.h>
 #include <cuda.h>
 
-// ctn_driver_start loads libcuda.so.1 and initialises it, once; it is defined in shim/shim.c. why is the loader's text where the library
-// could not be loaded, otherwise NULL.
+// ctn_driver_start loads libcuda.so.1 and initialises it, once; it is defined in shim/shim.c. why is the loader's text
+// where the library could not be loaded, otherwise NULL.
 CUresult ctn_driver_start(const char **why);
 
 // ctn_error_text gives the driver's name of a code and its explanation.
@@ -18,8 +18,8 @@ typedef struct {
 	void *args;
 } ctn_launch;
 
-// ctn_prepare lets a kernel use that many bytes of dynamic shared memory and gives the bytes of its parameters: of one, or none. params is
-// -1 where the driver, older than CUDA 12.4, cannot tell.
+// ctn_prepare lets a kernel use that many bytes of dynamic shared memory and gives the bytes of its parameters: of one,
+// or none. params is -1 where the driver, older than CUDA 12.4, cannot tell.
 CUresult ctn_prepare(CUcontext context, CUfunction function, unsigned shared, long *params);
 
 // ctn_record captures n launches on the stream into a graph. On an error at is the launch at fault, or n.
@@ -32,12 +32,11 @@ CUresult ctn_graph_free(CUcontext context, CUgraphExec graph);
 CUresult ctn_run(CUcontext context, CUstream stream, CUgraphExec graph, int times, CUevent start, CUevent stop);
 
 // ctn_run_slowly is ctn_run without a graph: it waits for every launch, so that an error belongs to the launch at.
-CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start, CUevent stop,
-                        int *at);
+CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start,
+                        CUevent stop, int *at);
 
 // ctn_staging is a ring of pinned memory through which copies between host and device pass.
-enum { CTN_SLOTS = 4,
-       CTN_SLOT_BYTES = 4 << 20 };
+enum { CTN_SLOTS = 4, CTN_SLOT_BYTES = 4 << 20 };
 typedef struct {
 	char *slot[CTN_SLOTS];
 	CUevent done[CTN_SLOTS]; // after the last copy that used the slot

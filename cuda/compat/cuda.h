@@ -1,5 +1,5 @@
-// The cuda.h that gorgonia.org/cu v0.9.6 is compiled with: NVIDIA's, with the five functions of CUDA 12 that CUDA 13 gave other
-// parameters. It stands before the toolkit's folder on the include path.
+// The cuda.h that gorgonia.org/cu v0.9.6 is compiled with: NVIDIA's, with the five functions of CUDA 12 that CUDA 13
+// gave other parameters. It stands before the toolkit's folder on the include path.
 #pragma once
 #include_next <cuda.h>
 
@@ -23,7 +23,8 @@ static inline CUresult ctn_cuMemPrefetchAsync(CUdeviceptr p, size_t bytes, CUdev
 	return cuMemPrefetchAsync_v2(p, bytes, ctn_location(device), 0, stream);
 }
 
-static inline CUresult ctn_cuGraphAddDependencies(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t n) {
+static inline CUresult ctn_cuGraphAddDependencies(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to,
+                                                  size_t n) {
 	return cuGraphAddDependencies_v2(graph, from, to, NULL, n);
 }
 

@@ -1,5 +1,5 @@
-// The entries of the driver that gorgonia.org/cu v0.9.6 and the C of package cuda call, under the names that cuda.h maps to versions.
-// Included with ENTRY defined.
+// The entries of the driver that gorgonia.org/cu v0.9.6 and the C of package cuda call, under the names that cuda.h
+// maps to versions. Included with ENTRY defined.
 // clang-format off
 ENTRY(cuArray3DCreate)
 ENTRY(cuArray3DGetDescriptor)

@@ -1,7 +1,9 @@
-// A static libcuda.a that finds the real driver when the program asks for it. A program that is linked with -lcuda does not start where
-// there is no libcuda.so.1, and gorgonia.org/cu ends it when cuInit fails; linked with this archive it starts everywhere.
+// A static libcuda.a that finds the real driver when the program asks for it. A program that is linked with -lcuda does
+// not start where there is no libcuda.so.1, and gorgonia.org/cu ends it when cuInit fails; linked with this archive it
+// starts everywhere.
 //
-// Every entry jumps through a slot. A slot says "not initialized" until ctn_driver_start has found the driver's own entry.
+// Every entry jumps through a slot. A slot says "not initialized" until ctn_driver_start has found the driver's own
+// entry.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -37,7 +39,8 @@ static const struct {
 #include "entries.h"
 };
 
-// Without a driver's cuInit here, gorgonia.org/cu succeeds when the program starts and a program that needs no GPU waits for none.
+// Without a driver's cuInit here, gorgonia.org/cu succeeds when the program starts and a program that needs no GPU
+// waits for none.
 CUresult cuInit(unsigned flags) { return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS; }
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -47,8 +50,7 @@ static const char *reason;
 static void fill(void *library) {
 	for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
 		void *entry = library ? dlsym(library, entries[i].name) : NULL;
-		*entries[i].slot = entry ? entry : library ? (void *)not_supported
-		                                           : (void *)no_device;
+		*entries[i].slot = entry ? entry : library ? (void *)not_supported : (void *)no_device;
 	}
 }
 

@@ -1,5 +1,5 @@
-// Kernels for the tests of package cuda: an elementwise one, one that needs more than 48 KiB of shared memory, one without a parameter
-// and one that fails. sim.c does the same on the host.
+// Kernels for the tests of package cuda: an elementwise one, one that needs more than 48 KiB of shared memory, one
+// without a parameter and one that fails. sim.c does the same on the host.
 #include "probe.h"
 
 extern "C" __global__ void probe_saxpy(probe_saxpy_args a) {

@@ -45,7 +45,8 @@ static const struct {
         {"probe_stray", sizeof(probe_stray_args), stray},
 };
 
-const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared, const void *args) {
+const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
+                           const void *args) {
 	for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
 		if (!strcmp(kernels[i].entry, entry)) return kernels[i].run(grid, block, shared, args);
 	}

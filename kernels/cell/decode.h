@@ -13,8 +13,8 @@ enum {
 
 typedef struct ctn_decode_args {
 	int64_t batch, steps;
-	const int32_t *actions; // batch x steps
-	int32_t *graphs;        // batch x 2: lower half, upper half
+	const int32_t *actions; // [batch, steps]
+	int32_t *graphs;        // [batch, 2]: lower half, upper half
 	int32_t inner, edges;   // most inner nodes, edges of a whole cell
 	uint32_t ops;           // the operations that decisions name, 3 bits each
 	uint32_t input, output; // the operations of the first node and the last

@@ -2,7 +2,8 @@ package cell
 
 import "slices"
 
-// DecodeReference decodes one allowed sequence: the operations of the nodes that remain, and the edges in ascending order.
+// DecodeReference decodes one allowed sequence: the operations of the nodes that remain, and the edges in ascending
+// order.
 func DecodeReference(r Rules, actions []int32) (ops []uint8, edges [][2]uint8) {
 	take := func() int {
 		a := actions[0]

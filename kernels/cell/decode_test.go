@@ -63,7 +63,8 @@ func TestDecode(t *testing.T) {
 					ops, edges := DecodeReference(r, actions[b*r.Steps():])
 					want, ok := graph.Pack(ops, edges)
 					require.True(t, ok)
-					require.Equal(t, want, uint64(uint32(got[2*b]))|uint64(uint32(got[2*b+1]))<<32, "%v", actions[b*r.Steps():][:r.Steps()])
+					require.Equal(t, want, uint64(uint32(got[2*b]))|uint64(uint32(got[2*b+1]))<<32, "%v",
+						actions[b*r.Steps():][:r.Steps()])
 				}
 				require.Equal(t, []int32{-1, -1}, got[2*batch:], "nothing is written past the last graph")
 			}
@@ -71,7 +72,8 @@ func TestDecode(t *testing.T) {
 	})
 }
 
-// Decisions that the rules do not allow must not read or write out of bounds (the sanitizers watch), and still make a graph.
+// Decisions that the rules do not allow must not read or write out of bounds (the sanitizers watch), and still make a
+// graph.
 func TestDecodeOutsideTheRules(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for _, r := range rules {
@@ -105,8 +107,12 @@ func TestBadRulesPanic(t *testing.T) {
 	p := ar.NewProgram("bad")
 	good := Decode{Rules: rules[0], Batch: 1, Actions: ar.I32(18), Graphs: ar.I32(2)}
 	for _, change := range []func(d *Decode){
-		func(d *Decode) { d.Rules.Inner = 7 }, func(d *Decode) { d.Rules.Edges = 5 }, func(d *Decode) { d.Rules.Ops = nil },
-		func(d *Decode) { d.Rules.Ops = []uint8{8} }, func(d *Decode) { d.Rules.Input = 8 }, func(d *Decode) { d.Batch = 2 },
+		func(d *Decode) {
+			d.Rules.Inner = 7
+		}, func(d *Decode) { d.Rules.Edges = 5 }, func(d *Decode) { d.Rules.Ops = nil },
+		func(d *Decode) {
+			d.Rules.Ops = []uint8{8}
+		}, func(d *Decode) { d.Rules.Input = 8 }, func(d *Decode) { d.Batch = 2 },
 	} {
 		bad := good
 		change(&bad)

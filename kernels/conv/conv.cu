@@ -1,12 +1,13 @@
-// Convolutions and the gradient in their input as products of matrices whose left side is never written out: a row is a pixel, its columns are the
-// channels of the taps. A tile's left side is read through its prologue (tensor/load.cuh) on the way into shared memory, one step ahead of the products; the
-// next tile's first step is on its way while this tile is stored. The right side is the weight, which cu_conv_pack puts in the order of the steps.
+// Convolutions and the gradient in their input as products of matrices whose left side is never written out: a row is a
+// pixel, its columns are the channels of the taps. A tile's left side is read through its prologue (tensor/load.cuh) on
+// the way into shared memory, one step ahead of the products; the next tile's first step is on its way while this tile
+// is stored. The right side is the weight, which cu_conv_pack puts in the order of the steps.
 //
 //   cu_conv, cu_conv_input            float32, tiles of 128 x 64
 //   cu_conv_bf16_N, cu_conv_input_bf16_N   tensors of bfloat16, tensor cores, tiles of 128 x N
 //
-// The rows of the gradient in the input are ordered by their phase, that is their place modulo the strides, so that those of a tile have the same taps; the
-// steps of other taps are left out.
+// The rows of the gradient in the input are ordered by their phase, that is their place modulo the strides, so that
+// those of a tile have the same taps; the steps of other taps are left out.
 #include "tile.cuh"
 #include <type_traits>
 
@@ -15,10 +16,12 @@ namespace {
 constexpr int ROWS = CTN_CONV_GPU_ROWS;
 
 // How many of `size` places have a phase.
-__device__ __forceinline__ int phase_size(int size, int phase, int stride) { return (size - phase + stride - 1) / stride; }
+__device__ __forceinline__ int phase_size(int size, int phase, int stride) {
+	return (size - phase + stride - 1) / stride;
+}
 
-// Where a row lies: the first pixel of its image in the tensor that is read, and there the place of tap (0, 0), before the division by the strides where
-// the product is transposed; and the pixel that it writes.
+// Where a row lies: the first pixel of its image in the tensor that is read, and there the place of tap (0, 0), before
+// the division by the strides where the product is transposed; and the pixel that it writes.
 struct place {
 	int image, y, x, written, phase;
 };
@@ -28,7 +31,8 @@ template <bool TRANSPOSED> __device__ __forceinline__ place find(const ctn_conv_
 	if (row >= g.rows) return {0, -(1 << 28), 0, -1, 0};
 	if (!TRANSPOSED) {
 		int line = row / a.wo, image = line / a.ho;
-		return {image * a.h * a.w, (line - image * a.ho) * a.stride_h - a.pad_h, (row - line * a.wo) * a.stride_w - a.pad_w, row, 0};
+		return {image * a.h * a.w, (line - image * a.ho) * a.stride_h - a.pad_h,
+		        (row - line * a.wo) * a.stride_w - a.pad_w, row, 0};
 	}
 	int phase = 0, py = 0, px = 0, height = a.h, width = a.w;
 	if (a.stride_h * a.stride_w > 1)
@@ -38,12 +42,14 @@ template <bool TRANSPOSED> __device__ __forceinline__ place find(const ctn_conv_
 			if (row < a.n * height * width) break;
 			row -= a.n * height * width;
 		}
-	int line = row / width, image = line / height, y = (line - image * height) * a.stride_h + py, x = (row - line * width) * a.stride_w + px;
+	int line = row / width, image = line / height, y = (line - image * height) * a.stride_h + py,
+	    x = (row - line * width) * a.stride_w + px;
 	return {image * a.ho * a.wo, y + a.pad_h, x + a.pad_w, (image * a.h + y) * a.w + x, phase};
 }
 
 // The pixel that a row reads for a tap, -1 where there is none.
-template <bool TRANSPOSED> __device__ __forceinline__ int read_pixel(const ctn_conv_geometry &a, const place &p, int ky, int kx) {
+template <bool TRANSPOSED>
+__device__ __forceinline__ int read_pixel(const ctn_conv_geometry &a, const place &p, int ky, int kx) {
 	if (!TRANSPOSED) {
 		int y = p.y + ky * a.dilation, x = p.x + kx * a.dilation;
 		return (unsigned)y < (unsigned)a.h && (unsigned)x < (unsigned)a.w ? p.image + y * a.w + x : -1;
@@ -64,7 +70,8 @@ template <bool TRANSPOSED> __device__ __forceinline__ uint64_t taps_of(const ctn
 	uint64_t taps = 0;
 	for (int phase = first; phase <= last; phase++)
 		for (int t = 0; t < a.kh * a.kw; t++) {
-			int y = phase / a.stride_w + a.pad_h - t / a.kw * a.dilation, x = phase % a.stride_w + a.pad_w - t % a.kw * a.dilation;
+			int y = phase / a.stride_w + a.pad_h - t / a.kw * a.dilation,
+			    x = phase % a.stride_w + a.pad_w - t % a.kw * a.dilation;
 			if (y % a.stride_h == 0 && x % a.stride_w == 0) taps |= (uint64_t)1 << t;
 		}
 	return taps;
@@ -83,7 +90,8 @@ template <class T, bool TRANSPOSED> struct loader {
 	uint4 raw[MINE], raw_z[MINE];
 
 	__device__ __forceinline__ loader(const ctn_conv_gpu_args &g, int group)
-	    : g(g), c0(group * g.at.depth), aligned(TRANSPOSED ? gradient_whole<T>(&g.grad, c0, L, L) : input_whole<T>(&g.in, c0, L, L)) {}
+	    : g(g), c0(group * g.at.depth),
+	      aligned(TRANSPOSED ? gradient_whole<T>(&g.grad, c0, L, L) : input_whole<T>(&g.in, c0, L, L)) {}
 
 	static __device__ __forceinline__ int row(int i) { return (int)threadIdx.x / VECTORS + i * (BLOCK / VECTORS); }
 
@@ -156,7 +164,7 @@ template <class T, bool TRANSPOSED> struct loader {
 		}
 	}
 
-      private:
+  private:
 	static __device__ __forceinline__ void put(bf16 *left, int pitch, int row, int k, const float (&v)[4]) {
 		*(uint2 *)(left + row * pitch + k) = make_uint2(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]));
 	}
@@ -178,18 +186,24 @@ template <class T, int COLS> struct layout {
 template <class T, int COLS> __device__ __forceinline__ void copy_weight(const T *from, T *right) {
 	using l = layout<T, COLS>;
 	constexpr int L = LANES<T>, LINE = l::ALONG ? STEP<T> : COLS; // numbers side by side
-	for (int i = threadIdx.x; i < COLS * STEP<T> / L; i += BLOCK) cp_async16(right + i * L / LINE * l::RIGHT_PITCH + i * L % LINE, from + i * L);
+	for (int i = threadIdx.x; i < COLS * STEP<T> / L; i += BLOCK)
+		cp_async16(right + i * L / LINE * l::RIGHT_PITCH + i * L % LINE, from + i * L);
 	cp_async_commit();
 }
 
 template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void convolve(const ctn_conv_gpu_args &g) {
 	using l = layout<T, COLS>;
 	using sums_type = typename std::conditional<TRANSPOSED, backward_sums<4>, forward_sums<4>>::type;
-	constexpr int L = 4, GROUPS = COLS / L, STRIPS = BLOCK / GROUPS, MINE = ROWS / STRIPS, BATCH = MINE < 4 ? MINE : COLS < 128 ? 4 : 2;
+	constexpr int L = 4, GROUPS = COLS / L, STRIPS = BLOCK / GROUPS, MINE = ROWS / STRIPS,
+	              BATCH = MINE < 4     ? MINE
+	                      : COLS < 128 ? 4
+	                                   : 2;
 	DYNAMIC_SHARED(float, work);
 	T *left = (T *)work, *right = left + 2 * l::LEFT;
-	const int across = (g.at.cols + COLS - 1) / COLS, column_tile = blockIdx.x % across, part = blockIdx.x / across, group = blockIdx.y;
-	const int vectors = (g.at.depth + LANES<T> - 1) / LANES<T> * g.at.kh * g.at.kw, steps = (vectors * LANES<T> + STEP<T> - 1) / STEP<T>;
+	const int across = (g.at.cols + COLS - 1) / COLS, column_tile = blockIdx.x % across, part = blockIdx.x / across,
+	          group = blockIdx.y;
+	const int vectors = (g.at.depth + LANES<T> - 1) / LANES<T> * g.at.kh * g.at.kw,
+	          steps = (vectors * LANES<T> + STEP<T> - 1) / STEP<T>;
 	const T *packed = (const T *)g.packed + (int64_t)(group * across + column_tile) * steps * (COLS * STEP<T>);
 	float *stats = TRANSPOSED ? g.sink.stats : g.stats;
 	block_sums<sums_type> all;
@@ -214,7 +228,8 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 				in.load(after);
 				copy_weight<T, COLS>(packed + (int64_t)after * (COLS * STEP<T>), right + (now ^ 1) * l::RIGHT);
 			}
-			if constexpr (l::ALONG) out.add_along(left + now * l::LEFT, l::LEFT_PITCH, right + now * l::RIGHT, l::RIGHT_PITCH);
+			if constexpr (l::ALONG)
+				out.add_along(left + now * l::LEFT, l::LEFT_PITCH, right + now * l::RIGHT, l::RIGHT_PITCH);
 			else out.add(left + now * l::LEFT, l::LEFT_PITCH, right + now * l::RIGHT, l::RIGHT_PITCH);
 			if (after < steps) {
 				in.store(left + (now ^ 1) * l::LEFT, l::LEFT_PITCH);
@@ -235,7 +250,8 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 			if (step < steps) in.load(step);
 		}
 		// A thread's place in the stored tile: four channels of every STRIPS'th row.
-		const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS, j = column_tile * COLS + mine * L, n = min(L, g.at.cols - j);
+		const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS, j = column_tile * COLS + mine * L,
+		          n = min(L, g.at.cols - j);
 		const int c = group * g.at.cols + j;
 		const bool wide = TRANSPOSED ? sink_whole<T>(&g.sink, c, n, L) : whole<T>(g.z, g.ld, c, n, L);
 		sums_type sums;
@@ -249,7 +265,9 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 #pragma unroll
 					for (int i = 0; i < BATCH; i++) {
 						const int row = row0 + strip + (b + i) * STRIPS;
-						pixel[i] = row >= end ? -1 : g.at.stride_h * g.at.stride_w == 1 ? row : find<TRANSPOSED>(g, row).written;
+						pixel[i] = row >= end                           ? -1
+						           : g.at.stride_h * g.at.stride_w == 1 ? row
+						                                                : find<TRANSPOSED>(g, row).written;
 						if (pixel[i] >= 0) raw[i] = load_sink_quad<T>(&g.sink, pixel[i], c, n, wide);
 					}
 #pragma unroll
@@ -289,7 +307,8 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 template <class T> __device__ __forceinline__ void pack(const ctn_conv_gpu_args &g) {
 	constexpr int S = STEP<T>, L = LANES<T>, VECTORS = S / L;
 	STATIC_SHARED(float[32][S + 1], piece);
-	const int steps = gridDim.x, step = blockIdx.x, column0 = blockIdx.y * 32, group = blockIdx.z, taps = g.at.kh * g.at.kw;
+	const int steps = gridDim.x, step = blockIdx.x, column0 = blockIdx.y * 32, group = blockIdx.z,
+	          taps = g.at.kh * g.at.kw;
 	const int across = (g.at.depth + L - 1) / L, tiles = (g.at.cols + g.tile_cols - 1) / g.tile_cols;
 	for (int i = threadIdx.x; i < 32 * S; i += BLOCK) {
 		// Neighbours in the weight: columns forward, channels backward.
@@ -304,7 +323,8 @@ template <class T> __device__ __forceinline__ void pack(const ctn_conv_gpu_args 
 	__syncthreads();
 	T *tile = (T *)g.packed + (((int64_t)group * tiles + column0 / g.tile_cols) * steps + step) * g.tile_cols * S;
 	for (int i = threadIdx.x; i < 32 * S; i += BLOCK) {
-		const int column = sizeof(T) == 2 ? i / S : i % 32, k = sizeof(T) == 2 ? i % S : i / 32, in_tile = column0 % g.tile_cols + column;
+		const int column = sizeof(T) == 2 ? i / S : i % 32, k = sizeof(T) == 2 ? i % S : i / 32,
+		          in_tile = column0 % g.tile_cols + column;
 		tile[sizeof(T) == 2 ? in_tile * S + k : k * g.tile_cols + in_tile] = stored<T>(piece[column][k]);
 	}
 }

@@ -1,5 +1,6 @@
-// Package conv holds dense convolutions, NHWC: forward, the gradient in the input and the gradient in the weight. They read and write tensors as package
-// tensor describes: batch norm and activation of the producer are applied on load, sums for batch norm leave with the result.
+// Package conv holds dense convolutions, NHWC: forward, the gradient in the input and the gradient in the weight. They
+// read and write tensors as package tensor describes: batch norm and activation of the producer are applied on load,
+// sums for batch norm leave with the result.
 package conv
 
 /*
@@ -17,12 +18,12 @@ import (
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
-// Conv is the geometry of a convolution. The weight is KH x KW x In.C/Groups x Out, so Out varies fastest. Stride, Dilation and Groups of 0 are 1; a StrideW
-// of 0 is Stride, which otherwise is the one down the rows.
+// Conv is the geometry of a convolution. The weight is [KH, KW, In.C/Groups, Out], so Out varies fastest. Stride,
+// Dilation and Groups of 0 are 1; a StrideW of 0 is Stride, which otherwise is the one down the rows.
 //
-// Padding is with zeros, PadH rows above and PadW columns to the left. The output has floor((H + 2 PadH - Dilation (KH-1) - 1)/Stride) + 1 rows, and columns
-// likewise, unless OutH and OutW say otherwise: what lies below and to the right of the image is zero too. A negative padding
-// leaves out rows or columns of the image.
+// Padding is with zeros, PadH rows above and PadW columns to the left. The output has floor((H + 2 PadH - Dilation
+// (KH-1) - 1)/Stride) + 1 rows, and columns likewise, unless OutH and OutW say otherwise: what lies below and to the
+// right of the image is zero too. A negative padding leaves out rows or columns of the image.
 type Conv struct {
 	In               tensor.Shape
 	Out              int
@@ -55,16 +56,17 @@ func (c Conv) defaults() Conv {
 		c.OutH = (c.In.H+2*c.PadH-c.Dilation*(c.KH-1)-1)/c.Stride + 1
 		c.OutW = (c.In.W+2*c.PadW-c.Dilation*(c.KW-1)-1)/c.StrideW + 1
 	}
-	if c.In.Len() <= 0 || c.Out <= 0 || c.KH <= 0 || c.KW <= 0 || c.KH*c.KW > 64 || c.StrideW < 1 || c.OutH <= 0 || c.OutW <= 0 ||
-		c.In.C%c.Groups != 0 || c.Out%c.Groups != 0 {
+	if c.In.Len() <= 0 || c.Out <= 0 || c.KH <= 0 || c.KW <= 0 || c.KH*c.KW > 64 || c.StrideW < 1 ||
+		c.OutH <= 0 || c.OutW <= 0 || c.In.C%c.Groups != 0 || c.Out%c.Groups != 0 {
 		panic(fmt.Sprintf("conv: %+v", c))
 	}
 	return c
 }
 
 func (c Conv) window() C.ctn_window {
-	return C.ctn_window{n: C.int64_t(c.In.N), h: C.int64_t(c.In.H), w: C.int64_t(c.In.W), ho: C.int64_t(c.OutH), wo: C.int64_t(c.OutW),
-		kh: C.int64_t(c.KH), kw: C.int64_t(c.KW), stride_h: C.int64_t(c.Stride), stride_w: C.int64_t(c.StrideW), pad_h: C.int64_t(c.PadH), pad_w: C.int64_t(c.PadW),
+	return C.ctn_window{n: C.int64_t(c.In.N), h: C.int64_t(c.In.H), w: C.int64_t(c.In.W), ho: C.int64_t(c.OutH),
+		wo: C.int64_t(c.OutW), kh: C.int64_t(c.KH), kw: C.int64_t(c.KW), stride_h: C.int64_t(c.Stride),
+		stride_w: C.int64_t(c.StrideW), pad_h: C.int64_t(c.PadH), pad_w: C.int64_t(c.PadW),
 		dilation: C.int64_t(c.Dilation)}
 }
 
@@ -78,9 +80,9 @@ const (
 type Forward struct {
 	Conv
 	In      tensor.Input
-	Weight  *exec.Buffer
-	Bias    *exec.Buffer // Conv.Out, or nil
-	Z       *exec.Buffer
+	Weight  *exec.Buffer // [KH, KW, In.C/Groups, Out]
+	Bias    *exec.Buffer // [Conv.Out], or nil
+	Z       *exec.Buffer // [N, OutH, OutW, Out], pixels ZStride elements apart
 	ZStride int
 	Sums    bool // leave sums of Z for norm.Forward
 }
@@ -107,8 +109,9 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	var stats tensor.Stats
 	depth, cols := c.In.C/c.Groups, c.Out/c.Groups
 	for g := range c.Groups {
-		args := C.ctn_conv_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols), weight: floats(f.Weight.Slice(g*cols, f.Weight.Len()-g*cols)),
-			weight_ld: C.int64_t(c.Out), out: floats(f.Z.Slice(g*cols, f.Z.Len()-g*cols)), out_ld: C.int64_t(f.ZStride)}
+		args := C.ctn_conv_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols),
+			weight: floats(f.Weight.Slice(g*cols, f.Weight.Len()-g*cols)), weight_ld: C.int64_t(c.Out),
+			out: floats(f.Z.Slice(g*cols, f.Z.Len()-g*cols)), out_ld: C.int64_t(f.ZStride)}
 		f.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))
 		if f.Bias != nil {
 			args.bias = floats(f.Bias.Slice(g*cols, cols))
@@ -123,10 +126,12 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 			return stats
 		}
 		plain := f.In.Scale == nil && f.In.Act == tensor.None && f.In.Gate == nil
-		scratch := plan(&args, shape.Pixels(), plain && c.KH*c.KW == 1 && c.Stride == 1 && c.StrideW == 1 && c.PadH == 0 && c.PadW == 0)
+		scratch := plan(&args, shape.Pixels(), plain && c.KH*c.KW == 1 && c.Stride == 1 && c.StrideW == 1 &&
+			c.PadH == 0 && c.PadW == 0)
 		if f.Sums {
 			if g == 0 {
-				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, tensor.Parts(shape.Pixels(), int(args.block)))
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out,
+					tensor.Parts(shape.Pixels(), int(args.block)))
 			}
 			args.stats, args.stats_ld = floats(stats.Rows.Slice(g*cols, stats.Rows.Len()-g*cols)), C.int64_t(c.Out)
 		}
@@ -140,7 +145,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 type InputGradient struct {
 	Conv
 	Grad   tensor.Gradient
-	Weight *exec.Buffer
+	Weight *exec.Buffer // [KH, KW, In.C/Groups, Out]
 	Sink   tensor.Sink
 }
 
@@ -170,7 +175,8 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 		}
 		scratch := plan(&args, c.In.Pixels(), false)
 		if b.Sink.Sums() && g == 0 {
-			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, tensor.Parts(c.In.Pixels(), int(args.block)))
+			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C,
+				tensor.Parts(c.In.Pixels(), int(args.block)))
 		}
 		part := stats
 		if b.Sink.Sums() {
@@ -183,13 +189,15 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 	return stats
 }
 
-// plan chooses how a convolution is split and how its tasks bring near what they read. It returns the floats of scratch that a task needs.
+// plan chooses how a convolution is split and how its tasks bring near what they read. It returns the floats of scratch
+// that a task needs.
 func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	taps := int(args.at.kh * args.at.kw)
 	depth := int(args.depth)
 	parts := (pixels + rowsATask - 1) / rowsATask
 	args.block = C.int64_t(((pixels+parts-1)/parts + 11) / 12 * 12)
-	// With few rows the columns are split too: rather that than smaller blocks of rows, which would read the weight more often.
+	// With few rows the columns are split too: rather that than smaller blocks of rows, which would read the weight
+	// more often.
 	slices := 1
 	if parts < fewTasks {
 		slices = min((fewTasks+parts-1)/parts, max(1, int(args.cols)/64))
@@ -201,7 +209,8 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	switch {
 	case place:
 		args.mode = C.CTN_CONV_PLACE
-	case taps == 1 && args.transposed == 0 && (args.at.stride_h > 1 || args.at.stride_w > 1): // much of the band would not be read
+	case taps == 1 && args.transposed == 0 && (args.at.stride_h > 1 || args.at.stride_w > 1):
+		// Much of the band would not be read.
 		args.mode = C.CTN_CONV_GATHER
 		near = block * int(args.chunk)
 	case taps == 1:
@@ -219,14 +228,17 @@ func plan(args *C.ctn_conv_args, pixels int, place bool) int {
 	return C.CTN_CONV_TILE + int(args.near) + (2+taps)*block
 }
 
-// Winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its weight.
+// Winograd reports whether the convolution and the gradient in its input go by Winograd's algorithm, and the one in its
+// weight.
 func (c Conv) Winograd() bool {
 	c = c.defaults()
-	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.StrideW == 1 && c.Dilation == 1 && c.Groups == 1 && min(c.PadH, c.PadW) >= 0 && max(c.PadH, c.PadW) <= 2 &&
-		min(c.OutH, c.OutW, c.In.H, c.In.W) >= 4 && c.OutH == c.In.H+2*c.PadH-2 && c.OutW == c.In.W+2*c.PadW-2 && min(c.In.C, c.Out) >= 32
+	return !c.Direct && c.KH == 3 && c.KW == 3 && c.Stride == 1 && c.StrideW == 1 && c.Dilation == 1 && c.Groups == 1 &&
+		min(c.PadH, c.PadW) >= 0 && max(c.PadH, c.PadW) <= 2 && min(c.OutH, c.OutW, c.In.H, c.In.W) >= 4 &&
+		c.OutH == c.In.H+2*c.PadH-2 && c.OutW == c.In.W+2*c.PadW-2 && min(c.In.C, c.Out) >= 32
 }
 
-// planWinograd chooses how the tiles of the tensor that is written are split, and returns how many of its pixels each part has.
+// planWinograd chooses how the tiles of the tensor that is written are split, and returns how many of its pixels each
+// part has.
 func planWinograd(args *C.ctn_conv_args, written tensor.Shape) []int32 {
 	down, across := (written.H+1)/2, (written.W+1)/2
 	tiles := written.N * down * across
@@ -245,8 +257,8 @@ func planWinograd(args *C.ctn_conv_args, written tensor.Shape) []int32 {
 	return count
 }
 
-// winogradBand is at most how many pixels a block of tiles reads, from the first to the last: it begins in some row of tiles and ends in another, maybe of a
-// later image.
+// winogradBand is at most how many pixels a block of tiles reads, from the first to the last: it begins in some row of
+// tiles and ends in another, maybe of a later image.
 func winogradBand(block int, read, written tensor.Shape) int {
 	down, across := (written.H+1)/2, (written.W+1)/2
 	rows := (block+across-2)/across + 1
@@ -275,18 +287,22 @@ func recordWinograd(p *exec.Program, args *C.ctn_conv_args, written tensor.Shape
 }
 
 func pack(p *exec.Program, args *C.ctn_conv_args) {
-	args.packed = floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * int(args.at.kh*args.at.kw*args.depth)))
+	args.packed =
+		floats(p.Arena().F32((int(args.cols) + panel - 1) / panel * panel * int(args.at.kh*args.at.kw*args.depth)))
 	exec.Call(p, "conv_pack", unsafe.Pointer(&C.ctn_conv_pack), args, 0)
 }
 
-// WeightGradient is the gradient in a convolution's weight. The gradient in a bias is the sum of the rows of Grad: dense.ColumnSum.
+// WeightGradient is the gradient in a convolution's weight. The gradient in a bias is the sum of the rows of Grad:
+// dense.ColumnSum.
 type WeightGradient struct {
 	Conv
 	In         tensor.Input
 	Grad       tensor.Gradient
-	DWeight    *exec.Buffer
+	DWeight    *exec.Buffer // [KH, KW, In.C/Groups, Out]
 	Accumulate bool
-	Partial    *exec.Buffer // PartialLen floats, overwritten; may be shared between operations; nil: its own. An accelerator takes it where it is large enough
+	// PartialLen floats, overwritten; may be shared between operations; nil: its own. An accelerator takes it where it
+	// is large enough.
+	Partial *exec.Buffer
 }
 
 // PartialLen is how many floats the sums over parts of the rows take.
@@ -309,7 +325,8 @@ func (c Conv) splits() int {
 	return min(up(fewTasks, blocks), up(c.Shape().Pixels(), C.CTN_CONV_ROWS))
 }
 
-// weightBlocks is how many channels of the input and of the output a task of the weight's gradient has: blocks of about one size, of whole tiles.
+// weightBlocks is how many channels of the input and of the output a task of the weight's gradient has: blocks of about
+// one size, of whole tiles.
 func (c Conv) weightBlocks() (depth, cols int) {
 	up := func(a, b int) int { return (a + b - 1) / b }
 	even := func(n, most, unit int) int { return up(up(n, up(n, most)), unit) * unit }
@@ -340,7 +357,8 @@ func (w WeightGradient) Record(p *exec.Program) {
 		exec.Need("conv_weight_gradient", "Partial", w.Partial, c.PartialLen())
 	}
 	for g := range c.Groups {
-		args := C.ctn_conv_weight_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols), splits: C.int64_t(splits), partial: floats(w.Partial),
+		args := C.ctn_conv_weight_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols),
+			splits: C.int64_t(splits), partial: floats(w.Partial),
 			dweight: floats(w.DWeight.Slice(g*cols, w.DWeight.Len()-g*cols)), weight_ld: C.int64_t(c.Out)}
 		args.accumulate = flag(w.Accumulate)
 		w.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))

@@ -1,16 +1,18 @@
-// Dense convolutions as products of matrices whose rows are never written out. A row of the product is a pixel; the micro-kernel follows a pointer a row and
-// tap to that tap's channels. Pixels outside the image are a row of zeros.
+// Dense convolutions as products of matrices whose rows are never written out. A row of the product is a pixel; the
+// micro-kernel follows a pointer a row and tap to that tap's channels. Pixels outside the image are a row of zeros.
 #ifndef CTN_LANES
 #include "conv.h"
 #include <string.h>
 
-// The place of row r, counted from the first of all images. Rows of the backward direction are ordered by their phase modulo the stride,
-// so that the rows of a tile have the same taps.
+// The place of row r, counted from the first of all images. Rows of the backward direction are ordered by their phase
+// modulo the stride, so that the rows of a tile have the same taps.
 typedef struct ctn_conv_place {
 	int64_t n, y, x, phase_y, phase_x;
 } ctn_conv_place;
 
-static inline int64_t phase_size(int64_t size, int64_t phase, int64_t step) { return size > phase ? (size - phase - 1) / step + 1 : 0; }
+static inline int64_t phase_size(int64_t size, int64_t phase, int64_t step) {
+	return size > phase ? (size - phase - 1) / step + 1 : 0;
+}
 
 static ctn_conv_place ctn_conv_find(int64_t height, int64_t width, int64_t step_y, int64_t step_x, int64_t r) {
 	ctn_conv_place p = {r / (height * width), 0, 0, 0, 0};
@@ -39,14 +41,17 @@ static inline void ctn_conv_next(ctn_conv_place *p, int64_t height, int64_t widt
 	} while (p->y >= height || p->x >= width);
 }
 
-// Fills written[r] with the pixel that row first + r writes and, for each tap, read[tap * ld + r] with the one that it reads, or -1; [*low, *high) are those that
-// are read. The taps of a gradient of stride 1 are turned round, as conv_pack turns the weight, so that side by side they read pixels side by side.
-static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, int64_t rows, int64_t ld, int32_t *written, int32_t *read, int32_t *low, int32_t *high) {
+// Fills written[r] with the pixel that row first + r writes and, for each tap, read[tap * ld + r] with the one that it
+// reads, or -1; [*low, *high) are those that are read. The taps of a gradient of stride 1 are turned round, as
+// conv_pack turns the weight, so that side by side they read pixels side by side.
+static void ctn_conv_rows(const ctn_window *a, int transposed, int64_t first, int64_t rows, int64_t ld,
+                          int32_t *written, int32_t *read, int32_t *low, int32_t *high) {
 	int64_t height = transposed ? a->h : a->ho, width = transposed ? a->w : a->wo;
 	int64_t step_y = transposed ? a->stride_h : 1, step_x = transposed ? a->stride_w : 1;
 	int64_t from_h = transposed ? a->ho : a->h, from_w = transposed ? a->wo : a->w;
 	int apart = transposed && (a->stride_h > 1 || a->stride_w > 1); // outputs do not lie side by side
-	int64_t pad_h = transposed && !apart ? (a->kh - 1) * a->dilation - a->pad_h : a->pad_h, pad_w = transposed && !apart ? (a->kw - 1) * a->dilation - a->pad_w : a->pad_w;
+	int64_t pad_h = transposed && !apart ? (a->kh - 1) * a->dilation - a->pad_h : a->pad_h,
+	        pad_w = transposed && !apart ? (a->kw - 1) * a->dilation - a->pad_w : a->pad_w;
 	int64_t stride_y = transposed ? 1 : a->stride_h, stride = transposed ? 1 : a->stride_w;
 	ctn_conv_place p = ctn_conv_find(height, width, step_y, step_x, first);
 	*low = INT32_MAX, *high = 0;
@@ -111,7 +116,8 @@ static int64_t FN(conv_pack_tasks)(const void *p) {
 static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_conv_args *g = p;
-	int64_t taps = g->at.kh * g->at.kw, tap = task % taps, j0 = task / taps * PANEL, width = ctn_min(PANEL, g->cols - j0);
+	int64_t taps = g->at.kh * g->at.kw, tap = task % taps, j0 = task / taps * PANEL,
+	        width = ctn_min(PANEL, g->cols - j0);
 	float *out = g->packed + (j0 * taps + tap * PANEL) * g->depth;
 	if (!g->transposed) {
 		const float *from = g->weight + tap * g->depth * g->weight_ld + j0;
@@ -121,7 +127,8 @@ static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
 		}
 		return;
 	}
-	const float *from = g->weight + ((g->at.stride_h == 1 && g->at.stride_w == 1 ? taps - 1 - tap : tap) * g->cols + j0) * g->weight_ld;
+	const float *from = g->weight + ((g->at.stride_h == 1 && g->at.stride_w == 1 ? taps - 1 - tap : tap) * g->cols +
+	                                 j0) * g->weight_ld;
 	for (int64_t k0 = 0; k0 < g->depth; k0 += 32) { // a few channels at a time: what is written stays in the cache
 		int64_t k1 = ctn_min(k0 + 32, g->depth);
 		if (width < PANEL) memset(out + k0 * PANEL, 0, (size_t)((k1 - k0) * PANEL) * sizeof(float));
@@ -132,12 +139,14 @@ static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
 
 static int64_t FN(conv_tasks)(const void *p) {
 	const ctn_conv_args *g = p;
-	return ctn_div_up(g->at.n * (g->transposed ? g->at.h * g->at.w : g->at.ho * g->at.wo), g->block) * ctn_div_up(g->cols, g->slice);
+	return ctn_div_up(g->at.n * (g->transposed ? g->at.h * g->at.w : g->at.ho * g->at.wo), g->block) *
+	       ctn_div_up(g->cols, g->slice);
 }
 static void FN(conv_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_conv_args *g = p;
 	int64_t taps = g->at.kh * g->at.kw, total = g->at.n * (g->transposed ? g->at.h * g->at.w : g->at.ho * g->at.wo);
-	int64_t slices = ctn_div_up(g->cols, g->slice), part = task / slices, j0 = task % slices * g->slice, j1 = ctn_min(j0 + g->slice, g->cols);
+	int64_t slices = ctn_div_up(g->cols, g->slice), part = task / slices, j0 = task % slices * g->slice,
+	        j1 = ctn_min(j0 + g->slice, g->cols);
 	int64_t begin = part * g->block, rows = ctn_min(g->block, total - begin);
 	const ctn_gradient *grad = g->transposed ? &g->grad : 0;
 	float *tile = scratch, *near = tile + CTN_CONV_TILE;
@@ -149,14 +158,22 @@ static void FN(conv_run)(const void *p, int64_t task, float *scratch) {
 	for (int64_t c0 = 0; c0 < g->depth; c0 += g->chunk) {
 		int64_t c = ctn_min(g->chunk, g->depth - c0);
 		int first = c0 == 0, last = c0 + c == g->depth;
-		FN(conv_job) job = {.read_ld = g->block, .taps = taps, .depth = c, .low = low, .near = near, .near_ld = c, .tap_step = g->depth * PANEL};
+		FN(conv_job)
+		job = {.read_ld = g->block,
+		       .taps = taps,
+		       .depth = c,
+		       .low = low,
+		       .near = near,
+		       .near_ld = c,
+		       .tap_step = g->depth * PANEL};
 		const int32_t *table = read;
 		if (g->mode == CTN_CONV_PLACE) {
 			job.near = g->in.z + c0, job.near_ld = g->in.ld, job.low = 0;
 		} else if (g->mode == CTN_CONV_GATHER) {
 			job.taps = 1, job.depth = taps * c, job.near_ld = job.depth, job.low = 0;
 			table = self;
-			FN(conv_gather)(&g->in, grad, c0, c, low, high, read, &g->at, rows, g->block, near, job.near_ld, near + g->block * taps * c + 16);
+			FN(conv_gather)(&g->in, grad, c0, c, low, high, read, &g->at, rows, g->block, near, job.near_ld,
+			                near + g->block * taps * c + 16);
 		} else FN(conv_bring)(&g->in, grad, low, high - low, c0, c, near, c);
 		ctn_sink sink = g->sink;
 		sink.accumulate = sink.accumulate || !first;
@@ -170,7 +187,8 @@ static void FN(conv_run)(const void *p, int64_t task, float *scratch) {
 					FN(conv_dispatch)(&job, g->cols - j <= CTN_LANES);
 				}
 				for (int64_t h = 0; h < PANEL && j + h < g->cols; h += CTN_LANES)
-					if (g->transposed) FN(conv_sink)(&sink, g->cols, tile + h, written + i, many, j + h, last ? stats : 0, i == 0);
+					if (g->transposed)
+						FN(conv_sink)(&sink, g->cols, tile + h, written + i, many, j + h, last ? stats : 0, i == 0);
 					else FN(conv_store)(g, tile + h, written + i, many, j + h, first, last, stats, i == 0);
 			}
 		}
@@ -184,11 +202,14 @@ static int64_t FN(conv_weight_tasks)(const void *p) {
 }
 static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_conv_weight_args *g = p;
-	int64_t taps = g->at.kh * g->at.kw, total = g->at.n * g->at.ho * g->at.wo, groups = ctn_div_up(total, CTN_CONV_ROWS);
+	int64_t taps = g->at.kh * g->at.kw, total = g->at.n * g->at.ho * g->at.wo,
+	        groups = ctn_div_up(total, CTN_CONV_ROWS);
 	int64_t blocks_c = ctn_div_up(g->depth, g->block_c), blocks_j = ctn_div_up(g->cols, g->block_j);
-	int64_t split = task / (blocks_c * blocks_j), c0 = task / blocks_j % blocks_c * g->block_c, j0 = task % blocks_j * g->block_j;
+	int64_t split = task / (blocks_c * blocks_j), c0 = task / blocks_j % blocks_c * g->block_c,
+	        j0 = task % blocks_j * g->block_j;
 	int64_t c = ctn_min(g->block_c, g->depth - c0), cols = ctn_min(g->block_j, g->cols - j0);
-	int64_t begin = split * groups / g->splits * CTN_CONV_ROWS, end = ctn_min((split + 1) * groups / g->splits * CTN_CONV_ROWS, total);
+	int64_t begin = split * groups / g->splits * CTN_CONV_ROWS,
+	        end = ctn_min((split + 1) * groups / g->splits * CTN_CONV_ROWS, total);
 	int64_t ld = g->splits > 1 ? g->cols : g->weight_ld;
 	float *out = g->splits > 1 ? g->partial + split * taps * g->depth * g->cols : g->dweight;
 	int accumulate = g->splits == 1 && g->accumulate;
@@ -197,7 +218,8 @@ static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 	const float **a = (const float **)(near + g->near);
 	int32_t *row = (int32_t *)(a + CTN_CONV_ROWS), *read = row + CTN_CONV_ROWS;
 	for (int64_t r0 = begin; r0 < end; r0 += CTN_CONV_ROWS) {
-		int64_t rows = ctn_min(CTN_CONV_ROWS, end - r0), near_ld = c + 16; // tiles read past the last channel, and drop it
+		int64_t rows = ctn_min(CTN_CONV_ROWS, end - r0),
+		        near_ld = c + 16; // tiles read past the last channel, and drop it
 		int32_t low, high;
 		ctn_conv_rows(&g->at, 0, r0, rows, CTN_CONV_ROWS, 0, read, &low, &high);
 		for (int64_t j = 0; j < cols; j += PANEL) {
@@ -208,10 +230,12 @@ static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 		}
 		if (g->mode == CTN_CONV_GATHER) {
 			near_ld = taps * c + 16;
-			FN(conv_gather)(&g->in, 0, c0, c, low, high, read, &g->at, rows, CTN_CONV_ROWS, near, near_ld, near + CTN_CONV_ROWS * near_ld);
+			FN(conv_gather)(&g->in, 0, c0, c, low, high, read, &g->at, rows, CTN_CONV_ROWS, near, near_ld,
+			                near + CTN_CONV_ROWS * near_ld);
 		} else input_rows(&g->in, low, high - low, c0, c, near, near_ld);
 		// A gathered row is one long tap.
-		int64_t base = g->mode == CTN_CONV_GATHER ? 0 : low, steps = g->mode == CTN_CONV_GATHER ? 1 : taps, depth = g->mode == CTN_CONV_GATHER ? taps * c : c;
+		int64_t base = g->mode == CTN_CONV_GATHER ? 0 : low, steps = g->mode == CTN_CONV_GATHER ? 1 : taps,
+		        depth = g->mode == CTN_CONV_GATHER ? taps * c : c;
 		for (int64_t t = 0; t < steps; t++) {
 			int64_t count = 0;
 			for (int64_t r = 0; r < rows; r++) {

@@ -24,40 +24,45 @@ var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 
 func (c Conv) geometry() C.ctn_conv_geometry {
 	i := func(n int) C.int32_t { return C.int32_t(n) }
-	return C.ctn_conv_geometry{n: i(c.In.N), h: i(c.In.H), w: i(c.In.W), ho: i(c.OutH), wo: i(c.OutW), kh: i(c.KH), kw: i(c.KW), stride_h: i(c.Stride),
-		stride_w: i(c.StrideW), pad_h: i(c.PadH), pad_w: i(c.PadW), dilation: i(c.Dilation), out: i(c.Out)}
+	return C.ctn_conv_geometry{n: i(c.In.N), h: i(c.In.H), w: i(c.In.W), ho: i(c.OutH), wo: i(c.OutW), kh: i(c.KH),
+		kw: i(c.KW), stride_h: i(c.Stride), stride_w: i(c.StrideW), pad_h: i(c.PadH), pad_w: i(c.PadW),
+		dilation: i(c.Dilation), out: i(c.Out)}
 }
 
 // accelerated records the convolution as launches.
 func (f Forward) accelerated(p *exec.Program, c Conv) tensor.Stats {
 	half := tensor.Half("conv", f.In.Z, f.Z)
-	args := C.ctn_conv_gpu_args{at: c.geometry(), weight: floats(f.Weight), bias: floats(f.Bias), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
+	args := C.ctn_conv_gpu_args{at: c.geometry(), weight: floats(f.Weight), bias: floats(f.Bias), z: f.Z.Pointer(),
+		ld: C.int64_t(f.ZStride)}
 	f.In.Put(unsafe.Pointer(&args.in))
-	return recordTiles(p, "conv", &args, half, c.Groups, c.In.C/c.Groups, c.Out/c.Groups, c.Shape(), func(count []int32) (stats tensor.Stats) {
-		if f.Sums {
-			stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
-			args.stats, args.stats_ld = floats(stats.Rows), C.int64_t(c.Out)
-		}
-		return stats
-	})
+	return recordTiles(p, "conv", &args, half, c.Groups, c.In.C/c.Groups, c.Out/c.Groups, c.Shape(),
+		func(count []int32) (stats tensor.Stats) {
+			if f.Sums {
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
+				args.stats, args.stats_ld = floats(stats.Rows), C.int64_t(c.Out)
+			}
+			return stats
+		})
 }
 
 func (b InputGradient) accelerated(p *exec.Program, c Conv) tensor.Stats {
 	half := tensor.Half("conv_input_gradient", append(b.Grad.Tensors(), b.Sink.Tensors()...)...)
 	args := C.ctn_conv_gpu_args{at: c.geometry(), transposed: 1, weight: floats(b.Weight)}
 	b.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
-	return recordTiles(p, "conv_input", &args, half, c.Groups, c.Out/c.Groups, c.In.C/c.Groups, c.In, func(count []int32) (stats tensor.Stats) {
-		if b.Sink.Sums() {
-			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
-		}
-		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
-		return stats
-	})
+	return recordTiles(p, "conv_input", &args, half, c.Groups, c.Out/c.Groups, c.In.C/c.Groups, c.In,
+		func(count []int32) (stats tensor.Stats) {
+			if b.Sink.Sums() {
+				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
+			}
+			b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
+			return stats
+		})
 }
 
-// recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the launches.
-func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half bool, groups, depth, cols int, written tensor.Shape,
-	sums func(count []int32) tensor.Stats) tensor.Stats {
+// recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the
+// launches.
+func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half bool, groups, depth, cols int,
+	written tensor.Shape, sums func(count []int32) tensor.Stats) tensor.Stats {
 	const rows = C.CTN_CONV_GPU_ROWS
 	tiles := exec.Blocks(written.Pixels(), rows)
 	tile, step, lanes := C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_STEP_F32, C.CTN_CONV_GPU_LANES_F32
@@ -81,13 +86,15 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 		args.packed = p.Arena().F32(size).Pointer()
 	}
 	exec.Call(p, name, nil, args, 0,
-		exec.Launch{File: "conv", Entry: tensor.Entry("cu_conv_pack", half), Grid: [3]int{steps, across * tile / 32, groups}, Block: C.CTN_CONV_GPU_BLOCK},
-		exec.Launch{File: "conv", Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared(half, tile)})
+		exec.Launch{File: "conv", Entry: tensor.Entry("cu_conv_pack", half),
+			Grid: [3]int{steps, across * tile / 32, groups}, Block: C.CTN_CONV_GPU_BLOCK},
+		exec.Launch{File: "conv", Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups},
+			Block: C.CTN_CONV_GPU_BLOCK, Shared: shared(half, tile)})
 	return stats
 }
 
-// halfTile is the number of columns of a tile of tensor cores: as many as there are, since the left side is read once for every tile of columns,
-// but narrower where that leaves most of a large GPU idle.
+// halfTile is the number of columns of a tile of tensor cores: as many as there are, since the left side is read once
+// for every tile of columns, but narrower where that leaves most of a large GPU idle.
 func halfTile(tiles, cols int) int {
 	for _, tile := range []int{128, 64} {
 		if cols > tile/2 && tiles*exec.Blocks(cols, tile) >= split.Target.Resident/2 {
@@ -97,7 +104,8 @@ func halfTile(tiles, cols int) int {
 	return 32
 }
 
-// shared is the dynamic shared memory of a tile: two steps of both sides, the results, or the sums of its threads, whatever is largest.
+// shared is the dynamic shared memory of a tile: two steps of both sides, the results, or the sums of its threads,
+// whatever is largest.
 func shared(half bool, tile int) int {
 	const rows, block = C.CTN_CONV_GPU_ROWS, C.CTN_CONV_GPU_BLOCK
 	steps := 2 * 4 * C.CTN_CONV_GPU_STEP_F32 * (rows + tile + 8)
@@ -127,15 +135,17 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
 	splits := max(1, min(split.Target.Resident*128/rows/(down*across*c.Groups), pixels/(8*step)))
 	each := exec.Blocks(exec.Blocks(pixels, splits), step) * step
 	splits = exec.Blocks(pixels, each)
-	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(each), splits: C.int32_t(splits), tiles: C.int32_t(across),
-		len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight)}
+	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(each),
+		splits: C.int32_t(splits), tiles: C.int32_t(across), len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight)}
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
 	apart := C.CTN_CONV_GPU_BLOCK * lanes / rows
-	args.apart = [3]C.int32_t{C.int32_t(apart / (c.OutH * c.OutW)), C.int32_t(apart / c.OutW % c.OutH), C.int32_t(apart % c.OutW)}
+	args.apart = [3]C.int32_t{C.int32_t(apart / (c.OutH * c.OutW)), C.int32_t(apart / c.OutW % c.OutH),
+		C.int32_t(apart % c.OutW)}
 	args.accumulate = flag(w.Accumulate)
 	w.In.Put(unsafe.Pointer(&args.in))
 	w.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
-	launches := []exec.Launch{{File: "conv_weight", Entry: entry, Grid: [3]int{down * across, c.Groups, splits}, Block: C.CTN_CONV_GPU_BLOCK}}
+	launches := []exec.Launch{{File: "conv_weight", Entry: entry, Grid: [3]int{down * across, c.Groups, splits},
+		Block: C.CTN_CONV_GPU_BLOCK}}
 	if splits > 1 {
 		if w.Partial == nil || w.Partial.Len() < splits*c.WeightLen() {
 			w.Partial = p.Arena().F32(splits * c.WeightLen())

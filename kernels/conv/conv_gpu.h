@@ -1,4 +1,5 @@
-// What the kernels of conv.cu and conv_weight.cu get. Channels of a group count from the tensors' first channels: groups lie beside each other.
+// What the kernels of conv.cu and conv_weight.cu get. Channels of a group count from the tensors' first channels:
+// groups lie beside each other.
 #ifndef CTN_CONV_GPU_H
 #define CTN_CONV_GPU_H
 #include "../tensor/tensor.h"
@@ -7,25 +8,26 @@
 typedef struct ctn_conv_geometry {
 	int32_t n, h, w, ho, wo;
 	int32_t kh, kw, stride_h, stride_w, pad_h, pad_w, dilation;
-	int32_t depth, cols; // of a group: channels read and written; in the weight's gradient channels of the input and of the output
+	int32_t depth, cols; // of a group: channels read and written; in the weight's gradient channels of the input and of
+	                     // the output
 	int32_t out;         // channels of the output: rows of the weight are so far apart
 } ctn_conv_geometry;
 
 typedef struct ctn_conv_gpu_args {
 	ctn_conv_geometry at;
-	int32_t transposed; // the gradient in the input: reads pixels of the output, writes those of the input
-	int32_t rows;       // pixels written
-	int32_t tiles;      // tiles of rows that a block computes one after the other; their sums are a part
-	int32_t tile_cols;  // columns of a tile
-	ctn_input in;       // forward
-	ctn_gradient grad;  // transposed
-	const float *weight; // taps x c_in of a group x out
-	void *packed;        // groups x tiles of columns x steps, each tile_cols x CTN_CONV_GPU_STEP numbers; float32: the other way round
+	int32_t transposed;  // the gradient in the input: reads pixels of the output, writes those of the input
+	int32_t rows;        // pixels written
+	int32_t tiles;       // tiles of rows that a block computes one after the other; their sums are a part
+	int32_t tile_cols;   // columns of a tile
+	ctn_input in;        // forward
+	ctn_gradient grad;   // transposed
+	const float *weight; // [taps, C in of a group, C out]
+	void *packed;        // [groups, tiles of columns, steps, tile_cols, step]; float32: [.., step, tile_cols]
 	// forward
-	const float *bias; // or none
-	void *z;
+	const float *bias; // [C out], or none
+	void *z;           // [n, ho, wo, C out], pixels ld elements apart
 	int64_t ld;
-	float *stats; // or none
+	float *stats; // [parts, 3, stats_ld], or none
 	int64_t stats_ld;
 	// transposed
 	ctn_sink sink;
@@ -33,27 +35,29 @@ typedef struct ctn_conv_gpu_args {
 
 typedef struct ctn_conv_weight_gpu_args {
 	ctn_conv_geometry at;
-	int32_t pixels;     // of the output
-	int32_t split;      // of them in a split
+	int32_t pixels; // of the output
+	int32_t split;  // of them in a split
 	int32_t splits;
 	int32_t accumulate;
-	int32_t tiles;      // of columns
-	int32_t apart[3];   // images, rows and columns between the pixels that a thread reads one after the other
-	int64_t len;        // of the weight
+	int32_t tiles;    // of columns
+	int32_t apart[3]; // images, rows and columns between the pixels that a thread reads one after the other
+	int64_t len;      // of the weight
 	ctn_input in;
 	ctn_gradient grad;
-	float *dweight;
-	float *partial; // splits x len, when splits > 1
+	float *dweight; // [len]
+	float *partial; // [splits, len], when splits > 1
 } ctn_conv_weight_gpu_args;
 
-enum { CTN_CONV_GPU_BLOCK = 256,
-       CTN_CONV_GPU_ROWS = 128,    // of a tile
-       CTN_CONV_GPU_STEP_F32 = 16, // channels of a step, and pixels of one in the weight's gradient
-       CTN_CONV_GPU_STEP_BF16 = 32,
-       CTN_CONV_GPU_LANES_F32 = 4, // numbers in 16 bytes: taps begin at multiples of them
-       CTN_CONV_GPU_LANES_BF16 = 8,
-       CTN_CONV_GPU_COLS_F32 = 64, // of a tile of float32
-       CTN_CONV_GPU_SUM_COLS = 32, // elements that a block of the splits' sum adds
-       CTN_CONV_GPU_SUM_BLOCK = 512 };
+enum {
+	CTN_CONV_GPU_BLOCK = 256,
+	CTN_CONV_GPU_ROWS = 128,    // of a tile
+	CTN_CONV_GPU_STEP_F32 = 16, // channels of a step, and pixels of one in the weight's gradient
+	CTN_CONV_GPU_STEP_BF16 = 32,
+	CTN_CONV_GPU_LANES_F32 = 4, // numbers in 16 bytes: taps begin at multiples of them
+	CTN_CONV_GPU_LANES_BF16 = 8,
+	CTN_CONV_GPU_COLS_F32 = 64, // of a tile of float32
+	CTN_CONV_GPU_SUM_COLS = 32, // elements that a block of the splits' sum adds
+	CTN_CONV_GPU_SUM_BLOCK = 512
+};
 
 #endif

@@ -40,7 +40,8 @@ func cases() []Conv {
 		{In: shape(2, 9, 11, 40), Out: 70, KH: 3, KW: 3, PadH: 1, PadW: 1},
 		{In: shape(3, 8, 7, 140), Out: 33, KH: 3, KW: 3, PadH: 2},
 		{In: shape(1, 24, 24, 16), Out: 16, KH: 1, KW: 1},
-		{In: shape(2, 7, 6, 20), Out: 9, KH: 1, KW: 1, Stride: 2, PadH: -1, PadW: -1, OutH: 4, OutW: 3}, // the odd rows and columns, zeros behind the last
+		// The odd rows and columns, zeros behind the last.
+		{In: shape(2, 7, 6, 20), Out: 9, KH: 1, KW: 1, Stride: 2, PadH: -1, PadW: -1, OutH: 4, OutW: 3},
 		{In: shape(1, 9, 10, 33), Out: 35, KH: 3, KW: 3, PadH: -2, PadW: -1, OutH: 5, OutW: 8},
 		{In: shape(2, 9, 8, 17), Out: 20, KH: 1, KW: 7, Stride: 1, StrideW: 2, PadW: 3},
 		{In: shape(2, 8, 9, 40), Out: 11, KH: 7, KW: 1, Stride: 2, StrideW: 1, PadH: 3},
@@ -53,7 +54,8 @@ func each(t *testing.T, f func(t *testing.T, d *exec.Device, i, k int, c Conv, k
 	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
-				if d.Accelerated() && !kerneltest.Shared(d, i+k, 6) || i > 4 && c.Groups < 2 && (i+k)%3 != 0 && !d.Accelerated() {
+				if d.Accelerated() && !kerneltest.Shared(d, i+k, 6) || i > 4 && c.Groups < 2 && (i+k)%3 != 0 &&
+					!d.Accelerated() {
 					continue
 				}
 				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
@@ -80,7 +82,8 @@ func factors(d *exec.Device, x []float64) []float64 {
 	return out
 }
 
-// tolerance of a sum of n products. A factor halfway between two neighbours may be rounded to the other one than in the reference.
+// tolerance of a sum of n products. A factor halfway between two neighbours may be rounded to the other one than in the
+// reference.
 func tolerance(d *exec.Device, n int) float64 {
 	tol := 1e-6 * math.Sqrt(float64(n))
 	if d.Precision() == exec.BF16 {
@@ -107,7 +110,9 @@ func TestForward(t *testing.T) {
 		stats := f.Record(p)
 		p.Run(2)
 		got := kerneltest.Dense(t, f.Z, c.Shape(), f.ZStride)
-		want := kerneltest.Once(fmt.Sprint("forward ", i, k, d.Precision()), func() []float64 { return ConvReference(c, factors(d, x.A), factors(d, w64), bias64) })
+		want := kerneltest.Once(fmt.Sprint("forward ", i, k, d.Precision()), func() []float64 {
+			return ConvReference(c, factors(d, x.A), factors(d, w64), bias64)
+		})
 		kerneltest.Close(t, want, got, kerneltest.Stored(d, tolerance(d, c.KH*c.KW*c.In.C)), "z")
 		kerneltest.CheckForwardSums(t, stats, got, c.Out, 1e-5)
 	})
@@ -126,12 +131,14 @@ func TestGradients(t *testing.T) {
 		})
 		din, dweight := both[0], both[1]
 		weight := ar.Floats(w)
-		kerneltest.TestSink(t, d, c.In, kind, 2*tolerance(d, c.KH*c.KW*c.Out), din, uint32(10*i+3), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-			return InputGradient{Conv: c, Grad: grad, Weight: weight, Sink: sink}.Record(p)
-		})
+		kerneltest.TestSink(t, d, c.In, kind, 2*tolerance(d, c.KH*c.KW*c.Out), din, uint32(10*i+3),
+			func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+				return InputGradient{Conv: c, Grad: grad, Weight: weight, Sink: sink}.Record(p)
+			})
 		old, old64 := kerneltest.Random(c.WeightLen(), uint32(10*i+4))
 		for _, accumulate := range []bool{false, true} {
-			g := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen()), Accumulate: accumulate}
+			g := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen()),
+				Accumulate: accumulate}
 			want := append([]float64(nil), dweight...)
 			if accumulate {
 				g.DWeight.WriteF32(0, old)
@@ -199,7 +206,8 @@ func TestWinogradError(t *testing.T) {
 		}
 	}
 	for k, what := range []string{"output", "gradient in the input", "gradient in the weight"} {
-		t.Logf("%s: Winograd's root mean square error is %.2f times the direct one", what, math.Sqrt(errors[1][k]/errors[0][k]))
+		t.Logf("%s: Winograd's root mean square error is %.2f times the direct one", what,
+			math.Sqrt(errors[1][k]/errors[0][k]))
 		require.Positive(t, errors[1][k])
 		require.LessOrEqual(t, errors[1][k], 4*errors[0][k])
 	}
@@ -222,6 +230,7 @@ func TestSameBits(t *testing.T) {
 		dw := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen())}
 		dw.Record(p)
 		p.Run(1)
-		return slices.Concat(f.Z.Values(), stats.Rows.Values(), sink.D.Values(), back.Rows.Values(), dw.DWeight.Values())
+		return slices.Concat(f.Z.Values(), stats.Rows.Values(), sink.D.Values(), back.Rows.Values(),
+			dw.DWeight.Values())
 	})
 }

@@ -1,6 +1,7 @@
-// The gradient in a convolution's weight: a product over the pixels of the output, whose rows are the channels of the taps of the input and whose columns
-// are channels of the output. Both sides are read through their prologues on the way into shared memory, one step of pixels ahead of the products. The
-// pixels are split over blocks, and cu_conv_weight_sum adds the splits in order.
+// The gradient in a convolution's weight: a product over the pixels of the output, whose rows are the channels of the
+// taps of the input and whose columns are channels of the output. Both sides are read through their prologues on the
+// way into shared memory, one step of pixels ahead of the products. The pixels are split over blocks, and
+// cu_conv_weight_sum adds the splits in order.
 //
 //   cu_conv_weight          float32, tiles of 128 x 64
 //   cu_conv_weight_bf16_N   tensors of bfloat16, tensor cores, tiles of N x N
@@ -50,7 +51,8 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 #pragma unroll
 		for (int i = 0; i < LEFT_MINE; i++) {
 			const int y = at.y * a.stride_h + down, x = at.x * a.stride_w + along;
-			const bool inside = p0 + left_pixel + i * LEFT_APART < end && left_n > 0 && (unsigned)y < (unsigned)a.h && (unsigned)x < (unsigned)a.w;
+			const bool inside = p0 + left_pixel + i * LEFT_APART < end && left_n > 0 && (unsigned)y < (unsigned)a.h &&
+			                    (unsigned)x < (unsigned)a.w;
 			read[i] = inside ? (at.image * a.h + y) * a.w + x : -1;
 			if (inside) raw[i] = load_raw((const T *)g.in.z + read[i] * g.in.ld + c, left_n, left_wide);
 			at.move(g);
@@ -74,7 +76,8 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 					unpack(quad_of<T>(raw[i], q), v);
 					input_value(&g.in, in, read[i], c + 4 * q, min(4, left_n - 4 * q), v);
 				}
-				store_part(&left[now][(left_pixel + i * LEFT_APART) * (ROWS + PAD) + left_vector * L + 4 * q], 4, true, v);
+				store_part(&left[now][(left_pixel + i * LEFT_APART) * (ROWS + PAD) + left_vector * L + 4 * q], 4, true,
+				           v);
 			}
 		}
 #pragma unroll
@@ -90,7 +93,8 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 						gradient_value(grad, z, v);
 					}
 				}
-				store_part(&right[now][(right_pixel + i * RIGHT_APART) * (COLS + PAD) + right_vector * L + 4 * q], 4, true, v);
+				store_part(&right[now][(right_pixel + i * RIGHT_APART) * (COLS + PAD) + right_vector * L + 4 * q], 4,
+				           true, v);
 			}
 		}
 	};
@@ -112,7 +116,8 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 	out.each([&](int row, int column, const auto &v) {
 		const tap_channels<T> tap(a, a.depth, row_tile * LEFT_VECTORS + row / L);
 		if (row % L >= tap.n) return;
-		float *line = to + ((int64_t)(tap.ky * a.kw + tap.kx) * a.depth + tap.c + row % L) * a.out + group * a.cols + column0 + column;
+		float *line = to + ((int64_t)(tap.ky * a.kw + tap.kx) * a.depth + tap.c + row % L) * a.out + group * a.cols +
+		              column0 + column;
 #pragma unroll
 		for (int i = 0; i < (int)(sizeof v / sizeof(float)); i++)
 			if (column0 + column + i < a.cols) line[i] = accumulate ? line[i] + v[i] : v[i];
@@ -126,7 +131,8 @@ CTN_ENTRY(cu_conv_weight, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<fl
 CTN_ENTRY(cu_conv_weight_bf16_64, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 64, 64>(g); }
 CTN_ENTRY(cu_conv_weight_bf16_128, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 128, 128>(g); }
 
-// Grid: CTN_CONV_GPU_SUM_COLS elements of the weight each. A warp adds consecutive splits of all of them, then their sums are added in order.
+// Grid: CTN_CONV_GPU_SUM_COLS elements of the weight each. A warp adds consecutive splits of all of them, then their
+// sums are added in order.
 CTN_ENTRY(cu_conv_weight_sum, const ctn_conv_weight_gpu_args g, CTN_CONV_GPU_SUM_BLOCK) {
 	constexpr int COLS = CTN_CONV_GPU_SUM_COLS, WARPS = CTN_CONV_GPU_SUM_BLOCK / COLS;
 	STATIC_SHARED(float[WARPS][COLS], part);

@@ -1,4 +1,5 @@
-// The products of a tile, by CTN_CONV_GPU_BLOCK threads: (ROWS x STEP) times (STEP x COLS) from shared memory, added up in registers.
+// The products of a tile, by CTN_CONV_GPU_BLOCK threads: (ROWS x STEP) times (STEP x COLS) from shared memory, added up
+// in registers.
 #ifndef CTN_CONV_TILE_CUH
 #define CTN_CONV_TILE_CUH
 #include "../tensor/load.cuh"
@@ -125,7 +126,7 @@ template <int ROWS, int COLS> struct products<bf16, ROWS, COLS> {
 				}
 	}
 
-      private:
+  private:
 	__device__ __forceinline__ void multiply(const uint32_t (&a)[R][4], const uint32_t (&b)[4], int c) {
 		const uint32_t first[2] = {b[0], b[1]}, second[2] = {b[2], b[3]};
 #pragma unroll
@@ -138,9 +139,12 @@ template <int ROWS, int COLS> struct products<bf16, ROWS, COLS> {
 
 // Stores 16 bytes of values where the tensor cores, or the float products, read them.
 __device__ __forceinline__ void store_shared(bf16 *to, const float (&v)[8]) {
-	*(uint4 *)to = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
+	*(uint4 *)to =
+	        make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
-__device__ __forceinline__ void store_shared(float *to, const float (&v)[4]) { *(float4 *)to = make_float4(v[0], v[1], v[2], v[3]); }
+__device__ __forceinline__ void store_shared(float *to, const float (&v)[4]) {
+	*(float4 *)to = make_float4(v[0], v[1], v[2], v[3]);
+}
 
 // A group of channels of a tap, of those that lie side by side in a product: each tap's begin at a multiple of LANES.
 template <class T> struct tap_channels {

@@ -1,4 +1,5 @@
-// The inner products of dense convolutions, and what becomes of their results. Width-generic: included by the package's C sources in their second half.
+// The inner products of dense convolutions, and what becomes of their results. Width-generic: included by the package's
+// C sources in their second half.
 #include "../tensor/load.h"
 
 #undef PANEL
@@ -27,7 +28,7 @@ typedef struct FN(conv_job) {
 	int add;            // to out
 } FN(conv_job);
 
-CTN_INLINE void FN(conv_tile)(const FN(conv_job) *t, const int rows, const int vectors) {
+CTN_INLINE void FN(conv_tile)(const FN(conv_job) * t, const int rows, const int vectors) {
 	vf acc[TILE_ROWS][2];
 #pragma GCC unroll 12
 	for (int r = 0; r < rows; r++) {
@@ -64,7 +65,7 @@ CTN_INLINE void FN(conv_tile)(const FN(conv_job) *t, const int rows, const int v
 	}
 }
 #define CONV_TILE(name, rows, vectors) \
-	static __attribute__((noinline)) void FN(name)(const FN(conv_job) *t) { FN(conv_tile)(t, rows, vectors); }
+	static __attribute__((noinline)) void FN(name)(const FN(conv_job) * t) { FN(conv_tile)(t, rows, vectors); }
 CONV_TILE(conv_tile_large, TILE_ROWS, 2)
 CONV_TILE(conv_tile_middle, TILE_MIDDLE, 2)
 CONV_TILE(conv_tile_small, TILE_SMALL, 2)
@@ -73,23 +74,26 @@ CONV_TILE(conv_tile_middle_narrow, TILE_MIDDLE, 1)
 CONV_TILE(conv_tile_small_narrow, TILE_SMALL, 1)
 #undef CONV_TILE
 
-CTN_INLINE void FN(conv_dispatch)(const FN(conv_job) *t, int narrow) {
+CTN_INLINE void FN(conv_dispatch)(const FN(conv_job) * t, int narrow) {
 	if (t->rows > TILE_MIDDLE) narrow ? FN(conv_tile_large_narrow)(t) : FN(conv_tile_large)(t);
 	else if (t->rows > TILE_SMALL) narrow ? FN(conv_tile_middle_narrow)(t) : FN(conv_tile_middle)(t);
 	else narrow ? FN(conv_tile_small_narrow)(t) : FN(conv_tile_small)(t);
 }
 
 // Copies n channels of `count` pixels near, as they are read.
-CTN_INLINE void FN(conv_bring)(const ctn_input *in, const ctn_gradient *grad, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld) {
+CTN_INLINE void FN(conv_bring)(const ctn_input *in, const ctn_gradient *grad, int64_t first, int64_t count, int64_t c0,
+                               int64_t n, float *out, int64_t ld) {
 	if (grad) gradient_rows(grad, first, count, c0, n, out, ld);
 	else input_rows(in, first, count, c0, n, out, ld);
 }
 
-// Copies the taps of each row side by side. Where there are several, the pixels [low, high) are first brought to `band`, each once. Whole vectors are read and
-// written: the next copy overwrites what is too much, and behind the last one there is room.
-static __attribute__((noinline, unused)) void FN(conv_gather)(const ctn_input *in, const ctn_gradient *grad, int64_t c0, int64_t n, int64_t low, int64_t high,
-                                                      const int32_t *read, const ctn_window *at, int64_t rows, int64_t read_ld, float *near, int64_t near_ld,
-                                                      float *band) {
+// Copies the taps of each row side by side. Where there are several, the pixels [low, high) are first brought to
+// `band`, each once. Whole vectors are read and written: the next copy overwrites what is too much, and behind the last
+// one there is room.
+static __attribute__((noinline, unused)) void FN(conv_gather)(const ctn_input *in, const ctn_gradient *grad, int64_t c0,
+                                                              int64_t n, int64_t low, int64_t high, const int32_t *read,
+                                                              const ctn_window *at, int64_t rows, int64_t read_ld,
+                                                              float *near, int64_t near_ld, float *band) {
 	int64_t kh = at->kh, kw = at->kw;
 	if (kh * kw == 1) {
 		for (int64_t r = 0; r < rows; r++)
@@ -112,12 +116,14 @@ static __attribute__((noinline, unused)) void FN(conv_gather)(const ctn_input *i
 }
 
 // What a tile's sums become. first, last: of the groups of channels that are summed; begin: the task's first rows.
-CTN_INLINE void FN(conv_store)(const ctn_conv_args *g, const float *tile, const int32_t *written, int64_t rows, int64_t j, int first, int last,
-                               float *stats, int begin) {
+CTN_INLINE void FN(conv_store)(const ctn_conv_args *g, const float *tile, const int32_t *written, int64_t rows,
+                               int64_t j, int first, int last, float *stats, int begin) {
 	int64_t n = ctn_min(CTN_LANES, g->cols - j);
 	vf bias = first && g->bias ? vload_part(g->bias + j, n) : (vf){}, near = {}, sum[2] = {{}, {}};
 	stats = last ? stats : 0;
-	if (stats && !begin) near = vload_part(stats + j, n), sum[0] = vload_part(stats + g->stats_ld + j, n), sum[1] = vload_part(stats + 2 * g->stats_ld + j, n);
+	if (stats && !begin)
+		near = vload_part(stats + j, n), sum[0] = vload_part(stats + g->stats_ld + j, n),
+		sum[1] = vload_part(stats + 2 * g->stats_ld + j, n);
 	for (int64_t r = 0; r < rows; r++) {
 		float *o = g->out + written[r] * g->out_ld + j;
 		vf v = vload(tile + r * PANEL) + bias;
@@ -130,9 +136,11 @@ CTN_INLINE void FN(conv_store)(const ctn_conv_args *g, const float *tile, const 
 		sum[1] += v * v;
 	}
 	if (!stats) return;
-	vstore_part(stats + j, near, n), vstore_part(stats + g->stats_ld + j, sum[0], n), vstore_part(stats + 2 * g->stats_ld + j, sum[1], n);
+	vstore_part(stats + j, near, n), vstore_part(stats + g->stats_ld + j, sum[0], n),
+	        vstore_part(stats + 2 * g->stats_ld + j, sum[1], n);
 }
-CTN_INLINE void FN(conv_sink)(const ctn_sink *s, int64_t cols, const float *tile, const int32_t *written, int64_t rows, int64_t j, float *stats, int begin) {
+CTN_INLINE void FN(conv_sink)(const ctn_sink *s, int64_t cols, const float *tile, const int32_t *written, int64_t rows,
+                              int64_t j, float *stats, int begin) {
 	int64_t n = ctn_min(CTN_LANES, cols - j);
 	vf sum[2] = {{}, {}};
 	if (stats && !begin) sum[0] = vload_part(stats + j, n), sum[1] = vload_part(stats + s->stats_ld + j, n);
@@ -141,8 +149,9 @@ CTN_INLINE void FN(conv_sink)(const ctn_sink *s, int64_t cols, const float *tile
 }
 
 // The weight's gradient: a tile is some channels of the input by two vectors of the output's, summed over rows.
-CTN_INLINE void FN(weight_tile)(const float *const *a, const int32_t *row, int64_t count, int64_t c, const float *b, const int rows, const int vectors, float *out,
-                                int64_t ld, int64_t valid, int64_t width, int add) {
+CTN_INLINE void FN(weight_tile)(const float *const *a, const int32_t *row, int64_t count, int64_t c, const float *b,
+                                const int rows, const int vectors, float *out, int64_t ld, int64_t valid, int64_t width,
+                                int add) {
 	vf acc[TILE_ROWS][2];
 #pragma GCC unroll 12
 	for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = (vf){};
@@ -170,8 +179,9 @@ CTN_INLINE void FN(weight_tile)(const float *const *a, const int32_t *row, int64
 	}
 }
 #define WEIGHT_TILE(name, rows, vectors) \
-	static __attribute__((noinline)) void FN(name)(const float *const *a, const int32_t *row, int64_t count, int64_t c, const float *b, float *out, int64_t ld, \
-	                                               int64_t valid, int64_t width, int add) { \
+	static __attribute__((noinline)) void FN(name)(const float *const *a, const int32_t *row, int64_t count, \
+	                                               int64_t c, const float *b, float *out, int64_t ld, int64_t valid, \
+	                                               int64_t width, int add) { \
 		FN(weight_tile)(a, row, count, c, b, rows, vectors, out, ld, valid, width, add); \
 	}
 WEIGHT_TILE(weight_tile_large, TILE_ROWS, 2)
@@ -181,10 +191,16 @@ WEIGHT_TILE(weight_tile_large_narrow, TILE_ROWS, 1)
 WEIGHT_TILE(weight_tile_middle_narrow, TILE_MIDDLE, 1)
 WEIGHT_TILE(weight_tile_small_narrow, TILE_SMALL, 1)
 #undef WEIGHT_TILE
-CTN_INLINE void FN(weight_dispatch)(const float *const *a, const int32_t *row, int64_t count, int64_t c, const float *b, float *out, int64_t ld, int64_t valid,
-                                    int64_t width, int add) {
+CTN_INLINE void FN(weight_dispatch)(const float *const *a, const int32_t *row, int64_t count, int64_t c, const float *b,
+                                    float *out, int64_t ld, int64_t valid, int64_t width, int add) {
 	int narrow = width <= CTN_LANES;
-	if (valid > TILE_MIDDLE) (narrow ? FN(weight_tile_large_narrow) : FN(weight_tile_large))(a, row, count, c, b, out, ld, valid, width, add);
-	else if (valid > TILE_SMALL) (narrow ? FN(weight_tile_middle_narrow) : FN(weight_tile_middle))(a, row, count, c, b, out, ld, valid, width, add);
-	else (narrow ? FN(weight_tile_small_narrow) : FN(weight_tile_small))(a, row, count, c, b, out, ld, valid, width, add);
+	if (valid > TILE_MIDDLE)
+		(narrow ? FN(weight_tile_large_narrow) : FN(weight_tile_large))(a, row, count, c, b, out, ld, valid, width,
+		                                                                add);
+	else if (valid > TILE_SMALL)
+		(narrow ? FN(weight_tile_middle_narrow) : FN(weight_tile_middle))(a, row, count, c, b, out, ld, valid, width,
+		                                                                  add);
+	else
+		(narrow ? FN(weight_tile_small_narrow) : FN(weight_tile_small))(a, row, count, c, b, out, ld, valid, width,
+		                                                                add);
 }

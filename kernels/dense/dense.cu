@@ -1,4 +1,5 @@
-// What surrounds the products of dense layers: bias, ReLU and dropout; the gradient of a bias; heads of a few outputs. All are bound by memory.
+// What surrounds the products of dense layers: bias, ReLU and dropout; the gradient of a bias; heads of a few outputs.
+// All are bound by memory.
 #include "../exec/cuda.cuh"
 #include "../exec/philox.h"
 #include "../exec/reduce.cuh"
@@ -39,7 +40,9 @@ template <class T> __device__ __forceinline__ void dense_backward(const ctn_dens
 	if (i >= n) return;
 	if (g.keep < 1) dropout(g, i / 4, factor);
 #pragma unroll
-	for (int q = 0; q < 4; q++) d[q] = i + q < n && (!g.relu || to_float(((const T *)g.in)[i + q]) > 0) ? to_float(((const T *)g.grad)[i + q]) : 0;
+	for (int q = 0; q < 4; q++)
+		d[q] = i + q < n && (!g.relu || to_float(((const T *)g.in)[i + q]) > 0) ? to_float(((const T *)g.grad)[i + q])
+		                                                                        : 0;
 #pragma unroll
 	for (int q = 0; q < 4; q++)
 		if (i + q < n) ((T *)g.out)[i + q] = stored<T>(d[q] * factor[q]);

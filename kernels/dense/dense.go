@@ -1,5 +1,5 @@
-// Package dense holds what surrounds the products of dense layers (package gemm): bias, ReLU and dropout, the gradient of a bias, heads of a few outputs, and
-// finding the largest of many scores.
+// Package dense holds what surrounds the products of dense layers (package gemm): bias, ReLU and dropout, the gradient
+// of a bias, heads of a few outputs, and finding the largest of many scores.
 package dense
 
 /*
@@ -24,20 +24,21 @@ var Sources embed.FS
 
 var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
 
-// Dense is what surrounds a layer's product: Out = dropout(relu(In + Bias)), each part optional. In and Out are rows x Width and may be the same; both may be stored as bfloat16.
+// Dense is what surrounds a layer's product: Out = dropout(relu(In + Bias)), each part optional. In and Out are rows x
+// Width and may be the same; both may be stored as bfloat16.
 //
-// Dropout keeps an element with probability Keep and divides it by Keep; its decisions are a function of (Seed, Stream, *Step, element), so the
-// backward operation repeats them.
+// Dropout keeps an element with probability Keep and divides it by Keep; its decisions are a function of (Seed, Stream,
+// *Step, element), so the backward operation repeats them.
 type Dense struct {
 	Rows    exec.Dim
 	Width   int
-	Out, In *exec.Buffer
-	Bias    *exec.Buffer // Width
+	Out, In *exec.Buffer // [rows, Width]
+	Bias    *exec.Buffer // [Width], or nil
 	Relu    bool
 	Keep    float32 // 0 or 1: no dropout
 	Seed    uint64
 	Stream  uint32       // a purpose of package philox, with a layer's number in the high bits
-	Step    *exec.Buffer // one integer
+	Step    *exec.Buffer // [1] integer: updates done
 }
 
 // Record appends the operation to a program.
@@ -47,18 +48,20 @@ func (d Dense) Record(p *exec.Program) {
 	exec.Optional("dense", "Bias", d.Bias, d.Width)
 	args.in, args.bias, args.out = floats(d.In), floats(d.Bias), floats(d.Out)
 	exec.Call(p, "dense", unsafe.Pointer(&C.ctn_dense), &args, d.scratch(),
-		exec.Over("dense", tensor.Entry("cu_dense", tensor.Half("dense", d.In, d.Out)), d.Rows.Max*d.Width, 4, C.CTN_DENSE_BLOCK))
+		exec.Over("dense", tensor.Entry("cu_dense", tensor.Half("dense", d.In, d.Out)), d.Rows.Max*d.Width, 4,
+			C.CTN_DENSE_BLOCK))
 }
 
-// RecordBackward appends the gradient in In (and, summed over rows, in Bias): dIn from grad, the gradient of Out. Out must still hold the
-// result; dIn may be grad.
+// RecordBackward appends the gradient in In (and, summed over rows, in Bias): dIn from grad, the gradient of Out. Out
+// must still hold the result; dIn may be grad.
 func (d Dense) RecordBackward(p *exec.Program, dIn, grad *exec.Buffer) {
 	args := d.args("dense_backward")
 	exec.NeedStored("dense_backward", "dIn", dIn, d.Rows.Max*d.Width)
 	exec.NeedStored("dense_backward", "grad", grad, d.Rows.Max*d.Width)
 	args.in, args.grad, args.out = floats(d.Out), floats(grad), floats(dIn)
 	exec.Call(p, "dense_backward", unsafe.Pointer(&C.ctn_dense_backward), &args, d.scratch(),
-		exec.Over("dense", tensor.Entry("cu_dense_backward", tensor.Half("dense_backward", d.Out, dIn, grad)), d.Rows.Max*d.Width, 4, C.CTN_DENSE_BLOCK))
+		exec.Over("dense", tensor.Entry("cu_dense_backward", tensor.Half("dense_backward", d.Out, dIn, grad)),
+			d.Rows.Max*d.Width, 4, C.CTN_DENSE_BLOCK))
 }
 
 // scratch holds a task's factors of dropout.
@@ -78,15 +81,16 @@ func (d Dense) args(op string) C.ctn_dense_args {
 	if keep < 1 {
 		exec.Need(op, "Step", d.Step, 1)
 	}
-	args := C.ctn_dense_args{width: C.int64_t(d.Width), keep: C.float(keep), relu: flag(d.Relu), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
-		step: ints(d.Step)}
+	args := C.ctn_dense_args{width: C.int64_t(d.Width), keep: C.float(keep), relu: flag(d.Relu),
+		seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream), step: ints(d.Step)}
 	d.Rows.Put(unsafe.Pointer(&args.rows))
 	return args
 }
 
-// ColumnSum adds the rows of In (rows x Width, which may be stored as bfloat16) in order: the gradient of a bias. Out has Width elements.
+// ColumnSum adds the rows of In ([rows, Width], which may be stored as bfloat16) in order: the gradient of a bias. Out
+// has Width elements.
 type ColumnSum struct {
-	Out, In    *exec.Buffer
+	Out, In    *exec.Buffer // [Width]; [rows, Width]
 	Rows       exec.Dim
 	Width      int
 	Accumulate bool
@@ -96,7 +100,8 @@ type ColumnSum struct {
 func (s ColumnSum) Record(p *exec.Program) {
 	exec.Need("colsum", "Out", s.Out, s.Width)
 	exec.NeedStored("colsum", "In", s.In, s.Rows.Max*s.Width)
-	args := C.ctn_colsum_args{width: C.int64_t(s.Width), in: floats(s.In), out: floats(s.Out), accumulate: flag(s.Accumulate)}
+	args := C.ctn_colsum_args{width: C.int64_t(s.Width), in: floats(s.In), out: floats(s.Out),
+		accumulate: flag(s.Accumulate)}
 	s.Rows.Put(unsafe.Pointer(&args.rows))
 	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
@@ -105,16 +110,19 @@ func (s ColumnSum) Record(p *exec.Program) {
 		splits := exec.Blocks(rows, split)
 		args.split, args.parts = C.int64_t(split), floats(p.Arena().F32(splits*s.Width))
 		gpu = []exec.Launch{
-			{File: "dense", Entry: tensor.Entry("cu_colsum", s.In.Half()), Grid: [3]int{across, splits}, Block: C.CTN_DENSE_BLOCK},
-			{File: "dense", Entry: "cu_colsum_sum", Grid: [3]int{exec.Blocks(s.Width, C.CTN_DENSE_BLOCK)}, Block: C.CTN_DENSE_BLOCK},
+			{File: "dense", Entry: tensor.Entry("cu_colsum", s.In.Half()), Grid: [3]int{across, splits},
+				Block: C.CTN_DENSE_BLOCK},
+			{File: "dense", Entry: "cu_colsum_sum", Grid: [3]int{exec.Blocks(s.Width, C.CTN_DENSE_BLOCK)},
+				Block: C.CTN_DENSE_BLOCK},
 		}
 	}
 	exec.Call(p, "colsum", unsafe.Pointer(&C.ctn_colsum), &args, 0, gpu...)
 }
 
-// RowDot is a linear head with a few outputs: Out[r][h] = In[r] · Weight[h]; In is rows x Width, Weight Heads x Width, Out rows x Heads.
+// RowDot is a linear head with a few outputs: Out[r][h] = In[r] · Weight[h]; In is [rows, Width], Weight [Heads,
+// Width], Out [rows, Heads].
 type RowDot struct {
-	Out, In, Weight *exec.Buffer
+	Out, In, Weight *exec.Buffer // [rows, Heads]; [rows, Width]; [Heads, Width]
 	Rows            exec.Dim
 	Width, Heads    int
 }
@@ -124,16 +132,18 @@ func (d RowDot) Record(p *exec.Program) {
 	exec.Need("rowdot", "Out", d.Out, d.Rows.Max*d.Heads)
 	exec.Need("rowdot", "In", d.In, d.Rows.Max*d.Width)
 	exec.Need("rowdot", "Weight", d.Weight, d.Heads*d.Width)
-	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), in: floats(d.In), weight: floats(d.Weight), out: floats(d.Out)}
+	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), in: floats(d.In),
+		weight: floats(d.Weight), out: floats(d.Out)}
 	d.Rows.Put(unsafe.Pointer(&args.rows))
 	exec.Call(p, "rowdot", unsafe.Pointer(&C.ctn_rowdot), &args, 0,
-		exec.Launch{File: "dense", Entry: "cu_rowdot", Grid: [3]int{exec.Blocks(d.Rows.Max, C.CTN_DENSE_BLOCK/32)}, Block: C.CTN_DENSE_BLOCK})
+		exec.Launch{File: "dense", Entry: "cu_rowdot", Grid: [3]int{exec.Blocks(d.Rows.Max, C.CTN_DENSE_BLOCK/32)},
+			Block: C.CTN_DENSE_BLOCK})
 }
 
-// RowDotBackward is the gradient of RowDot in its input: DInput[r] = mask( Σ_h Grad[r][h]·Weight[h] ). Mask is optional, as in Gather. The
-// weight's gradient is a product: gemm.Op{C: dWeight, A: Grad, B: In, TransA: true}.
+// RowDotBackward is the gradient of RowDot in its input: DInput[r] = mask( Σ_h Grad[r][h]·Weight[h] ). Mask is
+// optional, as in Gather. The weight's gradient is a product: gemm.Op{C: dWeight, A: Grad, B: In, TransA: true}.
 type RowDotBackward struct {
-	DInput, Grad, Weight, Mask *exec.Buffer
+	DInput, Grad, Weight, Mask *exec.Buffer // [rows, Width]; [rows, Heads]; [Heads, Width]; [rows, Width], or nil
 	Rows                       exec.Dim
 	Width, Heads               int
 	Accumulate                 bool
@@ -145,8 +155,8 @@ func (d RowDotBackward) Record(p *exec.Program) {
 	exec.Need("rowdot_backward", "Grad", d.Grad, d.Rows.Max*d.Heads)
 	exec.Need("rowdot_backward", "Weight", d.Weight, d.Heads*d.Width)
 	exec.Optional("rowdot_backward", "Mask", d.Mask, d.Rows.Max*d.Width)
-	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), weight: floats(d.Weight), grad: floats(d.Grad),
-		mask: floats(d.Mask), dinput: floats(d.DInput), accumulate: flag(d.Accumulate)}
+	args := C.ctn_rowdot_args{width: C.int64_t(d.Width), heads: C.int64_t(d.Heads), weight: floats(d.Weight),
+		grad: floats(d.Grad), mask: floats(d.Mask), dinput: floats(d.DInput), accumulate: flag(d.Accumulate)}
 	d.Rows.Put(unsafe.Pointer(&args.rows))
 	exec.Call(p, "rowdot_backward", unsafe.Pointer(&C.ctn_rowdot_backward), &args, 0,
 		exec.Over("dense", "cu_rowdot_backward", d.Rows.Max*d.Width, 1, C.CTN_DENSE_BLOCK))

@@ -21,8 +21,9 @@ CTN_TABLE(ctn_rowdot_backward, rowdot_backward)
 typedef uint32_t vu __attribute__((vector_size(CTN_LANES * 4)));
 typedef uint64_t vl __attribute__((vector_size(CTN_LANES * 8)));
 
-// Dropout's factors, 1/keep or 0, of `count` elements from element `first` on, both multiples of 4: four elements share a block of random
-// numbers (ctn_philox, here for a vector of blocks at once). count is rounded up to whole vectors of blocks.
+// Dropout's factors, 1/keep or 0, of `count` elements from element `first` on, both multiples of 4: four elements share
+// a block of random numbers (ctn_philox, here for a vector of blocks at once). count is rounded up to whole vectors of
+// blocks.
 static void FN(dropout)(const ctn_dense_args *g, int64_t first, int64_t count, float *out) {
 	uint32_t step = (uint32_t)*g->step;
 	float keep = g->keep, kept = 1.0f / keep;
@@ -35,7 +36,8 @@ static void FN(dropout)(const ctn_dense_args *g, int64_t first, int64_t count, f
 		c[2] = (vu){} + step, c[3] = (vu){} + g->stream;
 #pragma GCC unroll 10
 		for (int round = 0; round < 10; round++) {
-			vl p0 = __builtin_convertvector(c[0], vl) * 0xD2511F53u, p1 = __builtin_convertvector(c[2], vl) * 0xCD9E8D57u;
+			vl p0 = __builtin_convertvector(c[0], vl) * 0xD2511F53u,
+			   p1 = __builtin_convertvector(c[2], vl) * 0xCD9E8D57u;
 			c[0] = __builtin_convertvector(p1 >> 32, vu) ^ c[1] ^ k0;
 			c[1] = __builtin_convertvector(p1, vu);
 			c[2] = __builtin_convertvector(p0 >> 32, vu) ^ c[3] ^ k1;
@@ -51,13 +53,13 @@ static void FN(dropout)(const ctn_dense_args *g, int64_t first, int64_t count, f
 	}
 }
 
-static int64_t FN(dense_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_dense_args *)p)->rows), CTN_DENSE_ROWS); }
+static int64_t FN(dense_tasks)(const void *p) {
+	return ctn_div_up(ctn_size(((const ctn_dense_args *)p)->rows), CTN_DENSE_ROWS);
+}
 static void FN(dense_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_dense_args *g = p;
 	int64_t begin = task * CTN_DENSE_ROWS, end = ctn_min(begin + CTN_DENSE_ROWS, ctn_size(g->rows)), w = g->width;
-	if (g->keep < 1) {
-		FN(dropout)(g, begin * w, (end - begin) * w, scratch);
-	}
+	if (g->keep < 1) { FN(dropout)(g, begin * w, (end - begin) * w, scratch); }
 	for (int64_t r = begin; r < end; r++)
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
@@ -73,9 +75,7 @@ static int64_t FN(dense_backward_tasks)(const void *p) { return FN(dense_tasks)(
 static void FN(dense_backward_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_dense_args *g = p;
 	int64_t begin = task * CTN_DENSE_ROWS, end = ctn_min(begin + CTN_DENSE_ROWS, ctn_size(g->rows)), w = g->width;
-	if (g->keep < 1) {
-		FN(dropout)(g, begin * w, (end - begin) * w, scratch);
-	}
+	if (g->keep < 1) { FN(dropout)(g, begin * w, (end - begin) * w, scratch); }
 	for (int64_t r = begin; r < end; r++)
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
@@ -103,7 +103,9 @@ static void FN(colsum_run)(const void *p, int64_t task, float *scratch) {
 	for (int64_t j = 0; j < n; j++) g->out[begin + j] = g->accumulate ? g->out[begin + j] + sum[j] : sum[j];
 }
 
-static int64_t FN(rowdot_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_rowdot_args *)p)->rows), TASK_ROWS); }
+static int64_t FN(rowdot_tasks)(const void *p) {
+	return ctn_div_up(ctn_size(((const ctn_rowdot_args *)p)->rows), TASK_ROWS);
+}
 static void FN(rowdot_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_rowdot_args *g = p;
@@ -130,7 +132,8 @@ static void FN(rowdot_backward_run)(const void *p, int64_t task, float *scratch)
 		for (int64_t j = 0; j < width; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, width - j);
 			vf sum = {};
-			for (int64_t h = 0; h < g->heads; h++) sum += vset(g->grad[r * g->heads + h]) * vload_part(g->weight + h * width + j, n);
+			for (int64_t h = 0; h < g->heads; h++)
+				sum += vset(g->grad[r * g->heads + h]) * vload_part(g->weight + h * width + j, n);
 			if (g->mask) sum = vselect(vload_part(g->mask + r * width + j, n) > (vf){}, sum, (vf){});
 			if (g->accumulate) sum += vload_part(out + j, n);
 			vstore_part(out + j, sum, n);

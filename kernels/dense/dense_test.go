@@ -31,8 +31,9 @@ func TestDense(t *testing.T) {
 						bias, bias64 := kerneltest.Random(width, uint32(i+10))
 						grad, grad64 := kerneltest.Random(rows*width, uint32(i+20))
 						x, g := kerneltest.Store(ar, in, in64), kerneltest.Store(ar, grad, grad64)
-						l := Dense{Rows: exec.Fixed(rows), Width: width, Out: kerneltest.Room(ar, rows*width), In: x, Bias: ar.Floats(bias), Relu: relu, Keep: keep,
-							Seed: 77, Stream: philox.PurposeTrain, Step: ar.Ints([]int32{9})}
+						l := Dense{Rows: exec.Fixed(rows), Width: width, Out: kerneltest.Room(ar, rows*width), In: x,
+							Bias: ar.Floats(bias), Relu: relu, Keep: keep, Seed: 77, Stream: philox.PurposeTrain,
+							Step: ar.Ints([]int32{9})}
 						din := kerneltest.Room(ar, rows*width)
 						p := ar.NewProgram("test")
 						l.Record(p)
@@ -111,7 +112,8 @@ func TestRowDotAndColumnSum(t *testing.T) {
 			p := ar.NewProgram("test")
 			n := exec.Fixed(rows)
 			RowDot{Out: out, In: x, Weight: wb, Rows: n, Width: width, Heads: heads}.Record(p)
-			RowDotBackward{DInput: din, Grad: ar.Floats(grad), Weight: wb, Mask: x, Rows: n, Width: width, Heads: heads, Accumulate: accumulate}.Record(p)
+			RowDotBackward{DInput: din, Grad: ar.Floats(grad), Weight: wb, Mask: x, Rows: n, Width: width, Heads: heads,
+				Accumulate: accumulate}.Record(p)
 			ColumnSum{Out: sum, In: x, Rows: n, Width: width, Accumulate: accumulate}.Record(p)
 			p.Run(1)
 			want := make([]float64, rows*heads)

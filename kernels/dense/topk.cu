@@ -1,6 +1,7 @@
-// The k largest. Elements are keys, of which no two are equal, so the result does not depend on the order of atomic additions. Launches of
-// cu_topk_digit find the k-th largest key, digit after digit from the highest; cu_topk_collect takes it and what is above it, and cu_topk_sort
-// orders these and makes the state ready for the next run. Each launch but the last reads n floats once, from L2 up to some millions.
+// The k largest. Elements are keys, of which no two are equal, so the result does not depend on the order of atomic
+// additions. Launches of cu_topk_digit find the k-th largest key, digit after digit from the highest; cu_topk_collect
+// takes it and what is above it, and cu_topk_sort orders these and makes the state ready for the next run. Each launch
+// but the last reads n floats once, from L2 up to some millions.
 #include "../exec/cuda.cuh"
 #include "../exec/reduce.cuh"
 #include "topk.h"
@@ -9,7 +10,8 @@ namespace {
 
 constexpr int BINS = CTN_TOPK_BINS, OWN = BINS / CTN_DENSE_BLOCK; // bins of a thread
 
-// The largest digit at which, with the bins above it, `left` keys or more are counted. It becomes a part of the least key. count is cleared.
+// The largest digit at which, with the bins above it, `left` keys or more are counted. It becomes a part of the least
+// key. count is cleared.
 __device__ void choose(const ctn_topk_args &g, int digit_bits) {
 	STATIC_SHARED(int32_t[CTN_DENSE_BLOCK], above); // keys in the bins of a thread and of those behind it
 	ctn_topk_state *state = g.state;
@@ -41,12 +43,14 @@ __device__ void choose(const ctn_topk_args &g, int digit_bits) {
 		if (b == q) count = own[q];
 	state->least |= (uint64_t)(t * OWN + b) << shift;
 	state->left = left - before;
-	state->shift = count == left - before ? 0 : shift; // all of the bin belong to the k: lower digits make no difference
+	state->shift =
+	        count == left - before ? 0 : shift; // all of the bin belong to the k: lower digits make no difference
 }
 
 } // namespace
 
-// Grid: elements, 8 a thread. Counts the next digit of the keys that begin with the digits found; the block that ends last chooses.
+// Grid: elements, 8 a thread. Counts the next digit of the keys that begin with the digits found; the block that ends
+// last chooses.
 CTN_ENTRY(cu_topk_digit, const ctn_topk_args g, CTN_DENSE_BLOCK) {
 	STATIC_SHARED(uint32_t[BINS], count);
 	const int found = g.state->shift;

@@ -12,23 +12,25 @@ typedef struct ctn_topk_state {
 
 typedef struct ctn_topk_args {
 	int64_t n, k;
-	const float *in;       // n
-	float *value;          // k
-	int32_t *index;        // k
+	const float *in;       // [n]
+	float *value;          // [k]
+	int32_t *index;        // [k]
 	int32_t index_bits;    // of n - 1: a key's lower part
-	ctn_topk_state *state; // GPU
-	uint32_t *count;       // GPU: CTN_TOPK_BINS
-	uint64_t *survivors;   // GPU: k
+	ctn_topk_state *state; // GPU: [1]
+	uint32_t *count;       // GPU: [CTN_TOPK_BINS]
+	uint64_t *survivors;   // GPU: [k]
 } ctn_topk_args;
 
-enum { CTN_TOPK_MAX = 4096,       // k at most
-       CTN_TOPK_DIGIT = 11,       // GPU: bits found by a launch
-       CTN_TOPK_BINS = 1 << CTN_TOPK_DIGIT,
-       CTN_TOPK_EACH = 8,         // GPU: elements a thread
-       CTN_TOPK_SORT_BLOCK = 1024 }; // GPU: threads of the block that sorts
+enum {
+	CTN_TOPK_MAX = 4096, // k at most
+	CTN_TOPK_DIGIT = 11, // GPU: bits found by a launch
+	CTN_TOPK_BINS = 1 << CTN_TOPK_DIGIT,
+	CTN_TOPK_EACH = 8,          // GPU: elements a thread
+	CTN_TOPK_SORT_BLOCK = 1024, // GPU: threads of the block that sorts
+};
 
-// Element i as a number: no two are equal, and larger ones come first. NaN is the least, the two zeros are one, and of equal elements
-// the one with the lower index is larger.
+// Element i as a number: no two are equal, and larger ones come first. NaN is the least, the two zeros are one, and of
+// equal elements the one with the lower index is larger.
 CTN_FN uint64_t ctn_topk_key(const ctn_topk_args *g, int64_t i) {
 	float x = g->in[i];
 	uint32_t bits;
@@ -38,6 +40,8 @@ CTN_FN uint64_t ctn_topk_key(const ctn_topk_args *g, int64_t i) {
 	return (uint64_t)bits << g->index_bits | (uint64_t)(g->n - 1 - i);
 }
 
-CTN_FN int64_t ctn_topk_index(const ctn_topk_args *g, uint64_t key) { return g->n - 1 - (int64_t)(key & (((uint64_t)1 << g->index_bits) - 1)); }
+CTN_FN int64_t ctn_topk_index(const ctn_topk_args *g, uint64_t key) {
+	return g->n - 1 - (int64_t)(key & (((uint64_t)1 << g->index_bits) - 1));
+}
 
 extern const ctn_kernel ctn_topk[];

@@ -1,4 +1,5 @@
-// The k largest: a heap of the best keys so far, its least on top. Nearly all elements are below it and cost a comparison.
+// The k largest: a heap of the best keys so far, its least on top. Nearly all elements are below it and cost a
+// comparison.
 #ifndef CTN_LANES
 #include "topk.h"
 #define CTN_SELF "topk_cpu.c"
@@ -23,7 +24,7 @@ static void FN(topk_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_topk_args *g = p;
 	uint64_t *heap = (uint64_t *)scratch;
 	memset(heap, 0, (size_t)g->k * sizeof *heap); // the least key can be 0 too: it is then in the heap already
-	float least = -INFINITY; // the element on top of a full heap
+	float least = -INFINITY;                      // the element on top of a full heap
 	for (int64_t i = 0; i < g->n; i++) {
 		if (g->in[i] < least) continue;
 		uint64_t key = ctn_topk_key(g, i);

@@ -11,6 +11,7 @@ func TopKReference(v []float32, k int) []int32 {
 	for i := range index {
 		index[i] = int32(i)
 	}
-	slices.SortStableFunc(index, func(a, b int32) int { return cmp.Compare(v[b], v[a]) }) // a NaN is less than any number, zeros are equal
+	// A NaN is less than any number, zeros are equal.
+	slices.SortStableFunc(index, func(a, b int32) int { return cmp.Compare(v[b], v[a]) })
 	return index[:k]
 }

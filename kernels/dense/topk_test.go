@@ -34,20 +34,26 @@ func requireTopK(t *testing.T, d *exec.Device, k int, inputs ...[]float32) {
 
 func TestTopK(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
-		for _, s := range [][2]int{{1, 1}, {2, 1}, {2, 2}, {33, 7}, {2047, 64}, {2048, 2048}, {2049, 33}, {7001, 4096}} {
+		for _, s := range [][2]int{{1, 1}, {2, 1}, {2, 2}, {33, 7}, {2047, 64}, {2048, 2048}, {2049, 33},
+			{7001, 4096}} {
 			n, k := s[0], s[1]
 			normal, _ := kerneltest.Random(n, uint32(n))
 			ties, hard := make([]float32, n), make([]float32, n)
 			for i := range ties {
-				ties[i] = float32(math.Round(float64(2 * normal[i])))                                 // few different numbers
-				hard[i] = math.Float32frombits(math.Float32bits(1.5) ^ uint32(i*2654435761>>3)&0x3ff) // different in the last bits only
+				// Few different numbers.
+				ties[i] = float32(math.Round(float64(2 * normal[i])))
+				// Different in the last bits only.
+				hard[i] = math.Float32frombits(math.Float32bits(1.5) ^ uint32(i*2654435761>>3)&0x3ff)
 			}
 			special := append([]float32(nil), normal...)
-			for i, v := range []float64{math.NaN(), math.Inf(1), 0, math.Copysign(0, -1), math.Inf(-1), math.NaN(), 1e-40, -1e-40, math.Inf(1)} {
+			for i, v := range []float64{math.NaN(), math.Inf(1), 0, math.Copysign(0, -1), math.Inf(-1), math.NaN(),
+				1e-40, -1e-40, math.Inf(1)} {
 				special[(i*1237)%n] = float32(v)
 			}
 			special[n/2] = math.Float32frombits(0xffc00001) // a negative NaN
-			t.Run(fmt.Sprint(n, "/", k), func(t *testing.T) { requireTopK(t, d, k, normal, ties, hard, special, make([]float32, n)) })
+			t.Run(fmt.Sprint(n, "/", k), func(t *testing.T) {
+				requireTopK(t, d, k, normal, ties, hard, special, make([]float32, n))
+			})
 		}
 	})
 }
@@ -73,9 +79,15 @@ func TestBadTopKPanics(t *testing.T) {
 	ar := d.NewArena()
 	defer ar.Free()
 	p := ar.NewProgram("bad")
-	require.PanicsWithValue(t, "topk: 5 of 4 elements", func() { TopK{In: ar.F32(4), Value: ar.F32(5), Index: ar.I32(5)}.Record(p) })
-	require.PanicsWithValue(t, "topk: 4097 of 5000 elements", func() { TopK{In: ar.F32(5000), Value: ar.F32(4097), Index: ar.I32(4097)}.Record(p) })
-	require.PanicsWithValue(t, "topk: Value needs 3 elements of 32 bits", func() { TopK{In: ar.F32(4), Value: ar.F32(2), Index: ar.I32(3)}.Record(p) })
+	require.PanicsWithValue(t, "topk: 5 of 4 elements", func() {
+		TopK{In: ar.F32(4), Value: ar.F32(5), Index: ar.I32(5)}.Record(p)
+	})
+	require.PanicsWithValue(t, "topk: 4097 of 5000 elements", func() {
+		TopK{In: ar.F32(5000), Value: ar.F32(4097), Index: ar.I32(4097)}.Record(p)
+	})
+	require.PanicsWithValue(t, "topk: Value needs 3 elements of 32 bits", func() {
+		TopK{In: ar.F32(4), Value: ar.F32(2), Index: ar.I32(3)}.Record(p)
+	})
 }
 
 func BenchmarkTopK(b *testing.B) {

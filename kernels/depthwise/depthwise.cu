@@ -1,6 +1,7 @@
-// Depthwise convolutions. The usual ones, 3, 5 or 7 taps wide with stride 1 or 2, go down the rows of an image: a block has some columns and channels, its threads
-// load a row by 16 bytes each, apply what stands before the convolution once and leave it in shared memory as float32; a thread then has two channels of
-// some columns side by side, and keeps in registers what the rows around have to do with. Everything is read once, but for columns and rows at the blocks'
+// Depthwise convolutions. The usual ones, 3, 5 or 7 taps wide with stride 1 or 2, go down the rows of an image: a block
+// has some columns and channels, its threads load a row by 16 bytes each, apply what stands before the convolution once
+// and leave it in shared memory as float32; a thread then has two channels of some columns side by side, and keeps in
+// registers what the rows around have to do with. Everything is read once, but for columns and rows at the blocks'
 // borders. The others are computed pixel by pixel.
 #include "../exec/cuda.cuh"
 #include "../tensor/sweep.cuh"
@@ -13,7 +14,8 @@ constexpr int THREADS = CTN_DEPTHWISE_THREADS;
 // ---- two channels ---------------------------------------------------------------
 
 template <class T> __device__ __forceinline__ bool pair_whole(const void *p, int64_t ld, int c, int n) {
-	return n == 2 && (((uint64_t)p | (uint64_t)(ld * (int64_t)sizeof(T)) | (uint64_t)(c * (int64_t)sizeof(T))) & (2 * sizeof(T) - 1)) == 0;
+	return n == 2 && (((uint64_t)p | (uint64_t)(ld * (int64_t)sizeof(T)) | (uint64_t)(c * (int64_t)sizeof(T))) &
+	                  (2 * sizeof(T) - 1)) == 0;
 }
 // As they are stored, for pair_of.
 __device__ __forceinline__ float2 load_pair(const float *p, int n, bool wide) {
@@ -57,7 +59,8 @@ template <class T> struct place {
 	int pairs, pair, strips, strip; // pairs of channels and strips of columns, one of each a thread
 	int width, pitch;               // channels of the block; floats from a column to the next in shared memory
 	int c0, c, n;                   // the block's first channel; the thread's two, of which n exist
-	int vectors, vector, vc, vn;    // 16-byte vectors of a column; the thread's when it loads, its first channel, how many exist
+	int vectors, vector, vc,
+	        vn; // 16-byte vectors of a column; the thread's when it loads, its first channel, how many exist
 	int part, tile, band, n0, n1;
 	__device__ __forceinline__ place(const ctn_depthwise_args &g) {
 		strips = (int)g.strips, pairs = THREADS / strips;
@@ -77,19 +80,22 @@ template <class T> constexpr int LOADS = 16 / LANES<T>;
 
 // Coefficients in shared memory, rows of a block's channels; `otherwise` where there are none.
 __device__ __forceinline__ void keep(const float *p, int c0, int width, int64_t channels, float otherwise, float *to) {
-	for (int i = threadIdx.x; i < width; i += THREADS) to[i] = !p ? otherwise : c0 + i < channels ? __ldg(p + c0 + i) : 0.0f;
+	for (int i = threadIdx.x; i < width; i += THREADS)
+		to[i] = !p ? otherwise : c0 + i < channels ? __ldg(p + c0 + i) : 0.0f;
 }
 
 // ---- forward --------------------------------------------------------------------
 
-// Step t of a band takes rows STRIDE t .. STRIDE t + STRIDE - 1 of the input, from the first that the band's first output row meets; output row t - REACH
-// is complete after it. Accumulator q belongs to output row t - q.
+// Step t of a band takes rows STRIDE t .. STRIDE t + STRIDE - 1 of the input, from the first that the band's first
+// output row meets; output row t - REACH is complete after it. Accumulator q belongs to output row t - q.
 template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(const ctn_depthwise_args &g) {
 	constexpr int COLUMNS = 4 / STRIDE, REACH = (K - 1) / STRIDE, NEAR = (COLUMNS - 1) * STRIDE + K, N = LANES<T>;
 	DYNAMIC_SHARED(float, shared);
 	const place<T> s(g);
-	const int columns = ((int)g.tile - 1) * STRIDE + K, h = (int)g.h, w = (int)g.w, wo = (int)g.wo, row = columns * s.pitch;
-	const int ox0 = s.tile * (int)g.tile, x0 = ox0 * STRIDE - (int)g.pad_w, y0 = s.band * (int)g.band, y1 = min(y0 + (int)g.band, (int)g.ho);
+	const int columns = ((int)g.tile - 1) * STRIDE + K, h = (int)g.h, w = (int)g.w, wo = (int)g.wo,
+	          row = columns * s.pitch;
+	const int ox0 = s.tile * (int)g.tile, x0 = ox0 * STRIDE - (int)g.pad_w, y0 = s.band * (int)g.band,
+	          y1 = min(y0 + (int)g.band, (int)g.ho);
 	float *coefficients = shared, *buffer = shared + 3 * s.width; // scale, shift, gate; two times STRIDE rows
 	float weight[K][K][2];
 #pragma unroll
@@ -114,7 +120,8 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 #pragma unroll
 				for (int l = 0; l < LOADS<T>; l++) {
 					const int x = x0 + ((int)threadIdx.x + l * THREADS) / s.vectors;
-					if (y >= 0 && y < h && x >= 0 && x < w && x < x0 + columns) raw[r][l] = load_raw(from + x * g.in.ld, s.vn, wide_in);
+					if (y >= 0 && y < h && x >= 0 && x < w && x < x0 + columns)
+						raw[r][l] = load_raw(from + x * g.in.ld, s.vn, wide_in);
 				}
 			}
 		};
@@ -142,7 +149,8 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 					}
 					float *to = buffer + ((step & 1) * STRIDE + r) * row + column * s.pitch + s.vector * N;
 #pragma unroll
-					for (int i = 0; i < N; i += 4) *(float4 *)(to + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
+					for (int i = 0; i < N; i += 4)
+						*(float4 *)(to + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
 				}
 			}
 		};
@@ -157,7 +165,8 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 #pragma unroll
 			for (int r = 0; r < STRIDE; r++) {
 				float near[NEAR][2];
-				const float *from = buffer + ((t & 1) * STRIDE + r) * row + (mine ? s.strip : 0) * COLUMNS * STRIDE * s.pitch + 2 * s.pair;
+				const float *from = buffer + ((t & 1) * STRIDE + r) * row +
+				                    (mine ? s.strip : 0) * COLUMNS * STRIDE * s.pitch + 2 * s.pair;
 #pragma unroll
 				for (int i = 0; i < NEAR; i++) {
 					const float2 f = *(const float2 *)(from + i * s.pitch);
@@ -170,11 +179,13 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 #pragma unroll
 						for (int j = 0; j < COLUMNS; j++)
 #pragma unroll
-							for (int i = 0; i < 2; i++) sum[ky / STRIDE][j][i] += weight[ky][kx][i] * near[j * STRIDE + kx][i];
+							for (int i = 0; i < 2; i++)
+								sum[ky / STRIDE][j][i] += weight[ky][kx][i] * near[j * STRIDE + kx][i];
 			}
 			if (t + 1 < steps) place_rows(t + 1);
 			if (t >= REACH && mine) {
-				T *to = (T *)g.out + ((int64_t)(n * (int)g.ho + y0 + t - REACH) * wo + ox0 + s.strip * COLUMNS) * g.out_ld + s.c;
+				T *to = (T *)g.out +
+				        ((int64_t)(n * (int)g.ho + y0 + t - REACH) * wo + ox0 + s.strip * COLUMNS) * g.out_ld + s.c;
 #pragma unroll
 				for (int j = 0; j < COLUMNS; j++) {
 					if (ox0 + s.strip * COLUMNS + j >= wo) break;
@@ -193,34 +204,44 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 		}
 	}
 	if (g.stats)
-		leave_sums<forward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0, g.stats + (int64_t)s.part * 3 * g.c, g.c, shared);
+		leave_sums<forward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0,
+		                               g.stats + (int64_t)s.part * 3 * g.c, g.c, shared);
 }
 
 // ---- backward -------------------------------------------------------------------
 
-// A block has rows y0..y1 of the input, and step r takes row r of the gradient in the output, which has to do with input rows STRIDE r - pad + ky. Window row ky
-// holds that input row's values, as the convolution read them, and its gradient so far. After the step the first STRIDE rows are complete and leave.
-// Columns are counted from one where x + pad is a multiple of STRIDE, so that it is known when compiling which columns meet which taps.
-template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
+// A block has rows y0..y1 of the input, and step r takes row r of the gradient in the output, which has to do with
+// input rows STRIDE r - pad + ky. Window row ky holds that input row's values, as the convolution read them, and its
+// gradient so far. After the step the first STRIDE rows are complete and leave. Columns are counted from one where x +
+// pad is a multiple of STRIDE, so that it is known when compiling which columns meet which taps.
+template <class T, int K, int STRIDE, int COLUMNS>
+__device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 	constexpr int REACH = (K - 1) / STRIDE, NEAR = (COLUMNS - 1) / STRIDE + REACH + 1, N = LANES<T>;
 	DYNAMIC_SHARED(float, shared);
 	const place<T> s(g);
-	const int tile = (int)g.tile, columns = (tile - 1) / STRIDE + REACH + 1, h = (int)g.h, w = (int)g.w, ho = (int)g.ho, wo = (int)g.wo, row = columns * s.pitch;
-	const int pad_h = (int)g.pad_h, pad_w = (int)g.pad_w, x0 = s.tile * tile - pad_w % STRIDE, ox0 = (x0 + pad_w) / STRIDE - REACH;
+	const int tile = (int)g.tile, columns = (tile - 1) / STRIDE + REACH + 1, h = (int)g.h, w = (int)g.w, ho = (int)g.ho,
+	          wo = (int)g.wo, row = columns * s.pitch;
+	const int pad_h = (int)g.pad_h, pad_w = (int)g.pad_w, x0 = s.tile * tile - pad_w % STRIDE,
+	          ox0 = (x0 + pad_w) / STRIDE - REACH;
 	const int y0 = s.band * (int)g.band, y1 = min(y0 + (int)g.band, h);
-	float *coefficients = shared, *weight = shared + 3 * s.width, *buffer = weight + K * K * s.width; // p, q, r; K x K x channels; two rows
+	float *coefficients = shared, *weight = shared + 3 * s.width,
+	      *buffer = weight + K * K * s.width; // p, q, r; K x K x channels; two rows
 	for (int k = 0; k < K * K; k++) keep(g.weight + k * g.c, s.c0, s.width, g.c, 0.0f, weight + k * s.width);
 	keep(g.grad.p, s.c0, s.width, g.c, 1.0f, coefficients);
 	keep(g.grad.q, s.c0, s.width, g.c, 0.0f, coefficients + s.width);
 	keep(g.grad.r, s.c0, s.width, g.c, 0.0f, coefficients + 2 * s.width);
-	const bool wide_grad = gradient_whole<T>(&g.grad, s.vc, s.vn, N), wide_in = pair_whole<T>(g.in.z, g.in.ld, s.c, s.n);
-	const bool wide_sink = pair_whole<T>(g.sink.d, g.sink.ld, s.c, s.n), wide_of = g.sink.last && pair_whole<T>(g.sink.of.z, g.sink.of.ld, s.c, s.n);
+	const bool wide_grad = gradient_whole<T>(&g.grad, s.vc, s.vn, N),
+	           wide_in = pair_whole<T>(g.in.z, g.in.ld, s.c, s.n);
+	const bool wide_sink = pair_whole<T>(g.sink.d, g.sink.ld, s.c, s.n),
+	           wide_of = g.sink.last && pair_whole<T>(g.sink.of.z, g.sink.of.ld, s.c, s.n);
 	const int first = x0 + s.strip * COLUMNS; // the thread's first column
 	const bool mine = s.strip * COLUMNS < tile;
 	const float2 scale = pair_channels(g.in.scale, s.c, s.n, 1), shift = pair_channels(g.in.shift, s.c, s.n, 0);
 	const bool normed = g.sink.last && g.sink.of.scale;
-	const float2 of_scale = pair_channels(normed ? g.sink.of.scale : nullptr, s.c, s.n, 1), of_shift = pair_channels(normed ? g.sink.of.shift : nullptr, s.c, s.n, 0);
-	const float2 mean = pair_channels(g.sink.stats ? g.sink.mean : nullptr, s.c, s.n, 0), invstd = pair_channels(g.sink.stats ? g.sink.invstd : nullptr, s.c, s.n, 0);
+	const float2 of_scale = pair_channels(normed ? g.sink.of.scale : nullptr, s.c, s.n, 1),
+	             of_shift = pair_channels(normed ? g.sink.of.shift : nullptr, s.c, s.n, 0);
+	const float2 mean = pair_channels(g.sink.stats ? g.sink.mean : nullptr, s.c, s.n, 0),
+	             invstd = pair_channels(g.sink.stats ? g.sink.invstd : nullptr, s.c, s.n, 0);
 	float dweight[K][K][2] = {};
 	backward_sums<2> sums;
 
@@ -265,7 +286,9 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 #pragma unroll
 				for (int j = 0; j < COLUMNS; j++)
 					if (mine && y + r >= y0 && y + r < y1 && first + j >= 0 && first + j < w)
-						z[r][j] = load_pair((const T *)g.in.z + ((int64_t)(n * h + y + r) * w + first + j) * g.in.ld + s.c, s.n, wide_in);
+						z[r][j] = load_pair((const T *)g.in.z + ((int64_t)(n * h + y + r) * w + first + j) * g.in.ld +
+						                            s.c,
+						                    s.n, wide_in);
 		};
 		float a[K][COLUMNS][2] = {}, din[K][COLUMNS][2] = {};
 		auto place_input = [&](int y) { // into the window's last rows
@@ -285,7 +308,8 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 				}
 		};
 		// The first row of the gradient that meets row y0, rounded up, and the last that meets row y1 - 1.
-		const int low = y0 + pad_h - K + 1, begin = low >= 0 ? (low + STRIDE - 1) / STRIDE : -(-low / STRIDE), end = (y1 - 1 + pad_h) / STRIDE;
+		const int low = y0 + pad_h - K + 1, begin = low >= 0 ? (low + STRIDE - 1) / STRIDE : -(-low / STRIDE),
+		          end = (y1 - 1 + pad_h) / STRIDE;
 		fetch(begin);
 		fetch_input(begin * STRIDE - pad_h + K - STRIDE);
 		__syncthreads(); // the coefficients are there, and the last image's rows are done with
@@ -312,7 +336,8 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 						if ((j - kx) % STRIDE) continue;
 						const int at = (j - kx) / STRIDE + REACH;
 						din[ky][j][0] += f.x * near[at][0], din[ky][j][1] += f.y * near[at][1];
-						dweight[ky][kx][0] += a[ky][j][0] * near[at][0], dweight[ky][kx][1] += a[ky][j][1] * near[at][1];
+						dweight[ky][kx][0] += a[ky][j][0] * near[at][0],
+						        dweight[ky][kx][1] += a[ky][j][1] * near[at][1];
 					}
 				}
 			if (r < end) place_row(r + 1, half ^ 1);
@@ -332,14 +357,16 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 						float2 x = make_float2(0, 0);
 						if (g.sink.last) {
 							x = pair_of(load_pair((const T *)g.sink.of.z + pixel * g.sink.of.ld + s.c, s.n, wide_of));
-							const float u[2] = {normed ? x.x * of_scale.x + of_shift.x : x.x, normed ? x.y * of_scale.y + of_shift.y : x.y};
+							const float u[2] = {normed ? x.x * of_scale.x + of_shift.x : x.x,
+							                    normed ? x.y * of_scale.y + of_shift.y : x.y};
 							times_slope(v, u, g.sink.of.act);
 						}
 						store_pair(to, s.n, wide_sink, v);
 						if (!g.sink.stats) continue;
 						sums.count++;
 						sums.row[0][0] += v[0], sums.row[0][1] += v[1];
-						sums.row[1][0] += v[0] * ((x.x - mean.x) * invstd.x), sums.row[1][1] += v[1] * ((x.y - mean.y) * invstd.y);
+						sums.row[1][0] += v[0] * ((x.x - mean.x) * invstd.x),
+						        sums.row[1][1] += v[1] * ((x.y - mean.y) * invstd.y);
 					}
 			}
 #pragma unroll
@@ -354,15 +381,16 @@ template <class T, int K, int STRIDE, int COLUMNS> __device__ __forceinline__ vo
 		}
 	}
 	if (g.sink.stats)
-		leave_sums<backward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0, g.sink.stats + (int64_t)s.part * 2 * g.sink.stats_ld,
-		                                g.sink.stats_ld, shared);
+		leave_sums<backward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0,
+		                                g.sink.stats + (int64_t)s.part * 2 * g.sink.stats_ld, g.sink.stats_ld, shared);
 	// The weight's gradient: over the strips, in order, a row of taps at a time.
 #pragma unroll
 	for (int ky = 0; ky < K; ky++) {
 		__syncthreads();
 #pragma unroll
 		for (int kx = 0; kx < K; kx++)
-			*(float2 *)(shared + (s.strip * K + kx) * s.width + 2 * s.pair) = make_float2(dweight[ky][kx][0], dweight[ky][kx][1]);
+			*(float2 *)(shared + (s.strip * K + kx) * s.width + 2 * s.pair) =
+			        make_float2(dweight[ky][kx][0], dweight[ky][kx][1]);
 		__syncthreads();
 		for (int i = threadIdx.x; i < K * s.width; i += THREADS) {
 			const int c = s.c0 + i % s.width;
@@ -380,10 +408,12 @@ template <class T> __device__ __forceinline__ void any_forward(const ctn_depthwi
 	const int h = (int)g.h, w = (int)g.w, ho = (int)g.ho, wo = (int)g.wo, k = (int)g.k;
 	const sweep<T> s(g.groups, g.c, g.block, g.n * g.ho * g.wo);
 	const input_channels<N> in(&g.in, s.c, s.n);
-	const bool wide_in = input_whole<T>(&g.in, s.c, s.n, N), wide = whole<T>(g.out, g.out_ld, s.c, s.n, N), wide_weight = whole<float>(g.weight, g.c, s.c, s.n, N);
+	const bool wide_in = input_whole<T>(&g.in, s.c, s.n, N), wide = whole<T>(g.out, g.out_ld, s.c, s.n, N),
+	           wide_weight = whole<float>(g.weight, g.c, s.c, s.n, N);
 	forward_sums<N> sums;
 	for (int o = s.first; o < s.end; o += s.strips) {
-		const int n = o / (ho * wo), y0 = o / wo % ho * (int)g.stride - (int)g.pad_h, x0 = o % wo * (int)g.stride - (int)g.pad_w;
+		const int n = o / (ho * wo), y0 = o / wo % ho * (int)g.stride - (int)g.pad_h,
+		          x0 = o % wo * (int)g.stride - (int)g.pad_w;
 		float sum[N] = {};
 		for (int t = 0; t < k * k; t++) {
 			const int y = y0 + t / k * (int)g.dilation, x = x0 + t % k * (int)g.dilation;
@@ -406,7 +436,8 @@ template <class T> __device__ __forceinline__ void any_input(const ctn_depthwise
 	const sweep<T> s(g.groups, g.c, g.block, g.n * g.h * g.w);
 	const gradient_channels<N> grad(&g.grad, s.c, s.n);
 	const sink_channels<N> sink(&g.sink, s.c, s.n);
-	const bool wide = gradient_whole<T>(&g.grad, s.c, s.n, N), wide_sink = sink_whole<T>(&g.sink, s.c, s.n, N), wide_weight = whole<float>(g.weight, g.c, s.c, s.n, N);
+	const bool wide = gradient_whole<T>(&g.grad, s.c, s.n, N), wide_sink = sink_whole<T>(&g.sink, s.c, s.n, N),
+	           wide_weight = whole<float>(g.weight, g.c, s.c, s.n, N);
 	backward_sums<N> sums;
 	for (int p = s.first; p < s.end; p += s.strips) {
 		const int n = p / (h * w), y = p / w % h + (int)g.pad_h, x = p % w + (int)g.pad_w;
@@ -431,7 +462,8 @@ template <class T> __device__ __forceinline__ void any_weight(const ctn_depthwis
 	const sweep<T> s(g.groups, g.c, g.weight_block, g.n * g.ho * g.wo);
 	const input_channels<N> in(&g.in, s.c, s.n);
 	const gradient_channels<N> grad(&g.grad, s.c, s.n);
-	const bool wide_in = input_whole<T>(&g.in, s.c, s.n, N), wide = gradient_whole<T>(&g.grad, s.c, s.n, N), whole_weight = whole<float>(g.partial, g.c, s.c, s.n, N);
+	const bool wide_in = input_whole<T>(&g.in, s.c, s.n, N), wide = gradient_whole<T>(&g.grad, s.c, s.n, N),
+	           whole_weight = whole<float>(g.partial, g.c, s.c, s.n, N);
 	for (int t = 0; t < k * k; t++) {
 		float sum[N] = {};
 		for (int o = s.first; o < s.end; o += s.strips) {
@@ -445,7 +477,8 @@ template <class T> __device__ __forceinline__ void any_weight(const ctn_depthwis
 			for (int i = 0; i < N; i++) sum[i] += v[i] * d[i];
 		}
 		s.add_strips(sum);
-		if (s.strip == 0 && s.n > 0) store_part(g.partial + ((int64_t)blockIdx.y * k * k + t) * g.c + s.c, s.n, whole_weight, sum);
+		if (s.strip == 0 && s.n > 0)
+			store_part(g.partial + ((int64_t)blockIdx.y * k * k + t) * g.c + s.c, s.n, whole_weight, sum);
 		__syncthreads();
 	}
 }
@@ -467,20 +500,45 @@ CTN_ENTRY(cu_depthwise_k5s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THRE
 CTN_ENTRY(cu_depthwise_k7s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 7, 2>(g); }
 
 // Grid: the same, over the input. Both gradients; a part's share of the weight's is left for cu_depthwise_reduce.
-CTN_ENTRY(cu_depthwise_backward_k3s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 3, 1, 4>(g); }
-CTN_ENTRY(cu_depthwise_backward_k5s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 5, 1, 2>(g); }
-CTN_ENTRY(cu_depthwise_backward_k7s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 7, 1, 2>(g); }
-CTN_ENTRY(cu_depthwise_backward_k3s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 3, 2, 4>(g); }
-CTN_ENTRY(cu_depthwise_backward_k5s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 5, 2, 2>(g); }
-CTN_ENTRY(cu_depthwise_backward_k7s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<float, 7, 2, 2>(g); }
-CTN_ENTRY(cu_depthwise_backward_k3s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 3, 1, 4>(g); }
-CTN_ENTRY(cu_depthwise_backward_k5s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 5, 1, 2>(g); }
-CTN_ENTRY(cu_depthwise_backward_k7s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 7, 1, 2>(g); }
-CTN_ENTRY(cu_depthwise_backward_k3s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 3, 2, 4>(g); }
-CTN_ENTRY(cu_depthwise_backward_k5s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 5, 2, 2>(g); }
-CTN_ENTRY(cu_depthwise_backward_k7s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { backward<bf16, 7, 2, 2>(g); }
+CTN_ENTRY(cu_depthwise_backward_k3s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<float, 3, 1, 4>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k5s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<float, 5, 1, 2>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k7s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<float, 7, 1, 2>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k3s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<float, 3, 2, 4>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k5s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<float, 5, 2, 2>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k7s2, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<float, 7, 2, 2>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k3s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<bf16, 3, 1, 4>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k5s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<bf16, 5, 1, 2>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k7s1_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<bf16, 7, 1, 2>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k3s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<bf16, 3, 2, 4>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k5s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<bf16, 5, 2, 2>(g);
+}
+CTN_ENTRY(cu_depthwise_backward_k7s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
+	backward<bf16, 7, 2, 2>(g);
+}
 
-// Grid: a sweep over the output, the input, the output: other sizes, strides and dilations. Bound by L1: every tap is a load.
+// Grid: a sweep over the output, the input, the output: other sizes, strides and dilations. Bound by L1: every tap is a
+// load.
 CTN_ENTRY(cu_depthwise_any, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_forward<float>(g); }
 CTN_ENTRY(cu_depthwise_any_bf16, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_forward<bf16>(g); }
 CTN_ENTRY(cu_depthwise_input, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_input<float>(g); }

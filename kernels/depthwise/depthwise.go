@@ -1,4 +1,5 @@
-// Package depthwise holds depthwise convolutions, NHWC: each channel has a filter of its own. They read and write tensors as package tensor describes.
+// Package depthwise holds depthwise convolutions, NHWC: each channel has a filter of its own. They read and write
+// tensors as package tensor describes.
 package depthwise
 
 /*
@@ -24,8 +25,8 @@ var Sources embed.FS
 
 var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 
-// Conv is the geometry of a depthwise convolution with K x K taps, K at most 7. The weight is K x K x channels. Stride and Dilation of 0 are 1; padding and the
-// output's size as in conv.Conv.
+// Conv is the geometry of a depthwise convolution with [K, K] taps, K at most 7. The weight is [K, K, channels]. Stride
+// and Dilation of 0 are 1; padding and the output's size as in conv.Conv.
 type Conv struct {
 	In         tensor.Shape
 	K, Stride  int
@@ -52,15 +53,17 @@ func (c Conv) defaults() Conv {
 		c.OutH = (c.In.H+2*c.PadH-c.Dilation*(c.K-1)-1)/c.Stride + 1
 		c.OutW = (c.In.W+2*c.PadW-c.Dilation*(c.K-1)-1)/c.Stride + 1
 	}
-	if c.In.Len() <= 0 || c.K < 1 || c.K > C.CTN_DEPTHWISE_SIZE || c.PadH < 0 || c.PadW < 0 || c.OutH <= 0 || c.OutW <= 0 {
+	if c.In.Len() <= 0 || c.K < 1 || c.K > C.CTN_DEPTHWISE_SIZE || c.PadH < 0 || c.PadW < 0 ||
+		c.OutH <= 0 || c.OutW <= 0 {
 		panic(fmt.Sprintf("depthwise: %+v", c))
 	}
 	return c
 }
 
 func (c Conv) args() C.ctn_depthwise_args {
-	return C.ctn_depthwise_args{n: C.int64_t(c.In.N), h: C.int64_t(c.In.H), w: C.int64_t(c.In.W), c: C.int64_t(c.In.C), ho: C.int64_t(c.OutH), wo: C.int64_t(c.OutW),
-		k: C.int64_t(c.K), stride: C.int64_t(c.Stride), pad_h: C.int64_t(c.PadH), pad_w: C.int64_t(c.PadW), dilation: C.int64_t(c.Dilation),
+	return C.ctn_depthwise_args{n: C.int64_t(c.In.N), h: C.int64_t(c.In.H), w: C.int64_t(c.In.W), c: C.int64_t(c.In.C),
+		ho: C.int64_t(c.OutH), wo: C.int64_t(c.OutW), k: C.int64_t(c.K), stride: C.int64_t(c.Stride),
+		pad_h: C.int64_t(c.PadH), pad_w: C.int64_t(c.PadW), dilation: C.int64_t(c.Dilation),
 		// Strips may run a little past the last column, over zeros.
 		in_ld: C.int64_t((c.OutW+C.CTN_DEPTHWISE_STRIP)*c.Stride + (c.K-1)*c.Dilation)}
 }
@@ -68,8 +71,8 @@ func (c Conv) args() C.ctn_depthwise_args {
 // scratchFloats is about what a task may keep near: half of a second-level cache of 512 KiB.
 const scratchFloats = 64 << 10
 
-// split chooses the channels a task and the rows a band, when a row of all planes takes perRow floats a channel, and `fixed` more rows are needed whatever the
-// band.
+// split chooses the channels a task and the rows a band, when a row of all planes takes perRow floats a channel, and
+// `fixed` more rows are needed whatever the band.
 func split(args *C.ctn_depthwise_args, height, perRow, fixed int) {
 	channels := 64
 	rows := func() int { return (scratchFloats/channels - fixed) / perRow }
@@ -95,8 +98,8 @@ func parts(args *C.ctn_depthwise_args, height, width int) []int32 {
 type Forward struct {
 	Conv
 	In      tensor.Input
-	Weight  *exec.Buffer
-	Z       *exec.Buffer
+	Weight  *exec.Buffer // [K, K, C]
+	Z       *exec.Buffer // [N, OutH, OutW, C], pixels ZStride elements apart
 	ZStride int
 	Sums    bool // leave sums of Z for norm.Forward
 }
@@ -135,15 +138,16 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 // lanes is the width of the widest vector.
 const lanes = 16
 
-// Backward are both gradients, from one pass over Grad and In. A sink without D is left out. Neither the sink nor DWeight overlaps what is read.
+// Backward are both gradients, from one pass over Grad and In. A sink without D is left out. Neither the sink nor
+// DWeight overlaps what is read.
 type Backward struct {
 	Conv
 	In         tensor.Input
 	Grad       tensor.Gradient
-	Weight     *exec.Buffer
+	Weight     *exec.Buffer // [K, K, C]
 	Sink       tensor.Sink
-	DWeight    *exec.Buffer
-	Accumulate bool // add to DWeight
+	DWeight    *exec.Buffer // [K, K, C]
+	Accumulate bool         // add to DWeight
 }
 
 // Record appends the operation to a program and returns the sums that the sink's last consumer leaves.

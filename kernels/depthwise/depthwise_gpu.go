@@ -20,12 +20,13 @@ func (c Conv) rolled() bool {
 	return (c.K == 3 || c.K == 5 || c.K == 7) && c.Stride <= 2 && c.Dilation == 1
 }
 
-// enoughBlocks is some for every multiprocessor of a large GPU: a block's work is cut down to this, for images must not be read by few.
+// enoughBlocks is some for every multiprocessor of a large GPU: a block's work is cut down to this, for images must not
+// be read by few.
 const enoughBlocks = 1056
 
-// tiles sets how an accelerator's blocks share an image of this size, whose columns begin `before` before its first: each thread has some columns side by side
-// and two channels, `reach` rows and columns beyond a block's are read twice. It returns the pixels of each part: of a group of images a band of rows, and
-// of that a tile of columns.
+// tiles sets how an accelerator's blocks share an image of this size, whose columns begin `before` before its first:
+// each thread has some columns side by side and two channels, `reach` rows and columns beyond a block's are read twice.
+// It returns the pixels of each part: of a group of images a band of rows, and of that a tile of columns.
 func tiles(args *C.ctn_depthwise_args, height, width, before, perThread int) []int32 {
 	strips := 2
 	for strips < 16 && strips*perThread < width+before {
@@ -41,7 +42,8 @@ func tiles(args *C.ctn_depthwise_args, height, width, before, perThread int) []i
 	band := exec.Blocks(height, bands)
 	bands = exec.Blocks(height, band)
 	together := max(1, images*bands*columns*across/enoughBlocks)
-	args.strips, args.tile, args.tiles, args.chunks = C.int64_t(strips), C.int64_t(tile), C.int64_t(columns), C.int64_t(across)
+	args.strips, args.tile, args.tiles, args.chunks = C.int64_t(strips), C.int64_t(tile), C.int64_t(columns),
+		C.int64_t(across)
 	args.band, args.bands, args.images = C.int64_t(band), C.int64_t(bands), C.int64_t(together)
 	var out []int32
 	for n := 0; n < images; n += together {
@@ -64,8 +66,8 @@ func (c Conv) launch(args *C.ctn_depthwise_args, entry string, half bool, rows, 
 	}
 	const sums = C.CTN_DEPTHWISE_THREADS * (2*tensor.ForwardRows + 1)
 	shared := max(fixed*width+rows*columns*pitch, sums, int(args.strips)*c.K*width)
-	return exec.Launch{File: file, Entry: tensor.Entry(fmt.Sprintf("cu_%s_k%ds%d", entry, c.K, c.Stride), half), Grid: [3]int{int(args.parts * args.chunks)},
-		Block: C.CTN_DEPTHWISE_THREADS, Shared: 4 * shared}
+	return exec.Launch{File: file, Entry: tensor.Entry(fmt.Sprintf("cu_%s_k%ds%d", entry, c.K, c.Stride), half),
+		Grid: [3]int{int(args.parts * args.chunks)}, Block: C.CTN_DEPTHWISE_THREADS, Shared: 4 * shared}
 }
 
 // sweep sets how an accelerator goes through some pixels one by one.
@@ -134,6 +136,7 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 	args.partial = floats(p.Arena().F32(int(args.parts) * c.WeightLen()))
 	exec.Call(p, "depthwise_backward", unsafe.Pointer(&C.ctn_depthwise_backward), args, 0, launches...)
 	exec.Call(p, "depthwise_reduce", unsafe.Pointer(&C.ctn_depthwise_reduce), args, 0,
-		exec.Launch{File: file, Entry: "cu_depthwise_reduce", Grid: [3]int{exec.Blocks(c.WeightLen(), 32)}, Block: tensor.SweepThreads})
+		exec.Launch{File: file, Entry: "cu_depthwise_reduce", Grid: [3]int{exec.Blocks(c.WeightLen(), 32)},
+			Block: tensor.SweepThreads})
 	return stats
 }

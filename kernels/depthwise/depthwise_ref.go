@@ -13,7 +13,8 @@ func (c Conv) each(f func(out, in, weight int)) {
 							continue
 						}
 						for i := range c.In.C {
-							f(((n*c.OutH+oy)*c.OutW+ox)*c.In.C+i, ((n*c.In.H+y)*c.In.W+x)*c.In.C+i, (ky*c.K+kx)*c.In.C+i)
+							f(((n*c.OutH+oy)*c.OutW+ox)*c.In.C+i, ((n*c.In.H+y)*c.In.W+x)*c.In.C+i,
+								(ky*c.K+kx)*c.In.C+i)
 						}
 					}
 				}

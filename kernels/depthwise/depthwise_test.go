@@ -51,7 +51,8 @@ func TestForward(t *testing.T) {
 					x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
 					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
 					ld := c.In.C + kind.Pad
-					f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: kerneltest.Room(ar, c.Shape().Pixels()*ld), ZStride: ld, Sums: true}
+					f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w),
+						Z: kerneltest.Room(ar, c.Shape().Pixels()*ld), ZStride: ld, Sums: true}
 					p := ar.NewProgram("forward")
 					stats := f.Record(p)
 					p.Run(2)
@@ -78,12 +79,14 @@ func TestBackward(t *testing.T) {
 					w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
 					grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, uint32(10*i+2))
 					din, dweight := ConvBackwardReference(c, x.A, w64, dz64)
-					b := Backward{Conv: c, In: x.Input, Grad: grad, Weight: ar.Floats(w), DWeight: ar.F32(c.WeightLen())}
+					b := Backward{Conv: c, In: x.Input, Grad: grad, Weight: ar.Floats(w),
+						DWeight: ar.F32(c.WeightLen())}
 					tol := 1e-6 * math.Sqrt(float64(c.Shape().Pixels()+16))
-					kerneltest.TestSink(t, d, c.In, kind, 5e-6, din, uint32(10*i+3), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-						b.Sink = sink
-						return b.Record(p)
-					})
+					kerneltest.TestSink(t, d, c.In, kind, 5e-6, din, uint32(10*i+3),
+						func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+							b.Sink = sink
+							return b.Record(p)
+						})
 					kerneltest.Close(t, dweight, b.DWeight.Values(), tol, "dweight")
 					b.Accumulate, b.Sink = true, tensor.Sink{}
 					p := ar.NewProgram("accumulate")
@@ -132,10 +135,12 @@ func TestThreads(t *testing.T) {
 			f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Len()), Sums: true}
 			stats := f.Record(p)
 			sink := tensor.Sink{D: ar.F32(c.In.Len()), Of: &x.Input, Mean: x.Mean, InvStd: x.InvStd}
-			b := Backward{Conv: c, In: x.Input, Grad: grad, Weight: f.Weight, Sink: sink, DWeight: ar.F32(c.WeightLen())}
+			b := Backward{Conv: c, In: x.Input, Grad: grad, Weight: f.Weight, Sink: sink,
+				DWeight: ar.F32(c.WeightLen())}
 			back := b.Record(p)
 			p.Run(1)
-			got := [][]float32{f.Z.Values(), stats.Rows.Values(), sink.D.Values(), back.Rows.Values(), b.DWeight.Values()}
+			got := [][]float32{f.Z.Values(), stats.Rows.Values(), sink.D.Values(), back.Rows.Values(),
+				b.DWeight.Values()}
 			if want == nil {
 				want = got
 			}
@@ -152,26 +157,29 @@ func BenchmarkDepthwise(b *testing.B) {
 		if level == "portable" || level == "avx2x16" {
 			continue
 		}
-		for _, l := range []struct{ size, c, k, stride int }{{112, 16, 3, 1}, {112, 64, 3, 2}, {56, 72, 3, 1}, {56, 72, 5, 2}, {28, 120, 5, 1}, {14, 480, 3, 1}, {14, 672, 5, 1},
-			{7, 960, 5, 1}, {7, 960, 7, 1}} {
+		for _, l := range []struct{ size, c, k, stride int }{{112, 16, 3, 1}, {112, 64, 3, 2}, {56, 72, 3, 1},
+			{56, 72, 5, 2}, {28, 120, 5, 1}, {14, 480, 3, 1}, {14, 672, 5, 1}, {7, 960, 5, 1}, {7, 960, 7, 1}} {
 			for _, way := range []string{"forward", "backward"} {
 				b.Run(fmt.Sprintf("%s/%d/%d/k%ds%d/%s", level, l.size, l.c, l.k, l.stride, way), func(b *testing.B) {
 					d, _ := exec.Open(exec.Config{Level: level, Threads: 1})
 					defer d.Close()
 					ar := d.NewArena()
 					defer ar.Free()
-					c := Conv{In: tensor.Shape{N: 16, H: l.size, W: l.size, C: l.c}, K: l.k, Stride: l.stride, PadH: l.k / 2, PadW: l.k / 2}
+					c := Conv{In: tensor.Shape{N: 16, H: l.size, W: l.size, C: l.c}, K: l.k, Stride: l.stride,
+						PadH: l.k / 2, PadW: l.k / 2}
 					x := kerneltest.NewTensor(ar, c.In, kerneltest.Case{Norm: true, Act: tensor.HSwish}, 1)
 					w, _ := kerneltest.Random(c.WeightLen(), 2)
 					grad, _ := kerneltest.NewGradient(ar, c.Shape(), true, 0, 3)
 					p := ar.NewProgram("bench")
 					flops, floats := 2*float64(c.MAdds()), float64(c.In.Len()+c.Shape().Len())
 					if way == "forward" {
-						Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Len()), Sums: true}.Record(p)
+						Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: ar.F32(c.Shape().Len()),
+							Sums: true}.Record(p)
 					} else {
 						of := x.Input
 						sink := tensor.Sink{D: ar.F32(c.In.Len()), Of: &of, Mean: x.Mean, InvStd: x.InvStd}
-						Backward{Conv: c, In: x.Input, Grad: grad, Weight: ar.Floats(w), Sink: sink, DWeight: ar.F32(c.WeightLen())}.Record(p)
+						Backward{Conv: c, In: x.Input, Grad: grad, Weight: ar.Floats(w), Sink: sink,
+							DWeight: ar.F32(c.WeightLen())}.Record(p)
 						flops, floats = 2*flops, 2*floats
 					}
 					kerneltest.Bench(b, flops, 4*floats, p)

@@ -15,7 +15,8 @@ __device__ __forceinline__ void store_four(bf16 *p, int n, bool wide, const floa
 
 // T: how the inputs are stored; O: the output.
 template <class T, class O> __device__ __forceinline__ void sum(const ctn_sum_args &g) {
-	constexpr int N = LANES<T>, AHEAD = sizeof(O) > sizeof(T) ? 1 : 4; // pixels that a thread has on their way; gates are small and have no registers to spare
+	constexpr int N = LANES<T>, AHEAD = sizeof(O) > sizeof(T) ? 1 : 4; // pixels that a thread has on their way; gates
+	                                                                   // are small and have no registers to spare
 	const sweep<T> s(g.groups, g.c, g.block, g.pixels);
 	forward_sums<N> sums;
 	const bool wide = whole<O>(g.out, g.out_ld, s.c, s.n, N);
@@ -52,7 +53,8 @@ template <class T, class O> __device__ __forceinline__ void sum(const ctn_sum_ar
 template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_args &g) {
 	constexpr int N = LANES<T>;
 	const sweep<T> s(g.groups, g.c, g.block, g.pixels);
-	const bool wide = whole<T>(g.grad, g.grad_ld, s.c, s.n, N), wide_gate = whole<float>(g.gate, g.c, s.c, s.n, N), wide_mean = whole<T>(g.mean, g.c, s.c, s.n, N);
+	const bool wide = whole<T>(g.grad, g.grad_ld, s.c, s.n, N), wide_gate = whole<float>(g.gate, g.c, s.c, s.n, N),
+	           wide_mean = whole<T>(g.mean, g.c, s.c, s.n, N);
 	const float share = 1.0f / (float)g.image;
 	for (int t = 0; t < g.terms; t++) {
 		const ctn_sink *sink = &g.sink[t];
@@ -113,7 +115,8 @@ template <class T> __device__ __forceinline__ void gate_gradient(const ctn_gate_
 		for (int j = 0; j < N; j++) sum[j] += v[j] * d[j];
 	}
 	s.add_strips(sum);
-	if (s.strip == 0 && s.n > 0) store_part((T *)g.dgate + blockIdx.y * g.c + s.c, s.n, whole<T>(g.dgate, g.c, s.c, s.n, N), sum);
+	if (s.strip == 0 && s.n > 0)
+		store_part((T *)g.dgate + blockIdx.y * g.c + s.c, s.n, whole<T>(g.dgate, g.c, s.c, s.n, N), sum);
 }
 
 // A thread has a channel of a pixel.
@@ -139,7 +142,9 @@ template <class T> __device__ __forceinline__ void shuffle_backward(const ctn_sh
 	for (int i = s.first; i < s.end; i += s.strips) {
 		float v[N];
 #pragma unroll
-		for (int j = 0; j < N; j++) v[j] = j < s.n ? to_float(((const T *)g.grad)[i * g.c + (s.c + j) % width * groups + (s.c + j) / width]) : 0.0f;
+		for (int j = 0; j < N; j++)
+			v[j] = j < s.n ? to_float(((const T *)g.grad)[i * g.c + (s.c + j) % width * groups + (s.c + j) / width])
+			               : 0.0f;
 		sink_part<T>(&g.sink, k, i, s.c, s.n, wide, v, sums);
 	}
 	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld);
@@ -147,14 +152,15 @@ template <class T> __device__ __forceinline__ void shuffle_backward(const ctn_sh
 
 } // namespace
 
-// Grid: a sweep. Four pixels of each term are on their way at a time. cu_sum_bf16_f32 stores gates, which are float32; cu_sum_f32_bf16 images that come in.
+// Grid: a sweep. Four pixels of each term are on their way at a time. cu_sum_bf16_f32 stores gates, which are float32;
+// cu_sum_f32_bf16 images that come in.
 CTN_ENTRY(cu_sum, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<float, float>(g); }
 CTN_ENTRY(cu_sum_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<bf16, bf16>(g); }
 CTN_ENTRY(cu_sum_bf16_f32, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<bf16, float>(g); }
 CTN_ENTRY(cu_sum_f32_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<float, bf16>(g); }
 
-// Grid: a sweep, once for each sink; the gradient comes from the cache after the first. A thread reads the pixels that it writes, so the last sink may be the
-// gradient's own buffer. Two pixels are on their way at a time.
+// Grid: a sweep, once for each sink; the gradient comes from the cache after the first. A thread reads the pixels that
+// it writes, so the last sink may be the gradient's own buffer. Two pixels are on their way at a time.
 CTN_ENTRY(cu_sum_backward, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum_backward<float>(g); }
 CTN_ENTRY(cu_sum_backward_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum_backward<bf16>(g); }
 

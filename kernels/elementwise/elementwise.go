@@ -1,5 +1,5 @@
-// Package elementwise holds what goes through tensors pixel by pixel: sums (and with them copies, concatenations and activations that are stored), the
-// gradient of a gate, channel shuffles, and the factors of stochastic depth.
+// Package elementwise holds what goes through tensors pixel by pixel: sums (and with them copies, concatenations and
+// activations that are stored), the gradient of a gate, channel shuffles, and the factors of stochastic depth.
 package elementwise
 
 /*
@@ -25,18 +25,19 @@ var Sources embed.FS
 
 var floats, ints = exec.Ptr[C.float], exec.Ptr[C.int32_t]
 
-// Term is a summand, as it is read through what stands before it, times a factor an image (optional; from DropPath for instance).
+// Term is a summand, as it is read through what stands before it, times a factor an image (optional; from DropPath for
+// instance).
 type Term struct {
 	In     tensor.Input
-	Weight *exec.Buffer // images
+	Weight *exec.Buffer // [N], or nil
 }
 
-// Sum is Out = Σ Weight·In over one to eight inputs of one shape, plain. With one input it is a copy, which stores an activation; with an OutStride larger than the
-// channels it is a part of a concatenation. Out may be the Z of an input that has the same stride.
-// It may be float32 where the inputs are bfloat16, and the other way round.
+// Sum is Out = Σ Weight·In over one to eight inputs of one shape, plain. With one input it is a copy, which stores an
+// activation; with an OutStride larger than the channels it is a part of a concatenation. Out may be the Z of an input
+// that has the same stride. It may be float32 where the inputs are bfloat16, and the other way round.
 type Sum struct {
 	Terms     []Term
-	Out       *exec.Buffer
+	Out       *exec.Buffer // [N, H, W, C], pixels OutStride elements apart
 	OutStride int
 	Sums      bool // leave sums of Out for norm.Forward
 }
@@ -83,24 +84,25 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 	return stats
 }
 
-// SumGradient is the gradient in the terms of a sum: with G that in Out, each term's sink gets Weight·(Gate·G + Mean/(H·W)). Gate and Mean (both images x
-// channels, optional) serve a squeeze-and-excitation: G is then the gradient in the gated tensor and Mean that in its global mean, stored as G is, and the
-// only term is the tensor itself.
+// SumGradient is the gradient in the terms of a sum: with G that in Out, each term's sink gets Weight·(Gate·G +
+// Mean/(H·W)). Gate and Mean (both [images, channels], optional) serve a squeeze-and-excitation: G is then the gradient
+// in the gated tensor and Mean that in its global mean, stored as G is, and the only term is the tensor itself.
 //
-// G may be the D of one of the sinks, which then is the last term, if it has the same stride. A term whose sink has no D is left out.
+// G may be the D of one of the sinks, which then is the last term, if it has the same stride. A term whose sink has no
+// D is left out.
 type SumGradient struct {
 	Shape   tensor.Shape
-	G       *exec.Buffer
+	G       *exec.Buffer // [N, H, W, C], pixels GStride elements apart
 	GStride int
-	Gate    *exec.Buffer
-	Mean    *exec.Buffer
+	Gate    *exec.Buffer // [N, C], or nil
+	Mean    *exec.Buffer // [N, C], or nil
 	Terms   []TermGradient
 }
 
 // TermGradient is where the gradient in a term goes.
 type TermGradient struct {
 	Sink   tensor.Sink
-	Weight *exec.Buffer
+	Weight *exec.Buffer // [N], or nil
 }
 
 // Record appends the operation to a program and returns the sums of each sink that leaves some.
@@ -137,7 +139,8 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 		}
 		t.Sink.Check("sum_gradient", s.Shape)
 		if t.Sink.Sums() {
-			out[i] = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.Shape.C, tensor.Parts(s.Shape.Pixels(), int(args.block)))
+			out[i] = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.Shape.C,
+				tensor.Parts(s.Shape.Pixels(), int(args.block)))
 		}
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
 		args.weight[i] = weight(t.Weight, s.Shape.N)
@@ -147,13 +150,13 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 	return out
 }
 
-// GateGradient is the gradient in a gate (images x channels): the sum over each image of G, the gradient in the gated tensor, times Act(Scale·Z + Shift) of In, whose
-// own Gate is not looked at. DGate is a gradient and stored as G is.
+// GateGradient is the gradient in a gate ([images, channels]): the sum over each image of G, the gradient in the gated
+// tensor, times Act(Scale·Z + Shift) of In, whose own Gate is not looked at. DGate is a gradient and stored as G is.
 type GateGradient struct {
 	In      tensor.Input
-	G       *exec.Buffer
+	G       *exec.Buffer // [N, H, W, C], pixels GStride elements apart
 	GStride int
-	DGate   *exec.Buffer
+	DGate   *exec.Buffer // [N, C]
 }
 
 // Record appends the operation to a program.
@@ -164,19 +167,19 @@ func (g GateGradient) Record(p *exec.Program) {
 	tensor.Span("gate_gradient", "DGate", g.DGate, tensor.Shape{N: g.In.N, H: 1, W: 1, C: g.In.C}, 0)
 	half := tensor.Half("gate_gradient", g.In.Z, g.G, g.DGate)
 	sweep := tensor.NewSweep(g.In.Pixels(), g.In.C, half).Images(g.In.N)
-	args := C.ctn_gate_args{n: C.int64_t(g.In.N), image: C.int64_t(g.In.H * g.In.W), c: C.int64_t(g.In.C), grad: floats(g.G),
-		grad_ld: stride(g.GStride, g.In.C), dgate: floats(g.DGate), groups: C.int64_t(sweep.Groups)}
+	args := C.ctn_gate_args{n: C.int64_t(g.In.N), image: C.int64_t(g.In.H * g.In.W), c: C.int64_t(g.In.C),
+		grad: floats(g.G), grad_ld: stride(g.GStride, g.In.C), dgate: floats(g.DGate), groups: C.int64_t(sweep.Groups)}
 	g.In.Put(unsafe.Pointer(&args.in))
 	exec.Call(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), &args, C.CTN_GATE_CHANNELS,
 		sweep.Launch(file, "cu_gate_gradient", half))
 }
 
-// Shuffle mixes the channels of groups (Zhang et al., ShuffleNet, CVPR 2018): with the channels as a matrix of Groups rows, Out has it transposed. Out is dense and does
-// not overlap In.
+// Shuffle mixes the channels of groups (Zhang et al., ShuffleNet, CVPR 2018): with the channels as a matrix of Groups
+// rows, Out has it transposed. Out is dense and does not overlap In.
 type Shuffle struct {
 	In     tensor.Input
 	Groups int
-	Out    *exec.Buffer
+	Out    *exec.Buffer // [N, H, W, C]
 }
 
 // Record appends the operation to a program.
@@ -214,20 +217,21 @@ func (s Shuffle) args() C.ctn_shuffle_args {
 	if s.Groups < 1 || s.In.C%s.Groups != 0 {
 		panic(fmt.Sprintf("shuffle: %d channels in %d groups", s.In.C, s.Groups))
 	}
-	args := C.ctn_shuffle_args{pixels: C.int64_t(s.In.Pixels()), c: C.int64_t(s.In.C), groups: C.int64_t(s.Groups), block: block(s.In.C)}
+	args := C.ctn_shuffle_args{pixels: C.int64_t(s.In.Pixels()), c: C.int64_t(s.In.C), groups: C.int64_t(s.Groups),
+		block: block(s.In.C)}
 	s.In.Put(unsafe.Pointer(&args.in))
 	return args
 }
 
-// DropPath draws the factors of stochastic depth (Huang et al., ECCV 2016), one an image: 1/k with probability k = 1 - (1-Keep)·Rate, otherwise 0. They are a
-// function of (Seed, Stream, *Step, *Rate, image).
+// DropPath draws the factors of stochastic depth (Huang et al., ECCV 2016), one an image: 1/k with probability k = 1 -
+// (1-Keep)·Rate, otherwise 0. They are a function of (Seed, Stream, *Step, *Rate, image).
 type DropPath struct {
-	Out    *exec.Buffer
+	Out    *exec.Buffer // [N]
 	Keep   float32
-	Rate   *exec.Buffer // one float from 0 to 1, for probabilities that change in the course of a training; nil: 1
+	Rate   *exec.Buffer // [1] from 0 to 1, for probabilities that change in the course of a training; nil: 1
 	Seed   uint64
 	Stream uint32       // a purpose of package philox, with the layer's number in the high bits
-	Step   *exec.Buffer // one integer
+	Step   *exec.Buffer // [1] integer
 }
 
 // Record appends the operation to a program.
@@ -238,8 +242,8 @@ func (d DropPath) Record(p *exec.Program) {
 	if d.Rate != nil {
 		exec.Need("droppath", "Rate", d.Rate, 1)
 	}
-	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep), rate: floats(d.Rate), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream),
-		step: ints(d.Step.Slice(0, 1))}
+	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep),
+		rate: floats(d.Rate), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream), step: ints(d.Step.Slice(0, 1))}
 	exec.Call(p, "droppath", unsafe.Pointer(&C.ctn_droppath), &args, 0, flat("cu_droppath", d.Out.Len()))
 }
 
@@ -247,7 +251,8 @@ func sumArgs(s tensor.Shape, terms int) C.ctn_sum_args {
 	if s.Len() <= 0 {
 		panic(fmt.Sprintf("sum: %+v", s))
 	}
-	return C.ctn_sum_args{pixels: C.int64_t(s.Pixels()), image: C.int64_t(s.H * s.W), c: C.int64_t(s.C), terms: C.int64_t(terms), block: block(s.C)}
+	return C.ctn_sum_args{pixels: C.int64_t(s.Pixels()), image: C.int64_t(s.H * s.W), c: C.int64_t(s.C),
+		terms: C.int64_t(terms), block: block(s.C)}
 }
 
 // block is the number of pixels a task.

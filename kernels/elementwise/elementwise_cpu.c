@@ -36,14 +36,16 @@ static void FN(sum_run)(const void *p, int64_t task, float *scratch) {
 				}
 			}
 		}
-		for (int64_t j = 0; stats && j < c; j += CTN_LANES) sums_column(stats, c, j, ctn_min(CTN_LANES, c - j), out + j, g->out_ld, count, first == begin);
+		for (int64_t j = 0; stats && j < c; j += CTN_LANES)
+			sums_column(stats, c, j, ctn_min(CTN_LANES, c - j), out + j, g->out_ld, count, first == begin);
 	}
 }
 
 static int64_t FN(sum_backward_tasks)(const void *p) { return FN(sum_tasks)(p); }
 static void FN(sum_backward_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_sum_args *g = p;
-	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c, ld = ctn_div_up(c, CTN_LANES) * CTN_LANES;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c,
+	        ld = ctn_div_up(c, CTN_LANES) * CTN_LANES;
 	float *base = scratch, *part = scratch + CTN_SUM_PIXELS * ld, share = 1.0f / (float)g->image;
 	for (int64_t first = begin; first < end; first += CTN_SUM_PIXELS) {
 		int64_t count = ctn_min(CTN_SUM_PIXELS, end - first);
@@ -64,7 +66,8 @@ static void FN(sum_backward_run)(const void *p, int64_t task, float *scratch) {
 			if (g->weight[t]) {
 				for (int64_t i = 0; i < count; i++) {
 					float weight = g->weight[t][(first + i) / g->image];
-					for (int64_t j = 0; j < ld; j += CTN_LANES) vstore(part + i * ld + j, vload(base + i * ld + j) * weight);
+					for (int64_t j = 0; j < ld; j += CTN_LANES)
+						vstore(part + i * ld + j, vload(base + i * ld + j) * weight);
 				}
 				from = part;
 			}
@@ -75,21 +78,25 @@ static void FN(sum_backward_run)(const void *p, int64_t task, float *scratch) {
 	}
 }
 
-// The gradient in a gate: the sum over an image of the gradient times what the gate multiplies. A task owns some channels of an image.
+// The gradient in a gate: the sum over an image of the gradient times what the gate multiplies. A task owns some
+// channels of an image.
 static int64_t FN(gate_gradient_tasks)(const void *p) {
 	const ctn_gate_args *g = p;
 	return g->n * ctn_div_up(g->c, CTN_GATE_CHANNELS);
 }
 static void FN(gate_gradient_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_gate_args *g = p;
-	int64_t blocks = ctn_div_up(g->c, CTN_GATE_CHANNELS), n = task / blocks, c0 = task % blocks * CTN_GATE_CHANNELS, c = ctn_min(CTN_GATE_CHANNELS, g->c - c0);
+	int64_t blocks = ctn_div_up(g->c, CTN_GATE_CHANNELS), n = task / blocks, c0 = task % blocks * CTN_GATE_CHANNELS,
+	        c = ctn_min(CTN_GATE_CHANNELS, g->c - c0);
 	float *out = g->dgate + n * g->c + c0;
 	memset(out, 0, (size_t)c * sizeof(float));
 	for (int64_t i = n * g->image; i < (n + 1) * g->image; i++) {
 		input_row(&g->in, i, c0, c, scratch);
 		const float *grad = g->grad + i * g->grad_ld + c0;
 		for (int64_t j = 0; j < c; j += CTN_LANES)
-			vstore_part(out + j, vload_part(out + j, c - j) + vload_part(scratch + j, c - j) * vload_part(grad + j, c - j), c - j);
+			vstore_part(out + j,
+			            vload_part(out + j, c - j) + vload_part(scratch + j, c - j) * vload_part(grad + j, c - j),
+			            c - j);
 	}
 }
 

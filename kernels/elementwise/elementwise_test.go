@@ -17,7 +17,8 @@ import (
 
 func TestMain(m *testing.M) { sim.Main(m, Sources) }
 
-var shapes = []tensor.Shape{{N: 1, H: 1, W: 1, C: 1}, {N: 3, H: 5, W: 7, C: 17}, {N: 2, H: 26, W: 25, C: 33}, {N: 2, H: 4, W: 4, C: 300}}
+var shapes = []tensor.Shape{{N: 1, H: 1, W: 1, C: 1}, {N: 3, H: 5, W: 7, C: 17}, {N: 2, H: 26, W: 25, C: 33},
+	{N: 2, H: 4, W: 4, C: 300}}
 
 func image(s tensor.Shape, i int) int { return i / (s.H * s.W * s.C) }
 
@@ -30,7 +31,8 @@ func TestSum(t *testing.T) {
 				op := Sum{Out: kerneltest.Room(ar, s.Pixels()*(s.C+pad)), OutStride: s.C + pad, Sums: true}
 				want := make([]float64, s.Len())
 				for k := range terms {
-					x := kerneltest.NewTensor(ar, s, kerneltest.Cases[(i+2*k+terms)%len(kerneltest.Cases)], uint32(10*i+k))
+					x := kerneltest.NewTensor(ar, s, kerneltest.Cases[(i+2*k+terms)%len(kerneltest.Cases)],
+						uint32(10*i+k))
 					term := Term{In: x.Input}
 					weight, w64 := kerneltest.Random(s.N, uint32(10*i+k+5))
 					if k != 1 {
@@ -76,7 +78,8 @@ func TestActivations(t *testing.T) {
 				out, dx := kerneltest.Room(ar, s.Len()), kerneltest.Room(ar, s.Len())
 				p := ar.NewProgram("activation")
 				Sum{Terms: []Term{{In: x}}, Out: out}.Record(p)
-				SumGradient{Shape: s, G: kerneltest.Store(ar, grad, grad64), Terms: []TermGradient{{Sink: tensor.Sink{D: dx, Of: &x}}}}.Record(p)
+				SumGradient{Shape: s, G: kerneltest.Store(ar, grad, grad64),
+					Terms: []TermGradient{{Sink: tensor.Sink{D: dx, Of: &x}}}}.Record(p)
 				p.Run(1)
 				want, wantDx := make([]float64, s.Len()), make([]float64, s.Len())
 				for i, u := range z64 {
@@ -136,10 +139,11 @@ func TestSumGradient(t *testing.T) {
 					weighted[j] = g64[j] * w64[image(s, j)]
 				}
 				other := kerneltest.Room(ar, s.Len())
-				kerneltest.TestSink(t, d, s, kind, 3e-6, weighted, uint32(10*i+4), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-					op.Terms = []TermGradient{{Sink: tensor.Sink{D: other}}, {}, {Sink: sink, Weight: factor}}
-					return op.Record(p)[2]
-				})
+				kerneltest.TestSink(t, d, s, kind, 3e-6, weighted, uint32(10*i+4),
+					func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+						op.Terms = []TermGradient{{Sink: tensor.Sink{D: other}}, {}, {Sink: sink, Weight: factor}}
+						return op.Record(p)[2]
+					})
 				kerneltest.Close(t, g64, other.Values(), kerneltest.Stored(d, 2e-6), "first term")
 				ar.Free()
 			}
@@ -157,7 +161,8 @@ func TestSumGradientInPlace(t *testing.T) {
 		grad, g64 := kerneltest.NewGradient(ar, s, false, 0, 2)
 		other := kerneltest.Room(ar, s.Len())
 		p := ar.NewProgram("in place")
-		SumGradient{Shape: s, G: grad.G, Terms: []TermGradient{{Sink: tensor.Sink{D: other}}, {Sink: tensor.Sink{D: grad.G, Of: &x.Input}}}}.Record(p)
+		SumGradient{Shape: s, G: grad.G, Terms: []TermGradient{{Sink: tensor.Sink{D: other}},
+			{Sink: tensor.Sink{D: grad.G, Of: &x.Input}}}}.Record(p)
 		p.Run(1)
 		kerneltest.Close(t, g64, other.Values(), 1e-6, "first")
 		for i := range g64 {
@@ -218,7 +223,8 @@ func TestShuffle(t *testing.T) {
 		for i, c := range []struct {
 			s      tensor.Shape
 			groups int
-		}{{tensor.Shape{N: 1, H: 1, W: 1, C: 6}, 2}, {tensor.Shape{N: 2, H: 5, W: 3, C: 40}, 4}, {tensor.Shape{N: 1, H: 30, W: 30, C: 34}, 2}} {
+		}{{tensor.Shape{N: 1, H: 1, W: 1, C: 6}, 2}, {tensor.Shape{N: 2, H: 5, W: 3, C: 40}, 4},
+			{tensor.Shape{N: 1, H: 30, W: 30, C: 34}, 2}} {
 			for _, kind := range kerneltest.Cases {
 				ar := d.NewArena()
 				x := kerneltest.NewTensor(ar, c.s, kind, uint32(10*i))
@@ -236,9 +242,10 @@ func TestShuffle(t *testing.T) {
 				op.Record(p)
 				p.Run(1)
 				kerneltest.Close(t, want, op.Out.Values(), kerneltest.Stored(d, 1e-6), "out")
-				kerneltest.TestSink(t, d, c.s, kind, 2e-6, din, uint32(10*i+2), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-					return op.RecordBackward(p, grad, sink)
-				})
+				kerneltest.TestSink(t, d, c.s, kind, 2e-6, din, uint32(10*i+2),
+					func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+						return op.RecordBackward(p, grad, sink)
+					})
 				ar.Free()
 			}
 		}
@@ -250,7 +257,8 @@ func TestDropPath(t *testing.T) {
 		ar := d.NewArena()
 		defer ar.Free()
 		for _, rate := range []float32{1, 0.5, 0} {
-			op := DropPath{Out: ar.F32(1001), Keep: 0.75, Seed: 9, Stream: philox.PurposeTrain | 3<<16, Step: ar.Ints([]int32{5})}
+			op := DropPath{Out: ar.F32(1001), Keep: 0.75, Seed: 9, Stream: philox.PurposeTrain | 3<<16,
+				Step: ar.Ints([]int32{5})}
 			if rate < 1 {
 				op.Rate = ar.Floats([]float32{rate})
 			}

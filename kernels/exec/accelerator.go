@@ -12,11 +12,12 @@ import (
 
 // Accelerator is a device that runs the kernels of .cu files: a GPU (package cuda) or, in tests, the simulator.
 type Accelerator interface {
-	Level() string                                  // the architecture, such as "sm_90": results depend on it
-	Alloc(bytes int) (unsafe.Pointer, error)        // filled with 0xFF: floats are NaN, integers -1
-	Free(p unsafe.Pointer)                          //
-	Write(dst, src unsafe.Pointer, bytes int) error // to the device, after what was enqueued before; src is free on return
-	Read(dst, src unsafe.Pointer, bytes int) error  // from the device, after what was enqueued before has ended
+	Level() string                           // the architecture, such as "sm_90": results depend on it
+	Alloc(bytes int) (unsafe.Pointer, error) // filled with 0xFF: floats are NaN, integers -1
+	Free(p unsafe.Pointer)                   //
+	// To the device, after what was enqueued before; src is free on return.
+	Write(dst, src unsafe.Pointer, bytes int) error
+	Read(dst, src unsafe.Pointer, bytes int) error // from the device, after what was enqueued before has ended
 	Sequence(launches []cuda.Launch) (Sequence, error)
 	Sync() error  // waits for everything and reports what failed
 	Close() error // reports buffers that were not freed
@@ -104,8 +105,8 @@ func openAccelerator(c Config) (*Device, error) {
 	return d, nil
 }
 
-// Failure is the panic of a device that failed: out of memory, or an error of the GPU. Buffers and programs have no better way to report what can
-// happen at any of their operations; Catch turns it into an error where work ends.
+// Failure is the panic of a device that failed: out of memory, or an error of the GPU. Buffers and programs have no
+// better way to report what can happen at any of their operations; Catch turns it into an error where work ends.
 type Failure struct{ error }
 
 func (f Failure) Unwrap() error { return f.error }
@@ -117,8 +118,8 @@ func Fail(err error) {
 	}
 }
 
-// Catch is deferred: it puts a Failure that passes by into err, unless there is an error already, which came first: a device that is closed
-// on the way out says what else was left undone. Other panics go on.
+// Catch is deferred: it puts a Failure that passes by into err, unless there is an error already, which came first: a
+// device that is closed on the way out says what else was left undone. Other panics go on.
 func Catch(err *error) {
 	switch f := recover().(type) {
 	case nil:

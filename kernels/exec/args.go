@@ -5,7 +5,8 @@ import (
 	"math"
 )
 
-// What the families need to fill a kernel's arguments. C's types are each package's own, so they take Ptr and Flag by the type:
+// What the families need to fill a kernel's arguments. C's types are each package's own, so they take Ptr and Flag by
+// the type:
 //
 //	var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
 
@@ -50,7 +51,8 @@ func Aligned(op string, buffers ...*Buffer) {
 	}
 }
 
-// Over is the launch of a kernel of which each thread has `each` of n elements. Kernels divide their numbers as 32-bit integers.
+// Over is the launch of a kernel of which each thread has `each` of n elements. Kernels divide their numbers as 32-bit
+// integers.
 func Over(file, entry string, n, each, block int) Launch {
 	if n > math.MaxUint32 {
 		panic(fmt.Sprintf("%s: %d elements are too many", entry, n))

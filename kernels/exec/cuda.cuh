@@ -1,20 +1,21 @@
-// What every .cu file includes first. The same source has two compilers: nvcc, and the host's C++ compiler, for which kernels/sim runs
-// it on the CPU.
+// What every .cu file includes first. The same source has two compilers: nvcc, and the host's C++ compiler, for which
+// kernels/sim runs it on the CPU.
 //
-//   CTN_ENTRY(cu_x, const ctn_x_args g, THREADS) {   an entry: its name, its one parameter, a struct by value, and __launch_bounds__;
+//   CTN_ENTRY(cu_x, const ctn_x_args g, THREADS) {   an entry: its name, its one parameter, a struct by value, and
+//   __launch_bounds__;
 //                                                    the simulator knows it by that
 //   STATIC_SHARED(float[32][33], tile);              in place of "__shared__ float tile[32][33];"
 //   DYNAMIC_SHARED(float, work);                     the launch's dynamic shared memory, a float *
 //
-// Both start on 16 bytes. Every thread of a block meets every __syncthreads, or none does; a mask of a warp function names lanes that
-// take part, all of them: a thread that has nothing to do goes along and writes nothing. A block is a multiple of 32 threads where a
-// full mask is used. Functions that are not entries are static, or in a header that their .cu files share: all files end up in one program.
+// Both start on 16 bytes. Every thread of a block meets every __syncthreads, or none does; a mask of a warp function
+// names lanes that take part, all of them: a thread that has nothing to do goes along and writes nothing. A block is a
+// multiple of 32 threads where a full mask is used. Functions that are not entries are static, or in a header that
+// their .cu files share: all files end up in one program.
 #ifndef CTN_CUDA_CUH
 #define CTN_CUDA_CUH
 #include <stdint.h>
 
-template <class T>
-using ctn_type = T; // lets a macro declare a "float[32][33]"
+template <class T> using ctn_type = T; // lets a macro declare a "float[32][33]"
 
 // A float's upper half: 8 bits of exponent, 7 of mantissa.
 struct bf16 {

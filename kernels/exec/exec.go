@@ -1,8 +1,9 @@
-// Package exec runs recorded programs. Go records the operations of a step once, over buffers of fixed size, and one cgo call runs
-// them: on the CPU a C executor walks the list with a fixed pool of threads, on an accelerator the recorded kernels are one graph.
+// Package exec runs recorded programs. Go records the operations of a step once, over buffers of fixed size, and one
+// cgo call runs them: on the CPU a C executor walks the list with a fixed pool of threads, on an accelerator the
+// recorded kernels are one graph.
 //
-// What a program computes does not depend on the number of threads: operations are split into tasks by their shapes alone, tasks do
-// not share what they write, and reductions have a fixed order.
+// What a program computes does not depend on the number of threads: operations are split into tasks by their shapes
+// alone, tasks do not share what they write, and reductions have a fixed order.
 package exec
 
 /*
@@ -28,14 +29,14 @@ import (
 	"github.com/ctnas/ctnas/cuda"
 )
 
-// Headers are the C and CUDA headers that the kernel families include. They are embedded so that the go command, which does not hash files of
-// other folders, rebuilds the families when a header changes.
+// Headers are the C and CUDA headers that the kernel families include. They are embedded so that the go command, which
+// does not hash files of other folders, rebuilds the families when a header changes.
 //
 //go:embed *.h *.cuh
 var Headers embed.FS
 
-// The instruction sets that kernels are compiled for, lowest first. "avx2x16" is the 16-lane code lowered to AVX2: it exists for tests
-// and is never chosen by itself.
+// The instruction sets that kernels are compiled for, lowest first. "avx2x16" is the 16-lane code lowered to AVX2: it
+// exists for tests and is never chosen by itself.
 var levelNames = [C.CTN_LEVELS]string{"portable", "avx2", "avx2x16", "avx512"}
 
 func init() {
@@ -44,8 +45,8 @@ func init() {
 	}
 }
 
-// Config chooses where programs run: on the CPU, with an instruction set ("" = CTNAS_ISA from the environment, otherwise the best this
-// processor has) and a number of threads (0 = all processors), or on an accelerator.
+// Config chooses where programs run: on the CPU, with an instruction set ("" = CTNAS_ISA from the environment,
+// otherwise the best this processor has) and a number of threads (0 = all processors), or on an accelerator.
 type Config struct {
 	Device    string // "" or "cpu", Auto, or an accelerator: "cuda:0" (of "cuda:0,1" the first: see Each)
 	Level     string // what results depend on: an instruction set, or an accelerator's Level; "": whatever there is
@@ -53,7 +54,8 @@ type Config struct {
 	Precision Precision
 }
 
-// Precision is how an accelerator multiplies matrices; the CPU has fp32 only. Everything else is computed in float32 throughout.
+// Precision is how an accelerator multiplies matrices; the CPU has fp32 only. Everything else is computed in float32
+// throughout.
 type Precision string
 
 const (
@@ -131,7 +133,8 @@ func (d *Device) Kind() string {
 	return "cpu"
 }
 
-// Level names what results depend on beside the program: the CPU's instruction set, or an accelerator's architecture and precision.
+// Level names what results depend on beside the program: the CPU's instruction set, or an accelerator's architecture
+// and precision.
 func (d *Device) Level() string {
 	if d.acc != nil {
 		return d.acc.Level() + "/" + string(d.precision)
@@ -238,8 +241,8 @@ func (a *Arena) allocHost(bytes int) unsafe.Pointer {
 	return p
 }
 
-// Buffer is a fixed piece of an arena's memory: floats of 32 or, on an accelerator, 16 bits (bfloat16), or 32-bit integers. A new one holds
-// zeros; in tests, and on an accelerator, NaN or -1, so that a read before a write shows.
+// Buffer is a fixed piece of an arena's memory: floats of 32 or, on an accelerator, 16 bits (bfloat16), or 32-bit
+// integers. A new one holds zeros; in tests, and on an accelerator, NaN or -1, so that a read before a write shows.
 type Buffer struct {
 	dev  *Device
 	ptr  unsafe.Pointer
@@ -346,7 +349,8 @@ func (b *Buffer) WriteF32(off int, src []float32) {
 	write(b, off, src)
 }
 
-// UploadF32 copies src into a buffer of float32 that no program in work uses, while programs run where the device can do that.
+// UploadF32 copies src into a buffer of float32 that no program in work uses, while programs run where the device can
+// do that.
 func (b *Buffer) UploadF32(src []float32) {
 	b.check(0, len(src), floats)
 	if u, ok := b.dev.acc.(Uploader); ok && len(src) > 0 {
@@ -470,9 +474,10 @@ type Launch struct {
 // Blocks is how many blocks of `per` elements cover n.
 func Blocks(n, per int) int { return (n + per - 1) / per }
 
-// Call appends an operation to a program; only the kernels' packages do. args is what all of its kernels get, a C struct without Go pointers, of which
-// the program keeps a copy. On the CPU they are cpu, the family's ctn_kernel[CTN_LEVELS], with so many floats of scratch for each thread; on an
-// accelerator they are the launches, in order. cpu is nil, or there are no launches, where the operation runs on the other kind only.
+// Call appends an operation to a program; only the kernels' packages do. args is what all of its kernels get, a C
+// struct without Go pointers, of which the program keeps a copy. On the CPU they are cpu, the family's
+// ctn_kernel[CTN_LEVELS], with so many floats of scratch for each thread; on an accelerator they are the launches, in
+// order. cpu is nil, or there are no launches, where the operation runs on the other kind only.
 func Call[A any](p *Program, name string, cpu unsafe.Pointer, args *A, scratch int, gpu ...Launch) {
 	p.record(name, cpu, unsafe.Slice((*byte)(unsafe.Pointer(args)), unsafe.Sizeof(*args)), scratch, gpu)
 }
@@ -491,7 +496,8 @@ func (p *Program) record(name string, cpu unsafe.Pointer, args []byte, scratch i
 		}
 		for _, l := range gpu {
 			grid := [3]int{max(1, l.Grid[0]), max(1, l.Grid[1]), max(1, l.Grid[2])}
-			p.launches = append(p.launches, cuda.Launch{File: l.File, Entry: l.Entry, Grid: grid, Block: l.Block, Shared: l.Shared, Args: kept, Size: len(args)})
+			p.launches = append(p.launches, cuda.Launch{File: l.File, Entry: l.Entry, Grid: grid, Block: l.Block,
+				Shared: l.Shared, Args: kept, Size: len(args)})
 		}
 		return
 	}
@@ -536,8 +542,8 @@ func (p *Program) Run(n int) {
 	C.ctn_pool_run(d.pool, (*C.ctn_op)(p.keep), C.int64_t(len(p.ops)), C.int64_t(n))
 }
 
-// Time runs the program n times and returns how long that took from begin to end, in milliseconds: by the device's own clock where it has
-// one. It is for measuring.
+// Time runs the program n times and returns how long that took from begin to end, in milliseconds: by the device's own
+// clock where it has one. It is for measuring.
 func (p *Program) Time(n int) float64 {
 	d := p.arena.dev
 	if d.acc == nil {

@@ -29,7 +29,8 @@ func openGPU(name string, precision Precision) (Accelerator, error) {
 	}
 	const bf16SM = 80 // the first architecture with bfloat16 tensor cores
 	if sm := d.Info().SM; precision == BF16 && sm < bf16SM {
-		return nil, errors.Join(fmt.Errorf("precision %s needs compute capability 8.0, this is sm_%d", BF16, sm), d.Close())
+		return nil, errors.Join(fmt.Errorf("precision %s needs compute capability 8.0, this is sm_%d", BF16, sm),
+			d.Close())
 	}
 	return gpu{d}, nil
 }

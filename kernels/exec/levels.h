@@ -56,6 +56,5 @@
 	        {name##_tasks_avx512, name##_run_avx512}, \
 	};
 #else
-#define CTN_TABLE(symbol, name) \
-	const ctn_kernel symbol[CTN_LEVELS] = {{name##_tasks_portable, name##_run_portable}};
+#define CTN_TABLE(symbol, name) const ctn_kernel symbol[CTN_LEVELS] = {{name##_tasks_portable, name##_run_portable}};
 #endif

@@ -9,10 +9,11 @@
 #include <sys/mman.h>
 #endif
 
-// How a pool shares work: the leader publishes an operation by storing a new phase together with task number 0 in one 64-bit word; a
-// thread claims a task by a compare-and-swap that adds one to that word. A claim can only succeed in the phase that was read,
-// and the next phase starts only after every task has been counted done, so a thread that sleeps or comes late holds nobody up. While
-// the leader changes the operation, the task number reads CLOSED, which no thread claims.
+// How a pool shares work: the leader publishes an operation by storing a new phase together with task number 0 in one
+// 64-bit word; a thread claims a task by a compare-and-swap that adds one to that word. A claim can only succeed in the
+// phase that was read, and the next phase starts only after every task has been counted done, so a thread that sleeps
+// or comes late holds nobody up. While the leader changes the operation, the task number reads CLOSED, which no thread
+// claims.
 #define CLOSED 0xffffffffu
 struct ctn_pool {
 	_Atomic uint64_t state; // phase << 32 | next task
@@ -29,7 +30,7 @@ struct ctn_pool {
 	struct worker {
 		struct ctn_pool *pool;
 		int index;
-	} * workers;
+	} *workers;
 };
 
 static inline void relax(void) {
@@ -123,8 +124,8 @@ int ctn_pool_scratch(ctn_pool *p, int64_t floats) {
 	return 0;
 }
 
-// Buffers of 256 KiB and more are pages of their own, so that freed ones return to the system. glibc's own threshold grows to 32 MiB with the first
-// large block that is freed, and every thread that allocates keeps a heap of holes.
+// Buffers of 256 KiB and more are pages of their own, so that freed ones return to the system. glibc's own threshold
+// grows to 32 MiB with the first large block that is freed, and every thread that allocates keeps a heap of holes.
 static void return_large_blocks(void) {
 #if defined(__GLIBC__)
 	mallopt(M_MMAP_THRESHOLD, 256 << 10);
@@ -178,7 +179,8 @@ void *ctn_alloc(int64_t bytes) {
 	void *b = aligned_alloc((size_t)align, (size_t)bytes);
 	if (!b) return NULL;
 #ifdef MADV_HUGEPAGE
-	// Rows are gathered from all over a large buffer: with small pages the look-up of addresses costs as much as the rows.
+	// Rows are gathered from all over a large buffer: with small pages the look-up of addresses costs as much as the
+	// rows.
 	if (align == page) madvise(b, (size_t)bytes, MADV_HUGEPAGE); // This is a wish: nothing depends on it.
 #endif
 	int fill = ctn_poison ? 0xff : 0;
@@ -198,8 +200,8 @@ int ctn_level_supported(int level) {
 	case CTN_AVX2:
 	case CTN_AVX2X16: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 	case CTN_AVX512:
-		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-		       __builtin_cpu_supports("avx512vl");
+		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+		       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 	}
 	return 0;
 #else

@@ -19,8 +19,8 @@ int ctn_pool_scratch(ctn_pool *p, int64_t floats);
 // Runs the operations in order, `repeat` times.
 void ctn_pool_run(ctn_pool *p, const ctn_op *ops, int64_t n, int64_t repeat);
 
-// Memory that starts on 64 bytes and is zero, or, with ctn_poison, full of 0xFF: its floats are then NaN and its integers -1, so that a read before
-// a write shows in a test.
+// Memory that starts on 64 bytes and is zero, or, with ctn_poison, full of 0xFF: its floats are then NaN and its
+// integers -1, so that a read before a write shows in a test.
 void *ctn_alloc(int64_t bytes);
 extern int ctn_poison;
 

@@ -1,13 +1,15 @@
-// The only file with PTX (NVIDIA, "PTX ISA": cp.async, ldmatrix, mma, cvt). Each function has a C++ twin in kernels/sim/ptx.cpp.
-// sm_75 has no bf16 or tf32 product: there mma_* traps, and asynchronous copies are plain ones.
+// The only file with PTX (NVIDIA, "PTX ISA": cp.async, ldmatrix, mma, cvt). Each function has a C++ twin in
+// kernels/sim/ptx.cpp. sm_75 has no bf16 or tf32 product: there mma_* traps, and asynchronous copies are plain ones.
 #ifndef CTN_PTX_CUH
 #define CTN_PTX_CUH
 
-// Starts a copy of 16 bytes to shared memory, past L1. Both addresses are multiples of 16. The copy has happened, for this thread, after
-// a cp_async_wait; for the others after a barrier behind that.
+// Starts a copy of 16 bytes to shared memory, past L1. Both addresses are multiples of 16. The copy has happened, for
+// this thread, after a cp_async_wait; for the others after a barrier behind that.
 __device__ __forceinline__ void cp_async16(void *shared, const void *global) {
 #if __CUDA_ARCH__ >= 800
-	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(shared)), "l"(global) : "memory");
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32_t)__cvta_generic_to_shared(shared)),
+	             "l"(global)
+	             : "memory");
 #else
 	*(int4 *)shared = *(const int4 *)global;
 #endif
@@ -21,15 +23,14 @@ __device__ __forceinline__ void cp_async_commit() {
 }
 
 // Waits until at most N of this thread's latest groups are still on their way.
-template <int N>
-__device__ __forceinline__ void cp_async_wait() {
+template <int N> __device__ __forceinline__ void cp_async_wait() {
 #if __CUDA_ARCH__ >= 800
 	asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif
 }
 
-// Loads four 8x8 matrices of 16-bit elements from shared memory. Lanes 8i..8i+7 give the addresses of the rows of matrix i, multiples of 16;
-// lane l gets elements 2(l%4) and 2(l%4)+1 of row l/4 of matrix i in r[i].
+// Loads four 8x8 matrices of 16-bit elements from shared memory. Lanes 8i..8i+7 give the addresses of the rows of
+// matrix i, multiples of 16; lane l gets elements 2(l%4) and 2(l%4)+1 of row l/4 of matrix i in r[i].
 __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void *row) {
 	asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
 	             : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
@@ -52,9 +53,10 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void *
 // Of two bf16 in a word the lower column (of A) or row (of B) is in the lower half.
 __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if __CUDA_ARCH__ >= 800
-	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-	             : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-	             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+	asm volatile(
+	        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+	        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+	        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
 	__trap();
 #endif
@@ -69,9 +71,10 @@ __device__ __forceinline__ void mma_m16n8k8_tf32(float (&d)[4], const float (&a)
 	uint32_t x[4], y[2];
 	for (int i = 0; i < 4; i++) asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(x[i]) : "f"(a[i]));
 	for (int i = 0; i < 2; i++) asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y[i]) : "f"(b[i]));
-	asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-	             : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-	             : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1]));
+	asm volatile(
+	        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+	        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+	        : "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]), "r"(y[0]), "r"(y[1]));
 #else
 	__trap();
 #endif

@@ -1,4 +1,5 @@
-// What the threads of a block, or the blocks of a launch, work out together. The order of additions is fixed. Every thread takes part.
+// What the threads of a block, or the blocks of a launch, work out together. The order of additions is fixed. Every
+// thread takes part.
 #ifndef CTN_REDUCE_CUH
 #define CTN_REDUCE_CUH
 
@@ -20,8 +21,9 @@ template <int BLOCK> __device__ double block_sum(double x) {
 	return sum;
 }
 
-// Tells all threads of the block that ends last of a one-dimensional grid that it does. That block sees what the others wrote before their
-// call, and no other block reads or writes anything any more. *ticket is 0 before and after the launch.
+// Tells all threads of the block that ends last of a one-dimensional grid that it does. That block sees what the others
+// wrote before their call, and no other block reads or writes anything any more. *ticket is 0 before and after the
+// launch.
 __device__ __forceinline__ bool last_block(int32_t *ticket) {
 	STATIC_SHARED(int, last);
 	__threadfence();

@@ -1,5 +1,5 @@
-// Vectors of CTN_LANES floats through GCC's vector extension, and the few functions of them that kernels need. Included once a level
-// by levels.h; no include guard on purpose.
+// Vectors of CTN_LANES floats through GCC's vector extension, and the few functions of them that kernels need. Included
+// once a level by levels.h; no include guard on purpose.
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -118,7 +118,8 @@ CTN_INLINE vf vrsqrt(vf x) {
 	return y;
 }
 
-// e^x by reduction to |r| <= ln2/2 and a polynomial of degree 6 (Cephes expf coefficients); about 1 ulp; saturates outside [-87, 88].
+// e^x by reduction to |r| <= ln2/2 and a polynomial of degree 6 (Cephes expf coefficients); about 1 ulp; saturates
+// outside [-87, 88].
 CTN_INLINE vf vexp(vf x) {
 	x = vselect(x > vset(88.0f), vset(88.0f), x);
 	x = vselect(x < vset(-87.0f), vset(-87.0f), x);

@@ -1,9 +1,11 @@
 // Matrix products. A block computes a 64 x 64 tile of c, stepping along the summed side through shared memory:
 //
 //   cu_gemm_f32, cu_gemm_tn_f32    16 x 16 threads, 4 x 4 results each, float32
-//   cu_gemm_bf16, cu_gemm_tn_bf16  four warps of 32 x 32 results, tensor cores: factors rounded to bfloat16, sums in float32
+//   cu_gemm_bf16, cu_gemm_tn_bf16  four warps of 32 x 32 results, tensor cores: factors rounded to bfloat16, sums in
+//   float32
 //
-// A product over rows (tn) has a small c and many rows to sum, so the rows are split over blocks, and cu_gemm_tn_sum adds the splits in order.
+// A product over rows (tn) has a small c and many rows to sum, so the rows are split over blocks, and cu_gemm_tn_sum
+// adds the splits in order.
 #include "../exec/cuda.cuh"
 #include "gemm.h"
 
@@ -17,24 +19,31 @@ struct plain {
 	int64_t m, n, k;
 	bool trans_b;
 	__device__ float left(int64_t i, int64_t l) const { return i < m && l < k ? a[i * k + l] : 0.0f; }
-	__device__ float right(int64_t l, int64_t j) const { return l < k && j < n ? b[trans_b ? j * k + l : l * n + j] : 0.0f; }
+	__device__ float right(int64_t l, int64_t j) const {
+		return l < k && j < n ? b[trans_b ? j * k + l : l * n + j] : 0.0f;
+	}
 };
 struct transposed { // left is a', and both factors begin at row `first` of a and b
 	const float *a, *b;
 	int64_t first, last, n, k;
-	__device__ float left(int64_t i, int64_t l) const { return first + l < last && i < k ? a[(first + l) * k + i] : 0.0f; }
-	__device__ float right(int64_t l, int64_t j) const { return first + l < last && j < n ? b[(first + l) * n + j] : 0.0f; }
+	__device__ float left(int64_t i, int64_t l) const {
+		return first + l < last && i < k ? a[(first + l) * k + i] : 0.0f;
+	}
+	__device__ float right(int64_t l, int64_t j) const {
+		return first + l < last && j < n ? b[(first + l) * n + j] : 0.0f;
+	}
 };
 
-// Which of a TILE x STEP piece's elements a thread loads: neighbours in memory go to neighbouring threads. `along` says that the summed index
-// is the one that runs fastest in memory.
+// Which of a TILE x STEP piece's elements a thread loads: neighbours in memory go to neighbouring threads. `along` says
+// that the summed index is the one that runs fastest in memory.
 __device__ __forceinline__ void element(int e, bool along, int &outer, int &inner) {
 	outer = along ? e / STEP : e % TILE;
 	inner = along ? e % STEP : e / TILE;
 }
 
-template <class Factors> __device__ void product_f32(const Factors &f, int64_t sum, bool left_along, bool right_along, int64_t i0, int64_t j0,
-                                                     float (&acc)[4][4]) {
+template <class Factors>
+__device__ void product_f32(const Factors &f, int64_t sum, bool left_along, bool right_along, int64_t i0, int64_t j0,
+                            float (&acc)[4][4]) {
 	STATIC_SHARED(float[STEP][TILE + 4], left);
 	STATIC_SHARED(float[STEP][TILE + 4], right);
 	const int x = threadIdx.x % 16 * 4, y = threadIdx.x / 16 * 4;
@@ -61,7 +70,8 @@ template <class Factors> __device__ void product_f32(const Factors &f, int64_t s
 	}
 }
 
-__device__ __forceinline__ void store_f32(float *c, int64_t rows, int64_t n, int64_t i0, int64_t j0, const float (&acc)[4][4], bool accumulate) {
+__device__ __forceinline__ void store_f32(float *c, int64_t rows, int64_t n, int64_t i0, int64_t j0,
+                                          const float (&acc)[4][4], bool accumulate) {
 	const int x = threadIdx.x % 16 * 4, y = threadIdx.x / 16 * 4;
 #pragma unroll
 	for (int r = 0; r < 4; r++)
@@ -72,10 +82,11 @@ __device__ __forceinline__ void store_f32(float *c, int64_t rows, int64_t n, int
 		}
 }
 
-// A warp's 32 x 32 part of the tile: 2 x 4 products of 16 x 8. Rows of shared memory are 48 bytes apart, so that the eight rows and four pairs that
-// a warp reads at once lie in different banks.
-template <class Factors> __device__ void product_bf16(const Factors &f, int64_t sum, bool left_along, bool right_along, int64_t i0, int64_t j0,
-                                                      float (&acc)[2][4][4]) {
+// A warp's 32 x 32 part of the tile: 2 x 4 products of 16 x 8. Rows of shared memory are 48 bytes apart, so that the
+// eight rows and four pairs that a warp reads at once lie in different banks.
+template <class Factors>
+__device__ void product_bf16(const Factors &f, int64_t sum, bool left_along, bool right_along, int64_t i0, int64_t j0,
+                             float (&acc)[2][4][4]) {
 	constexpr int PITCH = STEP + 8;
 	STATIC_SHARED(bf16[TILE][PITCH], left);
 	STATIC_SHARED(bf16[TILE][PITCH], right);
@@ -94,7 +105,8 @@ template <class Factors> __device__ void product_bf16(const Factors &f, int64_t 
 #pragma unroll
 		for (int r = 0; r < 2; r++)
 #pragma unroll
-			for (int q = 0; q < 4; q++) a[r][q] = *(const uint32_t *)&left[y + 16 * r + row + q % 2 * 8][pair + q / 2 * 8];
+			for (int q = 0; q < 4; q++)
+				a[r][q] = *(const uint32_t *)&left[y + 16 * r + row + q % 2 * 8][pair + q / 2 * 8];
 #pragma unroll
 		for (int s = 0; s < 4; s++)
 #pragma unroll
@@ -107,7 +119,8 @@ template <class Factors> __device__ void product_bf16(const Factors &f, int64_t 
 	}
 }
 
-__device__ __forceinline__ void store_bf16(float *c, int64_t rows, int64_t n, int64_t i0, int64_t j0, const float (&acc)[2][4][4], bool accumulate) {
+__device__ __forceinline__ void store_bf16(float *c, int64_t rows, int64_t n, int64_t i0, int64_t j0,
+                                           const float (&acc)[2][4][4], bool accumulate) {
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	const int y = warp / 2 * 32 + lane / 4, x = warp % 2 * 32 + lane % 4 * 2;
 #pragma unroll
@@ -121,7 +134,9 @@ __device__ __forceinline__ void store_bf16(float *c, int64_t rows, int64_t n, in
 			}
 }
 
-__device__ __forceinline__ plain factors(const ctn_gemm_args &g, int64_t m) { return {g.a, g.b, m, g.n, g.k, g.trans_b != 0}; }
+__device__ __forceinline__ plain factors(const ctn_gemm_args &g, int64_t m) {
+	return {g.a, g.b, m, g.n, g.k, g.trans_b != 0};
+}
 __device__ __forceinline__ transposed split(const ctn_gemm_args &g, int64_t m) {
 	int64_t first = blockIdx.z * g.split;
 	return {g.a, g.b, first, ctn_min(first + g.split, m), g.n, g.k};
@@ -165,7 +180,8 @@ CTN_ENTRY(cu_gemm_tn_bf16, const ctn_gemm_args g, CTN_GEMM_BF16_BLOCK) {
 
 // Grid: elements of c.
 CTN_ENTRY(cu_gemm_tn_sum, const ctn_gemm_args g, CTN_GEMM_SUM_BLOCK) {
-	int64_t i = (int64_t)blockIdx.x * CTN_GEMM_SUM_BLOCK + threadIdx.x, size = g.k * g.n, splits = ctn_div_up(ctn_size(g.m), g.split);
+	int64_t i = (int64_t)blockIdx.x * CTN_GEMM_SUM_BLOCK + threadIdx.x, size = g.k * g.n,
+	        splits = ctn_div_up(ctn_size(g.m), g.split);
 	if (i >= size) return;
 	float sum = 0;
 	for (int64_t s = 0; s < splits; s++) sum += g.parts[s * size + i];

@@ -31,8 +31,8 @@ var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 //
 // Accumulate adds to C. With M = 0 a plain product writes nothing and a TransA product writes zeros (or adds nothing).
 type Op struct {
-	C, A, B    *exec.Buffer
-	Packed     *Packed // takes the place of B and TransB; not with TransA
+	C, A, B    *exec.Buffer // [M, N]; [M, K]; [K, N], or as above
+	Packed     *Packed      // takes the place of B and TransB; not with TransA
 	M          exec.Dim
 	N, K       int
 	TransA     bool
@@ -51,7 +51,8 @@ type Packed struct {
 	n, k   int
 }
 
-// Pack appends the packing of B (KxN, or NxK with transB) to a program. Products recorded later may use it as long as B does not change.
+// Pack appends the packing of B (KxN, or NxK with transB) to a program. Products recorded later may use it as long as B
+// does not change.
 func Pack(p *exec.Program, b *exec.Buffer, n, k int, transB bool) *Packed {
 	if n <= 0 || k <= 0 || b.Len() < n*k {
 		panic(fmt.Sprintf("gemm: packing %dx%d from a buffer of %d", k, n, b.Len()))
@@ -60,7 +61,8 @@ func Pack(p *exec.Program, b *exec.Buffer, n, k int, transB bool) *Packed {
 		return &Packed{b: b, transB: transB, n: n, k: k}
 	}
 	packed := p.Arena().F32((n + panelFloats - 1) / panelFloats * panelFloats * k)
-	args := C.ctn_gemm_args{n: C.int64_t(n), k: C.int64_t(k), b: floats(b), packed: floats(packed), trans_b: flag(transB)}
+	args := C.ctn_gemm_args{n: C.int64_t(n), k: C.int64_t(k), b: floats(b), packed: floats(packed),
+		trans_b: flag(transB)}
 	exec.Call(p, "gemm_pack", unsafe.Pointer(&C.ctn_gemm_pack), &args, 0)
 	return &Packed{buf: packed, n: n, k: k}
 }
@@ -68,7 +70,8 @@ func Pack(p *exec.Program, b *exec.Buffer, n, k int, transB bool) *Packed {
 // Record appends the product to a program.
 func Record(p *exec.Program, op Op) {
 	if op.Packed != nil && (op.B != nil || op.TransA || op.TransB || op.Packed.n != op.N || op.Packed.k != op.K) {
-		panic(fmt.Sprintf("gemm: a packed matrix of %dx%d for a product %dx%dx%d", op.Packed.k, op.Packed.n, op.M.Max, op.N, op.K))
+		panic(fmt.Sprintf("gemm: a packed matrix of %dx%d for a product %dx%dx%d", op.Packed.k, op.Packed.n,
+			op.M.Max, op.N, op.K))
 	}
 	rowsC, sizeB := op.M.Max, op.N*op.K
 	if op.TransA {
@@ -82,7 +85,8 @@ func Record(p *exec.Program, op Op) {
 		lenB = op.B.Len()
 	}
 	if op.C.Len() < rowsC*op.N || op.A.Len() < op.M.Max*op.K || op.Packed == nil && lenB < sizeB {
-		panic(fmt.Sprintf("gemm: %dx%dx%d with buffers of %d, %d, %d", op.M.Max, op.N, op.K, op.C.Len(), op.A.Len(), lenB))
+		panic(fmt.Sprintf("gemm: %dx%dx%d with buffers of %d, %d, %d", op.M.Max, op.N, op.K, op.C.Len(),
+			op.A.Len(), lenB))
 	}
 	args := C.ctn_gemm_args{n: C.int64_t(op.N), k: C.int64_t(op.K), a: floats(op.A), b: floats(op.B), c: floats(op.C),
 		trans_b: flag(op.TransB), accumulate: flag(op.Accumulate)}
@@ -99,8 +103,10 @@ func Record(p *exec.Program, op Op) {
 			splits := exec.Blocks(max(1, op.M.Max), split)
 			args.split, args.parts = C.int64_t(split), floats(p.Arena().F32(splits*op.K*op.N))
 			gpu = []exec.Launch{
-				{File: "gemm", Entry: "cu_gemm_tn" + suffix, Grid: [3]int{tiles(op.K), tiles(op.N), splits}, Block: block},
-				{File: "gemm", Entry: "cu_gemm_tn_sum", Grid: [3]int{exec.Blocks(op.N*op.K, C.CTN_GEMM_SUM_BLOCK)}, Block: C.CTN_GEMM_SUM_BLOCK},
+				{File: "gemm", Entry: "cu_gemm_tn" + suffix, Grid: [3]int{tiles(op.K), tiles(op.N), splits},
+					Block: block},
+				{File: "gemm", Entry: "cu_gemm_tn_sum", Grid: [3]int{exec.Blocks(op.N*op.K, C.CTN_GEMM_SUM_BLOCK)},
+					Block: C.CTN_GEMM_SUM_BLOCK},
 			}
 		}
 		exec.Call(p, "gemm_tn", unsafe.Pointer(&C.ctn_gemm_tn), &args, C.CTN_GEMM_TN_ROWS*panelFloats, gpu...)
@@ -118,7 +124,8 @@ func Record(p *exec.Program, op Op) {
 		exec.Launch{File: "gemm", Entry: "cu_gemm" + suffix, Grid: [3]int{tiles(op.M.Max), tiles(op.N)}, Block: block})
 }
 
-// splitBlocks is how many blocks a product over rows is split into at most: some for every multiprocessor of a large GPU.
+// splitBlocks is how many blocks a product over rows is split into at most: some for every multiprocessor of a large
+// GPU.
 const splitBlocks = 512
 
 // tiles is how many tiles of an accelerator's products lie along n.

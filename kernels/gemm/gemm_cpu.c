@@ -22,9 +22,7 @@ CTN_TABLE(ctn_gemm_tn, gemm_tn)
 #define TN_COLUMNS (TILE_ROWS * 4)
 
 // Copies panel `task` of b, padded with zero columns.
-static int64_t FN(gemm_pack_tasks)(const void *p) {
-	return ctn_div_up(((const ctn_gemm_args *)p)->n, PANEL);
-}
+static int64_t FN(gemm_pack_tasks)(const void *p) { return ctn_div_up(((const ctn_gemm_args *)p)->n, PANEL); }
 static void FN(gemm_pack_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_gemm_args *g = p;
@@ -41,8 +39,8 @@ static void FN(gemm_pack_run)(const void *p, int64_t task, float *scratch) {
 }
 
 // out[r] += row r of a times the panel; rows past `rows` repeat the last one and are not stored.
-CTN_INLINE void FN(gemm_tile)(int64_t rows, int64_t k, const float *a, int64_t row_stride, int64_t k_stride, const float *b, float *c,
-                              int64_t ldc, int64_t width, int accumulate) {
+CTN_INLINE void FN(gemm_tile)(int64_t rows, int64_t k, const float *a, int64_t row_stride, int64_t k_stride,
+                              const float *b, float *c, int64_t ldc, int64_t width, int accumulate) {
 	vf acc[TILE_ROWS][2];
 	const float *row[TILE_ROWS];
 #pragma GCC unroll 12
@@ -84,8 +82,8 @@ static void FN(gemm_run)(const void *p, int64_t task, float *scratch) {
 	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->m));
 	for (int64_t j = 0; j < g->n; j += PANEL)
 		for (int64_t i = begin; i < end; i += TILE_ROWS)
-			FN(gemm_tile)(ctn_min(TILE_ROWS, end - i), g->k, g->a + i * g->k, g->k, 1, g->packed + j * g->k, g->c + i * g->n + j, g->n,
-			 ctn_min(PANEL, g->n - j), g->accumulate);
+			FN(gemm_tile)(ctn_min(TILE_ROWS, end - i), g->k, g->a + i * g->k, g->k, 1, g->packed + j * g->k,
+			              g->c + i * g->n + j, g->n, ctn_min(PANEL, g->n - j), g->accumulate);
 }
 
 // c (k x n) = a' b, summed over the rows of a (m x k) and b (m x n) in ascending order. A task owns a block of c.
@@ -108,8 +106,8 @@ static void FN(gemm_tn_run)(const void *p, int64_t task, float *scratch) {
 				for (int64_t q = 0; q < PANEL; q++) to[q] = q < width ? from[q] : 0;
 		}
 		for (int64_t i = begin; i < end; i += TILE_ROWS)
-			FN(gemm_tile)(ctn_min(TILE_ROWS, end - i), rows, g->a + r0 * g->k + i, 1, g->k, scratch, g->c + i * g->n + j, g->n, width,
-			 g->accumulate || r0 > 0);
+			FN(gemm_tile)(ctn_min(TILE_ROWS, end - i), rows, g->a + r0 * g->k + i, 1, g->k, scratch,
+			              g->c + i * g->n + j, g->n, width, g->accumulate || r0 > 0);
 	}
 }
 #endif

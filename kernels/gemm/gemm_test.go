@@ -23,7 +23,8 @@ type testCase struct {
 
 func cases() []testCase {
 	var out []testCase
-	for _, s := range [][3]int{{1, 1, 1}, {2, 3, 5}, {5, 17, 9}, {13, 33, 31}, {97, 64, 48}, {101, 31, 65}, {600, 40, 70}, {129, 128, 128}} {
+	for _, s := range [][3]int{{1, 1, 1}, {2, 3, 5}, {5, 17, 9}, {13, 33, 31}, {97, 64, 48}, {101, 31, 65},
+		{600, 40, 70}, {129, 128, 128}} {
 		for i := range 6 {
 			out = append(out, testCase{s[0], s[1], s[2], i%3 == 1, i%3 == 2, i >= 3, i%2 == 0})
 		}
@@ -48,7 +49,8 @@ func check(t *testing.T, d *exec.Device, c testCase, stream uint32, round func(f
 	for i, v := range b {
 		b64[i] = float64(round(v))
 	}
-	op := Op{C: ar.F32(sizeC), A: ar.Floats(a), B: ar.Floats(b), M: exec.Fixed(c.m), N: c.n, K: c.k, TransA: c.ta, TransB: c.tb, Accumulate: c.acc}
+	op := Op{C: ar.F32(sizeC), A: ar.Floats(a), B: ar.Floats(b), M: exec.Fixed(c.m), N: c.n, K: c.k, TransA: c.ta,
+		TransB: c.tb, Accumulate: c.acc}
 	if c.acc {
 		op.C.WriteF32(0, out)
 	}
@@ -65,7 +67,9 @@ func check(t *testing.T, d *exec.Device, c testCase, stream uint32, round func(f
 func TestGemm(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
-			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { check(t, d, c, uint32(i), func(v float32) float32 { return v }) })
+			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+				check(t, d, c, uint32(i), func(v float32) float32 { return v })
+			})
 		}
 	})
 }
@@ -97,7 +101,8 @@ func TestPacked(t *testing.T) {
 		x, c := ar.Floats(a), ar.F32(30*33)
 		packed := Pack(p, ar.Floats(b), 33, 20, true)
 		for i := 0; i < 30; i += 15 {
-			Record(p, Op{C: c.Slice(i*33, 15*33), A: x.Slice(i*20, 15*20), Packed: packed, M: exec.Fixed(15), N: 33, K: 20})
+			Record(p, Op{C: c.Slice(i*33, 15*33), A: x.Slice(i*20, 15*20), Packed: packed, M: exec.Fixed(15),
+				N: 33, K: 20})
 		}
 		p.Run(1)
 		want := make([]float64, 30*33)
@@ -154,7 +159,8 @@ func BenchmarkGemm(b *testing.B) {
 				x, _ := kerneltest.Random(m*k, 1)
 				y, _ := kerneltest.Random(m*n, 2)
 				p := ar.NewProgram("bench")
-				Record(p, Op{C: ar.F32(m * n), A: ar.Floats(x), B: ar.Floats(y), M: exec.Fixed(m), N: n, K: k, TransA: kind == "transA"})
+				Record(p, Op{C: ar.F32(m * n), A: ar.Floats(x), B: ar.Floats(y), M: exec.Fixed(m), N: n, K: k,
+					TransA: kind == "transA"})
 				for b.Loop() {
 					p.Run(1)
 				}

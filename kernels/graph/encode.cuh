@@ -1,13 +1,14 @@
-// What encode_f32.cu and encode_bf16.cu share: the comparator's layers over small graphs. Eight rows stand for each graph, so that what a graph's nodes
-// aggregate from each other never leaves a thread (float32) or a warp (bf16), and a block takes its graphs through all layers:
+// What encode_f32.cu and encode_bf16.cu share: the comparator's layers over small graphs. Eight rows stand for each
+// graph, so that what a graph's nodes aggregate from each other never leaves a thread (float32) or a warp (bf16), and a
+// block takes its graphs through all layers:
 //
 //   cu_encode_prepare_*   the table of layer 0's products, the matrices transposed (float32) or rounded (bf16)
 //   cu_encode_*           graphs to scores
 //   cu_encode_back_*      scores' gradient to the gradient of each layer's rows
 //   cu_encode_weights_*   from what those two left, the gradient of all weights
 //
-// With A the adjacency matrix, A[v][u] = 1 for an edge from u to v and for u = v: y = A h, z = y W + b (+ h), h' = relu(z) forward, and backward
-// dh = (A' dz) W' (+ dz), and dW = y' dz.
+// With A the adjacency matrix, A[v][u] = 1 for an edge from u to v and for u = v: y = A h, z = y W + b (+ h), h' =
+// relu(z) forward, and backward dh = (A' dz) W' (+ dz), and dW = y' dz.
 #ifndef CTN_ENCODE_CUH
 #define CTN_ENCODE_CUH
 #include "../exec/cuda.cuh"
@@ -18,7 +19,9 @@ namespace {
 
 constexpr int NODES = CTN_ENCODE_NODES;
 
-__device__ __forceinline__ bool has_relu(const ctn_encode_args &g, int layer) { return layer < g.layers - 1 || !g.linear_last; }
+__device__ __forceinline__ bool has_relu(const ctn_encode_args &g, int layer) {
+	return layer < g.layers - 1 || !g.linear_last;
+}
 __device__ __forceinline__ const float *matrix(const ctn_encode_args &g, int layer) { return g.w + g.weight[layer]; }
 
 // Element (op, j) of embedding x matrix 0.
@@ -30,7 +33,8 @@ __device__ float product_of_op(const ctn_encode_args &g, int op, int j) {
 	return sum;
 }
 
-// A node's operations as counts. Three bits a node, the padding's filled in; a node that is looked for has the lowest of its three bits set.
+// A node's operations as counts. Three bits a node, the padding's filled in; a node that is looked for has the lowest
+// of its three bits set.
 struct counts {
 	uint32_t ops;
 	__device__ counts(uint64_t packed, int alphabet) {
@@ -50,8 +54,8 @@ struct counts {
 
 // ---- the gradient of the weights ----------------------------------------------
 
-// Every weight's gradient is a product over rows: of a left factor and the gradient of the layer's rows. A block computes a square of one of
-// them over a part of the rows; the last part to arrive adds all parts, in their order.
+// Every weight's gradient is a product over rows: of a left factor and the gradient of the layer's rows. A block
+// computes a square of one of them over a part of the rows; the last part to arrive adds all parts, in their order.
 //
 //   layer 0      left: how many of a node's neighbors have each operation, its own operation, one
 //   layers > 0   left: what the matrix multiplied; the sum of the gradient's columns is the bias's
@@ -81,16 +85,22 @@ struct job {
 		begin = ctn_min(blockIdx.y * size, rows), end = ctn_min(begin + size, rows);
 	}
 	__device__ bool idle() const { return (int)blockIdx.y >= parts; }
-	__device__ float *part(const ctn_encode_args &g) const { return g.parts + (blockIdx.x * g.splits + blockIdx.y) * CTN_ENCODE_PART; }
-	__device__ bool sums_columns(const ctn_encode_args &g) const { return g.has_bias && layer > 0 && layer < g.layers && i0 == 0; }
+	__device__ float *part(const ctn_encode_args &g) const {
+		return g.parts + (blockIdx.x * g.splits + blockIdx.y) * CTN_ENCODE_PART;
+	}
+	__device__ bool sums_columns(const ctn_encode_args &g) const {
+		return g.has_bias && layer > 0 && layer < g.layers && i0 == 0;
+	}
 };
 
 // Columns [i, i + N) of a row of layer 0's left factor.
-template <int N> __device__ __forceinline__ void features(int (&out)[N], const ctn_encode_args &g, int64_t row, int64_t end, int i) {
+template <int N>
+__device__ __forceinline__ void features(int (&out)[N], const ctn_encode_args &g, int64_t row, int64_t end, int i) {
 	const uint64_t packed = row < end ? ctn_packed(g.graphs, row / NODES) : 0;
 	const int nodes = row < end ? ctn_packed_padded(packed, g.pad) : 0, v = row % NODES, a = g.alphabet;
 	const counts ops(packed, a);
-	const uint32_t neighbors = counts::spread(ctn_packed_neighbors(packed, v, nodes)), self = v < nodes ? 1u << 3 * v : 0;
+	const uint32_t neighbors = counts::spread(ctn_packed_neighbors(packed, v, nodes)),
+	               self = v < nodes ? 1u << 3 * v : 0;
 #pragma unroll
 	for (int q = 0; q < N; q++) {
 		const int c = i + q;
@@ -132,7 +142,8 @@ __device__ __forceinline__ float sum_eight(float (&x)[8], int lane) {
 	for (int n = 4; n; n /= 2) {
 		const bool upper = lane & 4 * n;
 #pragma unroll
-		for (int k = 0; k < n; k++) x[k] = (upper ? x[k + n] : x[k]) + __shfl_xor_sync(~0u, upper ? x[k] : x[k + n], 4 * n);
+		for (int k = 0; k < n; k++)
+			x[k] = (upper ? x[k + n] : x[k]) + __shfl_xor_sync(~0u, upper ? x[k] : x[k + n], 4 * n);
 	}
 	x[0] += __shfl_xor_sync(~0u, x[0], 2);
 	return x[0] + __shfl_xor_sync(~0u, x[0], 1);

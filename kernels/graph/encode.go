@@ -12,28 +12,30 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
-// Encode is a graph convolution over small graphs, from packed graphs to scores in one operation (CTNAS section 3.2 and the released
-// code's ctnas/core/model). With H_0 the rows of the embedding, and A[v][u] = 1 where there is an edge from node u to node v or u = v,
+// Encode is a graph convolution over small graphs, from packed graphs to scores in one operation (CTNAS section 3.2 and
+// the released code's ctnas/core/model). With H_0 the rows of the embedding, and A[v][u] = 1 where there is an edge
+// from node u to node v or u = v,
 //
 //	H_k = relu( A·H_{k-1}·M_k + b_k + H_{k-1} )     score_h = head_h · (mean of a graph's rows of H_Layers)
 //
-// without b_k where there are no biases, without the last term where not Residual, without the last ReLU where LinearLast. A graph of fewer than
-// Pad nodes is padded with nodes of the last operation that have no edges; they count in the mean.
+// without b_k where there are no biases, without the last term where not Residual, without the last ReLU where
+// LinearLast. A graph of fewer than Pad nodes is padded with nodes of the last operation that have no edges; they count
+// in the mean.
 //
 // All weights lie in one buffer at offsets that are multiples of four, and their gradient likewise.
 type Encode struct {
 	N      exec.Dim     // graphs
-	Graphs *exec.Buffer // integers, N x 2: see Pack
+	Graphs *exec.Buffer // integers, [N, 2]: see Pack
 
 	Alphabet, Width, Layers, Heads int // at most 8, 256 (a multiple of 16), 8 and 2
 	Pad                            int // at most 8; 0: none
 	Residual, LinearLast           bool
 
-	W, G             *exec.Buffer // weights; their gradient, nil when only scoring
-	Embedding, Head  int          // offsets of Alphabet x Width; Heads x Width
-	Matrices, Biases []int        // of Width x Width a layer; Width a layer, or empty
+	W, G             *exec.Buffer // [weights]; their gradient, nil when only scoring
+	Embedding, Head  int          // offsets of [Alphabet, Width]; [Heads, Width]
+	Matrices, Biases []int        // of [Width, Width] a layer; Width a layer, or empty
 
-	Score, DScore *exec.Buffer // N x Heads; the gradient of Score, not needed when only scoring
+	Score, DScore *exec.Buffer // [N, Heads]; the gradient of Score, not needed when only scoring
 }
 
 // Encoded is a recorded Encode whose way back can be recorded.
@@ -48,9 +50,11 @@ func (e Encode) Record(p *exec.Program) *Encoded {
 	a := &Encoded{e: e}
 	n, w := max(1, e.N.Max), e.Width
 	ar, dev := p.Arena(), p.Arena().Device()
-	a.args = C.ctn_encode_args{width: C.int32_t(w), layers: C.int32_t(e.Layers), heads: C.int32_t(e.Heads), alphabet: C.int32_t(e.Alphabet), pad: C.int32_t(e.Pad),
-		residual: flag(e.Residual), has_bias: flag(len(e.Biases) > 0), linear_last: flag(e.LinearLast), embedding: C.int64_t(e.Embedding), head: C.int64_t(e.Head),
-		graphs: ints(e.Graphs), w: floats(e.W), g: floats(e.G), score: floats(e.Score), dscore: floats(e.DScore)}
+	a.args = C.ctn_encode_args{width: C.int32_t(w), layers: C.int32_t(e.Layers), heads: C.int32_t(e.Heads),
+		alphabet: C.int32_t(e.Alphabet), pad: C.int32_t(e.Pad), residual: flag(e.Residual),
+		has_bias: flag(len(e.Biases) > 0), linear_last: flag(e.LinearLast), embedding: C.int64_t(e.Embedding),
+		head: C.int64_t(e.Head), graphs: ints(e.Graphs), w: floats(e.W), g: floats(e.G), score: floats(e.Score),
+		dscore: floats(e.DScore)}
 	e.N.Put(unsafe.Pointer(&a.args.n))
 	for k := range e.Layers {
 		a.args.weight[k] = C.int64_t(e.Matrices[k])
@@ -82,16 +86,18 @@ func (e Encode) Record(p *exec.Program) *Encoded {
 		a.args.kept, a.args.drows, a.args.mean = buffer((e.Layers-1)*rows*w), buffer(e.Layers*rows*w), buffer(n*w)
 		a.args.positive = (*C.uint32_t)(ar.I32(e.Layers * exec.Blocks(rows, 16) * exec.Blocks(w, 64) * 32).Pointer())
 		squares := e.squares()
-		splits := min(max(1, splitBlocks/squares), splitsMost, exec.Blocks(n*C.CTN_ENCODE_NODES, C.CTN_ENCODE_PART_ROWS))
+		splits := min(max(1, splitBlocks/squares), splitsMost,
+			exec.Blocks(n*C.CTN_ENCODE_NODES, C.CTN_ENCODE_PART_ROWS))
 		a.args.splits = C.int64_t(splits)
-		a.args.parts, a.args.arrived = floats(ar.F32(squares*splits*C.CTN_ENCODE_PART)), ints(ar.Ints(make([]int32, squares)))
+		a.args.parts, a.args.arrived = floats(ar.F32(squares*splits*C.CTN_ENCODE_PART)),
+			ints(ar.Ints(make([]int32, squares)))
 	}
 	a.record(p, "encode", nil, 0, e.prepare(dev), e.launch(dev, "cu_encode"))
 	return a
 }
 
-// RecordBackward appends the way back: the gradient of all weights from DScore. It writes every element of the embedding's, the matrices', the
-// biases' and the head's gradient, and nothing else of G.
+// RecordBackward appends the way back: the gradient of all weights from DScore. It writes every element of the
+// embedding's, the matrices', the biases' and the head's gradient, and nothing else of G.
 func (a *Encoded) RecordBackward(p *exec.Program) {
 	if a.e.G == nil {
 		panic("encode: the way back needs G")
@@ -101,12 +107,15 @@ func (a *Encoded) RecordBackward(p *exec.Program) {
 		rows := C.CTN_ENCODE_NODES * a.e.Width
 		a.record(p, "encode_prepare", unsafe.Pointer(&C.ctn_encode_prepare), 0)
 		a.record(p, "encode_back", unsafe.Pointer(&C.ctn_encode_back), 2*rows)
-		a.record(p, "encode_weights", unsafe.Pointer(&C.ctn_encode_weights), (C.CTN_ENCODE_BAND+1)*a.e.Width+rows+C.CTN_ENCODE_NODES*C.CTN_ENCODE_BAND)
+		a.record(p, "encode_weights", unsafe.Pointer(&C.ctn_encode_weights),
+			(C.CTN_ENCODE_BAND+1)*a.e.Width+rows+C.CTN_ENCODE_NODES*C.CTN_ENCODE_BAND)
 		return
 	}
-	weights := exec.Launch{File: "encode_f32", Entry: "cu_encode_weights_f32", Grid: [3]int{a.e.squares(), int(a.args.splits)}, Block: C.CTN_ENCODE_WEIGHTS_F32_BLOCK}
+	weights := exec.Launch{File: "encode_f32", Entry: "cu_encode_weights_f32",
+		Grid: [3]int{a.e.squares(), int(a.args.splits)}, Block: C.CTN_ENCODE_WEIGHTS_F32_BLOCK}
 	if dev.Precision() == exec.BF16 {
-		weights.File, weights.Entry, weights.Block = "encode_bf16", "cu_encode_weights_bf16", C.CTN_ENCODE_WEIGHTS_BF16_BLOCK
+		weights.File, weights.Entry, weights.Block = "encode_bf16", "cu_encode_weights_bf16",
+			C.CTN_ENCODE_WEIGHTS_BF16_BLOCK
 	}
 	a.record(p, "encode_backward", nil, 0, a.e.launch(dev, "cu_encode_back"), weights)
 }
@@ -151,7 +160,8 @@ func (e Encode) squares() int {
 func (e Encode) prepare(dev *exec.Device) exec.Launch {
 	squares, size := exec.Blocks(e.Width, 32), (e.Layers-1)*e.Width*e.Width
 	if dev.Precision() == exec.BF16 {
-		return exec.Launch{File: "encode_bf16", Entry: "cu_encode_prepare_bf16", Grid: [3]int{squares + exec.Blocks(size, 1024)}, Block: 256}
+		return exec.Launch{File: "encode_bf16", Entry: "cu_encode_prepare_bf16",
+			Grid: [3]int{squares + exec.Blocks(size, 1024)}, Block: 256}
 	}
 	blocks := squares
 	if e.G != nil { // the way back multiplies by the transposed matrices
@@ -182,9 +192,11 @@ func (e Encode) launch(dev *exec.Device, entry string) exec.Launch {
 
 func (e Encode) check() {
 	w := e.Width
-	if w <= 0 || w%16 != 0 || w > C.CTN_ENCODE_WIDTH || e.Layers < 1 || e.Layers > C.CTN_ENCODE_LAYERS || e.Heads < 1 || e.Heads > C.CTN_ENCODE_HEADS ||
-		e.Alphabet < 1 || e.Alphabet > C.CTN_ENCODE_ALPHABET || e.Pad < 0 || e.Pad > C.CTN_ENCODE_NODES {
-		panic(fmt.Sprintf("encode: width %d, %d layers, %d heads, %d operations, padded to %d nodes", w, e.Layers, e.Heads, e.Alphabet, e.Pad))
+	if w <= 0 || w%16 != 0 || w > C.CTN_ENCODE_WIDTH || e.Layers < 1 || e.Layers > C.CTN_ENCODE_LAYERS || e.Heads < 1 ||
+		e.Heads > C.CTN_ENCODE_HEADS || e.Alphabet < 1 || e.Alphabet > C.CTN_ENCODE_ALPHABET || e.Pad < 0 ||
+		e.Pad > C.CTN_ENCODE_NODES {
+		panic(fmt.Sprintf("encode: width %d, %d layers, %d heads, %d operations, padded to %d nodes", w, e.Layers,
+			e.Heads, e.Alphabet, e.Pad))
 	}
 	if len(e.Matrices) != e.Layers || len(e.Biases) != 0 && len(e.Biases) != e.Layers {
 		panic(fmt.Sprintf("encode: %d matrices and %d biases for %d layers", len(e.Matrices), len(e.Biases), e.Layers))

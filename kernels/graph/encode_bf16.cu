@@ -3,8 +3,9 @@
 
 namespace {
 
-// A warp has a tile of 16 rows, two graphs: a for rows 0 to 7, b for 8 to 15. Tensor cores aggregate, too: A of both graphs is one
-// 16 x 16 matrix of zeros and ones. Lane l is at row l/4 of each graph and at columns 2(l%4) and 2(l%4)+1 of every eight.
+// A warp has a tile of 16 rows, two graphs: a for rows 0 to 7, b for 8 to 15. Tensor cores aggregate, too: A of both
+// graphs is one 16 x 16 matrix of zeros and ones. Lane l is at row l/4 of each graph and at columns 2(l%4) and 2(l%4)+1
+// of every eight.
 struct pair {
 	int lane, row, column;
 	bool here[2]; // the lane's row belongs to a graph
@@ -31,17 +32,20 @@ struct pair {
 		m[3] = ones(transposed_row(1)), m[2] = 0;
 	}
 
-private:
+  private:
 	__device__ static uint32_t ones(uint32_t bits) { return (bits & 1 ? 0x3f80u : 0) | (bits & 2 ? 0x3f800000u : 0); }
 	__device__ uint32_t transposed_row(int s) const {
-		return (ctn_packed_neighbors(packed[s], column, nodes[s]) >> row & 1) | (ctn_packed_neighbors(packed[s], column + 1, nodes[s]) >> row & 1) << 1;
+		return (ctn_packed_neighbors(packed[s], column, nodes[s]) >> row & 1) |
+		       (ctn_packed_neighbors(packed[s], column + 1, nodes[s]) >> row & 1) << 1;
 	}
 };
 
 __device__ __forceinline__ uint32_t pack_counts(int low, int high) { return pack_bf16((float)low, (float)high); }
 
 // y = m x tile (16 x w), as a left factor of the product that follows.
-template <int W> __device__ __forceinline__ void mix(uint32_t (&y)[W / 16][4], const uint32_t (&m)[4], const bf16 *tile, int pitch, int w, int lane) {
+template <int W>
+__device__ __forceinline__ void mix(uint32_t (&y)[W / 16][4], const uint32_t (&m)[4], const bf16 *tile, int pitch,
+                                    int w, int lane) {
 #pragma unroll
 	for (int c = 0; c < W / 16; c++) {
 		if (16 * c >= w) break;
@@ -56,13 +60,15 @@ template <int W> __device__ __forceinline__ void mix(uint32_t (&y)[W / 16][4], c
 	}
 }
 
-// Stores a 16 x 16 left factor, rows w apart. Neighbouring lanes exchange halves, so that a row's 32 bytes are written at once.
+// Stores a 16 x 16 left factor, rows w apart. Neighbouring lanes exchange halves, so that a row's 32 bytes are written
+// at once.
 __device__ __forceinline__ void store_factor(bf16 *out, int w, const uint32_t (&a)[4], int lane) {
 	const bool odd = lane & 1;
 #pragma unroll
 	for (int half = 0; half < 2; half++) {
 		uint32_t mine = odd ? a[half + 2] : a[half], other = __shfl_xor_sync(~0u, odd ? a[half] : a[half + 2], 1);
-		*(uint2 *)(out + (lane / 4 + 8 * half) * w + (odd ? 8 : 0) + lane % 4 / 2 * 4) = odd ? make_uint2(other, mine) : make_uint2(mine, other);
+		*(uint2 *)(out + (lane / 4 + 8 * half) * w + (odd ? 8 : 0) + lane % 4 / 2 * 4) =
+		        odd ? make_uint2(other, mine) : make_uint2(mine, other);
 	}
 }
 
@@ -74,19 +80,21 @@ __device__ __forceinline__ void store_tile(bf16 *out, const bf16 *tile, int pitc
 }
 
 // Which ReLUs are open: a lane's four elements of every eight columns, 64 columns a word.
-__device__ __forceinline__ uint32_t *open_word(const ctn_encode_args &g, int layer, int64_t tile, int column, int lane) {
+__device__ __forceinline__ uint32_t *open_word(const ctn_encode_args &g, int layer, int64_t tile, int column,
+                                               int lane) {
 	int words = (g.width + 63) / 64;
 	return g.positive + ((layer * (g.rows / 16) + tile) * words + column / 64) * 32 + lane;
 }
 
-// The width's class sets the registers, the panel of a matrix in shared memory the barriers. Products are summed in two halves: with few graphs
-// their time is that of one product after the other.
+// The width's class sets the registers, the panel of a matrix in shared memory the barriers. Products are summed in two
+// halves: with few graphs their time is that of one product after the other.
 template <int W> constexpr int PANEL = W > 128 ? 16 : 32;
 
 template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_args &g) {
 	constexpr int P = PANEL<W>;
 	DYNAMIC_SHARED(bf16, shared);
-	const int w = g.width, pitch = w + 8, warps = blockDim.x / 32, panels = (w + P - 1) / P, total = (g.layers - 1) * panels;
+	const int w = g.width, pitch = w + 8, warps = blockDim.x / 32, panels = (w + P - 1) / P,
+	          total = (g.layers - 1) * panels;
 	const int64_t n = ctn_size(g.n), t = (int64_t)blockIdx.x * warps + threadIdx.x / 32;
 	if ((int64_t)blockIdx.x * warps * 2 >= n) return;
 	bf16 *tile = shared + 2 * w * (P + 8) + threadIdx.x / 32 * 16 * pitch;
@@ -94,7 +102,8 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 		const bf16 *from = (const bf16 *)g.matrices + q / panels * w * w + q % panels * P;
 		bf16 *to = shared + q % 2 * w * (P + 8);
 		const int pieces = (w - q % panels * P < P ? w - q % panels * P : P) / 8;
-		for (int e = threadIdx.x; e < w * pieces; e += blockDim.x) cp_async16(to + e / pieces * (P + 8) + e % pieces * 8, from + e / pieces * w + e % pieces * 8);
+		for (int e = threadIdx.x; e < w * pieces; e += blockDim.x)
+			cp_async16(to + e / pieces * (P + 8) + e % pieces * 8, from + e / pieces * w + e % pieces * 8);
 		cp_async_commit();
 	};
 	if (total > 0) load(0);
@@ -102,7 +111,7 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 	const pair p(g, n, t);
 	uint32_t open = 0;
 	// What follows a product: four elements of eight columns from `column` on.
-	auto finish = [&](int layer, float (&z)[4], int column, bool residual) {
+	auto finish = [&](int layer, float(&z)[4], int column, bool residual) {
 		float2 b = g.has_bias ? *(const float2 *)(g.w + g.bias[layer] + column + p.column) : make_float2(0, 0);
 #pragma unroll
 		for (int s = 0; s < 2; s++) {
@@ -112,7 +121,8 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 				float2 old = unpack_bf16(*at);
 				x += old.x, y += old.y;
 			}
-			bool keep_x = p.here[s] && (x > 0 || !has_relu(g, layer)), keep_y = p.here[s] && (y > 0 || !has_relu(g, layer));
+			bool keep_x = p.here[s] && (x > 0 || !has_relu(g, layer)),
+			     keep_y = p.here[s] && (y > 0 || !has_relu(g, layer));
 			*at = pack_bf16(keep_x ? x : 0, keep_y ? y : 0);
 			open |= ((uint32_t)keep_x | (uint32_t)keep_y << 1) << (column / 8 % 8 * 4 + 2 * s);
 		}
@@ -122,14 +132,15 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 		}
 	};
 
-	// Layer 0: how many of a node's neighbors have each operation, and its own operation, times the table of products and, for the residual, the
-	// embedding.
+	// Layer 0: how many of a node's neighbors have each operation, and its own operation, times the table of products
+	// and, for the residual, the embedding.
 	{
 		uint32_t a[4];
 #pragma unroll
 		for (int s = 0; s < 2; s++) {
 			const counts ops(p.packed[s], g.alphabet);
-			const uint32_t neighbors = counts::spread(ctn_packed_neighbors(p.packed[s], p.row, p.nodes[s])), self = p.here[s] ? 1u << 3 * p.row : 0;
+			const uint32_t neighbors = counts::spread(ctn_packed_neighbors(p.packed[s], p.row, p.nodes[s])),
+			               self = p.here[s] ? 1u << 3 * p.row : 0;
 			a[s] = pack_counts(ops.of(p.column, neighbors), ops.of(p.column + 1, neighbors));
 			a[s + 2] = pack_counts(ops.of(p.column, self), ops.of(p.column + 1, self));
 		}
@@ -193,7 +204,8 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 			}
 			float scale = 1.0f / max(1, p.nodes[s]);
 			sum.x *= scale, sum.y *= scale;
-			if (g.mean && p.graph + s < n) *(uint32_t *)((bf16 *)g.mean + (p.graph + s) * w + column) = pack_bf16(sum.x, sum.y);
+			if (g.mean && p.graph + s < n)
+				*(uint32_t *)((bf16 *)g.mean + (p.graph + s) * w + column) = pack_bf16(sum.x, sum.y);
 #pragma unroll
 			for (int h = 0; h < CTN_ENCODE_HEADS; h++)
 				if (h < g.heads) {
@@ -215,7 +227,8 @@ template <int W> __device__ __forceinline__ void encode_bf16(const ctn_encode_ar
 template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args &g) {
 	constexpr int P = PANEL<W>;
 	DYNAMIC_SHARED(bf16, shared);
-	const int w = g.width, pitch = w + 8, warps = blockDim.x / 32, panels = (w + P - 1) / P, total = (g.layers - 1) * panels;
+	const int w = g.width, pitch = w + 8, warps = blockDim.x / 32, panels = (w + P - 1) / P,
+	          total = (g.layers - 1) * panels;
 	const int64_t n = ctn_size(g.n), t = (int64_t)blockIdx.x * warps + threadIdx.x / 32;
 	if ((int64_t)blockIdx.x * warps * 2 >= n) return;
 	bf16 *tile = shared + 2 * P * pitch + threadIdx.x / 32 * 16 * pitch;
@@ -223,7 +236,8 @@ template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args
 		const int rows = w - q % panels * P < P ? w - q % panels * P : P;
 		const bf16 *from = (const bf16 *)g.matrices + (g.layers - 2 - q / panels) * w * w + q % panels * P * w;
 		bf16 *to = shared + q % 2 * P * pitch;
-		for (int e = threadIdx.x; e < rows * (w / 8); e += blockDim.x) cp_async16(to + e / (w / 8) * pitch + e % (w / 8) * 8, from + e * 8);
+		for (int e = threadIdx.x; e < rows * (w / 8); e += blockDim.x)
+			cp_async16(to + e / (w / 8) * pitch + e % (w / 8) * 8, from + e * 8);
 		cp_async_commit();
 	};
 	if (total > 0) load(0);
@@ -231,7 +245,7 @@ template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args
 	const pair p(g, n, t);
 	uint32_t open = 0;
 	// Through the ReLU of a layer: four elements of eight columns from `column` on.
-	auto finish = [&](int layer, float (&z)[4], int column, bool residual) {
+	auto finish = [&](int layer, float(&z)[4], int column, bool residual) {
 		if (column % 64 == 0) open = has_relu(g, layer) ? *open_word(g, layer, t, column, p.lane) : ~0u;
 #pragma unroll
 		for (int s = 0; s < 2; s++) {
@@ -265,7 +279,9 @@ template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args
 
 	uint32_t m[4], y[W / 16][4];
 	p.aggregate_transposed(m);
-	auto store = [&](int layer) { store_tile((bf16 *)g.drows + (layer * g.rows + 16 * t) * w, tile, pitch, w, p.lane); };
+	auto store = [&](int layer) {
+		store_tile((bf16 *)g.drows + (layer * g.rows + 16 * t) * w, tile, pitch, w, p.lane);
+	};
 	for (int q = 0; q < total; q++) {
 		const int layer = g.layers - 1 - q / panels, i0 = q % panels * P;
 		cp_async_wait<0>();
@@ -301,8 +317,8 @@ template <int W> __device__ __forceinline__ void back_bf16(const ctn_encode_args
 
 } // namespace
 
-// Grid: 32 columns of the table a block, then 1024 elements of the matrices. The table is a right factor of 16 rows, the products' eight and, for
-// the residual, the embedding's, in the order of a warp's registers.
+// Grid: 32 columns of the table a block, then 1024 elements of the matrices. The table is a right factor of 16 rows,
+// the products' eight and, for the residual, the embedding's, in the order of a warp's registers.
 CTN_ENTRY(cu_encode_prepare_bf16, const ctn_encode_args g, 256) {
 	const int w = g.width, pieces = (w + 31) / 32;
 	int b = blockIdx.x;
@@ -320,8 +336,8 @@ CTN_ENTRY(cu_encode_prepare_bf16, const ctn_encode_args g, 256) {
 	*(uint2 *)((bf16 *)g.matrices + e) = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
 }
 
-// Grid: two graphs a warp. Bound by reading the matrices' factors from shared memory, at half of the tensor cores' rate; with few graphs by
-// latency.
+// Grid: two graphs a warp. Bound by reading the matrices' factors from shared memory, at half of the tensor cores'
+// rate; with few graphs by latency.
 CTN_ENTRY(cu_encode_bf16_64, const ctn_encode_args g, CTN_ENCODE_BLOCK) { encode_bf16<64>(g); }
 CTN_ENTRY(cu_encode_bf16_128, const ctn_encode_args g, CTN_ENCODE_BLOCK) { encode_bf16<128>(g); }
 CTN_ENTRY(cu_encode_bf16_256, const ctn_encode_args g, CTN_ENCODE_BLOCK) { encode_bf16<256>(g); }
@@ -339,14 +355,13 @@ CTN_ENTRY(cu_encode_weights_bf16, const ctn_encode_args g, CTN_ENCODE_WEIGHTS_BF
 	const job b(g, STEP);
 	if (b.idle()) return;
 	const int w = g.width, lane = threadIdx.x % 32, y = threadIdx.x / 64 * 32, x = threadIdx.x / 32 % 2 * 32;
-	const bool head = b.layer == g.layers, made = b.layer == 0 || head; // a left factor that is made here has 32 columns
+	const bool head = b.layer == g.layers,
+	           made = b.layer == 0 || head; // a left factor that is made here has 32 columns
 	const bf16 *rights = head ? (const bf16 *)g.mean : (const bf16 *)g.drows + b.layer * g.rows * w;
 	const bf16 *lefts = (const bf16 *)g.kept + (b.layer - 1) * g.rows * w;
 	auto copy = [&](bf16 *to, const bf16 *from, bool there) {
-		if (there)
-			cp_async16(to, from);
-		else
-			*(uint4 *)to = make_uint4(0, 0, 0, 0);
+		if (there) cp_async16(to, from);
+		else *(uint4 *)to = make_uint4(0, 0, 0, 0);
 	};
 	const int steps = (int)ctn_div_up(b.end - b.begin, STEP);
 	auto load = [&](int s) {
@@ -364,7 +379,8 @@ CTN_ENTRY(cu_encode_weights_bf16, const ctn_encode_args g, CTN_ENCODE_WEIGHTS_BF
 			if (!head) {
 				int f[8];
 				features(f, g, row, b.end, c);
-				v = make_uint4(pack_counts(f[0], f[1]), pack_counts(f[2], f[3]), pack_counts(f[4], f[5]), pack_counts(f[6], f[7]));
+				v = make_uint4(pack_counts(f[0], f[1]), pack_counts(f[2], f[3]), pack_counts(f[4], f[5]),
+				               pack_counts(f[6], f[7]));
 			} else if (c == 0 && row < b.end) {
 				v.x = pack_bf16(g.dscore[row * g.heads], g.heads > 1 ? g.dscore[row * g.heads + 1] : 0);
 			}
@@ -406,9 +422,11 @@ CTN_ENTRY(cu_encode_weights_bf16, const ctn_encode_args g, CTN_ENCODE_WEIGHTS_BF
 		for (int q = 0; q < 4; q++)
 #pragma unroll
 			for (int s = 0; s < 2; s++)
-				*(float2 *)(out + (y + 16 * r + lane / 4 + 8 * s) * TILE + x + 8 * q + lane % 4 * 2) = make_float2(acc[r][q][2 * s], acc[r][q][2 * s + 1]);
+				*(float2 *)(out + (y + 16 * r + lane / 4 + 8 * s) * TILE + x + 8 * q + lane % 4 * 2) =
+				        make_float2(acc[r][q][2 * s], acc[r][q][2 * s + 1]);
 	if (y == 0 && lane < 4)
 #pragma unroll
-		for (int q = 0; q < 4; q++) *(float2 *)(out + TILE * TILE + x + 8 * q + lane * 2) = make_float2(column[q][0], column[q][1]);
+		for (int q = 0; q < 4; q++)
+			*(float2 *)(out + TILE * TILE + x + 8 * q + lane * 2) = make_float2(column[q][0], column[q][1]);
 	add_parts(g, b);
 }

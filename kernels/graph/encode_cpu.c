@@ -46,13 +46,17 @@ CTN_INLINE void FN(encode_multiply)(float *out, const float *rows, const float *
 	}
 }
 
-// Row v of out is the sum of the rows of node v's neighbors, columns [0, n) of rows w apart; backward, of the nodes whose neighbor v is.
-CTN_INLINE void FN(encode_hear)(float *out, int64_t out_w, const float *in, int64_t w, int64_t n, uint64_t packed, int nodes, int back) {
+// Row v of out is the sum of the rows of node v's neighbors, columns [0, n) of rows w apart; backward, of the nodes
+// whose neighbor v is.
+CTN_INLINE void FN(encode_hear)(float *out, int64_t out_w, const float *in, int64_t w, int64_t n, uint64_t packed,
+                                int nodes, int back) {
 	for (int v = 0; v < NODES; v++)
 		for (int64_t j = 0; j < n; j += CTN_LANES) {
 			vf sum = {};
 			for (int u = 0; u < NODES; u++)
-				if (back ? ctn_packed_neighbors(packed, u, nodes) >> v & 1 : ctn_packed_neighbors(packed, v, nodes) >> u & 1) sum += vload(in + u * w + j);
+				if (back ? ctn_packed_neighbors(packed, u, nodes) >> v & 1
+				         : ctn_packed_neighbors(packed, v, nodes) >> u & 1)
+					sum += vload(in + u * w + j);
 			vstore(out + v * out_w + j, sum);
 		}
 }
@@ -60,9 +64,9 @@ CTN_INLINE void FN(encode_hear)(float *out, int64_t out_w, const float *in, int6
 CTN_INLINE void FN(encode_embed)(const ctn_encode_args *g, float *h, uint64_t packed, int nodes) {
 	for (int v = 0; v < NODES; v++)
 		if (v < nodes)
-			memcpy(h + v * g->width, g->w + g->embedding + (int64_t)ctn_packed_op(packed, v, g->alphabet) * g->width, (size_t)g->width * sizeof(float));
-		else
-			memset(h + v * g->width, 0, (size_t)g->width * sizeof(float));
+			memcpy(h + v * g->width, g->w + g->embedding + (int64_t)ctn_packed_op(packed, v, g->alphabet) * g->width,
+			       (size_t)g->width * sizeof(float));
+		else memset(h + v * g->width, 0, (size_t)g->width * sizeof(float));
 }
 
 static int64_t FN(encode_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_encode_args *)p)->n), CHUNK); }
@@ -111,31 +115,36 @@ static void FN(encode_back_run)(const void *p, int64_t task, float *scratch) {
 		for (int v = 0; v < NODES; v++)
 			for (int64_t j = 0; j < w; j += CTN_LANES) {
 				vf sum = {};
-				for (int64_t s = 0; v < nodes && s < g->heads; s++) sum += g->dscore[i * g->heads + s] / (float)nodes * vload(g->w + g->head + s * w + j);
+				for (int64_t s = 0; v < nodes && s < g->heads; s++)
+					sum += g->dscore[i * g->heads + s] / (float)nodes * vload(g->w + g->head + s * w + j);
 				vstore(d + v * w + j, sum);
 			}
 		for (int64_t layer = g->layers - 1; layer >= 0; layer--) {
 			if (layer < g->layers - 1 || !g->linear_last) {
 				const float *h = FN(encode_rows)(g, g->kept, layer, i);
-				for (int64_t e = 0; e < NODES * w; e += CTN_LANES) vstore(d + e, vselect(vload(h + e) > (vf){}, vload(d + e), (vf){}));
+				for (int64_t e = 0; e < NODES * w; e += CTN_LANES)
+					vstore(d + e, vselect(vload(h + e) > (vf){}, vload(d + e), (vf){}));
 			}
 			FN(encode_hear)(y, w, d, w, w, packed, nodes, 1);
 			FN(encode_multiply)(z, y, (const float *)g->matrices + layer * FN(encode_size)(g), w);
 			float *below = FN(encode_rows)(g, g->drows, layer ? layer - 1 : g->layers, i);
-			for (int64_t e = 0; e < NODES * w; e += CTN_LANES) vstore(below + e, g->residual ? vload(z + e) + vload(d + e) : vload(z + e));
+			for (int64_t e = 0; e < NODES * w; e += CTN_LANES)
+				vstore(below + e, g->residual ? vload(z + e) + vload(d + e) : vload(z + e));
 			d = below;
 		}
 	}
 }
 
-// Tasks: bands of the matrices' rows, the first of a matrix with its bias; the embedding; the head. Each goes through all graphs in order.
+// Tasks: bands of the matrices' rows, the first of a matrix with its bias; the embedding; the head. Each goes through
+// all graphs in order.
 static int64_t FN(encode_weights_tasks)(const void *p) {
 	const ctn_encode_args *g = p;
 	return (int64_t)g->layers * (g->width / BAND) + 2;
 }
 static void FN(encode_weights_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_encode_args *g = p;
-	int64_t w = g->width, n = ctn_size(g->n), bands = w / BAND, layer = ctn_min(task / bands, g->layers), first = task % bands * BAND;
+	int64_t w = g->width, n = ctn_size(g->n), bands = w / BAND, layer = ctn_min(task / bands, g->layers),
+	        first = task % bands * BAND;
 	int embedding = task == g->layers * bands;
 	float *sum = scratch, *bias = sum + BAND * w, *h = bias + w, *y = h + NODES * w;
 	memset(sum, 0, (size_t)((BAND + 1) * w) * sizeof(float));
@@ -144,10 +153,8 @@ static void FN(encode_weights_run)(const void *p, int64_t task, float *scratch) 
 		int nodes = ctn_packed_padded(packed, g->pad);
 		if (layer < g->layers) {
 			const float *d = FN(encode_rows)(g, g->drows, layer, i), *from = h;
-			if (layer)
-				from = FN(encode_rows)(g, g->kept, layer - 1, i);
-			else
-				FN(encode_embed)(g, h, packed, nodes);
+			if (layer) from = FN(encode_rows)(g, g->kept, layer - 1, i);
+			else FN(encode_embed)(g, h, packed, nodes);
 			FN(encode_hear)(y, BAND, from + first, w, BAND, packed, nodes, 0);
 			for (int64_t k = 0; k < BAND; k++)
 				for (int64_t j = 0; j < w; j += CTN_LANES) {
@@ -172,7 +179,8 @@ static void FN(encode_weights_run)(const void *p, int64_t task, float *scratch) 
 				for (int64_t j = 0; j < w; j += CTN_LANES) {
 					vf mean = {};
 					for (int v = 0; v < nodes; v++) mean += vload(last + v * w + j);
-					vstore(sum + s * w + j, vload(sum + s * w + j) + g->dscore[i * g->heads + s] / (float)ctn_max(1, nodes) * mean);
+					vstore(sum + s * w + j,
+					       vload(sum + s * w + j) + g->dscore[i * g->heads + s] / (float)ctn_max(1, nodes) * mean);
 				}
 		}
 	}

@@ -42,7 +42,8 @@ __device__ __forceinline__ void aggregate_transposed(piece &x, uint32_t edges) {
 
 } // namespace
 
-// Grid: 32 columns of the table a block, then squares of 32 of the matrices. Latency: w multiplications one after the other.
+// Grid: 32 columns of the table a block, then squares of 32 of the matrices. Latency: w multiplications one after the
+// other.
 CTN_ENTRY(cu_encode_prepare_f32, const ctn_encode_args g, 256) {
 	STATIC_SHARED(float[32][33], square);
 	const int w = g.width, squares = (w + 31) / 32, x = threadIdx.x % 32, y = threadIdx.x / 32;
@@ -145,14 +146,16 @@ CTN_ENTRY(cu_encode_back_f32, const ctn_encode_args g, CTN_ENCODE_BLOCK, 2) {
 	if (p.graph < n)
 		for (int s = 0; s < g.heads; s++)
 #pragma unroll
-			for (int c = 0; c < 4; c++) d[c] += g.dscore[p.graph * g.heads + s] * g.w[g.head + s * w + p.column + c] / max(1, p.nodes);
+			for (int c = 0; c < 4; c++)
+				d[c] += g.dscore[p.graph * g.heads + s] * g.w[g.head + s * w + p.column + c] / max(1, p.nodes);
 	piece x, y;
 #pragma unroll
 	for (int v = 0; v < NODES; v++)
 #pragma unroll
 		for (int c = 0; c < 4; c++) x[v][c] = v < p.nodes ? d[c] : 0;
 	for (int layer = g.layers - 1;; layer--) {
-		const uint32_t open = has_relu(g, layer) ? g.positive[(layer * graphs + p.graph) * threads + p.column / 4] : ~0u;
+		const uint32_t open =
+		        has_relu(g, layer) ? g.positive[(layer * graphs + p.graph) * threads + p.column / 4] : ~0u;
 #pragma unroll
 		for (int v = 0; v < NODES; v++)
 #pragma unroll
@@ -172,7 +175,8 @@ CTN_ENTRY(cu_encode_back_f32, const ctn_encode_args g, CTN_ENCODE_BLOCK, 2) {
 	}
 }
 
-// Grid: squares of all weights, parts of the rows. Bound by float32 arithmetic, as many multiplications as a way forward.
+// Grid: squares of all weights, parts of the rows. Bound by float32 arithmetic, as many multiplications as a way
+// forward.
 CTN_ENTRY(cu_encode_weights_f32, const ctn_encode_args g, CTN_ENCODE_WEIGHTS_F32_BLOCK, 2) {
 	constexpr int TILE = CTN_ENCODE_TILE, STEP = 16;
 	STATIC_SHARED(float[STEP][TILE], left);

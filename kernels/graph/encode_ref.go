@@ -2,11 +2,14 @@ package graph
 
 import "math"
 
-// EncodeReference is Encode in float64: the scores of packed graphs with the weights w, and, where dscore is given, the gradient of all weights.
-// Only the sizes, flags and offsets of e are used. round is applied to what the bf16 kernels round; nil: to nothing.
+// EncodeReference is Encode in float64: the scores of packed graphs with the weights w, and, where dscore is given, the
+// gradient of all weights. Only the sizes, flags and offsets of e are used. round is applied to what the bf16 kernels
+// round; nil: to nothing.
 //
-// Without its rounding, a small graph's gradient differs from the bf16 kernels' by whole terms: where a ReLU's input is near zero.
-func EncodeReference(e Encode, graphs []uint64, w, dscore []float64, round func(float64) float64) (score, grad []float64) {
+// Without its rounding, a small graph's gradient differs from the bf16 kernels' by whole terms: where a ReLU's input is
+// near zero.
+func EncodeReference(e Encode, graphs []uint64, w, dscore []float64,
+	round func(float64) float64) (score, grad []float64) {
 	grad = make([]float64, len(w))
 	if round == nil {
 		round = func(x float64) float64 { return x }

@@ -145,7 +145,9 @@ func checkEncode(t *testing.T, d *exec.Device, c encodeCase, stream uint32, tol 
 func TestEncode(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range encodeCases() {
-			t.Run(fmt.Sprintf("%d/%+v", c.n, c.e), func(t *testing.T) { checkEncode(t, d, c, uint32(100*i), 2e-5, nil) })
+			t.Run(fmt.Sprintf("%d/%+v", c.n, c.e), func(t *testing.T) {
+				checkEncode(t, d, c, uint32(100*i), 2e-5, nil)
+			})
 		}
 	})
 }
@@ -156,12 +158,15 @@ func toBF16(x float64) float64 {
 	return float64(math.Float32frombits((bits + 0x7fff + bits>>16&1) &^ 0xffff))
 }
 
-// The reference repeats the kernels' rounding, but sums exactly: where a sum lies between two bf16 numbers the kernels may take the other one,
-// 2^-8 away, which is more for the few terms of a small gradient. As a whole a gradient is four times closer.
+// The reference repeats the kernels' rounding, but sums exactly: where a sum lies between two bf16 numbers the kernels
+// may take the other one, 2^-8 away, which is more for the few terms of a small gradient. As a whole a gradient is four
+// times closer.
 func TestEncodeBF16(t *testing.T) {
 	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range encodeCases() {
-			t.Run(fmt.Sprintf("%d/%+v", c.n, c.e), func(t *testing.T) { checkEncode(t, d, c, uint32(100*i), 1.0/64, toBF16) })
+			t.Run(fmt.Sprintf("%d/%+v", c.n, c.e), func(t *testing.T) {
+				checkEncode(t, d, c, uint32(100*i), 1.0/64, toBF16)
+			})
 		}
 	})
 }

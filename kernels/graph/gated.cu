@@ -4,7 +4,8 @@
 
 namespace {
 
-// Where a thread's element of a rows x width matrix lies: in the matrix, in one of rows x 2 width, and in its label's row of a table.
+// Where a thread's element of a rows x width matrix lies: in the matrix, in one of rows x 2 width, and in its label's
+// row of a table.
 struct place {
 	int64_t single, twice, table;
 };
@@ -41,7 +42,8 @@ CTN_ENTRY(cu_gated_backward, const ctn_gated_args g, CTN_GRAPH_BLOCK) {
 	place p;
 	if (!place_of(g, p)) return;
 	const int64_t w = g.width;
-	float z = g.gates[p.twice], t = g.gates[p.twice + w], d = g.grad[p.single], a = g.aggregated ? g.aggregated[p.single] : 0.0f;
+	float z = g.gates[p.twice], t = g.gates[p.twice + w], d = g.grad[p.single],
+	      a = g.aggregated ? g.aggregated[p.single] : 0.0f;
 	float dz = d * (t - a) * z * (1.0f - z), dt = d * z * (1.0f - t * t);
 	g.gates[p.twice] = dz;
 	g.gates[p.twice + w] = dt;

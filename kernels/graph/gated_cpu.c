@@ -10,13 +10,16 @@ CTN_TABLE(ctn_gated_backward, gated_backward)
 #undef TASK_ROWS
 #define TASK_ROWS 64
 
-static int64_t FN(gated_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_gated_args *)p)->rows), TASK_ROWS); }
+static int64_t FN(gated_tasks)(const void *p) {
+	return ctn_div_up(ctn_size(((const ctn_gated_args *)p)->rows), TASK_ROWS);
+}
 static void FN(gated_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_gated_args *g = p;
 	int64_t begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, ctn_size(g->rows)), w = g->width;
 	for (int64_t r = begin; r < end; r++) {
-		const float *e = g->table + (int64_t)g->label[r] * 2 * w, *m = g->scale + (int64_t)g->label[r] * 2 * w, *y = g->product + r * 2 * w;
+		const float *e = g->table + (int64_t)g->label[r] * 2 * w, *m = g->scale + (int64_t)g->label[r] * 2 * w,
+		            *y = g->product + r * 2 * w;
 		float *gate = g->gates + r * 2 * w;
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
@@ -45,7 +48,8 @@ static void FN(gated_backward_run)(const void *p, int64_t task, float *scratch) 
 		float *gate = g->gates + r * 2 * w, *y = g->product + r * 2 * w, *dy = g->dproduct + r * 2 * w;
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			int64_t n = ctn_min(CTN_LANES, w - j);
-			vf z = vload_part(gate + j, n), t = vload_part(gate + w + j, n), d = vload_part(g->grad + r * w + j, n), a = {};
+			vf z = vload_part(gate + j, n), t = vload_part(gate + w + j, n), d = vload_part(g->grad + r * w + j, n),
+			   a = {};
 			if (g->aggregated) {
 				a = vload_part(g->aggregated + r * w + j, n);
 				vstore_part(g->daggregated + r * w + j, d * (1.0f - z), n);

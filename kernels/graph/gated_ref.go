@@ -20,8 +20,10 @@ func GatedReference(out, gates, aggregated, product, table, scale []float64, lab
 	}
 }
 
-// GatedBackwardReference is RecordBackward in float64: it overwrites gates and product and fills dproduct and daggregated.
-func GatedBackwardReference(gates, product, dproduct, daggregated, aggregated, scale, grad []float64, label []int32, width int) {
+// GatedBackwardReference is RecordBackward in float64: it overwrites gates and product and fills dproduct and
+// daggregated.
+func GatedBackwardReference(gates, product, dproduct, daggregated, aggregated, scale, grad []float64,
+	label []int32, width int) {
 	for r, l := range label {
 		for j := range width {
 			k, i := int(l)*2*width+j, r*2*width+j

@@ -31,10 +31,12 @@ func TestGated(t *testing.T) {
 				product, product64 := kerneltest.Random(rows*2*width, uint32(i+10))
 				aggregated, aggregated64 := kerneltest.Random(rows*width, uint32(i+20))
 				grad, grad64 := kerneltest.Random(rows*width, uint32(i+30))
-				g := Gated{Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(table), Scale: ar.Floats(scale), Gates: ar.F32(len(product)), Out: ar.F32(rows * width)}
+				g := Gated{Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(table),
+					Scale: ar.Floats(scale), Gates: ar.F32(len(product)), Out: ar.F32(rows * width)}
 				var daggregated, dproduct *exec.Buffer
 				if neighbors {
-					g.Aggregated, g.Product, daggregated, dproduct = ar.Floats(aggregated), ar.Floats(product), ar.F32(rows*width), ar.F32(rows*2*width)
+					g.Aggregated, g.Product, daggregated, dproduct = ar.Floats(aggregated), ar.Floats(product),
+						ar.F32(rows*width), ar.F32(rows*2*width)
 				} else {
 					aggregated64, product64 = nil, nil
 				}
@@ -48,7 +50,8 @@ func TestGated(t *testing.T) {
 				kerneltest.Close(t, out64, g.Out.Values(), 3e-6, "out")
 				kerneltest.Close(t, gates64, g.Gates.Values(), 3e-6, "gates")
 				q.Run(1)
-				GatedBackwardReference(gates64, product64, dproduct64, daggregated64, aggregated64, scale64, grad64, label, width)
+				GatedBackwardReference(gates64, product64, dproduct64, daggregated64, aggregated64, scale64, grad64,
+					label, width)
 				// 1-t² and 1-z lose digits near saturation.
 				kerneltest.Close(t, gates64, g.Gates.Values(), 1e-5, "gate gradients")
 				if neighbors {
@@ -90,8 +93,16 @@ func TestGatedGradient(t *testing.T) {
 		}
 		return g
 	}
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(x, aggregated, table, scale) }, product, dproduct, 1e-6, "product")
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, x, table, scale) }, aggregated, daggregated, 1e-6, "aggregated")
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, aggregated, x, scale) }, table, byLabel(gates), 1e-6, "table")
-	kerneltest.Gradient(t, func(x []float64) float64 { return f(product, aggregated, table, x) }, scale, byLabel(dscale), 1e-6, "scale")
+	kerneltest.Gradient(t, func(x []float64) float64 {
+		return f(x, aggregated, table, scale)
+	}, product, dproduct, 1e-6, "product")
+	kerneltest.Gradient(t, func(x []float64) float64 {
+		return f(product, x, table, scale)
+	}, aggregated, daggregated, 1e-6, "aggregated")
+	kerneltest.Gradient(t, func(x []float64) float64 {
+		return f(product, aggregated, x, scale)
+	}, table, byLabel(gates), 1e-6, "table")
+	kerneltest.Gradient(t, func(x []float64) float64 {
+		return f(product, aggregated, table, x)
+	}, scale, byLabel(dscale), 1e-6, "scale")
 }

@@ -9,7 +9,8 @@ constexpr int64_t LONG = 32; // a row with more edges is summed by all warps
 
 // Adds edges first, first + step, ... before last. at: a lane's columns.
 template <int COLUMNS>
-__device__ __forceinline__ void add_edges(const ctn_gather_args &g, int64_t first, int64_t last, int step, const int64_t (&at)[COLUMNS], float (&sum)[COLUMNS]) {
+__device__ __forceinline__ void add_edges(const ctn_gather_args &g, int64_t first, int64_t last, int step,
+                                          const int64_t (&at)[COLUMNS], float (&sum)[COLUMNS]) {
 #pragma unroll 4
 	for (int64_t e = first; e < last; e += step) {
 		const float *in = g.in + (int64_t)g.idx[e] * g.width;
@@ -20,7 +21,9 @@ __device__ __forceinline__ void add_edges(const ctn_gather_args &g, int64_t firs
 }
 
 // Stores the columns of row r, from `column` on every 32nd, whose edges add up to sum.
-template <int COLUMNS> __device__ __forceinline__ void finish(const ctn_gather_args &g, int64_t r, int64_t column, const float (&sum)[COLUMNS]) {
+template <int COLUMNS>
+__device__ __forceinline__ void finish(const ctn_gather_args &g, int64_t r, int64_t column,
+                                       const float (&sum)[COLUMNS]) {
 	const float *add = g.add ? g.add + (g.add_idx ? (int64_t)g.add_idx[r] : r) * g.width : nullptr;
 #pragma unroll
 	for (int q = 0; q < COLUMNS; q++) {
@@ -37,7 +40,8 @@ template <int COLUMNS> __device__ __forceinline__ void finish(const ctn_gather_a
 
 // 32 x COLUMNS columns from `column` on. Lanes past the last column load it too, so that no load waits for a branch.
 template <int COLUMNS>
-__device__ __forceinline__ void gather(const ctn_gather_args &g, int64_t begin, int64_t end, int64_t column, float (&parts)[WARPS][CTN_GATHER_COLUMNS]) {
+__device__ __forceinline__ void gather(const ctn_gather_args &g, int64_t begin, int64_t end, int64_t column,
+                                       float (&parts)[WARPS][CTN_GATHER_COLUMNS]) {
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	int64_t at[COLUMNS];
 #pragma unroll
@@ -70,12 +74,13 @@ __device__ __forceinline__ void gather(const ctn_gather_args &g, int64_t begin, 
 
 } // namespace
 
-// Grid: block_rows rows and 128 columns a block, columns fastest. A warp sums a row, edge after edge. The rows that have many edges follow: the
-// warps share the edges, warp w has edges w, w + 8, ..., and their sums are added in order.
+// Grid: block_rows rows and 128 columns a block, columns fastest. A warp sums a row, edge after edge. The rows that
+// have many edges follow: the warps share the edges, warp w has edges w, w + 8, ..., and their sums are added in order.
 CTN_ENTRY(cu_gather, const ctn_gather_args g, CTN_GRAPH_BLOCK) {
 	STATIC_SHARED(float[WARPS][CTN_GATHER_COLUMNS], parts);
 	const uint32_t across = (uint32_t)ctn_div_up(g.width, CTN_GATHER_COLUMNS);
-	const int64_t begin = (int64_t)(blockIdx.x / across) * g.block_rows, end = ctn_min(begin + g.block_rows, ctn_size(g.rows));
+	const int64_t begin = (int64_t)(blockIdx.x / across) * g.block_rows,
+	              end = ctn_min(begin + g.block_rows, ctn_size(g.rows));
 	const int64_t column = (int64_t)(blockIdx.x % across) * CTN_GATHER_COLUMNS, left = g.width - column;
 	if (left > 64) gather<4>(g, begin, end, column, parts);
 	else if (left > 32) gather<2>(g, begin, end, column, parts);

@@ -1,4 +1,5 @@
-// Package graph holds the comparator's operations on graphs: sums of node rows along edges, and what stands around them.
+// Package graph holds the comparator's operations on graphs: sums of node rows along edges, and what stands around
+// them.
 package graph
 
 /*
@@ -26,18 +27,19 @@ var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int
 //
 //	Out[r] = mask( relu( Bias + Σ_e Weight[e]·S[Idx[e]] + Add[AddIdx[r]] ) ),  Ptr[r] <= e < Ptr[r+1]
 //
-// which is a layer of a graph convolution when the rows of In were multiplied by the layer's matrix, and its gradient when the
-// edges are turned round. Everything but Out, In, Ptr and Idx is optional. Edges are added in their order.
+// which is a layer of a graph convolution when the rows of In were multiplied by the layer's matrix, and its gradient
+// when the edges are turned round. Everything but Out, In, Ptr and Idx is optional. Edges are added in their order.
 type Gather struct {
-	Out, In    *exec.Buffer // rows x Width; any number of rows x Width
-	Rows       exec.Dim
-	Width      int
-	Ptr, Idx   *exec.Buffer // integers: Rows+1 and Ptr[Rows]; the caller answers for their values
-	Weight     *exec.Buffer // one factor an edge
-	Bias       *exec.Buffer // Width
-	Add        *exec.Buffer // rows x Width
-	AddIdx     *exec.Buffer // integers: the row of Add for each row; without it row r
-	Mask       *exec.Buffer // rows x Width: the result is kept where Mask > 0, the gradient of a ReLU whose output is Mask
+	Out, In  *exec.Buffer // [rows, Width]; [any number of rows, Width]
+	Rows     exec.Dim
+	Width    int
+	Ptr, Idx *exec.Buffer // integers: Rows+1 and Ptr[Rows]; the caller answers for their values
+	Weight   *exec.Buffer // [edges]: factors, or nil
+	Bias     *exec.Buffer // [Width], or nil
+	Add      *exec.Buffer // [rows, Width]
+	AddIdx   *exec.Buffer // [rows] integers: the row of Add for each row; nil: row r
+	// [Rows, Width]: the result is kept where Mask > 0, the gradient of a ReLU whose output is Mask.
+	Mask       *exec.Buffer
 	Relu       bool
 	Accumulate bool // add to Out
 }
@@ -53,18 +55,20 @@ func (g Gather) Record(p *exec.Program) {
 	if g.AddIdx == nil {
 		exec.Optional("gather", "Add", g.Add, g.Rows.Max*g.Width)
 	}
-	args := C.ctn_gather_args{width: C.int64_t(g.Width), ptr: ints(g.Ptr), idx: ints(g.Idx), weight: floats(g.Weight), in: floats(g.In),
-		bias: floats(g.Bias), add: floats(g.Add), add_idx: ints(g.AddIdx), mask: floats(g.Mask), out: floats(g.Out),
-		relu: flag(g.Relu), accumulate: flag(g.Accumulate)}
+	args := C.ctn_gather_args{width: C.int64_t(g.Width), ptr: ints(g.Ptr), idx: ints(g.Idx), weight: floats(g.Weight),
+		in: floats(g.In), bias: floats(g.Bias), add: floats(g.Add), add_idx: ints(g.AddIdx), mask: floats(g.Mask),
+		out: floats(g.Out), relu: flag(g.Relu), accumulate: flag(g.Accumulate)}
 	g.Rows.Put(unsafe.Pointer(&args.rows))
-	// Where rows are few they get a block each, so that long ones, as an operation's row of a table has, are spread over the GPU.
+	// Where rows are few they get a block each, so that long ones, as an operation's row of a table has, are spread
+	// over the GPU.
 	across := exec.Blocks(g.Width, C.CTN_GATHER_COLUMNS)
 	args.block_rows = C.CTN_GATHER_ROWS
 	if exec.Blocks(g.Rows.Max, C.CTN_GATHER_ROWS)*across < fewBlocks {
 		args.block_rows = 1
 	}
 	exec.Call(p, "gather", unsafe.Pointer(&C.ctn_gather), &args, 0,
-		exec.Launch{File: "gather", Entry: "cu_gather", Grid: [3]int{exec.Blocks(g.Rows.Max, int(args.block_rows)) * across}, Block: C.CTN_GRAPH_BLOCK})
+		exec.Launch{File: "gather", Entry: "cu_gather",
+			Grid: [3]int{exec.Blocks(g.Rows.Max, int(args.block_rows)) * across}, Block: C.CTN_GRAPH_BLOCK})
 }
 
 // fewBlocks is some blocks for every multiprocessor of a large GPU: below it an operation is split further.

@@ -42,7 +42,9 @@ CTN_INLINE void FN(gather_block)(const ctn_gather_args *g, int v, int64_t r, int
 	}
 }
 
-static int64_t FN(gather_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_gather_args *)p)->rows), TASK_ROWS); }
+static int64_t FN(gather_tasks)(const void *p) {
+	return ctn_div_up(ctn_size(((const ctn_gather_args *)p)->rows), TASK_ROWS);
+}
 static void FN(gather_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_gather_args *g = p;
@@ -55,7 +57,8 @@ static void FN(gather_run)(const void *p, int64_t task, float *scratch) {
 		for (; j + CTN_LANES <= width; j += CTN_LANES) FN(gather_block)(g, 1, r, j, add);
 		for (; j < width; j++) {
 			float sum = g->bias ? g->bias[j] : 0;
-			for (int64_t e = g->ptr[r]; e < g->ptr[r + 1]; e++) sum += g->in[(int64_t)g->idx[e] * width + j] * (g->weight ? g->weight[e] : 1.0f);
+			for (int64_t e = g->ptr[r]; e < g->ptr[r + 1]; e++)
+				sum += g->in[(int64_t)g->idx[e] * width + j] * (g->weight ? g->weight[e] : 1.0f);
 			if (add) sum += add[j];
 			if (g->relu && !(sum > 0)) sum = 0;
 			if (g->mask && !(g->mask[r * width + j] > 0)) sum = 0;

@@ -1,7 +1,8 @@
 package graph
 
 // GatherReference is Gather in float64. Optional arguments may be nil. in has any number of rows of width.
-func GatherReference(out, in []float64, rows, width int, ptr, idx []int32, weight, bias, add []float64, addIdx []int32, mask []float64, relu, accumulate bool) {
+func GatherReference(out, in []float64, rows, width int, ptr, idx []int32, weight, bias, add []float64, addIdx []int32,
+	mask []float64, relu, accumulate bool) {
 	for r := range rows {
 		for j := range width {
 			s := 0.0

@@ -39,7 +39,8 @@ func edges(rows, n int, stream uint32) (ptr, idx, add []int32) {
 
 func TestGather(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
-		for i, s := range [][3]int{{1, 1, 1}, {3, 2, 5}, {130, 40, 17}, {257, 100, 64}, {300, 30, 33}, {1100, 40, 130}} {
+		for i, s := range [][3]int{{1, 1, 1}, {3, 2, 5}, {130, 40, 17}, {257, 100, 64}, {300, 30, 33},
+			{1100, 40, 130}} {
 			if testing.Short() && s[0] > 1000 {
 				continue
 			}
@@ -55,7 +56,8 @@ func TestGather(t *testing.T) {
 					bias, bias64 := kerneltest.Random(width, stream+2)
 					mask, mask64 := kerneltest.Random(rows*width, stream+3)
 					weight, weight64 := kerneltest.Random(len(idx), stream+4)
-					g := Gather{Out: ar.F32(rows * width), In: ar.Floats(in), Rows: exec.Fixed(rows), Width: width, Ptr: ar.Ints(ptr), Idx: ar.Ints(idx)}
+					g := Gather{Out: ar.F32(rows * width), In: ar.Floats(in), Rows: exec.Fixed(rows), Width: width,
+						Ptr: ar.Ints(ptr), Idx: ar.Ints(idx)}
 					if variant&1 != 0 {
 						g.Bias, g.Add, g.AddIdx, g.Relu = ar.Floats(bias), g.In, ar.Ints(addIdx), true
 					} else {
@@ -77,7 +79,8 @@ func TestGather(t *testing.T) {
 					if g.Add != nil {
 						add64 = in64
 					}
-					GatherReference(out64, in64, rows, width, ptr, idx, weight64, bias64, add64, addIdx, mask64, g.Relu, g.Accumulate)
+					GatherReference(out64, in64, rows, width, ptr, idx, weight64, bias64, add64, addIdx, mask64, g.Relu,
+						g.Accumulate)
 					kerneltest.Close(t, out64, g.Out.Values(), 1e-5, "out") // of up to 100 terms
 				})
 			}
@@ -99,7 +102,8 @@ func TestDynamicRows(t *testing.T) {
 		gathered, gated := ar.F32(most*width), ar.F32(most*width)
 		p := ar.NewProgram("test")
 		Gather{Out: gathered, In: x, Rows: n, Width: width, Ptr: ar.Ints(ptr), Idx: ar.Ints(idx)}.Record(p)
-		Gated{Rows: n, Width: width, Label: label, Table: ar.Zeros(2 * width), Scale: ar.Zeros(2 * width), Gates: ar.F32(2 * most * width), Out: gated}.Record(p)
+		Gated{Rows: n, Width: width, Label: label, Table: ar.Zeros(2 * width), Scale: ar.Zeros(2 * width),
+			Gates: ar.F32(2 * most * width), Out: gated}.Record(p)
 		p.Run(1)
 		kerneltest.Written(t, gathered, rows*width, "gather")
 		kerneltest.Written(t, gated, rows*width, "gated")
@@ -115,7 +119,8 @@ func TestSumsRepeat(t *testing.T) {
 		in, _ := kerneltest.Random(rows*width, 1)
 		out := ar.F32(rows * width)
 		p := ar.NewProgram("test")
-		Gather{Out: out, In: ar.Floats(in), Rows: exec.Fixed(rows), Width: width, Ptr: ar.Ints(ptr), Idx: ar.Ints(idx)}.Record(p)
+		Gather{Out: out, In: ar.Floats(in), Rows: exec.Fixed(rows), Width: width, Ptr: ar.Ints(ptr),
+			Idx: ar.Ints(idx)}.Record(p)
 		p.Run(1)
 		return out.Values()
 	})

@@ -1,9 +1,10 @@
-// A round of messages over shared rows: each row aggregates what was made of its neighbors' rows, and is multiplied by the next round's matrix or by
-// the head before it leaves the block.
+// A round of messages over shared rows: each row aggregates what was made of its neighbors' rows, and is multiplied by
+// the next round's matrix or by the head before it leaves the block.
 //
-// Over all cells of NAS-Bench-101 (width 128, four rounds) the last two rounds are the work: 219,141 rows that aggregate 23,973, and 416,102 that aggregate
-// those. Each row reads 3.5 and 3.2 rows, its own included: in bf16 195 and 342 MB, the former from the L2 cache, the latter partly (56 MB of
-// products, and as many for a row's own). With the 112 MB that the one before the last writes this takes some 0.15 ms on an H200.
+// Over all cells of NAS-Bench-101 (width 128, four rounds) the last two rounds are the work: 219,141 rows that
+// aggregate 23,973, and 416,102 that aggregate those. Each row reads 3.5 and 3.2 rows, its own included: in bf16 195
+// and 342 MB, the former from the L2 cache, the latter partly (56 MB of products, and as many for a row's own). With
+// the 112 MB that the one before the last writes this takes some 0.15 ms on an H200.
 #include "layer.h"
 #include "piece.cuh"
 
@@ -17,7 +18,9 @@ __device__ __forceinline__ void load4(float (&x)[4], const bf16 *p) {
 	float2 a = unpack_bf16(v.x), b = unpack_bf16(v.y);
 	x[0] = a.x, x[1] = a.y, x[2] = b.x, x[3] = b.y;
 }
-__device__ __forceinline__ void store4(bf16 *p, const float (&x)[4]) { *(uint2 *)p = make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3])); }
+__device__ __forceinline__ void store4(bf16 *p, const float (&x)[4]) {
+	*(uint2 *)p = make_uint2(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]));
+}
 
 // A thread's place: eight rows and four columns. Blocks have an even number of such groups of rows.
 struct place {
@@ -43,17 +46,16 @@ template <class T> __device__ __forceinline__ void aggregate(piece &h, const ctn
 #pragma unroll
 	for (int v = 0; v < ROWS; v++) {
 		const bool has = p.has(v) && g.ptr;
-		e[v] = has ? g.ptr[p.first + v] : 0, last[v] = has ? g.ptr[p.first + v + 1] : 0, self[v] = has ? g.self[p.first + v] - g.first : 0;
+		e[v] = has ? g.ptr[p.first + v] : 0, last[v] = has ? g.ptr[p.first + v + 1] : 0,
+		self[v] = has ? g.self[p.first + v] - g.first : 0;
 #pragma unroll
 		for (int c = 0; c < 4; c++) h[v][c] = 0;
 	}
 #pragma unroll
 	for (int v = 0; v < ROWS; v++)
 		if (p.has(v)) {
-			if (g.table)
-				load4(h[v], g.table + (p.first + v) * w + p.column);
-			else
-				load4(h[v], (const T *)g.own + self[v] * w + p.column);
+			if (g.table) load4(h[v], g.table + (p.first + v) * w + p.column);
+			else load4(h[v], (const T *)g.own + self[v] * w + p.column);
 		}
 	for (bool more = true; more;) {
 		more = false;
@@ -105,7 +107,8 @@ __device__ __forceinline__ void score(const piece &h, const ctn_layer_args &g, c
 
 } // namespace
 
-// Grid: pieces of rows, CTN_LAYER_BLOCK / (w/4) rounded down to an even number a block. Bound by float32 arithmetic where there is a matrix.
+// Grid: pieces of rows, CTN_LAYER_BLOCK / (w/4) rounded down to an even number a block. Bound by float32 arithmetic
+// where there is a matrix.
 CTN_ENTRY(cu_layer_f32, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 	DYNAMIC_SHARED(float, shared);
 	const place p(g);
@@ -141,14 +144,16 @@ CTN_ENTRY(cu_layer_round, const ctn_layer_args g, CTN_LAYER_BLOCK) {
 	store4((bf16 *)g.rounded + e, x);
 }
 
-// Grid as cu_layer_f32. Bound by what it reads and writes: 256 bytes for each neighbor's row and each of its two products, at a width of 128.
+// Grid as cu_layer_f32. Bound by what it reads and writes: 256 bytes for each neighbor's row and each of its two
+// products, at a width of 128.
 CTN_ENTRY(cu_layer_bf16, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 	DYNAMIC_SHARED(float, shared);
 	const place p(g);
 	if (p.block() >= p.n) return;
 	const int w = g.width, pitch = w + 8, tiles = p.per / 2, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 	// A warp has 16 rows by 16 columns at a time; where there are fewer tiles of 16 rows than warps, several share one.
-	const int groups = max(1, CTN_LAYER_BLOCK / 32 / tiles), panel = 16 * groups, panel_pitch = panel + 8, panels = (w + panel - 1) / panel;
+	const int groups = max(1, CTN_LAYER_BLOCK / 32 / tiles), panel = 16 * groups, panel_pitch = panel + 8,
+	          panels = (w + panel - 1) / panel;
 	bf16 *buffers = (bf16 *)shared, *rows = buffers + 2 * w * panel_pitch;
 	auto load = [&](int q) { // columns of the matrix
 		const int pieces = min(panel, w - q * panel) / 8;
@@ -176,7 +181,8 @@ CTN_ENTRY(cu_layer_bf16, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 		if (q + 1 < panels) load(q + 1);
 		const int column = q * panel + warp % groups * 16;
 		if (column >= w) continue;
-		const bf16 *b = buffers + q % 2 * w * panel_pitch + lane % 16 * panel_pitch + warp % groups * 16 + lane / 16 * 8;
+		const bf16 *b =
+		        buffers + q % 2 * w * panel_pitch + lane % 16 * panel_pitch + warp % groups * 16 + lane / 16 * 8;
 		for (int t = warp / groups; t < tiles; t += CTN_LAYER_BLOCK / 32 / groups) {
 			const bf16 *a = rows + (16 * t + lane % 16) * pitch + lane / 16 * 8;
 			float left[4] = {}, right[4] = {};
@@ -189,14 +195,18 @@ CTN_ENTRY(cu_layer_bf16, const ctn_layer_args g, CTN_LAYER_BLOCK, 2) {
 				mma_m16n8k16_bf16(left, x, b0);
 				mma_m16n8k16_bf16(right, x, b1);
 			}
-			auto store = [&](void *out, int s) { // neighbouring lanes exchange halves, so that a row's 32 bytes are written at once
-				const bool odd = lane & 1;
-				const uint32_t low = pack_bf16(left[2 * s], left[2 * s + 1]), high = pack_bf16(right[2 * s], right[2 * s + 1]);
-				const uint32_t mine = odd ? high : low, other = __shfl_xor_sync(~0u, odd ? low : high, 1);
-				const int64_t row = p.block() + 16 * t + lane / 4 + 8 * s;
-				if (row < p.n)
-					*(uint2 *)((bf16 *)out + row * w + column + (odd ? 8 : 0) + lane % 4 / 2 * 4) = odd ? make_uint2(other, mine) : make_uint2(mine, other);
-			};
+			auto store =
+			        [&](void *out,
+			            int s) { // neighbouring lanes exchange halves, so that a row's 32 bytes are written at once
+				        const bool odd = lane & 1;
+				        const uint32_t low = pack_bf16(left[2 * s], left[2 * s + 1]),
+				                       high = pack_bf16(right[2 * s], right[2 * s + 1]);
+				        const uint32_t mine = odd ? high : low, other = __shfl_xor_sync(~0u, odd ? low : high, 1);
+				        const int64_t row = p.block() + 16 * t + lane / 4 + 8 * s;
+				        if (row < p.n)
+					        *(uint2 *)((bf16 *)out + row * w + column + (odd ? 8 : 0) + lane % 4 / 2 * 4) =
+					                odd ? make_uint2(other, mine) : make_uint2(mine, other);
+			        };
 #pragma unroll
 			for (int s = 0; s < 2; s++) {
 				store(g.out, s);

@@ -9,7 +9,9 @@ CTN_TABLE(ctn_layer, layer)
 #undef ROWS
 #define ROWS 8 // multiplied at once
 
-static int64_t FN(layer_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_layer_args *)p)->rows), CTN_LAYER_TASK); }
+static int64_t FN(layer_tasks)(const void *p) {
+	return ctn_div_up(ctn_size(((const ctn_layer_args *)p)->rows), CTN_LAYER_TASK);
+}
 static void FN(layer_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_layer_args *g = p;
 	int64_t w = g->width, begin = task * CTN_LAYER_TASK, end = ctn_min(begin + CTN_LAYER_TASK, ctn_size(g->rows));
@@ -20,7 +22,8 @@ static void FN(layer_run)(const void *p, int64_t task, float *scratch) {
 		float *h = scratch + (r - begin) * w;
 		for (int64_t j = 0; j < w; j += CTN_LANES) {
 			vf sum = vload(own + self * w + j);
-			for (int64_t e = g->table ? 0 : g->ptr[r]; !g->table && e < g->ptr[r + 1]; e++) sum += vload(in + (int64_t)(g->idx[e] - g->first) * w + j);
+			for (int64_t e = g->table ? 0 : g->ptr[r]; !g->table && e < g->ptr[r + 1]; e++)
+				sum += vload(in + (int64_t)(g->idx[e] - g->first) * w + j);
 			if (g->bias) sum += vload(g->bias + j);
 			if (g->relu) sum = vmaxf(sum, (vf){});
 			vstore(h + j, sum);

@@ -2,9 +2,10 @@ package graph
 
 import "math"
 
-// LayerReference is Layer in float64 for the rows whose neighbors are (ptr, idx, self). bias, matrix and head may be nil; round is applied where the bf16
-// kernels round, nil: nowhere.
-func LayerReference(in, own []float64, width int, ptr, idx, self []int32, first int, bias, matrix, head []float64, relu bool, round func(float64) float64) (out, outOwn, score []float64) {
+// LayerReference is Layer in float64 for the rows whose neighbors are (ptr, idx, self). bias, matrix and head may be
+// nil; round is applied where the bf16 kernels round, nil: nowhere.
+func LayerReference(in, own []float64, width int, ptr, idx, self []int32, first int, bias, matrix, head []float64,
+	relu bool, round func(float64) float64) (out, outOwn, score []float64) {
 	if round == nil {
 		round = func(x float64) float64 { return x }
 	}

@@ -27,7 +27,8 @@ func layerValues(d *exec.Device, b *exec.Buffer) []float32 {
 }
 
 // Two rounds: a table, and rows that aggregate it, with everything or with little.
-func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, variant uint32, tol float64, round func(float64) float64) {
+func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, variant uint32, tol float64,
+	round func(float64) float64) {
 	const first = 1000 // as the number of the first row below
 	ar := d.NewArena()
 	defer ar.Free()
@@ -51,8 +52,10 @@ func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, var
 			ptr, self = append(ptr, ptr[rows]), append(self, self[0])
 		}
 	}
-	start := Layer{Rows: exec.Fixed(below), Width: width, Table: ar.Floats(table), Matrix: ar.Floats(m0), Out: LayerRows(ar, below, width)}
-	l := Layer{Rows: n, Width: width, Ptr: ar.Ints(ptr), Idx: ar.Ints(idx), Self: ar.Ints(self), First: first, In: start.Out}
+	start := Layer{Rows: exec.Fixed(below), Width: width, Table: ar.Floats(table), Matrix: ar.Floats(m0),
+		Out: LayerRows(ar, below, width)}
+	l := Layer{Rows: n, Width: width, Ptr: ar.Ints(ptr), Idx: ar.Ints(idx), Self: ar.Ints(self),
+		First: first, In: start.Out}
 	numbers := make([]int32, below)
 	alone := make([]int32, below+1)
 	for i := range numbers {
@@ -79,7 +82,8 @@ func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, var
 	start.Record(p)
 	l.Record(p)
 	p.Run(2)
-	out, outOwn, score := LayerReference(products, own64, width, ptr[:rows+1], idx, self[:rows], first, relevantBias, matrix64, relevantHead, l.Relu, round)
+	out, outOwn, score := LayerReference(products, own64, width, ptr[:rows+1], idx, self[:rows], first, relevantBias,
+		matrix64, relevantHead, l.Relu, round)
 	part := func(name string, want []float64, values []float32) {
 		kerneltest.Close(t, want, values[:len(want)], tol, name)
 		for _, v := range values[len(want):] {
@@ -96,9 +100,12 @@ func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, var
 }
 
 func eachLayer(t *testing.T, d *exec.Device, tol float64, round func(float64) float64) {
-	for _, s := range [][3]int{{1, 1, 16}, {300, 40, 16}, {70, 7, 48}, {130, 33, 64}, {97, 20, 96}, {65, 23, 128}, {35, 9, 176}, {33, 40, 256}} {
+	for _, s := range [][3]int{{1, 1, 16}, {300, 40, 16}, {70, 7, 48}, {130, 33, 64}, {97, 20, 96}, {65, 23, 128},
+		{35, 9, 176}, {33, 40, 256}} {
 		for variant := range uint32(8) {
-			t.Run(fmt.Sprint(s, "/", variant), func(t *testing.T) { checkLayer(t, d, s[0], s[1], s[2], 1+int(variant/2)%2, variant, tol, round) })
+			t.Run(fmt.Sprint(s, "/", variant), func(t *testing.T) {
+				checkLayer(t, d, s[0], s[1], s[2], 1+int(variant/2)%2, variant, tol, round)
+			})
 		}
 	}
 }
@@ -107,7 +114,8 @@ func TestLayer(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) { eachLayer(t, d, 2e-5, nil) })
 }
 
-// The reference repeats the rounding; a sum between two bf16 numbers may become the other one, 2^-8 away, in each of the two rounds.
+// The reference repeats the rounding; a sum between two bf16 numbers may become the other one, 2^-8 away, in each of
+// the two rounds.
 func TestLayerBF16(t *testing.T) {
 	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) { eachLayer(t, d, 1.0/64, toBF16) })
 }
@@ -116,7 +124,8 @@ func TestLayerOfNoRows(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		ar := d.NewArena()
 		defer ar.Free()
-		l := Layer{Rows: exec.Dynamic(ar.Ints([]int32{0}), 4), Width: 16, Table: ar.F32(64), Head: ar.F32(16), Heads: 1, Score: ar.F32(4)}
+		l := Layer{Rows: exec.Dynamic(ar.Ints([]int32{0}), 4), Width: 16, Table: ar.F32(64), Head: ar.F32(16), Heads: 1,
+			Score: ar.F32(4)}
 		p := ar.NewProgram("nothing")
 		l.Record(p)
 		p.Run(1)

@@ -1,7 +1,7 @@
 package graph
 
-// Layout of a packed graph: a graph of at most 8 nodes and 8 operations in 64 bits, which kernels decode in registers. Buffers hold it as two
-// integers, the lower half first.
+// Layout of a packed graph: a graph of at most 8 nodes and 8 operations in 64 bits, which kernels decode in registers.
+// Buffers hold it as two integers, the lower half first.
 const (
 	packedMax   = 8                               // nodes
 	packedOpsAt = packedMax * (packedMax - 1) / 2 // bits below: edge u to v, u < v, at v(v-1)/2 + u
@@ -10,9 +10,10 @@ const (
 	packedN     = 4 // bits of the number of nodes
 )
 
-// Pack puts a graph into 64 bits: bit v(v-1)/2 + u is set where there is an edge from u to v, 3 bits a node from bit 28 on are its operation,
-// 4 bits from bit 52 on the number of nodes. It tells whether the graph fits: 1 to 8 nodes, operations below 8, every edge from a lower to
-// a higher node. The order of edges, and edges that are there twice, do not matter.
+// Pack puts a graph into 64 bits: bit v(v-1)/2 + u is set where there is an edge from u to v, 3 bits a node from bit 28
+// on are its operation, 4 bits from bit 52 on the number of nodes. It tells whether the graph fits: 1 to 8 nodes,
+// operations below 8, every edge from a lower to a higher node. The order of edges, and edges that are there twice, do
+// not matter.
 func Pack(ops []uint8, edges [][2]uint8) (uint64, bool) {
 	n := len(ops)
 	if n == 0 || n > packedMax {

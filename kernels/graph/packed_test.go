@@ -41,7 +41,8 @@ func TestPackRefuses(t *testing.T) {
 		ops   []uint8
 		edges [][2]uint8
 	}{
-		{}, {ops: make([]uint8, 9)}, {ops: []uint8{8}}, {make([]uint8, 2), [][2]uint8{{1, 1}}}, {make([]uint8, 2), [][2]uint8{{1, 0}}},
+		{}, {ops: make([]uint8, 9)}, {ops: []uint8{8}}, {make([]uint8, 2), [][2]uint8{{1, 1}}},
+		{make([]uint8, 2), [][2]uint8{{1, 0}}},
 		{make([]uint8, 2), [][2]uint8{{0, 2}}},
 	} {
 		_, ok := graph.Pack(bad.ops, bad.edges)

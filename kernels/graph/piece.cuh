@@ -12,17 +12,22 @@ __device__ __forceinline__ void load4(float (&x)[4], const float *p) {
 	float4 v = *(const float4 *)p;
 	x[0] = v.x, x[1] = v.y, x[2] = v.z, x[3] = v.w;
 }
-__device__ __forceinline__ void store4(float *p, const float (&x)[4]) { *(float4 *)p = make_float4(x[0], x[1], x[2], x[3]); }
+__device__ __forceinline__ void store4(float *p, const float (&x)[4]) {
+	*(float4 *)p = make_float4(x[0], x[1], x[2], x[3]);
+}
 __device__ __forceinline__ void store_rows(float *p, int w, const piece &x) {
 #pragma unroll
 	for (int v = 0; v < CTN_PIECE_ROWS; v++) store4(p + v * w, x[v]);
 }
 
-// out = rows x m: the eight rows lie in shared memory, the matrix (w x w) streams through `slab`, two slabs of CTN_PIECE_SLAB rows. All threads of the
-// block come here; what they wrote to the rows before may be read, and when they leave they may write to them again.
-__device__ __forceinline__ void multiply(piece &out, const float *rows, const float *m, int w, int column, float *slab) {
+// out = rows x m: the eight rows lie in shared memory, the matrix (w x w) streams through `slab`, two slabs of
+// CTN_PIECE_SLAB rows. All threads of the block come here; what they wrote to the rows before may be read, and when
+// they leave they may write to them again.
+__device__ __forceinline__ void multiply(piece &out, const float *rows, const float *m, int w, int column,
+                                         float *slab) {
 	auto load = [&](int s) {
-		for (int e = threadIdx.x * 4; e < CTN_PIECE_SLAB * w; e += blockDim.x * 4) cp_async16(slab + s % 2 * CTN_PIECE_SLAB * w + e, m + s * CTN_PIECE_SLAB * w + e);
+		for (int e = threadIdx.x * 4; e < CTN_PIECE_SLAB * w; e += blockDim.x * 4)
+			cp_async16(slab + s % 2 * CTN_PIECE_SLAB * w + e, m + s * CTN_PIECE_SLAB * w + e);
 		cp_async_commit();
 	};
 #pragma unroll

@@ -22,9 +22,10 @@ CTN_INLINE FN(pixel) FN(load_pixel)(const float *p) {
 	return v;
 }
 
-// row[j] = sum over taps of weight[t] * src[t*stride + j]. Plain loops: GCC vectorises their conversion of bytes well, that of its own
-// vector types badly.
-static void FN(mix_rows)(float *restrict row, const uint8_t *restrict src, int64_t stride, int64_t n, const float *weight, int64_t taps) {
+// row[j] = sum over taps of weight[t] * src[t*stride + j]. Plain loops: GCC vectorises their conversion of bytes well,
+// that of its own vector types badly.
+static void FN(mix_rows)(float *restrict row, const uint8_t *restrict src, int64_t stride, int64_t n,
+                         const float *weight, int64_t taps) {
 	const uint8_t *s0 = src, *s1 = src + stride, *s2 = s1 + stride;
 	float w0 = weight[0], w1 = taps > 1 ? weight[1] : 0, w2 = taps > 2 ? weight[2] : 0;
 	if (taps >= 3)
@@ -66,7 +67,8 @@ CTN_INLINE void FN(mix_columns)(float *dst, const ctn_resample_args *a, int64_t 
 static void FN(resample)(const ctn_resample_args *a) {
 	memset(a->row + 3 * a->width, 0, CTN_RESAMPLE_PAD * sizeof(float)); // the last pixel's fourth lane is read
 	for (int64_t y = 0; y < a->y.n; y++) {
-		FN(mix_rows)(a->row, a->src + a->y.first[y] * a->src_stride, a->src_stride, 3 * a->width, a->y.weight + y * a->y.taps, a->y.taps);
+		FN(mix_rows)(a->row, a->src + a->y.first[y] * a->src_stride, a->src_stride, 3 * a->width,
+		             a->y.weight + y * a->y.taps, a->y.taps);
 		float *dst = a->dst + y * a->x.n * 3;
 		switch (a->x.taps) { // the usual ones unrolled
 		case 2: FN(mix_columns)(dst, a, 2); break;

@@ -2,8 +2,8 @@ package image
 
 import "math"
 
-// WeightReference is the weight of source sample s in output sample o of n, where samples begin..end-1 of the source are the whole of
-// it: Pillow's antialiasing filters by their definitions, in float64.
+// WeightReference is the weight of source sample s in output sample o of n, where samples begin..end-1 of the source
+// are the whole of it: Pillow's antialiasing filters by their definitions, in float64.
 func WeightReference(f Filter, o, n, s, begin, end int) float64 {
 	step := float64(end-begin) / float64(n)
 	scale := math.Max(step, 1)

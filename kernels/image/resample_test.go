@@ -53,7 +53,8 @@ func TestResampleMatchesReference(t *testing.T) {
 				for j := range out {
 					out[j] = nan
 				}
-				r.Resample(out[16:16+len(want)], image.Source{Pix: pix, Stride: 3 * c.width, Width: c.width, Height: c.height}, &y, &x, scale, bias)
+				r.Resample(out[16:16+len(want)], image.Source{Pix: pix, Stride: 3 * c.width, Width: c.width,
+					Height: c.height}, &y, &x, scale, bias)
 				mapped := make([]float64, len(want))
 				for j := range want {
 					o, ch := j, j%3
@@ -63,9 +64,11 @@ func TestResampleMatchesReference(t *testing.T) {
 					}
 					mapped[j] = want[o]*float64(scale[ch]) + float64(bias[ch])
 				}
-				kerneltest.Close(t, mapped, out[16:16+len(want)], 2e-6, fmt.Sprintf("%s case %d flip %v", level, i, flip))
+				kerneltest.Close(t, mapped, out[16:16+len(want)], 2e-6,
+					fmt.Sprintf("%s case %d flip %v", level, i, flip))
 				for j := range 16 {
-					require.True(t, math.IsNaN(float64(out[j])) && math.IsNaN(float64(out[16+len(want)+j])), "written outside of the output")
+					require.True(t, math.IsNaN(float64(out[j])) && math.IsNaN(float64(out[16+len(want)+j])),
+						"written outside of the output")
 				}
 			}
 		}
@@ -88,7 +91,8 @@ func TestAntialiasWindow(t *testing.T) {
 	}
 }
 
-// Weights sum to one and are positive, the cubic ones no less than -1/8 of the whole, also for bounds between samples and outputs far apart.
+// Weights sum to one and are positive, the cubic ones no less than -1/8 of the whole, also for bounds between samples
+// and outputs far apart.
 func TestAntialiasWeights(t *testing.T) {
 	s := philox.New(3, philox.PurposeTest, 0)
 	for range 2000 {
@@ -139,6 +143,7 @@ func BenchmarkResample(b *testing.B) {
 	for b.Loop() {
 		x.Antialias(image.Bilinear, 0, 370, 0, 370, 224, 0, 224, false)
 		y.Antialias(image.Bilinear, 0, 275, 0, 275, 224, 0, 224, false)
-		r.Resample(dst, image.Source{Pix: pix, Stride: 370 * 3, Width: 370, Height: 275}, &y, &x, [3]float32{1, 1, 1}, [3]float32{})
+		r.Resample(dst, image.Source{Pix: pix, Stride: 370 * 3, Width: 370, Height: 275}, &y, &x, [3]float32{1, 1, 1},
+			[3]float32{})
 	}
 }

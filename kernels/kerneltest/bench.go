@@ -8,8 +8,8 @@ import (
 	"github.com/ctnas/ctnas/kernels/peak"
 )
 
-// CPUSeconds is the processor time that this process has used. A benchmark of one thread measures with it what a busy machine does not
-// disturb.
+// CPUSeconds is the processor time that this process has used. A benchmark of one thread measures with it what a busy
+// machine does not disturb.
 func CPUSeconds() float64 {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
@@ -18,7 +18,8 @@ func CPUSeconds() float64 {
 	return float64(u.Utime.Sec+u.Stime.Sec) + 1e-6*float64(u.Utime.Usec+u.Stime.Usec)
 }
 
-// Bench runs a program on one thread and reports GFLOP/s, the share of what the instruction set reaches at that moment, and GB/s.
+// Bench runs a program on one thread and reports GFLOP/s, the share of what the instruction set reaches at that moment,
+// and GB/s.
 func Bench(b *testing.B, flops, bytes float64, p *exec.Program) {
 	ceiling := p.Arena().NewProgram("peak")
 	most := peak.Record(ceiling, p.Arena().F32(1), 200_000)

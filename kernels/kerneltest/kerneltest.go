@@ -1,4 +1,5 @@
-// Package kerneltest holds what the tests of all kernel families share: devices of every kind, random inputs, comparisons.
+// Package kerneltest holds what the tests of all kernel families share: devices of every kind, random inputs,
+// comparisons.
 package kerneltest
 
 import (
@@ -18,14 +19,16 @@ import (
 	"github.com/ctnas/ctnas/kernels/sim"
 )
 
-// EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in every order, and on the first
-// GPU if there is one: all in float32. -short leaves the lowest and the highest set, one number of threads and one order. sim.OnlyVariable in the environment names one of them, to run nothing else.
+// EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in
+// every order, and on the first GPU if there is one: all in float32. -short leaves the lowest and the highest set, one
+// number of threads and one order. sim.OnlyVariable in the environment names one of them, to run nothing else.
 func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	EachCPU(t, f)
 	EachAccelerator(t, f)
 }
 
-// EachCPU is EachDevice without accelerators: for operations that have no kernels for them, and for what compares the CPU with itself.
+// EachCPU is EachDevice without accelerators: for operations that have no kernels for them, and for what compares the
+// CPU with itself.
 func EachCPU(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	counts, levels := []int{1, 3}, exec.Levels()
 	if testing.Short() {
@@ -43,7 +46,8 @@ func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, exec.FP32, f)
 }
 
-// EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first GPU if there is one.
+// EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first
+// GPU if there is one.
 func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, exec.BF16, f)
 }
@@ -54,8 +58,8 @@ func EachStorage(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	EachTensorCore(t, f)
 }
 
-// Accelerators names one order of the simulator and the first GPU where there is one: for what is made of operations whose own tests go through
-// every order.
+// Accelerators names one order of the simulator and the first GPU where there is one: for what is made of operations
+// whose own tests go through every order.
 func Accelerators() []string {
 	if only := os.Getenv(sim.OnlyVariable); only != "" {
 		return []string{only}
@@ -70,14 +74,16 @@ func Accelerators() []string {
 	return all
 }
 
-// Shared reports whether device d takes the case with this number, where each accelerator takes one of every n: the simulator's orders, and
-// its two precisions, take different ones, so that together they see more cases in less time than if all took the same.
+// Shared reports whether device d takes the case with this number, where each accelerator takes one of every n: the
+// simulator's orders, and its two precisions, take different ones, so that together they see more cases in less time
+// than if all took the same.
 func Shared(d *exec.Device, number, n int) bool {
 	turn := slices.IndexFunc(sim.Orders, func(o sim.Order) bool { return strings.HasSuffix(d.Level(), o.String()) })
 	return (number+max(turn, 0)*n/len(sim.Orders))%n == 0
 }
 
-// EachExecutor is EachDevice with one number of threads and one order: for long tests of what others show to depend on neither.
+// EachExecutor is EachDevice with one number of threads and one order: for long tests of what others show to depend on
+// neither.
 func EachExecutor(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	for _, level := range exec.Levels() {
 		on(t, level, exec.Config{Level: level, Threads: 3}, f)
@@ -118,7 +124,8 @@ func on(t *testing.T, name string, c exec.Config, f func(t *testing.T, d *exec.D
 	})
 }
 
-// SameBits requires f to return the same bits whatever the number of threads on an instruction set, and in every order of the simulator.
+// SameBits requires f to return the same bits whatever the number of threads on an instruction set, and in every order
+// of the simulator.
 func SameBits(t *testing.T, f func(d *exec.Device) []float32) {
 	first := map[string][]uint32{}
 	EachDevice(t, func(t *testing.T, d *exec.Device) {
@@ -137,8 +144,8 @@ func SameBits(t *testing.T, f func(d *exec.Device) []float32) {
 	})
 }
 
-// Random returns n standard normal numbers as float32 and the same numbers as float64. The stream is named, so that every input
-// of a test is different and a failure repeats.
+// Random returns n standard normal numbers as float32 and the same numbers as float64. The stream is named, so that
+// every input of a test is different and a failure repeats.
 func Random(n int, stream uint32) ([]float32, []float64) {
 	kept := Once(fmt.Sprint("random ", n, stream), func() []float32 {
 		s := philox.New(0x7e57, philox.PurposeTest, stream)
@@ -157,8 +164,9 @@ func Random(n int, stream uint32) ([]float32, []float64) {
 
 var once sync.Map // by key
 
-// Once returns what f returned when it was first asked for this key in the process: a test asks a dozen devices for the same case, whose inputs and
-// references, in float64, take longer than what is tested. The key names all that f depends on; nobody changes the result.
+// Once returns what f returned when it was first asked for this key in the process: a test asks a dozen devices for the
+// same case, whose inputs and references, in float64, take longer than what is tested. The key names all that f depends
+// on; nobody changes the result.
 func Once[T any](key string, f func() T) T {
 	if v, ok := once.Load(key); ok {
 		return v.(T)
@@ -167,8 +175,8 @@ func Once[T any](key string, f func() T) T {
 	return v.(T)
 }
 
-// Close requires every element of got to be within tol of want, relative to the larger of |want| and the root mean square of want.
-// NaN never passes, so an element that was not written fails.
+// Close requires every element of got to be within tol of want, relative to the larger of |want| and the root mean
+// square of want. NaN never passes, so an element that was not written fails.
 func Close(t testing.TB, want []float64, got []float32, tol float64, what string) {
 	t.Helper()
 	require.Equal(t, len(want), len(got), what)
@@ -180,12 +188,14 @@ func Close(t testing.TB, want []float64, got []float32, tol float64, what string
 	for i, w := range want {
 		diff := math.Abs(float64(got[i]) - w)
 		if !(diff <= tol*math.Max(math.Max(math.Abs(w), rms), 1e-30)) {
-			t.Fatalf("%s[%d] = %v, want %v (difference %.3g, tolerance %.3g)", what, i, got[i], w, diff, tol*math.Max(math.Abs(w), rms))
+			t.Fatalf("%s[%d] = %v, want %v (difference %.3g, tolerance %.3g)", what, i, got[i], w, diff,
+				tol*math.Max(math.Abs(w), rms))
 		}
 	}
 }
 
-// Written requires that an operation wrote the first n floats of a buffer that was new, up to the last of them, and nothing behind them.
+// Written requires that an operation wrote the first n floats of a buffer that was new, up to the last of them, and
+// nothing behind them.
 func Written(t testing.TB, b *exec.Buffer, n int, what string) {
 	t.Helper()
 	v := b.Values()

@@ -18,12 +18,12 @@ type Case struct {
 }
 
 // Cases are all kinds of inputs.
-var Cases = []Case{{}, {Norm: true, Act: tensor.ReLU}, {Norm: true, Act: tensor.HSwish, Gate: true, Pad: 3}, {Act: tensor.ReLU6, Pad: 16},
-	{Norm: true, Act: tensor.Swish}, {Norm: true, Pad: 1}, {Act: tensor.HSigmoid, Gate: true},
-	{Norm: true, Act: tensor.Sigmoid, Pad: 2}}
+var Cases = []Case{{}, {Norm: true, Act: tensor.ReLU}, {Norm: true, Act: tensor.HSwish, Gate: true, Pad: 3},
+	{Act: tensor.ReLU6, Pad: 16}, {Norm: true, Act: tensor.Swish}, {Norm: true, Pad: 1},
+	{Act: tensor.HSigmoid, Gate: true}, {Norm: true, Act: tensor.Sigmoid, Pad: 2}}
 
-// Store returns a buffer with x as tensors are stored: in float32, or in bfloat16 where the device's precision is that. x and x64 are rounded likewise; x64 may be
-// nil.
+// Store returns a buffer with x as tensors are stored: in float32, or in bfloat16 where the device's precision is that.
+// x and x64 are rounded likewise; x64 may be nil.
 func Store(a *exec.Arena, x []float32, x64 []float64) *exec.Buffer {
 	b := Room(a, len(x))
 	b.WriteF32(0, x)
@@ -74,7 +74,8 @@ func NewTensor(a *exec.Arena, s tensor.Shape, c Case, stream uint32) *Tensor {
 	t := &Tensor{Input: tensor.Input{Shape: s, Z: Room(a, s.Pixels()*ld), Stride: ld, Act: c.Act}}
 	z, z64 := Random(s.Len(), stream)
 	Store(a, z, z64)
-	t.Z, t.U, t.A, t.Zhat = z64, append([]float64(nil), z64...), make([]float64, s.Len()), append([]float64(nil), z64...)
+	t.Z, t.U, t.A, t.Zhat = z64, append([]float64(nil), z64...), make([]float64, s.Len()),
+		append([]float64(nil), z64...)
 	spread(t.Input.Z, z, s.C, ld)
 	if c.Norm {
 		scale, scale64 := Random(s.C, stream+1000)
@@ -138,9 +139,10 @@ func Dense(t testing.TB, b *exec.Buffer, s tensor.Shape, ld int) []float32 {
 	return out
 }
 
-// TestSink runs record with the three kinds of sinks for the gradient in x, whose value is want: written; added; and added, then finished with the
-// activation's derivative and sums.
-func TestSink(t *testing.T, d *exec.Device, s tensor.Shape, c Case, tol float64, want []float64, stream uint32, record func(p *exec.Program, sink tensor.Sink) tensor.Stats) {
+// TestSink runs record with the three kinds of sinks for the gradient in x, whose value is want: written; added; and
+// added, then finished with the activation's derivative and sums.
+func TestSink(t *testing.T, d *exec.Device, s tensor.Shape, c Case, tol float64, want []float64, stream uint32,
+	record func(p *exec.Program, sink tensor.Sink) tensor.Stats) {
 	t.Helper()
 	ar := d.NewArena()
 	defer ar.Free()

@@ -1,5 +1,5 @@
-// Softmax cross-entropy. Everything is taken relative to the row's largest logit, so that no sum of exponentials overflows and no difference of large
-// numbers is formed.
+// Softmax cross-entropy. Everything is taken relative to the row's largest logit, so that no sum of exponentials
+// overflows and no difference of large numbers is formed.
 #include "../exec/cuda.cuh"
 #include "../exec/reduce.cuh"
 #include "../tensor/load.cuh"
@@ -67,7 +67,8 @@ template <class T> __device__ __forceinline__ void classes(const ctn_classes_arg
 	}
 	if (threadIdx.x == 0) row[0] = loss, row[1] = before < 1, row[2] = before < CTN_CLASSES_TOP;
 	if (!d) return;
-	const float even = g.smoothing / (float)n, share = g.scale / (float)(used > 1 ? used : 1), part = 1 / sum, part_x = 1 / sum_x, part_y = 1 / sum_y;
+	const float even = g.smoothing / (float)n, share = g.scale / (float)(used > 1 ? used : 1), part = 1 / sum,
+	            part_x = 1 / sum_x, part_y = 1 / sum_y;
 	__syncthreads(); // the gradient may take the logits' place
 	for (int64_t i = threadIdx.x; i < n; i += THREADS) {
 		float v = to_float(x[i]) - most, grad = expf(v) * part - even;

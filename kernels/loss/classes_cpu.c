@@ -19,13 +19,16 @@ CTN_INLINE double FN(log_sum)(const float *x, int64_t n, float t) {
 	return log(sum) + most / t;
 }
 
-static int64_t FN(classes_tasks)(const void *p) { return ctn_div_up(((const ctn_classes_args *)p)->n, CTN_CLASSES_ROWS); }
+static int64_t FN(classes_tasks)(const void *p) {
+	return ctn_div_up(((const ctn_classes_args *)p)->n, CTN_CLASSES_ROWS);
+}
 static void FN(classes_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_classes_args *g = p;
 	int64_t n = g->classes, begin = task * CTN_CLASSES_ROWS, end = ctn_min(begin + CTN_CLASSES_ROWS, g->n), used = 0;
 	for (int64_t r = 0; r < g->n; r++) used += g->label[r] >= 0;
-	float even = g->smoothing / (float)n, t = g->temperature, ours = 1 - g->weight, share = g->scale / (float)ctn_max(1, used);
+	float even = g->smoothing / (float)n, t = g->temperature, ours = 1 - g->weight,
+	      share = g->scale / (float)ctn_max(1, used);
 	for (int64_t r = begin; r < end; r++) {
 		const float *x = g->logit + r * n, *y = g->teacher ? g->teacher + r * n : 0;
 		float *row = g->row + 3 * r, *d = g->dlogit ? g->dlogit + r * n : 0;
@@ -54,7 +57,9 @@ static void FN(classes_run)(const void *p, int64_t task, float *scratch) {
 			int64_t m = n - i;
 			vf v = vload_part(x + i, m), grad = vexp(v - (float)norm) - even;
 			if (label >= i && label < i + CTN_LANES) grad[label - i] -= 1 - g->smoothing;
-			if (y) grad = grad * ours + (g->weight * t) * (vexp(v / t - (float)norm_x) - vexp(vload_part(y + i, m) / t - (float)norm_y));
+			if (y)
+				grad = grad * ours +
+				       (g->weight * t) * (vexp(v / t - (float)norm_x) - vexp(vload_part(y + i, m) / t - (float)norm_y));
 			vstore_part(d + i, grad * share, m);
 		}
 	}

@@ -52,7 +52,8 @@ func ClassesReference(l Classes, logit, teacher []float64, label []int32) (loss 
 	return loss, grad, count
 }
 
-// answers are the classes from the most likely on. Equal ones keep the classes' order, and where there is a NaN there is no answer.
+// answers are the classes from the most likely on. Equal ones keep the classes' order, and where there is a NaN there
+// is no answer.
 func answers(x []float64) []int {
 	if slices.ContainsFunc(x, math.IsNaN) {
 		return nil

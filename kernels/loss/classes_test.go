@@ -32,7 +32,8 @@ func TestClasses(t *testing.T) {
 						label[j] = -1
 					}
 				}
-				op := Classes{N: n, Classes: classes, Logit: logit, Label: ar.Ints(label), Scale: 3, Loss: ar.F32(1), Count: ar.Ints([]int32{1, 2, 3})}
+				op := Classes{N: n, Classes: classes, Logit: logit, Label: ar.Ints(label), Scale: 3, Loss: ar.F32(1),
+					Count: ar.Ints([]int32{1, 2, 3})}
 				op.DLogit = op.Logit
 				if k%2 == 1 {
 					op.Smoothing = 0.125
@@ -73,24 +74,27 @@ func TestClassesReferenceGradient(t *testing.T) {
 	}, x, grad, 1e-7, "logits")
 }
 
-// counted runs the operation on rows of logits, which may be stored in bfloat16, and compares its counts with the reference's.
+// counted runs the operation on rows of logits, which may be stored in bfloat16, and compares its counts with the
+// reference's.
 func counted(t *testing.T, d *exec.Device, classes int, logits []float32, label []int32) []int32 {
 	ar := d.NewArena()
 	defer ar.Free()
 	logits64 := make([]float64, len(logits))
-	op := Classes{N: len(label), Classes: classes, Logit: kerneltest.Store(ar, logits, logits64), Label: ar.Ints(label), Loss: ar.F32(1),
-		Count: ar.Ints([]int32{0, 0, 0})}
+	op := Classes{N: len(label), Classes: classes, Logit: kerneltest.Store(ar, logits, logits64),
+		Label: ar.Ints(label), Loss: ar.F32(1), Count: ar.Ints([]int32{0, 0, 0})}
 	p := ar.NewProgram("counts")
 	op.Record(p)
 	p.Run(1)
 	got := make([]int32, 3)
 	op.Count.ReadI32(0, got)
 	_, _, want := ClassesReference(op, logits64, nil, label)
-	require.Equal(t, []int32{int32(want[0]), int32(want[1]), int32(want[2])}, got, "%d classes: %v, labels %v", classes, logits, label)
+	require.Equal(t, []int32{int32(want[0]), int32(want[1]), int32(want[2])}, got, "%d classes: %v, labels %v",
+		classes, logits, label)
 	return got
 }
 
-// The answer is the first class of the largest logit: as many logits of a row are equal here as not, in any number of classes.
+// The answer is the first class of the largest logit: as many logits of a row are equal here as not, in any number of
+// classes.
 func TestClassesCountTheFirstOfEqualLogits(t *testing.T) {
 	inf := float32(math.Inf(1))
 	values := []float32{0, 1, -2, float32(math.Copysign(0, -1)), 1.0009765625, inf, -inf} // the fifth is 1 in bfloat16
@@ -110,7 +114,8 @@ func TestClassesCountTheFirstOfEqualLogits(t *testing.T) {
 			}
 			counted(t, d, classes, logits, label)
 		}
-		// What gives every class the same logit is right where the label is the first class, and once among the first five.
+		// What gives every class the same logit is right where the label is the first class, and once among the first
+		// five.
 		even := make([]int32, 15)
 		for i := range even {
 			even[i] = int32(i)

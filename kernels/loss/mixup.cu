@@ -13,10 +13,12 @@ template <class T> __device__ __forceinline__ void mixup(const ctn_mixup_args &g
 	const float rest = (1 - *g.weight) * g.share / (float)(used > 1 ? used : 1);
 	for (int64_t r = threadIdx.x; r < g.n; r += CTN_MIXUP_BLOCK) {
 		if (g.label[r] < 0 || g.label[r] == g.partner[r]) continue;
-		const int64_t ours = r * g.classes + ctn_min(g.label[r], g.classes - 1), theirs = r * g.classes + ctn_max(0, ctn_min(g.partner[r], g.classes - 1));
+		const int64_t ours = r * g.classes + ctn_min(g.label[r], g.classes - 1),
+		              theirs = r * g.classes + ctn_max(0, ctn_min(g.partner[r], g.classes - 1));
 		const T *x = (const T *)g.logit;
 		loss += (double)to_float(x[ours]) - to_float(x[theirs]);
-		if (T *d = (T *)g.dlogit) d[ours] = stored<T>(to_float(d[ours]) + rest), d[theirs] = stored<T>(to_float(d[theirs]) - rest);
+		if (T *d = (T *)g.dlogit)
+			d[ours] = stored<T>(to_float(d[ours]) + rest), d[theirs] = stored<T>(to_float(d[theirs]) - rest);
 	}
 	loss = block_sum<CTN_MIXUP_BLOCK>(loss);
 	if (threadIdx.x == 0) *g.loss += (float)(rest * loss);

@@ -13,16 +13,19 @@ import (
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
-// Mixup turns the cross-entropy that Classes has left for Label into that of images mixed of two (Zhang et al., ICLR 2018): Weight of Label's class and the rest of
-// Partner's. A cross-entropy is linear in its target, so two elements a row change, by (1-Weight)·Share over the number of rows whose label is not negative.
+// Mixup turns the cross-entropy that Classes has left for Label into that of images mixed of two (Zhang et al., ICLR
+// 2018): Weight of Label's class and the rest of Partner's. A cross-entropy is linear in its target, so two elements a
+// row change, by (1-Weight)·Share over the number of rows whose label is not negative.
 type Mixup struct {
 	N, Classes     int
-	Logit          *exec.Buffer // N x Classes
-	Label, Partner *exec.Buffer // integers: N; rows with a negative label are left out
-	Weight         *exec.Buffer // one float, 0..1
-	Share          float32      // what the target's largest element is multiplied by in the loss: Classes' Scale·(1-Smoothing)·(1-Weight of the teacher)
-	DLogit         *exec.Buffer // N x Classes, added to; nil: none; not Logit
-	Loss           *exec.Buffer // 1, added to
+	Logit          *exec.Buffer // [N, Classes]
+	Label, Partner *exec.Buffer // [N] integers; rows with a negative label are left out
+	Weight         *exec.Buffer // [1], 0..1
+	// What the target's largest element is multiplied by in the loss: Classes' Scale·(1-Smoothing)·(1-Weight of the
+	// teacher).
+	Share  float32
+	DLogit *exec.Buffer // [N, Classes], added to; nil: none; not Logit
+	Loss   *exec.Buffer // [1], added to
 }
 
 // Record appends the operation to a program.
@@ -39,8 +42,9 @@ func (m Mixup) Record(p *exec.Program) {
 	if m.DLogit != nil {
 		exec.NeedStored("mixup", "DLogit", m.DLogit, m.N*m.Classes)
 	}
-	args := C.ctn_mixup_args{n: C.int64_t(m.N), classes: C.int64_t(m.Classes), logit: floats(m.Logit), label: ints(m.Label), partner: ints(m.Partner),
-		weight: floats(m.Weight), dlogit: floats(m.DLogit), loss: floats(m.Loss), share: C.float(m.Share)}
+	args := C.ctn_mixup_args{n: C.int64_t(m.N), classes: C.int64_t(m.Classes), logit: floats(m.Logit),
+		label: ints(m.Label), partner: ints(m.Partner), weight: floats(m.Weight), dlogit: floats(m.DLogit),
+		loss: floats(m.Loss), share: C.float(m.Share)}
 	exec.Call(p, "mixup", unsafe.Pointer(&C.ctn_mixup), &args, 0,
 		exec.Launch{File: "mixup", Entry: tensor.Entry("cu_mixup", half), Block: C.CTN_MIXUP_BLOCK})
 }

@@ -1,6 +1,7 @@
 package loss
 
-// MixupReference is the loss of Classes, without a teacher, in float64 where each row's target is weight of its label and the rest of its partner; and its gradient.
+// MixupReference is the loss of Classes, without a teacher, in float64 where each row's target is weight of its label
+// and the rest of its partner; and its gradient.
 func MixupReference(l Classes, logit []float64, label, partner []int32, weight float64) (loss float64, grad []float64) {
 	second := make([]int32, len(label))
 	for r := range label {

@@ -26,19 +26,23 @@ func TestMixup(t *testing.T) {
 					}
 				}
 				logit := kerneltest.Store(ar, x, x64)
-				c := Classes{N: n, Classes: classes, Logit: logit, Label: ar.Ints(label), Scale: 3, Smoothing: 0.125, DLogit: kerneltest.Room(ar, n*classes), Loss: ar.F32(1)}
+				c := Classes{N: n, Classes: classes, Logit: logit, Label: ar.Ints(label), Scale: 3, Smoothing: 0.125,
+					DLogit: kerneltest.Room(ar, n*classes), Loss: ar.F32(1)}
 				p := ar.NewProgram("mixup")
 				c.Record(p)
-				Mixup{N: n, Classes: classes, Logit: c.Logit, Label: c.Label, Partner: ar.Ints(partner), Weight: ar.Floats([]float32{weight}),
-					Share: c.Scale * (1 - c.Smoothing), DLogit: c.DLogit, Loss: c.Loss}.Record(p)
+				Mixup{N: n, Classes: classes, Logit: c.Logit, Label: c.Label, Partner: ar.Ints(partner),
+					Weight: ar.Floats([]float32{weight}), Share: c.Scale * (1 - c.Smoothing), DLogit: c.DLogit,
+					Loss: c.Loss}.Record(p)
 				p.Run(1)
 				loss, grad := MixupReference(c, x64, label, partner, float64(weight))
 				kerneltest.Close(t, []float64{loss}, c.Loss.Values(), 2e-6, "loss")
-				// What Classes leaves is stored, then changed and stored again: where the two nearly cancel, the first rounding is the larger one.
+				// What Classes leaves is stored, then changed and stored again: where the two nearly cancel, the first
+				// rounding is the larger one.
 				_, before, _ := ClassesReference(c, x64, nil, label)
 				got, tol := c.DLogit.Values(), kerneltest.Stored(d, 2e-5)
 				for j, want := range grad {
-					require.InDelta(t, want, float64(got[j]), tol*(math.Abs(want)+math.Abs(before[j])+1e-3*float64(c.Scale)/float64(n)), "gradient %d", j)
+					require.InDelta(t, want, float64(got[j]),
+						tol*(math.Abs(want)+math.Abs(before[j])+1e-3*float64(c.Scale)/float64(n)), "gradient %d", j)
 				}
 				require.Equal(t, x, c.Logit.Values())
 				ar.Free()

@@ -1,5 +1,5 @@
-// Losses over scores and pairs of scores, with their gradients. Sums have fixed orders, so nothing is added atomically: every example looks at all
-// its pairs.
+// Losses over scores and pairs of scores, with their gradients. Sums have fixed orders, so nothing is added atomically:
+// every example looks at all its pairs.
 #include "../exec/cuda.cuh"
 #include "../exec/reduce.cuh"
 #include "pairs.h"
@@ -15,7 +15,8 @@ __device__ __forceinline__ void cross_entropy(float z, float target, float &loss
 }
 
 // The loss of a pair with logit z and its derivative. dy: y_i - y_j; variance: of dy, with noise.
-__device__ __forceinline__ void pair(const ctn_allpairs_args &g, float z, float dy, float variance, float &loss, float &slope) {
+__device__ __forceinline__ void pair(const ctn_allpairs_args &g, float z, float dy, float variance, float &loss,
+                                     float &slope) {
 	if (g.kind == CTN_HINGE) {
 		float sign = dy > 0 ? 1.0f : dy < 0 ? -1.0f : 0.0f, gap = g.margin - sign * z;
 		bool on = gap > 0 && sign != 0;
@@ -23,7 +24,10 @@ __device__ __forceinline__ void pair(const ctn_allpairs_args &g, float z, float 
 		slope = on ? -sign : 0.0f;
 		return;
 	}
-	float target = g.noise ? 1.0f / (1.0f + expf(-1.702f * dy * rsqrtf(variance))) : dy > 0 ? 1.0f : dy < 0 ? 0.0f : g.tie;
+	float target = g.noise  ? 1.0f / (1.0f + expf(-1.702f * dy * rsqrtf(variance)))
+	               : dy > 0 ? 1.0f
+	               : dy < 0 ? 0.0f
+	                        : g.tie;
 	cross_entropy(z, target, loss, slope);
 }
 
@@ -31,8 +35,8 @@ __device__ __forceinline__ float kept(bool accumulate, const float *p) { return 
 
 } // namespace
 
-// Grid: examples, a warp each, which meets the other n - 1 in tiles of shared memory: lane l has those of number l, l + 32, ... Bound by arithmetic,
-// n² times about 60 instructions.
+// Grid: examples, a warp each, which meets the other n - 1 in tiles of shared memory: lane l has those of number l, l +
+// 32, ... Bound by arithmetic, n² times about 60 instructions.
 CTN_ENTRY(cu_allpairs, const ctn_allpairs_args g, CTN_LOSS_BLOCK) {
 	STATIC_SHARED(float[CTN_LOSS_BLOCK], first);  // the score in the first place
 	STATIC_SHARED(float[CTN_LOSS_BLOCK], second); // and in the second: with one head the same
@@ -73,7 +77,8 @@ CTN_ENTRY(cu_allpairs, const ctn_allpairs_args g, CTN_LOSS_BLOCK) {
 	slope = warp_sum(slope);
 	if (two) reverse = warp_sum(reverse);
 	if (lane || i >= n) return;
-	// With one head each pair is met from both sides and counts once; with two heads both orders are pairs of their own.
+	// With one head each pair is met from both sides and counts once; with two heads both orders are pairs of their
+	// own.
 	float ordered = (float)n * (float)(n - 1), scale = n > 1 ? (two ? 1.0f : 2.0f) / ordered : 0.0f;
 	float *out = g.dscore + i * g.heads;
 	out[0] = kept(g.accumulate, out) + slope * scale;
@@ -99,7 +104,8 @@ CTN_ENTRY(cu_allpairs_sum, const ctn_allpairs_args g, CTN_SUM_BLOCK) {
 	if (two) g.dbias[0] = kept(g.accumulate, g.dbias) + (float)dbias;
 }
 
-// Grid: pairs. Writes each pair's derivative, by weight but not yet divided by the sum of weights, and the block's sums.
+// Grid: pairs. Writes each pair's derivative, by weight but not yet divided by the sum of weights, and the block's
+// sums.
 CTN_ENTRY(cu_pairlist, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	const int64_t n = ctn_size(g.pairs), k = (int64_t)blockIdx.x * CTN_LOSS_BLOCK + threadIdx.x;
 	if ((int64_t)blockIdx.x * CTN_LOSS_BLOCK >= n) return;
@@ -113,12 +119,15 @@ CTN_ENTRY(cu_pairlist, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 		slope *= weight;
 		g.slope[k] = slope;
 	}
-	double sums[3] = {block_sum<CTN_LOSS_BLOCK>(loss), block_sum<CTN_LOSS_BLOCK>(weight), block_sum<CTN_LOSS_BLOCK>(slope)};
-	if (threadIdx.x < 3) g.parts[3 * blockIdx.x + threadIdx.x] = threadIdx.x == 0 ? sums[0] : threadIdx.x == 1 ? sums[1] : sums[2];
+	double sums[3] = {block_sum<CTN_LOSS_BLOCK>(loss), block_sum<CTN_LOSS_BLOCK>(weight),
+	                  block_sum<CTN_LOSS_BLOCK>(slope)};
+	if (threadIdx.x < 3)
+		g.parts[3 * blockIdx.x + threadIdx.x] = threadIdx.x == 0 ? sums[0] : threadIdx.x == 1 ? sums[1] : sums[2];
 }
 
-// Grid: 16 examples a block. A block reads the whole list and adds what meets its examples: thread t has pairs t, t + 256, ... Bound by the
-// list's way from L2, (examples/16) times 12 bytes a pair. Block 0 also writes the loss and the bias's gradient.
+// Grid: 16 examples a block. A block reads the whole list and adds what meets its examples: thread t has pairs t, t +
+// 256, ... Bound by the list's way from L2, (examples/16) times 12 bytes a pair. Block 0 also writes the loss and the
+// bias's gradient.
 CTN_ENTRY(cu_pairlist_sum, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	STATIC_SHARED(float[WARPS][2 * EXAMPLES], warps);
 	const int64_t n = ctn_size(g.pairs), blocks = ctn_div_up(n, CTN_LOSS_BLOCK);
@@ -130,7 +139,8 @@ CTN_ENTRY(cu_pairlist_sum, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	const float scale = weights > 0 ? g.scale / (float)weights : 0.0f;
 	if (blockIdx.x == 0) {
 		double loss = 0, dbias = 0;
-		for (int64_t b = threadIdx.x; b < blocks; b += CTN_LOSS_BLOCK) loss += g.parts[3 * b], dbias += g.parts[3 * b + 2];
+		for (int64_t b = threadIdx.x; b < blocks; b += CTN_LOSS_BLOCK)
+			loss += g.parts[3 * b], dbias += g.parts[3 * b + 2];
 		loss = block_sum<CTN_LOSS_BLOCK>(loss);
 		dbias = block_sum<CTN_LOSS_BLOCK>(dbias);
 		if (threadIdx.x == 0) {

@@ -28,25 +28,26 @@ type Kind int32
 
 const (
 	Logistic Kind = C.CTN_LOGISTIC // binary cross-entropy of σ(z): the comparator's loss (paper equation 5)
-	Hinge    Kind = C.CTN_HINGE    // max(0, Margin - sign(y_i - y_j) z): ReNAS (Xu et al., CVPR 2021); ties cost nothing
+	// max(0, Margin - sign(y_i - y_j) z): ReNAS (Xu et al., CVPR 2021); ties cost nothing.
+	Hinge Kind = C.CTN_HINGE
 )
 
-// AllPairs is the mean loss over all pairs of n scored examples, and its gradient in the scores: the n(n-1)/2 pairs with logit s_i - s_j with
-// Heads = 1; with Heads = 2 the n(n-1) ordered pairs with logit s_i[0] + s_j[1] + bias.
+// AllPairs is the mean loss over all pairs of n scored examples, and its gradient in the scores: the n(n-1)/2 pairs
+// with logit s_i - s_j with Heads = 1; with Heads = 2 the n(n-1) ordered pairs with logit s_i[0] + s_j[1] + bias.
 //
-// The target of a pair is 1 when y_i > y_j, 0 when smaller, Tie for a tie. With Noise, the standard deviation of each label's error, it is
-// the probability that the first is truly better, σ(1.702 (y_i-y_j) / sqrt(Noise_i² + Noise_j²)): the normal distribution's, to
-// within 0.01. Pairs closer than the noise then say little.
+// The target of a pair is 1 when y_i > y_j, 0 when smaller, Tie for a tie. With Noise, the standard deviation of each
+// label's error, it is the probability that the first is truly better, σ(1.702 (y_i-y_j) / sqrt(Noise_i² + Noise_j²)):
+// the normal distribution's, to within 0.01. Pairs closer than the noise then say little.
 type AllPairs struct {
 	N            exec.Dim
 	Heads        int          // 0 is 1
-	Score, Label *exec.Buffer // n x Heads; n
-	Bias, DBias  *exec.Buffer // 1, with two heads only
+	Score, Label *exec.Buffer // [n, Heads]; [n]
+	Bias, DBias  *exec.Buffer // [1], with two heads only
 	Tie          float32
 	Kind         Kind
-	Noise        *exec.Buffer // n, positive; optional
+	Noise        *exec.Buffer // [n], positive; or nil
 	Margin       float32
-	DScore, Loss *exec.Buffer // n x Heads; 1
+	DScore, Loss *exec.Buffer // [n, Heads]; [1]
 	Accumulate   bool         // add to DScore and Loss
 }
 
@@ -64,28 +65,30 @@ func (l AllPairs) Record(p *exec.Program) {
 		panic(fmt.Sprintf("allpairs: %d heads", heads))
 	}
 	exec.Optional("allpairs", "Noise", l.Noise, n)
-	args := C.ctn_allpairs_args{score: floats(l.Score), label: floats(l.Label), noise: floats(l.Noise), margin: C.float(l.Margin),
-		kind: C.int32_t(l.Kind), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), row: floats(p.Arena().F32(2 * n)), loss: floats(l.Loss),
-		heads: C.int32_t(heads), tie: C.float(l.Tie), bias: floats(l.Bias), dbias: floats(l.DBias)}
+	args := C.ctn_allpairs_args{score: floats(l.Score), label: floats(l.Label), noise: floats(l.Noise),
+		margin: C.float(l.Margin), kind: C.int32_t(l.Kind), accumulate: flag(l.Accumulate), dscore: floats(l.DScore),
+		row: floats(p.Arena().F32(2 * n)), loss: floats(l.Loss), heads: C.int32_t(heads), tie: C.float(l.Tie),
+		bias: floats(l.Bias), dbias: floats(l.DBias)}
 	l.N.Put(unsafe.Pointer(&args.n))
 	exec.Call(p, "allpairs", unsafe.Pointer(&C.ctn_allpairs), &args, 2*n,
-		exec.Launch{File: "pairs", Entry: "cu_allpairs", Grid: [3]int{exec.Blocks(n, C.CTN_LOSS_BLOCK/32)}, Block: C.CTN_LOSS_BLOCK})
+		exec.Launch{File: "pairs", Entry: "cu_allpairs", Grid: [3]int{exec.Blocks(n, C.CTN_LOSS_BLOCK/32)},
+			Block: C.CTN_LOSS_BLOCK})
 	exec.Call(p, "allpairs_sum", unsafe.Pointer(&C.ctn_allpairs_sum), &args, 0,
 		exec.Launch{File: "pairs", Entry: "cu_allpairs_sum", Block: C.CTN_SUM_BLOCK})
 }
 
 // PairList is the weighted mean binary cross-entropy over a list of pairs (a, b) with targets in [0,1], times Scale.
 //
-// With Heads = 1 the logit is s_a - s_b (antisymmetric); with Heads = 2 it is s_a[0] + s_b[1] + bias, the linear layer of the released
-// comparator on the two graphs' features.
+// With Heads = 1 the logit is s_a - s_b (antisymmetric); with Heads = 2 it is s_a[0] + s_b[1] + bias, the linear layer
+// of the released comparator on the two graphs' features.
 type PairList struct {
 	Pairs, Examples exec.Dim
 	Heads           int
-	Score, Bias     *exec.Buffer // examples x Heads; 1, with two heads only
-	A, B            *exec.Buffer // integers: examples of each pair
-	Target, Weight  *exec.Buffer // one a pair; Weight is optional
-	DScore          *exec.Buffer // examples x Heads
-	DBias, Loss     *exec.Buffer // 1; DBias with two heads only
+	Score, Bias     *exec.Buffer // [examples, Heads]; [1], with two heads only
+	A, B            *exec.Buffer // [pairs] integers: examples
+	Target, Weight  *exec.Buffer // [pairs]; Weight may be nil
+	DScore          *exec.Buffer // [examples, Heads]
+	DBias, Loss     *exec.Buffer // [1]; DBias with two heads only
 	Scale           float32
 	Accumulate      bool // add to DScore, DBias and Loss
 }
@@ -105,8 +108,9 @@ func (l PairList) Record(p *exec.Program) {
 		panic(fmt.Sprintf("pairlist: %d heads", l.Heads))
 	}
 	exec.Optional("pairlist", "Weight", l.Weight, l.Pairs.Max)
-	args := C.ctn_pairlist_args{heads: C.int64_t(l.Heads), score: floats(l.Score), bias: floats(l.Bias), a: ints(l.A), b: ints(l.B),
-		target: floats(l.Target), weight: floats(l.Weight), accumulate: flag(l.Accumulate), dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
+	args := C.ctn_pairlist_args{heads: C.int64_t(l.Heads), score: floats(l.Score), bias: floats(l.Bias),
+		a: ints(l.A), b: ints(l.B), target: floats(l.Target), weight: floats(l.Weight), accumulate: flag(l.Accumulate),
+		dscore: floats(l.DScore), dbias: floats(l.DBias), loss: floats(l.Loss), scale: C.float(l.Scale)}
 	l.Pairs.Put(unsafe.Pointer(&args.pairs))
 	l.Examples.Put(unsafe.Pointer(&args.examples))
 	var gpu []exec.Launch
@@ -116,18 +120,20 @@ func (l PairList) Record(p *exec.Program) {
 		args.parts = (*C.double)(p.Arena().F32(2 * 3 * blocks).Pointer())
 		gpu = []exec.Launch{
 			{File: "pairs", Entry: "cu_pairlist", Grid: [3]int{blocks}, Block: C.CTN_LOSS_BLOCK},
-			{File: "pairs", Entry: "cu_pairlist_sum", Grid: [3]int{exec.Blocks(l.Examples.Max, C.CTN_PAIRLIST_EXAMPLES)}, Block: C.CTN_LOSS_BLOCK},
+			{File: "pairs", Entry: "cu_pairlist_sum",
+				Grid: [3]int{exec.Blocks(l.Examples.Max, C.CTN_PAIRLIST_EXAMPLES)}, Block: C.CTN_LOSS_BLOCK},
 		}
 	}
 	exec.Call(p, "pairlist", unsafe.Pointer(&C.ctn_pairlist), &args, 0, gpu...)
 }
 
-// Squared is the mean squared error of n scores, and its gradient: the absolute-accuracy regression that CTNAS is compared with.
+// Squared is the mean squared error of n scores, and its gradient: the absolute-accuracy regression that CTNAS is
+// compared with.
 type Squared struct {
 	N            exec.Dim
-	Score, Label *exec.Buffer
-	DScore, Loss *exec.Buffer
-	Accumulate   bool // add to DScore and Loss
+	Score, Label *exec.Buffer // [n]
+	DScore, Loss *exec.Buffer // [n]; [1]
+	Accumulate   bool         // add to DScore and Loss
 }
 
 // Record appends the operation to a program.
@@ -136,7 +142,8 @@ func (l Squared) Record(p *exec.Program) {
 	exec.Need("squared", "Label", l.Label, l.N.Max)
 	exec.Need("squared", "DScore", l.DScore, l.N.Max)
 	exec.Need("squared", "Loss", l.Loss, 1)
-	args := C.ctn_squared_args{accumulate: flag(l.Accumulate), score: floats(l.Score), label: floats(l.Label), dscore: floats(l.DScore), loss: floats(l.Loss)}
+	args := C.ctn_squared_args{accumulate: flag(l.Accumulate), score: floats(l.Score), label: floats(l.Label),
+		dscore: floats(l.DScore), loss: floats(l.Loss)}
 	l.N.Put(unsafe.Pointer(&args.n))
 	exec.Call(p, "squared", unsafe.Pointer(&C.ctn_squared), &args, 0,
 		exec.Launch{File: "pairs", Entry: "cu_squared", Block: C.CTN_SUM_BLOCK})

@@ -12,7 +12,8 @@ CTN_TABLE(ctn_squared, squared)
 #undef TASK_ROWS
 #define TASK_ROWS 16
 
-// One vector of pairs (i, j): the loss of each and its derivative in the logit z = s_i - s_j. variance: of y_i - y_j, with noise.
+// One vector of pairs (i, j): the loss of each and its derivative in the logit z = s_i - s_j. variance: of y_i - y_j,
+// with noise.
 CTN_INLINE void FN(pair)(const ctn_allpairs_args *g, vf z, vf dy, vf variance, vf *loss, vf *slope) {
 	vf zero = {};
 	if (g->kind == CTN_HINGE) {
@@ -23,12 +24,15 @@ CTN_INLINE void FN(pair)(const ctn_allpairs_args *g, vf z, vf dy, vf variance, v
 		*slope = vselect(on, -sign, zero);
 		return;
 	}
-	vf target = g->noise ? vsigmoid(dy * 1.702f * vrsqrt(variance)) : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(g->tie)));
+	vf target = g->noise ? vsigmoid(dy * 1.702f * vrsqrt(variance))
+	                     : vselect(dy > zero, vset(1.0f), vselect(dy < zero, zero, vset(g->tie)));
 	*loss = vlog1p_exp_neg(z) + vmaxf(z, zero) - target * z;
 	*slope = vsigmoid(z) - target;
 }
 
-static int64_t FN(allpairs_tasks)(const void *p) { return ctn_div_up(ctn_size(((const ctn_allpairs_args *)p)->n), TASK_ROWS); }
+static int64_t FN(allpairs_tasks)(const void *p) {
+	return ctn_div_up(ctn_size(((const ctn_allpairs_args *)p)->n), TASK_ROWS);
+}
 static void FN(allpairs_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_allpairs_args *g = p;
 	int64_t n = ctn_size(g->n), begin = task * TASK_ROWS, end = ctn_min(begin + TASK_ROWS, n);
@@ -39,7 +43,8 @@ static void FN(allpairs_run)(const void *p, int64_t task, float *scratch) {
 		for (int64_t i = 0; i < n; i++) u[i] = g->score[2 * i], v[i] = -g->score[2 * i + 1]; // logit u_i - v_j + bias
 		first = u, second = v, bias = g->bias[0];
 	}
-	// With one head each pair is met from both sides and counts once; with two heads both orders are pairs of their own.
+	// With one head each pair is met from both sides and counts once; with two heads both orders are pairs of their
+	// own.
 	float scale = n > 1 ? (g->heads == 2 ? 1.0f : 2.0f) / ordered : 0.0f;
 	vi lane;
 	for (int i = 0; i < CTN_LANES; i++) lane[i] = i;

@@ -2,8 +2,10 @@ package loss
 
 import "math"
 
-// AllPairsReference is AllPairs in float64: it returns the loss and the bias's gradient and fills dscore (n x heads). noise may be nil.
-func AllPairsReference(score, label, noise, dscore []float64, heads int, bias float64, kind Kind, margin, tie float64) (loss, dbias float64) {
+// AllPairsReference is AllPairs in float64: it returns the loss and the bias's gradient and fills dscore (n x heads).
+// noise may be nil.
+func AllPairsReference(score, label, noise, dscore []float64, heads int, bias float64, kind Kind, margin,
+	tie float64) (loss, dbias float64) {
 	n := len(label)
 	clear(dscore)
 	pairs := float64(n * (n - 1) / 2 * heads)
@@ -63,8 +65,10 @@ func crossEntropy(z, target float64) (loss, slope float64) {
 	return math.Log1p(math.Exp(-math.Abs(z))) + math.Max(z, 0) - target*z, 1/(1+math.Exp(-z)) - target
 }
 
-// PairListReference is PairList in float64; weight may be nil. It returns the loss and the bias's gradient and adds to dscore.
-func PairListReference(score []float64, bias float64, a, b []int32, targets, weight, dscore []float64, heads int, scale float64) (loss, dbias float64) {
+// PairListReference is PairList in float64; weight may be nil. It returns the loss and the bias's gradient and adds to
+// dscore.
+func PairListReference(score []float64, bias float64, a, b []int32, targets, weight, dscore []float64, heads int,
+	scale float64) (loss, dbias float64) {
 	sum := 0.0
 	for k := range a {
 		sum += at(weight, k)

@@ -26,7 +26,8 @@ type variant struct {
 	tie    float64
 }
 
-var variants = []variant{{Logistic, false, 0, 1, 0.5}, {Logistic, true, 0, 1, 0.5}, {Hinge, false, 0.7, 1, 0}, {Logistic, false, 0, 2, 1}, {Logistic, true, 0, 2, 0.5}}
+var variants = []variant{{Logistic, false, 0, 1, 0.5}, {Logistic, true, 0, 1, 0.5}, {Hinge, false, 0.7, 1, 0},
+	{Logistic, false, 0, 2, 1}, {Logistic, true, 0, 2, 0.5}}
 
 // noise is the standard deviation of n labels' errors.
 func (v variant) noise(n int) ([]float32, []float64) {
@@ -59,7 +60,9 @@ func TestAllPairs(t *testing.T) {
 				ar := d.NewArena()
 				s, s64 := kerneltest.Random(n*v.heads, uint32(n*10+i))
 				y, y64 := labels(n, uint32(n*10+i))
-				l := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Kind: v.kind, Margin: float32(v.margin), DScore: ar.F32(n * v.heads), Loss: ar.F32(1), Heads: v.heads, Tie: float32(v.tie), Bias: ar.Floats([]float32{0.25}), DBias: ar.Zeros(1)}
+				l := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Kind: v.kind,
+					Margin: float32(v.margin), DScore: ar.F32(n * v.heads), Loss: ar.F32(1), Heads: v.heads,
+					Tie: float32(v.tie), Bias: ar.Floats([]float32{0.25}), DBias: ar.Zeros(1)}
 				noise, noise64 := v.noise(n)
 				if v.noisy {
 					l.Noise = ar.Floats(noise)
@@ -106,7 +109,8 @@ func TestAllPairsExtreme(t *testing.T) {
 		for i := range s {
 			s[i], y[i] = float32(s64[i]), float32(y64[i])
 		}
-		l := AllPairs{N: exec.Fixed(4), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(4), Loss: ar.F32(1), Tie: 0.5}
+		l := AllPairs{N: exec.Fixed(4), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(4),
+			Loss: ar.F32(1), Tie: 0.5}
 		p := ar.NewProgram("test")
 		l.Record(p)
 		p.Run(1)
@@ -131,7 +135,9 @@ func TestGradients(t *testing.T) {
 		what := fmt.Sprintf("%+v", v)
 		kerneltest.Gradient(t, func(x []float64) float64 { return value(x, 0.3) }, s, analytic, 1e-5, what)
 		if v.heads == 2 {
-			kerneltest.Gradient(t, func(x []float64) float64 { return value(s, x[0]) }, []float64{0.3}, []float64{dbias}, 1e-5, what)
+			kerneltest.Gradient(t, func(x []float64) float64 {
+				return value(s, x[0])
+			}, []float64{0.3}, []float64{dbias}, 1e-5, what)
 		}
 	}
 	a, b := []int32{0, 1, 2, 2, 4}, []int32{1, 2, 0, 2, 3}
@@ -146,7 +152,9 @@ func TestGradients(t *testing.T) {
 		}
 		kerneltest.Gradient(t, func(x []float64) float64 { return loss(x, 0.3) }, s, analytic, 1e-6, "pair list")
 		if heads == 2 {
-			kerneltest.Gradient(t, func(x []float64) float64 { return loss(s, x[0]) }, []float64{0.3}, []float64{dbias}, 1e-6, "bias")
+			kerneltest.Gradient(t, func(x []float64) float64 {
+				return loss(s, x[0])
+			}, []float64{0.3}, []float64{dbias}, 1e-6, "bias")
 		}
 	}
 }
@@ -168,9 +176,10 @@ func TestPairList(t *testing.T) {
 				}
 				s, s64 := kerneltest.Random(examples*heads, uint32(n))
 				before, want := kerneltest.Random(examples*heads, uint32(n+1))
-				l := PairList{Pairs: exec.Fixed(n), Examples: exec.Fixed(examples), Heads: heads, Score: ar.Floats(s), Bias: ar.Floats([]float32{0.25}),
-					A: ar.Ints(a), B: ar.Ints(b), Target: ar.Floats(target), Weight: ar.Floats(weight), DScore: ar.Floats(before),
-					DBias: ar.F32(1), Loss: ar.F32(1), Scale: 2, Accumulate: n%2 == 0}
+				l := PairList{Pairs: exec.Fixed(n), Examples: exec.Fixed(examples), Heads: heads, Score: ar.Floats(s),
+					Bias: ar.Floats([]float32{0.25}), A: ar.Ints(a), B: ar.Ints(b), Target: ar.Floats(target),
+					Weight: ar.Floats(weight), DScore: ar.Floats(before), DBias: ar.F32(1), Loss: ar.F32(1), Scale: 2,
+					Accumulate: n%2 == 0}
 				if n == 33 {
 					l.Weight, weight64 = nil, nil
 				}
@@ -209,9 +218,10 @@ func TestDynamicCounts(t *testing.T) {
 		pad := make([]int32, most-pairs)
 		target := make([]float32, most)
 		count, listed := exec.Dynamic(ar.Ints([]int32{n}), most), exec.Dynamic(ar.Ints([]int32{pairs}), most)
-		all := AllPairs{N: count, Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(most), Loss: ar.F32(1), Tie: 0.5}
-		list := PairList{Pairs: listed, Examples: count, Heads: 1, Score: all.Score, A: ar.Ints(append(a, pad...)), B: ar.Ints(append(b, pad...)),
-			Target: ar.Floats(target), DScore: ar.F32(most), Loss: ar.F32(1), Scale: 1}
+		all := AllPairs{N: count, Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(most),
+			Loss: ar.F32(1), Tie: 0.5}
+		list := PairList{Pairs: listed, Examples: count, Heads: 1, Score: all.Score, A: ar.Ints(append(a, pad...)),
+			B: ar.Ints(append(b, pad...)), Target: ar.Floats(target), DScore: ar.F32(most), Loss: ar.F32(1), Scale: 1}
 		squared := Squared{N: count, Score: all.Score, Label: all.Label, DScore: ar.F32(most), Loss: ar.F32(1)}
 		p := ar.NewProgram("test")
 		all.Record(p)
@@ -246,8 +256,8 @@ func TestSumsRepeat(t *testing.T) {
 			a[i], b[i], target[i] = int32(r.Intn(n)), int32(r.Intn(n)), float32(r.Intn(2))
 		}
 		all := AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), DScore: ar.F32(n), Loss: ar.F32(1)}
-		list := PairList{Pairs: exec.Fixed(pairs), Examples: exec.Fixed(n), Heads: 1, Score: all.Score, A: ar.Ints(a), B: ar.Ints(b),
-			Target: ar.Floats(target), DScore: ar.F32(n), Loss: ar.F32(1), Scale: 1}
+		list := PairList{Pairs: exec.Fixed(pairs), Examples: exec.Fixed(n), Heads: 1, Score: all.Score, A: ar.Ints(a),
+			B: ar.Ints(b), Target: ar.Floats(target), DScore: ar.F32(n), Loss: ar.F32(1), Scale: 1}
 		p := ar.NewProgram("test")
 		all.Record(p)
 		list.Record(p)
@@ -300,7 +310,8 @@ func BenchmarkAllPairs(b *testing.B) {
 	y, _ := kerneltest.Random(n, 2)
 	noise, _ := variant{noisy: true}.noise(n)
 	p := ar.NewProgram("bench")
-	AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Noise: ar.Floats(noise), DScore: ar.F32(n), Loss: ar.F32(1)}.Record(p)
+	AllPairs{N: exec.Fixed(n), Score: ar.Floats(s), Label: ar.Floats(y), Noise: ar.Floats(noise), DScore: ar.F32(n),
+		Loss: ar.F32(1)}.Record(p)
 	for b.Loop() {
 		p.Run(1)
 	}

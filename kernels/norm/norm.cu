@@ -30,8 +30,8 @@ __device__ __forceinline__ double channel_sum(double x, double (&part)[ROWS][CHA
 
 } // namespace
 
-// Grid: 8 channels a block, one sector of a row of sums. Thread (row, lane) adds parts row, row + 64, ...; sums are taken around a value of the first part,
-// which is near the mean, so that one pass is enough.
+// Grid: 8 channels a block, one sector of a row of sums. Thread (row, lane) adds parts row, row + 64, ...; sums are
+// taken around a value of the first part, which is near the mean, so that one pass is enough.
 CTN_ENTRY(cu_batchnorm, const ctn_batchnorm_args g, CTN_NORM_BLOCK) {
 	STATIC_SHARED(double[ROWS][CHANNELS], part);
 	const int64_t j = (int64_t)blockIdx.x * CHANNELS + threadIdx.x % CHANNELS, c = g.c;

@@ -1,5 +1,5 @@
-// Package norm is batch norm (Ioffe and Szegedy, ICML 2015) without a pass over the data: it turns the sums that other operations left into the factors
-// with which yet others read their inputs (see package tensor).
+// Package norm is batch norm (Ioffe and Szegedy, ICML 2015) without a pass over the data: it turns the sums that other
+// operations left into the factors with which yet others read their inputs (see package tensor).
 package norm
 
 /*
@@ -26,15 +26,16 @@ var Sources embed.FS
 
 var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
 
-// Batch is a batch norm of C channels. Gamma and Beta are optional: 1 and 0. The buffers of New are computed by the operations.
+// Batch is a batch norm of C channels. Gamma and Beta are optional: 1 and 0. The buffers of New are computed by the
+// operations.
 type Batch struct {
 	C                       int
 	Eps                     float64
-	Gamma, Beta             *exec.Buffer
-	RunningMean, RunningVar *exec.Buffer
-	Mean, InvStd            *exec.Buffer // of the batch, or the running ones
-	Scale, Shift            *exec.Buffer // Gamma·InvStd and Beta - Mean·Scale
-	P, Q, R                 *exec.Buffer // coefficients of tensor.Gradient
+	Gamma, Beta             *exec.Buffer // [C], or nil: 1 and 0
+	RunningMean, RunningVar *exec.Buffer // [C], or nil
+	Mean, InvStd            *exec.Buffer // [C], of the batch, or the running ones
+	Scale, Shift            *exec.Buffer // [C]: Gamma·InvStd and Beta - Mean·Scale
+	P, Q, R                 *exec.Buffer // [C]: coefficients of tensor.Gradient
 }
 
 // New returns a batch norm with room for what is computed.
@@ -53,14 +54,16 @@ func (b *Batch) Gradient(g, z *exec.Buffer) tensor.Gradient {
 	return tensor.Gradient{G: g, Z: z, P: b.P, Q: b.Q, R: b.R}
 }
 
-// Running is how the running mean and variance follow a batch: r += m·(batch - r). The variance that they follow is the unbiased one,
-// as in PyTorch.
+// Running is how the running mean and variance follow a batch: r += m·(batch - r). The variance that they follow is the
+// unbiased one, as in PyTorch.
 type Running struct {
-	Momentum float64      // m
-	Batches  *exec.Buffer // if given, one integer of this norm's own: batches seen; m is 1/(Batches+1), so that the running values are means
+	Momentum float64 // m
+	// If given, one integer of this norm's own: batches seen; m is 1/(Batches+1), so that the running values are means.
+	Batches *exec.Buffer
 }
 
-// Forward appends the computation of Mean, InvStd, Scale and Shift from sums, and the update of the running values if there are any.
+// Forward appends the computation of Mean, InvStd, Scale and Shift from sums, and the update of the running values if
+// there are any.
 func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
 	args := b.args("batchnorm", stats, tensor.ForwardRows)
 	args.momentum = C.double(r.Momentum)
@@ -77,7 +80,8 @@ func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
 	}
 }
 
-// Fixed appends the same from the running values, which it leaves alone: for evaluation, and for training with a frozen norm.
+// Fixed appends the same from the running values, which it leaves alone: for evaluation, and for training with a frozen
+// norm.
 func (b *Batch) Fixed(p *exec.Program) {
 	args := b.args("batchnorm_fixed", tensor.Stats{}, 0)
 	exec.Need("batchnorm_fixed", "RunningMean", b.RunningMean, b.C)
@@ -87,7 +91,7 @@ func (b *Batch) Fixed(p *exec.Program) {
 
 // Backward says what the gradient does beyond the coefficients P, Q and R.
 type Backward struct {
-	DGamma, DBeta *exec.Buffer // C each, or nil
+	DGamma, DBeta *exec.Buffer // [C], or nil
 	Accumulate    bool         // add to DGamma and DBeta
 	Frozen        bool         // mean and variance were fixed: no gradient flows through them
 }
@@ -95,7 +99,8 @@ type Backward struct {
 // Backward appends the gradients and the coefficients from the sums that the last consumer's sink left.
 func (b *Batch) Backward(p *exec.Program, stats tensor.Stats, o Backward) {
 	args := b.args("batchnorm_backward", stats, tensor.BackwardRows)
-	args.dgamma, args.dbeta, args.frozen, args.accumulate = floats(o.DGamma), floats(o.DBeta), flag(o.Frozen), flag(o.Accumulate)
+	args.dgamma, args.dbeta, args.frozen, args.accumulate = floats(o.DGamma), floats(o.DBeta), flag(o.Frozen),
+		flag(o.Accumulate)
 	for _, d := range []*exec.Buffer{o.DGamma, o.DBeta} {
 		if d != nil {
 			exec.Need("batchnorm_backward", "DGamma or DBeta", d, b.C)
@@ -108,9 +113,11 @@ func (b *Batch) args(op string, stats tensor.Stats, rows int) C.ctn_batchnorm_ar
 	if b.C <= 0 || rows > 0 && (stats.C != b.C || stats.Parts <= 0 || stats.Rows.Len() < rows*stats.Parts*b.C) {
 		panic(fmt.Sprintf("%s: %d channels, sums of %d parts of %d", op, b.C, stats.Parts, stats.C))
 	}
-	args := C.ctn_batchnorm_args{c: C.int64_t(b.C), parts: C.int64_t(stats.Parts), stats: floats(stats.Rows), count: (*C.int32_t)(stats.Count.Pointer()),
-		gamma: floats(b.Gamma), beta: floats(b.Beta), running_mean: floats(b.RunningMean), running_var: floats(b.RunningVar), mean: floats(b.Mean),
-		invstd: floats(b.InvStd), scale: floats(b.Scale), shift: floats(b.Shift), p: floats(b.P), q: floats(b.Q), r: floats(b.R), eps: C.double(b.Eps)}
+	args := C.ctn_batchnorm_args{c: C.int64_t(b.C), parts: C.int64_t(stats.Parts), stats: floats(stats.Rows),
+		count: (*C.int32_t)(stats.Count.Pointer()), gamma: floats(b.Gamma), beta: floats(b.Beta),
+		running_mean: floats(b.RunningMean), running_var: floats(b.RunningVar), mean: floats(b.Mean),
+		invstd: floats(b.InvStd), scale: floats(b.Scale), shift: floats(b.Shift), p: floats(b.P), q: floats(b.Q),
+		r: floats(b.R), eps: C.double(b.Eps)}
 	for _, f := range []*exec.Buffer{b.Mean, b.InvStd, b.Scale, b.Shift, b.P, b.Q, b.R} {
 		exec.Need(op, "a computed buffer", f, b.C)
 	}

@@ -17,7 +17,9 @@ CTN_INLINE void FN(norm_apply)(const ctn_batchnorm_args *g, int64_t j, double me
 	g->shift[j] = (float)((g->beta ? g->beta[j] : 0) - mean * scale);
 }
 
-static int64_t FN(batchnorm_tasks)(const void *p) { return ctn_div_up(((const ctn_batchnorm_args *)p)->c, CTN_NORM_CHANNELS); }
+static int64_t FN(batchnorm_tasks)(const void *p) {
+	return ctn_div_up(((const ctn_batchnorm_args *)p)->c, CTN_NORM_CHANNELS);
+}
 static void FN(batchnorm_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_batchnorm_args *g = p;

@@ -19,8 +19,10 @@ func BatchReference(z, gamma, beta []float64, eps float64) (u, mean, variance []
 	return u, mean, variance
 }
 
-// BatchBackwardReference are the gradients in z, gamma and beta when g is that in u; frozen: mean and variance are constants.
-func BatchBackwardReference(z, gamma, g, mean, variance []float64, eps float64, frozen bool) (dz, dgamma, dbeta []float64) {
+// BatchBackwardReference are the gradients in z, gamma and beta when g is that in u; frozen: mean and variance are
+// constants.
+func BatchBackwardReference(z, gamma, g, mean, variance []float64, eps float64, frozen bool) (dz,
+	dgamma, dbeta []float64) {
 	c := len(gamma)
 	n := float64(len(z) / c)
 	dz, dgamma, dbeta = make([]float64, len(z)), make([]float64, c), make([]float64, c)

@@ -23,10 +23,13 @@ const eps = 1e-3
 // A tensor is copied, which leaves sums; normalised; its gradient comes back through a copy's gradient.
 func TestBatchNorm(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
-		for i, s := range []tensor.Shape{{N: 1, H: 2, W: 2, C: 1}, {N: 3, H: 5, W: 7, C: 17}, {N: 2, H: 30, W: 30, C: 64}, {N: 1, H: 9, W: 3, C: 130}} {
+		for i, s := range []tensor.Shape{{N: 1, H: 2, W: 2, C: 1}, {N: 3, H: 5, W: 7, C: 17},
+			{N: 2, H: 30, W: 30, C: 64}, {N: 1, H: 9, W: 3, C: 130}} {
 			for _, mean := range []float64{0, 1000} {
 				for _, frozen := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%+v/%g/%v", s, mean, frozen), func(t *testing.T) { batchNorm(t, d, s, mean, frozen, uint32(100*i)) })
+					t.Run(fmt.Sprintf("%+v/%g/%v", s, mean, frozen), func(t *testing.T) {
+						batchNorm(t, d, s, mean, frozen, uint32(100*i))
+					})
 				}
 			}
 		}
@@ -51,10 +54,12 @@ func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, fro
 		runVar64[i] = float64(runVar[i])
 	}
 	b := New(ar, s.C, eps)
-	b.Gamma, b.Beta, b.RunningMean, b.RunningVar = ar.Floats(gamma), ar.Floats(beta), ar.Floats(runMean), ar.Floats(runVar)
+	b.Gamma, b.Beta, b.RunningMean, b.RunningVar = ar.Floats(gamma), ar.Floats(beta), ar.Floats(runMean),
+		ar.Floats(runVar)
 	copied, out, g := ar.F32(s.Len()), ar.F32(s.Len()), ar.F32(s.Len())
 	p := ar.NewProgram("norm")
-	stats := elementwise.Sum{Terms: []elementwise.Term{{In: tensor.Input{Shape: s, Z: ar.Floats(z)}}}, Out: copied, Sums: true}.Record(p)
+	stats := elementwise.Sum{Terms: []elementwise.Term{{In: tensor.Input{Shape: s, Z: ar.Floats(z)}}}, Out: copied,
+		Sums: true}.Record(p)
 	if frozen {
 		b.Fixed(p)
 	} else {
@@ -62,7 +67,8 @@ func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, fro
 	}
 	in := b.Input(copied, s, tensor.None)
 	elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: out}.Record(p)
-	back := elementwise.SumGradient{Shape: s, G: ar.Floats(grad), Terms: []elementwise.TermGradient{{Sink: tensor.Sink{D: g, Of: &in, Mean: b.Mean, InvStd: b.InvStd}}}}.Record(p)
+	back := elementwise.SumGradient{Shape: s, G: ar.Floats(grad),
+		Terms: []elementwise.TermGradient{{Sink: tensor.Sink{D: g, Of: &in, Mean: b.Mean, InvStd: b.InvStd}}}}.Record(p)
 	dgamma, dbeta := ar.F32(s.C), ar.Floats(beta)
 	b.Backward(p, back[0], Backward{DGamma: dgamma, Frozen: frozen})
 	b.Backward(p, back[0], Backward{DBeta: dbeta, Frozen: frozen, Accumulate: true})
@@ -146,7 +152,8 @@ func recalibration(t *testing.T, d *exec.Device) {
 	b.RunningMean, b.RunningVar = ar.Zeros(s.C), ar.Zeros(s.C)
 	z := ar.F32(s.Len())
 	p := ar.NewProgram("recalibrate")
-	stats := elementwise.Sum{Terms: []elementwise.Term{{In: tensor.Input{Shape: s, Z: z}}}, Out: ar.F32(s.Len()), Sums: true}.Record(p)
+	stats := elementwise.Sum{Terms: []elementwise.Term{{In: tensor.Input{Shape: s, Z: z}}}, Out: ar.F32(s.Len()),
+		Sums: true}.Record(p)
 	b.Forward(p, stats, Running{Batches: ar.Ints([]int32{0})})
 	wantMean, wantVar := make([]float64, s.C), make([]float64, s.C)
 	for i := range 3 {

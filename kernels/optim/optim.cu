@@ -47,8 +47,8 @@ CTN_ENTRY(cu_rmsprop, const ctn_descent_args a, CTN_OPTIM_THREADS) {
 	a.w[i] = w - v;
 }
 
-// Grid: elements, 28 bytes each. Every block works out the terms of the step while the count of steps is still the old one; the block that ends last
-// raises it.
+// Grid: elements, 28 bytes each. Every block works out the terms of the step while the count of steps is still the old
+// one; the block that ends last raises it.
 CTN_ENTRY(cu_adam, const ctn_adam_args a, CTN_OPTIM_THREADS) {
 	STATIC_SHARED(float[CTN_ADAM_TERMS], terms);
 	int32_t step = 0;
@@ -62,11 +62,13 @@ CTN_ENTRY(cu_adam, const ctn_adam_args a, CTN_OPTIM_THREADS) {
 		terms[CTN_ADAM_SCALE] = a.scale ? *a.scale : 1;
 	}
 	__syncthreads();
-	const float scale = terms[CTN_ADAM_SCALE], size = terms[CTN_ADAM_STEP_SIZE], root = terms[CTN_ADAM_ROOT], keep = terms[CTN_ADAM_KEEP];
+	const float scale = terms[CTN_ADAM_SCALE], size = terms[CTN_ADAM_STEP_SIZE], root = terms[CTN_ADAM_ROOT],
+	            keep = terms[CTN_ADAM_KEEP];
 	const float l2 = a.decoupled ? 0 : (float)a.decay, eps = (float)a.eps;
 	const float up1 = (float)(1 - a.beta1), b2 = (float)a.beta2, up2 = (float)(1 - a.beta2);
 	const float shrink = a.decoupled ? terms[CTN_ADAM_SHRINK] : 0;
-	for (int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x; i < a.n; i += (int64_t)gridDim.x * CTN_OPTIM_THREADS) {
+	for (int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x; i < a.n;
+	     i += (int64_t)gridDim.x * CTN_OPTIM_THREADS) {
 		const float decay = a.decayed ? a.decayed[i] * l2 : l2, kept = a.decayed ? 1 - a.decayed[i] * shrink : keep;
 		float w = a.w[i], g = a.g[i] * scale + w * decay, m = a.m[i], v = a.v[i];
 		m += (g - m) * up1;

@@ -1,6 +1,6 @@
-// Package optim holds the optimizers. The parameters of a model are one flat buffer, its gradient and moments likewise, so that an
-// update is one operation; what changes from update to update (learning rate, count of updates) lies in buffers, so that a recorded
-// program runs for thousands of updates in one call.
+// Package optim holds the optimizers. The parameters of a model are one flat buffer, its gradient and moments likewise,
+// so that an update is one operation; what changes from update to update (learning rate, count of updates) lies in
+// buffers, so that a recorded program runs for thousands of updates in one call.
 package optim
 
 /*
@@ -26,7 +26,8 @@ var Sources embed.FS
 
 var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
 
-// Adam is one update by Adam (Kingma and Ba 2015) or, decoupled, AdamW (Loshchilov and Hutter 2019), in PyTorch's arithmetic:
+// Adam is one update by Adam (Kingma and Ba 2015) or, decoupled, AdamW (Loshchilov and Hutter 2019), in PyTorch's
+// arithmetic:
 //
 //	g = Scale[0]*G + WeightDecay*W            (not Decoupled: L2)
 //	M += (1-Beta1)(g - M);  V = Beta2 V + (1-Beta2) g²
@@ -35,15 +36,15 @@ var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int
 //
 // with lr = LR[0] and t = Step[0] after this operation has added one to it. M and V start at zero.
 type Adam struct {
-	W, G, M, V   *exec.Buffer // as many floats each
-	LR           *exec.Buffer // one float
-	Step         *exec.Buffer // one integer: updates done
-	Scale        *exec.Buffer // one float, for instance the factor of Norm; nil: 1
+	W, G, M, V   *exec.Buffer // [n]
+	LR           *exec.Buffer // [1]
+	Step         *exec.Buffer // [1] integer: updates done
+	Scale        *exec.Buffer // [1], for instance the factor of Norm; nil: 1
 	Beta1, Beta2 float64
 	Eps          float64
 	WeightDecay  float64
 	Decoupled    bool
-	Decayed      *exec.Buffer // a factor of WeightDecay for each float of W, for instance 0 for biases; nil: 1
+	Decayed      *exec.Buffer // [n]: factors of WeightDecay, for instance 0 for biases; nil: 1
 }
 
 // RecordAdam appends the update.
@@ -52,14 +53,16 @@ func RecordAdam(p *exec.Program, op Adam) {
 	if n == 0 || op.G.Len() != n || op.M.Len() != n || op.V.Len() != n || op.LR.Len() < 1 || op.Step.Len() < 1 {
 		panic(fmt.Sprintf("optim: Adam over %d, %d, %d, %d floats", n, op.G.Len(), op.M.Len(), op.V.Len()))
 	}
-	args := C.ctn_adam_args{n: C.int64_t(n), w: floats(op.W), g: floats(op.G), m: floats(op.M), v: floats(op.V), lr: floats(op.LR), scale: floats(op.Scale),
-		step: ints(op.Step), beta1: C.double(op.Beta1), beta2: C.double(op.Beta2), eps: C.double(op.Eps), decay: C.double(op.WeightDecay)}
+	args := C.ctn_adam_args{n: C.int64_t(n), w: floats(op.W), g: floats(op.G), m: floats(op.M), v: floats(op.V),
+		lr: floats(op.LR), scale: floats(op.Scale), step: ints(op.Step), beta1: C.double(op.Beta1),
+		beta2: C.double(op.Beta2), eps: C.double(op.Eps), decay: C.double(op.WeightDecay)}
 	args.decoupled = flag(op.Decoupled)
 	args.decayed = decayed(op.Decayed, n)
 	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
 		args.ticket = ticket(p)
-		gpu = []exec.Launch{{File: "optim", Entry: "cu_adam", Grid: [3]int{min(maxBlocks, exec.Blocks(n, 4*C.CTN_OPTIM_THREADS))}, Block: C.CTN_OPTIM_THREADS}}
+		gpu = []exec.Launch{{File: "optim", Entry: "cu_adam",
+			Grid: [3]int{min(maxBlocks, exec.Blocks(n, 4*C.CTN_OPTIM_THREADS))}, Block: C.CTN_OPTIM_THREADS}}
 	} else {
 		args.terms = floats(p.Arena().F32(C.CTN_ADAM_TERMS))
 		exec.Call(p, "adam_begin", unsafe.Pointer(&C.ctn_adam_begin), &args, 0)
@@ -87,13 +90,13 @@ func ticket(p *exec.Program) *C.int32_t { return ints(p.Arena().Ints([]int32{0})
 //
 // V starts at zero. LR, Scale and Decayed as in Adam.
 type SGD struct {
-	W, G, V     *exec.Buffer // as many floats each
-	LR          *exec.Buffer // one float
-	Scale       *exec.Buffer // one float; nil: 1
+	W, G, V     *exec.Buffer // [n]
+	LR          *exec.Buffer // [1]
+	Scale       *exec.Buffer // [1]; nil: 1
 	Momentum    float64
 	Nesterov    bool
 	WeightDecay float64
-	Decayed     *exec.Buffer // as many floats; nil: 1
+	Decayed     *exec.Buffer // [n]; nil: 1
 	Decoupled   bool
 }
 
@@ -104,7 +107,8 @@ func RecordSGD(p *exec.Program, op SGD) {
 	exec.Call(p, "sgd", unsafe.Pointer(&C.ctn_sgd), &args, 0, each("cu_sgd", op.W.Len()))
 }
 
-// RMSProp is one update by RMSProp in TensorFlow's form, in which the MobileNets were trained: Eps stands under the root, and the learning rate before the momentum.
+// RMSProp is one update by RMSProp in TensorFlow's form, in which the MobileNets were trained: Eps stands under the
+// root, and the learning rate before the momentum.
 //
 //	Square += (1-Rho)(g² - Square)
 //	V = Momentum*V + lr*g/sqrt(Square + Eps)
@@ -112,13 +116,13 @@ func RecordSGD(p *exec.Program, op SGD) {
 //
 // with g and the decay as in SGD. V starts at zero; Square at one in TensorFlow.
 type RMSProp struct {
-	W, G, V, Square *exec.Buffer // as many floats each
-	LR              *exec.Buffer // one float
-	Scale           *exec.Buffer // one float; nil: 1
+	W, G, V, Square *exec.Buffer // [n]
+	LR              *exec.Buffer // [1]
+	Scale           *exec.Buffer // [1]; nil: 1
 	Rho, Momentum   float64
 	Eps             float64
 	WeightDecay     float64
-	Decayed         *exec.Buffer // as many floats; nil: 1
+	Decayed         *exec.Buffer // [n]; nil: 1
 	Decoupled       bool
 }
 
@@ -132,13 +136,14 @@ func RecordRMSProp(p *exec.Program, op RMSProp) {
 	exec.Call(p, "rmsprop", unsafe.Pointer(&C.ctn_rmsprop), &args, 0, each("cu_rmsprop", op.W.Len()))
 }
 
-func descent(name string, w, g, v, lr, scale, mask *exec.Buffer, momentum, decay float64, decoupled bool) C.ctn_descent_args {
+func descent(name string, w, g, v, lr, scale, mask *exec.Buffer, momentum, decay float64,
+	decoupled bool) C.ctn_descent_args {
 	n := w.Len()
 	if n == 0 || g.Len() != n || v.Len() != n || lr.Len() < 1 {
 		panic(fmt.Sprintf("optim: %s over %d, %d, %d floats", name, n, g.Len(), v.Len()))
 	}
-	args := C.ctn_descent_args{n: C.int64_t(n), w: floats(w), g: floats(g), v: floats(v), lr: floats(lr), scale: floats(scale), decayed: decayed(mask, n),
-		momentum: C.float(momentum), decay: C.float(decay)}
+	args := C.ctn_descent_args{n: C.int64_t(n), w: floats(w), g: floats(g), v: floats(v), lr: floats(lr),
+		scale: floats(scale), decayed: decayed(mask, n), momentum: C.float(momentum), decay: C.float(decay)}
 	args.decoupled = flag(decoupled)
 	return args
 }
@@ -151,13 +156,13 @@ func decayed(b *exec.Buffer, n int) *C.float {
 	return floats(b)
 }
 
-// Norm is the 2-norm of a whole gradient and the factor that limits it to Max, as PyTorch's clip_grad_norm_ computes it:
-// Out[0] = norm, Out[1] = min(1, Max/(norm + 1e-6)); Max = 0 sets no limit. It goes after the backward operations, and
-// Out[1] is Adam's Scale. A norm that is not a number makes the factor not a number too.
+// Norm is the 2-norm of a whole gradient and the factor that limits it to Max, as PyTorch's clip_grad_norm_ computes
+// it: Out[0] = norm, Out[1] = min(1, Max/(norm + 1e-6)); Max = 0 sets no limit. It goes after the backward operations,
+// and Out[1] is Adam's Scale. A norm that is not a number makes the factor not a number too.
 type Norm struct {
-	G   *exec.Buffer
+	G   *exec.Buffer // [n]
 	Max float64
-	Out *exec.Buffer // two floats
+	Out *exec.Buffer // [2]
 }
 
 // RecordNorm appends the norm. The order of summation depends on the length of G alone.
@@ -168,7 +173,8 @@ func RecordNorm(p *exec.Program, op Norm) {
 	}
 	blocks := exec.Blocks(n, C.CTN_OPTIM_BLOCK)
 	parts := p.Arena().F32(2 * blocks)
-	args := C.ctn_norm_args{n: C.int64_t(n), g: floats(op.G), parts: (*C.double)(parts.Pointer()), max: C.double(op.Max), out: floats(op.Out)}
+	args := C.ctn_norm_args{n: C.int64_t(n), g: floats(op.G), parts: (*C.double)(parts.Pointer()),
+		max: C.double(op.Max), out: floats(op.Out)}
 	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
 		args.ticket = ticket(p)
@@ -181,7 +187,7 @@ func RecordNorm(p *exec.Program, op Norm) {
 
 // EMA is an exponential moving average of weights: Mean = Decay*Mean + (1-Decay)*W.
 type EMA struct {
-	Mean, W *exec.Buffer
+	Mean, W *exec.Buffer // [n]
 	Decay   float64
 }
 
@@ -204,8 +210,8 @@ const (
 	Cosine   Kind = C.CTN_COSINE
 )
 
-// Schedule is a learning rate as a function of the count of updates done: it rises to Peak over Warmup updates, then falls to Final at
-// update Total and stays there.
+// Schedule is a learning rate as a function of the count of updates done: it rises to Peak over Warmup updates, then
+// falls to Final at update Total and stays there.
 type Schedule struct {
 	Kind   Kind
 	Peak   float64

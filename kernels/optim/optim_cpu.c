@@ -53,7 +53,8 @@ static void FN(adam_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_adam_args *a = p;
 	int64_t i = task * CTN_OPTIM_BLOCK, end = ctn_min(i + CTN_OPTIM_BLOCK, a->n);
 	float scale = a->terms[CTN_ADAM_SCALE], size = a->terms[CTN_ADAM_STEP_SIZE], root = a->terms[CTN_ADAM_ROOT];
-	float l2 = a->decoupled ? 0 : (float)a->decay, shrink = a->decoupled ? a->terms[CTN_ADAM_SHRINK] : 0, eps = (float)a->eps;
+	float l2 = a->decoupled ? 0 : (float)a->decay, shrink = a->decoupled ? a->terms[CTN_ADAM_SHRINK] : 0,
+	      eps = (float)a->eps;
 	float up1 = (float)(1 - a->beta1), b2 = (float)a->beta2, up2 = (float)(1 - a->beta2);
 	vf keep = vset(a->decoupled ? a->terms[CTN_ADAM_KEEP] : 1.0f), decay = vset(l2);
 	for (; i < end; i += CTN_LANES) {
@@ -113,7 +114,9 @@ static void FN(rmsprop_run)(const void *p, int64_t task, float *scratch) {
 	}
 }
 
-static int64_t FN(norm_parts_tasks)(const void *p) { return ctn_div_up(((const ctn_norm_args *)p)->n, CTN_OPTIM_BLOCK); }
+static int64_t FN(norm_parts_tasks)(const void *p) {
+	return ctn_div_up(((const ctn_norm_args *)p)->n, CTN_OPTIM_BLOCK);
+}
 static void FN(norm_parts_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_norm_args *a = p;
@@ -167,8 +170,7 @@ static void FN(schedule_run)(const void *p, int64_t task, float *scratch) {
 	(void)task, (void)scratch;
 	const ctn_schedule_args *a = p;
 	double step = *a->step, lr = a->peak;
-	if (step < a->warmup)
-		lr = a->peak * (step + 1) / a->warmup;
+	if (step < a->warmup) lr = a->peak * (step + 1) / a->warmup;
 	else if (a->kind != CTN_CONSTANT) {
 		double done = a->total > a->warmup ? (step - a->warmup) / (a->total - a->warmup) : 1;
 		if (done > 1) done = 1;

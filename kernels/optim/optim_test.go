@@ -26,8 +26,9 @@ func TestAdam(t *testing.T) {
 					ar := d.NewArena()
 					defer ar.Free()
 					w, w64 := kerneltest.Random(n, uint32(2*i))
-					op := Adam{W: ar.Floats(w), G: ar.F32(n), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.F32(1), Step: ar.Ints([]int32{0}),
-						Scale: ar.F32(1), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.05, Decoupled: decoupled}
+					op := Adam{W: ar.Floats(w), G: ar.F32(n), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.F32(1),
+						Step: ar.Ints([]int32{0}), Scale: ar.F32(1), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8,
+						WeightDecay: 0.05, Decoupled: decoupled}
 					p := ar.NewProgram("adam")
 					RecordAdam(p, op)
 					m, v := make([]float64, n), make([]float64, n)
@@ -56,15 +57,17 @@ func TestAdam(t *testing.T) {
 	})
 }
 
-// The numbers were computed by torch.optim's formula by hand: the first update moves every weight by lr against the gradient's sign.
+// The numbers were computed by torch.optim's formula by hand: the first update moves every weight by lr against the
+// gradient's sign.
 func TestAdamFirstStep(t *testing.T) {
 	d, err := exec.Open(exec.Config{Threads: 1})
 	require.NoError(t, err)
 	defer d.Close()
 	ar := d.NewArena()
 	defer ar.Free()
-	op := Adam{W: ar.Floats([]float32{1, -2, 3, 0}), G: ar.Floats([]float32{0.5, -4, 1e-3, 0}), M: ar.Zeros(4), V: ar.Zeros(4),
-		LR: ar.Floats([]float32{0.1}), Step: ar.Ints([]int32{0}), Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
+	op := Adam{W: ar.Floats([]float32{1, -2, 3, 0}), G: ar.Floats([]float32{0.5, -4, 1e-3, 0}),
+		M: ar.Zeros(4), V: ar.Zeros(4), LR: ar.Floats([]float32{0.1}), Step: ar.Ints([]int32{0}), Beta1: 0.9,
+		Beta2: 0.999, Eps: 1e-8}
 	p := ar.NewProgram("adam")
 	RecordAdam(p, op)
 	p.Run(1)
@@ -84,8 +87,8 @@ func TestAdamOfMany(t *testing.T) {
 		for i := range g {
 			g[i] = 1
 		}
-		op := Adam{W: ar.Zeros(n), G: ar.Floats(g), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.Floats([]float32{0.25}), Step: ar.Ints([]int32{0}),
-			Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
+		op := Adam{W: ar.Zeros(n), G: ar.Floats(g), M: ar.Zeros(n), V: ar.Zeros(n), LR: ar.Floats([]float32{0.25}),
+			Step: ar.Ints([]int32{0}), Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}
 		p := ar.NewProgram("adam")
 		RecordAdam(p, op)
 		p.Run(2)
@@ -105,11 +108,12 @@ func TestDescent(t *testing.T) {
 				decoupled, nesterov, masked := k&1 > 0, k&2 > 0, k&4 > 0
 				w, w64 := kerneltest.Random(n, uint32(2*i))
 				lr := float32(0.0625)
-				sgd := SGD{W: ar.Floats(w), G: ar.F32(n), V: ar.Zeros(n), LR: ar.Floats([]float32{lr}), Momentum: 0.75, Nesterov: nesterov,
-					WeightDecay: 0.0625, Decoupled: decoupled}
-				rms := RMSProp{W: ar.Floats(w), G: sgd.G, V: ar.Zeros(n), Square: ar.Zeros(n), LR: sgd.LR, Rho: 0.75, Momentum: 0.5, Eps: 0.01,
-					WeightDecay: 0.0625, Decoupled: decoupled}
-				mask, v, rw, rv, square := make([]float64, n), make([]float64, n), append([]float64(nil), w64...), make([]float64, n), make([]float64, n)
+				sgd := SGD{W: ar.Floats(w), G: ar.F32(n), V: ar.Zeros(n), LR: ar.Floats([]float32{lr}), Momentum: 0.75,
+					Nesterov: nesterov, WeightDecay: 0.0625, Decoupled: decoupled}
+				rms := RMSProp{W: ar.Floats(w), G: sgd.G, V: ar.Zeros(n), Square: ar.Zeros(n), LR: sgd.LR, Rho: 0.75,
+					Momentum: 0.5, Eps: 0.01, WeightDecay: 0.0625, Decoupled: decoupled}
+				mask, v, rw, rv, square := make([]float64, n), make([]float64, n), append([]float64(nil), w64...),
+					make([]float64, n), make([]float64, n)
 				factor := make([]float32, n)
 				for j := range mask {
 					mask[j] = 1
@@ -163,8 +167,9 @@ func TestAdamDecayed(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for _, decoupled := range []bool{false, true} {
 			ar := d.NewArena()
-			op := Adam{W: ar.Floats([]float32{2, 2}), G: ar.Zeros(2), M: ar.Zeros(2), V: ar.Zeros(2), LR: ar.Floats([]float32{0.5}), Step: ar.Ints([]int32{0}),
-				Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: 0.25, Decayed: ar.Floats([]float32{0, 1}), Decoupled: decoupled}
+			op := Adam{W: ar.Floats([]float32{2, 2}), G: ar.Zeros(2), M: ar.Zeros(2), V: ar.Zeros(2),
+				LR: ar.Floats([]float32{0.5}), Step: ar.Ints([]int32{0}), Beta1: 0.9, Beta2: 0.999, Eps: 1e-8,
+				WeightDecay: 0.25, Decayed: ar.Floats([]float32{0, 1}), Decoupled: decoupled}
 			p := ar.NewProgram("adam")
 			RecordAdam(p, op)
 			p.Run(1)
@@ -239,12 +244,14 @@ func TestSchedule(t *testing.T) {
 	require.InDelta(t, 0.3, Schedule{Kind: Linear, Peak: 0.5, Total: 10, Final: 0.1}.At(5), 1e-12)
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for _, s := range []Schedule{
-			{Constant, 0.1, 0, 0, 0}, {Constant, 0.1, 3, 0, 0}, {Linear, 0.2, 5, 17, 0.01}, {Cosine, 0.3, 5, 17, 0.02}, {Cosine, 0.3, 0, 9, 0},
+			{Constant, 0.1, 0, 0, 0}, {Constant, 0.1, 3, 0, 0}, {Linear, 0.2, 5, 17, 0.01}, {Cosine, 0.3, 5, 17, 0.02},
+			{Cosine, 0.3, 0, 9, 0},
 			{Linear, 0.3, 5, 5, 0.1}, {Cosine, 0.3, 5, 2, 0.1},
 		} {
 			ar := d.NewArena()
 			step, lr := ar.Ints([]int32{0}), ar.F32(1)
-			op := Adam{W: ar.Zeros(1), G: ar.Floats([]float32{1}), M: ar.Zeros(1), V: ar.Zeros(1), LR: lr, Step: step, Beta1: 0, Beta2: 0}
+			op := Adam{W: ar.Zeros(1), G: ar.Floats([]float32{1}), M: ar.Zeros(1), V: ar.Zeros(1), LR: lr, Step: step,
+				Beta1: 0, Beta2: 0}
 			p := ar.NewProgram("schedule")
 			RecordSchedule(p, s, step, lr)
 			RecordAdam(p, op)

@@ -18,11 +18,12 @@ CTN_ENTRY(cu_peak_f32, const ctn_peak_args g, CTN_PEAK_BLOCK) {
 	if (threadIdx.x == 0) g.out[blockIdx.x] = (float)total;
 }
 
-// Grid: tasks. Every warp sums up tiles, the products of a matrix of ones and one of 1/16: bound by the tensor cores, as far as mma instructions
-// can use them (on sm_90 about two thirds of what wgmma reaches).
+// Grid: tasks. Every warp sums up tiles, the products of a matrix of ones and one of 1/16: bound by the tensor cores,
+// as far as mma instructions can use them (on sm_90 about two thirds of what wgmma reaches).
 CTN_ENTRY(cu_peak_bf16, const ctn_peak_args g, CTN_PEAK_BLOCK) {
 	float tile[CTN_PEAK_BF16_CHAINS][4];
-	const uint32_t one = pack_bf16(1.0f, 1.0f), small = pack_bf16(0.0625f, 0.0625f), a[4] = {one, one, one, one}, b[2] = {small, small};
+	const uint32_t one = pack_bf16(1.0f, 1.0f), small = pack_bf16(0.0625f, 0.0625f), a[4] = {one, one, one, one},
+	               b[2] = {small, small};
 #pragma unroll
 	for (int i = 0; i < CTN_PEAK_BF16_CHAINS; i++)
 #pragma unroll

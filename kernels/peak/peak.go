@@ -1,5 +1,5 @@
-// Package peak measures ceilings: multiply-adds in registers and copies, the most that any kernel on the same device, instruction set and
-// threads can reach. It is for benchmarks.
+// Package peak measures ceilings: multiply-adds in registers and copies, the most that any kernel on the same device,
+// instruction set and threads can reach. It is for benchmarks.
 package peak
 
 /*
@@ -28,8 +28,9 @@ var floats = exec.Ptr[C.float]
 // levels is the order of the instruction sets in kernels' tables.
 var levels = []string{"portable", "avx2", "avx2x16", "avx512"}
 
-// Record appends one task an element of out. Each halves some numbers and adds 0.5 + its number, rounds times, and writes their sum. It returns
-// how many floating-point operations that is in all tasks; a multiply-add counts as two. A GPU is full with some thousand tasks.
+// Record appends one task an element of out. Each halves some numbers and adds 0.5 + its number, rounds times, and
+// writes their sum. It returns how many floating-point operations that is in all tasks; a multiply-add counts as two. A
+// GPU is full with some thousand tasks.
 func Record(p *exec.Program, out *exec.Buffer, rounds int) (flops float64) {
 	d := p.Arena().Device()
 	lanes := float64(C.CTN_PEAK_BLOCK)
@@ -44,8 +45,8 @@ func Record(p *exec.Program, out *exec.Buffer, rounds int) (flops float64) {
 	return 2 * C.CTN_PEAK_CHAINS * lanes * float64(rounds) * float64(out.Len())
 }
 
-// RecordBF16 is Record for the tensor cores of a device of precision BF16: each task adds 1 to some numbers that begin at the task's number, as
-// products of 16x16 and 16x8 matrices, rounds times, and writes their sum.
+// RecordBF16 is Record for the tensor cores of a device of precision BF16: each task adds 1 to some numbers that begin
+// at the task's number, as products of 16x16 and 16x8 matrices, rounds times, and writes their sum.
 func RecordBF16(p *exec.Program, out *exec.Buffer, rounds int) (flops float64) {
 	if p.Arena().Device().Precision() != exec.BF16 {
 		panic("peak: tensor cores on a device that multiplies in float32")
@@ -73,6 +74,7 @@ func RecordCopy(p *exec.Program, dst, src *exec.Buffer) (bytes float64) {
 	exec.Aligned("peak", dst, src)
 	args := C.ctn_copy_args{n: C.int64_t(n), src: floats(src), dst: floats(dst)}
 	exec.Call(p, "copy", unsafe.Pointer(&C.ctn_copy), &args, 0,
-		exec.Launch{File: "peak", Entry: "cu_copy", Grid: [3]int{exec.Blocks(n, C.CTN_COPY_EACH*C.CTN_PEAK_BLOCK)}, Block: C.CTN_PEAK_BLOCK})
+		exec.Launch{File: "peak", Entry: "cu_copy", Grid: [3]int{exec.Blocks(n, C.CTN_COPY_EACH*C.CTN_PEAK_BLOCK)},
+			Block: C.CTN_PEAK_BLOCK})
 	return 8 * float64(n)
 }

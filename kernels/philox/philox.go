@@ -1,13 +1,15 @@
-// Package philox is the project's only source of random numbers: the counter-based generator Philox4x32-10 (Salmon, Moraes, Dror, Shaw,
-// "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// Package philox is the project's only source of random numbers: the counter-based generator Philox4x32-10 (Salmon,
+// Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 //
 // A number is a function of (seed, purpose, step, index) and of nothing else, so every executor draws the same ones, no
-// generator state needs saving, and a resumed run goes on exactly where it stopped. The kernels' C twin is kernels/exec/philox.h.
+// generator state needs saving, and a resumed run goes on exactly where it stopped. The kernels' C twin is
+// kernels/exec/philox.h.
 package philox
 
 import "math"
 
-// Purposes keep streams apart that share a seed. A number is never reused for another purpose, or old runs would change.
+// Purposes keep streams apart that share a seed. A number is never reused for another purpose, or old runs would
+// change.
 const (
 	PurposeSample      uint32 = 1 // random architectures
 	PurposeInit        uint32 = 2 // initial weights
@@ -53,7 +55,8 @@ func Block(counter [4]uint32, k0, k1 uint32) [4]uint32 {
 	return counter
 }
 
-// At returns the four numbers at index of a step. Steps have 32 bits and the purpose is part of the counter; the index has 64.
+// At returns the four numbers at index of a step. Steps have 32 bits and the purpose is part of the counter; the index
+// has 64.
 func (k Key) At(step uint32, index uint64) [4]uint32 {
 	return Block([4]uint32{uint32(index), uint32(index >> 32), step, k.Purpose}, uint32(k.Seed), uint32(k.Seed>>32))
 }
@@ -117,7 +120,8 @@ func (s *Stream) Perm(n int) []int {
 	return p
 }
 
-// NormFloat64 returns a standard normal number (Box and Muller; one of the pair is dropped, so a call always costs two uniforms).
+// NormFloat64 returns a standard normal number (Box and Muller; one of the pair is dropped, so a call always costs two
+// uniforms).
 func (s *Stream) NormFloat64() float64 {
 	u := 1 - s.Float64()
 	return math.Sqrt(-2*math.Log(u)) * math.Cos(2*math.Pi*s.Float64())

@@ -23,7 +23,8 @@ template <int N> __device__ __forceinline__ void load_places(const int8_t *p, in
 }
 template <int N> __device__ __forceinline__ void store_places(int8_t *p, const int (&arg)[N]) {
 #pragma unroll
-	for (int i = 0; i < N; i += 4) *(uint32_t *)(p + i) = (uint32_t)(arg[i] | arg[i + 1] << 8 | arg[i + 2] << 16 | arg[i + 3] << 24);
+	for (int i = 0; i < N; i += 4)
+		*(uint32_t *)(p + i) = (uint32_t)(arg[i] | arg[i + 1] << 8 | arg[i + 2] << 16 | arg[i + 3] << 24);
 }
 
 template <class T, bool AVERAGE> __device__ __forceinline__ void pool(const ctn_pool_args &g) {
@@ -33,7 +34,8 @@ template <class T, bool AVERAGE> __device__ __forceinline__ void pool(const ctn_
 	const input_channels<N> channels(&g.in, s.c, s.n);
 	const bool wide_in = input_whole<T>(&g.in, s.c, s.n, N), wide = whole<T>(g.out, g.c, s.c, s.n, N);
 	for (int o = s.first; o < s.end; o += s.strips) {
-		const int n = o / (ho * wo), y0 = o / wo % ho * (int)g.stride - (int)g.pad, x0 = o % wo * (int)g.stride - (int)g.pad;
+		const int n = o / (ho * wo), y0 = o / wo % ho * (int)g.stride - (int)g.pad,
+		          x0 = o % wo * (int)g.stride - (int)g.pad;
 		const int ky0 = max(0, -y0), ky1 = min(k, h - y0), kx0 = max(0, -x0), kx1 = min(k, w - x0);
 		float best[N];
 		int arg[N];
@@ -47,7 +49,8 @@ template <class T, bool AVERAGE> __device__ __forceinline__ void pool(const ctn_
 #pragma unroll
 				for (int i = 0; i < N; i++) {
 					if (AVERAGE) best[i] += v[i];
-					else if (!(v[i] <= best[i])) best[i] = v[i], arg[i] = ky * k + kx; // so that a NaN wins and is passed on
+					else if (!(v[i] <= best[i]))
+						best[i] = v[i], arg[i] = ky * k + kx; // so that a NaN wins and is passed on
 				}
 			}
 		}
@@ -63,14 +66,16 @@ template <class T, bool AVERAGE> __device__ __forceinline__ void pool(const ctn_
 // Each pixel of the input collects from the windows that cover it, in the order of the output.
 template <class T, bool AVERAGE> __device__ __forceinline__ void pool_backward(const ctn_pool_args &g) {
 	constexpr int N = LANES<T>;
-	const int h = (int)g.h, w = (int)g.w, ho = (int)g.ho, wo = (int)g.wo, k = (int)g.k, stride = (int)g.stride, pad = (int)g.pad;
+	const int h = (int)g.h, w = (int)g.w, ho = (int)g.ho, wo = (int)g.wo, k = (int)g.k, stride = (int)g.stride,
+	          pad = (int)g.pad;
 	const sweep<T> s(g.groups, g.c, g.block, g.n * g.h * g.w);
 	const sink_channels<N> channels(&g.sink, s.c, s.n);
 	const bool wide = whole<T>(g.grad, g.c, s.c, s.n, N), wide_sink = sink_whole<T>(&g.sink, s.c, s.n, N);
 	backward_sums<N> sums;
 	for (int i = s.first; i < s.end; i += s.strips) {
 		const int n = i / (h * w), y = i / w % h + pad, x = i % w + pad;
-		const int oy0 = y < k ? 0 : (y - k) / stride + 1, oy1 = min(ho - 1, y / stride), ox0 = x < k ? 0 : (x - k) / stride + 1, ox1 = min(wo - 1, x / stride);
+		const int oy0 = y < k ? 0 : (y - k) / stride + 1, oy1 = min(ho - 1, y / stride),
+		          ox0 = x < k ? 0 : (x - k) / stride + 1, ox1 = min(wo - 1, x / stride);
 		float sum[N] = {};
 		for (int oy = oy0; oy <= oy1; oy++) {
 #pragma unroll 3

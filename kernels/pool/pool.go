@@ -24,8 +24,9 @@ var Sources embed.FS
 
 var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 
-// Pool takes the maximum or the average of windows of K x K pixels of In, as it is read through what stands before it. Pixels outside the image are no
-// part of a maximum; an average divides by the number of pixels inside, or by K² with CountPad. Of equal maxima the first is taken.
+// Pool takes the maximum or the average of windows of K x K pixels of In, as it is read through what stands before it.
+// Pixels outside the image are no part of a maximum; an average divides by the number of pixels inside, or by K² with
+// CountPad. Of equal maxima the first is taken.
 //
 // The result, Out, is dense and plain.
 type Pool struct {
@@ -34,7 +35,7 @@ type Pool struct {
 	OutH, OutW     int // 0: floor((H + 2 Pad - K)/Stride) + 1
 	Average        bool
 	CountPad       bool
-	Out            *exec.Buffer
+	Out            *exec.Buffer // [N, OutH, OutW, C]
 	arg            *exec.Buffer
 }
 
@@ -45,8 +46,8 @@ func New(a *exec.Arena, op Pool) *Pool {
 	if op.OutH == 0 && op.OutW == 0 {
 		op.OutH, op.OutW = (op.In.H+2*op.Pad-op.K)/op.Stride+1, (op.In.W+2*op.Pad-op.K)/op.Stride+1
 	}
-	if op.K < 1 || op.K > 11 || op.Pad < 0 || op.Pad >= op.K || op.OutH < 1 || op.OutW < 1 || (op.OutH-1)*op.Stride-op.Pad >= op.In.H ||
-		(op.OutW-1)*op.Stride-op.Pad >= op.In.W {
+	if op.K < 1 || op.K > 11 || op.Pad < 0 || op.Pad >= op.K || op.OutH < 1 || op.OutW < 1 ||
+		(op.OutH-1)*op.Stride-op.Pad >= op.In.H || (op.OutW-1)*op.Stride-op.Pad >= op.In.W {
 		panic(fmt.Sprintf("pool: windows of %d by %d, padding %d, on %+v", op.K, op.Stride, op.Pad, op.In.Shape))
 	}
 	tensor.Span("pool", "Out", op.Out, op.Shape(), 0)
@@ -89,8 +90,9 @@ func (o *Pool) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Si
 }
 
 func (o *Pool) args() C.ctn_pool_args {
-	args := C.ctn_pool_args{n: C.int64_t(o.In.N), h: C.int64_t(o.In.H), w: C.int64_t(o.In.W), c: C.int64_t(o.In.C), ho: C.int64_t(o.OutH), wo: C.int64_t(o.OutW),
-		k: C.int64_t(o.K), stride: C.int64_t(o.Stride), pad: C.int64_t(o.Pad), out: floats(o.Out), arg: (*C.int8_t)(o.arg.Pointer()),
+	args := C.ctn_pool_args{n: C.int64_t(o.In.N), h: C.int64_t(o.In.H), w: C.int64_t(o.In.W), c: C.int64_t(o.In.C),
+		ho: C.int64_t(o.OutH), wo: C.int64_t(o.OutW), k: C.int64_t(o.K), stride: C.int64_t(o.Stride),
+		pad: C.int64_t(o.Pad), out: floats(o.Out), arg: (*C.int8_t)(o.arg.Pointer()),
 		arg_ld: C.int64_t(argStride(o.In.C))}
 	args.average = flag(o.Average)
 	args.count_pad = flag(o.CountPad)
@@ -98,10 +100,10 @@ func (o *Pool) args() C.ctn_pool_args {
 	return args
 }
 
-// Global is the mean over all pixels of an image: Out is images x channels.
+// Global is the mean over all pixels of an image: Out is [images, channels].
 type Global struct {
 	In  tensor.Input
-	Out *exec.Buffer
+	Out *exec.Buffer // [N, C]
 }
 
 // Record appends the operation to a program.
@@ -112,10 +114,11 @@ func (o Global) Record(p *exec.Program) {
 	half := tensor.Half("pool_global", o.In.Z, o.Out)
 	s := tensor.NewSweep(o.In.Pixels(), o.In.C, half).Images(o.In.N)
 	args.groups = C.int64_t(s.Groups)
-	exec.Call(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C, s.Launch("pool", "cu_pool_global", half))
+	exec.Call(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C,
+		s.Launch("pool", "cu_pool_global", half))
 }
 
-// RecordBackward appends the gradient in the input from grad (images x channels), that in the output.
+// RecordBackward appends the gradient in the input from grad ([images, channels]), that in the output.
 func (o Global) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Sink) tensor.Stats {
 	args := o.args()
 	tensor.Span("pool_global_backward", "grad", grad, o.shape(), 0)
@@ -134,8 +137,10 @@ func (o Global) args() C.ctn_pool_args {
 	return args
 }
 
-// put stores the sink, splits the input's pixels into tasks and returns the room for their sums, and the launch of an entry.
-func put(p *exec.Program, args *C.ctn_pool_args, s tensor.Shape, sink tensor.Sink, grad *exec.Buffer, entry string) (stats tensor.Stats, launch exec.Launch) {
+// put stores the sink, splits the input's pixels into tasks and returns the room for their sums, and the launch of an
+// entry.
+func put(p *exec.Program, args *C.ctn_pool_args, s tensor.Shape, sink tensor.Sink, grad *exec.Buffer,
+	entry string) (stats tensor.Stats, launch exec.Launch) {
 	sink.Check("pool_backward", s)
 	args.block = C.int64_t(max(1, min(512, 32768/s.C)))
 	if p.Arena().Device().Accelerated() {

@@ -59,15 +59,18 @@ static int64_t FN(pool_tasks)(const void *p) {
 }
 static void FN(pool_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_pool_args *g = p;
-	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->n * g->ho * g->wo), c = g->c, image = g->h * g->w;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->n * g->ho * g->wo), c = g->c,
+	        image = g->h * g->w;
 	// The rows of the image that the task's windows touch are activated once.
 	int64_t first = begin / (g->ho * g->wo) * image + ctn_max(0, begin / g->wo % g->ho * g->stride - g->pad) * g->w;
-	int64_t last = (end - 1) / (g->ho * g->wo) * image + ctn_min(g->h, (end - 1) / g->wo % g->ho * g->stride - g->pad + g->k) * g->w;
+	int64_t last = (end - 1) / (g->ho * g->wo) * image +
+	               ctn_min(g->h, (end - 1) / g->wo % g->ho * g->stride - g->pad + g->k) * g->w;
 	input_rows(&g->in, first, last - first, 0, c, scratch, c);
 	int64_t n = begin / (g->ho * g->wo), oy = begin / g->wo % g->ho, ox = begin % g->wo;
 	for (int64_t o = begin; o < end; o++) {
 		int64_t y0 = oy * g->stride - g->pad, x0 = ox * g->stride - g->pad;
-		int64_t ky0 = ctn_max(0, -y0), ky1 = ctn_min(g->k, g->h - y0), kx0 = ctn_max(0, -x0), kx1 = ctn_min(g->k, g->w - x0);
+		int64_t ky0 = ctn_max(0, -y0), ky1 = ctn_min(g->k, g->h - y0), kx0 = ctn_max(0, -x0),
+		        kx1 = ctn_min(g->k, g->w - x0);
 		const float *window = scratch + (n * image + y0 * g->w + x0 - first) * c;
 		float share = g->average ? 1.0f / FN(pool_count)(g, y0, x0) : 1;
 		for (int64_t j = 0; j < c; j += CTN_LANES) {
@@ -101,11 +104,18 @@ static int64_t FN(pool_backward_tasks)(const void *p) {
 	return ctn_div_up(g->n * g->h * g->w, g->block);
 }
 // One vector of channels of the pixels [x0, x1) of row y of image n, side by side in out.
-CTN_INLINE void FN(pool_collect)(const ctn_pool_args *g, int64_t n, int64_t y, int64_t x0, int64_t x1, int64_t c, int64_t m, float *out, const int average) {
+CTN_INLINE void FN(pool_collect)(const ctn_pool_args *g, int64_t n, int64_t y, int64_t x0, int64_t x1, int64_t c,
+                                 int64_t m, float *out, const int average) {
 	int64_t k = g->k, stride = g->stride, from = y + g->pad;
-	int64_t oy0 = from < k ? 0 : stride == 1 ? from - k + 1 : ctn_div_up(from - k + 1, stride), oy1 = ctn_min(g->ho - 1, stride == 1 ? from : from / stride);
+	int64_t oy0 = from < k      ? 0
+	              : stride == 1 ? from - k + 1
+	                            : ctn_div_up(from - k + 1, stride),
+	        oy1 = ctn_min(g->ho - 1, stride == 1 ? from : from / stride);
 	for (int64_t x = x0 + g->pad; x < x1 + g->pad; x++, out += CTN_LANES) {
-		int64_t ox0 = x < k ? 0 : stride == 1 ? x - k + 1 : ctn_div_up(x - k + 1, stride), ox1 = ctn_min(g->wo - 1, stride == 1 ? x : x / stride);
+		int64_t ox0 = x < k         ? 0
+		              : stride == 1 ? x - k + 1
+		                            : ctn_div_up(x - k + 1, stride),
+		        ox1 = ctn_min(g->wo - 1, stride == 1 ? x : x / stride);
 		vf sum = {};
 		for (int64_t oy = oy0; oy <= oy1; oy++)
 			for (int64_t ox = ox0; ox <= ox1; ox++) {
@@ -115,7 +125,8 @@ CTN_INLINE void FN(pool_collect)(const ctn_pool_args *g, int64_t n, int64_t y, i
 					sum += d * (1.0f / FN(pool_count)(g, oy * stride - g->pad, ox * stride - g->pad));
 					continue;
 				}
-				vi mine = FN(pool_arg)(g->arg + o * g->arg_ld + c) == (int32_t)((from - oy * stride) * k + x - ox * stride);
+				vi mine = FN(pool_arg)(g->arg + o * g->arg_ld + c) ==
+				          (int32_t)((from - oy * stride) * k + x - ox * stride);
 				sum += vselect(mine, d, (vf){});
 			}
 		vstore(out, sum);
@@ -148,7 +159,8 @@ static void FN(pool_global_run)(const void *p, int64_t task, float *scratch) {
 	for (int64_t y = 0; y < g->h; y++) {
 		for (int64_t x = 0; x < g->w; x++) {
 			input_row(&g->in, (task * g->h + y) * g->w + x, 0, c, x ? row : sum);
-			for (int64_t j = 0; x && j < c; j += CTN_LANES) vstore_part(sum + j, vload_part(sum + j, c - j) + vload_part(row + j, c - j), c - j);
+			for (int64_t j = 0; x && j < c; j += CTN_LANES)
+				vstore_part(sum + j, vload_part(sum + j, c - j) + vload_part(row + j, c - j), c - j);
 		}
 		for (int64_t j = 0; j < c; j++) out[j] += sum[j];
 	}

@@ -24,7 +24,8 @@ func (o *Pool) windows(f func(out int, in []int)) {
 	}
 }
 
-// PoolReference is the pooling of a dense tensor in float64 and, with g the gradient in the output, the gradient in the input.
+// PoolReference is the pooling of a dense tensor in float64 and, with g the gradient in the output, the gradient in the
+// input.
 func PoolReference(o *Pool, a, g []float64) (out, da []float64) {
 	out, da = make([]float64, o.Shape().Len()), make([]float64, len(a))
 	o.windows(func(i int, in []int) {

@@ -53,9 +53,10 @@ func TestPool(t *testing.T) {
 					pool.Record(p)
 					p.Run(1)
 					kerneltest.Close(t, want, op.Out.Values()[:size], kerneltest.Stored(d, 2e-6), "out")
-					kerneltest.TestSink(t, d, c.In.Shape, kind, 2e-6, din, uint32(10*i+2), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-						return pool.RecordBackward(p, grad, sink)
-					})
+					kerneltest.TestSink(t, d, c.In.Shape, kind, 2e-6, din, uint32(10*i+2),
+						func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+							return pool.RecordBackward(p, grad, sink)
+						})
 				})
 			}
 		}
@@ -64,7 +65,8 @@ func TestPool(t *testing.T) {
 
 func TestGlobal(t *testing.T) {
 	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
-		for i, s := range []tensor.Shape{{N: 1, H: 1, W: 1, C: 3}, {N: 3, H: 7, W: 5, C: 33}, {N: 2, H: 40, W: 30, C: 16}} {
+		for i, s := range []tensor.Shape{{N: 1, H: 1, W: 1, C: 3}, {N: 3, H: 7, W: 5, C: 33},
+			{N: 2, H: 40, W: 30, C: 16}} {
 			for _, kind := range kerneltest.Cases {
 				ar := d.NewArena()
 				x := kerneltest.NewTensor(ar, s, kind, uint32(10*i))
@@ -81,9 +83,10 @@ func TestGlobal(t *testing.T) {
 				op.Record(p)
 				p.Run(1)
 				kerneltest.Close(t, want, op.Out.Values(), kerneltest.Stored(d, 2e-6), "out")
-				kerneltest.TestSink(t, d, s, kind, 2e-6, din, uint32(10*i+2), func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-					return op.RecordBackward(p, grad, sink)
-				})
+				kerneltest.TestSink(t, d, s, kind, 2e-6, din, uint32(10*i+2),
+					func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+						return op.RecordBackward(p, grad, sink)
+					})
 				ar.Free()
 			}
 		}
@@ -92,7 +95,8 @@ func TestGlobal(t *testing.T) {
 
 func TestReferenceGradient(t *testing.T) {
 	for _, average := range []bool{false, true} {
-		op := Pool{In: tensor.Input{Shape: tensor.Shape{N: 1, H: 5, W: 4, C: 2}}, K: 3, Stride: 2, Pad: 1, OutH: 3, OutW: 2, Average: average}
+		op := Pool{In: tensor.Input{Shape: tensor.Shape{N: 1, H: 5, W: 4, C: 2}}, K: 3, Stride: 2, Pad: 1, OutH: 3,
+			OutW: 2, Average: average}
 		_, x := kerneltest.Random(op.In.Len(), 1)
 		_, g := kerneltest.Random(op.Shape().Len(), 2)
 		_, dx := PoolReference(&op, x, g)
@@ -112,7 +116,8 @@ func TestMaximumPassesNaNOn(t *testing.T) {
 		ar := d.NewArena()
 		defer ar.Free()
 		s := tensor.Shape{N: 1, H: 3, W: 3, C: 4}
-		op := New(ar, Pool{In: tensor.Input{Shape: s, Z: kerneltest.Room(ar, s.Len()), Act: tensor.ReLU}, K: 3, Out: kerneltest.Room(ar, 4)})
+		op := New(ar, Pool{In: tensor.Input{Shape: s, Z: kerneltest.Room(ar, s.Len()), Act: tensor.ReLU}, K: 3,
+			Out: kerneltest.Room(ar, 4)})
 		p := ar.NewProgram("nan")
 		op.Record(p)
 		p.Run(1)

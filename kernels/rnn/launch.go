@@ -9,7 +9,8 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
-// form is which of the accelerator's kernels a rollout takes, and how many sequences one of their blocks holds. It depends on shapes alone.
+// form is which of the accelerator's kernels a rollout takes, and how many sequences one of their blocks holds. It
+// depends on shapes alone.
 func (t *Tape) form() (suffix string, each int) {
 	switch a := t.args; {
 	case a.pad > C.CTN_RNN_UNITS || a.attentions > 1 || a.embeddings >= C.CTN_RNN_TABLE:
@@ -41,11 +42,13 @@ func (t *Tape) launchRollout(p *exec.Program) {
 	units, slots := t.units()
 	shared := each * (pieces(units) + 2*slots + int(a.pad+2*a.choices+a.steps))
 	t.launch(p, "rnn_rollout",
-		exec.Launch{Entry: "cu_rnn_prepare", Grid: [3]int{exec.Blocks(5*int(a.pad), C.CTN_RNN_THREADS), int(a.embeddings) + 1}},
-		exec.Launch{Entry: "cu_rnn_rollout" + suffix, Grid: [3]int{exec.Blocks(t.op.Batch, each)}, Shared: 4 * shared})
+		exec.Launch{Entry: "cu_rnn_prepare", Grid: [3]int{exec.Blocks(5*int(a.pad), C.CTN_RNN_THREADS),
+			int(a.embeddings) + 1}}, exec.Launch{Entry: "cu_rnn_rollout" + suffix,
+			Grid: [3]int{exec.Blocks(t.op.Batch, each)}, Shared: 4 * shared})
 }
 
-// tileBlocks is how many blocks the products over decisions are split into at most: some for every multiprocessor of a large GPU.
+// tileBlocks is how many blocks the products over decisions are split into at most: some for every multiprocessor of a
+// large GPU.
 const tileBlocks = 512
 
 func (t *Tape) launchBackward(p *exec.Program) {
@@ -65,13 +68,15 @@ func (t *Tape) launchBackward(p *exec.Program) {
 	tiles, weights := tile(4*n.pad)+int(a.attentions)*tile(n.pad), (4+int(a.attentions))*n.Hidden*n.pad
 	split := exec.Blocks(rows, max(1, min(tileBlocks/tiles, rows/C.CTN_RNN_TILE_ROWS)))
 	splits := exec.Blocks(rows, split)
-	a.blocks, a.whole, a.split, a.splits, a.weights = C.int64_t(blocks), C.int64_t(whole), C.int64_t(split), C.int64_t(splits), C.int64_t(weights)
+	a.blocks, a.whole, a.split, a.splits, a.weights = C.int64_t(blocks), C.int64_t(whole), C.int64_t(split),
+		C.int64_t(splits), C.int64_t(weights)
 	a.at, a.dlogits, a.partial = ints(ar.I32(rows)), floats(ar.F32(rows*int(a.choices))), floats(ar.F32(blocks*whole))
 	a.total = a.partial
 	if blocks > 1 {
 		a.total = floats(ar.F32(whole))
 	}
-	finish := exec.Blocks(n.Hidden*4*n.pad, C.CTN_RNN_THREADS) + exec.Blocks(4*n.pad, C.CTN_RNN_THREADS) + exec.Blocks(n.rows*n.pad, C.CTN_RNN_THREADS/32)
+	finish := exec.Blocks(n.Hidden*4*n.pad, C.CTN_RNN_THREADS) + exec.Blocks(4*n.pad, C.CTN_RNN_THREADS) +
+		exec.Blocks(n.rows*n.pad, C.CTN_RNN_THREADS/32)
 	for _, h := range n.Grammar.Heads {
 		floats := (n.Hidden + 1) * n.pad
 		if h.Kind == Linear {

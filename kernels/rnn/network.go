@@ -8,11 +8,13 @@ type Kind int
 const (
 	// Linear: logits = W h + b, W with a row a choice.
 	Linear Kind = iota
-	// Attention: logit j = v . tanh(W1 e_j + W2 h), e_j the embedding of choice j (additive attention, Bahdanau et al. 2015).
+	// Attention: logit j = v . tanh(W1 e_j + W2 h), e_j the embedding of choice j (additive attention, Bahdanau et al.
+	// 2015).
 	Attention
 )
 
-// Head is a kind of decision: a softmax over Choices outputs, and an embedding a choice, which is the next decision's input.
+// Head is a kind of decision: a softmax over Choices outputs, and an embedding a choice, which is the next decision's
+// input.
 type Head struct {
 	Name    string
 	Kind    Kind
@@ -40,7 +42,8 @@ func (g *Grammar) MaxSteps() int {
 
 func (g *Grammar) check() error {
 	if len(g.Heads) == 0 || len(g.Heads) > 64 || len(g.Variants) != g.First.Choices {
-		return fmt.Errorf("grammar with %d heads, %d variants and %d first choices", len(g.Heads), len(g.Variants), g.First.Choices)
+		return fmt.Errorf("grammar with %d heads, %d variants and %d first choices", len(g.Heads), len(g.Variants),
+			g.First.Choices)
 	}
 	for i, h := range g.Heads {
 		if h.Choices < 1 || h.Choices > 4096 || h.Kind != Linear && h.Kind != Attention {
@@ -62,9 +65,9 @@ func (g *Grammar) check() error {
 
 // Network is a controller's shape and the place of its parameters in one flat buffer.
 //
-// An LSTM cell (PyTorch's LSTMCell: gates in the order i, f, g, o and two bias vectors, which matter separately under L2 decay) reads
-// the embedding of the decision before, of that decision's own table; the first decision reads zeros, and h and c start at
-// zero. Rows are padded to a multiple of 16 floats; padding holds zeros and gets zero gradients.
+// An LSTM cell (PyTorch's LSTMCell: gates in the order i, f, g, o and two bias vectors, which matter separately under
+// L2 decay) reads the embedding of the decision before, of that decision's own table; the first decision reads zeros,
+// and h and c start at zero. Rows are padded to a multiple of 16 floats; padding holds zeros and gets zero gradients.
 type Network struct {
 	Grammar Grammar
 	Hidden  int
@@ -114,16 +117,17 @@ func NewNetwork(g Grammar, hidden int) (*Network, error) {
 // Size is the number of floats of the parameters, padding included.
 func (n *Network) Size() int { return n.size }
 
-// Tensor is one parameter in PyTorch's shape: Rows x Cols, row-major.
+// Tensor is one parameter in PyTorch's shape: [Rows, Cols], row-major.
 type Tensor struct {
 	Name       string
 	Rows, Cols int
 	At         func(row, col int) int // the place of an element in a parameter buffer
 }
 
-// Tensors lists the parameters: "lstm.weight_ih" and "lstm.weight_hh" (4 Hidden x Hidden), "lstm.bias_ih" and "lstm.bias_hh" (1 x 4
-// Hidden), and for each head, by its name, "NAME.embedding" (Choices x Hidden) and either "NAME.weight" (Choices x Hidden) and
-// "NAME.bias" (1 x Choices), or "NAME.key" (W1), "NAME.query" (W2; both Hidden x Hidden) and "NAME.value" (v; 1 x Hidden).
+// Tensors lists the parameters: "lstm.weight_ih" and "lstm.weight_hh" ([4 Hidden, Hidden]), "lstm.bias_ih" and
+// "lstm.bias_hh" ([1, 4 Hidden]), and for each head, by its name, "NAME.embedding" ([Choices, Hidden]) and either
+// "NAME.weight" ([Choices, Hidden]) and "NAME.bias" ([1, Choices]), or "NAME.key" (W1), "NAME.query" (W2; both Hidden x
+// Hidden) and "NAME.value" (v; 1 x Hidden).
 func (n *Network) Tensors() []Tensor {
 	plain := func(base int) func(int, int) int { return func(r, c int) int { return base + r*n.pad + c } }
 	turned := func(base int) func(int, int) int { return func(r, c int) int { return base + c*n.pad + r } }
@@ -137,23 +141,24 @@ func (n *Network) Tensors() []Tensor {
 		l := n.heads[i]
 		out = append(out, Tensor{head.Name + ".embedding", head.Choices, h, plain(l.embedding)})
 		if head.Kind == Attention {
-			out = append(out, Tensor{head.Name + ".key", h, h, turned(l.a)}, Tensor{head.Name + ".query", h, h, turned(l.b)},
-				Tensor{head.Name + ".value", 1, h, plain(l.v)})
+			out = append(out, Tensor{head.Name + ".key", h, h, turned(l.a)},
+				Tensor{head.Name + ".query", h, h, turned(l.b)}, Tensor{head.Name + ".value", 1, h, plain(l.v)})
 		} else {
-			out = append(out, Tensor{head.Name + ".weight", head.Choices, h, plain(l.a)}, Tensor{head.Name + ".bias", 1, head.Choices, plain(l.b)})
+			out = append(out, Tensor{head.Name + ".weight", head.Choices, h, plain(l.a)},
+				Tensor{head.Name + ".bias", 1, head.Choices, plain(l.b)})
 		}
 	}
 	return out
 }
 
-// Put writes a tensor's Rows x Cols values into a parameter buffer of Size floats.
+// Put writes a tensor's [Rows, Cols] values into a parameter buffer of Size floats.
 func (t Tensor) Put(params, values []float32) {
 	for i := range t.Rows * t.Cols {
 		params[t.At(i/t.Cols, i%t.Cols)] = values[i]
 	}
 }
 
-// Get reads a tensor's Rows x Cols values out of a parameter or gradient buffer of Size floats.
+// Get reads a tensor's [Rows, Cols] values out of a parameter or gradient buffer of Size floats.
 func (t Tensor) Get(params []float32) []float32 {
 	out := make([]float32, t.Rows*t.Cols)
 	for i := range out {

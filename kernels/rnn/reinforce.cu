@@ -3,7 +3,8 @@
 #include "../exec/reduce.cuh"
 #include "reinforce.h"
 
-// One block; a thread takes every CTN_REINFORCE_THREADS-th sequence. For a batch of one it is a few operations in double and the launch.
+// One block; a thread takes every CTN_REINFORCE_THREADS-th sequence. For a batch of one it is a few operations in
+// double and the launch.
 CTN_ENTRY(cu_reinforce, const ctn_reinforce_args g, CTN_REINFORCE_THREADS, 1) {
 	constexpr int THREADS = CTN_REINFORCE_THREADS;
 	const double n = (double)g.batch;
@@ -13,7 +14,8 @@ CTN_ENTRY(cu_reinforce, const ctn_reinforce_args g, CTN_REINFORCE_THREADS, 1) {
 		g.value[i] = ctn_reinforce_value(&g, reward);
 		mean.reward += reward / n, mean.value += g.value[i] / n, mean.entropy += (double)g.entropy[i] / n;
 	}
-	mean.reward = block_sum<THREADS>(mean.reward), mean.value = block_sum<THREADS>(mean.value), mean.entropy = block_sum<THREADS>(mean.entropy);
+	mean.reward = block_sum<THREADS>(mean.reward), mean.value = block_sum<THREADS>(mean.value),
+	mean.entropy = block_sum<THREADS>(mean.entropy);
 	const double baseline = ctn_reinforce_baseline(&g, mean.value);
 	for (int64_t i = threadIdx.x; i < g.batch; i += THREADS) {
 		const double advantage = g.value[i] - baseline;

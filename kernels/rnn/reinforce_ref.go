@@ -2,9 +2,10 @@ package rnn
 
 import "math"
 
-// ReinforceReference is the update in plain Go: the gradients, and the log's mean reward, entropy and loss. score, opponent, bias, entropy and logp are the
-// buffers' values. s becomes the state after the update.
-func ReinforceReference(r Reinforce, score, opponent, bias, entropy, logp []float64, s *ReinforceState) (dlogp, dentropy []float64, reward, spread, loss float64) {
+// ReinforceReference is the update in plain Go: the gradients, and the log's mean reward, entropy and loss. score,
+// opponent, bias, entropy and logp are the buffers' values. s becomes the state after the update.
+func ReinforceReference(r Reinforce, score, opponent, bias, entropy, logp []float64, s *ReinforceState) (dlogp,
+	dentropy []float64, reward, spread, loss float64) {
 	n := float64(r.Batch)
 	values, mean, square, scale, b := make([]float64, r.Batch), 0.0, 0.0, 1.0, 0.0
 	for i := range values {

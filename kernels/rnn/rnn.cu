@@ -1,10 +1,11 @@
 // The controller's rollout and its gradient: whole sequences without leaving the chip.
 //
-// Four neighbouring threads, a quad, share a hidden unit. Going forward, each of them multiplies a quarter of h with the unit's columns of the four
-// gates and of the attention's W2, and after an exchange lane q has the sum of gate q. Going back, lane q multiplies the gradients of gate q with its
-// part of the unit's row. Up to 64 units, one attention head and a small table of embeddings a block holds all these weights in
-// registers (80 a thread) and works on G sequences in turn; a larger network (WIDE) reads them from memory in every step. The sums over
-// decisions that make the weights' gradients are products over rows, as in gemm.cu.
+// Four neighbouring threads, a quad, share a hidden unit. Going forward, each of them multiplies a quarter of h with
+// the unit's columns of the four gates and of the attention's W2, and after an exchange lane q has the sum of gate q.
+// Going back, lane q multiplies the gradients of gate q with its part of the unit's row. Up to 64 units, one attention
+// head and a small table of embeddings a block holds all these weights in registers (80 a thread) and works on G
+// sequences in turn; a larger network (WIDE) reads them from memory in every step. The sums over decisions that make
+// the weights' gradients are products over rows, as in gemm.cu.
 #include "../exec/cuda.cuh"
 #include "../exec/philox.h"
 #include "../exec/reduce.cuh"
@@ -29,10 +30,13 @@ __device__ __forceinline__ float quad_transpose_sum(const float *x, int q) {
 }
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
-__device__ __forceinline__ const int32_t *head_of(const ctn_rnn_args &g, int64_t head) { return g.head + head * CTN_RNN_HEAD_INTS; }
+__device__ __forceinline__ const int32_t *head_of(const ctn_rnn_args &g, int64_t head) {
+	return g.head + head * CTN_RNN_HEAD_INTS;
+}
 __device__ __forceinline__ bool attends(const int32_t *head) { return head[CTN_RNN_KIND] != 0; }
 __device__ __forceinline__ int head_floats(const ctn_rnn_args &g, const int32_t *head) { // of its partial sums
-	return head[CTN_RNN_CHOICES] * (int)g.pad + (attends(head) ? (int)g.pad : (int)ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
+	return head[CTN_RNN_CHOICES] * (int)g.pad +
+	       (attends(head) ? (int)g.pad : (int)ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
 }
 // The network's only attention head in a block that holds weights, or none.
 __device__ __forceinline__ const int32_t *the_attention(const ctn_rnn_args &g) {
@@ -56,7 +60,8 @@ __device__ __forceinline__ void dot(float (&acc)[OUT], const float (&w)[OUT][N],
 	for (int i = 0; i < N; i += 4) {
 		float4 v = *(const float4 *)(x + i);
 #pragma unroll
-		for (int o = 0; o < OUT; o++) acc[o] += v.x * w[o][i] + v.y * w[o][i + 1] + v.z * w[o][i + 2] + v.w * w[o][i + 3];
+		for (int o = 0; o < OUT; o++)
+			acc[o] += v.x * w[o][i] + v.y * w[o][i + 1] + v.z * w[o][i + 2] + v.w * w[o][i + 3];
 	}
 }
 
@@ -64,20 +69,23 @@ __device__ __forceinline__ void dot(float (&acc)[OUT], const float (&w)[OUT][N],
 
 // Rows [first, first + N) of a unit's columns: of the four gates, and of W2 where there is a query.
 template <int N>
-__device__ __forceinline__ void load_columns(float (&w)[5][N], const ctn_rnn_args &g, const int32_t *query, int unit, int first) {
+__device__ __forceinline__ void load_columns(float (&w)[5][N], const ctn_rnn_args &g, const int32_t *query, int unit,
+                                             int first) {
 #pragma unroll
 	for (int i = 0; i < N; i++) {
 		int64_t k = first + i;
 		bool inside = k < g.hidden && unit < g.pad;
 #pragma unroll
-		for (int gate = 0; gate < 4; gate++) w[gate][i] = inside ? g.params[g.whh + (4 * k + gate) * g.pad + unit] : 0.0f;
+		for (int gate = 0; gate < 4; gate++)
+			w[gate][i] = inside ? g.params[g.whh + (4 * k + gate) * g.pad + unit] : 0.0f;
 		w[4][i] = inside && query ? g.params[query[CTN_RNN_B] + k * g.pad + unit] : 0.0f;
 	}
 }
 
-// A warp takes a decision: the softmax over n logits, and the same choice by the same number as the CPU's. It adds to logp and entropy.
-__device__ __forceinline__ int decide(const ctn_rnn_args &g, int64_t row, const float *logits, float *weights, int n, float uniform, float *logp,
-                                      float *entropy) {
+// A warp takes a decision: the softmax over n logits, and the same choice by the same number as the CPU's. It adds to
+// logp and entropy.
+__device__ __forceinline__ int decide(const ctn_rnn_args &g, int64_t row, const float *logits, float *weights, int n,
+                                      float uniform, float *logp, float *entropy) {
 	const int lane = threadIdx.x % 32, choices = (int)g.choices;
 	float most = logits[0];
 	for (int i = 1; i < n; i++) most = fmaxf(most, logits[i]);
@@ -109,8 +117,7 @@ __device__ __forceinline__ int decide(const ctn_rnn_args &g, int64_t row, const 
 	return action;
 }
 
-template <int G, bool WIDE>
-__device__ void rollout(const ctn_rnn_args &g) {
+template <int G, bool WIDE> __device__ void rollout(const ctn_rnn_args &g) {
 	DYNAMIC_SHARED(float, work);
 	STATIC_SHARED(int[G], length);  // decisions; 1 until the first is taken
 	STATIC_SHARED(int[G], variant); // where the others begin in the list
@@ -121,18 +128,22 @@ __device__ void rollout(const ctn_rnn_args &g) {
 	STATIC_SHARED(float[G], entropy);
 	const int pad = (int)g.pad, steps = (int)g.steps, choices = (int)g.choices;
 	const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, q = threadIdx.x % 4, quad = threadIdx.x / 4;
-	const int units = WIDE ? pad : min(pad, UNITS); // the same, but the compiler sees that the loops over them go round once
+	const int units =
+	        WIDE ? pad : min(pad, UNITS); // the same, but the compiler sees that the loops over them go round once
 	const int64_t first = (int64_t)blockIdx.x * G;
 	const int count = (int)ctn_min(G, g.batch - first);
-	const int slots = WIDE ? (pad + UNITS - 1) / UNITS * THREADS : THREADS; // a thread's own places: one for each unit that its quad has
+	const int slots = WIDE ? (pad + UNITS - 1) / UNITS * THREADS
+	                       : THREADS; // a thread's own places: one for each unit that its quad has
 	const pieces quarter = {WIDE ? pad / 4 : UNITS / 4};
-	float *h = work, *sums = h + G * quarter.floats(), *c = sums + G * slots, *query = c + G * slots, *logits = query + G * pad;
+	float *h = work, *sums = h + G * quarter.floats(), *c = sums + G * slots, *query = c + G * slots,
+	      *logits = query + G * pad;
 	float *weights = logits + G * choices, *uniform = weights + G * choices;
 
 	for (int i = threadIdx.x; i < G * quarter.floats(); i += THREADS) h[i] = 0;
 	for (int i = threadIdx.x; i < count * steps; i += THREADS) {
 		uint32_t bits[4] = {};
-		if (!g.given) ctn_philox(g.seed, g.purpose, (uint32_t)*g.drawn, (uint64_t)(first + i / steps) * 64 + i % steps, bits);
+		if (!g.given)
+			ctn_philox(g.seed, g.purpose, (uint32_t)*g.drawn, (uint64_t)(first + i / steps) * 64 + i % steps, bits);
 		uniform[i] = ctn_uniform(bits[0]);
 		g.actions[first * steps + i] = -1;
 	}
@@ -219,42 +230,49 @@ __device__ void rollout(const ctn_rnn_args &g) {
 		if (warp < G && t < length[s]) {
 			const int64_t row = (first + s) * steps + t;
 			const int from = head_of(g, head[s])[CTN_RNN_ROW];
-			int action = decide(g, row, logits + s * choices, weights + s * choices, allowed[s], uniform[s * steps + t], &logp[s], &entropy[s]);
+			int action = decide(g, row, logits + s * choices, weights + s * choices, allowed[s], uniform[s * steps + t],
+			                    &logp[s], &entropy[s]);
 			__syncwarp(); // every lane has read what lane 0 now writes
 			if (lane == 0) {
 				input[s] = from + action;
 				if (t == 0) variant[s] = g.variants[2 * action], length[s] = 1 + g.variants[2 * action + 1];
-				if (t + 1 < length[s]) head[s] = g.list[2 * (variant[s] + t)], allowed[s] = g.list[2 * (variant[s] + t) + 1];
+				if (t + 1 < length[s])
+					head[s] = g.list[2 * (variant[s] + t)], allowed[s] = g.list[2 * (variant[s] + t) + 1];
 			}
 		}
 		__syncthreads();
 	}
-	if ((int)threadIdx.x < count) g.logp[first + threadIdx.x] = logp[threadIdx.x], g.entropy[first + threadIdx.x] = entropy[threadIdx.x];
+	if ((int)threadIdx.x < count)
+		g.logp[first + threadIdx.x] = logp[threadIdx.x], g.entropy[first + threadIdx.x] = entropy[threadIdx.x];
 }
 
 // ---- backward through time ----------------------------------------------------
 
 // A unit's row of gate q, columns [first, first + N): its share of the gradient of h. Rows past hidden are zeros.
 template <int N>
-__device__ __forceinline__ void load_row(float (&w)[1][N], const ctn_rnn_args &g, const float *matrix, int64_t columns, int unit, int64_t first,
-                                         int64_t end) {
+__device__ __forceinline__ void load_row(float (&w)[1][N], const ctn_rnn_args &g, const float *matrix, int64_t columns,
+                                         int unit, int64_t first, int64_t end) {
 #pragma unroll
-	for (int i = 0; i < N; i++) w[0][i] = unit < g.hidden && first + i < end ? matrix[unit * columns + first + i] : 0.0f;
+	for (int i = 0; i < N; i++)
+		w[0][i] = unit < g.hidden && first + i < end ? matrix[unit * columns + first + i] : 0.0f;
 }
 
 // The gradients of the logits, a warp a decision; and what the block knows of its decisions: their heads and inputs.
 template <int G>
-__device__ __forceinline__ void back_logits(const ctn_rnn_args &g, int64_t first, int count, int *length, int *head, int *input) {
+__device__ __forceinline__ void back_logits(const ctn_rnn_args &g, int64_t first, int count, int *length, int *head,
+                                            int *input) {
 	const int lane = threadIdx.x % 32, steps = (int)g.steps, choices = (int)g.choices;
 	for (int r = threadIdx.x / 32; r < count * steps; r += WARPS) {
 		const int64_t b = first + r / steps, row = first * steps + r;
 		const int t = r % steps;
-		const int32_t *variant = g.variants + 2 * g.actions[b * steps], *step = t ? g.list + 2 * (variant[0] + t - 1) : g.list;
+		const int32_t *variant = g.variants + 2 * g.actions[b * steps],
+		              *step = t ? g.list + 2 * (variant[0] + t - 1) : g.list;
 		const bool in = t <= variant[1];
 		if (lane == 0) {
 			length[r / steps] = 1 + variant[1];
 			g.at[row] = head[r] = in ? step[0] : -1;
-			input[r] = t && in ? head_of(g, t > 1 ? step[-2] : g.list[0])[CTN_RNN_ROW] + g.actions[row - 1] : (int)g.embeddings;
+			input[r] = t && in ? head_of(g, t > 1 ? step[-2] : g.list[0])[CTN_RNN_ROW] + g.actions[row - 1]
+			                   : (int)g.embeddings;
 		}
 		if (!in) continue;
 		const float *p = g.p + row * choices, *lp = g.lp + row * choices;
@@ -262,7 +280,9 @@ __device__ __forceinline__ void back_logits(const ctn_rnn_args &g, int64_t first
 		for (int i = lane; i < step[1]; i += 32) entropy -= p[i] * lp[i];
 		entropy = warp_sum(entropy);
 		for (int i = lane; i < choices; i += 32)
-			g.dlogits[row * choices + i] = i < step[1] ? g.dlogp[b] * ((float)(g.actions[row] == i) - p[i]) - g.dentropy[b] * p[i] * (lp[i] + entropy) : 0.0f;
+			g.dlogits[row * choices + i] = i < step[1] ? g.dlogp[b] * ((float)(g.actions[row] == i) - p[i]) -
+			                                                     g.dentropy[b] * p[i] * (lp[i] + entropy)
+			                                           : 0.0f;
 	}
 }
 
@@ -289,7 +309,8 @@ __device__ __forceinline__ void back_queries(const ctn_rnn_args &g, int64_t firs
 }
 
 // The heads' own sums over the block's decisions: a thread has an element and goes through the rows.
-__device__ __forceinline__ void back_heads(const ctn_rnn_args &g, int64_t first, int count, const int *head, float *partial, bool add) {
+__device__ __forceinline__ void back_heads(const ctn_rnn_args &g, int64_t first, int count, const int *head,
+                                           float *partial, bool add) {
 	const int pad = (int)g.pad;
 	for (int which = 0; which < (int)g.heads; which++) {
 		const int32_t *of = head_of(g, which);
@@ -320,14 +341,14 @@ __device__ __forceinline__ void back_heads(const ctn_rnn_args &g, int64_t first,
 	}
 }
 
-template <int G, bool WIDE>
-__device__ void bptt(const ctn_rnn_args &g) {
+template <int G, bool WIDE> __device__ void bptt(const ctn_rnn_args &g) {
 	DYNAMIC_SHARED(float, work);
 	STATIC_SHARED(int[G], length);
 	STATIC_SHARED(int[G * 64], head); // of each decision: -1 after the end
 	STATIC_SHARED(int[G * 64], input);
 	const int pad = (int)g.pad, steps = (int)g.steps, q = threadIdx.x % 4, quad = threadIdx.x / 4;
-	const int units = WIDE ? pad : min(pad, UNITS), slots = WIDE ? (pad + UNITS - 1) / UNITS * THREADS : THREADS; // as in the rollout
+	const int units = WIDE ? pad : min(pad, UNITS),
+	          slots = WIDE ? (pad + UNITS - 1) / UNITS * THREADS : THREADS; // as in the rollout
 	const pieces gate = {WIDE ? pad : UNITS};
 	const int quarter = WIDE ? pad / 4 : UNITS / 4;
 	float *d = work, *dc = d + 2 * G * gate.floats(); // d: the gates' gradients of the decision after and of this one
@@ -368,7 +389,8 @@ __device__ void bptt(const ctn_rnn_args &g) {
 					const int32_t *of = head_of(g, head[s * steps + t]);
 					const float *gates = g.gates + row * 4 * pad + unit, *dquery = g.dquery + row * pad;
 					const float i = gates[0], f = gates[pad], u = gates[2 * pad], o = gates[3 * pad];
-					const float before = t ? g.c[(row - 1) * pad + unit] : 0.0f, squashed = tanhf(g.c[row * pad + unit]);
+					const float before = t ? g.c[(row - 1) * pad + unit] : 0.0f,
+					            squashed = tanhf(g.c[row * pad + unit]);
 					float acc[1] = {};
 					if (attends(of)) {
 						const float *x = dquery + q * quarter;
@@ -409,7 +431,8 @@ __device__ void bptt(const ctn_rnn_args &g) {
 		}
 	}
 	for (int unit = quad; !WIDE && unit < units; unit += UNITS)
-		for (int e = 0; e <= (int)g.embeddings; e++) partial[g.part + ((int64_t)e * 4 + q) * pad + unit] = sums[((int64_t)e * 4 + q) * pad + unit];
+		for (int e = 0; e <= (int)g.embeddings; e++)
+			partial[g.part + ((int64_t)e * 4 + q) * pad + unit] = sums[((int64_t)e * 4 + q) * pad + unit];
 }
 
 // ---- the weights' gradients ---------------------------------------------------
@@ -421,9 +444,10 @@ __device__ __forceinline__ bool among(int64_t &block, int64_t n) {
 	return false;
 }
 
-// A tile of the gradient of whh, or of a head's W2, over a split's rows: out[k][j] = sum of h[k] d[j], where h is that before the decision for
-// whh, and that of the decision for W2.
-__device__ __forceinline__ void outer(const ctn_rnn_args &g, int64_t tile, int64_t n, int head, const float *d, float *out, int64_t begin, int64_t end) {
+// A tile of the gradient of whh, or of a head's W2, over a split's rows: out[k][j] = sum of h[k] d[j], where h is that
+// before the decision for whh, and that of the decision for W2.
+__device__ __forceinline__ void outer(const ctn_rnn_args &g, int64_t tile, int64_t n, int head, const float *d,
+                                      float *out, int64_t begin, int64_t end) {
 	constexpr int TILE = CTN_RNN_TILE, STEP = 16;
 	STATIC_SHARED(float[STEP][TILE + 4], left);
 	STATIC_SHARED(float[STEP][TILE + 4], right);
@@ -465,7 +489,8 @@ __device__ __forceinline__ float *sums_of(const ctn_rnn_args &g, int64_t grad, i
 // Block `block` of all tiles and splits; false: they are fewer.
 __device__ __forceinline__ bool outer_blocks(const ctn_rnn_args &g, int64_t &block) {
 	const int64_t rows = g.batch * g.steps, down = ctn_div_up(g.hidden, CTN_RNN_TILE);
-	const int64_t wide = down * ctn_div_up(4 * g.pad, CTN_RNN_TILE), narrow = down * ctn_div_up(g.pad, CTN_RNN_TILE), tiles = wide + g.attentions * narrow;
+	const int64_t wide = down * ctn_div_up(4 * g.pad, CTN_RNN_TILE), narrow = down * ctn_div_up(g.pad, CTN_RNN_TILE),
+	              tiles = wide + g.attentions * narrow;
 	if (!among(block, tiles * g.splits)) return false;
 	const int64_t split = block / tiles, begin = split * g.split, end = ctn_min(begin + g.split, rows);
 	int64_t tile = block % tiles;
@@ -476,7 +501,8 @@ __device__ __forceinline__ bool outer_blocks(const ctn_rnn_args &g, int64_t &blo
 	for (int i = 0; i < (int)g.heads; i++) {
 		const int32_t *head = head_of(g, i);
 		if (!attends(head) || !among(tile, narrow)) continue;
-		outer(g, tile, g.pad, i, g.dquery, sums_of(g, head[CTN_RNN_B], (4 + head[CTN_RNN_NUMBER]) * g.hidden * g.pad, split), begin, end);
+		outer(g, tile, g.pad, i, g.dquery,
+		      sums_of(g, head[CTN_RNN_B], (4 + head[CTN_RNN_NUMBER]) * g.hidden * g.pad, split), begin, end);
 		return true;
 	}
 	return true;
@@ -572,8 +598,8 @@ __device__ __forceinline__ void finish(const ctn_rnn_args &g, int64_t block) {
 
 } // namespace
 
-// What every embedding adds to the gates, and the keys of attention heads: a thread a column. Grid: columns of the gates and of a key, embeddings
-// and the start. The counter moves on here; the rollout reads where it was.
+// What every embedding adds to the gates, and the keys of attention heads: a thread a column. Grid: columns of the
+// gates and of a key, embeddings and the start. The counter moves on here; the rollout reads where it was.
 CTN_ENTRY(cu_rnn_prepare, const ctn_rnn_args g, CTN_RNN_THREADS) {
 	const int64_t j = (int64_t)blockIdx.x * THREADS + threadIdx.x, e = blockIdx.y, gates = 4 * g.pad;
 	if (e == 0 && j == 0 && !g.given) {
@@ -597,14 +623,15 @@ CTN_ENTRY(cu_rnn_prepare, const ctn_rnn_args g, CTN_RNN_THREADS) {
 	}
 }
 
-// Whole sequences. Grid: groups of 1 or CTN_RNN_SEQUENCES of them. What bounds a block is the latency of a decision: four barriers, 80
-// multiplications a thread and sequence, and the accurate tanh and exp; the tape is 62 KB of writes a sequence of NAS-Bench-101.
+// Whole sequences. Grid: groups of 1 or CTN_RNN_SEQUENCES of them. What bounds a block is the latency of a decision:
+// four barriers, 80 multiplications a thread and sequence, and the accurate tanh and exp; the tape is 62 KB of writes a
+// sequence of NAS-Bench-101.
 CTN_ENTRY(cu_rnn_rollout_one, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { rollout<1, false>(g); }
 CTN_ENTRY(cu_rnn_rollout_many, const ctn_rnn_args g, CTN_RNN_THREADS, 2) { rollout<MANY, false>(g); }
 CTN_ENTRY(cu_rnn_rollout_wide, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { rollout<1, true>(g); }
 
-// The gradient of every decision's gates, queries and logits, and each block's sums for the heads and embeddings. Grid: at most CTN_RNN_PARTIALS
-// blocks, which go through the groups.
+// The gradient of every decision's gates, queries and logits, and each block's sums for the heads and embeddings. Grid:
+// at most CTN_RNN_PARTIALS blocks, which go through the groups.
 CTN_ENTRY(cu_rnn_bptt_one, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { bptt<1, false>(g); }
 CTN_ENTRY(cu_rnn_bptt_many, const ctn_rnn_args g, CTN_RNN_THREADS, 2) { bptt<MANY, false>(g); }
 CTN_ENTRY(cu_rnn_bptt_wide, const ctn_rnn_args g, CTN_RNN_THREADS, 1) { bptt<1, true>(g); }
@@ -615,7 +642,8 @@ CTN_ENTRY(cu_rnn_parts, const ctn_rnn_args g, CTN_RNN_THREADS, 2) {
 	if (!outer_blocks(g, block)) total(g, block);
 }
 
-// The gradients of everything else, from the totals. Grid: elements of wih, biases, embeddings, heads; with splits those of whh and W2.
+// The gradients of everything else, from the totals. Grid: elements of wih, biases, embeddings, heads; with splits
+// those of whh and W2.
 CTN_ENTRY(cu_rnn_finish, const ctn_rnn_args g, CTN_RNN_THREADS) { finish(g, blockIdx.x); }
 
 // Both in one launch, for a single block's sums, which are the totals already.

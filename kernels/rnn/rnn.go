@@ -1,5 +1,6 @@
-// Package rnn is the controller's network (paper section 3.3): an LSTM that takes the decisions which make an architecture, one
-// after the other, and the gradient of what it decided. A whole rollout of many sequences is one operation.
+// Package rnn is the controller's network (paper section 3.3): an LSTM that takes the decisions which make an
+// architecture, one after the other, and the gradient of what it decided. A whole rollout of many sequences is one
+// operation.
 package rnn
 
 /*
@@ -28,19 +29,19 @@ var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int
 
 // Rollout takes the decisions of Batch sequences. With T = Grammar.MaxSteps():
 //
-// Decision t of sequence b is drawn with the first number of Philox block (Seed, philox.PurposeRollout, Counter[0], 64 b + t), and
-// Counter[0] grows by one after each rollout. With Given, decisions are taken from it instead (one outside the grammar counts as 0: check
-// them before).
+// Decision t of sequence b is drawn with the first number of Philox block (Seed, philox.PurposeRollout, Counter[0], 64
+// b + t), and Counter[0] grows by one after each rollout. With Given, decisions are taken from it instead (one outside
+// the grammar counts as 0: check them before).
 type Rollout struct {
 	Net     *Network
-	Params  *exec.Buffer // Net.Size() floats, read each time
+	Params  *exec.Buffer // [Net.Size()], read each time
 	Batch   int
 	Seed    uint64
-	Counter *exec.Buffer // one integer
-	Given   *exec.Buffer // nil, or Batch x T integers
-	Actions *exec.Buffer // out: Batch x T integers, -1 after a sequence's end
-	LogP    *exec.Buffer // out: Batch floats, the logarithm of each sequence's probability
-	Entropy *exec.Buffer // out: Batch floats, the sum of the decisions' entropies in nats
+	Counter *exec.Buffer // [1] integer
+	Given   *exec.Buffer // nil, or [Batch, T] integers
+	Actions *exec.Buffer // out: [Batch, T] integers, -1 after a sequence's end
+	LogP    *exec.Buffer // out: [Batch], the logarithm of each sequence's probability
+	Entropy *exec.Buffer // out: [Batch], the sum of the decisions' entropies in nats
 }
 
 // Tape holds what the gradient needs of the last rollout.
@@ -49,14 +50,14 @@ type Tape struct {
 	args C.ctn_rnn_args
 }
 
-// RecordRollout appends a rollout. Sequences go through the processor in groups of eight, with one pass over the weights a group. On an
-// accelerator a block takes a sequence, or eight where there are many, to its end.
+// RecordRollout appends a rollout. Sequences go through the processor in groups of eight, with one pass over the
+// weights a group. On an accelerator a block takes a sequence, or eight where there are many, to its end.
 func RecordRollout(p *exec.Program, op Rollout) *Tape {
 	n := op.Net
 	steps := n.Grammar.MaxSteps()
 	rows := op.Batch * steps
-	if op.Batch < 1 || op.Params.Len() < n.size || op.Counter.Len() < 1 || op.Actions.Len() < rows || op.LogP.Len() < op.Batch ||
-		op.Entropy.Len() < op.Batch || op.Given != nil && op.Given.Len() < rows {
+	if op.Batch < 1 || op.Params.Len() < n.size || op.Counter.Len() < 1 || op.Actions.Len() < rows ||
+		op.LogP.Len() < op.Batch || op.Entropy.Len() < op.Batch || op.Given != nil && op.Given.Len() < rows {
 		panic(fmt.Sprintf("rnn: rollout of %d sequences of %d decisions: a buffer is too short", op.Batch, steps))
 	}
 	choices, attended, attentions := 0, 0, 0
@@ -87,13 +88,20 @@ func RecordRollout(p *exec.Program, op Rollout) *Tape {
 	ar := p.Arena()
 	t := &Tape{op: op, args: C.ctn_rnn_args{
 		batch: C.int64_t(op.Batch), hidden: C.int64_t(n.Hidden), pad: C.int64_t(n.pad), steps: C.int64_t(steps),
-		choices: C.int64_t(choices), attended: C.int64_t(attended), embeddings: C.int64_t(n.rows), heads: C.int64_t(len(n.heads)),
-		part: C.int64_t(n.part), head: ints(ar.Ints(heads)), variants: ints(ar.Ints(variants)), list: ints(ar.Ints(list)),
-		given: ints(op.Given), counter: ints(op.Counter), seed: C.uint64_t(op.Seed), purpose: C.uint32_t(philox.PurposeRollout),
-		params: floats(op.Params), wih: C.int64_t(n.wih), whh: C.int64_t(n.whh), bih: C.int64_t(n.bih), bhh: C.int64_t(n.bhh),
-		inputs: floats(ar.F32((n.rows + 1) * 4 * n.pad)), keys: floats(ar.F32(n.rows * n.pad)), actions: ints(op.Actions),
-		logp: floats(op.LogP), entropy: floats(op.Entropy), gates: floats(ar.F32(rows * 4 * n.pad)), c: floats(ar.F32(rows * n.pad)),
-		h: floats(ar.F32(rows * n.pad)), tanh: floats(ar.F32(rows * attended * n.pad)), p: floats(ar.F32(rows * choices)),
+		choices: C.int64_t(choices), attended: C.int64_t(attended), embeddings: C.int64_t(n.rows),
+		heads: C.int64_t(len(n.heads)),
+		part:  C.int64_t(n.part), head: ints(ar.Ints(heads)), variants: ints(ar.Ints(variants)),
+		list:  ints(ar.Ints(list)),
+		given: ints(op.Given), counter: ints(op.Counter), seed: C.uint64_t(op.Seed),
+		purpose: C.uint32_t(philox.PurposeRollout),
+		params:  floats(op.Params), wih: C.int64_t(n.wih), whh: C.int64_t(n.whh), bih: C.int64_t(n.bih),
+		bhh:    C.int64_t(n.bhh),
+		inputs: floats(ar.F32((n.rows + 1) * 4 * n.pad)), keys: floats(ar.F32(n.rows * n.pad)),
+		actions: ints(op.Actions),
+		logp:    floats(op.LogP), entropy: floats(op.Entropy), gates: floats(ar.F32(rows * 4 * n.pad)),
+		c: floats(ar.F32(rows * n.pad)),
+		h: floats(ar.F32(rows * n.pad)), tanh: floats(ar.F32(rows * attended * n.pad)),
+		p:  floats(ar.F32(rows * choices)),
 		lp: floats(ar.F32(rows * choices)), attentions: C.int64_t(attentions),
 	}}
 	if ar.Device().Accelerated() {
@@ -109,11 +117,11 @@ func RecordRollout(p *exec.Program, op Rollout) *Tape {
 	return t
 }
 
-// Backward is the gradient of sum over b of DLogP[b] LogP[b] + DEntropy[b] Entropy[b] for the last rollout of the tape. The parameters
-// must not have changed since. The order of summation depends on the batch alone.
+// Backward is the gradient of sum over b of DLogP[b] LogP[b] + DEntropy[b] Entropy[b] for the last rollout of the tape.
+// The parameters must not have changed since. The order of summation depends on the batch alone.
 type Backward struct {
-	DLogP, DEntropy *exec.Buffer // Batch floats
-	Grad            *exec.Buffer // out: Net.Size() floats, overwritten
+	DLogP, DEntropy *exec.Buffer // [Batch]
+	Grad            *exec.Buffer // out: [Net.Size()], overwritten
 }
 
 // RecordBackward appends the gradient.

@@ -1,7 +1,7 @@
-// The controller's rollout and its gradient. Matrices are stored so that both directions read them along rows: with W (hidden x n),
-// product() adds a W to a row of n, and dots() gives W d. An input is always an embedding, so its share of the gates is computed
-// once an embedding, not once a decision, and the gradients of embeddings and input weights follow from the sums of the gates'
-// gradients over the decisions that used an embedding.
+// The controller's rollout and its gradient. Matrices are stored so that both directions read them along rows: with W
+// (hidden x n), product() adds a W to a row of n, and dots() gives W d. An input is always an embedding, so its share
+// of the gates is computed once an embedding, not once a decision, and the gradients of embeddings and input weights
+// follow from the sums of the gates' gradients over the decisions that used an embedding.
 #ifndef CTN_LANES
 #include "rnn.h"
 #include "../exec/philox.h"
@@ -29,8 +29,8 @@ CTN_TABLE(ctn_rnn_embeddings, rnn_embeddings)
 #endif
 
 // out[r][0..v vectors) += sum over k of a[r][k] w[k * ld ..]
-CTN_INLINE void FN(rnn_tile)(int rows, int v, const float *const *a, int64_t hidden, const float *w, int64_t ld, float *const *out,
-                             int64_t at) {
+CTN_INLINE void FN(rnn_tile)(int rows, int v, const float *const *a, int64_t hidden, const float *w, int64_t ld,
+                             float *const *out, int64_t at) {
 	vf acc[TILE][ROWV];
 #pragma GCC unroll 8
 	for (int r = 0; r < rows; r++)
@@ -55,8 +55,8 @@ CTN_INLINE void FN(rnn_tile)(int rows, int v, const float *const *a, int64_t hid
 }
 
 // The same over columns [begin, end), a multiple of 16 of them, and any number of rows.
-static void FN(rnn_product)(int64_t rows, const float *const *a, int64_t hidden, const float *w, int64_t ld, float *const *out,
-                            int64_t begin, int64_t end) {
+static void FN(rnn_product)(int64_t rows, const float *const *a, int64_t hidden, const float *w, int64_t ld,
+                            float *const *out, int64_t begin, int64_t end) {
 	for (; rows >= TILE; rows -= TILE, a += TILE, out += TILE) {
 		int64_t at = begin;
 		for (; at + 2 * CTN_LANES <= end; at += 2 * CTN_LANES) FN(rnn_tile)(TILE, 2, a, hidden, w, ld, out, at);
@@ -136,10 +136,14 @@ CTN_INLINE float FN(rnn_dot)(const float *a, const float *b, int64_t n) {
 CTN_INLINE void FN(rnn_add)(float *to, const float *x, float factor, int64_t n) {
 	for (int64_t j = 0; j < n; j += CTN_LANES) vstore(to + j, vload(to + j) + vload(x + j) * factor);
 }
-CTN_INLINE const int32_t *FN(rnn_head)(const ctn_rnn_args *g, int64_t head) { return g->head + head * CTN_RNN_HEAD_INTS; }
+CTN_INLINE const int32_t *FN(rnn_head)(const ctn_rnn_args *g, int64_t head) {
+	return g->head + head * CTN_RNN_HEAD_INTS;
+}
 
 // Decisions of a rollout, known once the first is taken, and decision t as (head, choices).
-CTN_INLINE int64_t FN(rnn_length)(const ctn_rnn_args *g, int64_t b) { return 1 + g->variants[2 * g->actions[b * g->steps] + 1]; }
+CTN_INLINE int64_t FN(rnn_length)(const ctn_rnn_args *g, int64_t b) {
+	return 1 + g->variants[2 * g->actions[b * g->steps] + 1];
+}
 CTN_INLINE const int32_t *FN(rnn_step)(const ctn_rnn_args *g, int64_t b, int64_t t) {
 	return t ? g->list + 2 * (g->variants[2 * g->actions[b * g->steps]] + t - 1) : g->list;
 }
@@ -176,7 +180,8 @@ static void FN(rnn_prepare_run)(const void *p, int64_t task, float *scratch) {
 			filled++;
 			int last = choice == head[CTN_RNN_CHOICES] - 1 && (!gates || i == g->heads - 1);
 			if (filled < CTN_RNN_GROUP && !last) continue;
-			FN(rnn_product)(filled, from, g->hidden, w, n, to, gates ? task * CTN_RNN_BLOCK : 0, gates ? (task + 1) * CTN_RNN_BLOCK : n);
+			FN(rnn_product)(filled, from, g->hidden, w, n, to, gates ? task * CTN_RNN_BLOCK : 0,
+			                gates ? (task + 1) * CTN_RNN_BLOCK : n);
 			filled = 0;
 		}
 	}
@@ -188,7 +193,8 @@ CTN_INLINE void FN(rnn_cell)(float *gates, const float *before, float *c, float 
 		vf i = vsigmoid(vload(gates + j)), f = vsigmoid(vload(gates + pad + j)), u = vtanh(vload(gates + 2 * pad + j));
 		vf o = vsigmoid(vload(gates + 3 * pad + j)), now = i * u;
 		if (before) now += f * vload(before + j);
-		vstore(gates + j, i), vstore(gates + pad + j, f), vstore(gates + 2 * pad + j, u), vstore(gates + 3 * pad + j, o);
+		vstore(gates + j, i), vstore(gates + pad + j, f), vstore(gates + 2 * pad + j, u),
+		        vstore(gates + 3 * pad + j, o);
 		vstore(c + j, now), vstore(h + j, o * vtanh(now));
 	}
 }
@@ -221,7 +227,9 @@ CTN_INLINE void FN(rnn_decide)(const ctn_rnn_args *g, int64_t b, int64_t t, floa
 	g->entropy[b] += entropy;
 }
 
-static int64_t FN(rnn_rollout_tasks)(const void *p) { return ctn_div_up(((const ctn_rnn_args *)p)->batch, CTN_RNN_GROUP); }
+static int64_t FN(rnn_rollout_tasks)(const void *p) {
+	return ctn_div_up(((const ctn_rnn_args *)p)->batch, CTN_RNN_GROUP);
+}
 static void FN(rnn_rollout_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_rnn_args *g = p;
 	int64_t begin = task * CTN_RNN_GROUP, end = ctn_min(begin + CTN_RNN_GROUP, g->batch), pad = g->pad;
@@ -246,7 +254,8 @@ static void FN(rnn_rollout_run)(const void *p, int64_t task, float *scratch) {
 		for (int64_t b = begin; b < end; b++) {
 			if (t && t >= FN(rnn_length)(g, b)) continue;
 			int64_t row = b * g->steps + t;
-			FN(rnn_cell)(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad, g->h + row * pad, pad);
+			FN(rnn_cell)(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad,
+			             g->h + row * pad, pad);
 		}
 		for (int64_t i = 0; i < g->heads; i++) {
 			const int32_t *head = FN(rnn_head)(g, i);
@@ -269,7 +278,8 @@ static void FN(rnn_rollout_run)(const void *p, int64_t task, float *scratch) {
 			memset(logits, 0, (size_t)g->choices * 4);
 			for (int64_t i = 0; i < step[1]; i++) {
 				if (!head[CTN_RNN_KIND]) {
-					logits[i] = g->params[head[CTN_RNN_B] + i] + FN(rnn_dot)(g->params + head[CTN_RNN_A] + i * pad, h, pad);
+					logits[i] =
+					        g->params[head[CTN_RNN_B] + i] + FN(rnn_dot)(g->params + head[CTN_RNN_A] + i * pad, h, pad);
 					continue;
 				}
 				const float *key = g->keys + (head[CTN_RNN_ROW] + i) * pad, *v = g->params + head[CTN_RNN_V];
@@ -298,11 +308,13 @@ static void FN(rnn_count_run)(const void *p, int64_t task, float *scratch) {
 }
 
 // Back through one decision: the gates' gradient from dh and dc, dc becoming that of the decision before.
-CTN_INLINE void FN(rnn_cell_back)(const float *gates, const float *before, const float *c, const float *dh, float *dc, float *d,
-                                  int64_t pad) {
+CTN_INLINE void FN(rnn_cell_back)(const float *gates, const float *before, const float *c, const float *dh, float *dc,
+                                  float *d, int64_t pad) {
 	for (int64_t j = 0; j < pad; j += CTN_LANES) {
-		vf i = vload(gates + j), f = vload(gates + pad + j), u = vload(gates + 2 * pad + j), o = vload(gates + 3 * pad + j);
-		vf squashed = vtanh(vload(c + j)), up = vload(dh + j), down = vload(dc + j) + up * o * (1.0f - squashed * squashed);
+		vf i = vload(gates + j), f = vload(gates + pad + j), u = vload(gates + 2 * pad + j),
+		   o = vload(gates + 3 * pad + j);
+		vf squashed = vtanh(vload(c + j)), up = vload(dh + j),
+		   down = vload(dc + j) + up * o * (1.0f - squashed * squashed);
 		vstore(d + j, down * u * i * (1.0f - i));
 		vstore(d + pad + j, before ? down * vload(before + j) * f * (1.0f - f) : (vf){});
 		vstore(d + 2 * pad + j, down * i * (1.0f - u * u));
@@ -328,12 +340,14 @@ static void FN(rnn_bptt_run)(const void *p, int64_t task, float *scratch) {
 			const int32_t *step = FN(rnn_step)(g, b, t), *head = FN(rnn_head)(g, step[0]);
 			const float *prob = g->p + row * g->choices, *lp = g->lp + row * g->choices, *h = g->h + row * pad;
 			const float *v = g->params + head[CTN_RNN_V];
-			float *sums = part + head[CTN_RNN_PART], *last = sums + head[CTN_RNN_CHOICES] * pad, *dq = g->dquery + row * pad;
+			float *sums = part + head[CTN_RNN_PART], *last = sums + head[CTN_RNN_CHOICES] * pad,
+			      *dq = g->dquery + row * pad;
 			float *mine = dh + (b - begin) * pad, entropy = 0;
 			for (int64_t i = 0; i < step[1]; i++) entropy -= prob[i] * lp[i];
 			if (head[CTN_RNN_KIND]) memset(dq, 0, (size_t)pad * 4);
 			for (int64_t i = 0; i < step[1]; i++) {
-				float d = g->dlogp[b] * ((float)(g->actions[row] == i) - prob[i]) - g->dentropy[b] * prob[i] * (lp[i] + entropy);
+				float d = g->dlogp[b] * ((float)(g->actions[row] == i) - prob[i]) -
+				          g->dentropy[b] * prob[i] * (lp[i] + entropy);
 				if (!head[CTN_RNN_KIND]) {
 					FN(rnn_add)(mine, g->params + head[CTN_RNN_A] + i * pad, d, pad);
 					FN(rnn_add)(sums + i * pad, h, d, pad);
@@ -365,7 +379,8 @@ static void FN(rnn_bptt_run)(const void *p, int64_t task, float *scratch) {
 			if (t >= FN(rnn_length)(g, b)) continue;
 			int64_t row = b * g->steps + t;
 			float *mine = dh + (b - begin) * pad, *d = g->dgates + row * 4 * pad;
-			FN(rnn_cell_back)(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad, mine, dc + (b - begin) * pad, d, pad);
+			FN(rnn_cell_back)(g->gates + row * 4 * pad, t ? g->c + (row - 1) * pad : NULL, g->c + row * pad, mine,
+			                  dc + (b - begin) * pad, d, pad);
 			memset(mine, 0, (size_t)pad * 4);
 			from[n] = d;
 			to[n++] = mine;
@@ -379,8 +394,8 @@ static void FN(rnn_bptt_run)(const void *p, int64_t task, float *scratch) {
 #undef OUTERV
 #define OUTERV (CTN_RNN_PANEL / CTN_LANES)
 #define OUTER (8 / OUTERV) // 8 accumulators
-static void FN(rnn_outer)(int64_t rows, const float *const *a, const float *panel, int64_t hidden, float *out, int64_t ld,
-                          int add) {
+static void FN(rnn_outer)(int64_t rows, const float *const *a, const float *panel, int64_t hidden, float *out,
+                          int64_t ld, int add) {
 	for (int64_t k = 0; k < hidden; k += OUTER) {
 		vf acc[OUTER][OUTERV];
 #pragma GCC unroll 8
@@ -455,7 +470,8 @@ CTN_INLINE void FN(rnn_weights_gates)(const ctn_rnn_args *g, int64_t at, float *
 // The groups' partial sums [from, from + n) in order.
 CTN_INLINE void FN(rnn_gather)(const ctn_rnn_args *g, float *to, int64_t from, int64_t n) {
 	memset(to, 0, (size_t)n * 4);
-	for (int64_t i = 0; i < ctn_div_up(g->batch, CTN_RNN_GROUP); i++) FN(rnn_add)(to, g->partial + i * g->part + from, 1, n);
+	for (int64_t i = 0; i < ctn_div_up(g->batch, CTN_RNN_GROUP); i++)
+		FN(rnn_add)(to, g->partial + i * g->part + from, 1, n);
 }
 
 // Columns [at, at + CTN_RNN_PANEL) of an attention head's gradients.
@@ -505,8 +521,12 @@ static void FN(rnn_weights_run)(const void *p, int64_t task, float *scratch) {
 		FN(rnn_weights_attention)(g, index, at, scratch);
 		return;
 	}
-	for (int64_t choice = 0; choice < head[CTN_RNN_CHOICES]; choice++) FN(rnn_gather)(g, g->grad + head[CTN_RNN_A] + choice * g->pad + at, head[CTN_RNN_PART] + choice * g->pad + at, CTN_RNN_PANEL);
-	if (!at) FN(rnn_gather)(g, g->grad + head[CTN_RNN_B], head[CTN_RNN_PART] + head[CTN_RNN_CHOICES] * g->pad, ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
+	for (int64_t choice = 0; choice < head[CTN_RNN_CHOICES]; choice++)
+		FN(rnn_gather)(g, g->grad + head[CTN_RNN_A] + choice * g->pad + at, head[CTN_RNN_PART] + choice * g->pad + at,
+		               CTN_RNN_PANEL);
+	if (!at)
+		FN(rnn_gather)(g, g->grad + head[CTN_RNN_B], head[CTN_RNN_PART] + head[CTN_RNN_CHOICES] * g->pad,
+		               ctn_div_up(head[CTN_RNN_CHOICES], 16) * 16);
 }
 
 // The gradient of a head's embeddings: as inputs of the cell and as what its attention looks at.

@@ -2,22 +2,24 @@ package rnn
 
 import "math"
 
-// NetworkReference follows one given sequence in float64 with parameters in the network's layout: the logarithm of its probability, the sum
-// of its decisions' entropies, and the probabilities of each decision. With grad, the gradient of
+// NetworkReference follows one given sequence in float64 with parameters in the network's layout: the logarithm of its
+// probability, the sum of its decisions' entropies, and the probabilities of each decision. With grad, the gradient of
 // dlogp*logp + dentropy*entropy is added to it.
-func NetworkReference(n *Network, params []float64, actions []int, dlogp, dentropy float64, grad []float64) (logp, entropy float64, probs [][]float64) {
+func NetworkReference(n *Network, params []float64, actions []int, dlogp, dentropy float64, grad []float64) (logp,
+	entropy float64, probs [][]float64) {
 	tensors := map[string]Tensor{}
 	for _, t := range n.Tensors() {
 		tensors[t.Name] = t
 	}
 	get := func(t Tensor, r, c int) float64 { return params[t.At(r, c)] }
 	add := func(t Tensor, r, c int, v float64) { grad[t.At(r, c)] += v }
-	wih, whh, bih, bhh := tensors["lstm.weight_ih"], tensors["lstm.weight_hh"], tensors["lstm.bias_ih"], tensors["lstm.bias_hh"]
+	wih, whh, bih, bhh := tensors["lstm.weight_ih"], tensors["lstm.weight_hh"], tensors["lstm.bias_ih"],
+		tensors["lstm.bias_hh"]
 	type headTensors struct{ embedding, weight, bias, key, query, value Tensor }
 	heads := make([]headTensors, len(n.Grammar.Heads))
 	for i, h := range n.Grammar.Heads {
-		heads[i] = headTensors{tensors[h.Name+".embedding"], tensors[h.Name+".weight"], tensors[h.Name+".bias"], tensors[h.Name+".key"],
-			tensors[h.Name+".query"], tensors[h.Name+".value"]}
+		heads[i] = headTensors{tensors[h.Name+".embedding"], tensors[h.Name+".weight"], tensors[h.Name+".bias"],
+			tensors[h.Name+".key"], tensors[h.Name+".query"], tensors[h.Name+".value"]}
 	}
 	sigmoid := func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
 	hidden := n.Hidden
@@ -35,7 +37,8 @@ func NetworkReference(n *Network, params []float64, actions []int, dlogp, dentro
 	var tape []decision
 	h, c := make([]float64, hidden), make([]float64, hidden)
 	for t, s := range steps {
-		d := decision{Step: s, h0: h, c0: c, h: make([]float64, hidden), c: make([]float64, hidden), input: make([]float64, hidden), fromHead: -1}
+		d := decision{Step: s, h0: h, c0: c, h: make([]float64, hidden), c: make([]float64, hidden),
+			input: make([]float64, hidden), fromHead: -1}
 		if t > 0 {
 			d.fromHead, d.fromRow = steps[t-1].Head, actions[t-1]
 			for k := range hidden {
@@ -135,7 +138,8 @@ func NetworkReference(n *Network, params []float64, actions []int, dlogp, dentro
 		for j := range hidden {
 			i, f, u, o, squashed := d.gates[0][j], d.gates[1][j], d.gates[2][j], d.gates[3][j], math.Tanh(d.c[j])
 			down := dc[j] + dh[j]*o*(1-squashed*squashed)
-			dz := [4]float64{down * u * i * (1 - i), down * d.c0[j] * f * (1 - f), down * i * (1 - u*u), dh[j] * squashed * o * (1 - o)}
+			dz := [4]float64{down * u * i * (1 - i), down * d.c0[j] * f * (1 - f), down * i * (1 - u*u),
+				dh[j] * squashed * o * (1 - o)}
 			dc[j] = down * f
 			for gate, z := range dz {
 				r := gate*hidden + j

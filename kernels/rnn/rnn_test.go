@@ -119,7 +119,8 @@ type run struct {
 // record makes a program of a rollout (given = nil: sampled) and its gradient.
 func record(ar *exec.Arena, n *Network, batch int, params []float32, given []int32, dlogp, dentropy []float32) run {
 	r := run{roll: Rollout{Net: n, Params: ar.Floats(params), Batch: batch, Seed: 77, Counter: ar.Ints([]int32{0}),
-		Actions: ar.I32(batch * n.Grammar.MaxSteps()), LogP: ar.F32(batch), Entropy: ar.F32(batch)}, grad: ar.F32(n.Size()), p: ar.NewProgram("rnn")}
+		Actions: ar.I32(batch * n.Grammar.MaxSteps()), LogP: ar.F32(batch), Entropy: ar.F32(batch)},
+		grad: ar.F32(n.Size()), p: ar.NewProgram("rnn")}
 	if given != nil {
 		r.roll.Given = ar.Ints(given)
 	}
@@ -185,7 +186,8 @@ func TestForwardAndGradient(t *testing.T) {
 			dentropy, dentropy64 := kerneltest.Random(batch, uint32(50*i+batch+10000))
 			logp, entropy, grad := make([]float64, batch), make([]float64, batch), make([]float64, n.Size())
 			for b := range batch {
-				logp[b], entropy[b], _ = NetworkReference(n, params64, sequence(c.grammar, given[b*steps:]), dlogp64[b], dentropy64[b], grad)
+				logp[b], entropy[b], _ = NetworkReference(n, params64, sequence(c.grammar, given[b*steps:]), dlogp64[b],
+					dentropy64[b], grad)
 			}
 			t.Run(fmt.Sprintf("%s/%d/%d", c.name, c.hidden, batch), func(t *testing.T) {
 				kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
@@ -212,8 +214,8 @@ func TestForwardAndGradient(t *testing.T) {
 	}
 }
 
-// Sampled sequences follow the grammar, differ from run to run and sequence to sequence, and their log-probabilities and gradients are
-// those of the same sequences given.
+// Sampled sequences follow the grammar, differ from run to run and sequence to sequence, and their log-probabilities
+// and gradients are those of the same sequences given.
 func TestSampledIsConsistent(t *testing.T) {
 	for i, c := range netCases() {
 		n, err := NewNetwork(c.grammar, c.hidden)
@@ -282,8 +284,8 @@ func TestThreadsDoNotMatter(t *testing.T) {
 	}
 }
 
-// The order in which an accelerator's threads and blocks run does not matter either: neither for a few sequences, nor for many, nor for a network
-// that does not fit a block's registers.
+// The order in which an accelerator's threads and blocks run does not matter either: neither for a few sequences, nor
+// for many, nor for a network that does not fit a block's registers.
 func TestOrderDoesNotMatter(t *testing.T) {
 	for _, c := range []struct{ hidden, batch int }{{64, 3}, {20, 200}, {70, 9}} {
 		n, err := NewNetwork(short(), c.hidden)
@@ -309,7 +311,8 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	}
 }
 
-// How often sequences come up agrees with their probabilities: Pearson's chi-square over all sequences of a small grammar.
+// How often sequences come up agrees with their probabilities: Pearson's chi-square over all sequences of a small
+// grammar.
 func TestDistribution(t *testing.T) {
 	g := short()
 	n, err := NewNetwork(g, 16)
@@ -342,13 +345,14 @@ func TestDistribution(t *testing.T) {
 		}
 		require.Len(t, examples, 24)
 		require.InDelta(t, 1, total, 1e-6, "the probabilities of all sequences")
-		require.Less(t, chi, 49.7, "chi-square with 23 degrees of freedom exceeds this once in 1,000") // seed fixed: it does not flicker
+		// Seed fixed: it does not flicker.
+		require.Less(t, chi, 49.7, "chi-square with 23 degrees of freedom exceeds this once in 1,000")
 		require.Greater(t, chi, 4.0, "and falls below this as rarely")
 	})
 }
 
-// With the decisions given, a network on an accelerator and one on the CPU stay together over many updates: probabilities, entropies, gradients,
-// and the weights that Adam makes of them.
+// With the decisions given, a network on an accelerator and one on the CPU stay together over many updates:
+// probabilities, entropies, gradients, and the weights that Adam makes of them.
 func TestTrainsAsOnTheCPU(t *testing.T) {
 	for i, c := range []struct {
 		grammar       Grammar
@@ -360,12 +364,14 @@ func TestTrainsAsOnTheCPU(t *testing.T) {
 		params, _ := randomParams(n, uint32(100*i), 0.1)
 		steps := c.grammar.MaxSteps()
 		open := func(ar *exec.Arena) (r run, dlogp, dentropy *exec.Buffer) {
-			r = run{roll: Rollout{Net: n, Params: ar.Floats(params), Batch: c.batch, Counter: ar.Ints([]int32{0}), Given: ar.I32(c.batch * steps),
-				Actions: ar.I32(c.batch * steps), LogP: ar.F32(c.batch), Entropy: ar.F32(c.batch)}, grad: ar.F32(n.Size()), p: ar.NewProgram("train")}
+			r = run{roll: Rollout{Net: n, Params: ar.Floats(params), Batch: c.batch, Counter: ar.Ints([]int32{0}),
+				Given: ar.I32(c.batch * steps), Actions: ar.I32(c.batch * steps), LogP: ar.F32(c.batch),
+				Entropy: ar.F32(c.batch)}, grad: ar.F32(n.Size()), p: ar.NewProgram("train")}
 			dlogp, dentropy = ar.F32(c.batch), ar.F32(c.batch)
 			RecordBackward(r.p, RecordRollout(r.p, r.roll), Backward{DLogP: dlogp, DEntropy: dentropy, Grad: r.grad})
-			optim.RecordAdam(r.p, optim.Adam{W: r.roll.Params, G: r.grad, M: ar.Zeros(n.Size()), V: ar.Zeros(n.Size()), LR: ar.Floats([]float32{2e-4}),
-				Step: ar.Ints([]int32{0}), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8, WeightDecay: 5e-4})
+			optim.RecordAdam(r.p, optim.Adam{W: r.roll.Params, G: r.grad, M: ar.Zeros(n.Size()), V: ar.Zeros(n.Size()),
+				LR: ar.Floats([]float32{2e-4}), Step: ar.Ints([]int32{0}), Beta1: 0.5, Beta2: 0.999, Eps: 1e-8,
+				WeightDecay: 5e-4})
 			return r, dlogp, dentropy
 		}
 		t.Run(fmt.Sprintf("%d/%d/%d", steps, c.hidden, c.batch), func(t *testing.T) {
@@ -386,7 +392,9 @@ func TestTrainsAsOnTheCPU(t *testing.T) {
 					dlogp, _ := kerneltest.Random(c.batch, uint32(2000*i+2*update))
 					dentropy, _ := kerneltest.Random(c.batch, uint32(2000*i+2*update+1))
 					for b := range dentropy {
-						dentropy[b] *= 0.01 // near the uniform distribution most of the entropy's gradient cancels, and rounding is what is left
+						// Near the uniform distribution most of the entropy's gradient cancels, and rounding is what is
+						// left.
+						dentropy[b] *= 0.01
 					}
 					for _, one := range []struct {
 						run
@@ -399,7 +407,8 @@ func TestTrainsAsOnTheCPU(t *testing.T) {
 					}
 					kerneltest.Close(t, widen(want.roll.LogP.Values()), got.roll.LogP.Values(), 1e-5, "log-probability")
 					kerneltest.Close(t, widen(want.roll.Entropy.Values()), got.roll.Entropy.Values(), 1e-5, "entropy")
-					// Where a sum cancels, what is left is relative to what was summed; and Adam makes a step of it whatever its size.
+					// Where a sum cancels, what is left is relative to what was summed; and Adam makes a step of it
+					// whatever its size.
 					within(t, want.grad.Values(), got.grad.Values(), 1e-5, "gradient")
 					within(t, want.roll.Params.Values(), got.roll.Params.Values(), 1e-4, "weights")
 				}

@@ -74,10 +74,12 @@ func (d digest) same(t *testing.T, got []float32, tol float64, what string) {
 
 // torchNames are the fixtures' names of our tensors.
 var torchNames = map[string]string{
-	"lstm.weight_ih": "lstm.weight_ih", "lstm.weight_hh": "lstm.weight_hh", "lstm.bias_ih": "lstm.bias_ih", "lstm.bias_hh": "lstm.bias_hh",
+	"lstm.weight_ih": "lstm.weight_ih", "lstm.weight_hh": "lstm.weight_hh", "lstm.bias_ih": "lstm.bias_ih",
+	"lstm.bias_hh":    "lstm.bias_hh",
 	"nodes.embedding": "count_embedding", "nodes.weight": "count_head.weight", "nodes.bias": "count_head.bias",
 	"op.embedding": "op_embedding", "op.weight": "op_head.weight", "op.bias": "op_head.bias",
-	"node.embedding": "node_embedding", "node.key": "attention_node", "node.query": "attention_hidden", "node.value": "attention_out",
+	"node.embedding": "node_embedding", "node.key": "attention_node", "node.query": "attention_hidden",
+	"node.value": "attention_out",
 }
 
 func (f fixture) params(t *testing.T, n *Network) []float32 {
@@ -110,7 +112,8 @@ func (f fixture) params(t *testing.T, n *Network) []float32 {
 	return params
 }
 
-// The released controller in PyTorch with the same weights and decisions: probabilities, gradients, and the weights after three updates.
+// The released controller in PyTorch with the same weights and decisions: probabilities, gradients, and the weights
+// after three updates.
 func TestAgreesWithPyTorch(t *testing.T) {
 	for _, name := range []string{"torch_controller_small.json", "torch_controller_large.json"} {
 		raw, err := os.ReadFile("testdata/" + name)
@@ -147,7 +150,9 @@ func TestAgreesWithPyTorch(t *testing.T) {
 					for _, tensor := range n.Tensors() {
 						tol := 2e-5
 						if tensor.Name == "node.query" || tensor.Name == "op.embedding" {
-							tol = 3e-3 // nearly all of it cancels with small weights: float32 in PyTorch is off by 7e-4 in the elements compared
+							// Nearly all of it cancels with small weights: float32 in PyTorch is off by 7e-4 in the
+							// elements compared.
+							tol = 3e-3
 						}
 						want.Grads[torchNames[tensor.Name]].same(t, tensor.Get(grad), tol, tensor.Name)
 					}
@@ -156,21 +161,24 @@ func TestAgreesWithPyTorch(t *testing.T) {
 				dlogp := ar.F32(1)
 				one.p = ar.NewProgram("train")
 				tape := RecordRollout(one.p, one.roll)
-				RecordBackward(one.p, tape, Backward{DLogP: dlogp, DEntropy: ar.Floats([]float32{float32(-f.EntropyWeight)}), Grad: one.grad})
-				optim.RecordAdam(one.p, optim.Adam{W: one.roll.Params, G: one.grad, M: ar.Zeros(n.Size()), V: ar.Zeros(n.Size()),
-					LR: ar.Floats([]float32{float32(f.Adam.LR)}), Step: ar.Ints([]int32{0}), Beta1: f.Adam.Beta1, Beta2: f.Adam.Beta2,
-					Eps: f.Adam.Eps, WeightDecay: f.Adam.WeightDecay})
+				RecordBackward(one.p, tape,
+					Backward{DLogP: dlogp, DEntropy: ar.Floats([]float32{float32(-f.EntropyWeight)}), Grad: one.grad})
+				optim.RecordAdam(one.p, optim.Adam{W: one.roll.Params, G: one.grad, M: ar.Zeros(n.Size()),
+					V: ar.Zeros(n.Size()), LR: ar.Floats([]float32{float32(f.Adam.LR)}), Step: ar.Ints([]int32{0}),
+					Beta1: f.Adam.Beta1, Beta2: f.Adam.Beta2, Eps: f.Adam.Eps, WeightDecay: f.Adam.WeightDecay})
 				for k, want := range f.F64.Trained.Loss {
 					s := f.Sequences[k%batch]
 					one.roll.Given.WriteI32(0, s.Decisions)
 					dlogp.WriteF32(0, []float32{float32(-s.Score)})
 					one.p.Run(1)
-					loss := -float64(one.roll.LogP.Values()[0])*s.Score - f.EntropyWeight*float64(one.roll.Entropy.Values()[0])
+					loss := -float64(one.roll.LogP.Values()[0])*s.Score -
+						f.EntropyWeight*float64(one.roll.Entropy.Values()[0])
 					require.InEpsilon(t, want, loss, 1e-5)
 				}
 				after := one.roll.Params.Values()
 				for _, tensor := range n.Tensors() {
-					f.F64.Trained.After3[torchNames[tensor.Name]].same(t, tensor.Get(after), 2e-5, tensor.Name+" after three updates")
+					f.F64.Trained.After3[torchNames[tensor.Name]].same(t, tensor.Get(after), 2e-5,
+						tensor.Name+" after three updates")
 				}
 			})
 		})

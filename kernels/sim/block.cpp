@@ -130,8 +130,8 @@ void block::run(launch &l, unsigned long long index) {
 
 int block::barrier(bool vote, const char *at_file, int at_line) {
 	if (arrived && (line != at_line || (file != at_file && strcmp(file, at_file) != 0)))
-		fail("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d), this one at another (%s:%d)", arrived, n,
-		     base_name(file), line, base_name(at_file), at_line);
+		fail("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d), this one at another (%s:%d)", arrived,
+		     n, base_name(file), line, base_name(at_file), at_line);
 	file = at_file, line = at_line;
 	votes += vote;
 	threads[number].doing = at_barrier;
@@ -171,8 +171,7 @@ void block::meet(unsigned mask, collective f, void *mine, const char *name) {
 	for (unsigned l = 0; l < 32; l++) {
 		if (!(mask >> l & 1)) continue;
 		thread &t = threads[warp * 32 + l];
-		if (t.function != f)
-			fail("lanes of mask %08x meet in different functions: %s and %s", mask, name, t.name);
+		if (t.function != f) fail("lanes of mask %08x meet in different functions: %s and %s", mask, name, t.name);
 		brought[l] = t.brought;
 		set_ready(warp * 32 + l);
 	}
@@ -186,14 +185,15 @@ std::string block::deadlock() const {
 		if (threads[t].doing == at_meeting) met = t;
 	std::string text;
 	if (arrived) {
-		text = format("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d)", arrived, n, base_name(file), line);
+		text = format("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d)", arrived, n, base_name(file),
+		              line);
 		if (gone) text += format(", %u have left the kernel", gone);
 	}
 	if (met < n) {
 		const thread &t = threads[met];
 		unsigned others = missing(met / 32, t.mask), first = met / 32 * 32 + (unsigned)__builtin_ctz(others);
-		text += format("%s thread %s waits in %s with mask %08x for lanes %08x, the first of which ", arrived ? "," : "bad sync mask,",
-		               at(t.index).c_str(), t.name, t.mask, others);
+		text += format("%s thread %s waits in %s with mask %08x for lanes %08x, the first of which ",
+		               arrived ? "," : "bad sync mask,", at(t.index).c_str(), t.name, t.mask, others);
 		if (first >= n) text += "does not exist";
 		else if (threads[first].doing == left) text += "has left the kernel";
 		else if (threads[first].doing == at_barrier) text += "waits at __syncthreads";
@@ -211,7 +211,8 @@ void *block::static_shared(const variable *v) {
 		sum += p.owner->size;
 	}
 	if (sum > max_static) fail("%zu bytes of static shared memory, more than %zu", sum, max_static);
-	if (sum + now->shared > max_shared) fail("%zu bytes of shared memory, more than %zu", sum + now->shared, max_shared);
+	if (sum + now->shared > max_shared)
+		fail("%zu bytes of shared memory, more than %zu", sum + now->shared, max_shared);
 	pieces.push_back({v, std::unique_ptr<guarded>(new guarded(v->size))});
 	return pieces.back().memory->data();
 }
@@ -226,10 +227,13 @@ bool block::is_shared(const void *p, size_t size) const {
 // What was written beside shared memory.
 void block::check_shared() {
 	std::string damage = dynamic->damage();
-	if (!damage.empty()) now->report("wrote " + damage + format(" its %zu bytes of dynamic shared memory, ", dynamic->size) + place());
+	if (!damage.empty())
+		now->report("wrote " + damage + format(" its %zu bytes of dynamic shared memory, ", dynamic->size) + place());
 	for (piece &p : pieces) {
 		damage = p.memory->damage();
-		if (!damage.empty()) now->report("wrote " + damage + format(" a static shared variable of %zu bytes, ", p.memory->size) + place());
+		if (!damage.empty())
+			now->report("wrote " + damage + format(" a static shared variable of %zu bytes, ", p.memory->size) +
+			            place());
 	}
 }
 
@@ -246,7 +250,8 @@ void block::copy_later(void *to, const void *from) {
 void block::wait(size_t groups) {
 	thread &t = threads[number];
 	size_t i = 0;
-	for (; i < t.copies.size() && t.copies[i].group + groups < t.groups; i++) memcpy(t.copies[i].to, t.copies[i].bytes, 16);
+	for (; i < t.copies.size() && t.copies[i].group + groups < t.groups; i++)
+		memcpy(t.copies[i].to, t.copies[i].bytes, 16);
 	t.copies.erase(t.copies.begin(), t.copies.begin() + (ptrdiff_t)i);
 }
 

@@ -40,7 +40,7 @@ struct launch {
 };
 
 class block {
-      public:
+  public:
 	void run(launch &l, unsigned long long index);
 
 	int barrier(bool vote, const char *file, int line);
@@ -54,16 +54,13 @@ class block {
 	void abandon(const char *why); // does not return
 	const fiber &running() const { return threads[number].f; }
 
-      private:
+  private:
 	struct copy {
 		void *to;
 		size_t group;
 		unsigned char bytes[16];
 	};
-	enum state { ready,
-		     at_barrier,
-		     at_meeting,
-		     left };
+	enum state { ready, at_barrier, at_meeting, left };
 	struct thread {
 		fiber f;
 		uint3 index;
@@ -107,7 +104,8 @@ class block {
 
 extern __thread block *current; // while its threads run
 
-// Makes a thread's bad memory access a failure of the launch, where the system lets it. For each thread of the host that runs blocks.
+// Makes a thread's bad memory access a failure of the launch, where the system lets it. For each thread of the host
+// that runs blocks.
 void catch_faults();
 extern const bool can_catch_faults;
 

@@ -29,10 +29,12 @@ var (
 	mention    = regexp.MustCompile(`\b(__global__|CTN_ENTRY)\b`)
 )
 
-// Sanitized tells whether AddressSanitizer watches the kernels' memory: it ends the process where a launch would otherwise fail.
+// Sanitized tells whether AddressSanitizer watches the kernels' memory: it ends the process where a launch would
+// otherwise fail.
 func Sanitized() bool { return C.ctn_sim_sanitized() != 0 }
 
-// CatchesFaults tells whether a kernel's access to no memory at all is an error of the launch: on Linux on x86-64, without AddressSanitizer.
+// CatchesFaults tells whether a kernel's access to no memory at all is an error of the launch: on Linux on x86-64,
+// without AddressSanitizer.
 func CatchesFaults() bool { return C.ctn_sim_catches_faults() != 0 }
 
 // Entries lists the entries that are compiled in, in alphabetical order.
@@ -54,7 +56,8 @@ func Launches(entry string) int {
 	return int(C.ctn_sim_launches(name))
 }
 
-// Defined lists the entries that the .cu files of a folder define. A kernel that is not an entry as the simulator wants it is an error.
+// Defined lists the entries that the .cu files of a folder define. A kernel that is not an entry as the simulator wants
+// it is an error.
 func Defined(files fs.FS) ([]string, error) {
 	names, err := fs.Glob(files, "*.cu")
 	if err != nil {
@@ -68,7 +71,9 @@ func Defined(files fs.FS) ([]string, error) {
 		}
 		entries := definition.FindAllStringSubmatch(string(text), -1)
 		if n := len(mention.FindAll(text, -1)); n != len(entries) {
-			return nil, fmt.Errorf("%s: __global__ or CTN_ENTRY %d times, but %d entries: CTN_ENTRY(cu_x, const ctn_x_args g, THREADS) {", name, n, len(entries))
+			return nil,
+				fmt.Errorf("%s: __global__ or CTN_ENTRY %d times, but %d entries: CTN_ENTRY(cu_x, const ctn_x_args "+
+					"g, THREADS) {", name, n, len(entries))
 		}
 		for _, e := range entries {
 			out = append(out, e[1])
@@ -86,7 +91,8 @@ func Covered(files fs.FS) error {
 	known := Entries()
 	for _, name := range defined {
 		if !slices.Contains(known, name) {
-			return fmt.Errorf("%s: not compiled into the simulator: a file of kernels/sim has to include its .cu file", name)
+			return fmt.Errorf("%s: not compiled into the simulator: a file of kernels/sim has to include its .cu file",
+				name)
 		}
 		if Launches(name) == 0 {
 			return fmt.Errorf("%s: no test launched it", name)
@@ -98,7 +104,8 @@ func Covered(files fs.FS) error {
 // OnlyVariable is the environment variable that restricts the kernels' tests to one device, such as cuda:0.
 const OnlyVariable = "CTNAS_TEST_DEVICE"
 
-// Main is a family's TestMain: it runs the tests and, if all of them ran, requires that the family's .cu files are Covered.
+// Main is a family's TestMain: it runs the tests and, if all of them ran, requires that the family's .cu files are
+// Covered.
 func Main(m *testing.M, files fs.FS) {
 	code := m.Run()
 	run := flag.Lookup("test.run")

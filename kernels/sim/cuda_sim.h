@@ -1,7 +1,8 @@
-// CUDA C++ for the host's compiler: what a .cu file sees when kernels/sim runs it. exec/cuda.cuh includes it where nvcc does not compile.
+// CUDA C++ for the host's compiler: what a .cu file sees when kernels/sim runs it. exec/cuda.cuh includes it where nvcc
+// does not compile.
 //
-// Each CUDA thread is a fiber that runs until it has to wait, so that between two barriers the threads of a block run one after the
-// other: the worst legal schedule for a barrier that is missing.
+// Each CUDA thread is a fiber that runs until it has to wait, so that between two barriers the threads of a block run
+// one after the other: the worst legal schedule for a barrier that is missing.
 #ifndef CTN_CUDA_SIM_H
 #define CTN_CUDA_SIM_H
 #include <math.h>
@@ -17,15 +18,12 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __restrict__ __restrict
-#define __shared__ shared_memory_is_declared_with_STATIC_SHARED_or_DYNAMIC_SHARED // a plain variable could not be watched
+#define __shared__ \
+	shared_memory_is_declared_with_STATIC_SHARED_or_DYNAMIC_SHARED // a plain variable could not be watched
 
 #define CTN_VECTOR(type, T, align) \
-	struct alignas(align) T##2 { \
-		type x, y; \
-	}; \
-	struct alignas(2 * align) T##4 { \
-		type x, y, z, w; \
-	}; \
+	struct alignas(align) T##2 { type x, y; }; \
+	struct alignas(2 * align) T##4 { type x, y, z, w; }; \
 	inline T##2 make_##T##2(type x, type y) { return {x, y}; } \
 	inline T##4 make_##T##4(type x, type y, type z, type w) { return {x, y, z, w}; }
 CTN_VECTOR(float, float, 8)
@@ -41,8 +39,8 @@ constexpr int warpSize = 32;
 
 namespace sim {
 
-// Ends the launch with "entry: block (x,y,z), thread (x,y,z): text". It does not return, but is not declared so: AddressSanitizer
-// would look at a stack that it does not know.
+// Ends the launch with "entry: block (x,y,z), thread (x,y,z): text". It does not return, but is not declared so:
+// AddressSanitizer would look at a stack that it does not know.
 void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 extern __thread unsigned number; // of the running thread in its block
@@ -51,7 +49,8 @@ inline unsigned lane() { return number % 32; }
 // Waits for all threads of the block and returns how many of them had a vote.
 int barrier(bool vote, const char *file, int line);
 
-// Waits for the lanes of a mask, all with the same function; the last one calls it for all, with what each of them brought.
+// Waits for the lanes of a mask, all with the same function; the last one calls it for all, with what each of them
+// brought.
 typedef void (*collective)(void *const brought[32], unsigned mask);
 void meet(unsigned mask, collective f, void *mine, const char *name);
 
@@ -69,16 +68,15 @@ struct entry {
 	entry(const char *name, any_function function, void (*call)(any_function, const void *), size_t size);
 };
 
-template <class Args>
-void call(any_function f, const void *args) {
+template <class Args> void call(any_function f, const void *args) {
 	Args a;
 	memcpy(&a, args, sizeof a);
 	((void (*)(Args))f)(a);
 }
 
-template <class Args>
-entry enter(const char *name, void (*f)(Args)) {
-	static_assert(std::is_trivially_copyable<Args>::value && sizeof(Args) <= 4096, "an entry takes a plain struct of at most 4 KiB");
+template <class Args> entry enter(const char *name, void (*f)(Args)) {
+	static_assert(std::is_trivially_copyable<Args>::value && sizeof(Args) <= 4096,
+	              "an entry takes a plain struct of at most 4 KiB");
 	return entry(name, (any_function)f, call<Args>, sizeof(Args));
 }
 
@@ -97,7 +95,9 @@ entry enter(const char *name, void (*f)(Args)) {
 
 // ---- barriers and warps -------------------------------------------------------
 
-inline void __syncthreads(const char *file = __builtin_FILE(), int line = __builtin_LINE()) { sim::barrier(false, file, line); }
+inline void __syncthreads(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+	sim::barrier(false, file, line);
+}
 inline int __syncthreads_count(int p, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
 	return sim::barrier(p != 0, file, line);
 }
@@ -114,16 +114,15 @@ inline void __syncwarp(unsigned mask = ~0u) {
 
 namespace sim {
 
-template <class T>
-struct offer {
+template <class T> struct offer {
 	T value, result;
 	unsigned source;
 };
 
-template <class T>
-T shuffle(unsigned mask, T value, unsigned source, const char *name) {
+template <class T> T shuffle(unsigned mask, T value, unsigned source, const char *name) {
 	static_assert(sizeof(T) == 4 || sizeof(T) == 8, "a shuffle moves 4 or 8 bytes");
-	if (mask >> lane() & 1 && !(mask >> source & 1)) fail("%s reads lane %u, which is not in mask %08x", name, source, mask);
+	if (mask >> lane() & 1 && !(mask >> source & 1))
+		fail("%s reads lane %u, which is not in mask %08x", name, source, mask);
 	offer<T> mine = {value, value, source};
 	auto exchange = [](void *const *brought, unsigned lanes) {
 		for (unsigned l = 0; l < 32; l++) {
@@ -157,20 +156,16 @@ inline unsigned ballot(unsigned mask, bool p, const char *name) {
 
 } // namespace sim
 
-template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+template <class T> T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
 	return sim::shuffle(mask, value, (sim::lane() & ~(width - 1)) | (source & (width - 1)), "__shfl_sync");
 }
-template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+template <class T> T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
 	return sim::shuffle(mask, value, sim::within(sim::lane() - delta, width), "__shfl_up_sync");
 }
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+template <class T> T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
 	return sim::shuffle(mask, value, sim::within(sim::lane() + delta, width), "__shfl_down_sync");
 }
-template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32) {
+template <class T> T __shfl_xor_sync(unsigned mask, T value, int with, int width = 32) {
 	return sim::shuffle(mask, value, sim::within(sim::lane() ^ (unsigned)with, width), "__shfl_xor_sync");
 }
 inline unsigned __ballot_sync(unsigned mask, int p) { return sim::ballot(mask, p != 0, "__ballot_sync"); }
@@ -180,16 +175,14 @@ inline unsigned __activemask() { return 1u << sim::lane(); } // the least that a
 
 // ---- memory -------------------------------------------------------------------
 
-template <class T>
-T __ldg(const T *p) { return *p; }
+template <class T> T __ldg(const T *p) { return *p; }
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 inline void __threadfence_block() { __threadfence(); }
 inline void __threadfence_system() { __threadfence(); }
 
 namespace sim {
 // Blocks run on several threads of the host, so atomics are real ones.
-template <class T, class F>
-T atomic(T *p, F next) {
+template <class T, class F> T atomic(T *p, F next) {
 	static_assert(sizeof(T) == 4 || sizeof(T) == 8, "an atomic has 4 or 8 bytes");
 	T old, desired;
 	__atomic_load(p, &old, __ATOMIC_RELAXED);
@@ -239,8 +232,7 @@ CTN_MIN_MAX(unsigned long long)
 inline float min(float a, float b) { return fminf(a, b); }
 inline float max(float a, float b) { return fmaxf(a, b); }
 
-template <class To, class From>
-To ctn_bits(From x) {
+template <class To, class From> To ctn_bits(From x) {
 	To r;
 	static_assert(sizeof r == sizeof x, "as many bits");
 	memcpy(&r, &x, sizeof r);
@@ -296,8 +288,7 @@ void cp_async_wait(size_t groups);
 }
 void cp_async16(void *shared, const void *global);
 void cp_async_commit();
-template <int N>
-void cp_async_wait() { sim::cp_async_wait(N); }
+template <int N> void cp_async_wait() { sim::cp_async_wait(N); }
 void ldmatrix_x4(uint32_t (&r)[4], const void *row);
 void ldmatrix_x4_trans(uint32_t (&r)[4], const void *row);
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);

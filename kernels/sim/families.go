@@ -1,6 +1,7 @@
 package sim
 
-// The families whose .cu files are compiled in: importing them makes the go command compile the simulator again when one changes.
+// The families whose .cu files are compiled in: importing them makes the go command compile the simulator again when
+// one changes.
 import (
 	_ "github.com/ctnas/ctnas/kernels/cell"
 	_ "github.com/ctnas/ctnas/kernels/conv"

@@ -47,7 +47,9 @@ fiber::~fiber() {
 	if (memory) munmap(memory, memory_bytes);
 }
 
-bool fiber::is_below(const void *p) const { return memory && (const char *)p >= memory && (const char *)p < memory + page; }
+bool fiber::is_below(const void *p) const {
+	return memory && (const char *)p >= memory && (const char *)p < memory + page;
+}
 
 char *fiber::top() const { return memory + memory_bytes - color * step; }
 

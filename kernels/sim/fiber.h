@@ -9,7 +9,7 @@
 namespace sim {
 
 class fiber {
-      public:
+  public:
 	static constexpr size_t stack_bytes = 64 << 10;
 
 	fiber() = default; // of the thread that runs now, once it switches away
@@ -26,7 +26,7 @@ class fiber {
 	// The stack's upper end, on 16 bytes.
 	char *top() const;
 
-      private:
+  private:
 	char *memory = nullptr; // of the stack, and a page below
 	unsigned color = 0;
 	void (*first)() = nullptr;

@@ -7,10 +7,10 @@
 
 namespace sim {
 
-// Memory full of 0xFF (a NaN, or -1). Under AddressSanitizer it is of exactly the size asked for; otherwise a zone of known bytes lies on
-// either side.
+// Memory full of 0xFF (a NaN, or -1). Under AddressSanitizer it is of exactly the size asked for; otherwise a zone of
+// known bytes lies on either side.
 class guarded {
-      public:
+  public:
 	explicit guarded(size_t n) : size(n) {
 		void *p = nullptr;
 		if (posix_memalign(&p, 256, zone + n + zone + (n + zone == 0))) p = nullptr;
@@ -44,7 +44,7 @@ class guarded {
 
 	const size_t size;
 
-      private:
+  private:
 #if defined(__SANITIZE_ADDRESS__)
 	static constexpr size_t zone = 0;
 #else

@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Tests of the families are packages of their own. A test file inside of a family makes the go command compile the family, the simulator and
-// all that stands between them once more for that test program: two such files made the tests compile every kernel three times.
+// Tests of the families are packages of their own. A test file inside of a family makes the go command compile the
+// family, the simulator and all that stands between them once more for that test program: two such files made the tests
+// compile every kernel three times.
 func TestTestsStandOutsideOfPackages(t *testing.T) {
 	files, err := filepath.Glob("../*/*.go")
 	require.NoError(t, err)

@@ -18,10 +18,9 @@ float lower(uint32_t word) { return __uint_as_float(word << 16); }
 
 typedef float four __attribute__((vector_size(16)));
 
-// Adds the product of an 16xK and a Kx8 matrix to the warp's fragments, k ascending. A row of eight is two vectors: the convolutions'
-// tests spend much of their time here.
-template <int K>
-void add_product(void *const brought[32], const float (&a)[16][K], const float (&b)[K][8]) {
+// Adds the product of an 16xK and a Kx8 matrix to the warp's fragments, k ascending. A row of eight is two vectors: the
+// convolutions' tests spend much of their time here.
+template <int K> void add_product(void *const brought[32], const float (&a)[16][K], const float (&b)[K][8]) {
 	four sum[16][2], right[K][2];
 	memcpy(right, b, sizeof right);
 	auto each = [&](auto f) {
@@ -73,8 +72,7 @@ uint32_t tf32(float x) {
 	return (u & 0x7f800000u) == 0x7f800000u ? u : (u + 0x1000u) & ~0x1fffu;
 }
 
-template <bool transposed>
-void load_matrices(void *const brought[32], unsigned) {
+template <bool transposed> void load_matrices(void *const brought[32], unsigned) {
 	for (unsigned l = 0; l < 32; l++)
 		for (unsigned m = 0; m < 4; m++) {
 			uint16_t pair[2];
@@ -94,7 +92,8 @@ void check_row(const void *row, const char *name) {
 } // namespace
 
 void cp_async16(void *shared, const void *global) {
-	if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) sim::fail("cp_async16 with an address that is not a multiple of 16");
+	if ((uintptr_t)shared % 16 || (uintptr_t)global % 16)
+		sim::fail("cp_async16 with an address that is not a multiple of 16");
 	if (!sim::current->is_shared(shared, 16)) sim::fail("cp_async16 to an address that is not in shared memory");
 	sim::current->copy_later(shared, global);
 }

@@ -1,10 +1,10 @@
-// Kernels that use each thing the simulator offers. They also run on a GPU, where they compare exec/ptx.cuh with its twins.
+// Kernels that use each thing the simulator offers. They also run on a GPU, where they compare exec/ptx.cuh with its
+// twins.
 #include "../exec/cuda.cuh"
 #include "selftest.h"
 
 // out (m x n) = x (m x k) y (k x n), a tile of T x T for a block of T*T threads.
-template <int T>
-static __device__ void product(const ctn_selftest_args &a) {
+template <int T> static __device__ void product(const ctn_selftest_args &a) {
 	STATIC_SHARED(float[T][T + 1], xs);
 	STATIC_SHARED(float[T][T + 1], ys);
 	int column = threadIdx.x % T, row = threadIdx.x / T;
@@ -37,8 +37,8 @@ CTN_ENTRY(ctn_selftest_sum, ctn_selftest_args a, 1024) {
 	if (threadIdx.x == 0) atomicAdd(a.out, sum);
 }
 
-// out (16 x 16) = x (16 x k) y (k x 16), bf16, k a multiple of 16; one warp, which copies a step ahead of the product. Shared memory:
-// 2 KiB.
+// out (16 x 16) = x (16 x k) y (k x 16), bf16, k a multiple of 16; one warp, which copies a step ahead of the product.
+// Shared memory: 2 KiB.
 CTN_ENTRY(ctn_selftest_bf16, ctn_selftest_args a, 1024) {
 	DYNAMIC_SHARED(bf16, work); // two of x (16 x 16) followed by y (16 x 16)
 	const bf16 *x = (const bf16 *)a.x, *y = (const bf16 *)a.y;
@@ -106,7 +106,8 @@ CTN_ENTRY(ctn_selftest_warp, ctn_selftest_ints a, 1024) {
 	put((int)__ballot_sync(all, lane % 3 == 0));
 	put(__any_sync(all, i == 40));
 	put(__all_sync(all, i < 32));
-	put(lane < 8 ? (int)__ballot_sync(0xffu, lane & 1) : (int)__ballot_sync(0xffffff00u, lane & 2)); // two groups of one warp
+	put(lane < 8 ? (int)__ballot_sync(0xffu, lane & 1)
+	             : (int)__ballot_sync(0xffffff00u, lane & 2)); // two groups of one warp
 	put(__syncthreads_count(i % 5 == 0));
 	put(__syncthreads_or(i == 63));
 	put(__syncthreads_and(i < 63));

@@ -18,7 +18,8 @@ entry::entry(const char *name, any_function function, void (*call)(any_function,
 	kernels()[name] = {name, function, call, size, 0};
 }
 
-static std::string check(const char *name, const kernel *k, const unsigned grid[3], const unsigned block[3], size_t shared) {
+static std::string check(const char *name, const kernel *k, const unsigned grid[3], const unsigned block[3],
+                         size_t shared) {
 	auto text = [](const unsigned v[3]) {
 		return std::to_string(v[0]) + "x" + std::to_string(v[1]) + "x" + std::to_string(v[2]);
 	};
@@ -27,9 +28,11 @@ static std::string check(const char *name, const kernel *k, const unsigned grid[
 		return std::string(name) + ": a grid of " + text(grid) + " blocks";
 	if (!block[0] || !block[1] || !block[2] || block[0] > max_threads || block[1] > max_threads || block[2] > 64 ||
 	    block[0] * block[1] * block[2] > max_threads)
-		return std::string(name) + ": a block of " + text(block) + " threads, more than " + std::to_string(max_threads) + " or none";
+		return std::string(name) + ": a block of " + text(block) + " threads, more than " +
+		       std::to_string(max_threads) + " or none";
 	if (shared > max_shared)
-		return std::string(name) + ": " + std::to_string(shared) + " bytes of shared memory, more than " + std::to_string(max_shared);
+		return std::string(name) + ": " + std::to_string(shared) + " bytes of shared memory, more than " +
+		       std::to_string(max_shared);
 	return "";
 }
 
@@ -72,8 +75,8 @@ static void run(launch &l) {
 
 using namespace sim;
 
-const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *name, const unsigned grid[3], const unsigned block[3],
-                              size_t shared, const void *args) {
+const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *name, const unsigned grid[3],
+                              const unsigned block[3], size_t shared, const void *args) {
 	static thread_local std::string error;
 	std::lock_guard<std::mutex> held(sim::lock);
 	auto k = kernels().find(name);
@@ -89,7 +92,8 @@ const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *name, con
 	return error.c_str();
 }
 
-const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared, const void *args) {
+const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
+                           const void *args) {
 	ctn_sim_schedule plain = {CTN_SIM_ASCENDING, 0, 0};
 	return ctn_sim_launch_as(&plain, entry, grid, block, shared, args);
 }

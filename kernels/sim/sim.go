@@ -1,15 +1,17 @@
-// Package sim runs the CUDA kernels on the CPU, for tests: the families' .cu files compiled as C++, each CUDA thread a fiber. It checks what
-// a GPU would not say: a kernel's mistake is an error that names the entry.
+// Package sim runs the CUDA kernels on the CPU, for tests: the families' .cu files compiled as C++, each CUDA thread a
+// fiber. It checks what a GPU would not say: a kernel's mistake is an error that names the entry.
 //
-// Found in every run: a barrier or a warp function that not all threads reach; writes beside buffers and shared memory; launches that a
-// GPU refuses. Found by their results: memory that was not written, shared memory included, holds NaN; a missing barrier in one of the
-// orders; a missing cp_async_wait. Not found: races between blocks, reads beside a buffer (AddressSanitizer finds them), and a
-// thread that spins until another one writes, which never ends.
+// Found in every run: a barrier or a warp function that not all threads reach; writes beside buffers and shared memory;
+// launches that a GPU refuses. Found by their results: memory that was not written, shared memory included, holds NaN;
+// a missing barrier in one of the orders; a missing cp_async_wait. Not found: races between blocks, reads beside a
+// buffer (AddressSanitizer finds them), and a thread that spins until another one writes, which never ends.
 //
-// A family's X.cu becomes part of the simulator by a file X.cpp here that includes it; each CTN_ENTRY in it then makes itself known.
+// A family's X.cu becomes part of the simulator by a file X.cpp here that includes it; each CTN_ENTRY in it then makes
+// itself known.
 //
-// The family embeds its .cu files and this package imports it, so that the go command compiles the simulator again when one changes. Its tests
-// run their cases on a device of each of Orders, and their TestMain is Main, which requires that every entry was launched.
+// The family embeds its .cu files and this package imports it, so that the go command compiles the simulator again when
+// one changes. Its tests run their cases on a device of each of Orders, and their TestMain is Main, which requires that
+// every entry was launched.
 package sim
 
 /*
@@ -36,8 +38,8 @@ var _ = exec.Headers
 // Order is the order in which threads and blocks get their turn.
 type Order int
 
-// A thread runs until it waits for others, so a missing barrier shows in at least one of the first two orders where neighbours
-// exchange data, and in the third where the pattern is less plain.
+// A thread runs until it waits for others, so a missing barrier shows in at least one of the first two orders where
+// neighbours exchange data, and in the third where the pattern is less plain.
 const (
 	Ascending  Order = C.CTN_SIM_ASCENDING
 	Descending Order = C.CTN_SIM_DESCENDING
@@ -49,7 +51,8 @@ var Orders = []Order{Ascending, Descending, Random}
 
 func (o Order) String() string { return [...]string{"ascending", "descending", "random"}[o] }
 
-// Config chooses the order, the seed of the random one, and the number of the host's threads that run blocks (0 = all processors).
+// Config chooses the order, the seed of the random one, and the number of the host's threads that run blocks (0 = all
+// processors).
 type Config struct {
 	Order   Order
 	Seed    uint32
@@ -59,7 +62,8 @@ type Config struct {
 // Launch is one kernel launch.
 type Launch = cuda.Launch
 
-// Device is a simulated GPU. After a failed launch it answers everything but Free and Close with that error, as a GPU does.
+// Device is a simulated GPU. After a failed launch it answers everything but Free and Close with that error, as a GPU
+// does.
 type Device struct {
 	config  Config
 	buffers map[unsafe.Pointer]int // bytes
@@ -161,7 +165,8 @@ func (d *Device) Sequence(launches []Launch) (*Sequence, error) {
 // Run runs the sequence n times.
 func (s *Sequence) Run(n int) error {
 	d := s.dev
-	how := C.ctn_sim_schedule{order: C.int(d.config.Order), seed: C.uint(d.config.Seed), threads: C.int(d.config.Threads)}
+	how := C.ctn_sim_schedule{order: C.int(d.config.Order), seed: C.uint(d.config.Seed),
+		threads: C.int(d.config.Threads)}
 	for ; n > 0 && d.err == nil; n-- {
 		for i, l := range s.launches {
 			grid := [3]C.uint{C.uint(l.Grid[0]), C.uint(l.Grid[1]), C.uint(l.Grid[2])}
@@ -175,8 +180,10 @@ func (s *Sequence) Run(n int) error {
 	return d.err
 }
 
-// launch returns an error's text, or nothing. The text belongs to the thread, so the goroutine keeps its thread until it has read it.
-func launch(how *C.ctn_sim_schedule, entry *C.char, grid, block *[3]C.uint, shared C.size_t, args unsafe.Pointer) string {
+// launch returns an error's text, or nothing. The text belongs to the thread, so the goroutine keeps its thread until
+// it has read it.
+func launch(how *C.ctn_sim_schedule, entry *C.char, grid, block *[3]C.uint, shared C.size_t,
+	args unsafe.Pointer) string {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	return C.GoString(C.ctn_sim_launch_as(how, entry, &grid[0], &block[0], shared, args))

@@ -6,13 +6,14 @@
 extern "C" {
 #endif
 
-// Runs an entry: NULL, or an error's text, which the calling thread keeps until its next call. args is the entry's struct.
-const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared, const void *args);
+// Runs an entry: NULL, or an error's text, which the calling thread keeps until its next call. args is the entry's
+// struct.
+const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
+                           const void *args);
 
-// The order in which the threads of a block, and the blocks, get their turn. CTN_SIM_RANDOM shuffles the threads of each block by the seed.
-enum { CTN_SIM_ASCENDING,
-       CTN_SIM_DESCENDING,
-       CTN_SIM_RANDOM };
+// The order in which the threads of a block, and the blocks, get their turn. CTN_SIM_RANDOM shuffles the threads of
+// each block by the seed.
+enum { CTN_SIM_ASCENDING, CTN_SIM_DESCENDING, CTN_SIM_RANDOM };
 typedef struct ctn_sim_schedule {
 	int order;
 	unsigned seed;
@@ -20,19 +21,20 @@ typedef struct ctn_sim_schedule {
 } ctn_sim_schedule;
 
 // As ctn_sim_launch, which takes the ascending order on all processors.
-const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *entry, const unsigned grid[3], const unsigned block[3],
-                              size_t shared, const void *args);
+const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *entry, const unsigned grid[3],
+                              const unsigned block[3], size_t shared, const void *args);
 
 long ctn_sim_size(const char *entry);     // bytes of the entry's argument struct; -1: no such entry
 long ctn_sim_launches(const char *entry); // how many launches of it were run, failed ones too
 const char *ctn_sim_entry(int i);         // the name of entry i in alphabetical order; NULL: past the last one
 
-// Memory of exactly so many bytes, full of 0xFF, on a multiple of 256; NULL: none left. What a launch writes beside it is reported: by
-// AddressSanitizer where the simulator is built with it, otherwise after the launch.
+// Memory of exactly so many bytes, full of 0xFF, on a multiple of 256; NULL: none left. What a launch writes beside it
+// is reported: by AddressSanitizer where the simulator is built with it, otherwise after the launch.
 void *ctn_sim_alloc(size_t bytes);
 void ctn_sim_free(void *p);
-int ctn_sim_catches_faults(void); // whether an access to no memory at all fails the launch; elsewhere it ends the process
-int ctn_sim_sanitized(void);      // whether AddressSanitizer, which ends the process, takes the place of that report
+int ctn_sim_catches_faults(
+        void);               // whether an access to no memory at all fails the launch; elsewhere it ends the process
+int ctn_sim_sanitized(void); // whether AddressSanitizer, which ends the process, takes the place of that report
 
 #ifdef __cplusplus
 }

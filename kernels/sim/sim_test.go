@@ -72,7 +72,8 @@ func poisoned(t *testing.T, d *Device, floats int) unsafe.Pointer {
 }
 
 func run[A any](t *testing.T, d *Device, entry string, grid [3]int, block, shared int, a A) error {
-	s, err := d.Sequence([]Launch{{Entry: entry, Grid: grid, Block: block, Shared: shared, Args: unsafe.Pointer(&a), Size: int(unsafe.Sizeof(a))}})
+	s, err := d.Sequence([]Launch{{Entry: entry, Grid: grid, Block: block, Shared: shared, Args: unsafe.Pointer(&a),
+		Size: int(unsafe.Sizeof(a))}})
 	require.NoError(t, err)
 	defer s.Free()
 	return s.Run(1)
@@ -170,7 +171,8 @@ func TestTensorCores(t *testing.T) {
 
 func TestRound(t *testing.T) {
 	x, x64 := kerneltest.Random(1000, 4)
-	special := []uint32{0, 0x80000000, 0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7fffff, 0x7f800000, 0xff800000, 1, 0x00008000, 0x00018000}
+	special := []uint32{0, 0x80000000, 0x3f808000, 0x3f818000, 0x3f807fff, 0x3f808001, 0x7f7fffff, 0x7f800000,
+		0xff800000, 1, 0x00008000, 0x00018000}
 	for i, u := range special {
 		x[i] = math.Float32frombits(u)
 		x64[i] = float64(x[i])
@@ -281,7 +283,8 @@ func rotate(b *testing.B, entry string, each int) {
 	out, err := d.Alloc(1024)
 	require.NoError(b, err)
 	a := ints{out, int32(b.N / each)}
-	s, err := d.Sequence([]Launch{{Entry: entry, Grid: [3]int{1, 1, 1}, Block: 256, Args: unsafe.Pointer(&a), Size: int(unsafe.Sizeof(a))}})
+	s, err := d.Sequence([]Launch{{Entry: entry, Grid: [3]int{1, 1, 1}, Block: 256, Args: unsafe.Pointer(&a),
+		Size: int(unsafe.Sizeof(a))}})
 	require.NoError(b, err)
 	b.ResetTimer()
 	require.NoError(b, s.Run(1))
@@ -300,36 +303,48 @@ var failures = []struct {
 }{
 	{entry: "ctn_broken_divergent", block: 64, want: []string{
 		"ctn_broken_divergent: block (0,0,0): divergent barrier, 40 of 64 threads wait at __syncthreads (broken.cu:",
-		"), thread (40,0,0) waits in __syncwarp with mask ffffffff for lanes 000000ff, the first of which waits at __syncthreads"}},
+		"), thread (40,0,0) waits in __syncwarp with mask ffffffff for lanes 000000ff, the first of which waits at " +
+			"__syncthreads"}},
 	{entry: "ctn_broken_two_barriers", block: 64, want: []string{
 		"divergent barrier, ", " of 64 threads wait at __syncthreads (broken.cu:", "this one at another (broken.cu:"}},
 	{entry: "ctn_broken_leaves", block: 64, n: 40, want: []string{
 		"divergent barrier, 40 of 64 threads wait at __syncthreads", "24 have left the kernel"}},
 	{entry: "ctn_broken_lane_leaves", block: 64, n: 40, want: []string{
-		"bad sync mask, thread (32,0,0) waits in __shfl_xor_sync with mask ffffffff for lanes ffffff00, the first of which has left the kernel"}},
-	{entry: "ctn_broken_lane_leaves", block: 48, n: 48, want: []string{"for lanes ffff0000, the first of which does not exist"}},
-	{entry: "ctn_broken_mask", block: 32, want: []string{"bad sync mask 0000ffff in __shfl_xor_sync: lane ", "is not in it"}},
-	{entry: "ctn_broken_source", block: 32, want: []string{"__shfl_down_sync reads lane 16, which is not in mask 0000ffff"}},
+		"bad sync mask, thread (32,0,0) waits in __shfl_xor_sync with mask ffffffff for lanes ffffff00, the first of " +
+			"which has left the kernel"}},
+	{entry: "ctn_broken_lane_leaves", block: 48, n: 48,
+		want: []string{"for lanes ffff0000, the first of which does not exist"}},
+	{entry: "ctn_broken_mask", block: 32, want: []string{"bad sync mask 0000ffff in __shfl_xor_sync: lane ",
+		"is not in it"}},
+	{entry: "ctn_broken_source", block: 32,
+		want: []string{"__shfl_down_sync reads lane 16, which is not in mask 0000ffff"}},
 	{entry: "ctn_broken_functions", block: 32, want: []string{
 		"lanes of mask ffffffff meet in different functions", "__ballot_sync", "__syncwarp"}},
 	{entry: "ctn_broken_past_end", block: 32, n: 64, asan: true, want: []string{
 		"ctn_broken_past_end: wrote 4 bytes past the end of a buffer of 256 bytes"}},
-	{entry: "ctn_broken_before_start", block: 32, asan: true, want: []string{"wrote 8 bytes before the start of a buffer of 256 bytes"}},
+	{entry: "ctn_broken_before_start", block: 32, asan: true,
+		want: []string{"wrote 8 bytes before the start of a buffer of 256 bytes"}},
 	{entry: "ctn_broken_static_overrun", block: 34, asan: true, want: []string{
 		"wrote 8 bytes past the end of a static shared variable of 128 bytes, block (0,0,0)"}},
 	{entry: "ctn_broken_dynamic_overrun", block: 64, shared: 252, asan: true, want: []string{
 		"wrote 4 bytes past the end of its 252 bytes of dynamic shared memory"}},
-	{entry: "ctn_broken_copy", block: 16, shared: 256, n: 1, want: []string{"cp_async16 with an address that is not a multiple of 16"}},
-	{entry: "ctn_broken_copy", block: 16, shared: 256, m: 1, want: []string{"cp_async16 with an address that is not a multiple of 16"}},
-	{entry: "ctn_broken_copy", block: 16, shared: 256, n: 4, want: []string{"cp_async16 to an address that is not in shared memory"}},
+	{entry: "ctn_broken_copy", block: 16, shared: 256, n: 1,
+		want: []string{"cp_async16 with an address that is not a multiple of 16"}},
+	{entry: "ctn_broken_copy", block: 16, shared: 256, m: 1,
+		want: []string{"cp_async16 with an address that is not a multiple of 16"}},
+	{entry: "ctn_broken_copy", block: 16, shared: 256, n: 4,
+		want: []string{"cp_async16 to an address that is not in shared memory"}},
 	{entry: "ctn_broken_matrix", block: 32, want: []string{"ldmatrix_x4 from an address that is not in shared memory"}},
-	{entry: "ctn_broken_large_static", block: 32, want: []string{"49156 bytes of static shared memory, more than 49152"}},
-	{entry: "ctn_broken_trap", grid: 2, block: 32, want: []string{"ctn_broken_trap: block (1,0,0), thread (3,0,0): trap"}},
+	{entry: "ctn_broken_large_static", block: 32,
+		want: []string{"49156 bytes of static shared memory, more than 49152"}},
+	{entry: "ctn_broken_trap", grid: 2, block: 32,
+		want: []string{"ctn_broken_trap: block (1,0,0), thread (3,0,0): trap"}},
 	{entry: "ctn_broken_address", block: 32, faults: true, want: []string{
 		"ctn_broken_address: block (0,0,0), thread (", "no memory at address 0x"}},
 	{entry: "ctn_broken_vector", block: 32, faults: true, want: []string{"a misaligned vector"}},
 	{entry: "ctn_broken_divide", block: 32, faults: true, want: []string{"integer division by zero"}},
-	{entry: "ctn_broken_stack", grid: 64, block: 64, n: 100, faults: true, want: []string{"a thread needs more than 65536 bytes of stack"}},
+	{entry: "ctn_broken_stack", grid: 64, block: 64, n: 100, faults: true,
+		want: []string{"a thread needs more than 65536 bytes of stack"}},
 }
 
 // Each mistake is reported by name, in every order.
@@ -347,7 +362,8 @@ func TestFailures(t *testing.T) {
 					require.Contains(t, err.Error(), w)
 				}
 				require.Equal(t, err, d.Sync())
-				require.Equal(t, err, run(t, d, "ctn_broken_trap", [3]int{1, 1, 1}, 32, 0, a)) // the device stays failed
+				// The device stays failed.
+				require.Equal(t, err, run(t, d, "ctn_broken_trap", [3]int{1, 1, 1}, 32, 0, a))
 				require.Equal(t, err, d.Write(a.out, a.x, 4))
 				d.Free(a.out)
 				d.Free(a.x)
@@ -369,7 +385,9 @@ func TestFaultInGo(t *testing.T) {
 	require.NoError(t, run(t, d, "ctn_broken_trap", [3]int{1, 1, 1}, 32, 0, a))
 	d.Free(a.out)
 	var none *Device
-	require.PanicsWithError(t, "runtime error: invalid memory address or nil pointer dereference", func() { _ = none.Sync() })
+	require.PanicsWithError(t, "runtime error: invalid memory address or nil pointer dereference", func() {
+		_ = none.Sync()
+	})
 }
 
 // AddressSanitizer names the line. It ends the process, so each case runs in another one.
@@ -415,8 +433,10 @@ func TestPoison(t *testing.T) {
 		require.NoError(t, d.Close())
 		return count
 	}
-	require.Equal(t, []int{0, 63}, []int{nans(t, "ctn_broken_left", Ascending, 1), nans(t, "ctn_broken_left", Descending, 1)})
-	require.Equal(t, []int{63, 0}, []int{nans(t, "ctn_broken_right", Ascending, 1), nans(t, "ctn_broken_right", Descending, 1)})
+	require.Equal(t, []int{0, 63}, []int{nans(t, "ctn_broken_left", Ascending, 1),
+		nans(t, "ctn_broken_left", Descending, 1)})
+	require.Equal(t, []int{63, 0}, []int{nans(t, "ctn_broken_right", Ascending, 1),
+		nans(t, "ctn_broken_right", Descending, 1)})
 	require.NotZero(t, nans(t, "ctn_broken_left", Random, 1))
 	require.NotZero(t, nans(t, "ctn_broken_right", Random, 1))
 	for _, order := range Orders {
@@ -458,7 +478,8 @@ func TestMemory(t *testing.T) {
 	got := make([]byte, 10)
 	require.NoError(t, d.Read(unsafe.Pointer(&got[0]), unsafe.Add(p, 4), 6))
 	require.Equal(t, []byte{255, 255, 255, 255, 255, 255, 0, 0, 0, 0}, got)
-	require.ErrorContains(t, d.Read(unsafe.Pointer(&got[0]), unsafe.Add(p, 4), 7), "a copy of 7 bytes that are not within a buffer")
+	require.ErrorContains(t, d.Read(unsafe.Pointer(&got[0]), unsafe.Add(p, 4), 7),
+		"a copy of 7 bytes that are not within a buffer")
 	require.ErrorContains(t, d.Write(unsafe.Add(p, -1), unsafe.Pointer(&got[0]), 1), "not within a buffer")
 	_, err = d.Alloc(-1)
 	require.Error(t, err)

@@ -1,11 +1,13 @@
 // Reading and writing tensors through what stands before their consumer, on a GPU: what load.h is for the CPU.
 //
-// T is how tensors are stored, float or bf16. A thread works on N channels of a pixel at a time, of which n <= N exist; the others read as zeros and are
-// not written. `wide` says that all N exist and lie on a multiple of 16 bytes, and is the same for every pixel: whole() finds out. What is one a channel
-// is loaded once, as a *_channels, for all pixels of a thread.
+// T is how tensors are stored, float or bf16. A thread works on N channels of a pixel at a time, of which n <= N exist;
+// the others read as zeros and are not written. `wide` says that all N exist and lie on a multiple of 16 bytes, and is
+// the same for every pixel: whole() finds out. What is one a channel is loaded once, as a *_channels, for all pixels of
+// a thread.
 //
-//   input_channels<N> k(&g.in, c, n);                          gradient_channels<N> k(&g.grad, c, n);      sink_channels<N> k(&g.sink, c, n);
-//   input_part<T>(&g.in, k, pixel, c, n, wide, v);             gradient_part<T>(...);                      sink_part<T>(..., v, sums);
+//   input_channels<N> k(&g.in, c, n);                          gradient_channels<N> k(&g.grad, c, n); sink_channels<N>
+//   k(&g.sink, c, n); input_part<T>(&g.in, k, pixel, c, n, wide, v);             gradient_part<T>(...);
+//   sink_part<T>(..., v, sums);
 //
 // Channels count from the tensor's first; so do those of `rows`.
 #ifndef CTN_TENSOR_LOAD_CUH
@@ -29,7 +31,8 @@ template <class T> __device__ __forceinline__ bool whole(const void *p, int64_t 
 // n channels as they are stored, for unpack: a thread that has several on their way hides the memory's latency.
 __device__ __forceinline__ uint4 load_raw(const float *p, int n, bool wide) {
 	if (wide) return *(const uint4 *)p;
-	return make_uint4(n > 0 ? __float_as_uint(p[0]) : 0, n > 1 ? __float_as_uint(p[1]) : 0, n > 2 ? __float_as_uint(p[2]) : 0, n > 3 ? __float_as_uint(p[3]) : 0);
+	return make_uint4(n > 0 ? __float_as_uint(p[0]) : 0, n > 1 ? __float_as_uint(p[1]) : 0,
+	                  n > 2 ? __float_as_uint(p[2]) : 0, n > 3 ? __float_as_uint(p[3]) : 0);
 }
 __device__ __forceinline__ uint4 load_raw(const bf16 *p, int n, bool wide) {
 	if (wide) return *(const uint4 *)p;
@@ -72,7 +75,9 @@ __device__ __forceinline__ void unpack(quad<bf16> x, float (&v)[4]) {
 // The q'th four of a load_raw.
 template <class T> __device__ __forceinline__ quad<T> quad_of(uint4 x, int q);
 template <> __device__ __forceinline__ quad<float> quad_of<float>(uint4 x, int) { return {x}; }
-template <> __device__ __forceinline__ quad<bf16> quad_of<bf16>(uint4 x, int q) { return {q ? make_uint2(x.z, x.w) : make_uint2(x.x, x.y)}; }
+template <> __device__ __forceinline__ quad<bf16> quad_of<bf16>(uint4 x, int q) {
+	return {q ? make_uint2(x.z, x.w) : make_uint2(x.x, x.y)};
+}
 
 template <int N, class T> __device__ __forceinline__ void load_part(const T *p, int n, bool wide, float (&v)[N]) {
 	constexpr int L = LANES<T>;
@@ -109,7 +114,8 @@ template <int N> __device__ __forceinline__ void store_part(bf16 *p, int n, bool
 		if constexpr (N == 4) *(uint2 *)p = make_uint2(pair[0], pair[1]);
 		else {
 #pragma unroll
-			for (int i = 0; i < N; i += 8) *(uint4 *)(p + i) = make_uint4(pair[i / 2], pair[i / 2 + 1], pair[i / 2 + 2], pair[i / 2 + 3]);
+			for (int i = 0; i < N; i += 8)
+				*(uint4 *)(p + i) = make_uint4(pair[i / 2], pair[i / 2 + 1], pair[i / 2 + 2], pair[i / 2 + 3]);
 		}
 		return;
 	}
@@ -200,7 +206,8 @@ template <int N> __device__ __forceinline__ void times_slope(float (&v)[N], cons
 }
 
 // A number a channel; `otherwise` where there is none.
-template <int N> __device__ __forceinline__ void load_channels(const float *p, int c, int n, float otherwise, float (&v)[N]) {
+template <int N>
+__device__ __forceinline__ void load_channels(const float *p, int c, int n, float otherwise, float (&v)[N]) {
 	if (p) {
 		load_part(p + c, n, n == N && ((uint64_t)(p + c) & 15) == 0, v);
 		return;
@@ -217,7 +224,9 @@ template <int N> struct input_channels {
 };
 
 // Turns z in v into gate * act(scale*z + shift). What does not exist becomes zero, not the activation of zero.
-template <int N> __device__ __forceinline__ void input_value(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n, float (&v)[N]) {
+template <int N>
+__device__ __forceinline__ void input_value(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n,
+                                            float (&v)[N]) {
 	if (in->scale) {
 #pragma unroll
 		for (int i = 0; i < N; i++) v[i] = v[i] * k.scale[i] + k.shift[i];
@@ -234,7 +243,8 @@ template <int N> __device__ __forceinline__ void input_value(const ctn_input *in
 	}
 }
 template <class T, int N>
-__device__ __forceinline__ void input_part(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N]) {
+__device__ __forceinline__ void input_part(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n,
+                                           bool wide, float (&v)[N]) {
 	load_part((const T *)in->z + pixel * in->ld + c, n, wide, v);
 	input_value(in, k, pixel, c, n, v);
 }
@@ -247,12 +257,14 @@ template <int N> struct gradient_channels {
 };
 
 // p*g + q*z + r, or g alone.
-template <int N> __device__ __forceinline__ void gradient_value(const gradient_channels<N> &k, const float (&z)[N], float (&g)[N]) {
+template <int N>
+__device__ __forceinline__ void gradient_value(const gradient_channels<N> &k, const float (&z)[N], float (&g)[N]) {
 #pragma unroll
 	for (int i = 0; i < N; i++) g[i] = k.p[i] * g[i] + (k.q[i] * z[i] + k.r[i]);
 }
 template <class T, int N>
-__device__ __forceinline__ void gradient_part(const ctn_gradient *in, const gradient_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N]) {
+__device__ __forceinline__ void gradient_part(const ctn_gradient *in, const gradient_channels<N> &k, int pixel, int c,
+                                              int n, bool wide, float (&v)[N]) {
 	load_part((const T *)in->g + pixel * in->g_ld + c, n, wide, v);
 	if (!in->p) return;
 	float z[N];
@@ -261,7 +273,9 @@ __device__ __forceinline__ void gradient_part(const ctn_gradient *in, const grad
 }
 
 // Whether a thread's N channels of all pixels lie on multiples of 16 bytes in everything that these read or write.
-template <class T> __device__ __forceinline__ bool input_whole(const ctn_input *in, int c, int n, int lanes) { return whole<T>(in->z, in->ld, c, n, lanes); }
+template <class T> __device__ __forceinline__ bool input_whole(const ctn_input *in, int c, int n, int lanes) {
+	return whole<T>(in->z, in->ld, c, n, lanes);
+}
 template <class T> __device__ __forceinline__ bool gradient_whole(const ctn_gradient *in, int c, int n, int lanes) {
 	return whole<T>(in->g, in->g_ld, c, n, lanes) && (!in->p || whole<T>(in->z, in->z_ld, c, n, lanes));
 }
@@ -271,7 +285,8 @@ template <class T> __device__ __forceinline__ bool sink_whole(const ctn_sink *s,
 
 // ---- sums for batch norm --------------------------------------------------------
 
-// Of the pixels that a thread has stored: a value near the mean, the sum of differences from it and that of their squares.
+// Of the pixels that a thread has stored: a value near the mean, the sum of differences from it and that of their
+// squares.
 template <int N> struct forward_sums {
 	static constexpr int ROWS = 3;
 	float row[ROWS][N];
@@ -327,12 +342,16 @@ template <class Sums> struct block_sums {
 	int count = 0;
 };
 
-// Adds the sums of a block's threads, strip after strip. A thread comes with those of channels group*N.. of strip `strip`; one with a strip >= strips only comes along.
-// It leaves with those of channel threadIdx.x, if that is below groups*N <= blockDim.x. shared has room for sums_floats floats and may be what threads have
-// used: there is a barrier before it is written and after it was read.
-template <class Sums, int N> constexpr int sums_floats(int groups, int strips) { return strips * groups * (Sums::ROWS * N + 1); }
+// Adds the sums of a block's threads, strip after strip. A thread comes with those of channels group*N.. of strip
+// `strip`; one with a strip >= strips only comes along. It leaves with those of channel threadIdx.x, if that is below
+// groups*N <= blockDim.x. shared has room for sums_floats floats and may be what threads have used: there is a barrier
+// before it is written and after it was read.
+template <class Sums, int N> constexpr int sums_floats(int groups, int strips) {
+	return strips * groups * (Sums::ROWS * N + 1);
+}
 template <class Sums, int N>
-__device__ __forceinline__ void gather_sums(const Sums &sums, int group, int groups, int strip, int strips, float *shared, block_sums<Sums> &all) {
+__device__ __forceinline__ void gather_sums(const Sums &sums, int group, int groups, int strip, int strips,
+                                            float *shared, block_sums<Sums> &all) {
 	constexpr int ROWS = Sums::ROWS;
 	const int width = groups * N, j = threadIdx.x;
 	int *count = (int *)(shared + strips * ROWS * width);
@@ -357,14 +376,16 @@ __device__ __forceinline__ void gather_sums(const Sums &sums, int group, int gro
 }
 
 // Writes a channel's sums to a part's rows, `ld` floats apart.
-template <class Sums> __device__ __forceinline__ void write_sums(const block_sums<Sums> &all, float *rows, int64_t ld, int c) {
+template <class Sums>
+__device__ __forceinline__ void write_sums(const block_sums<Sums> &all, float *rows, int64_t ld, int c) {
 #pragma unroll
 	for (int r = 0; r < Sums::ROWS; r++) rows[r * ld + c] = all.row[r];
 }
 
 // Both, for a block that leaves a part's sums once, in channels c0 + group*N.., of which the first `channels` exist.
 template <class Sums, int N>
-__device__ __forceinline__ void leave_sums(const Sums &sums, int group, int groups, int strip, int strips, int c0, int channels, float *rows, int64_t ld, float *shared) {
+__device__ __forceinline__ void leave_sums(const Sums &sums, int group, int groups, int strip, int strips, int c0,
+                                           int channels, float *rows, int64_t ld, float *shared) {
 	block_sums<Sums> all;
 	gather_sums<Sums, N>(sums, group, groups, strip, strips, shared, all);
 	if ((int)threadIdx.x < channels && (int)threadIdx.x < groups * N) write_sums(all, rows, ld, c0 + threadIdx.x);
@@ -375,8 +396,10 @@ __device__ __forceinline__ void leave_sums(const Sums &sums, int group, int grou
 template <int N> struct sink_channels {
 	float scale[N], shift[N], mean[N], invstd[N];
 	__device__ __forceinline__ sink_channels(const ctn_sink *s, int c, int n) {
-		load_channels(s->last ? s->of.scale : 0, c, n, 1.0f, scale), load_channels(s->last ? s->of.shift : 0, c, n, 0.0f, shift);
-		load_channels(s->stats ? s->mean : 0, c, n, 0.0f, mean), load_channels(s->stats ? s->invstd : 0, c, n, 0.0f, invstd);
+		load_channels(s->last ? s->of.scale : 0, c, n, 1.0f, scale),
+		        load_channels(s->last ? s->of.shift : 0, c, n, 0.0f, shift);
+		load_channels(s->stats ? s->mean : 0, c, n, 0.0f, mean),
+		        load_channels(s->stats ? s->invstd : 0, c, n, 0.0f, invstd);
 	}
 };
 
@@ -387,23 +410,26 @@ struct sink_raw {
 template <class T> struct sink_quad {
 	quad<T> old, z;
 };
-template <class T> __device__ __forceinline__ sink_raw load_sink(const ctn_sink *s, int pixel, int c, int n, bool wide) {
+template <class T>
+__device__ __forceinline__ sink_raw load_sink(const ctn_sink *s, int pixel, int c, int n, bool wide) {
 	sink_raw raw = {};
 	if (s->accumulate) raw.old = load_raw((const T *)s->d + pixel * s->ld + c, n, wide);
 	if (s->last) raw.z = load_raw((const T *)s->of.z + pixel * s->of.ld + c, n, wide);
 	return raw;
 }
-template <class T> __device__ __forceinline__ sink_quad<T> load_sink_quad(const ctn_sink *s, int pixel, int c, int n, bool wide) {
+template <class T>
+__device__ __forceinline__ sink_quad<T> load_sink_quad(const ctn_sink *s, int pixel, int c, int n, bool wide) {
 	sink_quad<T> raw = {};
 	if (s->accumulate) raw.old = load_quad((const T *)s->d + pixel * s->ld + c, n, wide);
 	if (s->last) raw.z = load_quad((const T *)s->of.z + pixel * s->of.ld + c, n, wide);
 	return raw;
 }
 
-// Stores v, the gradient in a pixel, and adds what was stored to sums when this is the last consumer of a normalised tensor.
+// Stores v, the gradient in a pixel, and adds what was stored to sums when this is the last consumer of a normalised
+// tensor.
 template <class T, int N, class Raw>
-__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, const Raw &raw, int pixel, int c, int n, bool wide, float (&v)[N],
-                                          backward_sums<N> &sums) {
+__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, const Raw &raw, int pixel,
+                                          int c, int n, bool wide, float (&v)[N], backward_sums<N> &sums) {
 	T *d = (T *)s->d + pixel * s->ld + c;
 	if (s->accumulate) {
 		float old[N];
@@ -427,7 +453,8 @@ __device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels
 	for (int i = 0; i < N; i++) sums.row[0][i] += v[i], sums.row[1][i] += v[i] * ((z[i] - k.mean[i]) * k.invstd[i]);
 }
 template <class T, int N>
-__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, int pixel, int c, int n, bool wide, float (&v)[N], backward_sums<N> &sums) {
+__device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels<N> &k, int pixel, int c, int n,
+                                          bool wide, float (&v)[N], backward_sums<N> &sums) {
 	sink_part<T>(s, k, load_sink<T>(s, pixel, c, n, wide), pixel, c, n, wide, v, sums);
 }
 

@@ -1,4 +1,5 @@
-// Reading tensors through what stands before their consumer. Width-generic: included by a family's X_cpu.c in its second half, once a level.
+// Reading tensors through what stands before their consumer. Width-generic: included by a family's X_cpu.c in its
+// second half, once a level.
 
 #define vactivate FN(ctn_vactivate)
 #define vslope FN(ctn_vslope)
@@ -15,8 +16,9 @@
 #define sink_row FN(ctn_sink_row)
 #define sink_part_column FN(ctn_sink_part_column)
 
-// The standard normal distribution's Φ(u), and its density. Φ of a negative number is t exp(P(t) - u²/2) / 2 with t = 1 / (1 + |u| / sqrt(8)) and P a
-// polynomial (Numerical Recipes, erfcc), of a positive one 1 less that of its negative: off by 2e-7 at most.
+// The standard normal distribution's Φ(u), and its density. Φ of a negative number is t exp(P(t) - u²/2) / 2 with t = 1
+// / (1 + |u| / sqrt(8)) and P a polynomial (Numerical Recipes, erfcc), of a positive one 1 less that of its negative:
+// off by 2e-7 at most.
 CTN_INLINE vf vnormal(vf u) {
 	vf zero = {};
 	vf t = 1.0f / (vselect(u < zero, -u, u) * 0.35355339059327376f + 1.0f);
@@ -82,7 +84,8 @@ CTN_INLINE void FN(ctn_input_row_act)(const ctn_input *in, int64_t pixel, int64_
 	const float *z = in->z + pixel * in->ld + c0;
 	const float *gate = in->gate ? in->gate + pixel / in->image * in->gate_ld + c0 : 0;
 	int64_t j = 0;
-	for (; j + CTN_LANES <= n; j += CTN_LANES) vstore(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, CTN_LANES, act));
+	for (; j + CTN_LANES <= n; j += CTN_LANES)
+		vstore(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, CTN_LANES, act));
 	if (j < n) vstore_part(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, n - j, act), n - j);
 }
 
@@ -105,15 +108,21 @@ CTN_INLINE void gradient_row(const ctn_gradient *in, int64_t pixel, int64_t c0, 
 		for (; j < n; j += CTN_LANES) vstore_part(out + j, vload_part(g + j, n - j), n - j);
 		return;
 	}
-	for (; j + CTN_LANES <= n; j += CTN_LANES) vstore(out + j, vload(p + j) * vload(g + j) + (vload(q + j) * vload(z + j) + vload(r + j)));
+	for (; j + CTN_LANES <= n; j += CTN_LANES)
+		vstore(out + j, vload(p + j) * vload(g + j) + (vload(q + j) * vload(z + j) + vload(r + j)));
 	if (j < n) {
 		int64_t m = n - j;
-		vstore_part(out + j, vload_part(p + j, m) * vload_part(g + j, m) + (vload_part(q + j, m) * vload_part(z + j, m) + vload_part(r + j, m)), m);
+		vstore_part(out + j,
+		            vload_part(p + j, m) * vload_part(g + j, m) +
+		                    (vload_part(q + j, m) * vload_part(z + j, m) + vload_part(r + j, m)),
+		            m);
 	}
 }
 
-// The same for `count` pixels from `first` on, written `ld` floats apart. One or two vectors of channels keep what does not change in registers.
-CTN_INLINE void FN(ctn_input_column)(const ctn_input *in, const float *z, const float *gate, int64_t count, int64_t c, int64_t n, float *out, int64_t ld, int act) {
+// The same for `count` pixels from `first` on, written `ld` floats apart. One or two vectors of channels keep what does
+// not change in registers.
+CTN_INLINE void FN(ctn_input_column)(const ctn_input *in, const float *z, const float *gate, int64_t count, int64_t c,
+                                     int64_t n, float *out, int64_t ld, int act) {
 	vf scale = vset(1.0f), shift = {}, by = vset(1.0f);
 	int64_t z_ld = in->ld;
 	int normed = in->scale != 0;
@@ -127,21 +136,25 @@ CTN_INLINE void FN(ctn_input_column)(const ctn_input *in, const float *z, const 
 		vstore_part(out + i * ld, u, n);
 	}
 }
-CTN_INLINE void FN(ctn_input_rows_act)(const ctn_input *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld, int act) {
+CTN_INLINE void FN(ctn_input_rows_act)(const ctn_input *in, int64_t first, int64_t count, int64_t c0, int64_t n,
+                                       float *out, int64_t ld, int act) {
 	while (count > 0) { // the pixels of an image, which share a gate
 		int64_t k = in->gate ? ctn_min(count, in->image - first % in->image) : count;
-		const float *z = in->z + first * in->ld + c0, *gate = in->gate ? in->gate + first / in->image * in->gate_ld + c0 : 0;
+		const float *z = in->z + first * in->ld + c0,
+		            *gate = in->gate ? in->gate + first / in->image * in->gate_ld + c0 : 0;
 		if (n > 2 * CTN_LANES)
 			for (int64_t i = 0; i < k; i++) FN(ctn_input_row_act)(in, first + i, c0, n, out + i * ld, act);
 		else
 			for (int64_t j = 0; j < n; j += CTN_LANES) {
-				if (n - j >= CTN_LANES) FN(ctn_input_column)(in, z + j, gate ? gate + j : 0, k, c0 + j, CTN_LANES, out + j, ld, act);
+				if (n - j >= CTN_LANES)
+					FN(ctn_input_column)(in, z + j, gate ? gate + j : 0, k, c0 + j, CTN_LANES, out + j, ld, act);
 				else FN(ctn_input_column)(in, z + j, gate ? gate + j : 0, k, c0 + j, n - j, out + j, ld, act);
 			}
 		first += k, count -= k, out += k * ld;
 	}
 }
-static __attribute__((noinline, unused)) void input_rows(const ctn_input *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld) {
+static __attribute__((noinline, unused)) void input_rows(const ctn_input *in, int64_t first, int64_t count, int64_t c0,
+                                                         int64_t n, float *out, int64_t ld) {
 	switch (in->act) {
 	case CTN_NONE: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_NONE); break;
 	case CTN_RELU: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_RELU); break;
@@ -149,7 +162,8 @@ static __attribute__((noinline, unused)) void input_rows(const ctn_input *in, in
 	default: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, in->act);
 	}
 }
-CTN_INLINE void FN(ctn_gradient_column)(const ctn_gradient *in, int64_t first, int64_t count, int64_t c, int64_t n, float *out, int64_t ld) {
+CTN_INLINE void FN(ctn_gradient_column)(const ctn_gradient *in, int64_t first, int64_t count, int64_t c, int64_t n,
+                                        float *out, int64_t ld) {
 	const float *g = in->g + first * in->g_ld + c;
 	if (!in->p) {
 		for (int64_t i = 0; i < count; i++) vstore_part(out + i * ld, vload_part(g + i * in->g_ld, n), n);
@@ -157,9 +171,11 @@ CTN_INLINE void FN(ctn_gradient_column)(const ctn_gradient *in, int64_t first, i
 	}
 	const float *z = in->z + first * in->z_ld + c;
 	vf p = vload_part(in->p + c, n), q = vload_part(in->q + c, n), r = vload_part(in->r + c, n);
-	for (int64_t i = 0; i < count; i++) vstore_part(out + i * ld, p * vload_part(g + i * in->g_ld, n) + (q * vload_part(z + i * in->z_ld, n) + r), n);
+	for (int64_t i = 0; i < count; i++)
+		vstore_part(out + i * ld, p * vload_part(g + i * in->g_ld, n) + (q * vload_part(z + i * in->z_ld, n) + r), n);
 }
-static __attribute__((noinline, unused)) void gradient_rows(const ctn_gradient *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out, int64_t ld) {
+static __attribute__((noinline, unused)) void gradient_rows(const ctn_gradient *in, int64_t first, int64_t count,
+                                                            int64_t c0, int64_t n, float *out, int64_t ld) {
 	if (n > 2 * CTN_LANES) {
 		for (int64_t i = 0; i < count; i++) gradient_row(in, first + i, c0, n, out + i * ld);
 		return;
@@ -170,8 +186,8 @@ static __attribute__((noinline, unused)) void gradient_rows(const ctn_gradient *
 	}
 }
 
-// Stores v, the gradient in n <= CTN_LANES channels from c on of a pixel, and adds what was stored and its product with zhat to sum[0], sum[1] when this is
-// the last consumer of a normalised tensor.
+// Stores v, the gradient in n <= CTN_LANES channels from c on of a pixel, and adds what was stored and its product with
+// zhat to sum[0], sum[1] when this is the last consumer of a normalised tensor.
 CTN_INLINE void sink_part(const ctn_sink *s, int64_t pixel, int64_t c, int64_t n, vf v, vf sum[2]) {
 	float *d = s->d + pixel * s->ld + c;
 	if (s->accumulate) v += vload_part(d, n);
@@ -187,12 +203,14 @@ CTN_INLINE void sink_part(const ctn_sink *s, int64_t pixel, int64_t c, int64_t n
 	vstore_part(d, v, n);
 }
 
-// How many pixels are summed at once, before the sum joins a longer one: what long sums of much alike numbers lose to rounding grows with their length.
+// How many pixels are summed at once, before the sum joins a longer one: what long sums of much alike numbers lose to
+// rounding grows with their length.
 #define CTN_SUMMED 16
 
-// The same for `count` pixels, v one vector each and v_ld floats apart. The pixels are those listed, or the ones from first on.
-CTN_INLINE void FN(ctn_sink_column_act)(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld,
-                                        vf sum[2], int act) {
+// The same for `count` pixels, v one vector each and v_ld floats apart. The pixels are those listed, or the ones from
+// first on.
+CTN_INLINE void FN(ctn_sink_column_act)(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count,
+                                        int64_t c, int64_t n, const float *v, int64_t v_ld, vf sum[2], int act) {
 	vf scale = vset(1.0f), shift = {}, mean = {}, invstd = {};
 	const float *z = s->of.z;
 	int64_t ld = s->ld, z_ld = s->of.ld;
@@ -216,7 +234,8 @@ CTN_INLINE void FN(ctn_sink_column_act)(const ctn_sink *s, const int32_t *pixels
 		if (stats) sum[0] += sum0, sum[1] += sum1;
 	}
 }
-CTN_INLINE void sink_column(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld, vf sum[2]) {
+CTN_INLINE void sink_column(const ctn_sink *s, const int32_t *pixels, int64_t first, int64_t count, int64_t c,
+                            int64_t n, const float *v, int64_t v_ld, vf sum[2]) {
 	switch (s->last ? s->of.act : -1) {
 	case -1: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, -1); break;
 	case CTN_NONE: FN(ctn_sink_column_act)(s, pixels, first, count, c, n, v, v_ld, sum, CTN_NONE); break;
@@ -227,8 +246,10 @@ CTN_INLINE void sink_column(const ctn_sink *s, const int32_t *pixels, int64_t fi
 	}
 }
 
-// Adds a column of v, n <= CTN_LANES channels from c on of `count` pixels v_ld floats apart, to a part's row of forward sums; begin: they are the part's first.
-CTN_INLINE void sums_column(float *stats, int64_t ld, int64_t c, int64_t n, const float *v, int64_t v_ld, int64_t count, int begin) {
+// Adds a column of v, n <= CTN_LANES channels from c on of `count` pixels v_ld floats apart, to a part's row of forward
+// sums; begin: they are the part's first.
+CTN_INLINE void sums_column(float *stats, int64_t ld, int64_t c, int64_t n, const float *v, int64_t v_ld, int64_t count,
+                            int begin) {
 	vf near, sum = {}, sum2 = {};
 	if (begin) near = vload_part(v, n);
 	else near = vload_part(stats + c, n), sum = vload_part(stats + ld + c, n), sum2 = vload_part(stats + 2 * ld + c, n);
@@ -245,16 +266,20 @@ CTN_INLINE void sums_column(float *stats, int64_t ld, int64_t c, int64_t n, cons
 	vstore_part(stats + c, near, n), vstore_part(stats + ld + c, sum, n), vstore_part(stats + 2 * ld + c, sum2, n);
 }
 
-// Stores a column of v, the gradient in n <= CTN_LANES channels from c on of `count` pixels from `first` on, and adds to a part's row of sums.
-CTN_INLINE void sink_part_column(const ctn_sink *s, int64_t first, int64_t count, int64_t c, int64_t n, const float *v, int64_t v_ld, float *stats, int begin) {
+// Stores a column of v, the gradient in n <= CTN_LANES channels from c on of `count` pixels from `first` on, and adds
+// to a part's row of sums.
+CTN_INLINE void sink_part_column(const ctn_sink *s, int64_t first, int64_t count, int64_t c, int64_t n, const float *v,
+                                 int64_t v_ld, float *stats, int begin) {
 	vf sum[2] = {{}, {}};
 	if (stats && !begin) sum[0] = vload_part(stats + c, n), sum[1] = vload_part(stats + s->stats_ld + c, n);
 	sink_column(s, 0, first, count, c, n, v, v_ld, sum);
 	if (stats) vstore_part(stats + c, sum[0], n), vstore_part(stats + s->stats_ld + c, sum[1], n);
 }
 
-// Stores v, the gradient in n channels from c0 on of a pixel, and adds to a part's row of sums; begin: the part's first pixel.
-CTN_INLINE void FN(ctn_sink_row)(const ctn_sink *s, int64_t pixel, int64_t c0, int64_t n, const float *v, float *stats, int begin) {
+// Stores v, the gradient in n channels from c0 on of a pixel, and adds to a part's row of sums; begin: the part's first
+// pixel.
+CTN_INLINE void FN(ctn_sink_row)(const ctn_sink *s, int64_t pixel, int64_t c0, int64_t n, const float *v, float *stats,
+                                 int begin) {
 	for (int64_t j = 0; j < n; j += CTN_LANES) {
 		int64_t m = ctn_min(CTN_LANES, n - j), c = c0 + j;
 		vf sum[2] = {{}, {}};

@@ -20,8 +20,8 @@ type Sweep struct {
 // SweepThreads are the threads of a block.
 const SweepThreads = C.CTN_SWEEP_THREADS
 
-// What a sweep is split by: a thread should have some pixels, so that what is one a channel is loaded for several, and blocks should be some for every
-// multiprocessor of a large GPU but not so many that their sums take long to add up.
+// What a sweep is split by: a thread should have some pixels, so that what is one a channel is loaded for several, and
+// blocks should be some for every multiprocessor of a large GPU but not so many that their sums take long to add up.
 const (
 	sweepPixels = 4
 	sweepBlocks = 2048

@@ -1,11 +1,12 @@
-// Package tensor says how the operations of a network read and write its tensors. A convolution stores its raw output once; batch norm, activation and
-// gate are applied by whatever reads it, and in the other direction by whatever writes the gradient. So a network has no pass of its own for
-// them.
+// Package tensor says how the operations of a network read and write its tensors. A convolution stores its raw output
+// once; batch norm, activation and gate are applied by whatever reads it, and in the other direction by whatever writes
+// the gradient. So a network has no pass of its own for them.
 //
-// Forward, with z a raw output: a producer leaves sums over parts of z (Stats), package norm turns them into a scale and a shift per channel, and consumers
-// read a = gate·act(scale·z + shift) through an Input. Backward: consumers write the gradient in a through a Sink, one after the other; the
-// last one multiplies by act' and leaves sums of g = ∂L/∂(scale·z + shift) and of g·ẑ; package norm turns these into coefficients, with which the
-// producer's backward operations read ∂L/∂z = p·g + q·z + r through a Gradient.
+// Forward, with z a raw output: a producer leaves sums over parts of z (Stats), package norm turns them into a scale
+// and a shift per channel, and consumers read a = gate·act(scale·z + shift) through an Input. Backward: consumers write
+// the gradient in a through a Sink, one after the other; the last one multiplies by act' and leaves sums of g =
+// ∂L/∂(scale·z + shift) and of g·ẑ; package norm turns these into coefficients, with which the producer's backward
+// operations read ∂L/∂z = p·g + q·z + r through a Gradient.
 package tensor
 
 /*
@@ -57,53 +58,55 @@ func (s Shape) Pixels() int { return s.N * s.H * s.W }
 // Len is the number of elements.
 func (s Shape) Len() int { return s.Pixels() * s.C }
 
-// Input is a tensor as a consumer reads it: Gate·Act(Scale·Z + Shift). Scale and Shift (a channel each) and Gate (images x channels) are optional.
+// Input is a tensor as a consumer reads it: Gate·Act(Scale·Z + Shift). Scale and Shift (a channel each) and Gate
+// ([images, channels]) are optional.
 //
-// Z may be stored as bfloat16, and so may the tensors of a Gradient and a Sink, all those of an operation alike; whatever is one a channel, gates and sums are
-// float32.
+// Z may be stored as bfloat16, and so may the tensors of a Gradient and a Sink, all those of an operation alike;
+// whatever is one a channel, gates and sums are float32.
 //
-// Stride is the number of elements from a pixel to the next, 0 for C. With a larger one the tensor is a group of channels of a wider tensor, and Z starts at the
-// group's first channel.
+// Stride is the number of elements from a pixel to the next, 0 for C. With a larger one the tensor is a group of
+// channels of a wider tensor, and Z starts at the group's first channel.
 type Input struct {
 	Shape
-	Z            *exec.Buffer
+	Z            *exec.Buffer // [N, H, W, C]
 	Stride       int
-	Scale, Shift *exec.Buffer
+	Scale, Shift *exec.Buffer // [C], or nil
 	Act          Act
-	Gate         *exec.Buffer
-	GateStride   int // from an image's factors to the next one's, 0 for C
+	Gate         *exec.Buffer // [N, C], or nil
+	GateStride   int          // from an image's factors to the next one's, 0 for C
 }
 
-// Gradient is the gradient in a raw output Z as its producer's backward operations read it: P·G + Q·Z + R with a coefficient a channel, or G alone when P is
-// nil. Strides as in Input.
+// Gradient is the gradient in a raw output Z as its producer's backward operations read it: P·G + Q·Z + R with a
+// coefficient a channel, or G alone when P is nil. Strides as in Input.
 type Gradient struct {
-	G, Z            *exec.Buffer
+	G, Z            *exec.Buffer // [N, H, W, C]
 	Stride, ZStride int
-	P, Q, R         *exec.Buffer
+	P, Q, R         *exec.Buffer // [C], or nil
 }
 
-// Sink is where a consumer's backward operation puts the gradient in its input. The consumers of a tensor write one after the other: all but the first
-// accumulate, and the last one has Of, the tensor itself. It then multiplies by the derivative of Of's activation and, with Mean, leaves sums for
-// norm.Backward. Of's gate is not looked at: the gradient through a gate is package elementwise's.
+// Sink is where a consumer's backward operation puts the gradient in its input. The consumers of a tensor write one
+// after the other: all but the first accumulate, and the last one has Of, the tensor itself. It then multiplies by the
+// derivative of Of's activation and, with Mean, leaves sums for norm.Backward. Of's gate is not looked at: the gradient
+// through a gate is package elementwise's.
 type Sink struct {
-	D          *exec.Buffer
+	D          *exec.Buffer // [N, H, W, C]
 	Stride     int
 	Accumulate bool
 	Of         *Input
-	Mean       *exec.Buffer // of Z, a channel each, and 1/sqrt(var + eps)
-	InvStd     *exec.Buffer
+	Mean       *exec.Buffer // [C], of Z, and 1/sqrt(var + eps)
+	InvStd     *exec.Buffer // [C]
 }
 
 // Stats are sums over parts of a tensor, which package norm adds up in their order.
 type Stats struct {
-	Rows  *exec.Buffer // parts x Width x C
-	Count *exec.Buffer // integers: pixels of each part
+	Rows  *exec.Buffer // [parts, Width, C]
+	Count *exec.Buffer // [parts] integers: pixels of each part
 	Parts int
 	C     int
 }
 
-// Rows of a part: in the forward direction a value near the mean, the sum of differences from it and that of their squares; in the backward one
-// the sums of g and of g·ẑ.
+// Rows of a part: in the forward direction a value near the mean, the sum of differences from it and that of their
+// squares; in the backward one the sums of g and of g·ẑ.
 const (
 	ForwardRows  = 3
 	BackwardRows = 2
@@ -140,8 +143,9 @@ func (in Input) Check(op string) {
 
 // Put stores the input into a kernel's argument, a ctn_input.
 func (in Input) Put(dst unsafe.Pointer) {
-	*(*C.ctn_input)(dst) = C.ctn_input{z: floats(in.Z), scale: floats(in.Scale), shift: floats(in.Shift), gate: floats(in.Gate),
-		ld: stride(in.Stride, in.C), gate_ld: stride(in.GateStride, in.C), image: C.int64_t(in.H * in.W), act: C.int32_t(in.Act)}
+	*(*C.ctn_input)(dst) = C.ctn_input{z: floats(in.Z), scale: floats(in.Scale), shift: floats(in.Shift),
+		gate: floats(in.Gate), ld: stride(in.Stride, in.C), gate_ld: stride(in.GateStride, in.C),
+		image: C.int64_t(in.H * in.W), act: C.int32_t(in.Act)}
 }
 
 // Channels is the input's channels [c0, c0+n).
@@ -174,8 +178,8 @@ func (g Gradient) Tensors() []*exec.Buffer {
 
 // Put stores the gradient in a tensor of c channels into a kernel's argument, a ctn_gradient.
 func (g Gradient) Put(dst unsafe.Pointer, c int) {
-	*(*C.ctn_gradient)(dst) = C.ctn_gradient{g: floats(g.G), z: floats(g.Z), p: floats(g.P), q: floats(g.Q), r: floats(g.R),
-		g_ld: stride(g.Stride, c), z_ld: stride(g.ZStride, c)}
+	*(*C.ctn_gradient)(dst) = C.ctn_gradient{g: floats(g.G), z: floats(g.Z), p: floats(g.P),
+		q: floats(g.Q), r: floats(g.R), g_ld: stride(g.Stride, c), z_ld: stride(g.ZStride, c)}
 }
 
 // Channels is the gradient in channels from c0 on of a tensor of c channels.
@@ -215,14 +219,16 @@ func (s Sink) Tensors() []*exec.Buffer {
 // Sums reports whether the operation that writes the sink leaves sums.
 func (s Sink) Sums() bool { return s.Of != nil && s.Mean != nil }
 
-// Put stores the sink of a tensor of c channels into a kernel's argument, a ctn_sink; stats is where the operation leaves sums.
+// Put stores the sink of a tensor of c channels into a kernel's argument, a ctn_sink; stats is where the operation
+// leaves sums.
 func (s Sink) Put(dst unsafe.Pointer, c int, stats Stats) {
 	out := C.ctn_sink{d: floats(s.D), ld: stride(s.Stride, c)}
 	out.accumulate = flag(s.Accumulate)
 	if s.Of != nil {
 		s.Of.Put(unsafe.Pointer(&out.of))
 		out.last = 1
-		out.mean, out.invstd, out.stats, out.stats_ld = floats(s.Mean), floats(s.InvStd), floats(stats.Rows), C.int64_t(stats.C)
+		out.mean, out.invstd, out.stats, out.stats_ld = floats(s.Mean), floats(s.InvStd), floats(stats.Rows),
+			C.int64_t(stats.C)
 	}
 	*(*C.ctn_sink)(dst) = out
 }
@@ -242,8 +248,8 @@ func (s Sink) Channels(c0, n, c int) Sink {
 	return s
 }
 
-// Half tells whether the tensors that an operation reads and writes (nil: none) are stored as bfloat16. It panics if some are and some are not:
-// an operation has one kernel for each.
+// Half tells whether the tensors that an operation reads and writes (nil: none) are stored as bfloat16. It panics if
+// some are and some are not: an operation has one kernel for each.
 func Half(op string, tensors ...*exec.Buffer) bool {
 	half, first := false, true
 	for _, b := range tensors {
@@ -258,7 +264,8 @@ func Half(op string, tensors ...*exec.Buffer) bool {
 	return half
 }
 
-// Entry is the name of an operation's kernel for accelerators: that of the one for float32, or for tensors stored as bfloat16.
+// Entry is the name of an operation's kernel for accelerators: that of the one for float32, or for tensors stored as
+// bfloat16.
 func Entry(name string, half bool) string {
 	if half {
 		return name + "_bf16"

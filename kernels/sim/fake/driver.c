@@ -1,6 +1,7 @@
-// A libcuda.so.1 for machines without a GPU: the entries of the driver that package cuda calls, over the host's memory. Kernels are host
-// functions behind sim.h. Work on a stream is queued and done only when somebody waits for it, the worst case of what a GPU may do: a host
-// buffer that is reused too early shows. Calls check what the real driver checks: the thread's context, handles, sizes, shared memory.
+// A libcuda.so.1 for machines without a GPU: the entries of the driver that package cuda calls, over the host's memory.
+// Kernels are host functions behind sim.h. Work on a stream is queued and done only when somebody waits for it, the
+// worst case of what a GPU may do: a host buffer that is reused too early shows. Calls check what the real driver
+// checks: the thread's context, handles, sizes, shared memory.
 //
 // CTNAS_FAKE_CUDA is a list, with commas, of what goes wrong:
 //   nodevice       the driver finds no GPU             devices:N      it finds N
@@ -17,19 +18,17 @@
 #include <cuda.h>
 #include "sim.h"
 
-enum { SM = 90,
-       SMS = 132,
-       SHARED = 48 << 10,
-       SHARED_OPTIN = 227 << 10,
-       THREADS = 1024,
-       MAX_DEVICES = 8,
-       MAX_ARGS = 4096 };
+enum {
+	SM = 90,
+	SMS = 132,
+	SHARED = 48 << 10,
+	SHARED_OPTIN = 227 << 10,
+	THREADS = 1024,
+	MAX_DEVICES = 8,
+	MAX_ARGS = 4096
+};
 
-typedef enum { COPY,
-	       FILL,
-	       LAUNCH,
-	       RECORD,
-	       GRAPH } kind;
+typedef enum { COPY, FILL, LAUNCH, RECORD, GRAPH } kind;
 
 typedef struct op {
 	kind kind;
@@ -166,7 +165,8 @@ static size_t used_memory(int device) {
 	return sum;
 }
 
-// --- work ----------------------------------------------------------------------------------------------------------------------------
+// --- work
+// ----------------------------------------------------------------------------------------------------------------------------
 
 static void release(CUgraph g) {
 	if (--g->users) return;
@@ -180,12 +180,8 @@ static void release(CUgraph g) {
 static void perform(const op *o) {
 	if (dead) return;
 	switch (o->kind) {
-	case COPY:
-		memcpy(o->dst, o->src, o->bytes);
-		break;
-	case FILL:
-		memset(o->dst, o->value, o->bytes);
-		break;
+	case COPY: memcpy(o->dst, o->src, o->bytes); break;
+	case FILL: memset(o->dst, o->value, o->bytes); break;
 	case LAUNCH: {
 		const char *entry = o->function->entry;
 		if (wrong_for("fail", entry)) {
@@ -236,7 +232,8 @@ static void enqueue(CUstream s, op *o) {
 	*last = &o->next;
 }
 
-// --- driver, devices, contexts -------------------------------------------------------------------------------------------------------
+// --- driver, devices, contexts
+// -------------------------------------------------------------------------------------------------------
 
 CUresult cuInit(unsigned flags) {
 	if (flags) return CUDA_ERROR_INVALID_VALUE;
@@ -262,16 +259,21 @@ static const struct {
         {CUDA_ERROR_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
         {CUDA_ERROR_INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
         {CUDA_ERROR_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-        {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+        {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU",
+         "no kernel image is available for execution on the device"},
         {CUDA_ERROR_INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
-        {CUDA_ERROR_ILLEGAL_STATE, "CUDA_ERROR_ILLEGAL_STATE", "the operation cannot be performed in the present state"},
+        {CUDA_ERROR_ILLEGAL_STATE, "CUDA_ERROR_ILLEGAL_STATE",
+         "the operation cannot be performed in the present state"},
         {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
         {CUDA_ERROR_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
-        {CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
+        {CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+         "too many resources requested for launch"},
         {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
         {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
-        {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
-        {CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not initiated in this stream"},
+        {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
+         "operation not permitted when stream is capturing"},
+        {CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
+         "capture was not initiated in this stream"},
 };
 
 static CUresult describe(CUresult error, const char **name, const char **text) {
@@ -354,7 +356,8 @@ CUresult cuCtxSetCurrent(CUcontext context) {
 	LEAVE;
 }
 
-// --- streams, events -----------------------------------------------------------------------------------------------------------------
+// --- streams, events
+// -----------------------------------------------------------------------------------------------------------------
 
 CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
 	ENTER_CONTEXT;
@@ -435,11 +438,13 @@ CUresult cuEventElapsedTime(float *ms, CUevent start, CUevent stop) {
 	ENTER_CONTEXT;
 	NEED(start && stop, CUDA_ERROR_INVALID_HANDLE);
 	NEED(!start->pending && !stop->pending, CUDA_ERROR_NOT_READY);
-	*ms = (float)((double)(stop->at.tv_sec - start->at.tv_sec) * 1e3 + (double)(stop->at.tv_nsec - start->at.tv_nsec) / 1e6);
+	*ms = (float)((double)(stop->at.tv_sec - start->at.tv_sec) * 1e3 +
+	              (double)(stop->at.tv_nsec - start->at.tv_nsec) / 1e6);
 	LEAVE;
 }
 
-// --- memory --------------------------------------------------------------------------------------------------------------------------
+// --- memory
+// --------------------------------------------------------------------------------------------------------------------------
 
 static void *allocate(size_t bytes, int host) {
 	allocation *a = calloc(1, sizeof *a);
@@ -532,7 +537,8 @@ CUresult cuMemsetD8Async(CUdeviceptr dst, unsigned char value, size_t bytes, CUs
 	LEAVE;
 }
 
-// --- kernels -------------------------------------------------------------------------------------------------------------------------
+// --- kernels
+// -------------------------------------------------------------------------------------------------------------------------
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 	static const unsigned char magic[4] = {0x50, 0xed, 0x55, 0xba}; // a fatbin's
@@ -579,7 +585,8 @@ CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfuncti
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
 	ENTER_CONTEXT;
 	NEED(function, CUDA_ERROR_INVALID_HANDLE);
-	NEED(attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES && value >= 0 && value <= SHARED_OPTIN, CUDA_ERROR_INVALID_VALUE);
+	NEED(attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES && value >= 0 && value <= SHARED_OPTIN,
+	     CUDA_ERROR_INVALID_VALUE);
 	function->shared = value;
 	LEAVE;
 }
@@ -602,11 +609,12 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction fun
 	LEAVE;
 }
 
-CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                        CUstream stream, void **params, void **extra) {
+CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                        unsigned shared, CUstream stream, void **params, void **extra) {
 	ENTER_CONTEXT;
 	NEED(f && known_stream(stream), CUDA_ERROR_INVALID_HANDLE);
-	NEED(gx && gy && gz && bx && by && bz && bx * by * bz <= THREADS && shared <= (unsigned)f->shared && !extra, CUDA_ERROR_INVALID_VALUE);
+	NEED(gx && gy && gz && bx && by && bz && bx * by * bz <= THREADS && shared <= (unsigned)f->shared && !extra,
+	     CUDA_ERROR_INVALID_VALUE);
 	NEED(f->size <= MAX_ARGS && (!f->size || params), CUDA_ERROR_INVALID_VALUE);
 	NEED(!wrong_for("refuse", f->entry), CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
 	op *o = new_op(LAUNCH, f->size);
@@ -619,15 +627,15 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 	LEAVE;
 }
 
-// --- graphs --------------------------------------------------------------------------------------------------------------------------
+// --- graphs
+// --------------------------------------------------------------------------------------------------------------------------
 
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
 	(void)mode;
 	ENTER_CONTEXT;
 	NEED(known_stream(stream), CUDA_ERROR_INVALID_HANDLE);
 	NEED(!stream->capture, CUDA_ERROR_ILLEGAL_STATE);
-	CUgraph g =
-	        calloc(1, sizeof *g);
+	CUgraph g = calloc(1, sizeof *g);
 	g->last = &g->first;
 	g->users = 1;
 	stream->capture = g;

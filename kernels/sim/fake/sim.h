@@ -3,7 +3,8 @@
 #include <stddef.h>
 
 // ctn_sim_launch runs all blocks of an entry; args points to its argument struct. NULL, or what went wrong.
-const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared, const void *args);
+const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
+                           const void *args);
 
 // ctn_sim_size is the bytes of an entry's argument struct, -1 if there is no such entry.
 long ctn_sim_size(const char *entry);
