@@ -1,4 +1,4 @@
-// go:build cuda
+//go:build cuda
 
 #include <string.h>
 #include "driver.h"

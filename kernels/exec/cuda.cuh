@@ -1,8 +1,7 @@
 // What every .cu file includes first. The same source has two compilers: nvcc, and the host's C++ compiler, for which
 // kernels/sim runs it on the CPU.
 //
-//   CTN_ENTRY(cu_x, const ctn_x_args g, THREADS) {   an entry: its name, its one parameter, a struct by value, and
-//   __launch_bounds__;
+//   CTN_ENTRY(cu_x, const ctn_x_args g, THREADS) {   an entry: name, parameter (a struct by value), __launch_bounds__;
 //                                                    the simulator knows it by that
 //   STATIC_SHARED(float[32][33], tile);              in place of "__shared__ float tile[32][33];"
 //   DYNAMIC_SHARED(float, work);                     the launch's dynamic shared memory, a float *

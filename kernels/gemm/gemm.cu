@@ -1,8 +1,7 @@
 // Matrix products. A block computes a 64 x 64 tile of c, stepping along the summed side through shared memory:
 //
 //   cu_gemm_f32, cu_gemm_tn_f32    16 x 16 threads, 4 x 4 results each, float32
-//   cu_gemm_bf16, cu_gemm_tn_bf16  four warps of 32 x 32 results, tensor cores: factors rounded to bfloat16, sums in
-//   float32
+//   cu_gemm_bf16, cu_gemm_tn_bf16  four warps of 32 x 32 results, tensor cores: factors in bfloat16, sums in float32
 //
 // A product over rows (tn) has a small c and many rows to sum, so the rows are split over blocks, and cu_gemm_tn_sum
 // adds the splits in order.

@@ -5,8 +5,13 @@
 // the same for every pixel: whole() finds out. What is one a channel is loaded once, as a *_channels, for all pixels of
 // a thread.
 //
-//   input_channels<N> k(&g.in, c, n);                          gradient_channels<N> k(&g.grad, c, n); sink_channels<N>
-//   k(&g.sink, c, n); input_part<T>(&g.in, k, pixel, c, n, wide, v);             gradient_part<T>(...);
+//   input_channels<N> k(&g.in, c, n);
+//   input_part<T>(&g.in, k, pixel, c, n, wide, v);
+//
+//   gradient_channels<N> k(&g.grad, c, n);
+//   gradient_part<T>(...);
+//
+//   sink_channels<N> k(&g.sink, c, n);
 //   sink_part<T>(..., v, sums);
 //
 // Channels count from the tensor's first; so do those of `rows`.

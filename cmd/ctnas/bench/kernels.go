@@ -162,7 +162,7 @@ func gated(rows, width int) func(ar *exec.Arena, p *exec.Program) {
 		}
 		graph.Gated{
 			Rows: exec.Fixed(rows), Width: width, Label: ar.Ints(label), Table: ar.Floats(random(10*width, 1)),
-			Scale: ar.Floats(random(10*width, 2)),
+			Scale:      ar.Floats(random(10*width, 2)),
 			Aggregated: ar.Floats(random(rows*width, 3)), Product: ar.Floats(random(2*rows*width, 4)),
 			Gates: ar.F32(2 * rows * width), Out: ar.F32(rows * width),
 		}.Record(p)
