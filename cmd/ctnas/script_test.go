@@ -78,9 +78,14 @@ func (m elsewhere) Run() int {
 
 // TestScripts runs every story of testdata/script, side by side: the lines that a user types, with what they print,
 // write and exit with. testdata/script/README.md has the commands beside testscript's own.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, filepath.Join("testdata", "script")) }
+
+// What is killed with SIGKILL again and again, and resumed each time, ends in the same bytes as what was left alone.
+func TestKillAndResume(t *testing.T) { runScripts(t, filepath.Join("testdata", "script", "killed")) }
+
+func runScripts(t *testing.T, dir string) {
 	testscript.Run(t, testscript.Params{
-		Dir:                filepath.Join("testdata", "script"),
+		Dir:                dir,
 		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, ".cache"))
