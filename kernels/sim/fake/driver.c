@@ -166,7 +166,7 @@ static size_t used_memory(int device) {
 }
 
 // --- work
-// ----------------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 static void release(CUgraph g) {
 	if (--g->users) return;
@@ -357,7 +357,7 @@ CUresult cuCtxSetCurrent(CUcontext context) {
 }
 
 // --- streams, events
-// -----------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
 	ENTER_CONTEXT;
@@ -444,7 +444,7 @@ CUresult cuEventElapsedTime(float *ms, CUevent start, CUevent stop) {
 }
 
 // --- memory
-// --------------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 static void *allocate(size_t bytes, int host) {
 	allocation *a = calloc(1, sizeof *a);
@@ -538,7 +538,7 @@ CUresult cuMemsetD8Async(CUdeviceptr dst, unsigned char value, size_t bytes, CUs
 }
 
 // --- kernels
-// -------------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 	static const unsigned char magic[4] = {0x50, 0xed, 0x55, 0xba}; // a fatbin's
@@ -628,7 +628,7 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 }
 
 // --- graphs
-// --------------------------------------------------------------------------------------------------------------------------
+// ----------------------------------------------------------------------------------------------------------------
 
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
 	(void)mode;
