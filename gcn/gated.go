@@ -211,7 +211,8 @@ func (s *pass) rootsOnTheFly(f *Forest, name string, size int) func(b, e int, ou
 			Weight: scale}.Record(s.p)
 		gemm.Record(s.p, gemm.Op{C: product, A: aggregated, Packed: weight, M: m, N: 2 * w, K: w})
 		g := tables
-		g.Rows, g.Label, g.Aggregated, g.Product, g.Gates, g.Out = m, label.Slice(b, e-b), aggregated, product, gates, out
+		g.Rows, g.Label, g.Aggregated, g.Product, g.Gates, g.Out = m, label.Slice(b, e-b), aggregated,
+			product, gates, out
 		g.Record(s.p)
 	}
 }

@@ -131,7 +131,8 @@ func TestWhatIsTakenIsKept(t *testing.T) {
 		func() *setting.List { return new(compareFlags).settings() },
 	}
 	texts := rapid.OneOf(rapid.StringMatching(`-?[0-9]{1,6}(\.[0-9]{1,3})?(e-?[0-9])?[KMG]?`), rapid.String(),
-		rapid.SampledFrom([]string{"true", "no", "", "~", "null", "0x10", "1_0", ".5", "skip=3", "adam", "released", "a, b"}))
+		rapid.SampledFrom([]string{"true", "no", "", "~", "null", "0x10", "1_0", ".5", "skip=3", "adam",
+			"released", "a, b"}))
 	rapid.Check(t, func(t *rapid.T) {
 		one := rapid.SampledFrom(fresh).Draw(t, "list")
 		given, file, taken := one(), one(), one()

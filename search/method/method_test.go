@@ -250,8 +250,8 @@ func TestAnEndedContextStops(t *testing.T) {
 	}
 }
 
-// realCells writes the part of the real table that are the 64,542 cells of at most six vertices, a space of its own: it is
-// read in a tenth of the time of the whole, most of which goes into the hashes of cells.
+// realCells writes the part of the real table that are the 64,542 cells of at most six vertices, a space of its own: it
+// is read in a tenth of the time of the whole, most of which goes into the hashes of cells.
 func realCells(t *testing.T) string {
 	packed, err := os.Open(testdata.Path(t, "nasbench101/nb101_run0.csv.gz"))
 	require.NoError(t, err)

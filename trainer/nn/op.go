@@ -249,7 +249,8 @@ const (
 	Activations // how many there are
 )
 
-var activationNames = [Activations]string{"identity", "ReLU", "ReLU6", "h-sigmoid", "h-swish", "sigmoid", "swish", "GELU"}
+var activationNames = [Activations]string{"identity", "ReLU", "ReLU6", "h-sigmoid", "h-swish",
+	"sigmoid", "swish", "GELU"}
 
 func (a Activation) String() string {
 	if a < Activations {

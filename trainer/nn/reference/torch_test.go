@@ -142,7 +142,8 @@ func torchOperations(*torchFixture) (*nn.Network, error) {
 	wide, high := nn.ConvRect(nn.Size{H: 1, W: 7}, 8), nn.ConvRect(nn.Size{H: 7, W: 1}, 9)
 	wide.Stride.W, high.Stride.H = 2, 2
 	x = b.Apply("high", high, b.Apply("wide", wide, x))
-	x = b.Apply("act3", nn.GELU, b.Apply("same", nn.Conv2D(3, 7).Strided(2).Padded(nn.Pad{Top: 2, Bottom: 1, Left: 1}), x))
+	x = b.Apply("act3", nn.GELU, b.Apply("same", nn.Conv2D(3, 7).Strided(2).Padded(nn.Pad{Top: 2, Bottom: 1, Left: 1}),
+		x))
 	b.Output(b.Apply("classifier", nn.Linear{Out: 5, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
 	b.Output(aux, 0.4)
 	return b.Build()
