@@ -174,71 +174,52 @@ func Finished(dir string) (*Result, error) {
 	return r, nil
 }
 
-// judge adds true accuracies and ranks, and how good the controller's samples were.
+// judge adds true accuracies and ranks, and how good the controller's samples were. What nobody knows stays nil.
 func (r *Run) judge(x *Result, judge ledger.Judge) error {
-	rank := func(text string) (accuracy *float64, rank int, err error) { // nil: not known
-		a, err := r.Deps.Space.Parse(text)
-		if err != nil {
-			return nil, 0, err
-		}
-		value, rank, err := judge.Judge(a)
-		if errors.Is(err, ledger.ErrNoLabel) {
-			return nil, 0, nil
-		}
-		return &value, rank, err
-	}
 	x.Ranked = judge.Total()
 	for i := range x.Architectures {
 		a := &x.Architectures[i]
-		var err error
-		if a.Judged, a.Rank, err = rank(a.Arch); err != nil {
+		arch, err := r.Deps.Space.Parse(a.Arch)
+		if err != nil {
+			return err
+		}
+		switch value, rank, err := judge.Judge(arch); {
+		case err == nil:
+			a.Judged, a.Rank = &value, rank
+		case !errors.Is(err, ledger.ErrNoLabel):
 			return err
 		}
 		if a.Arch == x.Pick {
 			x.PickJudged, x.PickRank = a.Judged, a.Rank
 		}
 	}
-	percentile := func(texts []string) (mean *float64, n int, err error) { // over those that the table has
-		sum := 0.0
-		for _, text := range texts {
-			a, err := r.Deps.Space.Parse(text)
-			if err != nil {
-				return nil, 0, err
-			}
-			switch place, err := judge.Percentile(a); {
-			case err == nil:
-				sum += place
-				n++
-			case !errors.Is(err, ledger.ErrNoLabel):
-				return nil, 0, err
-			}
-		}
-		if n > 0 {
-			sum /= float64(n)
-			mean = &sum
-		}
-		return mean, n, nil
-	}
 	if len(r.Found.First) == 0 || judge.Total() == 0 {
 		return nil
 	}
-	texts := func(archs []space.Arch) (out []string) {
-		for _, a := range archs {
-			out = append(out, a.String())
-		}
-		return out
-	}
 	p := &Percentiles{Samples: len(r.Found.Last)}
 	var err error
-	if p.First, p.FirstKnown, err = percentile(texts(r.Found.First)); err != nil {
+	if p.First, p.FirstKnown, err = percentile(judge, r.Found.First); err != nil {
 		return err
 	}
-	if p.Last, p.LastKnown, err = percentile(texts(r.Found.Last)); err != nil {
+	if p.Last, p.LastKnown, err = percentile(judge, r.Found.Last); err != nil {
 		return err
 	}
 	x.Controller = p
+	return r.judgeCurve(judge)
+}
+
+// judgeCurve logs how good the controller's samples were as it learned.
+func (r *Run) judgeCurve(judge ledger.Judge) error {
 	for _, point := range r.Found.Curve {
-		mean, n, err := percentile(point.Samples)
+		var archs []space.Arch
+		for _, text := range point.Samples {
+			a, err := r.Deps.Space.Parse(text)
+			if err != nil {
+				return err
+			}
+			archs = append(archs, a)
+		}
+		mean, n, err := percentile(judge, archs)
 		if err != nil {
 			return err
 		}
@@ -252,6 +233,25 @@ func (r *Run) judge(x *Result, judge ledger.Judge) error {
 		}
 	}
 	return nil
+}
+
+// percentile is the mean true percentile of the n of some samples that the table has; nil where it has none.
+func percentile(judge ledger.Judge, archs []space.Arch) (mean *float64, n int, err error) {
+	sum := 0.0
+	for _, a := range archs {
+		switch at, err := judge.Percentile(a); {
+		case err == nil:
+			sum += at
+			n++
+		case !errors.Is(err, ledger.ErrNoLabel):
+			return nil, 0, err
+		}
+	}
+	if n > 0 {
+		sum /= float64(n)
+		mean = &sum
+	}
+	return mean, n, nil
 }
 
 // write puts result.json and report.html into the folder.

@@ -229,6 +229,17 @@ func (s *schedule) run(ctx context.Context) error {
 	if s.Round > 1 {
 		return nil
 	}
+	if err := s.pretrain(ctx); err != nil {
+		return err
+	}
+	if err := s.learn(ctx); err != nil {
+		return err
+	}
+	return s.label(ctx)
+}
+
+// pretrain trains the comparator alone, and draws the first baseline.
+func (s *schedule) pretrain(ctx context.Context) error {
 	if s.training == nil {
 		if err := s.open(); err != nil {
 			return err
@@ -262,6 +273,11 @@ func (s *schedule) run(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// learn goes through the controller's iterations.
+func (s *schedule) learn(ctx context.Context) error {
 	if err := s.openLoop(); err != nil {
 		return err
 	}
@@ -283,6 +299,11 @@ func (s *schedule) run(ctx context.Context) error {
 		}
 	}
 	s.Spent("controller")
+	return nil
+}
+
+// label buys the label of the last baseline, which is the result.
+func (s *schedule) label(ctx context.Context) error {
 	if err := s.score(); err != nil {
 		return err
 	}
