@@ -110,7 +110,11 @@ func checkEncode(t *testing.T, d *exec.Device, c encodeCase, stream uint32, tol 
 	p := ar.NewProgram("encode")
 	e.Record(p).RecordBackward(p)
 	p.Run(2) // the second run finds what the first left
-	score, grad := EncodeReference(e, graphs[:c.n], w64, dscore64, round)
+	want := kerneltest.Once(fmt.Sprint("encode ", stream, round != nil), func() [2][]float64 {
+		score, grad := EncodeReference(e, graphs[:c.n], w64, dscore64, round)
+		return [2][]float64{score, grad}
+	})
+	score, grad := want[0], want[1]
 	kerneltest.Close(t, score, e.Score.Values()[:c.n*e.Heads], tol, "score")
 	got := e.G.Values()
 	part := func(name string, off, n int) {

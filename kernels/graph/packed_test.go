@@ -3,9 +3,10 @@ package graph_test
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/ctnas/ctnas/kernels/graph"
 	"github.com/ctnas/ctnas/kernels/philox"
-	"github.com/stretchr/testify/require"
 )
 
 func TestPackedRoundTrip(t *testing.T) {
