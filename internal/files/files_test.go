@@ -264,7 +264,37 @@ func TestClaimWaits(t *testing.T) {
 		}
 		done <- err
 	}()
-	require.NoError(t, os.RemoveAll(dir)) // as at the end of the work there
-	require.NoError(t, a.Unlock())
+	require.NoError(t, a.Remove()) // as at the end of the work there
 	require.NoError(t, <-done)
+}
+
+// Many that make, hold and remove the same folder never see each other in it, and none fails.
+func TestClaimedFoldersAreRemovedWhole(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "folder")
+	work := func() error {
+		for range 50 {
+			l, err := Claim(context.Background(), dir, "work")
+			if err != nil {
+				return err
+			}
+			alone := filepath.Join(dir, "alone")
+			if err := os.Mkdir(alone, 0o700); err != nil {
+				return err
+			}
+			if err := l.Remove(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	done := make(chan error)
+	for range 4 {
+		go func() { done <- work() }()
+	}
+	for range 4 {
+		require.NoError(t, <-done)
+	}
+	left, err := os.ReadDir(filepath.Dir(dir))
+	require.NoError(t, err)
+	require.Empty(t, left)
 }

@@ -103,11 +103,22 @@ func (l *FolderLock) note(text []byte) error {
 // Unlock gives the folder back.
 func (l *FolderLock) Unlock() error { return errors.Join(l.note(nil), l.file.Close()) }
 
+// Remove deletes the folder and gives the lock up. The folder takes another name first: whoever waits in Claim meanwhile
+// sees it whole or not at all, and puts nothing into what is being deleted.
+func (l *FolderLock) Remove() error {
+	dir := filepath.Dir(l.file.Name())
+	away, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*")
+	if err == nil {
+		err = errors.Join(os.Rename(dir, filepath.Join(away, "removed")), os.RemoveAll(away))
+	}
+	return errors.Join(err, l.file.Close())
+}
+
 // lockPoll is how often a lock that another process holds is tried again.
 const lockPoll = 200 * time.Millisecond
 
 // Claim makes a folder and waits until this process alone has it, or ctx is done. Other processes may remove the
-// folder, with its lock, at the end of their work.
+// folder, with its lock, at the end of their work (FolderLock.Remove).
 func Claim(ctx context.Context, dir, command string) (*FolderLock, error) {
 	for {
 		if err := MkdirAll(dir); err != nil {

@@ -117,14 +117,11 @@ func (c cache) store(r *Record) error {
 	return files.Write(c.base(r.Key)+".json", text)
 }
 
-// claim makes the folder of a training in work and waits until nobody else works in it. release lets others in.
-func (c cache) claim(ctx context.Context, k Key) (dir string, release func(), err error) {
+// claim makes the folder of a training in work and waits until nobody else works in it.
+func (c cache) claim(ctx context.Context, k Key) (dir string, lock *files.FolderLock, err error) {
 	dir = c.base(k)
-	lock, err := files.Claim(ctx, dir, "a training for a label")
-	if err != nil {
-		return "", nil, err
-	}
-	return dir, func() { _ = lock.Unlock() }, nil
+	lock, err = files.Claim(ctx, dir, "a training for a label")
+	return dir, lock, err
 }
 
 // empty removes everything from a folder of work but its lock.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -155,13 +154,13 @@ func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome,
 	if settled, err := look(); settled || err != nil {
 		return o, 0, err
 	}
-	dir, release, err := s.cache.claim(ctx, key)
+	dir, lock, err := s.cache.claim(ctx, key)
 	if err != nil {
 		return o, 0, err
 	}
-	defer release()
+	defer func() { _ = lock.Unlock() }()
 	if settled, err := look(); settled || err != nil { // another process has done it meanwhile
-		return o, 0, errors.Join(err, os.RemoveAll(dir))
+		return o, 0, errors.Join(err, lock.Remove())
 	}
 	begin := time.Now()
 	r, err := s.make(ctx, at, t, dir)
@@ -174,7 +173,7 @@ func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome,
 		return o, 0, err
 	}
 	if o, settled := s.settle(r, t); settled {
-		return o, seconds, os.RemoveAll(dir)
+		return o, seconds, lock.Remove()
 	}
 	return o, 0, fmt.Errorf("candidate %v in %s ended after %d of %d epochs", t.arch, dir,
 		len(r.Validation), s.Recipe.Epochs)
