@@ -20,7 +20,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers settings licenses dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-all test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers settings licenses dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -43,6 +43,10 @@ gpu-report: fatbins ## registers, shared memory and spills of every kernel
 
 test: tools ## unit and property tests
 	$(TEST) ./...
+
+# The same with what takes long and seldom says anything new: the whole of NAS-Bench-101, every order of a GPU's threads.
+test-all: tools ## the same tests with every case of theirs
+	CTNAS_TEST=all $(TEST) ./...
 
 test-gpu: fatbins ## the GPU code's tests on this machine's GPU
 	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... $(GPU_TESTED)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 )
@@ -47,7 +48,10 @@ func TestPackedUpdatesFollowTheCPU(t *testing.T) {
 	for i := range 200 {
 		pairs = append(pairs, Pair{i % 30, (i*7 + 3) % 30, float32(i % 2)})
 	}
-	c := smallest(t, "released")
+	c, updates := smallest(t, "released"), 30
+	if testdata.All() {
+		updates = 100
+	}
 	run := func(dev *exec.Device) (ReleasedState, float64) {
 		defer dev.Close()
 		r, err := NewReleased(dev, c, data, 3)
@@ -55,7 +59,7 @@ func TestPackedUpdatesFollowTheCPU(t *testing.T) {
 		defer r.Close()
 		require.Equal(t, dev.Accelerated(), r.packed != nil)
 		l := 0.0
-		for i := range 100 {
+		for i := range updates {
 			with := pairs
 			if i%10 > 0 {
 				with = nil

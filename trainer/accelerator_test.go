@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -130,6 +131,9 @@ func TestTrainOnAccelerators(t *testing.T) {
 	for _, device := range kerneltest.Accelerators() {
 		for _, precision := range []exec.Precision{exec.FP32, exec.BF16} {
 			t.Run(device+"/"+string(precision), func(t *testing.T) {
+				if precision == exec.BF16 {
+					testdata.SkipUnlessAll(t, "three trainings on the simulator's tensor cores")
+				}
 				j := shapesJob(t, func(r *Recipe) { r.Batch, r.Recalibrate, r.EMA = 20, 1, 0.9 })
 				j.Data = d
 				place := exec.Config{Device: device, Precision: precision}

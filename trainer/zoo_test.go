@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -21,9 +22,9 @@ func TestZooTrains(t *testing.T) {
 		"atomnas_c_plus"}
 	for _, name := range zoo.Names() {
 		t.Run(name, func(t *testing.T) {
-			few := testing.Short() && !slices.Contains([]string{"mobilenetv3_large_1.0", "shufflenetv1_2.0_g3"}, name)
-			if few || os.Getenv("CTNAS_TEST_ZOO") != "all" && !slices.Contains(kinds, name) {
-				t.Skip("another network stands for this one; CTNAS_TEST_ZOO=all runs it")
+			few := !testdata.All() && !slices.Contains([]string{"mobilenetv3_large_1.0", "shufflenetv1_2.0_g3"}, name)
+			if os.Getenv("CTNAS_TEST_ZOO") != "all" && (few || !slices.Contains(kinds, name)) {
+				t.Skip("another network stands for this one; CTNAS_TEST=all runs more, CTNAS_TEST_ZOO=all every one")
 			}
 			net, err := zoo.Build(name, 64, 4)
 			require.NoError(t, err)

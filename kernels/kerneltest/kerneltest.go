@@ -4,6 +4,7 @@ package kerneltest
 
 import (
 	"fmt"
+	"hash/fnv"
 	"math"
 	"os"
 	"slices"
@@ -14,14 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/cuda"
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/kernels/sim"
 )
 
-// EachDevice runs f on every instruction set this processor has, with one thread and with three, on the simulator in
-// every order, and on the first GPU if there is one: all in float32. -short leaves the lowest and the highest set, one
-// number of threads and one order. sim.OnlyVariable in the environment names one of them, to run nothing else.
+// EachDevice runs f on every instruction set this processor has, on the simulator and on the first GPU if there is one:
+// all in float32. With testdata.All these are one thread and three and every order of the simulator; otherwise three
+// threads and one order, which differs from test to test. -short leaves the lowest and the highest instruction set.
+// sim.OnlyVariable in the environment names one of them, to run nothing else.
 func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	EachCPU(t, f)
 	EachAccelerator(t, f)
@@ -30,9 +33,17 @@ func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 // EachCPU is EachDevice without accelerators: for operations that have no kernels for them, and for what compares the
 // CPU with itself.
 func EachCPU(t *testing.T, f func(t *testing.T, d *exec.Device)) {
-	counts, levels := []int{1, 3}, exec.Levels()
+	counts := []int{3}
+	if testdata.All() {
+		counts = []int{1, 3}
+	}
+	eachCPU(t, counts, f)
+}
+
+func eachCPU(t *testing.T, counts []int, f func(t *testing.T, d *exec.Device)) {
+	levels := exec.Levels()
 	if testing.Short() {
-		counts, levels = []int{3}, slices.Compact([]string{levels[0], levels[len(levels)-1]})
+		levels = slices.Compact([]string{levels[0], levels[len(levels)-1]})
 	}
 	for _, level := range levels {
 		for _, threads := range counts {
@@ -43,13 +54,13 @@ func EachCPU(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 
 // EachAccelerator is EachDevice without the CPU.
 func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) {
-	eachAccelerator(t, exec.FP32, f)
+	eachAccelerator(t, orders(t), exec.FP32, f)
 }
 
 // EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first
 // GPU if there is one.
 func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
-	eachAccelerator(t, exec.BF16, f)
+	eachAccelerator(t, orders(t), exec.BF16, f)
 }
 
 // EachStorage is EachDevice, and on accelerators once more with what Store stores in bfloat16.
@@ -79,6 +90,9 @@ func Accelerators() []string {
 // than if all took the same.
 func Shared(d *exec.Device, number, n int) bool {
 	turn := slices.IndexFunc(sim.Orders, func(o sim.Order) bool { return strings.HasSuffix(d.Level(), o.String()) })
+	if !testdata.All() { // one order stands for the three, with two thirds of what these see together
+		n, turn = n/2, 0
+	}
 	return (number+max(turn, 0)*n/len(sim.Orders))%n == 0
 }
 
@@ -93,14 +107,22 @@ func EachExecutor(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	}
 }
 
-func eachAccelerator(t *testing.T, p exec.Precision, f func(t *testing.T, d *exec.Device)) {
+// orders are those of the simulator that a test goes through. A barrier that is missing shows in most of them, and
+// different tests take different ones.
+func orders(t *testing.T) []sim.Order {
+	if testdata.All() {
+		return sim.Orders
+	}
+	name := fnv.New32()
+	_, _ = name.Write([]byte(t.Name()))
+	i := int(name.Sum32() % uint32(len(sim.Orders)))
+	return sim.Orders[i : i+1]
+}
+
+func eachAccelerator(t *testing.T, orders []sim.Order, p exec.Precision, f func(t *testing.T, d *exec.Device)) {
 	if underRace {
 		t.Log("the simulator is left out under the race detector, which sees Go code alone")
 		return
-	}
-	orders := sim.Orders
-	if testing.Short() {
-		orders = orders[len(orders)-1:]
 	}
 	for _, order := range orders {
 		name := "sim:" + order.String()
@@ -128,7 +150,7 @@ func on(t *testing.T, name string, c exec.Config, f func(t *testing.T, d *exec.D
 // of the simulator.
 func SameBits(t *testing.T, f func(d *exec.Device) []float32) {
 	first := map[string][]uint32{}
-	EachDevice(t, func(t *testing.T, d *exec.Device) {
+	same := func(t *testing.T, d *exec.Device) {
 		kind := d.Level()
 		if strings.HasPrefix(kind, "sim/") {
 			kind = "sim"
@@ -141,7 +163,9 @@ func SameBits(t *testing.T, f func(d *exec.Device) []float32) {
 			first[kind] = bits
 		}
 		require.Equal(t, first[kind], bits)
-	})
+	}
+	eachCPU(t, []int{1, 3}, same)
+	eachAccelerator(t, sim.Orders, exec.FP32, same)
 }
 
 // Random returns n standard normal numbers as float32 and the same numbers as float64. The stream is named, so that

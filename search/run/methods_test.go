@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/catalogue"
@@ -89,7 +90,7 @@ func TestEveryMethodGoesOn(t *testing.T) {
 			}
 
 			stopped, asked, stops, step := t.TempDir(), []space.Arch(nil), 0, 1
-			if testing.Short() {
+			if !testdata.All() {
 				step = 5
 			}
 			for signs := 1; ; signs += step {

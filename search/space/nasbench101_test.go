@@ -79,9 +79,7 @@ func TestOpen(t *testing.T) {
 }
 
 func TestEnumeration(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a look at every one of 423,624 cells")
-	}
+	testdata.SkipUnlessAll(t, "a look at every one of 423,624 cells")
 	list := all(t)
 	require.Len(t, list, nasbench101Sizes[maxVertices])
 	byVertices := map[int]int{}
@@ -119,9 +117,7 @@ func TestAllReportsAndStops(t *testing.T) {
 // Every row of the data set: the canonical form is the form that it publishes, and so are the order, the hash and the
 // costs.
 func TestAllEqualsTheDataSet(t *testing.T) {
-	if testing.Short() {
-		t.Skip("423,624 hashes, one after the other: not with -short")
-	}
+	testdata.SkipUnlessAll(t, "423,624 hashes, one after the other")
 	file, err := os.Open(testdata.Path(t, "nasbench101/nb101_run0.csv.gz"))
 	require.NoError(t, err)
 	defer file.Close()
@@ -229,9 +225,7 @@ func chiSquare(t *testing.T, got []int, expected []float64) float64 {
 // Were cells drawn as often as they have numberings, the classes by that number would be far off; were some region of
 // the space favoured, the classes by hash would.
 func TestSampleIsUniform(t *testing.T) {
-	if testing.Short() {
-		t.Skip("200,000 draws, one after the other: not with -short")
-	}
+	testdata.SkipUnlessAll(t, "200,000 draws, one after the other")
 	const draws = 200000
 	numberings := make(map[Cell]int, nasbench101Sizes[maxVertices])
 	for i := range labelledCells(maxVertices) {

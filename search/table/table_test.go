@@ -355,9 +355,7 @@ func TestInfo(t *testing.T) {
 func realTable(t testing.TB) string { return testdata.Path(t, "nasbench101/nb101_run0.csv.gz") }
 
 func TestRealTable(t *testing.T) {
-	if testing.Short() {
-		t.Skip("reads 423,624 cells")
-	}
+	testdata.SkipUnlessAll(t, "reads 423,624 cells")
 	path := realTable(t)
 	begin := time.Now()
 	table, err := Open(t.Context(), path, Options{})

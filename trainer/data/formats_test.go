@@ -117,9 +117,7 @@ func FuzzCIFAR(f *testing.F) {
 
 // CIFAR-10 itself, from its packed form.
 func TestRealCIFAR10(t *testing.T) {
-	if testing.Short() {
-		t.Skip("unpacks 180 MB")
-	}
+	testdata.SkipUnlessAll(t, "unpacks 180 MB")
 	packed := testdata.Path(t, "cifar10/cifar10_train.jpk")
 	tool := filepath.Join(testdata.Root(), "..", "shared", "tools", "jpk2cifar", "main.go")
 	if _, err := os.Stat(tool); err != nil {

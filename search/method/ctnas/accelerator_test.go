@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/search"
@@ -35,6 +36,9 @@ func TestSearchOnAnAccelerator(t *testing.T) {
 	for _, device := range kerneltest.Accelerators() {
 		for _, mode := range []string{search.ProposeController, search.PresetReleased} {
 			t.Run(device+"/"+mode, func(t *testing.T) {
+				if mode == search.PresetReleased {
+					testdata.SkipUnlessAll(t, "the simulator takes seconds for the released schedule")
+				}
 				c := small(t, mode)
 				find := func(ctx context.Context, on, dir string, progress func(run.Progress)) (*run.Result, error) {
 					d := deps(t, dir)
