@@ -103,8 +103,8 @@ func (l *FolderLock) note(text []byte) error {
 // Unlock gives the folder back.
 func (l *FolderLock) Unlock() error { return errors.Join(l.note(nil), l.file.Close()) }
 
-// Remove deletes the folder and gives the lock up. The folder takes another name first: whoever waits in Claim meanwhile
-// sees it whole or not at all, and puts nothing into what is being deleted.
+// Remove deletes the folder and gives the lock up. The folder takes another name first: whoever waits in Claim
+// meanwhile sees it whole or not at all, and puts nothing into what is being deleted.
 func (l *FolderLock) Remove() error {
 	dir := filepath.Dir(l.file.Name())
 	away, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*")

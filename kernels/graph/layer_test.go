@@ -79,7 +79,8 @@ func checkLayer(t *testing.T, d *exec.Device, rows, below, width, heads int, var
 	start.Record(p)
 	l.Record(p)
 	p.Run(2)
-	want := kerneltest.Once(fmt.Sprint("layer ", rows, below, width, heads, variant, round != nil), func() [3][]float64 {
+	key := fmt.Sprint("layer ", rows, below, width, heads, variant, round != nil)
+	want := kerneltest.Once(key, func() [3][]float64 {
 		in, own, _ := LayerReference(nil, table64, width, alone, nil, numbers, 0, nil, m064, nil, false, round)
 		if l.Own == nil {
 			own = in
