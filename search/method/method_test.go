@@ -104,7 +104,7 @@ func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
 	list := cells(800, 1)
 	for i, m := range methods() {
 		both := [][]space.Arch{nil, list}
-		if testing.Short() {
+		if !testdata.All() {
 			both = both[i%2 : i%2+1]
 		}
 		for _, archs := range both {

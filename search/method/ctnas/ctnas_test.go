@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
@@ -153,7 +154,7 @@ func TestAnInterruptedSearchEndsInTheSameBytes(t *testing.T) {
 			_, err := run.Do(context.Background(), c, whole)
 			require.NoError(t, err)
 			stopped, stops, step := t.TempDir(), 0, 2
-			if testing.Short() && mode != search.ProposeSpace { // which says less
+			if !testdata.All() && mode != search.ProposeSpace { // which says less
 				step = 10
 			}
 			for signs := 1; ; signs += step {
@@ -251,6 +252,9 @@ func TestAKilledSearchEndsInTheSameBytes(t *testing.T) {
 	}
 	for i, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
+			if mode == search.ProposeController || mode == search.ProposeSpace {
+				testdata.SkipUnlessAll(t, "auto is both")
+			}
 			start := func(dir string, kill int) *osexec.Cmd {
 				cmd := osexec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), childDir+"="+dir, childMode+"="+mode)
