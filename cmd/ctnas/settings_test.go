@@ -132,7 +132,7 @@ func TestWhatIsTakenIsKept(t *testing.T) {
 	}
 	texts := rapid.OneOf(rapid.StringMatching(`-?[0-9]{1,6}(\.[0-9]{1,3})?(e-?[0-9])?[KMG]?`), rapid.String(),
 		rapid.SampledFrom([]string{"true", "no", "", "~", "null", "0x10", "1_0", ".5", "skip=3", "adam",
-			"released", "a, b"}))
+			"released", "a, b", "\nA", "a\n b\n", "\r\n"}))
 	rapid.Check(t, func(t *rapid.T) {
 		one := rapid.SampledFrom(fresh).Draw(t, "list")
 		given, file, taken := one(), one(), one()

@@ -20,11 +20,12 @@ const RunKey = "run"
 func (l *List) YAML(run any) ([]byte, error) {
 	doc := yaml.Node{Kind: yaml.MappingNode}
 	add := func(name string, value any) error {
-		var key, node yaml.Node
-		if err := errors.Join(key.Encode(name), node.Encode(value)); err != nil {
+		var key yaml.Node
+		node, err := encode(value)
+		if err := errors.Join(key.Encode(name), err); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		doc.Content = append(doc.Content, &key, &node)
+		doc.Content = append(doc.Content, &key, node)
 		return nil
 	}
 	for _, s := range l.all {
@@ -45,6 +46,27 @@ func (l *List) YAML(run any) ([]byte, error) {
 		}
 	}
 	return yaml.Marshal(&doc)
+}
+
+// encode is a value as a node. In lists text of several lines is quoted: as a block there the library writes some of it,
+// such as what begins with an empty line, in a way that it does not read.
+func encode(value any) (*yaml.Node, error) {
+	list, is := value.([]string)
+	if !is {
+		node := &yaml.Node{}
+		return node, node.Encode(value)
+	}
+	node := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, text := range list {
+		one := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text, Style: yaml.DoubleQuotedStyle}
+		if !strings.ContainsAny(text, "\n\r") {
+			if err := one.Encode(text); err != nil {
+				return nil, err
+			}
+		}
+		node.Content = append(node.Content, one)
+	}
+	return node, nil
 }
 
 // Read sets what a YAML file says, whose keys must be settings.
