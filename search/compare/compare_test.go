@@ -24,6 +24,7 @@ import (
 	"github.com/ctnas/ctnas/search/method"
 	"github.com/ctnas/ctnas/search/method/ctnas"
 	"github.com/ctnas/ctnas/search/run"
+	"github.com/ctnas/ctnas/search/run/runtest"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
@@ -89,10 +90,10 @@ func TestCompareJudgesByWhatStaysSealed(t *testing.T) {
 		require.Equal(t, uint64(2+i/2), r.Seed)
 		a, err := sp.Parse(r.Arch)
 		require.NoError(t, err)
-		require.InDelta(t, quality(a), float64(r.Accuracy), 1e-6)
+		require.InDelta(t, runtest.Quality(a), float64(r.Accuracy), 1e-6)
 		better := 1
-		for _, other := range cells(200, 8) {
-			if quality(other) > float64(r.Accuracy)+2e-6 {
+		for _, other := range runtest.Cells(200, 8) {
+			if runtest.Quality(other) > float64(r.Accuracy)+2e-6 {
 				better++
 			}
 		}

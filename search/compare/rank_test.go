@@ -18,42 +18,12 @@ import (
 	"github.com/ctnas/ctnas/search/catalogue"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method"
+	"github.com/ctnas/ctnas/search/run/runtest"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
 
 var sp = space.NASBench101{}
-
-// quality is an accuracy that can be learned: more convolutions of 3x3 and longer paths are better, with a little that
-// cannot.
-func quality(a space.Arch) float64 {
-	g := a.Graph()
-	depth := make([]int, len(g.Ops))
-	for _, e := range g.Edges {
-		depth[e[1]] = max(depth[e[1]], depth[e[0]]+1)
-	}
-	v := 0.6 + 0.02*float64(depth[len(depth)-1])
-	for _, op := range g.Ops {
-		if op == 2 { // conv3x3-bn-relu
-			v += 0.03
-		}
-	}
-	return v + float64(a.Cost().Params%997)/99700
-}
-
-// cells draws n distinct cells.
-func cells(n int, seed uint64) []space.Arch {
-	stream := philox.New(seed, philox.PurposeTest, 0)
-	seen := map[space.Arch]bool{}
-	var out []space.Arch
-	for len(out) < n {
-		if a := sp.Sample(stream); !seen[a] {
-			seen[a] = true
-			out = append(out, a)
-		}
-	}
-	return out
-}
 
 // small is a network that trains in no time.
 func small(t *testing.T) gcn.Config {
@@ -77,10 +47,10 @@ func TestOddDigits(t *testing.T) {
 func smallTable(t *testing.T, n int, validation bool) *table.Table {
 	var text strings.Builder
 	text.WriteString("arch,test_accuracy" + map[bool]string{true: ",validation_accuracy"}[validation] + "\n")
-	for i, a := range cells(n, 8) {
-		fmt.Fprintf(&text, "%v,%.6f", a, quality(a))
+	for i, a := range runtest.Cells(n, 8) {
+		fmt.Fprintf(&text, "%v,%.6f", a, runtest.Quality(a))
 		if validation {
-			fmt.Fprintf(&text, ",%.6f", quality(a)-0.01*float64(i%3))
+			fmt.Fprintf(&text, ",%.6f", runtest.Quality(a)-0.01*float64(i%3))
 		}
 		text.WriteString("\n")
 	}

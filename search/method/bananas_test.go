@@ -9,6 +9,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/run"
+	"github.com/ctnas/ctnas/search/run/runtest"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -33,7 +34,7 @@ func TestBananas(t *testing.T) {
 
 // A list of which all can be bought is bought.
 func TestBananasBuysAWholeList(t *testing.T) {
-	p := pose(t, 40, cells(25, 12))
+	p := pose(t, 40, runtest.Cells(25, 12))
 	p.Steps = 5
 	r, err := p.solve(t.Context(), Bananas{})
 	require.NoError(t, err)
@@ -44,7 +45,7 @@ func TestBananasBuysAWholeList(t *testing.T) {
 func TestBananasMutatesTheBest(t *testing.T) {
 	source := fake{}
 	l := ledger.New(source, 10)
-	archs := cells(5, 13)
+	archs := runtest.Cells(5, 13)
 	_, err := l.Query(t.Context(), archs, "random", 0)
 	require.NoError(t, err)
 	best, _ := l.Best()

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/run/runtest"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -71,7 +72,7 @@ func TestLocalSearchClimbs(t *testing.T) {
 
 // A list of which all can be bought is bought, whatever its hills.
 func TestLocalSearchBuysAWholeList(t *testing.T) {
-	list := cells(40, 11)
+	list := runtest.Cells(40, 11)
 	r, err := pose(t, 60, list).solve(t.Context(), LocalSearch{})
 	require.NoError(t, err)
 	require.Len(t, r.Ledger, 40)

@@ -21,28 +21,12 @@ import (
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/method/ctnas"
 	"github.com/ctnas/ctnas/search/run"
+	"github.com/ctnas/ctnas/search/run/runtest"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 )
 
 var sp = space.NASBench101{}
-
-// quality is an accuracy that can be learned: more convolutions of 3x3 and longer paths are better, with a little that
-// cannot.
-func quality(a space.Arch) float64 {
-	g := a.Graph()
-	depth := make([]int, len(g.Ops))
-	for _, e := range g.Edges {
-		depth[e[1]] = max(depth[e[1]], depth[e[0]]+1)
-	}
-	v := 0.6 + 0.02*float64(depth[len(depth)-1])
-	for _, op := range g.Ops {
-		if op == 2 { // conv3x3-bn-relu
-			v += 0.03
-		}
-	}
-	return v + float64(a.Cost().Params%997)/99700
-}
 
 // fake labels what it lists, or everything.
 type fake struct{ listed map[space.Arch]bool }
@@ -53,23 +37,9 @@ func (f fake) Describe() string      { return "made up" }
 func (f fake) Label(_ context.Context, archs []space.Arch) ([]float64, error) {
 	values := make([]float64, len(archs))
 	for i, a := range archs {
-		values[i] = quality(a)
+		values[i] = runtest.Quality(a)
 	}
 	return values, nil
-}
-
-// cells draws n distinct cells.
-func cells(n int, seed uint64) []space.Arch {
-	stream := philox.New(seed, philox.PurposeTest, 0)
-	seen := map[space.Arch]bool{}
-	var out []space.Arch
-	for len(out) < n {
-		if a := sp.Sample(stream); !seen[a] {
-			seen[a] = true
-			out = append(out, a)
-		}
-	}
-	return out
 }
 
 // problem is what a method is given.
@@ -101,7 +71,7 @@ func pose(t *testing.T, budget int, archs []space.Arch) problem {
 func methods() []run.Method { return []run.Method{Random{}, Regression{}, ReNAS{}, Evolution{}} }
 
 func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
-	list := cells(800, 1)
+	list := runtest.Cells(800, 1)
 	for i, m := range methods() {
 		both := [][]space.Arch{nil, list}
 		if !testdata.All() {
@@ -128,7 +98,7 @@ func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
 			}
 			pick, err := sp.Parse(out.Pick)
 			require.NoError(t, err)
-			require.Equal(t, quality(pick), out.PickAccuracy)
+			require.Equal(t, runtest.Quality(pick), out.PickAccuracy)
 			require.Equal(t, m.Name() == "random" || m.Name() == "evolution", out.Comparator == nil)
 
 			p.Progress, p.Device.Threads = nil, 3
@@ -151,7 +121,7 @@ func TestLearningMethodsBeatChance(t *testing.T) {
 	if testing.Short() {
 		t.Skip("several searches of each method")
 	}
-	list := cells(3000, 2)
+	list := runtest.Cells(3000, 2)
 	picks := func(m run.Method, budget int, archs []space.Arch) (mean float64) {
 		for seed := range uint64(3) {
 			p := pose(t, budget, archs)
@@ -188,7 +158,7 @@ func (s spy) Mutate(a space.Arch, stream *philox.Stream) space.Arch {
 	require.Contains(s.t, living, a, "a parent that has died of age")
 	beaten := 0
 	for _, other := range living {
-		if quality(other) <= quality(a) {
+		if runtest.Quality(other) <= runtest.Quality(a) {
 			beaten++
 		}
 	}
@@ -210,7 +180,7 @@ func TestLimitsHold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("every method once more: not with -short")
 	}
-	list := cells(600, 5)
+	list := runtest.Cells(600, 5)
 	for _, m := range methods() {
 		p := pose(t, 40, list)
 		p.MaxParams, p.MaxMAdds = 8_000_000, 1_500_000_000
@@ -230,7 +200,7 @@ func TestAListThatRunsDryEndsTheSearch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("every method once more: not with -short")
 	}
-	list := cells(30, 6)
+	list := runtest.Cells(30, 6)
 	for _, m := range methods() {
 		out, err := pose(t, 40, list).solve(t.Context(), m)
 		require.NoError(t, err, m.Name())
@@ -322,14 +292,14 @@ func TestRealTable(t *testing.T) {
 }
 
 func TestAPartScoresAsInTheWhole(t *testing.T) {
-	list := cells(300, 7)
+	list := runtest.Cells(300, 7)
 	for _, preset := range []string{"default", "released", "paper"} {
 		c, err := gcn.Preset(preset)
 		require.NoError(t, err)
 		c.Steps = 4
 		var labels []ledger.Label
 		for _, a := range list[:20] {
-			labels = append(labels, ledger.Label{Arch: a, Value: quality(a)})
+			labels = append(labels, ledger.Label{Arch: a, Value: runtest.Quality(a)})
 		}
 		device := exec.Config{Threads: 1}
 		cmp, err := Train(t.Context(), device, c, sp, labels, 1)

@@ -26,18 +26,24 @@ import (
 var Space = space.NASBench101{}
 
 // Archs are 3,000 distinct cells, the same in every test and process.
-var Archs = sync.OnceValue(func() []space.Arch {
-	stream := philox.New(7, philox.PurposeTest, 0)
+var Archs = sync.OnceValue(func() []space.Arch { return Cells(3000, 7) })
+
+// Cells draws n distinct cells.
+func Cells(n int, seed uint64) []space.Arch { return Distinct(Space, n, seed) }
+
+// Distinct draws n distinct architectures of a space.
+func Distinct(sp space.Space, n int, seed uint64) []space.Arch {
+	stream := philox.New(seed, philox.PurposeTest, 0)
 	seen := map[space.Arch]bool{}
 	var archs []space.Arch
-	for len(archs) < 3000 {
-		if a := Space.Sample(stream); !seen[a] {
+	for len(archs) < n {
+		if a := sp.Sample(stream); !seen[a] {
 			seen[a] = true
 			archs = append(archs, a)
 		}
 	}
 	return archs
-})
+}
 
 // Catalogue is Archs, prepared once.
 var Catalogue = sync.OnceValue(func() *catalogue.Catalogue {
@@ -58,6 +64,23 @@ func Accuracy(a space.Arch) float64 {
 	noise, _ := strconv.ParseUint(a.Hash()[:4], 16, 32)
 	return 0.95 - 0.2/(1+float64(a.Cost().Params)/4e6) + 0.003*float64(len(a.Graph().Edges)) -
 		0.004*float64(noise)/65536
+}
+
+// Quality is another accuracy, one that can be learned: more convolutions of 3x3 and longer paths are better, with a little that
+// cannot.
+func Quality(a space.Arch) float64 {
+	g := a.Graph()
+	depth := make([]int, len(g.Ops))
+	for _, e := range g.Edges {
+		depth[e[1]] = max(depth[e[1]], depth[e[0]]+1)
+	}
+	v := 0.6 + 0.02*float64(depth[len(depth)-1])
+	for _, op := range g.Ops {
+		if op == 2 { // conv3x3-bn-relu
+			v += 0.03
+		}
+	}
+	return v + float64(a.Cost().Params%997)/99700
 }
 
 // Rank is 1 + the number of better ones in Archs.
