@@ -134,20 +134,22 @@ func (o *compareFlags) variants(cmd *cobra.Command) ([]compare.Variant, error) {
 		o.propose = search.ProposeController
 	}
 	c.Propose = o.propose
-	if o.ablations {
-		return compare.Ablations(c), nil
-	}
-	var list []compare.Variant
-	for _, name := range o.methods {
-		c := c
-		c.Method = strings.TrimSpace(name)
-		if _, err := searchrun.Open(c.Method); err != nil {
-			return nil, usagef("--methods: %w", err)
+	list := compare.Ablations(c)
+	if !o.ablations {
+		list = nil
+		for _, name := range o.methods {
+			c := c
+			c.Method = strings.TrimSpace(name)
+			if _, err := searchrun.Open(c.Method); err != nil {
+				return nil, usagef("--methods: %w", err)
+			}
+			list = append(list, compare.Variant{Name: c.Method, Config: c})
 		}
-		if _, err := searchrun.For(c); err != nil { // better now than when its turn comes
+	}
+	for _, v := range list {
+		if _, err := searchrun.For(v.Config); err != nil { // better now than when its turn comes
 			return nil, usageError{err}
 		}
-		list = append(list, compare.Variant{Name: c.Method, Config: c})
 	}
 	return list, nil
 }
@@ -167,9 +169,6 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	}
 	if err := c.Check(); err != nil {
 		return usageError{err}
-	}
-	if o.MaxLatency > 0 && o.Latency == "" {
-		return usagef("--max-latency: say with --latency FILE in which table (ctnas latency measure makes one)")
 	}
 	d := compareDocument{
 		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose,
