@@ -32,7 +32,7 @@ const (
 	BaselineFixed      = "fixed"      // it stays the first one (ablation)
 	PresetDefault      = "default"
 	PresetPaper        = "paper"    // the paper's comparator; all labels but the final candidate's at random, at once
-	PresetReleased     = "released" // the released code's schedule and networks, see released.go
+	PresetReleased     = "released" // the released code's schedule and networks, see releasedSchedule
 	ReleasedName       = "released" // the method of PresetReleased
 	MinimumInitial     = 2          // labels that a search begins with at least
 )
@@ -197,14 +197,10 @@ func (c Config) Identity(sp space.Space) (string, error) {
 	return digest.Of(text), nil
 }
 
-// YAML is the config.yaml of a run: every setting, and facts about this run (version, commit, device, ISA, data set
-// checksum, output folder), a struct or map that YAML can hold.
-func (c Config) YAML(run any) ([]byte, error) { return c.Settings().YAML(run) }
-
 // MaxConfigBytes bounds what is read of a config.yaml.
 const MaxConfigBytes = 1 << 20
 
-// ParseConfig reads what YAML wrote. Keys that are no setting of a search are left to whoever wrote them.
+// ParseConfig reads a config.yaml. Keys that are no setting of a search are left to whoever wrote them.
 func ParseConfig(text []byte) (Config, error) {
 	if len(text) > MaxConfigBytes {
 		return Config{}, fmt.Errorf("larger than %d bytes", MaxConfigBytes)
@@ -239,6 +235,12 @@ func LoadConfig(dir string) (c Config, err error) {
 		return c, fmt.Errorf("%s is not the folder of a search: it has no %s", dir, ConfigName)
 	} else if err != nil {
 		return c, err
+	}
+	var kept struct {
+		Budget *yaml.Node `yaml:"budget"`
+	}
+	if yaml.Unmarshal(text, &kept) == nil && kept.Budget == nil { // a training's
+		return c, fmt.Errorf("%s is not the folder of a search: its %s names no budget of labels", dir, ConfigName)
 	}
 	if c, err = ParseConfig(text); err != nil {
 		return c, fmt.Errorf("%s: %w", path, err)

@@ -15,7 +15,7 @@ func TestConfigSurvivesItsFile(t *testing.T) {
 		c, err := Preset(preset)
 		require.NoError(t, err)
 		c.Labels, c.MaxMAdds, c.Seed, c.Budget = "table:x?run=1", 482_000_000, math.MaxUint64, 500
-		text, err := c.YAML(map[string]string{"version": "1"})
+		text, err := c.Settings().YAML(map[string]string{"version": "1"})
 		require.NoError(t, err)
 		require.Contains(t, string(text), "\nrun:\n")
 		back, err := ParseConfig(text)
@@ -74,7 +74,7 @@ func TestMoreBudget(t *testing.T) {
 	more := c.More(500).More(600)
 	require.Equal(t, []int{423, 500, 600}, more.Budgets())
 	require.NoError(t, more.Check())
-	text, err := more.YAML(nil)
+	text, err := more.Settings().YAML(nil)
 	require.NoError(t, err)
 	require.Contains(t, string(text), "budgets-before: [423, 500]\n")
 	back, err := ParseConfig(text)
@@ -90,7 +90,7 @@ func TestMoreBudget(t *testing.T) {
 func FuzzParseConfig(f *testing.F) {
 	c, err := Preset(PresetPaper)
 	require.NoError(f, err)
-	text, err := c.YAML(nil)
+	text, err := c.Settings().YAML(nil)
 	require.NoError(f, err)
 	f.Add(text)
 	f.Add([]byte("preset: released\nbudget: 9\n"))
@@ -100,11 +100,11 @@ func FuzzParseConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := c.YAML(nil)
+		text, err := c.Settings().YAML(nil)
 		require.NoError(t, err)
 		back, err := ParseConfig(text)
 		require.NoError(t, err)
-		again, err := back.YAML(nil)
+		again, err := back.Settings().YAML(nil)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(text, again))
 	})

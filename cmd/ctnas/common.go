@@ -6,8 +6,10 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -142,6 +144,36 @@ func (a *app) openDevice() (device, error) {
 	}
 	defer d.Close()
 	return device{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil
+}
+
+// whereKeys are the settings of every command that results depend on.
+var whereKeys = []string{"device", "precision"}
+
+// where is where a run computes, as its config.yaml says it so that it is repeated: on the CPU, or on a GPU by whatever
+// number, which is another one elsewhere.
+func (a *app) where(d device) *setting.List {
+	kept := &app{}
+	l := kept.settings().Only(whereKeys...)
+	kept.precision = a.precision
+	if d.kind == "cpu" {
+		kept.device = d.kind
+	}
+	return l
+}
+
+// computeWhere takes from the config.yaml of a run that goes on where it computes, unless flags or the environment say
+// so.
+func (a *app) computeWhere(dir string, given *pflag.FlagSet) error {
+	path := filepath.Join(dir, report.ConfigName)
+	text, err := files.ReadText(path, maxConfigBytes)
+	if err != nil {
+		return err
+	}
+	l := a.common.Only(slices.DeleteFunc(slices.Clone(whereKeys), given.Changed)...)
+	if err := cmp.Or(l.ReadConfig(text), l.Check()); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
 }
 
 // openOne is openDevice for commands that work on one device.

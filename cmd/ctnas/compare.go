@@ -197,7 +197,7 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		}
 	}
 	if a.out != "" {
-		unlock, err := a.openComparison(o)
+		unlock, err := a.openComparison(o, dev)
 		if err != nil {
 			return err
 		}
@@ -231,7 +231,7 @@ const comparisonName = "compare.yaml"
 
 // openComparison claims the folder, until unlock: an empty one, or one of a comparison. Whether its runs are of the
 // same settings, their files say.
-func (a *app) openComparison(o compareFlags) (unlock func(), err error) {
+func (a *app) openComparison(o compareFlags, dev device) (unlock func(), err error) {
 	path := filepath.Join(a.out, comparisonName)
 	if _, err := os.Stat(path); err != nil {
 		if err := refuseOther(a.out, "comparison"); err != nil {
@@ -244,7 +244,7 @@ func (a *app) openComparison(o compareFlags) (unlock func(), err error) {
 	if _, err := os.Stat(path); err == nil {
 		return unlock, nil
 	}
-	settings := setting.Join(o.settings(), a.common)
+	settings := setting.Join(o.settings(), a.where(dev))
 	err = labelsError(settings.Absolute())
 	if err == nil {
 		var text []byte

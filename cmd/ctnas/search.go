@@ -92,9 +92,6 @@ it spends those first as it would have, then goes on.
 				a.out = newOut(c)
 			}
 			result, err := a.search(cmd, c)
-			if resume != "" && errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w; if what labels come from has moved, say where it is now with --labels", err)
-			}
 			if errors.Is(err, searchrun.ErrInterrupted) {
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on with: ctnas search --resume %s\n", quoted(a.out))
 			}
@@ -144,6 +141,9 @@ func (a *app) resumedSearch(f *pflag.FlagSet, dir string) (search.Config, error)
 	a.out, a.resumes = dir, true
 	c, err := search.LoadConfig(dir)
 	if err != nil {
+		return c, err
+	}
+	if err := a.computeWhere(dir, f); err != nil {
 		return c, err
 	}
 	before := c
@@ -246,7 +246,7 @@ func (a *app) keptSpace(name string) string {
 // search runs it, or reads the result of a folder whose search has ended.
 func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, error) {
 	if a.resumes { // what a search that has ended stood on may be gone
-		if result, err := a.finishedSearch(c); err != nil || result != nil {
+		if result, err := a.endedSearch(c); err != nil || result != nil {
 			return result, err
 		}
 	}
@@ -257,6 +257,9 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	listed := c.Propose != search.ProposeController
 	l, err := a.openLabels(cmd.Context(), c.Labels, a.keptSpace(c.Space),
 		a.labelOptions(dev, c.Making, listed))
+	if a.resumes && errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; if what labels come from has moved, say where it is now with --labels", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -273,10 +276,11 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 		Space: l.Space, Source: l.Source, Checksum: l.Content, Images: l.Images, All: catalogue.OfLabels(l),
 		Device: dev.Config, Latency: times, Dir: a.out,
 		Stale: func(from *files.Holder) { a.takenOver(a.out, from) },
-		Program: searchrun.Program{Version: build.Version, Command: a.commandLine(), Facts: runFacts{
-			a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level,
-			dev.threads, l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
-		}},
+		Program: searchrun.Program{Version: build.Version, Command: a.commandLine(), Settings: a.where(dev),
+			Facts: runFacts{
+				a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level,
+				dev.threads, l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
+			}},
 	}
 	if a.moved != nil {
 		d.Moved = map[string]string{"labels": c.Labels, "labels_before": a.moved["labels"]}
@@ -290,14 +294,22 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	return searchrun.Do(cmd.Context(), c, d)
 }
 
-// finishedSearch is the result of the folder that --resume names where its search has ended and is given no more
-// budget, nil where it goes on.
-func (a *app) finishedSearch(c search.Config) (*searchrun.Result, error) {
-	old, err := search.LoadConfig(a.out)
-	if err != nil || !slices.Equal(old.Budgets(), c.Budgets()) {
+// endedSearch is the result of the folder that --resume names where its search has ended and is given no more budget,
+// nil where it goes on. Reading takes no lock; the page that a kill kept from being written does.
+func (a *app) endedSearch(c search.Config) (*searchrun.Result, error) {
+	result, err := searchrun.Finished(a.out, c)
+	if err != nil || result == nil {
 		return nil, err
 	}
-	return searchrun.Finished(a.out)
+	if _, err := os.Stat(filepath.Join(a.out, report.PageName)); !errors.Is(err, fs.ErrNotExist) {
+		return result, err
+	}
+	unlock, err := a.lockFolder(a.out)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return result, searchrun.CompletePage(a.out)
 }
 
 // searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, in a pipe a line for

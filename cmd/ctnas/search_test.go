@@ -20,7 +20,7 @@ func TestEverySettingOfASearchIsAFlag(t *testing.T) {
 		given, err := search.Preset(search.PresetDefault)
 		require.NoError(t, err)
 		given.Settings().Bind(f)
-		text, err := want.YAML(nil)
+		text, err := want.Settings().YAML(nil)
 		require.NoError(t, err)
 		require.NoError(t, setFromYAML(f, text))
 		got, err := searchConfig(f)

@@ -233,7 +233,7 @@ func TestOlderSearches(t *testing.T) {
 		c, err := search.ParseConfig(text)
 		require.NoError(t, err, name)
 		check(c)
-		again, err := c.YAML(nil)
+		again, err := c.Settings().YAML(nil)
 		require.NoError(t, err)
 		if before, _, _ := strings.Cut(string(text), "run:\n"); name != "random" {
 			require.Equal(t, before, string(again))

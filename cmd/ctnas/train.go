@@ -128,7 +128,9 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 				if a.onLine["precision"] && a.precision != string(exec.BF16) {
 					return usagef("--amp and --precision %s", a.precision)
 				}
-				a.precision = string(exec.BF16)
+				if err := cmd.Flags().Set("precision", string(exec.BF16)); err != nil {
+					return err
+				}
 			}
 			s, err := a.trainSettings(cmd.Flags(), args, resume)
 			if err != nil {
@@ -226,6 +228,9 @@ func (a *app) resumedTraining(f *pflag.FlagSet, args []string, dir string) (trai
 	} else if err != nil {
 		return s, err
 	}
+	if err := a.computeWhere(dir, f); err != nil {
+		return s, err
+	}
 	return s, s.settings().Take(f, func(name string) bool { return a.onLine[name] })
 }
 
@@ -285,7 +290,7 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 		}
 		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform,
 			dev.name, dev.level, dev.threads, "", checksum, "", checksum, a.out}
-		if err := writeConfig(a.out, s, facts); err != nil {
+		if err := writeConfig(a.out, setting.Join(s.settings(), a.where(dev)), facts); err != nil {
 			return nil, err
 		}
 	}
@@ -376,7 +381,7 @@ func (a *app) openTeacher(s trainSettings, side int, d *data.Dataset) (*trainer.
 }
 
 // writeConfig writes config.yaml into a run's folder unless it is there.
-func writeConfig(dir string, s trainSettings, facts runFacts) error {
+func writeConfig(dir string, settings *setting.List, facts runFacts) error {
 	path := filepath.Join(dir, report.ConfigName)
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -384,7 +389,7 @@ func writeConfig(dir string, s trainSettings, facts runFacts) error {
 	if err := files.MkdirAll(dir); err != nil {
 		return err
 	}
-	text, err := s.settings().YAML(facts)
+	text, err := settings.YAML(facts)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (Bananas) Name() string { return "bananas" }
 // About is for help.
 func (Bananas) About() string {
 	return "Bayesian optimisation: an ensemble learns from all labels, mutants of the best are labelled " +
-		"10 a round by " + "Thompson sampling (White et al., AAAI 2021)"
+		"10 a round by Thompson sampling (White et al., AAAI 2021)"
 }
 
 // Run searches.

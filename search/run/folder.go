@@ -56,10 +56,15 @@ func (r *Run) openFolder() (err error) {
 		return r.claim()
 	}
 	if err := r.agrees(old); err != nil {
-		return fmt.Errorf("%s cannot be resumed: %w", r.Dir, err)
+		return r.refused(err)
 	}
 	r.folder.old = old
 	return r.goOn()
+}
+
+// refused says why the search in the folder is not gone on with, and what to do.
+func (r *Run) refused(why error) error {
+	return fmt.Errorf("%s cannot be resumed: %w; what it holds is kept, and another --out begins anew", r.Dir, why)
 }
 
 // written are the files that are written whole: a kill may leave the beginnings of some behind.
@@ -126,7 +131,11 @@ func (r *Run) otherSettings() error {
 	if len(list) == 0 { // what the program makes of them is
 		return errors.New(says)
 	}
-	return fmt.Errorf("%s: %s", says, strings.Join(list, "; "))
+	text := strings.Join(list, "; ")
+	if len(list) == 1 && now.Budget > old.Budget {
+		text += fmt.Sprintf("; --resume %s --budget %d gives it more", r.Dir, now.Budget)
+	}
+	return fmt.Errorf("%s: %s", says, text)
 }
 
 // goOn compares the budgets of the folder with those that are given, which may be one more: then config.yaml says so.
@@ -140,27 +149,41 @@ func (r *Run) goOn() error {
 	case slices.Equal(now.Budgets(), old.Budgets()):
 		return nil
 	case !slices.Equal(now.Before, old.Budgets()):
-		return fmt.Errorf("%s cannot be resumed: %w", r.Dir, r.otherSettings())
+		return r.refused(r.otherSettings())
 	}
 	path := filepath.Join(r.Dir, search.ConfigName)
 	text, err := files.ReadText(path, search.MaxConfigBytes)
 	if err != nil {
 		return err
 	}
-	var kept struct {
-		Run *yaml.Node `yaml:"run"` // how the run was begun
-	}
-	if err := yaml.Unmarshal(text, &kept); err != nil {
+	more := old.More(now.Budget)
+	if text, err = replaceSettings(text, more.Settings()); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	var facts any
-	if kept.Run != nil {
-		facts = kept.Run
-	}
-	if text, err = old.More(now.Budget).YAML(facts); err != nil {
-		return err
-	}
 	return files.Write(path, text)
+}
+
+// replaceSettings is a config.yaml with other settings. What is none of them stays: where the run computes, and how it
+// was begun.
+func replaceSettings(text []byte, l *setting.List) ([]byte, error) {
+	written, err := l.YAML(nil)
+	if err != nil {
+		return nil, err
+	}
+	var before, after yaml.Node
+	if err := errors.Join(yaml.Unmarshal(text, &before), yaml.Unmarshal(written, &after)); err != nil {
+		return nil, err
+	}
+	if len(before.Content) == 0 { // an empty file
+		return written, nil
+	}
+	top := after.Content[0]
+	for pair := range slices.Chunk(before.Content[0].Content, 2) {
+		if l.Lookup(pair[0].Value) == nil {
+			top.Content = append(top.Content, pair...)
+		}
+	}
+	return yaml.Marshal(&after)
 }
 
 // claim writes config.yaml. A folder that holds one already is the same run, killed before its first checkpoint.
@@ -176,7 +199,7 @@ func (r *Run) claim() error {
 			return err
 		}
 		if ident != r.folder.ident {
-			return fmt.Errorf("%s cannot be resumed: %w", r.Dir, r.otherSettings())
+			return r.refused(r.otherSettings())
 		}
 		if m := r.Deps.Latency; m != nil {
 			kept, err := files.Read(filepath.Join(r.Dir, report.LatencyName), latency.MaxBytes)
@@ -185,8 +208,7 @@ func (r *Run) claim() error {
 			case err != nil:
 				return err
 			case !bytes.Equal(kept, m.Table.Text()):
-				return fmt.Errorf("%s cannot be resumed: its latencies are from another table than %s", r.Dir,
-					m.Table.Path)
+				return r.refused(fmt.Errorf("its latencies are from another table than %s", m.Table.Path))
 			}
 		}
 		if err := r.goOn(); err != nil {
@@ -194,7 +216,8 @@ func (r *Run) claim() error {
 		}
 		return keepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
 	}
-	text, err := r.given().YAML(r.Program.Facts)
+	given := r.given()
+	text, err := setting.Join(given.Settings(), r.Program.Settings).YAML(r.Program.Facts)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/testdata"
-	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/catalogue"
 	"github.com/ctnas/ctnas/search/ledger"
@@ -33,15 +33,7 @@ var some = sync.OnceValue(func() *catalogue.Catalogue {
 	if err != nil {
 		panic(err)
 	}
-	stream, seen := philox.New(3, philox.PurposeTest, 0), map[space.Arch]bool{}
-	var archs []space.Arch
-	for len(archs) < 400 {
-		if a := sp.Sample(stream); !seen[a] {
-			seen[a] = true
-			archs = append(archs, a)
-		}
-	}
-	return catalogue.New(sp, catalogue.NewList(archs), nil)
+	return catalogue.New(sp, catalogue.NewList(runtest.Distinct(sp, 400, 3)), nil)
 })
 
 // source labels every architecture, and remembers what it was asked for.
@@ -113,14 +105,20 @@ func TestEveryMethodGoesOn(t *testing.T) {
 			runtest.SameEvents(t, whole.Dir, stopped)
 			require.Equal(t, bought.Asked, asked, "every label is asked for once")
 
-			// A ledger that was torn by a crash, and one that somebody changed.
-			_, d, _ := begin(t, method, stopped)
-			require.NoError(t, os.Remove(filepath.Join(stopped, report.ResultName)))
+			// A ledger that was torn by a crash, then a folder whose checkpoints are lost: no label is bought again.
 			path := filepath.Join(stopped, report.LedgerName)
-			require.NoError(t, os.WriteFile(path, append(read(t, path), `{"n":25,"arch":`...), 0o644))
-			_, err = run.Do(t.Context(), c, d)
-			require.NoError(t, err)
-			runtest.SameFiles(t, whole.Dir, stopped)
+			for _, lost := range []string{"", checkpoint.Dir} {
+				_, d, again := begin(t, method, stopped)
+				require.NoError(t, os.Remove(filepath.Join(stopped, report.ResultName)))
+				if lost != "" {
+					require.NoError(t, os.RemoveAll(filepath.Join(stopped, lost)))
+				}
+				require.NoError(t, os.WriteFile(path, append(read(t, path), `{"n":25,"arch":`...), 0o644))
+				_, err = run.Do(t.Context(), c, d)
+				require.NoError(t, err)
+				require.Empty(t, again.Asked)
+				runtest.SameFiles(t, whole.Dir, stopped)
+			}
 		})
 	}
 }
@@ -176,6 +174,11 @@ func TestEveryMethodTakesMoreBudget(t *testing.T) {
 			_, d, _ = begin(t, method, d.Dir)
 			_, err = run.Do(t.Context(), c, d)
 			require.ErrorContains(t, err, "other ones than those given now", "less budget")
+			c.Budget = 50 // without a word of what it had before
+			_, err = run.Do(t.Context(), c, d)
+			require.ErrorContains(t, err, "--budget 40 then, 50 now")
+			require.ErrorContains(t, err, "another --out begins anew")
+			c.Budget = 24
 
 			_, whole, _ := begin(t, method, t.TempDir())
 			_, err = run.Do(t.Context(), kept, whole)

@@ -137,9 +137,9 @@ func (r *Run) list(x *Result) {
 // maxResultBytes bounds what is read of a result; an architecture has some 400 bytes.
 const maxResultBytes = 1 << 28
 
-// Finished returns the result of a run folder whose search has ended, of whatever method; nil where it has not, or has
-// been given more budget since. A page that a kill kept from being written is written; nothing else changes.
-func Finished(dir string) (*Result, error) {
+// Finished returns the result of a run folder whose search, of whatever method and of these settings, has ended; nil
+// where it has not, or has been given more budget since. It only reads, so the folder need not be locked.
+func Finished(dir string, c search.Config) (*Result, error) {
 	path := filepath.Join(dir, report.ResultName)
 	text, err := files.Read(path, maxResultBytes)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -154,10 +154,6 @@ func Finished(dir string) (*Result, error) {
 	if r.LabelsUsed == 0 || r.Pick == "" {
 		return nil, fmt.Errorf("%s: it is not the result of a search", path)
 	}
-	c, err := search.LoadConfig(dir)
-	if err != nil {
-		return nil, err
-	}
 	if len(c.Before) > 0 && !slices.Equal(r.Budgets, c.Budgets()) { // of before it was given more
 		return nil, nil
 	}
@@ -168,10 +164,20 @@ func Finished(dir string) (*Result, error) {
 	for _, e := range page.Events {
 		r.Seconds = max(r.Seconds, e.Seconds)
 	}
-	if _, err := os.Stat(filepath.Join(dir, report.PageName)); errors.Is(err, fs.ErrNotExist) {
-		return r, page.Write(dir)
-	}
 	return r, nil
+}
+
+// CompletePage writes the page of a search that has ended, where a kill kept it from being written. The folder must be
+// locked.
+func CompletePage(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, report.PageName)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	page, err := report.Load(dir)
+	if err != nil {
+		return err
+	}
+	return page.Write(dir)
 }
 
 // judge adds true accuracies and ranks, and how good the controller's samples were. What nobody knows stays nil.

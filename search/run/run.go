@@ -13,6 +13,7 @@ import (
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
@@ -58,7 +59,10 @@ type Deps struct {
 type Program struct {
 	Version string // a checkpoint of another one is refused
 	Command string // the line that started it: who finds the folder's lock reads it
-	Facts   any    // for the block run: of config.yaml; may be nil
+	// Settings are those of the program that config.yaml has too, so that it repeats the run; nil: none.
+	Settings *setting.List
+	// Facts are for its block run: version, commit, device and so on, a struct or map that YAML can hold; may be nil.
+	Facts any
 }
 
 // Progress says how far a search is.
@@ -177,8 +181,10 @@ func (r *Run) open(ctx context.Context) (ended *Result, err error) {
 		return nil, err
 	}
 	if r.folder.old != nil {
-		if ended, err = Finished(r.Dir); err != nil || ended != nil {
-			return ended, err
+		if ended, err = Finished(r.Dir, r.given()); err != nil {
+			return nil, err
+		} else if ended != nil {
+			return ended, CompletePage(r.Dir)
 		}
 	}
 	if r.Dev, err = exec.Open(r.Device); err != nil {
@@ -205,17 +211,13 @@ func (r *Run) openFiles(ctx context.Context) (err error) {
 		m.Observe(func(e report.Event) { _ = r.Event(e) }, // the log is not the result
 			func(done, total int) { r.Report(Progress{Stage: "label", Done: done, Total: total}) })
 	}
-	path := filepath.Join(r.Dir, report.LedgerName)
-	switch {
-	case r.Dir == "":
+	if r.Dir == "" {
 		r.Ledger = ledger.New(r.Source, r.Budget)
-	case r.folder.old == nil:
-		r.Ledger, err = ledger.Create(path, r.Source, r.Budget)
-	default:
-		r.Ledger, err = ledger.Resume(ctx, path, r.Source, r.Budget, r.Deps.Space, from.Ledger)
-	}
-	if err != nil {
-		return err
+	} else { // what was bought is kept, even where a checkpoint was lost
+		path := filepath.Join(r.Dir, report.LedgerName)
+		if r.Ledger, err = ledger.Resume(ctx, path, r.Source, r.Budget, r.Deps.Space, from.Ledger); err != nil {
+			return err
+		}
 	}
 	if from.Seconds != nil {
 		r.journal.seconds = from.Seconds

@@ -341,7 +341,7 @@ func TestResumeRefusesWhatWouldDiffer(t *testing.T) {
 
 func TestAFolderOfAnotherSearchIsRefusedBeforeItsFirstCheckpoint(t *testing.T) {
 	c, d := tiny(t, search.ProposeSpace), deps(t, t.TempDir())
-	text, err := c.YAML(map[string]string{"version": "x"})
+	text, err := c.Settings().YAML(map[string]string{"version": "x"})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(d.Dir, search.ConfigName), text, 0o644))
 	other := c

@@ -137,7 +137,7 @@ func TestLatenciesAreKept(t *testing.T) {
 
 	// A folder that was killed before its first checkpoint.
 	early, _ := with(t.TempDir())
-	text, err := c.YAML(nil)
+	text, err := c.Settings().YAML(nil)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(early.Dir, search.ConfigName), text, 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(early.Dir, report.LatencyName), table.Table.Text(), 0o644))
