@@ -4,8 +4,9 @@
 // Where a convolution's taps lie. Sizes are those of the forward direction: the input is h x w, the output ho x wo.
 typedef struct ctn_window {
 	int64_t n, h, w, ho, wo;
-	int64_t kh, kw, stride_h, stride_w, pad_h, pad_w,
-	        dilation; // a negative padding leaves out rows or columns of the input
+	int64_t kh, kw, stride_h, stride_w;
+	int64_t pad_h, pad_w; // a negative padding leaves out rows or columns of the input
+	int64_t dilation;
 } ctn_window;
 
 typedef struct ctn_conv_args {

@@ -54,12 +54,12 @@ func each(t *testing.T, f func(t *testing.T, d *exec.Device, i, k int, c Conv, k
 	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
-				if d.Accelerated() && !kerneltest.Shared(d, i+k, 6) || i > 4 && c.Groups < 2 && (i+k)%3 != 0 &&
+				if d.Accelerated() && !kerneltest.Shared(d, i+k, 3) || i > 4 && c.Groups < 2 && (i+k)%3 != 0 &&
 					!d.Accelerated() {
 					continue
 				}
 				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
-					if (i+k)/6%2 == 1 {
+					if (i+k)/3%2 == 1 {
 						defer split.Small()()
 					}
 					f(t, d, i, k, c, kind)

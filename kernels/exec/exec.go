@@ -39,6 +39,7 @@ var Headers embed.FS
 // exists for tests and is never chosen by itself.
 var levelNames = [C.CTN_LEVELS]string{"portable", "avx2", "avx2x16", "avx512"}
 
+// Memory of a test is full of NaN (see Buffer), whatever package the test is of.
 func init() {
 	if testing.Testing() {
 		C.ctn_poison = 1

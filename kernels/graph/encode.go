@@ -38,13 +38,13 @@ type Encode struct {
 	Score, DScore *exec.Buffer // [N, Heads]; the gradient of Score, not needed when only scoring
 }
 
-// Encoded is a recorded Encode whose way back can be recorded.
+// Encoded is a recorded Encode whose backward pass can be recorded.
 type Encoded struct {
 	e    Encode
 	args C.ctn_encode_args
 }
 
-// Record appends the way forward to a program.
+// Record appends the forward pass to a program.
 func (e Encode) Record(p *exec.Program) *Encoded {
 	e.check()
 	a := &Encoded{e: e}
@@ -96,11 +96,11 @@ func (e Encode) Record(p *exec.Program) *Encoded {
 	return a
 }
 
-// RecordBackward appends the way back: the gradient of all weights from DScore. It writes every element of the
+// RecordBackward appends the backward pass: the gradient of all weights from DScore. It writes every element of the
 // embedding's, the matrices', the biases' and the head's gradient, and nothing else of G.
 func (a *Encoded) RecordBackward(p *exec.Program) {
 	if a.e.G == nil {
-		panic("encode: the way back needs G")
+		panic("encode: the backward pass needs G")
 	}
 	dev := p.Arena().Device()
 	if !dev.Accelerated() {
@@ -164,13 +164,13 @@ func (e Encode) prepare(dev *exec.Device) exec.Launch {
 			Grid: [3]int{squares + exec.Blocks(size, 1024)}, Block: 256}
 	}
 	blocks := squares
-	if e.G != nil { // the way back multiplies by the transposed matrices
+	if e.G != nil { // the backward pass multiplies by the transposed matrices
 		blocks += (e.Layers - 1) * squares * squares
 	}
 	return exec.Launch{File: "encode_f32", Entry: "cu_encode_prepare_f32", Grid: [3]int{blocks}, Block: 256}
 }
 
-// launch is the way forward or back over all graphs.
+// launch is the forward or backward pass over all graphs.
 func (e Encode) launch(dev *exec.Device, entry string) exec.Launch {
 	w, block := e.Width, e.block(dev)
 	l := exec.Launch{File: "encode_f32", Grid: [3]int{exec.Blocks(e.N.Max, e.perBlock(dev))}, Block: block}

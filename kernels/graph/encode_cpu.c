@@ -48,8 +48,8 @@ CTN_INLINE void FN(encode_multiply)(float *out, const float *rows, const float *
 
 // Row v of out is the sum of the rows of node v's neighbors, columns [0, n) of rows w apart; backward, of the nodes
 // whose neighbor v is.
-CTN_INLINE void FN(encode_hear)(float *out, int64_t out_w, const float *in, int64_t w, int64_t n, uint64_t packed,
-                                int nodes, int back) {
+CTN_INLINE void FN(encode_aggregate)(float *out, int64_t out_w, const float *in, int64_t w, int64_t n, uint64_t packed,
+                                     int nodes, int back) {
 	for (int v = 0; v < NODES; v++)
 		for (int64_t j = 0; j < n; j += CTN_LANES) {
 			vf sum = {};
@@ -79,7 +79,7 @@ static void FN(encode_run)(const void *p, int64_t task, float *scratch) {
 		int nodes = ctn_packed_padded(packed, g->pad);
 		FN(encode_embed)(g, h, packed, nodes);
 		for (int64_t layer = 0; layer < g->layers; layer++) {
-			FN(encode_hear)(y, w, h, w, w, packed, nodes, 0);
+			FN(encode_aggregate)(y, w, h, w, w, packed, nodes, 0);
 			FN(encode_multiply)(z, y, g->w + g->weight[layer], w);
 			int relu = layer < g->layers - 1 || !g->linear_last;
 			for (int v = 0; v < nodes; v++)
@@ -125,7 +125,7 @@ static void FN(encode_back_run)(const void *p, int64_t task, float *scratch) {
 				for (int64_t e = 0; e < NODES * w; e += CTN_LANES)
 					vstore(d + e, vselect(vload(h + e) > (vf){}, vload(d + e), (vf){}));
 			}
-			FN(encode_hear)(y, w, d, w, w, packed, nodes, 1);
+			FN(encode_aggregate)(y, w, d, w, w, packed, nodes, 1);
 			FN(encode_multiply)(z, y, (const float *)g->matrices + layer * FN(encode_size)(g), w);
 			float *below = FN(encode_rows)(g, g->drows, layer ? layer - 1 : g->layers, i);
 			for (int64_t e = 0; e < NODES * w; e += CTN_LANES)
@@ -155,7 +155,7 @@ static void FN(encode_weights_run)(const void *p, int64_t task, float *scratch) 
 			const float *d = FN(encode_rows)(g, g->drows, layer, i), *from = h;
 			if (layer) from = FN(encode_rows)(g, g->kept, layer - 1, i);
 			else FN(encode_embed)(g, h, packed, nodes);
-			FN(encode_hear)(y, BAND, from + first, w, BAND, packed, nodes, 0);
+			FN(encode_aggregate)(y, BAND, from + first, w, BAND, packed, nodes, 0);
 			for (int64_t k = 0; k < BAND; k++)
 				for (int64_t j = 0; j < w; j += CTN_LANES) {
 					vf s = vload(sum + k * w + j);

@@ -175,8 +175,8 @@ CTN_ENTRY(cu_encode_back_f32, const ctn_encode_args g, CTN_ENCODE_BLOCK, 2) {
 	}
 }
 
-// Grid: squares of all weights, parts of the rows. Bound by float32 arithmetic, as many multiplications as a way
-// forward.
+// Grid: squares of all weights, parts of the rows. Bound by float32 arithmetic, as many multiplications as a
+// forward pass.
 CTN_ENTRY(cu_encode_weights_f32, const ctn_encode_args g, CTN_ENCODE_WEIGHTS_F32_BLOCK, 2) {
 	constexpr int TILE = CTN_ENCODE_TILE, STEP = 16;
 	STATIC_SHARED(float[STEP][TILE], left);

@@ -57,8 +57,8 @@ func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, orders(t), exec.FP32, f)
 }
 
-// EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator in every order, and on the first
-// GPU if there is one.
+// EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator, in the orders of EachDevice, and on
+// the first GPU if there is one.
 func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, orders(t), exec.BF16, f)
 }
@@ -70,12 +70,11 @@ func EachStorage(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 }
 
 // Accelerators names one order of the simulator and the first GPU where there is one: for what is made of operations
-// whose own tests go through every order.
+// whose own tests go through the others.
 func Accelerators() []string {
-	if only := os.Getenv(sim.OnlyVariable); only != "" {
+	if only := os.Getenv(sim.OnlyVariable); strings.Contains(only, ":") {
 		return []string{only}
-	}
-	if underRace {
+	} else if only != "" || underRace { // an instruction set and a number of threads
 		return nil
 	}
 	all := []string{"sim:descending"}
@@ -86,22 +85,18 @@ func Accelerators() []string {
 }
 
 // Shared reports whether device d takes the case with this number, where each accelerator takes one of every n: the
-// simulator's orders, and its two precisions, take different ones, so that together they see more cases in less time
-// than if all took the same.
+// simulator's orders take different ones, so that together they see more cases than if all took the same.
 func Shared(d *exec.Device, number, n int) bool {
-	turn := slices.IndexFunc(sim.Orders, func(o sim.Order) bool { return strings.HasSuffix(d.Level(), o.String()) })
-	if !testdata.All() { // one order stands for the three, with two thirds of what these see together
-		n, turn = n/2, 0
-	}
-	return (number+max(turn, 0)*n/len(sim.Orders))%n == 0
+	turn := slices.IndexFunc(sim.Orders, func(o sim.Order) bool {
+		return strings.HasPrefix(d.Level(), "sim/"+o.String()+"/")
+	})
+	return (number+max(turn, 0))%n == 0
 }
 
 // EachExecutor is EachDevice with one number of threads and one order: for long tests of what others show to depend on
 // neither.
 func EachExecutor(t *testing.T, f func(t *testing.T, d *exec.Device)) {
-	for _, level := range exec.Levels() {
-		on(t, level, exec.Config{Level: level, Threads: 3}, f)
-	}
+	eachCPU(t, []int{3}, f)
 	for _, name := range Accelerators() {
 		on(t, name, exec.Config{Device: name}, f)
 	}

@@ -126,8 +126,8 @@ type Tensor struct {
 
 // Tensors lists the parameters: "lstm.weight_ih" and "lstm.weight_hh" ([4 Hidden, Hidden]), "lstm.bias_ih" and
 // "lstm.bias_hh" ([1, 4 Hidden]), and for each head, by its name, "NAME.embedding" ([Choices, Hidden]) and either
-// "NAME.weight" ([Choices, Hidden]) and "NAME.bias" ([1, Choices]), or "NAME.key" (W1), "NAME.query" (W2; both Hidden x
-// Hidden) and "NAME.value" (v; 1 x Hidden).
+// "NAME.weight" ([Choices, Hidden]) and "NAME.bias" ([1, Choices]), or "NAME.key" (W1), "NAME.query" (W2; both
+// [Hidden, Hidden]) and "NAME.value" (v; [1, Hidden]).
 func (n *Network) Tensors() []Tensor {
 	plain := func(base int) func(int, int) int { return func(r, c int) int { return base + r*n.pad + c } }
 	turned := func(base int) func(int, int) int { return func(r, c int) int { return base + c*n.pad + r } }

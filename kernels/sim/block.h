@@ -21,6 +21,7 @@ struct kernel {
 	any_function function;
 	void (*call)(any_function, const void *);
 	size_t size;
+	unsigned threads; // of a block, at most: its __launch_bounds__
 	long launches;
 };
 

@@ -65,7 +65,8 @@ void *dynamic_shared();
 
 typedef void (*any_function)();
 struct entry {
-	entry(const char *name, any_function function, void (*call)(any_function, const void *), size_t size);
+	entry(const char *name, any_function function, void (*call)(any_function, const void *), size_t size,
+	      unsigned threads);
 };
 
 template <class Args> void call(any_function f, const void *args) {
@@ -74,10 +75,11 @@ template <class Args> void call(any_function f, const void *args) {
 	((void (*)(Args))f)(a);
 }
 
-template <class Args> entry enter(const char *name, void (*f)(Args)) {
+// The numbers are those of __launch_bounds__: threads of a block, and blocks that a multiprocessor should hold.
+template <class Args> entry enter(const char *name, void (*f)(Args), unsigned threads, unsigned = 1) {
 	static_assert(std::is_trivially_copyable<Args>::value && sizeof(Args) <= 4096,
 	              "an entry takes a plain struct of at most 4 KiB");
-	return entry(name, (any_function)f, call<Args>, sizeof(Args));
+	return entry(name, (any_function)f, call<Args>, sizeof(Args), threads);
 }
 
 } // namespace sim
@@ -85,7 +87,7 @@ template <class Args> entry enter(const char *name, void (*f)(Args)) {
 // An entry, which makes itself known to the simulator.
 #define CTN_ENTRY(name, parameter, ...) \
 	extern "C" void name(parameter); \
-	static sim::entry name##_entry = sim::enter(#name, name); \
+	static sim::entry name##_entry = sim::enter(#name, name, __VA_ARGS__); \
 	extern "C" void name(parameter)
 
 #define DYNAMIC_SHARED(type, name) type *name = (type *)sim::dynamic_shared()

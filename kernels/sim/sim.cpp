@@ -14,8 +14,9 @@ static std::map<std::string, kernel> &kernels() {
 static std::map<void *, std::unique_ptr<guarded>> buffers;
 static std::mutex lock; // of both, and of the launch
 
-entry::entry(const char *name, any_function function, void (*call)(any_function, const void *), size_t size) {
-	kernels()[name] = {name, function, call, size, 0};
+entry::entry(const char *name, any_function function, void (*call)(any_function, const void *), size_t size,
+             unsigned threads) {
+	kernels()[name] = {name, function, call, size, std::min(threads, max_threads), 0};
 }
 
 static std::string check(const char *name, const kernel *k, const unsigned grid[3], const unsigned block[3],
@@ -27,9 +28,9 @@ static std::string check(const char *name, const kernel *k, const unsigned grid[
 	if (!grid[0] || !grid[1] || !grid[2] || grid[0] > 0x7fffffff || grid[1] > 65535 || grid[2] > 65535)
 		return std::string(name) + ": a grid of " + text(grid) + " blocks";
 	if (!block[0] || !block[1] || !block[2] || block[0] > max_threads || block[1] > max_threads || block[2] > 64 ||
-	    block[0] * block[1] * block[2] > max_threads)
+	    block[0] * block[1] * block[2] > k->threads)
 		return std::string(name) + ": a block of " + text(block) + " threads, more than " +
-		       std::to_string(max_threads) + " or none";
+		       std::to_string(k->threads) + " or none";
 	if (shared > max_shared)
 		return std::string(name) + ": " + std::to_string(shared) + " bytes of shared memory, more than " +
 		       std::to_string(max_shared);

@@ -10,8 +10,8 @@
 // itself known.
 //
 // The family embeds its .cu files and this package imports it, so that the go command compiles the simulator again when
-// one changes. Its tests run their cases on a device of each of Orders, and their TestMain is Main, which requires that
-// every entry was launched.
+// one changes. Its tests run their cases on devices of the simulator (kerneltest.EachDevice says in which orders), and
+// their TestMain is Main, which requires that every entry was launched.
 package sim
 
 /*
@@ -46,7 +46,7 @@ const (
 	Random     Order = C.CTN_SIM_RANDOM
 )
 
-// Orders lists all orders: tests of kernels run in each.
+// Orders lists all orders. Tests of kernels run in one each, or, with every case of theirs, in all.
 var Orders = []Order{Ascending, Descending, Random}
 
 func (o Order) String() string { return [...]string{"ascending", "descending", "random"}[o] }

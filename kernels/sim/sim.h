@@ -32,9 +32,10 @@ const char *ctn_sim_entry(int i);         // the name of entry i in alphabetical
 // is reported: by AddressSanitizer where the simulator is built with it, otherwise after the launch.
 void *ctn_sim_alloc(size_t bytes);
 void ctn_sim_free(void *p);
-int ctn_sim_catches_faults(
-        void);               // whether an access to no memory at all fails the launch; elsewhere it ends the process
-int ctn_sim_sanitized(void); // whether AddressSanitizer, which ends the process, takes the place of that report
+// Whether an access to no memory at all fails the launch: elsewhere it ends the process.
+int ctn_sim_catches_faults(void);
+// Whether AddressSanitizer, which ends the process, takes the place of that report.
+int ctn_sim_sanitized(void);
 
 #ifdef __cplusplus
 }

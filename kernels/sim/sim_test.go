@@ -448,6 +448,8 @@ func TestPoison(t *testing.T) {
 
 func TestBadLaunches(t *testing.T) {
 	a := args{}
+	require.ErrorContains(t, run(t, Open(Config{}), "ctn_selftest_product8", [3]int{1, 1, 1}, 65, 0, a),
+		"ctn_selftest_product8: a block of 65x1x1 threads, more than 64 or none", "its __launch_bounds__")
 	for _, c := range []struct {
 		grid          [3]int
 		block, shared int

@@ -23,7 +23,6 @@ typedef struct ctn_input {
 	const float *gate;              // [N, C], or none
 	int64_t ld, gate_ld;            // elements from a pixel of z to the next, and from an image of gate to the next
 	int64_t image;                  // pixels of an image, H W
-
 	int32_t act;
 } ctn_input;
 

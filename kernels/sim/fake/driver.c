@@ -165,8 +165,7 @@ static size_t used_memory(int device) {
 	return sum;
 }
 
-// --- work
-// ----------------------------------------------------------------------------------------------------------------
+// ---- work -----------------------------------------------------------------------
 
 static void release(CUgraph g) {
 	if (--g->users) return;
@@ -232,8 +231,7 @@ static void enqueue(CUstream s, op *o) {
 	*last = &o->next;
 }
 
-// --- driver, devices, contexts
-// -------------------------------------------------------------------------------------------------------
+// ---- driver, devices, contexts --------------------------------------------------
 
 CUresult cuInit(unsigned flags) {
 	if (flags) return CUDA_ERROR_INVALID_VALUE;
@@ -356,8 +354,7 @@ CUresult cuCtxSetCurrent(CUcontext context) {
 	LEAVE;
 }
 
-// --- streams, events
-// ----------------------------------------------------------------------------------------------------------------
+// ---- streams, events ------------------------------------------------------------
 
 CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
 	ENTER_CONTEXT;
@@ -443,8 +440,7 @@ CUresult cuEventElapsedTime(float *ms, CUevent start, CUevent stop) {
 	LEAVE;
 }
 
-// --- memory
-// ----------------------------------------------------------------------------------------------------------------
+// ---- memory ---------------------------------------------------------------------
 
 static void *allocate(size_t bytes, int host) {
 	allocation *a = calloc(1, sizeof *a);
@@ -537,8 +533,7 @@ CUresult cuMemsetD8Async(CUdeviceptr dst, unsigned char value, size_t bytes, CUs
 	LEAVE;
 }
 
-// --- kernels
-// ----------------------------------------------------------------------------------------------------------------
+// ---- kernels --------------------------------------------------------------------
 
 CUresult cuModuleLoadData(CUmodule *module, const void *image) {
 	static const unsigned char magic[4] = {0x50, 0xed, 0x55, 0xba}; // a fatbin's
@@ -627,8 +622,7 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 	LEAVE;
 }
 
-// --- graphs
-// ----------------------------------------------------------------------------------------------------------------
+// ---- graphs ---------------------------------------------------------------------
 
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
 	(void)mode;
