@@ -276,8 +276,7 @@ func Layered(graphs GraphSet, alphabet, layers, nodes, pad int, d Direction, sha
 
 // Topological builds the forest of one sweep along the edges, node by node: a row is an operation and the rows of the
 // neighbours that it aggregates, and its level is one more than their highest. A node that aggregates none stands on
-// level
-// 0. Graph g reads the rows of its nodes in their order or, with ends, only that of its last node in the sweep's
+// level 0. Graph g reads the rows of its nodes in their order or, with ends, only that of its last node in the sweep's
 // direction.
 func Topological(graphs GraphSet, alphabet int, d Direction, ends bool) (*Forest, error) {
 	t := newTrees()

@@ -38,8 +38,8 @@ func closeWeights(t *testing.T, lay *layout, want, got []float32, tol float64, w
 	}
 }
 
-// After a hundred updates, with pseudo-labelled pairs in some, the packed graphs of an accelerator have led to the
-// CPU's weights.
+// After 30 updates, 100 where every case is asked for, with pseudo-labelled pairs in some, the packed graphs of an
+// accelerator have led to the CPU's weights.
 func TestPackedUpdatesFollowTheCPU(t *testing.T) {
 	data := problem(60, 70)
 	data.Features = nil

@@ -13,8 +13,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// From the same weights an accelerator computes the CPU's loss, scores and gradients, in each of 100 consecutive
-// updates.
+// From the same weights an accelerator computes the CPU's loss, scores and gradients, in each of 30 consecutive
+// updates, of 100 where every case is asked for.
 func TestTrainingInLockstep(t *testing.T) {
 	for name, c := range map[string]Config{
 		"gated": {

@@ -343,8 +343,8 @@ func best(v []float64, k int) []float64 {
 	return p
 }
 
-// Highest returns the index of the highest score, of equal ones that with the lowest label: what has no opinion is not
-// to be lucky.
+// Highest returns the index of the highest score, of equal ones that with the lowest label: scores that prefer nothing
+// are not to be lucky.
 func Highest(scores, labels []float64) int {
 	top := 0
 	for i, v := range scores {

@@ -46,7 +46,6 @@ func TestTop(t *testing.T) {
 	}
 }
 
-// Equal scores are no opinion: what they are worth is what chance is, in whatever order the labels stand.
 // Of too few labels nothing is said but tau-b: an error of 0 would be the best there is.
 func TestEvaluateOfTooFew(t *testing.T) {
 	s := []float64{1, 2}
@@ -61,6 +60,7 @@ func TestEvaluateOfTooFew(t *testing.T) {
 	require.True(t, math.IsNaN(r.Transitivity))
 }
 
+// Equal scores prefer nothing: they are worth what chance is, in whatever order the labels stand.
 func TestEvaluateOfEqualScores(t *testing.T) {
 	evaluate := func(scores, labels []float64) Report {
 		return Evaluate(&Scores{Rank: scores, members: [][]float64{scores}, spread: []Spread{{0, 1}}}, labels, 1)

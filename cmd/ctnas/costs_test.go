@@ -67,6 +67,9 @@ func TestCostsAreOfWhatIsTrained(t *testing.T) {
 	require.Equal(t, *result.Architectures[0].Params, r.Pick.Params)
 	require.Contains(t, stdout, `"sd": null`, "of one seed")
 	require.LessOrEqual(t, r.Random[0].Params, int64(1000), "what the search could not have picked is no rival")
+	bought, err := os.ReadFile(filepath.Join(run, report.LedgerName))
+	require.NoError(t, err)
+	require.NotContains(t, string(bought), `"`+r.Random[0].Arch+`"`, "what the search has labelled is no rival")
 
 	run = filepath.Join(dir, "random")
 	code, stdout, stderr = call(nil,

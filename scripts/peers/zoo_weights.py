@@ -25,6 +25,7 @@ import timm
 import torch
 import torchvision
 
+
 def shufflenet():
     """As its authors have it: no bias, and a first block that keeps its 24 channels beside 220 new ones."""
     model = torchvision.models.shufflenet_v2_x2_0()

@@ -13,7 +13,7 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// Ten random labels, then ten a round that the ensemble had an opinion of; they grow better than what chance finds.
+// Ten random labels, then ten a round that the ensemble has scored; they grow better than what chance finds.
 func TestBananas(t *testing.T) {
 	p := pose(t, 45, nil)
 	p.Steps = 30

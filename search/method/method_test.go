@@ -286,7 +286,7 @@ func TestRealTable(t *testing.T) {
 	out, err = p.solve(t.Context(), ctnas.Method{})
 	require.NoError(t, err)
 	t.Logf("rank %d, controller %v to %v", out.PickRank, *out.Controller.First, *out.Controller.Last)
-	require.Less(t, out.PickRank, 400)
+	require.Less(t, out.PickRank, 300)
 	require.InDelta(t, 50, *out.Controller.First, 10)
 	require.Less(t, *out.Controller.Last, 20.0)
 }

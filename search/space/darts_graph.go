@@ -39,10 +39,10 @@ func (Darts) MaxNodes() int { return 2 + 2*(dartsInputs+dartsEdges+dartsNodes+1)
 // here both are one graph.
 func (g Genotype) Graph() Graph {
 	out := Graph{Ops: []uint8{dartsInput}}
-	add := func(op int, hears ...uint8) uint8 {
+	add := func(op int, inputs ...uint8) uint8 {
 		v := uint8(len(out.Ops))
 		out.Ops = append(out.Ops, uint8(op))
-		for _, u := range hears {
+		for _, u := range inputs {
 			out.Edges = append(out.Edges, [2]uint8{u, v})
 		}
 		return v

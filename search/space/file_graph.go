@@ -24,10 +24,10 @@ type drawing struct {
 	of *FileSpace
 }
 
-func (g *drawing) add(op uint8, hears ...uint8) uint8 {
+func (g *drawing) add(op uint8, inputs ...uint8) uint8 {
 	v := uint8(len(g.Ops))
 	g.Ops = append(g.Ops, op)
-	for _, u := range hears {
+	for _, u := range inputs {
 		g.Edges = append(g.Edges, [2]uint8{u, v})
 	}
 	return v
@@ -56,11 +56,11 @@ func (a FileArch) cell(g *drawing) {
 	at := make([]uint8, f.nodes) // of each node its number in the graph
 	at[0] = g.add(f.inner[0])
 	for to := 1; to < f.nodes; to++ {
-		var hears []uint8
+		var inputs []uint8
 		op := f.inner[to]
 		for _, e := range f.plain {
 			if e[1] == to {
-				hears = append(hears, at[e[0]])
+				inputs = append(inputs, at[e[0]])
 			}
 		}
 		f.each(func(p *choice, slot int) {
@@ -73,12 +73,12 @@ func (a FileArch) cell(g *drawing) {
 				op = f.ops[slot][o]
 			case p.options[o].absent:
 			case p.options[o].name == joinedEdge:
-				hears = append(hears, at[p.from])
+				inputs = append(inputs, at[p.from])
 			default:
-				hears = append(hears, g.add(f.ops[slot][o], at[p.from]))
+				inputs = append(inputs, g.add(f.ops[slot][o], at[p.from]))
 			}
 		})
-		at[to] = g.add(op, hears...)
+		at[to] = g.add(op, inputs...)
 	}
 }
 

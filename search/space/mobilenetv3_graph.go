@@ -69,7 +69,7 @@ func (MobileNetV3) Alphabet() []string {
 // MaxNodes is 47: the input, two nodes a block, an end of every unit, the output.
 func (MobileNetV3) MaxNodes() int { return 2*mobileSlots + mobileUnits + 2 }
 
-// Graph is a chain of blocks. A block is two nodes, its expansion and its kernel, that both hear the block before; a
+// Graph is a chain of blocks. A block is two nodes, its expansion and its kernel, that both read the block before; a
 // block that is absent is left out; a unit ends with a node that says its depth. This form is this project's own: the
 // paper's code has none for this space.
 func (m MobileNet) Graph() Graph {

@@ -66,7 +66,7 @@ func Encode(net *nn.Network, values [][]float32, o Options) ([]byte, error) {
 	graph.bytes(11, valueInfo(inputName, in.C, in.H, in.W))
 	graph.bytes(12, valueInfo(outputName, net.Nodes[prediction].Shape.C))
 	// OperatorSetIdProto: version = 2. ModelProto: ir_version = 1, producer_name = 2, producer_version = 3, graph = 7,
-	// opset_import = 8,.
+	// opset_import = 8.
 	var set, model message
 	// metadata_props = 14
 	set.integer(2, opset)

@@ -29,9 +29,9 @@ func Check(name string) (Count, error) {
 		return Count{}, err
 	}
 	got := Measure(net)
-	if n := lookup(name); n != nil && got != n.count {
+	if want := lookup(name).count; got != want {
 		return got, fmt.Errorf("%s: %d MAdds (%d of squeeze-and-excitation) and %d parameters, want %d (%d) and %d",
-			name, got.MAdds, got.Squeeze, got.Params, n.count.MAdds, n.count.Squeeze, n.count.Params)
+			name, got.MAdds, got.Squeeze, got.Params, want.MAdds, want.Squeeze, want.Params)
 	}
 	return got, nil
 }

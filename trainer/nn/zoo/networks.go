@@ -319,40 +319,21 @@ var networks = []network{
 			TotalDays: 50.1,
 			Note:      fromSearch},
 	},
-	{
-		Row: Row{Name: "pnag_cpu_30", Top1: 78.3, MAdds: 335, Source: "guoyongcs/PNAG core/pnag.py",
+	pnag("pnag_cpu_30", 78.3, 335, pnagCPU30, Count{MAdds: 336165936, Params: 7638920, Squeeze: 2148096}),
+	pnag("pnag_cpu_40", 79.8, 502, pnagCPU40, Count{MAdds: 503657904, Params: 9374656, Squeeze: 2999296}),
+	pnag("pnag_gpu_90", 78.3, 310, pnagGPU90, Count{MAdds: 311429008, Params: 7734280, Squeeze: 2162048}),
+	pnag("pnag_mobile_110", 79.4, 451, pnagMobile110, Count{MAdds: 452679344, Params: 9880072, Squeeze: 3463680}),
+	pnag("pnag_mobile_140", 79.8, 492, pnagMobile140, Count{MAdds: 493111792, Params: 9166008, Squeeze: 2911744}),
+	pnag("pnag_mobile_200", 80.5, 724, pnagMobile200, Count{MAdds: 725396720, Params: 10359088, Squeeze: 3646976}),
+}
+
+// pnag is a network of PNAG's in once-for-all's space, with its accuracy, its published millions of multiply-adds and
+// what it takes.
+func pnag(name string, top1, madds float64, net OnceForAll, count Count) network {
+	return network{
+		Row: Row{Name: name, Top1: top1, MAdds: madds, Source: "guoyongcs/PNAG core/pnag.py",
 			Note: "published without the classifier's 1.5M"},
-		side: 224, build: pnagCPU30.Build,
-		count: Count{MAdds: 336165936, Params: 7638920, Squeeze: 2148096},
-	},
-	{
-		Row: Row{Name: "pnag_cpu_40", Top1: 79.8, MAdds: 502, Source: "guoyongcs/PNAG core/pnag.py",
-			Note: "published without the classifier's 1.5M"},
-		side: 224, build: pnagCPU40.Build,
-		count: Count{MAdds: 503657904, Params: 9374656, Squeeze: 2999296},
-	},
-	{
-		Row: Row{Name: "pnag_gpu_90", Top1: 78.3, MAdds: 310, Source: "guoyongcs/PNAG core/pnag.py",
-			Note: "published without the classifier's 1.5M"},
-		side: 224, build: pnagGPU90.Build,
-		count: Count{MAdds: 311429008, Params: 7734280, Squeeze: 2162048},
-	},
-	{
-		Row: Row{Name: "pnag_mobile_110", Top1: 79.4, MAdds: 451, Source: "guoyongcs/PNAG core/pnag.py",
-			Note: "published without the classifier's 1.5M"},
-		side: 224, build: pnagMobile110.Build,
-		count: Count{MAdds: 452679344, Params: 9880072, Squeeze: 3463680},
-	},
-	{
-		Row: Row{Name: "pnag_mobile_140", Top1: 79.8, MAdds: 492, Source: "guoyongcs/PNAG core/pnag.py",
-			Note: "published without the classifier's 1.5M"},
-		side: 224, build: pnagMobile140.Build,
-		count: Count{MAdds: 493111792, Params: 9166008, Squeeze: 2911744},
-	},
-	{
-		Row: Row{Name: "pnag_mobile_200", Top1: 80.5, MAdds: 724, Source: "guoyongcs/PNAG core/pnag.py",
-			Note: "published without the classifier's 1.5M"},
-		side: 224, build: pnagMobile200.Build,
-		count: Count{MAdds: 725396720, Params: 10359088, Squeeze: 3646976},
-	},
+		side: 224, build: net.Build,
+		count: count,
+	}
 }

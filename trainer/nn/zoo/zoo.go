@@ -37,7 +37,7 @@ func Open(name string) (*nn.Network, error) { return Build(name, 0, 1000) }
 // Build builds the network of a name for square images of a side, 0 for the published one, and a number of classes.
 func Build(name string, side, classes int) (*nn.Network, error) {
 	n := lookup(name)
-	if n == nil || n.build == nil {
+	if n == nil {
 		return nil, fmt.Errorf("unknown network %q; known: %s", name, strings.Join(Names(), ", "))
 	}
 	net, err := n.build(cmp.Or(side, n.side), classes)
