@@ -4,7 +4,6 @@ import (
 	"math"
 
 	"github.com/ctnas/ctnas/internal/files"
-
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/space"

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -29,38 +26,22 @@ func setFromFile(flags *pflag.FlagSet, path string) error {
 }
 
 func setFromYAML(flags *pflag.FlagSet, text []byte) error {
-	var doc yaml.Node
-	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&doc); errors.Is(err, io.EOF) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	top := doc.Content[0]
-	if top.Kind != yaml.MappingNode {
-		return fmt.Errorf("line %d: want flag names with values", top.Line)
-	}
-	var seen []string
-	for i := 0; i < len(top.Content); i += 2 {
-		key, value := top.Content[i], top.Content[i+1]
-		if key.Value == setting.RunKey {
-			continue
+	return setting.EachKey(text, func(key string, value *yaml.Node) error {
+		if key == setting.RunKey {
+			return nil
 		}
-		if slices.Contains(seen, key.Value) {
-			return fmt.Errorf("line %d: %s stands there twice", key.Line, key.Value)
-		}
-		seen = append(seen, key.Value)
-		flag := flags.Lookup(key.Value)
-		if flag == nil || key.Value == "config" || key.Value == "help" {
-			return fmt.Errorf("line %d: unknown key %q", key.Line, key.Value)
+		flag := flags.Lookup(key)
+		if flag == nil || key == "config" || key == "help" {
+			return fmt.Errorf("unknown key %q", key)
 		}
 		if flag.Changed {
-			continue
+			return nil
 		}
 		if err := setFromNode(flags, flag, value); err != nil {
-			return fmt.Errorf("line %d: %s: %w", key.Line, key.Value, err)
+			return fmt.Errorf("%s: %w", key, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func setFromNode(flags *pflag.FlagSet, flag *pflag.Flag, value *yaml.Node) error {

@@ -23,18 +23,6 @@ func newLatencyCommand(a *app) *cobra.Command {
   ctnas latency info cpu.csv`, newLatencyMeasureCommand(a), newLatencyInfoCommand(a))
 }
 
-// measurableSpaces are the names of the spaces whose blocks can be run by themselves.
-func measurableSpaces() (names []string) {
-	for _, name := range space.Names() {
-		if sp, err := space.Open(name); err == nil {
-			if _, ok := sp.(space.Measurable); ok {
-				names = append(names, name)
-			}
-		}
-	}
-	return names
-}
-
 func newLatencyMeasureCommand(a *app) *cobra.Command {
 	spaceName, output := "mobilenetv3", ""
 	o := latency.DefaultOptions()
@@ -63,8 +51,8 @@ with the columns part and ms (docs/latency.md). Other programs that run at the s
 			measurable, ok := sp.(space.Measurable)
 			if !ok {
 				return usagef("--space %s: this program can run the blocks of %s only; a table for a space from a "+
-					"file is "+
-					"written by hand, see docs/latency.md", spaceName, strings.Join(measurableSpaces(), ", "))
+					"file is written by hand, see docs/latency.md", spaceName,
+					strings.Join(space.NamesOf[space.Measurable](), ", "))
 			}
 			if info, err := os.Stat(output); err == nil && info.IsDir() {
 				return usagef("--out %s: a folder", output)

@@ -278,8 +278,8 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 		Stale: func(from *files.Holder) { a.takenOver(a.out, from) },
 		Program: searchrun.Program{Version: build.Version, Command: a.commandLine(), Settings: a.where(dev),
 			Facts: runFacts{
-				a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level,
-				dev.threads, l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
+				a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name,
+				dev.level, dev.threads, l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
 			}},
 	}
 	if a.moved != nil {

@@ -37,9 +37,9 @@ does. This page is written by ` + "`make settings`" + ` from the lists in the pr
 is not up to date.
 
 A flag on the line wins, then the environment, then the file of ` + "`--config`" + `, whose keys are the flags
-without their dashes. A run's config.yaml has every setting with the value in use. *On resume* says
-whether a setting may be another when a run goes on with ` + "`--resume`" + `; what stays is refused there.
-0 or empty is what the meaning says of it.
+without their dashes. A run's config.yaml has every setting with the value in use. *On resume* says,
+for commands that have ` + "`--resume`" + `, whether a setting may be another when a run goes on; what stays
+is refused there. 0 or empty is what the meaning says of it.
 
 `
 
@@ -55,13 +55,13 @@ func eachCommand(cmd *cobra.Command, visit func(cmd *cobra.Command)) {
 func settingsPage(t *testing.T) string {
 	a, root := aProgram()
 	var page strings.Builder
-	page.WriteString(settingsHead + a.common.FlagTables())
+	page.WriteString(settingsHead + a.common.FlagTables(true))
 	eachCommand(root, func(cmd *cobra.Command) {
 		l := a.lists[cmd]
 		if l == nil {
 			return
 		}
-		fmt.Fprintf(&page, "## %s\n\n%s", cmd.CommandPath(), l.FlagTables())
+		fmt.Fprintf(&page, "## %s\n\n%s", cmd.CommandPath(), l.FlagTables(cmd.Flag("resume") != nil))
 		if cmd.CommandPath() == "ctnas search" {
 			page.WriteString("### What presets and spaces change\n\n" + searchPresets(t) + "\n")
 		}

@@ -20,32 +20,39 @@ var common = []column{
 }
 
 var (
-	source      = column{"Source", func(s *Setting) string { return s.source }}
-	flagColumns = slices.Concat([]column{
+	flags = []column{
 		{"Flag", func(s *Setting) string { return code("--" + s.Name) }},
 		{"Environment", func(s *Setting) string { return code(EnvName(s.Name)) }},
-	}, common, []column{{"On resume", func(s *Setting) string {
+	}
+	keys     = []column{{"Key", func(s *Setting) string { return code(s.Name) }}}
+	onResume = []column{{"On resume", func(s *Setting) string {
 		return map[resume]string{stays: "stays", repeats: "may be repeated", changes: "may change"}[s.resume]
-	}}, source})
-	keyColumns = slices.Concat([]column{{"Key", func(s *Setting) string {
-		return code(s.Name)
-	}}}, common, []column{source})
+	}}}
+	source = []column{{"Source", func(s *Setting) string { return s.source }}}
 )
 
-// FlagTables is a Markdown table of each of the groups, or of all in the order in which they begin.
-func (l *List) FlagTables(groups ...string) string { return l.tables(flagColumns, groups) }
-
-// KeyTables is the same for settings that are keys of something else than a command.
-func (l *List) KeyTables(groups ...string) string { return l.tables(keyColumns, groups) }
-
-func (l *List) tables(columns []column, groups []string) string {
-	if len(groups) == 0 {
-		for _, s := range l.all {
-			if !slices.Contains(groups, s.group) {
-				groups = append(groups, s.group)
-			}
+// FlagTables is a Markdown table of each group of a command's settings, in the order in which they begin; with what
+// becomes of them when a run goes on where the command resumes some.
+func (l *List) FlagTables(resumes bool) string {
+	var groups []string
+	for _, s := range l.all {
+		if !slices.Contains(groups, s.group) {
+			groups = append(groups, s.group)
 		}
 	}
+	columns := slices.Concat(flags, common)
+	if resumes {
+		columns = append(columns, onResume...)
+	}
+	return l.tables(append(columns, source...), groups)
+}
+
+// KeyTables is a Markdown table of each of the groups, of settings that are keys of something else than a command.
+func (l *List) KeyTables(groups ...string) string {
+	return l.tables(slices.Concat(keys, common, source), groups)
+}
+
+func (l *List) tables(columns []column, groups []string) string {
 	titles := make([]string, len(columns))
 	for i, c := range columns {
 		titles[i] = c.title

@@ -37,6 +37,7 @@ type allowed struct {
 	numeric     bool
 	least, most float64  // of a number
 	words       []string // all that a text may be; nil: any
+	span        string   // of a time, in words
 }
 
 // kept is where a setting stands, and whether it stays.
@@ -157,9 +158,11 @@ func (l *List) Floats32(p *[]float32, name, unit, meaning string, least, most fl
 // Duration adds a time from least to most.
 func (l *List) Duration(p *time.Duration, name, meaning string, least, most time.Duration) *Setting {
 	l.flags.DurationVar(p, name, *p, "")
-	return l.add(name, "", meaning, p).Check(func() error {
+	s := l.add(name, "", meaning, p)
+	s.span = fmt.Sprintf("%v to %v", least, most)
+	return s.Check(func() error {
 		if *p < least || *p > most {
-			return fmt.Errorf("%s %v: want %v to %v", name, *p, least, most)
+			return fmt.Errorf("%s %v: want %s", name, *p, s.limits())
 		}
 		return nil
 	})
@@ -199,10 +202,12 @@ func number(v float64) string {
 // limits says what values are allowed; empty where that is not told by numbers or words.
 func (s *Setting) limits() string {
 	switch {
-	case s.numeric && s.most == math.MaxUint64:
+	case s.numeric && s.least == 0 && s.most >= mostSize:
 		return "0 or more"
 	case s.numeric:
 		return number(s.least) + " to " + number(s.most)
+	case s.span != "":
+		return s.span
 	}
 	return strings.Join(s.words, ", ")
 }

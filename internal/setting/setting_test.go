@@ -212,7 +212,7 @@ func TestAbsolute(t *testing.T) {
 func TestMarkdownAndHelp(t *testing.T) {
 	e := example{Rate: 0.5, Word: "a"}
 	l := e.settings()
-	text := l.FlagTables()
+	text := l.FlagTables(true)
 	require.Contains(t, text, "### First\n\n| Flag |")
 	require.Contains(t, text, "| `--count` | "+code(EnvName("count"))+" | `0` | 0 to 1000 | things | how many "+
 		"| stays |  |\n")
@@ -275,7 +275,7 @@ func TestUnits(t *testing.T) {
 		require.Error(t, err, text)
 	}
 	require.NoError(t, l.Set("size", "-1"))
-	require.ErrorContains(t, l.Check(), "size -1: want 0 to ")
+	require.ErrorContains(t, l.Check(), "size -1: want 0 or more")
 }
 
 func TestLists(t *testing.T) {

@@ -48,8 +48,8 @@ func (l *List) YAML(run any) ([]byte, error) {
 	return yaml.Marshal(&doc)
 }
 
-// encode is a value as a node. In lists text of several lines is quoted: as a block there the library writes some of it,
-// such as what begins with an empty line, in a way that it does not read.
+// encode is a value as a node. In lists text of several lines is quoted: as a block there the library writes some of
+// it, such as what begins with an empty line, in a way that it does not read.
 func encode(value any) (*yaml.Node, error) {
 	list, is := value.([]string)
 	if !is {
@@ -76,6 +76,24 @@ func (l *List) Read(text []byte) error { return l.read(text, false) }
 func (l *List) ReadConfig(text []byte) error { return l.read(text, true) }
 
 func (l *List) read(text []byte, others bool) error {
+	return EachKey(text, func(key string, value *yaml.Node) error {
+		s := l.Lookup(key)
+		switch {
+		case s == nil && others:
+			return nil
+		case s == nil:
+			return fmt.Errorf("unknown key %q", key)
+		}
+		if err := s.decode(value); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	})
+}
+
+// EachKey visits the keys of a YAML file in its order, each once, with their values. An error of the visit gets the
+// key's line before it.
+func EachKey(text []byte, visit func(key string, value *yaml.Node) error) error {
 	var doc yaml.Node
 	if err := yaml.NewDecoder(bytes.NewReader(text)).Decode(&doc); errors.Is(err, io.EOF) {
 		return nil
@@ -89,20 +107,15 @@ func (l *List) read(text []byte, others bool) error {
 	seen := map[string]bool{}
 	for i := 0; i < len(top.Content); i += 2 {
 		key, value := top.Content[i], top.Content[i+1]
-		s := l.Lookup(key.Value)
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			return fmt.Errorf("line %d: want the name of a setting", key.Line)
 		case seen[key.Value]:
 			return fmt.Errorf("line %d: %s stands there twice", key.Line, key.Value)
-		case s == nil && others:
-			continue
-		case s == nil:
-			return fmt.Errorf("line %d: unknown key %q", key.Line, key.Value)
 		}
 		seen[key.Value] = true
-		if err := s.decode(value); err != nil {
-			return fmt.Errorf("line %d: %s: %w", key.Line, key.Value, err)
+		if err := visit(key.Value, value); err != nil {
+			return fmt.Errorf("line %d: %w", key.Line, err)
 		}
 	}
 	return nil

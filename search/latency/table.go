@@ -233,9 +233,8 @@ func (t *Table) String() string {
 func (t *Table) For(sp space.Space) (*space.Times, error) {
 	composed, ok := sp.(space.Composed)
 	if !ok {
-		return nil,
-			fmt.Errorf("the latency of an architecture of %s is no sum over parts: latency tables are for "+
-				"mobilenetv3 and spaces from files", sp.Name())
+		return nil, fmt.Errorf("the latency of an architecture of %s is no sum over parts: latency tables are for %s "+
+			"and spaces from files", sp.Name(), strings.Join(space.NamesOf[space.Composed](), ", "))
 	}
 	return t.timesOf(composed)
 }

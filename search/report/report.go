@@ -17,6 +17,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -232,23 +233,16 @@ func (d *Data) readConfig(path string) error {
 	} else if err != nil {
 		return err
 	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if len(doc.Content) == 0 {
-		return nil
-	}
-	if doc.Content[0].Kind != yaml.MappingNode {
-		return fmt.Errorf("%s: want flag names with values", path)
-	}
-	top := doc.Content[0].Content
-	for i := 0; i < len(top); i += 2 {
-		if top[i].Value == "run" {
-			d.Run = settings("", top[i+1])
-			continue
+	err = setting.EachKey(text, func(key string, value *yaml.Node) error {
+		if key == setting.RunKey {
+			d.Run = settings("", value)
+		} else {
+			d.Config = append(d.Config, settings(key, value)...)
 		}
-		d.Config = append(d.Config, settings(top[i].Value, top[i+1])...)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	if i := slices.IndexFunc(d.Run, func(s Setting) bool { return s.Key == "command" }); i >= 0 {
 		d.Command = d.Run[i].Value

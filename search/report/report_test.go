@@ -185,7 +185,7 @@ func TestDamagedRunFolders(t *testing.T) {
 		{LedgerName, "", []string{"ledger.jsonl: 0 labels can be read, result.json counts 150"}},
 		{LedgerName, "folder", []string{"ledger.jsonl"}},
 		{LogName, "folder", []string{"log.jsonl"}},
-		{ConfigName, "- a\n", []string{"config.yaml: want flag names with values"}},
+		{ConfigName, "- a\n", []string{"config.yaml: line 1: want names of settings with values"}},
 		{ConfigName, "folder", []string{"config.yaml"}},
 		{RetrainedName, "{", []string{"retrained.json: unexpected end"}},
 		{SpaceName, "folder", []string{"space.yaml"}},

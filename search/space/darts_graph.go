@@ -39,14 +39,7 @@ func (Darts) MaxNodes() int { return 2 + 2*(dartsInputs+dartsEdges+dartsNodes+1)
 // here both are one graph.
 func (g Genotype) Graph() Graph {
 	out := Graph{Ops: []uint8{dartsInput}}
-	add := func(op int, inputs ...uint8) uint8 {
-		v := uint8(len(out.Ops))
-		out.Ops = append(out.Ops, uint8(op))
-		for _, u := range inputs {
-			out.Edges = append(out.Edges, [2]uint8{u, v})
-		}
-		return v
-	}
+	add := func(op int, from ...uint8) uint8 { return out.add(uint8(op), from...) }
 	var ends []uint8
 	for i, c := range g.cells {
 		first := dartsFirst + i*dartsAfter

@@ -37,8 +37,16 @@ func TestDartsCostsOfTheData(t *testing.T) {
 func TestDartsPublishedCosts(t *testing.T) {
 	for text, want := range map[string]Cost{
 		dartsV2: {529911552, 4718752},
-		"darts:Genotype(normal=[('skip_connect', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 0), ('skip_connect', 1), ('sep_conv_3x3', 1), ('sep_conv_3x3', 3), ('sep_conv_3x3', 1), ('dil_conv_5x5', 4)], normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 2), ('max_pool_3x3', 1), ('sep_conv_3x3', 2), ('sep_conv_3x3', 1), ('sep_conv_5x5', 0), ('sep_conv_3x3', 3)], reduce_concat=range(2, 6))": {581627328, 5342464},
-		"Genotype(normal=[('dil_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 0), ('skip_connect', 1), ('sep_conv_3x3', 1), ('max_pool_3x3', 3), ('sep_conv_3x3', 2), ('sep_conv_3x3', 4)], normal_concat=[2, 3, 4, 5], reduce=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 2), ('skip_connect', 1), ('dil_conv_3x3', 2), ('sep_conv_3x3', 1), ('sep_conv_5x5', 0), ('sep_conv_3x3', 3)], reduce_concat=range(2, 6))":      {577158528, 5318368},
+		"darts:Genotype(normal=[('skip_connect', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 0), " +
+			"('skip_connect', 1), ('sep_conv_3x3', 1), ('sep_conv_3x3', 3), ('sep_conv_3x3', 1), " +
+			"('dil_conv_5x5', 4)], normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 0), ('skip_connect', 1), " +
+			"('dil_conv_5x5', 2), ('max_pool_3x3', 1), ('sep_conv_3x3', 2), ('sep_conv_3x3', 1), " +
+			"('sep_conv_5x5', 0), ('sep_conv_3x3', 3)], reduce_concat=range(2, 6))": {581627328, 5342464},
+		"Genotype(normal=[('dil_conv_3x3', 1), ('sep_conv_3x3', 0), ('sep_conv_3x3', 0), ('skip_connect', 1), " +
+			"('sep_conv_3x3', 1), ('max_pool_3x3', 3), ('sep_conv_3x3', 2), ('sep_conv_3x3', 4)], " +
+			"normal_concat=[2, 3, 4, 5], reduce=[('sep_conv_3x3', 0), ('skip_connect', 1), ('dil_conv_5x5', 2), " +
+			"('skip_connect', 1), ('dil_conv_3x3', 2), ('sep_conv_3x3', 1), ('sep_conv_5x5', 0), " +
+			"('sep_conv_3x3', 3)], reduce_concat=range(2, 6))": {577158528, 5318368},
 	} {
 		a, err := open(t, dartsName).Parse(text)
 		require.NoError(t, err)
@@ -140,7 +148,8 @@ func TestGenotypesOfOtherPrograms(t *testing.T) {
 			1): "want ('name', number)",
 		strings.Replace(plain, "normal=", "cell=",
 			1): `a Genotype with "cell"`,
-		"Genotype(normal=[[('none', 0)]], normal_concat=range(2, 6), reduce=[], reduce_concat=[2,3,4,5])": "node 0 has [['none', 0]], want two operations",
+		"Genotype(normal=[[('none', 0)]], normal_concat=range(2, 6), reduce=[], " +
+			"reduce_concat=[2,3,4,5])": "node 0 has [['none', 0]], want two operations",
 		"Genotype(normal=" +
 			strings.Repeat("[", 100): "more than 16 lists in each other",
 		"Genotype(normal={}":           `character 17: "{}" is no part of`,

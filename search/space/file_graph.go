@@ -24,15 +24,6 @@ type drawing struct {
 	of *FileSpace
 }
 
-func (g *drawing) add(op uint8, inputs ...uint8) uint8 {
-	v := uint8(len(g.Ops))
-	g.Ops = append(g.Ops, op)
-	for _, u := range inputs {
-		g.Edges = append(g.Edges, [2]uint8{u, v})
-	}
-	return v
-}
-
 func (a FileArch) chain(g *drawing) {
 	last := g.add(a.of.inner[0])
 	i := 0
@@ -56,11 +47,11 @@ func (a FileArch) cell(g *drawing) {
 	at := make([]uint8, f.nodes) // of each node its number in the graph
 	at[0] = g.add(f.inner[0])
 	for to := 1; to < f.nodes; to++ {
-		var inputs []uint8
+		var from []uint8
 		op := f.inner[to]
 		for _, e := range f.plain {
 			if e[1] == to {
-				inputs = append(inputs, at[e[0]])
+				from = append(from, at[e[0]])
 			}
 		}
 		f.each(func(p *choice, slot int) {
@@ -73,12 +64,12 @@ func (a FileArch) cell(g *drawing) {
 				op = f.ops[slot][o]
 			case p.options[o].absent:
 			case p.options[o].name == joinedEdge:
-				inputs = append(inputs, at[p.from])
+				from = append(from, at[p.from])
 			default:
-				inputs = append(inputs, g.add(f.ops[slot][o], at[p.from]))
+				from = append(from, g.add(f.ops[slot][o], at[p.from]))
 			}
 		})
-		at[to] = g.add(op, inputs...)
+		at[to] = g.add(op, from...)
 	}
 }
 

@@ -56,8 +56,10 @@ func TestMobileNetCostsOfTheData(t *testing.T) {
 // Costs that once-for-all and PNAG publish, counted from layer lists.
 func TestMobileNetPublishedCosts(t *testing.T) {
 	for text, want := range map[string]Cost{
-		"mobilenetv3:2,2,3,3,3:5,5,0,0,5,5,0,0,7,5,7,0,3,5,5,0,7,5,5,0:3,3,0,0,4,3,0,0,4,3,3,0,6,4,4,0,6,6,6,0@w1.2,r224": {336165936, 7638920},
-		"mobilenetv3:4,4,4,4,4:5,5,5,5,5,7,3,5,7,5,5,3,3,5,5,3,5,3,3,5:6,6,6,6,4,6,6,6,6,6,6,6,6,6,6,6,6,6,6,6@w1.2,r224": {725396720, 10359088},
+		"mobilenetv3:2,2,3,3,3:5,5,0,0,5,5,0,0,7,5,7,0,3,5,5,0,7,5,5,0:" +
+			"3,3,0,0,4,3,0,0,4,3,3,0,6,4,4,0,6,6,6,0@w1.2,r224": {336165936, 7638920},
+		"mobilenetv3:4,4,4,4,4:5,5,5,5,5,7,3,5,7,5,5,3,3,5,5,3,5,3,3,5:" +
+			"6,6,6,6,4,6,6,6,6,6,6,6,6,6,6,6,6,6,6,6@w1.2,r224": {725396720, 10359088},
 	} {
 		a, err := open(t, mobileName).Parse(text)
 		require.NoError(t, err)
@@ -136,9 +138,8 @@ func TestMobileNetCanonical(t *testing.T) {
 	sp := open(t, mobileName)
 	full, err := sp.Parse("mobilenetv3:22222:33773377337733773377:66336633663366336633@w1.2,r160")
 	require.NoError(t, err)
-	short, err :=
-		sp.Parse(
-			"mobilenetv3:2,2,2,2,2:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0:6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0@w1.2,r160")
+	short, err := sp.Parse("mobilenetv3:2,2,2,2,2:3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0,3,3,0,0:" +
+		"6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0,6,6,0,0@w1.2,r160")
 	require.NoError(t, err)
 	require.True(t, full == short)
 	plain, err := open(t, "mobilenetv3@w1.2,r160").Parse("mobilenetv3:22222:33003300330033003300:66006600660066006600")

@@ -134,26 +134,18 @@ func (NASBench201) MaxNodes() int { return 4 + cellEdges }
 // Graph has an operation other than none as a node between the ends of its edge.
 func (c EdgeCell) Graph() Graph {
 	g := Graph{Ops: []uint8{0}}
-	add := func(op uint8, inputs ...uint8) uint8 {
-		v := uint8(len(g.Ops))
-		g.Ops = append(g.Ops, op)
-		for _, u := range inputs {
-			g.Edges = append(g.Edges, [2]uint8{u, v})
-		}
-		return v
-	}
 	nodes := []uint8{0}
-	var inputs []uint8
+	var from []uint8
 	for k, e := range zoo.EdgesOf201 {
 		if c[k] != edgeNone {
-			inputs = append(inputs, add(letter(k, c[k]), nodes[e[0]]))
+			from = append(from, g.add(letter(k, c[k]), nodes[e[0]]))
 		}
 		if e[0] == e[1]-1 { // the last edge into its node
 			op := uint8(e[1])
 			if e[1] == 3 {
 				op = output201
 			}
-			nodes, inputs = append(nodes, add(op, inputs...)), nil
+			nodes, from = append(nodes, g.add(op, from...)), nil
 		}
 	}
 	slices.SortFunc(g.Edges, func(x, y [2]uint8) int {
@@ -247,7 +239,7 @@ func (NASBench201) All(ctx context.Context, progress func(done, total int)) ([]A
 	return list, ctx.Err()
 }
 
-// CodeBytes is one a edge.
+// CodeBytes is one an edge.
 func (NASBench201) CodeBytes() int { return cellEdges }
 
 // AppendCode appends the operations' numbers.

@@ -19,6 +19,16 @@ type Graph struct {
 	Edges [][2]uint8 // from, to with from < to, in ascending order: nodes are numbered topologically
 }
 
+// add adds a node behind all others that reads some of them, and returns its number.
+func (g *Graph) add(op uint8, from ...uint8) uint8 {
+	v := uint8(len(g.Ops))
+	g.Ops = append(g.Ops, op)
+	for _, u := range from {
+		g.Edges = append(g.Edges, [2]uint8{u, v})
+	}
+	return v
+}
+
 // Cost is what running an architecture takes. What nobody knows is Unknown.
 type Cost struct {
 	MAdds  int64 // multiply-accumulates of convolution and linear layers for one image
@@ -138,7 +148,7 @@ type Crosser interface {
 
 // registry opens spaces by the part of their name before a settings suffix (@) or a file (:). A space is one line here.
 // What else it can do it says by the interfaces that it has: Enumerable, Crosser, Positional, Coder (tables), Columned,
-// Composed and Measurable (latencies), Resizing; and its architectures by Trainable, Alike (labels by training).
+// Composed and Measurable (latencies), Resizing, Bounded; and its architectures by Trainable, Alike (labels by training).
 var registry = map[string]func(name string) (Space, error){
 	"nasbench101":    plain(NASBench101{}),
 	"nasbench101-v3": plain(NASBench101{3}),
@@ -190,5 +200,18 @@ func Names() []string {
 		names = append(names, n)
 	}
 	sort.Strings(names)
+	return names
+}
+
+// NamesOf lists the registered spaces that have an interface, such as Measurable, and open by their name alone.
+func NamesOf[Interface Space]() []string {
+	var names []string
+	for _, name := range Names() {
+		if sp, err := Open(name); err == nil {
+			if _, ok := sp.(Interface); ok {
+				names = append(names, name)
+			}
+		}
+	}
 	return names
 }

@@ -37,8 +37,8 @@ const (
 
 // accuracyColumn is the usual name of a column of accuracies, for example test_accuracy,
 // validation_accuracy_run2_epochs108 or test_acc_percent.
-var accuracyColumn = regexp.MustCompile(`^(?:(train|validation|valid|val|test)_)?acc(?:uracy)?(?:_run([1-9]))?(?:_mean)?` +
-	`(?:_epochs([0-9]{1,5}))?((?:_in)?_(?:percent|pct))?$`)
+var accuracyColumn = regexp.MustCompile(`^(?:(train|validation|valid|val|test)_)?acc(?:uracy)?(?:_run([1-9]))?` +
+	`(?:_mean)?(?:_epochs([0-9]{1,5}))?((?:_in)?_(?:percent|pct))?$`)
 
 // splitNames are the ways to write a split.
 var splitNames = map[string]string{"": "", "train": "train", "validation": "validation", "valid": "validation",
@@ -88,7 +88,8 @@ var recognised = map[string]csvLayout{
 	},
 	// OnceNAS-Bench: DARTS cells trained on CIFAR-10. Its valid_acc50 and test_acc50 are the same numbers; its params
 	// and flop are in millions.
-	"weights_index,architecture,flop,params,train_time10,train_acc10,valid_acc10,train_time50,train_acc50,valid_acc50,test_acc50,gpu_latency,rasp_latency,fpga_latency,mcu_latency": {
+	"weights_index,architecture,flop,params,train_time10,train_acc10,valid_acc10,train_time50,train_acc50," +
+		"valid_acc50,test_acc50,gpu_latency,rasp_latency,fpga_latency,mcu_latency": {
 		arch: 1, adjacency: -1, operations: -1, hash: -1, params: -1, madds: -1, merge: true,
 		metrics: []csvMetric{{Metric{Accuracy, "validation", 1, 10}, 6, 100, false},
 			{Metric{Accuracy, "validation", 1, 50}, 9, 100, false}},

@@ -116,9 +116,8 @@ func FuzzMetrics(f *testing.F) {
 
 func FuzzJSON(f *testing.F) {
 	f.Add([]byte("[" + goodItem + "]"))
-	f.Add(
-		[]byte("[" + goodItem +
-			`,{"matrix":[[0,1],[0,0]],"ops":["input","output"],"n_params":882570,"validation_accuracy":0.5,"hash_":null}]`))
+	f.Add([]byte("[" + goodItem + `,{"matrix":[[0,1],[0,0]],"ops":["input","output"],"n_params":882570,` +
+		`"validation_accuracy":0.5,"hash_":null}]`))
 	f.Add([]byte(`[{"matrix":[[0,1`))
 	f.Add([]byte(`[[[[[[`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -128,12 +127,10 @@ func FuzzJSON(f *testing.F) {
 
 func FuzzCSV(f *testing.F) {
 	f.Add([]byte("arch,test_accuracy,params\nnasbench101:best,0.5,32426634\n"), "", "")
-	f.Add(
-		[]byte(
-			"adjacency,operations,validation_accuracy_run1_percent\n101101,02,50\n\"[[0,1],[0,0]]\",\"input,output\",1\n"), "", "")
-	f.Add(
-		[]byte(
-			"index,hash,n,adj,ops,test_correct_of_9984,params,flops\n0,00005c142e6f48ac74fdcf73e3439874,7,100110100001001010101,02001,9197,8555530,1266914304\n"), "", "")
+	f.Add([]byte("adjacency,operations,validation_accuracy_run1_percent\n"+
+		"101101,02,50\n\"[[0,1],[0,0]]\",\"input,output\",1\n"), "", "")
+	f.Add([]byte("index,hash,n,adj,ops,test_correct_of_9984,params,flops\n"+
+		"0,00005c142e6f48ac74fdcf73e3439874,7,100110100001001010101,02001,9197,8555530,1266914304\n"), "", "")
 	f.Add([]byte("a,b\nnasbench101:best,1\n"), "a", "b")
 	f.Add([]byte("\ufeffarch,acc\r\n\"nasbench101:2:1:\",\r\n"), "", "")
 	f.Add([]byte("sep=;\r\nAdjacency;Operations;Test accuracy (%)\r\n[[0 1] [0 0]];;94,3 %\r\n;;\r\n"), "", "")

@@ -347,9 +347,8 @@ func TestRankIsOnePlusTheBetter(t *testing.T) {
 }
 
 func TestMetricOrder(t *testing.T) {
-	table := open(t, "x.csv",
-		[]byte(
-			"arch,test_accuracy_run2,test_accuracy_run1,validation_accuracy_run1,test_accuracy_epochs4\nnasbench101:best,0.5,0.5,0.5,0.5\n"))
+	table := open(t, "x.csv", []byte("arch,test_accuracy_run2,test_accuracy_run1,validation_accuracy_run1,"+
+		"test_accuracy_epochs4\nnasbench101:best,0.5,0.5,0.5,0.5\n"))
 	require.Equal(t, 0, columnOf(t, table, Metric{Accuracy, "test", 1, 0}))
 	require.Equal(t, 1, columnOf(t, table, Metric{Accuracy, "test", 2, 0}))
 	require.Equal(t, 2, columnOf(t, table, Metric{Accuracy, "validation", 1, 0}))

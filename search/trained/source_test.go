@@ -615,9 +615,8 @@ func TestParse(t *testing.T) {
 	require.Equal(t, "shapes", s.RecipeName)
 	require.Equal(t, 2, s.StopAfter)
 	require.Equal(t, "train:shapes", s.String())
-	s, err =
-		Parse(
-			"train:shards:/a/{000..099}.tar?test=/b.tar?recipe=ofa&epochs=3&warmup=0&optimizer=adamw&decay-all=true&stop=0.25&seeds=3&seed=7")
+	s, err = Parse("train:shards:/a/{000..099}.tar?test=/b.tar?recipe=ofa&epochs=3&warmup=0&optimizer=adamw&" +
+		"decay-all=true&stop=0.25&seeds=3&seed=7")
 	require.NoError(t, err)
 	require.Equal(t, "shards:/a/{000..099}.tar?test=/b.tar", s.Data)
 	require.Equal(t, []any{3, "adamw", true, 0.25, 3, uint64(7), 1},

@@ -27,8 +27,10 @@ func TestSweep(t *testing.T) {
 	require.Equal(t, 6, strings.Count(string(seconds), "\n"))
 	head, _, _ := strings.Cut(string(text), "\n")
 	require.Equal(t, "arch,hash,trained_params,trained_madds,"+
-		"validation_accuracy_run1_epochs2,test_accuracy_run1_epochs2,validation_accuracy_run2_epochs2,test_accuracy_run2_epochs2,"+
-		"validation_accuracy_run1_epochs1,test_accuracy_run1_epochs1,validation_accuracy_run2_epochs1,test_accuracy_run2_epochs1", head)
+		"validation_accuracy_run1_epochs2,test_accuracy_run1_epochs2,"+
+		"validation_accuracy_run2_epochs2,test_accuracy_run2_epochs2,"+
+		"validation_accuracy_run1_epochs1,test_accuracy_run1_epochs1,"+
+		"validation_accuracy_run2_epochs1,test_accuracy_run2_epochs1", head)
 
 	s.Workers, s.Cache = 1, t.TempDir()
 	again, _, err := Sweep(t.Context(), s.Config, archs, []int{2, 1}, progress)

@@ -73,7 +73,7 @@ func open(_ context.Context, text string, sp space.Space, _ labels.Options) (*la
 	return nil, labels.Errorf(text, "nothing says what architectures of %s cost", sp.Name())
 }
 
-// size is what a proxy counts; not above 0 where it is unknown.
+// size is what a proxy counts; below 0 where it is unknown.
 func (s Source) size(a space.Arch) int64 { return proxies[s.proxy].of(a.Cost()) }
 
 // Has tells whether the cost of an architecture is known.

@@ -66,8 +66,8 @@ func Accuracy(a space.Arch) float64 {
 		0.004*float64(noise)/65536
 }
 
-// Quality is another accuracy, one that can be learned: more convolutions of 3x3 and longer paths are better, with a little that
-// cannot.
+// Quality is another accuracy, one that can be learned: more convolutions of 3x3 and longer paths are better, with a
+// little that cannot.
 func Quality(a space.Arch) float64 {
 	g := a.Graph()
 	depth := make([]int, len(g.Ops))
