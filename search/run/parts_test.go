@@ -2,7 +2,6 @@ package run
 
 import (
 	"bytes"
-	"compress/flate"
 	"context"
 	"encoding/gob"
 	"slices"
@@ -36,29 +35,17 @@ func TestOtherSource(t *testing.T) {
 	}
 }
 
-// packed is a checkpoint of the given fields.
-func packed(t testing.TB, fields []byte) []byte {
-	var body bytes.Buffer
-	w, err := flate.NewWriter(&body, flate.BestSpeed)
-	require.NoError(t, err)
-	_, err = w.Write(fields)
-	require.NoError(t, err)
-	require.NoError(t, w.Close())
-	return checkpoint.Seal(checkpointMagic, body.Bytes())
-}
-
-// A small checkpoint that unpacks to much is refused before it does.
-func TestCheckpointsUnpackToLittle(t *testing.T) {
+// A checkpoint that tells of much and holds little takes little to refuse.
+func TestCheckpointsAreNotBelieved(t *testing.T) {
 	for name, fields := range map[string][]byte{
-		"a message of 900 MB":  append([]byte{0xfc, 0x35, 0xa4, 0xe9, 0x00}, make([]byte, 100<<20)...),
-		"messages without end": bytes.Repeat([]byte{1, 0}, 50<<20),
+		"a message of 900 MB":  append([]byte{0xfc, 0x35, 0xa4, 0xe9, 0x00}, make([]byte, 100)...),
+		"messages without end": bytes.Repeat([]byte{1, 0}, 1<<20),
 	} {
-		data := packed(t, fields)
-		require.Less(t, len(data), 1<<20, name)
+		data := checkpoint.Seal(checkpointMagic, fields)
 		var err error
 		got := testdata.Allocated(func() { _, err = decodeSnapshot(data) })
 		require.ErrorContains(t, err, "damaged checkpoint", name)
-		require.Less(t, got, uint64(256<<20), name)
+		require.Less(t, got, uint64(64<<20), name)
 	}
 }
 
@@ -75,7 +62,7 @@ func FuzzDecodeSnapshot(f *testing.F) {
 	f.Add(plain.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !bytes.HasPrefix(data, []byte(checkpointMagic)) { // the fields of a whole one
-			data = packed(t, data)
+			data = checkpoint.Seal(checkpointMagic, data)
 		}
 		var s *snapshot
 		var err error

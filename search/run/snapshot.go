@@ -2,10 +2,8 @@ package run
 
 import (
 	"bytes"
-	"compress/flate"
 	"encoding/gob"
 	"fmt"
-	"io"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/search/ledger"
@@ -75,30 +73,15 @@ func (r *Run) checkpoint(state []byte) error {
 
 const checkpointMagic = "ctnas search 2\n"
 
-// encode writes a snapshot: a line that names the format and its version, the SHA-256 of the rest, and the deflated gob
-// of the fields.
+// encode writes a snapshot: a line that names the format and its version, the SHA-256 of the rest, and the gob of the
+// fields. Most of it are weights, which hardly pack: deflating them took longer than the rest of a short round.
 func (s *snapshot) encode() ([]byte, error) {
 	var body bytes.Buffer
-	packed, err := flate.NewWriter(&body, flate.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	if err := gob.NewEncoder(packed).Encode(s); err != nil {
-		return nil, err
-	}
-	if err := packed.Close(); err != nil {
+	if err := gob.NewEncoder(&body).Encode(s); err != nil {
 		return nil, err
 	}
 	return checkpoint.Seal(checkpointMagic, body.Bytes()), nil
 }
-
-// maxCheckpoint bounds what is unpacked of a checkpoint. A small one must not unpack to much: texts of architectures
-// are packed to a tenth, and numbers hardly at all.
-const (
-	maxCheckpoint  = 1 << 30
-	unpackedLeast  = 32 << 20
-	unpackedFactor = 64
-)
 
 func decodeSnapshot(data []byte) (*snapshot, error) {
 	body, err := checkpoint.Open(checkpointMagic, data)
@@ -106,12 +89,7 @@ func decodeSnapshot(data []byte) (*snapshot, error) {
 		return nil, err
 	}
 	s := &snapshot{}
-	most := min(maxCheckpoint, unpackedLeast+unpackedFactor*int64(len(body)))
-	unpacked := &io.LimitedReader{R: flate.NewReader(bytes.NewReader(body)), N: most}
-	if err := gob.NewDecoder(unpacked).Decode(s); err != nil {
-		if unpacked.N <= 0 {
-			err = fmt.Errorf("%d bytes unpack to more than %d", len(body), most)
-		}
+	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(s); err != nil {
 		return nil, fmt.Errorf("a damaged checkpoint: %w", err)
 	}
 	return s, nil
