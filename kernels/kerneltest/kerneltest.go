@@ -57,8 +57,8 @@ func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, orders(t), exec.FP32, f)
 }
 
-// EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator, in the orders of EachDevice, and on
-// the first GPU if there is one.
+// EachTensorCore runs f where matrices are multiplied in bfloat16: on the simulator, in the orders of EachDevice, and
+// on the first GPU if there is one.
 func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, orders(t), exec.BF16, f)
 }
