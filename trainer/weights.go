@@ -32,6 +32,11 @@ const (
 	FromKey      = "weights_from" // the name of a zoo.Variant, or RandomWeights
 	ConstantsKey = "constants"    // what the weights want and do not hold: zoo.Constants in JSON
 	ClassesKey   = "classes"      // names of the classes in the order of the logits, a list in JSON
+
+	// Of a supernet's: the name of the space whose networks are its paths, and of how many training images, the first
+	// that data.Dataset.HeldOut draws, it has seen none.
+	SpaceKey   = "space"
+	HeldOutKey = "held_out_images"
 )
 
 // RandomWeights says that nobody has trained them. Their constants are those of a training here.
