@@ -52,7 +52,7 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch,
 	total := len(archs) * s.Seeds
 	var next, done atomic.Int64
 	group, inner := errgroup.WithContext(ctx)
-	for _, at := range s.slots(total) {
+	for _, at := range labels.Places(s.devices, s.Workers, total) {
 		group.Go(func() error {
 			for inner.Err() == nil {
 				n := int(next.Add(1)) - 1
@@ -83,9 +83,9 @@ func (s *Source) obtain(ctx context.Context, archs []space.Arch,
 }
 
 // tell reports a training that has ended; seconds of 0 say that it was in the cache.
-func (s *Source) tell(at slot, t training, o outcome, seconds float64, done, total int) {
+func (s *Source) tell(at labels.Place, t training, o outcome, seconds float64, done, total int) {
 	c := labels.Candidate{Arch: t.arch, N: done, Of: total, Epochs: len(o.curve), Cached: seconds == 0,
-		Seconds: seconds, Device: at.name, Note: ledger.Note{Diverged: o.diverged}}
+		Seconds: seconds, Device: at.Name, Note: ledger.Note{Diverged: o.diverged}}
 	values := map[string]float64{"epochs": float64(c.Epochs), "train_seconds": seconds}
 	if c.Accuracy = math.NaN(); c.Epochs > 0 {
 		c.Accuracy = o.curve[c.Epochs-1]
@@ -106,7 +106,7 @@ func (s *Source) tell(at slot, t training, o outcome, seconds float64, done, tot
 	defer s.mu.Unlock()
 	if s.event != nil {
 		s.event(events.Event{Name: EventCandidate, Step: t.number, Values: values,
-			Text: map[string]string{"arch": t.arch.String(), "device": at.name, "from": from}})
+			Text: map[string]string{"arch": t.arch.String(), "device": at.Name, "from": from}})
 	}
 	if s.progress != nil {
 		s.progress(done, total)
@@ -142,7 +142,7 @@ func (s *Source) settle(r *Record, t training) (outcome, bool) {
 
 // candidate returns the outcome of a training, from the cache or by doing it, and how many seconds that took; 0 from
 // the cache.
-func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome, seconds float64, err error) {
+func (s *Source) candidate(ctx context.Context, at labels.Place, t training) (o outcome, seconds float64, err error) {
 	key := s.key(t.arch.String(), t.k)
 	look := func() (settled bool, err error) {
 		r, err := s.cache.load(key)
@@ -180,7 +180,7 @@ func (s *Source) candidate(ctx context.Context, at slot, t training) (o outcome,
 }
 
 // make trains a candidate in its folder; what fails is tried again.
-func (s *Source) make(ctx context.Context, at slot, t training, dir string) (*Record, error) {
+func (s *Source) make(ctx context.Context, at labels.Place, t training, dir string) (*Record, error) {
 	for attempt := 0; ; attempt++ {
 		r, err := s.attempt(ctx, at, t, dir)
 		if err == nil {
@@ -191,7 +191,7 @@ func (s *Source) make(ctx context.Context, at slot, t training, dir string) (*Re
 		}
 		if attempt == s.Retries || ctx.Err() != nil || data.IsCorrupt(err) {
 			// Another attempt would find such an image again.
-			return nil, fmt.Errorf("candidate %v with seed %d on %s, in %s: %w", t.arch, s.Seed+uint64(t.k), at.name,
+			return nil, fmt.Errorf("candidate %v with seed %d on %s, in %s: %w", t.arch, s.Seed+uint64(t.k), at.Name,
 				dir, err)
 		}
 		s.log(events.Event{Name: EventRetry, Step: t.number,
@@ -206,7 +206,7 @@ func (s *Source) make(ctx context.Context, at slot, t training, dir string) (*Re
 }
 
 // attempt trains a candidate, from the checkpoint in its folder if there is one. A panic is an error.
-func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (record *Record, err error) {
+func (s *Source) attempt(ctx context.Context, at labels.Place, t training, dir string) (record *Record, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -219,11 +219,11 @@ func (s *Source) attempt(ctx context.Context, at slot, t training, dir string) (
 	d := s.sets[t.k]
 	job := trainer.Job{Arch: t.arch.String(), Net: net, Data: d, Source: s.dataKind(), Recipe: s.Recipe,
 		Seed: s.Seed + uint64(t.k), OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt}
-	result, err := s.train(ctx, job, trainer.Deps{Device: at.device, Workers: at.loaders, Dir: dir, Version: s.Version,
+	result, err := s.train(ctx, job, trainer.Deps{Device: at.Device, Workers: at.Loaders, Dir: dir, Version: s.Version,
 		Stop: func(e trainer.Evaluation) bool {
 			s.log(events.Event{Name: EventEpoch, Step: (t.number-1)*s.Recipe.Epochs + e.Epoch,
 				Values: map[string]float64{"accuracy": e.Top1, "loss": float64(e.Loss)},
-				Text:   map[string]string{"arch": t.arch.String(), "device": at.name}})
+				Text:   map[string]string{"arch": t.arch.String(), "device": at.Name}})
 			return e.Epoch < s.Recipe.Epochs && t.ends(e.Epoch, e.Top1)
 		}})
 	var diverged *trainer.Diverged

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -27,11 +26,9 @@ import (
 // Config is what a Source works with. Labels depend on Space, Spec, the device's level and Version alone.
 type Config struct {
 	Spec
-	Space  space.Space
-	Device exec.Config // of several accelerators all are used
-	// Workers is how many candidates are trained at once; they share the processor's threads, or the accelerators in
-	// turn. 0: on the CPU as many as threads but at most mostWorkers, otherwise one an accelerator.
-	Workers int
+	Space   space.Space
+	Device  exec.Config  // of several accelerators all are used
+	Workers int          // how many candidates are trained at once, see labels.Places
 	Images  data.Options // how they are opened: where hashes are kept and who is told; the rest is the Spec's
 	// How often a training that failed is tried again: the first time from its checkpoint, later afresh.
 	Retries int
@@ -43,16 +40,6 @@ type Config struct {
 // mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for
 // any.
 const mostTries = 20
-
-// mostWorkers bounds how many candidates are trained at once unless a number is given: each takes memory.
-const mostWorkers = 8
-
-// slot is where one candidate at a time is trained.
-type slot struct {
-	device  exec.Config
-	name    string
-	loaders int // goroutines that load images
-}
 
 // Source trains candidates. It is used by one goroutine.
 type Source struct {
@@ -109,7 +96,7 @@ func (s *Source) open(ctx context.Context) (err error) {
 		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache,
 			s.Retries, s.Workers)
 	}
-	if s.devices, s.level, err = devices(s.Device); err != nil {
+	if s.devices, s.level, err = labels.Devices(s.Device); err != nil {
 		return err
 	}
 	o := s.Images
@@ -154,60 +141,6 @@ func (s *Source) buildable() (err error) {
 		}
 	}
 	return fmt.Errorf("no network for images of this size and this recipe: %w", err)
-}
-
-// devices opens each of a device's parts once and returns how they are opened again, and what results depend on.
-func devices(device exec.Config) (each []exec.Config, level string, err error) {
-	each = device.Each()
-	for i, one := range each {
-		d, err := exec.Open(one)
-		if err != nil {
-			return nil, "", err
-		}
-		if i > 0 && d.Level() != level {
-			err = fmt.Errorf("%s is %s and %s is %s: a label would depend on where it was trained", each[0].Device,
-				level, one.Device, d.Level())
-		}
-		level = d.Level()
-		each[i].Level = level
-		if !d.Accelerated() {
-			each[i].Device, each[i].Threads = "cpu", d.Threads()
-		}
-		d.Close()
-		if err != nil {
-			return nil, "", err
-		}
-	}
-	return each, level, nil
-}
-
-// slots divides the devices for a number of trainings.
-func (s *Source) slots(trainings int) (list []slot) {
-	if s.devices[0].Device != "cpu" {
-		for i := range min(trainings, max(s.Workers, len(s.devices))) {
-			one := s.devices[i%len(s.devices)]
-			list = append(list, slot{one, one.Device, 0})
-		}
-		for i := range list {
-			list[i].loaders = max(1, runtime.GOMAXPROCS(0)/len(list))
-		}
-		return list
-	}
-	threads, workers := s.devices[0].Threads, s.Workers
-	if workers == 0 {
-		workers = min(threads, mostWorkers)
-	}
-	workers = min(workers, trainings)
-	for i := range workers {
-		one := s.devices[0]
-		one.Threads = threads / workers
-		if i < threads%workers {
-			one.Threads++
-		}
-		one.Threads = max(1, one.Threads)
-		list = append(list, slot{one, "cpu", one.Threads})
-	}
-	return list
 }
 
 // Close closes the images and says which ones were left out.

@@ -115,7 +115,7 @@ func TestLabels(t *testing.T) {
 	images := testdata.Images(t)
 	archs := cells(t, 5)
 	one := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 1, 1 })
-	require.Len(t, one.slots(9), 1)
+	require.Len(t, labels.Places(one.devices, one.Workers, 9), 1)
 	want, err := one.Label(t.Context(), archs)
 	require.NoError(t, err)
 	for i, a := range archs {
@@ -135,8 +135,8 @@ func TestLabels(t *testing.T) {
 	var events int
 	three := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 3, 4 })
 	threads := func(trainings int) (list []int) {
-		for _, s := range three.slots(trainings) {
-			list = append(list, s.device.Threads)
+		for _, s := range labels.Places(three.devices, three.Workers, trainings) {
+			list = append(list, s.Device.Threads)
 		}
 		return list
 	}
