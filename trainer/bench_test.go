@@ -110,10 +110,11 @@ func BenchmarkLoop(b *testing.B) {
 			require.NoError(b, err)
 			recipe := RecipeDefaults()
 			recipe.Epochs, recipe.Batch, recipe.LR = 1<<19, c.batch, 1e-3
-			r := &run{Job: Job{Net: net, Data: d, Recipe: recipe, OnNaN: OnNaNStop},
-				Deps: Deps{Device: exec.Config{Device: os.Getenv("CTNAS_DEVICE")}}, state: progress{Rate: 1}}
+			r := newRun(Job{Net: net, Data: d, Recipe: recipe, OnNaN: OnNaNStop},
+				Deps{Device: exec.Config{Device: os.Getenv("CTNAS_DEVICE")}})
 			defer func() { require.NoError(b, r.close()) }()
-			require.NoError(b, r.open(b.Context()))
+			_, err = r.open(b.Context())
+			require.NoError(b, err)
 			const block = 12
 			updates := func() (clock, cpu float64) {
 				begin, used := time.Now(), kerneltest.CPUSeconds()

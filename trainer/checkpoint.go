@@ -32,26 +32,26 @@ type snapshot struct {
 // of its buffers.
 const checkpointMagic = "ctnas training 2\n"
 
-func (r *run) buffers() []*exec.Buffer {
-	all := append([]*exec.Buffer{r.m.State}, r.o.moments...)
-	if r.o.mean != nil {
-		all = append(all, r.o.mean)
+func (c *course) buffers() []*exec.Buffer {
+	all := append([]*exec.Buffer{c.o.m.State}, c.o.moments...)
+	if c.o.mean != nil {
+		all = append(all, c.o.mean)
 	}
 	return all
 }
 
 // checkpoint writes the state into the run's folder; the checkpoint before stays as the previous one. At every moment
 // one of the two is whole.
-func (r *run) checkpoint() error {
-	if r.Dir == "" {
+func (c *course) checkpoint() error {
+	if c.Dir == "" {
 		return nil
 	}
-	r.state.Corrupt = r.tally.All()
-	s := snapshot{Ident: r.ident, Progress: r.state, Log: r.log.Position()}
+	c.state.Corrupt = c.tally.All()
+	s := snapshot{Ident: c.ident, Progress: c.state, Log: c.log.Position()}
 	updates := make([]int32, 1)
-	r.o.updates.ReadI32(0, updates)
+	c.o.updates.ReadI32(0, updates)
 	s.Updates = updates[0]
-	for _, b := range r.buffers() {
+	for _, b := range c.buffers() {
 		values := b.Values()
 		text := make([]byte, 4*len(values))
 		for i, v := range values {
@@ -63,7 +63,7 @@ func (r *run) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	return checkpoint.Write(r.Dir, text)
+	return checkpoint.Write(c.Dir, text)
 }
 
 func (s snapshot) encode() ([]byte, error) {
@@ -113,38 +113,38 @@ func readSnapshot(dir string) (s *snapshot, err error) {
 }
 
 // resume goes back to the run folder's checkpoint if there is one.
-func (r *run) resume() error {
-	s, err := readSnapshot(r.Dir)
+func (c *course) resume() error {
+	s, err := readSnapshot(c.Dir)
 	if errors.Is(err, ErrNoCheckpoint) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if other := s.Ident.differences(r.ident); other != nil {
-		return fmt.Errorf("%s cannot be resumed, it holds the checkpoint of another training. Different are: %s", r.Dir,
+	if other := s.Ident.differences(c.ident); other != nil {
+		return fmt.Errorf("%s cannot be resumed, it holds the checkpoint of another training. Different are: %s", c.Dir,
 			strings.Join(other, "; "))
 	}
-	all := r.buffers()
+	all := c.buffers()
 	if len(s.Buffers) != len(all) {
-		return fmt.Errorf("%s: a checkpoint of %d buffers, want %d", r.Dir, len(s.Buffers), len(all))
+		return fmt.Errorf("%s: a checkpoint of %d buffers, want %d", c.Dir, len(s.Buffers), len(all))
 	}
 	for i, b := range all {
 		values := make([]float32, len(s.Buffers[i])/4)
 		if len(values) != b.Len() {
-			return fmt.Errorf("%s: a checkpoint with %d numbers, want %d", r.Dir, len(values), b.Len())
+			return fmt.Errorf("%s: a checkpoint with %d numbers, want %d", c.Dir, len(values), b.Len())
 		}
 		for k := range values {
 			values[k] = math.Float32frombits(binary.LittleEndian.Uint32(s.Buffers[i][4*k:]))
 		}
 		b.WriteF32(0, values)
 	}
-	r.o.updates.WriteI32(0, []int32{s.Updates})
-	r.state, r.logged = s.Progress, s.Log
-	if err := r.tally.Add(r.state.Corrupt); err != nil {
-		return fmt.Errorf("%s: %w", r.Dir, err)
+	c.o.updates.WriteI32(0, []int32{s.Updates})
+	c.state, c.logged = s.Progress, s.Log
+	if err := c.tally.Add(c.state.Corrupt); err != nil {
+		return fmt.Errorf("%s: %w", c.Dir, err)
 	}
-	if n := len(r.state.Validation); r.state.Stopped && n > 0 {
-		r.state.Stopped = r.stops(r.state.Validation[n-1])
+	if n := len(c.state.Validation); c.state.Stopped && n > 0 {
+		c.state.Stopped = c.stops(c.state.Validation[n-1])
 	}
 	return nil
 }

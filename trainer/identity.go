@@ -31,25 +31,25 @@ type identity struct {
 	Version string `about:"the program's version"`
 }
 
-func (r *run) identity(ctx context.Context) (id identity, err error) {
-	images, err := r.Data.Checksum(ctx)
+// identify says what the course is: of the network, of what is trained and how, and of the teacher's weights.
+func (c *course) identify(ctx context.Context, net string, recipe any, teacher string) (id identity, err error) {
+	images, err := c.Data.Checksum(ctx)
 	if err != nil {
 		return id, err
 	}
-	classes, err := json.Marshal(r.Data.Classes)
+	classes, err := json.Marshal(c.Data.Classes)
 	if err != nil {
 		return id, err
 	}
-	recipe, err := json.Marshal(r.Recipe)
+	how, err := json.Marshal(recipe)
 	if err != nil {
 		return id, err
 	}
-	net := sha256.Sum256([]byte(fmt.Sprint(r.Net.Nodes)))
+	sum := sha256.Sum256([]byte(net))
 	return identity{
-		Arch: r.Arch, Net: hex.EncodeToString(net[:]), Images: images, Classes: string(classes),
-		Train: r.Data.Train.Len(), Recipe: string(recipe),
-		Seed: r.Seed, OnNaN: r.OnNaN, Teacher: r.distillation.checksum(), Decoder: data.Decoder, Level: r.dev.Level(),
-		Version: r.Version,
+		Arch: c.Arch, Net: hex.EncodeToString(sum[:]), Images: images, Classes: string(classes),
+		Train: c.Data.Train.Len(), Recipe: string(how), Seed: c.Seed, OnNaN: c.OnNaN, Teacher: teacher,
+		Decoder: data.Decoder, Level: c.dev.Level(), Version: c.Version,
 	}, nil
 }
 

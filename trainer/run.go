@@ -2,16 +2,10 @@ package trainer
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"math"
 	"path/filepath"
-	"time"
 
 	"github.com/ctnas/ctnas/internal/events"
-	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/image"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -110,42 +104,11 @@ const (
 	WeightsName = "weights.safetensors"
 )
 
-// run is a training in work.
+// run is the training of one network in work.
 type run struct {
-	Job
-	Deps
-	dev          *exec.Device
+	course
 	m            *Model
 	distillation *distillation // nil: there is no teacher
-	o            *optimizer
-	feed         *feed
-	log          *events.Log
-	ident        identity
-	tally        *data.Tally // images that were left out
-
-	perEpoch int // steps an epoch
-	updates  int // in all
-	state    progress
-	logged   int64   // bytes of the log at the checkpoint that the run goes on from
-	ended    *Result // what stands in the folder of a training that has ended
-	begun    time.Time
-	images   int
-}
-
-// progress is what of a run's state lies outside the device.
-type progress struct {
-	Step    int // steps done
-	Update  int // updates done, those left out too
-	Rate    float64
-	Skipped int
-	Stopped bool
-	InARow  int // updates left out since the last one that was done
-	Loss    float64
-	Losses  int // steps in Loss, since the epoch's begin
-
-	TrainLoss  []Real
-	Validation []Evaluation
-	Corrupt    []data.Corrupt // images that were left out
 }
 
 // Train trains a network. In a folder with a checkpoint it goes on from there and ends in the same bits as if it had
@@ -154,54 +117,65 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 	if err := j.Recipe.Check(); err != nil {
 		return nil, err
 	}
-	if j.OnNaN != OnNaNStop && j.OnNaN != OnNaNSkip {
-		return nil, fmt.Errorf("on-nan %q: want %s or %s", j.OnNaN, OnNaNStop, OnNaNSkip)
-	}
 	j.Net = j.Net.Regularized(j.Recipe.DropPath, j.Recipe.AuxWeight)
-	r := &run{Job: j, Deps: d, state: progress{Rate: 1}, tally: data.NewTally(j.OnCorrupt)}
-	defer func() { err = errors.Join(err, r.close()) }()
-	defer exec.Catch(&err)
-	if err := r.open(ctx); err != nil {
+	r := newRun(j, d)
+	if err := r.checkFaults(); err != nil {
 		return nil, err
 	}
-	if r.ended != nil {
-		return r.ended, nil
-	}
-	if err = r.train(ctx); err == nil {
-		result, err = r.finish(ctx)
-	}
-	if ended(ctx, err) { // the one way out of all that waits for images
-		return nil, ErrInterrupted
-	}
-	return result, err
+	return conduct(ctx, r)
 }
 
-// ended tells whether an error says no more than that the context has ended. What else fails at that moment, a disk or
-// an image, is not to be hidden.
-func ended(ctx context.Context, err error) bool {
-	return err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err())
+func newRun(j Job, d Deps) *run {
+	r := &run{course: newCourse(j, d)}
+	r.learner = r
+	return r
 }
 
 func (r *run) close() error {
-	if r.feed != nil {
-		r.feed.close()
-	}
 	if r.distillation != nil {
 		r.distillation.m.Close()
 	}
 	if r.m != nil {
 		r.m.Close()
 	}
-	if r.dev != nil {
-		r.dev.Close()
-	}
-	if r.log != nil {
-		return r.log.Close()
-	}
-	return nil
+	return r.course.close()
 }
 
-func (r *run) open(ctx context.Context) (err error) {
+func (r *run) open(ctx context.Context) (*Result, error) {
+	if err := r.put(ctx); err != nil {
+		return nil, err
+	}
+	if r.Dir != "" {
+		if err := r.resume(); err != nil {
+			return nil, err
+		}
+		result := &Result{Finished: true}
+		if ended, err := r.hasEnded(result); err != nil {
+			return nil, err
+		} else if ended {
+			return result, nil
+		}
+		var err error
+		if r.log, err = events.Open(r.Dir, r.logged); err != nil {
+			return nil, err
+		}
+	}
+	if r.state.Update == r.updates {
+		return nil, nil
+	}
+	rec := r.Recipe
+	loader, err := data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch,
+		Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true, Mixup: rec.Mixup,
+		Epochs: rec.Epochs, Start: r.start(), Workers: r.Workers, OnCorrupt: r.OnCorrupt})
+	if err != nil {
+		return nil, err
+	}
+	r.feed = newFeed(r.m, loader, r.updates*rec.Accumulate-r.state.Step)
+	return nil, nil
+}
+
+// put puts the network with its start values, the teacher and the optimizer on the device, and says what all of it is.
+func (r *run) put(ctx context.Context) (err error) {
 	if r.dev, err = exec.Open(r.Device); err != nil {
 		return err
 	}
@@ -220,62 +194,42 @@ func (r *run) open(ctx context.Context) (err error) {
 		return err
 	}
 	r.o.begin()
-	r.perEpoch = r.Data.Train.Len() / rec.Batch
-	if r.perEpoch == 0 {
-		return fmt.Errorf("batch %d: there are %d images to train on", rec.Batch, r.Data.Train.Len())
-	}
-	r.updates = rec.Epochs * r.perEpoch / rec.Accumulate
-	if r.updates == 0 {
-		return fmt.Errorf("accumulate %d: there are %d steps in all", rec.Accumulate, rec.Epochs*r.perEpoch)
-	}
-	if r.ident, err = r.identity(ctx); err != nil {
+	if err := r.count(rec.Epochs); err != nil {
 		return err
 	}
-	if r.Dir != "" {
-		if err := r.resume(); err != nil {
-			return err
-		}
-		if r.ended, err = r.hasEnded(); err != nil || r.ended != nil {
-			return err
-		}
-		if r.log, err = events.Open(r.Dir, r.logged); err != nil {
-			return err
-		}
+	r.ident, err = r.identify(ctx, fmt.Sprint(r.Net.Nodes), r.Recipe, r.distillation.checksum())
+	return err
+}
+
+func (r *run) keepStatistics()    { r.m.KeepStatistics() }
+func (r *run) restoreStatistics() { r.m.RestoreStatistics() }
+
+func (r *run) step(b *data.Batch, part int) error {
+	if r.distillation != nil {
+		r.distillation.predict(b, r.m)
 	}
-	if r.state.Update < r.updates {
-		start := data.Position{Epoch: r.state.Step / r.perEpoch, Batch: r.state.Step % r.perEpoch}
-		loader, err := data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch,
-			Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true, Mixup: rec.Mixup,
-			Epochs: rec.Epochs, Start: start, Workers: r.Workers, OnCorrupt: r.OnCorrupt})
-		if err != nil {
-			return err
-		}
-		r.feed = newFeed(r.m, loader, r.updates*rec.Accumulate-r.state.Step)
-	}
+	at := r.state.Step + part
+	r.m.SetPathRate(r.Recipe.PathRate(at / r.perEpoch))
+	r.m.Step(uint32(at), part)
 	return nil
 }
 
-// maxResultBytes bounds what is read of a result; an epoch has some 200 bytes.
-const maxResultBytes = 1 << 26
+func (r *run) metrics() (loss, norm float64) { return r.m.Metrics() }
 
-// hasEnded returns the result of a run folder whose training has ended, which the checkpoint says is this one; nil
-// where there is something left to do. With a rule that stops trainings early, another one may be in force now.
-func (r *run) hasEnded() (*Result, error) {
-	if r.Stop != nil || r.state.Update < r.updates || r.epochEnded() {
-		return nil, nil
+func (r *run) inspect() (where string, err error) { return r.m.Inspect() }
+
+func (r *run) rate(update int) float64 { return r.Recipe.Rate(update, r.perEpochUpdates()) }
+
+func (r *run) validate(ctx context.Context, epoch int, values map[string]float64) error {
+	e, err := r.evaluate(ctx, r.Data.Validation)
+	if err != nil {
+		return err
 	}
-	path := filepath.Join(r.Dir, ResultName)
-	text, err := files.Read(path, maxResultBytes)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
-	}
-	result := &Result{Finished: true}
-	if err := json.Unmarshal(text, result); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return result, nil
+	e.Epoch = epoch
+	r.state.Validation = append(r.state.Validation, e)
+	values["validation_loss"], values["validation_top1"], values["validation_top5"] = float64(e.Loss), e.Top1, e.Top5
+	r.state.Stopped = r.stops(e)
+	return nil
 }
 
 // TrainTransform is what a recipe does to images for training a network.
@@ -288,197 +242,6 @@ func TrainTransform(d *data.Dataset, r Recipe, net *nn.Network) data.Transform {
 	t.Cutout = r.Cutout
 	return t
 }
-
-// train runs the updates that are left.
-func (r *run) train(ctx context.Context) error {
-	r.begun = time.Now()
-	every := r.CheckpointEvery
-	if every == 0 {
-		every = max(1, r.perEpoch/r.Recipe.Accumulate)
-	}
-	s := &r.state
-	stop := func(why error) error {
-		if data.IsCorrupt(why) { // the state is that before such an image: the run may go on without it
-			return errors.Join(why, r.checkpoint())
-		}
-		if !ended(ctx, why) {
-			return why
-		}
-		if err := r.checkpoint(); err != nil {
-			return fmt.Errorf("the training was interrupted and has no checkpoint of its update %d: %w", s.Update, err)
-		}
-		return why
-	}
-	for {
-		for r.epochEnded() {
-			if err := r.endEpoch(ctx); err != nil {
-				return stop(err)
-			}
-		}
-		if s.Stopped || s.Update == r.updates {
-			return r.checkpoint()
-		}
-		if err := ctx.Err(); err != nil { // images that are there already are no reason to go on
-			return stop(err)
-		}
-		if err := r.update(ctx); err != nil {
-			return stop(err)
-		}
-		if s.Update%every == 0 {
-			if err := r.checkpoint(); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// epochEnded tells whether an epoch, or the last part of one, has not been evaluated yet.
-func (r *run) epochEnded() bool {
-	s := &r.state
-	return s.Step/r.perEpoch > len(s.TrainLoss) || s.Update == r.updates && s.Losses > 0
-}
-
-// update runs Accumulate steps and, unless something is not finite, changes the parameters. When the context ends in
-// between, nothing has happened.
-func (r *run) update(ctx context.Context) error {
-	s := &r.state
-	r.m.KeepStatistics()
-	loss, norm := 0.0, 0.0
-	for part := range r.Recipe.Accumulate {
-		b, err := r.feed.take(ctx)
-		if err == nil {
-			err = r.tally.Add(r.Data.Corrupt(r.Data.Train, b.Corrupt))
-		}
-		if err != nil {
-			r.m.RestoreStatistics()
-			return err
-		}
-		r.images += b.N
-		if r.distillation != nil {
-			r.distillation.predict(b, r.m)
-		}
-		r.m.SetPathRate(r.Recipe.PathRate((s.Step + part) / r.perEpoch))
-		r.m.Step(uint32(s.Step+part), part)
-		r.feed.ahead(ctx)
-		var mine float64
-		mine, norm = r.m.Metrics()
-		loss += mine / float64(r.Recipe.Accumulate)
-	}
-	s.Step += r.Recipe.Accumulate
-	if finite(loss) && finite(norm) {
-		r.o.update(s.Rate * r.Recipe.Rate(s.Update, max(1, r.perEpoch/r.Recipe.Accumulate)))
-		s.Loss, s.Losses, s.InARow = s.Loss+loss, s.Losses+1, 0
-	} else if err := r.diverged(loss, norm); err != nil {
-		return err
-	}
-	s.Update++
-	r.report(loss, norm)
-	return nil
-}
-
-// mostSkipped is how many updates in a row may be left out.
-const mostSkipped = 10
-
-// Diverged is the error of a training that ended because its loss or gradient was not finite. It would do so again.
-type Diverged struct {
-	Update     int
-	Loss, Norm float64
-	Where      string       // the first node whose output is not finite
-	Validation []Evaluation // after the epochs before
-}
-
-// Error names the update and the node.
-func (d *Diverged) Error() string {
-	return fmt.Sprintf("update %d: the loss is %g and the gradient's norm %g; first not finite: %s", d.Update,
-		d.Loss, d.Norm, d.Where)
-}
-
-// diverged deals with a loss or gradient that is not finite.
-func (r *run) diverged(loss, norm float64) error {
-	s := &r.state
-	where, err := r.m.Inspect()
-	if err != nil {
-		return err
-	}
-	if where == "" {
-		where = "none alone: an overflow in the sum"
-	}
-	if err := r.event(events.Event{Name: "diverged", Step: s.Update,
-		Text: map[string]string{"where": where}}); err != nil {
-		return err
-	}
-	s.Skipped++
-	s.InARow++
-	if r.OnNaN == OnNaNStop || s.InARow > mostSkipped {
-		return &Diverged{s.Update, loss, norm, where, s.Validation}
-	}
-	s.Rate /= 2
-	r.m.RestoreStatistics()
-	return nil
-}
-
-// waited is how many seconds passed waiting for images.
-func (r *run) waited() float64 {
-	if r.feed == nil { // nothing is left to train
-		return 0
-	}
-	return r.feed.waited.Seconds()
-}
-
-// reportEvery is how many updates lie between lines of the log about the loss.
-const reportEvery = 20
-
-func (r *run) report(loss, norm float64) {
-	s := &r.state
-	seconds := time.Since(r.begun).Seconds()
-	if r.Progress != nil {
-		r.Progress(Progress{s.Update, r.updates, (s.Step - 1) / r.perEpoch, loss, float64(r.images) / seconds,
-			r.waited() / seconds})
-	}
-	if s.Update%reportEvery == 0 {
-		lr := s.Rate * r.Recipe.Rate(s.Update-1, max(1, r.perEpoch/r.Recipe.Accumulate))
-		// The log is not the result.
-		_ = r.event(events.Event{Name: "train", Step: s.Update,
-			Values: map[string]float64{"loss": loss, "grad_norm": norm, "lr": lr}})
-	}
-}
-
-func (r *run) event(e events.Event) error {
-	if r.log == nil {
-		return nil
-	}
-	return r.log.Write(e)
-}
-
-// endEpoch evaluates on the validation images.
-func (r *run) endEpoch(ctx context.Context) error {
-	s := &r.state
-	epoch := len(s.TrainLoss) + 1
-	values := map[string]float64{}
-	seconds := time.Since(r.begun).Seconds()
-	values["images_per_second"], values["loader_share"] = float64(r.images)/seconds, r.waited()/seconds
-	if r.Data.Validation.Len() > 0 {
-		e, err := r.evaluate(ctx, r.Data.Validation)
-		if err != nil {
-			return err
-		}
-		e.Epoch = epoch
-		s.Validation = append(s.Validation, e)
-		values["validation_loss"], values["validation_top1"], values["validation_top5"] =
-			float64(e.Loss), e.Top1, e.Top5
-		s.Stopped = r.stops(e)
-	}
-	mean := math.NaN() // where every update was left out
-	if s.Losses > 0 {
-		mean = s.Loss / float64(s.Losses)
-		values["loss"] = mean
-	}
-	s.TrainLoss = append(s.TrainLoss, Real(mean))
-	s.Loss, s.Losses = 0, 0
-	return r.event(events.Event{Name: "epoch", Step: epoch, Values: values})
-}
-
-func (r *run) stops(e Evaluation) bool { return r.Stop != nil && r.Stop(e) }
 
 // evaluate measures the weights, or their average, on a set; with fresh statistics where the recipe says so. It leaves
 // the state as it was.
@@ -504,8 +267,6 @@ type Loading struct {
 	Workers int         // goroutines; 0: as many as processors
 	Tally   *data.Tally // of the images that were left out; nil: one that cannot be read ends the work
 }
-
-func (r *run) loading() Loading { return Loading{r.Workers, r.tally} }
 
 // Recalibrate sets the running statistics of a model's batch norms to the means over the first Recipe.Recalibrate
 // batches of training images.
@@ -618,17 +379,6 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if result.Corrupt = r.tally.Summary(); result.Corrupt != nil {
-		err := r.event(events.Event{Name: "corrupt_images", Step: r.state.Update,
-			Values: map[string]float64{"count": float64(result.Corrupt.Count)},
-			Text:   map[string]string{"first": result.Corrupt.String()}})
-		if err != nil {
-			return nil, err
-		}
-	}
-	text, err := json.MarshalIndent(result, "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	return result, files.Write(filepath.Join(r.Dir, ResultName), append(text, '\n'))
+	result.Corrupt = r.tally.Summary()
+	return result, r.write(result, result.Corrupt)
 }

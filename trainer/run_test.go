@@ -609,9 +609,10 @@ func TestDivergence(t *testing.T) {
 func TestSkip(t *testing.T) {
 	j := shapesJob(t, nil)
 	j.OnNaN = OnNaNSkip
-	r := &run{Job: j, Deps: Deps{Device: exec.Config{Threads: 2}}, state: progress{Rate: 1}}
+	r := newRun(j, Deps{Device: exec.Config{Threads: 2}})
 	defer func() { require.NoError(t, r.close()) }()
-	require.NoError(t, r.open(t.Context()))
+	_, err := r.open(t.Context())
+	require.NoError(t, err)
 	require.NoError(t, r.update(t.Context()))
 	before := r.m.Values()
 	bad := r.m.variable(r.m.Net.Find("stem/conv"), 0)
@@ -626,7 +627,6 @@ func TestSkip(t *testing.T) {
 	require.NotEqual(t, before, r.m.Values())
 	require.Zero(t, r.state.InARow)
 	bad.WriteF32(0, []float32{float32(math.NaN())})
-	var err error
 	for range mostSkipped + 1 {
 		require.NoError(t, err)
 		err = r.update(t.Context())
