@@ -78,7 +78,7 @@ func TestTextsThatNameNothing(t *testing.T) {
 		"nothing":              "want table:FILE",
 		"constant:x":           `labels "constant:x": nothing stands behind`,
 		"table:":               "no file",
-		"predictor:x":          "knows networks of --space mobilenetv3 only",
+		"predictor:x":          "knows networks of --space mobilenetv3",
 		"train:shapes?a=b":     `unknown key "a"`,
 		"table:shapes91?run=9": "run 9",
 	} {

@@ -18,9 +18,9 @@ func init() {
 
 // openLabels opens the predictor of a text for the one space whose networks it knows.
 func openLabels(_ context.Context, text string, sp space.Space, _ labels.Options) (*labels.Labels, error) {
-	if _, ok := sp.(space.MobileNetV3); !ok {
-		return nil, labels.Errorf(text, "the accuracy predictor knows networks of --space mobilenetv3 only, not of %s",
-			sp.Name())
+	if m, ok := sp.(space.MobileNetV3); !ok || !m.Published() {
+		return nil, labels.Errorf(text, "the accuracy predictor knows networks of --space mobilenetv3 and "+
+			"mobilenetv3@w1.2 only, not of %s", sp.Name())
 	}
 	p, err := Open(strings.TrimPrefix(text, prefix))
 	if err != nil {

@@ -48,11 +48,11 @@ func Open(path string) (*Predictor, error) {
 // Checksum is the SHA-256 of the file.
 func (p *Predictor) Checksum() string { return p.checksum }
 
-// Has tells whether an architecture is a MobileNetV3 network of a resolution that the predictor knows. It does not look
-// at the width.
+// Has tells whether an architecture is a MobileNetV3 network, of once-for-all's own, of a resolution that the predictor
+// knows. It does not look at which of their widths it has.
 func (p *Predictor) Has(a space.Arch) bool {
 	m, ok := a.(space.MobileNet)
-	return ok && slices.Contains(p.resolutions, m.Resolution())
+	return ok && m.Published() && slices.Contains(p.resolutions, m.Resolution())
 }
 
 // Label predicts accuracies.

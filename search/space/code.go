@@ -48,7 +48,7 @@ func (NASBench101) CheckCode(code []byte) error {
 // FromCode returns the Cell.
 func (NASBench101) FromCode(code []byte) Arch { return Cell(binary.LittleEndian.Uint64(code)) }
 
-// A MobileNet's code: width, resolution (two bytes), the depths of the units, then a byte a slot with the kernel in
+// A MobileNet's code: width, with the stride in the upper half of the byte, resolution (two bytes), the depths of the units, then a byte a slot with the kernel in
 // the upper half and the expansion in the lower one.
 const (
 	mobileDepthsAt = 3
@@ -61,7 +61,7 @@ func (MobileNetV3) CodeBytes() int { return mobileSlotsAt + mobileSlots }
 // AppendCode appends the network's numbers.
 func (MobileNetV3) AppendCode(code []byte, a Arch) ([]byte, bool) {
 	m, ok := a.(MobileNet)
-	code = append(code, m.width)
+	code = append(code, m.stride<<4|m.width)
 	code = binary.LittleEndian.AppendUint16(code, m.resolution)
 	code = append(code, m.depth[:]...)
 	for i := range m.kernel {
@@ -71,7 +71,7 @@ func (MobileNetV3) AppendCode(code []byte, a Arch) ([]byte, bool) {
 }
 
 func mobileOfCode(code []byte) MobileNet {
-	m := MobileNet{width: code[0], resolution: binary.LittleEndian.Uint16(code[1:])}
+	m := MobileNet{width: code[0] & 15, stride: code[0] >> 4, resolution: binary.LittleEndian.Uint16(code[1:])}
 	copy(m.depth[:], code[mobileDepthsAt:])
 	for i, slot := range code[mobileSlotsAt:] {
 		m.kernel[i], m.expand[i] = slot>>4, slot&15
@@ -82,7 +82,8 @@ func mobileOfCode(code []byte) MobileNet {
 // CheckCode refuses numbers that Parse would not make.
 func (MobileNetV3) CheckCode(code []byte) error {
 	m := mobileOfCode(code)
-	valid := int(m.width) < len(mobileWidths) && m.resolution >= minResolution && m.resolution <= maxResolution &&
+	valid := int(m.width) < len(mobileWidths) && int(m.stride) < len(mobileStrides)
+	valid = valid && int(m.resolution) >= leastResolution(m.stride) && m.resolution <= maxResolution &&
 		m.resolution%4 == 0
 	for _, d := range m.depth {
 		valid = valid && d >= mobileMinDepth && d <= mobileMaxDepth

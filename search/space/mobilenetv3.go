@@ -23,30 +23,46 @@ const (
 	mobileMaxDepth = 4
 	mobileSlots    = mobileUnits * mobileMaxDepth
 
-	minResolution = 32
+	minResolution = 32 // at the published strides
 	maxResolution = 512
 )
 
 var (
 	mobileKernels    = [...]uint8{3, 5, 7}
 	mobileExpansions = [...]uint8{3, 4, 6}
-	mobileWidths     = [...]string{"1.0", "1.2"}
+	// The first mobilePublished are those of once-for-all's supernets.
+	mobileWidths = [...]string{"1.0", "1.2", "0.35", "0.5", "0.75"}
 
-	mobileMultipliers = [...]float64{1.0, 1.2} // mobileWidths as numbers
+	mobileMultipliers = [...]float64{1.0, 1.2, 0.35, 0.5, 0.75} // mobileWidths as numbers
+
+	// How many pixels of an image's row become one: the published strides, and those without the first one, two or
+	// three of them, for small images.
+	mobileStrides = [...]int{32, 16, 8, 4}
 )
+
+const mobilePublished = 2
 
 // MobileNet is an architecture of the once-for-all MobileNetV3 space. Slots behind a unit's depth hold zeros, so that
 // equal networks are equal with ==.
 type MobileNet struct {
 	width      uint8 // index into mobileWidths
+	stride     uint8 // index into mobileStrides
 	resolution uint16
 	depth      [mobileUnits]uint8
 	kernel     [mobileSlots]uint8
 	expand     [mobileSlots]uint8
 }
 
-// Width is the multiplier of the channels, "1.0" or "1.2".
+// Width is the multiplier of the channels: "1.0" or "1.2" as published, "0.35", "0.5" or "0.75".
 func (m MobileNet) Width() string { return mobileWidths[m.width] }
+
+// Stride is the product of the strides: 32 as published, 16, 8 or 4.
+func (m MobileNet) Stride() int { return mobileStrides[m.stride] }
+
+// Published tells whether the network is one of once-for-all's space.
+func (m MobileNet) Published() bool { return published(m.width, m.stride) }
+
+func published(width, stride uint8) bool { return width < mobilePublished && stride == 0 }
 
 // Resolution is the side of the images in pixels.
 func (m MobileNet) Resolution() int { return int(m.resolution) }
@@ -79,10 +95,18 @@ func joined(v []uint8) string {
 	return string(text)
 }
 
-// String is the canonical text, mobilenetv3:<depths>:<kernels>:<expansions>@w<width>,r<resolution>.
+// String is the canonical text, mobilenetv3:<depths>:<kernels>:<expansions>@w<width>,r<resolution>, and behind it
+// ,s<stride> where that is not 32.
 func (m MobileNet) String() string {
-	return fmt.Sprintf("%s:%s:%s:%s@w%s,r%d", mobileName, joined(m.depth[:]), joined(m.kernel[:]), joined(m.expand[:]),
-		m.Width(), m.resolution)
+	return fmt.Sprintf("%s:%s:%s:%s@w%s,r%d%s", mobileName, joined(m.depth[:]), joined(m.kernel[:]),
+		joined(m.expand[:]), m.Width(), m.resolution, strideSuffix(m.stride))
+}
+
+func strideSuffix(stride uint8) string {
+	if stride == 0 {
+		return ""
+	}
+	return fmt.Sprintf(",s%d", mobileStrides[stride])
 }
 
 // Hash is the MD5 of the text, since no fingerprint is published.
@@ -107,32 +131,39 @@ func (m *MobileNet) clear() {
 	}
 }
 
-// MobileNetV3 is the space of one width and of one or several resolutions.
+// MobileNetV3 is the space of one width, one product of the strides, and one or several resolutions.
 type MobileNetV3 struct {
 	width       uint8
+	stride      uint8
 	resolutions []uint16 // ascending, at least one
 }
 
-var mobileSpaceName = regexp.MustCompile(`^mobilenetv3(?:@w(1\.0|1\.2)(?:,r(\d{2,3})(?:-(\d{2,3}))?)?)?$`)
+// mobileSetting is what all networks of a space have in common, as its name and the networks' texts say it.
+var (
+	mobileWidthPattern = strings.ReplaceAll(strings.Join(mobileWidths[:], "|"), ".", `\.`)
+	mobileSpaceName    = regexp.MustCompile(`^mobilenetv3(?:@w(` + mobileWidthPattern +
+		`)(?:,r(\d{2,3})(?:-(\d{2,3}))?)?(?:,s(32|16|8|4))?)?$`)
+)
 
-// openMobileNetV3 reads mobilenetv3, which is @w1.0,r224, mobilenetv3@w1.2, mobilenetv3@w1.2,r192 or
-// mobilenetv3@w1.2,r160-224, where the resolution is a decision, in steps of 16.
+// openMobileNetV3 reads mobilenetv3, which is @w1.0,r224,s32, mobilenetv3@w1.2, mobilenetv3@w1.2,r192,
+// mobilenetv3@w1.2,r160-224, where the resolution is a decision, in steps of 16, or mobilenetv3@w0.5,r32,s8.
 func openMobileNetV3(name string) (Space, error) {
 	part := mobileSpaceName.FindStringSubmatch(name)
 	if part == nil {
-		return nil,
-			fmt.Errorf("search space %q: want %s, %s@w1.2, %s@w1.2,r192 or %s@w1.2,r160-224 with width 1.0 or 1.2",
-				name, mobileName, mobileName, mobileName, mobileName)
+		return nil, fmt.Errorf("search space %q: want %s, %s@w1.2, %s@w1.2,r192, %s@w1.2,r160-224 or %s@w0.5,r32,s8 "+
+			"with width %s and stride 32, 16, 8 or 4", name, mobileName, mobileName, mobileName, mobileName,
+			mobileName, strings.Join(mobileWidths[:], ", "))
 	}
-	sp := MobileNetV3{width: uint8(max(0, slices.Index(mobileWidths[:], part[1]))), resolutions: []uint16{224}}
+	sp := MobileNetV3{width: uint8(max(0, slices.Index(mobileWidths[:], part[1]))), stride: parseStride(part[4]),
+		resolutions: []uint16{224}}
 	if part[2] != "" {
-		low, err := parseResolution(part[2])
+		low, err := sp.parseResolution(part[2])
 		if err != nil {
 			return nil, fmt.Errorf("search space %q: %w", name, err)
 		}
 		high := low
 		if part[3] != "" {
-			if high, err = parseResolution(part[3]); err != nil {
+			if high, err = sp.parseResolution(part[3]); err != nil {
 				return nil, fmt.Errorf("search space %q: %w", name, err)
 			}
 			if high < low || (high-low)%resolutionStep != 0 {
@@ -154,25 +185,43 @@ func (MobileNetV3) Positional() {}
 // resolutionStep is that of once-for-all's accuracy predictor.
 const resolutionStep = 16
 
-func parseResolution(text string) (uint16, error) {
+// parseStride reads the product of the strides; empty is 32.
+func parseStride(text string) uint8 {
+	n, _ := strconv.Atoi(text) // digits, if anything
+	return uint8(max(0, slices.Index(mobileStrides[:], n)))
+}
+
+// leastResolution is the smallest one at a product of strides.
+func leastResolution(stride uint8) int {
+	return max(minResolution/2, min(minResolution, mobileStrides[stride]))
+}
+
+func (sp MobileNetV3) parseResolution(text string) (uint16, error) {
+	return parseResolution(text, sp.stride)
+}
+
+func parseResolution(text string, stride uint8) (uint16, error) {
 	r, err := strconv.Atoi(text)
-	if err != nil || r < minResolution || r > maxResolution || r%4 != 0 {
-		return 0, fmt.Errorf("resolution %.10q: want a multiple of 4 in %d..%d", text, minResolution, maxResolution)
+	if least := leastResolution(stride); err != nil || r < least || r > maxResolution || r%4 != 0 {
+		return 0, fmt.Errorf("resolution %.10q: want a multiple of 4 in %d..%d", text, least, maxResolution)
 	}
 	return uint16(r), nil
 }
 
-// Name is "mobilenetv3", with width and resolution where they are not 1.0 and 224.
+// Name is "mobilenetv3", with width and resolution where they are not 1.0 and 224, and the stride where it is not 32.
 func (sp MobileNetV3) Name() string {
 	first, last := sp.resolutions[0], sp.resolutions[len(sp.resolutions)-1]
 	switch {
-	case sp.width == 0 && first == 224 && last == 224:
+	case sp.width == 0 && sp.stride == 0 && first == 224 && last == 224:
 		return mobileName
 	case first == last:
-		return fmt.Sprintf("%s@w%s,r%d", mobileName, mobileWidths[sp.width], first)
+		return fmt.Sprintf("%s@w%s,r%d%s", mobileName, mobileWidths[sp.width], first, strideSuffix(sp.stride))
 	}
-	return fmt.Sprintf("%s@w%s,r%d-%d", mobileName, mobileWidths[sp.width], first, last)
+	return fmt.Sprintf("%s@w%s,r%d-%d%s", mobileName, mobileWidths[sp.width], first, last, strideSuffix(sp.stride))
 }
+
+// Published tells whether the space is one of once-for-all's supernets.
+func (sp MobileNetV3) Published() bool { return published(sp.width, sp.stride) }
 
 // Resolutions are the sides of the images in pixels, ascending. Where there are several, one is a decision.
 func (sp MobileNetV3) Resolutions() []int {
@@ -183,9 +232,10 @@ func (sp MobileNetV3) Resolutions() []int {
 	return out
 }
 
-// Parse reads mobilenetv3:<depths>:<kernels>:<expansions>[@w<width>][,r<resolution>]: 5, 20 and 20 numbers, four slots
-// a unit, with commas or as single digits without. What stands in slots behind a unit's depth does not matter. Width
-// and resolution, which may differ from the space's own, are the space's where they are not said.
+// Parse reads mobilenetv3:<depths>:<kernels>:<expansions>[@w<width>][,r<resolution>][,s<stride>]: 5, 20 and 20
+// numbers, four slots a unit, with commas or as single digits without. What stands in slots behind a unit's depth does
+// not matter. Width and resolution, which may differ from the space's own, are the space's where they are not said. A
+// stride is the space's where neither it nor the width is said, and 32 where the width is.
 func (sp MobileNetV3) Parse(s string) (Arch, error) {
 	m, err := sp.parse(s)
 	if err != nil {
@@ -194,7 +244,7 @@ func (sp MobileNetV3) Parse(s string) (Arch, error) {
 	return m, nil
 }
 
-var mobileSuffix = regexp.MustCompile(`^(?:w(1\.0|1\.2))?,?(?:r(\d{2,3}))?$`)
+var mobileSuffix = regexp.MustCompile(`^(?:w(` + mobileWidthPattern + `))?,?(?:r(\d{2,3}))?,?(?:s(32|16|8|4))?$`)
 
 func (sp MobileNetV3) parse(s string) (MobileNet, error) {
 	body, suffix, marked := strings.Cut(s, "@")
@@ -203,18 +253,22 @@ func (sp MobileNetV3) parse(s string) (MobileNet, error) {
 		return MobileNet{}, fmt.Errorf("want %s:<depths>:<kernels>:<expansions>, perhaps with @w1.2,r224 behind",
 			mobileName)
 	}
-	m := MobileNet{width: sp.width, resolution: sp.resolutions[len(sp.resolutions)-1]}
+	m := sp.network(sp.resolutions[len(sp.resolutions)-1])
 	if marked {
 		part := mobileSuffix.FindStringSubmatch(suffix)
 		if part == nil || suffix == "" {
-			return m, fmt.Errorf("suffix %.40q: want w1.0 or w1.2 and r<resolution>, as @w1.2,r224", suffix)
+			return m, fmt.Errorf("suffix %.40q: want w%s, r<resolution> and s<stride>, as @w1.2,r224 or @w0.5,r32,s8",
+				suffix, strings.Join(mobileWidths[:], " or w"))
 		}
 		if part[1] != "" {
 			m.width = uint8(slices.Index(mobileWidths[:], part[1]))
 		}
+		if part[1] != "" || part[3] != "" {
+			m.stride = parseStride(part[3])
+		}
 		if part[2] != "" {
 			var err error
-			if m.resolution, err = parseResolution(part[2]); err != nil {
+			if m.resolution, err = parseResolution(part[2], m.stride); err != nil {
 				return m, err
 			}
 		}
@@ -222,9 +276,17 @@ func (sp MobileNetV3) parse(s string) (MobileNet, error) {
 	return m, m.fill(fields[1], fields[2], fields[3])
 }
 
+// network is one of the space without its blocks.
+func (sp MobileNetV3) network(resolution uint16) MobileNet {
+	return MobileNet{width: sp.width, stride: sp.stride, resolution: resolution}
+}
+
+// has tells whether a network is of the width and the stride of the space.
+func (sp MobileNetV3) has(m MobileNet) bool { return m.width == sp.width && m.stride == sp.stride }
+
 // NewMobileNet makes an architecture of its depths, kernels and expansions as Parse reads them.
 func (sp MobileNetV3) NewMobileNet(depths, kernels, expansions string) (Arch, error) {
-	m := MobileNet{width: sp.width, resolution: sp.resolutions[len(sp.resolutions)-1]}
+	m := sp.network(sp.resolutions[len(sp.resolutions)-1])
 	if err := m.fill(depths, kernels, expansions); err != nil {
 		return nil, err
 	}
@@ -285,7 +347,7 @@ func digits(out []uint8, what, text string) error {
 // Sample draws with the same probability for each network of the space: a unit's depth comes with the number of its
 // networks.
 func (sp MobileNetV3) Sample(s *philox.Stream) Arch {
-	m := MobileNet{width: sp.width, resolution: sp.resolutions[s.Intn(len(sp.resolutions))]}
+	m := sp.network(sp.resolutions[s.Intn(len(sp.resolutions))])
 	for u := range mobileUnits {
 		m.setUnit(u, unitOptions()[s.Intn(len(unitOptions()))])
 	}
@@ -322,7 +384,7 @@ func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 				k++
 			}
 		}
-		m := MobileNet{width: sp.width, resolution: sizes[k]}
+		m := sp.network(sizes[k])
 		for u, o := range counted[k].draw(s) {
 			m.setUnit(u, unitOptions()[o])
 		}
@@ -333,7 +395,7 @@ func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 // tightest counts the networks of a resolution under each limit and returns the count that is the smallest; false: one
 // of them is none.
 func (sp MobileNetV3) tightest(l Limits, resolution int) (best *sums, ok bool) {
-	table := costTable(sp.width, cmp.Or(l.Size.Side, int(sp.resolutions[resolution])),
+	table := costTable(sp.width, sp.stride, cmp.Or(l.Size.Side, int(sp.resolutions[resolution])),
 		cmp.Or(l.Size.Classes, imageNetClasses))
 	under := func(limit, fixed int64, cost func(u int, o unit) int64) bool {
 		costs := make([][]int64, mobileUnits)

@@ -8,18 +8,18 @@ var mobileUnitsFixed = [mobileUnits]struct {
 	stride   int64
 	se       bool
 }{
-	{[...]int64{24, 32}, 2, false},
-	{[...]int64{40, 48}, 2, true},
-	{[...]int64{80, 96}, 2, false},
-	{[...]int64{112, 136}, 1, true},
-	{[...]int64{160, 192}, 2, true},
+	{[...]int64{24, 32, 8, 16, 24}, 2, false},
+	{[...]int64{40, 48, 16, 24, 32}, 2, true},
+	{[...]int64{80, 96, 32, 40, 64}, 2, false},
+	{[...]int64{112, 136, 40, 56, 88}, 1, true},
+	{[...]int64{160, 192, 56, 80, 120}, 2, true},
 }
 
 // Channels of stem and first block, of the last convolution and of the layer behind the pooling, by width.
 var (
-	mobileStem = [len(mobileWidths)]int64{16, 24}
-	mobileLast = [len(mobileWidths)]int64{960, 1152}
-	mobileHead = [len(mobileWidths)]int64{1280, 1536}
+	mobileStem = [len(mobileWidths)]int64{16, 24, 8, 8, 16}
+	mobileLast = [len(mobileWidths)]int64{960, 1152, 336, 480, 720}
+	mobileHead = [len(mobileWidths)]int64{1280, 1536, 448, 640, 960}
 )
 
 const imageNetClasses = 1000
@@ -64,26 +64,32 @@ type mobileCosts struct {
 }
 
 type mobileSetting struct {
-	width         uint8
+	width, stride uint8
 	side, classes int
 }
 
 var mobileCostCache sync.Map // of mobileSetting
 
-// costTable counts a width, size of images and number of classes once.
-func costTable(width uint8, imageSide, classes int) *mobileCosts {
-	key := mobileSetting{width, imageSide, classes}
+// costTable counts a width, product of strides, size of images and number of classes once.
+func costTable(width, stride uint8, imageSide, classes int) *mobileCosts {
+	key := mobileSetting{width, stride, imageSide, classes}
 	if t, ok := mobileCostCache.Load(key); ok {
 		return t.(*mobileCosts)
 	}
 	t := &mobileCosts{}
 	stem := mobileStem[width]
-	side := (int64(imageSide) + 1) / 2
+	side := int64(imageSide)
+	if stride == 0 {
+		side = (side + 1) / 2
+	}
 	t.fixed.convolution(3, stem, 3, 1, side)
 	side = t.fixed.bottleneck(stem, stem, stem, 3, 1, side, false)
 	in := stem
 	for u, f := range mobileUnitsFixed {
 		out, next := f.channels[width], side
+		if u+1 < int(stride) { // the stem is the first of the layers that keep their size
+			f.stride = 1
+		}
 		for k, kernel := range mobileKernels {
 			for e, expand := range mobileExpansions {
 				next = t.block[u][1][k][e].bottleneck(in, multipleOf8(in*int64(expand)), out, int64(kernel), f.stride,
@@ -127,7 +133,7 @@ func (t *mobileCosts) unit(u int, o unit) Cost {
 func (m MobileNet) Cost() Cost { return m.cost(int(m.resolution), imageNetClasses) }
 
 func (m MobileNet) cost(side, classes int) Cost {
-	t := costTable(m.width, side, classes)
+	t := costTable(m.width, m.stride, side, classes)
 	sum := t.fixed
 	for u := range mobileUnits {
 		o := unit{depth: m.depth[u]}

@@ -28,12 +28,14 @@ var unitOptions = sync.OnceValue(func() []unit {
 	return list
 })
 
-// The alphabet: an input of each width and resolution, for each slot an operation a kernel and one an expansion, an end
-// of each unit and depth, the output.
+// The alphabet: an input of each published width and resolution, for each slot an operation a kernel and one an
+// expansion, an end of each unit and depth, the output. In spaces that are not published, whose width and stride their
+// names say, the inputs are resolutions alone.
 const (
 	mobileLowest      = 112 // resolutions are told apart in steps of 16 from here
 	mobileResolutions = 9
-	mobileFirstSlot   = len(mobileWidths) * mobileResolutions
+	mobileSmallLowest = minResolution / 2
+	mobileFirstSlot   = mobilePublished * mobileResolutions
 	mobileSlotOps     = len(mobileExpansions) + len(mobileKernels)
 	mobileFirstEnd    = mobileFirstSlot + mobileSlots*mobileSlotOps
 	mobileDepths      = mobileMaxDepth - mobileMinDepth + 1
@@ -42,11 +44,14 @@ const (
 
 // Alphabet lists the operations of a Graph's nodes. Decisions are operations of their own in every slot: what a kernel
 // of 7 is worth depends on where it stands.
-func (MobileNetV3) Alphabet() []string {
+func (sp MobileNetV3) Alphabet() []string {
 	names := make([]string, 0, mobileOutput+1)
-	for _, w := range mobileWidths {
-		for r := range mobileResolutions {
-			names = append(names, fmt.Sprintf("input w%s r%d", w, mobileLowest+resolutionStep*r))
+	for i := range mobileFirstSlot {
+		if sp.Published() {
+			names = append(names, fmt.Sprintf("input w%s r%d", mobileWidths[i/mobileResolutions],
+				mobileLowest+resolutionStep*(i%mobileResolutions)))
+		} else {
+			names = append(names, fmt.Sprintf("input r%d", mobileSmallLowest+resolutionStep*i))
 		}
 	}
 	for i := range mobileSlots {
@@ -73,8 +78,7 @@ func (MobileNetV3) MaxNodes() int { return 2*mobileSlots + mobileUnits + 2 }
 // block that is absent is left out; a unit ends with a node that says its depth. This form is this project's own: the
 // paper's code has none for this space.
 func (m MobileNet) Graph() Graph {
-	r := (int(m.resolution) - mobileLowest + resolutionStep/2) / resolutionStep
-	g := Graph{Ops: []uint8{uint8(int(m.width)*mobileResolutions + min(max(r, 0), mobileResolutions-1))}}
+	g := Graph{Ops: []uint8{m.input()}}
 	before := []uint8{0}
 	for i := range mobileSlots {
 		if !m.has(i) {
@@ -98,6 +102,16 @@ func (m MobileNet) Graph() Graph {
 	g.Edges = append(g.Edges, [2]uint8{before[0], uint8(len(g.Ops))})
 	g.Ops = append(g.Ops, uint8(mobileOutput))
 	return g
+}
+
+// input is the operation of a Graph's first node: the nearest resolution that there is.
+func (m MobileNet) input() uint8 {
+	lowest, resolutions, first := mobileLowest, mobileResolutions, int(m.width)*mobileResolutions
+	if !m.Published() {
+		lowest, resolutions, first = mobileSmallLowest, mobileFirstSlot, 0
+	}
+	r := (int(m.resolution) - lowest + resolutionStep/2) / resolutionStep
+	return uint8(first + min(max(r, 0), resolutions-1))
 }
 
 // Grammar is the released code's sequence (train_mb.py): for each unit its depth, then four times expansion and kernel,
@@ -136,7 +150,7 @@ func (sp MobileNetV3) Decode(actions []int) (Arch, error) {
 	if err := sp.Grammar().Check(actions); err != nil {
 		return nil, err
 	}
-	m := MobileNet{width: sp.width, resolution: sp.resolutions[0]}
+	m := sp.network(sp.resolutions[0])
 	if len(sp.resolutions) > 1 {
 		m.resolution, actions = sp.resolutions[actions[0]], actions[1:]
 	}
@@ -157,8 +171,8 @@ func (sp MobileNetV3) Encode(a Arch) ([]int, error) {
 		return nil, fmt.Errorf("%T is no network of %s", a, sp.Name())
 	}
 	at := slices.Index(sp.resolutions, m.resolution)
-	if at < 0 || m.width != sp.width {
-		return nil, fmt.Errorf("%v is not of the width and resolution of %s", m, sp.Name())
+	if at < 0 || !sp.has(m) {
+		return nil, fmt.Errorf("%v is not of the width, resolution and stride of %s", m, sp.Name())
 	}
 	var actions []int
 	if len(sp.resolutions) > 1 {

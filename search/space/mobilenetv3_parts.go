@@ -33,11 +33,14 @@ func mobileBlock(unit int, first bool, kernel, expand uint8) int {
 }
 
 // Parts are, for each resolution, w1.0/r224/stem, w1.0/r224/head and w1.0/r224/unit1/first/k3/e4 with first or other,
-// kernel and expansion.
+// kernel and expansion; w0.5/r32/s8/stem where the stride is not 32.
 func (sp MobileNetV3) Parts() []string {
 	var names []string
 	for _, r := range sp.resolutions {
 		size := fmt.Sprintf("w%s/r%d", mobileWidths[sp.width], r)
+		if sp.stride > 0 {
+			size += fmt.Sprintf("/s%d", mobileStrides[sp.stride])
+		}
 		names = append(names, size+"/stem", size+"/head")
 		for u := range mobileUnits {
 			for _, position := range []string{"first", "other"} {
@@ -56,7 +59,7 @@ func (sp MobileNetV3) Parts() []string {
 func (sp MobileNetV3) EachPart(a Arch, visit func(part int)) bool {
 	m, ok := a.(MobileNet)
 	at := slices.Index(sp.resolutions, m.resolution)
-	if !ok || m.width != sp.width || at < 0 {
+	if !ok || !sp.has(m) || at < 0 {
 		return false
 	}
 	at *= mobileParts
@@ -74,7 +77,7 @@ func (sp MobileNetV3) EachPart(a Arch, visit func(part int)) bool {
 func (sp MobileNetV3) Dissect(a Arch) (net *nn.Network, section, part []int, err error) {
 	m, ok := a.(MobileNet)
 	at := slices.Index(sp.resolutions, m.resolution)
-	if !ok || m.width != sp.width || at < 0 {
+	if !ok || !sp.has(m) || at < 0 {
 		return nil, nil, nil, fmt.Errorf("%v is no architecture of %s", a, sp.Name())
 	}
 	if net, err = m.Network(NetworkSize{}); err != nil {
@@ -113,7 +116,7 @@ func (sp MobileNetV3) Cover(s *philox.Stream) []Arch {
 			order[i] = s.Perm(mobileBlocks)
 		}
 		for k := range mobileBlocks {
-			m := MobileNet{width: sp.width, resolution: r}
+			m := sp.network(r)
 			for u := range m.depth {
 				m.depth[u] = mobileMaxDepth
 			}

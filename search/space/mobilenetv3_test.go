@@ -69,7 +69,8 @@ func TestMobileNetPublishedCosts(t *testing.T) {
 }
 
 // cases are all built-in spaces that are not NAS-Bench-101.
-var cases = []string{"nasbench201", "mobilenetv3", "mobilenetv3@w1.2,r160-224", "darts", "darts@cifar10"}
+var cases = []string{"nasbench201", "mobilenetv3", "mobilenetv3@w1.2,r160-224", "mobilenetv3@w0.5,r32,s8",
+	"mobilenetv3@w0.35,r16-48,s16", "darts", "darts@cifar10"}
 
 func TestSpacesAgreeWithThemselves(t *testing.T) {
 	for _, name := range cases {
@@ -241,7 +242,7 @@ func TestMobileNetExtremes(t *testing.T) {
 		width    uint8
 		low, top float64
 	}{{0, 121.28, 566.17}, {1, 193.08, 843.10}} {
-		table := costTable(c.width, 224, imageNetClasses)
+		table := costTable(c.width, 0, 224, imageNetClasses)
 		low, top := table.fixed.MAdds, table.fixed.MAdds
 		for u := range mobileUnits {
 			least, most := int64(math.MaxInt64), int64(0)

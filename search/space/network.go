@@ -120,16 +120,20 @@ func (c Cell) CostAt(s NetworkSize) Cost {
 
 // Network is once-for-all's network, with its dropout. Channels and blocks are the architecture's own.
 func (m MobileNet) Network(s NetworkSize) (*nn.Network, error) {
-	o := zoo.OnceForAll{Width: mobileMultipliers[m.width], Dropout: zoo.OnceForAllDropout}
-	copy(o.Depths[:], m.Depths())
-	copy(o.Kernels[:], m.Kernels())
-	copy(o.Ratios[:], m.Expansions())
-	net, err := o.Build(cmp.Or(s.Side, m.Resolution()), cmp.Or(s.Classes, imageNetClasses))
+	net, err := m.onceForAll().Build(cmp.Or(s.Side, m.Resolution()), cmp.Or(s.Classes, imageNetClasses))
 	if err != nil {
 		return nil, err
 	}
 	net.Name = m.String()
 	return net, nil
+}
+
+func (m MobileNet) onceForAll() zoo.OnceForAll {
+	o := zoo.OnceForAll{Width: mobileMultipliers[m.width], Whole: int(m.stride), Dropout: zoo.OnceForAllDropout}
+	copy(o.Depths[:], m.Depths())
+	copy(o.Kernels[:], m.Kernels())
+	copy(o.Ratios[:], m.Expansions())
+	return o
 }
 
 // CostAt counts as Cost does.

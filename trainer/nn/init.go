@@ -57,20 +57,40 @@ func uniform(s *philox.Stream, bound float64) float64 { return (2*s.Float64() - 
 // Initialize returns the first values of Variables(), each in the layout of memory. Values are drawn in PyTorch's order
 // from a stream of the seed and the variable's index, so they do not depend on the layout; they are rounded to float32.
 func (n *Network) Initialize(init Initializer, seed uint64) [][]float32 {
-	variables := n.Variables()
+	return initialize(n.Variables(), init, seed)
+}
+
+// Initialize returns the first values of the shared variables as a network's: a layer starts as the largest of its
+// paths has it, matrices as identities.
+func (s Shared) Initialize(init Initializer, seed uint64) [][]float32 {
+	return initialize(s.Variables, init, seed)
+}
+
+// ZeroBranches sets the scales at the ends of branches (Shared.Branches) to 0, so that a residual block starts as its
+// shortcut (Goyal et al. 2017).
+func (s Shared) ZeroBranches(values [][]float32) {
+	for _, i := range s.Branches {
+		clear(values[i])
+	}
+}
+
+func initialize(variables []Variable, init Initializer, seed uint64) [][]float32 {
 	values := make([][]float32, len(variables))
 	for i, v := range variables {
 		x := make([]float32, v.Len())
-		switch v.Role {
-		case Scale, Variance:
+		switch {
+		case v.identity:
+			for k := range v.Shape[0] {
+				x[k*v.Shape[0]+k] = 1
+			}
+		case v.Role == Scale || v.Role == Variance:
 			for k := range x {
 				x[k] = 1
 			}
-		case Weight, Bias:
-			fan, linear := n.fan(v.Node)
+		case v.Role == Weight || v.Role == Bias:
 			s := philox.New(seed, philox.PurposeInit, uint32(i))
 			for k := range x {
-				x[k] = float32(init(v.Role, fan, linear, s))
+				x[k] = float32(init(v.Role, v.layer.fan, v.layer.linear, s))
 			}
 			x = FromTorch(v, x)
 		}
@@ -79,15 +99,15 @@ func (n *Network) Initialize(init Initializer, seed uint64) [][]float32 {
 	return values
 }
 
-// fan is the size of a layer, and whether it is linear.
-func (n *Network) fan(node int) (Fan, bool) {
+// layer is a node's: one with weights.
+func (n *Network) layer(node int) layer {
 	in := n.Inputs(node)[0].C
 	switch op := n.Nodes[node].Op.(type) {
 	case Conv:
 		pixels := op.Kernel.H * op.Kernel.W
-		return Fan{pixels * in / op.Groups, pixels * op.Out / op.Groups}, false
+		return layer{Fan{pixels * in / op.Groups, pixels * op.Out / op.Groups}, false}
 	case Linear:
-		return Fan{in, op.Out}, true
+		return layer{Fan{in, op.Out}, true}
 	}
 	panic(fmt.Sprintf("nn: node %d is no layer with weights", node))
 }

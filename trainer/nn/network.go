@@ -74,6 +74,30 @@ func (n *Network) Ancestors(of ...int) []bool {
 	return marked
 }
 
+// Branches lists, of Variables(), the scales of batch norms that end the branch of a residual block: a sum adds what
+// they give to something that the branch itself begins with.
+func (n *Network) Branches() []int {
+	ends := map[int]bool{}
+	for _, node := range n.Nodes {
+		if _, isSum := node.Op.(Add); !isSum {
+			continue
+		}
+		for _, end := range node.In {
+			if _, isNorm := n.Nodes[end].Op.(BatchNorm); isNorm {
+				before := n.Ancestors(end)
+				ends[end] = ends[end] || slices.ContainsFunc(node.In, func(in int) bool { return in != end && before[in] })
+			}
+		}
+	}
+	var scales []int
+	for i, v := range n.Variables() {
+		if v.Role == Scale && ends[v.Node] {
+			scales = append(scales, i)
+		}
+	}
+	return scales
+}
+
 // Regularized is the network with other probabilities of its drop paths, of which the largest is dropPath and the
 // others keep their ratios to it, and with other weights of its auxiliary heads. Zeros leave them as they are, and a
 // network without drop paths or heads stays as it is.

@@ -10,6 +10,8 @@ import (
 type Shared struct {
 	Name      string
 	Variables []Variable
+	// Branches are the scales of batch norms that end the branches of residual blocks, as Network.Branches lists them.
+	Branches []int
 }
 
 // Path is a network whose variables are parts of shared ones: a sub-network of a supernet. A network that is trained by
@@ -31,7 +33,7 @@ type Binding struct {
 
 // Alone is a network as the only path of its own variables.
 func Alone(net *Network) (Shared, Path) {
-	s := Shared{Name: net.Name, Variables: net.Variables()}
+	s := Shared{Name: net.Name, Variables: net.Variables(), Branches: net.Branches()}
 	p := Path{Network: net, Bindings: make([]Binding, len(s.Variables))}
 	for i := range p.Bindings {
 		p.Bindings[i].Shared = i

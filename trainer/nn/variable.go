@@ -41,7 +41,21 @@ type Variable struct {
 	Role  Role
 	Shape []int // in memory
 
-	linear bool // in files, whatever Shape is
+	linear   bool // in files, whatever Shape is
+	layer    layer
+	identity bool // starts as the identity: KernelMatrix
+}
+
+// layer is that of a weight or bias, as initializers see it.
+type layer struct {
+	fan    Fan
+	linear bool
+}
+
+// KernelMatrix is the variable that makes a kernel of as many taps of the inner part of one that is two taps larger
+// each way: y = M x, of the channels of a depthwise convolution. It starts as the identity; files hold [out, in].
+func KernelMatrix(name string, taps int) Variable {
+	return Variable{Name: name, Role: Weight, Shape: []int{taps, taps}, identity: true}
 }
 
 // Len is the number of elements.
@@ -111,6 +125,9 @@ func (n *Network) Variables() []Variable {
 		}
 		for _, v := range op.variables(n.Inputs(i)) {
 			v.Node, v.linear = i, node.Vector
+			if v.Role == Weight || v.Role == Bias {
+				v.layer = n.layer(i)
+			}
 			v.Name = fmt.Sprintf("%s.%s", cmp.Or(node.Module, strings.ReplaceAll(node.Name, "/", ".")),
 				torchNames[v.Role])
 			all = append(all, v)

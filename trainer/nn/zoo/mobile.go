@@ -51,12 +51,13 @@ func addInput(b *nn.Builder, input, x nn.Tensor) nn.Tensor {
 	return b.Apply("sum", nn.Add{}, input, x)
 }
 
-// chain is a network as a table: a 3x3 convolution with stride 2, blocks, a 1x1 convolution, the pooling and what
+// chain is a network as a table: a 3x3 convolution, mostly with stride 2, blocks, a 1x1 convolution, the pooling and what
 // follows it.
 type chain struct {
 	norm nn.BatchNorm
 	act  nn.Activation // of the stem and of the head
 	stem int           // channels
+	full bool          // the stem keeps the size of the images
 	blockStyle
 	blocks   []inverted
 	before   int     // channels of one more 1x1 convolution before the head, with ReLU; 0: none
@@ -68,7 +69,11 @@ type chain struct {
 func (c chain) build(name string, side, classes int) (*nn.Network, error) {
 	b, x := nn.NewBuilder(name, nn.Shape{H: side, W: side, C: 3})
 	b.Norm = c.norm
-	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, c.stem).Strided(2), c.act)
+	stem := nn.Conv2D(3, c.stem)
+	if !c.full {
+		stem = stem.Strided(2)
+	}
+	x = b.Scope("stem").ConvNorm(x, stem, c.act)
 	for i, v := range c.blocks {
 		x = v.build(b.Scope("block%d", i+1), x, c.blockStyle)
 	}

@@ -21,12 +21,32 @@ const (
 type OnceForAll struct {
 	Depths          [ofaUnits]int
 	Kernels, Ratios [ofaUnits * ofaDepth]int
-	Width           float64 // 1.0 or 1.2: the supernet's
+	Width           float64 // the supernet's: 1.0 or 1.2 as published
 	Dropout         float64
+	// Whole is how many of the four layers that halve the images before the last one keep their size instead, the first
+	// ones. None does as published, where 224 pixels become 7; of 32 pixels 1 would be left.
+	Whole int
 }
 
 // mobileNetV3Space begins the names of the space's networks that are not in the zoo (search/space names them).
 const mobileNetV3Space = "mobilenetv3:"
+
+// ofaUnit is what all blocks of a unit have in common, and the stride of the first of them.
+type ofaUnit struct {
+	stride int
+	se     bool
+	act    nn.Activation
+}
+
+// units are those of the network: as published but for those that keep the size of the images.
+func (o OnceForAll) units() [ofaUnits]ofaUnit {
+	units := [ofaUnits]ofaUnit{{2, false, nn.ReLU}, {2, true, nn.ReLU}, {2, false, nn.HSwish}, {1, true, nn.HSwish},
+		{2, true, nn.HSwish}}
+	for u := range o.Whole - 1 { // the stem is the first of these layers
+		units[u].stride = 1
+	}
+	return units
+}
 
 // Build builds the network for square images of a side. Its variables have the names of once-for-all's files.
 func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
@@ -34,15 +54,11 @@ func (o OnceForAll) Build(side, classes int) (*nn.Network, error) {
 	for i, w := range widths {
 		widths[i] = roundChannels(float64(w) * o.Width)
 	}
-	c := chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], blockStyle: mobileNetV3Style, head: widths[6],
-		features: nn.Conv2D(1, widths[7]), dropout: o.Dropout}
+	c := chain{norm: torchNorm, act: nn.HSwish, stem: widths[0], full: o.Whole > 0, blockStyle: mobileNetV3Style,
+		head: widths[6], features: nn.Conv2D(1, widths[7]), dropout: o.Dropout}
 	in := widths[0]
 	c.blocks = []inverted{{3, 1, in, in, 0, nn.ReLU}}
-	for u, unit := range [ofaUnits]struct {
-		stride int
-		se     bool
-		act    nn.Activation
-	}{{2, false, nn.ReLU}, {2, true, nn.ReLU}, {2, false, nn.HSwish}, {1, true, nn.HSwish}, {2, true, nn.HSwish}} {
+	for u, unit := range o.units() {
 		for i := range o.Depths[u] {
 			at := u*ofaDepth + i
 			v := inverted{k: o.Kernels[at], stride: 1, mid: roundChannels(math.Round(float64(in * o.Ratios[at]))),
