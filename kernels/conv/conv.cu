@@ -316,8 +316,9 @@ template <class T> __device__ __forceinline__ void pack(const ctn_conv_gpu_args 
 		const int vector = step * VECTORS + k / L, tap = vector / across, c = vector % across * L + k % L;
 		float w = 0.0f;
 		if (tap < taps && c < g.at.depth && j < g.at.cols)
-			w = g.transposed ? g.weight[((int64_t)tap * g.at.cols + j) * g.at.out + group * g.at.depth + c]
-			                 : g.weight[((int64_t)tap * g.at.depth + c) * g.at.out + group * g.at.cols + j];
+			w = g.weight[(int64_t)tap * g.at.tap_ld +
+			             (g.transposed ? (int64_t)j * g.at.weight_ld + group * g.at.depth + c
+			                           : (int64_t)c * g.at.weight_ld + group * g.at.cols + j)];
 		piece[column][k] = w;
 	}
 	__syncthreads();

@@ -12,6 +12,7 @@ import "C"
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -43,6 +44,28 @@ func (c Conv) Shape() tensor.Shape {
 
 // WeightLen is the number of the weight's elements.
 func (c Conv) WeightLen() int { return c.KH * c.KW * c.In.C / max(1, c.Groups) * c.Out }
+
+// view is how a weight lies in memory: elements from a row, that is a channel of the input, to the next, and from a tap to
+// the next.
+type view struct{ ld, tap int }
+
+// view completes the distances of a weight, 0 for dense, and checks that it lies in its buffer.
+func (c Conv) view(op, name string, b *exec.Buffer, ld, tap int) view {
+	depth := c.In.C / c.Groups
+	if ld == 0 {
+		ld = c.Out
+	}
+	if tap == 0 {
+		tap = depth * ld
+	}
+	row := (depth-1)*ld + c.Out // of a tap
+	if ld < c.Out || tap < row || c.KH*c.KW*tap > math.MaxInt32 {
+		panic(fmt.Sprintf("%s: %s of %d taps of %d x %d, rows %d and taps %d apart", op, name, c.KH*c.KW, depth, c.Out,
+			ld, tap))
+	}
+	exec.Need(op, name, b, (c.KH*c.KW-1)*tap+row)
+	return view{ld, tap}
+}
 
 // MAdds is the number of multiply-adds of one direction.
 func (c Conv) MAdds() int { return c.Shape().Pixels() * c.WeightLen() }
@@ -79,12 +102,14 @@ const (
 // Forward is z = conv(In, Weight) + Bias. Out (pixels x OutStride, 0 for its channels) must not overlap In.
 type Forward struct {
 	Conv
-	In      tensor.Input
-	Weight  *exec.Buffer // [KH, KW, In.C/Groups, Out]
-	Bias    *exec.Buffer // [Conv.Out], or nil
-	Z       *exec.Buffer // [N, OutH, OutW, Out], pixels ZStride elements apart
-	ZStride int
-	Sums    bool // leave sums of Z for norm.Forward
+	In     tensor.Input
+	Weight *exec.Buffer // [KH, KW, In.C/Groups, Out]
+	// Elements from a row of Weight to the next, and from a tap to the next: a part of a larger one. 0: dense.
+	WeightLD, TapLD int
+	Bias            *exec.Buffer // [Conv.Out], or nil
+	Z               *exec.Buffer // [N, OutH, OutW, Out], pixels ZStride elements apart
+	ZStride         int
+	Sums            bool // leave sums of Z for norm.Forward
 }
 
 // Record appends the operation to a program and returns the sums, if there are any.
@@ -95,7 +120,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	if f.In.Shape != c.In {
 		panic(fmt.Sprintf("conv: input %+v for %+v", f.In.Shape, c))
 	}
-	exec.Need("conv", "Weight", f.Weight, c.WeightLen())
+	view := c.view("conv", "Weight", f.Weight, f.WeightLD, f.TapLD)
 	tensor.Span("conv", "Z", f.Z, shape, f.ZStride)
 	if f.Bias != nil {
 		exec.Need("conv", "Bias", f.Bias, c.Out)
@@ -104,14 +129,15 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 		f.ZStride = c.Out
 	}
 	if p.Arena().Device().Accelerated() {
-		return f.accelerated(p, c)
+		return f.accelerated(p, c, view)
 	}
 	var stats tensor.Stats
 	depth, cols := c.In.C/c.Groups, c.Out/c.Groups
 	for g := range c.Groups {
 		args := C.ctn_conv_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols),
-			weight: floats(f.Weight.Slice(g*cols, f.Weight.Len()-g*cols)), weight_ld: C.int64_t(c.Out),
-			out: floats(f.Z.Slice(g*cols, f.Z.Len()-g*cols)), out_ld: C.int64_t(f.ZStride)}
+			weight: floats(f.Weight.Slice(g*cols, f.Weight.Len()-g*cols)), weight_ld: C.int64_t(view.ld),
+			tap_ld: C.int64_t(view.tap),
+			out:    floats(f.Z.Slice(g*cols, f.Z.Len()-g*cols)), out_ld: C.int64_t(f.ZStride)}
 		f.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))
 		if f.Bias != nil {
 			args.bias = floats(f.Bias.Slice(g*cols, cols))
@@ -144,9 +170,10 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 // InputGradient is the gradient in a convolution's input. Sink must not overlap Grad.
 type InputGradient struct {
 	Conv
-	Grad   tensor.Gradient
-	Weight *exec.Buffer // [KH, KW, In.C/Groups, Out]
-	Sink   tensor.Sink
+	Grad            tensor.Gradient
+	Weight          *exec.Buffer // [KH, KW, In.C/Groups, Out]
+	WeightLD, TapLD int          // as Forward's
+	Sink            tensor.Sink
 }
 
 // Record appends the operation to a program and returns the sums that the sink's last consumer leaves.
@@ -154,15 +181,16 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 	c := b.Conv.defaults()
 	b.Grad.Check("conv_input_gradient", c.Shape())
 	b.Sink.Check("conv_input_gradient", c.In)
-	exec.Need("conv_input_gradient", "Weight", b.Weight, c.WeightLen())
+	view := c.view("conv_input_gradient", "Weight", b.Weight, b.WeightLD, b.TapLD)
 	if p.Arena().Device().Accelerated() {
-		return b.accelerated(p, c)
+		return b.accelerated(p, c, view)
 	}
 	var stats tensor.Stats
 	depth, cols := c.Out/c.Groups, c.In.C/c.Groups
 	for g := range c.Groups {
 		args := C.ctn_conv_args{at: c.window(), transposed: 1, depth: C.int64_t(depth), cols: C.int64_t(cols),
-			weight: floats(b.Weight.Slice(g*depth, b.Weight.Len()-g*depth)), weight_ld: C.int64_t(c.Out)}
+			weight: floats(b.Weight.Slice(g*depth, b.Weight.Len()-g*depth)), weight_ld: C.int64_t(view.ld),
+			tap_ld: C.int64_t(view.tap)}
 		b.Grad.Channels(g*depth, c.Out).Put(unsafe.Pointer(&args.grad), depth)
 		if c.Winograd() {
 			count := planWinograd(&args, c.In)
@@ -296,10 +324,12 @@ func pack(p *exec.Program, args *C.ctn_conv_args) {
 // dense.ColumnSum.
 type WeightGradient struct {
 	Conv
-	In         tensor.Input
-	Grad       tensor.Gradient
-	DWeight    *exec.Buffer // [KH, KW, In.C/Groups, Out]
-	Accumulate bool
+	In      tensor.Input
+	Grad    tensor.Gradient
+	DWeight *exec.Buffer // [KH, KW, In.C/Groups, Out]
+	// As Forward's, of DWeight: what lies between is left alone.
+	WeightLD, TapLD int
+	Accumulate      bool
 	// PartialLen floats, overwritten; may be shared between operations; nil: its own. An accelerator takes it where it
 	// is large enough.
 	Partial *exec.Buffer
@@ -341,9 +371,9 @@ func (w WeightGradient) Record(p *exec.Program) {
 		panic(fmt.Sprintf("conv_weight_gradient: input %+v for %+v", w.In.Shape, c))
 	}
 	w.Grad.Check("conv_weight_gradient", c.Shape())
-	exec.Need("conv_weight_gradient", "DWeight", w.DWeight, c.WeightLen())
+	view := c.view("conv_weight_gradient", "DWeight", w.DWeight, w.WeightLD, w.TapLD)
 	if p.Arena().Device().Accelerated() {
-		w.accelerated(p, c)
+		w.accelerated(p, c, view)
 		return
 	}
 	taps, depth, cols, splits := c.KH*c.KW, c.In.C/c.Groups, c.Out/c.Groups, c.splits()
@@ -359,7 +389,8 @@ func (w WeightGradient) Record(p *exec.Program) {
 	for g := range c.Groups {
 		args := C.ctn_conv_weight_args{at: c.window(), depth: C.int64_t(depth), cols: C.int64_t(cols),
 			splits: C.int64_t(splits), partial: floats(w.Partial),
-			dweight: floats(w.DWeight.Slice(g*cols, w.DWeight.Len()-g*cols)), weight_ld: C.int64_t(c.Out)}
+			dweight: floats(w.DWeight.Slice(g*cols, w.DWeight.Len()-g*cols)), weight_ld: C.int64_t(view.ld),
+			tap_ld: C.int64_t(view.tap)}
 		args.accumulate = flag(w.Accumulate)
 		w.In.Channels(g*depth, depth).Put(unsafe.Pointer(&args.in))
 		w.Grad.Channels(g*cols, c.Out).Put(unsafe.Pointer(&args.grad), cols)

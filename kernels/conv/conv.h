@@ -21,8 +21,8 @@ typedef struct ctn_conv_args {
 	int64_t near;        // floats of scratch for the tensor that is read
 	ctn_input in;        // forward
 	ctn_gradient grad;   // transposed
-	const float *weight; // [taps, C in, C out], rows weight_ld apart
-	int64_t weight_ld;
+	const float *weight; // [taps, C in, C out], taps tap_ld and rows weight_ld apart
+	int64_t weight_ld, tap_ld;
 	float *packed; // column panels of the weight, each [taps, depth, 2 vectors]
 	// forward
 	const float *bias; // [C out], or none
@@ -49,8 +49,8 @@ typedef struct ctn_conv_weight_args {
 	int64_t near;
 	ctn_input in;
 	ctn_gradient grad;
-	float *dweight; // [taps, depth, cols], rows weight_ld apart
-	int64_t weight_ld;
+	float *dweight; // [taps, depth, cols], taps tap_ld and rows weight_ld apart
+	int64_t weight_ld, tap_ld;
 	float *partial; // [splits, taps, depth, cols], when splits > 1; Winograd: [splits, 16, depth, cols]
 } ctn_conv_weight_args;
 

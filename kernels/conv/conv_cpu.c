@@ -120,15 +120,15 @@ static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
 	        width = ctn_min(PANEL, g->cols - j0);
 	float *out = g->packed + (j0 * taps + tap * PANEL) * g->depth;
 	if (!g->transposed) {
-		const float *from = g->weight + tap * g->depth * g->weight_ld + j0;
+		const float *from = g->weight + tap * g->tap_ld + j0;
 		for (int64_t k = 0; k < g->depth; k++, from += g->weight_ld, out += PANEL) {
 			vstore(out, vload_part(from, width));
 			vstore(out + CTN_LANES, width > CTN_LANES ? vload_part(from + CTN_LANES, width - CTN_LANES) : (vf){});
 		}
 		return;
 	}
-	const float *from = g->weight + ((g->at.stride_h == 1 && g->at.stride_w == 1 ? taps - 1 - tap : tap) * g->cols +
-	                                 j0) * g->weight_ld;
+	const float *from = g->weight + j0 * g->weight_ld +
+	                    (g->at.stride_h == 1 && g->at.stride_w == 1 ? taps - 1 - tap : tap) * g->tap_ld;
 	for (int64_t k0 = 0; k0 < g->depth; k0 += 32) { // a few channels at a time: what is written stays in the cache
 		int64_t k1 = ctn_min(k0 + 32, g->depth);
 		if (width < PANEL) memset(out + k0 * PANEL, 0, (size_t)((k1 - k0) * PANEL) * sizeof(float));
@@ -195,6 +195,22 @@ static void FN(conv_run)(const void *p, int64_t task, float *scratch) {
 	}
 }
 
+// A tile of a gathered row that ends in another tap than it begins in, where the taps' rows do not lie one behind the
+// other: row i of the gradient is channel i % c of tap i / c.
+static void FN(weight_across)(const float *const *a, const int32_t *row, int64_t count, int64_t i, const float *b,
+                              float *out, int64_t ld, int64_t tap_ld, int64_t c, int64_t valid, int64_t width,
+                              int add) {
+	float tile[TILE_ROWS * PANEL];
+	FN(weight_dispatch)(a, row, count, i, b, tile, PANEL, valid, width, 0);
+	for (int64_t r = 0; r < valid; r++) {
+		float *o = out + (i + r) / c * tap_ld + (i + r) % c * ld;
+		for (int64_t j = 0; j < width; j += CTN_LANES) {
+			vf v = vload_part(tile + r * PANEL + j, width - j);
+			vstore_part(o + j, add ? v + vload_part(o + j, width - j) : v, width - j);
+		}
+	}
+}
+
 // A task owns a split of the rows, and a block of input channels by output channels of the gradient.
 static int64_t FN(conv_weight_tasks)(const void *p) {
 	const ctn_conv_weight_args *g = p;
@@ -210,7 +226,7 @@ static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 	int64_t c = ctn_min(g->block_c, g->depth - c0), cols = ctn_min(g->block_j, g->cols - j0);
 	int64_t begin = split * groups / g->splits * CTN_CONV_ROWS,
 	        end = ctn_min((split + 1) * groups / g->splits * CTN_CONV_ROWS, total);
-	int64_t ld = g->splits > 1 ? g->cols : g->weight_ld;
+	int64_t ld = g->splits > 1 ? g->cols : g->weight_ld, tap_ld = g->splits > 1 ? g->depth * g->cols : g->tap_ld;
 	float *out = g->splits > 1 ? g->partial + split * taps * g->depth * g->cols : g->dweight;
 	int accumulate = g->splits == 1 && g->accumulate;
 
@@ -247,8 +263,13 @@ static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 				for (int64_t i = 0; i < depth; i += TILE_ROWS) {
 					int64_t valid = ctn_min(TILE_ROWS, depth - i), width = ctn_min(PANEL, cols - j);
 					const float *b = dz + j * CTN_CONV_ROWS;
-					float *o = out + (t * g->depth + c0 + i) * ld + j0 + j;
-					FN(weight_dispatch)(a, row, count, i, b, o, ld, valid, width, accumulate || r0 > begin);
+					int64_t tap = t + i / c, first = i % c; // whose row the tile's first one is
+					float *o = out + tap * tap_ld + (c0 + first) * ld + j0 + j;
+					if (first + valid <= c || tap_ld == c * ld)
+						FN(weight_dispatch)(a, row, count, i, b, o, ld, valid, width, accumulate || r0 > begin);
+					else
+						FN(weight_across)(a, row, count, i, b, out + j0 + j, ld, tap_ld, c, valid, width,
+						                  accumulate || r0 > begin);
 				}
 		}
 	}
@@ -265,7 +286,7 @@ static void FN(conv_reduce_run)(const void *p, int64_t task, float *scratch) {
 	int64_t size = g->at.kh * g->at.kw * g->depth * g->cols;
 	for (int64_t j = 0; j < g->cols; j += CTN_LANES) {
 		int64_t n = ctn_min(CTN_LANES, g->cols - j);
-		float *o = g->dweight + task * g->weight_ld + j;
+		float *o = g->dweight + task / g->depth * g->tap_ld + task % g->depth * g->weight_ld + j;
 		vf v = g->accumulate ? vload_part(o, n) : (vf){};
 		for (int64_t s = 0; s < g->splits; s++) v += vload_part(g->partial + s * size + task * g->cols + j, n);
 		vstore_part(o, v, n);

@@ -22,17 +22,17 @@ var Sources embed.FS
 
 var floats, flag = exec.Ptr[C.float], exec.Flag[C.int32_t]
 
-func (c Conv) geometry() C.ctn_conv_geometry {
+func (c Conv) geometry(v view) C.ctn_conv_geometry {
 	i := func(n int) C.int32_t { return C.int32_t(n) }
 	return C.ctn_conv_geometry{n: i(c.In.N), h: i(c.In.H), w: i(c.In.W), ho: i(c.OutH), wo: i(c.OutW), kh: i(c.KH),
 		kw: i(c.KW), stride_h: i(c.Stride), stride_w: i(c.StrideW), pad_h: i(c.PadH), pad_w: i(c.PadW),
-		dilation: i(c.Dilation), out: i(c.Out)}
+		dilation: i(c.Dilation), weight_ld: i(v.ld), tap_ld: i(v.tap)}
 }
 
 // accelerated records the convolution as launches.
-func (f Forward) accelerated(p *exec.Program, c Conv) tensor.Stats {
+func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	half := tensor.Half("conv", f.In.Z, f.Z)
-	args := C.ctn_conv_gpu_args{at: c.geometry(), weight: floats(f.Weight), bias: floats(f.Bias), z: f.Z.Pointer(),
+	args := C.ctn_conv_gpu_args{at: c.geometry(v), weight: floats(f.Weight), bias: floats(f.Bias), z: f.Z.Pointer(),
 		ld: C.int64_t(f.ZStride)}
 	f.In.Put(unsafe.Pointer(&args.in))
 	return recordTiles(p, "conv", &args, half, c.Groups, c.In.C/c.Groups, c.Out/c.Groups, c.Shape(),
@@ -45,9 +45,9 @@ func (f Forward) accelerated(p *exec.Program, c Conv) tensor.Stats {
 		})
 }
 
-func (b InputGradient) accelerated(p *exec.Program, c Conv) tensor.Stats {
+func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	half := tensor.Half("conv_input_gradient", append(b.Grad.Tensors(), b.Sink.Tensors()...)...)
-	args := C.ctn_conv_gpu_args{at: c.geometry(), transposed: 1, weight: floats(b.Weight)}
+	args := C.ctn_conv_gpu_args{at: c.geometry(v), transposed: 1, weight: floats(b.Weight)}
 	b.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
 	return recordTiles(p, "conv_input", &args, half, c.Groups, c.Out/c.Groups, c.In.C/c.Groups, c.In,
 		func(count []int32) (stats tensor.Stats) {
@@ -116,7 +116,7 @@ func shared(half bool, tile int) int {
 	return max(steps, 4*rows*(tile+4), sums)
 }
 
-func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
+func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 	const op = "conv_weight_gradient"
 	half := tensor.Half(op, append(w.Grad.Tensors(), w.In.Z)...)
 	rows, cols, lanes, step := 128, C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_LANES_F32, C.CTN_CONV_GPU_STEP_F32
@@ -135,8 +135,9 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv) {
 	splits := max(1, min(split.Target.Resident*128/rows/(down*across*c.Groups), pixels/(8*step)))
 	each := exec.Blocks(exec.Blocks(pixels, splits), step) * step
 	splits = exec.Blocks(pixels, each)
-	args := C.ctn_conv_weight_gpu_args{at: c.geometry(), pixels: C.int32_t(pixels), split: C.int32_t(each),
-		splits: C.int32_t(splits), tiles: C.int32_t(across), len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight)}
+	args := C.ctn_conv_weight_gpu_args{at: c.geometry(v), pixels: C.int32_t(pixels), split: C.int32_t(each),
+		splits: C.int32_t(splits), tiles: C.int32_t(across), len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight),
+		out: C.int32_t(c.Out)}
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
 	apart := C.CTN_CONV_GPU_BLOCK * lanes / rows
 	args.apart = [3]C.int32_t{C.int32_t(apart / (c.OutH * c.OutW)), C.int32_t(apart / c.OutW % c.OutH),

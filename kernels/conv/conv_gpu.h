@@ -10,7 +10,7 @@ typedef struct ctn_conv_geometry {
 	int32_t kh, kw, stride_h, stride_w, pad_h, pad_w, dilation;
 	int32_t depth, cols; // of a group: channels read and written; in the weight's gradient channels of the input and of
 	                     // the output
-	int32_t out;         // channels of the output: rows of the weight are so far apart
+	int32_t weight_ld, tap_ld; // elements from a row of the weight, or of its gradient, to the next, and from a tap
 } ctn_conv_geometry;
 
 typedef struct ctn_conv_gpu_args {
@@ -21,7 +21,7 @@ typedef struct ctn_conv_gpu_args {
 	int32_t tile_cols;   // columns of a tile
 	ctn_input in;        // forward
 	ctn_gradient grad;   // transposed
-	const float *weight; // [taps, C in of a group, C out]
+	const float *weight; // [taps, C in of a group, C out], at the distances of `at`
 	void *packed;        // [groups, tiles of columns, steps, tile_cols, step]; float32: [.., step, tile_cols]
 	// forward
 	const float *bias; // [C out], or none
@@ -44,8 +44,9 @@ typedef struct ctn_conv_weight_gpu_args {
 	int64_t len;      // of the weight
 	ctn_input in;
 	ctn_gradient grad;
-	float *dweight; // [len]
-	float *partial; // [splits, len], when splits > 1
+	float *dweight; // [taps, C in of a group, C out], at the distances of `at`
+	float *partial; // [splits, len], dense, when splits > 1
+	int32_t out;    // C out
 } ctn_conv_weight_gpu_args;
 
 enum {

@@ -154,6 +154,115 @@ func TestGradients(t *testing.T) {
 	})
 }
 
+// A weight that is a part of a larger one gives the bits that a dense copy of it gives, and of a gradient's larger one
+// only the part is written.
+func TestViews(t *testing.T) {
+	shape := func(n, h, w, c int) tensor.Shape { return tensor.Shape{N: n, H: h, W: w, C: c} }
+	cases := []Conv{
+		{In: shape(2, 5, 7, 17), Out: 33, KH: 1, KW: 1},
+		{In: shape(1, 24, 24, 15), Out: 43, KH: 1, KW: 1},
+		{In: shape(3, 9, 8, 24), Out: 41, KH: 1, KW: 1, Stride: 2},
+		{In: shape(1, 7, 7, 301), Out: 71, KH: 1, KW: 1},
+		{In: shape(2, 13, 12, 3), Out: 19, KH: 3, KW: 3, Stride: 2, PadH: 1, PadW: 1},
+		{In: shape(1, 9, 9, 5), Out: 7, KH: 3, KW: 3, PadH: 1, PadW: 1}, // tiles of a gathered row across taps
+		{In: shape(2, 15, 15, 11), Out: 37, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(2, 8, 9, 33), Out: 17, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(1, 11, 9, 43), Out: 21, KH: 3, KW: 3, Stride: 2, PadH: 1, PadW: 1},
+		{In: shape(2, 9, 11, 43), Out: 71, KH: 3, KW: 3, PadH: 1, PadW: 1}, // by Winograd's algorithm, as the next
+		{In: shape(1, 4, 4, 151), Out: 141, KH: 3, KW: 3, PadH: 1, PadW: 1},
+		{In: shape(1, 9, 11, 40), Out: 9, KH: 5, KW: 5, Stride: 3, PadH: 2, PadW: 2},
+		{In: shape(2, 7, 6, 12), Out: 18, KH: 3, KW: 3, PadH: 1, PadW: 1, Groups: 3},
+	}
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+		for i, c := range cases {
+			for k, kind := range []kerneltest.Case{{}, {Norm: true, Act: tensor.HSwish, Gate: true, Pad: 3}} {
+				if d.Accelerated() && (!kerneltest.Shared(d, i+k, 3) || c.WeightLen() > 30000) {
+					continue
+				}
+				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
+					if i%2 == 1 {
+						defer split.Small()()
+					}
+					same(t, d, c, kind, [2]int{7 - i%3, i % 4 * 3}, uint32(10*i))
+				})
+			}
+		}
+	})
+}
+
+// same compares the operations on a weight that lies among `more` input and output channels with those on a dense one.
+func same(t *testing.T, d *exec.Device, c Conv, kind kerneltest.Case, more [2]int, stream uint32) {
+	ar := d.NewArena()
+	defer ar.Free()
+	ld, taps, depth := c.Out+more[1], c.KH*c.KW, c.In.C/max(1, c.Groups)
+	tap := (depth + more[0]) * ld
+	x := kerneltest.NewTensor(ar, c.In, kind, stream)
+	grad, _ := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, stream+1)
+	dense, _ := kerneltest.Random(c.WeightLen(), stream+2)
+	old, _ := kerneltest.Random(c.WeightLen(), stream+3)
+	// spread puts a dense weight among numbers that are none; gather takes it out again and requires them to be as they
+	// were.
+	span := (taps-1)*tap + (depth-1)*ld + c.Out
+	nan := float32(math.NaN())
+	spread := func(w []float32) *exec.Buffer {
+		out := slices.Repeat([]float32{nan}, span+5)
+		for r := range taps * depth {
+			copy(out[r/depth*tap+r%depth*ld:], w[r*c.Out:(r+1)*c.Out])
+		}
+		return ar.Floats(out).Slice(0, span)
+	}
+	gather := func(b *exec.Buffer) (w []float32) {
+		all := b.Values()
+		for r := range taps * depth {
+			row := all[r/depth*tap+r%depth*ld:]
+			w = append(w, row[:c.Out]...)
+			copy(row, slices.Repeat([]float32{nan}, c.Out))
+		}
+		for _, v := range all {
+			require.True(t, v != v, "a gap was written")
+		}
+		return w
+	}
+	bits := func(at [2]int, weight, dweight, added *exec.Buffer) (all [][]float32) {
+		p := ar.NewProgram("views")
+		f := Forward{Conv: c, In: x.Input, Weight: weight, WeightLD: at[0], TapLD: at[1],
+			Z: kerneltest.Room(ar, c.Shape().Len()), Sums: true}
+		stats := f.Record(p)
+		sink := tensor.Sink{D: kerneltest.Room(ar, c.In.Len())}
+		InputGradient{Conv: c, Grad: grad, Weight: weight, WeightLD: at[0], TapLD: at[1], Sink: sink}.Record(p)
+		WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: dweight, WeightLD: at[0], TapLD: at[1]}.Record(p)
+		WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: added, WeightLD: at[0], TapLD: at[1],
+			Accumulate: true}.Record(p)
+		p.Run(1)
+		return [][]float32{f.Z.Values(), stats.Rows.Values(), sink.D.Values()}
+	}
+	dweight, added := ar.F32(c.WeightLen()), ar.Floats(old)
+	want := append(bits([2]int{}, ar.Floats(dense), dweight, added), dweight.Values(), added.Values())
+	dweight, added = spread(old), spread(old)
+	got := append(bits([2]int{ld, tap}, spread(dense), dweight, added), gather(dweight), gather(added))
+	for i, what := range []string{"z", "sums", "gradient in the input", "gradient in the weight", "added to it"} {
+		require.Equal(t, want[i], got[i], what) // a NaN is not equal to itself
+	}
+}
+
+func TestBadViewsPanic(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	c := Conv{In: tensor.Shape{N: 1, H: 4, W: 4, C: 3}, Out: 5, KH: 3, KW: 3}
+	record := func(n, ld, tap int) {
+		Forward{Conv: c, In: tensor.Input{Shape: c.In, Z: ar.F32(c.In.Len())}, Weight: ar.F32(n), WeightLD: ld,
+			TapLD: tap, Z: ar.F32(c.Shape().Len())}.Record(ar.NewProgram("view"))
+	}
+	const span = 8*40 + 2*7 + 5
+	require.NotPanics(t, func() { record(span, 7, 40) })
+	require.Panics(t, func() { record(span-1, 7, 40) }, "the last element lies behind the buffer")
+	require.Panics(t, func() { record(span, 4, 40) }, "rows overlap")
+	require.Panics(t, func() { record(span, 7, 18) }, "taps overlap")
+}
+
 func TestReferenceGradients(t *testing.T) {
 	c := Conv{In: tensor.Shape{N: 2, H: 5, W: 4, C: 4}, Out: 2, KH: 3, KW: 2, Stride: 2, PadH: 1, PadW: 1, Groups: 2}
 	_, x := kerneltest.Random(c.In.Len(), 1)

@@ -112,12 +112,13 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 		__syncthreads();
 	}
 	float *to = g.splits > 1 ? g.partial + blockIdx.z * g.len : g.dweight;
+	const int ld = g.splits > 1 ? g.out : a.weight_ld, tap_ld = g.splits > 1 ? a.depth * g.out : a.tap_ld;
 	const bool accumulate = g.splits == 1 && g.accumulate;
 	out.each([&](int row, int column, const auto &v) {
 		const tap_channels<T> tap(a, a.depth, row_tile * LEFT_VECTORS + row / L);
 		if (row % L >= tap.n) return;
-		float *line = to + ((int64_t)(tap.ky * a.kw + tap.kx) * a.depth + tap.c + row % L) * a.out + group * a.cols +
-		              column0 + column;
+		float *line = to + (int64_t)(tap.ky * a.kw + tap.kx) * tap_ld + (int64_t)(tap.c + row % L) * ld +
+		              group * a.cols + column0 + column;
 #pragma unroll
 		for (int i = 0; i < (int)(sizeof v / sizeof(float)); i++)
 			if (column0 + column + i < a.cols) line[i] = accumulate ? line[i] + v[i] : v[i];
@@ -148,5 +149,7 @@ CTN_ENTRY(cu_conv_weight_sum, const ctn_conv_weight_gpu_args g, CTN_CONV_GPU_SUM
 	__syncthreads();
 	if (warp || i >= g.len) return;
 	for (int w = 1; w < WARPS; w++) sum += part[w][column];
-	g.dweight[i] = g.accumulate ? g.dweight[i] + sum : sum;
+	const int64_t row = i / g.out, tap = row / g.at.depth;
+	float *to = g.dweight + tap * g.at.tap_ld + (row - tap * g.at.depth) * g.at.weight_ld + (i - row * g.out);
+	*to = g.accumulate ? *to + sum : sum;
 }

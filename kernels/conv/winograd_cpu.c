@@ -28,12 +28,12 @@ static void FN(winograd_pack_run)(const void *p, int64_t task, float *scratch) {
 		float *to = scratch + t * step;
 		if (!g->transposed)
 			for (int64_t k = 0; k < depth; k++)
-				memcpy(to + k * PANEL, g->weight + (t * g->depth + k0 + k) * g->weight_ld + j0,
+				memcpy(to + k * PANEL, g->weight + t * g->tap_ld + (k0 + k) * g->weight_ld + j0,
 				       (size_t)width * sizeof(float));
 		else // turned round, and from rows to columns
 			for (int64_t j = 0; j < width; j++)
 				for (int64_t k = 0; k < depth; k++)
-					to[k * PANEL + j] = g->weight[((8 - t) * g->cols + j0 + j) * g->weight_ld + k0 + k];
+					to[k * PANEL + j] = g->weight[(8 - t) * g->tap_ld + (j0 + j) * g->weight_ld + k0 + k];
 	}
 	float *out = g->packed + (j0 * 16 * g->depth + k0 * PANEL);
 	for (int64_t i = 0; i < depth * PANEL; i += CTN_LANES) {
@@ -269,7 +269,7 @@ static void FN(winograd_reduce_run)(const void *p, int64_t task, float *scratch)
 			vf w[3] = {s[y][0] + 0.5f * (s[y][1] + s[y][2]), 0.5f * (s[y][1] - s[y][2]),
 			           0.5f * (s[y][1] + s[y][2]) + s[y][3]};
 			for (int x = 0; x < 3; x++) {
-				float *o = g->dweight + ((3 * y + x) * g->depth + task) * g->weight_ld + j;
+				float *o = g->dweight + (3 * y + x) * g->tap_ld + task * g->weight_ld + j;
 				vstore_part(o, g->accumulate ? vload_part(o, n) + w[x] : w[x], n);
 			}
 		}
