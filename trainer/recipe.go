@@ -18,23 +18,32 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-//go:embed recipes/*.yaml
+//go:embed recipes/*.yaml recipes/supernet/*.yaml
 var recipeFiles embed.FS
 
+// networkRecipes is the folder of the recipes for networks that come with the program.
+const networkRecipes = "recipes"
+
 // RecipeNames lists the recipes that come with the program.
-func RecipeNames() []string {
-	embedded, _ := recipeFiles.ReadDir("recipes")
+func RecipeNames() []string { return recipeNames(networkRecipes) }
+
+func recipeNames(folder string) []string {
+	embedded, _ := recipeFiles.ReadDir(folder)
 	var names []string
 	for _, f := range embedded {
-		names = append(names, strings.TrimSuffix(f.Name(), ".yaml"))
+		if name, is := strings.CutSuffix(f.Name(), ".yaml"); is {
+			names = append(names, name)
+		}
 	}
 	return names
 }
 
 // AbsoluteRecipe is the name of a recipe that is valid in any working directory: that of one that comes with the
 // program stays.
-func AbsoluteRecipe(name string) (string, error) {
-	if slices.Contains(RecipeNames(), name) {
+func AbsoluteRecipe(name string) (string, error) { return absoluteRecipe(networkRecipes, name) }
+
+func absoluteRecipe(folder, name string) (string, error) {
+	if slices.Contains(recipeNames(folder), name) {
 		return name, nil
 	}
 	return files.Absolute(name)
@@ -43,19 +52,20 @@ func AbsoluteRecipe(name string) (string, error) {
 const maxRecipeBytes = 1 << 20
 
 // OpenRecipe reads a recipe that comes with the program, or else the file of that name.
-func OpenRecipe(name string) (Recipe, error) {
-	text, err := recipeFiles.ReadFile("recipes/" + name + ".yaml")
+func OpenRecipe(name string) (Recipe, error) { return openRecipe(networkRecipes, name, parseRecipe) }
+
+func openRecipe[R any](folder, name string, parse func(text []byte) (R, error)) (r R, err error) {
+	text, err := recipeFiles.ReadFile(folder + "/" + name + ".yaml")
 	if err != nil {
 		if text, err = files.ReadText(name, maxRecipeBytes); errors.Is(err, fs.ErrNotExist) {
-			return Recipe{}, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name,
-				strings.Join(RecipeNames(), ", "), err)
+			return r, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name,
+				strings.Join(recipeNames(folder), ", "), err)
 		} else if err != nil {
-			return Recipe{}, fmt.Errorf("recipe: %w", err)
+			return r, fmt.Errorf("recipe: %w", err)
 		}
 	}
-	r, err := parseRecipe(text)
-	if err != nil {
-		return Recipe{}, fmt.Errorf("recipe %s: %w", name, err)
+	if r, err = parse(text); err != nil {
+		return r, fmt.Errorf("recipe %s: %w", name, err)
 	}
 	return r, nil
 }
@@ -127,12 +137,12 @@ func (r Recipe) PathRate(epoch int) float64 {
 	return 1
 }
 
-// Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises to LR over
-// the warm-up and then follows the schedule (Loshchilov and Hutter 2017 for the cosine).
+// Rate is the learning rate of the update that follows `updates` updates, with so many an epoch: it rises from
+// WarmupLR to LR over the warm-up and then follows the schedule (Loshchilov and Hutter 2017 for the cosine).
 func (r Recipe) Rate(updates, perEpoch int) float64 {
 	epoch := float64(updates) / float64(perEpoch)
 	if epoch < r.Warmup {
-		return r.LR * math.Min(1, float64(updates+1)/(r.Warmup*float64(perEpoch)))
+		return r.WarmupLR + (r.LR-r.WarmupLR)*math.Min(1, float64(updates+1)/(r.Warmup*float64(perEpoch)))
 	}
 	done := 1.0
 	if left := float64(r.Epochs) - r.Warmup; left > 0 {

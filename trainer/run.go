@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -238,7 +239,8 @@ func TrainTransform(d *data.Dataset, r Recipe, net *nn.Network) data.Transform {
 	if r.AreaMin > 0 && t.Crop == data.CropRandomResized {
 		t.AreaMin, t.AreaMax = r.AreaMin, 1
 	}
-	t.Jitter = data.Jitter{Brightness: r.Jitter, Contrast: r.Jitter, Saturation: r.Jitter}
+	t.Jitter = data.Jitter{Brightness: cmp.Or(r.Brightness, r.Jitter), Contrast: r.Jitter,
+		Saturation: cmp.Or(r.Saturation, r.Jitter)}
 	t.Cutout = r.Cutout
 	return t
 }

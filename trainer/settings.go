@@ -37,6 +37,7 @@ type Optimization struct {
 	Decoupled   bool    `json:"decoupled"`
 	Clip        float64 `json:"clip"`
 	EMA         float64 `json:"ema"`
+	ClipValue   float64 `json:"clip_value,omitempty"` // so that older recipes keep their Hash
 }
 
 // LearningRate is the learning rate at every update.
@@ -47,6 +48,7 @@ type LearningRate struct {
 	FinalLR    float64 `json:"final_lr"`
 	Decay      float64 `json:"decay"`
 	DecayEvery float64 `json:"decay_every"`
+	WarmupLR   float64 `json:"warmup_lr,omitempty"` // so that older recipes keep their Hash
 }
 
 // Regularization is the loss, and what else is done to a network in training.
@@ -76,6 +78,9 @@ type Images struct {
 	Jitter   float64 `json:"jitter"`
 	Cutout   int     `json:"cutout"`
 	Mixup    float64 `json:"mixup"`
+	// Where they are not 0 they take Jitter's place.
+	Brightness float64 `json:"brightness,omitempty"`
+	Saturation float64 `json:"saturation,omitempty"`
 }
 
 // RecipeDefaults are the values of keys that a recipe does not name; all others are 0, off or empty.
@@ -131,6 +136,8 @@ func (s *Optimization) addTo(l *setting.List) {
 		From("Loshchilov and Hutter 2019")
 	l.Float(&s.Clip, "clip", "", "limit of the gradient's 2-norm (0 = none)", 0, 1e9).From("Pascanu et al. 2013")
 	l.Float(&s.EMA, "ema", "", "decay of the average of weights that is evaluated and saved (0 = none)", 0, below1)
+	l.Float(&s.ClipValue, "clip-value", "", "limit of each element of the gradient (0 = none)", 0, 1e9).
+		From("Yu et al. 2020 (BigNAS)").OmitZero()
 }
 
 func (s *LearningRate) addTo(l *setting.List) {
@@ -143,6 +150,7 @@ func (s *LearningRate) addTo(l *setting.List) {
 	l.Float(&s.FinalLR, "final-lr", "", "learning rate at the end of cosine and linear", 0, 1e3)
 	l.Float(&s.Decay, "decay", "", "factor of exponential and step", 0, 1)
 	l.Float(&s.DecayEvery, "decay-every", "epochs", "time of one such factor", 1e-6, 1e6)
+	l.Float(&s.WarmupLR, "warmup-lr", "", "learning rate at which the warm-up begins", 0, 1e3).OmitZero()
 }
 
 func (s *Regularization) addTo(l *setting.List) {
@@ -194,6 +202,8 @@ func (s *Images) addTo(l *setting.List) {
 	l.Float(&s.Mixup, "mixup", "",
 		"alpha of the Beta distribution of the weights that images are mixed with (0 = not)", 0, 100).
 		From("Zhang et al. 2018")
+	l.Float(&s.Brightness, "brightness", "", "change of brightness (0 = as --jitter)", 0, 10).OmitZero()
+	l.Float(&s.Saturation, "saturation", "", "change of saturation (0 = as --jitter)", 0, 10).OmitZero()
 }
 
 // AddFaults adds what becomes of a training at a loss that is not finite, as Job.OnNaN, and at images that cannot be

@@ -258,6 +258,12 @@ func (s *Setting) MayRepeat() *Setting {
 	return s
 }
 
+// OmitZero says that a file does not have it where it is 0: files of before it was there are written as they were.
+func (s *Setting) OmitZero() *Setting {
+	s.omitted = true
+	return s
+}
+
 // Unkept says that no file of a run has it, for it is about who watches.
 func (s *Setting) Unkept() *Setting {
 	s.unkept = true

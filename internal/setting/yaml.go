@@ -30,7 +30,7 @@ func (l *List) YAML(run any) ([]byte, error) {
 	}
 	for _, s := range l.all {
 		value := reflect.ValueOf(s.at).Elem()
-		if s.unkept || s.omitted && value.Len() == 0 {
+		if s.unkept || s.omitted && (value.IsZero() || value.Kind() == reflect.Slice && value.Len() == 0) {
 			continue
 		}
 		if err := add(s.Name, value.Interface()); err != nil {

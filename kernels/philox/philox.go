@@ -29,6 +29,8 @@ const (
 	PurposeAugment uint32 = 33 // crops, flips, colours of training images
 	PurposeMixup   uint32 = 34 // mixing weights of batches
 	PurposeShapes  uint32 = 35 // the generated image set `shapes`
+	PurposePath    uint32 = 36 // which paths of a supernet an update trains
+	PurposeSide    uint32 = 37 // the side of a step's images
 )
 
 const (

@@ -25,7 +25,8 @@ type Fusion struct {
 
 // Fuse finds the fusions. A batch norm fuses with a stored tensor; an activation with a stored tensor that may be
 // normalised; a gate with all of that. Where the order is another, such as a second activation, the tensor in between
-// is stored. An activation that is Identity is nothing, and so is a drop path that never drops. Outputs are stored.
+// is stored. An activation that is Identity is nothing, and so is a dropout or drop path that never drops. Outputs are
+// stored.
 func Fuse(n *Network) *Fusion {
 	outputs := make([]int, len(n.Outputs))
 	for i, out := range n.Outputs {
@@ -67,6 +68,10 @@ func Fuse(n *Network) *Fusion {
 				v = store(node.In[0])
 			}
 			v.Gate = node.In[1]
+		case Dropout:
+			if op.P > 0 {
+				v = store(i)
+			}
 		case DropPath:
 			if op.P > 0 {
 				v = store(i)

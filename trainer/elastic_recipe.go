@@ -1,0 +1,275 @@
+package trainer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/ctnas/ctnas/internal/setting"
+	"github.com/ctnas/ctnas/kernels/philox"
+)
+
+// SupernetRecipe is how a supernet is trained. Settings says what each field is; its names are the keys of a recipe's
+// file and the flags of `ctnas supernet train`.
+type SupernetRecipe struct {
+	Recipe
+	Sampling
+}
+
+// Sampling is which paths of a supernet an update trains, and how.
+type Sampling struct {
+	Method    string   `json:"method"`
+	Paths     int      `json:"paths"`
+	SideStep  int      `json:"side_step"`
+	Dropout   float64  `json:"dropout"`
+	ZeroGamma bool     `json:"zero_gamma"`
+	HeldOut   int      `json:"held_out"`
+	Judged    int      `json:"judged_paths"`
+	Stages    []string `json:"stages"`
+}
+
+// Methods of training a supernet.
+const (
+	// MethodSandwich trains in every update the largest path with the labels and the smallest and some random ones with
+	// what the largest predicts (Yu et al. 2020, BigNAS).
+	MethodSandwich = "sandwich"
+	// MethodOFA trains the largest path, then with it as the teacher ever smaller ones (Cai et al. 2020, progressive
+	// shrinking).
+	MethodOFA = "ofa"
+)
+
+// Choices restrict the kernels, depths and expansions that paths are drawn of. An empty list is all that there are.
+type Choices struct {
+	Kernels    []int `json:"kernels,omitempty"`
+	Depths     []int `json:"depths,omitempty"`
+	Expansions []int `json:"expansions,omitempty"`
+}
+
+// Stage is a part of a supernet's training with a learning rate of its own.
+type Stage struct {
+	Name string
+	Choices
+	// Sort are the expansions that were trained before a stage that begins with sorted channels, besides the largest;
+	// nil: channels stay.
+	Sort     []int
+	Epochs   int
+	Paths    int // random ones an update
+	LR       float64
+	Warmup   float64
+	WarmupLR float64
+}
+
+// stageFull is the stage of the largest path alone.
+const stageFull = "full"
+
+// shrinking are the stages of once-for-all, in their order (train_ofa_net.py).
+var shrinking = []Stage{
+	{Name: stageFull, Choices: Choices{[]int{7}, []int{4}, []int{6}}},
+	{Name: "kernel", Choices: Choices{[]int{3, 5, 7}, []int{4}, []int{6}}},
+	{Name: "depth1", Choices: Choices{[]int{3, 5, 7}, []int{3, 4}, []int{6}}},
+	{Name: "depth2", Choices: Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{6}}},
+	{Name: "expand1", Choices: Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{4, 6}}, Sort: []int{}},
+	{Name: "expand2", Choices: Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{3, 4, 6}}, Sort: []int{4}},
+}
+
+// mostPaths is how many random paths an update may have: all of its paths stay recorded until it has ended.
+const mostPaths = 6
+
+// SupernetRecipeDefaults are the values of keys that a supernet's recipe does not name.
+func SupernetRecipeDefaults() SupernetRecipe {
+	r := SupernetRecipe{Recipe: RecipeDefaults()}
+	r.Channels, r.Recalibrate = 0, 16
+	r.Method, r.Paths, r.SideStep, r.Judged = MethodSandwich, 2, 4, 2
+	return r
+}
+
+// Settings are the recipe's, as they stand in its file.
+func (r *SupernetRecipe) Settings() *setting.List {
+	l := setting.New()
+	r.AddTo(l)
+	return l
+}
+
+// AddTo adds the recipe's settings to a list.
+func (r *SupernetRecipe) AddTo(l *setting.List) {
+	s := &r.Sampling
+	l.Group("Recipe: paths")
+	l.Text(&s.Method, "method", "which paths an update trains: the largest, the smallest and random ones, or random "+
+		"ones of ever more choices").OneOf(MethodSandwich, MethodOFA).From("Yu et al. 2020; Cai et al. 2020")
+	l.Int(&s.Paths, "paths", "paths", "random paths an update of sandwich, beside the largest and the smallest", 0,
+		mostPaths)
+	l.Int(&s.SideStep, "side-step", "pixels", "distance of the sides of images that updates draw from", 4, 512).
+		From("once-for-all: MyRandomResizedCrop")
+	l.Float(&s.Dropout, "dropout", "", "dropout before the classifier: of sandwich's largest path, or of all of ofa's",
+		0, below1)
+	l.Bool(&s.ZeroGamma, "zero-gamma", "the last batch norm of a residual block starts with scale 0").
+		From("Goyal et al. 2017")
+	l.Int(&s.HeldOut, "held-out", "images", "training images that no path is trained on, once-for-all's choice "+
+		"(0 = the set's own validation images)", 0, 1<<24)
+	l.Int(&s.Judged, "judged-paths", "paths", "random paths whose accuracy is measured after each epoch, beside the "+
+		"largest and the smallest", 0, mostPaths)
+	l.Texts(&s.Stages, "stages", "a stage of ofa: `NAME` epochs=N lr=X paths=N warmup=X warmup-lr=X; names, in order: "+
+		strings.Join(stageNames(), ", ")).Check(func() error {
+		_, err := r.stages()
+		if err != nil {
+			return fmt.Errorf("stages %w", err)
+		}
+		return nil
+	})
+	r.Length.addTo(l)
+	r.Optimization.addTo(l)
+	r.LearningRate.addTo(l)
+	r.Regularization.addTo(l)
+	r.Images.addTo(l)
+}
+
+func stageNames() []string {
+	names := make([]string, len(shrinking))
+	for i, s := range shrinking {
+		names[i] = s.Name
+	}
+	return names
+}
+
+// stages are those of the method, in order.
+func (r *SupernetRecipe) stages() ([]Stage, error) {
+	if r.Method != MethodOFA {
+		return []Stage{{Name: r.Method, Epochs: r.Epochs, Paths: r.Paths, LR: r.LR, Warmup: r.Warmup,
+			WarmupLR: r.WarmupLR}}, nil
+	}
+	var stages []Stage
+	next := 0
+	for _, text := range r.Stages {
+		s, at, err := parseStage(text, next)
+		if err != nil {
+			return nil, fmt.Errorf("%.100q: %w", text, err)
+		}
+		stages, next = append(stages, s), at+1
+	}
+	if len(stages) == 0 {
+		return nil, errors.New("are none: method ofa wants some of " + strings.Join(stageNames(), ", "))
+	}
+	return stages, nil
+}
+
+// parseStage reads a stage that is none of the first ones, and says which one it is.
+func parseStage(text string, from int) (s Stage, at int, err error) {
+	name, rest, _ := strings.Cut(strings.TrimSpace(text), " ")
+	for at = from; at < len(shrinking) && shrinking[at].Name != name; {
+		at++
+	}
+	if at == len(shrinking) {
+		var left []string
+		for _, s := range shrinking[from:] {
+			left = append(left, s.Name)
+		}
+		return s, at, fmt.Errorf("%.20q is no stage that may stand here: want one of %s", name, strings.Join(left, ", "))
+	}
+	s = shrinking[at]
+	s.Epochs, s.Paths = 1, 1
+	l := setting.New()
+	l.Int(&s.Epochs, "epochs", "epochs", "", 1, 1e6)
+	l.Int(&s.Paths, "paths", "paths", "", 1, mostPaths)
+	l.Float(&s.LR, "lr", "", "", 0, 1e3)
+	l.Float(&s.Warmup, "warmup", "epochs", "", 0, 1e6)
+	l.Float(&s.WarmupLR, "warmup-lr", "", "", 0, 1e3)
+	said := map[string]bool{}
+	for _, word := range strings.Fields(rest) {
+		key, value, found := strings.Cut(word, "=")
+		if !found || l.Lookup(key) == nil || said[key] {
+			return s, at, fmt.Errorf("%.40q: want each once of %s=NUMBER", word, strings.Join(l.Names(), ", "))
+		}
+		said[key] = true
+		if err := l.Set(key, value); err != nil {
+			return s, at, err
+		}
+	}
+	if err := l.Check(); err != nil {
+		return s, at, err
+	}
+	if !said["lr"] {
+		return s, at, errors.New("want lr=NUMBER")
+	}
+	if s.Warmup > float64(s.Epochs) {
+		return s, at, fmt.Errorf("warmup %g: want 0 to %d, as many as there are epochs", s.Warmup, s.Epochs)
+	}
+	return s, at, nil
+}
+
+// Check tells what is wrong with a recipe. The error begins with the key, so that two dashes before it make a flag of
+// it.
+func (r SupernetRecipe) Check() error {
+	if err := cmp.Or(r.Settings().Check(), r.Recipe.Check()); err != nil {
+		return err
+	}
+	switch {
+	case r.Mixup > 0:
+		return fmt.Errorf("mixup %g: want 0, for paths learn from each other's predictions of one image", r.Mixup)
+	case r.ValSplit > 0:
+		return fmt.Errorf("val-split %g: want 0, for held-out says which images a supernet does not see", r.ValSplit)
+	case r.AuxWeight > 0:
+		return fmt.Errorf("aux-weight %g: want 0, for paths have no auxiliary heads", r.AuxWeight)
+	case r.Recalibrate == 0:
+		return errors.New("recalibrate 0: want 1 or more, for statistics that paths share are of none of them")
+	case r.Method == MethodOFA && r.Distill == 0:
+		return errors.New("distill 0: want more, for the stages of ofa have a teacher")
+	case r.Method == MethodOFA && r.DropPath > 0:
+		return fmt.Errorf("drop-path %g: want 0, for no path of ofa's is the largest", r.DropPath)
+	case r.Method != MethodOFA && len(r.Stages) > 0:
+		return fmt.Errorf("stages %q: want none, for %s has one", r.Stages[0], r.Method)
+	case r.Method != MethodOFA && r.Distill > 0:
+		return fmt.Errorf("distill %g: want 0, for sandwich's largest path is the teacher", r.Distill)
+	}
+	return nil
+}
+
+// in is the recipe of a stage's schedule.
+func (r SupernetRecipe) in(s Stage) Recipe {
+	out := r.Recipe
+	out.Epochs, out.LR, out.Warmup, out.WarmupLR = s.Epochs, s.LR, s.Warmup, s.WarmupLR
+	return out
+}
+
+// sides are those that images of updates may have, ascending: from the least in steps, and the greatest.
+func (r SupernetRecipe) sides(least, most int) []int {
+	var sides []int
+	for side := least; side < most; side += r.SideStep {
+		sides = append(sides, side)
+	}
+	return append(sides, most)
+}
+
+// supernetRecipes is the folder of those that come with the program.
+const supernetRecipes = "recipes/supernet"
+
+// SupernetRecipeNames lists the recipes for supernets that come with the program.
+func SupernetRecipeNames() []string { return recipeNames(supernetRecipes) }
+
+// AbsoluteSupernetRecipe is the name of a recipe that is valid in any working directory.
+func AbsoluteSupernetRecipe(name string) (string, error) {
+	return absoluteRecipe(supernetRecipes, name)
+}
+
+// OpenSupernetRecipe reads a recipe for supernets that comes with the program, or else the file of that name.
+func OpenSupernetRecipe(name string) (SupernetRecipe, error) {
+	return openRecipe(supernetRecipes, name, func(text []byte) (SupernetRecipe, error) {
+		r := SupernetRecipeDefaults()
+		if err := r.Settings().Read(text); err != nil {
+			return SupernetRecipe{}, err
+		}
+		return r, r.Check()
+	})
+}
+
+// Draws of a training: each is a function of the seed, what it is for, and the number of the step or update.
+
+// judgedUpdate stands for the paths that are judged after each epoch.
+const judgedUpdate = math.MaxUint32
+
+// pathDraw is the stream that the index-th path of an update is drawn with.
+func pathDraw(seed uint64, update uint32, index int) *philox.Stream {
+	s := philox.Key{Seed: seed, Purpose: philox.PurposePath}.From(update, uint64(index)<<32)
+	return &s
+}
