@@ -7,6 +7,7 @@ import (
 	_ "github.com/ctnas/ctnas/kernels/conv"
 	_ "github.com/ctnas/ctnas/kernels/dense"
 	_ "github.com/ctnas/ctnas/kernels/depthwise"
+	_ "github.com/ctnas/ctnas/kernels/elastic"
 	_ "github.com/ctnas/ctnas/kernels/elementwise"
 	_ "github.com/ctnas/ctnas/kernels/gemm"
 	_ "github.com/ctnas/ctnas/kernels/graph"
