@@ -22,6 +22,9 @@ func (l *lowering) loss() {
 				op.Teacher, op.Weight, op.Temperature = m.Teacher, float32(distill/(1+distill)),
 					float32(m.Options.Loss.Temperature)
 				op.Scale *= float32(1 + distill)
+				if m.Options.Loss.TeacherAlone {
+					op.Weight, op.Scale = 1, op.Scale*op.Weight
+				}
 			}
 			x.grad = l.value(x.of.shape.Len())
 			x.left--

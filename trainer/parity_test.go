@@ -67,7 +67,7 @@ func newCase(net *nn.Network, batch int, stream uint32) *testCase {
 		c.labels = append(c.labels, s.Intn(classes))
 	}
 	if stream%2 == 1 {
-		c.loss.Distill, c.loss.Temperature = 0.5, 2
+		c.loss.Distill, c.loss.Temperature, c.loss.TeacherAlone = 0.5, 2, stream%4 == 3
 		for range batch * classes {
 			c.teacher = append(c.teacher, float64(float32(s.NormFloat64())))
 		}

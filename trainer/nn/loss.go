@@ -10,13 +10,16 @@ import "fmt"
 //
 // where T is Temperature, z the network's first output and a head any other. The loss of a batch is the mean over its
 // examples. Distillation is that of Hinton et al. 2015 (T = 1 in once-for-all); its cross-entropy differs from the
-// divergence by a constant.
+// divergence by a constant. With TeacherAlone hard(z) of the first output does not count, as where the smaller paths of a
+// supernet learn from the largest (Yu et al. 2020, "inplace distillation").
 //
 // An example that is mixed of two (Zhang et al. 2018, "mixup") has the weighted mean of both classes' hard losses.
 type Loss struct {
 	Smoothing   float64
 	Distill     float64 // 0: there is no teacher
 	Temperature float64 // used with Distill
+	// TeacherAlone: with Distill, labels do not matter to the first output.
+	TeacherAlone bool
 }
 
 // Check tells what is wrong with a loss.
@@ -28,6 +31,8 @@ func (l Loss) Check() error {
 		return fmt.Errorf("distillation weight %v, want at least 0", l.Distill)
 	case l.Distill > 0 && !(l.Temperature > 0):
 		return fmt.Errorf("distillation temperature %v, want a positive number", l.Temperature)
+	case l.TeacherAlone && l.Distill == 0:
+		return fmt.Errorf("distillation weight 0, want more where the teacher's predictions alone are learned")
 	}
 	return nil
 }

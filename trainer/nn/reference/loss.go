@@ -33,7 +33,9 @@ func (p *Pass) MixedLoss(l nn.Loss, classes, partners []int, weight float64, tea
 			}
 			target[class] += (1 - l.Smoothing) * weight
 			target[partners[e]] += (1 - l.Smoothing) * (1 - weight)
-			total += crossEntropy(dz, target, z, 1, out.Weight/float64(p.Batch))
+			if k > 0 || !l.TeacherAlone {
+				total += crossEntropy(dz, target, z, 1, out.Weight/float64(p.Batch))
+			}
 			if k == 0 && l.Distill > 0 {
 				t := l.Temperature
 				soft := softmax(teacher[e*n:(e+1)*n], t)
