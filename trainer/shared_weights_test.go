@@ -1,7 +1,9 @@
 package trainer_test
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,6 +11,7 @@ import (
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/format"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // twoVariables are those of a supernet of a linear layer.
@@ -49,4 +52,71 @@ func TestFillShared(t *testing.T) {
 	require.ErrorIs(t, err, trainer.ErrNotFinite)
 	w := trainer.Weights{}
 	require.Nil(t, w.Tensor("x"))
+}
+
+// A supernet is written and read in both kinds of files, in once-for-all's names or without the modules around its
+// layers, as the released files have them or not.
+func TestSupernetFiles(t *testing.T) {
+	t.Parallel()
+	shared, err := zoo.OnceForAll{Width: 0.35}.Supernet(4)
+	require.NoError(t, err)
+	values := shared.Initialize(nn.TorchDefault, 5)
+	dir := t.TempDir()
+	for _, name := range []string{"w.safetensors", "w.pth"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, trainer.WriteShared(path, shared, values, map[string]string{trainer.SpaceKey: "a space"}))
+		back, err := trainer.ReadShared(path, shared)
+		require.NoError(t, err)
+		require.Equal(t, values, back)
+
+		whole, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, whole[:len(whole)*2/3], 0o600))
+		_, err = trainer.ReadShared(path, shared)
+		require.ErrorContains(t, err, path)
+		require.NoError(t, os.WriteFile(path, whole, 0o600))
+	}
+	w, err := trainer.OpenWeights(filepath.Join(dir, "w.safetensors"))
+	require.NoError(t, err)
+	require.Equal(t, "a space", w.Metadata[trainer.SpaceKey])
+	require.True(t, w.Supernet())
+
+	respelt := func(name func(string) string) ([][]float32, error) {
+		tensors, _, err := format.Read(filepath.Join(dir, "w.pth"))
+		require.NoError(t, err)
+		for i := range tensors {
+			tensors[i].Name = name(tensors[i].Name)
+		}
+		path := filepath.Join(dir, "respelt.safetensors")
+		require.NoError(t, format.WriteSafetensors(path, tensors, nil))
+		return trainer.ReadShared(path, shared)
+	}
+	for _, spelling := range [][2]string{{".conv.conv.weight", ".conv.weight"}, {".bn.bn.", ".bn."},
+		{"blocks.", "module.blocks."}} {
+		back, err := respelt(func(s string) string { return strings.Replace(s, spelling[0], spelling[1], 1) })
+		require.NoError(t, err, spelling)
+		require.Equal(t, values, back)
+	}
+	back, err := respelt(func(s string) string {
+		if strings.HasPrefix(s, "blocks.") {
+			return strings.Replace(s, ".conv.", ".mobile_inverted_conv.", 1)
+		}
+		return s
+	})
+	require.NoError(t, err)
+	require.Equal(t, values, back)
+
+	path := filepath.Join(dir, "w.pth")
+	wide, err := zoo.OnceForAll{Width: 0.5}.Supernet(4)
+	require.NoError(t, err)
+	_, err = trainer.ReadShared(path, wide)
+	require.ErrorContains(t, err, path+`: tensor "blocks.1.conv.point_linear.conv.conv.weight" has shape [8 48 1 1]`)
+	require.ErrorContains(t, err, "once-for-all w0.5")
+	classes, err := zoo.OnceForAll{Width: 0.35}.Supernet(5)
+	require.NoError(t, err)
+	_, err = trainer.ReadShared(path, classes)
+	require.ErrorContains(t, err, `tensor "classifier.linear.weight" has shape [4 448]`)
+	require.ErrorContains(t, trainer.WriteShared(path, shared, values[1:], nil), "want")
+	values[3] = values[3][1:]
+	require.ErrorContains(t, trainer.WriteShared(path, shared, values, nil), shared.Variables[3].Name)
 }

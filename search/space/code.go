@@ -48,8 +48,8 @@ func (NASBench101) CheckCode(code []byte) error {
 // FromCode returns the Cell.
 func (NASBench101) FromCode(code []byte) Arch { return Cell(binary.LittleEndian.Uint64(code)) }
 
-// A MobileNet's code: width, with the stride in the upper half of the byte, resolution (two bytes), the depths of the units, then a byte a slot with the kernel in
-// the upper half and the expansion in the lower one.
+// A MobileNet's code: width, with the stride in the upper half of the byte, resolution (two bytes), the depths of the
+// units, then a byte a slot with the kernel in the upper half and the expansion in the lower one.
 const (
 	mobileDepthsAt = 3
 	mobileSlotsAt  = mobileDepthsAt + mobileUnits

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/reference"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -40,7 +41,7 @@ func (f *torchFixture) OpNames() []string { return f.Ops }
 type torchNumbers struct {
 	Name          string
 	Shape         []int
-	Tag           uint64
+	Tag           int
 	Scale, Offset float64
 }
 
@@ -50,23 +51,12 @@ type torchTensor struct {
 	Sample []float64
 }
 
-// values repeats the generator of the fixtures' numbers.
 func (n torchNumbers) values() []float64 {
 	size := 1
 	for _, d := range n.Shape {
 		size *= d
 	}
-	out := make([]float64, size)
-	for i := range out {
-		x := uint32(uint64(i)*2654435769 + n.Tag*2246822507)
-		x ^= x >> 16
-		x *= 569420461
-		x ^= x >> 15
-		x *= 1935289751
-		x ^= x >> 15
-		out[i] = n.Offset + (float64(x>>16)-32768)/32768*n.Scale
-	}
-	return out
+	return testdata.Formula(size, n.Tag, n.Scale, n.Offset)
 }
 
 const parity = 1e-9

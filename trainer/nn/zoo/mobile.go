@@ -51,8 +51,8 @@ func addInput(b *nn.Builder, input, x nn.Tensor) nn.Tensor {
 	return b.Apply("sum", nn.Add{}, input, x)
 }
 
-// chain is a network as a table: a 3x3 convolution, mostly with stride 2, blocks, a 1x1 convolution, the pooling and what
-// follows it.
+// chain is a network as a table: a 3x3 convolution, mostly with stride 2, blocks, a 1x1 convolution, the pooling and
+// what follows it.
 type chain struct {
 	norm nn.BatchNorm
 	act  nn.Activation // of the stem and of the head

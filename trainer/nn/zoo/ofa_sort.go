@@ -193,3 +193,8 @@ func descending(importance []float64, widths []int) []int {
 	}
 	return order
 }
+
+// Block is the order of the channels of block n, from 1 on; squeezed is nil without squeeze-and-excitation.
+func (order ChannelOrder) Block(n int) (middle, squeezed []int) {
+	return order[n-1].middle, order[n-1].squeezed
+}

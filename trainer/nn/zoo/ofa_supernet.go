@@ -33,7 +33,7 @@ func (o OnceForAll) Supernet(classes int) (nn.Shared, error) {
 	if err != nil {
 		return nn.Shared{}, err
 	}
-	s := nn.Shared{Name: fmt.Sprintf("the once-for-all supernet of width %g", o.Width)}
+	s := nn.Shared{Name: fmt.Sprintf("once-for-all w%g", o.Width)}
 	branches := map[int]bool{}
 	for _, i := range net.Branches() {
 		branches[i] = true
