@@ -25,7 +25,8 @@ type identity struct {
 	Recipe  string `about:"the recipe"` // JSON
 	Seed    uint64 `about:"the seed"`
 	OnNaN   string `about:"what happens when a loss is not finite"`
-	Teacher string `about:"the teacher's weights"` // hash
+	Teacher string `about:"the teacher's weights"`          // hash
+	Start   string `about:"the weights that it began with"` // hash
 	Decoder string `about:"the program's decoder of JPEG files"`
 	Level   string `about:"the device and its instruction set"`
 	Version string `about:"the program's version"`
@@ -48,7 +49,7 @@ func (c *course) identify(ctx context.Context, net string, recipe any, teacher s
 	sum := sha256.Sum256([]byte(net))
 	return identity{
 		Arch: c.Arch, Net: hex.EncodeToString(sum[:]), Images: images, Classes: string(classes),
-		Train: c.Data.Train.Len(), Recipe: string(how), Seed: c.Seed, OnNaN: c.OnNaN, Teacher: teacher,
+		Train: c.Data.Train.Len(), Recipe: string(how), Seed: c.Seed, OnNaN: c.OnNaN, Teacher: teacher, Start: c.Start.checksum(),
 		Decoder: data.Decoder, Level: c.dev.Level(), Version: c.Version,
 	}, nil
 }

@@ -36,6 +36,8 @@ type Job struct {
 	// OnCorrupt says what becomes of images that cannot be read. It may change when a run goes on: as long as none was
 	// met nothing depends on it, and those that were left out are part of the checkpoint.
 	OnCorrupt data.OnCorrupt
+	// Start is what the training begins with; nil: the recipe's random values.
+	Start *Start
 	// Teacher is what Recipe.Distill learns from; nil without.
 	Teacher *Teacher
 }
@@ -87,6 +89,7 @@ type Result struct {
 	Params   int64    `json:"params"`
 	Updates  int      `json:"updates"`
 	Teacher  string   `json:"teacher,omitempty"` // checksum of its weights
+	Start    string   `json:"start,omitempty"`   // checksum of what it began with; absent: of random values
 	Skipped  int      `json:"updates_skipped"`   // their loss or gradient was not finite
 	// TrainLoss is the mean of each epoch; null where all of its updates were left out.
 	TrainLoss  []Real       `json:"train_loss"`
@@ -191,6 +194,12 @@ func (r *run) put(ctx context.Context) (err error) {
 		return err
 	}
 	r.m.Initialize(initializers[rec.Init], r.Seed)
+	if r.Start != nil {
+		if err := r.Start.fits(r.Net); err != nil {
+			return err
+		}
+		r.m.SetValues(r.Start.Values)
+	}
 	if r.o, err = newOptimizer(r.m, rec.Optimization); err != nil {
 		return err
 	}
@@ -354,7 +363,7 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 	cost := r.Net.Cost()
 	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Classes: r.Data.Classes, Recipe: r.Recipe,
 		Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds, Params: cost.Params, Teacher: r.distillation.checksum(),
-		Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
+		Start: r.Start.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)
 		if err != nil { // an interrupted one too: the last checkpoint is the end's

@@ -43,13 +43,13 @@ func TestCostsAreOfWhatIsTrained(t *testing.T) {
 		}
 		pick := result.Architectures[0]
 		require.Regexp(t,
-			fmt.Sprintf(`(?m)^MAdds +%d\nparameters +%d\n +of the network that was trained for the label`,
+			fmt.Sprintf(`(?m)^MAdds +%d\nparameters +%d\n +of the network that the label is of`,
 				*pick.MAdds, *pick.Params), stdout)
 		require.Regexp(t, fmt.Sprintf(`(?m)^full network +%d MAdds, %d parameters`, *pick.SpaceMAdds,
 			*pick.SpaceParams), stdout)
 		page, err := os.ReadFile(filepath.Join(run, report.PageName))
 		require.NoError(t, err)
-		require.Contains(t, string(page), "of the network that was trained for the label")
+		require.Contains(t, string(page), "of the network that the label is of")
 		require.Contains(t, string(page), "the space&#39;s own network: ")
 		return result
 	}

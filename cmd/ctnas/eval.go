@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/supernet"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -36,7 +38,7 @@ type evaluated struct {
 }
 
 func newEvalCommand(a *app) *cobra.Command {
-	split := "test"
+	split, calibrate := "test", supernet.CalibrateImages
 	var weights weightsFile
 	var shown pictures
 	s := newTrainSettings()
@@ -45,7 +47,9 @@ func newEvalCommand(a *app) *cobra.Command {
 		Use:   "eval RUN|ARCH [--weights F] [--data D]",
 		Short: "Test a network on images",
 		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights
-in a file of safetensors or PyTorch. What the file does not carry, batch norm's epsilon and what is done to
+in a file of safetensors or PyTorch, or with those of a supernet (the folder of ctnas supernet train, or a
+file of once-for-all), which are cut out and get statistics of their own, on training images of --data. RUN
+may be a search's too: its pick. What the file does not carry, batch norm's epsilon and what is done to
 images among it, is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 
 ` + archHelp,
@@ -55,8 +59,12 @@ images among it, is that of whose weights they are: see --weights-from and ctnas
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given := s
-			s.Arch = args[0]
-			loaded := s.load(args[0])
+			pick, _, err := searched(args[0])
+			if err != nil {
+				return err
+			}
+			s.Arch = cmp.Or(pick, args[0])
+			loaded := s.load(s.Arch)
 			switch {
 			case loaded == nil:
 				for _, name := range new(trainer.Size).Settings().Names() {
@@ -83,7 +91,7 @@ images among it, is that of whose weights they are: see --weights-from and ctnas
 			case loaded != nil && checkArch(s.Arch) != nil:
 				return checkArch(s.Arch)
 			}
-			e, err := a.eval(cmd, s, weights, shown, split)
+			e, err := a.eval(cmd, s, weights, shown, split, calibrate)
 			if err != nil {
 				return err
 			}
@@ -104,13 +112,14 @@ images among it, is that of whose weights they are: see --weights-from and ctnas
 	weights.addTo(l)
 	shown.addTo(l)
 	l.Text(&split, "split", "which images").OneOf("test", "validation", "train")
-	a.bind(cmd, l.Only("weights", "weights-from", "crop", "interpolation", "mean", "std", "data", "split", "batch",
-		"channels", "stacks", "modules", "resolution", "on-corrupt", "workers"))
+	calibrateSetting(l, &calibrate)
+	a.bind(cmd, l.Only("calibrate-images", "weights", "weights-from", "crop", "interpolation", "mean", "std",
+		"data", "split", "batch", "channels", "stacks", "modules", "resolution", "on-corrupt", "workers"))
 	return cmd
 }
 
-func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, shown pictures,
-	split string) (e *evaluated, err error) {
+func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, shown pictures, split string,
+	calibrate int) (e *evaluated, err error) {
 	defer exec.Catch(&err)
 	on, err := a.openOne()
 	if err != nil {
@@ -128,21 +137,7 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 	if set == nil || set.Len() == 0 {
 		return nil, fmt.Errorf("--split %s: %s has no such images", split, s.Data)
 	}
-	var match *trainer.Matching
-	w, err := a.openWeights(weights, s.Arch, s.Size, func(file *trainer.Weights) (net *nn.Network, err error) {
-		net, match, _, err = matchClasses(file, d, set, func(classes int) (*nn.Network, error) {
-			return buildNetwork(s.Arch, s.Size, s.Side(d), classes)
-		})
-		if err != nil {
-			err = fmt.Errorf("%s and %s: %w", weights.path, s.Data, err)
-		}
-		return net, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	// what the file leaves out is not evaluated either: to draw it would take the longest of all
-	values, err := w.values(func(nn.Role, nn.Fan, bool, *philox.Stream) float64 { return 0 })
+	w, values, match, err := a.evaluatedWeights(cmd.Context(), s, weights, d, set, calibrate)
 	if err != nil {
 		return nil, err
 	}
@@ -181,4 +176,36 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 	kind, _, _ := strings.Cut(s.Data, ":")
 	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, w.Name(), w.Constants,
 		match.Note, tally.Summary()}, nil
+}
+
+// evaluatedWeights are a network with its weights, and how the classes of some images are those of the network.
+func (a *app) evaluatedWeights(ctx context.Context, s trainSettings, weights weightsFile, d *data.Dataset,
+	set *data.Set, calibrate int) (w *owned, values [][]float32, match *trainer.Matching, err error) {
+	shared, err := isSupernet(weights.path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if shared {
+		w, values, _, err = a.cutOut(ctx, s.Arch, s.Resolution, supernet.Spec{Path: weights.path, Data: s.Data,
+			Calibrate: calibrate})
+		if err == nil {
+			match, err = trainer.MatchClasses(w.classes, 0, d, set)
+		}
+		return w, values, match, err
+	}
+	w, err = a.openWeights(weights, s.Arch, s.Size, func(file *trainer.Weights) (net *nn.Network, err error) {
+		net, match, _, err = matchClasses(file, d, set, func(classes int) (*nn.Network, error) {
+			return buildNetwork(s.Arch, s.Size, s.Side(d), classes)
+		})
+		if err != nil {
+			err = fmt.Errorf("%s and %s: %w", weights.path, s.Data, err)
+		}
+		return net, err
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	// what the file leaves out is not evaluated either: to draw it would take the longest of all
+	values, err = w.values(func(nn.Role, nn.Fan, bool, *philox.Stream) float64 { return 0 })
+	return w, values, match, err
 }

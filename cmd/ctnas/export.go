@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -15,6 +16,7 @@ import (
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/supernet"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -28,19 +30,25 @@ type exporting struct {
 	fold, calibrate                                  bool
 	size                                             trainer.Size
 	classes                                          int
+	super                                            supernet.Spec // how a sub-network is cut out of a supernet
 }
 
 // checkBatch is how many images a check input has.
 const checkBatch = 2
 
 func newExportCommand(a *app) *cobra.Command {
-	var e exporting
+	e := exporting{super: supernet.Spec{Calibrate: supernet.CalibrateImages}}
 	cmd := &cobra.Command{
 		Use:   "export RUN|ARCH [--onnx F] [--safetensors F]",
 		Short: "Write a network for other programs",
 		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors
 under the names that PyTorch's programs use: that of a training's folder, or an architecture with weights in
 a file. Without --weights they are a random start, and the file says so.
+
+--weights may be a supernet: the folder of ctnas supernet train, or a file of once-for-all. The network's
+weights are cut out then, and its batch norms get statistics of their own, on --calibrate-images training
+images of --data: the supernet's are of no one network. RUN may be a search's: its pick is written, and where its
+labels were a supernet's, with these weights and their statistics.
 
 A line says of each file what it holds, and its metadata say the same: the architecture, whose weights they are and
 with which constants, names of classes. What was written as ONNX is run on two random images and compared with ctnas's
@@ -53,10 +61,11 @@ batch norms get the statistics of these images, without which the logits of rand
 ` + archHelp,
 		Example: `  ctnas export mobilenetv3_large_1.0 --weights v3.safetensors --weights-from timm --onnx v3.onnx
   ctnas export runs/cell --onnx cell.onnx
-  ctnas export ofa_230m --weights ofa.pth --safetensors ofa.safetensors
+  ctnas export ofa_482m --weights ofa.pth --data imagenet:/data/imagenet --safetensors ofa.safetensors
+  ctnas export runs/s --onnx pick.onnx
   ctnas export darts_v2 --onnx darts.onnx --check-input in.f32 --check-output out.f32`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			e.arch = args[0]
 			if e.onnx+e.safetensors+e.checkInput+e.checkOutput == "" {
 				return usagef("nothing to write: give --onnx or --safetensors")
@@ -64,7 +73,7 @@ batch norms get the statistics of these images, without which the logits of rand
 			if e.calibrate && e.checkInput+e.checkOutput == "" {
 				return usagef("--calibrate is for --check-input and --check-output")
 			}
-			list, err := a.export(e)
+			list, err := a.export(cmd.Context(), e)
 			if err != nil {
 				return err
 			}
@@ -85,6 +94,8 @@ batch norms get the statistics of these images, without which the logits of rand
 	l.Bool(&e.calibrate, "calibrate", "give batch norms the statistics of the two images")
 	l.Bool(&e.fold, "fold-bn", "multiply batch norms into the layers before them")
 	l.Int(&e.classes, "classes", "classes", "classes (0 = as published: 10 or 1000)", 0, 1<<20)
+	dataSetting(l, &e.super.Data)
+	calibrateSetting(l, &e.super.Calibrate)
 	e.size.AddTo(l)
 	a.bind(cmd, l)
 	return cmd
@@ -107,7 +118,10 @@ type exported struct {
 	description string
 }
 
-func (a *app) export(e exporting) ([]exported, error) {
+func (a *app) export(ctx context.Context, e exporting) ([]exported, error) {
+	if err := e.ofSearch(); err != nil {
+		return nil, err
+	}
 	s := newTrainSettings()
 	switch err := s.load(e.arch); {
 	case err == nil:
@@ -120,13 +134,15 @@ func (a *app) export(e exporting) ([]exported, error) {
 	case !isNoFolder(err):
 		return nil, err
 	}
-	w, values, err := a.exportedWeights(&e)
+	w, values, err := a.exportedWeights(ctx, &e)
 	if err != nil {
 		return nil, err
 	}
-	classes, err := w.Classes()
-	if err != nil {
-		return nil, err
+	classes := w.classes
+	if classes == nil {
+		if classes, err = w.Classes(); err != nil {
+			return nil, err
+		}
 	}
 	out := w.Net.Nodes[w.Net.Outputs[0].Node].Shape.C
 	if len(classes) > 0 && len(classes) != out {
@@ -144,8 +160,8 @@ func (a *app) export(e exporting) ([]exported, error) {
 	switch {
 	case e.calibrate:
 		metadata["statistics"] = "batch norms have those of two random images"
-	case w.Supernet():
-		metadata["statistics"] = "batch norms have the supernet's, not the network's own"
+	case w.cutFrom != "":
+		metadata["statistics"] = w.cutFrom
 	}
 	whole := exported{Arch: e.arch, From: w.Name(), Because: w.Because, Constants: w.Constants,
 		Input: []int{in.C, in.H, in.W}, Outputs: out, Classes: classes,
@@ -178,7 +194,7 @@ func (a *app) export(e exporting) ([]exported, error) {
 
 // exportedWeights are those of the file, or random ones. Without --classes there are as many as the file has outputs
 // for.
-func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
+func (a *app) exportedWeights(ctx context.Context, e *exporting) (*owned, [][]float32, error) {
 	build := func(classes int) (*nn.Network, error) {
 		net, err := buildNetwork(e.arch, e.size, e.size.Resolution, classes)
 		if err != nil {
@@ -195,9 +211,18 @@ func (a *app) exportedWeights(e *exporting) (*owned, [][]float32, error) {
 			return nil, nil, usagef("--weights-from is for --weights")
 		}
 		a.log.Warn("the weights are random: without --weights nothing has been learned", "seed", a.seed)
-		w := &owned{&trainer.Weights{}, trainer.Provenance{Variant: zoo.Variants(net)[0], Random: true,
-			Because: fmt.Sprintf("seed %d", a.seed)}, net}
+		w := &owned{Weights: &trainer.Weights{}, Provenance: trainer.Provenance{Variant: zoo.Variants(net)[0],
+			Random: true, Because: fmt.Sprintf("seed %d", a.seed)}, Net: net}
 		return w, w.Net.Initialize(nn.HeFanOut, a.seed), nil
+	}
+	shared, err := isSupernet(e.weights.path)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case shared && (e.super.Data != "" || !e.calibrate):
+		e.super.Path = e.weights.path
+		w, values, _, err := a.cutOut(ctx, e.arch, e.size.Resolution, e.super)
+		return w, values, err
 	}
 	w, err := a.openWeights(e.weights, e.arch, e.size, func(w *trainer.Weights) (*nn.Network, error) {
 		if i := w.ImageSide(); e.size.Resolution == 0 && i > 0 {

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"time"
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/search"
@@ -70,11 +72,12 @@ func exactVersion() (string, error) {
 	return build.Version + " " + hex.EncodeToString(whole.Sum(nil)), nil
 }
 
-// candidateDone writes a line for every training that has ended, unless a terminal shows a bar.
+// candidateDone writes a line for every training or evaluation that has ended, unless a terminal shows a bar.
 func (a *app) candidateDone() func(labels.Candidate) {
 	if a.quiet || a.json || onTerminal(a.stderr) {
 		return nil
 	}
+	var p pace
 	return func(c labels.Candidate) {
 		how := fmt.Sprintf("%.1f s on %s", c.Seconds, c.Device)
 		if c.Cached {
@@ -84,10 +87,39 @@ func (a *app) candidateDone() func(labels.Candidate) {
 			how = note + ", " + how
 		}
 		reached := "no accuracy"
-		if c.Epochs > 0 {
+		switch {
+		case c.Epochs > 0:
+			reached = fmt.Sprintf("%.2f %% after %d epochs", 100*c.Accuracy, c.Epochs)
+		case !math.IsNaN(c.Accuracy): // nothing was trained for it
 			reached = fmt.Sprintf("%.2f %%", 100*c.Accuracy)
 		}
-		fmt.Fprintf(a.stderr, "candidate %d of %d: %v %s after %d epochs, %s\n", c.N, c.Of, c.Arch, reached, c.Epochs,
-			how)
+		fmt.Fprintf(a.stderr, "candidate %d of %d: %v %s, %s%s\n", c.N, c.Of, c.Arch, reached, how, p.of(c))
 	}
+}
+
+// pace is how fast the evaluations of a submission are.
+type pace struct {
+	begun        time.Time
+	made, images int
+}
+
+// of says how many images a second went forward so far, and how long the rest takes at that pace; nothing of trainings
+// and of what was cached.
+func (p *pace) of(c labels.Candidate) string {
+	if c.N == 1 {
+		*p = pace{}
+	}
+	if c.Images == 0 {
+		return ""
+	}
+	if p.made == 0 {
+		p.begun = time.Now().Add(-time.Duration(c.Seconds * float64(time.Second)))
+	}
+	p.made, p.images = p.made+1, p.images+c.Images
+	passed := time.Since(p.begun)
+	text := fmt.Sprintf(", %.0f images/s", float64(p.images)/passed.Seconds())
+	if left := c.Of - c.N; left > 0 {
+		text += fmt.Sprintf(", %v left", (passed * time.Duration(left) / time.Duration(p.made)).Round(time.Second))
+	}
+	return text
 }

@@ -25,6 +25,7 @@ import (
 func newRetrainCommand(a *app) *cobra.Command {
 	seeds, random := 3, 10
 	var labels string
+	var fine fineTuning
 	var onCorrupt data.OnCorrupt
 	making := search.DefaultMaking()
 	cmd := &cobra.Command{
@@ -34,12 +35,16 @@ func newRetrainCommand(a *app) *cobra.Command {
 the same way and with seeds that no label came from, and compares their test accuracies. The folder then
 holds retrained.json, and report.html shows it.
 
-They are trained as the search's labels were, or as --labels says: longer, wider, on other images.`,
+They are trained as the search's labels were, or as --labels says: longer, wider, on other images.
+
+Of a search whose labels are a supernet's, --from-supernet has all of them begin with their part of its weights
+(fine-tuning) in place of random values; --weights takes another supernet.`,
 		Example: `  ctnas retrain runs/own --seeds 3 --random 10
-  ctnas retrain runs/a --labels 'train:cifar10:DIR?recipe=fast-cifar' --seeds 1 --random 3`,
+  ctnas retrain runs/a --labels 'train:cifar10:DIR?recipe=fast-cifar' --seeds 1 --random 3
+  ctnas retrain runs/s --labels 'train:imagenet:DIR?recipe=ofa&epochs=25' --from-supernet --seeds 1 --random 1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			how := retraining{labels: labels, seeds: seeds, random: random}
+			how := retraining{labels: labels, seeds: seeds, random: random, fine: fine}
 			if cmd.Flags().Changed("on-corrupt") {
 				how.onCorrupt = &onCorrupt
 			}
@@ -59,6 +64,7 @@ They are trained as the search's labels were, or as --labels says: longer, wider
 		"search's labels were)")
 	l.Int(&seeds, "seeds", "trainings", "trainings of each architecture", 1, 1000)
 	l.Int(&random, "random", "architectures", "random architectures", 1, 1<<16)
+	fine.addTo(l)
 	trainer.AddOnCorrupt(l, &onCorrupt)
 	making.AddTo(l)
 	a.bind(cmd, l)
@@ -70,6 +76,7 @@ type retraining struct {
 	labels        string // empty: as the search's labels were made
 	seeds, random int
 	onCorrupt     *data.OnCorrupt // nil: as the labels say
+	fine          fineTuning
 }
 
 func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making search.Making) (*report.Retrained, error) {
@@ -133,9 +140,22 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 	if how.onCorrupt != nil {
 		c.OnCorrupt = *how.onCorrupt
 	}
+	super, err := a.startFrom(cmd.Context(), how.fine, settings.Labels, sp, making)
+	if err != nil {
+		return nil, err
+	}
+	if super != nil {
+		defer func() { _ = super.Close() }()
+		c.Start = super.start()
+	}
 	source, err := trained.OpenWith(cmd.Context(), c, o)
 	if err != nil {
 		return nil, err
+	}
+	if super != nil {
+		if err := super.sameClasses(source.Classes()); err != nil {
+			return nil, errors.Join(err, source.Close())
+		}
 	}
 	if own {
 		if err := sameImages(dir, source.ImagesChecksum()); err != nil {

@@ -27,6 +27,9 @@ import (
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/format"
+	"github.com/ctnas/ctnas/trainer/nn"
 )
 
 // TestMain makes the test binary be ctnas where it is called by that name: scripts and tests that need a process of
@@ -116,6 +119,7 @@ func runScripts(t *testing.T, dir string) {
 			"shard":       made(2, func(path string, args []string) error { return writeShard(path, args...) }),
 			"cells":       made(2, scriptCells),
 			"parts":       made(2, func(path string, args []string) error { return writeParts(path, args[0]) }),
+			"supernet":    made(3, writeSupernet),
 			"predictor":   made(1, func(path string, _ []string) error { return writePredictor(path) }),
 			"edit":        made(3, editText),
 			"shorten":     made(2, shorten),
@@ -349,6 +353,27 @@ func writePredictor(path string) error {
 		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(float32(v)))
 	}
 	return os.WriteFile(path, data, 0o644)
+}
+
+// writeSupernet makes random weights of a space's supernet for some classes.
+func writeSupernet(path string, args []string) error {
+	name, classes := args[0], args[1:]
+	sp, err := space.Open(name)
+	if err != nil {
+		return err
+	}
+	shared, err := sp.(space.Elastic).Supernet(space.NetworkSize{Classes: len(classes)})
+	if err != nil {
+		return err
+	}
+	var tensors []format.Tensor
+	for i, values := range shared.Initialize(nn.HeFanOut, 1) {
+		v := shared.Variables[i]
+		tensors = append(tensors, format.Tensor{Name: v.Name, Shape: v.TorchShape(), Data: nn.ToTorch(v, values)})
+	}
+	metadata := map[string]string{trainer.SpaceKey: name}
+	trainer.AddClasses(metadata, classes)
+	return format.WriteSafetensors(path, tensors, metadata)
 }
 
 // editText replaces the first of some words in a file, which must have them.

@@ -364,6 +364,9 @@ func (a *app) searchProgress(predicted bool) (update func(searchrun.Progress), f
 func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
+	if r.ImagesForward > 0 {
+		fmt.Fprintf(w, "images\t%d forward through networks with shared weights\n", r.ImagesForward)
+	}
 	if len(r.Budgets) > 1 {
 		fmt.Fprintf(w, "budgets\t%s: each was spent as if it were all\n",
 			strings.Trim(strings.ReplaceAll(fmt.Sprint(r.Budgets), " ", ", then "), "[]"))
@@ -387,12 +390,12 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 		}
 		fmt.Fprintf(w, "MAdds\t%s\nparameters\t%s\n", count(x.MAdds), count(x.Params))
 		if r.Network != nil {
-			fmt.Fprintf(w, "\tof the network that was trained for the label: %s\n", r.Network)
+			fmt.Fprintf(w, "\tof the network that the label is of: %s\n", r.Network)
 		} else if x.SpaceMAdds != nil || x.SpaceParams != nil {
-			fmt.Fprintf(w, "\tof the network that was trained for the label, as the table says\n")
+			fmt.Fprintf(w, "\tof the network that the label is of, as the table says\n")
 		}
 		if x.SpaceMAdds != nil || x.SpaceParams != nil {
-			fmt.Fprintf(w, "full network\t%s MAdds, %s parameters: the space's own, which was not trained\n",
+			fmt.Fprintf(w, "full network\t%s MAdds, %s parameters: the space's own, which has no label\n",
 				count(x.SpaceMAdds), count(x.SpaceParams))
 		}
 		if x.LatencyMS != nil {

@@ -52,6 +52,10 @@ func TestWhatIsNoFileIsRefusedAtOnce(t *testing.T) {
 		"latency info FILE",
 		"train nasbench101:best --recipe FILE --data shapes",
 		"eval nasbench101:best --weights FILE " + cell,
+		"eval ofa_230m --weights FILE --data shapes",
+		"search --space mobilenetv3 --labels supernet:FILE?data=shapes --budget 20",
+		"supernet eval FILE --arch ofa_230m --data shapes",
+		"supernet rank FILE --labels table:none.csv",
 		"export nasbench101:3:101:0 --weights FILE --onnx OUT --channels 8 --modules 1 --stacks 1 --resolution 16",
 	} {
 		for path, says := range specialFiles(t) {

@@ -32,7 +32,9 @@ func (w *weightsFile) addTo(l *setting.List) {
 type owned struct {
 	*trainer.Weights
 	trainer.Provenance
-	Net *nn.Network // with the owner's constants and names of tensors
+	Net     *nn.Network // with the owner's constants and names of tensors
+	cutFrom string      // how the statistics of a sub-network that was cut out came about; empty: it is none
+	classes []string    // of the logits, of a sub-network
 }
 
 // openWeights reads weights for a network, that of an architecture in words and of a size, and says on
@@ -69,11 +71,10 @@ func (a *app) openWeights(f weightsFile, arch string, size trainer.Size,
 	a.log.Info("weights", "file", f.path, "from", p.Name(), "known", p.Because, "batch_norm_epsilon", p.Eps,
 		"strided_padding", p.Padding)
 	if w.Supernet() {
-		a.log.Warn("batch norms have the running statistics of the supernet, not the network's own: once-for-all "+
-			"computes "+
-			"fresh ones before it evaluates", "file", f.path)
+		a.log.Warn("batch norms have the running statistics of the supernet, not the network's own: with --data they "+
+			"are computed", "file", f.path)
 	}
-	return &owned{w, p, p.Adopt(net)}, nil
+	return &owned{Weights: w, Provenance: p, Net: p.Adopt(net)}, nil
 }
 
 // fits tells whether two networks have tensors of the same names and shapes.

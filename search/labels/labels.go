@@ -79,12 +79,13 @@ type Making struct {
 	Done    func(Candidate)        // told of each that has ended, never twice at once; may be nil
 }
 
-// Candidate tells of a training that has ended.
+// Candidate tells of a training, or of an evaluation, that has ended.
 type Candidate struct {
 	Arch     space.Arch
-	N, Of    int     // trainings of the submission that have ended, and of how many
+	N, Of    int     // those of the submission that have ended, and of how many
 	Accuracy float64 // its last one; not a number where it fell apart in its first epoch
-	Epochs   int     // done
+	Epochs   int     // done; 0: there were none
+	Images   int     // that were evaluated; 0: it was a training, or there were none
 	Note     ledger.Note
 	Cached   bool
 	Seconds  float64

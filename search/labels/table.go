@@ -82,25 +82,26 @@ func (l *Labels) Name() string {
 // Tabled is a source that can write labels that it has made as a table, which package table reads.
 type Tabled interface {
 	ledger.Source
-	ledger.Judge
 	ledger.Maker
 	WriteTable(w io.Writer, archs []space.Arch) error
 }
 
-// Table labels architectures and makes a table of them. The source must be Tabled, and is unsealed by it.
+// Table labels architectures and makes a table of them. The source must be Tabled, and a Judge is unsealed by it.
 func (l *Labels) Table(ctx context.Context, archs []space.Arch, o Options) (*table.Table, *table.View, error) {
 	source, ok := l.Source.(Tabled)
 	if !ok {
 		return nil, nil, &TextError{errors.New("labels: want those of a table, or of a source that measures them")}
 	}
-	update, finish := o.shown("train")
+	update, finish := o.shown("labels")
 	source.Observe(nil, update)
 	_, err := source.Label(ctx, archs)
 	finish()
 	if err != nil {
 		return nil, nil, err
 	}
-	source.Unseal()
+	if judge, ok := l.Source.(ledger.Judge); ok {
+		judge.Unseal()
+	}
 	var text bytes.Buffer
 	if err := source.WriteTable(&text, archs); err != nil {
 		return nil, nil, err

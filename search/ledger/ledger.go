@@ -29,6 +29,8 @@ type Facts struct {
 	// Of labels that are predicted: by what. They are scores, no accuracies that anybody measured, and every report
 	// says so.
 	Predictor string `json:"predictor,omitempty"`
+	// Of labels with shared weights: which supernet's, the begin of its checksum. Nobody trained such a network.
+	Supernet string `json:"supernet,omitempty"`
 }
 
 // Predicted tells whether labels are what a predictor says, not what was measured.
@@ -39,6 +41,9 @@ func (f Facts) String() string {
 	text := f.Metric
 	if f.Predicted() {
 		text += " of " + f.Predictor
+	}
+	if f.Supernet != "" {
+		text += " of the supernet " + f.Supernet
 	}
 	if f.Run > 0 {
 		text += fmt.Sprintf(", run %d", f.Run)

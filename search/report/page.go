@@ -260,7 +260,7 @@ func (d *Data) tiles(pick *archView) []tile {
 	if pick != nil {
 		madds, params := "for one image", ""
 		if d.Result.Network != nil || pick.SpaceMAdds != "" || pick.SpaceParams != "" {
-			params = "of the network that was trained for the label"
+			params = "of the network that the label is of"
 			madds += ", " + params
 		}
 		if pick.SpaceMAdds != "" {
@@ -517,6 +517,9 @@ func (d *Data) costs() (costs []tile, phases []phaseView) {
 			costs = append(costs, tile{"Labels", grouped(n), name(l.Facts)})
 			sources[name(l.Facts)] = 0
 		}
+	}
+	if n := d.Result.ImagesForward; n > 0 {
+		costs = append(costs, tile{"Images forward", grouped(int(n)), "through networks with shared weights"})
 	}
 	if len(d.Events) > 0 {
 		total := 0.0

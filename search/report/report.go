@@ -50,6 +50,9 @@ type Result struct {
 	Pareto  []string           `json:"pareto"` // not beaten in both accuracy and cost, the cheapest first
 	// ParetoCost is which cost: madds, params or latency; empty in results of older programs: madds.
 	ParetoCost string `json:"pareto_cost"`
+	// ImagesForward is how many images labels that were evaluated took, through networks of shared weights; absent
+	// where labels came otherwise.
+	ImagesForward int64 `json:"images_forward,omitempty"`
 	// Corrupt are the images that trainings for labels could not read and left out, of the training that left out
 	// most; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
@@ -90,12 +93,15 @@ func (x *Architecture) Label(l ledger.Label, f ledger.Facts) {
 	x.Accuracy, x.AccuracySource, x.Predicted, x.Note = &l.Value, f.String(), f.Predicted(), l.Note.String()
 }
 
-// Describe enters what labels are and what costs are of.
+// Describe enters what the labels are that were used, and what costs are of.
 func (r *Result) Describe(s ledger.Source) {
 	r.Labels, r.Predictor = s.Describe(), s.Facts().Predictor
 	if sized, ok := s.(ledger.Sized); ok {
 		size := sized.NetworkSize()
 		r.Network = &size
+	}
+	if s, ok := s.(interface{ Forward() int }); ok {
+		r.ImagesForward = int64(s.Forward()) * int64(r.LabelsUsed)
 	}
 	if s, ok := s.(interface{ Corrupt() *data.CorruptImages }); ok {
 		r.Corrupt = s.Corrupt()

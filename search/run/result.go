@@ -78,8 +78,8 @@ func (r *Run) finish() (*Result, error) {
 	}
 	x := &Result{Comparator: r.Found.Predictor, Ledger: r.Ledger.Labels()}
 	x.Space, x.Method, x.Seed, x.Device = r.Deps.Space.Name(), r.Method, r.Seed, r.Dev.Kind()
-	x.Result.Describe(r.Source)
 	x.LabelsUsed = len(x.Ledger)
+	x.Result.Describe(r.Source)
 	x.Pick, x.PickAccuracy = best.Arch.String(), best.Value
 	if len(r.plan.budgets) > 1 {
 		x.Budgets = r.plan.budgets

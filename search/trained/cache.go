@@ -27,9 +27,10 @@ type Key struct {
 	Seed      uint64         `json:"seed"`
 	OnNaN     string         `json:"on_nan"`
 	OnCorrupt data.OnCorrupt `json:"on_corrupt"`
-	Level     string         `json:"level"`   // of the device
-	Decoder   string         `json:"decoder"` // of images
-	Version   string         `json:"version"` // of the program
+	Level     string         `json:"level"`           // of the device
+	Decoder   string         `json:"decoder"`         // of images
+	Version   string         `json:"version"`         // of the program
+	Start     string         `json:"start,omitempty"` // checksum of what it began with
 }
 
 func (k Key) hash() string {

@@ -219,6 +219,11 @@ func (s *Source) attempt(ctx context.Context, at labels.Place, t training, dir s
 	d := s.sets[t.k]
 	job := trainer.Job{Arch: t.arch.String(), Net: net, Data: d, Source: s.dataKind(), Recipe: s.Recipe,
 		Seed: s.Seed + uint64(t.k), OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt}
+	if s.Start != nil {
+		if job.Start, err = s.Start.Of(ctx, t.arch); err != nil {
+			return nil, err
+		}
+	}
 	result, err := s.train(ctx, job, trainer.Deps{Device: at.Device, Workers: at.Loaders, Dir: dir, Version: s.Version,
 		Stop: func(e trainer.Evaluation) bool {
 			s.log(events.Event{Name: EventEpoch, Step: (t.number-1)*s.Recipe.Epochs + e.Epoch,

@@ -32,9 +32,24 @@ type Config struct {
 	Images  data.Options // how they are opened: where hashes are kept and who is told; the rest is the Spec's
 	// How often a training that failed is tried again: the first time from its checkpoint, later afresh.
 	Retries int
+	Start   *Start // what networks begin with; nil: random values
 	Cache   string // folder of trainings, which may be shared with other processes
 	Version string // of the program, exact: trainings of another one are not taken
 	Done    func(labels.Candidate)
+}
+
+// Start are weights that networks begin with.
+type Start struct {
+	Checksum string // of all that they depend on beside the architecture
+	Text     string // what they are, for "networks trained …"
+	Of       func(ctx context.Context, a space.Arch) (*trainer.Start, error)
+}
+
+func (s *Start) checksum() string {
+	if s == nil {
+		return ""
+	}
+	return s.Checksum
 }
 
 // mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for
@@ -160,6 +175,9 @@ func (s *Source) NetworkSize() space.NetworkSize {
 	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels,
 		Stacks: s.Recipe.Stacks, Modules: s.Recipe.Modules}
 }
+
+// Classes are the names of the images' classes, in the order of the logits.
+func (s *Source) Classes() []string { return s.sets[0].Classes }
 
 // Has tells whether an architecture is of the space and its network can be built.
 func (s *Source) Has(a space.Arch) bool {
@@ -314,7 +332,12 @@ func (s *Source) Facts() ledger.Facts {
 }
 
 // Describe says the same in words.
-func (s *Source) Describe() string { return s.describe() }
+func (s *Source) Describe() string {
+	if s.Start != nil {
+		return s.describe() + "; all begun " + s.Start.Text
+	}
+	return s.describe()
+}
 
 // Checksum is a fingerprint of everything that labels depend on beside the architecture.
 func (s *Source) Checksum() string {
@@ -367,7 +390,7 @@ func (s *Source) dataKind() string {
 func (s *Source) key(arch string, k int) Key {
 	return Key{Format: recordFormat, Arch: arch, Images: s.images, Train: s.sets[k].Train.Len(), Recipe: s.Recipe,
 		Seed: s.Seed + uint64(k), OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Level: s.level, Decoder: data.Decoder,
-		Version: s.Version}
+		Version: s.Version, Start: s.Start.checksum()}
 }
 
 // Records returns what the cache holds of an architecture's trainings, by seed; nil where it has none.

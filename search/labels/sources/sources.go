@@ -3,6 +3,7 @@ package sources
 
 import (
 	_ "github.com/ctnas/ctnas/search/predictor" // predictor:
+	_ "github.com/ctnas/ctnas/search/supernet"  // supernet:
 	_ "github.com/ctnas/ctnas/search/trained"   // train:
 	_ "github.com/ctnas/ctnas/search/zerocost"  // zero-cost:
 )

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ctnas/ctnas/internal/setting"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/supernet"
+	"github.com/ctnas/ctnas/trainer"
+)
+
+// calibrateSetting adds how many images the statistics of a sub-network are of.
+func calibrateSetting(l *setting.List, p *int) {
+	l.Int(p, "calibrate-images", "images", "with the weights of a supernet, training images that a sub-network's "+
+		"batch norms get their statistics from, in equal batches of 50 to 200", 1, 1<<20)
+}
+
+// isSupernet tells whether a path of weights is that of a supernet: the folder of its training or a file.
+func isSupernet(path string) (bool, error) {
+	if path == "" {
+		return false, nil
+	}
+	if file := filepath.Join(path, trainer.WeightsName); isFile(file) {
+		path = file
+	}
+	w, err := trainer.OpenWeights(path)
+	if err != nil {
+		return false, err
+	}
+	return w.Supernet(), nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// cutOut cuts the weights of an architecture in words out of a supernet. resolution is what the user says; 0: nothing.
+func (a *app) cutOut(ctx context.Context, arch string, resolution int, spec supernet.Spec) (w *owned,
+	values [][]float32, cut *supernet.CutOut, err error) {
+	picked, err := space.Find(arch)
+	if err != nil {
+		return nil, nil, nil, usageError{fmt.Errorf("%s holds a supernet's weights: %w", spec.Path, err)}
+	}
+	if sized, ok := picked.(interface{ Resolution() int }); ok && resolution != 0 && resolution != sized.Resolution() {
+		return nil, nil, nil, usagef("--resolution %d: the architecture says %d", resolution, sized.Resolution())
+	}
+	spec.Split = supernet.SplitNone
+	e, err := a.openSupernet(ctx, spec, space.Narrow(picked), search.DefaultMaking())
+	if errors.Is(err, supernet.ErrNoImages) {
+		return nil, nil, nil, usagef("%w: a supernet's statistics are of no one network, and --data names images to "+
+			"compute the network's own on", err)
+	} else if err != nil {
+		return nil, nil, nil, err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	if cut, err = e.CutOut(ctx, picked); err != nil {
+		return nil, nil, nil, err
+	}
+	a.log.Info("weights", "file", e.Weights.Path, "from", cut.Origin.Name(), "known", cut.Origin.Because,
+		"sub-network", picked.String(), "statistics", cut.Note)
+	return &owned{Weights: e.Weights.Weights, Provenance: cut.Origin, Net: cut.Origin.Adopt(cut.Network),
+		cutFrom: cut.Note, classes: cut.Classes}, cut.Values, cut, nil
+}
+
+// searched is the pick of a search, where a text names its folder, with how its labels were made; empty where it names
+// something else.
+func searched(text string) (pick, labels string, err error) {
+	if _, err := os.Stat(filepath.Join(text, report.LedgerName)); err != nil {
+		return "", "", nil // no folder, or that of a training
+	}
+	page, err := report.Load(text)
+	if err != nil {
+		return "", "", err
+	}
+	c, err := search.LoadConfig(text)
+	if errors.Is(err, fs.ErrNotExist) {
+		return page.Result.Pick, "", nil
+	}
+	return page.Result.Pick, c.Labels, err
+}
+
+// ofSearch replaces the folder of a search by its pick, and takes the supernet that its labels are of where no weights
+// are given.
+func (e *exporting) ofSearch() error {
+	pick, labels, err := searched(e.arch)
+	if err != nil || pick == "" {
+		return err
+	}
+	e.arch = pick
+	if !strings.HasPrefix(labels, supernet.Prefix) {
+		return nil
+	}
+	spec, err := supernet.Parse(labels)
+	if err != nil {
+		return err
+	}
+	if e.weights.path == "" {
+		e.weights.path, e.super.Calibrate, e.super.Seed = spec.Path, spec.Calibrate, spec.Seed
+	}
+	if e.super.Data == "" {
+		e.super.Data = spec.Data
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package supernet
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/internal/digest"
+	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
+)
+
+// Weights are a supernet's, with what is known of its training.
+type Weights struct {
+	*trainer.Weights
+	Checksum string // of the file
+	Space    string // the space that it was trained for; empty: the file does not say
+	HeldOut  int    // training images that it has not seen; 0: the file does not say
+	Data     string // the images that it was trained on, as data.Open takes them; empty: unknown
+
+	least, most int // sides of images that it was trained for; 0: unknown
+}
+
+const (
+	configName     = "config.yaml"
+	maxWeightBytes = 1 << 31
+	maxConfigBytes = 1 << 20
+)
+
+// OpenWeights reads the weights of a supernet's training, by its folder, or a file of safetensors or PyTorch.
+func OpenWeights(path string) (*Weights, error) {
+	w := &Weights{}
+	file := path
+	if info, err := os.Stat(path); err != nil {
+		return nil, err
+	} else if info.IsDir() {
+		file = filepath.Join(path, trainer.WeightsName)
+		if w.Data, err = trainedOn(path); err != nil {
+			return nil, err
+		}
+	}
+	text, err := files.Read(file, maxWeightBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s is a folder, want a regular file or the folder of a supernet whose training has "+
+			"ended: it has no %s", path, trainer.WeightsName)
+	} else if err != nil {
+		return nil, err
+	}
+	w.Checksum = digest.Of(text)
+	if w.Weights, err = trainer.OpenWeights(file); err != nil {
+		return nil, err
+	}
+	if !w.Supernet() {
+		return nil, fmt.Errorf("%s holds the weights of one network, no supernet's: it has no matrices that make "+
+			"kernels smaller", file)
+	}
+	w.Space = w.Metadata[trainer.SpaceKey]
+	if text, said := w.Metadata[trainer.HeldOutKey]; said {
+		if w.HeldOut, err = strconv.Atoi(text); err != nil || w.HeldOut < 0 {
+			return nil, fmt.Errorf("%s: metadata %q is %.200q, want a number of images", file, trainer.HeldOutKey, text)
+		}
+	}
+	return w, w.trainedFor()
+}
+
+// trainedOn is what the folder of a training says of its images; empty where it has no settings.
+func trainedOn(dir string) (string, error) {
+	path := filepath.Join(dir, configName)
+	text, err := files.ReadText(path, maxConfigBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	} else if err != nil {
+		return "", err
+	}
+	var c struct {
+		Data string `yaml:"data"`
+	}
+	if err := yaml.Unmarshal(text, &c); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return c.Data, nil
+}
+
+// trainedFor sets what the space of the training says of the images.
+func (w *Weights) trainedFor() error {
+	if w.Space == "" {
+		return nil
+	}
+	sp, err := space.Open(w.Space)
+	if err != nil {
+		return fmt.Errorf("%s: metadata %q: %w", w.Path, trainer.SpaceKey, err)
+	}
+	if r, ok := sp.(space.Resizing); ok {
+		all := r.Resolutions()
+		w.least, w.most = slices.Min(all), slices.Max(all)
+	}
+	return nil
+}
+
+// covers tells why a supernet has no weights that were trained for an architecture's images; nil where it has, or
+// nobody knows.
+func (w *Weights) covers(a space.Arch) error {
+	sized, ok := a.(interface{ Resolution() int })
+	if !ok || w.most == 0 {
+		return nil
+	}
+	if side := sized.Resolution(); side < w.least || side > w.most {
+		return fmt.Errorf("%v is not of the supernet %s: its images have %d pixels, and the supernet was trained for "+
+			"%d to %d (%s)", a, w.Path, side, w.least, w.most, w.Space)
+	}
+	return nil
+}
