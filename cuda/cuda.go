@@ -1,6 +1,6 @@
-// Package cuda runs kernels on NVIDIA GPUs: devices, memory, and sequences of launches that are recorded once as a CUDA
-// graph and run by one call. It takes compiled kernels (fatbins) and argument structs, and knows nothing of what they
-// compute.
+// Package cuda runs kernels on NVIDIA GPUs: devices, memory, and sequences of launches that are recorded once, mostly
+// as a CUDA graph, and run by one call. It takes compiled kernels (fatbins) and argument structs, and knows nothing of
+// what they compute.
 //
 // The build tag cuda selects the real thing, which `make gpu` builds. Without it the same functions exist and say what
 // is missing. A program with GPU support also starts where there is no driver: libcuda.so.1 is looked for by the first

@@ -295,6 +295,37 @@ func TestSequenceRunsInOrder(t *testing.T) {
 	d.Free(y)
 }
 
+// A loop does what a graph does, waits for nothing, and names the launch that the driver refuses.
+func TestLoop(t *testing.T) {
+	d := open(t)
+	const n = 1000
+	x, y := upload(t, d, ramp(n, 1)), upload(t, d, make([]float32, n))
+	s, err := d.Loop([]Launch{saxpy(y, x, 1, n), saxpy(x, y, 1, n)})
+	require.NoError(t, err)
+	require.NoError(t, s.Run(2))
+	want := ramp(n, 1)
+	for i, v := range want {
+		want[i] = 5 * v // after y = v, x = 2v, y = 3v
+	}
+	s.Free() // the runs are under way
+	require.Equal(t, want, download(t, d, x, n))
+	require.ErrorContains(t, s.Run(1), "was freed")
+	empty, err := d.Loop(nil)
+	require.NoError(t, err)
+	require.NoError(t, empty.Run(3))
+	empty.Free()
+	timed, err := d.Loop([]Launch{saxpy(y, x, 0, n)})
+	require.NoError(t, err)
+	ms, err := timed.Time(2)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, ms, 0.0)
+	timed.Free()
+	_, err = d.Loop([]Launch{{File: "probe", Entry: "probe_absent", Grid: [3]int{1, 1, 1}, Block: 1}})
+	require.ErrorContains(t, err, "probe has no kernel probe_absent")
+	d.Free(x)
+	d.Free(y)
+}
+
 // A freed sequence and a freed buffer may still be at work: what comes next must not disturb them.
 func TestFreeBeforeTheWorkIsDone(t *testing.T) {
 	d := open(t)
@@ -487,8 +518,9 @@ func TestManyGoroutines(t *testing.T) {
 
 // A kernel that fails kills the context of the process.
 func TestFailingKernel(t *testing.T) {
-	for _, mode := range []string{"0", "1"} {
-		t.Run("sync"+mode, func(t *testing.T) {
+	for _, test := range []string{"0", "1", "0 loop", "1 loop"} {
+		mode, loop := test[:1], len(test) > 1
+		t.Run(fmt.Sprintf("sync%s/%t", mode, loop), func(t *testing.T) {
 			alone(t, func(t *testing.T) {
 				if _, err := Devices(); err != nil {
 					t.Skip(err)
@@ -498,7 +530,11 @@ func TestFailingKernel(t *testing.T) {
 				nothing := Launch{File: "probe", Entry: "probe_nothing", Grid: [3]int{1, 1, 1}, Block: 1}
 				harmless, err := d.Sequence([]Launch{nothing})
 				require.NoError(t, err)
-				s, err := d.Sequence([]Launch{nothing, launch("probe_stray", &strayArgs{8}, 1, 1, 0)})
+				sequence := d.Sequence
+				if loop {
+					sequence = d.Loop
+				}
+				s, err := sequence([]Launch{nothing, launch("probe_stray", &strayArgs{8}, 1, 1, 0)})
 				require.NoError(t, err)
 				require.NoError(t, harmless.Run(1))
 				err = s.Run(1)
@@ -624,9 +660,20 @@ func TestInjectedFailures(t *testing.T) {
 	require.ErrorContains(t, err, "record kernel probe_saxpy of probe (launch 2 of 2, ")
 	require.ErrorContains(t, err, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES")
 
+	s, err := d.Loop([]Launch{{File: "probe", Entry: "probe_nothing", Grid: [3]int{1, 1, 1}, Block: 1},
+		saxpy(x, x, 1, 64)})
+	require.NoError(t, err)
+	err = s.Run(1)
+	require.ErrorContains(t, err, "launch kernel probe_saxpy of probe (launch 2 of 2, ")
+	require.ErrorContains(t, err, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES")
+	s.Free()
+
 	// An older driver cannot tell the size of the arguments.
 	t.Setenv("CTNAS_FAKE_CUDA", "noparams")
-	s, err := d.Sequence([]Launch{saxpy(x, x, 1, 64)})
+	old, err := Open(0, probe)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, old.Close()) }()
+	s, err = old.Sequence([]Launch{saxpy(x, x, 1, 64)})
 	require.NoError(t, err)
 	require.NoError(t, s.Run(1))
 	s.Free()

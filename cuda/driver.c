@@ -65,16 +65,16 @@ CUresult ctn_run(CUcontext context, CUstream stream, CUgraphExec graph, int time
 	return stop ? cuEventRecord(stop, stream) : CUDA_SUCCESS;
 }
 
-CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start,
-                        CUevent stop, int *at) {
-	TRY(cuCtxSetCurrent(context));
+CUresult ctn_loop(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, int wait,
+                  CUevent start, CUevent stop, int *at) {
 	*at = n;
-	TRY(cuStreamSynchronize(stream)); // an error of something earlier is not the first launch's
+	TRY(cuCtxSetCurrent(context));
+	if (wait) TRY(cuStreamSynchronize(stream)); // an error of something earlier is not the first launch's
 	if (start) TRY(cuEventRecord(start, stream));
 	for (int i = 0; i < times; i++) {
 		for (*at = 0; *at < n; ++*at) {
 			TRY(launch(&launches[*at], stream));
-			TRY(cuStreamSynchronize(stream));
+			if (wait) TRY(cuStreamSynchronize(stream));
 		}
 	}
 	return stop ? cuEventRecord(stop, stream) : CUDA_SUCCESS;

@@ -31,9 +31,10 @@ CUresult ctn_graph_free(CUcontext context, CUgraphExec graph);
 // ctn_run enqueues a graph several times, between two events where they are given, and does not wait.
 CUresult ctn_run(CUcontext context, CUstream stream, CUgraphExec graph, int times, CUevent start, CUevent stop);
 
-// ctn_run_slowly is ctn_run without a graph: it waits for every launch, so that an error belongs to the launch at.
-CUresult ctn_run_slowly(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, CUevent start,
-                        CUevent stop, int *at);
+// ctn_loop is ctn_run without a graph. An error of launching belongs to the launch at, or to none where at is n; with
+// wait, which waits for every launch, so does an error of running.
+CUresult ctn_loop(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, int wait,
+                  CUevent start, CUevent stop, int *at);
 
 // ctn_staging is a ring of pinned memory through which copies between host and device pass.
 enum { CTN_SLOTS = 4, CTN_SLOT_BYTES = 4 << 20 };

@@ -42,6 +42,9 @@ func (*Device) Read(_, _ unsafe.Pointer, _ int) error { return errNoSupport }
 // Sequence says what is missing.
 func (*Device) Sequence([]Launch) (*Sequence, error) { return nil, errNoSupport }
 
+// Loop says what is missing.
+func (*Device) Loop([]Launch) (*Sequence, error) { return nil, errNoSupport }
+
 // Sync says what is missing.
 func (*Device) Sync() error { return errNoSupport }
 

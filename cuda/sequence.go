@@ -19,19 +19,20 @@ import (
 type kernel struct {
 	function cu.Function
 	params   int // bytes, -1 where the driver cannot tell
-	shared   int // dynamic shared memory it has been allowed, in bytes
+	shared   int // dynamic shared memory it has been allowed, in bytes; -1 before that
 }
 
 func (k *kernel) c() C.CUfunction { return *(*C.CUfunction)(unsafe.Pointer(&k.function)) }
 
-// Sequence is a list of launches, recorded as a CUDA graph.
+// Sequence is a list of launches: a CUDA graph, or a loop in C that launches one after the other.
 type Sequence struct {
 	dev      *Device
 	name     string
 	launches []Launch
 	keep     *C.ctn_launch  // the launches in C memory
 	args     unsafe.Pointer // copies of their arguments
-	graph    C.CUgraphExec  // nil without launches, or if launches run one at a time
+	loop     bool
+	graph    C.CUgraphExec // nil without launches, in a loop, or if launches run one at a time
 }
 
 const (
@@ -41,13 +42,19 @@ const (
 
 // Sequence records launches, which will run one after the other. It looks the entries up in their files' fatbins,
 // checks sizes against them, and reads the arguments, which may then be freed.
-func (d *Device) Sequence(launches []Launch) (*Sequence, error) {
+func (d *Device) Sequence(launches []Launch) (*Sequence, error) { return d.sequence(launches, false) }
+
+// Loop is Sequence without a graph, for launches that run few times: it is made in less time than a graph, and the host
+// launches every kernel of every run.
+func (d *Device) Loop(launches []Launch) (*Sequence, error) { return d.sequence(launches, true) }
+
+func (d *Device) sequence(launches []Launch, loop bool) (*Sequence, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.ready(); err != nil {
 		return nil, err
 	}
-	s := &Sequence{dev: d, launches: slices.Clone(launches)}
+	s := &Sequence{dev: d, launches: slices.Clone(launches), loop: loop}
 	switch n := len(launches); n {
 	case 0:
 		s.name = "an empty sequence"
@@ -102,7 +109,7 @@ func (s *Sequence) record() error {
 		}
 		unsafe.Slice(s.keep, n)[i] = c
 	}
-	if d.slowly {
+	if d.slowly || s.loop {
 		return nil
 	}
 	var at C.int
@@ -168,7 +175,7 @@ func (d *Device) lookup(file, entry string) (*kernel, error) {
 		}
 		d.modules[file] = m
 	}
-	k := &kernel{}
+	k := &kernel{shared: -1}
 	err := d.in(func() error {
 		var err error
 		k.function, err = m.Function(entry)
@@ -190,13 +197,15 @@ func (d *Device) kernel(file, entry string, shared int) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.shared = max(k.shared, shared)
+	if shared <= k.shared {
+		return k, nil
+	}
 	var params C.long
-	if err := check(C.ctn_prepare(d.c(), k.c(), C.uint(k.shared), &params)); err != nil {
+	if err := check(C.ctn_prepare(d.c(), k.c(), C.uint(shared), &params)); err != nil {
 		return nil, d.failed(fmt.Sprintf("prepare kernel %s of %s with %d bytes of shared memory", entry, file, shared),
 			err)
 	}
-	k.params = int(params)
+	k.params, k.shared = int(params), shared
 	return k, nil
 }
 
@@ -239,13 +248,14 @@ func (s *Sequence) run(n int, start, stop C.CUevent) error {
 	if n < 0 || n > 1<<30 {
 		return fmt.Errorf("%s: %s cannot run %d times", d.info.Name, s.name, n)
 	}
-	if d.slowly {
-		return s.runSlowly(n, start, stop)
+	if len(s.launches) > 0 && !d.slowly && !slices.Contains(d.running, s.name) {
+		d.running = append(d.running, s.name)
+	}
+	if s.loop || d.slowly {
+		return s.runLoop(n, start, stop)
 	}
 	if s.graph == nil {
 		n = 0 // nothing to launch
-	} else if !slices.Contains(d.running, s.name) {
-		d.running = append(d.running, s.name)
 	}
 	if code := C.ctn_run(d.c(), d.s(), s.graph, C.int(n), start, stop); code != C.CUDA_SUCCESS {
 		return d.failed("run "+s.name, driverError(code))
@@ -253,12 +263,19 @@ func (s *Sequence) run(n int, start, stop C.CUevent) error {
 	return nil
 }
 
-func (s *Sequence) runSlowly(n int, start, stop C.CUevent) error {
+func (s *Sequence) runLoop(n int, start, stop C.CUevent) error {
 	d := s.dev
+	wait := C.int(0)
+	if d.slowly {
+		wait = 1
+	}
 	var at C.int
-	code := C.ctn_run_slowly(d.c(), d.s(), s.keep, C.int(len(s.launches)), C.int(n), start, stop, &at)
+	code := C.ctn_loop(d.c(), d.s(), s.keep, C.int(len(s.launches)), C.int(n), wait, start, stop, &at)
 	if err := check(code); err != nil {
-		return fmt.Errorf("%s: %s: %w", d.info.Name, s.launch(int(at)), err)
+		if d.slowly {
+			return fmt.Errorf("%s: %s: %w", d.info.Name, s.launch(int(at)), err)
+		}
+		return d.failed("launch "+s.launch(int(at)), err)
 	}
 	return nil
 }

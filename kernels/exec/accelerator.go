@@ -19,8 +19,9 @@ type Accelerator interface {
 	Write(dst, src unsafe.Pointer, bytes int) error
 	Read(dst, src unsafe.Pointer, bytes int) error // from the device, after what was enqueued before has ended
 	Sequence(launches []cuda.Launch) (Sequence, error)
-	Sync() error  // waits for everything and reports what failed
-	Close() error // reports buffers that were not freed
+	Loop(launches []cuda.Launch) (Sequence, error) // a Sequence that is cheap to make and dearer to run
+	Sync() error                                   // waits for everything and reports what failed
+	Close() error                                  // reports buffers that were not freed
 }
 
 // Sequence is a program's launches, prepared to run in one call.
@@ -38,6 +39,11 @@ type Inspector interface {
 type Uploader interface {
 	// Upload has ended when it returns. Nothing that is enqueued may use dst.
 	Upload(dst, src unsafe.Pointer, bytes int) error
+}
+
+// Guarded is an Accelerator that notices writes beside an Alloc. A reusable arena asks it for every buffer by itself.
+type Guarded interface {
+	Guarded()
 }
 
 // Timer is a Sequence that measures itself by the device's clock.

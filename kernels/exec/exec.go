@@ -182,73 +182,15 @@ func (d *Device) Close() {
 	d.pool = nil
 }
 
-// Arena owns the buffers and programs of one model and frees them together.
-type Arena struct {
-	dev       *Device
-	blocks    []unsafe.Pointer // buffers, in the device's memory
-	host      []unsafe.Pointer // operations, in the processor's
-	sequences []Sequence
-	bytes     int64
-}
-
-// NewArena returns an empty arena.
-func (d *Device) NewArena() *Arena { return &Arena{dev: d} }
-
-// Device is where the arena's programs run.
-func (a *Arena) Device() *Device { return a.dev }
-
-// Bytes is how much of the device's memory the arena holds.
-func (a *Arena) Bytes() int64 { return a.bytes }
-
-// Free returns all memory. Buffers and programs of the arena are dead afterwards.
-func (a *Arena) Free() {
-	for _, s := range a.sequences {
-		s.Free()
-	}
-	for _, p := range a.blocks {
-		if a.dev.acc != nil {
-			a.dev.acc.Free(p)
-		} else {
-			C.free(p)
-		}
-	}
-	for _, p := range a.host {
-		C.free(p)
-	}
-	*a = Arena{dev: a.dev}
-}
-
-func (a *Arena) alloc(bytes int) unsafe.Pointer {
-	var p unsafe.Pointer
-	if a.dev.acc != nil {
-		var err error
-		p, err = a.dev.acc.Alloc(max(bytes, 4))
-		Fail(err)
-	} else if p = C.ctn_alloc(C.int64_t(bytes)); p == nil {
-		Fail(fmt.Errorf("out of memory: %d bytes more than %d", bytes, a.bytes))
-	}
-	a.blocks = append(a.blocks, p)
-	a.bytes += int64(bytes)
-	return p
-}
-
-// allocHost returns memory for what the executor reads itself.
-func (a *Arena) allocHost(bytes int) unsafe.Pointer {
-	p := C.ctn_alloc(C.int64_t(bytes))
-	if p == nil {
-		Fail(fmt.Errorf("out of memory: %d bytes for operations", bytes))
-	}
-	a.host = append(a.host, p)
-	return p
-}
-
 // Buffer is a fixed piece of an arena's memory: floats of 32 or, on an accelerator, 16 bits (bfloat16), or 32-bit
-// integers. A new one holds zeros; in tests, and on an accelerator, NaN or -1, so that a read before a write shows.
+// integers. A new one holds zeros; in tests, and on an accelerator, NaN or -1, so that a read before a write shows. In
+// an arena that was reset it may hold anything. So whatever is recorded writes before it reads.
 type Buffer struct {
-	dev  *Device
-	ptr  unsafe.Pointer
-	n    int
-	kind kind
+	dev    *Device
+	ptr    unsafe.Pointer
+	n      int
+	kind   kind
+	reused bool // of a reusable arena: what was there before may still be at work
 }
 
 // kind is what a buffer's elements are.
@@ -267,19 +209,23 @@ func (k kind) bytes() int {
 	return 4
 }
 
+func (a *Arena) buffer(n int, k kind) *Buffer {
+	return &Buffer{a.dev, a.memory.alloc(k.bytes() * n), n, k, a.reusable}
+}
+
 // F32 returns a buffer of n floats.
-func (a *Arena) F32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, floats} }
+func (a *Arena) F32(n int) *Buffer { return a.buffer(n, floats) }
 
 // BF16 returns a buffer of n floats that are stored as bfloat16. The CPU has no kernels that read them.
 func (a *Arena) BF16(n int) *Buffer {
 	if a.dev.acc == nil {
 		panic("exec: a buffer of bfloat16 on the CPU")
 	}
-	return &Buffer{a.dev, a.alloc(2 * n), n, halves}
+	return a.buffer(n, halves)
 }
 
 // I32 returns a buffer of n integers.
-func (a *Arena) I32(n int) *Buffer { return &Buffer{a.dev, a.alloc(4 * n), n, integers} }
+func (a *Arena) I32(n int) *Buffer { return a.buffer(n, integers) }
 
 // Floats returns a buffer that holds v.
 func (a *Arena) Floats(v []float32) *Buffer {
@@ -307,7 +253,7 @@ func (b *Buffer) Half() bool { return b != nil && b.kind == halves }
 // Slice is the part [off, off+n) of a buffer, sharing its memory.
 func (b *Buffer) Slice(off, n int) *Buffer {
 	b.check(off, n, b.kind)
-	return &Buffer{b.dev, unsafe.Add(b.ptr, b.kind.bytes()*off), n, b.kind}
+	return &Buffer{b.dev, unsafe.Add(b.ptr, b.kind.bytes()*off), n, b.kind, b.reused}
 }
 
 // AsBF16 is the memory of a buffer of floats, twice as many elements of bfloat16.
@@ -315,7 +261,7 @@ func (b *Buffer) AsBF16() *Buffer {
 	if b.check(0, 0, floats); b.dev.acc == nil {
 		panic("exec: a buffer of bfloat16 on the CPU")
 	}
-	return &Buffer{b.dev, b.ptr, 2 * b.n, halves}
+	return &Buffer{b.dev, b.ptr, 2 * b.n, halves, b.reused}
 }
 
 // Pointer is the address that kernels get. A nil buffer has none.
@@ -351,10 +297,10 @@ func (b *Buffer) WriteF32(off int, src []float32) {
 }
 
 // UploadF32 copies src into a buffer of float32 that no program in work uses, while programs run where the device can
-// do that.
+// do that; into a buffer of a reusable arena after them.
 func (b *Buffer) UploadF32(src []float32) {
 	b.check(0, len(src), floats)
-	if u, ok := b.dev.acc.(Uploader); ok && len(src) > 0 {
+	if u, ok := b.dev.acc.(Uploader); ok && len(src) > 0 && !b.reused {
 		Fail(u.Upload(b.ptr, unsafe.Pointer(&src[0]), 4*len(src)))
 		return
 	}
@@ -450,15 +396,34 @@ func (d Dim) Put(dst unsafe.Pointer) {
 type Program struct {
 	Name     string
 	arena    *Arena
+	life     int // of the arena: see Arena.Reset
 	names    []string
 	ops      []C.ctn_op
 	launches []cuda.Launch
 	keep     unsafe.Pointer // the operations in C memory, made at the first run
 	sequence Sequence       // the launches, likewise
+	once     bool
 }
 
 // NewProgram returns an empty program.
-func (a *Arena) NewProgram(name string) *Program { return &Program{Name: name, arena: a} }
+func (a *Arena) NewProgram(name string) *Program { return &Program{Name: name, arena: a, life: a.life} }
+
+// Once says that the program will run few times, before its first run, and returns it. A GPU then gets its kernels one
+// by one, because making a graph of them costs more than some runs of it save. The results are the same.
+func (p *Program) Once() *Program {
+	if p.keep != nil || p.sequence != nil {
+		panic("exec: Once of program " + p.Name + ", which has run")
+	}
+	p.once = true
+	return p
+}
+
+// alive panics if the program's buffers are gone.
+func (p *Program) alive() {
+	if p.life != p.arena.life {
+		panic("exec: program " + p.Name + ", whose arena was reset or freed")
+	}
+}
 
 // Arena is where the program's buffers live.
 func (p *Program) Arena() *Arena { return p.arena }
@@ -487,7 +452,8 @@ func (p *Program) record(name string, cpu unsafe.Pointer, args []byte, scratch i
 	if p.keep != nil || p.sequence != nil {
 		panic("exec: recording into program " + p.Name + ", which has run")
 	}
-	kept := p.arena.allocHost(len(args))
+	p.alive()
+	kept := p.arena.host.alloc(len(args))
 	copy(unsafe.Slice((*byte)(kept), len(args)), args)
 	p.names = append(p.names, name)
 	dev := p.arena.dev
@@ -525,6 +491,7 @@ func (p *Program) Run(n int) {
 	if len(p.names) == 0 || n <= 0 {
 		return
 	}
+	p.alive()
 	d := p.arena.dev
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -537,7 +504,7 @@ func (p *Program) Run(n int) {
 		panic("exec: program " + p.Name + " on a closed device")
 	}
 	if p.keep == nil {
-		p.keep = p.arena.allocHost(len(p.ops) * int(unsafe.Sizeof(C.ctn_op{})))
+		p.keep = p.arena.host.alloc(len(p.ops) * int(unsafe.Sizeof(C.ctn_op{})))
 		copy(unsafe.Slice((*C.ctn_op)(p.keep), len(p.ops)), p.ops)
 	}
 	C.ctn_pool_run(d.pool, (*C.ctn_op)(p.keep), C.int64_t(len(p.ops)), C.int64_t(n))
@@ -546,6 +513,7 @@ func (p *Program) Run(n int) {
 // Time runs the program n times and returns how long that took from begin to end, in milliseconds: by the device's own
 // clock where it has one. It is for measuring.
 func (p *Program) Time(n int) float64 {
+	p.alive()
 	d := p.arena.dev
 	if d.acc == nil {
 		begin := time.Now()
@@ -571,7 +539,11 @@ func (p *Program) prepare() {
 	if p.sequence != nil {
 		return
 	}
-	s, err := p.arena.dev.acc.Sequence(p.launches)
+	sequence := p.arena.dev.acc.Sequence
+	if p.once {
+		sequence = p.arena.dev.acc.Loop
+	}
+	s, err := sequence(p.launches)
 	if err != nil {
 		Fail(fmt.Errorf("%s: %w", p.Name, err))
 	}

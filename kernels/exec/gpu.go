@@ -38,7 +38,12 @@ func openGPU(name string, precision Precision) (Accelerator, error) {
 func (g gpu) Level() string { return fmt.Sprintf("sm_%d", g.Info().SM) }
 
 func (g gpu) Sequence(launches []cuda.Launch) (Sequence, error) {
-	s, err := g.Device.Sequence(launches)
+	return sequence(g.Device.Sequence(launches))
+}
+func (g gpu) Loop(launches []cuda.Launch) (Sequence, error) { return sequence(g.Device.Loop(launches)) }
+
+// sequence keeps a nil pointer from becoming an interface that is not nil.
+func sequence(s *cuda.Sequence, err error) (Sequence, error) {
 	if err != nil {
 		return nil, err
 	}

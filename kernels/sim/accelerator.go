@@ -29,3 +29,9 @@ func (a accelerator) Sequence(launches []cuda.Launch) (exec.Sequence, error) {
 	}
 	return s, nil
 }
+
+// Loop is Sequence, which launches one by one.
+func (a accelerator) Loop(launches []cuda.Launch) (exec.Sequence, error) { return a.Sequence(launches) }
+
+// Guarded says that every Alloc has guards around it.
+func (a accelerator) Guarded() {}
