@@ -28,7 +28,6 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
-	"github.com/ctnas/ctnas/trainer/format"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -366,14 +365,9 @@ func writeSupernet(path string, args []string) error {
 	if err != nil {
 		return err
 	}
-	var tensors []format.Tensor
-	for i, values := range shared.Initialize(nn.HeFanOut, 1) {
-		v := shared.Variables[i]
-		tensors = append(tensors, format.Tensor{Name: v.Name, Shape: v.TorchShape(), Data: nn.ToTorch(v, values)})
-	}
 	metadata := map[string]string{trainer.SpaceKey: name}
 	trainer.AddClasses(metadata, classes)
-	return format.WriteSafetensors(path, tensors, metadata)
+	return trainer.WriteShared(path, shared, shared.Initialize(nn.HeFanOut, 1), metadata)
 }
 
 // editText replaces the first of some words in a file, which must have them.

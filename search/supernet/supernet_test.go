@@ -1,8 +1,9 @@
 package supernet_test
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,7 +16,6 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/supernet"
 	"github.com/ctnas/ctnas/trainer"
-	"github.com/ctnas/ctnas/trainer/format"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -32,24 +32,23 @@ func openSpace(t testing.TB, name string) space.Elastic {
 func writeSupernet(t testing.TB, sp space.Elastic, classes []string, metadata map[string]string) string {
 	shared, err := sp.Supernet(space.NetworkSize{Classes: len(classes)})
 	require.NoError(t, err)
-	values := shared.Initialize(nn.HeFanOut, 1)
-	var tensors []format.Tensor
-	for i, v := range shared.Variables {
-		tensors = append(tensors, format.Tensor{Name: v.Name, Shape: v.TorchShape(), Data: nn.ToTorch(v, values[i])})
-	}
-	names, err := json.Marshal(classes)
-	require.NoError(t, err)
-	all := map[string]string{trainer.ClassesKey: string(names)}
-	for k, v := range metadata {
-		all[k] = v
-	}
+	all := map[string]string{}
+	trainer.AddClasses(all, classes)
+	maps.Copy(all, metadata)
 	path := filepath.Join(t.TempDir(), "w.safetensors")
-	require.NoError(t, format.WriteSafetensors(path, tensors, all))
+	require.NoError(t, trainer.WriteShared(path, shared, shared.Initialize(nn.HeFanOut, 1), all))
 	return path
 }
 
 // tiny is an evaluator of a random supernet on few images.
 func tiny(t testing.TB, change func(*supernet.Config)) *supernet.Evaluator {
+	e, err := supernet.Open(t.Context(), tinyConfig(t, change))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+func tinyConfig(t testing.TB, change func(*supernet.Config)) supernet.Config {
 	sp := openSpace(t, tinySpace)
 	c := supernet.Config{Space: sp, Device: exec.Config{Device: "cpu", Threads: 2}, Cache: t.TempDir(), Version: "v"}
 	c.Spec = supernet.NewSpec("")
@@ -58,10 +57,14 @@ func tiny(t testing.TB, change func(*supernet.Config)) *supernet.Evaluator {
 	if c.Path == "" {
 		c.Path = writeSupernet(t, sp, classes(t), nil)
 	}
-	e, err := supernet.Open(t.Context(), c)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, e.Close()) })
-	return e
+	return c
+}
+
+// refused are the words with which an evaluator is refused.
+func refused(t *testing.T, want string, change func(*supernet.Config)) {
+	t.Helper()
+	_, err := supernet.Open(t.Context(), tinyConfig(t, change))
+	require.ErrorContains(t, err, want)
 }
 
 // classes are those of testdata.Images.
@@ -118,4 +121,154 @@ func TestEvaluate(t *testing.T) {
 	stop()
 	_, err = tiny(t, func(c *supernet.Config) {}).Evaluate(stopped, archs, quiet)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// What does not belong together is refused before anything is evaluated, by its name.
+func TestOpenRefuses(t *testing.T) {
+	sp, names := openSpace(t, tinySpace), classes(t)
+	good := writeSupernet(t, sp, names, nil)
+	with := func(path string) func(*supernet.Config) {
+		return func(c *supernet.Config) { c.Path = path }
+	}
+	refused(t, "there is no supernet of nasbench101-v4: the spaces with one are mobilenetv3", func(c *supernet.Config) {
+		c.Path, c.Space = good, mustOpen(t, "nasbench101-v4")
+	})
+	refused(t, "it is of another width or for other classes", func(c *supernet.Config) {
+		c.Path, c.Space = good, openSpace(t, "mobilenetv3@w0.5,r16,s16")
+	})
+	refused(t, "the weights do not know these classes of the images: class2", with(writeSupernet(t, sp, names[:2], nil)))
+	refused(t, "and the supernet was trained for 32 to 64 (mobilenetv3@w0.35,r32-64,s16)", with(writeSupernet(t, sp,
+		names, map[string]string{trainer.SpaceKey: "mobilenetv3@w0.35,r32-64,s16"})))
+	refused(t, "want a number of images", with(writeSupernet(t, sp, names,
+		map[string]string{trainer.HeldOutKey: "some"})))
+
+	text, err := os.ReadFile(good)
+	require.NoError(t, err)
+	broken := filepath.Join(t.TempDir(), "broken.safetensors")
+	require.NoError(t, os.WriteFile(broken, text[:len(text)-100], 0o644))
+	refused(t, broken, with(broken))
+	alone := filepath.Join(t.TempDir(), "alone.safetensors")
+	net, err := sp.Smallest(0).(space.Trainable).Network(space.NetworkSize{Classes: 3})
+	require.NoError(t, err)
+	require.NoError(t, trainer.WriteWeights(alone, net, net.Initialize(nn.HeFanOut, 1), nil))
+	refused(t, "holds the weights of one network", with(alone))
+	refused(t, "no such file", with(filepath.Join(t.TempDir(), "none")))
+	refused(t, "or the folder of a supernet whose training has ended", with(t.TempDir()))
+
+	images := func(want string, change func(*supernet.Config)) {
+		t.Helper()
+		refused(t, want, func(c *supernet.Config) {
+			c.Path = good
+			change(c)
+		})
+	}
+	images("images=61: imagenet:", func(c *supernet.Config) { c.Spec.Images = 61 })
+	images("has 60 training images", func(c *supernet.Config) { c.Spec.Images = 0 })
+	images("images=13: imagenet:", func(c *supernet.Config) { c.Spec.Images, c.Split = 13, supernet.SplitVal })
+	images("calibrate=61: imagenet:", func(c *supernet.Config) { c.Calibrate = 61 })
+	images("calibrate 211: want a number of images that equal batches", func(c *supernet.Config) { c.Calibrate = 211 })
+	images("does not say what images it was trained on", func(c *supernet.Config) { c.Data = "" })
+	refused(t, "of the training images the supernet has not seen 10, and no others can judge", with(writeSupernet(t, sp,
+		names, map[string]string{trainer.HeldOutKey: "10"})))
+}
+
+func mustOpen(t *testing.T, name string) space.Space {
+	sp, err := space.Open(name)
+	require.NoError(t, err)
+	return sp
+}
+
+// The folder of a training says its images and how many it has not seen; an architecture outside the supernet is not
+// labelled.
+func TestRunFolder(t *testing.T) {
+	sp := openSpace(t, tinySpace)
+	dir := t.TempDir()
+	text, err := os.ReadFile(writeSupernet(t, sp, classes(t), map[string]string{trainer.SpaceKey: tinySpace,
+		trainer.HeldOutKey: "15"}))
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, trainer.WeightsName), text, 0o644))
+	images := "imagenet:" + testdata.Images(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.yaml"), []byte("data: "+images+"\n"), 0o644))
+	e := tiny(t, func(c *supernet.Config) { c.Path, c.Data, c.Spec.Images = dir, "", 0 })
+	require.Equal(t, images, e.Data)
+	require.Equal(t, 15, e.Judging())
+	require.Equal(t, 24+15, e.Forward())
+	require.NoError(t, e.Has(sp.Smallest(32)))
+	require.ErrorContains(t, e.Has(sp.Smallest(48)), "its resolution is 48")
+	require.ErrorContains(t, e.Has(mustOpen(t, "mobilenetv3").(space.Elastic).Largest(0)), "its width is 1.0")
+	_, err = e.CutOut(t.Context(), sp.Smallest(48))
+	require.ErrorContains(t, err, "its resolution is 48")
+}
+
+// A record that somebody changed is not believed.
+func TestCacheIsChecked(t *testing.T) {
+	e := tiny(t, func(*supernet.Config) {})
+	archs := []space.Arch{e.Elastic().Smallest(16)}
+	_, err := e.Evaluate(t.Context(), archs, quiet)
+	require.NoError(t, err)
+	records, err := filepath.Glob(filepath.Join(e.Cache, "*", "*.json"))
+	require.NoError(t, err)
+	require.Len(t, records, 1)
+	text, err := os.ReadFile(records[0])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(records[0], bytes.Replace(text, []byte(`"top5": 1`), []byte(`"top5": 0`), 1), 0o644))
+	_, err = e.Evaluate(t.Context(), archs, quiet)
+	require.ErrorContains(t, err, records[0])
+	require.ErrorContains(t, err, "cannot be believed")
+}
+
+// The text of labels is read as it is written, in any working directory.
+func TestSpec(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for text, want := range map[string]string{
+		"supernet:w.pth":                       "supernet:" + dir + "/w.pth",
+		"supernet:r?data=shapes&split=heldout": "supernet:" + dir + "/r?data=shapes",
+		"supernet:r?data=imagenet:i&split=val&images=500&calibrate=200&seed=3": "supernet:" + dir +
+			"/r?data=imagenet:" + dir + "/i&split=val&images=500&calibrate=200&seed=3",
+		"supernet:r?data=shards:a{0..3}.tar?test=b.tar": "supernet:" + dir + "/r?data=shards:" + dir +
+			"/a%7B0..3%7D.tar%3Ftest%3D" + dir + "/b.tar",
+	} {
+		s, err := supernet.Parse(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, s.String())
+		again, err := supernet.Parse(want)
+		require.NoError(t, err)
+		require.Equal(t, want, again.String())
+	}
+	for text, want := range map[string]string{
+		"train:x": "want supernet:RUN|FILE", "supernet:": "no supernet is named",
+		"supernet:w?epochs=3":   `unknown key "epochs"; known: data, split, images, calibrate, seed`,
+		"supernet:w?split=test": "split", "supernet:w?images=-1": "images", "supernet:w?data=photos": "photos",
+		"supernet:w?calibrate=499": "equal batches of 50 to 200", "supernet:w?seed=1&seed=2": "seed wants one value",
+		"supernet:w?seed=%zz": "invalid URL escape",
+	} {
+		_, err := supernet.Parse(text)
+		require.ErrorContains(t, err, want, text)
+		require.ErrorContains(t, err, text)
+	}
+}
+
+// Other images of calibration are other statistics; what is cut out has those that were measured.
+func TestStatistics(t *testing.T) {
+	e := tiny(t, func(*supernet.Config) {})
+	other := tiny(t, func(c *supernet.Config) { c.Path, c.Data, c.Seed = e.Path, e.Data, 1 })
+	a := e.Elastic().Largest(16)
+	cut, err := e.CutOut(t.Context(), a)
+	require.NoError(t, err)
+	changed, err := other.CutOut(t.Context(), a)
+	require.NoError(t, err)
+	same, err := e.CutOut(t.Context(), a)
+	require.NoError(t, err)
+	require.Equal(t, cut.Values, same.Values)
+	require.NotEqual(t, cut.Checksum, changed.Checksum)
+	for i, v := range cut.Variables() {
+		if v.Role.Trainable() {
+			require.Equal(t, cut.Values[i], changed.Values[i], v.Name)
+		} else {
+			require.NotEqual(t, cut.Values[i], changed.Values[i], v.Name)
+		}
+	}
+	require.Equal(t, 16, cut.Origin.Images.Side)
+	require.Equal(t, "ceil", cut.Origin.Images.Rounding)
 }
