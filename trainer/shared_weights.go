@@ -61,8 +61,8 @@ func (w *Weights) FillShared(s nn.Shared) ([][]float32, error) {
 			continue
 		}
 		if twin, twice := byName[name]; twice {
-			return nil, fmt.Errorf("%s: tensors %q and %q are one variable of the supernet %s", w.Path, twin.Name, t.Name,
-				s.Name)
+			return nil, fmt.Errorf("%s: tensors %q and %q are one variable of the supernet %s", w.Path, twin.Name,
+				t.Name, s.Name)
 		}
 		byName[name] = t
 	}

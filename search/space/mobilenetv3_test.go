@@ -279,3 +279,41 @@ func FuzzMobileNet(f *testing.F) {
 		require.Equal(t, a.String(), n.Name)
 	})
 }
+
+// What is not said of width and stride is the space's; a network of its own width has the published strides unless it
+// says others.
+func TestMobileNetStrides(t *testing.T) {
+	body := "mobilenetv3:22222:33003300330033003300:66006600660066006600"
+	sp := open(t, "mobilenetv3@w0.5,r48,s8")
+	for suffix, want := range map[string]string{"": "w0.5,r48,s8", "@r32": "w0.5,r32,s8", "@w0.35": "w0.35,r48",
+		"@s16": "w0.5,r48,s16", "@w1.0,r64,s32": "w1.0,r64", "@w0.75,r16,s4": "w0.75,r16,s4"} {
+		a, err := sp.Parse(body + suffix)
+		require.NoError(t, err)
+		_, got, _ := strings.Cut(a.String(), "@")
+		require.Equal(t, want, got)
+		code, ok := MobileNetV3{}.AppendCode(nil, a)
+		require.True(t, ok)
+		require.NoError(t, MobileNetV3{}.CheckCode(code))
+		require.True(t, a == MobileNetV3{}.FromCode(code))
+		net, err := a.(Trainable).Network(NetworkSize{Side: 64})
+		require.NoError(t, err)
+		last := net.Nodes[net.Find("head/conv")].Shape
+		require.Equal(t, 64/a.(MobileNet).Stride(), last.H)
+	}
+	for suffix, want := range map[string]string{"@w0.5,r28": "multiple of 4 in 32..512", "@s8,r32": "suffix",
+		"@w0.5,r12,s8": "multiple of 4 in 16..512", "@s64": "suffix", "@w0.50": "suffix"} {
+		_, err := sp.Parse(body + suffix)
+		require.ErrorContains(t, err, want, suffix)
+	}
+	for name, want := range map[string]string{"mobilenetv3@w1.0,r224,s32": "mobilenetv3",
+		"mobilenetv3@w0.5": "mobilenetv3@w0.5,r224", "mobilenetv3@w1.0,s16": "mobilenetv3@w1.0,r224,s16"} {
+		require.Equal(t, want, open(t, name).Name())
+	}
+	for _, name := range []string{"mobilenetv3@w0.5,r28", "mobilenetv3@w0.5,s7", "mobilenetv3@s8",
+		"mobilenetv3@w0.5,r32,s8,"} {
+		_, err := Open(name)
+		require.Error(t, err, name)
+	}
+	require.NotEqual(t, open(t, mobileName).Alphabet(), sp.Alphabet())
+	require.Equal(t, open(t, mobileName).Alphabet(), open(t, "mobilenetv3@w1.2,r64").Alphabet())
+}

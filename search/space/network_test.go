@@ -101,8 +101,8 @@ func TestNetworksWithUnreadInputs(t *testing.T) {
 // What a network of another size takes is counted without building it.
 func TestNetworksOfOtherSizesTakeWhatIsCounted(t *testing.T) {
 	s := philox.New(17, philox.PurposeTest, 0)
-	for _, name := range []string{"nasbench101", "nasbench101-v5", "mobilenetv3@w1.2,r160-224", "darts",
-		"darts@cifar10"} {
+	for _, name := range []string{"nasbench101", "nasbench101-v5", "mobilenetv3@w1.2,r160-224",
+		"mobilenetv3@w0.75,r32,s16", "darts", "darts@cifar10"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		built := 0

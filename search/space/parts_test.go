@@ -41,7 +41,8 @@ func TestPartsHaveTheirOwnNames(t *testing.T) {
 // The sections of a network are those of its parts, and each does the work of its part: between architectures, sections
 // of the same part have the same layers, and all together the multiply-adds of their block, which the space counts.
 func TestSectionsAreTheParts(t *testing.T) {
-	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2,r176-208", "mobilenetv3@w1.0,r132"} {
+	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2,r176-208", "mobilenetv3@w1.0,r132",
+		"mobilenetv3@w0.5,r32,s8"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		m := sp.(MobileNetV3)
