@@ -37,22 +37,26 @@ type onceForAll struct {
 	Orders map[string][]struct{ Middle, Squeezed []int }
 }
 
-func openOnceForAll(t *testing.T, width float64) (f onceForAll, shared nn.Shared, values [][]float32) {
+func openOnceForAll(t *testing.T, width float64) (f onceForAll, shared nn.Shared) {
 	text, err := os.ReadFile(fmt.Sprintf("testdata/once_for_all_w%g.json", width))
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, &f))
 	f.width = width
 	shared, err = zoo.OnceForAll{Width: width}.Supernet(f.Classes)
 	require.NoError(t, err)
+	return f, shared
+}
+
+func (f *onceForAll) values(shared nn.Shared) (values [][]float32) {
 	for i, v := range shared.Variables {
 		scale, offset := f.scale(v)
 		values = append(values, nn.FromTorch(v, floats32(testdata.Formula(v.Len(), f.Tag+i, scale, offset))))
 	}
-	return f, shared, values
+	return values
 }
 
 // scale is how large the values of a variable are.
-func (onceForAll) scale(v nn.Variable) (scale, offset float64) {
+func (*onceForAll) scale(v nn.Variable) (scale, offset float64) {
 	switch {
 	case strings.HasSuffix(v.Name, "_matrix"):
 		return 0.25, 0
@@ -73,7 +77,7 @@ func (onceForAll) scale(v nn.Variable) (scale, offset float64) {
 // The supernets are those of once-for-all's package: the same tensors in the same order.
 func TestSupernetsOfOnceForAll(t *testing.T) {
 	for _, width := range []float64{0.35, 1, 1.2} {
-		f, shared, _ := openOnceForAll(t, width)
+		f, shared := openOnceForAll(t, width)
 		var lines strings.Builder
 		parameters, tensors := 0, 0
 		for _, v := range shared.Variables {
@@ -108,7 +112,8 @@ func TestPathsOfOnceForAll(t *testing.T) {
 		widths = append(widths, 1, 1.2)
 	}
 	for _, width := range widths {
-		f, shared, values := openOnceForAll(t, width)
+		f, shared := openOnceForAll(t, width)
+		values := f.values(shared)
 		batch, side := f.Images.Shape[0], f.Images.Shape[1]
 		images := testdata.Formula(batch*side*side*3, f.Images.Tag, f.Images.Scale, f.Images.Offset)
 		for _, n := range f.Networks {
@@ -143,7 +148,8 @@ func floats32(x []float64) []float32 {
 
 // Channels are sorted as the package does, in float64.
 func TestChannelOrderOfOnceForAll(t *testing.T) {
-	f, shared, values := openOnceForAll(t, 0.35)
+	f, shared := openOnceForAll(t, 0.35)
+	values := f.values(shared)
 	for stage, trained := range map[string][]int{"0": nil, "1": {4}} {
 		order, err := zoo.OnceForAll{Width: f.width}.SortChannels(shared, values, trained...)
 		require.NoError(t, err)
@@ -172,12 +178,12 @@ func TestSortedChannelsComputeTheSame(t *testing.T) {
 	}
 	p, err := o.Largest().Path(16, 3)
 	require.NoError(t, err)
-	images := make([]float64, 2*p.Input().Len())
+	images := make([]float64, p.Input().Len())
 	for i := range images {
 		images[i] = s.NormFloat64()
 	}
 	logits := func(values [][]float32) []float64 {
-		return reference.Path(shared, p, values).Forward(images, 2, reference.Mode{}).Logits(0)
+		return reference.Path(shared, p, values).Forward(images, 1, reference.Mode{}).Logits(0)
 	}
 	want := logits(values)
 	for _, trained := range [][]int{nil, {4}} {
