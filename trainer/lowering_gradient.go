@@ -230,8 +230,11 @@ func (l *lowering) wholeGradient(out *output) *gradient {
 				l.merge(first, nil, n)
 			}
 			l.step(nil, func(p *exec.Program) {
-				n.Backward(p, first.stats, norm.Backward{DGamma: l.m.gradient(k, 0), DBeta: l.m.gradient(k, 1),
-					Accumulate: l.accumulate, Frozen: n.op.Frozen})
+				b := norm.Backward{Accumulate: l.accumulate, Frozen: n.op.Frozen}
+				if !n.op.NoAffine {
+					b.DGamma, b.DBeta = l.m.gradient(k, 0), l.m.gradient(k, 1)
+				}
+				n.Backward(p, first.stats, b)
 			})
 			g.norm = n.Batch
 		}

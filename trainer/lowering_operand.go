@@ -161,7 +161,7 @@ func (l *lowering) normalise(out *output, node int) {
 		case l.mode == evaluate || n.op.Frozen:
 			n.Fixed(p)
 		case l.mode == recalibrate:
-			n.Forward(p, out.sums, norm.Running{Batches: n.batches})
+			n.Forward(p, out.sums, norm.Running{Batches: n.batches, Biased: l.m.Biased})
 		default:
 			n.Forward(p, out.sums, norm.Running{Momentum: n.op.Momentum})
 		}

@@ -27,6 +27,7 @@ type Options struct {
 	Clip       float64 // limit of the gradient's 2-norm; 0: none
 	Mixup      bool    // each image is mixed of two; Partners and Mix say how
 	EvalOnly   bool    // there are no programs for training
+	Biased     bool    // a recalibration's variances are biased, as once-for-all's are (norm.Running)
 }
 
 // Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
@@ -187,8 +188,10 @@ func (m *Model) allocate() {
 		most = max(most, node.Shape.C)
 		if op, ok := node.Op.(nn.BatchNorm); ok && m.fusion.Reached[i] {
 			b := norm.New(a, node.Shape.C, op.Eps)
-			b.Gamma, b.Beta, b.RunningMean, b.RunningVar = m.variable(i, 0), m.variable(i, 1), m.variable(i, 2),
-				m.variable(i, 3)
+			if !op.NoAffine {
+				b.Gamma, b.Beta = m.variable(i, 0), m.variable(i, 1)
+			}
+			b.RunningMean, b.RunningVar = m.variable(i, op.Statistics()), m.variable(i, op.Statistics()+1)
 			m.norms[i] = &normed{b, op, a.Ints(make([]int32, 1))}
 		}
 	}

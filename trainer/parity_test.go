@@ -215,7 +215,7 @@ func crowded(image nn.Shape) (*nn.Network, error) {
 		b.Apply("relu", nn.ReLU, b.Apply("narrow", nn.Conv2D(1, 4), conv)))
 	pool := b.Apply("pool", nn.NewMaxPool(3, 1), sum)
 	whole := b.Apply("whole", nn.Concat{}, conv, depthwise, conv, sum, path, groups, pool,
-		b.Apply("normal", b.Norm, groups))
+		b.Apply("normal", nn.BatchNorm{Eps: 1e-3, Momentum: 0.1, NoAffine: true}, groups))
 	again := b.Apply("other", nn.Concat{}, groups, depthwise, x)
 	narrow := b.Apply("narrow again", nn.Conv2D(1, 3), x) // its only gradient comes through a norm
 	nothing := b.Apply("nothing", nn.Zero{Stride: 1}, b.Apply("dead", nn.Concat{}, narrow, x))

@@ -59,7 +59,7 @@ CTN_ENTRY(cu_batchnorm, const ctn_batchnorm_args g, CTN_NORM_BLOCK) {
 	const double momentum = g.batches ? 1 / (double)(*g.batches + 1) : g.momentum;
 	float *m = g.running_mean + j, *v = g.running_var + j;
 	*m = (float)(*m + momentum * (mean - *m));
-	*v = (float)(*v + momentum * (variance * (total > 1 ? total / (total - 1) : 1) - *v));
+	*v = (float)(*v + momentum * (variance * (total > 1 && !g.biased ? total / (total - 1) : 1) - *v));
 }
 
 // Grid: channels.

@@ -54,10 +54,12 @@ func (b *Batch) Gradient(g, z *exec.Buffer) tensor.Gradient {
 	return tensor.Gradient{G: g, Z: z, P: b.P, Q: b.Q, R: b.R}
 }
 
-// Running is how the running mean and variance follow a batch: r += m·(batch - r). The variance that they follow is the
-// unbiased one, as in PyTorch.
+// Running is how the running mean and variance follow a batch: r += m·(batch - r).
 type Running struct {
 	Momentum float64 // m
+	// The variance that they follow is the mean squared deviation, as once-for-all's recalibration has it, not the
+	// unbiased one, as PyTorch's training has it.
+	Biased bool
 	// If given, one integer of this norm's own: batches seen; m is 1/(Batches+1), so that the running values are means.
 	Batches *exec.Buffer
 }
@@ -66,7 +68,7 @@ type Running struct {
 // there are any.
 func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
 	args := b.args("batchnorm", stats, tensor.ForwardRows)
-	args.momentum = C.double(r.Momentum)
+	args.momentum, args.biased = C.double(r.Momentum), flag(r.Biased)
 	if b.RunningMean != nil {
 		exec.Need("batchnorm", "RunningMean", b.RunningMean, b.C)
 		exec.Need("batchnorm", "RunningVar", b.RunningVar, b.C)

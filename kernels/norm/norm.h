@@ -11,7 +11,7 @@ typedef struct ctn_batchnorm_args {
 	float *p, *q, *r;                     // [C]
 	int32_t *batches;                     // [1]: batches averaged; or none
 	double eps, momentum;
-	int32_t frozen, accumulate;
+	int32_t frozen, accumulate, biased;
 } ctn_batchnorm_args;
 
 enum {

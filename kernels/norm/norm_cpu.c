@@ -48,7 +48,7 @@ static void FN(batchnorm_run)(const void *p, int64_t task, float *scratch) {
 		if (!g->running_mean) continue;
 		float *m = g->running_mean + j0 + j, *v = g->running_var + j0 + j;
 		*m = (float)(*m + momentum * (mean[j] - *m));
-		*v = (float)(*v + momentum * (variance * (total > 1 ? total / (total - 1) : 1) - *v));
+		*v = (float)(*v + momentum * (variance * (total > 1 && !g->biased ? total / (total - 1) : 1) - *v));
 	}
 }
 

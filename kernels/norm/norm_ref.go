@@ -19,6 +19,14 @@ func BatchReference(z, gamma, beta []float64, eps float64) (u, mean, variance []
 	return u, mean, variance
 }
 
+// Follow is the running mean and variance of a channel behind a batch of n numbers.
+func (r Running) Follow(mean, variance, batchMean, batchVariance float64, n int) (float64, float64) {
+	if !r.Biased && n > 1 {
+		batchVariance *= float64(n) / float64(n-1)
+	}
+	return mean + r.Momentum*(batchMean-mean), variance + r.Momentum*(batchVariance-variance)
+}
+
 // BatchBackwardReference are the gradients in z, gamma and beta when g is that in u; frozen: mean and variance are
 // constants.
 func BatchBackwardReference(z, gamma, g, mean, variance []float64, eps float64, frozen bool) (dz,

@@ -25,10 +25,11 @@ func TestBatchNorm(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, s := range []tensor.Shape{{N: 1, H: 2, W: 2, C: 1}, {N: 3, H: 5, W: 7, C: 17},
 			{N: 2, H: 30, W: 30, C: 64}, {N: 1, H: 9, W: 3, C: 130}} {
-			for _, mean := range []float64{0, 1000} {
+			for k, mean := range []float64{0, 1000} {
+				running := Running{Momentum: 0.1, Biased: (i+k)%2 == 1}
 				for _, frozen := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%+v/%g/%v", s, mean, frozen), func(t *testing.T) {
-						batchNorm(t, d, s, mean, frozen, uint32(100*i))
+						batchNorm(t, d, s, mean, frozen, running, uint32(100*i))
 					})
 				}
 			}
@@ -36,7 +37,8 @@ func TestBatchNorm(t *testing.T) {
 	})
 }
 
-func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, frozen bool, stream uint32) {
+func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, frozen bool, running Running,
+	stream uint32) {
 	ar := d.NewArena()
 	defer ar.Free()
 	z, z64 := kerneltest.Random(s.Len(), stream)
@@ -63,7 +65,7 @@ func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, fro
 	if frozen {
 		b.Fixed(p)
 	} else {
-		b.Forward(p, stats, Running{Momentum: 0.1})
+		b.Forward(p, stats, running)
 	}
 	in := b.Input(copied, s, tensor.None)
 	elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: out}.Record(p)
@@ -86,10 +88,8 @@ func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, fro
 	tol := 2e-6 * (1 + math.Abs(offset))
 	kerneltest.Close(t, u, out.Values(), tol, "u")
 	if !frozen {
-		n := float64(s.Pixels())
 		for i := range runMean64 {
-			runMean64[i] += 0.1 * (mean[i] - runMean64[i])
-			runVar64[i] += 0.1 * (variance[i]*n/(n-1) - runVar64[i])
+			runMean64[i], runVar64[i] = running.Follow(runMean64[i], runVar64[i], mean[i], variance[i], s.Pixels())
 		}
 		for i, v := range b.Mean.Values() {
 			require.InDelta(t, mean[i], v, 2e-6*math.Sqrt(variance[i])+1e-7*math.Abs(mean[i]), "mean")
@@ -120,6 +120,39 @@ func batchNorm(t *testing.T, d *exec.Device, s tensor.Shape, offset float64, fro
 	kerneltest.Close(t, dz, got, 1e-4, "dz")
 }
 
+// Without Gamma and Beta a norm gives the bits that ones and zeros give.
+func TestWithoutAffine(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		s := tensor.Shape{N: 2, H: 5, W: 3, C: 19}
+		z, _ := kerneltest.Random(s.Len(), 1)
+		ones := make([]float32, s.C)
+		for i := range ones {
+			ones[i] = 1
+		}
+		in := tensor.Input{Shape: s, Z: ar.Floats(z)}
+		bits := func(gamma, beta *exec.Buffer, dgamma, dbeta *exec.Buffer) (all [][]float32) {
+			b := New(ar, s.C, eps)
+			b.Gamma, b.Beta = gamma, beta
+			p := ar.NewProgram("affine")
+			copied, g := ar.F32(s.Len()), ar.F32(s.Len())
+			stats := elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: copied, Sums: true}.Record(p)
+			b.Forward(p, stats, Running{})
+			of := b.Input(copied, s, tensor.None)
+			back := elementwise.SumGradient{Shape: s, G: in.Z, Terms: []elementwise.TermGradient{{Sink: tensor.Sink{D: g,
+				Of: &of, Mean: b.Mean, InvStd: b.InvStd}}}}.Record(p)
+			b.Backward(p, back[0], Backward{DGamma: dgamma, DBeta: dbeta})
+			p.Run(1)
+			for _, buffer := range []*exec.Buffer{b.Scale, b.Shift, b.P, b.Q, b.R} {
+				all = append(all, buffer.Values())
+			}
+			return all
+		}
+		require.Equal(t, bits(ar.Floats(ones), ar.Zeros(s.C), ar.F32(s.C), ar.F32(s.C)), bits(nil, nil, nil, nil))
+	})
+}
+
 func TestReferenceGradients(t *testing.T) {
 	const c, n = 3, 7
 	_, z := kerneltest.Random(c*n, 1)
@@ -142,9 +175,14 @@ func TestReferenceGradients(t *testing.T) {
 }
 
 // With its own count of batches the running values are the means over them.
-func TestRecalibration(t *testing.T) { kerneltest.EachDevice(t, recalibration) }
+func TestRecalibration(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		recalibration(t, d, false)
+		recalibration(t, d, true)
+	})
+}
 
-func recalibration(t *testing.T, d *exec.Device) {
+func recalibration(t *testing.T, d *exec.Device, biased bool) {
 	ar := d.NewArena()
 	defer ar.Free()
 	s := tensor.Shape{N: 4, H: 3, W: 3, C: 5}
@@ -154,8 +192,11 @@ func recalibration(t *testing.T, d *exec.Device) {
 	p := ar.NewProgram("recalibrate")
 	stats := elementwise.Sum{Terms: []elementwise.Term{{In: tensor.Input{Shape: s, Z: z}}}, Out: ar.F32(s.Len()),
 		Sums: true}.Record(p)
-	b.Forward(p, stats, Running{Batches: ar.Ints([]int32{0})})
-	wantMean, wantVar := make([]float64, s.C), make([]float64, s.C)
+	b.Forward(p, stats, Running{Batches: ar.Ints([]int32{0}), Biased: biased})
+	wantMean, wantVar, factor := make([]float64, s.C), make([]float64, s.C), 36.0/35
+	if biased {
+		factor = 1
+	}
 	for i := range 3 {
 		v, v64 := kerneltest.Random(s.Len(), uint32(i))
 		z.WriteF32(0, v)
@@ -163,7 +204,7 @@ func recalibration(t *testing.T, d *exec.Device) {
 		mean, variance := kerneltest.Moments(v64, s.C)
 		for j := range mean {
 			wantMean[j] += mean[j] / 3
-			wantVar[j] += variance[j] * 36 / 35 / 3
+			wantVar[j] += variance[j] * factor / 3
 		}
 	}
 	kerneltest.Close(t, wantMean, b.RunningMean.Values(), 1e-5, "mean")

@@ -44,7 +44,7 @@ func (w *worker) network(path nn.Path) (err error) {
 		w.m.Close()
 		w.m = nil
 	}
-	m, err := trainer.NewModel(w.dev, path.Network, trainer.Options{Batch: w.e.batch, EvalOnly: true})
+	m, err := trainer.NewModel(w.dev, path.Network, trainer.Options{Batch: w.e.batch, EvalOnly: true, Biased: true})
 	if err != nil {
 		return err
 	}

@@ -219,9 +219,24 @@ func (l Linear) madds(in []Shape, _ Shape) int64 { return int64(in[0].C) * int64
 type BatchNorm struct {
 	Eps, Momentum float64
 	Frozen        bool // running statistics in training too, and they do not move; scale and shift still learn
+	NoAffine      bool // scale is 1 and shift is 0, and they are no variables
 }
 
-func (BatchNorm) String() string { return "batch norm" }
+func (b BatchNorm) String() string {
+	if b.NoAffine {
+		return "batch norm without scale and shift"
+	}
+	return "batch norm"
+}
+
+// Statistics is the place of the mean among the norm's variables, behind scale and shift where it has them. The
+// variance follows.
+func (b BatchNorm) Statistics() int {
+	if b.NoAffine {
+		return 0
+	}
+	return 2
+}
 
 func (b BatchNorm) infer(in []Shape) (Shape, error) {
 	if !(b.Eps >= 0 && b.Momentum >= 0 && b.Momentum <= 1) {

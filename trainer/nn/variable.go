@@ -151,8 +151,9 @@ func weights(bias bool, shape ...int) []Variable {
 	return v
 }
 
-func (BatchNorm) variables(in []Shape) []Variable {
+func (b BatchNorm) variables(in []Shape) []Variable {
 	c := []int{in[0].C}
-	return []Variable{{Role: Scale, Shape: c}, {Role: Shift, Shape: c}, {Role: Mean, Shape: c},
+	all := []Variable{{Role: Scale, Shape: c}, {Role: Shift, Shape: c}, {Role: Mean, Shape: c},
 		{Role: Variance, Shape: c}}
+	return all[2-b.Statistics():]
 }

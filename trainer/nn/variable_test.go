@@ -14,7 +14,7 @@ func small(t *testing.T) *nn.Network {
 	b, x := nn.NewBuilder("small", nn.Shape{H: 8, W: 8, C: 64})
 	x = b.Scope("block").Scope("deep").ConvNorm(x, nn.ConvRect(nn.Size{H: 3, W: 2}, 96).Grouped(2), nn.ReLU)
 	x = b.Apply("bias", nn.Conv2D(1, 32).Biased(), x)
-	x = b.Apply("pool", nn.GlobalPool{}, x)
+	x = b.Apply("bare", nn.BatchNorm{NoAffine: true}, b.Apply("pool", nn.GlobalPool{}, x))
 	b.Output(b.Apply("classifier", nn.Linear{Out: 300, Bias: true}, x), 1)
 	net, err := b.Build()
 	require.NoError(t, err)
@@ -41,6 +41,8 @@ func TestVariables(t *testing.T) {
 		{"block.deep.bn.running_var", nn.Variance, []int{96}, []int{96}},
 		{"bias.weight", nn.Weight, []int{1, 1, 96, 32}, []int{32, 96, 1, 1}},
 		{"bias.bias", nn.Bias, []int{32}, []int{32}},
+		{"bare.running_mean", nn.Mean, []int{32}, []int{32}},
+		{"bare.running_var", nn.Variance, []int{32}, []int{32}},
 		{"classifier.weight", nn.Weight, []int{32, 300}, []int{300, 32}},
 		{"classifier.bias", nn.Bias, []int{300}, []int{300}},
 	}, got)
@@ -100,8 +102,8 @@ func TestInitialize(t *testing.T) {
 				require.LessOrEqual(t, largest, bound*(1+1e-6))
 			}
 			check(0, c.conv, c.convBound)
-			check(7, c.linear, c.linearBound)
-			check(8, c.bias, c.biasedBound)
+			check(9, c.linear, c.linearBound)
+			check(10, c.bias, c.biasedBound)
 			for i, want := range []float32{1, 0, 0, 1} {
 				for _, v := range values[1+i] {
 					require.Equal(t, want, v)

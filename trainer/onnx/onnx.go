@@ -224,9 +224,9 @@ func (g *graph) node(i int) error {
 			return nil
 		}
 		in := []string{x}
-		for k := range 4 {
-			v := g.variables[g.first[i]+k]
-			in = append(in, g.floats(v.Name, v.Shape, g.values[g.first[i]+k]...))
+		names, values := g.norm(i, op)
+		for k, v := range values {
+			in = append(in, g.floats(names[k], []int{len(v)}, v...))
 		}
 		emit("BatchNormalization", in, attribute("epsilon", op.Eps))
 	case nn.Activation:
@@ -324,12 +324,12 @@ func (g *graph) layer(i int, biased bool) []string {
 		name, bias = g.variables[k+1].Name, g.values[k+1]
 	}
 	if n := g.folded[i]; n != 0 {
-		eps := g.net.Nodes[n].Op.(nn.BatchNorm).Eps
-		norm := g.values[g.first[n] : g.first[n]+4]
+		op := g.net.Nodes[n].Op.(nn.BatchNorm)
+		_, norm := g.norm(n, op)
 		out := len(norm[0])
 		folded := make([]float32, out)
 		for c := range out {
-			s := float64(norm[0][c]) / math.Sqrt(float64(norm[3][c])+eps)
+			s := float64(norm[0][c]) / math.Sqrt(float64(norm[3][c])+op.Eps)
 			b := -float64(norm[2][c])
 			if biased {
 				b += float64(bias[c])
@@ -347,6 +347,21 @@ func (g *graph) layer(i int, biased bool) []string {
 		names = append(names, g.floats(name, []int{len(bias)}, bias...))
 	}
 	return names
+}
+
+// norm is a batch norm's scale, shift, mean and variance by name. Without scale and shift these are constants, ones and
+// zeros, which all norms of as many channels share.
+func (g *graph) norm(i int, op nn.BatchNorm) (names [4]string, values [4][]float32) {
+	at := g.first[i] - 2 + op.Statistics()
+	for k := 2 - op.Statistics(); k < 4; k++ {
+		names[k], values[k] = g.variables[at+k].Name, g.values[at+k]
+	}
+	if op.NoAffine {
+		c := g.net.Nodes[i].Shape.C
+		names[0], names[1] = fmt.Sprintf("const/ones/%d", c), fmt.Sprintf("const/zeros/%d", c)
+		values[0], values[1] = slices.Repeat([]float32{1}, c), make([]float32, c)
+	}
+	return names, values
 }
 
 func strides(s nn.Size) message { return attribute("strides", []int{s.H, s.W}) }

@@ -21,13 +21,14 @@ import (
 // every is a network of every operation, with batch norms that can be folded and some that cannot.
 func every(t *testing.T) *nn.Network {
 	b, x := nn.NewBuilder("every", nn.Shape{H: 9, W: 8, C: 3})
+	bare := nn.BatchNorm{Eps: 1e-5, NoAffine: true}
 	x = b.Apply("norm of images", b.Norm, x)
 	x = b.Scope("a").ConvNorm(x, nn.Conv2D(3, 8).Biased(), nn.ReLU6)
 	x = b.Scope("b").ConvNorm(x, nn.ConvRect(nn.Size{H: 1, W: 5}, 12).Grouped(4).Dilated(2), nn.HSwish)
 	x = b.Scope("c").SqueezeExcite(x, 3, nn.Swish, nn.Sigmoid)
 	x = b.Scope("d").SqueezeExcite(x, 2, nn.ReLU, nn.HSigmoid)
 	raw := b.Apply("raw", nn.Depthwise(3, 12), x)
-	x = b.Apply("twice", nn.Add{}, raw, b.Apply("normed", b.Norm, raw), b.Apply("same", nn.Identity, x))
+	x = b.Apply("twice", nn.Add{}, raw, b.Apply("normed", bare, raw), b.Apply("same", nn.Identity, x))
 	x = b.Apply("shuffle", nn.Shuffle{Groups: 3}, b.Apply("path", nn.DropPath{P: 0.5}, x))
 	uneven := nn.Pad{Bottom: 1, Right: 1}
 	x = b.Apply("concat", nn.Concat{}, b.Apply("slice", nn.Slice{From: 1, To: 7}, x),
@@ -40,7 +41,7 @@ func every(t *testing.T) *nn.Network {
 	x = b.Scope("e").FactorizedReduce(x, 9)
 	x = b.Apply("pool", nn.GlobalPool{}, x)
 	x = b.Apply("hidden", nn.Linear{Out: 7}, x)
-	x = b.Apply("relu", nn.ReLU, b.Apply("norm of vectors", b.Norm, x))
+	x = b.Apply("relu", nn.ReLU, b.Apply("norm of vectors", bare, x))
 	x = b.Apply("conv of vectors", nn.Conv2D(1, 6).Biased(), x)
 	for a := nn.Identity; a < nn.Activations; a++ {
 		x = b.Apply("each "+a.String(), nn.Add{}, x, b.Apply(a.String(), a, x))

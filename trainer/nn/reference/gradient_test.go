@@ -29,6 +29,8 @@ func operations() []operation {
 	norm := nn.BatchNorm{Eps: 1e-3, Momentum: 0.1}
 	frozen := norm
 	frozen.Frozen = true
+	bare := norm
+	bare.NoAffine = true
 	uneven := nn.ConvRect(nn.Size{H: 1, W: 7}, 3).Padded(nn.Pad{Left: 2, Right: 1})
 	uneven.Stride.W = 3
 	padded := nn.AvgPool{Kernel: nn.Size{H: 3, W: 2}, Stride: nn.Square(1), Pad: nn.Pad{Top: 1, Bottom: 2, Right: 1},
@@ -46,6 +48,7 @@ func operations() []operation {
 		single("depthwise 5x5 stride 2", 5, 7, 3, nn.Depthwise(5, 3).Strided(2)),
 		single("batch norm", 3, 2, 3, norm),
 		single("batch norm frozen", 3, 2, 3, frozen),
+		single("batch norm without scale and shift", 3, 2, 3, bare),
 		single("max-pool", 5, 4, 3, nn.NewMaxPool(3, 2)),
 		single("max-pool 2x2", 5, 4, 3, nn.NewMaxPool(2, 2)),
 		single("average pool", 5, 4, 3, nn.NewAvgPool(3, 2)),

@@ -101,7 +101,7 @@ type statistic struct {
 func (p *Pass) statistic(i int, op nn.BatchNorm) statistic {
 	x, channels := p.Outputs[p.Net.Nodes[i].In[0]], p.Net.Nodes[i].Shape.C
 	s := statistic{mean: make([]float64, channels), inverse: make([]float64, channels), count: len(x) / channels}
-	variance := p.value(i, 3)
+	variance := p.value(i, op.Statistics()+1)
 	if p.Train && !op.Frozen {
 		s.variance = make([]float64, channels)
 		for k, v := range x {
@@ -113,12 +113,24 @@ func (p *Pass) statistic(i int, op nn.BatchNorm) statistic {
 		}
 		variance = s.variance
 	} else {
-		copy(s.mean, p.value(i, 2))
+		copy(s.mean, p.value(i, op.Statistics()))
 	}
 	for c := range s.inverse {
 		s.inverse[c] = 1 / math.Sqrt(variance[c]+op.Eps)
 	}
 	return s
+}
+
+// affine is a batch norm's scale and shift, ones and zeros where it has none.
+func (p *Pass) affine(i int, op nn.BatchNorm) (scale, shift []float64) {
+	if !op.NoAffine {
+		return p.value(i, 0), p.value(i, 1)
+	}
+	scale, shift = make([]float64, p.Net.Nodes[i].Shape.C), make([]float64, p.Net.Nodes[i].Shape.C)
+	for c := range scale {
+		scale[c] = 1
+	}
+	return scale, shift
 }
 
 func (s statistic) forward(y, x, scale, shift []float64) {
@@ -157,9 +169,10 @@ func (p *Pass) UpdateStatistics() {
 		if s.variance == nil {
 			continue
 		}
-		m := p.Net.Nodes[i].Op.(nn.BatchNorm).Momentum
+		op := p.Net.Nodes[i].Op.(nn.BatchNorm)
+		m := op.Momentum
 		unbiased := float64(s.count) / math.Max(1, float64(s.count-1))
-		mean, variance := p.value(i, 2), p.value(i, 3)
+		mean, variance := p.value(i, op.Statistics()), p.value(i, op.Statistics()+1)
 		for c := range mean {
 			mean[c] = (1-m)*mean[c] + m*s.mean[c]
 			variance[c] = (1-m)*variance[c] + m*unbiased*s.variance[c]

@@ -93,7 +93,8 @@ func (p *Pass) forward(i int) []float64 {
 		}
 	case nn.BatchNorm:
 		p.stats[i] = p.statistic(i, op)
-		p.stats[i].forward(y, x, p.value(i, 0), p.value(i, 1))
+		scale, shift := p.affine(i, op)
+		p.stats[i].forward(y, x, scale, shift)
 	case nn.Activation:
 		for k := range y {
 			y[k] = op.Apply(x[k])
@@ -177,7 +178,12 @@ func (p *Pass) backward(i int, g *Gradients) {
 			sumBias(value(1), dy)
 		}
 	case nn.BatchNorm:
-		p.stats[i].backward(dx, value(0), value(1), dy, x, p.value(i, 0))
+		scale, dscale := p.affine(i, op) // gradients in what are no variables go nowhere
+		dshift := make([]float64, len(scale))
+		if !op.NoAffine {
+			dscale, dshift = value(0), value(1)
+		}
+		p.stats[i].backward(dx, dscale, dshift, dy, x, scale)
 	case nn.Activation:
 		for k := range dx {
 			dx[k] += dy[k] * op.Slope(x[k])
