@@ -45,6 +45,10 @@ type Transform struct {
 // applied in a random order.
 type Jitter struct{ Brightness, Contrast, Saturation float64 }
 
+// SupernetJitter is how once-for-all changes colours when it trains supernets and when it computes statistics of batch
+// norms ("tf" in its imagenet_classification/data_providers/imagenet.py).
+var SupernetJitter = Jitter{Brightness: 32. / 255, Saturation: 0.5}
+
 // TrainTransform is the usual one for training: random resized crops, or where all images have one size and that is
 // wanted, random crops of the image with an eighth of black border on every side; mirrored half of the time.
 func (d *Dataset) TrainTransform(size int) Transform {
@@ -194,11 +198,31 @@ type artist struct {
 	dec         *decoder
 	res         *kernel.Resampler
 	x, y        kernel.Axis
+	levels      bool            // the output is whole numbers from 0 to 255 and not normalised
 	scale, bias [3]float32      // what turns 0..255 into the output or, where colours change afterwards, into 0..1
 	table       [3][256]float32 // the same for every value
 }
 
-func newArtist(t Transform) (*artist, error) {
+// normalised are the factors and summands that turn values from 0 to 255 into (x - Mean)/Std, and what they make of
+// each whole one.
+func (t *Transform) normalised() (scale, bias [3]float32, table [3][256]float32) {
+	for c := range 3 {
+		scale[c] = float32(1 / (255 * float64(t.Std[c])))
+		bias[c] = float32(-float64(t.Mean[c]) / float64(t.Std[c]))
+	}
+	return scale, bias, tabled(scale, bias)
+}
+
+func tabled(scale, bias [3]float32) (table [3][256]float32) {
+	for c := range table {
+		for v := range table[c] {
+			table[c][v] = scale[c]*float32(v) + bias[c]
+		}
+	}
+	return table
+}
+
+func newArtist(t Transform, levels bool) (*artist, error) {
 	dec, err := newDecoder()
 	if err != nil {
 		return nil, err
@@ -208,16 +232,16 @@ func newArtist(t Transform) (*artist, error) {
 		dec.close()
 		return nil, err
 	}
-	a := &artist{t: t, dec: dec, res: res}
-	for c := range 3 {
-		a.scale[c] = 1. / 255
-		if !a.jitters() {
-			a.scale[c] = float32(1 / (255 * float64(t.Std[c])))
-			a.bias[c] = float32(-float64(t.Mean[c]) / float64(t.Std[c]))
-		}
-		for v := range a.table[c] {
-			a.table[c][v] = a.scale[c]*float32(v) + a.bias[c]
-		}
+	a := &artist{t: t, dec: dec, res: res, levels: levels}
+	switch {
+	case a.jitters():
+		a.scale = [3]float32{1. / 255, 1. / 255, 1. / 255}
+		a.table = tabled(a.scale, a.bias)
+	case levels:
+		a.scale = [3]float32{1, 1, 1}
+		a.table = tabled(a.scale, a.bias)
+	default:
+		a.scale, a.bias, a.table = t.normalised()
 	}
 	return a, nil
 }
@@ -378,13 +402,22 @@ func (a *artist) resample(dst []float32, r raster, v view) {
 	}
 }
 
-// finish changes colours and blanks a square.
+// finish changes colours, rounds levels and blanks a square.
 func (a *artist) finish(dst []float32, d draws) {
 	if a.jitters() {
 		s := d.step(stepJitter)
 		a.t.Jitter.apply(dst, &s)
 		for i := range dst {
-			dst[i] = (dst[i] - a.t.Mean[i%3]) / a.t.Std[i%3]
+			if a.levels {
+				dst[i] *= 255
+			} else {
+				dst[i] = (dst[i] - a.t.Mean[i%3]) / a.t.Std[i%3]
+			}
+		}
+	}
+	if a.levels {
+		for i, v := range dst {
+			dst[i] = float32(int(v + 0.5)) // which is not below 0
 		}
 	}
 	if a.t.Cutout > 0 {

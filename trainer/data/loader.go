@@ -26,7 +26,10 @@ type Position struct {
 type Config struct {
 	Batch     int // images
 	Transform Transform
-	Seed      uint64
+	// Sides are what the images of a batch may be cut to instead of Transform.Size, which is the largest of them: each
+	// batch has one, drawn by SideOf. nil: all have Transform.Size. With CropRandomResized.
+	Sides []int
+	Seed  uint64
 	// Train visits the images in a new random order every epoch and leaves out those that do not fill a batch. Without
 	// it the order is the set's and the last batch is smaller.
 	Train  bool
@@ -41,13 +44,16 @@ type Config struct {
 	// Memory is where batches go, each in Batch*Size*Size*3 floats; as many batches are prepared or in use at the same
 	// time. nil: the loader allocates three.
 	Memory [][]float32
+
+	levels bool // images are whole numbers from 0 to 255 instead of normalised ones
 }
 
 // Batch is what a network is fed with.
 type Batch struct {
 	Position
 	N      int       // images; fewer than Config.Batch only at the end of an epoch without Train
-	Images []float32 // Config.Batch x Size x Size x 3 (NHWC); zero behind the first N images
+	Side   int       // of its images, in pixels
+	Images []float32 // Config.Batch x Side x Side x 3 (NHWC); zero behind the first N images
 	Labels []int32   // Config.Batch; -1 behind the first N
 	// Mixup: image i is Weight of an image of class Labels[i] and 1-Weight of one of class Partners[i]. Weight is 1 and
 	// Partners nil without mixup.
@@ -81,7 +87,8 @@ type Loader struct {
 // slot is a batch that is used again and again.
 type slot struct {
 	batch   Batch
-	images  []int32 // numbers in the set, of the epoch: images[from:] begin the batch
+	memory  []float32 // batch.Images are its first
+	images  []int32   // numbers in the set, of the epoch: images[from:] begin the batch
 	from    int
 	pending atomic.Int64
 	done    chan struct{} // one signal a batch
@@ -118,6 +125,9 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 	if err := c.Transform.check(); err != nil {
 		return nil, err
 	}
+	if err := c.checkSides(); err != nil {
+		return nil, err
+	}
 	l := &Loader{set: set, c: c, batches: (n + c.Batch - 1) / c.Batch, next: c.Start,
 		corrupt: map[int]*UnreadableError{}}
 	if c.Train {
@@ -140,7 +150,7 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 		if len(m) != floats {
 			return nil, fmt.Errorf("memory of %d floats for a batch, want %d", len(m), floats)
 		}
-		s := &slot{batch: Batch{Images: m, Labels: make([]int32, c.Batch)}, done: make(chan struct{}, 1)}
+		s := &slot{batch: Batch{Labels: make([]int32, c.Batch)}, memory: m, done: make(chan struct{}, 1)}
 		if c.Mixup > 0 {
 			s.batch.Partners = make([]int32, c.Batch)
 		}
@@ -153,7 +163,7 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 	artists := make([]*artist, workers)
 	for i := range artists {
 		var err error
-		if artists[i], err = newArtist(c.Transform); err != nil {
+		if artists[i], err = newArtist(c.Transform, c.levels); err != nil {
 			for _, a := range artists[:i] {
 				a.close()
 			}
@@ -178,6 +188,40 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 		})
 	}
 	return l, nil
+}
+
+// SideOf is the side of batch number `number` of a training, counted from its beginning: one of sides, each as likely
+// as the others. It depends on nothing else, so that loaders of the same seed agree whatever images they have.
+func SideOf(seed, number uint64, sides []int) int {
+	key := philox.Key{Seed: seed, Purpose: philox.PurposeSide}
+	s := key.From(uint32(number), number>>32<<32)
+	return sides[s.Intn(len(sides))]
+}
+
+func (c *Config) checkSides() error {
+	if len(c.Sides) == 0 {
+		return nil
+	}
+	for _, side := range c.Sides {
+		if side < 1 || side > c.Transform.Size {
+			return fmt.Errorf("side %d of a batch's images: want 1..%d", side, c.Transform.Size)
+		}
+		if side != c.Transform.Size && c.Transform.Crop != CropRandomResized {
+			return fmt.Errorf("sides %v of batches: only random resized crops have any side", c.Sides)
+		}
+	}
+	if c.Transform.Cutout > slices.Min(c.Sides) {
+		return fmt.Errorf("cutout %d of images of %d", c.Transform.Cutout, slices.Min(c.Sides))
+	}
+	return nil
+}
+
+// side is that of a batch's images.
+func (l *Loader) side(p Position) int {
+	if len(l.c.Sides) == 0 {
+		return l.c.Transform.Size
+	}
+	return SideOf(l.c.Seed, uint64(p.Epoch)*uint64(l.batches)+uint64(p.Batch), l.c.Sides)
 }
 
 // Close stops the workers and waits for them. The latest batch must not be used afterwards.
@@ -300,7 +344,9 @@ func (l *Loader) prepare(s *slot, p Position, order []int32) {
 	for i := b.N; i < l.c.Batch; i++ {
 		b.Labels[i] = -1
 	}
-	size := len(b.Images) / l.c.Batch
+	b.Side = l.side(p)
+	size := 3 * b.Side * b.Side
+	b.Images = s.memory[:l.c.Batch*size]
 	clear(b.Images[b.N*size:])
 	if l.c.Mixup > 0 {
 		key := philox.Key{Seed: l.c.Seed, Purpose: philox.PurposeMixup}
@@ -317,6 +363,7 @@ type worker struct {
 }
 
 func (w *worker) do(t task) {
+	w.a.t.Size = t.s.batch.Side
 	for i := t.from; i < t.to && w.l.context.Err() == nil; i++ {
 		w.draw(t.s, i)
 		if w.l.c.Mixup == 0 {

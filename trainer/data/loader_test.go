@@ -88,7 +88,11 @@ func TestBatchesAreAFunctionOfPosition(t *testing.T) {
 		"files mixup":  {files, Config{Batch: 5, Transform: everything(24), Seed: 5, Train: true, Mixup: 0.2}},
 		"pixels":       {few(90, 12), Config{Batch: 40, Transform: padded, Seed: 6, Train: true}},
 		"pixels mixup": {few(90, 12), Config{Batch: 41, Transform: padded, Seed: 6, Train: true, Mixup: 1}},
-		"evaluation":   {files, Config{Batch: 4, Transform: Transform{Size: 24, Resize: 28, Std: unit}}},
+		"sides": {files, Config{Batch: 3, Transform: everything(24), Sides: []int{12, 16, 20, 24}, Seed: 5,
+			Train: true}},
+		"sides mixup": {files, Config{Batch: 4, Transform: everything(24), Sides: []int{12, 24}, Seed: 5,
+			Train: true, Mixup: 0.2}},
+		"evaluation": {files, Config{Batch: 4, Transform: Transform{Size: 24, Resize: 28, Std: unit}}},
 	} {
 		const n = 7
 		var want []Batch
@@ -120,6 +124,39 @@ func TestBatchesAreAFunctionOfPosition(t *testing.T) {
 			require.NotEqual(t, want[0].Images, take(t, l, 1)[0].Images)
 			l.Close()
 		}
+	}
+}
+
+// A batch's side is that of its number, which counts on through the epochs; the largest one's images are those of a
+// loader without sides, and every side comes up as often as others.
+func TestSidesOfBatches(t *testing.T) {
+	set, _ := photos(t, 11)
+	sides := []int{8, 12, 16, 20, 24}
+	c := Config{Batch: 3, Transform: everything(24), Seed: 5, Train: true}
+	plain, err := NewLoader(set, c)
+	require.NoError(t, err)
+	defer plain.Close()
+	c.Sides = sides
+	l, err := NewLoader(set, c)
+	require.NoError(t, err)
+	defer l.Close()
+	met := map[int]bool{}
+	for k, want := range take(t, plain, 12) {
+		got := take(t, l, 1)[0]
+		require.Equal(t, SideOf(5, uint64(k), sides), got.Side)
+		require.Len(t, got.Images, 3*got.Side*got.Side*3)
+		require.Equal(t, want.Labels, got.Labels, "the order of images does not depend on sides")
+		require.Equal(t, 24, want.Side)
+		require.Equal(t, got.Side == 24, slices.Equal(want.Images, got.Images))
+		met[got.Side] = true
+	}
+	require.Len(t, met, 5)
+	counts := map[int]int{}
+	for k := range uint64(5000) {
+		counts[SideOf(7, k, sides)]++
+	}
+	for _, side := range sides {
+		require.InDelta(t, 1000, counts[side], 4*math.Sqrt(1000))
 	}
 }
 
@@ -367,6 +404,12 @@ func TestConfigIsChecked(t *testing.T) {
 		"resizing to 7 before a crop": func(c *Config) { c.Transform.Resize = 7 },
 		"cutout":                      func(c *Config) { c.Transform.Cutout = 9 },
 		"colour jitter":               func(c *Config) { c.Transform.Jitter.Contrast = -1 },
+		"side 9 of":                   func(c *Config) { c.Sides = []int{8, 9} },
+		"side 0 of":                   func(c *Config) { c.Sides = []int{0} },
+		"only random resized crops":   func(c *Config) { c.Sides = []int{4, 8} },
+		"cutout 6 of images of 4": func(c *Config) {
+			c.Transform.Crop, c.Transform.Cutout, c.Sides = CropRandomResized, 6, []int{8, 4}
+		},
 	} {
 		c := ok
 		change(&c)
@@ -483,7 +526,7 @@ func TestRandomResizedCropStatistics(t *testing.T) {
 func TestFlipAndCutoutStatistics(t *testing.T) {
 	flips, blank := 0, 0
 	tr := Transform{Size: 16, Flip: true, Cutout: 8, Std: unit, Mean: [3]float32{-1, -1, -1}}
-	a, err := newArtist(tr)
+	a, err := newArtist(tr, false)
 	require.NoError(t, err)
 	defer a.close()
 	p := few(1, 16).store.(*pixels)
@@ -585,7 +628,7 @@ func TestCentreCrop(t *testing.T) {
 			for _, side := range []int{20, 90} {
 				tr := Transform{Size: 16, Resize: side, Filter: f, Mean: [3]float32{0.5, 0, 0.25},
 					Std: [3]float32{0.5, 1, 2}}
-				a, err := newArtist(tr)
+				a, err := newArtist(tr, false)
 				require.NoError(t, err)
 				defer a.close()
 				got := make([]float32, 16*16*3)

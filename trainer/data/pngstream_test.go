@@ -220,7 +220,7 @@ func TestLargePNG(t *testing.T) {
 		file := greyPNG(t, size, interlaced, func(x, y int) byte { return byte(x*120/size.X + y*100/size.Y) })
 		require.Less(t, len(file), 1<<20)
 		tr := Transform{Size: 224, Resize: 256, Std: unit}
-		a, err := newArtist(tr)
+		a, err := newArtist(tr, false)
 		require.NoError(t, err)
 		defer a.close()
 		dst := make([]float32, 3*224*224)
