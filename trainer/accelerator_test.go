@@ -92,7 +92,7 @@ func TestUpdatesOnAccelerators(t *testing.T) {
 				var states [2][]float32
 				for k, dev := range []*exec.Device{cpu, d} {
 					m := c.model(t, dev, 1)
-					o, err := newOptimizer(m, r)
+					o, err := newOptimizer(m.Parameters, r)
 					require.NoError(t, err)
 					o.begin()
 					for update := range 5 {

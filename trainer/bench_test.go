@@ -59,7 +59,7 @@ func BenchmarkStep(b *testing.B) {
 			require.NoError(b, err)
 			defer m.Close()
 			m.Initialize(nn.HeFanOut, 1)
-			o, err := newOptimizer(m, RecipeDefaults().Optimization)
+			o, err := newOptimizer(m.Parameters, RecipeDefaults().Optimization)
 			require.NoError(b, err)
 			images, _ := kerneltest.Random(m.Images.Len(), 1)
 			m.Images.WriteF32(0, images)

@@ -5,11 +5,9 @@ import (
 	"math"
 	"slices"
 
-	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/norm"
 	"github.com/ctnas/ctnas/kernels/optim"
-	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -28,49 +26,37 @@ type Options struct {
 	Mixup      bool    // each image is mixed of two; Partners and Mix say how
 	EvalOnly   bool    // there are no programs for training
 	Biased     bool    // a recalibration's variances are biased, as once-for-all's are (norm.Running)
+
+	teach bool // a step leaves the logits in Teacher
 }
 
-// Model is a network on a device, with its parameters and the programs that run it. Its methods are for one goroutine.
-//
-// All numbers that training changes lie in one buffer, State: the parameters, each at a multiple of 16 floats, and
-// behind them the running statistics. The gradient is one buffer in the order of the parameters. In the shapes N is
-// Options.Batch and K the number of classes; all floats are float32.
+// Model is a network on a device: a path over parameters, its own or those that it shares, with the programs that run
+// it. Its methods are for one goroutine. In the shapes N is Options.Batch and K the number of classes; all floats are
+// float32.
 type Model struct {
-	Net   *nn.Network
-	State *exec.Buffer // [Params + running statistics]
-	Grad  *exec.Buffer // of the parameters [Params]
-	// Params is how many floats of State are parameters, with the gaps between them, which stay zero.
-	Params  int
-	Decayed *exec.Buffer // 1 for each parameter that weight decay usually applies to (weights), otherwise 0 [Params]
-	Images  *exec.Buffer // [N, H, W, C]
-	Labels  *exec.Buffer // integers [N]; a negative one leaves its image out of loss and counts
-	// Partners, integers [N], are the second labels with Mixup, and Mix [1] is the share of the first ones.
-	Partners, Mix *exec.Buffer
-	Teacher       *exec.Buffer // the teacher's logits [N, K]; nil without distillation
-	Norm          *exec.Buffer // the gradient's 2-norm and the factor that keeps it within Clip [2]
-	Loss          *exec.Buffer // each output's part of the loss [len(Net.Outputs)]
-	Count         *exec.Buffer // integers that are added to: images seen, right, right among the first five [3]
-
+	Net *nn.Network
+	*Parameters
+	inputs
 	Options
+	Loss *exec.Buffer // each output's part of the loss [len(Net.Outputs)]
+
 	fusion    *nn.Fusion
-	arena     *exec.Arena
+	arena     *exec.Arena   // of the programs and of what they need
 	variables []nn.Variable // of the network; the lists below are in their order
-	ops       []operation   // of the nodes
-	offset    []int         // of each variable in State
-	first     []int         // of each node: its first variable
-	step      *exec.Buffer  // integer, the steps done, on which dropout depends [1]
-	rate      *exec.Buffer  // the factor of the probabilities of drop paths [1]
-	pathRate  float64       // what rate holds
-	logits    *exec.Buffer  // of the latest evaluation, until another program runs [N, K]
-	zeros     *exec.Buffer  // [the most channels of any node]
+	bindings  []nn.Binding
+	ops       []operation      // of the nodes
+	first     []int            // of each node: its first variable
+	own       *statistics      // the running statistics where they are not the shared ones; nil: they are
+	smaller   map[int]*smaller // of the nodes whose kernels are made smaller, or narrower, than the shared ones
+	pathRate  float64          // what rate holds
+	logits    *exec.Buffer     // of the latest evaluation, until another program runs [N, K]
+	zeros     *exec.Buffer     // [the most channels of any node]
 	norms     map[int]*normed
 	memory    *exec.Buffer // the memory that the values of all programs share [peak]
 	// metrics are Norm and Loss in one buffer: training looks at them after each step by one read [2 +
-	// len(Net.Outputs)].
+	// len(Net.Outputs)]. nil where others add to the gradient too.
 	metrics *exec.Buffer
-	// keep copies the running statistics away, restore copies them back; nil where there are none.
-	keep, restore *exec.Program
-	peak          int64 // floats of memory
+	peak    int64 // floats of memory
 
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
 	evaluation  *exec.Program
@@ -80,6 +66,32 @@ type Model struct {
 	calibrating *lowering
 }
 
+// inputs are what a step reads and counts beside its network's parameters.
+type inputs struct {
+	Images *exec.Buffer // [N, H, W, C]
+	Labels *exec.Buffer // integers [N]; a negative one leaves its image out of loss and counts
+	// Partners, integers [N], are the second labels with Mixup, and Mix [1] is the share of the first ones.
+	Partners, Mix *exec.Buffer
+	Teacher       *exec.Buffer // the teacher's logits [N, K]; nil without distillation
+	Count         *exec.Buffer // integers that are added to: images seen, right, right among the first five [3]
+
+	step *exec.Buffer // integer, the steps done, on which dropout depends [1]
+	rate *exec.Buffer // the factor of the probabilities of drop paths [1]
+}
+
+// newInputs allocates them for batches of images of so many elements.
+func newInputs(a *exec.Arena, batch, image, classes int, teacher, mixup bool) inputs {
+	in := inputs{Images: a.F32(batch * image), Labels: a.I32(batch), Count: a.Ints(make([]int32, 3)),
+		step: a.Ints(make([]int32, 1)), rate: a.Floats([]float32{1})}
+	if teacher {
+		in.Teacher = a.F32(batch * classes)
+	}
+	if mixup {
+		in.Partners, in.Mix = a.I32(batch), a.F32(1)
+	}
+	return in
+}
+
 // normed is a batch norm of the network.
 type normed struct {
 	*norm.Batch
@@ -87,115 +99,114 @@ type normed struct {
 	batches *exec.Buffer // integer, the batches of a recalibration so far [1]
 }
 
-// NewModel puts a network on a device. Parameters are not set: see Initialize and SetValues.
+// NewModel puts a network on a device, with parameters of its own. They are not set: see Initialize and SetValues.
 func NewModel(d *exec.Device, net *nn.Network, o Options) (*Model, error) {
 	o.Accumulate = max(1, o.Accumulate)
-	if err := o.Loss.Check(); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if o.Batch < 1 || o.Batch > 1<<16 {
-		return nil, fmt.Errorf("batches of %d images: want 1..%d", o.Batch, 1<<16)
-	}
-	m := &Model{Net: net, Options: o, fusion: nn.Fuse(net), arena: d.NewArena(), norms: map[int]*normed{}, pathRate: 1}
-	if err := m.build(); err != nil {
+	_, path := nn.Alone(net)
+	m := newModel(path, o, d.NewArena())
+	if err := m.alone(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("%s: %w", net.Name, err)
 	}
 	return m, nil
 }
 
-func (m *Model) build() (err error) {
+func (o Options) check() error {
+	if err := o.Loss.Check(); err != nil {
+		return err
+	}
+	if o.Batch < 1 || o.Batch > 1<<16 {
+		return fmt.Errorf("batches of %d images: want 1..%d", o.Batch, 1<<16)
+	}
+	return nil
+}
+
+func newModel(p nn.Path, o Options, a *exec.Arena) *Model {
+	m := &Model{Net: p.Network, Options: o, fusion: nn.Fuse(p.Network), arena: a, variables: p.Variables(),
+		bindings: p.Bindings, norms: map[int]*normed{}, pathRate: 1}
+	m.first = make([]int, len(m.Net.Nodes))
+	for i := len(m.variables) - 1; i >= 0; i-- {
+		m.first[m.variables[i].Node] = i
+	}
+	return m
+}
+
+// alone builds the model of a network by itself.
+func (m *Model) alone() (err error) {
 	defer exec.Catch(&err)
 	if err := m.check(); err != nil {
 		return err
 	}
-	m.allocate()
-	var programs []*lowering
-	lower := func(to **exec.Program, l *lowering) {
-		l.to = to
-		l.lower()
-		programs = append(programs, l)
-	}
+	a, o := m.arena, m.Options
+	m.metrics = a.F32(2 + len(m.Net.Outputs))
+	m.Loss = m.metrics.Slice(2, len(m.Net.Outputs))
+	m.Parameters = newParameters(a, m.variables, m.metrics.Slice(0, 2))
+	m.inputs = newInputs(a, o.Batch, m.Net.Input().Len(), m.classes(), o.Loss.Distill > 0, o.Mixup)
+	var list []*lowering
 	if !m.EvalOnly {
-		lower(&m.training[0], &lowering{m: m, name: "train", mode: train})
-	}
-	if m.Accumulate > 1 && !m.EvalOnly {
-		lower(&m.training[1], &lowering{m: m, name: "train_more", mode: train, accumulate: true})
-	}
-	evaluating := &lowering{m: m, name: "evaluate", mode: evaluate}
-	lower(&m.evaluation, evaluating)
-	lower(&m.calibration, &lowering{m: m, name: "recalibrate", mode: recalibrate})
-	for _, l := range programs {
-		m.peak = max(m.peak, l.plan())
-	}
-	m.memory = m.arena.F32(int(m.peak))
-	m.calibrating = programs[len(programs)-1]
-	for _, l := range programs[:len(programs)-1] {
-		*l.to = l.record(m.arena, m.memory)
-		if l.mode == train {
-			optim.RecordNorm(*l.to, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
+		list = append(list, &lowering{name: "train", mode: train, to: &m.training[0]})
+		if m.Accumulate > 1 {
+			list = append(list, &lowering{name: "train_more", mode: train, accumulate: true, to: &m.training[1]})
 		}
 	}
-	m.recordKeeping()
-	prediction := evaluating.outputs[m.Net.Outputs[0].Node]
-	m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
+	m.record(append(list, m.evaluating()...), func(peak int64) *exec.Buffer { return a.F32(int(peak)) })
+	for _, p := range m.training {
+		if p != nil {
+			optim.RecordNorm(p, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
+		}
+	}
 	return nil
 }
 
-// allocate lays out the variables and allocates the buffers that outlive a step.
+// evaluating are the programs of an evaluation.
+func (m *Model) evaluating() []*lowering {
+	return []*lowering{{name: "evaluate", mode: evaluate, to: &m.evaluation},
+		{name: "recalibrate", mode: recalibrate, to: &m.calibration}}
+}
+
+// record records programs over memory that they share, of as many floats as the largest of them needs.
+func (m *Model) record(list []*lowering, room func(peak int64) *exec.Buffer) {
+	m.allocate()
+	for _, l := range list {
+		l.m = m
+		l.lower()
+		m.peak = max(m.peak, l.plan())
+	}
+	m.memory = room(m.peak)
+	for _, l := range list {
+		if l.mode == recalibrate {
+			m.calibrating = l
+			continue
+		}
+		*l.to = l.record(m.arena, m.memory)
+		if l.mode == evaluate {
+			prediction := l.outputs[m.Net.Outputs[0].Node]
+			m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
+		}
+	}
+}
+
+// classes is the number of logits.
+func (m *Model) classes() int { return m.Net.Nodes[m.Net.Outputs[0].Node].Shape.C }
+
+// allocate allocates what the programs share beside their values.
 func (m *Model) allocate() {
-	m.variables = m.Net.Variables()
-	m.offset, m.first = make([]int, len(m.variables)), make([]int, len(m.Net.Nodes))
-	at := 0
-	lay := func(trainable bool) {
-		for i, v := range m.variables {
-			if v.Role.Trainable() == trainable {
-				m.offset[i] = at
-				at += up(v.Len(), align)
-			}
-		}
-	}
-	lay(true)
-	m.Params = at
-	lay(false)
-	for i := len(m.variables) - 1; i >= 0; i-- {
-		m.first[m.variables[i].Node] = i
-	}
-	a := m.arena
-	m.State, m.Grad = a.Zeros(at), a.Zeros(m.Params)
-	decayed := make([]float32, m.Params)
-	for i, v := range m.variables {
-		if v.Role == nn.Weight {
-			for k := range v.Len() {
-				decayed[m.offset[i]+k] = 1
-			}
-		}
-	}
-	m.Decayed = a.Floats(decayed)
-	classes := m.Net.Nodes[m.Net.Outputs[0].Node].Shape.C
-	m.Images, m.Labels = a.F32(m.Batch*m.Net.Input().Len()), a.I32(m.Batch)
-	if m.Options.Loss.Distill > 0 {
-		m.Teacher = a.F32(m.Batch * classes)
-	}
-	if m.Mixup {
-		m.Partners, m.Mix = a.I32(m.Batch), a.F32(1)
-	}
-	m.metrics, m.rate = a.F32(2+len(m.Net.Outputs)), a.Floats([]float32{1})
-	m.Norm, m.Loss = m.metrics.Slice(0, 2), m.metrics.Slice(2, len(m.Net.Outputs))
-	m.Count, m.step = a.Ints(make([]int32, 3)), a.Ints(make([]int32, 1))
 	most := 0
 	for i, node := range m.Net.Nodes {
 		most = max(most, node.Shape.C)
 		if op, ok := node.Op.(nn.BatchNorm); ok && m.fusion.Reached[i] {
-			b := norm.New(a, node.Shape.C, op.Eps)
+			b := norm.New(m.arena, node.Shape.C, op.Eps)
 			if !op.NoAffine {
 				b.Gamma, b.Beta = m.variable(i, 0), m.variable(i, 1)
 			}
 			b.RunningMean, b.RunningVar = m.variable(i, op.Statistics()), m.variable(i, op.Statistics()+1)
-			m.norms[i] = &normed{b, op, a.Ints(make([]int32, 1))}
+			m.norms[i] = &normed{b, op, m.arena.Ints(make([]int32, 1))}
 		}
 	}
-	m.zeros = a.Zeros(most)
+	m.zeros = m.arena.Zeros(most)
 }
 
 // half tells whether outputs and gradients in them are stored as bfloat16. Parameters, statistics, gates and sums are
@@ -212,18 +223,6 @@ func (m *Model) zeroes(n int) *exec.Buffer {
 	return b
 }
 
-// variable is the part of State that holds the k-th variable of a node.
-func (m *Model) variable(node, k int) *exec.Buffer {
-	i := m.first[node] + k
-	return m.State.Slice(m.offset[i], m.variables[i].Len())
-}
-
-// gradient is the part of Grad that holds the gradient in the k-th variable of a node.
-func (m *Model) gradient(node, k int) *exec.Buffer {
-	i := m.first[node] + k
-	return m.Grad.Slice(m.offset[i], m.variables[i].Len())
-}
-
 // Close frees the model's memory.
 func (m *Model) Close() { m.arena.Free() }
 
@@ -233,30 +232,6 @@ func (m *Model) Bytes() int64 { return m.arena.Bytes() }
 // Initialize sets all variables to their start.
 func (m *Model) Initialize(init nn.Initializer, seed uint64) {
 	m.SetValues(m.Net.Initialize(init, seed))
-}
-
-// SetValues sets the variables, in the order of Net.Variables() and the layout of memory.
-func (m *Model) SetValues(values [][]float32) {
-	for i, v := range values {
-		m.State.WriteF32(m.offset[i], v)
-	}
-}
-
-// Values returns the variables likewise.
-func (m *Model) Values() [][]float32 { return m.split(m.State, func(nn.Role) bool { return true }) }
-
-// Gradients returns the gradient in each variable; nil for running statistics.
-func (m *Model) Gradients() [][]float32 { return m.split(m.Grad, nn.Role.Trainable) }
-
-func (m *Model) split(b *exec.Buffer, in func(nn.Role) bool) [][]float32 {
-	out := make([][]float32, len(m.variables))
-	for i, v := range m.variables {
-		if in(v.Role) {
-			out[i] = make([]float32, v.Len())
-			b.ReadF32(m.offset[i], out[i])
-		}
-	}
-	return out
 }
 
 // Step runs forward and backward on Images and Labels. It leaves Loss and, divided by Accumulate, the gradient with its
@@ -321,44 +296,6 @@ func (m *Model) Metrics() (loss, norm float64) {
 	return loss * float64(m.Accumulate), float64(all[0])
 }
 
-// recordKeeping records the programs by which a training takes back an update's running statistics. They never leave
-// the device.
-func (m *Model) recordKeeping() {
-	statistics := m.State.Slice(m.Params, m.State.Len()-m.Params)
-	if statistics.Len() == 0 {
-		return
-	}
-	kept := m.arena.Zeros(statistics.Len())
-	copying := func(name string, to, from *exec.Buffer) *exec.Program {
-		p := m.arena.NewProgram(name)
-		in := tensor.Input{Shape: flat(tensor.Shape{N: 1, H: from.Len(), W: 1, C: 1}), Z: from}
-		elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: to}.Record(p)
-		return p
-	}
-	m.keep, m.restore = copying("keep", kept, statistics), copying("restore", statistics, kept)
-}
-
-// KeepStatistics remembers the running statistics as they are, for RestoreStatistics.
-func (m *Model) KeepStatistics() {
-	if m.keep != nil {
-		m.keep.Run(1)
-	}
-}
-
-// RestoreStatistics sets the running statistics to what they were at the latest KeepStatistics.
-func (m *Model) RestoreStatistics() {
-	if m.restore != nil {
-		m.restore.Run(1)
-	}
-}
-
-// GradientNorm is the 2-norm of the latest step's gradient, before clipping.
-func (m *Model) GradientNorm() float64 {
-	norm := make([]float32, 1)
-	m.Norm.ReadF32(0, norm)
-	return float64(norm[0])
-}
-
 // Inspect runs the network forward as Step does, keeping every tensor, and names the first node whose output is not
 // finite. If all are finite it names the last variable, counted from the input, whose gradient is not. The name is
 // empty where everything is finite.
@@ -378,7 +315,7 @@ func (m *Model) Inspect() (where string, err error) {
 	gradients := m.Gradients()
 	for i := len(gradients) - 1; i >= 0; i-- {
 		if slices.ContainsFunc(gradients[i], func(v float32) bool { return !finite(float64(v)) }) {
-			return "the gradient of " + m.variables[i].Name, nil
+			return "the gradient of " + m.Variables[i].Name, nil
 		}
 	}
 	return "", nil

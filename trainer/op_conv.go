@@ -36,14 +36,14 @@ func (convolution) facts() facts { return facts{trained: true, gaps: true} }
 func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool) bool {
 	standard, dw := geometry(c.op, in[0].of.shape)
 	l.step(l.allocate(out, in), func(p *exec.Program) {
-		weight := l.m.variable(out.node, 0)
 		if dw != nil {
-			out.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: weight, Z: out.buffer(),
-				ZStride: out.stride, Sums: sums}.Record(p)
+			out.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: l.m.recordKernel(p, out.node),
+				Z: out.buffer(), ZStride: out.stride, Sums: sums}.Record(p)
 			return
 		}
-		f := conv.Forward{Conv: standard, In: l.input(in[0]), Weight: weight, Z: out.buffer(),
-			ZStride: out.stride, Sums: sums}
+		row, tap := l.m.distances(out.node, 0)
+		f := conv.Forward{Conv: standard, In: l.input(in[0]), Weight: l.m.variable(out.node, 0), WeightLD: row,
+			TapLD: tap, Z: out.buffer(), ZStride: out.stride, Sums: sums}
 		if c.op.Bias {
 			f.Bias = l.m.variable(out.node, 1)
 		}
@@ -56,21 +56,14 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 	m, x := l.m, in[0]
 	standard, dw := geometry(c.op, x.of.shape)
 	touched := append(x.touched(), dout.touched()...)
-	if dw != nil { // One operation makes both gradients.
-		record := func(p *exec.Program, s tensor.Sink) tensor.Stats {
-			return depthwise.Backward{Conv: *dw, In: l.input(x), Grad: dout.read(), Weight: m.variable(out.node, 0),
-				DWeight: m.gradient(out.node, 0), Sink: s, Accumulate: l.accumulate}.Record(p)
-		}
-		if x.needed {
-			l.contribute(x, touched, record)
-		} else {
-			l.step(touched, func(p *exec.Program) { record(p, tensor.Sink{}) })
-		}
+	if dw != nil {
+		c.depthwiseBackward(l, *dw, out, x, dout, touched)
 		return
 	}
+	row, tap := m.distances(out.node, 0)
 	l.step(touched, func(p *exec.Program) {
 		conv.WeightGradient{Conv: standard, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
-			Accumulate: l.accumulate}.Record(p)
+			WeightLD: row, TapLD: tap, Accumulate: l.accumulate}.Record(p)
 	})
 	if c.op.Bias {
 		plain := l.materialize(dout)
@@ -80,8 +73,42 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 		})
 	}
 	l.contribute(x, dout.touched(), func(p *exec.Program, s tensor.Sink) tensor.Stats {
-		return conv.InputGradient{Conv: standard, Grad: dout.read(), Weight: m.variable(out.node, 0), Sink: s}.Record(p)
+		return conv.InputGradient{Conv: standard, Grad: dout.read(), Weight: m.variable(out.node, 0), WeightLD: row,
+			TapLD: tap, Sink: s}.Record(p)
 	})
+}
+
+// depthwiseBackward lists the steps of a depthwise convolution: one operation makes both gradients. Where the kernel is
+// made of a shared one, the gradient in it is a value of its own, which goes on from there.
+func (convolution) depthwiseBackward(l *lowering, dw depthwise.Conv, out *output, x *operand, dout *gradient,
+	touched []*value) {
+	made := l.m.kernel(out.node)
+	weight, accumulate := l.m.kernelOf(out.node), l.accumulate
+	var dweight *value
+	if made != nil {
+		dweight, accumulate = l.floats(made.weight.Len()), false
+		touched = append(touched, dweight)
+	}
+	record := func(p *exec.Program, s tensor.Sink) tensor.Stats {
+		b := depthwise.Backward{Conv: dw, In: l.input(x), Grad: dout.read(), Weight: weight, Sink: s,
+			Accumulate: accumulate}
+		if made == nil {
+			b.DWeight = l.m.gradient(out.node, 0)
+		} else {
+			b.DWeight = dweight.buf.Slice(0, made.weight.Len())
+		}
+		return b.Record(p)
+	}
+	if x.needed {
+		l.contribute(x, touched, record)
+	} else {
+		l.step(touched, func(p *exec.Program) { record(p, tensor.Sink{}) })
+	}
+	if made != nil {
+		l.step([]*value{dweight}, func(p *exec.Program) {
+			made.recordGradient(p, dweight.buf.Slice(0, made.weight.Len()))
+		})
+	}
 }
 
 // geometry is a convolution over an input as the kernels take it. A depthwise one has kernels of its own.

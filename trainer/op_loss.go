@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/loss"
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -14,6 +15,11 @@ func (l *lowering) loss() {
 		op := loss.Classes{N: m.Batch, Classes: x.of.shape.C, Label: m.Labels, Loss: m.Loss.Slice(k, 1), Scale: 1}
 		if k == 0 {
 			op.Count = m.Count
+		}
+		if k == 0 && m.teach && l.mode == train {
+			l.step(x.touched(), func(p *exec.Program) {
+				elementwise.Sum{Terms: []elementwise.Term{{In: x.of.plain()}}, Out: m.inputs.Teacher}.Record(p)
+			})
 		}
 		touched, mixed := x.touched(), l.mode == train && m.Options.Mixup
 		if l.mode == train {

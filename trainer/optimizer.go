@@ -7,9 +7,9 @@ import (
 	"github.com/ctnas/ctnas/kernels/optim"
 )
 
-// optimizer updates a model's parameters by a recipe, in one program. What it remembers is in moments.
+// optimizer updates parameters by a recipe, in one program. What it remembers is in moments.
 type optimizer struct {
-	m       *Model
+	m       *Parameters
 	program *exec.Program
 	lr      *exec.Buffer
 	updates *exec.Buffer   // one integer: done so far; Adam counts them itself
@@ -17,9 +17,9 @@ type optimizer struct {
 	mean    *exec.Buffer   // the average of State; nil: none
 }
 
-func newOptimizer(m *Model, r Optimization) (o *optimizer, err error) {
+func newOptimizer(m *Parameters, r Optimization) (o *optimizer, err error) {
 	defer exec.Catch(&err)
-	a := m.arena
+	a := m.store
 	o = &optimizer{m: m, lr: a.Zeros(1), updates: a.Ints(make([]int32, 1)), program: a.NewProgram("update")}
 	w, scale := m.State.Slice(0, m.Params), m.Norm.Slice(1, 1)
 	moment := func() *exec.Buffer {

@@ -200,7 +200,7 @@ func (r *run) put(ctx context.Context) (err error) {
 		}
 		r.m.SetValues(r.Start.Values)
 	}
-	if r.o, err = newOptimizer(r.m, rec.Optimization); err != nil {
+	if r.o, err = newOptimizer(r.m.Parameters, rec.Optimization); err != nil {
 		return err
 	}
 	r.o.begin()

@@ -85,7 +85,7 @@ func TestUpdates(t *testing.T) {
 		m, err := NewModel(d, c.net, Options{Batch: c.batch, Loss: c.loss, Seed: trainMode.Seed, Clip: r.Clip})
 		require.NoError(t, err)
 		m.SetValues(c.values)
-		o, err := newOptimizer(m, r)
+		o, err := newOptimizer(m.Parameters, r)
 		require.NoError(t, err)
 		o.begin()
 		c.fill(m)

@@ -25,7 +25,7 @@ func NewStep(d *exec.Device, net *nn.Network, r Recipe) (*Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := newOptimizer(m, r.Optimization)
+	o, err := newOptimizer(m.Parameters, r.Optimization)
 	if err != nil {
 		m.Close()
 		return nil, err

@@ -185,3 +185,9 @@ CTN_ENTRY(cu_droppath, const ctn_droppath_args g, CTN_SWEEP_THREADS) {
 	const float keep = g.rate ? 1 - (1 - g.keep) * *g.rate : g.keep;
 	g.out[i] = ctn_uniform(bits[i % 4]) < keep ? 1 / keep : 0;
 }
+
+// Grid: elements.
+CTN_ENTRY(cu_zero, const ctn_zero_args g, CTN_SWEEP_THREADS) {
+	const int64_t i = (int64_t)blockIdx.x * CTN_SWEEP_THREADS + threadIdx.x;
+	if (i < g.n) g.out[i] = 0;
+}

@@ -1,5 +1,5 @@
 // Package elementwise holds what goes through tensors pixel by pixel: sums (and with them copies, concatenations and
-// activations that are stored), the gradient of a gate, channel shuffles, and the factors of stochastic depth.
+// activations that are stored), the gradient of a gate, channel shuffles, the factors of stochastic depth, and zeros.
 package elementwise
 
 /*
@@ -245,6 +245,13 @@ func (d DropPath) Record(p *exec.Program) {
 	args := C.ctn_droppath_args{n: C.int64_t(d.Out.Len()), out: floats(d.Out), keep: C.float(d.Keep),
 		rate: floats(d.Rate), seed: C.uint64_t(d.Seed), stream: C.uint32_t(d.Stream), step: ints(d.Step.Slice(0, 1))}
 	exec.Call(p, "droppath", unsafe.Pointer(&C.ctn_droppath), &args, 0, flat("cu_droppath", d.Out.Len()))
+}
+
+// RecordZero appends the filling of a buffer of float32 with zeros, whatever it holds.
+func RecordZero(p *exec.Program, out *exec.Buffer) {
+	exec.Need("zero", "out", out, out.Len())
+	args := C.ctn_zero_args{n: C.int64_t(out.Len()), out: floats(out)}
+	exec.Call(p, "zero", unsafe.Pointer(&C.ctn_zero), &args, 0, flat("cu_zero", out.Len()))
 }
 
 func sumArgs(s tensor.Shape, terms int) C.ctn_sum_args {

@@ -48,6 +48,12 @@ typedef struct ctn_droppath_args {
 	const int32_t *step; // [1]: updates done
 } ctn_droppath_args;
 
+typedef struct ctn_zero_args {
+	int64_t n;
+	float *out; // [n]
+} ctn_zero_args;
+
+enum { CTN_ZERO_BLOCK = 1 << 16 };   // elements a task
 enum { CTN_GATE_CHANNELS = 256 }; // channels a task
 extern const ctn_kernel ctn_sum[], ctn_sum_backward[], ctn_gate_gradient[], ctn_shuffle[], ctn_shuffle_backward[],
-        ctn_droppath[];
+        ctn_droppath[], ctn_zero[];

@@ -10,6 +10,7 @@ CTN_TABLE(ctn_gate_gradient, gate_gradient)
 CTN_TABLE(ctn_shuffle, shuffle)
 CTN_TABLE(ctn_shuffle_backward, shuffle_backward)
 CTN_TABLE(ctn_droppath, droppath)
+CTN_TABLE(ctn_zero, zero)
 #else
 #include "../tensor/load.h"
 
@@ -135,5 +136,13 @@ static void FN(droppath_run)(const void *p, int64_t task, float *scratch) {
 		ctn_philox(g->seed, g->stream, (uint32_t)*g->step, (uint64_t)i / 4, bits);
 		g->out[i] = ctn_uniform(bits[i % 4]) < keep ? 1 / keep : 0;
 	}
+}
+
+static int64_t FN(zero_tasks)(const void *p) { return ctn_div_up(((const ctn_zero_args *)p)->n, CTN_ZERO_BLOCK); }
+static void FN(zero_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_zero_args *g = p;
+	int64_t begin = task * CTN_ZERO_BLOCK;
+	memset(g->out + begin, 0, (size_t)ctn_min(CTN_ZERO_BLOCK, g->n - begin) * sizeof(float));
 }
 #endif

@@ -2,6 +2,7 @@
 package elementwise_test
 
 import (
+	"math"
 	"fmt"
 	"testing"
 
@@ -275,6 +276,27 @@ func TestDropPath(t *testing.T) {
 				}
 			}
 			require.InDelta(t, 1001*keep, kept, 60*float64(rate))
+		}
+	})
+}
+
+// What is not a number becomes zero too, and what lies beside stays.
+func TestZero(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		ar := d.NewArena()
+		defer ar.Free()
+		for _, n := range []int{1, 15, 1 << 16, 1<<16 + 7} {
+			all := make([]float32, n+2)
+			for i := range all {
+				all[i] = float32(math.NaN())
+			}
+			b := ar.Floats(all)
+			p := ar.NewProgram("zero")
+			RecordZero(p, b.Slice(1, n))
+			p.Run(1)
+			got := b.Values()
+			require.True(t, got[0] != got[0] && got[n+1] != got[n+1])
+			require.Equal(t, make([]float32, n), got[1:n+1])
 		}
 	})
 }

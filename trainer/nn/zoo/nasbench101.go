@@ -33,8 +33,6 @@ func NASBench101(cell Cell, channels, classes int) (*nn.Network, error) {
 
 // Build builds the network.
 func (c CellNetwork) Build() (*nn.Network, error) {
-	b, x := nn.NewBuilder("nasbench101", c.Image)
-	b.Norm = nn.BatchNorm{Eps: 1e-5, Momentum: 0.003} // TensorFlow's 0.997
 	matrix, ops := c.Cell.Matrix(), c.Cell.OpNames()
 	if len(ops) != len(matrix) || len(matrix) < 2 {
 		return nil, fmt.Errorf("cell of %d vertices with %d operations", len(matrix), len(ops))
@@ -44,6 +42,15 @@ func (c CellNetwork) Build() (*nn.Network, error) {
 			return nil, fmt.Errorf("row %d of the cell's matrix has %d columns, want %d", i, len(row), len(matrix))
 		}
 	}
+	return c.around(func(b *nn.Builder, input nn.Tensor, channels int) nn.Tensor {
+		return buildCell(b, input, matrix, ops, channels)
+	})
+}
+
+// around builds the network around cells.
+func (c CellNetwork) around(cell func(b *nn.Builder, input nn.Tensor, channels int) nn.Tensor) (*nn.Network, error) {
+	b, x := nn.NewBuilder("nasbench101", c.Image)
+	b.Norm = nn.BatchNorm{Eps: 1e-5, Momentum: 0.003} // TensorFlow's 0.997
 	channels := c.Channels
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, channels), nn.ReLU)
 	for stack := range c.Stacks {
@@ -53,7 +60,7 @@ func (c CellNetwork) Build() (*nn.Network, error) {
 			channels *= 2
 		}
 		for module := range c.Modules {
-			x = buildCell(s.Scope("module%d", module+1), x, matrix, ops, channels)
+			x = cell(s.Scope("module%d", module+1), x, channels)
 		}
 	}
 	x = b.Apply("pool", nn.GlobalPool{}, x)
