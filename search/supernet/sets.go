@@ -4,21 +4,8 @@ import (
 	"cmp"
 	"fmt"
 
-	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/data"
 )
-
-// Seeds of torch.randperm in once-for-all (ofa/imagenet_classification/data_providers/imagenet.py, base_provider.py):
-// which training images the published supernets have not seen, and which ones their statistics are computed on.
-const (
-	heldOutSeed     = 2147483647
-	calibrationSeed = 937162211
-)
-
-// drawn are n training images, the first of a random order.
-func drawn(d *data.Dataset, n int, seed uint64) *data.Set {
-	return d.Train.Subset(philox.New(seed, philox.PurposeSplit, 0).Perm(d.Train.Len())[:n])
-}
 
 // sets are the images that judge and those that batch norms get their statistics from.
 func (e *Evaluator) sets() (judging, calibration *data.Set, err error) {
@@ -26,7 +13,10 @@ func (e *Evaluator) sets() (judging, calibration *data.Set, err error) {
 	if e.Calibrate > train {
 		return nil, nil, fmt.Errorf("calibrate=%d: %s has %d training images", e.Calibrate, e.Data, train)
 	}
-	calibration = drawn(e.data, e.Calibrate, calibrationSeed+e.Seed)
+	calibration, err = e.data.Train.Drawn(e.Calibrate, data.CalibrationSeed+e.Seed)
+	if err != nil {
+		return nil, nil, err
+	}
 	switch e.Split {
 	case SplitNone:
 		return nil, calibration, nil
@@ -44,7 +34,8 @@ func (e *Evaluator) sets() (judging, calibration *data.Set, err error) {
 		return nil, nil, fmt.Errorf("images=%d: of the training images the supernet has not seen %d, and no others "+
 			"can judge; split=val takes the validation images", n, unseen)
 	}
-	return drawn(e.data, n, heldOutSeed), calibration, nil
+	judging, err = e.data.Train.Drawn(n, data.HeldOutSeed)
+	return judging, calibration, err
 }
 
 // validation are the published validation images: those of the set, or of ImageNet its images for tests.

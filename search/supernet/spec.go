@@ -36,8 +36,8 @@ type Spec struct {
 
 // As in once-for-all (ofa/imagenet_classification/data_providers/imagenet.py and its tutorial).
 const (
-	HeldOutImages   = 10_000
-	CalibrateImages = 2_000
+	HeldOutImages   = data.HeldOutImages
+	CalibrateImages = data.CalibrationImages
 )
 
 // NewSpec is that of a supernet before anything is set.
