@@ -70,6 +70,7 @@ type PathOptions struct {
 	Loss   nn.Loss // of training; with Distill the teacher is the path before it that has Teach
 	Teach  bool    // its logits, as training has them, become Teacher
 	Divide int     // the loss is divided by it; 0 is 1: gradients of paths are summed
+	Once   bool    // it is drawn by chance and not likely to be run again: a GPU makes no graph of it
 	// EvalOnly paths have running statistics of their own, which Recalibrate computes, with biased variances, and cannot
 	// be trained.
 	EvalOnly bool
@@ -214,6 +215,13 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 	}
 	m.record(list, s.grow)
 	m.training[1] = m.training[0]
+	if o.Once {
+		for _, p := range []*exec.Program{m.training[0], m.evaluation} {
+			if p != nil {
+				p.Once()
+			}
+		}
+	}
 	return m, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/elastic"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -127,6 +128,26 @@ func TestPathsAreNetworks(t *testing.T) {
 			require.NoError(t, err)
 			defer d.Close()
 			c := make(t)
+			s := c.open(t, d)
+			defer s.Close()
+			for i, p := range c.paths {
+				c.compare(t, s, c.names[i], p, exact)
+			}
+		})
+	}
+}
+
+// The same on accelerators.
+func TestPathsAreNetworksOnAccelerators(t *testing.T) {
+	for _, name := range kerneltest.Accelerators() {
+		t.Run(name, func(t *testing.T) {
+			d, err := exec.Open(exec.Config{Device: name})
+			require.NoError(t, err)
+			defer d.Close()
+			c := cellPaths(t, "nasbench101-v4", 2, 6, 1)
+			if testdata.All() {
+				c = elasticPaths(t, 3, 32)
+			}
 			s := c.open(t, d)
 			defer s.Close()
 			for i, p := range c.paths {
