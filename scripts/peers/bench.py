@@ -29,6 +29,10 @@ def tune_malloc(threads):
         os.execv(sys.executable, [sys.executable] + sys.argv)
 
 
+def format_name(work):
+    return str(work.format).removeprefix("torch.")
+
+
 class Bench:
     """device: "cpu" or "cuda". compiled: models and steps go through torch.compile with CUDA graphs, whose time is warm-up."""
 
@@ -214,17 +218,32 @@ class Bench:
         return {"ms": out, "fraction": self.fraction, "extrapolated": self.fraction < 1, "parts": parts}
 
     def train_step(self, name, repeats):
-        """On the CPU the order of memory that is the faster one, NCHW or channels_last: both run first. """
+        if self.device == "cpu":
+            return self.faster_order(name, lambda last: train.Step(name, self.device, last), repeats)
+        step = self.once(name, lambda: train.Step(name, self.device, True, self.compiled))
+        return {**self.repeat(lambda: step.run().item(), repeats, 2), "format": format_name(step)}
 
-        def make():
-            if self.device != "cpu":
-                return train.Step(name, self.device, True, self.compiled)
-            steps = [train.Step(name, self.device, last) for last in (False, True)]
-            times = [statistics.median(self.repeat(s.run, 3, 2)["ms"]) for s in steps]
-            return steps[times.index(min(times))]
+    def faster_order(self, name, make, repeats):
+        """Work in the order of memory that is the faster one, NCHW or channels_last: both run first. make takes whether it is
+        the latter; what it makes has run(), and says the order as its format."""
 
-        step = self.once(name, make)
-        return {**self.repeat(lambda: step.run().item(), repeats, 2), "format": str(step.format).removeprefix("torch.")}
+        def choose():
+            made = [make(last) for last in (False, True)]
+            times = [statistics.median(self.repeat(m.run, 3, 2)["ms"]) for m in made]
+            return made[times.index(min(times))]
+
+        work = self.once(name, choose)
+        return {**self.repeat(lambda: float(work.run()), repeats, 2), "format": format_name(work)}
+
+    def supernet_ofa_step(self, repeats):
+        import elastic  # which alone needs once-for-all's package
+
+        return self.faster_order("supernet_ofa_step", elastic.Step, repeats)
+
+    def supernet_ofa_label(self, repeats):
+        import elastic
+
+        return self.faster_order("supernet_ofa_label", elastic.Label, repeats)
 
     def photographs(self, way, repeats):
         """Images from JPEG files; a time is that of photographs.IMAGES of them."""
@@ -267,6 +286,8 @@ NAMES = (
     "train_nb101_small",
     "train_mobilenetv3_large",
     "train_mobilenetv2_1.4",
+    "supernet_ofa_step",
+    "supernet_ofa_label",
     "jpeg_rrc224_pillow",
     "jpeg_rrc224_tensor",
     "jpeg_rrc224_dataloader",

@@ -43,6 +43,7 @@ TRAINING = [
     ("train_mobilenetv2_1.4", "training step, 224x224", 16, 256, (6, 6)),
 ]
 PHOTOGRAPHS = "1,024 JPEG photographs to random crops of 224x224, mirrored, normalised; as many workers as threads"
+SUPERNET = "elastic MobileNetV3 of width 1.0"
 ROWS = [
     Row("nac_step_released_256", NAC + "; ours encodes each graph once, equal unfolding trees shared, first layer by table (exact)", (60, 60)),
     Row(
@@ -74,6 +75,12 @@ ROWS = [
     ),
     Row("search_released_schedule", "1,000 comparator epochs, 10,000 iterations, 423 labels", (1, 1)),
     *(Row(name, f"{shape}, batch {batch}; peer in the faster order of memory", repeats) for name, shape, batch, _, repeats in TRAINING),
+    Row("supernet_ofa_step", SUPERNET + "; an update by the largest, the smallest and 2 random paths, batch 8, 128x128; peer: ofa, the faster order", (4, 2)),
+    Row(
+        "supernet_ofa_label",
+        SUPERNET + "; labels of these 4 networks: statistics made anew on 500 images, 500 others classified, 32x32, 10 classes",
+        (4, 2),
+    ),
     *(Row(f"jpeg_rrc224_{way}", PHOTOGRAPHS, (3, 3), ("jpeg_rrc224", f"jpeg_rrc224_{way}")) for way in ("pillow", "tensor", "dataloader")),
 ]
 

@@ -34,23 +34,16 @@ import sys
 
 import safetensors.torch
 import torch
-from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 from ofa.imagenet_classification.elastic_nn.utils import set_running_statistics
 
+import elastic
 from fixtures import ROOT, Numbers, differences, dump, formula, values
 
 SLOTS, UNITS = 20, 5
 
 
 def supernet(width, classes):
-    return OFAMobileNetV3(
-        n_classes=classes,
-        width_mult=width,
-        ks_list=[3, 5, 7],
-        expand_ratio_list=[3, 4, 6],
-        depth_list=[2, 3, 4],
-        dropout_rate=0,
-    )
+    return elastic.build(width, classes, dropout=0)
 
 
 def variables(net):

@@ -22,7 +22,7 @@ import (
 
 // Cases lists everything that can be measured: single operations, then steps. The names of the steps are those of
 // scripts/peers.
-func Cases() []Case { return slices.Concat(kernels(), steps(), training()) }
+func Cases() []Case { return slices.Concat(kernels(), steps(), training(), supernet()) }
 
 func steps() []Case {
 	const network = "4 layers, width 128"

@@ -89,13 +89,17 @@ func trainStep(e *Env, net *nn.Network, batch int) (*trainer.Step, error) {
 	e.close = append(e.close, s.Close)
 	s.Initialize(nn.HeFanOut, 1)
 	s.Images.WriteF32(0, random(s.Images.Len(), 1))
-	stream, classes := philox.New(1, philox.PurposeTest, 2), net.Nodes[net.Outputs[0].Node].Shape.C
-	labels := make([]int32, batch)
-	for i := range labels {
-		labels[i] = int32(stream.Intn(classes))
-	}
-	s.Labels.WriteI32(0, labels)
+	s.Labels.WriteI32(0, classes(batch, net.Nodes[net.Outputs[0].Node].Shape.C))
 	return s, nil
+}
+
+// classes are random labels of n images.
+func classes(n, of int) []int32 {
+	stream, out := philox.New(1, philox.PurposeTest, 2), make([]int32, n)
+	for i := range out {
+		out[i] = int32(stream.Intn(of))
+	}
+	return out
 }
 
 const jpegImages = 1024
