@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ctnas/ctnas/kernels/depthwise"
+	"github.com/ctnas/ctnas/kernels/elastic"
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/loss"
@@ -75,6 +76,43 @@ func layered(f func(l *layer, p *exec.Program)) func(context.Context, *Env) (fun
 	}
 }
 
+// kernelTransforms are what once-for-all's widest depthwise weight takes for a path that makes it smaller.
+func kernelTransforms() []Case {
+	const size, channels = 7, 960
+	weights := func(l *layer, n int) *exec.Buffer {
+		l.moved += 4 * float64(n)
+		return l.ar.Floats(random(n, uint32(n)))
+	}
+	forward := func(l *layer, steps int) elastic.Shrink {
+		s := elastic.Shrink{K: size, C: channels, Weight: weights(l, size*size*channels)}
+		for k := size - 2; k > 1 && len(s.Matrices) < steps; k -= 2 {
+			s.Matrices = append(s.Matrices, weights(l, k*k*k*k))
+		}
+		k := size - 2*steps
+		s.Out = weights(l, k*k*channels)
+		return s
+	}
+	var out []Case
+	for steps := 1; steps <= 2; steps++ {
+		name := fmt.Sprintf("%d_k%d", channels, size-2*steps)
+		shape := fmt.Sprintf("a depthwise weight of %d channels, %dx%d to %dx%d taps by %d matrices", channels, size,
+			size, size-2*steps, size-2*steps, steps)
+		out = append(out, Case{Name: "shrink_" + name, Shape: shape, Setup: layered(func(l *layer, p *exec.Program) {
+			forward(l, steps).Record(p)
+		})}, Case{Name: "shrink_backward_" + name, Shape: shape + ": all gradients",
+			Setup: layered(func(l *layer, p *exec.Program) {
+				s := forward(l, steps)
+				g := elastic.Gradient{K: s.K, C: s.C, Weight: s.Weight, Matrices: s.Matrices, DOut: s.Out,
+					DWeight: weights(l, s.Weight.Len())}
+				for _, m := range s.Matrices {
+					g.DMatrices = append(g.DMatrices, weights(l, m.Len()))
+				}
+				g.Record(p)
+			})})
+	}
+	return out
+}
+
 // network lists the operations of a network.
 func network() []Case {
 	batch := fmt.Sprintf("batch %d, on the CPU %d", networkBatch, networkBatchCPU)
@@ -108,6 +146,7 @@ func network() []Case {
 				DWeight: l.ar.F32(g.WeightLen())}.Record(p)
 		})
 	}
+	out = append(out, kernelTransforms()...)
 	convolutions(add)
 	cell := tensor.Shape{H: 32, W: 32, C: 128}
 	for _, name := range []string{"pool_max", "pool_average"} {
