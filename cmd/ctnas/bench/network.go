@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ctnas/ctnas/kernels/depthwise"
-	"github.com/ctnas/ctnas/kernels/elastic"
+	transform "github.com/ctnas/ctnas/kernels/elastic"
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/loss"
@@ -83,8 +83,8 @@ func kernelTransforms() []Case {
 		l.moved += 4 * float64(n)
 		return l.ar.Floats(random(n, uint32(n)))
 	}
-	forward := func(l *layer, steps int) elastic.Shrink {
-		s := elastic.Shrink{K: size, C: channels, Weight: weights(l, size*size*channels)}
+	forward := func(l *layer, steps int) transform.Shrink {
+		s := transform.Shrink{K: size, C: channels, Weight: weights(l, size*size*channels)}
 		for k := size - 2; k > 1 && len(s.Matrices) < steps; k -= 2 {
 			s.Matrices = append(s.Matrices, weights(l, k*k*k*k))
 		}
@@ -102,7 +102,7 @@ func kernelTransforms() []Case {
 		})}, Case{Name: "shrink_backward_" + name, Shape: shape + ": all gradients",
 			Setup: layered(func(l *layer, p *exec.Program) {
 				s := forward(l, steps)
-				g := elastic.Gradient{K: s.K, C: s.C, Weight: s.Weight, Matrices: s.Matrices, DOut: s.Out,
+				g := transform.Gradient{K: s.K, C: s.C, Weight: s.Weight, Matrices: s.Matrices, DOut: s.Out,
 					DWeight: weights(l, s.Weight.Len())}
 				for _, m := range s.Matrices {
 					g.DMatrices = append(g.DMatrices, weights(l, m.Len()))
