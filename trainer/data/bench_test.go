@@ -35,8 +35,8 @@ func benchmark(b *testing.B, set *Set, c Config) {
 	b.ReportMetric(float64(b.N*c.Batch)/b.Elapsed().Seconds(), "images/s")
 }
 
-// Photographs in memory to random crops of 224x224, mirrored and normalised, with two workers.
-func BenchmarkPhotographs224(b *testing.B) {
+// photographs are ImageNet's, in memory.
+func photographs(b *testing.B) *Set {
 	paths, err := filepath.Glob(filepath.Join(testdata.Path(b, "imagenet_sample"), "*.JPEG"))
 	require.NoError(b, err)
 	var files memory
@@ -45,9 +45,38 @@ func BenchmarkPhotographs224(b *testing.B) {
 		require.NoError(b, err)
 		files = append(files, f)
 	}
+	return &Set{store: files}
+}
+
+// Photographs in memory to random crops of 224x224, mirrored and normalised, with two workers.
+func BenchmarkPhotographs224(b *testing.B) {
+	set := photographs(b)
 	d := &Dataset{Mean: imageNetMean, Std: imageNetStd}
 	b.Run(Decoder, func(b *testing.B) {
-		benchmark(b, &Set{store: files}, Config{Batch: 32, Transform: d.TrainTransform(224)})
+		benchmark(b, set, Config{Batch: 32, Transform: d.TrainTransform(224)})
+	})
+}
+
+// The middles of photographs at 224x224: decoded to bytes with two workers, and made floats by one.
+func BenchmarkDecoded224(b *testing.B) {
+	set := photographs(b)
+	d := &Dataset{Mean: imageNetMean, Std: imageNetStd}
+	var decoded *Decoded
+	b.Run("decode", func(b *testing.B) {
+		for b.Loop() {
+			var err error
+			decoded, err = Decode(context.Background(), set, DecodeConfig{Transform: d.EvalTransform(224), Workers: 2})
+			require.NoError(b, err)
+		}
+		b.ReportMetric(float64(b.N*set.Len())/b.Elapsed().Seconds(), "images/s")
+	})
+	b.Run("batch", func(b *testing.B) {
+		const batch = 32
+		images, labels := make([]float32, batch*224*224*3), make([]int32, batch)
+		for b.Loop() {
+			decoded.Batch(0, images, labels)
+		}
+		b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "images/s")
 	})
 }
 
