@@ -154,8 +154,7 @@ func (e *Evaluator) choose() error {
 	if judging != nil {
 		judging = match.Apply(judging)
 	}
-	e.album = &album{data: e.data, judging: judging, calibration: match.Apply(calibration),
-		images: *images, seed: e.Seed, pages: map[page]*developing{}}
+	e.album = newAlbum(e.data, judging, match.Apply(calibration), *images, e.Seed)
 	return nil
 }
 
@@ -182,12 +181,7 @@ func (e *Evaluator) Classes() []string { return e.classes }
 func (e *Evaluator) Forward() int { return e.Calibrate + e.Judging() }
 
 // Judging is how many images judge.
-func (e *Evaluator) Judging() int {
-	if e.album.judging == nil {
-		return 0
-	}
-	return e.album.judging.Len()
-}
+func (e *Evaluator) Judging() int { return e.album.count }
 
 // ImagesChecksum is that of the whole image set.
 func (e *Evaluator) ImagesChecksum() string { return e.checksum }

@@ -9,6 +9,7 @@ import (
 	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -91,26 +92,26 @@ func (w *worker) attempt(ctx context.Context, a space.Arch) (measured Measured, 
 		return measured, err
 	}
 	side := path.Input().H
-	images, err := w.e.album.of(ctx, page{side: side})
+	images, err := decoded(ctx, w.e.album.calibration, side)
 	if err != nil {
 		return measured, err
 	}
 	if err := w.calibrate(ctx, images); err != nil || w.e.Judging() == 0 {
 		return measured, err
 	}
-	if images, err = w.e.album.of(ctx, page{side, true}); err != nil {
+	if images, err = decoded(ctx, w.e.album.judging, side); err != nil {
 		return measured, err
 	}
 	return w.evaluate(ctx, images)
 }
 
 // calibrate sets the running statistics to the means over all batches.
-func (w *worker) calibrate(ctx context.Context, d *decoded) error {
+func (w *worker) calibrate(ctx context.Context, d *data.Decoded) error {
 	w.m.BeginRecalibration()
 	return w.each(ctx, d, func(int) { w.m.Recalibrate() })
 }
 
-func (w *worker) evaluate(ctx context.Context, d *decoded) (measured Measured, err error) {
+func (w *worker) evaluate(ctx context.Context, d *data.Decoded) (measured Measured, err error) {
 	w.m.Count.WriteI32(0, make([]int32, 3))
 	total := 0.0
 	err = w.each(ctx, d, func(n int) {
@@ -133,9 +134,8 @@ type batch struct {
 
 // each makes batches of images the network's, one after the other, and has run do something with each. While it does
 // the next one is prepared.
-func (w *worker) each(ctx context.Context, d *decoded, run func(n int)) error {
-	table := w.e.album.values()
-	size, one := w.m.Batch, 3*d.side*d.side
+func (w *worker) each(ctx context.Context, d *data.Decoded, run func(n int)) error {
+	size, one := w.m.Batch, 3*d.Side*d.Side
 	free, ready := make(chan *batch, 2), make(chan *batch, 2)
 	for range 2 {
 		free <- &batch{images: make([]float32, size*one), labels: make([]int32, size)}
@@ -143,17 +143,17 @@ func (w *worker) each(ctx context.Context, d *decoded, run func(n int)) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
-		for k := range d.batches(size) {
+		for k := range d.Batches(size) {
 			select {
 			case b := <-free:
-				b.n = d.fill(k, &table, b.images, b.labels)
+				b.n = d.Batch(k, b.images, b.labels)
 				ready <- b
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	for range d.batches(size) {
+	for range d.Batches(size) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
