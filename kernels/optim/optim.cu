@@ -98,6 +98,14 @@ CTN_ENTRY(cu_norm, const ctn_norm_args a, CTN_OPTIM_THREADS) {
 	a.out[1] = a.max > 0 && !(factor > 1) ? (float)factor : 1;
 }
 
+// Grid: elements, 8 bytes each.
+CTN_ENTRY(cu_clamp, const ctn_clamp_args a, CTN_OPTIM_THREADS) {
+	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
+	if (i >= a.n) return;
+	const float g = a.g[i];
+	a.g[i] = g > a.max ? a.max : g < -a.max ? -a.max : g; // a NaN is neither
+}
+
 // Grid: elements.
 CTN_ENTRY(cu_ema, const ctn_ema_args a, CTN_OPTIM_THREADS) {
 	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;

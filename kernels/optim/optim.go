@@ -185,6 +185,22 @@ func RecordNorm(p *exec.Program, op Norm) {
 	exec.Call(p, "norm", unsafe.Pointer(&C.ctn_norm), &args, 0, gpu...)
 }
 
+// Clamp limits each element of a gradient by itself to [-Max, Max], as PyTorch's clip_grad_value_ does. A NaN stays one.
+type Clamp struct {
+	G   *exec.Buffer // [n]
+	Max float64
+}
+
+// RecordClamp appends the limit; it goes between the backward operations and the optimizer.
+func RecordClamp(p *exec.Program, op Clamp) {
+	n := op.G.Len()
+	if n == 0 || !(op.Max > 0) {
+		panic(fmt.Sprintf("optim: limit %g of each of %d floats", op.Max, n))
+	}
+	args := C.ctn_clamp_args{n: C.int64_t(n), g: floats(op.G), max: C.float(op.Max)}
+	exec.Call(p, "clamp", unsafe.Pointer(&C.ctn_clamp), &args, 0, each("cu_clamp", n))
+}
+
 // EMA is an exponential moving average of weights: Mean = Decay*Mean + (1-Decay)*W.
 type EMA struct {
 	Mean, W *exec.Buffer // [n]

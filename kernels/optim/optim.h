@@ -46,6 +46,12 @@ typedef struct ctn_norm_args {
 	float *out;      // [2]: norm, factor
 } ctn_norm_args;
 
+typedef struct ctn_clamp_args {
+	int64_t n;
+	float *g; // [n]
+	float max;
+} ctn_clamp_args;
+
 typedef struct ctn_ema_args {
 	int64_t n;
 	float *mean;    // [n]
@@ -62,4 +68,4 @@ typedef struct ctn_schedule_args {
 } ctn_schedule_args;
 
 extern const ctn_kernel ctn_adam_begin[], ctn_adam[], ctn_norm_parts[], ctn_norm[], ctn_ema[], ctn_schedule[],
-        ctn_sgd[], ctn_rmsprop[];
+        ctn_sgd[], ctn_rmsprop[], ctn_clamp[];

@@ -11,6 +11,7 @@ CTN_TABLE(ctn_ema, ema)
 CTN_TABLE(ctn_schedule, schedule)
 CTN_TABLE(ctn_sgd, sgd)
 CTN_TABLE(ctn_rmsprop, rmsprop)
+CTN_TABLE(ctn_clamp, clamp)
 #else
 
 // The square root of each lane. GCC makes simd.h's loop a branch and a call a lane, because sqrtf may set errno.
@@ -144,6 +145,19 @@ static void FN(norm_run)(const void *p, int64_t task, float *scratch) {
 	double norm = sqrt(sum), factor = a->max / (norm + 1e-6);
 	a->out[0] = (float)norm;
 	a->out[1] = a->max > 0 && !(factor > 1) ? (float)factor : 1;
+}
+
+static int64_t FN(clamp_tasks)(const void *p) { return ctn_div_up(((const ctn_clamp_args *)p)->n, CTN_OPTIM_BLOCK); }
+static void FN(clamp_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_clamp_args *a = p;
+	int64_t i = task * CTN_OPTIM_BLOCK, end = ctn_min(i + CTN_OPTIM_BLOCK, a->n);
+	vf most = vset(a->max);
+	for (; i < end; i += CTN_LANES) {
+		vf g = vload_part(a->g + i, end - i);
+		g = vselect(g > most, most, g); // not vminf, which would lose a NaN
+		vstore_part(a->g + i, vselect(g < -most, -most, g), end - i);
+	}
 }
 
 static int64_t FN(ema_tasks)(const void *p) { return ctn_div_up(((const ctn_ema_args *)p)->n, CTN_OPTIM_BLOCK); }

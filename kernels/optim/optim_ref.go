@@ -62,6 +62,15 @@ func NormReference(g []float64, limit float64) (norm, factor float64) {
 	return norm, math.Min(1, limit/(norm+1e-6))
 }
 
+// ClampReference is Clamp in float64.
+func ClampReference(g []float64, limit float64) {
+	for i, v := range g {
+		if math.Abs(v) > limit {
+			g[i] = math.Copysign(limit, v)
+		}
+	}
+}
+
 // At is the learning rate of the update that follows `step` updates.
 func (s Schedule) At(step int) float64 {
 	if step < s.Warmup {

@@ -217,6 +217,31 @@ func TestNormOfNaNClipsToNaN(t *testing.T) {
 	require.True(t, math.IsNaN(float64(out[0])) && math.IsNaN(float64(out[1])), "%v", out)
 }
 
+func TestClamp(t *testing.T) {
+	nan, inf := float32(math.NaN()), float32(math.Inf(1))
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for i, n := range sizes {
+			ar := d.NewArena()
+			g, g64 := kerneltest.Random(n, uint32(i))
+			const limit = 0.75
+			all := ar.Floats(append(g, nan, inf, -inf, limit, -limit, 0, 5))
+			op := Clamp{G: all.Slice(0, n+6), Max: limit}
+			p := ar.NewProgram("clamp")
+			RecordClamp(p, op)
+			p.Run(1)
+			ClampReference(g64, limit)
+			got := op.G.Values()
+			for j, want := range g64 {
+				require.Equal(t, float32(want), got[j], "element %d of %d", j, n)
+			}
+			require.True(t, math.IsNaN(float64(got[n])), "a NaN stays, so that it is seen")
+			require.Equal(t, []float32{limit, -limit, limit, -limit, 0}, got[n+1:])
+			require.EqualValues(t, 5, all.Values()[n+6], "beside the buffer")
+			ar.Free()
+		}
+	})
+}
+
 func TestEMA(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
 		for i, n := range sizes {
@@ -282,6 +307,7 @@ func TestBadShapesPanic(t *testing.T) {
 	f, i := ar.F32(4), ar.I32(1)
 	require.Panics(t, func() { RecordAdam(p, Adam{W: f, G: ar.F32(3), M: f, V: f, LR: f, Step: i}) })
 	require.Panics(t, func() { RecordNorm(p, Norm{G: f, Out: ar.F32(1)}) })
+	require.Panics(t, func() { RecordClamp(p, Clamp{G: f}) })
 	require.Panics(t, func() { RecordEMA(p, EMA{Mean: f, W: ar.F32(5)}) })
 	require.Panics(t, func() { RecordSchedule(p, Schedule{Kind: 7}, i, f) })
 }
