@@ -27,6 +27,9 @@ func newOptimizer(m *Parameters, r Optimization) (o *optimizer, err error) {
 		o.moments = append(o.moments, b)
 		return b
 	}
+	if r.ClipValue > 0 { // before the factor that limits the norm
+		optim.RecordClamp(o.program, optim.Clamp{G: m.Grad, Max: r.ClipValue})
+	}
 	decayed := m.Decayed
 	if r.DecayAll {
 		decayed = nil

@@ -79,6 +79,7 @@ func TestUpdates(t *testing.T) {
 	for _, r := range []Optimization{
 		{Optimizer: "sgd", Momentum: 0.9, Nesterov: true, WeightDecay: 0.1, EMA: 0.75},
 		{Optimizer: "sgd", Momentum: 0.9, WeightDecay: 0.1, DecayAll: true, Clip: 0.01},
+		{Optimizer: "sgd", Momentum: 0.9, ClipValue: 0.001},
 		{Optimizer: "rmsprop", Momentum: 0.9, Rho: 0.9, Eps: 1, WeightDecay: 0.1},
 		{Optimizer: "adamw", Beta1: 0.9, Beta2: 0.999, Eps: 1e-3, WeightDecay: 0.1},
 	} {
@@ -97,6 +98,7 @@ func TestUpdates(t *testing.T) {
 			scale = math.Min(1, r.Clip/m.GradientNorm())
 			require.Less(t, scale, 1.0)
 		}
+		limited := 0
 		for i, v := range c.net.Variables() {
 			if !v.Role.Trainable() {
 				continue
@@ -108,6 +110,10 @@ func TestUpdates(t *testing.T) {
 			for k, got := range values[i] {
 				w := float64(c.values[i][k])
 				g := scale*grads[i][k] + decay*w
+				if most := r.ClipValue; most > 0 && math.Abs(g) > most {
+					g = math.Copysign(most, g)
+					limited++
+				}
 				switch r.Optimizer {
 				case "sgd":
 					if r.Nesterov {
@@ -125,6 +131,7 @@ func TestUpdates(t *testing.T) {
 					r.Optimizer, v.Name)
 			}
 		}
+		require.Equal(t, r.ClipValue > 0, limited > 0)
 		if r.EMA > 0 {
 			require.NoError(t, o.averaged(func() error {
 				for i, mean := range m.Values() {
