@@ -25,7 +25,7 @@ func (e *Evaluator) sets() (judging, calibration *data.Set, err error) {
 		return judging, calibration, err
 	}
 	unseen := e.Weights.HeldOut
-	n := cmp.Or(e.Images, unseen, HeldOutImages)
+	n := cmp.Or(e.Images, unseen, e.data.HeldOutCount())
 	switch {
 	case n > train:
 		return nil, nil, fmt.Errorf("images=%d: %s has %d training images; images=N says how many of them the "+

@@ -26,7 +26,7 @@ type Spec struct {
 	Path string // the folder of a supernet's training, or a file of weights
 	Data string // as data.Open takes it; empty: those that the supernet was trained on
 	// Split is SplitHeldOut or SplitVal, Images how many of these are looked at, the first in their order; 0: as many
-	// as the supernet has not seen, or HeldOutImages where nobody says that; of SplitVal all.
+	// as the supernet has not seen, where nobody says that 10,000, or of smaller sets a tenth; of SplitVal all.
 	Split  string
 	Images int
 	// Calibrate is how many training images batch norms get their statistics from.
@@ -34,11 +34,8 @@ type Spec struct {
 	Seed      uint64 // 0: the images of calibration are once-for-all's; another one draws others
 }
 
-// As in once-for-all (ofa/imagenet_classification/data_providers/imagenet.py and its tutorial).
-const (
-	HeldOutImages   = data.HeldOutImages
-	CalibrateImages = data.CalibrationImages
-)
+// CalibrateImages are once-for-all's.
+const CalibrateImages = data.CalibrationImages
 
 // NewSpec is that of a supernet before anything is set.
 func NewSpec(path string) Spec {
@@ -59,8 +56,8 @@ func (s *Spec) Settings() *setting.List {
 		})
 	l.Text(&s.Split, "split", "which images judge: training images that the supernet has not seen, or the "+
 		"validation images").OneOf(SplitHeldOut, SplitVal)
-	l.Int(&s.Images, "images", "images", "how many of them (0 = all that the supernet has not seen, 10,000 where it "+
-		"does not say that; of val all)", 0, 1<<24)
+	l.Int(&s.Images, "images", "images", "how many of them (0 = all that the supernet has not seen, where it does "+
+		"not say that 10,000, or of smaller sets a tenth; of val all)", 0, 1<<24)
 	l.Int(&s.Calibrate, "calibrate", "images", "training images that batch norms get their statistics from, in equal "+
 		"batches of 50 to 200", 1, 1<<20).Check(func() error {
 		_, err := calibrationBatch(s.Calibrate)

@@ -16,6 +16,7 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/supernet"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -163,7 +164,6 @@ func TestOpenRefuses(t *testing.T) {
 		})
 	}
 	images("images=61: imagenet:", func(c *supernet.Config) { c.Spec.Images = 61 })
-	images("has 60 training images", func(c *supernet.Config) { c.Spec.Images = 0 })
 	images("images=13: imagenet:", func(c *supernet.Config) { c.Spec.Images, c.Split = 13, supernet.SplitVal })
 	images("calibrate=61: imagenet:", func(c *supernet.Config) { c.Calibrate = 61 })
 	images("calibrate 211: want a number of images that equal batches", func(c *supernet.Config) { c.Calibrate = 211 })
@@ -193,6 +193,8 @@ func TestRunFolder(t *testing.T) {
 	require.Equal(t, images, e.Data)
 	require.Equal(t, 15, e.Judging())
 	require.Equal(t, 24+15, e.Forward())
+	file := tiny(t, func(c *supernet.Config) { c.Spec.Images = 0 })
+	require.Equal(t, 6, file.Judging(), "a tenth of the training images")
 	require.NoError(t, e.Has(sp.Smallest(32)))
 	require.ErrorContains(t, e.Has(sp.Smallest(48)), "its resolution is 48")
 	require.ErrorContains(t, e.Has(mustOpen(t, "mobilenetv3").(space.Elastic).Largest(0)), "its width is 1.0")
@@ -271,4 +273,38 @@ func TestStatistics(t *testing.T) {
 	}
 	require.Equal(t, 16, cut.Origin.Images.Side)
 	require.Equal(t, "ceil", cut.Origin.Images.Rounding)
+}
+
+// A sub-network is measured as the network is that is cut out of the supernet and evaluated by itself.
+func TestMeasuredAsCutOut(t *testing.T) {
+	e := tiny(t, func(c *supernet.Config) {
+		c.Data, c.Split, c.Spec.Images, c.Calibrate = "shapes", supernet.SplitVal, 130, 100
+		d, err := data.Open("shapes", data.Options{})
+		require.NoError(t, err)
+		c.Path = writeSupernet(t, c.Space.(space.Elastic), d.Classes, nil)
+	})
+	a := e.Elastic().Smallest(32)
+	want, err := e.Evaluate(t.Context(), []space.Arch{a}, quiet)
+	require.NoError(t, err)
+	cut, err := e.CutOut(t.Context(), a)
+	require.NoError(t, err)
+	dev, err := exec.Open(exec.Config{Device: "cpu", Threads: 1})
+	require.NoError(t, err)
+	defer dev.Close()
+	m, err := trainer.NewModel(dev, cut.Network, trainer.Options{Batch: 100, EvalOnly: true})
+	require.NoError(t, err)
+	defer m.Close()
+	m.SetValues(cut.Values)
+	d, err := data.Open("shapes", data.Options{})
+	require.NoError(t, err)
+	places := make([]int, 130)
+	for i := range places {
+		places[i] = i
+	}
+	transform := trainer.EvalTransform(d, cut.Origin.Images, 32)
+	got, err := trainer.Evaluate(t.Context(), m, d, d.Validation.Subset(places), transform, trainer.Loading{})
+	require.NoError(t, err)
+	require.Equal(t, want[0], supernet.Measured{Images: got.Images, Loss: got.Loss, Top1: got.Top1, Top5: got.Top5})
+	require.Greater(t, got.Top5, 0.3, "guessing")
+	require.Less(t, float64(got.Loss), 10.0)
 }

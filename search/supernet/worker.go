@@ -13,49 +13,43 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// worker measures one architecture at a time. It opens its device when that is first wanted.
+// worker measures one architecture at a time. It puts the supernet on its device when that is first wanted.
 type worker struct {
-	e   *Evaluator
-	at  labels.Place
-	dev *exec.Device
-	m   *trainer.Model // of the latest architecture
+	e     *Evaluator
+	at    labels.Place
+	dev   *exec.Device
+	super *trainer.Supernet
+	m     *trainer.Model // of the latest architecture
 }
 
-// open opens the device.
 func (w *worker) open() (err error) {
-	if w.dev == nil {
-		w.dev, err = exec.Open(w.at.Device)
+	if w.super != nil {
+		return nil
 	}
-	return err
+	if w.dev, err = exec.Open(w.at.Device); err != nil {
+		return err
+	}
+	largest, err := w.e.elastic.Path(w.e.elastic.Largest(0), w.e.NetworkSize())
+	if err != nil {
+		return err
+	}
+	w.super, err = trainer.NewSupernet(w.dev, w.e.shared, trainer.SupernetOptions{Batch: w.e.batch,
+		Image: largest.Input(), Classes: len(w.e.classes)})
+	if err != nil {
+		return err
+	}
+	w.super.SetValues(w.e.values)
+	return nil
 }
 
 func (w *worker) close() {
-	if w.m != nil {
-		w.m.Close()
+	if w.super != nil {
+		w.super.Close()
 	}
 	if w.dev != nil {
 		w.dev.Close()
 	}
-	w.dev, w.m = nil, nil
-}
-
-// network makes a path the latest.
-func (w *worker) network(path nn.Path) (err error) {
-	if w.m != nil {
-		w.m.Close()
-		w.m = nil
-	}
-	m, err := trainer.NewModel(w.dev, path.Network, trainer.Options{Batch: w.e.batch, EvalOnly: true, Biased: true})
-	if err != nil {
-		return err
-	}
-	values := m.Values()
-	if err := w.e.Weights.Fill(path.Network, values); err != nil {
-		return err
-	}
-	m.SetValues(values)
-	w.m = m
-	return nil
+	w.super, w.dev, w.m = nil, nil, nil
 }
 
 // measure gives a sub-network statistics of its own and, where there are images that judge, evaluates it. What fails is
@@ -88,7 +82,9 @@ func (w *worker) attempt(ctx context.Context, a space.Arch) (measured Measured, 
 	if err != nil {
 		return measured, err
 	}
-	if err := w.network(path); err != nil {
+	w.m, err = w.super.Path(a.String(), trainer.PathOptions{EvalOnly: true},
+		func() (nn.Path, error) { return path, nil })
+	if err != nil {
 		return measured, err
 	}
 	side := path.Input().H
