@@ -18,6 +18,8 @@ import (
 
 // learner is what a course trains: a network, or a supernet by its paths.
 type learner interface {
+	// ready prepares the update that follows those done.
+	ready() error
 	// keepStatistics remembers the running statistics as they are, for restoreStatistics.
 	keepStatistics()
 	restoreStatistics()
@@ -68,6 +70,8 @@ type progress struct {
 	TrainLoss  []Real
 	Validation []Evaluation
 	Corrupt    []data.Corrupt // images that were left out
+
+	Elastic elasticProgress // of a supernet
 }
 
 func newCourse(j Job, d Deps) course {
@@ -224,6 +228,9 @@ func (c *course) epochEnded() bool {
 // between, nothing has happened.
 func (c *course) update(ctx context.Context) error {
 	s := &c.state
+	if err := c.learner.ready(); err != nil {
+		return err
+	}
 	c.learner.keepStatistics()
 	loss, norm := 0.0, 0.0
 	for part := range c.Recipe.Accumulate {

@@ -27,7 +27,7 @@ type Sampling struct {
 	ZeroGamma bool     `json:"zero_gamma"`
 	HeldOut   int      `json:"held_out"`
 	Judged    int      `json:"judged_paths"`
-	Stages    []string `json:"stages"`
+	Stages    []string `json:"stages,omitempty"`
 }
 
 // Methods of training a supernet.

@@ -10,11 +10,11 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// feed hands a loader's batches to a model. On an accelerator it is one batch ahead: while a step runs, the images of
+// feed hands a loader's batches to a model, or to a supernet's paths. On an accelerator it is one batch ahead: while a step runs, the images of
 // the next are loaded and on their way into one of two buffers of their own, from which the device takes them when
 // their turn comes.
 type feed struct {
-	m      *Model
+	in     inputs
 	loader *data.Loader
 	next   func(context.Context) (*data.Batch, error) // of the loader
 	left   int                                        // batches that are still to be fetched
@@ -28,19 +28,19 @@ type feed struct {
 	taking   [2]*exec.Program // from a buffer to the model's images
 }
 
-// newFeed hands on `left` batches; it has the loader from now on.
-func newFeed(m *Model, l *data.Loader, left int) *feed {
-	f := &feed{m: m, loader: l, next: l.Next, left: left}
-	d := m.arena.Device()
+// newFeed hands on `left` batches, with buffers of an arena; it has the loader from now on.
+func newFeed(a *exec.Arena, to inputs, l *data.Loader, left int) *feed {
+	f := &feed{in: to, loader: l, next: l.Next, left: left}
+	d := a.Device()
 	if !d.Accelerated() {
 		return f
 	}
-	n := m.Images.Len()
+	n := to.Images.Len()
 	for k := range f.incoming {
-		f.incoming[k] = m.arena.F32(n)
-		f.taking[k] = m.arena.NewProgram("take")
+		f.incoming[k] = a.F32(n)
+		f.taking[k] = a.NewProgram("take")
 		in := tensor.Input{Shape: flat(tensor.Shape{N: 1, H: n, W: 1, C: 1}), Z: f.incoming[k]}
-		elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: m.Images}.Record(f.taking[k])
+		elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: to.Images}.Record(f.taking[k])
 	}
 	d.Sync() // uploads do not wait for the filling of new buffers
 	return f
@@ -62,7 +62,7 @@ func (f *feed) fetch(ctx context.Context) {
 	}
 }
 
-// take makes the next batch the model's images and labels. The batch is valid until ahead is called.
+// take makes the next batch the images and labels of the step; smaller images fill the front of the buffer. The batch is valid until ahead is called.
 func (f *feed) take(ctx context.Context) (*data.Batch, error) {
 	f.fetch(ctx)
 	b, err := f.batch, f.err
@@ -74,12 +74,12 @@ func (f *feed) take(ctx context.Context) (*data.Batch, error) {
 		f.taking[f.turn].Run(1)
 		f.turn ^= 1
 	} else {
-		f.m.Images.WriteF32(0, b.Images)
+		f.in.Images.WriteF32(0, b.Images)
 	}
-	f.m.Labels.WriteI32(0, b.Labels)
+	f.in.Labels.WriteI32(0, b.Labels)
 	if b.Partners != nil {
-		f.m.Partners.WriteI32(0, b.Partners)
-		f.m.Mix.WriteF32(0, []float32{b.Weight})
+		f.in.Partners.WriteI32(0, b.Partners)
+		f.in.Mix.WriteF32(0, []float32{b.Weight})
 	}
 	return b, nil
 }

@@ -27,6 +27,7 @@ type identity struct {
 	OnNaN   string `about:"what happens when a loss is not finite"`
 	Teacher string `about:"the teacher's weights"`          // hash
 	Start   string `about:"the weights that it began with"` // hash
+	Sides   string `about:"the sides of the images"`        // of a supernet's; otherwise the network says it
 	Decoder string `about:"the program's decoder of JPEG files"`
 	Level   string `about:"the device and its instruction set"`
 	Version string `about:"the program's version"`
@@ -80,7 +81,7 @@ func (id identity) differences(now identity) []string {
 
 // differentKeys are the settings in which two recipes in JSON differ, with the values that they have in each.
 func differentKeys(then, now string) (a, b string) {
-	var left, right Recipe
+	var left, right SupernetRecipe // of a network's the keys of paths are not there, then and now
 	if json.Unmarshal([]byte(then), &left) != nil || json.Unmarshal([]byte(now), &right) != nil {
 		return then, now
 	}

@@ -55,6 +55,9 @@ func (l *lowering) lower() {
 	if l.mode != inspect && l.mode != recalibrate {
 		l.loss()
 	}
+	if l.mode == recalibrate && l.m.Options.teach {
+		l.teach(l.read(nn.View{Node: l.m.Net.Outputs[0].Node}, false))
+	}
 	if l.mode == train {
 		l.backward()
 	}

@@ -16,10 +16,8 @@ func (l *lowering) loss() {
 		if k == 0 {
 			op.Count = m.Count
 		}
-		if k == 0 && m.teach && l.mode == train {
-			l.step(x.touched(), func(p *exec.Program) {
-				elementwise.Sum{Terms: []elementwise.Term{{In: x.of.plain()}}, Out: m.inputs.Teacher}.Record(p)
-			})
+		if k == 0 && l.mode == train {
+			l.teach(x)
 		}
 		touched, mixed := x.touched(), l.mode == train && m.Options.Mixup
 		if l.mode == train {
@@ -48,6 +46,15 @@ func (l *lowering) loss() {
 					Weight: m.Mix, Loss: op.Loss, DLogit: op.DLogit,
 					Share: op.Scale * (1 - op.Smoothing) * (1 - op.Weight)}.Record(p)
 			}
+		})
+	}
+}
+
+// teach adds the step that leaves the logits, as the batch's statistics make them, for those who learn from the model.
+func (l *lowering) teach(logits *operand) {
+	if l.m.Options.teach {
+		l.step(logits.touched(), func(p *exec.Program) {
+			elementwise.Sum{Terms: []elementwise.Term{{In: logits.of.plain()}}, Out: l.m.inputs.Teacher}.Record(p)
 		})
 	}
 }

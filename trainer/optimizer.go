@@ -14,6 +14,7 @@ type optimizer struct {
 	lr      *exec.Buffer
 	updates *exec.Buffer   // one integer: done so far; Adam counts them itself
 	moments []*exec.Buffer // as many floats each as parameters
+	starts  []float32      // what they begin with, all of their floats
 	mean    *exec.Buffer   // the average of State; nil: none
 }
 
@@ -22,9 +23,9 @@ func newOptimizer(m *Parameters, r Optimization) (o *optimizer, err error) {
 	a := m.store
 	o = &optimizer{m: m, lr: a.Zeros(1), updates: a.Ints(make([]int32, 1)), program: a.NewProgram("update")}
 	w, scale := m.State.Slice(0, m.Params), m.Norm.Slice(1, 1)
-	moment := func() *exec.Buffer {
-		b := a.Zeros(m.Params)
-		o.moments = append(o.moments, b)
+	moment := func(start float32) *exec.Buffer {
+		b := a.F32(m.Params)
+		o.moments, o.starts = append(o.moments, b), append(o.starts, start)
 		return b
 	}
 	if r.ClipValue > 0 { // before the factor that limits the norm
@@ -36,20 +37,15 @@ func newOptimizer(m *Parameters, r Optimization) (o *optimizer, err error) {
 	}
 	switch r.Optimizer {
 	case "sgd":
-		optim.RecordSGD(o.program, optim.SGD{W: w, G: m.Grad, V: moment(), LR: o.lr, Scale: scale, Momentum: r.Momentum,
+		optim.RecordSGD(o.program, optim.SGD{W: w, G: m.Grad, V: moment(0), LR: o.lr, Scale: scale, Momentum: r.Momentum,
 			Nesterov: r.Nesterov, WeightDecay: r.WeightDecay, Decayed: decayed, Decoupled: r.Decoupled})
 	case "rmsprop":
-		v, square := moment(), moment()
-		ones := make([]float32, m.Params)
-		for i := range ones {
-			ones[i] = 1
-		}
-		square.WriteF32(0, ones)
+		v, square := moment(0), moment(1)
 		optim.RecordRMSProp(o.program, optim.RMSProp{W: w, G: m.Grad, V: v, Square: square, LR: o.lr, Scale: scale,
 			Rho: r.Rho, Momentum: r.Momentum, Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed,
 			Decoupled: r.Decoupled})
 	case "adam", "adamw":
-		optim.RecordAdam(o.program, optim.Adam{W: w, G: m.Grad, M: moment(), V: moment(), LR: o.lr, Step: o.updates,
+		optim.RecordAdam(o.program, optim.Adam{W: w, G: m.Grad, M: moment(0), V: moment(0), LR: o.lr, Step: o.updates,
 			Scale: scale, Beta1: r.Beta1, Beta2: r.Beta2, Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed,
 			Decoupled: r.Decoupled || r.Optimizer == "adamw"})
 	default:
@@ -59,7 +55,20 @@ func newOptimizer(m *Parameters, r Optimization) (o *optimizer, err error) {
 		o.mean = a.Zeros(m.State.Len())
 		optim.RecordEMA(o.program, optim.EMA{Mean: o.mean, W: m.State, Decay: r.EMA})
 	}
+	o.restart()
 	return o, nil
+}
+
+// restart forgets what the optimizer remembers of gradients.
+func (o *optimizer) restart() {
+	for i, b := range o.moments {
+		values := make([]float32, b.Len())
+		for k := range values {
+			values[k] = o.starts[i]
+		}
+		b.WriteF32(0, values)
+	}
+	o.updates.WriteI32(0, []int32{0})
 }
 
 // begin starts the average of weights, which are set.

@@ -174,7 +174,7 @@ func (r *run) open(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.feed = newFeed(r.m, loader, r.updates*rec.Accumulate-r.state.Step)
+	r.feed = newFeed(r.m.arena, r.m.inputs, loader, r.updates*rec.Accumulate-r.state.Step)
 	return nil, nil
 }
 
@@ -211,6 +211,7 @@ func (r *run) put(ctx context.Context) (err error) {
 	return err
 }
 
+func (r *run) ready() error       { return nil }
 func (r *run) keepStatistics()    { r.m.KeepStatistics() }
 func (r *run) restoreStatistics() { r.m.RestoreStatistics() }
 
@@ -244,7 +245,12 @@ func (r *run) validate(ctx context.Context, epoch int, values map[string]float64
 
 // TrainTransform is what a recipe does to images for training a network.
 func TrainTransform(d *data.Dataset, r Recipe, net *nn.Network) data.Transform {
-	t := d.TrainTransform(net.Input().H)
+	return trainTransform(d, r, net.Input().H)
+}
+
+// trainTransform is the same for images of a side.
+func trainTransform(d *data.Dataset, r Recipe, side int) data.Transform {
+	t := d.TrainTransform(side)
 	if r.AreaMin > 0 && t.Crop == data.CropRandomResized {
 		t.AreaMin, t.AreaMax = r.AreaMin, 1
 	}

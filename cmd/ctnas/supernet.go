@@ -20,10 +20,11 @@ import (
 
 func newSupernetCommand(a *app) *cobra.Command {
 	return group("supernet", "Weights that all architectures of a space share",
-		`  ctnas supernet eval runs/super --arch largest
+		`  ctnas supernet train --space mobilenetv3@w0.5,r32,s8 --data shapes --recipe shapes --out runs/super
+  ctnas supernet eval runs/super --arch largest
   ctnas supernet rank runs/super --labels table:measured.csv --cells 50
   ctnas supernet check ofa_mbv3_w1.0.pth --labels table:ofa_mbv3_w1.0_r224.csv --data imagenet:/data/imagenet`,
-		newSupernetEvalCommand(a), newSupernetRankCommand(a), newSupernetCheckCommand(a))
+		newSupernetTrainCommand(a), newSupernetEvalCommand(a), newSupernetRankCommand(a), newSupernetCheckCommand(a))
 }
 
 const supernetLong = `RUN is the folder of ctnas supernet train, FILE are weights of a supernet as safetensors or

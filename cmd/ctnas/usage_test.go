@@ -60,6 +60,7 @@ var wanted = map[string]string{
 	"supernet check":  "none.pth --labels table:none.csv --data imagenet:none",
 	"supernet eval":   "none --arch largest",
 	"supernet rank":   "none --labels table:none.csv",
+	"supernet train":  "--space mobilenetv3 --data imagenet:none",
 	"table info":      "none.csv",
 	"table train":     "--space nasbench101-v3 --labels train:imagenet:none?recipe=shapes --out none/x.csv",
 	"train":           "nasbench101:3:101:0 --data imagenet:none",

@@ -1,0 +1,316 @@
+package trainer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/ctnas/ctnas/internal/events"
+	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+)
+
+// at is the stage of the update that follows so many.
+func (r *elasticRun) at(update int) int {
+	stage := 0
+	for stage < len(r.ends)-1 && update >= r.ends[stage] {
+		stage++
+	}
+	return stage
+}
+
+// rate is that of the update's stage.
+func (r *elasticRun) rate(update int) float64 {
+	k, begin := r.at(update), 0
+	if k > 0 {
+		begin = r.ends[k-1]
+	}
+	return r.SupernetJob.Recipe.in(r.stages[k]).Rate(update-begin, r.perEpochUpdates())
+}
+
+// ready enters the stage of the next update.
+func (r *elasticRun) ready() error {
+	for now := &r.state.Elastic.Stage; *now < r.at(r.state.Update); *now++ {
+		if r.stages[*now].Name == stageFull {
+			if err := r.graduate(); err != nil {
+				return err
+			}
+		}
+		next := r.stages[*now+1]
+		if next.Sort != nil {
+			if err := r.sort(next.Sort); err != nil {
+				return fmt.Errorf("stage %s: %w", next.Name, err)
+			}
+		}
+		r.o.restart()
+		if err := r.event(events.Event{Name: "stage", Step: r.state.Update,
+			Text: map[string]string{"stage": next.Name}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sort puts the most important channels first, of the average of weights too.
+func (r *elasticRun) sort(trained []int) error {
+	order, err := r.Elastic.Sort(r.shared, r.s.Values(), trained)
+	if err != nil {
+		return err
+	}
+	sorted := func() error {
+		values, err := order(r.s.Values())
+		if err == nil {
+			r.s.SetValues(values)
+		}
+		return err
+	}
+	if r.o.mean == nil {
+		return sorted()
+	}
+	state := r.s.State.Values()
+	r.s.State.WriteF32(0, r.o.mean.Values())
+	err = sorted()
+	r.o.mean.WriteF32(0, r.s.State.Values())
+	r.s.State.WriteF32(0, state)
+	return errors.Join(err, sorted())
+}
+
+// teaching is the largest path with weights that no longer change, which predicts in training's way, with the
+// statistics of the batch.
+type teaching struct {
+	s      *Supernet
+	values [][]float32
+}
+
+// newTeaching puts a teacher on the device. It sees the batches of the paths that it teaches.
+func (r *elasticRun) newTeaching(values [][]float32) (*teaching, error) {
+	s, err := NewSupernet(r.dev, r.shared, r.s.SupernetOptions)
+	if err != nil {
+		return nil, err
+	}
+	s.inputs = r.s.inputs
+	s.SetValues(values)
+	return &teaching{s, values}, nil
+}
+
+func (t *teaching) close() {
+	if t != nil {
+		t.s.Close()
+	}
+}
+
+// graduate makes the largest path, as it is, the teacher of the stages to come.
+func (r *elasticRun) graduate() (err error) {
+	return r.o.averaged(func() error {
+		if r.teacher, err = r.newTeaching(r.s.Values()); err != nil || r.Dir == "" {
+			return err
+		}
+		path := filepath.Join(r.Dir, TeacherName)
+		if err := r.save(path); err != nil {
+			return err
+		}
+		r.state.Elastic.Teacher, err = fileSum(path)
+		return err
+	})
+}
+
+// recall takes the teacher that was trained before the run stopped.
+func (r *elasticRun) recall() error {
+	want := r.state.Elastic.Teacher
+	if want == "" {
+		return nil
+	}
+	path := filepath.Join(r.Dir, TeacherName)
+	sum, err := fileSum(path)
+	if err != nil {
+		return fmt.Errorf("the teacher's weights: %w", err)
+	}
+	if sum != want {
+		return fmt.Errorf("%s is not the file that the run has written (SHA-256 %s, want %s)", path, sum, want)
+	}
+	w, err := OpenWeights(path)
+	if err != nil {
+		return err
+	}
+	values, err := w.FillShared(r.shared)
+	if err != nil {
+		return err
+	}
+	r.teacher, err = r.newTeaching(values)
+	return err
+}
+
+func (r *elasticRun) keepStatistics()    { r.s.KeepStatistics() }
+func (r *elasticRun) restoreStatistics() { r.s.RestoreStatistics() }
+
+// wanted is a path of an update.
+type wanted struct {
+	key     string
+	options PathOptions
+	change  func(net *nn.Network) *nn.Network // of the network, by its key; nil: none
+}
+
+// paths are those of an update, for images of a side.
+func (r *elasticRun) paths(update, side int) ([]wanted, error) {
+	rec, stage := r.SupernetJob.Recipe, r.stages[r.state.Elastic.Stage]
+	o := PathOptions{Loss: nn.Loss{Smoothing: rec.LabelSmoothing}, Divide: rec.Accumulate}
+	random, others := o, func(net *nn.Network) *nn.Network { return zoo.Regularize(net, rec.Dropout, 0) }
+	var all []wanted
+	if rec.Method == MethodSandwich {
+		others = func(net *nn.Network) *nn.Network { return zoo.Regularize(net, 0, 0) }
+		o.Teach = true
+		random.Loss = nn.Loss{Distill: 1, Temperature: 1, TeacherAlone: true}
+		all = []wanted{{r.Elastic.Largest(side), o, func(net *nn.Network) *nn.Network {
+			return zoo.Regularize(net, rec.Dropout, rec.DropPath)
+		}}, {r.Elastic.Smallest(side), random, others}}
+	} else if r.teacher != nil {
+		random.Loss.Distill, random.Loss.Temperature = rec.Distill, rec.Temperature
+	}
+	for k := range stage.Paths {
+		key, err := r.Elastic.Sample(pathDraw(r.course.Seed, uint32(update), k), stage.Choices, side)
+		if err != nil {
+			return nil, fmt.Errorf("stage %s: %w", stage.Name, err)
+		}
+		all = append(all, wanted{key, random, others})
+	}
+	return all, nil
+}
+
+// path is the model of a path, recorded when it is first wanted.
+func (r *elasticRun) path(s *Supernet, w wanted) (*Model, error) {
+	return s.Path(w.key, w.options, func() (nn.Path, error) {
+		p, err := r.Elastic.Path(w.key, len(r.course.Data.Classes))
+		if err == nil && w.change != nil {
+			p.Network = w.change(p.Network)
+		}
+		return p, err
+	})
+}
+
+// step trains the paths of an update on a batch. While one runs on an accelerator the next is recorded.
+func (r *elasticRun) step(b *data.Batch, part int) error {
+	all, err := r.paths(r.state.Update, b.Side)
+	if err != nil {
+		return err
+	}
+	if part == 0 {
+		r.s.ZeroGradient()
+	}
+	at, cost := r.state.Step+part, &r.state.Elastic.Cost
+	if r.teacher != nil {
+		m, err := r.path(r.teacher.s, wanted{key: r.Elastic.Largest(b.Side), options: PathOptions{EvalOnly: true,
+			Teach: true}})
+		if err != nil {
+			return err
+		}
+		m.Recalibrate() // forward, with the statistics of the batch
+		cost.Teacher++
+	}
+	r.models = r.models[:0]
+	for k, w := range all {
+		m, err := r.path(r.s, w)
+		if err != nil {
+			return err
+		}
+		m.SetPathRate(r.course.Recipe.PathRate(at / r.perEpoch))
+		m.Step(uint32(at*(mostPaths+2)+k), part)
+		r.models = append(r.models, m)
+		cost.Steps++
+		cost.MAdds += uint64(3 * int64(b.N) * r.cost(w.key, m))
+	}
+	r.s.FinishGradient()
+	cost.Images += int64(b.N)
+	return nil
+}
+
+// cost is how many multiply-adds a path takes for one image.
+func (r *elasticRun) cost(key string, m *Model) int64 {
+	madds, known := r.perImage[key]
+	if !known {
+		if len(r.perImage) > 1<<16 { // nothing depends on what it remembers
+			clear(r.perImage)
+		}
+		madds = m.Net.Cost().MAdds
+		r.perImage[key] = madds
+	}
+	return madds
+}
+
+// metrics are the mean of the paths' losses and the norm of their gradients' sum.
+func (r *elasticRun) metrics() (loss, norm float64) {
+	for _, m := range r.models {
+		loss += m.TotalLoss() / float64(len(r.models))
+	}
+	return loss, r.s.GradientNorm()
+}
+
+func (r *elasticRun) inspect() (string, error) {
+	for _, m := range r.models {
+		if where, err := m.Inspect(); where != "" || err != nil {
+			return fmt.Sprintf("%s of path %s", where, m.Net.Name), err
+		}
+	}
+	return "", nil
+}
+
+// judged are the paths that are looked at after an epoch, with their roles.
+func (r *elasticRun) judged() (roles []string, keys []string, err error) {
+	c, least, most := r.stages[r.state.Elastic.Stage].Choices, r.sides[0], r.sides[len(r.sides)-1]
+	smallest := r.Elastic.Smallest(least)
+	if len(c.Kernels) > 0 { // of a stage that has fewer choices
+		one := Choices{[]int{slices.Min(c.Kernels)}, []int{slices.Min(c.Depths)}, []int{slices.Min(c.Expansions)}}
+		if smallest, err = r.Elastic.Sample(pathDraw(r.course.Seed, judgedUpdate, 0), one, least); err != nil {
+			return nil, nil, err
+		}
+	}
+	roles, keys = []string{RoleLargest, RoleSmallest}, []string{r.Elastic.Largest(most), smallest}
+	for k := range r.SupernetJob.Recipe.Judged {
+		draw := pathDraw(r.course.Seed, judgedUpdate, k)
+		key, err := r.Elastic.Sample(draw, c, r.sides[draw.Intn(len(r.sides))])
+		if err != nil {
+			return nil, nil, err
+		}
+		roles, keys = append(roles, fmt.Sprint(roleRandom, k+1)), append(keys, key)
+	}
+	return roles, keys, nil
+}
+
+func (r *elasticRun) validate(ctx context.Context, epoch int, values map[string]float64) error {
+	roles, keys, err := r.judged()
+	if err != nil {
+		return err
+	}
+	var found []PathEvaluation
+	err = r.o.averaged(func() error {
+		for i, key := range keys {
+			e, err := r.judge(ctx, key)
+			if err != nil {
+				return err
+			}
+			e.Epoch = epoch
+			found = append(found, PathEvaluation{roles[i], key, e})
+			values["top1 "+roles[i]], values["loss "+roles[i]] = e.Top1, float64(e.Loss)
+		}
+		return nil
+	})
+	if err == nil {
+		r.state.Elastic.Paths = append(r.state.Elastic.Paths, found...)
+	}
+	return err
+}
+
+// judge measures a path on the validation images, with statistics of its own.
+func (r *elasticRun) judge(ctx context.Context, key string) (Evaluation, error) {
+	m, err := r.path(r.s, wanted{key: key, options: PathOptions{EvalOnly: true}})
+	if err != nil {
+		return Evaluation{}, err
+	}
+	d := r.course.Data
+	if err := Recalibrate(ctx, m, d, r.course.Recipe, r.course.Seed, r.loading()); err != nil {
+		return Evaluation{}, err
+	}
+	return Evaluate(ctx, m, d, d.Validation, d.EvalTransform(m.Net.Input().H), r.loading())
+}
