@@ -261,6 +261,7 @@ func TestMobileNetExtremes(t *testing.T) {
 func FuzzMobileNet(f *testing.F) {
 	f.Add("mobilenetv3:2,3,3,3,4:3,3,0,0,7,5,3,0,5,5,5,0,3,7,5,0,5,7,3,3:3,3,0,0,4,3,3,0,6,4,3,0,4,4,3,0,6,6,6,4@w1.0")
 	f.Add("mobilenetv3:22222:33003300330033003300:33003300330033003300@w1.2,r160")
+	f.Add("mobilenetv3:22222:33003300330033003300:33003300330033003300@w0.35,r16,s4")
 	f.Add("mobilenetv3:2,2,2,2,2::@w1.0,r9999999999999999999")
 	f.Add("@w0x1p0")
 	f.Fuzz(func(t *testing.T, text string) {
