@@ -80,6 +80,9 @@ func TestSupernetFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "a space", w.Metadata[trainer.SpaceKey])
 	require.True(t, w.Supernet())
+	largest, err := zoo.OnceForAll{Width: 0.35}.Largest().Build(32, 4)
+	require.NoError(t, err)
+	require.ErrorIs(t, w.Fill(largest, largest.Initialize(nn.TorchDefault, 5)), trainer.ErrSupernet)
 
 	respelt := func(name func(string) string) ([][]float32, error) {
 		tensors, _, err := format.Read(filepath.Join(dir, "w.pth"))

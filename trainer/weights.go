@@ -248,6 +248,10 @@ func ReadWeights(path string, net *nn.Network, values [][]float32) error {
 	return w.Fill(net, values)
 }
 
+// ErrSupernet is that of a supernet's weights where those of one network are wanted.
+var ErrSupernet = errors.New("these are the weights of a supernet, whose statistics are of no one network: `ctnas " +
+	"export ARCH --weights FILE --data D --safetensors OUT` cuts a network out of them")
+
 // ErrNotFinite is that of weights with which nothing can be computed.
 var ErrNotFinite = errors.New("weights that are not finite")
 
@@ -272,17 +276,14 @@ func defect(v nn.Variable, data []float32) string {
 
 // Fill replaces the values of a network's variables, in the layout of memory, by those of the file, which must hold
 // just these. Auxiliary heads may be missing in the file or in the network, and PyTorch's counts of batches are not
-// used. Of a supernet of once-for-all the network's part is taken.
-func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
+// used. A supernet's weights are an error: FillShared reads them, and Supernet.Path cuts a network out.
+func (w *Weights) Fill(net *nn.Network, values [][]float32) error {
+	if w.Supernet() {
+		return fmt.Errorf("%s: %w", w.Path, ErrSupernet)
+	}
 	byName := map[string]format.Tensor{}
 	for _, t := range w.tensors {
 		byName[canonical(t.Name)] = t
-	}
-	whole := !w.Supernet()
-	if !whole {
-		if byName, err = subNetwork(net, byName); err != nil {
-			return fmt.Errorf("%s: %w", w.Path, err)
-		}
 	}
 	needed := net.Ancestors(net.Outputs[0].Node)
 	wrong, more := "", 0
@@ -313,7 +314,7 @@ func (w *Weights) Fill(net *nn.Network, values [][]float32) (err error) {
 	}
 	for _, t := range w.tensors {
 		name := canonical(t.Name)
-		if _, left := byName[name]; whole && left && !strings.HasSuffix(name, ".num_batches_tracked") &&
+		if _, left := byName[name]; left && !strings.HasSuffix(name, ".num_batches_tracked") &&
 			!strings.HasPrefix(name, "auxiliary") {
 			return fmt.Errorf("%s: the network has no tensor %q (%d tensors, %d variables)", w.Path, t.Name,
 				len(w.tensors), len(values))

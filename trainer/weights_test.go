@@ -91,14 +91,15 @@ func TestWeightsOfPyTorch(t *testing.T) {
 	require.NoError(t, err, string(out))
 	net, err := zoo.Build("ofa_389m", side, 1000)
 	require.NoError(t, err)
-	part, whole := net.Initialize(nn.HeFanOut, 1), net.Initialize(nn.HeFanOut, 2)
+	part := net.Initialize(nn.HeFanOut, 1)
 	require.NoError(t, ReadWeights(filepath.Join(dir, "ofa_389m@once-for-all.part.safetensors"), net, part))
 	super, err := OpenWeights(filepath.Join(dir, "ofa_389m@once-for-all.supernet.pth"))
 	require.NoError(t, err)
-	require.NoError(t, super.Fill(net, whole))
+	require.ErrorIs(t, super.Fill(net, part), ErrSupernet)
 	owner, err := super.Identify(net, "")
 	require.NoError(t, err)
 	require.Equal(t, "once-for-all", owner.Name())
+	whole := cutOut(t, super, "ofa_389m", side)
 	for i, v := range net.Variables() {
 		worst := 0.0
 		for k, w := range part[i] {
@@ -174,6 +175,24 @@ func TestWeightsOfPyTorch(t *testing.T) {
 			require.Equal(t, shapes(w), shapes(back))
 		}
 	}
+}
+
+// cutOut cuts a network of the zoo out of a supernet's weights, on the device.
+func cutOut(t *testing.T, super *Weights, name string, side int) [][]float32 {
+	o, _, ok := zoo.SubNetwork(name)
+	require.True(t, ok)
+	shared, err := o.Supernet(1000)
+	require.NoError(t, err)
+	values, err := super.FillShared(shared)
+	require.NoError(t, err)
+	s, err := NewSupernet(openTest(t), shared, SupernetOptions{Batch: 2, Image: nn.Shape{H: side, W: side, C: 3},
+		Classes: 1000})
+	require.NoError(t, err)
+	defer s.Close()
+	s.SetValues(values)
+	m, err := s.Path(name, PathOptions{EvalOnly: true}, func() (nn.Path, error) { return o.Path(side, 1000) })
+	require.NoError(t, err)
+	return m.Values()
 }
 
 // Names of classes are kept as they are, and what is not a list of them is said.

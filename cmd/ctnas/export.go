@@ -216,10 +216,10 @@ func (a *app) exportedWeights(ctx context.Context, e *exporting) (*owned, [][]fl
 		return w, w.Net.Initialize(nn.HeFanOut, a.seed), nil
 	}
 	shared, err := isSupernet(e.weights.path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, nil, err
-	case shared && (e.super.Data != "" || !e.calibrate):
+	}
+	if shared {
 		e.super.Path = e.weights.path
 		w, values, _, err := a.cutOut(ctx, e.arch, e.size.Resolution, e.super)
 		return w, values, err

@@ -70,10 +70,6 @@ func (a *app) openWeights(f weightsFile, arch string, size trainer.Size,
 	}
 	a.log.Info("weights", "file", f.path, "from", p.Name(), "known", p.Because, "batch_norm_epsilon", p.Eps,
 		"strided_padding", p.Padding)
-	if w.Supernet() {
-		a.log.Warn("batch norms have the running statistics of the supernet, not the network's own: with --data they "+
-			"are computed", "file", f.path)
-	}
 	return &owned{Weights: w, Provenance: p, Net: p.Adopt(net)}, nil
 }
 
