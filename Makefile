@@ -20,7 +20,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-all test-gpu test-gpu-fake demo demo-train demo-table lint race sanitize fuzz peers bench bench-peers settings licenses dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-all test-gpu test-gpu-fake demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -60,6 +60,9 @@ test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
 
 demo demo-train: build ## train cells, learn to compare them, search, train the pick: all of it, in 5 minutes, nothing downloaded
 	@scripts/demo.sh
+
+demo-supernet: build ## train a supernet, search among its sub-networks, fine-tune the pick: 5 minutes, nothing downloaded
+	@scripts/demo-supernet.sh
 
 demo-table: build ## search NAS-Bench-101 with 423 labels of a table
 	@scripts/demo-table.sh

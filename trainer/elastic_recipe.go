@@ -165,7 +165,8 @@ func parseStage(text string, from int) (s Stage, at int, err error) {
 		for _, s := range shrinking[from:] {
 			left = append(left, s.Name)
 		}
-		return s, at, fmt.Errorf("%.20q is no stage that may stand here: want one of %s", name, strings.Join(left, ", "))
+		return s, at, fmt.Errorf("%.20q is no stage that may stand here: want one of %s", name,
+			strings.Join(left, ", "))
 	}
 	s = shrinking[at]
 	s.Epochs, s.Paths = 1, 1

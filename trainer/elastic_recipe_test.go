@@ -64,10 +64,10 @@ func TestSupernetRecipes(t *testing.T) {
 		`stages "kernel epochs=2": want lr=NUMBER`: func(r *SupernetRecipe) {
 			r.Method, r.Stages = MethodOFA, []string{"kernel epochs=2"}
 		},
-		`stages "kernel lr=1": "kernel" is no stage that may stand here: want one of depth2, `: func(r *SupernetRecipe) {
+		`stages "kernel lr=1": "kernel" is no stage that may stand here: want one of depth2`: func(r *SupernetRecipe) {
 			r.Method, r.Stages = MethodOFA, []string{"depth1 lr=1", "kernel lr=1"}
 		},
-		`stages "full lr=1 lr=2": "lr=2": want each once of epochs, paths, lr, warmup, warmup-lr=N`: func(r *SupernetRecipe) {
+		`"lr=2": want each once of epochs, paths, lr, warmup, warmup-lr=N`: func(r *SupernetRecipe) {
 			r.Method, r.Stages = MethodOFA, []string{"full lr=1 lr=2"}
 		},
 		`stages "full lr=x"`: func(r *SupernetRecipe) { r.Method, r.Stages = MethodOFA, []string{"full lr=x"} },

@@ -75,6 +75,15 @@ func settingsPage(t *testing.T) string {
 			lists[0] = lists[0].Only(lists[1].Names()...)
 			page.WriteString("### What the recipes say\n\n" + setting.CompareTable(names, lists...) + "\n")
 		}
+		if cmd.CommandPath() == "ctnas supernet train" {
+			names, lists := []string{}, []*setting.List{}
+			for _, name := range trainer.SupernetRecipeNames() {
+				r, err := trainer.OpenSupernetRecipe(name)
+				require.NoError(t, err)
+				names, lists = append(names, name), append(lists, r.Settings())
+			}
+			page.WriteString("### What the recipes for supernets say\n\n" + setting.CompareTable(names, lists...) + "\n")
+		}
 	})
 	spec, err := trained.Parse(trained.Prefix + "shapes")
 	require.NoError(t, err)
@@ -128,6 +137,7 @@ func TestWhatIsTakenIsKept(t *testing.T) {
 	fresh := []func() *setting.List{
 		func() *setting.List { return new(search.Config).Settings() },
 		func() *setting.List { return new(trainSettings).settings() },
+		func() *setting.List { return new(supernetTrainSettings).settings() },
 		func() *setting.List { return new(compareFlags).settings() },
 	}
 	texts := rapid.OneOf(rapid.StringMatching(`-?[0-9]{1,6}(\.[0-9]{1,3})?(e-?[0-9])?[KMG]?`), rapid.String(),

@@ -86,7 +86,7 @@ weights.pth for PyTorch) under once-for-all's names, result.json and report.html
 stopped, even with kill -9, goes on with --resume RUN and ends in the same weights.
 
 Recipes: ` + strings.Join(trainer.SupernetRecipeNames(), ", ") + `, or a YAML file of such keys.`,
-		Example: `  ctnas supernet train --space mobilenetv3@w1.2,r128-224 --data imagenet:/data/imagenet --out runs/super
+		Example: `  ctnas supernet train --space mobilenetv3@w1.2,r128-224 --data imagenet:/imagenet --out runs/super
   ctnas supernet train --space mobilenetv3@w0.5,r32,s8 --data shapes --recipe shapes --out runs/small
   ctnas supernet train --space mobilenetv3 --method ofa --teacher ofa_D4_E6_K7 --data imagenet:DIR --out runs/ofa
   ctnas supernet train --resume runs/super`,
@@ -251,8 +251,8 @@ func (a *app) trainSupernet(cmd *cobra.Command, s supernetTrainSettings) (*train
 	show, finish := a.supernetProgress()
 	kind, _, _ := strings.Cut(s.Data, ":")
 	result, err := trainer.TrainSupernet(cmd.Context(), trainer.SupernetJob{Space: sp.Name(),
-		Elastic: supernet.Training(sp), Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: s.SupernetRecipe, Seed: s.Seed,
-		OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher, Cache: int64(s.PathCache) << 20},
+		Elastic: supernet.Training(sp), Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: s.SupernetRecipe,
+		Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher, Cache: int64(s.PathCache) << 20},
 		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery,
 			Version: build.Version, Progress: show})
 	finish()
@@ -325,8 +325,8 @@ func (a *app) printSupernetTraining(r *trainer.SupernetResult, took time.Duratio
 	fmt.Fprintln(w)
 	for _, p := range r.Paths {
 		if p.Epoch == r.Paths[len(r.Paths)-1].Epoch {
-			fmt.Fprintf(w, "%s\t%.2f %% of %d validation images (first five %.2f %%), loss %.4f\t%s\n", p.Role, 100*p.Top1,
-				p.Images, 100*p.Top5, p.Loss, p.Path)
+			fmt.Fprintf(w, "%s\t%.2f %% of %d validation images (first five %.2f %%), loss %.4f\t%s\n", p.Role,
+				100*p.Top1, p.Images, 100*p.Top5, p.Loss, p.Path)
 		}
 	}
 	if r.Corrupt != nil {
