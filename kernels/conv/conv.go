@@ -45,8 +45,8 @@ func (c Conv) Shape() tensor.Shape {
 // WeightLen is the number of the weight's elements.
 func (c Conv) WeightLen() int { return c.KH * c.KW * c.In.C / max(1, c.Groups) * c.Out }
 
-// view is how a weight lies in memory: elements from a row, that is a channel of the input, to the next, and from a tap to
-// the next.
+// view is how a weight lies in memory: elements from a row, that is a channel of the input, to the next, and from a tap
+// to the next.
 type view struct{ ld, tap int }
 
 // view completes the distances of a weight, 0 for dense, and checks that it lies in its buffer.

@@ -140,8 +140,9 @@ func TestWithoutAffine(t *testing.T) {
 			stats := elementwise.Sum{Terms: []elementwise.Term{{In: in}}, Out: copied, Sums: true}.Record(p)
 			b.Forward(p, stats, Running{})
 			of := b.Input(copied, s, tensor.None)
-			back := elementwise.SumGradient{Shape: s, G: in.Z, Terms: []elementwise.TermGradient{{Sink: tensor.Sink{D: g,
-				Of: &of, Mean: b.Mean, InvStd: b.InvStd}}}}.Record(p)
+			sink := tensor.Sink{D: g, Of: &of, Mean: b.Mean, InvStd: b.InvStd}
+			back := elementwise.SumGradient{Shape: s, G: in.Z,
+				Terms: []elementwise.TermGradient{{Sink: sink}}}.Record(p)
 			b.Backward(p, back[0], Backward{DGamma: dgamma, DBeta: dbeta})
 			p.Run(1)
 			for _, buffer := range []*exec.Buffer{b.Scale, b.Shift, b.P, b.Q, b.R} {

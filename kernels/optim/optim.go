@@ -185,7 +185,8 @@ func RecordNorm(p *exec.Program, op Norm) {
 	exec.Call(p, "norm", unsafe.Pointer(&C.ctn_norm), &args, 0, gpu...)
 }
 
-// Clamp limits each element of a gradient by itself to [-Max, Max], as PyTorch's clip_grad_value_ does. A NaN stays one.
+// Clamp limits each element of a gradient by itself to [-Max, Max], as PyTorch's clip_grad_value_ does. A NaN stays
+// one.
 type Clamp struct {
 	G   *exec.Buffer // [n]
 	Max float64
