@@ -169,6 +169,7 @@ func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 	} else if r.teacher != nil {
 		random.Loss.Distill, random.Loss.Temperature = rec.Distill, rec.Temperature
 	}
+	random.Once = true
 	for k := range stage.Paths {
 		key, err := r.Elastic.Sample(pathDraw(r.course.Seed, uint32(update), k), stage.Choices, side)
 		if err != nil {
