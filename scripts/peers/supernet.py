@@ -160,10 +160,11 @@ def check_files(folder):
                 wrong += 1
                 print(f"{base}.{name}: only on one side {sorted(missing)[:5]}, different {other[:5]}")
             print(f"{base}.{name}: {len(state)} tensors, {sum(t.numel() for t in state.values())} numbers")
-        torch.save(
-            {"state_dict": {n.replace(".conv.", ".mobile_inverted_conv.", n.startswith("blocks.")): t for n, t in net.state_dict().items()}},
-            base + ".ofa.pth",
-        )
+        released = {
+            name.replace(".conv.", ".mobile_inverted_conv.", 1) if name.startswith("blocks.") else name: t
+            for name, t in net.state_dict().items()
+        }
+        torch.save({"state_dict": released}, base + ".ofa.pth")
     return wrong
 
 

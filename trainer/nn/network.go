@@ -83,9 +83,12 @@ func (n *Network) Branches() []int {
 			continue
 		}
 		for _, end := range node.In {
-			if _, isNorm := n.Nodes[end].Op.(BatchNorm); isNorm {
-				before := n.Ancestors(end)
-				ends[end] = ends[end] || slices.ContainsFunc(node.In, func(in int) bool { return in != end && before[in] })
+			if _, isNorm := n.Nodes[end].Op.(BatchNorm); !isNorm {
+				continue
+			}
+			before := n.Ancestors(end)
+			if slices.ContainsFunc(node.In, func(in int) bool { return in != end && before[in] }) {
+				ends[end] = true
 			}
 		}
 	}
