@@ -367,7 +367,18 @@ func writeSupernet(path string, args []string) error {
 	}
 	metadata := map[string]string{trainer.SpaceKey: name}
 	trainer.AddClasses(metadata, classes)
-	return trainer.WriteShared(path, shared, shared.Initialize(nn.HeFanOut, 1), metadata)
+	return trainer.WriteShared(path, shared, shared.Initialize(anyValue, 1), metadata)
+}
+
+// anyValue is a start that takes little time to draw, about as large as He's.
+func anyValue(role nn.Role, fan nn.Fan, linear bool, s *philox.Stream) float64 {
+	switch {
+	case role == nn.Bias:
+		return 0
+	case linear:
+		return (float64(s.Uint32())/(1<<31) - 1) / math.Sqrt(float64(fan.In))
+	}
+	return (float64(s.Uint32())/(1<<31) - 1) * math.Sqrt(6/float64(fan.Out))
 }
 
 // editText replaces the first of some words in a file, which must have them.

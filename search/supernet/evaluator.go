@@ -102,16 +102,16 @@ func (e *Evaluator) open(ctx context.Context) (err error) {
 	if err := e.choose(); err != nil {
 		return err
 	}
+	for _, a := range []space.Arch{elastic.Smallest(0), elastic.Largest(0)} {
+		if err := e.Weights.holds(a); err != nil {
+			return err
+		}
+	}
 	if e.shared, err = elastic.Supernet(e.NetworkSize()); err != nil {
 		return err
 	}
 	if e.values, err = e.Weights.FillShared(e.shared); err != nil {
 		return err
-	}
-	for _, a := range []space.Arch{elastic.Smallest(0), elastic.Largest(0)} {
-		if err := e.Weights.covers(a); err != nil {
-			return err
-		}
 	}
 	e.checksum, err = e.data.Checksum(ctx)
 	return err

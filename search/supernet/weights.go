@@ -25,7 +25,8 @@ type Weights struct {
 	HeldOut  int    // training images that it has not seen; 0: the file does not say
 	Data     string // the images that it was trained on, as data.Open takes them; empty: unknown
 
-	least, most int // sides of images that it was trained for; 0: unknown
+	trained     space.Space // of that name; nil: unknown
+	least, most int         // sides of images that it was trained for; 0: unknown
 }
 
 const (
@@ -97,9 +98,23 @@ func (w *Weights) trainedFor() error {
 	if err != nil {
 		return fmt.Errorf("%s: metadata %q: %w", w.Path, trainer.SpaceKey, err)
 	}
+	w.trained = sp
 	if r, ok := sp.(space.Resizing); ok {
 		all := r.Resolutions()
 		w.least, w.most = slices.Min(all), slices.Max(all)
+	}
+	return nil
+}
+
+// holds tells why an architecture is none of the space that the supernet was trained for; nil where it is, or nobody
+// knows.
+func (w *Weights) holds(a space.Arch) error {
+	trained, ok := w.trained.(space.Elastic)
+	if !ok {
+		return nil
+	}
+	if _, err := trained.Path(a, space.NetworkSize{}); err != nil {
+		return fmt.Errorf("%s: %w", w.Path, err)
 	}
 	return nil
 }
