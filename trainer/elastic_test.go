@@ -90,7 +90,7 @@ func trainElastic(t *testing.T, j SupernetJob) *SupernetResult {
 	stops := 0
 	for {
 		ctx, cancel := context.WithCancel(t.Context())
-		left := 2 + s.Intn(6)
+		left := 2 + s.Intn(result.Cost.Updates/2)
 		j.Cache = int64(stops % 2) // a byte, or as many as there may be
 		_, err := TrainSupernet(ctx, j, Deps{Device: exec.Config{Threads: 2}, Dir: dir, CheckpointEvery: 1,
 			Progress: func(Progress) {
