@@ -263,7 +263,8 @@ static void FN(conv_weight_run)(const void *p, int64_t task, float *scratch) {
 				for (int64_t i = 0; i < depth; i += TILE_ROWS) {
 					int64_t valid = ctn_min(TILE_ROWS, depth - i), width = ctn_min(PANEL, cols - j);
 					const float *b = dz + j * CTN_CONV_ROWS;
-					int64_t tap = t + i / c, first = i % c; // whose row the tile's first one is
+					int64_t tap = t, first = i; // whose row the tile's first one is
+					if (i >= c) tap = i / c, first = i % c;
 					float *o = out + tap * tap_ld + (c0 + first) * ld + j0 + j;
 					if (first + valid <= c || tap_ld == c * ld)
 						FN(weight_dispatch)(a, row, count, i, b, o, ld, valid, width, accumulate || r0 > begin);
