@@ -108,6 +108,36 @@ CTN_TABLE(ctn_conv_reduce, conv_reduce)
 #else
 #include "tile.h"
 
+// Where registers hold whole vectors, rows become columns within them. Wider vectors than registers would be taken apart.
+#undef TURN
+#if defined(__AVX512F__) && CTN_LANES == 16
+#define TURN 1
+#define LANES {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+#elif defined(__AVX2__) && CTN_LANES == 8
+#define TURN 1
+#define LANES {0, 1, 2, 3, 4, 5, 6, 7}
+#endif
+#ifdef TURN
+// Writes CTN_LANES columns of some rows, ld apart, as rows of a panel: the first rows' as many as there are, then zeros.
+// Step d exchanges the halves, beside the diagonal, of all blocks of 2d rows and columns.
+CTN_INLINE void FN(conv_turn)(const float *from, int64_t ld, int64_t rows, float *out) {
+	vf v[CTN_LANES];
+	for (int i = 0; i < CTN_LANES; i++) v[i] = i < rows ? vload(from + i * ld) : (vf){};
+#pragma GCC unroll 4
+	for (int d = 1; d < CTN_LANES; d *= 2)
+#pragma GCC unroll 16
+		for (int i = 0; i < CTN_LANES; i++) {
+			if (i & d) continue;
+			vi lane = LANES, low = lane + (((lane & d) != 0) & (CTN_LANES - d));
+			vf a = v[i], b = v[i + d];
+			v[i] = __builtin_shuffle(a, b, low), v[i + d] = __builtin_shuffle(a, b, low + d);
+		}
+#pragma GCC unroll 16
+	for (int i = 0; i < CTN_LANES; i++) vstore(out + i * PANEL, v[i]);
+}
+#undef LANES
+#endif
+
 // Panel `task` of the weight as the product reads it: taps x depth rows of PANEL columns, zeros past the last.
 static int64_t FN(conv_pack_tasks)(const void *p) {
 	const ctn_conv_args *g = p;
@@ -129,7 +159,15 @@ static void FN(conv_pack_run)(const void *p, int64_t task, float *scratch) {
 	}
 	const float *from = g->weight + j0 * g->weight_ld +
 	                    (g->at.stride_h == 1 && g->at.stride_w == 1 ? taps - 1 - tap : tap) * g->tap_ld;
-	for (int64_t k0 = 0; k0 < g->depth; k0 += 32) { // a few channels at a time: what is written stays in the cache
+#ifdef TURN
+	int64_t ready = g->depth / CTN_LANES * CTN_LANES; // channels that fill vectors
+	for (int64_t k = 0; k < ready; k += CTN_LANES)
+		for (int64_t j = 0; j < PANEL; j += CTN_LANES)
+			FN(conv_turn)(from + j * g->weight_ld + k, g->weight_ld, width - j, out + k * PANEL + j);
+#else
+	int64_t ready = 0;
+#endif
+	for (int64_t k0 = ready; k0 < g->depth; k0 += 32) { // a few channels at a time: what is written stays in the cache
 		int64_t k1 = ctn_min(k0 + 32, g->depth);
 		if (width < PANEL) memset(out + k0 * PANEL, 0, (size_t)((k1 - k0) * PANEL) * sizeof(float));
 		for (int64_t j = 0; j < width; j++)
