@@ -204,8 +204,8 @@ func TestSortingBetweenStages(t *testing.T) {
 		require.NoError(t, r.update(t.Context()))
 	}
 	largest := j.Elastic.Largest(16)
-	before, values, mean := Evaluation{}, r.s.Values(), r.o.mean.Values()
-	before, err = r.judge(t.Context(), largest)
+	values, mean := r.s.Values(), r.o.mean.Values()
+	before, err := r.judge(t.Context(), largest)
 	require.NoError(t, err)
 	require.NoError(t, r.ready())
 	after, err := r.judge(t.Context(), largest)

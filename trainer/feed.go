@@ -10,9 +10,9 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// feed hands a loader's batches to a model, or to a supernet's paths. On an accelerator it is one batch ahead: while a step runs, the images of
-// the next are loaded and on their way into one of two buffers of their own, from which the device takes them when
-// their turn comes.
+// feed hands a loader's batches to a model, or to a supernet's paths. On an accelerator it is one batch ahead: while a
+// step runs, the images of the next are loaded and on their way into one of two buffers of their own, from which the
+// device takes them when their turn comes.
 type feed struct {
 	in     inputs
 	loader *data.Loader
@@ -62,7 +62,8 @@ func (f *feed) fetch(ctx context.Context) {
 	}
 }
 
-// take makes the next batch the images and labels of the step; smaller images fill the front of the buffer. The batch is valid until ahead is called.
+// take makes the next batch the images and labels of the step; smaller images fill the front of the buffer. The batch
+// is valid until ahead is called.
 func (f *feed) take(ctx context.Context) (*data.Batch, error) {
 	f.fetch(ctx)
 	b, err := f.batch, f.err

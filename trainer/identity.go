@@ -50,7 +50,8 @@ func (c *course) identify(ctx context.Context, net string, recipe any, teacher s
 	sum := sha256.Sum256([]byte(net))
 	return identity{
 		Arch: c.Arch, Net: hex.EncodeToString(sum[:]), Images: images, Classes: string(classes),
-		Train: c.Data.Train.Len(), Recipe: string(how), Seed: c.Seed, OnNaN: c.OnNaN, Teacher: teacher, Start: c.Start.checksum(),
+		Train: c.Data.Train.Len(), Recipe: string(how), Seed: c.Seed, OnNaN: c.OnNaN, Teacher: teacher,
+		Start:   c.Start.checksum(),
 		Decoder: data.Decoder, Level: c.dev.Level(), Version: c.Version,
 	}, nil
 }

@@ -37,7 +37,8 @@ func newOptimizer(m *Parameters, r Optimization) (o *optimizer, err error) {
 	}
 	switch r.Optimizer {
 	case "sgd":
-		optim.RecordSGD(o.program, optim.SGD{W: w, G: m.Grad, V: moment(0), LR: o.lr, Scale: scale, Momentum: r.Momentum,
+		optim.RecordSGD(o.program, optim.SGD{W: w, G: m.Grad, V: moment(0), LR: o.lr, Scale: scale,
+			Momentum: r.Momentum,
 			Nesterov: r.Nesterov, WeightDecay: r.WeightDecay, Decayed: decayed, Decoupled: r.Decoupled})
 	case "rmsprop":
 		v, square := moment(0), moment(1)

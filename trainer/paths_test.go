@@ -64,9 +64,10 @@ func elasticPaths(t *testing.T, name string, count, side int) pathCase {
 	s := philox.New(6, philox.PurposeTest, 0)
 	for k := range count {
 		a := sp.Sample(s)
-		if k == 0 {
+		switch k {
+		case 0:
 			a = sp.Largest(0)
-		} else if k == 1 {
+		case 1:
 			a = sp.Smallest(0)
 		}
 		p, err := sp.Path(a, size)

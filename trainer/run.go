@@ -369,7 +369,8 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 	cost := r.Net.Cost()
 	result := &Result{Arch: r.Arch, Data: r.Source, Checksum: r.ident.Images, Classes: r.Data.Classes, Recipe: r.Recipe,
 		Seed: r.Seed, Device: r.dev.Kind(), MAdds: cost.MAdds, Params: cost.Params, Teacher: r.distillation.checksum(),
-		Start: r.Start.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss, Validation: r.state.Validation}
+		Start: r.Start.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss,
+		Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
 		e, err := r.evaluate(ctx, r.Data.Test)
 		if err != nil { // an interrupted one too: the last checkpoint is the end's

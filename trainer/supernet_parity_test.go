@@ -16,8 +16,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// ofaFixture is what the package of once-for-all computes; scripts/peers/elastic_fixtures.py writes it and says what each
-// key is.
+// ofaFixture is what the package of once-for-all computes; scripts/peers/elastic_fixtures.py writes it and says what
+// each key is.
 type ofaFixture struct {
 	Width, Rate, Momentum, Decay, Smoothing float64
 	Classes, Side, Batch, Classified        int

@@ -82,7 +82,8 @@ func settingsPage(t *testing.T) string {
 				require.NoError(t, err)
 				names, lists = append(names, name), append(lists, r.Settings())
 			}
-			page.WriteString("### What the recipes for supernets say\n\n" + setting.CompareTable(names, lists...) + "\n")
+			page.WriteString("### What the recipes for supernets say\n\n")
+			page.WriteString(setting.CompareTable(names, lists...) + "\n")
 		}
 	})
 	spec, err := trained.Parse(trained.Prefix + "shapes")

@@ -2,8 +2,8 @@
 package elementwise_test
 
 import (
-	"math"
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"

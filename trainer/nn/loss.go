@@ -10,8 +10,8 @@ import "fmt"
 //
 // where T is Temperature, z the network's first output and a head any other. The loss of a batch is the mean over its
 // examples. Distillation is that of Hinton et al. 2015 (T = 1 in once-for-all); its cross-entropy differs from the
-// divergence by a constant. With TeacherAlone hard(z) of the first output does not count, as where the smaller paths of a
-// supernet learn from the largest (Yu et al. 2020, "inplace distillation").
+// divergence by a constant. With TeacherAlone hard(z) of the first output does not count, as where the smaller paths of
+// a supernet learn from the largest (Yu et al. 2020, "inplace distillation").
 //
 // An example that is mixed of two (Zhang et al. 2018, "mixup") has the weighted mean of both classes' hard losses.
 type Loss struct {

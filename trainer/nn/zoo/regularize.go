@@ -10,8 +10,8 @@ import (
 
 // Regularize is a network with another probability of its dropouts, and with drop paths on the branches of its residual
 // blocks in the last two units: of the i-th of n blocks, counted from 0, with probability dropConnect i/n (Wang et al.
-// 2021, AttentiveNAS: set_dropout_rate, which trains the largest path of a supernet so and no other). A unit begins with
-// a block that adds no input. Variables stay as they are.
+// 2021, AttentiveNAS: set_dropout_rate, which trains the largest path of a supernet so and no other). A unit begins
+// with a block that adds no input. Variables stay as they are.
 func Regularize(net *nn.Network, dropout, dropConnect float64) *nn.Network {
 	blocks, last := residuals(net)
 	out := *net

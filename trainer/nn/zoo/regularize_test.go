@@ -30,7 +30,8 @@ func TestRegularize(t *testing.T) {
 			require.Equal(t, node.Shape, out.Nodes[node.In[0]].Shape)
 		}
 	}
-	// Block 1, then units of 2, 3, 4, 2 and 3 blocks: the fourth begins at block 11, the fifth at 13, which add no input.
+	// Block 1, then units of 2, 3, 4, 2 and 3 blocks: the fourth begins at block 11, the fifth at 13, which add no
+	// input.
 	require.Equal(t, map[string]float64{"block12/drop": math.Round(0.2*11/15*1e6) / 1e6,
 		"block14/drop": math.Round(0.2*13/15*1e6) / 1e6, "block15/drop": math.Round(0.2*14/15*1e6) / 1e6}, rates)
 	before, after := net.Variables(), out.Variables()
