@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -127,6 +128,8 @@ type elasticRun struct {
 	teacher  *teaching
 	models   []*Model // of the latest step's paths
 	perImage map[string]int64
+	// recording is how long it took to record paths; on an accelerator the one before runs meanwhile.
+	recording time.Duration
 }
 
 // TrainSupernet trains a supernet. In a folder with a checkpoint it goes on from there and ends in the same bits as if

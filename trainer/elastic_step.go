@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -182,6 +183,8 @@ func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 
 // path is the model of a path, recorded when it is first wanted.
 func (r *elasticRun) path(s *Supernet, w wanted) (*Model, error) {
+	begin := time.Now()
+	defer func() { r.recording += time.Since(begin) }() // next to nothing where the path is recorded
 	return s.Path(w.key, w.options, func() (nn.Path, error) {
 		p, err := r.Elastic.Path(w.key, len(r.course.Data.Classes))
 		if err == nil && w.change != nil {
@@ -284,6 +287,7 @@ func (r *elasticRun) validate(ctx context.Context, epoch int, values map[string]
 	if err != nil {
 		return err
 	}
+	values["recording_share"] = r.recording.Seconds() / time.Since(r.begun).Seconds()
 	var found []PathEvaluation
 	err = r.o.averaged(func() error {
 		for i, key := range keys {
