@@ -178,6 +178,14 @@ func TestShrinking(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 4, taught.Cost.Updates)
 	require.Len(t, taught.Teacher, 64)
+	largest, err := j.Elastic.Path(j.Elastic.Largest(16), len(j.Data.Classes))
+	require.NoError(t, err)
+	j.Teacher = filepath.Join(dir, "network.safetensors") // that network by itself
+	require.NoError(t, WriteWeights(j.Teacher, largest.Network, largest.Initialize(nn.HeFanOut, 3), nil))
+	other, err := TrainSupernet(t.Context(), j, Deps{})
+	require.NoError(t, err)
+	require.NotEqual(t, taught.Teacher, other.Teacher)
+	require.NotEqual(t, taught.TrainLoss, other.TrainLoss)
 	j.Teacher, j.Recipe.Stages = "", j.Recipe.Stages[1:]
 	_, err = TrainSupernet(t.Context(), j, Deps{})
 	require.ErrorContains(t, err, "the first stage is kernel: want full, or a teacher")
