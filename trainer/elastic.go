@@ -27,7 +27,7 @@ type Elastic interface {
 	Largest(side int) string
 	Smallest(side int) string
 	// Sample draws a path.
-	Sample(s *philox.Stream, c Choices, side int) (string, error)
+	Sample(s *philox.Stream, c zoo.Choices, side int) (string, error)
 	Path(path string, classes int) (nn.Path, error)
 	// Sort says how the channels go in order of their importance (see Stage.Sort), by a function that orders values of
 	// the shared variables.

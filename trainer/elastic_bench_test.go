@@ -10,6 +10,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // BenchmarkRecording says which share of an update's time goes into recording paths that were not seen before, on one
@@ -43,7 +44,7 @@ func BenchmarkRecording(b *testing.B) {
 			update := func() {
 				keys := []string{e.Largest(side), e.Smallest(side)}
 				for k := range 2 {
-					key, err := e.Sample(pathDraw(1, updates, k), Choices{}, side)
+					key, err := e.Sample(pathDraw(1, updates, k), zoo.Choices{}, side)
 					require.NoError(b, err)
 					keys = append(keys, key)
 				}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // SupernetRecipe is how a supernet is trained. Settings says what each field is; its names are the keys of a recipe's
@@ -40,17 +41,10 @@ const (
 	MethodOFA = "ofa"
 )
 
-// Choices restrict the kernels, depths and expansions that paths are drawn of. An empty list is all that there are.
-type Choices struct {
-	Kernels    []int `json:"kernels,omitempty"`
-	Depths     []int `json:"depths,omitempty"`
-	Expansions []int `json:"expansions,omitempty"`
-}
-
 // Stage is a part of a supernet's training with a learning rate of its own.
 type Stage struct {
 	Name string
-	Choices
+	zoo.Choices
 	// Sort are the expansions that were trained before a stage that begins with sorted channels, besides the largest;
 	// nil: channels stay.
 	Sort     []int
@@ -66,16 +60,16 @@ const stageFull = "full"
 
 // shrinking are the stages of once-for-all, in their order (train_ofa_net.py).
 var shrinking = []Stage{
-	{Name: stageFull, Choices: Choices{[]int{7}, []int{4}, []int{6}}},
-	{Name: "kernel", Choices: Choices{[]int{3, 5, 7}, []int{4}, []int{6}}},
-	{Name: "depth1", Choices: Choices{[]int{3, 5, 7}, []int{3, 4}, []int{6}}},
-	{Name: "depth2", Choices: Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{6}}},
-	{Name: "expand1", Choices: Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{4, 6}}, Sort: []int{}},
-	{Name: "expand2", Choices: Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{3, 4, 6}}, Sort: []int{4}},
+	{Name: stageFull, Choices: zoo.Choices{Kernels: []int{7}, Depths: []int{4}, Expansions: []int{6}}},
+	{Name: "kernel", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{4}, Expansions: []int{6}}},
+	{Name: "depth1", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{3, 4}, Expansions: []int{6}}},
+	{Name: "depth2", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{6}}},
+	{Name: "expand1", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{4, 6}}, Sort: []int{}},
+	{Name: "expand2", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{3, 4, 6}}, Sort: []int{4}},
 }
 
 // mostPaths is how many random paths an update may have: all of its paths stay recorded until it has ended.
-const mostPaths = 6
+const mostPaths = KeptPaths - 2
 
 // SupernetRecipeDefaults are the values of keys that a supernet's recipe does not name.
 func SupernetRecipeDefaults() SupernetRecipe {

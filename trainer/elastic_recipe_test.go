@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 	"github.com/stretchr/testify/require"
 )
 
@@ -23,15 +24,15 @@ func TestSupernetRecipes(t *testing.T) {
 	require.Len(t, stages, 6)
 	for i, want := range []struct {
 		epochs, paths  int
-		choices        Choices
+		choices        zoo.Choices
 		first, highest float64
 	}{
-		{180, 1, Choices{[]int{7}, []int{4}, []int{6}}, 0.325 / 500, 0.325},
-		{125, 1, Choices{[]int{3, 5, 7}, []int{4}, []int{6}}, 0.03 + 0.09/500, 0.12},
-		{25, 2, Choices{[]int{3, 5, 7}, []int{3, 4}, []int{6}}, 0.01, 0.01},
-		{125, 2, Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{6}}, 0.0075 + 0.0225/500, 0.03},
-		{25, 4, Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{4, 6}}, 0.01, 0.01},
-		{125, 4, Choices{[]int{3, 5, 7}, []int{2, 3, 4}, []int{3, 4, 6}}, 0.0075 + 0.0225/500, 0.03},
+		{180, 1, zoo.Choices{Kernels: []int{7}, Depths: []int{4}, Expansions: []int{6}}, 0.325 / 500, 0.325},
+		{125, 1, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{4}, Expansions: []int{6}}, 0.03 + 0.09/500, 0.12},
+		{25, 2, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{3, 4}, Expansions: []int{6}}, 0.01, 0.01},
+		{125, 2, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{6}}, 0.0075 + 0.0225/500, 0.03},
+		{25, 4, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{4, 6}}, 0.01, 0.01},
+		{125, 4, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{3, 4, 6}}, 0.0075 + 0.0225/500, 0.03},
 	} {
 		s := stages[i]
 		require.Equal(t, []any{want.epochs, want.paths, want.choices}, []any{s.Epochs, s.Paths, s.Choices})

@@ -15,6 +15,7 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // elasticSpace is a space as a supernet's training sees it.
@@ -32,8 +33,8 @@ func (e elasticSpace) Sides() (least, most int) {
 func (e elasticSpace) Largest(side int) string  { return e.Shrinking.Largest(side).String() }
 func (e elasticSpace) Smallest(side int) string { return e.Shrinking.Smallest(side).String() }
 
-func (e elasticSpace) Sample(s *philox.Stream, c Choices, side int) (string, error) {
-	a, err := e.SamplePath(s, space.Choices(c), side)
+func (e elasticSpace) Sample(s *philox.Stream, c zoo.Choices, side int) (string, error) {
+	a, err := e.SamplePath(s, c, side)
 	if err != nil {
 		return "", err
 	}

@@ -58,8 +58,8 @@ type SupernetOptions struct {
 	Cache int64
 }
 
-// KeptPaths is how many paths, at least, stay recorded: a model that Supernet.Path has returned may be run until so many
-// others were asked for.
+// KeptPaths is how many paths, at least, stay recorded: a model that Supernet.Path has returned may be run until so
+// many others were asked for.
 const KeptPaths = 8
 
 // mostLosses is how many losses are kept, so that one can be read when its path has been dropped.
@@ -71,8 +71,8 @@ type PathOptions struct {
 	Teach  bool    // its logits, as training has them, become Teacher
 	Divide int     // the loss is divided by it; 0 is 1: gradients of paths are summed
 	Once   bool    // it is drawn by chance and not likely to be run again: a GPU makes no graph of it
-	// EvalOnly paths have running statistics of their own, which Recalibrate computes, with biased variances, and cannot
-	// be trained.
+	// EvalOnly paths have running statistics of their own, which Recalibrate computes, with biased variances, and
+	// cannot be trained.
 	EvalOnly bool
 }
 

@@ -7,7 +7,8 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// SupernetStep is an update of a supernet by itself, over a batch that stays on the device, as Step is one of a network.
+// SupernetStep is an update of a supernet by itself, over a batch that stays on the device, as Step is one of a
+// network.
 type SupernetStep struct {
 	*Supernet
 	optimizer *optimizer

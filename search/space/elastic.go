@@ -24,15 +24,7 @@ type Elastic interface {
 	Smallest(side int) Arch
 	// SamplePath draws what a training step trains for images of a side, as supernets are trained: every decision is
 	// uniform over its choices by itself, those of blocks that turn out to be absent too. Side 0 draws that as well.
-	SamplePath(s *philox.Stream, c Choices, side int) (Arch, error)
-}
-
-// Choices restrict what paths are drawn of, for every block and unit alike: a stage of progressive shrinking (Cai et
-// al. 2020). An empty list is all that the space has.
-type Choices struct {
-	Kernels    []int `json:"kernels,omitempty"`
-	Depths     []int `json:"depths,omitempty"`
-	Expansions []int `json:"expansions,omitempty"`
+	SamplePath(s *philox.Stream, c zoo.Choices, side int) (Arch, error)
 }
 
 // Shrinking is an Elastic space whose supernet can be trained by progressive shrinking.
@@ -101,7 +93,7 @@ func (sp MobileNetV3) uniform(resolution uint16, depth, kernel, expand uint8) Mo
 
 // SamplePath draws as once-for-all does (ofa_mbv3.py, sample_active_subnet): the kernels of all 20 blocks, their
 // expansions, then the depths of the units; before them the resolution, where it is asked for.
-func (sp MobileNetV3) SamplePath(s *philox.Stream, c Choices, side int) (Arch, error) {
+func (sp MobileNetV3) SamplePath(s *philox.Stream, c zoo.Choices, side int) (Arch, error) {
 	kernels, err := mobileChoices("kernel", c.Kernels, mobileKernels[:])
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // Every path is a part of what its supernet shares, and the network that is trained by itself; its costs are counted
@@ -35,7 +36,7 @@ func TestPathsArePartsOfTheSupernet(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			s := philox.New(rapid.Uint64().Draw(t, "seed"), philox.PurposeTest, 0)
 			for range 2 {
-				a, err := sp.SamplePath(s, Choices{}, 0)
+				a, err := sp.SamplePath(s, zoo.Choices{}, 0)
 				require.NoError(t, err)
 				check(t, a)
 				cost := a.Cost()
@@ -65,7 +66,7 @@ func TestSamplePathIsUniformByDecision(t *testing.T) {
 	const n = 3000
 	depths, kernels, sides := map[uint8]int{}, map[uint8]int{}, map[int]int{}
 	for range n {
-		a, err := sp.SamplePath(s, Choices{}, 0)
+		a, err := sp.SamplePath(s, zoo.Choices{}, 0)
 		require.NoError(t, err)
 		m := a.(MobileNet)
 		depths[m.depth[2]]++
@@ -84,7 +85,7 @@ func TestSamplePathIsUniformByDecision(t *testing.T) {
 func TestSamplePathWithinChoices(t *testing.T) {
 	sp := open(t, "mobilenetv3@w0.5,r32,s8").(Elastic)
 	s := philox.New(2, philox.PurposeTest, 0)
-	stage := Choices{Kernels: []int{3, 5, 7}, Depths: []int{4}, Expansions: []int{6}}
+	stage := zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{4}, Expansions: []int{6}}
 	for range 50 {
 		a, err := sp.SamplePath(s, stage, 28)
 		require.NoError(t, err)
@@ -96,7 +97,7 @@ func TestSamplePathWithinChoices(t *testing.T) {
 		}
 	}
 	require.Equal(t, 28, sp.Largest(28).(MobileNet).Resolution())
-	for _, c := range []Choices{{Kernels: []int{3, 4}}, {Depths: []int{1}}, {Expansions: []int{262}}} {
+	for _, c := range []zoo.Choices{{Kernels: []int{3, 4}}, {Depths: []int{1}}, {Expansions: []int{262}}} {
 		_, err := sp.SamplePath(s, c, 0)
 		require.ErrorContains(t, err, "is no choice of mobilenetv3")
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // HoldOut is a set whose first n training images in the order of labels (Spec.Images) judge, and no others train: the
@@ -41,8 +42,8 @@ func (t training) Sides() (least, most int) {
 func (t training) Largest(side int) string  { return t.sp.Largest(side).String() }
 func (t training) Smallest(side int) string { return t.sp.Smallest(side).String() }
 
-func (t training) Sample(s *philox.Stream, c trainer.Choices, side int) (string, error) {
-	a, err := t.sp.SamplePath(s, space.Choices(c), side)
+func (t training) Sample(s *philox.Stream, c zoo.Choices, side int) (string, error) {
+	a, err := t.sp.SamplePath(s, c, side)
 	if err != nil {
 		return "", err
 	}

@@ -13,6 +13,14 @@ import (
 // (Cai et al. 2020; mit-han-lab/once-for-all, ofa_mbv3.py, dynamic_op.py).
 const ofaKernel, ofaRatio = 7, 6 // the largest
 
+// Choices restrict what sub-networks are drawn of, for every block and unit alike: a stage of progressive shrinking. An
+// empty list is all that there are.
+type Choices struct {
+	Kernels    []int `json:"kernels,omitempty"`
+	Depths     []int `json:"depths,omitempty"`
+	Expansions []int `json:"expansions,omitempty"`
+}
+
 // Largest is the largest sub-network of the supernet.
 func (o OnceForAll) Largest() OnceForAll {
 	for u := range o.Depths {
