@@ -60,12 +60,16 @@ const stageFull = "full"
 
 // shrinking are the stages of once-for-all, in their order (train_ofa_net.py).
 var shrinking = []Stage{
-	{Name: stageFull, Choices: zoo.Choices{Kernels: []int{7}, Depths: []int{4}, Expansions: []int{6}}},
-	{Name: "kernel", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{4}, Expansions: []int{6}}},
-	{Name: "depth1", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{3, 4}, Expansions: []int{6}}},
-	{Name: "depth2", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{6}}},
-	{Name: "expand1", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{4, 6}}, Sort: []int{}},
-	{Name: "expand2", Choices: zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{3, 4, 6}}, Sort: []int{4}},
+	{Name: stageFull, Choices: choices([]int{7}, []int{4}, []int{6})},
+	{Name: "kernel", Choices: choices([]int{3, 5, 7}, []int{4}, []int{6})},
+	{Name: "depth1", Choices: choices([]int{3, 5, 7}, []int{3, 4}, []int{6})},
+	{Name: "depth2", Choices: choices([]int{3, 5, 7}, []int{2, 3, 4}, []int{6})},
+	{Name: "expand1", Choices: choices([]int{3, 5, 7}, []int{2, 3, 4}, []int{4, 6}), Sort: []int{}},
+	{Name: "expand2", Choices: choices([]int{3, 5, 7}, []int{2, 3, 4}, []int{3, 4, 6}), Sort: []int{4}},
+}
+
+func choices(kernels, depths, expansions []int) zoo.Choices {
+	return zoo.Choices{Kernels: kernels, Depths: depths, Expansions: expansions}
 }
 
 // mostPaths is how many random paths an update may have: all of its paths stay recorded until it has ended.

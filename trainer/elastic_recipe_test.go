@@ -27,12 +27,12 @@ func TestSupernetRecipes(t *testing.T) {
 		choices        zoo.Choices
 		first, highest float64
 	}{
-		{180, 1, zoo.Choices{Kernels: []int{7}, Depths: []int{4}, Expansions: []int{6}}, 0.325 / 500, 0.325},
-		{125, 1, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{4}, Expansions: []int{6}}, 0.03 + 0.09/500, 0.12},
-		{25, 2, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{3, 4}, Expansions: []int{6}}, 0.01, 0.01},
-		{125, 2, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{6}}, 0.0075 + 0.0225/500, 0.03},
-		{25, 4, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{4, 6}}, 0.01, 0.01},
-		{125, 4, zoo.Choices{Kernels: []int{3, 5, 7}, Depths: []int{2, 3, 4}, Expansions: []int{3, 4, 6}}, 0.0075 + 0.0225/500, 0.03},
+		{180, 1, choices([]int{7}, []int{4}, []int{6}), 0.325 / 500, 0.325},
+		{125, 1, choices([]int{3, 5, 7}, []int{4}, []int{6}), 0.03 + 0.09/500, 0.12},
+		{25, 2, choices([]int{3, 5, 7}, []int{3, 4}, []int{6}), 0.01, 0.01},
+		{125, 2, choices([]int{3, 5, 7}, []int{2, 3, 4}, []int{6}), 0.0075 + 0.0225/500, 0.03},
+		{25, 4, choices([]int{3, 5, 7}, []int{2, 3, 4}, []int{4, 6}), 0.01, 0.01},
+		{125, 4, choices([]int{3, 5, 7}, []int{2, 3, 4}, []int{3, 4, 6}), 0.0075 + 0.0225/500, 0.03},
 	} {
 		s := stages[i]
 		require.Equal(t, []any{want.epochs, want.paths, want.choices}, []any{s.Epochs, s.Paths, s.Choices})

@@ -265,7 +265,7 @@ func (r *elasticRun) judged() (roles []string, keys []string, err error) {
 	c, least, most := r.stages[r.state.Elastic.Stage].Choices, r.sides[0], r.sides[len(r.sides)-1]
 	smallest := r.Elastic.Smallest(least)
 	if len(c.Kernels) > 0 { // of a stage that has fewer choices
-		one := zoo.Choices{Kernels: []int{slices.Min(c.Kernels)}, Depths: []int{slices.Min(c.Depths)}, Expansions: []int{slices.Min(c.Expansions)}}
+		one := choices([]int{slices.Min(c.Kernels)}, []int{slices.Min(c.Depths)}, []int{slices.Min(c.Expansions)})
 		if smallest, err = r.Elastic.Sample(pathDraw(r.course.Seed, judgedUpdate, 0), one, least); err != nil {
 			return nil, nil, err
 		}

@@ -23,8 +23,8 @@ type StepPath struct {
 	Build func() (nn.Path, error)
 }
 
-// NewSupernetStep puts a supernet on a device with a recipe's optimizer, at the recipe's highest rate. Variables, images
-// and labels are not set; batch, side and classes are those of the options.
+// NewSupernetStep puts a supernet on a device with a recipe's optimizer, at the recipe's highest rate. Variables,
+// images and labels are not set; batch, side and classes are those of the options.
 func NewSupernetStep(d *exec.Device, shared nn.Shared, o SupernetOptions, r Recipe) (*SupernetStep, error) {
 	r.Batch = o.Batch
 	if err := r.Check(); err != nil {
@@ -43,9 +43,10 @@ func NewSupernetStep(d *exec.Device, shared nn.Shared, o SupernetOptions, r Reci
 	return &SupernetStep{Supernet: s, optimizer: u, rate: r.LR, smoothing: r.LabelSmoothing}, nil
 }
 
-// Run trains some paths on Images and Labels once, the first with the labels and the others with what the first predicts
-// (Yu et al. 2020, BigNAS), and returns their losses as they were before the update; those of the others are divergences
-// from the first one's prediction. Gradients are summed. The parameters stay where a loss or the gradient is not finite.
+// Run trains some paths on Images and Labels once, the first with the labels and the others with what the first
+// predicts (Yu et al. 2020, BigNAS), and returns their losses as they were before the update; those of the others are
+// divergences from the first one's prediction. Gradients are summed. The parameters stay where a loss or the gradient
+// is not finite.
 func (s *SupernetStep) Run(paths ...StepPath) (losses []float64, err error) {
 	s.ZeroGradient()
 	models := make([]*Model, len(paths))
