@@ -24,6 +24,7 @@ typedef int32_t vi __attribute__((vector_size(CTN_LANES * 4)));
 #define vmaxf FN(ctn_vmaxf)
 #define vminf FN(ctn_vminf)
 #define vselect FN(ctn_vselect)
+#define vgreater FN(ctn_vgreater)
 #define vload_part FN(ctn_vload_part)
 #define vstore_part FN(ctn_vstore_part)
 #define vexp FN(ctn_vexp)
@@ -87,12 +88,36 @@ CTN_INLINE float vsum(vf v) {
 	return a[0];
 }
 CTN_INLINE vf vselect(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
+
+// Returns f of the halves x[i] and y[i] of a and b, one after the other. GCC would compare vectors of two registers
+// number by number, which is slow and takes long to compile.
+#undef CTN_BY_HALVES
+#if defined(__AVX2__) && !defined(__AVX512F__) && CTN_LANES == 16
+#define CTN_BY_HALVES(type, a, b, f) \
+	ctn_v8f x[2], y[2]; \
+	memcpy(x, &a, sizeof x), memcpy(y, &b, sizeof y); \
+	for (int i = 0; i < 2; i++) x[i] = (ctn_v8f)(f); \
+	type both; \
+	memcpy(&both, x, sizeof both); \
+	return both;
+#endif
+
+// Where a > b; a comparison with a NaN is false.
+CTN_INLINE vi vgreater(vf a, vf b) {
+#ifdef CTN_BY_HALVES
+	CTN_BY_HALVES(vi, a, b, x[i] > y[i])
+#else
+	return a > b;
+#endif
+}
 // a > b ? a : b and a < b ? a : b, so the second argument when one of them is not a number.
 CTN_INLINE vf vmaxf(vf a, vf b) {
 #if defined(__AVX512F__) && CTN_LANES == 16
 	return (vf)__builtin_ia32_maxps512_mask(a, b, (vf){}, 0xffff, 4);
 #elif defined(__AVX__) && CTN_LANES == 8
 	return (vf)__builtin_ia32_maxps256(a, b);
+#elif defined(CTN_BY_HALVES)
+	CTN_BY_HALVES(vf, a, b, __builtin_ia32_maxps256(x[i], y[i]))
 #else
 	return vselect(a > b, a, b);
 #endif
@@ -102,6 +127,8 @@ CTN_INLINE vf vminf(vf a, vf b) {
 	return (vf)__builtin_ia32_minps512_mask(a, b, (vf){}, 0xffff, 4);
 #elif defined(__AVX__) && CTN_LANES == 8
 	return (vf)__builtin_ia32_minps256(a, b);
+#elif defined(CTN_BY_HALVES)
+	CTN_BY_HALVES(vf, a, b, __builtin_ia32_minps256(x[i], y[i]))
 #else
 	return vselect(a < b, a, b);
 #endif
@@ -121,8 +148,8 @@ CTN_INLINE vf vrsqrt(vf x) {
 // e^x by reduction to |r| <= ln2/2 and a polynomial of degree 6 (Cephes expf coefficients); about 1 ulp; saturates
 // outside [-87, 88].
 CTN_INLINE vf vexp(vf x) {
-	x = vselect(x > vset(88.0f), vset(88.0f), x);
-	x = vselect(x < vset(-87.0f), vset(-87.0f), x);
+	x = vselect(vgreater(x, vset(88.0f)), vset(88.0f), x);
+	x = vselect(vgreater(vset(-87.0f), x), vset(-87.0f), x);
 	vf t = x * 1.44269504088896341f + 12582912.0f; // adding 1.5 * 2^23 rounds to an integer in the low bits
 	vf n = t - 12582912.0f;
 	vf r = x - n * 0.693359375f;
@@ -146,11 +173,11 @@ CTN_INLINE vf vtanh(vf x) {
 	p = p * s + -3.33332819422e-1f;
 	vf small = p * s * x + x;
 	vf large = 1.0f - 2.0f / (1.0f + vexp(x * 2.0f));
-	return vselect(s < vset(0.390625f), small, large);
+	return vselect(vgreater(vset(0.390625f), s), small, large);
 }
 // log(1 + e^-|x|), the part of the logistic loss that is not linear.
 CTN_INLINE vf vlog1p_exp_neg(vf x) {
-	vf a = vselect(x < vset(0.0f), x, -x);
+	vf a = vselect(vgreater(vset(0.0f), x), x, -x);
 	vf e = vexp(a), u = 2.0f + e; // log(1+e) = 2 atanh(e/(2+e)), and e/(2+e) <= 1/3
 	vf q = e / u, z = q * q;
 	vf p = z * 0.0769230769f + 0.0909090909f;

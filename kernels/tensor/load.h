@@ -21,7 +21,7 @@
 // off by 2e-7 at most.
 CTN_INLINE vf vnormal(vf u) {
 	vf zero = {};
-	vf t = 1.0f / (vselect(u < zero, -u, u) * 0.35355339059327376f + 1.0f);
+	vf t = 1.0f / (vselect(vgreater(zero, u), -u, u) * 0.35355339059327376f + 1.0f);
 	vf p = t * 0.17087277f - 0.82215223f;
 	p = p * t + 1.48851587f;
 	p = p * t - 1.13520398f;
@@ -32,7 +32,7 @@ CTN_INLINE vf vnormal(vf u) {
 	p = p * t + 1.00002368f;
 	p = p * t - 1.26551223f;
 	vf tail = 0.5f * t * vexp(p - 0.5f * u * u);
-	return vselect(u > zero, 1.0f - tail, tail);
+	return vselect(vgreater(u, zero), 1.0f - tail, tail);
 }
 CTN_INLINE vf vdensity(vf u) { return vexp(-0.5f * u * u) * 0.39894228040143268f; }
 
@@ -54,10 +54,10 @@ CTN_INLINE vf vactivate(vf u, int act) {
 CTN_INLINE vf vslope(vf u, int act) {
 	vf zero = {}, one = vset(1.0f);
 	switch (act) {
-	case CTN_RELU: return vselect(u > zero, one, zero);
-	case CTN_RELU6: return vselect((u > zero) & (u < vset(6.0f)), one, zero);
-	case CTN_HSWISH: return vselect(u < vset(-3.0f), zero, vselect(u > vset(3.0f), one, u * (1.0f / 3.0f) + 0.5f));
-	case CTN_HSIGMOID: return vselect((u > vset(-3.0f)) & (u < vset(3.0f)), vset(1.0f / 6.0f), zero);
+	case CTN_RELU: return vselect(vgreater(u, zero), one, zero);
+	case CTN_RELU6: return vselect(vgreater(u, zero) & vgreater(vset(6.0f), u), one, zero);
+	case CTN_HSWISH: return vselect(vgreater(vset(-3.0f), u), zero, vselect(vgreater(u, vset(3.0f)), one, u * (1.0f / 3.0f) + 0.5f));
+	case CTN_HSIGMOID: return vselect(vgreater(u, vset(-3.0f)) & vgreater(vset(3.0f), u), vset(1.0f / 6.0f), zero);
 	case CTN_SWISH: {
 		vf s = vsigmoid(u);
 		return s * (1.0f + u * (1.0f - s));
