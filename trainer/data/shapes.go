@@ -42,6 +42,9 @@ var shapeClasses = []struct {
 	}},
 }
 
+// shapeReach is farther from the origin than any point of a shape; the star's are the farthest, at 1.1003.
+const shapeReach = 1.15
+
 // polygon is a regular one of n sides at distance d from the centre.
 func polygon(n int, d float64) func(x, y float64) bool {
 	normals := directions(n)
@@ -142,25 +145,33 @@ type rgb [3]float64
 type canvas [shapesSide * shapesSide]rgb
 
 // fill paints colour(x, y) where inside(x, y), both in a frame with its origin at (cx, cy), turned by angle and scaled
-// so that one unit is (rx, ry) pixels. Edges are smoothed with 3x3 samples a pixel.
+// so that one unit is (rx, ry) pixels. Nothing farther than reach from the origin along either axis is inside. Edges are
+// smoothed with 3x3 samples a pixel.
 func (c *canvas) fill(cx, cy, rx, ry, angle, reach float64, inside func(x, y float64) bool,
 	colour func(x, y float64) rgb) {
 	sin, cos := math.Sincos(angle)
 	r := reach * max(rx, ry)
+	ix, iy := 1/rx, 1/ry
+	const sample = 0.5 // the samples of a pixel lie no farther from its middle
+	farX, farY := reach+sample/rx, reach+sample/ry
 	for y := max(0, int(cy-r)); y < min(shapesSide, int(cy+r)+2); y++ {
 		for x := max(0, int(cx-r)); x < min(shapesSide, int(cx+r)+2); x++ {
+			dx, dy := float64(x)+0.5-cx, float64(y)+0.5-cy
+			u, v := (dx*cos+dy*sin)/rx, (dy*cos-dx*sin)/ry
+			if math.Abs(u) > farX || math.Abs(v) > farY {
+				continue
+			}
 			hits := 0
 			for s := range 9 {
 				dx, dy := float64(x)+(float64(s%3)+0.5)/3-cx, float64(y)+(float64(s/3)+0.5)/3-cy
-				if inside((dx*cos+dy*sin)/rx, (dy*cos-dx*sin)/ry) {
+				if inside((dx*cos+dy*sin)*ix, (dy*cos-dx*sin)*iy) {
 					hits++
 				}
 			}
 			if hits == 0 {
 				continue
 			}
-			dx, dy := float64(x)+0.5-cx, float64(y)+0.5-cy
-			paint := colour((dx*cos+dy*sin)/rx, (dy*cos-dx*sin)/ry)
+			paint := colour(u, v)
 			cover := float64(hits) / 9
 			p := &c[y*shapesSide+x]
 			for i := range p {
@@ -208,7 +219,7 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 		for range count {
 			kind := shapeClasses[s.Intn(len(shapeClasses))]
 			r := uniform(1, 1.8)
-			c.fill(uniform(0, shapesSide), uniform(0, shapesSide), r, r, uniform(0, 2*math.Pi), 1.5, kind.inside,
+			c.fill(uniform(0, shapesSide), uniform(0, shapesSide), r, r, uniform(0, 2*math.Pi), shapeReach, kind.inside,
 				texture(s, colour(), 0.2))
 		}
 	}
@@ -221,7 +232,7 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 	}
 	r, stretch := uniform(8, 11.5), uniform(0.85, 1.18)
 	cx, cy := uniform(12, shapesSide-12), uniform(12, shapesSide-12)
-	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.6, 0.6), 1.5, shapeClasses[class].inside,
+	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.6, 0.6), shapeReach, shapeClasses[class].inside,
 		texture(s, front, 0.15))
 
 	// A bar over part of it, and one more piece of clutter.
@@ -239,7 +250,7 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 	light, noise := uniform(0.7, 1.15), uniform(0.02, 0.12)
 	for i, p := range c {
 		for ch, v := range p {
-			pix[3*i+ch] = uint8(math.Max(0, math.Min(255, math.Round(255*(v*light+noise*bell(s))))))
+			pix[3*i+ch] = uint8(min(255, max(0, 255*(v*light+noise*bell(s)))) + 0.5)
 		}
 	}
 }
