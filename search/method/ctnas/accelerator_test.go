@@ -25,8 +25,8 @@ func small(t *testing.T, mode string) search.Config {
 		c.Budget, c.Init, c.Steps, c.Validation, c.Iterations, c.CheckpointEvery = 17, 12, 4, 4, 20, 10
 		return c
 	}
-	c.Budget, c.Init, c.Steps, c.Iterations, c.Pool, c.Mutations, c.BaselineEvery, c.ExploreEvery =
-		24, 12, 6, 6, 16, 8, 3, 3
+	c.Budget, c.Init, c.Steps, c.Iterations, c.Batch, c.Pool, c.Mutations, c.BaselineEvery, c.ExploreEvery =
+		24, 12, 4, 5, 8, 8, 4, 2, 2
 	return c
 }
 
