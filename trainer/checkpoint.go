@@ -112,11 +112,14 @@ func readSnapshot(dir string) (s *snapshot, err error) {
 	return s, err
 }
 
-// resume goes back to the run folder's checkpoint if there is one.
-func (c *course) resume() error {
+// resume goes back to the run folder's checkpoint. Without one, or a folder, start makes the beginning.
+func (c *course) resume(start func() error) error {
+	if c.Dir == "" {
+		return start()
+	}
 	s, err := readSnapshot(c.Dir)
 	if errors.Is(err, ErrNoCheckpoint) {
-		return nil
+		return start()
 	} else if err != nil {
 		return err
 	}

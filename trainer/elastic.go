@@ -189,10 +189,10 @@ func (r *elasticRun) open(ctx context.Context) (*SupernetResult, error) {
 	if err := r.put(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.resume(r.begin); err != nil {
+		return nil, err
+	}
 	if r.Dir != "" {
-		if err := r.resume(); err != nil {
-			return nil, err
-		}
 		result := &SupernetResult{Finished: true}
 		if ended, err := r.hasEnded(result); err != nil {
 			return nil, err
@@ -232,14 +232,13 @@ func (r *elasticRun) put(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	sum, err := r.begin()
+	sum, err := r.learn()
 	if err != nil {
 		return err
 	}
 	if r.o, err = newOptimizer(r.s.Parameters, rec.Optimization); err != nil {
 		return err
 	}
-	r.o.begin()
 	epochs := 0
 	for _, s := range r.stages {
 		epochs += s.Epochs
@@ -265,27 +264,44 @@ func (r *elasticRun) put(ctx context.Context) (err error) {
 	return err
 }
 
-// begin sets the shared variables to their start: the teacher's weights, whose file's checksum it returns, or random
-// ones.
-func (r *elasticRun) begin() (sum string, err error) {
+// learn puts the teacher that the job names on the device, and returns the checksum of its file; empty without.
+func (r *elasticRun) learn() (sum string, err error) {
+	if r.Teacher == "" {
+		return "", nil
+	}
+	values := r.random()
+	if sum, err = fileSum(r.Teacher); err == nil {
+		err = r.readLargest(r.Teacher, values)
+	}
+	if err != nil {
+		return "", fmt.Errorf("the teacher's weights: %w", err)
+	}
+	if r.teacher, err = r.newTeaching(values); err != nil {
+		return "", fmt.Errorf("the teacher: %w", err)
+	}
+	return sum, nil
+}
+
+// random are start values of the shared variables.
+func (r *elasticRun) random() [][]float32 {
 	rec := r.SupernetJob.Recipe
 	values := r.shared.Initialize(initializers[rec.Init], r.course.Seed)
 	if rec.ZeroGamma {
 		r.shared.ZeroBranches(values)
 	}
-	if r.Teacher != "" {
-		if sum, err = fileSum(r.Teacher); err == nil {
-			err = r.readLargest(r.Teacher, values)
-		}
-		if err != nil {
-			return "", fmt.Errorf("the teacher's weights: %w", err)
-		}
-		if r.teacher, err = r.newTeaching(values); err != nil {
-			return "", fmt.Errorf("the teacher: %w", err)
-		}
+	return values
+}
+
+// begin sets the shared variables to their start, which is the teacher's weights where there is one, and with them what
+// the optimizer remembers.
+func (r *elasticRun) begin() error {
+	if r.teacher != nil {
+		r.s.SetValues(r.teacher.values)
+	} else {
+		r.s.SetValues(r.random())
 	}
-	r.s.SetValues(values)
-	return sum, nil
+	r.o.begin()
+	return nil
 }
 
 // readLargest replaces the values of the shared variables by those of a file: of a supernet's all, of a network's those

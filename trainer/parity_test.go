@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
@@ -99,7 +100,7 @@ func testCases(t testing.TB) []*testCase {
 		nets = append(nets, cellNetwork(t, cell.String(), 12+5*k, 8))
 	}
 	for _, build := range []func() (*nn.Network, error){
-		func() (*nn.Network, error) { return zoo.MobileNetV3Large(32, 10) },
+		func() (*nn.Network, error) { return mobileNetV3(32, 10) },
 		func() (*nn.Network, error) { return zoo.MobileNetV2(0.25, 48, 7) },
 		func() (*nn.Network, error) { return awkward(nn.Shape{H: 6, W: 7, C: 3}) },
 		func() (*nn.Network, error) { return strided(nn.Shape{H: 9, W: 8, C: 3}) },
@@ -118,6 +119,21 @@ func testCases(t testing.TB) []*testCase {
 		cases = append(cases, newCase(net, 4, uint32(k)))
 	}
 	return cases
+}
+
+// mobileNetV3 is narrow but for testdata.All: a network of four million parameters takes the reference seconds.
+func mobileNetV3(side, classes int) (*nn.Network, error) {
+	if testdata.All() {
+		return zoo.MobileNetV3Large(side, classes)
+	}
+	o := zoo.OnceForAll{Width: 0.35}
+	for u := range o.Depths {
+		o.Depths[u] = 2
+	}
+	for k := range o.Kernels {
+		o.Kernels[k], o.Ratios[k] = 3+2*(k%3), 2+k%3
+	}
+	return o.Build(side, classes)
 }
 
 // awkward is full of orders that do not fuse.

@@ -145,14 +145,25 @@ func (r *run) close() error {
 	return r.course.close()
 }
 
+// begin sets the parameters, and what the optimizer remembers of them, to their start.
+func (r *run) begin() error {
+	if r.Start != nil {
+		r.m.SetValues(r.Start.Values)
+	} else {
+		r.m.Initialize(initializers[r.Recipe.Init], r.Seed)
+	}
+	r.o.begin()
+	return nil
+}
+
 func (r *run) open(ctx context.Context) (*Result, error) {
 	if err := r.put(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.resume(r.begin); err != nil {
+		return nil, err
+	}
 	if r.Dir != "" {
-		if err := r.resume(); err != nil {
-			return nil, err
-		}
 		result := &Result{Finished: true}
 		if ended, err := r.hasEnded(result); err != nil {
 			return nil, err
@@ -193,17 +204,14 @@ func (r *run) put(ctx context.Context) (err error) {
 	if r.distillation, err = r.Teacher.distil(r.m, rec, r.Data); err != nil {
 		return err
 	}
-	r.m.Initialize(initializers[rec.Init], r.Seed)
 	if r.Start != nil {
 		if err := r.Start.fits(r.Net); err != nil {
 			return err
 		}
-		r.m.SetValues(r.Start.Values)
 	}
 	if r.o, err = newOptimizer(r.m.Parameters, rec.Optimization); err != nil {
 		return err
 	}
-	r.o.begin()
 	if err := r.count(rec.Epochs); err != nil {
 		return err
 	}

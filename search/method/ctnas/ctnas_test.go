@@ -61,6 +61,9 @@ func deps(_ require.TestingT, dir string) run.Deps {
 func TestASearchSpendsItsBudgetOnTheBestItFinds(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
+			if mode == search.ProposeSpace {
+				testdata.SkipUnlessAll(t, "auto and controller say nearly as much")
+			}
 			c, d := tiny(t, mode), deps(t, t.TempDir())
 			r, err := run.Do(context.Background(), c, d)
 			require.NoError(t, err)
@@ -149,6 +152,9 @@ func TestTheSearchIsBetterThanRandom(t *testing.T) {
 func TestAnInterruptedSearchEndsInTheSameBytes(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
+			if mode == search.ProposeController {
+				testdata.SkipUnlessAll(t, "auto is both")
+			}
 			c := tiny(t, mode)
 			whole := deps(t, t.TempDir())
 			_, err := run.Do(context.Background(), c, whole)
