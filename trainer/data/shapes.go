@@ -145,8 +145,8 @@ type rgb [3]float64
 type canvas [shapesSide * shapesSide]rgb
 
 // fill paints colour(x, y) where inside(x, y), both in a frame with its origin at (cx, cy), turned by angle and scaled
-// so that one unit is (rx, ry) pixels. Nothing farther than reach from the origin along either axis is inside. Edges are
-// smoothed with 3x3 samples a pixel.
+// so that one unit is (rx, ry) pixels. Nothing farther than reach from the origin along either axis is inside. Edges
+// are smoothed with 3x3 samples a pixel.
 func (c *canvas) fill(cx, cy, rx, ry, angle, reach float64, inside func(x, y float64) bool,
 	colour func(x, y float64) rgb) {
 	sin, cos := math.Sincos(angle)
@@ -232,7 +232,8 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 	}
 	r, stretch := uniform(8, 11.5), uniform(0.85, 1.18)
 	cx, cy := uniform(12, shapesSide-12), uniform(12, shapesSide-12)
-	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.6, 0.6), shapeReach, shapeClasses[class].inside,
+	c.fill(cx, cy, r*math.Sqrt(stretch), r/math.Sqrt(stretch), uniform(-0.6, 0.6), shapeReach,
+		shapeClasses[class].inside,
 		texture(s, front, 0.15))
 
 	// A bar over part of it, and one more piece of clutter.
