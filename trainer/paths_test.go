@@ -1,7 +1,9 @@
 package trainer
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -296,6 +298,19 @@ func TestMemoryOfManyPaths(t *testing.T) {
 		count = 1000
 	}
 	c := cellPaths(t, "nasbench101", 5, 8, count)
+	byCost := make([]int, count)
+	for k := range byCost {
+		byCost[k] = k
+	}
+	slices.SortStableFunc(byCost, func(i, k int) int { // so that no later one needs more than those before
+		return cmp.Compare(c.paths[k].Cost().MAdds, c.paths[i].Cost().MAdds)
+	})
+	sorted := c
+	sorted.paths, sorted.names = nil, nil
+	for _, k := range byCost {
+		sorted.paths, sorted.names = append(sorted.paths, c.paths[k]), append(sorted.names, c.names[k])
+	}
+	c = sorted
 	s := c.open(t, d)
 	defer s.Close()
 	losses := make([]float32, count)
