@@ -17,18 +17,15 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// Elastic is a space of networks that are paths of one supernet. A path is named by a text, in which the side of its
-// images stands.
+// Elastic are paths of which one holds all others. The side of a path's images stands in its text.
 type Elastic interface {
-	// Supernet are the variables that the paths share.
-	Supernet(classes int) (nn.Shared, error)
+	Paths
 	// Sides are the least and the greatest side of images.
 	Sides() (least, most int)
 	Largest(side int) string
 	Smallest(side int) string
 	// Sample draws a path.
 	Sample(s *philox.Stream, c zoo.Choices, side int) (string, error)
-	Path(path string, classes int) (nn.Path, error)
 	// Sort says how the channels go in order of their importance (see Stage.Sort), by a function that orders values of
 	// the shared variables.
 	Sort(s nn.Shared, values [][]float32, trained []int) (func(values [][]float32) ([][]float32, error), error)

@@ -10,14 +10,9 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// Elastic is a space whose networks can be parts of one supernet.
+// Elastic is a Sharing space whose networks are ordered: one holds all others, one is held by all.
 type Elastic interface {
-	Space
-	// Supernet is what they share. Variables do not depend on the side of the images.
-	Supernet(size NetworkSize) (nn.Shared, error)
-	// Path is the network of an architecture, as Trainable.Network builds it, with where its variables are in the
-	// supernet's; an error where it is none of the supernet's.
-	Path(a Arch, size NetworkSize) (nn.Path, error)
+	Sharing
 	// Largest and Smallest hold and are held by all others, for images of a side; 0 is the space's largest and
 	// smallest.
 	Largest(side int) Arch

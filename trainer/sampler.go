@@ -1,0 +1,30 @@
+package trainer
+
+import (
+	"context"
+
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+// Paths is a space of networks that are paths of one supernet. A path is named by a text.
+type Paths interface {
+	// Supernet are the variables that the paths share.
+	Supernet(classes int) (nn.Shared, error)
+	Path(path string, classes int) (nn.Path, error)
+}
+
+// Sampler says which paths an update trains.
+type Sampler interface {
+	// Paths are those of an update, whose gradients are summed. They are a function of the update's number, the seed
+	// that the sampler was made with, and what it has learned.
+	Paths(update int) ([]string, error)
+	// Learn is called after each epoch, counted from 1, and may measure paths.
+	Learn(ctx context.Context, epoch int, measure Measure) error
+	// State is what it has learned, for checkpoints; nil where it learns nothing.
+	State() ([]byte, error)
+	Restore(state []byte) error
+}
+
+// Measure returns the accuracy (0..1) of a path on a batch of held-out images, counted from 0 and beginning again
+// behind the last one, with the statistics that the recipe says.
+type Measure func(ctx context.Context, path string, batch int) (float64, error)
