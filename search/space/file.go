@@ -406,7 +406,7 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 				costs[i] = append(costs[i], sum)
 			}
 		}
-		counted, ok := newSums(costs, left[k])
+		counted, ok := newSums(costs, 0, left[k])
 		if !ok {
 			return nil, errNone(f.name, l)
 		}

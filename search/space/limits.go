@@ -100,14 +100,14 @@ func Sampler(sp Space, l Limits) (func(s *philox.Stream) Arch, error) {
 	return sp.Sample, nil
 }
 
-// sums draws from a product of groups, one option of each, uniformly over the combinations whose costs sum to at most a
-// limit. Costs are rounded down to a grid, on which the combinations are counted; what the rounding let through is
-// drawn again, so that the draw is exact.
+// sums draws from a product of groups, one option of each, uniformly over the combinations whose costs sum to no less
+// than one number and no more than another. Costs are rounded down to a grid, on which the combinations are counted;
+// what the rounding let through is drawn again, so that the draw is exact.
 type sums struct {
-	unit   int64
-	limit  int           // on the grid
-	groups [][]gridPoint // of each group, by ascending cost
-	ways   [][]float64   // ways[g][b]: combinations of the groups from g on that cost at most b
+	unit        int64
+	least, most int           // on the grid
+	groups      [][]gridPoint // of each group, by ascending cost
+	ways        [][]float64   // ways[g][b]: combinations of the groups from g on that cost at most b
 }
 
 // gridPoint is the options of one group that cost the same on the grid.
@@ -119,18 +119,19 @@ type gridPoint struct {
 // gridSize is how fine the grid is.
 const gridSize = 4096
 
-// newSums counts the combinations within a limit on the sum of costs, costs[g][i] of option i of group g. false: there
-// are none.
-func newSums(costs [][]int64, limit int64) (*sums, bool) {
-	if limit < 0 {
+// newSums counts the combinations whose sum of costs, costs[g][i] of option i of group g, is in least..most. false:
+// there are none.
+func newSums(costs [][]int64, least, most int64) (*sums, bool) {
+	if most < 0 {
 		return nil, false
 	}
-	t := &sums{unit: limit/gridSize + 1}
-	t.limit = int(limit / t.unit)
+	t := &sums{unit: most/gridSize + 1}
+	t.most = int(most / t.unit)
+	t.least = max(0, int(max(0, least)/t.unit)-len(costs)+1) // each option lost less than a unit
 	for _, group := range costs {
 		at := map[int][]int{}
 		for i, c := range group {
-			if b := c / t.unit; b <= int64(t.limit) {
+			if b := c / t.unit; b <= int64(t.most) {
 				at[int(b)] = append(at[int(b)], i)
 			}
 		}
@@ -142,13 +143,13 @@ func newSums(costs [][]int64, limit int64) (*sums, bool) {
 		t.groups = append(t.groups, points)
 	}
 	t.ways = make([][]float64, len(costs)+1)
-	last := make([]float64, t.limit+1)
+	last := make([]float64, t.most+1)
 	for b := range last {
 		last[b] = 1
 	}
 	t.ways[len(costs)] = last
 	for g := len(costs) - 1; g >= 0; g-- {
-		t.ways[g] = make([]float64, t.limit+1)
+		t.ways[g] = make([]float64, t.most+1)
 		for b := range t.ways[g] {
 			for _, p := range t.groups[g] {
 				if p.cost > b {
@@ -158,24 +159,32 @@ func newSums(costs [][]int64, limit int64) (*sums, bool) {
 			}
 		}
 	}
-	return t, t.ways[0][t.limit] > 0
+	return t, t.total() > 0
+}
+
+// between is how many combinations of the groups from g on cost least..most; most is not negative.
+func (t *sums) between(g, least, most int) float64 {
+	if least <= 0 {
+		return t.ways[g][most]
+	}
+	return t.ways[g][most] - t.ways[g][min(least-1, most)]
 }
 
 // total is how many combinations there are on the grid.
-func (t *sums) total() float64 { return t.ways[0][t.limit] }
+func (t *sums) total() float64 { return t.between(0, t.least, t.most) }
 
 // draw returns an option of each group.
 func (t *sums) draw(s *philox.Stream) []int {
 	out := make([]int, len(t.groups))
-	left := t.limit
+	least, most := t.least, t.most
 	for g, points := range t.groups {
-		x := s.Float64() * t.ways[g][left]
+		x := s.Float64() * t.between(g, least, most)
 		chosen := -1
 		for k, p := range points {
-			if p.cost > left {
+			if p.cost > most {
 				break
 			}
-			w := float64(len(p.options)) * t.ways[g+1][left-p.cost]
+			w := float64(len(p.options)) * t.between(g+1, least-p.cost, most-p.cost)
 			if w == 0 {
 				continue
 			}
@@ -186,7 +195,7 @@ func (t *sums) draw(s *philox.Stream) []int {
 		}
 		p := points[chosen] // there is one: ways counted it
 		out[g] = p.options[s.Intn(len(p.options))]
-		left -= p.cost
+		least, most = least-p.cost, most-p.cost
 	}
 	return out
 }
@@ -196,29 +205,34 @@ const withinTries = 100000
 
 // within turns a draw that may exceed the limits into one that does not. It fails where a first draw does not come.
 func within(name string, l Limits, draw func(s *philox.Stream) Arch) (func(s *philox.Stream) Arch, error) {
+	out, found := among(draw, l.Allow)
+	if !found && math.IsInf(l.Excess(draw(philox.New(0, philox.PurposeSample, math.MaxUint32))), 1) {
+		return nil,
+			fmt.Errorf("%s: what architectures of %s cost is not known: neither the space nor a table says it of "+
+				"those that were drawn", l.Flags(), name)
+	} else if !found {
+		return nil, errNone(name, l)
+	}
+	return out, nil
+}
+
+// among turns a draw into one of what is wanted alone; false where a first draw does not come.
+func among(draw func(s *philox.Stream) Arch, want func(a Arch) bool) (out func(s *philox.Stream) Arch, found bool) {
 	try := func(s *philox.Stream) (Arch, bool) {
 		for range withinTries {
-			if a := draw(s); l.Allow(a) {
+			if a := draw(s); want(a) {
 				return a, true
 			}
 		}
 		return nil, false
 	}
-	first := philox.New(0, philox.PurposeSample, math.MaxUint32)
-	fallback, ok := try(first)
-	if !ok && math.IsInf(l.Excess(draw(first)), 1) {
-		return nil,
-			fmt.Errorf("%s: what architectures of %s cost is not known: neither the space nor a table says it of "+
-				"those that were drawn", l.Flags(), name)
-	} else if !ok {
-		return nil, errNone(name, l)
-	}
+	fallback, found := try(philox.New(0, philox.PurposeSample, math.MaxUint32))
 	return func(s *philox.Stream) Arch {
 		if a, ok := try(s); ok {
 			return a
 		}
 		return fallback // so rare that it was found once in 100,000 draws
-	}, nil
+	}, found
 }
 
 func errNone(name string, l Limits) error {

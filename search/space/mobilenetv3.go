@@ -404,7 +404,7 @@ func (sp MobileNetV3) tightest(l Limits, resolution int) (best *sums, ok bool) {
 				costs[u] = append(costs[u], cost(u, o))
 			}
 		}
-		t, ok := newSums(costs, limit-fixed)
+		t, ok := newSums(costs, 0, limit-fixed)
 		if ok && (best == nil || t.total() < best.total()) {
 			best = t
 		}
