@@ -78,6 +78,22 @@ func elasticPaths(t *testing.T, name string, count, side int) pathCase {
 	return c
 }
 
+// chainPaths are networks of blocks that share them whole.
+func chainPaths(t *testing.T, name string, count int) pathCase {
+	opened, err := space.Open(name)
+	require.NoError(t, err)
+	sp := opened.(space.Strict)
+	size := space.NetworkSize{Classes: 5}
+	c := pathCase{batch: 2}
+	c.shared, err = sp.Supernet(size)
+	require.NoError(t, err)
+	for _, path := range sp.StrictPaths(philox.New(9, philox.PurposeTest, 0))[:count] {
+		p, err := sp.StrictPath(path, size)
+		c.add(t, path, p, err)
+	}
+	return c
+}
+
 // values are random: kernels' matrices are far from the identity, norms from 1 and 0.
 func (c *pathCase) values() [][]float32 {
 	s := philox.New(7, philox.PurposeTest, 0)
@@ -119,10 +135,14 @@ func TestPathsAreNetworks(t *testing.T) {
 		"cells":       func(t *testing.T) pathCase { return cellPaths(t, "nasbench101-v5", 3, 13, 6) },
 		"wide cells":  func(t *testing.T) pathCase { return cellPaths(t, "nasbench101-v4", 2, 67, 2) }, // by Winograd
 		"mobilenetv3": func(t *testing.T) pathCase { return elasticPaths(t, "mobilenetv3", 3, 32) },
+		"spos":        func(t *testing.T) pathCase { return chainPaths(t, "spos@w0.25,r32,s8", 2) },
+		"fairnas":     func(t *testing.T) pathCase { return chainPaths(t, "fairnas@w0.25,r32,s8", 2) },
 	}
 	if testdata.All() {
 		cases["all small cells"] = func(t *testing.T) pathCase { return cellPaths(t, "nasbench101-v4", 2, 8, 91) }
 		cases["any cells"] = func(t *testing.T) pathCase { return cellPaths(t, "nasbench101", 5, 16, 50) }
+		cases["all blocks of spos"] = func(t *testing.T) pathCase { return chainPaths(t, "spos@w0.5,r32,s4", 4) }
+		cases["all blocks of fairnas"] = func(t *testing.T) pathCase { return chainPaths(t, "fairnas@w0.5,r32,s4", 6) }
 		cases["many of mobilenetv3"] = func(t *testing.T) pathCase { return elasticPaths(t, "mobilenetv3", 20, 64) }
 	}
 	for name, make := range cases {

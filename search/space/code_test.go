@@ -15,7 +15,7 @@ func coders(t *testing.T) []Coder {
 	var list []Coder
 	for _, name := range []string{
 		"nasbench101", "nasbench101-v5", "nasbench201", "mobilenetv3", "mobilenetv3@w1.2,r160-224", "darts",
-		"darts@cifar10",
+		"darts@cifar10", "spos", "fairnas@w0.5,r32,s8",
 		"file:../../docs/examples/nb201-like.yaml", "file:../../docs/examples/blocks.yaml",
 	} {
 		sp, err := Open(name)

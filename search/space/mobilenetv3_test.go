@@ -70,7 +70,8 @@ func TestMobileNetPublishedCosts(t *testing.T) {
 
 // cases are all built-in spaces that are not NAS-Bench-101.
 var cases = []string{"nasbench201", "mobilenetv3", "mobilenetv3@w1.2,r160-224", "mobilenetv3@w0.5,r32,s8",
-	"mobilenetv3@w0.35,r16-48,s16", "darts", "darts@cifar10"}
+	"mobilenetv3@w0.35,r16-48,s16", "darts", "darts@cifar10", "spos", "spos@w0.25,r32,s8", "fairnas",
+	"fairnas@w0.5,r16,s4"}
 
 func TestSpacesAgreeWithThemselves(t *testing.T) {
 	for _, name := range cases {

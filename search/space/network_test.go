@@ -14,7 +14,7 @@ import (
 // The networks that are built layer by layer at a space's own size take what the spaces count.
 func TestNetworksTakeWhatIsCounted(t *testing.T) {
 	for _, name := range []string{"nasbench101", "nasbench201", "mobilenetv3", "mobilenetv3@w1.2,r160-224",
-		"mobilenetv3@w1.0,r132", "darts", "darts@cifar10"} {
+		"mobilenetv3@w1.0,r132", "darts", "darts@cifar10", "spos", "fairnas"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		s := philox.New(11, philox.PurposeTest, 0)
@@ -29,7 +29,7 @@ func TestNetworksTakeWhatIsCounted(t *testing.T) {
 
 // Networks that are said to be alike can all be built where one can, also at the smallest sizes.
 func TestNetworksAreAlike(t *testing.T) {
-	for _, name := range []string{"nasbench201", "mobilenetv3", "darts", "darts@cifar10"} {
+	for _, name := range []string{"nasbench201", "mobilenetv3", "darts", "darts@cifar10", "spos", "fairnas@w0.5"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		s := philox.New(12, philox.PurposeTest, 0)
@@ -102,7 +102,7 @@ func TestNetworksWithUnreadInputs(t *testing.T) {
 func TestNetworksOfOtherSizesTakeWhatIsCounted(t *testing.T) {
 	s := philox.New(17, philox.PurposeTest, 0)
 	for _, name := range []string{"nasbench101", "nasbench101-v5", "mobilenetv3@w1.2,r160-224",
-		"mobilenetv3@w0.75,r32,s16", "darts", "darts@cifar10"} {
+		"mobilenetv3@w0.75,r32,s16", "darts", "darts@cifar10", "spos@w0.25,r32,s8", "fairnas@w0.5,r32,s4"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
 		built := 0

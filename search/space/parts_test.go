@@ -25,7 +25,8 @@ func randomTimes(t *testing.T, sp Composed, s *philox.Stream) *Times {
 }
 
 func TestPartsHaveTheirOwnNames(t *testing.T) {
-	for _, name := range []string{"mobilenetv3@w1.2,r160-224", "file:../../docs/examples/nb201-like.yaml",
+	for _, name := range []string{"mobilenetv3@w1.2,r160-224", "spos", "fairnas@w0.25,r32,s8",
+		"file:../../docs/examples/nb201-like.yaml",
 		"file:../../docs/examples/blocks.yaml"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
@@ -42,10 +43,10 @@ func TestPartsHaveTheirOwnNames(t *testing.T) {
 // of the same part have the same layers, and all together the multiply-adds of their block, which the space counts.
 func TestSectionsAreTheParts(t *testing.T) {
 	for _, name := range []string{"mobilenetv3", "mobilenetv3@w1.2,r176-208", "mobilenetv3@w1.0,r132",
-		"mobilenetv3@w0.5,r32,s8"} {
+		"mobilenetv3@w0.5,r32,s8", "spos", "fairnas", "spos@w0.25,r32,s8"} {
 		sp, err := Open(name)
 		require.NoError(t, err)
-		m := sp.(MobileNetV3)
+		m := sp.(Measurable)
 		s := philox.New(3, philox.PurposeTest, 0)
 		work := map[int]string{}
 		covered := m.Cover(s)
@@ -77,7 +78,7 @@ func TestSectionsAreTheParts(t *testing.T) {
 		for _, w := range work {
 			kinds[w] = true
 		}
-		if len(m.resolutions) == 1 { // between resolutions sides are rounded to the same
+		if len(sp.(Resizing).Resolutions()) == 1 { // between resolutions sides are rounded to the same
 			require.Equal(t, len(work), len(kinds), "no two parts are the same layers")
 		}
 		other, err := Open("mobilenetv3@w1.0,r64")

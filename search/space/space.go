@@ -159,6 +159,8 @@ var registry = map[string]func(name string) (Space, error){
 	nasbench201Name:  plain(NASBench201{}),
 	mobileName:       openMobileNetV3,
 	dartsName:        openDarts,
+	"spos":           openChains(0),
+	"fairnas":        openChains(1),
 	filePrefix:       openFile,
 }
 

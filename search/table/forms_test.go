@@ -2,6 +2,7 @@ package table
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"regexp"
 
@@ -208,7 +209,8 @@ func TestCSVRefusesWhatIsAmbiguous(t *testing.T) {
 // A column a decision, in the order of any program, reads back every architecture of every space that knows such
 // columns.
 func TestCSVColumnADecision(t *testing.T) {
-	for _, name := range []string{"nasbench201", "mobilenetv3", "mobilenetv3@w1.2", "darts", "darts@cifar10",
+	for _, name := range []string{"nasbench201", "mobilenetv3", "mobilenetv3@w1.2", "darts", "darts@cifar10", "spos",
+		"fairnas@w0.25,r32,s8",
 		"file:../../docs/examples/nb201-like.yaml", "file:../../docs/examples/blocks.yaml"} {
 		sp, err := space.Open(name)
 		require.NoError(t, err)
@@ -269,6 +271,8 @@ func fieldsOf(t *testing.T, a space.Arch) []string {
 			fields = append(fields, op.Name, string(rune('0'+op.From)))
 		}
 		return fields
+	case space.BlockChain:
+		return strings.Split(strings.Trim(strings.ReplaceAll(fmt.Sprint(a.Blocks()), " ", ".0 "), "[]"), " ")
 	case space.EdgeCell:
 		var fields []string
 		for _, op := range regexp.MustCompile(`(\w+)~`).FindAllStringSubmatch(a.String(), -1) {
