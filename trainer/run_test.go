@@ -165,7 +165,7 @@ func TestRates(t *testing.T) {
 
 func TestRecipes(t *testing.T) {
 	require.Equal(t, []string{"darts-cifar", "darts-imagenet", "fast-cifar", "mobilenetv3", "nasbench101", "ofa",
-		"shapes"}, RecipeNames())
+		"shapes", "spos"}, RecipeNames())
 	for _, name := range RecipeNames() {
 		r, err := OpenRecipe(name)
 		require.NoError(t, err)
@@ -221,6 +221,7 @@ func TestRecipeKeys(t *testing.T) {
 		"nasbench101":    "4f43dbc6",
 		"ofa":            "721e1165",
 		"shapes":         "3bade0bb",
+		"spos":           "f32d5dab",
 	} {
 		r, err := OpenRecipe(name)
 		require.NoError(t, err)
