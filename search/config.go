@@ -49,7 +49,7 @@ func Preset(name string) (Config, error) {
 			Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10},
 		Exploration: Exploration{Explore: true, ExploreEvery: 50, ExplorePairs: 64, ExplorePool: 256, ExploreAge: 2,
 			ExploreWeight: 0.1},
-		Watch: Watch{CheckpointEvery: 100}, Making: DefaultMaking(),
+		Watch: Watch{CheckpointEvery: 100}, Making: DefaultMaking(), SharedWeights: DefaultSharedWeights(),
 	}
 	switch name {
 	case PresetDefault:

@@ -20,6 +20,7 @@ type Config struct {
 	Exploration
 	Watch
 	Making
+	SharedWeights
 }
 
 // Target is what is searched, how, and with how many labels.
@@ -113,6 +114,7 @@ func (c *Config) Settings() *setting.List {
 	c.Exploration.addTo(l)
 	c.Watch.addTo(l)
 	c.Making.AddTo(l)
+	c.SharedWeights.AddTo(l)
 	return l
 }
 

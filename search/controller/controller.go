@@ -3,6 +3,7 @@
 package controller
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -21,6 +22,7 @@ type Config struct {
 	Batch       int     // architectures an iteration
 	LR          float64 // Adam's learning rate
 	Betas       [2]float64
+	Eps         float64  // Adam's; 0: 1e-8
 	WeightDecay float64  // L2, added to the gradient
 	Clip        float64  // limit of the gradient's norm, after backward; 0: none
 	Attention   []string // heads that look at their choices' embeddings; the others are linear
@@ -43,6 +45,13 @@ func Released() Config {
 		Attention: []string{"node"}}
 }
 
+// ENAS is the setting of Pham et al. 2018 as Yu et al. 2020 have it (kcyu2014/eval-nas, search_policies/cnn/enas_policy),
+// but for the tanh and the temperature of its softmax, which this controller does not have.
+func ENAS() Config {
+	return Config{Hidden: 64, Batch: 10, LR: 3.5e-3, Betas: [2]float64{0.1, 0.999}, Eps: 1e-3, Baseline: 0.99,
+		Entropy: 1e-4, Attention: []string{"node"}}
+}
+
 // Default learns within 300 batches: normalised advantages, a rate 25 times the released one, and bonuses for diversity
 // that fade (over Iterations, best about 0.8 of the batches planned). The square root keeps a few high probabilities of
 // beating a strong baseline from outweighing everything else.
@@ -63,6 +72,8 @@ func (c Config) check() error {
 	case !(c.Baseline >= 0) || c.Baseline >= 1 || !(c.Betas[0] >= 0) || c.Betas[0] >= 1 ||
 		!(c.Betas[1] >= 0) || c.Betas[1] >= 1:
 		return fmt.Errorf("decays %g, %v: want [0, 1)", c.Baseline, c.Betas)
+	case !(c.Eps >= 0):
+		return fmt.Errorf("epsilon %g", c.Eps)
 	case !(c.Power >= 0):
 		return fmt.Errorf("power %g", c.Power)
 	case c.Iterations < 0:
@@ -155,7 +166,8 @@ func (c *Controller) recordUpdate(p *exec.Program, tape *rnn.Tape) {
 	rnn.RecordBackward(p, tape, rnn.Backward{DLogP: c.dlogp, DEntropy: c.dentropy, Grad: grad})
 	optim.RecordNorm(p, optim.Norm{G: grad, Max: c.cfg.Clip, Out: c.norm})
 	optim.RecordAdam(p, optim.Adam{W: c.params, G: grad, M: c.m, V: c.v, LR: c.ar.Floats([]float32{float32(c.cfg.LR)}),
-		Step: c.adam, Scale: c.norm.Slice(1, 1), Beta1: c.cfg.Betas[0], Beta2: c.cfg.Betas[1], Eps: 1e-8,
+		Step: c.adam, Scale: c.norm.Slice(1, 1), Beta1: c.cfg.Betas[0], Beta2: c.cfg.Betas[1],
+		Eps:         cmp.Or(c.cfg.Eps, 1e-8),
 		WeightDecay: c.cfg.WeightDecay})
 }
 

@@ -29,6 +29,7 @@ type Result struct {
 	Space      string `json:"space"`
 	Method     string `json:"method,omitempty"`
 	LabelsUsed int    `json:"labels_used"`
+	Queries    *int   `json:"queries"` // the same; null of a method that asks for no labels
 	// Of a run that was given more: all that it had, the last one last.
 	Budgets []int  `json:"budgets,omitempty"`
 	Seed    uint64 `json:"seed"`
@@ -46,16 +47,31 @@ type Result struct {
 	// Network is what madds and params are of where labels are of other networks than the space's own; nil: those of
 	// the space.
 	Network *space.NetworkSize `json:"network,omitempty"`
-	Pick    string             `json:"pick"`   // the best label of the ledger
+	Pick    string             `json:"pick"`   // the best label of the ledger, or by shared weights
 	Pareto  []string           `json:"pareto"` // not beaten in both accuracy and cost, the cheapest first
 	// ParetoCost is which cost: madds, params or latency; empty in results of older programs: madds.
 	ParetoCost string `json:"pareto_cost"`
+	// Shared says how well the shared weights rank that a method picked by which asks for no labels; nil of the others.
+	Shared *Shared `json:"shared_weights,omitempty"`
 	// ImagesForward is how many images labels that were evaluated took, through networks of shared weights; absent
 	// where labels came otherwise.
 	ImagesForward int64 `json:"images_forward,omitempty"`
 	// Corrupt are the images that trainings for labels could not read and left out, of the training that left out
 	// most; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
+}
+
+// Shared is how well shared weights rank architectures whose accuracies a table knows; null where none does. Tau-b of
+// the parameter count stands beside: shared weights that rank worse have learned nothing of use.
+type Shared struct {
+	What       string   `json:"what"`     // what the accuracies are that picked, in words
+	Measured   int      `json:"measured"` // architectures that were measured
+	TauB       *float64 `json:"tau_b"`    // of an unselected sample of the whole space
+	TauBParams *float64 `json:"tau_b_params"`
+	Over       int      `json:"tau_b_over"` // how many of the sample the table has
+	// The same over the pool that the supernet itself selected, as the source of the paper's rows has it.
+	PoolTauB *float64 `json:"pool_tau_b,omitempty"`
+	PoolOver int      `json:"pool_tau_b_over,omitempty"`
 }
 
 // Architecture is one that a search labelled or ranked.

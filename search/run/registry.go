@@ -23,6 +23,19 @@ type Checker interface {
 	Check(c search.Config) error
 }
 
+// Unlabelled is a method that asks for no labels: it says its pick itself (Found.Picked), and labels, where there are
+// any, judge it only.
+type Unlabelled interface {
+	Method
+	Unlabelled()
+}
+
+// IsUnlabelled tells whether a method asks for no labels.
+func IsUnlabelled(m Method) bool {
+	_, unlabelled := m.(Unlabelled)
+	return unlabelled
+}
+
 // Abouter is a method that says in a line what it does, for help.
 type Abouter interface{ About() string }
 

@@ -34,6 +34,7 @@ type Result struct {
 	Ledger         []ledger.Label     `json:"-"`
 	Phases         map[string]float64 `json:"-"` // seconds by phase
 	Seconds        float64            `json:"-"`
+	PickedArch     space.Arch         `json:"-"` // the pick of a method without labels, unless Finished
 	Finished       bool               `json:"-"` // read from a folder whose search had ended before
 }
 
@@ -57,8 +58,28 @@ type Found struct {
 	Unlabelled []space.Arch // those predicted best that have no label, the best first
 	Best       space.Arch   // predicted best of all, labelled or not; may be nil
 
+	// Picked is what a method says that asks for no labels; nil of the others.
+	Picked *Picked
+
 	First, Last []space.Arch // the controller's first and last samples; empty without one
 	Curve       []Point      // some of its samples as it learned
+}
+
+// Picked is what a method found without labels.
+type Picked struct {
+	Measured            // the pick
+	What     string     // what accuracies are, in words
+	All      []Measured // all that was measured, the pick among them
+	// Sample was drawn from all of the space, not by what was measured: it tells how well the measure ranks.
+	Sample []Measured
+	Pool   []Measured // of the published protocol: what the supernet itself selected, from which the pick comes
+}
+
+// Measured is an architecture with the accuracy, 0..1, that it has with shared weights.
+type Measured struct {
+	Arch     space.Arch
+	Accuracy float64
+	Params   int64 // of the network that was measured; space.Unknown where nobody says it
 }
 
 // Point is what a controller sampled after so many updates.
@@ -70,7 +91,10 @@ type Point struct {
 // finish judges what was found, which unseals the judging accuracy, and writes the folder's last files.
 func (r *Run) finish() (*Result, error) {
 	best, ok := r.Ledger.Best()
+	picked := r.Found.Picked
 	switch {
+	case picked != nil:
+		best.Arch, best.Value = picked.Arch, picked.Accuracy
 	case !ok && r.sampler.none != nil:
 		return nil, r.sampler.none
 	case !ok:
@@ -79,6 +103,9 @@ func (r *Run) finish() (*Result, error) {
 	x := &Result{Comparator: r.Found.Predictor, Ledger: r.Ledger.Labels()}
 	x.Space, x.Method, x.Seed, x.Device = r.Deps.Space.Name(), r.Method, r.Seed, r.Dev.Kind()
 	x.LabelsUsed = len(x.Ledger)
+	if picked == nil {
+		x.Queries = &x.LabelsUsed
+	}
 	x.Result.Describe(r.Source)
 	x.Pick, x.PickAccuracy = best.Arch.String(), best.Value
 	if len(r.plan.budgets) > 1 {
@@ -92,6 +119,9 @@ func (r *Run) finish() (*Result, error) {
 		}
 	}
 	x.Front(r.ParetoCost, x.Ledger, r.Limits)
+	if picked != nil {
+		x.PickedArch = picked.Arch
+	}
 	x.Phases = r.journal.seconds
 	r.Spent(PhaseJudge)
 	r.Report(Progress{Stage: "judge"})
@@ -132,6 +162,9 @@ func (r *Run) list(x *Result) {
 	if r.Found.Best != nil {
 		x.ComparatorBest = r.Found.Best.String()
 	}
+	if r.Found.Picked != nil {
+		r.listPicked(x)
+	}
 }
 
 // maxResultBytes bounds what is read of a result; an architecture has some 400 bytes.
@@ -151,7 +184,7 @@ func Finished(dir string, c search.Config) (*Result, error) {
 	if err := json.Unmarshal(text, r); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if r.LabelsUsed == 0 || r.Pick == "" {
+	if r.LabelsUsed == 0 && r.Shared == nil || r.Pick == "" {
 		return nil, fmt.Errorf("%s: it is not the result of a search", path)
 	}
 	if len(c.Before) > 0 && !slices.Equal(r.Budgets, c.Budgets()) { // of before it was given more
@@ -197,6 +230,11 @@ func (r *Run) judge(x *Result, judge ledger.Judge) error {
 		}
 		if a.Arch == x.Pick {
 			x.PickJudged, x.PickRank = a.Judged, a.Rank
+		}
+	}
+	if r.Found.Picked != nil {
+		if err := r.judgePicked(x, judge); err != nil {
+			return err
 		}
 	}
 	if len(r.Found.First) == 0 || judge.Total() == 0 {

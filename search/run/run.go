@@ -23,6 +23,8 @@ import (
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // ErrInterrupted is returned when the context ended the search: in a run folder stands what Do goes on from.
@@ -53,6 +55,30 @@ type Deps struct {
 	Moved map[string]string
 	// Progress is called as the search goes on; may be nil.
 	Progress func(Progress)
+	// Supernets are how a method that picks by shared weights comes to them.
+	Supernets Supernets
+}
+
+// Supernets trains and measures supernets for a search.
+type Supernets struct {
+	// Train trains one as `ctnas supernet train` does, in a folder of its own; nil: no method of this run trains any.
+	Train func(context.Context, SupernetOrder) (*trainer.SupernetResult, error)
+	// Images are how images are opened, until finish; nil: as data.Open does by itself.
+	Images func() (o data.Options, finish func())
+	// Version is the program's, exact: what another one measured is not taken; may be nil.
+	Version func() (string, error)
+}
+
+// SupernetOrder is a supernet that a search wants to have trained.
+type SupernetOrder struct {
+	Dir        string // its folder: a training that was stopped there goes on
+	Space      string
+	Data       string // as data.Open takes it
+	RecipeName string
+	Recipe     trainer.SupernetRecipe
+	Seed       uint64
+	Sampler    trainer.Sampler // nil: that of the recipe's method
+	Progress   func(trainer.Progress)
 }
 
 // Program is which one searches.
@@ -67,7 +93,7 @@ type Program struct {
 
 // Progress says how far a search is.
 type Progress struct {
-	Stage           string // label, train, controller, judge
+	Stage           string // label, train, controller, supernet, measure, judge
 	Round           int
 	Labels, Budget  int
 	Best            float64 // best label so far
