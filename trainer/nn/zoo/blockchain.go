@@ -23,8 +23,14 @@ type BlockChain struct {
 	// names is the module of a node in files, by its name in its block: layers count from 0, and block is "2." in the
 	// supernet and empty in a network by itself. Layer -1 is what stands around the layers.
 	names func(layer int, block string, node []string) string
-	// at is where the variables of the supernet are, by their names.
-	at func() map[string]int
+	// at is where the variables of the supernet are.
+	at func() map[nodeVariable]int
+}
+
+// nodeVariable is a variable by its node, whose name is the same in a network of one block a layer and in that of all.
+type nodeVariable struct {
+	node string
+	role nn.Role
 }
 
 // add adds the layers of a stage, of which all but the first are alike.
@@ -37,14 +43,14 @@ func (c *BlockChain) add(repeat int, layer func(i int) []Block) {
 
 // ready is the space with what is found of it once.
 func (c BlockChain) ready() BlockChain {
-	c.at = sync.OnceValue(func() map[string]int {
-		s, err := c.Supernet(1)
+	c.at = sync.OnceValue(func() map[nodeVariable]int {
+		net, err := c.All(32, 1, c.plain, nn.Add{})
 		if err != nil {
 			panic(err)
 		}
-		at := make(map[string]int, len(s.Variables))
-		for i, v := range s.Variables {
-			at[v.Name] = i
+		at := map[nodeVariable]int{}
+		for i, v := range net.Variables() {
+			at[nodeVariable{net.Nodes[v.Node].Name, v.Role}] = i
 		}
 		return at
 	})
@@ -84,7 +90,12 @@ func (s ChainSize) stride(k int) int {
 
 // Network is the network of some blocks, the number of one for each layer, by itself: norms have scale and shift.
 func (c BlockChain) Network(blocks []int, side, classes int) (*nn.Network, error) {
-	return c.build(side, classes, false, c.single(blocks))
+	net, err := c.build(side, classes, false, c.single(blocks))
+	if err != nil {
+		return nil, err
+	}
+	c.rename(net, false)
+	return net, nil
 }
 
 // Plain tells whether the supernet's norms have neither scale nor shift.
@@ -106,12 +117,11 @@ func (c BlockChain) Path(blocks []int, side, classes int) (nn.Path, error) {
 		return nn.Path{}, err
 	}
 	at := c.at()
-	p := nn.Path{Network: net}
-	c.rename(net, true)
-	for _, v := range net.Variables() {
-		p.Bindings = append(p.Bindings, nn.Binding{Shared: at[v.Name]})
-	}
 	c.rename(net, false)
+	p := nn.Path{Network: net}
+	for _, v := range net.Variables() {
+		p.Bindings = append(p.Bindings, nn.Binding{Shared: at[nodeVariable{net.Nodes[v.Node].Name, v.Role}]})
+	}
 	return p, nil
 }
 
@@ -157,12 +167,7 @@ func (c BlockChain) build(side, classes int, plain bool,
 	x = b.Apply("pool", nn.GlobalPool{}, c.head(b, x))
 	last := c.classifier
 	last.Out = classes
-	net, err := classify(b, x, last, c.dropout)
-	if err != nil {
-		return nil, err
-	}
-	c.rename(net, false)
-	return net, nil
+	return classify(b, x, last, c.dropout)
 }
 
 // rename gives modules the names of the space's files, those of the supernet or of a network by itself.
