@@ -135,6 +135,9 @@ func (sp BlockChains) Resolutions() []int { return []int{int(sp.resolution)} }
 // Blocks are the numbers of the blocks, one for each layer.
 func (c BlockChain) Blocks() []int { return ints(c.blocks[:len(c.of.layers())]) }
 
+// Resolution is the side of the images in pixels.
+func (c BlockChain) Resolution() int { return int(c.of.resolution) }
+
 // String is the canonical text, spos:<numbers of the blocks>@w<width>,r<resolution>, and behind it ,s<stride> where
 // that is not 32.
 func (c BlockChain) String() string {

@@ -78,8 +78,8 @@ func TestChainTexts(t *testing.T) {
 		require.True(t, a == BlockChains{}.FromCode(code))
 		net, err := a.(Trainable).Network(NetworkSize{})
 		require.NoError(t, err)
-		of := a.(BlockChain).of
-		require.Equal(t, int(of.resolution)/mobileStrides[of.stride], net.Nodes[net.Find("head/conv")].Shape.H)
+		c := a.(BlockChain)
+		require.Equal(t, c.Resolution()/mobileStrides[c.of.stride], net.Nodes[net.Find("head/conv")].Shape.H)
 	}
 	for name, want := range map[string]string{"spos@w1.0": "spos", "spos@w1.0,r224,s32": "spos",
 		"fairnas@w0.5": "fairnas@w0.5,r224", "fairnas@w1.0,r224,s16": "fairnas@w1.0,r224,s16"} {
