@@ -37,6 +37,8 @@ const (
 	// that data.Dataset.HeldOut draws, it has seen none.
 	SpaceKey   = "space"
 	HeldOutKey = "held_out_images"
+	// SizeKey is the size of its networks as they were trained: a Size in JSON, of which 0 is the space's own.
+	SizeKey = "network_size"
 )
 
 // RandomWeights says that nobody has trained them. Their constants are those of a training here.
@@ -48,6 +50,25 @@ func AddClasses(metadata map[string]string, names []string) {
 		text, _ := json.Marshal(names) // a list of texts
 		metadata[ClassesKey] = string(text)
 	}
+}
+
+// AddSize puts the size of a supernet's networks into metadata.
+func AddSize(metadata map[string]string, s Size) {
+	text, _ := json.Marshal(s) // numbers
+	metadata[SizeKey] = string(text)
+}
+
+// Size is that of a supernet's networks; zero where the file does not say it.
+func (w *Weights) Size() (s Size, err error) {
+	text, found := w.Metadata[SizeKey]
+	if !found {
+		return s, nil
+	}
+	if err := json.Unmarshal([]byte(text), &s); err != nil || min(s.Channels, s.Stacks, s.Modules, s.Resolution) < 0 {
+		return s, fmt.Errorf("%s: metadata %q is %.200q, want channels, stacks, modules and resolution in JSON", w.Path,
+			SizeKey, text)
+	}
+	return s, nil
 }
 
 // Metadata is what a file of weights says of itself: the architecture, whose weights they are (a variant's name or
@@ -210,10 +231,10 @@ func (w *Weights) ImageSide() int {
 	return c.Images.Side
 }
 
-// Supernet tells whether the tensors are those of a supernet of once-for-all, whose running statistics are of no one
-// network.
+// Supernet tells whether the tensors are those of a supernet, whose running statistics are of no one network: the file
+// says the space of its paths, or has once-for-all's matrices of kernels.
 func (w *Weights) Supernet() bool {
-	return slices.ContainsFunc(w.tensors, func(t format.Tensor) bool { return strings.HasSuffix(t.Name, "to3_matrix") })
+	return w.Metadata[SpaceKey] != "" || slices.ContainsFunc(w.tensors, func(t format.Tensor) bool { return strings.HasSuffix(t.Name, "to3_matrix") })
 }
 
 // Classes are the names of the classes that the file says its logits are of, in their order; nil where it does not say.

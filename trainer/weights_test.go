@@ -222,6 +222,35 @@ func TestClassesInWeights(t *testing.T) {
 	}
 }
 
+// The size of a supernet's networks is read as it was written; a file with a space is a supernet's.
+func TestSizeInWeights(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w.safetensors")
+	open := func(metadata map[string]string) *Weights {
+		require.NoError(t, format.WriteSafetensors(path, []format.Tensor{{Name: "a", Shape: []int{1},
+			Data: []float32{1}}}, metadata))
+		w, err := OpenWeights(path)
+		require.NoError(t, err)
+		return w
+	}
+	metadata := map[string]string{SpaceKey: "nasbench101-v4"}
+	want := Size{Channels: 8, Stacks: 3, Modules: 1, Resolution: 16}
+	AddSize(metadata, want)
+	w := open(metadata)
+	got, err := w.Size()
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.True(t, w.Supernet())
+	w = open(map[string]string{"format": "pt"})
+	got, err = w.Size()
+	require.NoError(t, err)
+	require.Zero(t, got)
+	require.False(t, w.Supernet())
+	for _, text := range []string{"8", "{", `{"channels": -1}`} {
+		_, err = open(map[string]string{SizeKey: text}).Size()
+		require.ErrorContains(t, err, `w.safetensors: metadata "network_size" is `)
+	}
+}
+
 // written is a file of a network's weights, with metadata.
 func written(t *testing.T, net *nn.Network, values [][]float32, metadata map[string]string) *Weights {
 	path := filepath.Join(t.TempDir(), "w.safetensors")
