@@ -16,6 +16,7 @@ import (
 	"github.com/ctnas/ctnas/search/compare"
 	searchrun "github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // compareDocument is what `ctnas compare --json` prints.
@@ -52,6 +53,7 @@ type compareFlags struct {
 	ablations                              bool
 	search.Bounds
 	search.Making
+	search.SharedWeights
 }
 
 // settings are all of them.
@@ -76,12 +78,14 @@ func (o *compareFlags) settings() *setting.List {
 	l.Texts(&o.set, "set", "change a setting of ctnas, `key=value` with the names of search's flags and _ for -; "+
 		"for experiments, may be repeated")
 	o.Making.AddTo(l)
+	o.SharedWeights.AddTo(l)
 	return l
 }
 
 func newCompareCommand(a *app) *cobra.Command {
 	o := compareFlags{space: defaultSpace, preset: search.PresetDefault, propose: search.ProposeAuto,
-		format: compare.FormatTable, methods: compare.Methods(), budget: 423, seeds: 10, Making: search.DefaultMaking()}
+		format: compare.FormatTable, methods: compare.Methods(), budget: 423, seeds: 10, Making: search.DefaultMaking(),
+		SharedWeights: search.DefaultSharedWeights()}
 	cmd := &cobra.Command{
 		Use:   "compare --labels table:FILE --methods random,ctnas",
 		Short: "Run methods side by side with the same number of labels",
@@ -97,7 +101,12 @@ otherwise: where the whole space is ranked, the controller decides little.
 Where labels are predicted, what is called accuracy in JSON is a predicted score of "predictor", and tables
 say so (docs/search.md).
 
-With --out DIR every finished run is kept there, and a comparison that was stopped goes on when it is started again.
+Methods that ask for no labels train a supernet on --supernet-data, whatever --labels are: these judge what they
+pick. Tau-b is then over a sample of the whole space; that of the parameter count stands beside, for shared weights
+that rank worse have learned nothing of use.
+
+With --out DIR every finished run is kept there with report.html of all, and a comparison that was stopped goes on
+when it is started again, in the middle of a supernet's training too.
 
 ` + labelsLong + `
 
@@ -105,7 +114,9 @@ Picks of labels that are trained for are compared by the test accuracy of their 
 		Example: `  ctnas compare --space nasbench101 --labels table:nb101.ctt \
       --methods random,regression,renas,evolution,ctnas --budget 423 --seeds 10
   ctnas compare --labels table:nb101.ctt --budget 150 --format markdown --out runs/compare150
-  ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json`,
+  ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json
+  ctnas compare --space nasbench101 --labels table:nb101.ctt --methods spos,fairnas,enas,darts,fbnet,ctnas \
+      --supernet-data cifar10:DIR --out runs/oneshot`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.compare(cmd, o) },
 	}
@@ -130,6 +141,10 @@ func (o *compareFlags) variants(cmd *cobra.Command) ([]compare.Variant, error) {
 	}
 	c.Budget, c.MaxMAdds, c.MaxParams = o.budget, o.MaxMAdds, o.MaxParams
 	c.Latency, c.MaxLatency = o.Latency, o.MaxLatency
+	c.SharedWeights = o.SharedWeights
+	if c.SupernetData, err = data.Absolute(o.SupernetData); o.SupernetData != "" && err != nil {
+		return nil, usagef("--supernet-data: %w", err)
+	}
 	if (o.ablations || o.preset != search.PresetDefault) && !cmd.Flags().Changed("propose") {
 		o.propose = search.ProposeController
 	}
@@ -206,8 +221,13 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	if !a.quiet && o.format != formatJSON {
 		fmt.Fprintf(a.stderr, "%s: %s\n", l.Name(), d.Accuracy)
 	}
+	c.Supernets = a.supernets()
+	c.Program = searchrun.Program{Command: a.commandLine(), Settings: a.where(dev), Facts: runFacts{a.commandLine(),
+		build.Version, build.Commit, build.Modified, build.Go, build.Platform, dev.name, dev.level, dev.threads,
+		l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out}}
+	c.Stale = a.takenOver
 	var stop func()
-	c.Progress, c.Done, stop = a.compareProgress(o.budget, d.Predictor)
+	c.Progress, c.Stage, c.Done, stop = a.compareProgress(o.budget, d.Predictor)
 	runs, err := compare.Compare(cmd.Context(), c)
 	stop()
 	if errors.Is(err, context.Canceled) && a.out != "" {
@@ -222,6 +242,15 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	d.Methods = compare.Summarize(runs, d.Total, d.Paper != nil)
 	if o.ablations {
 		d.Ablations = compare.Ablate(runs)
+	}
+	if a.out != "" && !o.ablations {
+		page := compare.Page(d.Methods, d.Predictor, d.Paper, true)
+		page.Title = fmt.Sprintf("%s, %d labels, seeds %d..%d", o.space, o.budget, o.seed,
+			o.seed+uint64(o.seeds)-1)
+		page.Space, page.Labels, page.Command = o.space, d.Accuracy, a.commandLine()
+		if err := page.Write(a.out); err != nil {
+			return err
+		}
 	}
 	return a.printComparison(o, d)
 }
@@ -262,13 +291,15 @@ func (a *app) openComparison(o compareFlags, dev device) (unlock func(), err err
 // compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last
 // bar.
 func (a *app) compareProgress(budget int, predictor string) (update func(string, uint64, int, float64),
-	done func(compare.Run), stop func()) {
+	stage func(string, uint64, searchrun.Progress), done func(compare.Run), stop func()) {
 	if a.quiet || a.json {
-		return nil, nil, func() {}
+		return nil, nil, nil, func() {}
 	}
 	var show func(done, total int)
 	var finish func() // of the bar that is shown, nil without one
+	staged, ended := a.stages()
 	stop = func() {
+		ended()
 		if finish != nil {
 			finish()
 			finish = nil
@@ -281,6 +312,9 @@ func (a *app) compareProgress(budget int, predictor string) (update func(string,
 			}
 			show(labels, budget)
 		}
+	}
+	stage = func(name string, seed uint64, p searchrun.Progress) {
+		staged(fmt.Sprintf("%s, seed %d: %s", name, seed, p.Stage), p.Done, p.Total)
 	}
 	done = func(r compare.Run) {
 		stop()
@@ -299,10 +333,14 @@ func (a *app) compareProgress(budget int, predictor string) (update func(string,
 		case r.Accuracy.Known():
 			value = fmt.Sprintf("%.3f %%", 100*r.Accuracy)
 		}
-		fmt.Fprintf(a.stderr, "%s, seed %d: %s%s, %d labels, %.1f s%s\n", r.Method, r.Seed, rank, value, r.Labels,
-			r.Seconds, from)
+		labels := "no labels"
+		if r.Queries != nil {
+			labels = fmt.Sprintf("%d labels", *r.Queries)
+		}
+		fmt.Fprintf(a.stderr, "%s, seed %d: %s%s, %s, %.1f s%s\n", r.Method, r.Seed, rank, value, labels, r.Seconds,
+			from)
 	}
-	return update, done, stop
+	return update, stage, done, stop
 }
 
 func (a *app) printComparison(o compareFlags, d compareDocument) error {

@@ -33,6 +33,28 @@ func (a *app) progress(name string) (update func(done, total int), finish func()
 	return update, func() {}
 }
 
+// stages shows how far the parts of a long piece of work are that follow each other, each by its name. update is called
+// by one goroutine at a time.
+func (a *app) stages() (update func(name string, done, total int), finish func()) {
+	var show func(done, total int)
+	var end func() // of the part that is shown, nil without one
+	shown := ""
+	finish = func() {
+		if end != nil {
+			end()
+		}
+		end, shown = nil, ""
+	}
+	return func(name string, done, total int) {
+		if name != shown {
+			finish()
+			shown = name
+			show, end = a.progress(name)
+		}
+		show(done, total)
+	}, finish
+}
+
 func (a *app) progressBar(name string) (update func(done, total int), finish func()) {
 	bars := mpb.New(mpb.WithOutput(bare(a.stderr)), mpb.WithWidth(48))
 	bar := bars.AddBar(0,

@@ -23,6 +23,7 @@ import (
 	"github.com/ctnas/ctnas/search/catalogue"
 	_ "github.com/ctnas/ctnas/search/method"          // registers methods
 	_ "github.com/ctnas/ctnas/search/method/ctnas"    // another one
+	_ "github.com/ctnas/ctnas/search/method/oneshot"  // others
 	_ "github.com/ctnas/ctnas/search/method/released" // another one
 	"github.com/ctnas/ctnas/search/report"
 	searchrun "github.com/ctnas/ctnas/search/run"
@@ -119,12 +120,11 @@ func (a *app) searchOf(f *pflag.FlagSet, resume string) (search.Config, error) {
 		return a.resumedSearch(f, resume)
 	}
 	c, err := searchConfig(f)
-	if err == nil && c.Labels == "" {
-		err = usagef(`required flag(s) "labels" not set`)
-	}
 	if err == nil {
-		if _, err = searchrun.For(c); err != nil {
-			err = usagef("%w", err)
+		if m, wrong := searchrun.For(c); wrong != nil {
+			err = usagef("%w", wrong)
+		} else if c.Labels == "" && !searchrun.IsUnlabelled(m) {
+			err = usagef(`required flag(s) "labels" not set`)
 		}
 	}
 	if err == nil && a.out != "" {
@@ -180,6 +180,9 @@ func folderName(space string) string {
 // newOut names a folder that does not exist yet.
 func newOut(c search.Config) string {
 	base := filepath.Join("runs", fmt.Sprintf("%s-%s-%d-seed%d", folderName(c.Space), c.Method, c.Budget, c.Seed))
+	if unlabelled(c) {
+		base = filepath.Join("runs", fmt.Sprintf("%s-%s-seed%d", folderName(c.Space), c.Method, c.Seed))
+	}
 	dir := base
 	for n := 2; ; n++ {
 		if _, err := os.Stat(dir); err != nil {
@@ -255,8 +258,7 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 		return nil, err
 	}
 	listed := c.Propose != search.ProposeController
-	l, err := a.openLabels(cmd.Context(), c.Labels, a.keptSpace(c.Space),
-		a.labelOptions(dev, c.Making, listed))
+	l, err := a.searchLabels(cmd.Context(), c, a.labelOptions(dev, c.Making, listed))
 	if a.resumes && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w; if what labels come from has moved, say where it is now with --labels", err)
 	}
@@ -286,7 +288,10 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 		d.Moved = map[string]string{"labels": c.Labels, "labels_before": a.moved["labels"]}
 	}
 	var finish func()
-	d.Progress, finish = a.searchProgress(l.Source.Facts().Predicted())
+	if d.Progress, finish = a.searchProgress(l.Source.Facts().Predicted()); unlabelled(c) {
+		d.Progress, finish = a.unlabelledProgress()
+		d.Supernets, d.All = a.supernets(), nil
+	}
 	defer finish()
 	if err := errors.Join(sameImages(a.out, l.Images), sameLabels(a.out, l)); err != nil {
 		return nil, err
@@ -363,7 +368,13 @@ func (a *app) searchProgress(predicted bool) (update func(searchrun.Progress), f
 // printSearch is the result for people, with the front of accuracy and cost where that was looked for.
 func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
+	if r.Shared != nil {
+		fmt.Fprintf(w, "labels\tnone were asked for; %d architectures were measured with shared weights\n",
+			r.Shared.Measured)
+		fmt.Fprintf(w, "judged by\t%s\n", r.Labels)
+	} else {
+		fmt.Fprintf(w, "labels\t%d, %s\n", r.LabelsUsed, r.Labels)
+	}
 	if r.ImagesForward > 0 {
 		fmt.Fprintf(w, "images\t%d forward through networks with shared weights\n", r.ImagesForward)
 	}
@@ -406,6 +417,14 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 			fmt.Fprintf(w, "latency\t%.3f ms, the sum of its parts%s\n", *x.LatencyMS, of)
 		}
 	}
+	if s := r.Shared; s != nil && s.Over > 0 {
+		fmt.Fprintf(w, "tau-b\t%s over %d architectures of the whole space, of parameters %s", tauText(s.TauB), s.Over,
+			tauText(s.TauBParams))
+		if s.PoolOver > 0 {
+			fmt.Fprintf(w, "; %s over the %d that the supernet itself selected", tauText(s.PoolTauB), s.PoolOver)
+		}
+		fmt.Fprintln(w)
+	}
 	if r.Controller != nil {
 		c := r.Controller
 		fmt.Fprintf(w, "controller\tmean true percentile of its samples (0 = best): %s, %s\n",
@@ -413,7 +432,9 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	}
 	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a
 	// label.
-	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Accuracy == nil }); i >= 0 {
+	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool {
+		return x.Accuracy == nil
+	}); i >= 0 {
 		x := r.Architectures[i]
 		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s of %d (by the comparator)", x.Arch,
 			count(x.PredictedRank), r.PredictedAmong)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -204,6 +205,15 @@ func elasticSpace(name string) (space.Elastic, error) {
 }
 
 func (a *app) trainSupernet(cmd *cobra.Command, s supernetTrainSettings) (*trainer.SupernetResult, error) {
+	show, finish := a.supernetProgress()
+	defer finish()
+	return a.trainSupernetIn(cmd.Context(), s, a.out, nil, show)
+}
+
+// trainSupernetIn trains a supernet in a folder, or without one where dir is empty. A nil sampler is the recipe's
+// method's.
+func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir string, sampler trainer.Sampler,
+	show func(trainer.Progress)) (*trainer.SupernetResult, error) {
 	sp, err := elasticSpace(s.Space)
 	if err != nil {
 		return nil, err
@@ -219,7 +229,7 @@ func (a *app) trainSupernet(cmd *cobra.Command, s supernetTrainSettings) (*train
 		return nil, err
 	}
 	defer func() { _ = whole.Close() }()
-	checksum, err := whole.Checksum(cmd.Context())
+	checksum, err := whole.Checksum(ctx)
 	finishImages()
 	if err != nil {
 		return nil, err
@@ -233,31 +243,29 @@ func (a *app) trainSupernet(cmd *cobra.Command, s supernetTrainSettings) (*train
 		return nil, err
 	}
 	build := thisBuild()
-	if a.out != "" {
-		unlock, err := a.lockFolder(a.out)
+	if dir != "" {
+		unlock, err := a.lockFolder(dir)
 		if err != nil {
 			return nil, err
 		}
 		defer unlock()
-		if err := sameImages(a.out, checksum); err != nil {
+		if err := sameImages(dir, checksum); err != nil {
 			return nil, err
 		}
 		facts := runFacts{a.commandLine(), build.Version, build.Commit, build.Modified, build.Go, build.Platform,
-			dev.name, dev.level, dev.threads, "", checksum, "", checksum, a.out}
-		if err := writeConfig(a.out, setting.Join(s.settings(), a.where(dev)), facts); err != nil {
+			dev.name, dev.level, dev.threads, "", checksum, "", checksum, dir}
+		if err := writeConfig(dir, setting.Join(s.settings(), a.where(dev)), facts); err != nil {
 			return nil, err
 		}
 	}
-	show, finish := a.supernetProgress()
 	kind, _, _ := strings.Cut(s.Data, ":")
-	result, err := trainer.TrainSupernet(cmd.Context(), trainer.SupernetJob{Space: sp.Name(),
+	result, err := trainer.TrainSupernet(ctx, trainer.SupernetJob{Space: sp.Name(),
 		Elastic: supernet.Training(sp), Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: s.SupernetRecipe,
 		Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher, Cache: int64(s.PathCache) << 20},
-		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery,
+		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: dir, CheckpointEvery: s.CheckpointEvery,
 			Version: build.Version, Progress: show})
-	finish()
-	if err == nil && a.out != "" && !result.Finished {
-		err = report.WriteSupernet(a.out)
+	if err == nil && dir != "" && !result.Finished {
+		err = report.WriteSupernet(dir)
 	}
 	return result, err
 }

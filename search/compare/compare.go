@@ -92,6 +92,13 @@ type Comparison struct {
 	Progress func(name string, seed uint64, labels int, best float64) // may be nil
 	// Called after every run, kept ones included; may be nil.
 	Done func(Run)
+	// Supernets are how methods that ask for no labels come to them. Such a run has a folder of its own in the cache, in
+	// which a training that was stopped goes on.
+	Supernets run.Supernets
+	Program   run.Program // of those folders' config.yaml; Version is the comparison's
+	Stale     func(dir string, from *files.Holder)
+	// Stage is told how far a run without labels is; may be nil.
+	Stage func(name string, seed uint64, p run.Progress)
 }
 
 // Variant is a method with settings under a name: the name tells two settings of one method apart.
@@ -116,6 +123,7 @@ type Run struct {
 	Method    string      `json:"method"`
 	Seed      uint64      `json:"seed"`
 	Labels    int         `json:"labels"`
+	Queries   *int        `json:"queries"` // the same; null of a method that asks for none
 	Seconds   float64     `json:"seconds"` // of the search, its judging left out
 	Arch      string      `json:"arch"`
 	Hash      string      `json:"hash"`
@@ -125,9 +133,13 @@ type Run struct {
 	// Rank is 1 + the number of better architectures in the table; null: not known.
 	Rank     *int `json:"rank"`
 	TauBOver int  `json:"tau_b_over,omitempty"` // how many architectures TauB rests on
-	// TauB is of the method's last predictor, over all architectures without a label; null without one, or where they
-	// cannot be judged.
+	// TauB is of the method's last predictor, over all architectures without a label, or of shared weights, over an
+	// unselected sample; null without one, or where they cannot be judged. TauBParams is that of the parameter count
+	// over the same architectures, PoolTauB that of the architectures which a supernet itself selected.
 	TauB       *float64    `json:"tau_b"`
+	TauBParams *float64    `json:"tau_b_params"`
+	PoolTauB   *float64    `json:"pool_tau_b,omitempty"`
+	PoolOver   int         `json:"pool_tau_b_over,omitempty"`
 	Curriculum *Curriculum `json:"percentile,omitempty"`
 	Kept       bool        `json:"-"` // read from the cache
 }
@@ -212,7 +224,9 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	}
 	d := run.Deps{Space: c.Field.Space, Source: source, All: c.Field.Pool, Device: c.Device, Latency: c.Latency,
 		Program: run.Program{Version: c.Version}}
-	if c.Progress != nil {
+	if run.IsUnlabelled(method) {
+		c.unlabelled(&d, v, seed)
+	} else if c.Progress != nil {
 		labels := 0
 		d.Progress = func(p run.Progress) {
 			if p.Labels > labels {
@@ -225,10 +239,12 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	if err != nil {
 		return Run{}, err
 	}
-	i := slices.IndexFunc(found.Ledger, func(l ledger.Label) bool { return l.Arch.String() == found.Pick })
-	pick := found.Ledger[i] // the best label
+	pick, err := c.picked(found)
+	if err != nil {
+		return Run{}, err
+	}
 	result := Run{
-		Method: v.Name, Seed: seed, Labels: len(found.Ledger), Seconds: found.Seconds - found.Phases[run.PhaseJudge],
+		Method: v.Name, Seed: seed, Labels: len(found.Ledger), Queries: found.Queries, Seconds: found.Seconds - found.Phases[run.PhaseJudge],
 		Arch: found.Pick, Hash: pick.Arch.Hash(), Seen: pick.Value,
 		LatencyMS: c.Latency.Known().Milliseconds(pick.Arch),
 	}
@@ -242,41 +258,79 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	if result.Accuracy, result.Rank, err = c.Field.judge(source, pick); err != nil {
 		return result, err
 	}
+	if s := found.Shared; s != nil {
+		result.TauB, result.TauBParams, result.TauBOver = s.TauB, s.TauBParams, s.Over
+		result.PoolTauB, result.PoolOver = s.PoolTauB, s.PoolOver
+	}
 	if found.Comparator != nil && c.Field.all != nil {
-		if result.TauB, result.TauBOver, err = c.tau(ctx, found); err != nil {
+		if err = c.tau(ctx, found, &result); err != nil {
 			return result, err
 		}
 	}
 	return result, nil
 }
 
-// tau judges a predictor by all architectures that it has no label of.
-func (c Comparison) tau(ctx context.Context, found *run.Result) (tau *float64, over int, err error) {
+// unlabelled sets what a run without labels has beside the others: supernets, and a folder where there is one for all.
+func (c Comparison) unlabelled(d *run.Deps, v Variant, seed uint64) {
+	d.Supernets, d.Program = c.Supernets, c.Program
+	d.Program.Version = c.Version
+	if c.Cache != "" {
+		d.Dir = filepath.Join(c.Cache, cellName(v.Name, seed))
+		if c.Stale != nil {
+			d.Stale = func(from *files.Holder) { c.Stale(d.Dir, from) }
+		}
+	}
+	d.All = nil // which judges
+	if c.Stage != nil {
+		d.Progress = func(p run.Progress) { c.Stage(v.Name, seed, p) }
+	}
+}
+
+// picked is what a search ended in, with what it saw of it.
+func (c Comparison) picked(found *run.Result) (ledger.Label, error) {
+	if found.Shared == nil {
+		i := slices.IndexFunc(found.Ledger, func(l ledger.Label) bool { return l.Arch.String() == found.Pick })
+		return found.Ledger[i], nil // the best label
+	}
+	a, err := c.Field.Space.Parse(found.Pick)
+	return ledger.Label{Arch: a, Value: found.PickAccuracy}, err
+}
+
+// tau judges a predictor by all architectures that it has no label of, and the order by parameters beside it.
+func (c Comparison) tau(ctx context.Context, found *run.Result, result *Run) error {
 	judge, pool := c.Field.all, c.Field.Pool
 	scores, err := pool.Score(ctx, found.Comparator, c.Device)
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
+	limits := ledger.Counted(space.Limits{}, ledger.FromTable(judge))
 	known := make(map[space.Arch]bool, len(found.Ledger))
 	for _, l := range found.Ledger {
 		known[l.Arch] = true
 	}
-	var predicted, truth []float64
+	var predicted, params, truth []float64
 	for k, row := range judge.Cells() {
 		if known[pool.Arch(k)] {
 			continue
 		}
 		value, err := judge.Judged(row)
 		if err != nil {
-			return nil, 0, err
+			return err
 		}
 		predicted, truth = append(predicted, scores.Rank[k]), append(truth, value)
+		count := math.NaN()
+		if n := limits.Cost(pool.Arch(k)).Params; n != space.Unknown {
+			count = float64(n)
+		}
+		params = append(params, count)
 	}
-	value := stat.KendallB(predicted, truth)
-	if math.IsNaN(value) {
-		return nil, 0, nil
+	if value := stat.KendallB(predicted, truth); !math.IsNaN(value) {
+		result.TauB, result.TauBOver = &value, len(truth)
 	}
-	return &value, len(truth), nil
+	if value := stat.KendallB(params, truth); !math.IsNaN(value) {
+		result.TauBParams = &value
+	}
+	return nil
 }
 
 // cell names the file of a run in the cache, and the key that tells whether a file there is of the same run: everything
@@ -294,20 +348,33 @@ func (c Comparison) cell(v Variant, seed uint64) (path, key string, err error) {
 	if f := space.FileOf(c.Field.Space); f != nil {
 		described = string(f.Text())
 	}
-	text, err := json.Marshal([]any{
+	parts := []any{
 		c.Version, c.Field.Space.Name(), described, c.Field.Identity, seed, device.Level(), c.Latency.Checksum(),
 		v.Name, v.Config, v.Method,
-	})
+	}
+	if m, err := run.Open(v.Config.Algorithm()); v.Method == nil && err == nil && run.IsUnlabelled(m) {
+		_, recipe, err := v.Config.SharedWeights.Recipe(m.Name())
+		if err != nil {
+			return "", "", err
+		}
+		parts = append(parts, v.Config.SupernetData, recipe)
+	}
+	text, err := json.Marshal(parts)
 	if err != nil {
 		return "", "", err
 	}
+	return filepath.Join(c.Cache, cellName(v.Name, seed)+".json"), digest.Of(text), nil
+}
+
+// cellName names the file, and of a method without labels the folder, of a run in the cache.
+func cellName(variant string, seed uint64) string {
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '-'
-	}, v.Name)
-	return filepath.Join(c.Cache, fmt.Sprintf("%s-seed%d.json", name, seed)), digest.Of(text), nil
+	}, variant)
+	return fmt.Sprintf("%s-seed%d", name, seed)
 }
 
 // entry is a file of the cache, sealed.

@@ -186,12 +186,12 @@ func someRuns() []Run {
 	rank := func(n int) *int { return &n }
 	samples := func(start, end float64) *Curriculum { return &Curriculum{&start, &end, 10, 20} }
 	return []Run{
-		{Method: "ctnas", Seed: 1, Labels: 423, Seconds: 10, Accuracy: 0.94, Rank: rank(3), TauB: tau(0.7),
+		{Method: "ctnas", Seed: 1, Labels: 423, Queries: rank(423), TauBParams: tau(0.5), Seconds: 10, Accuracy: 0.94, Rank: rank(3), TauB: tau(0.7),
 			Curriculum: samples(50, 4)},
-		{Method: "random", Seed: 1, Labels: 423, Seconds: 1, Accuracy: 0.93, Rank: rank(900)},
-		{Method: "ctnas", Seed: 2, Labels: 420, Seconds: 20, Accuracy: 0.95, Rank: rank(1), TauB: tau(0.8),
+		{Method: "random", Seed: 1, Labels: 423, Queries: rank(423), Seconds: 1, Accuracy: 0.93, Rank: rank(900)},
+		{Method: "ctnas", Seed: 2, Labels: 420, Queries: rank(420), TauBParams: tau(0.6), Seconds: 20, Accuracy: 0.95, Rank: rank(1), TauB: tau(0.8),
 			Curriculum: samples(52, 2)},
-		{Method: "random", Seed: 2, Labels: 423, Seconds: 1, Accuracy: 0.91, Rank: rank(1100),
+		{Method: "random", Seed: 2, Labels: 423, Queries: rank(423), Seconds: 1, Accuracy: 0.91, Rank: rank(1100),
 			Curriculum: samples(50, 49)},
 	}
 }
@@ -287,7 +287,7 @@ func TestFormats(t *testing.T) {
 	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", Paper()))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	require.Len(t, lines, 1+2+3+1+len(Paper()))
-	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`,
+	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +0\.550 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`,
 		strings.TrimSpace(lines[1]))
 	require.Contains(t, lines[4], "other measurements")
 	require.Contains(t, lines[6], "accuracy of 3 runs %")
@@ -309,7 +309,7 @@ func TestFormats(t *testing.T) {
 	require.NoError(t, WriteSummaries(&out, FormatCSV, s, "", Paper()))
 	rows, err := csv.NewReader(&out).ReadAll()
 	require.NoError(t, err)
-	require.Equal(t, []string{"random", "ctnas", "423", "1", "", "", "0.92"}, rows[2][:7])
+	require.Equal(t, []string{"random", "ctnas", "423", "1", "", "", "", "0.92"}, rows[2][:8])
 	spos := rows[7]
 	require.Equal(t, []string{"SPOS", "paper", ""}, spos[:3])
 	for i, name := range rows[0][3:] {
@@ -354,4 +354,32 @@ func TestKeptRunsKnowTheirSpace(t *testing.T) {
 	}
 	require.Equal(t, key(text), key(bytes.Clone(text)))
 	require.NotEqual(t, key(text), key(append(text, "# edited\n"...)))
+}
+
+// A method that asks for no labels has none: null in JSON, a dash in tables, nothing in CSV, and a page of its own.
+func TestMethodsWithoutLabels(t *testing.T) {
+	tau, rank := 0.2, 7
+	runs := append(someRuns(), Run{Method: "spos", Seed: 1, Arch: "x", Accuracy: 0.9, Rank: &rank, TauB: &tau, TauBParams: &tau})
+	s := Summarize(runs, 1000, true)
+	require.Nil(t, s[2].Queries)
+	require.Equal(t, "SPOS", s[2].Paper.Name)
+	text, err := json.Marshal(s[2])
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"method":"spos","labels":0,"queries":null,`)
+	var out bytes.Buffer
+	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", nil))
+	require.Regexp(t, `(?m)^spos +- +0\.200 +0\.200 +90\.00 `, out.String())
+	out.Reset()
+	require.NoError(t, WriteSummaries(&out, FormatCSV, s, "", nil))
+	require.Contains(t, out.String(), "\nspos,ctnas,,0,0.2,,0.2,0.9,")
+
+	page := Page(s, "", Paper(), true)
+	require.Len(t, page.Picks, 5)
+	require.Equal(t, []string{"", "spos-seed1"}, []string{page.Picks[0].Folder, page.Picks[4].Folder})
+	dir := t.TempDir()
+	require.NoError(t, page.Write(dir))
+	html, err := os.ReadFile(filepath.Join(dir, "report.html"))
+	require.NoError(t, err)
+	require.Contains(t, string(html), `<a href="spos-seed1/report.html">page</a>`)
+	require.Contains(t, string(html), "spos, seed 1\nx\n90.00 %")
 }

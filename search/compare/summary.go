@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/ctnas/ctnas/internal/stat"
+	"github.com/ctnas/ctnas/search/report"
 )
 
 // Summary is a method over all seeds, beside the paper's. N is of how many seeds a quantity is known; it is null
@@ -18,6 +19,7 @@ import (
 type Summary struct {
 	Method   string      `json:"method"`
 	Labels   int         `json:"labels"`  // the most that a seed bought
+	Queries  *int        `json:"queries"` // the same; null of a method that asks for none
 	Seconds  stat.Number `json:"seconds"` // mean of a search
 	Accuracy struct {
 		Mean stat.Number `json:"mean"`
@@ -35,9 +37,11 @@ type Summary struct {
 		Best   stat.Number `json:"best"`
 		Median stat.Number `json:"median"`
 	} `json:"rank_percent"` // rank in per cent of the table
-	TauB  *MeanSD   `json:"tau_b"` // null where the method predicts nothing
-	Paper *PaperRow `json:"paper"` // null where the paper has no such method, and in other spaces than the paper's
-	Runs  []Run     `json:"runs"`
+	TauB       *MeanSD   `json:"tau_b"`        // null where the method predicts nothing
+	TauBParams *MeanSD   `json:"tau_b_params"` // of the parameter count, over the same architectures
+	PoolTauB   *MeanSD   `json:"pool_tau_b,omitempty"`
+	Paper      *PaperRow `json:"paper"` // null where the paper has no such method, and in other spaces than the paper's
+	Runs       []Run     `json:"runs"`
 }
 
 // MeanSD is a quantity over seeds.
@@ -77,15 +81,23 @@ func Summarize(runs []Run, total int, paper bool) []Summary {
 		if paper {
 			s.Paper = paperOf(name)
 		}
-		var seconds, accuracy, rank, tau []float64
+		var seconds, accuracy, rank, tau, params, selected []float64
 		for _, r := range s.Runs {
 			s.Labels = max(s.Labels, r.Labels)
+			if r.Queries != nil {
+				s.Queries = &s.Labels
+			}
 			seconds, accuracy = append(seconds, r.Seconds), append(accuracy, float64(r.Accuracy))
 			if r.Rank != nil {
 				rank = append(rank, float64(*r.Rank))
 			}
-			if r.TauB != nil {
-				tau = append(tau, *r.TauB)
+			for _, x := range []struct {
+				of *float64
+				to *[]float64
+			}{{r.TauB, &tau}, {r.TauBParams, &params}, {r.PoolTauB, &selected}} {
+				if x.of != nil {
+					*x.to = append(*x.to, *x.of)
+				}
 			}
 		}
 		accuracy = known(accuracy)
@@ -101,12 +113,18 @@ func Summarize(runs []Run, total int, paper bool) []Summary {
 		s.Rank.Mean, s.Rank.Median, s.Rank.Best = stat.Number(stat.Mean(rank)), stat.Number(stat.Median(rank)),
 			stat.Number(top)
 		s.RankPercent.Best, s.RankPercent.Median = stat.Number(top*percent), stat.Number(stat.Median(rank)*percent)
-		if len(tau) > 0 {
-			s.TauB = &MeanSD{stat.Number(stat.Mean(tau)), stat.Number(stat.SD(tau)), len(tau)}
-		}
+		s.TauB, s.TauBParams, s.PoolTauB = newMeanSD(tau), newMeanSD(params), newMeanSD(selected)
 		out = append(out, s)
 	}
 	return out
+}
+
+// newMeanSD is null of nothing.
+func newMeanSD(values []float64) *MeanSD {
+	if len(values) == 0 {
+		return nil
+	}
+	return &MeanSD{stat.Number(stat.Mean(values)), stat.Number(stat.SD(values)), len(values)}
 }
 
 // Interval is a mean over seeds with its 95 % confidence interval by Student's t; Low and High are null of one seed.
@@ -208,13 +226,25 @@ func WriteSummaries(w io.Writer, format string, list []Summary, predictor string
 	if format == FormatCSV {
 		return writeCSV(w, list, predictor, paper)
 	}
+	methods := methodGrid(list, predictor)
+	if err := writeTable(w, format, methods.Head, methods.Rows); err != nil || len(paper) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "\n%s\n\n", PaperNote); err != nil {
+		return err
+	}
+	rows := paperGrid(paper)
+	return writeTable(w, format, rows.Head, rows.Rows)
+}
+
+// methodGrid are the methods as text.
+func methodGrid(list []Summary, predictor string) (g report.Grid) {
 	accuracy, best, factor, digits := "accuracy %", "best accuracy %", stat.Number(100), 2
 	if predictor != "" {
 		accuracy, best, factor, digits = "predicted score", "best predicted score", 1, 4
 	}
-	head := []string{"method", "labels", "tau-b", accuracy, best, "mean rank", "median rank", "best rank",
-		"best rank %", "seconds"}
-	var rows [][]string
+	g.Head = []string{"method", "labels", "tau-b", "of parameters", accuracy, best, "mean rank", "median rank",
+		"best rank", "best rank %", "seconds"}
 	for _, s := range list {
 		of := func(n int) string { // the seeds that a quantity rests on, where it does not rest on all
 			if n == 0 || n == len(s.Runs) {
@@ -222,25 +252,31 @@ func WriteSummaries(w io.Writer, format string, list []Summary, predictor string
 			}
 			return fmt.Sprintf(" (%d of %d seeds)", n, len(s.Runs))
 		}
-		tau := dash
-		if s.TauB != nil {
-			tau = plusMinus(s.TauB.Mean, s.TauB.SD, 3) + of(s.TauB.N)
+		tau := func(t *MeanSD) string {
+			if t == nil {
+				return dash
+			}
+			return plusMinus(t.Mean, t.SD, 3) + of(t.N)
 		}
-		rows = append(rows, []string{
-			s.Method, strconv.Itoa(s.Labels), tau,
+		labels := dash
+		if s.Queries != nil {
+			labels = strconv.Itoa(*s.Queries)
+		}
+		g.Rows = append(g.Rows, []string{
+			s.Method, labels, tau(s.TauB), tau(s.TauBParams),
 			plusMinus(factor*s.Accuracy.Mean, factor*s.Accuracy.SD, digits) + of(s.Accuracy.N),
 			decimal(factor*s.Accuracy.Best, digits),
 			decimal(s.Rank.Mean, 1) + of(s.Rank.N), decimal(s.Rank.Median, 1), decimal(s.Rank.Best, 0),
 			decimal(s.RankPercent.Best, 4), decimal(s.Seconds, 1),
 		})
 	}
-	if err := writeTable(w, format, head, rows); err != nil || len(paper) == 0 {
-		return err
-	}
-	if _, err := fmt.Fprintf(w, "\n%s\n\n", PaperNote); err != nil {
-		return err
-	}
-	rows = nil
+	return g
+}
+
+// paperGrid are the paper's rows as text.
+func paperGrid(paper []PaperRow) report.Grid {
+	g := report.Grid{Head: []string{"paper's method", "queries", "tau over 100", "accuracy of 3 runs %",
+		"best of 3 runs %", "best rank by 3 runs %"}}
 	for _, p := range paper {
 		tau, queries := dash, dash
 		if p.TauB != nil {
@@ -249,13 +285,31 @@ func WriteSummaries(w io.Writer, format string, list []Summary, predictor string
 		if p.Queries > 0 {
 			queries = strconv.Itoa(p.Queries)
 		}
-		rows = append(rows, []string{
+		g.Rows = append(g.Rows, []string{
 			p.Name, queries, tau, plusMinus(stat.Number(100*p.AccuracyMean), stat.Number(100*p.AccuracySD), 2),
 			decimal(stat.Number(100*p.AccuracyBest), 2), decimal(stat.Number(p.RankPercent), 2),
 		})
 	}
-	return writeTable(w, format, []string{"paper's method", "queries", "tau over 100", "accuracy of 3 runs %",
-		"best of 3 runs %", "best rank by 3 runs %"}, rows)
+	return g
+}
+
+// Page is the page of a comparison, whose runs without labels have folders where kept says so.
+func Page(list []Summary, predictor string, paper []PaperRow, kept bool) *report.Comparison {
+	page := &report.Comparison{Table: methodGrid(list, predictor), Predicted: predictor != ""}
+	if len(paper) > 0 {
+		page.PaperNote, page.Paper = PaperNote, paperGrid(paper)
+	}
+	for row, s := range list {
+		for _, r := range s.Runs {
+			p := report.ComparedPick{Method: s.Method, Row: row + 1, Seed: r.Seed, Arch: r.Arch,
+				Accuracy: float64(r.Accuracy), Rank: r.Rank}
+			if kept && r.Queries == nil {
+				p.Folder = cellName(s.Method, r.Seed)
+			}
+			page.Picks = append(page.Picks, p)
+		}
+	}
+	return page
 }
 
 func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) error {
@@ -265,8 +319,8 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 		}
 		return strconv.FormatFloat(float64(v), 'g', 10, 64)
 	}
-	head := []string{"method", "source", "labels", "seconds", "tau_b_mean", "tau_b_sd", "accuracy_mean",
-		"accuracy_sd", "accuracy_best",
+	head := []string{"method", "source", "labels", "seconds", "tau_b_mean", "tau_b_sd", "tau_b_params_mean",
+		"accuracy_mean", "accuracy_sd", "accuracy_best",
 		"rank_mean", "rank_median", "rank_best", "rank_percent_best", "rank_percent_median"}
 	if predictor != "" {
 		for i, name := range head {
@@ -281,12 +335,18 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 	rows := [][]string{head}
 	nan := stat.Number(math.NaN())
 	for _, s := range list {
-		tau := MeanSD{Mean: nan, SD: nan}
+		tau, params, labels := MeanSD{Mean: nan, SD: nan}, nan, ""
 		if s.TauB != nil {
 			tau = *s.TauB
 		}
-		row := []string{s.Method, "ctnas", strconv.Itoa(s.Labels)}
-		for _, v := range []stat.Number{s.Seconds, tau.Mean, tau.SD, s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best,
+		if s.TauBParams != nil {
+			params = s.TauBParams.Mean
+		}
+		if s.Queries != nil {
+			labels = strconv.Itoa(*s.Queries)
+		}
+		row := []string{s.Method, "ctnas", labels}
+		for _, v := range []stat.Number{s.Seconds, tau.Mean, tau.SD, params, s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best,
 			s.Rank.Mean, s.Rank.Median, s.Rank.Best,
 			s.RankPercent.Best, s.RankPercent.Median} {
 			row = append(row, number(v))

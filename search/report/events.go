@@ -25,10 +25,20 @@ const (
 	// EventCost: Step = 0; the last one counts. Values: seconds_<phase> for every phase the search spent time in,
 	// peak_bytes.
 	EventCost = "cost"
+	// EventGeneration: of a method that picks by shared weights; Step = 0: the random sample, n: generation n of the
+	// evolution. Values: best and mean accuracy with shared weights (0..1), measured (architectures so far), and of each
+	// operation SharePrefix + its name: its share among the nodes of what was measured.
+	EventGeneration = "generation"
+	// EventPolicy: Step = epochs of a supernet whose paths a controller draws. Values: reward (mean accuracy of its
+	// samples with shared weights, 0..1), entropy (nats a sequence), and the shares of operations in what it then draws.
+	EventPolicy = "policy"
 	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels,
 	// labels_before.
 	EventMoved = "moved"
 )
+
+// SharePrefix begins the keys of shares.
+const SharePrefix = "share "
 
 // The keys of a round's best label: an accuracy, or a predicted score, which is none.
 const (

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -51,6 +52,8 @@ type (
 		Labels     chartView
 		Rounds     []roundView
 		Curves     []chartView
+		Shares     []chartView // of operations, in what was drawn
+		Supernet   bool
 		Baselines  []baselineView
 		Measured   []chartView
 		Retrained  *retrainedView
@@ -136,6 +139,7 @@ func (d *Data) page() ([]byte, error) {
 	v.Retrained = d.retrained(draw)
 	v.Labels, v.Rounds = d.labels()
 	v.Curves = d.curves()
+	v.Shares, v.Supernet = d.shares(), d.Supernet
 	v.Baselines = d.baselines(draw)
 	v.Measured = d.measured()
 	v.Costs, v.Phases = d.costs()
@@ -256,7 +260,12 @@ func (d *Data) tiles(pick *archView) []tile {
 			out = append(out, tile{"True rank", pick.Rank, note})
 		}
 	}
-	out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})
+	if s := d.Result.Shared; s != nil {
+		out = append(out, tile{"Measured with shared weights", grouped(s.Measured), d.Result.Method})
+		out = append(out, d.tauTiles(s)...)
+	} else {
+		out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})
+	}
 	if pick != nil {
 		madds, params := "for one image", ""
 		if d.Result.Network != nil || pick.SpaceMAdds != "" || pick.SpaceParams != "" {
@@ -372,6 +381,13 @@ func (d *Data) curves() (out []chartView) {
 		{EventComparator, "loss", "Comparator loss", "binary cross-entropy of a pair", "comparator updates", "loss", 3},
 		{EventRound, "tau", "Comparator's tau-b", "each round's new labels against their prediction",
 			"round", "tau-b", 4},
+		{EventPolicy, "reward", "Reward", "mean accuracy of the controller's samples with shared weights",
+			"epochs of the supernet", "accuracy", 0},
+		{EventPolicy, "entropy", "Entropy", "of the controller's sequences", "epochs of the supernet", "nats", 1},
+		{EventGeneration, "best", "Best of a generation", "accuracy with shared weights; 0 is the random sample",
+			"generation", "accuracy", 0},
+		{EventGeneration, "mean", "Mean of a generation", "accuracy with shared weights; 0 is the random sample",
+			"generation", "accuracy", 1},
 		{EventJudged, "percentile", "Samples' true percentile",
 			"mean over those of the controller's samples that the table has, 0 = best; unseen by the search",
 			"controller updates", "percentile", 2},
@@ -387,6 +403,55 @@ func (d *Data) curves() (out []chartView) {
 		}
 		c := chart{x: p.x, y: p.y, series: []series{s}}
 		out = append(out, chartView{Title: p.title, Note: p.note, Chart: c.svg()})
+	}
+	return out
+}
+
+// tauTiles say how well shared weights rank.
+func (d *Data) tauTiles(s *Shared) []tile {
+	if s.TauB == nil || s.TauBParams == nil {
+		return nil
+	}
+	note := fmt.Sprintf("over %s architectures of the whole space; of the parameter count %.3f", grouped(s.Over),
+		*s.TauBParams)
+	if *s.TauB <= *s.TauBParams {
+		note += ", which ranks no worse"
+	}
+	out := []tile{{"tau-b of shared weights", fmt.Sprintf("%.3f", *s.TauB), note}}
+	if s.PoolTauB != nil {
+		out = append(out, tile{"tau-b of the pool", fmt.Sprintf("%.3f", *s.PoolTauB),
+			fmt.Sprintf("over %s architectures that the supernet itself selected", grouped(s.PoolOver))})
+	}
+	return out
+}
+
+// shares draw which operations were drawn as the search went on.
+func (d *Data) shares() (out []chartView) {
+	for _, p := range []struct{ event, title, note, x string }{
+		{EventPolicy, "What the controller draws", "shares of operations among the nodes", "epochs of the supernet"},
+		{EventGeneration, "What the evolution measured", "shares of operations among the nodes; generation 0 is the " +
+			"random sample", "generation"},
+	} {
+		c := chart{x: p.x, y: "share", percent: true}
+		at := map[string]int{}
+		for _, e := range d.events(p.event) {
+			for _, key := range slices.Sorted(maps.Keys(e.Values)) {
+				op, share := strings.CutPrefix(key, SharePrefix)
+				if !share {
+					continue
+				}
+				k, known := at[op]
+				if !known {
+					k = len(c.series)
+					at[op] = k
+					c.series = append(c.series, series{name: op, color: k % 7})
+				}
+				c.series[k].points = append(c.series[k].points, point{x: float64(e.Step), y: e.Values[key]})
+			}
+		}
+		if len(c.series) > 0 && len(c.series[0].points) > 1 {
+			out = append(out, chartView{Title: p.title, Note: p.note, Legend: c.legend(), Chart: c.svg()})
+		}
 	}
 	return out
 }

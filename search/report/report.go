@@ -149,6 +149,7 @@ type Data struct {
 
 	Retrained *Retrained // nil: the pick has not been trained anew
 	Space     []byte     // the file that describes the space; nil where the space is built in
+	Supernet  bool       // there is a page of the supernet that the search trained
 	Spoiled   []string   // files and lines that could not be read, and why: the page goes without them and says so
 }
 
@@ -161,6 +162,8 @@ const (
 	SpaceName  = "space.yaml" // of a space that a file describes: a copy
 
 	LatencyName = "latency.csv" // of --latency: a copy
+
+	SupernetName = "supernet" // the folder of the supernet that a search trained
 )
 
 // maxBytes bounds what is read of a file of a run folder; the largest is result.json, with some 400 bytes an
@@ -198,6 +201,8 @@ func Load(dir string) (*Data, error) {
 	d.Retrained, err = readRetrained(dir)
 	d.spoiled(err)
 	d.spoiled(d.readConfig(filepath.Join(dir, ConfigName)))
+	_, err = os.Stat(filepath.Join(dir, SupernetName, PageName))
+	d.Supernet = err == nil
 	for i, s := range d.Spoiled { // the page says the same wherever the folder lies
 		d.Spoiled[i] = strings.ReplaceAll(s, filepath.Clean(dir)+string(filepath.Separator), "")
 	}

@@ -47,6 +47,13 @@ const (
 	policyDrawn   = 512
 )
 
+// PolicyConfig are this project's settings of the controller, whose bonuses for diversity fade over most of the epochs.
+func PolicyConfig(epochs int) controller.Config {
+	c := controller.Default()
+	c.Batch, c.LR, c.Iterations = 10, 3.5e-3, policyUpdates*epochs*4/5
+	return c
+}
+
 // NewPolicy is a policy of a space with a fresh controller, which computes on a device. Close it after use.
 func NewPolicy(device exec.Config, sp space.Space, c controller.Config) (*Policy, error) {
 	dev, err := exec.Open(device)

@@ -1,0 +1,113 @@
+// Package oneshot holds the search methods that ask for no labels: each trains a supernet, weights that all networks of
+// the space share, and picks by the accuracy that networks have with them on held-out images, or reads the pick off the
+// mixture that was trained. Labels, where there are any, judge the pick when it is made and nothing before.
+package oneshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/run"
+	"github.com/ctnas/ctnas/search/space"
+)
+
+func init() {
+	for _, m := range []method{
+		{"spos", evolves, "no labels: a supernet of single paths drawn uniformly, and an evolution on it (Guo et al., " +
+			"ECCV 2020)"},
+		{"fairnas", evolves, "no labels: the same, each choice trained equally often (Chu et al., ICCV 2021)"},
+		{"enas", samples, "no labels: a controller learns from the supernet that it draws the paths of (Pham et al., " +
+			"ICML 2018)"},
+		{"darts", derives, "no labels: the choices that weigh most in a mixture of all (Liu et al., ICLR 2019)"},
+		{"fbnet", derives, "no labels: the same with Gumbel-softmax (Wu et al., CVPR 2019)"},
+	} {
+		run.Register(m)
+	}
+}
+
+// method is a way to train a supernet and to pick.
+type method struct {
+	name  string
+	picks picks
+	about string
+}
+
+// picks is how a method comes from a supernet to its pick.
+type picks int
+
+const (
+	evolves picks = iota // the best of random architectures and of an evolution from them
+	samples              // the best of what its controller draws
+	derives              // what its mixture stands for
+)
+
+var (
+	_ run.Unlabelled = method{}
+	_ run.Checker    = method{}
+)
+
+// Name is the method's, and that of its supernet's recipe.
+func (m method) Name() string { return m.name }
+
+// About is for help.
+func (m method) About() string { return m.about }
+
+// Unlabelled marks methods that ask for no labels.
+func (method) Unlabelled() {}
+
+// Check tells what is wrong with the settings.
+func (m method) Check(c search.Config) error {
+	switch {
+	case c.SupernetData == "":
+		return fmt.Errorf("--supernet-data is not set: say what images %s trains its supernet on", m.name)
+	case len(c.Before) > 0:
+		return fmt.Errorf("--budget %d: %s asks for no labels, more of them change nothing", c.Budget, m.name)
+	}
+	if _, _, err := c.SharedWeights.Recipe(m.name); err != nil {
+		return fmt.Errorf("--supernet-recipe: %w", err)
+	}
+	return nil
+}
+
+// Run trains the supernet and picks.
+func (m method) Run(ctx context.Context, r *run.Run) error {
+	if err := m.suits(r.Deps.Space); err != nil {
+		return err
+	}
+	if r.Supernets.Train == nil {
+		return errors.New("nothing is there that trains supernets")
+	}
+	w := &work{Run: r, method: m, known: map[space.Arch]run.Measured{}}
+	defer w.close()
+	if err := w.open(); err != nil {
+		return err
+	}
+	trained, err := w.train(ctx)
+	if err != nil {
+		return err
+	}
+	return w.pick(ctx, trained)
+}
+
+// suits tells why a space has no supernet that the method could train.
+func (m method) suits(sp space.Space) error {
+	ok, names := false, space.NamesOf[space.Sharing]()
+	switch {
+	case m.picks == derives:
+		_, ok = sp.(space.Mixed)
+		names = space.NamesOf[space.Mixed]()
+	case m.name == "fairnas":
+		_, ok = sp.(space.Strict)
+		names = space.NamesOf[space.Strict]()
+	default:
+		_, ok = sp.(space.Sharing)
+	}
+	if !ok {
+		return fmt.Errorf("%s cannot search %s: the spaces that it can are %s", m.name, sp.Name(),
+			strings.Join(names, ", "))
+	}
+	return nil
+}

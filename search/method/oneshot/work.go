@@ -1,0 +1,274 @@
+package oneshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/controller"
+	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/run"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/search/supernet"
+	"github.com/ctnas/ctnas/trainer"
+)
+
+// work is a search of this package in work.
+type work struct {
+	*run.Run
+	method
+	recipeName string
+	recipe     trainer.SupernetRecipe
+	dir        string // of the supernet
+	temporary  bool   // it goes when the search ends: the run has no folder
+	policy     *supernet.Policy
+	protocol   *published
+	evaluator  *supernet.Evaluator
+	known      map[space.Arch]run.Measured
+	state      state
+}
+
+// state is what a checkpoint has of the pick: what was measured, in order. All else follows from it.
+type state struct {
+	Archs      []string
+	Accuracies []float64
+}
+
+// open reads the recipe, takes over what was measured, and says where the supernet is.
+func (w *work) open() (err error) {
+	if w.recipeName, w.recipe, err = w.SharedWeights.Recipe(w.name); err != nil {
+		return fmt.Errorf("--supernet-recipe: %w", err)
+	}
+	if w.recipe.Method != w.name {
+		return fmt.Errorf("--supernet-recipe %s: its method is %s, want %s", w.recipeName, w.recipe.Method, w.name)
+	}
+	if _, err := w.Restore(&w.state); err != nil {
+		return err
+	}
+	for i, text := range w.state.Archs {
+		a, err := w.Deps.Space.Parse(text)
+		if err != nil {
+			return err
+		}
+		w.known[a] = w.measured(a, w.state.Accuracies[i])
+	}
+	if w.Dir != "" {
+		w.dir = filepath.Join(w.Dir, report.SupernetName)
+		return nil
+	}
+	w.temporary = true
+	w.dir, err = os.MkdirTemp("", "ctnas-supernet-*")
+	return err
+}
+
+// close frees what the search held.
+func (w *work) close() {
+	if w.evaluator != nil {
+		_ = w.evaluator.Close()
+	}
+	if w.policy != nil {
+		w.policy.Close()
+	}
+	if w.temporary {
+		_ = os.RemoveAll(w.dir)
+	}
+}
+
+// size is what the supernet's networks are built for; its classes change no order of costs.
+func (w *work) size() space.NetworkSize {
+	r := w.recipe
+	return space.NetworkSize{Side: r.Resolution, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules}
+}
+
+// measured is an architecture with its accuracy and what it costs.
+func (w *work) measured(a space.Arch, accuracy float64) run.Measured {
+	m := run.Measured{Arch: a, Accuracy: accuracy, Params: a.Cost().Params}
+	if t, ok := a.(space.Trainable); ok {
+		m.Params = t.CostAt(w.size()).Params
+	}
+	return m
+}
+
+// train trains the supernet, or goes on, and returns what came of it.
+func (w *work) train(ctx context.Context) (*trainer.SupernetResult, error) {
+	sampler, err := w.sampler()
+	if err != nil {
+		return nil, err
+	}
+	result, err := w.Supernets.Train(ctx, run.SupernetOrder{Dir: w.dir, Space: w.Config.Space, Data: w.SupernetData,
+		RecipeName: w.recipeName, Recipe: w.recipe, Seed: w.Seed, Sampler: sampler,
+		Progress: func(p trainer.Progress) {
+			w.Report(run.Progress{Stage: "supernet", Done: p.Update, Total: p.Updates})
+		}})
+	if err != nil {
+		return nil, err
+	}
+	w.Spent("supernet")
+	return result, nil
+}
+
+// sampler says which paths are trained; nil: the recipe's method does.
+func (w *work) sampler() (sampler trainer.Sampler, err error) {
+	if w.picks == samples {
+		if w.policy, err = supernet.NewPolicy(w.Device, w.Deps.Space, w.controller()); err != nil {
+			return nil, err
+		}
+		sampler = w.policy
+	}
+	if w.SupernetPreset != search.PresetPublished || w.picks == derives {
+		return sampler, nil
+	}
+	if sampler == nil {
+		if sampler, err = supernet.NewSampler(w.Deps.Space, w.name, w.Seed); err != nil {
+			return nil, err
+		}
+	}
+	w.protocol = w.publishedProtocol(sampler)
+	return w.protocol, nil
+}
+
+// controller is ENAS's.
+func (w *work) controller() controller.Config {
+	c := controller.ENAS()
+	if w.SupernetPreset != search.PresetPublished {
+		c = supernet.PolicyConfig(w.recipe.Epochs)
+	}
+	c.Seed = w.Seed
+	return c
+}
+
+// what is said of the accuracies.
+const what = "held-out accuracy with shared weights"
+
+// openEvaluator opens the trained supernet.
+func (w *work) openEvaluator(ctx context.Context) error {
+	spec := supernet.NewSpec(w.dir)
+	spec.Data, spec.Images = w.SupernetData, w.SupernetImages
+	spec.Calibrate = w.recipe.Recalibrate * w.recipe.Batch
+	c := supernet.Config{Spec: spec, Space: w.Deps.Space, Device: w.Device, Workers: w.LabelWorkers,
+		Retries: w.LabelRetries}
+	if w.Supernets.Images != nil {
+		var finish func()
+		c.Opening, finish = w.Supernets.Images()
+		defer finish()
+	}
+	var err error
+	w.evaluator, err = supernet.Open(ctx, c)
+	return err
+}
+
+// measure is the accuracy of architectures with shared weights, each measured once. A checkpoint is written every so
+// many.
+func (w *work) measure(ctx context.Context, archs []space.Arch) ([]run.Measured, error) {
+	var todo []space.Arch
+	asked := map[space.Arch]bool{}
+	for _, a := range archs {
+		if _, known := w.known[a]; !known && !asked[a] {
+			asked[a] = true
+			todo = append(todo, a)
+		}
+	}
+	for len(todo) > 0 {
+		if w.evaluator == nil {
+			if err := w.openEvaluator(ctx); err != nil {
+				return nil, err
+			}
+		}
+		some := todo[:min(len(todo), betweenCheckpoints)]
+		todo = todo[len(some):]
+		found, err := w.evaluator.Evaluate(ctx, some, func(supernet.Told) {})
+		if err != nil {
+			return nil, err
+		}
+		for i, a := range some {
+			w.state.Archs = append(w.state.Archs, a.String())
+			w.state.Accuracies = append(w.state.Accuracies, found[i].Top1)
+			w.known[a] = w.measured(a, found[i].Top1)
+		}
+		if err := w.Save(w.state); err != nil {
+			return nil, err
+		}
+		w.Spent("measure")
+		w.Report(run.Progress{Stage: "measure", Done: len(w.known), Total: len(w.known) + len(todo)})
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]run.Measured, len(archs))
+	for i, a := range archs {
+		out[i] = w.known[a]
+	}
+	return out, nil
+}
+
+// betweenCheckpoints is how many architectures are measured between checkpoints.
+const betweenCheckpoints = 50
+
+// tries is how many draws in a row may come to nothing before it is taken for certain that nothing is left.
+const tries = 20000
+
+// distinct draws up to n distinct architectures that are none of those known, all of a small space.
+func distinct(n int, known map[space.Arch]bool, draw func() space.Arch) (out []space.Arch) {
+	seen := map[space.Arch]bool{}
+	for failed := 0; len(out) < n && failed < tries; failed++ {
+		if a := draw(); !seen[a] && !known[a] {
+			seen[a] = true
+			out = append(out, a)
+			failed = -1
+		}
+	}
+	return out
+}
+
+// random draws within the limits.
+func (w *work) random(s *philox.Stream) func() space.Arch {
+	return func() space.Arch { return w.Sample(s) }
+}
+
+// generation logs what was measured together.
+func (w *work) generation(step int, all []run.Measured) error {
+	best, mean := 0.0, 0.0
+	texts := make([]string, len(all))
+	for i, m := range all {
+		best, mean = max(best, m.Accuracy), mean+m.Accuracy/float64(len(all))
+		texts[i] = m.Arch.String()
+	}
+	shares, err := supernet.OpShares(w.Deps.Space, texts)
+	if err != nil {
+		return err
+	}
+	return w.log(report.EventGeneration, step, shares, map[string]float64{"best": best, "mean": mean,
+		"measured": float64(len(w.known))})
+}
+
+// mostShares is how many operations have shares in the log: an alphabet of hundreds says nothing at a glance.
+const mostShares = 12
+
+func (w *work) log(name string, step int, shares, values map[string]float64) error {
+	if len(shares) <= mostShares {
+		for op, share := range shares {
+			values[report.SharePrefix+op] = share
+		}
+	}
+	return w.Event(report.Event{Name: name, Step: step, Values: values})
+}
+
+var errNothing = errors.New("no architecture is within the limits")
+
+// best is the one with the highest accuracy, the first of equal ones.
+func best(all []run.Measured) (run.Measured, error) {
+	if len(all) == 0 {
+		return run.Measured{}, errNothing
+	}
+	top := all[0]
+	for _, m := range all {
+		if m.Accuracy > top.Accuracy {
+			top = m
+		}
+	}
+	return top, nil
+}

@@ -1,0 +1,53 @@
+package supernet
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
+)
+
+// Methods whose samplers learn nothing.
+const (
+	methodSPOS    = "spos"
+	methodFairNAS = "fairnas"
+)
+
+// NewSampler is the sampler of a method of single paths that learns nothing: one path an update, uniform over the
+// space's distinct architectures (Guo et al. 2020), or the paths of an update of strict fairness (Chu et al. 2021).
+func NewSampler(sp space.Space, method string, seed uint64) (trainer.Sampler, error) {
+	switch method {
+	case methodSPOS:
+		return drawing{seed, func(s *philox.Stream) []string { return []string{sp.Sample(s).String()} }}, nil
+	case methodFairNAS:
+		strict, ok := sp.(space.Strict)
+		if !ok {
+			return nil, fmt.Errorf("%s has no strict fairness", sp.Name())
+		}
+		return drawing{seed, strict.StrictPaths}, nil
+	}
+	return nil, fmt.Errorf("method %s draws no single paths", method)
+}
+
+// drawing draws the paths of each update from a stream of its own.
+type drawing struct {
+	seed uint64
+	draw func(*philox.Stream) []string
+}
+
+// Paths are those of an update.
+func (d drawing) Paths(update int) ([]string, error) {
+	s := philox.Key{Seed: d.seed, Purpose: philox.PurposePath}.From(uint32(update), 0)
+	return d.draw(&s), nil
+}
+
+// Learn learns nothing.
+func (drawing) Learn(context.Context, int, trainer.Measure) error { return nil }
+
+// State is nothing.
+func (drawing) State() ([]byte, error) { return nil, nil }
+
+// Restore takes nothing.
+func (drawing) Restore([]byte) error { return nil }
