@@ -16,6 +16,7 @@ const (
 	train       mode = iota // batch statistics, dropout, loss, backward
 	evaluate                // running statistics, loss
 	recalibrate             // batch statistics, whose means become the running ones
+	transient               // batch statistics, which nothing keeps, loss
 	inspect                 // as train, forward only; nothing that outlives the program changes
 )
 

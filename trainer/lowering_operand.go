@@ -148,7 +148,7 @@ func (l *lowering) operand(v nn.View) *operand {
 // output's step leaves.
 func (l *lowering) normalise(out *output, node int) {
 	n := l.m.norms[node]
-	if l.mode == inspect { // leaves the running statistics alone
+	if l.mode == inspect || l.mode == transient { // leaves the running statistics alone
 		b := *n.Batch
 		n = &normed{&b, n.op, nil}
 		if !n.op.Frozen {

@@ -27,7 +27,8 @@ type Options struct {
 	EvalOnly   bool    // there are no programs for training
 	Biased     bool    // a recalibration's variances are biased, as once-for-all's are (norm.Running)
 
-	teach bool // a step leaves the logits in Teacher
+	teach     bool // a step leaves the logits in Teacher
+	transient bool // evaluation normalises by the batch's statistics
 }
 
 // Model is a network on a device: a path over parameters, its own or those that it shares, with the programs that run
@@ -163,6 +164,9 @@ func (m *Model) alone() (err error) {
 
 // evaluating are the programs of an evaluation.
 func (m *Model) evaluating() []*lowering {
+	if m.transient {
+		return []*lowering{{name: "evaluate", mode: transient, to: &m.evaluation}}
+	}
 	return []*lowering{{name: "evaluate", mode: evaluate, to: &m.evaluation},
 		{name: "recalibrate", mode: recalibrate, to: &m.calibration}}
 }
@@ -182,7 +186,7 @@ func (m *Model) record(list []*lowering, room func(peak int64) *exec.Buffer) {
 			continue
 		}
 		*l.to = l.record(m.arena, m.memory)
-		if l.mode == evaluate {
+		if l.mode == evaluate || l.mode == transient {
 			prediction := l.outputs[m.Net.Outputs[0].Node]
 			m.logits = prediction.buffer().Slice(0, prediction.shape.Len())
 		}
@@ -254,7 +258,8 @@ func (m *Model) SetPathRate(rate float64) {
 // Logits returns the predictions of the latest program, which must have been Evaluate: [N, K].
 func (m *Model) Logits() []float32 { return m.logits.Values() }
 
-// Evaluate runs the network with its running statistics on Images and Labels: it leaves Loss and adds to Count.
+// Evaluate runs the network with its running statistics, or as PathOptions.Transient says, on Images and Labels: it
+// leaves Loss and adds to Count.
 func (m *Model) Evaluate() { m.evaluation.Run(1) }
 
 // EvaluationTime evaluates n times in a row and returns how long that took, in milliseconds. An accelerator measures it

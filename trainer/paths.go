@@ -71,6 +71,9 @@ type PathOptions struct {
 	Teach  bool    // its logits, as training has them, become Teacher
 	Divide int     // the loss is divided by it; 0 is 1: gradients of paths are summed
 	Once   bool    // it is drawn by chance and not likely to be run again: a GPU makes no graph of it
+	// Transient is EvalOnly, but the norms take each batch's own statistics, which nothing keeps: they are of all of its
+	// images, those without a label too. There is nothing to recalibrate.
+	Transient bool
 	// EvalOnly paths have running statistics of their own, which Recalibrate computes, with biased variances, and
 	// cannot be trained.
 	EvalOnly bool
@@ -193,7 +196,7 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 		return nil, err
 	}
 	m = newModel(p, Options{Batch: s.Batch, Loss: o.Loss, Seed: s.Seed, Accumulate: max(1, o.Divide),
-		EvalOnly: o.EvalOnly, Biased: true, teach: o.Teach}, a)
+		EvalOnly: o.EvalOnly || o.Transient, Biased: true, teach: o.Teach, transient: o.Transient}, a)
 	if err := m.check(); err != nil {
 		return nil, err
 	}
@@ -209,7 +212,7 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 	m.Loss = s.losses.Slice(s.turn, heads)
 	s.turn += heads
 	list := []*lowering{{name: "path", mode: train, accumulate: true, to: &m.training[0]}}
-	if o.EvalOnly {
+	if m.EvalOnly {
 		m.own = newStatistics(a, m.variables)
 		list = m.evaluating()
 	}

@@ -308,6 +308,43 @@ func TestPathsLearnFromOthers(t *testing.T) {
 	}
 }
 
+// A transient path normalises by each batch as one does whose statistics were computed on that batch alone, for any
+// batch, and leaves the shared statistics as they are.
+func TestTransientPaths(t *testing.T) {
+	c := cellPaths(t, "nasbench101-v4", 2, 8, 2)
+	s := c.open(t, openTest(t))
+	defer s.Close()
+	shared := s.Values()
+	labels := make([]int32, c.batch)
+	for i, p := range c.paths {
+		build := func() (nn.Path, error) { return p, nil }
+		own, err := s.Path(c.names[i], PathOptions{EvalOnly: true}, build)
+		require.NoError(t, err)
+		transient, err := s.Path(c.names[i], PathOptions{Transient: true}, build)
+		require.NoError(t, err)
+		random := philox.New(9, philox.PurposeTest, uint32(i))
+		for range 2 {
+			images := make([]float32, s.Images.Len())
+			for k := range images {
+				images[k] = float32(random.NormFloat64())
+			}
+			s.Images.WriteF32(0, images)
+			for k := range labels {
+				labels[k] = int32(random.Intn(5))
+			}
+			s.Labels.WriteI32(0, labels)
+			own.BeginRecalibration()
+			own.Recalibrate()
+			own.Evaluate()
+			want, loss := own.Logits(), own.TotalLoss()
+			transient.Evaluate()
+			require.InDeltaSlice(t, want, transient.Logits(), 1e-5)
+			require.InDelta(t, loss, transient.TotalLoss(), 1e-5)
+		}
+	}
+	require.Equal(t, shared, s.Values())
+}
+
 // The memory of many paths does not grow, and what a path computes does not depend on which others were recorded.
 func TestMemoryOfManyPaths(t *testing.T) {
 	d, err := exec.Open(exec.Config{})
