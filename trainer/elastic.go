@@ -386,5 +386,6 @@ func (r *elasticRun) save(path string) error {
 	metadata := Metadata(r.Space, own.String(), own.Constants, r.course.Data.Classes)
 	metadata[SpaceKey] = r.Space
 	metadata[HeldOutKey] = strconv.Itoa(r.HeldOut)
+	AddImages(metadata, r.course.Recipe.Images)
 	return WriteShared(path, r.shared, r.s.Values(), metadata)
 }

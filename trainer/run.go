@@ -258,13 +258,18 @@ func TrainTransform(d *data.Dataset, r Recipe, net *nn.Network) data.Transform {
 
 // trainTransform is the same for images of a side.
 func trainTransform(d *data.Dataset, r Recipe, side int) data.Transform {
+	return r.Images.Transform(d, side)
+}
+
+// Transform is what training does to a set's images of a side.
+func (i Images) Transform(d *data.Dataset, side int) data.Transform {
 	t := d.TrainTransform(side)
-	if r.AreaMin > 0 && t.Crop == data.CropRandomResized {
-		t.AreaMin, t.AreaMax = r.AreaMin, 1
+	if i.AreaMin > 0 && t.Crop == data.CropRandomResized {
+		t.AreaMin, t.AreaMax = i.AreaMin, 1
 	}
-	t.Jitter = data.Jitter{Brightness: cmp.Or(r.Brightness, r.Jitter), Contrast: r.Jitter,
-		Saturation: cmp.Or(r.Saturation, r.Jitter)}
-	t.Cutout = r.Cutout
+	t.Jitter = data.Jitter{Brightness: cmp.Or(i.Brightness, i.Jitter), Contrast: i.Jitter,
+		Saturation: cmp.Or(i.Saturation, i.Jitter)}
+	t.Cutout = i.Cutout
 	return t
 }
 

@@ -39,6 +39,8 @@ const (
 	HeldOutKey = "held_out_images"
 	// SizeKey is the size of its networks as they were trained: a Size in JSON, of which 0 is the space's own.
 	SizeKey = "network_size"
+	// ImagesKey is what was done to the images that it was trained on: Images in JSON.
+	ImagesKey = "training_images"
 )
 
 // RandomWeights says that nobody has trained them. Their constants are those of a training here.
@@ -56,6 +58,36 @@ func AddClasses(metadata map[string]string, names []string) {
 func AddSize(metadata map[string]string, s Size) {
 	text, _ := json.Marshal(s) // numbers
 	metadata[SizeKey] = string(text)
+}
+
+// AddImages puts what a supernet's training did to images into metadata.
+func AddImages(metadata map[string]string, i Images) {
+	text, _ := json.Marshal(i) // finite numbers
+	metadata[ImagesKey] = string(text)
+}
+
+// TrainingImages is what a supernet's training did to images; zero where the file does not say it.
+func (w *Weights) TrainingImages() (i Images, err error) {
+	text, found := w.Metadata[ImagesKey]
+	if !found {
+		return i, nil
+	}
+	err = json.Unmarshal([]byte(text), &i)
+	if err == nil {
+		err = i.check()
+	}
+	if err != nil {
+		return i, fmt.Errorf("%s: metadata %q is %.200q, want what is done to images in JSON: %w", w.Path, ImagesKey, text,
+			err)
+	}
+	return i, nil
+}
+
+// check tells whether the numbers are some that a recipe may have.
+func (i Images) check() error {
+	r := RecipeDefaults()
+	r.Images = i
+	return r.Check()
 }
 
 // Size is that of a supernet's networks; zero where the file does not say it.

@@ -249,6 +249,16 @@ func TestSizeInWeights(t *testing.T) {
 		_, err = open(map[string]string{SizeKey: text}).Size()
 		require.ErrorContains(t, err, `w.safetensors: metadata "network_size" is `)
 	}
+	images := Images{AreaMin: 0.25, Jitter: 0.4, Saturation: 0.5}
+	metadata = map[string]string{}
+	AddImages(metadata, images)
+	done, err := open(metadata).TrainingImages()
+	require.NoError(t, err)
+	require.Equal(t, images, done)
+	for _, text := range []string{"8", `{"area_min": 2}`, `{"jitter": -1}`} {
+		_, err = open(map[string]string{ImagesKey: text}).TrainingImages()
+		require.ErrorContains(t, err, `w.safetensors: metadata "training_images" is `)
+	}
 }
 
 // written is a file of a network's weights, with metadata.

@@ -24,9 +24,11 @@ type Key struct {
 	Judging   int    `json:"judging_images"`
 	Calibrate int    `json:"calibration_images"`
 	Seed      uint64 `json:"seed"`
-	Level     string `json:"level"`   // of the device
-	Decoder   string `json:"decoder"` // of images
-	Version   string `json:"version"` // of the program
+	// Statistics are StatisticsBatch; empty: the sub-network's own.
+	Statistics string `json:"statistics,omitempty"`
+	Level      string `json:"level"`   // of the device
+	Decoder    string `json:"decoder"` // of images
+	Version    string `json:"version"` // of the program
 }
 
 func (k Key) hash() string {
@@ -44,9 +46,13 @@ type Record struct {
 const recordFormat = 1
 
 func (e *Evaluator) keyOf(arch string) Key {
-	return Key{Format: recordFormat, Arch: arch, Weights: e.Weights.Checksum, Images: e.checksum, Split: e.Split,
+	k := Key{Format: recordFormat, Arch: arch, Weights: e.Weights.Checksum, Images: e.checksum, Split: e.Split,
 		Judging: e.Judging(), Calibrate: e.Calibrate, Seed: e.Seed, Level: e.level, Decoder: data.Decoder,
 		Version: e.Version}
+	if e.batched() {
+		k.Statistics, k.Seed = e.Statistics, 0 // which draws images of calibration
+	}
+	return k
 }
 
 // cache is a folder of measurements that several processes share, a file each in a folder named by its first two

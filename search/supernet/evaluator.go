@@ -47,7 +47,8 @@ type Evaluator struct {
 	Config
 	Weights *Weights
 
-	elastic  space.Elastic
+	sharing  space.Sharing // whose paths the supernet has
+	largest  nn.Path       // of the paths where they have an order, otherwise one of them
 	shared   nn.Shared
 	values   [][]float32 // of the shared variables
 	data     *data.Dataset
@@ -72,6 +73,12 @@ func Open(ctx context.Context, c Config) (*Evaluator, error) {
 // ErrNoImages says that weights say nothing of the images that belong to them.
 var ErrNoImages = errors.New("does not say what images it was trained on, and none are named")
 
+// ErrNotSharing says that nothing makes a space's networks share weights.
+func ErrNotSharing(sp space.Space) error {
+	return fmt.Errorf("there is no supernet of %s: the spaces with one are %s", sp.Name(),
+		strings.Join(space.NamesOf[space.Sharing](), ", "))
+}
+
 // ErrNotElastic says that a space's architectures are no sub-networks of one network.
 func ErrNotElastic(sp space.Space) error {
 	return fmt.Errorf("there is no supernet of %s: the spaces with one are %s", sp.Name(),
@@ -79,15 +86,21 @@ func ErrNotElastic(sp space.Space) error {
 }
 
 func (e *Evaluator) open(ctx context.Context) (err error) {
-	elastic, ok := e.Space.(space.Elastic)
-	if !ok {
-		return ErrNotElastic(e.Space)
+	if _, ok := e.Space.(space.Sharing); !ok {
+		return ErrNotSharing(e.Space)
 	}
-	e.elastic = elastic
-	if e.batch, err = calibrationBatch(e.Calibrate); err != nil {
+	if e.batched() {
+		e.Calibrate = 0
+	} else if e.batch, err = calibrationBatch(e.Calibrate); err != nil {
 		return err
 	}
 	if e.Weights, err = OpenWeights(e.Path); err != nil {
+		return err
+	}
+	if e.sharing, err = e.Weights.sharing(e.Space); err != nil {
+		return err
+	}
+	if err := e.Weights.holds(e.Space); err != nil {
 		return err
 	}
 	if e.Data = cmp.Or(e.Data, e.Weights.Data); e.Data == "" {
@@ -102,12 +115,7 @@ func (e *Evaluator) open(ctx context.Context) (err error) {
 	if err := e.choose(); err != nil {
 		return err
 	}
-	for _, a := range []space.Arch{elastic.Smallest(0), elastic.Largest(0)} {
-		if err := e.Weights.holds(a); err != nil {
-			return err
-		}
-	}
-	if e.shared, err = elastic.Supernet(e.NetworkSize()); err != nil {
+	if e.shared, err = e.sharing.Supernet(e.NetworkSize()); err != nil {
 		return err
 	}
 	if e.values, err = e.Weights.FillShared(e.shared); err != nil {
@@ -123,8 +131,12 @@ func (e *Evaluator) choose() error {
 	if err != nil {
 		return err
 	}
-	largest, err := e.elastic.Path(e.elastic.Largest(0), space.NetworkSize{Classes: len(e.data.Classes)})
-	if err != nil {
+	probe := probes(e.sharing)
+	build := func(classes int) (err error) {
+		e.largest, err = e.sharing.Path(probe[len(probe)-1], e.Weights.networks(e.sharing, classes))
+		return err
+	}
+	if err := build(len(e.data.Classes)); err != nil {
 		return err
 	}
 	names, err := e.Weights.Classes()
@@ -133,7 +145,7 @@ func (e *Evaluator) choose() error {
 	}
 	outputs := 0
 	if names == nil {
-		outputs = e.Weights.Outputs(largest.Network)
+		outputs = e.Weights.Outputs(e.largest.Network)
 	}
 	match, err := trainer.MatchClasses(names, outputs, e.data, cmp.Or(judging, calibration))
 	if err != nil {
@@ -143,7 +155,10 @@ func (e *Evaluator) choose() error {
 		e.Opening.Warn("classes: " + match.Note)
 	}
 	e.classes = match.Network
-	if e.origin, err = e.Weights.Identify(largest.Network, ""); err != nil {
+	if err := build(len(e.classes)); err != nil {
+		return err
+	}
+	if e.origin, err = e.Weights.Identify(e.largest.Network, ""); err != nil {
 		return err
 	}
 	images := e.origin.Images
@@ -151,15 +166,28 @@ func (e *Evaluator) choose() error {
 		images = trainer.ImagesOf(e.data, 0)
 		images.Rounding = "ceil" // as once-for-all
 	}
+	augmented := e.Weights.images.Transform
+	if _, elastic := e.sharing.(space.Elastic); elastic {
+		augmented = onceForAll
+	}
 	if judging != nil {
 		judging = match.Apply(judging)
 	}
-	e.album = newAlbum(e.data, judging, match.Apply(calibration), *images, e.Seed)
+	if calibration != nil {
+		calibration = match.Apply(calibration)
+	}
+	e.album = newAlbum(e.data, judging, calibration, *images, augmented, e.Seed)
+	if e.batched() {
+		e.batch = min(batchImages, e.Judging())
+	}
 	return nil
 }
 
-// Elastic is the space.
-func (e *Evaluator) Elastic() space.Elastic { return e.elastic }
+// batched tells whether sub-networks are normalised by the statistics of each batch.
+func (e *Evaluator) batched() bool { return e.Statistics == StatisticsBatch }
+
+// Supernet is the space whose networks are the supernet's paths.
+func (e *Evaluator) Supernet() space.Sharing { return e.sharing }
 
 // Close closes the images.
 func (e *Evaluator) Close() error {
@@ -169,9 +197,10 @@ func (e *Evaluator) Close() error {
 	return e.data.Close()
 }
 
-// NetworkSize is what networks are built for: each architecture's own images, and the supernet's classes.
+// NetworkSize is what networks are built for: as the supernet was trained, of an elastic space for each architecture's
+// own images.
 func (e *Evaluator) NetworkSize() space.NetworkSize {
-	return space.NetworkSize{Classes: len(e.classes)}
+	return e.Weights.networks(e.sharing, len(e.classes))
 }
 
 // Classes are the names of the logits, in their order.
@@ -188,8 +217,8 @@ func (e *Evaluator) ImagesChecksum() string { return e.checksum }
 
 // Has tells why the supernet has no such sub-network; nil where it has.
 func (e *Evaluator) Has(a space.Arch) error {
-	if _, err := e.Space.Encode(a); err != nil { // which takes no time, and says less of what is wrong
-		if _, err := e.elastic.Path(a, e.NetworkSize()); err != nil {
+	if _, err := e.sharing.Encode(a); err != nil { // which takes no time, and says less of what is wrong
+		if _, err := e.sharing.Path(a, e.NetworkSize()); err != nil {
 			return err
 		}
 	}
@@ -286,6 +315,9 @@ type CutOut struct {
 
 // CutOut cuts a sub-network out: its weights, with statistics of its own.
 func (e *Evaluator) CutOut(ctx context.Context, a space.Arch) (*CutOut, error) {
+	if e.batched() {
+		return nil, fmt.Errorf("%v of %s: with the statistics of each batch it has none of its own", a, e.Path)
+	}
 	if err := e.Has(a); err != nil {
 		return nil, err
 	}

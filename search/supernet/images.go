@@ -22,17 +22,23 @@ type album struct {
 	images      zoo.Images
 	count       int         // of images that judge
 	judging     *data.Sides // nil: none judge
-	calibration *data.Sides
+	calibration *data.Sides // nil: statistics are those of each batch
+	// augmented is what is done to images of calibration of a side.
+	augmented func(d *data.Dataset, side int) data.Transform
 }
 
-// newAlbum decodes nothing yet; judging may be nil.
-func newAlbum(d *data.Dataset, judging, calibration *data.Set, images zoo.Images, seed uint64) *album {
-	a := &album{data: d, images: images}
+// newAlbum decodes nothing yet; one of the sets may be nil.
+func newAlbum(d *data.Dataset, judging, calibration *data.Set, images zoo.Images,
+	augmented func(d *data.Dataset, side int) data.Transform, seed uint64) *album {
+	a := &album{data: d, images: images, augmented: augmented}
 	if judging != nil {
 		a.count = judging.Len()
 		a.judging = data.NewSides(judging, a.judged, data.DecodeConfig{Seed: seed, Memory: judgingMemory})
 	}
-	a.calibration = data.NewSides(calibration, a.calibrated, data.DecodeConfig{Seed: seed, Memory: calibrationMemory})
+	if calibration != nil {
+		a.calibration = data.NewSides(calibration, a.calibrated, data.DecodeConfig{Seed: seed,
+			Memory: calibrationMemory})
+	}
 	return a
 }
 
@@ -57,7 +63,14 @@ func (a *album) judged(side int) data.Transform {
 }
 
 func (a *album) calibrated(side int) data.Transform {
-	t := a.data.TrainTransform(side)
-	t.Mean, t.Std, t.Jitter = a.images.Mean, a.images.Std, data.SupernetJitter
+	t := a.augmented(a.data, side)
+	t.Mean, t.Std, t.Cutout = a.images.Mean, a.images.Std, 0
+	return t
+}
+
+// onceForAll is what once-for-all does to images of calibration.
+func onceForAll(d *data.Dataset, side int) data.Transform {
+	t := d.TrainTransform(side)
+	t.Jitter = data.SupernetJitter
 	return t
 }

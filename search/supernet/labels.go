@@ -14,7 +14,8 @@ import (
 
 // Help explains these labels, for the help of commands that take them.
 const Help = `Labels supernet:RUN|FILE?data=D evaluate sub-networks of a supernet (ctnas supernet train, or a file of
-once-for-all) with statistics of their own, computed on calibrate=N (2,000) training images: by
+once-for-all) with statistics of their own, computed on calibrate=N (2,000) training images, or with
+statistics=batch those of each batch: by
 split=heldout, images=N (10,000) training images that the supernet has not seen, or split=val, the
 validation images. They are accuracies with shared weights, not of trained networks. They are kept in
 --label-cache and never measured twice.`
@@ -57,8 +58,8 @@ func openLabels(ctx context.Context, text string, sp space.Space, o labels.Optio
 	if err != nil {
 		return nil, &labels.TextError{Err: err}
 	}
-	if _, elastic := sp.(space.Elastic); !elastic {
-		return nil, labels.Errorf(text, "%w", ErrNotElastic(sp))
+	if _, sharing := sp.(space.Sharing); !sharing {
+		return nil, labels.Errorf(text, "%w", ErrNotSharing(sp))
 	}
 	c, err := NewConfig(spec, sp, o)
 	if err != nil {

@@ -2,6 +2,7 @@ package supernet
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/ctnas/ctnas/trainer/data"
@@ -13,12 +14,16 @@ func (e *Evaluator) sets() (judging, calibration *data.Set, err error) {
 	if e.Calibrate > train {
 		return nil, nil, fmt.Errorf("calibrate=%d: %s has %d training images", e.Calibrate, e.Data, train)
 	}
-	calibration, err = e.data.Train.Drawn(e.Calibrate, data.CalibrationSeed+e.Seed)
-	if err != nil {
-		return nil, nil, err
+	if !e.batched() {
+		if calibration, err = e.data.Train.Drawn(e.Calibrate, data.CalibrationSeed+e.Seed); err != nil {
+			return nil, nil, err
+		}
 	}
 	switch e.Split {
 	case SplitNone:
+		if e.batched() {
+			return nil, nil, errors.New("statistics of each batch, and no images that judge")
+		}
 		return nil, calibration, nil
 	case SplitVal:
 		judging, err = e.validation()

@@ -119,6 +119,14 @@ func (e *Evaluator) judged() string {
 	return "validation"
 }
 
+// StatisticsText says what batch norms normalise by.
+func (e *Evaluator) StatisticsText() string {
+	if e.batched() {
+		return fmt.Sprintf("with the statistics of each batch of %d", e.batch)
+	}
+	return fmt.Sprintf("after new statistics of %d training images", e.Calibrate)
+}
+
 // Facts says what the labels are.
 func (s *Source) Facts() ledger.Facts {
 	return ledger.Facts{Source: "supernet", Metric: s.judged() + " accuracy with shared weights",
@@ -131,9 +139,9 @@ func (s *Source) Describe() string {
 	if s.Split == SplitVal {
 		by = fmt.Sprintf("%d validation images", s.Judging())
 	}
-	text := fmt.Sprintf("chosen on the accuracy that sub-networks of the supernet %s have with shared weights, by %s, "+
-		"after new statistics of %d training images", s.Weights.Checksum[:12], by, s.Calibrate)
-	if s.Seed != 0 {
+	text := fmt.Sprintf("chosen on the accuracy that sub-networks of the supernet %s have with shared weights, by %s, %s",
+		s.Weights.Checksum[:12], by, s.StatisticsText())
+	if s.Seed != 0 && !s.batched() {
 		text += fmt.Sprintf(" (seed %d)", s.Seed)
 	}
 	if s.Split == SplitVal {

@@ -32,14 +32,25 @@ type Spec struct {
 	// Calibrate is how many training images batch norms get their statistics from.
 	Calibrate int
 	Seed      uint64 // 0: the images of calibration are once-for-all's; another one draws others
+	// Statistics is StatisticsCalibrated or StatisticsBatch, with which Calibrate and Seed say nothing.
+	Statistics string
 }
+
+// What batch norms normalise by.
+const (
+	StatisticsCalibrated = "calibrated" // statistics of the sub-network's own, of training images
+	StatisticsBatch      = "batch"      // those of each batch of the images that judge
+)
+
+// batchImages is how many images such a batch has: that of kcyu2014/eval-nas.
+const batchImages = 64
 
 // CalibrateImages are once-for-all's.
 const CalibrateImages = data.CalibrationImages
 
 // NewSpec is that of a supernet before anything is set.
 func NewSpec(path string) Spec {
-	return Spec{Path: path, Split: SplitHeldOut, Calibrate: CalibrateImages}
+	return Spec{Path: path, Split: SplitHeldOut, Calibrate: CalibrateImages, Statistics: StatisticsCalibrated}
 }
 
 // Settings are the keys of a query, which are the flags of commands.
@@ -63,6 +74,8 @@ func (s *Spec) Settings() *setting.List {
 		_, err := calibrationBatch(s.Calibrate)
 		return err
 	})
+	l.Text(&s.Statistics, "statistics", "what batch norms normalise by: statistics of the network's own, of training "+
+		"images, or those of each batch of 64 images that judge").OneOf(StatisticsCalibrated, StatisticsBatch)
 	l.Uint64(&s.Seed, "seed", "", "draws other images of calibration (0 = once-for-all's)")
 	return l
 }
@@ -84,7 +97,7 @@ func calibrationBatch(images int) (int, error) {
 		images, leastCalibrated, mostCalibrated, images/100*100)
 }
 
-// Parse reads supernet:RUN|FILE?data=D&split=heldout|val&images=N&calibrate=N&seed=N. The query begins at the first
+// Parse reads supernet:RUN|FILE?data=D&split=heldout|val&images=N&calibrate=N&seed=N&statistics=S. The query begins at the first
 // question mark. Values may be escaped as in a URL.
 func Parse(text string) (Spec, error) {
 	s, err := parse(text)
@@ -145,6 +158,9 @@ func (s Spec) String() string {
 	plain := NewSpec("")
 	if s.Split != plain.Split {
 		add("split", s.Split)
+	}
+	if s.Statistics != plain.Statistics {
+		add("statistics", s.Statistics)
 	}
 	for _, part := range []struct {
 		key        string

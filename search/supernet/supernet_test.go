@@ -216,7 +216,7 @@ func TestRunFolder(t *testing.T) {
 func TestCacheIsChecked(t *testing.T) {
 	set := imageSet(t)
 	e := tiny(t, set, func(*supernet.Config) {})
-	archs := []space.Arch{e.Elastic().Smallest(16)}
+	archs := []space.Arch{openSpace(t, tinySpace).Smallest(16)}
 	_, err := e.Evaluate(t.Context(), archs, quiet)
 	require.NoError(t, err)
 	records, err := filepath.Glob(filepath.Join(e.Cache, "*", "*.json"))
@@ -269,7 +269,7 @@ func TestStatistics(t *testing.T) {
 	set := imageSet(t)
 	e := tiny(t, set, func(*supernet.Config) {})
 	other := tiny(t, set, func(c *supernet.Config) { c.Path, c.Data, c.Seed = e.Path, e.Data, 1 })
-	a := e.Elastic().Largest(16)
+	a := openSpace(t, tinySpace).Largest(16)
 	cut, err := e.CutOut(t.Context(), a)
 	require.NoError(t, err)
 	changed, err := other.CutOut(t.Context(), a)
@@ -302,7 +302,7 @@ func TestMeasuredAsCutOut(t *testing.T) {
 		c.Split, c.Spec.Images, c.Calibrate = supernet.SplitVal, n, 60
 		c.Path = writeSupernet(t, c.Space.(space.Elastic), d.Classes, nil)
 	})
-	a := e.Elastic().Smallest(32)
+	a := openSpace(t, tinySpace).Smallest(32)
 	all, err := e.Evaluate(t.Context(), []space.Arch{a}, quiet)
 	require.NoError(t, err)
 	want := all[0]

@@ -1,6 +1,7 @@
 package supernet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 )
@@ -25,8 +27,10 @@ type Weights struct {
 	HeldOut  int    // training images that it has not seen; 0: the file does not say
 	Data     string // the images that it was trained on, as data.Open takes them; empty: unknown
 
-	trained     space.Space // of that name; nil: unknown
-	least, most int         // sides of images that it was trained for; 0: unknown
+	size        trainer.Size   // of its networks; zero: the space's own
+	images      trainer.Images // what was done to these
+	trained     space.Space    // of the name that Space is; nil: unknown
+	least, most int            // sides of images that it was trained for; 0: unknown
 }
 
 const (
@@ -59,8 +63,14 @@ func OpenWeights(path string) (*Weights, error) {
 		return nil, err
 	}
 	if !w.Supernet() {
-		return nil, fmt.Errorf("%s holds the weights of one network, no supernet's: it has no matrices that make "+
-			"kernels smaller", file)
+		return nil, fmt.Errorf("%s holds the weights of one network, no supernet's: it says no space, and has no "+
+			"matrices that make kernels smaller", file)
+	}
+	if w.size, err = w.Weights.Size(); err != nil {
+		return nil, err
+	}
+	if w.images, err = w.Weights.TrainingImages(); err != nil {
+		return nil, err
 	}
 	w.Space = w.Metadata[trainer.SpaceKey]
 	if text, said := w.Metadata[trainer.HeldOutKey]; said {
@@ -106,17 +116,55 @@ func (w *Weights) trainedFor() error {
 	return nil
 }
 
-// holds tells why an architecture is none of the space that the supernet was trained for; nil where it is, or nobody
-// knows.
-func (w *Weights) holds(a space.Arch) error {
-	trained, ok := w.trained.(space.Elastic)
+// sharing is the space whose networks are the supernet's paths: the one that it was trained for, or where nobody knows
+// that the one whose architectures are wanted.
+func (w *Weights) sharing(wanted space.Space) (space.Sharing, error) {
+	sharing, ok := wanted.(space.Sharing)
 	if !ok {
+		return nil, ErrNotSharing(wanted)
+	}
+	if trained, ok := w.trained.(space.Sharing); ok {
+		return trained, nil
+	}
+	return sharing, nil
+}
+
+// holds tells why the architectures of a space are none of those that the supernet was trained for; nil where they are,
+// or nobody knows.
+func (w *Weights) holds(wanted space.Space) error {
+	trained, ok := w.trained.(space.Sharing)
+	if !ok || trained.Name() == wanted.Name() {
 		return nil
 	}
-	if _, err := trained.Path(a, space.NetworkSize{}); err != nil {
-		return fmt.Errorf("%s: %w", w.Path, err)
+	for _, a := range probes(wanted) {
+		if _, err := trained.Path(a, space.NetworkSize{}); err != nil {
+			return fmt.Errorf("%s: %w", w.Path, err)
+		}
 	}
 	return nil
+}
+
+// probes are architectures of a space: the largest and the smallest of an elastic one, of others some.
+func probes(sp space.Space) []space.Arch {
+	if e, ok := sp.(space.Elastic); ok {
+		return []space.Arch{e.Smallest(0), e.Largest(0)}
+	}
+	const some = 32
+	s := philox.New(0, philox.PurposeSample, 0)
+	list := make([]space.Arch, some)
+	for i := range list {
+		list[i] = sp.Sample(s)
+	}
+	return list
+}
+
+// networks are the sizes of the supernet's networks for so many classes.
+func (w *Weights) networks(sp space.Sharing, classes int) space.NetworkSize {
+	if _, elastic := sp.(space.Elastic); elastic { // its architectures say all of it
+		return space.NetworkSize{Classes: classes}
+	}
+	return space.NetworkSize{Side: cmp.Or(w.size.Resolution, w.ImageSide()), Classes: classes,
+		Channels: w.size.Channels, Stacks: w.size.Stacks, Modules: w.size.Modules}
 }
 
 // covers tells why a supernet has no weights that were trained for an architecture's images; nil where it has, or

@@ -29,12 +29,8 @@ func (w *worker) open() (err error) {
 	if w.dev, err = exec.Open(w.at.Device); err != nil {
 		return err
 	}
-	largest, err := w.e.elastic.Path(w.e.elastic.Largest(0), w.e.NetworkSize())
-	if err != nil {
-		return err
-	}
 	w.super, err = trainer.NewSupernet(w.dev, w.e.shared, trainer.SupernetOptions{Batch: w.e.batch,
-		Image: largest.Input(), Classes: len(w.e.classes)})
+		Image: w.e.largest.Input(), Classes: len(w.e.classes)})
 	if err != nil {
 		return err
 	}
@@ -78,24 +74,23 @@ func (w *worker) attempt(ctx context.Context, a space.Arch) (measured Measured, 
 	if err := w.open(); err != nil {
 		return measured, err
 	}
-	path, err := w.e.elastic.Path(a, w.e.NetworkSize())
+	w.m, err = w.super.Path(a.String(), trainer.PathOptions{EvalOnly: true, Transient: w.e.batched()},
+		func() (nn.Path, error) { return w.e.sharing.Path(a, w.e.NetworkSize()) })
 	if err != nil {
 		return measured, err
 	}
-	w.m, err = w.super.Path(a.String(), trainer.PathOptions{EvalOnly: true},
-		func() (nn.Path, error) { return path, nil })
+	side := w.m.Net.Input().H
+	if !w.e.batched() {
+		images, err := decoded(ctx, w.e.album.calibration, side)
+		if err != nil {
+			return measured, err
+		}
+		if err := w.calibrate(ctx, images); err != nil || w.e.Judging() == 0 {
+			return measured, err
+		}
+	}
+	images, err := decoded(ctx, w.e.album.judging, side)
 	if err != nil {
-		return measured, err
-	}
-	side := path.Input().H
-	images, err := decoded(ctx, w.e.album.calibration, side)
-	if err != nil {
-		return measured, err
-	}
-	if err := w.calibrate(ctx, images); err != nil || w.e.Judging() == 0 {
-		return measured, err
-	}
-	if images, err = decoded(ctx, w.e.album.judging, side); err != nil {
 		return measured, err
 	}
 	return w.evaluate(ctx, images)
@@ -128,6 +123,20 @@ type batch struct {
 	labels []int32
 }
 
+// fill makes a batch that is not whole one of as many images as any other, which its statistics are of: the first
+// images of the set follow, without labels, again and again where there are few.
+func (b *batch) fill(d *data.Decoded) {
+	if b.n == len(b.labels) {
+		return
+	}
+	one := len(b.images) / len(b.labels)
+	first := make([]float32, len(b.images))
+	n := d.Batch(0, first, make([]int32, len(b.labels)))
+	for i := b.n; i < len(b.labels); i++ {
+		copy(b.images[i*one:], first[(i-b.n)%n*one:][:one])
+	}
+}
+
 // each makes batches of images the network's, one after the other, and has run do something with each. While it does
 // the next one is prepared.
 func (w *worker) each(ctx context.Context, d *data.Decoded, run func(n int)) error {
@@ -142,7 +151,9 @@ func (w *worker) each(ctx context.Context, d *data.Decoded, run func(n int)) err
 		for k := range d.Batches(size) {
 			select {
 			case b := <-free:
-				b.n = d.Batch(k, b.images, b.labels)
+				if b.n = d.Batch(k, b.images, b.labels); w.e.batched() {
+					b.fill(d)
+				}
 				ready <- b
 			case <-ctx.Done():
 				return
