@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,11 @@ func isSupernet(path string) (bool, error) {
 	if path == "" {
 		return false, nil
 	}
-	if file := filepath.Join(path, trainer.WeightsName); isFile(file) {
-		path = file
+	for _, dir := range []string{path, filepath.Join(path, report.SupernetName)} {
+		if file := filepath.Join(dir, trainer.WeightsName); isFile(file) {
+			path = file
+			break
+		}
 	}
 	w, err := trainer.OpenWeights(path)
 	if err != nil {
@@ -53,8 +57,12 @@ func (a *app) cutOut(ctx context.Context, arch string, resolution int, spec supe
 	if sized, ok := picked.(interface{ Resolution() int }); ok && resolution != 0 && resolution != sized.Resolution() {
 		return nil, nil, nil, usagef("--resolution %d: the architecture says %d", resolution, sized.Resolution())
 	}
+	said, err := supernet.OpenWeights(spec.Path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	spec.Split = supernet.SplitNone
-	e, err := a.openSupernet(ctx, spec, space.Narrow(picked), search.DefaultMaking())
+	e, err := a.openSupernet(ctx, spec, cmp.Or(said.Space, space.Narrow(picked)), search.DefaultMaking())
 	if errors.Is(err, supernet.ErrNoImages) {
 		return nil, nil, nil, usagef("%w: a supernet's statistics are of no one network, and --data names images to "+
 			"compute the network's own on", err)
@@ -62,6 +70,10 @@ func (a *app) cutOut(ctx context.Context, arch string, resolution int, spec supe
 		return nil, nil, nil, err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	if side := e.NetworkSize().Side; side != 0 && resolution != 0 && side != resolution {
+		return nil, nil, nil, usagef("--resolution %d: the supernet %s was trained on images of %d pixels", resolution,
+			spec.Path, side)
+	}
 	if cut, err = e.CutOut(ctx, picked); err != nil {
 		return nil, nil, nil, err
 	}

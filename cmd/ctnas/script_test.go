@@ -354,18 +354,23 @@ func writePredictor(path string) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
-// writeSupernet makes random weights of a space's supernet for some classes.
+// writeSupernet makes random weights of a space's supernet for some classes, where the space leaves the size open that of
+// a tiny network.
 func writeSupernet(path string, args []string) error {
 	name, classes := args[0], args[1:]
 	sp, err := space.Open(name)
 	if err != nil {
 		return err
 	}
-	shared, err := sp.(space.Elastic).Supernet(space.NetworkSize{Classes: len(classes)})
+	size, metadata := space.NetworkSize{Classes: len(classes)}, map[string]string{trainer.SpaceKey: name}
+	if _, elastic := sp.(space.Elastic); !elastic {
+		size.Channels, size.Stacks, size.Modules, size.Side = 8, 2, 1, 16
+		trainer.AddSize(metadata, trainer.Size{Channels: 8, Stacks: 2, Modules: 1, Resolution: 16})
+	}
+	shared, err := sp.(space.Sharing).Supernet(size)
 	if err != nil {
 		return err
 	}
-	metadata := map[string]string{trainer.SpaceKey: name}
 	trainer.AddClasses(metadata, classes)
 	return trainer.WriteShared(path, shared, shared.Initialize(anyValue, 1), metadata)
 }

@@ -29,7 +29,7 @@ func newSupernetCommand(a *app) *cobra.Command {
 
 const supernetLong = `RUN is the folder of ctnas supernet train, FILE are weights of a supernet as safetensors or
 PyTorch, such as once-for-all's. A sub-network gets statistics of its own for its batch norms, computed on
---calibrate training images, and is measured on --images training images that the supernet has not seen
+--calibrate training images (--statistics batch: those of each batch of 64 that judge), and is measured on --images training images that the supernet has not seen
 (--split heldout; of a FILE that does not say which these are, those that once-for-all's have not seen), or on
 the validation images (--split val). What is said is an accuracy with shared weights, not of a trained
 network.`
@@ -38,7 +38,7 @@ network.`
 var judges = map[string]string{supernet.SplitHeldOut: "held-out", supernet.SplitVal: "validation"}
 
 // evalKeys are the settings of an evaluation that commands have as flags; --seed is something else there.
-var evalKeys = []string{"data", "split", "images", "calibrate"}
+var evalKeys = []string{"data", "split", "images", "calibrate", "statistics"}
 
 // supernetEvaluated is what `ctnas supernet eval` prints.
 type supernetEvaluated struct {
@@ -47,9 +47,11 @@ type supernetEvaluated struct {
 	Data      string `json:"data"`
 	Split     string `json:"split"`
 	Calibrate int    `json:"calibration_images"`
-	Accuracy  string `json:"accuracy"` // what it is, in words
-	Params    *int64 `json:"params"`
-	MAdds     *int64 `json:"madds"`
+	// Statistics are what batch norms normalised by.
+	Statistics string `json:"statistics"`
+	Accuracy   string `json:"accuracy"` // what it is, in words
+	Params     *int64 `json:"params"`
+	MAdds      *int64 `json:"madds"`
 	supernet.Measured
 	Seconds float64 `json:"seconds"`
 }
@@ -82,15 +84,15 @@ func newSupernetEvalCommand(a *app) *cobra.Command {
 			kind, _, _ := strings.Cut(e.Data, ":")
 			cost := costOf(picked, e)
 			d := supernetEvaluated{Arch: picked.String(), Weights: e.Weights.Checksum, Data: kind, Split: e.Split,
-				Calibrate: e.Calibrate, Accuracy: supernet.NewSource(e, nil).Facts().String(),
+				Calibrate: e.Calibrate, Statistics: e.Statistics, Accuracy: supernet.NewSource(e, nil).Facts().String(),
 				Params: space.Known(cost.Params), MAdds: space.Known(cost.MAdds), Measured: measured[0],
 				Seconds: time.Since(begin).Seconds()}
 			if a.json {
 				return a.printJSON(d)
 			}
 			_, err = fmt.Fprintf(a.stdout, "%s: %.2f %% of %d %s images right, %.2f %% among the first five, loss "+
-				"%.4f (weights shared with other networks, statistics of %d training images)\n", d.Arch, 100*d.Top1,
-				d.Measured.Images, judges[d.Split], 100*d.Top5, d.Loss, d.Calibrate)
+				"%.4f (weights shared with other networks, %s)\n", d.Arch, 100*d.Top1, d.Measured.Images, judges[d.Split],
+				100*d.Top5, d.Loss, e.StatisticsText())
 			return err
 		},
 	}
@@ -120,36 +122,48 @@ const (
 // openSubNetwork opens the supernet that an architecture in words is of.
 func (a *app) openSubNetwork(ctx context.Context, spec supernet.Spec, arch string, making search.Making) (
 	*supernet.Evaluator, space.Arch, error) {
-	var picked space.Arch
-	name := ""
-	switch arch {
-	case largestArch, smallestArch:
-		w, err := supernet.OpenWeights(spec.Path)
-		if err != nil {
-			return nil, nil, err
-		}
-		if name = w.Space; name == "" {
-			return nil, nil, usagef("--arch %s: %s does not say what space it is of: name the architecture", arch,
-				spec.Path)
-		}
-	default:
-		var err error
-		if picked, err = space.Find(arch); err != nil {
-			return nil, nil, usagef("--arch: %w", err)
-		}
-		name = space.Narrow(picked)
-	}
-	e, err := a.openSupernet(ctx, spec, name, making)
+	w, err := supernet.OpenWeights(spec.Path)
 	if err != nil {
 		return nil, nil, err
 	}
-	switch arch {
-	case largestArch:
-		picked = e.Elastic().Largest(0)
-	case smallestArch:
-		picked = e.Elastic().Smallest(0)
+	picked, err := subNetwork(w, arch)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := a.openSupernet(ctx, spec, cmp.Or(w.Space, space.Narrow(picked)), making)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := e.Has(picked); err != nil {
+		return nil, nil, errors.Join(err, e.Close())
 	}
 	return e, picked, nil
+}
+
+// subNetwork is the architecture in words of a supernet.
+func subNetwork(w *supernet.Weights, arch string) (space.Arch, error) {
+	if arch != largestArch && arch != smallestArch {
+		picked, err := space.Find(arch)
+		if err != nil {
+			return nil, usagef("--arch: %w", err)
+		}
+		return picked, nil
+	}
+	if w.Space == "" {
+		return nil, usagef("--arch %s: %s does not say what space it is of: name the architecture", arch, w.Path)
+	}
+	sp, err := openSpace(w.Space)
+	if err != nil {
+		return nil, err
+	}
+	elastic, ok := sp.(space.Elastic)
+	switch {
+	case !ok:
+		return nil, usagef("--arch %s: networks of %s do not hold one another: name the architecture", arch, w.Space)
+	case arch == largestArch:
+		return elastic.Largest(0), nil
+	}
+	return elastic.Smallest(0), nil
 }
 
 // openSupernet opens an evaluator of a supernet of a space.
@@ -159,8 +173,8 @@ func (a *app) openSupernet(ctx context.Context, spec supernet.Spec, spaceName st
 	if err != nil {
 		return nil, err
 	}
-	if _, elastic := sp.(space.Elastic); !elastic {
-		return nil, usageError{supernet.ErrNotElastic(sp)}
+	if _, sharing := sp.(space.Sharing); !sharing {
+		return nil, usageError{supernet.ErrNotSharing(sp)}
 	}
 	dev, err := a.openDevice()
 	if err != nil {
@@ -187,7 +201,10 @@ type supernetRanked struct {
 	Seed      uint64  `json:"seed"` // of their choice
 	Seconds   float64 `json:"seconds"`
 	Forward   int     `json:"images_forward"` // through networks, what was cached not counted
+	// Statistics are what batch norms normalised by.
+	Statistics string `json:"statistics"`
 	supernet.Agreement
+	statistics string // in words
 }
 
 // ranking are the flags of `ctnas supernet rank` and `check`.
@@ -331,7 +348,8 @@ func (a *app) rankSupernet(ctx context.Context, r ranking, path string) (d *supe
 	kind, _, _ := strings.Cut(e.Data, ":")
 	return &supernetRanked{Weights: e.Weights.Checksum, Space: name, Labels: l.Source.Describe(), Data: kind,
 		Split: e.Split, Judging: e.Judging(), Calibrate: e.Calibrate, Cells: len(g.Architectures), Seed: r.seed,
-		Seconds: time.Since(begin).Seconds(), Forward: forward, Agreement: *g}, nil
+		Seconds: time.Since(begin).Seconds(), Forward: forward, Statistics: e.Statistics, Agreement: *g,
+		statistics: e.StatisticsText()}, nil
 }
 
 // defaultElastic is the space of a supernet that does not say which one it is of.
@@ -346,11 +364,15 @@ func (a *app) printSupernetRanked(d *supernetRanked) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(a.stdout, "%d architectures, accuracy with shared weights on %d %s images of %s against the "+
-		"table (%s):\ntau-b %s, of parameters %s, of multiply-adds %s; mean absolute difference %.2f points, mean "+
+	_, err := fmt.Fprintf(a.stdout, "%d architectures, accuracy with shared weights on %d %s images of %s, %s, against "+
+		"the table (%s):\ntau-b %s, of parameters %s, of multiply-adds %s; mean absolute difference %.2f points, mean "+
 		"difference %+.2f; %d images forward, %.1f s\n", d.Cells, d.Judging,
-		judges[d.Split], d.Data, d.Labels,
+		judges[d.Split], d.Data, d.statistics, d.Labels,
 		fixed(d.TauB, 4), fixed(d.TauBParams, 4), fixed(d.TauBMAdds, 4), 100*d.MeanDifference, 100*d.Bias, d.Forward,
 		d.Seconds)
+	if err == nil && d.Worse != nil && *d.Worse {
+		_, err = fmt.Fprint(a.stdout, "the supernet ranks worse than the number of parameters does: it has learned nothing "+
+			"of use\n")
+	}
 	return err
 }

@@ -118,6 +118,7 @@ func (e *Evaluator) open(ctx context.Context) (err error) {
 	if e.shared, err = e.sharing.Supernet(e.NetworkSize()); err != nil {
 		return err
 	}
+	e.shared.Name = e.sharing.Name()
 	if e.values, err = e.Weights.FillShared(e.shared); err != nil {
 		return err
 	}

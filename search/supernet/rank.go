@@ -24,12 +24,14 @@ type Standing struct {
 // Agreement says how well a supernet orders the architectures of a table. The orders by parameters and by multiply-adds
 // stand beside it: a supernet that does not beat them has learned nothing of use.
 type Agreement struct {
-	TauB           stat.Number `json:"tau_b"` // Kendall's, of the supernet's accuracy with the table's; null: unknown
-	TauBParams     stat.Number `json:"tau_b_params"`
-	TauBMAdds      stat.Number `json:"tau_b_madds"`
-	MeanDifference float64     `json:"mean_absolute_difference"` // of accuracies, 0..1
-	Bias           float64     `json:"mean_difference"`          // supernet's less table's
-	Architectures  []Standing  `json:"architectures"`
+	TauB       stat.Number `json:"tau_b"` // Kendall's, of the supernet's accuracy with the table's; null: unknown
+	TauBParams stat.Number `json:"tau_b_params"`
+	TauBMAdds  stat.Number `json:"tau_b_madds"`
+	// Worse says that the order by parameters is the better one; null where one of the two is unknown.
+	Worse          *bool      `json:"worse_than_parameters"`
+	MeanDifference float64    `json:"mean_absolute_difference"` // of accuracies, 0..1
+	Bias           float64    `json:"mean_difference"`          // supernet's less table's
+	Architectures  []Standing `json:"architectures"`
 }
 
 // Rank measures up to n architectures of a table, drawn at random, and compares them with the accuracy that judges
@@ -71,5 +73,9 @@ func (e *Evaluator) Rank(ctx context.Context, v *table.View, n int, seed uint64,
 	}
 	tau := func(x []float64) stat.Number { return stat.Number(stat.KendallB(x, theirs)) }
 	g.TauB, g.TauBParams, g.TauBMAdds = tau(ours), tau(params), tau(madds)
+	if g.TauB.Known() && g.TauBParams.Known() {
+		worse := g.TauB < g.TauBParams
+		g.Worse = &worse
+	}
 	return g, nil
 }

@@ -141,7 +141,9 @@ func TestOpenRefuses(t *testing.T) {
 	with := func(path string) func(*supernet.Config) {
 		return func(c *supernet.Config) { c.Path = path }
 	}
-	refused(t, set, "there is no supernet of nasbench101-v4: the spaces with one are mobilenetv3",
+	refused(t, set, "there is no supernet of nasbench201: the spaces with one are ",
+		func(c *supernet.Config) { c.Path, c.Space = good, mustOpen(t, "nasbench201") })
+	refused(t, set, `there is no tensor "stem.conv.weight", which the supernet nasbench101-v4 has`,
 		func(c *supernet.Config) { c.Path, c.Space = good, mustOpen(t, "nasbench101-v4") })
 	refused(t, set, "it is of another width or for other classes", func(c *supernet.Config) {
 		c.Path, c.Space = good, openSpace(t, "mobilenetv3@w0.5,r16,s16")
@@ -241,6 +243,7 @@ func TestSpec(t *testing.T) {
 		"supernet:r?data=shapes&split=heldout": "supernet:" + dir + "/r?data=shapes",
 		"supernet:r?data=imagenet:i&split=val&images=500&calibrate=200&seed=3": "supernet:" + dir +
 			"/r?data=imagenet:" + dir + "/i&split=val&images=500&calibrate=200&seed=3",
+		"supernet:r?data=shapes&statistics=batch": "supernet:" + dir + "/r?data=shapes&statistics=batch",
 		"supernet:r?data=shards:a{0..3}.tar?test=b.tar": "supernet:" + dir + "/r?data=shards:" + dir +
 			"/a%7B0..3%7D.tar%3Ftest%3D" + dir + "/b.tar",
 	} {
@@ -253,8 +256,9 @@ func TestSpec(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"train:x": "want supernet:RUN|FILE", "supernet:": "no supernet is named",
-		"supernet:w?epochs=3":   `unknown key "epochs"; known: data, split, images, calibrate, seed`,
-		"supernet:w?split=test": "split", "supernet:w?images=-1": "images", "supernet:w?data=photos": "photos",
+		"supernet:w?epochs=3":   `unknown key "epochs"; known: data, split, images, calibrate, statistics, seed`,
+		"supernet:w?split=test": "split", "supernet:w?statistics=none": "statistics",
+		"supernet:w?images=-1": "images", "supernet:w?data=photos": "photos",
 		"supernet:w?calibrate=499": "equal batches of 50 to 200", "supernet:w?seed=1&seed=2": "seed wants one value",
 		"supernet:w?seed=%zz": "invalid URL escape",
 	} {

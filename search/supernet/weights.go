@@ -15,6 +15,7 @@ import (
 	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 )
@@ -39,15 +40,20 @@ const (
 	maxConfigBytes = 1 << 20
 )
 
-// OpenWeights reads the weights of a supernet's training, by its folder, or a file of safetensors or PyTorch.
+// OpenWeights reads the weights of a supernet's training, by its folder or that of the search which trained it, or a file
+// of safetensors or PyTorch.
 func OpenWeights(path string) (*Weights, error) {
 	w := &Weights{}
 	file := path
 	if info, err := os.Stat(path); err != nil {
 		return nil, err
 	} else if info.IsDir() {
-		file = filepath.Join(path, trainer.WeightsName)
-		if w.Data, err = trainedOn(path); err != nil {
+		dir := path
+		if info, err := os.Stat(filepath.Join(path, report.SupernetName)); err == nil && info.IsDir() {
+			dir = filepath.Join(path, report.SupernetName)
+		}
+		file = filepath.Join(dir, trainer.WeightsName)
+		if w.Data, err = trainedOn(dir); err != nil {
 			return nil, err
 		}
 	}
