@@ -35,8 +35,7 @@ func (w *work) pick(ctx context.Context, trained *trainer.SupernetResult) (err e
 
 // sample measures an unselected sample of the space, which says how well shared weights rank.
 func (w *work) sample(ctx context.Context) error {
-	stream := philox.New(w.Seed, philox.PurposeSample, 0)
-	found, err := w.measure(ctx, distinct(w.SupernetCells, nil, w.random(stream)))
+	found, err := w.measure(ctx, w.random(w.SupernetCells, nil, philox.New(w.Seed, philox.PurposeSample, 0)))
 	if err != nil {
 		return err
 	}

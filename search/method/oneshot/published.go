@@ -64,7 +64,7 @@ func (p *published) draw(n, index int, known ...[]standing) ([]standing, error) 
 		all[a] = true
 	}
 	var out []standing
-	for _, a := range distinct(n, all, p.w.random(philox.New(p.w.Seed, philox.PurposeSample, uint32(index)))) {
+	for _, a := range p.w.random(n, all, philox.New(p.w.Seed, philox.PurposeSample, uint32(index))) {
 		out = append(out, standing{Path: a.String()})
 	}
 	return out, nil

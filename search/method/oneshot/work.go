@@ -211,22 +211,17 @@ const betweenCheckpoints = 50
 // tries is how many draws in a row may come to nothing before it is taken for certain that nothing is left.
 const tries = 20000
 
-// distinct draws up to n distinct architectures that are none of those known, all of a small space.
-func distinct(n int, known map[space.Arch]bool, draw func() space.Arch) (out []space.Arch) {
+// random draws up to n distinct architectures within the limits that are none of those known, all of a small space.
+func (w *work) random(n int, known map[space.Arch]bool, s *philox.Stream) (out []space.Arch) {
 	seen := map[space.Arch]bool{}
 	for failed := 0; len(out) < n && failed < tries; failed++ {
-		if a := draw(); !seen[a] && !known[a] {
+		if a := w.Sample(s); !seen[a] && !known[a] && w.Allowed(a) {
 			seen[a] = true
 			out = append(out, a)
 			failed = -1
 		}
 	}
 	return out
-}
-
-// random draws within the limits.
-func (w *work) random(s *philox.Stream) func() space.Arch {
-	return func() space.Arch { return w.Sample(s) }
 }
 
 // generation logs what was measured together.
