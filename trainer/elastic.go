@@ -33,8 +33,11 @@ type Elastic interface {
 
 // SupernetJob is the training of a supernet: its result depends on this and on the device's level alone.
 type SupernetJob struct {
-	Space   string // its name
-	Elastic Elastic
+	Space string // its name
+	// Paths are the space's networks: Elastic ones for MethodSandwich and MethodOFA, any that Sampler draws for others.
+	Paths Paths
+	// Sampler says which paths an update trains; nil for MethodSandwich and MethodOFA, which draw their own.
+	Sampler Sampler
 	// Data's training images are all that paths see; its validation images judge them after each epoch.
 	Data    *data.Dataset
 	Source  string // what Data was opened from, without paths that may change
@@ -111,27 +114,51 @@ type elasticProgress struct {
 	Cost    SupernetCost
 	Paths   []PathEvaluation
 	Teacher string // checksum of the file in the run's folder; empty: there is none yet
+	Sampler []byte // what the job's sampler has learned
 }
 
-// elasticRun is the training of a supernet in work.
-type elasticRun struct {
+// supernetRun is what trainings of supernets in work have in common.
+type supernetRun struct {
 	course
 	SupernetJob
 	shared   nn.Shared
 	s        *Supernet
-	sides    []int
-	stages   []Stage
-	ends     []int // the update at which each stage ends
-	teacher  *teaching
 	models   []*Model // of the latest step's paths
 	perImage map[string]int64
 	// recording is how long it took to record paths; on an accelerator the one before runs meanwhile.
 	recording time.Duration
 }
 
+func newSupernetRun(j SupernetJob, d Deps) (r supernetRun, err error) {
+	d.Stop = nil
+	r = supernetRun{course: newCourse(Job{Arch: j.Space, Data: j.Data, Source: j.Source, Recipe: j.Recipe.Recipe,
+		Seed: j.Seed, OnNaN: j.OnNaN, OnCorrupt: j.OnCorrupt}, d), SupernetJob: j, perImage: map[string]int64{}}
+	return r, r.checkFaults()
+}
+
+// elasticRun is the training of a supernet of which one path holds all others.
+type elasticRun struct {
+	supernetRun
+	Elastic Elastic
+	sides   []int
+	stages  []Stage
+	ends    []int // the update at which each stage ends
+	teacher *teaching
+}
+
 // TrainSupernet trains a supernet. In a folder with a checkpoint it goes on from there and ends in the same bits as if
 // it had never stopped. Deps.Stop is not asked.
 func TrainSupernet(ctx context.Context, j SupernetJob, d Deps) (*SupernetResult, error) {
+	if err := j.Recipe.Check(); err != nil {
+		return nil, err
+	}
+	if j.Sampler != nil {
+		r, err := newSampledRun(j, d)
+		if err != nil {
+			return nil, err
+		}
+		return conduct(ctx, r)
+	}
 	r, err := newElasticRun(j, d)
 	if err != nil {
 		return nil, err
@@ -140,17 +167,17 @@ func TrainSupernet(ctx context.Context, j SupernetJob, d Deps) (*SupernetResult,
 }
 
 func newElasticRun(j SupernetJob, d Deps) (*elasticRun, error) {
-	if err := j.Recipe.Check(); err != nil {
+	elastic, ok := j.Paths.(Elastic)
+	if !ok || j.Recipe.Sampled() {
+		return nil, fmt.Errorf("method %s of %s: nothing says which paths an update trains", j.Recipe.Method, j.Space)
+	}
+	all, err := newSupernetRun(j, d)
+	if err != nil {
 		return nil, err
 	}
-	d.Stop = nil
-	r := &elasticRun{course: newCourse(Job{Arch: j.Space, Data: j.Data, Source: j.Source, Recipe: j.Recipe.Recipe,
-		Seed: j.Seed, OnNaN: j.OnNaN, OnCorrupt: j.OnCorrupt}, d), SupernetJob: j, perImage: map[string]int64{}}
+	r := &elasticRun{supernetRun: all, Elastic: elastic}
 	r.learner = r
-	if err := r.checkFaults(); err != nil {
-		return nil, err
-	}
-	least, most := j.Elastic.Sides()
+	least, most := elastic.Sides()
 	r.sides = j.Recipe.sides(least, most)
 	return r, r.schedule()
 }
@@ -280,7 +307,7 @@ func (r *elasticRun) learn() (sum string, err error) {
 }
 
 // random are start values of the shared variables.
-func (r *elasticRun) random() [][]float32 {
+func (r *supernetRun) random() [][]float32 {
 	rec := r.SupernetJob.Recipe
 	values := r.shared.Initialize(initializers[rec.Init], r.course.Seed)
 	if rec.ZeroGamma {
@@ -349,6 +376,11 @@ const leastArea = 0.08
 
 // finish writes what remains of a run.
 func (r *elasticRun) finish(context.Context) (*SupernetResult, error) {
+	return r.end(r.save)
+}
+
+// end is the result, which is written with the weights.
+func (r *supernetRun) end(save func(path string) error) (*SupernetResult, error) {
 	s, d := &r.state, r.course.Data
 	params := int64(0)
 	for _, v := range r.shared.Variables {
@@ -365,7 +397,7 @@ func (r *elasticRun) finish(context.Context) (*SupernetResult, error) {
 		return result, nil
 	}
 	for _, name := range []string{WeightsTorchName, WeightsName} {
-		if err := r.o.averaged(func() error { return r.save(filepath.Join(r.Dir, name)) }); err != nil {
+		if err := r.o.averaged(func() error { return save(filepath.Join(r.Dir, name)) }); err != nil {
 			return nil, err
 		}
 	}

@@ -39,7 +39,18 @@ const (
 	// MethodOFA trains the largest path, then with it as the teacher ever smaller ones (Cai et al. 2020, progressive
 	// shrinking).
 	MethodOFA = "ofa"
+	// MethodSPOS trains one path an update, uniform over the space (Guo et al. 2020, "Single Path One-Shot").
+	MethodSPOS = "spos"
+	// MethodFairNAS trains as many paths an update as a decision has choices, each choice once (Chu et al. 2021).
+	MethodFairNAS = "fairnas"
+	// MethodENAS trains paths that a controller draws, which learns from their accuracies (Pham et al. 2018).
+	MethodENAS = "enas"
 )
+
+// Sampled tells whether a job's Sampler says which paths an update trains.
+func (s *Sampling) Sampled() bool {
+	return s.Method == MethodSPOS || s.Method == MethodFairNAS || s.Method == MethodENAS
+}
 
 // Stage is a part of a supernet's training with a learning rate of its own.
 type Stage struct {
@@ -94,8 +105,10 @@ func (r *SupernetRecipe) Settings() *setting.List {
 func (r *SupernetRecipe) AddTo(l *setting.List) {
 	s := &r.Sampling
 	l.Group("Recipe: paths")
-	l.Text(&s.Method, "method", "which paths an update trains: the largest, the smallest and random ones, or random "+
-		"ones of ever more choices").OneOf(MethodSandwich, MethodOFA).From("Yu et al. 2020; Cai et al. 2020")
+	l.Text(&s.Method, "method", "which paths an update trains: the largest, the smallest and random ones; random "+
+		"ones of ever more choices; a random one; one of each choice; one that a controller draws").
+		OneOf(MethodSandwich, MethodOFA, MethodSPOS, MethodFairNAS, MethodENAS).
+		From("Yu et al. 2020; Cai et al. 2020; Guo et al. 2020; Chu et al. 2021; Pham et al. 2018")
 	l.Int(&s.Paths, "paths", "paths", "random paths an update of sandwich, beside the largest and the smallest", 0,
 		mostPaths)
 	l.Int(&s.SideStep, "side-step", "pixels", "distance of the sides of images that updates draw from", 4, 512).
@@ -120,6 +133,7 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 	r.Optimization.addTo(l)
 	r.LearningRate.addTo(l)
 	r.Regularization.addTo(l)
+	r.Size.AddTo(l)
 	r.Images.addTo(l)
 }
 
@@ -210,7 +224,10 @@ func (r SupernetRecipe) Check() error {
 		return fmt.Errorf("val-split %g: want 0, for held-out says which images a supernet does not see", r.ValSplit)
 	case r.AuxWeight > 0:
 		return fmt.Errorf("aux-weight %g: want 0, for paths have no auxiliary heads", r.AuxWeight)
-	case r.Recalibrate == 0:
+	case r.Size != (Size{}) && !r.Sampled():
+		return fmt.Errorf("channels %d, stacks %d, modules %d, resolution %d: want 0, for the space of %s says them",
+			r.Channels, r.Stacks, r.Modules, r.Resolution, r.Method)
+	case r.Recalibrate == 0 && !r.Sampled(): // whose paths are measured with each batch's own
 		return errors.New("recalibrate 0: want 1 or more, for statistics that paths share are of none of them")
 	case r.Method == MethodOFA && r.Distill == 0:
 		return errors.New("distill 0: want more, for the stages of ofa have a teacher")

@@ -144,8 +144,8 @@ func (r *elasticRun) recall() error {
 	return err
 }
 
-func (r *elasticRun) keepStatistics()    { r.s.KeepStatistics() }
-func (r *elasticRun) restoreStatistics() { r.s.RestoreStatistics() }
+func (r *supernetRun) keepStatistics()    { r.s.KeepStatistics() }
+func (r *supernetRun) restoreStatistics() { r.s.RestoreStatistics() }
 
 // wanted is a path of an update.
 type wanted struct {
@@ -182,11 +182,11 @@ func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 }
 
 // path is the model of a path, recorded when it is first wanted.
-func (r *elasticRun) path(s *Supernet, w wanted) (*Model, error) {
+func (r *supernetRun) path(s *Supernet, w wanted) (*Model, error) {
 	begin := time.Now()
 	defer func() { r.recording += time.Since(begin) }() // next to nothing where the path is recorded
 	return s.Path(w.key, w.options, func() (nn.Path, error) {
-		p, err := r.Elastic.Path(w.key, len(r.course.Data.Classes))
+		p, err := r.Paths.Path(w.key, len(r.course.Data.Classes))
 		if err == nil && w.change != nil {
 			p.Network = w.change(p.Network)
 		}
@@ -231,7 +231,7 @@ func (r *elasticRun) step(b *data.Batch, part int) error {
 }
 
 // cost is how many multiply-adds a path takes for one image.
-func (r *elasticRun) cost(key string, m *Model) int64 {
+func (r *supernetRun) cost(key string, m *Model) int64 {
 	madds, known := r.perImage[key]
 	if !known {
 		if len(r.perImage) > 1<<16 { // nothing depends on what it remembers
@@ -244,14 +244,14 @@ func (r *elasticRun) cost(key string, m *Model) int64 {
 }
 
 // metrics are the mean of the paths' losses and the norm of their gradients' sum.
-func (r *elasticRun) metrics() (loss, norm float64) {
+func (r *supernetRun) metrics() (loss, norm float64) {
 	for _, m := range r.models {
 		loss += m.TotalLoss() / float64(len(r.models))
 	}
 	return loss, r.s.GradientNorm()
 }
 
-func (r *elasticRun) inspect() (string, error) {
+func (r *supernetRun) inspect() (string, error) {
 	for _, m := range r.models {
 		if where, err := m.Inspect(); where != "" || err != nil {
 			return fmt.Sprintf("%s of path %s", where, m.Net.Name), err
@@ -308,7 +308,7 @@ func (r *elasticRun) validate(ctx context.Context, epoch int, values map[string]
 }
 
 // judge measures a path on the validation images, with statistics of its own.
-func (r *elasticRun) judge(ctx context.Context, key string) (Evaluation, error) {
+func (r *supernetRun) judge(ctx context.Context, key string) (Evaluation, error) {
 	m, err := r.path(r.s, wanted{key: key, options: PathOptions{EvalOnly: true}})
 	if err != nil {
 		return Evaluation{}, err

@@ -68,7 +68,7 @@ func elasticJob(t testing.TB, recipe string, change func(r *SupernetRecipe)) Sup
 		change(&r)
 	}
 	d.Validation = &data.Set{}
-	return SupernetJob{Space: sp.Name(), Elastic: elasticSpace{sp.(space.Shrinking)}, Data: d, Source: "shapes",
+	return SupernetJob{Space: sp.Name(), Paths: elasticSpace{sp.(space.Shrinking)}, Data: d, Source: "shapes",
 		Recipe: r, Seed: 7, OnNaN: OnNaNStop}
 }
 
@@ -139,14 +139,14 @@ func TestSandwich(t *testing.T) {
 		require.Equal(t, cmp.Or(roles[p.Role], p.Path), p.Path, "the same path in every epoch")
 		roles[p.Role] = p.Path
 	}
-	require.Equal(t, j.Elastic.Largest(16), roles[RoleLargest])
-	require.Equal(t, j.Elastic.Smallest(16), roles[RoleSmallest])
+	require.Equal(t, j.Paths.(Elastic).Largest(16), roles[RoleLargest])
+	require.Equal(t, j.Paths.(Elastic).Smallest(16), roles[RoleSmallest])
 	require.Contains(t, roles, "random 1")
 
 	// What the paths take is counted: of an update the largest's and the smallest's is known.
 	classes := len(j.Data.Classes)
 	madds := func(path string) int64 {
-		p, err := j.Elastic.Path(path, classes)
+		p, err := j.Paths.(Elastic).Path(path, classes)
 		require.NoError(t, err)
 		return p.Cost().MAdds
 	}
@@ -179,7 +179,7 @@ func TestShrinking(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 4, taught.Cost.Updates)
 	require.Len(t, taught.Teacher, 64)
-	largest, err := j.Elastic.Path(j.Elastic.Largest(16), len(j.Data.Classes))
+	largest, err := j.Paths.(Elastic).Path(j.Paths.(Elastic).Largest(16), len(j.Data.Classes))
 	require.NoError(t, err)
 	j.Teacher = filepath.Join(dir, "network.safetensors") // that network by itself
 	require.NoError(t, WriteWeights(j.Teacher, largest.Network, largest.Initialize(nn.HeFanOut, 3), nil))
@@ -212,7 +212,7 @@ func TestSortingBetweenStages(t *testing.T) {
 	for range 4 {
 		require.NoError(t, r.update(t.Context()))
 	}
-	largest := j.Elastic.Largest(16)
+	largest := j.Paths.(Elastic).Largest(16)
 	values, mean := r.s.Values(), r.o.mean.Values()
 	before, err := r.judge(t.Context(), largest)
 	require.NoError(t, err)

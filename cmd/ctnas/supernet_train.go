@@ -18,7 +18,6 @@ import (
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search/report"
-	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/supernet"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -71,13 +70,17 @@ func newSupernetTrainCommand(a *app) *cobra.Command {
 	var resume string
 	given := newSupernetTrainSettings()
 	cmd := &cobra.Command{
-		Use:   "train --space S --method sandwich|ofa --data D --out RUN",
+		Use:   "train --space S --method M --data D --out RUN",
 		Short: "Train a supernet: weights that all networks of a space share",
 		Long: `Trains the weights that all networks of an elastic space share. Method sandwich, the default, trains in
 every update the largest path with the labels, and the smallest and --paths random ones with what the largest
 predicts. Method ofa, progressive shrinking, trains the largest network, then with it as the teacher paths of
 ever more kernels, depths and expansions, in --stages; --teacher begins with a largest network that is there.
 The sides of the images are drawn for each batch from those of the space.
+
+Methods spos, fairnas and enas train single paths of a space of cells or chains of blocks (nasbench101, spos,
+fairnas): a random one an update, as many as decisions have choices with each choice once, or one that a
+controller draws, which learns from their accuracies on the held-out images.
 
 --held-out training images are seen by no path: what supernet: labels are measured on. After each epoch the
 largest, the smallest and --judged-paths random paths are measured on them, each with statistics of its own.
@@ -90,6 +93,7 @@ Recipes: ` + strings.Join(trainer.SupernetRecipeNames(), ", ") + `, or a YAML fi
 		Example: `  ctnas supernet train --space mobilenetv3@w1.2,r128-224 --data imagenet:/imagenet --out runs/super
   ctnas supernet train --space mobilenetv3@w0.5,r32,s8 --data shapes --recipe shapes --out runs/small
   ctnas supernet train --space mobilenetv3 --method ofa --teacher ofa_D4_E6_K7 --data imagenet:DIR --out runs/ofa
+  ctnas supernet train --space nasbench101-v4 --method spos --recipe spos-shapes --data shapes --out runs/spos
   ctnas supernet train --resume runs/super`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -191,19 +195,6 @@ func (s *supernetTrainSettings) parse(text []byte) error {
 	return cmp.Or(l.Check(), s.SupernetRecipe.Check())
 }
 
-// elasticSpace opens a space whose networks share a supernet.
-func elasticSpace(name string) (space.Elastic, error) {
-	sp, err := openSpace(name)
-	if err != nil {
-		return nil, err
-	}
-	elastic, ok := sp.(space.Elastic)
-	if _, sized := sp.(space.Resizing); !ok || !sized {
-		return nil, usageError{supernet.ErrNotElastic(sp)}
-	}
-	return elastic, nil
-}
-
 func (a *app) trainSupernet(cmd *cobra.Command, s supernetTrainSettings) (*trainer.SupernetResult, error) {
 	show, finish := a.supernetProgress()
 	defer finish()
@@ -214,7 +205,7 @@ func (a *app) trainSupernet(cmd *cobra.Command, s supernetTrainSettings) (*train
 // method's.
 func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir string, sampler trainer.Sampler,
 	show func(trainer.Progress)) (*trainer.SupernetResult, error) {
-	sp, err := elasticSpace(s.Space)
+	sp, err := openSpace(s.Space)
 	if err != nil {
 		return nil, err
 	}
@@ -238,6 +229,11 @@ func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir 
 	if err != nil {
 		return nil, usagef("--%w", err)
 	}
+	how, err := supernet.NewHow(sp, s.SupernetRecipe, d, s.Seed, dev.Config, sampler)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	defer how.Close()
 	teacher, err := teacherFile(s.Teacher)
 	if err != nil {
 		return nil, err
@@ -260,7 +256,7 @@ func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir 
 	}
 	kind, _, _ := strings.Cut(s.Data, ":")
 	result, err := trainer.TrainSupernet(ctx, trainer.SupernetJob{Space: sp.Name(),
-		Elastic: supernet.Training(sp), Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: s.SupernetRecipe,
+		Paths: how.Paths, Sampler: how.Sampler, Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: s.SupernetRecipe,
 		Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher, Cache: int64(s.PathCache) << 20},
 		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: dir, CheckpointEvery: s.CheckpointEvery,
 			Version: build.Version, Progress: show})

@@ -9,19 +9,13 @@ import (
 	"github.com/ctnas/ctnas/trainer"
 )
 
-// Methods whose samplers learn nothing.
-const (
-	methodSPOS    = "spos"
-	methodFairNAS = "fairnas"
-)
-
 // NewSampler is the sampler of a method of single paths that learns nothing: one path an update, uniform over the
 // space's distinct architectures (Guo et al. 2020), or the paths of an update of strict fairness (Chu et al. 2021).
 func NewSampler(sp space.Space, method string, seed uint64) (trainer.Sampler, error) {
 	switch method {
-	case methodSPOS:
+	case trainer.MethodSPOS:
 		return drawing{seed, func(s *philox.Stream) []string { return []string{sp.Sample(s).String()} }}, nil
-	case methodFairNAS:
+	case trainer.MethodFairNAS:
 		strict, ok := sp.(space.Strict)
 		if !ok {
 			return nil, fmt.Errorf("%s has no strict fairness", sp.Name())

@@ -27,6 +27,34 @@ func HoldOut(d *data.Dataset, n int) (*data.Dataset, error) {
 // Training is a space's supernet as trainer.TrainSupernet trains it.
 func Training(sp space.Elastic) trainer.Elastic { return training{sp} }
 
+// SinglePaths are a space's networks, of a size, as paths that a sampler draws.
+func SinglePaths(sp space.Sharing, size space.NetworkSize) trainer.Paths { return singlePaths{sp, size} }
+
+type singlePaths struct {
+	sp   space.Sharing
+	size space.NetworkSize
+}
+
+func (p singlePaths) of(classes int) space.NetworkSize {
+	size := p.size
+	size.Classes = classes
+	return size
+}
+
+func (p singlePaths) Supernet(classes int) (nn.Shared, error) { return p.sp.Supernet(p.of(classes)) }
+
+// Path is that of a text, which of strict fairness may be in another form than the space's own.
+func (p singlePaths) Path(path string, classes int) (nn.Path, error) {
+	if strict, ok := p.sp.(space.Strict); ok {
+		return strict.StrictPath(path, p.of(classes))
+	}
+	a, err := p.sp.Parse(path)
+	if err != nil {
+		return nn.Path{}, err
+	}
+	return p.sp.Path(a, p.of(classes))
+}
+
 type training struct{ sp space.Elastic }
 
 func (t training) Supernet(classes int) (nn.Shared, error) {

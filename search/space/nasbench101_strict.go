@@ -1,0 +1,77 @@
+package space
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/trainer/nn"
+)
+
+var _ Strict = NASBench101{}
+
+// StrictPaths are a topology, that of a cell drawn uniformly, with the operations of each vertex dealt out in an order
+// of its own: one path for each operation (kcyu2014/eval-nas, its FairNAS). Their vertices stand in the order of that
+// cell, so that a slot of the supernet has each of its operations once.
+func (sp NASBench101) StrictPaths(s *philox.Stream) []string {
+	c := sp.Sample(s).(Cell)
+	text := c.String()
+	edges := text[:strings.LastIndexByte(text, ':')+1]
+	digits := make([][]byte, len(opNames))
+	for range c.Vertices() - 2 {
+		for i, op := range s.Perm(len(opNames)) {
+			digits[i] = append(digits[i], '0'+byte(op))
+		}
+	}
+	out := make([]string, len(digits))
+	for i, d := range digits {
+		out[i] = edges + string(d)
+	}
+	return out
+}
+
+// StrictPath is the path of a cell's text as it is written: its i-th vertex has the weights of slot i.
+func (sp NASBench101) StrictPath(text string, size NetworkSize) (nn.Path, error) {
+	c, err := writtenCell(text)
+	if err != nil || c.Vertices() > sp.MaxNodes() {
+		return nn.Path{}, fmt.Errorf("%.300q is not in the supernet of %s: %w", text, sp.Name(), err)
+	}
+	n := sp.supernet(size)
+	shared, err := n.Shared()
+	if err != nil {
+		return nn.Path{}, err
+	}
+	p, err := n.Path(c, shared)
+	if err != nil {
+		return nn.Path{}, err
+	}
+	p.Name = text
+	return p, nil
+}
+
+// writtenCell is a cell with its vertices in the order of a text. It is not in canonical form, so that no comparison is
+// to be made with it.
+func writtenCell(text string) (Cell, error) {
+	canonical, err := parseCell(text)
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Split(text, ":")
+	if len(fields) != 4 {
+		return 0, fmt.Errorf("want %s:<vertices>:<upper triangle>:<operations>", nasbench101Name)
+	}
+	d, i := dag{n: len(fields[3]) + 2}, 0
+	if d.n != canonical.Vertices() {
+		return 0, fmt.Errorf("some of its vertices lie on no path from input to output")
+	}
+	for from := range d.n {
+		for to := from + 1; to < d.n; to++ {
+			d.in[to] |= (fields[2][i] - '0') << from
+			i++
+		}
+	}
+	for v := range d.n - 2 {
+		d.op[v+1] = fields[3][v] - '0'
+	}
+	return d.pack(), nil
+}
