@@ -247,5 +247,6 @@ func (r *sampledRun) save(path string) error {
 	metadata[SpaceKey] = r.Space
 	metadata[HeldOutKey] = strconv.Itoa(r.HeldOut)
 	AddSize(metadata, r.course.Recipe.Size)
+	AddImages(metadata, r.course.Recipe.Images)
 	return WriteShared(path, r.shared, r.s.Values(), metadata)
 }

@@ -28,7 +28,9 @@ func HoldOut(d *data.Dataset, n int) (*data.Dataset, error) {
 func Training(sp space.Elastic) trainer.Elastic { return training{sp} }
 
 // SinglePaths are a space's networks, of a size, as paths that a sampler draws.
-func SinglePaths(sp space.Sharing, size space.NetworkSize) trainer.Paths { return singlePaths{sp, size} }
+func SinglePaths(sp space.Sharing, size space.NetworkSize) trainer.Paths {
+	return singlePaths{sp, size}
+}
 
 type singlePaths struct {
 	sp   space.Sharing
