@@ -29,7 +29,13 @@ type Sampling struct {
 	HeldOut   int      `json:"held_out"`
 	Judged    int      `json:"judged_paths"`
 	Stages    []string `json:"stages,omitempty"`
+	BinsLow   int64    `json:"bins_low,omitempty"` // multiply-adds, as the other two; all 0: no bins
+	BinsHigh  int64    `json:"bins_high,omitempty"`
+	BinsWidth int64    `json:"bins_width,omitempty"`
 }
+
+// Binned tells whether random paths come from bins of multiply-adds.
+func (s *Sampling) Binned() bool { return s.BinsLow > 0 || s.BinsHigh > 0 || s.BinsWidth > 0 }
 
 // Methods of training a supernet.
 const (
@@ -129,6 +135,17 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 		}
 		return nil
 	})
+	for _, b := range []struct {
+		p             *int64
+		name, meaning string
+	}{
+		{&s.BinsLow, "bins-low", "where the bins begin of which spos draws each as often as any other, and a path " +
+			"uniformly within (in chains of blocks; 0 = no bins)"},
+		{&s.BinsHigh, "bins-high", "where they end"},
+		{&s.BinsWidth, "bins-width", "how wide they are"},
+	} {
+		l.Size(b.p, b.name, "multiply-adds", b.meaning).From("megvii-model/SinglePathOneShot").OmitZero()
+	}
 	r.Length.addTo(l)
 	r.Optimization.addTo(l)
 	r.LearningRate.addTo(l)
@@ -227,6 +244,9 @@ func (r SupernetRecipe) Check() error {
 	case r.Size != (Size{}) && !r.Sampled():
 		return fmt.Errorf("channels %d, stacks %d, modules %d, resolution %d: want 0, for the space of %s says them",
 			r.Channels, r.Stacks, r.Modules, r.Resolution, r.Method)
+	case r.Binned() && r.Method != MethodSPOS:
+		return fmt.Errorf("bins-low %d, bins-high %d, bins-width %d: want 0, for paths of %s come from no bins",
+			r.BinsLow, r.BinsHigh, r.BinsWidth, r.Method)
 	case r.Recalibrate == 0 && !r.Sampled(): // whose paths are measured with each batch's own
 		return errors.New("recalibrate 0: want 1 or more, for statistics that paths share are of none of them")
 	case r.Method == MethodOFA && r.Distill == 0:

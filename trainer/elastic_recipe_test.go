@@ -11,7 +11,8 @@ import (
 // The recipes for supernets that come with the program are what their sources say, and files of wrong ones are refused
 // with the key and what is wanted.
 func TestSupernetRecipes(t *testing.T) {
-	require.Subset(t, SupernetRecipeNames(), []string{"ofa", "sandwich", "shapes-ofa", "shapes", "spos", "published-spos"})
+	require.Subset(t, SupernetRecipeNames(), []string{"ofa", "sandwich", "shapes-ofa", "shapes", "spos",
+		"published-spos"})
 	for _, name := range SupernetRecipeNames() {
 		r, err := OpenSupernetRecipe(name)
 		require.NoError(t, err)
@@ -61,6 +62,9 @@ func TestSupernetRecipes(t *testing.T) {
 		"stages are none: method ofa": func(r *SupernetRecipe) {
 			r.Method, r.Distill = MethodOFA, 1
 		},
+		"bins-low 5, bins-high 0, bins-width 0: want 0, for paths of sandwich": func(r *SupernetRecipe) {
+			r.BinsLow = 5
+		},
 		"distill 1: want 0, for sandwich": func(r *SupernetRecipe) { r.Distill = 1 },
 		`stages "kernel epochs=2": want lr=NUMBER`: func(r *SupernetRecipe) {
 			r.Method, r.Stages = MethodOFA, []string{"kernel epochs=2"}
@@ -81,7 +85,7 @@ func TestSupernetRecipes(t *testing.T) {
 		require.ErrorContains(t, r.Check(), change)
 	}
 	_, err = OpenSupernetRecipe("fast-cifar")
-	require.ErrorContains(t, err, `recipe "fast-cifar" is none of ofa, sandwich, shapes-ofa, shapes`)
+	require.ErrorContains(t, err, `recipe "fast-cifar" is none of enas-shapes, `)
 }
 
 // Paths are drawn by the seed, the update and their place in it alone, and by nothing twice.

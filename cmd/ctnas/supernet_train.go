@@ -256,7 +256,7 @@ func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir 
 	}
 	kind, _, _ := strings.Cut(s.Data, ":")
 	result, err := trainer.TrainSupernet(ctx, trainer.SupernetJob{Space: sp.Name(),
-		Paths: how.Paths, Sampler: how.Sampler, Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: s.SupernetRecipe,
+		Paths: how.Paths, Sampler: how.Sampler, Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: how.Recipe,
 		Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher, Cache: int64(s.PathCache) << 20},
 		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: dir, CheckpointEvery: s.CheckpointEvery,
 			Version: build.Version, Progress: show})

@@ -10,11 +10,21 @@ import (
 )
 
 // NewSampler is the sampler of a method of single paths that learns nothing: one path an update, uniform over the
-// space's distinct architectures (Guo et al. 2020), or the paths of an update of strict fairness (Chu et al. 2021).
-func NewSampler(sp space.Space, method string, seed uint64) (trainer.Sampler, error) {
-	switch method {
+// space's distinct architectures (Guo et al. 2020) or over those of a bin of multiply-adds, which networks of the size
+// take, or the paths of an update of strict fairness (Chu et al. 2021).
+func NewSampler(sp space.Space, r trainer.SupernetRecipe, size space.NetworkSize, seed uint64) (trainer.Sampler,
+	error) {
+	switch r.Method {
 	case trainer.MethodSPOS:
-		return drawing{seed, func(s *philox.Stream) []string { return []string{sp.Sample(s).String()} }}, nil
+		draw := sp.Sample
+		if r.Binned() {
+			var err error
+			if draw, err = (space.Bins{Low: r.BinsLow, High: r.BinsHigh, Width: r.BinsWidth}).Sampler(sp,
+				size); err != nil {
+				return nil, err
+			}
+		}
+		return drawing{seed, func(s *philox.Stream) []string { return []string{draw(s).String()} }}, nil
 	case trainer.MethodFairNAS:
 		strict, ok := sp.(space.Strict)
 		if !ok {
@@ -22,7 +32,7 @@ func NewSampler(sp space.Space, method string, seed uint64) (trainer.Sampler, er
 		}
 		return drawing{seed, strict.StrictPaths}, nil
 	}
-	return nil, fmt.Errorf("method %s draws no single paths", method)
+	return nil, fmt.Errorf("method %s draws no single paths", r.Method)
 }
 
 // drawing draws the paths of each update from a stream of its own.

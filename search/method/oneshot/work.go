@@ -123,7 +123,7 @@ func (w *work) sampler() (sampler trainer.Sampler, err error) {
 		return sampler, nil
 	}
 	if sampler == nil {
-		if sampler, err = supernet.NewSampler(w.Deps.Space, w.name, w.Seed); err != nil {
+		if sampler, err = supernet.NewSampler(w.Deps.Space, w.recipe, space.NetworkSize{}, w.Seed); err != nil {
 			return nil, err
 		}
 	}

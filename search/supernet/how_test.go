@@ -1,0 +1,67 @@
+package supernet
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
+)
+
+// The supernet of a chain is trained at the chain's resolution, and by SPOS from bins of its multiply-adds.
+func TestHowChainsAreTrained(t *testing.T) {
+	d := &data.Dataset{Width: 32, Height: 32, Classes: make([]string, 10)}
+	how := func(name string, change func(r *trainer.SupernetRecipe)) (How, space.Space, error) {
+		sp, err := space.Open(name)
+		require.NoError(t, err)
+		r := trainer.SupernetRecipeDefaults()
+		r.Method = trainer.MethodSPOS
+		change(&r)
+		h, err := NewHow(sp, r, d, 3, exec.Config{}, nil)
+		return h, sp, err
+	}
+	h, sp, err := how("spos@w0.25,r16,s8", func(r *trainer.SupernetRecipe) {
+		r.BinsLow, r.BinsHigh, r.BinsWidth = 1_700_000, 2_600_000, 100_000
+	})
+	require.NoError(t, err)
+	defer h.Close()
+	require.Equal(t, 16, h.Recipe.Resolution)
+	seen := map[int64]bool{}
+	for update := range 200 {
+		paths, err := h.Sampler.Paths(update)
+		require.NoError(t, err)
+		again, err := h.Sampler.Paths(update)
+		require.NoError(t, err)
+		require.Equal(t, paths, again)
+		require.Len(t, paths, 1)
+		a, err := sp.Parse(paths[0])
+		require.NoError(t, err)
+		p, err := h.Paths.Path(paths[0], 10)
+		require.NoError(t, err)
+		require.Equal(t, 16, p.Input().H)
+		seen[(a.(space.Trainable).CostAt(space.NetworkSize{Classes: 10}).MAdds-1_700_000)/100_000] = true
+	}
+	require.Len(t, seen, 9)
+
+	h, _, err = how("fairnas@w0.25,r16,s8", func(r *trainer.SupernetRecipe) { r.Method = trainer.MethodFairNAS })
+	require.NoError(t, err)
+	defer h.Close()
+	paths, err := h.Sampler.Paths(7)
+	require.NoError(t, err)
+	require.Len(t, paths, 6)
+
+	for name, want := range map[string]string{"spos@w0.25,r32,s8": "has 32",
+		"mobilenetv3@w0.35,r16-32,s16": "has 16 32"} {
+		_, _, err = how(name, func(r *trainer.SupernetRecipe) { r.Resolution = 16 })
+		require.ErrorContains(t, err, want)
+	}
+	_, _, err = how("spos@w0.25,r16,s8", func(r *trainer.SupernetRecipe) { r.BinsHigh = 5 })
+	require.ErrorContains(t, err, "bins of 0 multiply-adds from 0 to 5")
+	_, _, err = how("nasbench101-v4", func(r *trainer.SupernetRecipe) { r.BinsHigh = 5 })
+	require.ErrorContains(t, err, "only chains of blocks can")
+	_, _, err = how("darts", func(r *trainer.SupernetRecipe) { r.Method = trainer.MethodFairNAS })
+	require.ErrorContains(t, err, "darts")
+}
