@@ -144,6 +144,12 @@ func LabelsSetting(l *setting.List, p *string) *setting.Setting {
 	return l.Text(p, "labels", "where accuracies come from: "+labels.Usage()).Path(labels.Absolute).MayChange()
 }
 
+// JudgeSetting adds the table that judges what is picked by labels which are no table's.
+func JudgeSetting(l *setting.List, p *string) *setting.Setting {
+	return l.Text(p, "judge", "the `table`, table:FILE, that judges picks of labels which are made; no search sees it "+
+		"(empty = labels judge)").Path(labels.Absolute).MayChange()
+}
+
 // PresetSetting adds the name of a preset.
 func PresetSetting(l *setting.List, p *string, meaning string) *setting.Setting {
 	return l.Text(p, "preset", meaning).OneOf(PresetDefault, PresetPaper, PresetReleased)

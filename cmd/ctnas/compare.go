@@ -14,6 +14,7 @@ import (
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/compare"
+	"github.com/ctnas/ctnas/search/labels"
 	searchrun "github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -23,7 +24,8 @@ import (
 type compareDocument struct {
 	Space    string `json:"space"`
 	Labels   string `json:"labels"`
-	Accuracy string `json:"accuracy"` // which one chooses and which one judges
+	Accuracy string `json:"accuracy"`        // which one chooses and which one judges
+	Judge    string `json:"judge,omitempty"` // the table that judges; absent where labels do
 	// Predictor is what labels are predicted by: accuracies of methods are then its scores. Absent where accuracies
 	// were measured.
 	Predictor string   `json:"predictor,omitempty"`
@@ -46,11 +48,11 @@ const formatJSON = "json"
 
 // compareFlags are the flags of `ctnas compare`.
 type compareFlags struct {
-	space, labels, preset, propose, format string
-	methods, set                           []string
-	budget, seeds                          int
-	seed                                   uint64
-	ablations                              bool
+	space, labels, judge, preset, propose, format string
+	methods, set                                  []string
+	budget, seeds                                 int
+	seed                                          uint64
+	ablations                                     bool
 	search.Bounds
 	search.Making
 	search.SharedWeights
@@ -62,6 +64,7 @@ func (o *compareFlags) settings() *setting.List {
 	l.Group("Comparison")
 	search.SpaceSetting(l, &o.space)
 	search.LabelsSetting(l, &o.labels)
+	search.JudgeSetting(l, &o.judge)
 	l.Words(&o.methods, "methods", "methods to compare")
 	l.Bool(&o.ablations, "ablations", "compare CTNAS with itself without its parts; --methods is not used")
 	l.Int(&o.budget, "budget", "labels", "labels that each method may buy", search.MinimumInitial, 1<<24)
@@ -205,7 +208,19 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		return err
 	}
 	d.Accuracy, d.Predictor = l.Source.Describe(), l.Source.Facts().Predictor
-	if v := l.View(); v != nil {
+	judge := l
+	if o.judge != "" {
+		if judge, err = a.judge(cmd.Context(), o.judge, o.space); err != nil {
+			return err
+		}
+		defer func() { _ = judge.Close() }()
+		if c.Field, err = c.Field.JudgedBy(judge.View()); err != nil {
+			return usagef("--judge %s: %w", o.judge, err)
+		}
+		d.Judge = filepath.Base(judge.View().Table().Path())
+		d.Accuracy = fmt.Sprintf("chosen on %v; judged by %s (%s)", l.Source.Facts(), d.Judge, judge.Source.Describe())
+	}
+	if v := judge.View(); v != nil {
 		d.Total = len(v.Cells())
 		if l.Space == (space.NASBench101{}) {
 			d.PaperNote, d.Paper = compare.PaperNote, compare.Paper()
@@ -253,6 +268,24 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		}
 	}
 	return a.printComparison(o, d)
+}
+
+// judge opens the table that judges picks.
+func (a *app) judge(ctx context.Context, text, spaceName string) (*labels.Labels, error) {
+	sp, err := openSpace(spaceName)
+	if err != nil {
+		return nil, err
+	}
+	l, err := labels.Open(ctx, text, sp, labels.Options{Threads: a.threads, Progress: a.progress})
+	if wrong := new(labels.TextError); errors.As(err, &wrong) {
+		return nil, usagef("--judge %w", err)
+	} else if err != nil {
+		return nil, err
+	}
+	if l.View() == nil {
+		return nil, errors.Join(usagef("--judge %s: want the accuracies of a table, table:FILE", text), l.Close())
+	}
+	return l, nil
 }
 
 // comparisonName is the file that marks the folder of a comparison.

@@ -309,13 +309,17 @@ func (c Comparison) tau(ctx context.Context, found *run.Result, result *Run) err
 		known[l.Arch] = true
 	}
 	var predicted, params, truth []float64
-	for k, row := range judge.Cells() {
-		if known[pool.Arch(k)] {
+	for k := range pool.Len() {
+		row, found := judge.Table().Index(pool.Arch(k))
+		if !found || known[pool.Arch(k)] {
 			continue
 		}
 		value, err := judge.Judged(row)
 		if err != nil {
 			return err
+		}
+		if math.IsNaN(value) { // of a table that lacks some numbers
+			continue
 		}
 		predicted, truth = append(predicted, scores.Rank[k]), append(truth, value)
 		count := math.NaN()
