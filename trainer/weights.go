@@ -266,7 +266,9 @@ func (w *Weights) ImageSide() int {
 // Supernet tells whether the tensors are those of a supernet, whose running statistics are of no one network: the file
 // says the space of its paths, or has once-for-all's matrices of kernels.
 func (w *Weights) Supernet() bool {
-	return w.Metadata[SpaceKey] != "" || slices.ContainsFunc(w.tensors, func(t format.Tensor) bool { return strings.HasSuffix(t.Name, "to3_matrix") })
+	return w.Metadata[SpaceKey] != "" || slices.ContainsFunc(w.tensors, func(t format.Tensor) bool {
+		return strings.HasSuffix(t.Name, "to3_matrix")
+	})
 }
 
 // Classes are the names of the classes that the file says its logits are of, in their order; nil where it does not say.

@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
@@ -143,35 +142,5 @@ func TestSettingsThatCannotBe(t *testing.T) {
 		change(&c, &d)
 		_, err := run.Do(t.Context(), c, d)
 		require.ErrorContains(t, err, text)
-	}
-}
-
-// A mutant and a cross are of the space, and decisions come from the parents.
-func TestDecisions(t *testing.T) {
-	for _, name := range []string{"nasbench101", "nasbench101-v5", "spos"} {
-		sp, err := space.Open(name)
-		require.NoError(t, err)
-		s := philox.New(1, philox.PurposeTest, 0)
-		same, other := 0, 0
-		for range 100 {
-			a, b := sp.Sample(s), sp.Sample(s)
-			m, err := mutate(sp, a, s)
-			require.NoError(t, err)
-			if m == a {
-				same++
-			}
-			x, err := cross(sp, a, b, s)
-			require.NoError(t, err)
-			if x != a && x != b {
-				other++
-			}
-			self, err := cross(sp, a, a, s)
-			require.NoError(t, err)
-			require.Equal(t, a, self)
-			_, err = sp.Encode(x)
-			require.NoError(t, err)
-		}
-		require.Less(t, same, 90, name)
-		require.Positive(t, other, name)
 	}
 }

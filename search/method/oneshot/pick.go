@@ -66,7 +66,6 @@ const (
 	population = 50
 	rounds     = 20
 	parents    = 10 // a population
-	attempts   = 100
 )
 
 // evolve picks the best of a random sample and of an evolution from its best, of as many architectures. The population
@@ -101,31 +100,16 @@ func (w *work) evolve(ctx context.Context) error {
 	return w.choose(nil)
 }
 
-// children are up to n architectures that have not been measured: half are crossovers of two that live, half mutations
-// of one.
-func (w *work) children(alive []run.Measured, n int, s *philox.Stream) (out []space.Arch, err error) {
-	sp, seen := w.Deps.Space, map[space.Arch]bool{}
-	add := func(n int, child func() (space.Arch, error)) error {
-		for failed := 0; n > 0 && failed < attempts; failed++ {
-			a, err := child()
-			if err != nil {
-				return err
-			}
-			if _, known := w.known[a]; known || seen[a] || !w.Allowed(a) {
-				continue
-			}
-			seen[a], failed = true, -1
-			out = append(out, a)
-			n--
-		}
-		return nil
+// children are up to n architectures that have not been measured.
+func (w *work) children(alive []run.Measured, n int, s *philox.Stream) ([]space.Arch, error) {
+	parents := make([]space.Arch, len(alive))
+	for i, m := range alive {
+		parents[i] = m.Arch
 	}
-	one := func() space.Arch { return alive[s.Intn(len(alive))].Arch }
-	if err := add(n/2, func() (space.Arch, error) { return cross(sp, one(), one(), s) }); err != nil {
-		return nil, err
-	}
-	err = add(n-len(out), func() (space.Arch, error) { return mutate(sp, one(), s) })
-	return out, err
+	return space.Breed(w.Deps.Space, parents, n, s, func(a space.Arch) bool {
+		_, known := w.known[a]
+		return !known && w.Allowed(a)
+	})
 }
 
 // drawn is how many samples of the controller the pick is one of (Yu et al. 2020).
