@@ -118,6 +118,8 @@ Picks of labels that are trained for are compared by the test accuracy of their 
       --methods random,regression,renas,evolution,ctnas --budget 423 --seeds 10
   ctnas compare --labels table:nb101.ctt --budget 150 --format markdown --out runs/compare150
   ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json
+  ctnas compare --space nasbench101 --labels supernet:runs/super --judge table:nb101.ctt \
+      --methods random,spos-evolution,ctnas --budget 150
   ctnas compare --space nasbench101 --labels table:nb101.ctt --methods spos,fairnas,enas,darts,fbnet,ctnas \
       --supernet-data cifar10:DIR --out runs/oneshot`,
 		Args: cobra.NoArgs,
