@@ -80,7 +80,7 @@ func (m method) Run(ctx context.Context, r *run.Run) error {
 	if r.Supernets.Train == nil {
 		return errors.New("nothing is there that trains supernets")
 	}
-	w := &work{Run: r, method: m, known: map[space.Arch]run.Measured{}}
+	w := &work{Run: r, method: m, known: map[space.Arch]run.Measured{}, asked: map[space.Arch]bool{}}
 	defer w.close()
 	if err := w.open(); err != nil {
 		return err

@@ -107,8 +107,7 @@ func (w *work) children(alive []run.Measured, n int, s *philox.Stream) ([]space.
 		parents[i] = m.Arch
 	}
 	return space.Breed(w.Deps.Space, parents, n, s, func(a space.Arch) bool {
-		_, known := w.known[a]
-		return !known && w.Allowed(a)
+		return !w.asked[a] && w.Allowed(a)
 	})
 }
 

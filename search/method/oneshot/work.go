@@ -29,13 +29,16 @@ type work struct {
 	protocol   *published
 	evaluator  *supernet.Evaluator
 	known      map[space.Arch]run.Measured
+	asked      map[space.Arch]bool // of this process: a search that goes on knows more than it had asked for so far
 	state      state
+	logged     int // events so far, those of before a resume too
 }
 
 // state is what a checkpoint has of the pick: what was measured, in order. All else follows from it.
 type state struct {
 	Archs      []string
 	Accuracies []float64
+	Logged     int // events, which are not to be logged again
 }
 
 // open reads the recipe, takes over what was measured, and says where the supernet is.
@@ -165,12 +168,11 @@ func (w *work) openEvaluator(ctx context.Context) error {
 // many.
 func (w *work) measure(ctx context.Context, archs []space.Arch) ([]run.Measured, error) {
 	var todo []space.Arch
-	asked := map[space.Arch]bool{}
 	for _, a := range archs {
-		if _, known := w.known[a]; !known && !asked[a] {
-			asked[a] = true
+		if _, known := w.known[a]; !known && !w.asked[a] {
 			todo = append(todo, a)
 		}
+		w.asked[a] = true
 	}
 	for len(todo) > 0 {
 		if w.evaluator == nil {
@@ -189,6 +191,7 @@ func (w *work) measure(ctx context.Context, archs []space.Arch) ([]run.Measured,
 			w.state.Accuracies = append(w.state.Accuracies, found[i].Top1)
 			w.known[a] = w.measured(a, found[i].Top1)
 		}
+		w.state.Logged = max(w.state.Logged, w.logged)
 		if err := w.Save(w.state); err != nil {
 			return nil, err
 		}
@@ -237,7 +240,7 @@ func (w *work) generation(step int, all []run.Measured) error {
 		return err
 	}
 	return w.log(report.EventGeneration, step, shares, map[string]float64{"best": best, "mean": mean,
-		"measured": float64(len(w.known))})
+		"measured": float64(len(w.asked))})
 }
 
 // mostShares is how many operations have shares in the log: an alphabet of hundreds says nothing at a glance.
@@ -248,6 +251,9 @@ func (w *work) log(name string, step int, shares, values map[string]float64) err
 		for op, share := range shares {
 			values[report.SharePrefix+op] = share
 		}
+	}
+	if w.logged++; w.logged <= w.state.Logged {
+		return nil
 	}
 	return w.Event(report.Event{Name: name, Step: step, Values: values})
 }
