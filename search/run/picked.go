@@ -35,16 +35,16 @@ func (r *Run) listPicked(x *Result) {
 // judgePicked says how well shared weights rank, by those of the architectures that the table has.
 func (r *Run) judgePicked(x *Result, judge ledger.Judge) (err error) {
 	p, s := r.Found.Picked, x.Shared
-	if s.TauB, s.TauBParams, s.Over, err = taus(judge, p.Sample); err != nil {
+	if s.TauB, s.TauBParams, s.Over, err = r.taus(judge, p.Sample); err != nil {
 		return err
 	}
-	s.PoolTauB, _, s.PoolOver, err = taus(judge, p.Pool)
+	s.PoolTauB, _, s.PoolOver, err = r.taus(judge, p.Pool)
 	return err
 }
 
 // taus are tau-b of accuracies with shared weights and of parameters with what judges, over the n architectures that
 // the judge knows; nil where they are not defined or, of parameters, not known.
-func taus(judge ledger.Judge, all []Measured) (accuracy, params *float64, n int, err error) {
+func (r *Run) taus(judge ledger.Judge, all []Measured) (accuracy, params *float64, n int, err error) {
 	var shared, counted, truth []float64
 	unknown := false
 	for _, m := range all {
@@ -54,8 +54,9 @@ func taus(judge ledger.Judge, all []Measured) (accuracy, params *float64, n int,
 		} else if err != nil {
 			return nil, nil, 0, err
 		}
-		unknown = unknown || m.Params == space.Unknown
-		shared, counted, truth = append(shared, m.Accuracy), append(counted, float64(m.Params)), append(truth, value)
+		n := r.Limits.Cost(m.Arch).Params
+		unknown = unknown || n == space.Unknown
+		shared, counted, truth = append(shared, m.Accuracy), append(counted, float64(n)), append(truth, value)
 	}
 	tau := func(x []float64) *float64 {
 		if t := stat.KendallB(x, truth); !math.IsNaN(t) {

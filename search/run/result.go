@@ -79,7 +79,6 @@ type Picked struct {
 type Measured struct {
 	Arch     space.Arch
 	Accuracy float64
-	Params   int64 // of the network that was measured; space.Unknown where nobody says it
 }
 
 // Point is what a controller sampled after so many updates.

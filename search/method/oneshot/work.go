@@ -57,7 +57,7 @@ func (w *work) open() (err error) {
 		if err != nil {
 			return err
 		}
-		w.known[a] = w.measured(a, w.state.Accuracies[i])
+		w.known[a] = run.Measured{Arch: a, Accuracy: w.state.Accuracies[i]}
 	}
 	if w.Dir != "" {
 		w.dir = filepath.Join(w.Dir, report.SupernetName)
@@ -79,21 +79,6 @@ func (w *work) close() {
 	if w.temporary {
 		_ = os.RemoveAll(w.dir)
 	}
-}
-
-// size is what the supernet's networks are built for; its classes change no order of costs.
-func (w *work) size() space.NetworkSize {
-	r := w.recipe
-	return space.NetworkSize{Side: r.Resolution, Channels: r.Channels, Stacks: r.Stacks, Modules: r.Modules}
-}
-
-// measured is an architecture with its accuracy and what it costs.
-func (w *work) measured(a space.Arch, accuracy float64) run.Measured {
-	m := run.Measured{Arch: a, Accuracy: accuracy, Params: a.Cost().Params}
-	if t, ok := a.(space.Trainable); ok {
-		m.Params = t.CostAt(w.size()).Params
-	}
-	return m
 }
 
 // train trains the supernet, or goes on, and returns what came of it.
@@ -189,7 +174,7 @@ func (w *work) measure(ctx context.Context, archs []space.Arch) ([]run.Measured,
 		for i, a := range some {
 			w.state.Archs = append(w.state.Archs, a.String())
 			w.state.Accuracies = append(w.state.Accuracies, found[i].Top1)
-			w.known[a] = w.measured(a, found[i].Top1)
+			w.known[a] = run.Measured{Arch: a, Accuracy: found[i].Top1}
 		}
 		w.state.Logged = max(w.state.Logged, w.logged)
 		if err := w.Save(w.state); err != nil {
