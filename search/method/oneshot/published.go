@@ -21,7 +21,7 @@ import (
 type published struct {
 	trainer.Sampler
 	w       *work
-	batches int // of held-out images on which a cell is measured
+	batches int // of held-out images, as large as training's, on which a cell is measured
 	state   protocolState
 }
 
@@ -45,12 +45,11 @@ const (
 	poolEvery   = 20 // epochs
 	// poolImages is how many held-out images measure a cell: as many as there are test images, which measure there.
 	poolImages = 10000
-	poolBatch  = 64
 )
 
 func (w *work) publishedProtocol(sampler trainer.Sampler) *published {
 	n := cmp.Or(min(cmp.Or(w.SupernetImages, poolImages), w.recipe.HeldOut), poolImages)
-	return &published{Sampler: sampler, w: w, batches: max(1, n/poolBatch)}
+	return &published{Sampler: sampler, w: w, batches: max(1, n/w.recipe.Batch)}
 }
 
 // draw draws up to n cells from a stream of their own, none of them known.
