@@ -77,8 +77,8 @@ func (w *Weights) TrainingImages() (i Images, err error) {
 		err = i.check()
 	}
 	if err != nil {
-		return i, fmt.Errorf("%s: metadata %q is %.200q, want what is done to images in JSON: %w", w.Path, ImagesKey, text,
-			err)
+		return i, fmt.Errorf("%s: metadata %q is %.200q, want what is done to images in JSON: %w", w.Path, ImagesKey,
+			text, err)
 	}
 	return i, nil
 }

@@ -354,8 +354,8 @@ func writePredictor(path string) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
-// writeSupernet makes random weights of a space's supernet for some classes, where the space leaves the size open that of
-// a tiny network.
+// writeSupernet makes random weights of a space's supernet for some classes, where the space leaves the size open that
+// of a tiny network.
 func writeSupernet(path string, args []string) error {
 	name, classes := args[0], args[1:]
 	sp, err := space.Open(name)

@@ -29,10 +29,10 @@ func newSupernetCommand(a *app) *cobra.Command {
 
 const supernetLong = `RUN is the folder of ctnas supernet train, FILE are weights of a supernet as safetensors or
 PyTorch, such as once-for-all's. A sub-network gets statistics of its own for its batch norms, computed on
---calibrate training images (--statistics batch: those of each batch of 64 that judge), and is measured on --images training images that the supernet has not seen
-(--split heldout; of a FILE that does not say which these are, those that once-for-all's have not seen), or on
-the validation images (--split val). What is said is an accuracy with shared weights, not of a trained
-network.`
+--calibrate training images (--statistics batch: those of each batch of 64 that judge), and is measured on
+--images training images that the supernet has not seen (--split heldout; of a FILE that does not say which
+these are, those that once-for-all's have not seen), or on the validation images (--split val). What is said
+is an accuracy with shared weights, not of a trained network.`
 
 // judges are the images that judge, in a word.
 var judges = map[string]string{supernet.SplitHeldOut: "held-out", supernet.SplitVal: "validation"}
@@ -91,8 +91,8 @@ func newSupernetEvalCommand(a *app) *cobra.Command {
 				return a.printJSON(d)
 			}
 			_, err = fmt.Fprintf(a.stdout, "%s: %.2f %% of %d %s images right, %.2f %% among the first five, loss "+
-				"%.4f (weights shared with other networks, %s)\n", d.Arch, 100*d.Top1, d.Measured.Images, judges[d.Split],
-				100*d.Top5, d.Loss, e.StatisticsText())
+				"%.4f (weights shared with other networks, %s)\n", d.Arch, 100*d.Top1, d.Measured.Images,
+				judges[d.Split], 100*d.Top5, d.Loss, e.StatisticsText())
 			return err
 		},
 	}

@@ -27,8 +27,8 @@ import (
 
 const (
 	archHelp = `An ARCH is an architecture of a space (nasbench101:…, nasbench101:best, nasbench201:|…|,
-mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for CIFAR's network, spos:…, fairnas:a) or a
-network of the zoo (ctnas zoo lists them).`
+mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for CIFAR's network, spos:…,
+fairnas:a) or a network of the zoo (ctnas zoo lists them).`
 	imageSets = "shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
 )
 

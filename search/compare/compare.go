@@ -92,8 +92,8 @@ type Comparison struct {
 	Progress func(name string, seed uint64, labels int, best float64) // may be nil
 	// Called after every run, kept ones included; may be nil.
 	Done func(Run)
-	// Supernets are how methods that ask for no labels come to them. Such a run has a folder of its own in the cache, in
-	// which a training that was stopped goes on.
+	// Supernets are how methods that ask for no labels come to them. Such a run has a folder of its own in the cache,
+	// in which a training that was stopped goes on.
 	Supernets run.Supernets
 	Program   run.Program // of those folders' config.yaml; Version is the comparison's
 	Stale     func(dir string, from *files.Holder)
@@ -244,7 +244,8 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 		return Run{}, err
 	}
 	result := Run{
-		Method: v.Name, Seed: seed, Labels: len(found.Ledger), Queries: found.Queries, Seconds: found.Seconds - found.Phases[run.PhaseJudge],
+		Method: v.Name, Seed: seed, Labels: len(found.Ledger), Queries: found.Queries,
+		Seconds: found.Seconds - found.Phases[run.PhaseJudge],
 		Arch: found.Pick, Hash: pick.Arch.Hash(), Seen: pick.Value,
 		LatencyMS: c.Latency.Known().Milliseconds(pick.Arch),
 	}

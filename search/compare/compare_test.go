@@ -186,11 +186,11 @@ func someRuns() []Run {
 	rank := func(n int) *int { return &n }
 	samples := func(start, end float64) *Curriculum { return &Curriculum{&start, &end, 10, 20} }
 	return []Run{
-		{Method: "ctnas", Seed: 1, Labels: 423, Queries: rank(423), TauBParams: tau(0.5), Seconds: 10, Accuracy: 0.94, Rank: rank(3), TauB: tau(0.7),
-			Curriculum: samples(50, 4)},
+		{Method: "ctnas", Seed: 1, Labels: 423, Queries: rank(423), TauBParams: tau(0.5), Seconds: 10,
+			Accuracy: 0.94, Rank: rank(3), TauB: tau(0.7), Curriculum: samples(50, 4)},
 		{Method: "random", Seed: 1, Labels: 423, Queries: rank(423), Seconds: 1, Accuracy: 0.93, Rank: rank(900)},
-		{Method: "ctnas", Seed: 2, Labels: 420, Queries: rank(420), TauBParams: tau(0.6), Seconds: 20, Accuracy: 0.95, Rank: rank(1), TauB: tau(0.8),
-			Curriculum: samples(52, 2)},
+		{Method: "ctnas", Seed: 2, Labels: 420, Queries: rank(420), TauBParams: tau(0.6), Seconds: 20,
+			Accuracy: 0.95, Rank: rank(1), TauB: tau(0.8), Curriculum: samples(52, 2)},
 		{Method: "random", Seed: 2, Labels: 423, Queries: rank(423), Seconds: 1, Accuracy: 0.91, Rank: rank(1100),
 			Curriculum: samples(50, 49)},
 	}
@@ -359,7 +359,8 @@ func TestKeptRunsKnowTheirSpace(t *testing.T) {
 // A method that asks for no labels has none: null in JSON, a dash in tables, nothing in CSV, and a page of its own.
 func TestMethodsWithoutLabels(t *testing.T) {
 	tau, rank := 0.2, 7
-	runs := append(someRuns(), Run{Method: "spos", Seed: 1, Arch: "x", Accuracy: 0.9, Rank: &rank, TauB: &tau, TauBParams: &tau})
+	runs := append(someRuns(), Run{Method: "spos", Seed: 1, Arch: "x", Accuracy: 0.9, Rank: &rank, TauB: &tau,
+		TauBParams: &tau})
 	s := Summarize(runs, 1000, true)
 	require.Nil(t, s[2].Queries)
 	require.Equal(t, "SPOS", s[2].Paper.Name)

@@ -346,8 +346,8 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 			labels = strconv.Itoa(*s.Queries)
 		}
 		row := []string{s.Method, "ctnas", labels}
-		for _, v := range []stat.Number{s.Seconds, tau.Mean, tau.SD, params, s.Accuracy.Mean, s.Accuracy.SD, s.Accuracy.Best,
-			s.Rank.Mean, s.Rank.Median, s.Rank.Best,
+		for _, v := range []stat.Number{s.Seconds, tau.Mean, tau.SD, params, s.Accuracy.Mean, s.Accuracy.SD,
+			s.Accuracy.Best, s.Rank.Mean, s.Rank.Median, s.Rank.Best,
 			s.RankPercent.Best, s.RankPercent.Median} {
 			row = append(row, number(v))
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 )
 
-// SPOS is the evolution of SPOS (Guo et al., ECCV 2020; megvii-model/SinglePathOneShot, src/Search) with labels that are
-// bought: those of a supernet make it the search of SPOS, within the budget of others that search there.
+// SPOS is the evolution of SPOS (Guo et al., ECCV 2020; megvii-model/SinglePathOneShot, src/Search) with labels that
+// are bought: those of a supernet make it the search of SPOS, within the budget of others that search there.
 type SPOS struct{}
 
 const (

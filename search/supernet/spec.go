@@ -97,8 +97,8 @@ func calibrationBatch(images int) (int, error) {
 		images, leastCalibrated, mostCalibrated, images/100*100)
 }
 
-// Parse reads supernet:RUN|FILE?data=D&split=heldout|val&images=N&calibrate=N&seed=N&statistics=S. The query begins at the first
-// question mark. Values may be escaped as in a URL.
+// Parse reads supernet:RUN|FILE?data=D&split=heldout|val&images=N&calibrate=N&seed=N&statistics=S. The query begins at
+// the first question mark. Values may be escaped as in a URL.
 func Parse(text string) (Spec, error) {
 	s, err := parse(text)
 	if err != nil {

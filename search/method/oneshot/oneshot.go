@@ -21,8 +21,6 @@ func init() {
 		{"fairnas", evolves, "no labels: the same, each choice trained equally often (Chu et al., ICCV 2021)"},
 		{"enas", samples, "no labels: a controller learns from the supernet that it draws the paths of (Pham et al., " +
 			"ICML 2018)"},
-		{"darts", derives, "no labels: the choices that weigh most in a mixture of all (Liu et al., ICLR 2019)"},
-		{"fbnet", derives, "no labels: the same with Gumbel-softmax (Wu et al., CVPR 2019)"},
 	} {
 		run.Register(m)
 	}

@@ -78,10 +78,11 @@ func (v shuffleBlock) shuffle(b *nn.Builder, x nn.Tensor, channels int) nn.Tenso
 
 // xception is three separable convolutions, the first of which has the stride.
 func (v shuffleBlock) xception(b *nn.Builder, x nn.Tensor, channels int) nn.Tensor {
+	block := v
 	for i, out := range [3]int{v.out / 2, v.out / 2, channels} {
 		b := b.Scope("separable%d", i+1)
-		x = b.Scope("project").ConvNorm(v.depthwise(b, x), nn.Conv2D(1, out), nn.ReLU)
-		v.stride = 1
+		x = b.Scope("project").ConvNorm(block.depthwise(b, x), nn.Conv2D(1, out), nn.ReLU)
+		block.stride = 1
 	}
 	return x
 }
