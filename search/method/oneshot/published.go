@@ -17,7 +17,8 @@ import (
 // measured every 20 epochs with the statistics of each batch, the worst ones make room for random ones, and the pick is
 // the pool's best. Two things of it are left out: there the pool is measured on test images, and tau is over the pool
 // alone, which the supernet has selected. Here it is measured on held-out images, and a sample of all cells, none of
-// them ever in the pool, is measured beside it at the end. Of ENAS the pool is what the controller draws at the end.
+// them ever in the pool, is measured beside it at the end. Of ENAS the pool is what the controller draws at the end, of
+// which the sample may have some too.
 type published struct {
 	trainer.Sampler
 	w       *work
@@ -30,7 +31,6 @@ type protocolState struct {
 	Sampler []byte     `json:"sampler,omitempty"`
 	Pool    []standing `json:"pool"`
 	Sample  []standing `json:"sample"`
-	Left    int        `json:"left"` // cells that left the pool
 }
 
 // standing is a cell with its latest accuracy.
@@ -102,7 +102,6 @@ func (p *published) Learn(ctx context.Context, epoch int, measure trainer.Measur
 		return err
 	}
 	s.Pool = append(s.Pool[:len(s.Pool)-len(fresh)], fresh...)
-	s.Left += len(fresh)
 	return nil
 }
 
