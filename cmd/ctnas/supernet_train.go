@@ -18,6 +18,7 @@ import (
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search/report"
+	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/supernet"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -208,6 +209,9 @@ func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir 
 	sp, err := openSpace(s.Space)
 	if err != nil {
 		return nil, err
+	}
+	if _, sharing := sp.(space.Sharing); !sharing { // before images are looked at
+		return nil, usageError{supernet.ErrNotSharing(sp)}
 	}
 	dev, err := a.openOne()
 	if err != nil {

@@ -53,6 +53,7 @@ func (e *Evaluator) Rank(ctx context.Context, v *table.View, n int, seed uint64,
 	if err != nil {
 		return nil, err
 	}
+	counted := ledger.Counted(space.Limits{}, source) // the networks whose accuracies the table has
 	g := &Agreement{}
 	var ours, theirs, params, madds []float64
 	for i, a := range archs {
@@ -60,10 +61,7 @@ func (e *Evaluator) Rank(ctx context.Context, v *table.View, n int, seed uint64,
 		if err != nil {
 			return nil, err
 		}
-		cost := a.Cost()
-		if t, ok := a.(space.Trainable); ok {
-			cost = t.CostAt(e.NetworkSize())
-		}
+		cost := counted.Cost(a)
 		g.Architectures = append(g.Architectures, Standing{a.String(), measured[i].Top1, accuracy,
 			space.Known(cost.Params), space.Known(cost.MAdds)})
 		ours, theirs = append(ours, measured[i].Top1), append(theirs, accuracy)
