@@ -246,7 +246,7 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	result := Run{
 		Method: v.Name, Seed: seed, Labels: len(found.Ledger), Queries: found.Queries,
 		Seconds: found.Seconds - found.Phases[run.PhaseJudge],
-		Arch: found.Pick, Hash: pick.Arch.Hash(), Seen: pick.Value,
+		Arch:    found.Pick, Hash: pick.Arch.Hash(), Seen: pick.Value,
 		LatencyMS: c.Latency.Known().Milliseconds(pick.Arch),
 	}
 	if p := found.Controller; p != nil {

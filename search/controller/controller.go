@@ -46,7 +46,8 @@ func Released() Config {
 }
 
 // ENAS is the setting of Pham et al. 2018 as Yu et al. 2020 have it (kcyu2014/eval-nas,
-// search_policies/cnn/enas_policy), but for the tanh and the temperature of its softmax, which this controller does not have.
+// search_policies/cnn/enas_policy), but for the tanh and the temperature of its softmax, which this
+// controller does not have.
 func ENAS() Config {
 	return Config{Hidden: 64, Batch: 10, LR: 3.5e-3, Betas: [2]float64{0.1, 0.999}, Eps: 1e-3, Baseline: 0.99,
 		Entropy: 1e-4, Attention: []string{"node"}}

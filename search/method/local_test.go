@@ -14,7 +14,8 @@ import (
 // Neighbours differ in one decision, none is missing and none is the architecture itself; in NAS-Bench-101 every
 // operation that is there can become another one.
 func TestNeighbours(t *testing.T) {
-	for _, name := range []string{"nasbench101", "mobilenetv3", "darts", "spos", "file:../../docs/examples/blocks.yaml"} {
+	for _, name := range []string{"nasbench101", "mobilenetv3", "darts", "spos",
+		"file:../../docs/examples/blocks.yaml"} {
 		sp, err := space.Open(name)
 		require.NoError(t, err)
 		stream := philox.New(5, philox.PurposeTest, 0)

@@ -26,8 +26,8 @@ const (
 	// peak_bytes.
 	EventCost = "cost"
 	// EventGeneration: of a method that picks by shared weights; Step = 0: the random sample, n: generation n of the
-	// evolution. Values: best and mean accuracy with shared weights (0..1), measured (architectures so far), and of each
-	// operation SharePrefix + its name: its share among the nodes of what was measured.
+	// evolution. Values: best and mean accuracy with shared weights (0..1), measured (architectures so far), and of
+	// each operation SharePrefix + its name: its share among the nodes of what was measured.
 	EventGeneration = "generation"
 	// EventPolicy: Step = epochs of a supernet whose paths a controller draws. Values: reward (mean accuracy of its
 	// samples with shared weights, 0..1), entropy (nats a sequence), and the shares of operations in what it then draws.
