@@ -30,7 +30,8 @@ const (
 	// each operation SharePrefix + its name: its share among the nodes of what was measured.
 	EventGeneration = "generation"
 	// EventPolicy: Step = epochs of a supernet whose paths a controller draws. Values: reward (mean accuracy of its
-	// samples with shared weights, 0..1), entropy (nats a sequence), and the shares of operations in what it then draws.
+	// samples with shared weights, 0..1), entropy (nats a sequence), and the shares of operations in what it then
+	// draws.
 	EventPolicy = "policy"
 	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels,
 	// labels_before.

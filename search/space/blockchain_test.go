@@ -53,9 +53,11 @@ func TestChainTexts(t *testing.T) {
 		"spos:0,1,2,3,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,3@w0.25":                                    "@w0.25,r224",
 		"spos:[0, 1, 2, 3, 0,0,0,0, 0,0,0,0,0,0,0,0, 0,0,0,3]@w1.0,s8,r16":                      "suffix",
 		"spos:shuffle3,shuffle5,shuffle7,xception,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,3@w0.75,r16,s4": "@w0.75,r16,s4",
-		"spos:012300000000000000033":                                                            "21 blocks, want one for each of 20 layers",
-		"spos:01240000000000000003":                                                             `layer 4 has block "4", want 0 to 3, shuffle3`,
-		"spos:0,1,2,3,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,03":                                         `layer 20 has block "03"`,
+
+		"spos:012300000000000000033":                    "21 blocks, want one for each of 20 layers",
+		"spos:01240000000000000003":                     `layer 4 has block "4", want 0 to 3, shuffle3`,
+		"spos:0,1,2,3,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,03": `layer 20 has block "03"`,
+
 		"fairnas:a":                          "want spos:<a block for each of 20 layers>",
 		"spos:01230000000000000003@w0.5,r28": "multiple of 4 in 32..512",
 		"spos:01230000000000000003@":         "want a width of 1.0, 0.25, 0.5, 0.75",

@@ -3,7 +3,8 @@ package space
 import "github.com/ctnas/ctnas/kernels/philox"
 
 // Breed makes up to n children of parents, distinct and such as may be: half are crossovers of two, half mutations of
-// one, as the evolution of SPOS has it (Guo et al., ECCV 2020). They are fewer where a hundred tries in a row make none.
+// one, as the evolution of SPOS has it (Guo et al., ECCV 2020). They are fewer where a hundred tries in a row make
+// none.
 func Breed(sp Space, parents []Arch, n int, s *philox.Stream, may func(Arch) bool) (out []Arch, err error) {
 	const tries = 100
 	seen := map[Arch]bool{}
@@ -33,7 +34,8 @@ func Breed(sp Space, parents []Arch, n int, s *philox.Stream, may func(Arch) boo
 // mutationRate is the probability with which SPOS draws a decision anew.
 const mutationRate = 0.1
 
-// redraw draws each decision of an architecture anew with probability mutationRate; behind another first decision, which
+// redraw draws each decision of an architecture anew with probability mutationRate; behind another first decision,
+// which
 // says what the others are, all are new.
 func redraw(sp Space, a Arch, s *philox.Stream) (Arch, error) {
 	actions, err := sp.Encode(a)

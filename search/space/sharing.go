@@ -24,7 +24,8 @@ type Strict interface {
 	Sharing
 	// StrictPaths draws the paths of one update, as texts: each choice of each decision is in exactly one of them.
 	StrictPaths(s *philox.Stream) []string
-	// StrictPath is the path of such a text. It need not be that of the architecture which Parse makes of the text: of a
+	// StrictPath is the path of such a text. It need not be that of the architecture which Parse makes of the text: of
+	// a
 	// cell the vertices stand in the order in which they are written.
 	StrictPath(text string, size NetworkSize) (nn.Path, error)
 }

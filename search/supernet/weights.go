@@ -40,7 +40,8 @@ const (
 	maxConfigBytes = 1 << 20
 )
 
-// OpenWeights reads the weights of a supernet's training, by its folder or that of the search which trained it, or a file
+// OpenWeights reads the weights of a supernet's training, by its folder or that of the search which trained it, or a
+// file
 // of safetensors or PyTorch.
 func OpenWeights(path string) (*Weights, error) {
 	w := &Weights{}

@@ -88,7 +88,8 @@ func begin(t *testing.T, method, images, dir string) (search.Config, run.Deps) {
 	sp, err := space.Open(c.Space)
 	require.NoError(t, err)
 	return c, run.Deps{Space: sp, Source: &judge{sealed: true}, Dir: dir,
-		Device: exec.Config{Device: "cpu", Threads: 1}, Program: run.Program{Version: "test"}, Supernets: run.Supernets{Train: train}}
+		Device: exec.Config{Device: "cpu", Threads: 1}, Program: run.Program{Version: "test"},
+		Supernets: run.Supernets{Train: train}}
 }
 
 // Whatever the method and the protocol: no label is asked for, the pick is judged when the search has ended, and one
