@@ -3,6 +3,8 @@ package trainer
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -94,6 +96,37 @@ func chainPaths(t *testing.T, name string, count int) pathCase {
 	return c
 }
 
+// Genotypes of the space of DARTS: with each of its operations in both cells, and with one on the same node twice.
+const (
+	allOperations = "Genotype(normal=[('sep_conv_3x3', 0), ('dil_conv_5x5', 1), ('max_pool_3x3', 0), " +
+		"('avg_pool_3x3', 2), ('skip_connect', 1), ('sep_conv_5x5', 3), ('dil_conv_3x3', 4), ('none', 0)], " +
+		"normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 0), ('skip_connect', 1), ('max_pool_3x3', 0), " +
+		"('avg_pool_3x3', 1), ('dil_conv_5x5', 1), ('sep_conv_5x5', 3), ('dil_conv_3x3', 4), ('none', 0)], " +
+		"reduce_concat=range(2, 6))@cifar10"
+	oneTwice = "Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 0), ('skip_connect', 0), " +
+		"('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 1)], " +
+		"normal_concat=range(2, 6), reduce=[('sep_conv_5x5', 0), ('sep_conv_5x5', 0), ('skip_connect', 2), " +
+		"('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 1)], " +
+		"reduce_concat=range(2, 6))@cifar10"
+)
+
+// dartsPaths are genotypes in DARTS's search network.
+func dartsPaths(t *testing.T, genotypes ...string) pathCase {
+	sp, err := space.Open("darts@cifar10")
+	require.NoError(t, err)
+	size := space.NetworkSize{Side: 8, Classes: 5, Channels: 4, Modules: 1}
+	c := pathCase{batch: 3}
+	c.shared, err = sp.(space.Sharing).Supernet(size)
+	require.NoError(t, err)
+	for _, cells := range genotypes {
+		a, err := sp.Parse(cells)
+		require.NoError(t, err)
+		p, err := sp.(space.Sharing).Path(a, size)
+		c.add(t, a.String(), p, err)
+	}
+	return c
+}
+
 // values are random: kernels' matrices are far from the identity, norms from 1 and 0.
 func (c *pathCase) values() [][]float32 {
 	s := philox.New(7, philox.PurposeTest, 0)
@@ -137,6 +170,7 @@ func TestPathsAreNetworks(t *testing.T) {
 		"mobilenetv3": func(t *testing.T) pathCase { return elasticPaths(t, "mobilenetv3", 3, 32) },
 		"spos":        func(t *testing.T) pathCase { return chainPaths(t, "spos@w0.25,r32,s8", 2) },
 		"fairnas":     func(t *testing.T) pathCase { return chainPaths(t, "fairnas@w0.25,r32,s8", 2) },
+		"darts":       func(t *testing.T) pathCase { return dartsPaths(t, allOperations) },
 	}
 	if testdata.All() {
 		cases["all small cells"] = func(t *testing.T) pathCase { return cellPaths(t, "nasbench101-v4", 2, 8, 91) }
@@ -179,6 +213,27 @@ func TestPathsAreNetworksOnAccelerators(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A variable that a path takes twice has the sum of both gradients, in whatever order its elements are added up.
+func TestPathsTakeAVariableTwice(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 2})
+	require.NoError(t, err)
+	defer d.Close()
+	c := dartsPaths(t, oneTwice)
+	times := map[int]int{}
+	for _, b := range c.paths[0].Bindings {
+		times[b.Shared]++
+	}
+	require.Contains(t, slices.Collect(maps.Values(times)), 2)
+	s := c.open(t, d)
+	defer s.Close()
+	c.compare(t, s, c.names[0], c.paths[0], func(t *testing.T, want, got []float32, what string) {
+		require.Len(t, got, len(want), what)
+		for i := range want {
+			require.InDelta(t, want[i], got[i], 1e-5*(1+math.Abs(float64(want[i]))), "%s: element %d", what, i)
+		}
+	})
 }
 
 // exact wants equal numbers; of zeros the sign does not count, which a sum that begins with zero does not keep.
@@ -253,7 +308,12 @@ func (c *pathCase) scattered(t *testing.T, s *Supernet, p nn.Path, alone *Model)
 		}
 		for k := 0; k < len(g); k += columns {
 			r := k / columns
-			at(b.Shared).WriteF32((r/rows*wholeRows+r%rows)*whole.Shape[len(v.Shape)-1], g[k:k+columns])
+			to := at(b.Shared).Slice((r/rows*wholeRows+r%rows)*whole.Shape[len(v.Shape)-1], columns)
+			sum := to.Values() // of all that take the variable
+			for i, x := range g[k : k+columns] {
+				sum[i] += x
+			}
+			to.WriteF32(0, sum)
 		}
 	}
 	return want.Values()

@@ -80,8 +80,8 @@ ever more kernels, depths and expansions, in --stages; --teacher begins with a l
 The sides of the images are drawn for each batch from those of the space.
 
 Methods spos, fairnas and enas train single paths of a space of cells or chains of blocks (nasbench101, spos,
-fairnas): a random one an update, as many as decisions have choices with each choice once, or one that a
-controller draws, which learns from their accuracies on the held-out images.
+fairnas; darts by spos and enas): a random one an update, as many as decisions have choices with each choice
+once, or one that a controller draws, which learns from their accuracies on the held-out images.
 
 --held-out training images are seen by no path: what supernet: labels are measured on. After each epoch the
 largest, the smallest and --judged-paths random paths are measured on them, each with statistics of its own.

@@ -154,10 +154,26 @@ func (Genotype) Alike() {}
 // for it. Cells are divided among the stacks as there: a number of modules makes as many a stack, otherwise the
 // published number is divided.
 func (g Genotype) Network(s NetworkSize) (*nn.Network, error) {
-	m := dartsMacros[g.macro].at(s)
-	n := zoo.DARTSNetwork{Small: g.macro != 0, Side: int(m.side), Classes: int(m.classes), Channels: int(m.channels),
+	n := dartsMacros[g.macro].at(s).network(g.macro)
+	n.Genotype = g.zoo()
+	net, err := n.Build()
+	if err != nil {
+		return nil, err
+	}
+	net.Name = g.String()
+	return net, nil
+}
+
+// network is the network around no cells yet.
+func (m dartsMacro) network(macro uint8) zoo.DARTSNetwork {
+	return zoo.DARTSNetwork{Small: macro != 0, Side: int(m.side), Classes: int(m.classes), Channels: int(m.channels),
 		Cells: m.layers, Stacks: m.stacks}
-	for i, cell := range []*zoo.CellGraph{&n.Genotype.Normal, &n.Genotype.Reduce} {
+}
+
+// zoo is the genotype as networks are built of it.
+func (g Genotype) zoo() zoo.Genotype {
+	var out zoo.Genotype
+	for i, cell := range []*zoo.CellGraph{&out.Normal, &out.Reduce} {
 		cell.Concat = []int{2, 3, 4, 5}
 		for node := range dartsNodes {
 			left, right := g.cells[i][2*node], g.cells[i][2*node+1]
@@ -165,12 +181,7 @@ func (g Genotype) Network(s NetworkSize) (*nn.Network, error) {
 				Right: dartsOps[right.op], RightFrom: int(right.from)})
 		}
 	}
-	net, err := n.Build()
-	if err != nil {
-		return nil, err
-	}
-	net.Name = g.String()
-	return net, nil
+	return out
 }
 
 // CostAt counts as Cost does.

@@ -45,7 +45,7 @@ func TestMeasuredPathsOfAnySpace(t *testing.T) {
 	require.NoError(t, err)
 	held, err := d.Train.Drawn(20, data.HeldOutSeed)
 	require.NoError(t, err)
-	for _, name := range []string{"nasbench101-v4", "spos@w0.25,r32,s8"} {
+	for _, name := range []string{"nasbench101-v4", "spos@w0.25,r32,s8", "darts@cifar10"} {
 		t.Run(name, func(t *testing.T) {
 			e, err := supernet.Open(t.Context(), sharing(t, set, name, nil))
 			require.NoError(t, err)

@@ -99,33 +99,19 @@ type DARTSNetwork struct {
 
 // Build builds the network.
 func (d DARTSNetwork) Build() (*nn.Network, error) {
-	b, x := nn.NewBuilder("darts", nn.Shape{H: d.Side, W: d.Side, C: 3})
-	channels := d.Channels
-	var before nn.Tensor
-	reduced := !d.Small // the two inputs of the next cell differ in size
-	if d.Small {
-		x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 3*channels), nn.Identity)
-		before = x
-	} else {
-		x = b.Scope("stem/first").ConvNorm(x, nn.Conv2D(3, channels/2).Strided(2), nn.ReLU)
-		before = b.Scope("stem/second").ConvNorm(x, nn.Conv2D(3, channels).Strided(2), nn.Identity)
-		x = reluConvNorm(b.Scope("stem/third"), before, nn.Conv2D(3, channels).Strided(2))
-	}
+	b, before, x := d.stem()
 	var heads []nn.Tensor
-	stack := 0
-	for i := range d.Cells {
-		cell, stride := d.Genotype.Normal, 1
-		if i == (stack+1)*d.Cells/d.Stacks {
-			cell, stride = d.Genotype.Reduce, 2
-			channels *= 2
-			stack++
+	x = d.stack(b, before, x, func(b *nn.Builder, before, x nn.Tensor, at dartsPlace) nn.Tensor {
+		cell := d.Genotype.Normal
+		if at.stride == 2 {
+			cell = d.Genotype.Reduce
 		}
-		before, x = x, cell.build(b.Scope("cell%d", i), before, x, channels, stride, reduced)
-		reduced = stride == 2
-		if reduced && stack == d.Stacks-1 && (x.H == 8 || x.H == 7 && !d.Small) {
+		return cell.build(b, before, x, at)
+	}, func(x nn.Tensor) {
+		if x.H == 8 || x.H == 7 && !d.Small {
 			heads = append(heads, d.auxiliary(b.Scope("auxiliary"), x))
 		}
-	}
+	})
 	b.Output(b.Apply("classifier", nn.Linear{Out: d.Classes, Bias: true}, b.Apply("pool", nn.GlobalPool{}, x)), 1)
 	for _, x := range heads {
 		b.Output(x, 0.4)
@@ -136,6 +122,45 @@ func (d DARTSNetwork) Build() (*nn.Network, error) {
 	}
 	dartsNames(net)
 	return net, nil
+}
+
+// stem is the first layers and what the first cell reads.
+func (d DARTSNetwork) stem() (b *nn.Builder, before, x nn.Tensor) {
+	b, x = nn.NewBuilder("darts", nn.Shape{H: d.Side, W: d.Side, C: 3})
+	if d.Small {
+		x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, 3*d.Channels), nn.Identity)
+		return b, x, x
+	}
+	x = b.Scope("stem/first").ConvNorm(x, nn.Conv2D(3, d.Channels/2).Strided(2), nn.ReLU)
+	before = b.Scope("stem/second").ConvNorm(x, nn.Conv2D(3, d.Channels).Strided(2), nn.Identity)
+	return b, before, reluConvNorm(b.Scope("stem/third"), before, nn.Conv2D(3, d.Channels).Strided(2))
+}
+
+// dartsPlace is where in the network a cell stands.
+type dartsPlace struct {
+	channels, stride int
+	reduced          bool // its two inputs differ in size
+}
+
+// stack puts the cells one behind another; last sees the output of the cell that begins the last stack.
+func (d DARTSNetwork) stack(b *nn.Builder, before, x nn.Tensor, cell func(b *nn.Builder, before, x nn.Tensor,
+	at dartsPlace) nn.Tensor, last func(x nn.Tensor)) nn.Tensor {
+	at := dartsPlace{channels: d.Channels, reduced: !d.Small}
+	stack := 0
+	for i := range d.Cells {
+		at.stride = 1
+		if i == (stack+1)*d.Cells/d.Stacks {
+			at.stride = 2
+			at.channels *= 2
+			stack++
+		}
+		before, x = x, cell(b.Scope("cell%d", i), before, x, at)
+		at.reduced = at.stride == 2
+		if at.reduced && stack == d.Stacks-1 {
+			last(x)
+		}
+	}
+	return x
 }
 
 // auxiliary is DARTS's auxiliary head. In the large network its second convolution has no batch norm, as in the
@@ -159,13 +184,26 @@ func reluConvNorm(b *nn.Builder, x nn.Tensor, c nn.Conv) nn.Tensor {
 	return b.ConvNorm(b.Apply("relu", nn.ReLU, x), c, nn.Identity)
 }
 
-func (c CellGraph) build(b *nn.Builder, before, x nn.Tensor, channels, stride int, reduced bool) nn.Tensor {
-	if reduced {
-		before = b.Scope("before").FactorizedReduce(before, channels)
+// inputs brings what a cell reads to its channels and to one size.
+func (at dartsPlace) inputs(b *nn.Builder, before, x nn.Tensor) []nn.Tensor {
+	if at.reduced {
+		before = b.Scope("before").FactorizedReduce(before, at.channels)
 	} else {
-		before = reluConvNorm(b.Scope("before"), before, nn.Conv2D(1, channels))
+		before = reluConvNorm(b.Scope("before"), before, nn.Conv2D(1, at.channels))
 	}
-	nodes := []nn.Tensor{before, reluConvNorm(b.Scope("last"), x, nn.Conv2D(1, channels))}
+	return []nn.Tensor{before, reluConvNorm(b.Scope("last"), x, nn.Conv2D(1, at.channels))}
+}
+
+// strideFrom is the stride of an operation on a node: only a cell's inputs are halved.
+func (at dartsPlace) strideFrom(node int) int {
+	if node > 1 {
+		return 1
+	}
+	return at.stride
+}
+
+func (c CellGraph) build(b *nn.Builder, before, x nn.Tensor, at dartsPlace) nn.Tensor {
+	nodes := at.inputs(b, before, x)
 	for i, node := range c.Nodes {
 		b := b.Scope("node%d", i+2)
 		apply := func(name, op string, from int) nn.Tensor {
@@ -174,10 +212,7 @@ func (c CellGraph) build(b *nn.Builder, before, x nn.Tensor, channels, stride in
 				b.Fail("an operation on node %d", from)
 				return nn.Tensor{}
 			}
-			stride := stride
-			if from > 1 {
-				stride = 1
-			}
+			stride := at.strideFrom(from)
 			y := dartsOperation(b, op, nodes[from], stride)
 			if op == none || op == skip && stride == 1 {
 				return y
