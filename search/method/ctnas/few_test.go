@@ -45,14 +45,14 @@ func fewOf(t *testing.T, name string, n int) (space.Space, few) {
 	return sp, few{&runtest.Source{List: catalogue.NewList(archs)}}
 }
 
-// A table of a few networks of a space of 10^19: draws from the space never meet one, so that labels are drawn from
-// the table.
+// A table of a few networks of a space of 10^12: draws from the space never meet one, so that labels are drawn from
+// the table, of which the limit leaves 26 networks.
 func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
-	sp, source := fewOf(t, "mobilenetv3", 60)
+	sp, source := fewOf(t, "spos", 60)
 	c := tiny(t, search.ProposeController)
 	c.For(sp.Name(), sp)
 	c.Budget, c.Init, c.PerRound, c.Members, c.Steps = 24, 12, 12, 1, 5
-	c.Generations, c.Mutations, c.MaxMAdds = 1, 8, 400e6
+	c.Generations, c.Mutations, c.MaxMAdds = 1, 8, 320e6
 	r, err := run.Do(context.Background(), c, run.Deps{Space: sp, Source: source})
 	require.NoError(t, err)
 	require.Len(t, r.Ledger, 24)
@@ -63,7 +63,7 @@ func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
 	c.MaxMAdds = 1e6
 	_, err = run.Do(context.Background(), c, run.Deps{Space: sp, Source: source})
 	require.ErrorContains(t, err,
-		"no architecture of mobilenetv3 was found with at most 1000000 MAdds: loosen --max-madds")
+		"no architecture of spos was found with at most 1000000 MAdds: loosen --max-madds")
 }
 
 // Draws from a list are uniform over what may be taken, and leave the stream alone where that is nothing.
