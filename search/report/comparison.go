@@ -3,7 +3,6 @@ package report
 import (
 	"bytes"
 	_ "embed"
-	"html/template"
 	"math"
 	"path/filepath"
 
@@ -14,7 +13,7 @@ import (
 //go:embed comparison.html
 var comparisonHTML string
 
-var comparisonTemplate = template.Must(template.New("comparison").Parse(comparisonHTML))
+var comparisonTemplate = framed("comparison", comparisonHTML)
 
 // Comparison is what the page of a comparison shows. Tables are those that the command prints.
 type Comparison struct {
@@ -46,8 +45,7 @@ type ComparedPick struct {
 type (
 	comparisonView struct {
 		Comparison
-		Policy string
-		Style  template.CSS
+		frame
 		Charts []chartView
 		Runs   []comparedView
 	}
@@ -58,7 +56,7 @@ type (
 
 // Write puts report.html into a comparison's folder.
 func (c *Comparison) Write(dir string) error {
-	v := comparisonView{Comparison: *c, Policy: policy, Style: template.CSS(styleCSS)}
+	v := comparisonView{Comparison: *c, frame: newFrame("ctnas comparison", c.Title)}
 	value := percent
 	if c.Predicted {
 		value = score

@@ -3,9 +3,7 @@ package report
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"fmt"
 	"html/template"
 	"maps"
@@ -23,25 +21,12 @@ import (
 //go:embed page.html
 var pageHTML string
 
-//go:embed style.css
-var styleCSS string
-
-// policy lets a page load nothing, run nothing and send nothing: its own style sheet, known by its hash, is all that
-// it needs.
-var policy = func() string {
-	sum := sha256.Sum256([]byte(styleCSS))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; base-uri 'none'; form-action 'none'"
-}()
-
-var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+var pageTemplate = framed("page", pageHTML)
 
 // What the template shows. Pictures are ready-made SVG.
 type (
 	pageView struct {
-		Policy     string
-		Style      template.CSS
-		Title      string
+		frame
 		Spoiled    []string
 		Among      string // how many architectures predicted ranks are among; empty: not said
 		Result     Result
@@ -102,7 +87,7 @@ type (
 const topArchitectures = 12
 
 func (d *Data) page() ([]byte, error) {
-	v := pageView{Policy: policy, Style: template.CSS(styleCSS), Title: d.Name, Spoiled: d.Spoiled, Result: d.Result,
+	v := pageView{frame: newFrame("ctnas search report", d.Name), Spoiled: d.Spoiled, Result: d.Result,
 		Command: d.Command, Config: d.Config, Run: d.Run}
 	draw := d.drawer(&v)
 	best := slices.Clone(d.Result.Architectures)

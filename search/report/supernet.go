@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"math"
 	"path/filepath"
@@ -21,7 +20,7 @@ import (
 //go:embed supernet.html
 var supernetHTML string
 
-var supernetTemplate = template.Must(template.New("supernet").Parse(supernetHTML))
+var supernetTemplate = framed("supernet", supernetHTML)
 
 // supernetData is the folder of a supernet's training as its page shows it.
 type supernetData struct {
@@ -30,9 +29,7 @@ type supernetData struct {
 }
 
 type supernetView struct {
-	Policy  string
-	Style   template.CSS
-	Title   string
+	frame
 	Spoiled []string
 	Result  trainer.SupernetResult
 	Tiles   []tile
@@ -94,7 +91,7 @@ func WriteSupernet(dir string) error {
 
 func (d *supernetData) page() ([]byte, error) {
 	r := d.Result
-	v := supernetView{Policy: policy, Style: template.CSS(styleCSS), Title: d.Name, Spoiled: d.Spoiled, Result: r,
+	v := supernetView{frame: newFrame("ctnas supernet report", d.Name), Spoiled: d.Spoiled, Result: r,
 		Command: d.Command, Config: d.Config, Run: d.Run}
 	v.Tiles = []tile{
 		{"Updates", grouped(r.Cost.Updates), fmt.Sprintf("%s images", grouped(int(r.Cost.Images)))},
