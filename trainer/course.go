@@ -175,6 +175,18 @@ func (c *course) hasEnded(result any) (bool, error) {
 	return true, nil
 }
 
+// rest reads the result of a training that has ended in its folder; otherwise it opens the log for what is left.
+func (c *course) rest(result any) (ended bool, err error) {
+	if c.Dir == "" {
+		return false, nil
+	}
+	if ended, err = c.hasEnded(result); ended || err != nil {
+		return ended, err
+	}
+	c.log, err = events.Open(c.Dir, c.logged)
+	return false, err
+}
+
 // train runs the updates that are left.
 func (c *course) train(ctx context.Context) error {
 	c.begun = time.Now()

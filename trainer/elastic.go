@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
-	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -136,6 +136,39 @@ func newSupernetRun(j SupernetJob, d Deps) (r supernetRun, err error) {
 	return r, r.checkFaults()
 }
 
+// place puts the shared variables and the optimizer on the device, for images of sides up to one.
+func (r *supernetRun) place(side int) (err error) {
+	if r.dev, err = exec.Open(r.Device); err != nil {
+		return err
+	}
+	classes, rec := len(r.course.Data.Classes), r.course.Recipe
+	if r.shared, err = r.SupernetJob.Paths.Supernet(classes); err != nil {
+		return err
+	}
+	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch, Image: nn.Shape{H: side, W: side, C: 3},
+		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache})
+	if err == nil {
+		r.o, err = newOptimizer(r.s.Parameters, rec.Optimization)
+	}
+	return err
+}
+
+// shapes are the shared variables, in words.
+func (r *supernetRun) shapes() string {
+	var b strings.Builder
+	for _, v := range r.shared.Variables {
+		fmt.Fprint(&b, v.Name, v.Shape)
+	}
+	return b.String()
+}
+
+func (r *supernetRun) close() error {
+	if r.s != nil {
+		r.s.Close()
+	}
+	return r.course.close()
+}
+
 // elasticRun is the training of a supernet of which one path holds all others.
 type elasticRun struct {
 	supernetRun
@@ -203,10 +236,7 @@ func (r *elasticRun) schedule() (err error) {
 
 func (r *elasticRun) close() error {
 	r.teacher.close()
-	if r.s != nil {
-		r.s.Close()
-	}
-	return r.course.close()
+	return r.supernetRun.close()
 }
 
 func (r *elasticRun) open(ctx context.Context) (*SupernetResult, error) {
@@ -216,17 +246,11 @@ func (r *elasticRun) open(ctx context.Context) (*SupernetResult, error) {
 	if err := r.resume(r.begin); err != nil {
 		return nil, err
 	}
-	if r.Dir != "" {
-		result := &SupernetResult{Finished: true}
-		if ended, err := r.hasEnded(result); err != nil {
-			return nil, err
-		} else if ended {
-			return result, nil
-		}
-		var err error
-		if r.log, err = events.Open(r.Dir, r.logged); err != nil {
-			return nil, err
-		}
+	result := &SupernetResult{Finished: true}
+	if ended, err := r.rest(result); err != nil {
+		return nil, err
+	} else if ended {
+		return result, nil
 	}
 	if err := r.recall(); err != nil {
 		return nil, err
@@ -244,23 +268,12 @@ func (r *elasticRun) open(ctx context.Context) (*SupernetResult, error) {
 
 // put puts the shared variables with their start values and the optimizer on the device, and says what all of it is.
 func (r *elasticRun) put(ctx context.Context) (err error) {
-	if r.dev, err = exec.Open(r.Device); err != nil {
-		return err
-	}
-	classes, rec, most := len(r.course.Data.Classes), r.course.Recipe, r.sides[len(r.sides)-1]
-	if r.shared, err = r.Elastic.Supernet(classes); err != nil {
-		return err
-	}
-	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch, Image: nn.Shape{H: most, W: most, C: 3},
-		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache})
-	if err != nil {
+	most := r.sides[len(r.sides)-1]
+	if err := r.place(most); err != nil {
 		return err
 	}
 	sum, err := r.learn()
 	if err != nil {
-		return err
-	}
-	if r.o, err = newOptimizer(r.s.Parameters, rec.Optimization); err != nil {
 		return err
 	}
 	epochs := 0
@@ -273,17 +286,13 @@ func (r *elasticRun) put(ctx context.Context) (err error) {
 	epochs = 0
 	for _, s := range r.stages {
 		epochs += s.Epochs
-		r.ends = append(r.ends, epochs*r.perEpoch/rec.Accumulate)
+		r.ends = append(r.ends, epochs*r.perEpoch/r.course.Recipe.Accumulate)
 	}
-	largest, err := r.Elastic.Path(r.Elastic.Largest(most), classes)
+	largest, err := r.Elastic.Path(r.Elastic.Largest(most), len(r.course.Data.Classes))
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprint(largest.Nodes, largest.Bindings)
-	for _, v := range r.shared.Variables {
-		what += fmt.Sprint(v.Name, v.Shape)
-	}
-	r.ident, err = r.identify(ctx, what, r.SupernetJob.Recipe, sum)
+	r.ident, err = r.identify(ctx, fmt.Sprint(largest.Nodes, largest.Bindings)+r.shapes(), r.SupernetJob.Recipe, sum)
 	r.ident.Sides = fmt.Sprint(r.sides)
 	return err
 }

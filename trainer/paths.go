@@ -72,8 +72,7 @@ type PathOptions struct {
 	Divide int     // the loss is divided by it; 0 is 1: gradients of paths are summed
 	Once   bool    // it is drawn by chance and not likely to be run again: a GPU makes no graph of it
 	// Transient is EvalOnly, but the norms take each batch's own statistics, which nothing keeps: they are of all
-	// of its
-	// images, those without a label too. There is nothing to recalibrate.
+	// of its images, those without a label too (data.Decoded.Full). There is nothing to recalibrate.
 	Transient bool
 	// EvalOnly paths have running statistics of their own, which Recalibrate computes, with biased variances, and
 	// cannot be trained.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/image"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -163,17 +162,11 @@ func (r *run) open(ctx context.Context) (*Result, error) {
 	if err := r.resume(r.begin); err != nil {
 		return nil, err
 	}
-	if r.Dir != "" {
-		result := &Result{Finished: true}
-		if ended, err := r.hasEnded(result); err != nil {
-			return nil, err
-		} else if ended {
-			return result, nil
-		}
-		var err error
-		if r.log, err = events.Open(r.Dir, r.logged); err != nil {
-			return nil, err
-		}
+	result := &Result{Finished: true}
+	if ended, err := r.rest(result); err != nil {
+		return nil, err
+	} else if ended {
+		return result, nil
 	}
 	if r.state.Update == r.updates {
 		return nil, nil

@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/ctnas/ctnas/internal/events"
-	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -30,19 +28,16 @@ func newSampledRun(j SupernetJob, d Deps) (*sampledRun, error) {
 	if err != nil {
 		return nil, err
 	}
+	if j.Recipe.Method == MethodENAS && j.Data.Validation.Len() == 0 {
+		return nil, fmt.Errorf("held-out 0: %s has no validation images, and nothing is left that a controller could "+
+			"learn from", j.Source)
+	}
 	r := &sampledRun{supernetRun: all, side: j.Recipe.Side(j.Data)}
 	r.learner = r
 	if r.side == 0 {
 		return nil, fmt.Errorf("resolution 0: the images of %s have sides of their own", j.Source)
 	}
 	return r, nil
-}
-
-func (r *sampledRun) close() error {
-	if r.s != nil {
-		r.s.Close()
-	}
-	return r.course.close()
 }
 
 func (r *sampledRun) open(ctx context.Context) (*SupernetResult, error) {
@@ -57,17 +52,11 @@ func (r *sampledRun) open(ctx context.Context) (*SupernetResult, error) {
 			return nil, fmt.Errorf("checkpoint: %w", err)
 		}
 	}
-	if r.Dir != "" {
-		result := &SupernetResult{Finished: true}
-		if ended, err := r.hasEnded(result); err != nil {
-			return nil, err
-		} else if ended {
-			return result, nil
-		}
-		var err error
-		if r.log, err = events.Open(r.Dir, r.logged); err != nil {
-			return nil, err
-		}
+	result := &SupernetResult{Finished: true}
+	if ended, err := r.rest(result); err != nil {
+		return nil, err
+	} else if ended {
+		return result, nil
 	}
 	if r.state.Update == r.updates {
 		return nil, nil
@@ -85,30 +74,13 @@ func (r *sampledRun) open(ctx context.Context) (*SupernetResult, error) {
 
 // put puts the shared variables and the optimizer on the device, and says what all of it is.
 func (r *sampledRun) put(ctx context.Context) (err error) {
-	if r.dev, err = exec.Open(r.Device); err != nil {
+	if err := r.place(r.side); err != nil {
 		return err
 	}
-	classes, rec := len(r.course.Data.Classes), r.course.Recipe
-	if r.shared, err = r.SupernetJob.Paths.Supernet(classes); err != nil {
+	if err := r.count(r.course.Recipe.Epochs); err != nil {
 		return err
 	}
-	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch,
-		Image: nn.Shape{H: r.side, W: r.side, C: 3}, Classes: classes, Seed: r.course.Seed, Clip: rec.Clip,
-		Cache: r.Cache})
-	if err != nil {
-		return err
-	}
-	if r.o, err = newOptimizer(r.s.Parameters, rec.Optimization); err != nil {
-		return err
-	}
-	if err := r.count(rec.Epochs); err != nil {
-		return err
-	}
-	what := ""
-	for _, v := range r.shared.Variables {
-		what += fmt.Sprint(v.Name, v.Shape)
-	}
-	r.ident, err = r.identify(ctx, what, r.SupernetJob.Recipe, "")
+	r.ident, err = r.identify(ctx, r.shapes(), r.SupernetJob.Recipe, "")
 	r.ident.Sides = fmt.Sprint([]int{r.side})
 	return err
 }
@@ -189,12 +161,22 @@ func (r *sampledRun) judged(ctx context.Context, path string) (Evaluation, error
 	if r.course.Recipe.Recalibrate > 0 {
 		return r.judge(ctx, path)
 	}
-	m, err := r.path(r.s, wanted{key: path, options: PathOptions{Transient: true}})
+	h, err := r.newHolding(ctx, path)
 	if err != nil {
 		return Evaluation{}, err
 	}
-	d := r.course.Data
-	return Evaluate(ctx, m, d, d.Validation, d.EvalTransform(r.side), r.loading())
+	total := 0.0
+	for k := range r.heldOut.Batches(r.s.Batch) {
+		if err := ctx.Err(); err != nil {
+			return Evaluation{}, err
+		}
+		n := h.look(k)
+		total += float64(h.Loss.Values()[0]) * float64(n)
+	}
+	count := h.counted()
+	n := float64(count[0])
+	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n,
+		Top5: float64(count[2]) / n}, nil
 }
 
 // measure is the accuracy of a path on a batch of held-out images, with the batch's own statistics.
@@ -202,30 +184,58 @@ func (r *sampledRun) measure(ctx context.Context, path string, batch int) (float
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	m, err := r.path(r.s, wanted{key: path, options: PathOptions{Transient: true}})
+	h, err := r.newHolding(ctx, path)
 	if err != nil {
 		return 0, err
+	}
+	h.look(batch % r.heldOut.Batches(r.s.Batch))
+	count := h.counted()
+	return float64(count[1]) / float64(count[0]), nil
+}
+
+// holding is a path that looks at held-out images, each batch of which it normalises by its own statistics.
+type holding struct {
+	*Model
+	of     *data.Decoded
+	images []float32
+	labels []int32
+}
+
+// newHolding has counted nothing yet. Held-out images are decoded when they are first wanted.
+func (r *sampledRun) newHolding(ctx context.Context, path string) (h holding, err error) {
+	if h.Model, err = r.path(r.s, wanted{key: path, options: PathOptions{Transient: true}}); err != nil {
+		return h, err
 	}
 	if r.heldOut == nil {
 		d := r.course.Data
 		r.heldOut, err = data.Decode(ctx, d.Validation, data.DecodeConfig{Transform: d.EvalTransform(r.side),
-			Workers: r.Workers, Seed: r.course.Seed})
+			Workers: r.Workers, Seed: r.course.Seed, OnCorrupt: r.course.OnCorrupt})
+		if err == nil {
+			err = r.tally.Add(d.Corrupt(d.Validation, r.heldOut.Corrupt))
+		}
 		if err != nil {
-			return 0, err
+			return h, err
 		}
 	}
-	images, labels := make([]float32, r.s.Batch*3*r.side*r.side), make([]int32, r.s.Batch)
-	n := r.heldOut.Batch(batch%r.heldOut.Batches(r.s.Batch), images, labels)
-	m.Images.WriteF32(0, images)
-	m.Labels.WriteI32(0, labels)
-	m.Count.WriteI32(0, make([]int32, 3))
-	m.Evaluate()
-	count := make([]int32, 3)
-	m.Count.ReadI32(0, count)
-	if n == 0 || count[0] == 0 {
-		return 0, fmt.Errorf("held-out batch %d: none of its images can be read", batch)
-	}
-	return float64(count[1]) / float64(count[0]), nil
+	h.of, h.images, h.labels = r.heldOut, make([]float32, r.s.Batch*3*r.side*r.side), make([]int32, r.s.Batch)
+	h.Count.WriteI32(0, make([]int32, 3))
+	return h, nil
+}
+
+// look adds a batch of held-out images to what is counted, and returns how many they are.
+func (h holding) look(batch int) int {
+	n := h.of.Full(batch, h.images, h.labels)
+	h.Images.WriteF32(0, h.images)
+	h.Labels.WriteI32(0, h.labels)
+	h.Evaluate()
+	return n
+}
+
+// counted are the images so far, those that were right, and those that were among the first five.
+func (h holding) counted() [3]int32 {
+	var count [3]int32
+	h.Count.ReadI32(0, count[:])
+	return count
 }
 
 // finish writes what remains of a run.

@@ -26,5 +26,5 @@ type Sampler interface {
 }
 
 // Measure returns the accuracy (0..1) of a path on a batch of held-out images, counted from 0 and beginning again
-// behind the last one, with the statistics that the recipe says.
+// behind the last one, with the batch's own statistics.
 type Measure func(ctx context.Context, path string, batch int) (float64, error)

@@ -139,8 +139,8 @@ func (s *Source) Describe() string {
 	if s.Split == SplitVal {
 		by = fmt.Sprintf("%d validation images", s.Judging())
 	}
-	text := fmt.Sprintf("chosen on the accuracy that sub-networks of the supernet %s have with shared weights, by %s, %s",
-		s.Weights.Checksum[:12], by, s.StatisticsText())
+	text := fmt.Sprintf("chosen on the accuracy that sub-networks of the supernet %s have with shared weights, by %s, "+
+		"%s", s.Weights.Checksum[:12], by, s.StatisticsText())
 	if s.Seed != 0 && !s.batched() {
 		text += fmt.Sprintf(" (seed %d)", s.Seed)
 	}

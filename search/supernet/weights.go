@@ -41,8 +41,7 @@ const (
 )
 
 // OpenWeights reads the weights of a supernet's training, by its folder or that of the search which trained it, or a
-// file
-// of safetensors or PyTorch.
+// file of safetensors or PyTorch.
 func OpenWeights(path string) (*Weights, error) {
 	w := &Weights{}
 	file := path

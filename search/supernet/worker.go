@@ -123,20 +123,6 @@ type batch struct {
 	labels []int32
 }
 
-// fill makes a batch that is not whole one of as many images as any other, which its statistics are of: the first
-// images of the set follow, without labels, again and again where there are few.
-func (b *batch) fill(d *data.Decoded) {
-	if b.n == len(b.labels) {
-		return
-	}
-	one := len(b.images) / len(b.labels)
-	first := make([]float32, len(b.images))
-	n := d.Batch(0, first, make([]int32, len(b.labels)))
-	for i := b.n; i < len(b.labels); i++ {
-		copy(b.images[i*one:], first[(i-b.n)%n*one:][:one])
-	}
-}
-
 // each makes batches of images the network's, one after the other, and has run do something with each. While it does
 // the next one is prepared.
 func (w *worker) each(ctx context.Context, d *data.Decoded, run func(n int)) error {
@@ -145,15 +131,17 @@ func (w *worker) each(ctx context.Context, d *data.Decoded, run func(n int)) err
 	for range 2 {
 		free <- &batch{images: make([]float32, size*one), labels: make([]int32, size)}
 	}
+	take := d.Batch
+	if w.e.batched() {
+		take = d.Full
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
 		for k := range d.Batches(size) {
 			select {
 			case b := <-free:
-				if b.n = d.Batch(k, b.images, b.labels); w.e.batched() {
-					b.fill(d)
-				}
+				b.n = take(k, b.images, b.labels)
 				ready <- b
 			case <-ctx.Done():
 				return

@@ -119,13 +119,27 @@ func (d *Decoded) Batch(k int, images []float32, labels []int32) int {
 	for i := n; i < batch; i++ {
 		labels[i] = -1
 	}
+	d.normalise(images, d.pix[k*batch*size:][:n*size])
+	clear(images[n*size:])
+	return n
+}
+
+// Full is Batch, but behind the last image the first ones of the set follow, without labels, again and again where
+// there are few: the statistics of such a batch are then of as many images as those of any other.
+func (d *Decoded) Full(k int, images []float32, labels []int32) int {
+	n, size := d.Batch(k, images, labels), 3*d.Side*d.Side
+	for i := n; i < len(labels); i++ {
+		d.normalise(images[i*size:], d.pix[(i-n)%d.Len()*size:][:size])
+	}
+	return n
+}
+
+// normalise writes what a network gets for bytes of images.
+func (d *Decoded) normalise(images []float32, pix []byte) {
 	red, green, blue := &d.table[0], &d.table[1], &d.table[2]
-	pix := d.pix[k*batch*size:][:n*size]
 	for i := 0; i+3 <= len(pix); i += 3 {
 		images[i], images[i+1], images[i+2] = red[pix[i]], green[pix[i+1]], blue[pix[i+2]]
 	}
-	clear(images[n*size:])
-	return n
 }
 
 // Sides are the images of a set decoded at one side after another. Its methods are for any number of goroutines.

@@ -123,6 +123,31 @@ func TestDecodedBatches(t *testing.T) {
 	require.Panics(t, func() { d.Batch(0, images[:12], labels) })
 }
 
+// A full batch has the first images of the set behind the last one, without labels.
+func TestFullBatches(t *testing.T) {
+	d, err := Open("shapes", Options{})
+	require.NoError(t, err)
+	const size, one = 4, 3 * 8 * 8
+	for _, c := range []struct {
+		images, batch, n int
+		from             []int // of the set's images
+	}{{5, 1, 1, []int{4, 0, 1, 2}}, {4, 0, 4, []int{0, 1, 2, 3}}, {2, 0, 2, []int{0, 1, 0, 1}}} {
+		set, err := d.Train.Drawn(c.images, 1)
+		require.NoError(t, err)
+		decoded, err := Decode(t.Context(), set, DecodeConfig{Transform: d.EvalTransform(8)})
+		require.NoError(t, err)
+		all, images, labels := fed(t, decoded), make([]float32, size*one), make([]int32, size)
+		for i := range images {
+			images[i] = float32(math.NaN())
+		}
+		require.Equal(t, c.n, decoded.Full(c.batch, images, labels))
+		for i, from := range c.from {
+			require.Equal(t, all[from*one:][:one], images[i*one:][:one], "image %d", i)
+			require.Equal(t, i >= c.n, labels[i] < 0, "label %d", i)
+		}
+	}
+}
+
 func TestDecodeCorruptImages(t *testing.T) {
 	set, dir := photos(t, 8)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "p03.jpg"), []byte("no image"), 0o600))
