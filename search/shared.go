@@ -2,6 +2,7 @@ package search
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/setting"
@@ -35,13 +36,16 @@ func DefaultSharedWeights() SharedWeights {
 // AddTo adds the supernet's settings.
 func (s *SharedWeights) AddTo(l *setting.List) {
 	l.Group("Supernets of methods that ask for no labels")
-	l.Text(&s.SupernetData, "supernet-data", "`images` that supernets are trained on: shapes (generated), cifar10:DIR, "+
-		"cifar100:DIR, imagenet:DIR or shards:GLOB").Path(data.Absolute).OmitZero().
+	l.Text(&s.SupernetData, "supernet-data", "`images` that supernets are trained on: shapes (generated), "+
+		"cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB").Path(data.Absolute).OmitZero().
 		Check(func() error {
 			if s.SupernetData == "" {
 				return nil
 			}
-			return data.CheckSpec(s.SupernetData)
+			if err := data.CheckSpec(s.SupernetData); err != nil {
+				return fmt.Errorf("supernet-%w", err)
+			}
+			return nil
 		})
 	l.Text(&s.SupernetPreset, "supernet-preset", "how they are trained and picked from: honestly, or as the source of "+
 		"the paper's rows did").OneOf(PresetDefault, PresetPublished).From("Yu et al. 2020 (published)")

@@ -36,7 +36,7 @@ func (a *app) searchLabels(ctx context.Context, c search.Config, o labels.Option
 
 // supernets are how methods that ask for no labels come to supernets: trained as `ctnas supernet train` does.
 func (a *app) supernets() searchrun.Supernets {
-	return searchrun.Supernets{Train: a.trainOrdered, Images: a.imageOptions, Version: exactVersion}
+	return searchrun.Supernets{Train: a.trainOrdered, Images: a.imageOptions}
 }
 
 // trainOrdered trains the supernet of a search.

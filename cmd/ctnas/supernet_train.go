@@ -73,7 +73,7 @@ func newSupernetTrainCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train --space S --method M --data D --out RUN",
 		Short: "Train a supernet: weights that all networks of a space share",
-		Long: `Trains the weights that all networks of an elastic space share. Method sandwich, the default, trains in
+		Long: `Trains the weights that all networks of a space share. Method sandwich, the default, trains in
 every update the largest path with the labels, and the smallest and --paths random ones with what the largest
 predicts. Method ofa, progressive shrinking, trains the largest network, then with it as the teacher paths of
 ever more kernels, depths and expansions, in --stages; --teacher begins with a largest network that is there.
@@ -83,8 +83,9 @@ Methods spos, fairnas and enas train single paths of a space of cells or chains 
 fairnas; darts by spos and enas): a random one an update, as many as decisions have choices with each choice
 once, or one that a controller draws, which learns from their accuracies on the held-out images.
 
---held-out training images are seen by no path: what supernet: labels are measured on. After each epoch the
-largest, the smallest and --judged-paths random paths are measured on them, each with statistics of its own.
+--held-out training images are seen by no path: what supernet: labels are measured on. After each epoch
+--judged-paths random paths are measured on them, of sandwich and ofa the largest and the smallest too, each
+with statistics of its own.
 
 --out RUN then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors (and
 weights.pth for PyTorch) under once-for-all's names, result.json and report.html. A training that was

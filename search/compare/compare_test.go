@@ -255,7 +255,8 @@ func TestUnknownIsNoNumber(t *testing.T) {
 	text, err := json.Marshal(s[0])
 	require.NoError(t, err)
 	require.Contains(t, string(text),
-		`"accuracy":{"mean":null,"sd":null,"best":null,"n":0},"rank":{"mean":null,"median":null,"best":null,"n":0},"rank_percent":{"best":null,"median":null}`)
+		`"accuracy":{"mean":null,"sd":null,"best":null,"n":0},"rank":{"mean":null,"median":null,`+
+			`"best":null,"n":0},"rank_percent":{"best":null,"median":null}`)
 	require.Contains(t, string(text), `"accuracy":null,"rank":null`, "a run's own")
 	require.Nil(t, a[0].PercentileEnd)
 	require.Nil(t, a[0].PercentileStart)

@@ -65,8 +65,6 @@ type Supernets struct {
 	Train func(context.Context, SupernetOrder) (*trainer.SupernetResult, error)
 	// Images are how images are opened, until finish; nil: as data.Open does by itself.
 	Images func() (o data.Options, finish func())
-	// Version is the program's, exact: what another one measured is not taken; may be nil.
-	Version func() (string, error)
 }
 
 // SupernetOrder is a supernet that a search wants to have trained.

@@ -43,24 +43,3 @@ func (sp BlockChains) StrictPath(text string, size NetworkSize) (nn.Path, error)
 	}
 	return sp.Path(a, size)
 }
-
-// Derive has the block of the largest weight in each layer, of equal ones the first.
-func (sp BlockChains) Derive(weights [][]float32, _ *philox.Stream) (Arch, error) {
-	layers := sp.layers()
-	if len(weights) != len(layers) {
-		return nil, fmt.Errorf("%s: %d rows of weights, want one for each of %d layers", sp.Name(), len(weights),
-			len(layers))
-	}
-	c := BlockChain{of: sp}
-	for i, row := range weights {
-		if len(row) != len(layers[i]) {
-			return nil, fmt.Errorf("%s: layer %d has %d weights, want %d", sp.Name(), i+1, len(row), len(layers[i]))
-		}
-		for k, w := range row {
-			if w > row[c.blocks[i]] {
-				c.blocks[i] = uint8(k)
-			}
-		}
-	}
-	return c, nil
-}

@@ -281,31 +281,3 @@ func TestChainWithin(t *testing.T) {
 		require.Error(t, err)
 	}
 }
-
-// The largest weight of each row is the layer's block, of equal ones the first.
-func TestDeriveOfChains(t *testing.T) {
-	sp := openChain(t, "fairnas@w0.5,r32,s8")
-	s := philox.New(4, philox.PurposeTest, 0)
-	want := sp.Sample(s).(BlockChain)
-	var weights [][]float32
-	for _, b := range want.Blocks() {
-		row := make([]float32, 6)
-		for k := range row {
-			row[k] = float32(s.Float64())
-		}
-		row[b] = 2
-		weights = append(weights, row)
-	}
-	got, err := sp.Derive(weights, nil)
-	require.NoError(t, err)
-	require.True(t, got == want)
-	weights[3] = make([]float32, 6)
-	got, err = sp.Derive(weights, nil)
-	require.NoError(t, err)
-	require.Equal(t, 0, got.(BlockChain).Blocks()[3])
-	_, err = sp.Derive(weights[1:], nil)
-	require.ErrorContains(t, err, "18 rows of weights")
-	weights[2] = nil
-	_, err = sp.Derive(weights, nil)
-	require.ErrorContains(t, err, "layer 3 has 0 weights, want 6")
-}

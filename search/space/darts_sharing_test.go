@@ -1,7 +1,6 @@
 package space
 
 import (
-	"math"
 	"strings"
 	"testing"
 
@@ -64,54 +63,4 @@ func weighted(cell []DartsOp, stride int) map[string]bool {
 		places[string(rune('2'+i/2))+" from"+string(rune('0'+op.From))+" "+op.Name] = true
 	}
 	return places
-}
-
-// Of each node the two edges with the largest weight besides none's stay; of equal ones the first.
-func TestDartsDerive(t *testing.T) {
-	sp := open(t, "darts@cifar10").(Darts)
-	rows := func() [][]float32 {
-		rows := make([][]float32, 2*dartsRows)
-		for i := range rows {
-			rows[i] = []float32{9, 0, 0, 0, 0, 0, 0, 0} // none is not looked at
-		}
-		return rows
-	}
-	derive := func(w [][]float32) string {
-		a, err := sp.Derive(w, nil)
-		require.NoError(t, err)
-		normal, reduce := a.(Genotype).Cells()
-		require.Len(t, append(normal, reduce...), 2*dartsEdges)
-		return a.String()
-	}
-	text := func(normal, reduce string) string {
-		a, err := sp.Parse("Genotype(normal=[" + normal + "], normal_concat=range(2, 6), reduce=[" + reduce +
-			"], reduce_concat=range(2, 6))")
-		require.NoError(t, err)
-		return a.String()
-	}
-	const first = "('max_pool_3x3', 0), ('max_pool_3x3', 1)"
-	flat := strings.Join([]string{first, first, first, first}, ", ")
-	w := rows()
-	require.Equal(t, text(flat, flat), derive(w))
-
-	w[4][dartsSep5] = 0.3                         // normal: node 3 reads node 2 (rows 2, 3, 4)
-	w[2][dartsSkip] = 0.2                         // and input 0
-	w[2][dartsDil3] = 0.1                         // by its largest
-	w[dartsRows+9+4][dartsDil5] = 0.5             // reduce: node 5 reads node 4 (rows 9 to 13)
-	w[dartsRows+9+1][dartsSep3] = math.MaxFloat32 // and input 1
-	w[dartsRows+9+2][dartsSep3] = 0.25            // not node 2
-	require.Equal(t, text(strings.Join([]string{first, "('sep_conv_5x5', 2), ('skip_connect', 0)", first, first}, ", "),
-		strings.Join([]string{first, first, first, "('dil_conv_5x5', 4), ('sep_conv_3x3', 1)"}, ", ")), derive(w))
-
-	_, err := sp.Derive(w[1:], nil)
-	require.ErrorContains(t, err, "27 rows of weights, want 14 of each of two cells")
-	w[3] = w[3][1:]
-	_, err = sp.Derive(w, nil)
-	require.ErrorContains(t, err, "row 3 has 7 weights, want 8")
-	for _, op := range []int{dartsMaxPool, dartsDil5} {
-		w = rows()
-		w[0][op] = float32(math.NaN())
-		_, err = sp.Derive(w, nil)
-		require.ErrorContains(t, err, "row 0 has a weight that is no number")
-	}
 }

@@ -33,20 +33,10 @@ func (sp NASBench101) StrictPaths(s *philox.Stream) []string {
 // StrictPath is the path of a cell's text as it is written: its i-th vertex has the weights of slot i.
 func (sp NASBench101) StrictPath(text string, size NetworkSize) (nn.Path, error) {
 	c, err := writtenCell(text)
-	if err != nil || c.Vertices() > sp.MaxNodes() {
+	if err != nil {
 		return nn.Path{}, fmt.Errorf("%.300q is not in the supernet of %s: %w", text, sp.Name(), err)
 	}
-	n := sp.supernet(size)
-	shared, err := n.Shared()
-	if err != nil {
-		return nn.Path{}, err
-	}
-	p, err := n.Path(c, shared)
-	if err != nil {
-		return nn.Path{}, err
-	}
-	p.Name = text
-	return p, nil
+	return sp.path(c, text, size)
 }
 
 // writtenCell is a cell with its vertices in the order of a text. It is not in canonical form, so that no comparison is

@@ -42,6 +42,9 @@ func TestStrictFairnessOfCells(t *testing.T) {
 	require.ErrorContains(t, err, "not in the supernet")
 	_, err = sp.StrictPath("nasbench101:best", size)
 	require.ErrorContains(t, err, "not in the supernet")
+	_, err = NASBench101{4}.StrictPath("nasbench101:5:1000100101:000", size)
+	require.EqualError(t, err, "nasbench101:5:1000100101:000 is not in the supernet of nasbench101-v4: it has 5 "+
+		"vertices, want at most 4")
 	// A canonical text is the path of its cell.
 	c := sp.Sample(philox.New(1, philox.PurposeTest, 0))
 	a, err := sp.Path(c, size)

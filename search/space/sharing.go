@@ -30,17 +30,6 @@ type Strict interface {
 	StrictPath(text string, size NetworkSize) (nn.Path, error)
 }
 
-// Mixed is a Sharing space whose decisions can be relaxed to mixtures of all of their choices (Liu et al., "DARTS",
-// ICLR 2019).
-type Mixed interface {
-	Sharing
-	// Mixture is the network in which each decision is a row of weights (nn.Mix), over the variables of Supernet.
-	Mixture(size NetworkSize) (nn.Path, error)
-	// Derive is the architecture that rows of weights stand for, [row][choice] as Mixture has them; by draws from the
-	// stream where the space's published protocol samples it.
-	Derive(weights [][]float32, s *philox.Stream) (Arch, error)
-}
-
 var _ Sharing = NASBench101{}
 
 // supernet is the benchmark's network around cells whose weights lie on vertices.
@@ -60,8 +49,17 @@ func (sp NASBench101) Supernet(size NetworkSize) (nn.Shared, error) {
 // Path is a cell's network: vertex i of its canonical form has the weights of slot i.
 func (sp NASBench101) Path(a Arch, size NetworkSize) (nn.Path, error) {
 	c, ok := a.(Cell)
-	if !ok || !sp.Contains(c) {
-		return nn.Path{}, fmt.Errorf("%v is not in the supernet of %s", a, sp.Name())
+	if !ok {
+		return nn.Path{}, fmt.Errorf("%v is not in the supernet of %s: it is none of its cells", a, sp.Name())
+	}
+	return sp.path(c, c.String(), size)
+}
+
+// path is the network of a cell, whose vertices stand as they do, under a name.
+func (sp NASBench101) path(c Cell, name string, size NetworkSize) (nn.Path, error) {
+	if n := c.Vertices(); n > sp.MaxNodes() {
+		return nn.Path{}, fmt.Errorf("%s is not in the supernet of %s: it has %d vertices, want at most %d", name,
+			sp.Name(), n, sp.MaxNodes())
 	}
 	n := sp.supernet(size)
 	shared, err := n.Shared()
@@ -69,9 +67,6 @@ func (sp NASBench101) Path(a Arch, size NetworkSize) (nn.Path, error) {
 		return nn.Path{}, err
 	}
 	p, err := n.Path(c, shared)
-	if err != nil {
-		return nn.Path{}, err
-	}
-	p.Name = c.String()
-	return p, nil
+	p.Name = name
+	return p, err
 }

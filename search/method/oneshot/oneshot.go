@@ -1,6 +1,6 @@
 // Package oneshot holds the search methods that ask for no labels: each trains a supernet, weights that all networks of
-// the space share, and picks by the accuracy that networks have with them on held-out images, or reads the pick off the
-// mixture that was trained. Labels, where there are any, judge the pick when it is made and nothing before.
+// the space share, and picks by the accuracy that networks have with them on held-out images. Labels, where there are
+// any, judge the pick when it is made and nothing before.
 package oneshot
 
 import (
@@ -12,15 +12,17 @@ import (
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
 )
 
 func init() {
 	for _, m := range []method{
-		{"spos", evolves, "no labels: a supernet of single paths drawn uniformly, and an evolution on it (Guo et al., " +
-			"ECCV 2020)"},
-		{"fairnas", evolves, "no labels: the same, each choice trained equally often (Chu et al., ICCV 2021)"},
-		{"enas", samples, "no labels: a controller learns from the supernet that it draws the paths of (Pham et al., " +
-			"ICML 2018)"},
+		{trainer.MethodSPOS, evolves, "no labels: a supernet of single paths drawn uniformly, and an evolution on it " +
+			"(Guo et al., ECCV 2020)"},
+		{trainer.MethodFairNAS, evolves, "no labels: the same, each choice trained equally often (Chu et al., " +
+			"ICCV 2021)"},
+		{trainer.MethodENAS, samples, "no labels: a controller learns from the supernet that it draws the paths of " +
+			"(Pham et al., ICML 2018)"},
 	} {
 		run.Register(m)
 	}
@@ -39,7 +41,6 @@ type picks int
 const (
 	evolves picks = iota // the best of random architectures and of an evolution from them
 	samples              // the best of what its controller draws
-	derives              // what its mixture stands for
 )
 
 var (
@@ -67,7 +68,11 @@ func (m method) Check(c search.Config) error {
 	if _, _, err := c.SharedWeights.Recipe(m.name); err != nil {
 		return fmt.Errorf("--supernet-recipe: %w", err)
 	}
-	return nil
+	sp, err := space.Open(c.Space)
+	if err != nil { // which whoever opens the space says
+		return nil
+	}
+	return m.suits(sp)
 }
 
 // Run trains the supernet and picks.
@@ -83,28 +88,22 @@ func (m method) Run(ctx context.Context, r *run.Run) error {
 	if err := w.open(); err != nil {
 		return err
 	}
-	trained, err := w.train(ctx)
-	if err != nil {
+	if err := w.train(ctx); err != nil {
 		return err
 	}
-	return w.pick(ctx, trained)
+	return w.pick(ctx)
 }
 
 // suits tells why a space has no supernet that the method could train.
 func (m method) suits(sp space.Space) error {
-	ok, names := false, space.NamesOf[space.Sharing]()
-	switch {
-	case m.picks == derives:
-		_, ok = sp.(space.Mixed)
-		names = space.NamesOf[space.Mixed]()
-	case m.name == "fairnas":
+	_, ok := sp.(space.Sharing)
+	names := space.NamesOf[space.Sharing]()
+	if m.name == trainer.MethodFairNAS {
 		_, ok = sp.(space.Strict)
 		names = space.NamesOf[space.Strict]()
-	default:
-		_, ok = sp.(space.Sharing)
 	}
 	if !ok {
-		return fmt.Errorf("%s cannot search %s: the spaces that it can are %s", m.name, sp.Name(),
+		return fmt.Errorf("--space %s: %s cannot search it, the spaces that it can are %s", sp.Name(), m.name,
 			strings.Join(names, ", "))
 	}
 	return nil

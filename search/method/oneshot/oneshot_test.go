@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -148,12 +149,26 @@ func TestSettingsThatCannotBe(t *testing.T) {
 		"asks for no labels": func(c *search.Config, _ *run.Deps) {
 			c.Before, c.Budget = []int{5}, 10
 		},
-		"spos cannot search nasbench201": func(_ *search.Config, d *run.Deps) { d.Space = space.NASBench201{} },
-		"nothing is there that trains":   func(_ *search.Config, d *run.Deps) { d.Supernets.Train = nil },
+		"--space nasbench201: spos cannot search it": func(c *search.Config, _ *run.Deps) { c.Space = "nasbench201" },
+		"nothing is there that trains":               func(_ *search.Config, d *run.Deps) { d.Supernets.Train = nil },
 	} {
 		c, d := begin(t, "spos", "nowhere", "")
 		change(&c, &d)
 		_, err := run.Do(t.Context(), c, d)
 		require.ErrorContains(t, err, text)
+	}
+}
+
+// Who measures on images that no path has seen must have some.
+func TestNothingIsHeldOut(t *testing.T) {
+	images := testdata.Images(t)
+	for method, want := range map[string]string{"enas": "held-out 0: imagenet has no validation images",
+		"spos": "no images are held out"} {
+		c, d := begin(t, method, images, "")
+		c.SupernetPreset = search.PresetPublished
+		text := "method: " + method + strings.Replace(tiny, "held-out: 12", "held-out: 0", 1) + "recalibrate: 0\n"
+		require.NoError(t, os.WriteFile(c.SupernetRecipe, []byte(text), 0o644))
+		_, err := run.Do(t.Context(), c, d)
+		require.ErrorContains(t, err, want)
 	}
 }

@@ -9,11 +9,10 @@ import (
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
-	"github.com/ctnas/ctnas/trainer"
 )
 
 // pick picks by what was trained.
-func (w *work) pick(ctx context.Context, trained *trainer.SupernetResult) (err error) {
+func (w *work) pick(ctx context.Context) error {
 	w.Found.Picked = &run.Picked{What: what}
 	if w.policy != nil {
 		if err := w.logPolicy(); err != nil {
@@ -22,15 +21,11 @@ func (w *work) pick(ctx context.Context, trained *trainer.SupernetResult) (err e
 	}
 	switch {
 	case w.protocol != nil:
-		err = w.protocol.found(w)
+		return w.protocol.found(w)
 	case w.picks == evolves:
-		err = w.evolve(ctx)
-	case w.picks == samples:
-		err = w.sampled(ctx)
-	default:
-		err = w.derived(ctx, trained)
+		return w.evolve(ctx)
 	}
-	return err
+	return w.sampled(ctx)
 }
 
 // sample measures an unselected sample of the space, which says how well shared weights rank.
@@ -144,18 +139,3 @@ func (w *work) logPolicy() error {
 	}
 	return nil
 }
-
-// derived picks what the mixture stands for.
-func (w *work) derived(ctx context.Context, trained *trainer.SupernetResult) error {
-	a, err := w.Deps.Space.Parse(derivedBy(trained))
-	if err != nil {
-		return err
-	}
-	found, err := w.measure(ctx, []space.Arch{a})
-	if err != nil {
-		return err
-	}
-	return w.choose(found)
-}
-
-func derivedBy(*trainer.SupernetResult) string { return "" }

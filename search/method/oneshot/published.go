@@ -176,6 +176,10 @@ func (p *published) Restore(state []byte) error {
 
 // found makes the pool's best the pick.
 func (p *published) found(w *work) error {
+	if p.state.Sample == nil {
+		return fmt.Errorf("--supernet-data %s: no images are held out, and the published protocol measures on none "+
+			"that were trained on", w.SupernetData)
+	}
 	pool, err := p.measured(p.state.Pool)
 	if err != nil {
 		return err

@@ -81,22 +81,19 @@ func (w *work) close() {
 	}
 }
 
-// train trains the supernet, or goes on, and returns what came of it.
-func (w *work) train(ctx context.Context) (*trainer.SupernetResult, error) {
+// train trains the supernet, or goes on.
+func (w *work) train(ctx context.Context) error {
 	sampler, err := w.sampler()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	result, err := w.Supernets.Train(ctx, run.SupernetOrder{Dir: w.dir, Space: w.Config.Space, Data: w.SupernetData,
+	_, err = w.Supernets.Train(ctx, run.SupernetOrder{Dir: w.dir, Space: w.Config.Space, Data: w.SupernetData,
 		RecipeName: w.recipeName, Recipe: w.recipe, Seed: w.Seed, Sampler: sampler,
 		Progress: func(p trainer.Progress) {
 			w.Report(run.Progress{Stage: "supernet", Done: p.Update, Total: p.Updates})
 		}})
-	if err != nil {
-		return nil, err
-	}
 	w.Spent("supernet")
-	return result, nil
+	return err
 }
 
 // sampler says which paths are trained; nil: the recipe's method does.
@@ -107,7 +104,7 @@ func (w *work) sampler() (sampler trainer.Sampler, err error) {
 		}
 		sampler = w.policy
 	}
-	if w.SupernetPreset != search.PresetPublished || w.picks == derives {
+	if w.SupernetPreset != search.PresetPublished {
 		return sampler, nil
 	}
 	if sampler == nil {
@@ -214,6 +211,9 @@ func (w *work) random(n int, known map[space.Arch]bool, s *philox.Stream) (out [
 
 // generation logs what was measured together.
 func (w *work) generation(step int, all []run.Measured) error {
+	if len(all) == 0 {
+		return nil
+	}
 	best, mean := 0.0, 0.0
 	texts := make([]string, len(all))
 	for i, m := range all {
