@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -104,14 +105,24 @@ func (l *FolderLock) note(text []byte) error {
 func (l *FolderLock) Unlock() error { return errors.Join(l.note(nil), l.file.Close()) }
 
 // Remove deletes the folder and gives the lock up. The folder takes another name first: whoever waits in Claim
-// meanwhile sees it whole or not at all, and puts nothing into what is being deleted.
+// meanwhile sees it whole or not at all.
 func (l *FolderLock) Remove() error {
 	dir := filepath.Dir(l.file.Name())
 	away, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*")
 	if err == nil {
-		err = errors.Join(os.Rename(dir, filepath.Join(away, "removed")), os.RemoveAll(away))
+		err = errors.Join(os.Rename(dir, filepath.Join(away, "removed")), removeAll(away))
 	}
 	return errors.Join(err, l.file.Close())
+}
+
+// removeAll deletes a folder that has taken another name. Whoever had looked the old one up before may still put a lock
+// into it, in the midst of the removal, but nobody looks it up any more.
+func removeAll(dir string) error {
+	for {
+		if err := os.RemoveAll(dir); !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+	}
 }
 
 // lockPoll is how often a lock that another process holds is tried again.
