@@ -66,6 +66,8 @@ func (b *Builder) Apply(name string, op Op, in ...Tensor) Tensor {
 		err = fmt.Errorf("besides the first")
 	} else if node.Shape, err = op.infer(shapes); err == nil && tooLarge(node.Shape) {
 		err = fmt.Errorf("to %s: more than %d elements", node.Shape, maxElements)
+	} else if mix, ok := op.(Mix); ok && err == nil {
+		err = b.net.checkMix(mix, len(in))
 	}
 	switch {
 	case err != nil:

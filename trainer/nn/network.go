@@ -33,6 +33,7 @@ type Network struct {
 	Name    string
 	Nodes   []Node
 	Outputs []Output // the prediction first, then auxiliary heads
+	Mixture []Row    // whose weights nodes mix by; none: an ordinary network
 }
 
 // Output is a node whose value enters the loss, as logits of classes.

@@ -88,9 +88,14 @@ func TestErrorsNameTheLayer(t *testing.T) {
 		{nn.Input{Shape: image}, 0, "input besides the first"},
 		{nn.Shuffle{Groups: 5}, 1, "channel shuffle with groups 5 over 24 channels"},
 		{nn.Slice{From: 20, To: 25}, 1, "slice of channels 20 to 25 over 24 channels"},
+		{nn.Mix{Row: 1, Rows: 1}, 1, "mixture by 1 rows from row 1, of 1"},
+		{nn.Mix{}, 1, "mixture by 0 rows from row 0, of 1"},
+		{nn.Mix{Rows: 1}, 1, "mixture of 1 tensors, want 2, one a choice"},
+		{nn.Mix{Rows: 1, Absent: 3}, 1, "mixture of 1 tensors, want 0, one a choice"},
 		{nn.Zero{}, 1, "zero with window 1x1 and stride 0x0"},
 	} {
 		b, x := nn.NewBuilder("net", image)
+		b.Row(nn.Row{Name: "row", Choices: []string{"a", "b"}})
 		in := []nn.Tensor{x, x, x}[:c.inputs]
 		b.Scope("block%d", 3).Apply("conv2", c.op, in...)
 		b.Output(b.Apply("more", nn.Linear{}, x), 1) // ignored after an error
@@ -112,6 +117,19 @@ func TestBuildErrors(t *testing.T) {
 		},
 		"net: sum: sum of 2x2x3 and 1x1x3": func(b *nn.Builder, x nn.Tensor) {
 			b.Apply("sum", nn.Add{}, x, b.Apply("pool", nn.GlobalPool{}, x))
+		},
+		"net: cell: row op of 0 choices: want 1 to 32": func(b *nn.Builder, _ nn.Tensor) {
+			b.Scope("cell").Row(nn.Row{Name: "op"})
+		},
+		"net: cell: row op of 2 choices has 1 costs": func(b *nn.Builder, _ nn.Tensor) {
+			b.Scope("cell").Row(nn.Row{Name: "op", Choices: []string{"a", "b"}, Cost: []float64{1}})
+		},
+		"net: cell: row op has a choice that costs NaN": func(b *nn.Builder, _ nn.Tensor) {
+			b.Scope("cell").Row(nn.Row{Name: "op", Choices: []string{"a"}, Cost: []float64{math.NaN()}})
+		},
+		"net: cell: there are two rows op": func(b *nn.Builder, _ nn.Tensor) {
+			b.Scope("cell").Row(nn.Row{Name: "op", Choices: []string{"a"}})
+			b.Scope("cell").Row(nn.Row{Name: "op", Choices: []string{"b"}})
 		},
 		"net: concat: concatenation of 2x2x3 and 1x1x3": func(b *nn.Builder, x nn.Tensor) {
 			b.Apply("concat", nn.Concat{}, x, b.Apply("pool", nn.GlobalPool{}, x))

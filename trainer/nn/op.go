@@ -378,6 +378,18 @@ func (Add) infer(in []Shape) (Shape, error) {
 	return in[0], nil
 }
 
+// Mix adds up tensors of one shape, each times a weight of the network's mixture: of the choices of Rows rows from Row
+// on, row by row. Choices that Absent marks (bit k: choice k of each of these rows) have no input and add nothing, as
+// DARTS's operation none.
+type Mix struct {
+	Row, Rows int
+	Absent    uint32
+}
+
+func (Mix) String() string { return "mixture" }
+
+func (Mix) infer(in []Shape) (Shape, error) { return Add{}.infer(in) }
+
 // Gate multiplies each channel of the first tensor by an element of the second, a vector.
 type Gate struct{}
 
@@ -449,6 +461,8 @@ func arity(op Op) (least, most int) {
 		return 2, 2
 	case Add, Concat:
 		return 2, math.MaxInt
+	case Mix:
+		return 1, math.MaxInt
 	}
 	return 1, 1
 }

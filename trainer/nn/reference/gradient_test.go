@@ -70,6 +70,14 @@ func operations() []operation {
 		operation{"add", image, func(b *nn.Builder, x nn.Tensor) nn.Tensor {
 			return b.Apply("op", nn.Add{}, x, b.Apply("conv", nn.Conv2D(1, 4), x), x)
 		}},
+		operation{"mix", image, func(b *nn.Builder, x nn.Tensor) nn.Tensor {
+			b.Row(nn.Row{Name: "other", Choices: []string{"a"}})
+			b.Row(nn.Row{Name: "first", Choices: []string{"none", "conv", "none too", "x"}})
+			b.Row(nn.Row{Name: "second", Choices: []string{"none", "conv", "none too", "x"}})
+			y := b.Apply("conv", nn.Conv2D(1, 4), x)
+			mix := nn.Mix{Row: 1, Rows: 2, Absent: 1<<0 | 1<<2}
+			return b.Apply("op", mix, b.Apply("mix", mix, y, x, x, y), x, b.Apply("norm", bare, y), y)
+		}},
 		operation{"concat", image, func(b *nn.Builder, x nn.Tensor) nn.Tensor {
 			return b.Apply("op", nn.Concat{}, b.Apply("conv", nn.Conv2D(1, 3), x), x)
 		}},
@@ -108,10 +116,15 @@ func model(net *nn.Network, stream uint32) *reference.Model {
 			}
 		}
 	}
+	for _, row := range m.Mixture {
+		for k := range row {
+			row[k] = s.NormFloat64()
+		}
+	}
 	return m
 }
 
-// The gradients of every parameter and of the images are those of central differences.
+// The gradients of every parameter, of the images and of mixtures are those of central differences.
 func TestGradients(t *testing.T) {
 	const batch = 3
 	for i, o := range operations() {
@@ -131,6 +144,9 @@ func TestGradients(t *testing.T) {
 					return sum
 				}
 				kerneltest.Gradient(t, loss, x, g.Nodes[0], 1e-7, "images")
+				for k, row := range net.Mixture {
+					kerneltest.Gradient(t, loss, m.Mixture[k], g.Mixture[k], 1e-7, row.Name)
+				}
 				for k, v := range net.Variables() {
 					if v.Role.Trainable() {
 						kerneltest.Gradient(t, loss, m.Values[k], g.Values[k], 1e-7, v.Name)

@@ -4,6 +4,7 @@ package reference
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -12,7 +13,9 @@ import (
 type Model struct {
 	Net    *nn.Network
 	Values [][]float64 // of Net.Variables(), in the layout of memory
-	first  []int       // of each node: the index of its first variable
+	// Mixture are the weights of the choices of Net.Mixture's rows, at first the same for all choices of a row.
+	Mixture [][]float64
+	first   []int // of each node: the index of its first variable
 }
 
 // New gives a network values, which it copies; they are those of Net.Variables() in the layout of memory.
@@ -34,6 +37,10 @@ func New(net *nn.Network, values [][]float32) *Model {
 			x[k] = float64(values[i][k])
 		}
 		m.Values = append(m.Values, x)
+	}
+	for _, row := range net.Mixture {
+		n := len(row.Choices)
+		m.Mixture = append(m.Mixture, slices.Repeat([]float64{1 / float64(n)}, n))
 	}
 	return m
 }
@@ -115,6 +122,12 @@ func (p *Pass) forward(i int) []float64 {
 		for _, in := range node.In {
 			addTo(y, p.Outputs[in])
 		}
+	case nn.Mix:
+		for k, c := range p.Net.Choices(op) {
+			for j, v := range p.Outputs[node.In[k]] {
+				y[j] += p.Mixture[c.Row][c.Choice] * v
+			}
+		}
 	case nn.Gate:
 		g := p.Outputs[node.In[1]]
 		p.gated(i, func(k, gate int) { y[k] = x[k] * g[gate] })
@@ -131,6 +144,8 @@ func (p *Pass) forward(i int) []float64 {
 type Gradients struct {
 	Values [][]float64 // by the variables, as Model.Values; nil for running statistics
 	Nodes  [][]float64 // by the nodes' outputs; nil where the loss does not depend on one. Nodes[0] is by the images
+	// Mixture are by the weights of the mixture, as Model.Mixture.
+	Mixture [][]float64
 }
 
 // Backward passes the derivatives of a loss by the network's outputs, in the order of Net.Outputs, back to all
@@ -141,6 +156,9 @@ func (p *Pass) Backward(outputs ...[]float64) *Gradients {
 		if v.Role.Trainable() {
 			g.Values[i] = make([]float64, v.Len())
 		}
+	}
+	for _, row := range p.Mixture {
+		g.Mixture = append(g.Mixture, make([]float64, len(row)))
 	}
 	for k, out := range p.Net.Outputs {
 		addTo(g.node(p, out.Node), outputs[k])
@@ -203,6 +221,14 @@ func (p *Pass) backward(i int, g *Gradients) {
 	case nn.Add:
 		for _, in := range node.In {
 			addTo(g.node(p, in), dy)
+		}
+	case nn.Mix:
+		for k, c := range p.Net.Choices(op) {
+			x, dx := p.Outputs[node.In[k]], g.node(p, node.In[k])
+			for j, d := range dy {
+				dx[j] += p.Mixture[c.Row][c.Choice] * d
+				g.Mixture[c.Row][c.Choice] += d * x[j]
+			}
 		}
 	case nn.Gate:
 		gate, dgate := p.Outputs[node.In[1]], g.node(p, node.In[1])

@@ -1,0 +1,67 @@
+package nn
+
+import (
+	"fmt"
+	"math"
+)
+
+// Row is a decision of a mixture. Its choices have weights that sum to 1, the softmax of numbers that are learned, and
+// any number of Mix nodes read them.
+type Row struct {
+	Name    string   // unique among the network's
+	Choices []string // their names; MostChoices at most
+	// Cost is what each choice costs in all places that read the row: multiply-adds for instance. nil: it is not known.
+	Cost []float64
+}
+
+// MostChoices is how many choices a row may have: Mix.Absent has a bit for each.
+const MostChoices = 32
+
+// Row adds a row to the network's mixture and returns its number.
+func (b *Builder) Row(r Row) int {
+	switch n := len(r.Choices); {
+	case n < 1 || n > MostChoices:
+		b.Fail("row %s of %d choices: want 1 to %d", r.Name, n, MostChoices)
+	case r.Cost != nil && len(r.Cost) != n:
+		b.Fail("row %s of %d choices has %d costs", r.Name, n, len(r.Cost))
+	}
+	for _, c := range r.Cost {
+		if !(c >= 0 && c < math.Inf(1)) {
+			b.Fail("row %s has a choice that costs %v", r.Name, c)
+		}
+	}
+	for _, other := range b.net.Mixture {
+		if other.Name == r.Name {
+			b.Fail("there are two rows %s", r.Name)
+		}
+	}
+	b.net.Mixture = append(b.net.Mixture, r)
+	return len(b.net.Mixture) - 1
+}
+
+// Choice is a choice of a row, whose weight multiplies an input of a Mix.
+type Choice struct{ Row, Choice int }
+
+// Choices lists those whose weights multiply the inputs of a Mix, in their order.
+func (n *Network) Choices(m Mix) []Choice {
+	var all []Choice
+	for row := m.Row; row < m.Row+m.Rows; row++ {
+		for k := range n.Mixture[row].Choices {
+			if m.Absent>>k&1 == 0 {
+				all = append(all, Choice{row, k})
+			}
+		}
+	}
+	return all
+}
+
+// checkMix tells why rows of a network do not weigh so many inputs.
+func (n *Network) checkMix(m Mix, inputs int) error {
+	if m.Row < 0 || m.Rows < 1 || m.Row+m.Rows > len(n.Mixture) {
+		return fmt.Errorf("by %d rows from row %d, of %d", m.Rows, m.Row, len(n.Mixture))
+	}
+	if want := len(n.Choices(m)); inputs != want {
+		return fmt.Errorf("of %d tensors, want %d, one a choice", inputs, want)
+	}
+	return nil
+}
