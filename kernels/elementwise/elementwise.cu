@@ -1,6 +1,7 @@
 // Operations that go through tensors pixel by pixel. All are bound by memory.
 #include "../exec/cuda.cuh"
 #include "../exec/philox.h"
+#include "../exec/reduce.cuh"
 #include "../tensor/sweep.cuh"
 #include "elementwise.h"
 
@@ -27,15 +28,16 @@ template <class T, class O> __device__ __forceinline__ void sum(const ctn_sum_ar
 			const ctn_input *in = &g.in[t];
 			const input_channels<N> k(in, s.c, s.n);
 			const bool all_in = input_whole<T>(in, s.c, s.n, N);
+			const float scalar = g.scalar[t] ? __ldg(g.scalar[t]) : 1.0f;
 #pragma unroll
 			for (int q = 0; q < AHEAD; q++) {
 				if (q >= count) break;
 				const int pixel = i + q * s.strips;
 				float v[N];
 				input_part<T>(in, k, pixel, s.c, s.n, all_in, v);
-				const float weight = g.weight[t] ? __ldg(g.weight[t] + pixel / (int)g.image) : 1.0f;
+				const float factor = g.weight[t] ? __ldg(g.weight[t] + pixel / (int)g.image) * scalar : scalar;
 #pragma unroll
-				for (int j = 0; j < N; j++) all[q][j] = t ? all[q][j] + v[j] * weight : v[j] * weight;
+				for (int j = 0; j < N; j++) all[q][j] = t ? all[q][j] + v[j] * factor : v[j] * factor;
 			}
 		}
 #pragma unroll
@@ -61,6 +63,7 @@ template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_ar
 		if (!sink->d) continue;
 		const sink_channels<N> k(sink, s.c, s.n);
 		const bool whole_sink = sink_whole<T>(sink, s.c, s.n, N);
+		const float scalar = g.scalar[t] ? __ldg(g.scalar[t]) : 1.0f;
 		backward_sums<N> sums;
 		for (int i0 = s.first; i0 < s.end; i0 += 2 * s.strips) {
 			uint4 raw[2];
@@ -88,16 +91,42 @@ template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_ar
 #pragma unroll
 					for (int j = 0; j < N; j++) v[j] += x[j] * share;
 				}
-				if (g.weight[t]) {
-					const float weight = __ldg(g.weight[t] + image);
+				const float factor = g.weight[t] ? __ldg(g.weight[t] + image) * scalar : scalar;
 #pragma unroll
-					for (int j = 0; j < N; j++) v[j] *= weight;
-				}
+				for (int j = 0; j < N; j++) v[j] *= factor;
 				sink_part<T>(sink, k, old[q], i, s.c, s.n, whole_sink, v, sums);
 			}
 		}
 		if (sink->stats) s.leave(sums, g.c, sink->stats, sink->stats_ld);
 	}
+}
+
+template <class T> __device__ __forceinline__ void mix_gradient(const ctn_mix_args &g) {
+	constexpr int N = LANES<T>, WARPS = CTN_SWEEP_THREADS / 32;
+	STATIC_SHARED(float[CTN_SUM_TERMS][WARPS], part);
+	const sweep<T> s(g.groups, g.c, g.block, g.pixels);
+	const bool wide = whole<T>(g.grad, g.grad_ld, s.c, s.n, N);
+	for (int t = 0; t < g.terms; t++) {
+		const ctn_input *in = &g.in[t];
+		const input_channels<N> k(in, s.c, s.n);
+		const bool wide_in = input_whole<T>(in, s.c, s.n, N);
+		float sum = 0;
+#pragma unroll 2
+		for (int i = s.first; i < s.end; i += s.strips) {
+			float v[N], d[N];
+			input_part<T>(in, k, i, s.c, s.n, wide_in, v);
+			load_part((const T *)g.grad + i * g.grad_ld + s.c, s.n, wide, d);
+#pragma unroll
+			for (int j = 0; j < N; j++) sum += v[j] * d[j];
+		}
+		sum = warp_sum(sum);
+		if (threadIdx.x % 32 == 0) part[t][threadIdx.x / 32] = sum;
+	}
+	__syncthreads();
+	if ((int)threadIdx.x >= g.terms) return;
+	float sum = 0;
+	for (int w = 0; w < WARPS; w++) sum += part[threadIdx.x][w];
+	g.partial[((int64_t)blockIdx.y * gridDim.x + blockIdx.x) * CTN_SUM_TERMS + threadIdx.x] = sum;
 }
 
 template <class T> __device__ __forceinline__ void gate_gradient(const ctn_gate_args &g) {
@@ -163,6 +192,20 @@ CTN_ENTRY(cu_sum_f32_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum<float,
 // it writes, so the last sink may be the gradient's own buffer. Two pixels are on their way at a time.
 CTN_ENTRY(cu_sum_backward, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum_backward<float>(g); }
 CTN_ENTRY(cu_sum_backward_bf16, const ctn_sum_args g, CTN_SWEEP_THREADS) { sum_backward<bf16>(g); }
+
+// Grid: a sweep, whose pixels are read once for each term; the gradient comes from the cache after the first.
+CTN_ENTRY(cu_mix_gradient, const ctn_mix_args g, CTN_SWEEP_THREADS) { mix_gradient<float>(g); }
+CTN_ENTRY(cu_mix_gradient_bf16, const ctn_mix_args g, CTN_SWEEP_THREADS) { mix_gradient<bf16>(g); }
+
+// Grid: terms. Thread i adds the sums of blocks i, i + 256, ...
+CTN_ENTRY(cu_mix_reduce, const ctn_mix_args g, CTN_SWEEP_THREADS) {
+	double sum = 0;
+#pragma unroll 4
+	for (int64_t i = threadIdx.x; i < g.parts; i += CTN_SWEEP_THREADS)
+		sum += g.partial[i * CTN_SUM_TERMS + blockIdx.x];
+	sum = block_sum<CTN_SWEEP_THREADS>(sum);
+	if (threadIdx.x == 0) g.out[blockIdx.x] = (float)(g.out[blockIdx.x] + sum);
+}
 
 // Grid: a sweep with an image a block.
 CTN_ENTRY(cu_gate_gradient, const ctn_gate_args g, CTN_SWEEP_THREADS) { gate_gradient<float>(g); }

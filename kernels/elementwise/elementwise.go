@@ -1,5 +1,6 @@
-// Package elementwise holds what goes through tensors pixel by pixel: sums (and with them copies, concatenations and
-// activations that are stored), the gradient of a gate, channel shuffles, the factors of stochastic depth, and zeros.
+// Package elementwise holds what goes through tensors pixel by pixel: sums (and with them copies, concatenations,
+// activations that are stored and mixtures), the gradients of a gate and of a mixture's weights, channel shuffles, the
+// factors of stochastic depth, and zeros.
 package elementwise
 
 /*
@@ -23,18 +24,19 @@ import (
 //go:embed *.cu *.h
 var Sources embed.FS
 
-var floats, ints = exec.Ptr[C.float], exec.Ptr[C.int32_t]
+var floats, ints, flag = exec.Ptr[C.float], exec.Ptr[C.int32_t], exec.Flag[C.int32_t]
 
-// Term is a summand, as it is read through what stands before it, times a factor an image (optional; from DropPath for
-// instance).
+// Term is a summand, as it is read through what stands before it, times a factor an image (from DropPath for instance)
+// and a factor that all of it has (its weight in a mixture), both optional.
 type Term struct {
 	In     tensor.Input
 	Weight *exec.Buffer // [N], or nil
+	Scalar *exec.Buffer // [1], or nil
 }
 
-// Sum is Out = Σ Weight·In over one to eight inputs of one shape, plain. With one input it is a copy, which stores an
-// activation; with an OutStride larger than the channels it is a part of a concatenation. Out may be the Z of an input
-// that has the same stride. It may be float32 where the inputs are bfloat16, and the other way round.
+// Sum is Out = Σ Scalar·Weight·In over one to eight inputs of one shape, plain. With one input it is a copy, which
+// stores an activation; with an OutStride larger than the channels it is a part of a concatenation. Out may be the Z of
+// inputs that have the same stride. It may be float32 where the inputs are bfloat16, and the other way round.
 type Sum struct {
 	Terms     []Term
 	Out       *exec.Buffer // [N, H, W, C], pixels OutStride elements apart
@@ -64,7 +66,13 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 			panic(fmt.Sprintf("sum: %+v and %+v", shape, t.In.Shape))
 		}
 		t.In.Put(unsafe.Pointer(&args.in[i]))
-		args.weight[i] = weight(t.Weight, shape.N)
+		if t.In.Z.Pointer() == s.Out.Pointer() {
+			if from, to := stride(t.In.Stride, shape.C), stride(s.OutStride, shape.C); from != to {
+				panic(fmt.Sprintf("sum: pixels of Out lie %d elements apart, and those of a term there %d", to, from))
+			}
+			args.apart |= flag(i > 0)
+		}
+		args.weight[i], args.scalar[i] = weight(t.Weight, shape.N), scalar(t.Scalar)
 	}
 	tensor.Span("sum", "Out", s.Out, shape, s.OutStride)
 	args.out, args.out_ld = floats(s.Out), stride(s.OutStride, shape.C)
@@ -80,11 +88,11 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 	case out && !half:
 		launch.Entry = "cu_sum_f32_bf16"
 	}
-	exec.Call(p, "sum", unsafe.Pointer(&C.ctn_sum), &args, C.CTN_SUM_PIXELS*shape.C, launch)
+	exec.Call(p, "sum", unsafe.Pointer(&C.ctn_sum), &args, 2*C.CTN_SUM_PIXELS*shape.C, launch)
 	return stats
 }
 
-// SumGradient is the gradient in the terms of a sum: with G that in Out, each term's sink gets Weight·(Gate·G +
+// SumGradient is the gradient in the terms of a sum: with G that in Out, each term's sink gets Scalar·Weight·(Gate·G +
 // Mean/(H·W)). Gate and Mean (both [images, channels], optional) serve a squeeze-and-excitation: G is then the gradient
 // in the gated tensor and Mean that in its global mean, stored as G is, and the only term is the tensor itself.
 //
@@ -103,6 +111,7 @@ type SumGradient struct {
 type TermGradient struct {
 	Sink   tensor.Sink
 	Weight *exec.Buffer // [N], or nil
+	Scalar *exec.Buffer // [1], or nil
 }
 
 // Record appends the operation to a program and returns the sums of each sink that leaves some.
@@ -143,11 +152,58 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 				tensor.Parts(s.Shape.Pixels(), int(args.block)))
 		}
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
-		args.weight[i] = weight(t.Weight, s.Shape.N)
+		args.weight[i], args.scalar[i] = weight(t.Weight, s.Shape.N), scalar(t.Scalar)
 	}
 	exec.Call(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), &args, 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16),
 		sweep.Launch(file, "cu_sum_backward", half))
 	return out
+}
+
+// MixGradient is the gradient in the scalars of a sum whose terms have no weights: with G that in the sum, Out[k] grows
+// by the sum over all elements of G times term k, as Sum reads it. The order of summation depends on the shape alone.
+type MixGradient struct {
+	Shape   tensor.Shape
+	G       *exec.Buffer // [N, H, W, C], pixels GStride elements apart
+	GStride int
+	Terms   []tensor.Input // one to eight
+	Out     *exec.Buffer   // [len(Terms)] float32
+}
+
+// Record appends the operation to a program.
+func (m MixGradient) Record(p *exec.Program) {
+	const op = "mix_gradient"
+	if len(m.Terms) < 1 || len(m.Terms) > C.CTN_SUM_TERMS {
+		panic(fmt.Sprintf("%s: %d terms", op, len(m.Terms)))
+	}
+	tensor.Span(op, "G", m.G, m.Shape, m.GStride)
+	exec.Need(op, "Out", m.Out, len(m.Terms))
+	args := C.ctn_mix_args{pixels: C.int64_t(m.Shape.Pixels()), c: C.int64_t(m.Shape.C), block: block(m.Shape.C),
+		terms: C.int64_t(len(m.Terms)), grad: floats(m.G), grad_ld: stride(m.GStride, m.Shape.C), out: floats(m.Out)}
+	tensors := []*exec.Buffer{m.G}
+	for i, in := range m.Terms {
+		in.Check(op)
+		if in.Shape != m.Shape {
+			panic(fmt.Sprintf("%s: %+v and %+v", op, m.Shape, in.Shape))
+		}
+		in.Put(unsafe.Pointer(&args.in[i]))
+		tensors = append(tensors, in.Z)
+	}
+	half := tensor.Half(op, tensors...)
+	sweep := tensor.NewSweep(m.Shape.Pixels(), m.Shape.C, half)
+	accelerated := p.Arena().Device().Accelerated()
+	parts := exec.Blocks(m.Shape.Pixels(), int(args.block))
+	if accelerated {
+		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
+		parts = sweep.Parts * sweep.Chunks
+	}
+	args.parts, args.partial = C.int64_t(parts), floats(p.Arena().F32(parts*C.CTN_SUM_TERMS))
+	if accelerated {
+		exec.Call(p, op, nil, &args, 0, sweep.Launch(file, "cu_mix_gradient", half), exec.Launch{File: file,
+			Entry: "cu_mix_reduce", Grid: [3]int{len(m.Terms)}, Block: tensor.SweepThreads})
+		return
+	}
+	exec.Call(p, op, unsafe.Pointer(&C.ctn_mix_gradient), &args, C.CTN_SUM_PIXELS*m.Shape.C)
+	exec.Call(p, "mix_reduce", unsafe.Pointer(&C.ctn_mix_reduce), &args, 0)
 }
 
 // GateGradient is the gradient in a gate ([images, channels]): the sum over each image of G, the gradient in the gated
@@ -268,6 +324,13 @@ func block(c int) C.int64_t { return C.int64_t(max(1, min(512, 32768/c))) }
 func weight(b *exec.Buffer, n int) *C.float {
 	if b != nil {
 		exec.Need("sum", "Weight", b, n)
+	}
+	return floats(b)
+}
+
+func scalar(b *exec.Buffer) *C.float {
+	if b != nil {
+		exec.Need("sum", "Scalar", b, 1)
 	}
 	return floats(b)
 }

@@ -6,6 +6,8 @@
 #include "../exec/levels.h"
 CTN_TABLE(ctn_sum, sum)
 CTN_TABLE(ctn_sum_backward, sum_backward)
+CTN_TABLE(ctn_mix_gradient, mix_gradient)
+CTN_TABLE(ctn_mix_reduce, mix_reduce)
 CTN_TABLE(ctn_gate_gradient, gate_gradient)
 CTN_TABLE(ctn_shuffle, shuffle)
 CTN_TABLE(ctn_shuffle_backward, shuffle_backward)
@@ -13,6 +15,12 @@ CTN_TABLE(ctn_droppath, droppath)
 CTN_TABLE(ctn_zero, zero)
 #else
 #include "../tensor/load.h"
+
+// The factor of term t of a sum in a pixel.
+CTN_INLINE float FN(sum_factor)(const ctn_sum_args *g, int64_t t, int64_t pixel) {
+	float weight = g->weight[t] ? g->weight[t][pixel / g->image] : 1;
+	return g->scalar[t] ? weight * *g->scalar[t] : weight;
+}
 
 static int64_t FN(sum_tasks)(const void *p) {
 	const ctn_sum_args *g = p;
@@ -24,19 +32,22 @@ static void FN(sum_run)(const void *p, int64_t task, float *scratch) {
 	float *stats = g->stats ? g->stats + task * 3 * c : 0;
 	for (int64_t first = begin; first < end; first += CTN_SUM_PIXELS) {
 		int64_t count = ctn_min(CTN_SUM_PIXELS, end - first);
-		float *out = g->out + first * g->out_ld;
+		float *out = g->out + first * g->out_ld, *sum = g->apart ? scratch + CTN_SUM_PIXELS * c : out;
+		int64_t sum_ld = g->apart ? c : g->out_ld;
 		for (int64_t t = 0; t < g->terms; t++) {
-			float *to = t ? scratch : out;
-			int64_t ld = t ? c : g->out_ld;
+			float *to = t ? scratch : sum;
+			int64_t ld = t ? c : sum_ld;
 			input_rows(&g->in[t], first, count, 0, c, to, ld);
-			for (int64_t i = 0; (t || g->weight[t]) && i < count; i++) {
-				float weight = g->weight[t] ? g->weight[t][(first + i) / g->image] : 1, *o = out + i * g->out_ld;
+			for (int64_t i = 0; (t || g->weight[t] || g->scalar[t]) && i < count; i++) {
+				float factor = FN(sum_factor)(g, t, first + i), *o = sum + i * sum_ld;
 				for (int64_t j = 0; j < c; j += CTN_LANES) {
-					vf v = vload_part(to + i * ld + j, c - j) * weight;
+					vf v = vload_part(to + i * ld + j, c - j) * factor;
 					vstore_part(o + j, t ? vload_part(o + j, c - j) + v : v, c - j);
 				}
 			}
 		}
+		for (int64_t i = 0; g->apart && i < count; i++)
+			memcpy(out + i * g->out_ld, sum + i * c, (size_t)c * sizeof(float));
 		for (int64_t j = 0; stats && j < c; j += CTN_LANES)
 			sums_column(stats, c, j, ctn_min(CTN_LANES, c - j), out + j, g->out_ld, count, first == begin);
 	}
@@ -64,11 +75,11 @@ static void FN(sum_backward_run)(const void *p, int64_t task, float *scratch) {
 			const ctn_sink *sink = &g->sink[t];
 			if (!sink->d) continue;
 			const float *from = base;
-			if (g->weight[t]) {
+			if (g->weight[t] || g->scalar[t]) {
 				for (int64_t i = 0; i < count; i++) {
-					float weight = g->weight[t][(first + i) / g->image];
+					float factor = FN(sum_factor)(g, t, first + i);
 					for (int64_t j = 0; j < ld; j += CTN_LANES)
-						vstore(part + i * ld + j, vload(base + i * ld + j) * weight);
+						vstore(part + i * ld + j, vload(base + i * ld + j) * factor);
 				}
 				from = part;
 			}
@@ -77,6 +88,36 @@ static void FN(sum_backward_run)(const void *p, int64_t task, float *scratch) {
 				sink_part_column(sink, first, count, j, ctn_min(CTN_LANES, c - j), from + j, ld, stats, first == begin);
 		}
 	}
+}
+
+// The gradient in the scalars of a sum: a task leaves the sums over its pixels, which mix_reduce adds up in order.
+static int64_t FN(mix_gradient_tasks)(const void *p) { return ((const ctn_mix_args *)p)->parts; }
+static void FN(mix_gradient_run)(const void *p, int64_t task, float *scratch) {
+	const ctn_mix_args *g = p;
+	int64_t begin = task * g->block, end = ctn_min(begin + g->block, g->pixels), c = g->c;
+	for (int64_t t = 0; t < g->terms; t++) {
+		vf sum = {};
+		for (int64_t first = begin; first < end; first += CTN_SUM_PIXELS) {
+			int64_t count = ctn_min(CTN_SUM_PIXELS, end - first);
+			input_rows(&g->in[t], first, count, 0, c, scratch, c);
+			vf near = {};
+			for (int64_t i = 0; i < count; i++) {
+				const float *grad = g->grad + (first + i) * g->grad_ld, *in = scratch + i * c;
+				for (int64_t j = 0; j < c; j += CTN_LANES)
+					near += vload_part(in + j, c - j) * vload_part(grad + j, c - j);
+			}
+			sum += near;
+		}
+		g->partial[task * CTN_SUM_TERMS + t] = vsum(sum);
+	}
+}
+static int64_t FN(mix_reduce_tasks)(const void *p) { return ((const ctn_mix_args *)p)->terms; }
+static void FN(mix_reduce_run)(const void *p, int64_t task, float *scratch) {
+	(void)scratch;
+	const ctn_mix_args *g = p;
+	double sum = g->out[task];
+	for (int64_t i = 0; i < g->parts; i++) sum += g->partial[i * CTN_SUM_TERMS + task];
+	g->out[task] = (float)sum;
 }
 
 // The gradient in a gate: the sum over an image of the gradient times what the gate multiplies. A task owns some

@@ -36,12 +36,19 @@ func TestSum(t *testing.T) {
 						uint32(10*i+k))
 					term := Term{In: x.Input}
 					weight, w64 := kerneltest.Random(s.N, uint32(10*i+k+5))
+					scalar, s64 := kerneltest.Random(1, uint32(10*i+k+8))
 					if k != 1 {
 						term.Weight = ar.Floats(weight)
 					}
+					if (k+terms)%2 == 0 {
+						term.Scalar = ar.Floats(scalar)
+					}
 					for j, a := range x.A {
-						if k != 1 {
+						if term.Weight != nil {
 							a *= w64[image(s, j)]
+						}
+						if term.Scalar != nil {
+							a *= s64[0]
 						}
 						want[j] += a
 					}
@@ -55,6 +62,60 @@ func TestSum(t *testing.T) {
 				kerneltest.CheckForwardSums(t, stats, got, s.C, 1e-5)
 				ar.Free()
 			}
+		}
+	})
+}
+
+// Out may be where one term's numbers lie, or several terms': all are read before it is written.
+func TestSumInPlace(t *testing.T) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+		for i, s := range shapes {
+			for _, aliases := range [][]bool{{true}, {true, false}, {false, true}, {true, true}, {false, true, true}} {
+				ar := d.NewArena()
+				pad := i % 2
+				out := kerneltest.NewTensor(ar, s, kerneltest.Case{Act: tensor.HSwish, Norm: true, Pad: pad}, 1)
+				op := Sum{Out: out.Input.Z, OutStride: out.Input.Stride}
+				want := make([]float64, s.Len())
+				for k, alias := range aliases {
+					x := out
+					if !alias {
+						x = kerneltest.NewTensor(ar, s, kerneltest.Case{Act: tensor.ReLU}, uint32(k+2))
+					}
+					scalar, s64 := kerneltest.Random(1, uint32(k+3))
+					for j, a := range x.A {
+						want[j] += s64[0] * a
+					}
+					op.Terms = append(op.Terms, Term{In: x.Input, Scalar: ar.Floats(scalar)})
+				}
+				p := ar.NewProgram("in place")
+				op.Record(p)
+				p.Run(1)
+				kerneltest.Close(t, want, kerneltest.Dense(t, op.Out, s, s.C+pad), kerneltest.Stored(d, 2e-6),
+					fmt.Sprint(aliases))
+				ar.Free()
+			}
+		}
+	})
+}
+
+// A step along a flat buffer: Y += A·X.
+func TestSumOfFlatBuffers(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for _, s := range []tensor.Shape{{N: 1, H: 1, W: 1, C: 1}, {N: 1, H: 1, W: 1, C: 61},
+			{N: 1, H: 1, W: 999, C: 64}} {
+			ar := d.NewArena()
+			x, want := kerneltest.Random(s.Len(), 1)
+			y, y64 := kerneltest.Random(s.Len(), 2)
+			out := ar.Floats(y)
+			for i := range want {
+				want[i] = y64[i] - 0.25*want[i]
+			}
+			p := ar.NewProgram("step")
+			Sum{Terms: []Term{{In: tensor.Input{Shape: s, Z: out}}, {In: tensor.Input{Shape: s, Z: ar.Floats(x)},
+				Scalar: ar.Floats([]float32{-0.25})}}, Out: out}.Record(p)
+			p.Run(1)
+			kerneltest.Close(t, want, out.Values(), 1e-6, "y")
+			ar.Free()
 		}
 	})
 }
@@ -134,17 +195,28 @@ func TestSumGradient(t *testing.T) {
 				}
 				weight, w64 := kerneltest.Random(s.N, uint32(10*i+3))
 				factor := ar.Floats(weight)
-				weighted := make([]float64, len(g64))
+				scalar, s64 := kerneltest.Random(2, uint32(10*i+5))
+				weighted, scaled := make([]float64, len(g64)), make([]float64, len(g64))
 				for j := range g64 {
 					weighted[j] = g64[j] * w64[image(s, j)]
+					if k%3 > 0 {
+						weighted[j] *= s64[0]
+					}
+					scaled[j] = g64[j] * s64[1]
 				}
-				other := kerneltest.Room(ar, s.Len())
+				other, third := kerneltest.Room(ar, s.Len()), kerneltest.Room(ar, s.Len())
+				scalars := ar.Floats(scalar)
 				kerneltest.TestSink(t, d, s, kind, 3e-6, weighted, uint32(10*i+4),
 					func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-						op.Terms = []TermGradient{{Sink: tensor.Sink{D: other}}, {}, {Sink: sink, Weight: factor}}
+						op.Terms = []TermGradient{{Sink: tensor.Sink{D: other}}, {}, {Sink: sink, Weight: factor},
+							{Sink: tensor.Sink{D: third}, Scalar: scalars.Slice(1, 1)}}
+						if k%3 > 0 {
+							op.Terms[2].Scalar = scalars.Slice(0, 1)
+						}
 						return op.Record(p)[2]
 					})
 				kerneltest.Close(t, g64, other.Values(), kerneltest.Stored(d, 2e-6), "first term")
+				kerneltest.Close(t, scaled, third.Values(), kerneltest.Stored(d, 3e-6), "a term with a scalar alone")
 				ar.Free()
 			}
 		}
@@ -172,6 +244,144 @@ func TestSumGradientInPlace(t *testing.T) {
 		}
 		kerneltest.Close(t, g64, grad.G.Values(), 1e-6, "second")
 	})
+}
+
+// mixed is a mixture's terms in float64: their sum times the gradient in it is added up term by term.
+func mixed(terms []*kerneltest.Tensor, g64 []float64) []float64 {
+	out := make([]float64, len(terms))
+	for k, x := range terms {
+		for j, a := range x.A {
+			out[k] += a * g64[j]
+		}
+	}
+	return out
+}
+
+func TestMixGradient(t *testing.T) {
+	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+		for i, s := range shapes {
+			for _, count := range []int{1, 3, 8} {
+				ar := d.NewArena()
+				grad, g64 := kerneltest.NewGradient(ar, s, false, count%2, uint32(100*i))
+				op := MixGradient{Shape: s, G: grad.G, GStride: grad.Stride}
+				var terms []*kerneltest.Tensor
+				for k := range count {
+					x := kerneltest.NewTensor(ar, s, kerneltest.Cases[(i+k)%len(kerneltest.Cases)], uint32(100*i+k+1))
+					terms, op.Terms = append(terms, x), append(op.Terms, x.Input)
+				}
+				old, want := kerneltest.Random(count, uint32(100*i+20))
+				all := ar.Floats(append(append([]float32{float32(math.NaN())}, old...), float32(math.NaN())))
+				op.Out = all.Slice(1, count)
+				for k, v := range mixed(terms, g64) {
+					want[k] += v
+				}
+				p := ar.NewProgram("mix")
+				op.Record(p)
+				p.Run(1)
+				got := all.Values()
+				require.True(t, got[0] != got[0] && got[count+1] != got[count+1], "beside Out was written")
+				kerneltest.Close(t, want, got[1:count+1], 1e-5, fmt.Sprintf("%+v of %d terms", s, count))
+				ar.Free()
+			}
+		}
+	})
+}
+
+// A mixture's gradients in its weights and in its terms are those of central differences through the sum.
+func TestMixtureDifferences(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		s := tensor.Shape{N: 2, H: 3, W: 3, C: 5}
+		ar := d.NewArena()
+		defer ar.Free()
+		grad, g64 := kerneltest.NewGradient(ar, s, false, 0, 1)
+		scalars, s64 := kerneltest.Random(3, 2)
+		weights := ar.Floats(scalars)
+		mix := MixGradient{Shape: s, G: grad.G, Out: ar.Zeros(3)}
+		terms := SumGradient{Shape: s, G: grad.G}
+		acts := []tensor.Act{tensor.None, tensor.Swish, tensor.Sigmoid}
+		var z64 [][]float64
+		for k, act := range acts {
+			x := kerneltest.NewTensor(ar, s, kerneltest.Case{Act: act}, uint32(k+3))
+			z64, mix.Terms = append(z64, x.Z), append(mix.Terms, x.Input)
+			terms.Terms = append(terms.Terms, TermGradient{Sink: tensor.Sink{D: ar.F32(s.Len()), Of: &x.Input},
+				Scalar: weights.Slice(k, 1)})
+		}
+		p := ar.NewProgram("mixture")
+		mix.Record(p)
+		terms.Record(p)
+		p.Run(1)
+		loss := func([]float64) (sum float64) {
+			for k, z := range z64 {
+				for j, u := range z {
+					value, _ := tensor.ActReference(acts[k], u)
+					sum += g64[j] * s64[k] * value
+				}
+			}
+			return sum
+		}
+		kerneltest.Gradient(t, loss, s64, floats64(mix.Out.Values()), 5e-6, "weights")
+		for k, z := range z64 {
+			kerneltest.Gradient(t, loss, z, floats64(terms.Terms[k].Sink.D.Values()), 5e-6, fmt.Sprintf("term %d", k))
+		}
+	})
+}
+
+func floats64(a []float32) (out []float64) {
+	for _, v := range a {
+		out = append(out, float64(v))
+	}
+	return out
+}
+
+// The same bits on one thread and on three, and in every order of the simulator.
+func TestMixtureBits(t *testing.T) {
+	kerneltest.SameBits(t, func(d *exec.Device) []float32 {
+		ar := d.NewArena()
+		defer ar.Free()
+		s := tensor.Shape{N: 2, H: 31, W: 29, C: 33}
+		grad, _ := kerneltest.NewGradient(ar, s, false, 0, 1)
+		mix := MixGradient{Shape: s, G: grad.G, Out: ar.Zeros(2)}
+		sum := Sum{Out: ar.F32(s.Len())}
+		scalars, _ := kerneltest.Random(2, 2)
+		for k := range scalars {
+			x := kerneltest.NewTensor(ar, s, kerneltest.Cases[k+1], uint32(k+3))
+			mix.Terms = append(mix.Terms, x.Input)
+			sum.Terms = append(sum.Terms, Term{In: x.Input, Scalar: ar.Floats(scalars[k : k+1])})
+		}
+		p := ar.NewProgram("bits")
+		sum.Record(p)
+		mix.Record(p)
+		p.Run(2)
+		return append(sum.Out.Values(), mix.Out.Values()...)
+	})
+}
+
+func TestBadMixturesPanic(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	ar := d.NewArena()
+	defer ar.Free()
+	s := tensor.Shape{N: 1, H: 2, W: 2, C: 3}
+	in := tensor.Input{Shape: s, Z: ar.Zeros(20)}
+	wider := in
+	wider.Stride = 5
+	good := MixGradient{Shape: s, G: ar.Zeros(12), Terms: []tensor.Input{in, wider}, Out: ar.Zeros(2)}
+	good.Record(ar.NewProgram("good"))
+	for name, bad := range map[string]func(m *MixGradient){
+		"no term":       func(m *MixGradient) { m.Terms = nil },
+		"nine terms":    func(m *MixGradient) { m.Terms = make([]tensor.Input, 9) },
+		"a short Out":   func(m *MixGradient) { m.Out = ar.Zeros(1) },
+		"a short G":     func(m *MixGradient) { m.GStride = 4 },
+		"another shape": func(m *MixGradient) { m.Shape.C = 2 },
+	} {
+		wrong := good
+		bad(&wrong)
+		require.Panics(t, func() { wrong.Record(ar.NewProgram("bad")) }, name)
+	}
+	require.Panics(t, func() {
+		Sum{Terms: []Term{{In: wider}}, Out: in.Z}.Record(ar.NewProgram("bad"))
+	}, "pixels that move under those that are read")
 }
 
 // Gates are float32 whatever the tensors are, and so are images that come in.
