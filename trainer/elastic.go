@@ -147,9 +147,13 @@ func (r *supernetRun) place(side int) (err error) {
 	}
 	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch, Image: nn.Shape{H: side, W: side, C: 3},
 		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache})
-	if err == nil {
-		r.o, err = newOptimizer(r.s.Parameters, rec.Optimization)
+	if err != nil {
+		return err
 	}
+	if r.SupernetJob.Recipe.Untouched == UntouchedStay {
+		r.s.leaveUntouched()
+	}
+	r.o, err = newOptimizer(r.s.Parameters, rec.Optimization)
 	return err
 }
 

@@ -28,11 +28,20 @@ type Sampling struct {
 	ZeroGamma bool     `json:"zero_gamma"`
 	HeldOut   int      `json:"held_out"`
 	Judged    int      `json:"judged_paths"`
+	Untouched string   `json:"untouched"`
 	Stages    []string `json:"stages,omitempty"`
 	BinsLow   int64    `json:"bins_low,omitempty"` // multiply-adds, as the other two; all 0: no bins
 	BinsHigh  int64    `json:"bins_high,omitempty"`
 	BinsWidth int64    `json:"bins_width,omitempty"`
 }
+
+// What becomes of the variables that no path of an update has. A path has all of a variable of which it takes a part.
+const (
+	// UntouchedMove says that momentum and weight decay move them: their gradient is zero.
+	UntouchedMove = "move"
+	// UntouchedStay says that they stay as they are, with their momentum.
+	UntouchedStay = "stay"
+)
 
 // Binned tells whether random paths come from bins of multiply-adds.
 func (s *Sampling) Binned() bool { return s.BinsLow > 0 || s.BinsHigh > 0 || s.BinsWidth > 0 }
@@ -96,7 +105,7 @@ const mostPaths = KeptPaths - 2
 func SupernetRecipeDefaults() SupernetRecipe {
 	r := SupernetRecipe{Recipe: RecipeDefaults()}
 	r.Channels, r.Recalibrate = 0, 16
-	r.Method, r.Paths, r.SideStep, r.Judged = MethodSandwich, 2, 4, 2
+	r.Method, r.Paths, r.SideStep, r.Judged, r.Untouched = MethodSandwich, 2, 4, 2, UntouchedMove
 	return r
 }
 
@@ -127,6 +136,8 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 		"(0 = the set's own validation images)", 0, 1<<24)
 	l.Int(&s.Judged, "judged-paths", "paths", "random paths whose accuracy is measured after each epoch, beside the "+
 		"largest and the smallest", 0, mostPaths)
+	l.Text(&s.Untouched, "untouched", "whether momentum and weight decay move the tensors that no path of an update has "+
+		"(sgd and rmsprop)").OneOf(UntouchedMove, UntouchedStay).From("megvii-model/SinglePathOneShot (stay)")
 	l.Texts(&s.Stages, "stages", "a stage of ofa: `NAME` epochs=N lr=X paths=N warmup=X warmup-lr=X; names, in order: "+
 		strings.Join(stageNames(), ", ")).Check(func() error {
 		_, err := r.stages()
@@ -253,6 +264,9 @@ func (r SupernetRecipe) Check() error {
 		return errors.New("distill 0: want more, for the stages of ofa have a teacher")
 	case r.Method == MethodOFA && r.DropPath > 0:
 		return fmt.Errorf("drop-path %g: want 0, for no path of ofa's is the largest", r.DropPath)
+	case r.Untouched == UntouchedStay && strings.HasPrefix(r.Optimizer, "adam"):
+		return fmt.Errorf("untouched %s: want %s, for %s counts the updates of all tensors together", r.Untouched,
+			UntouchedMove, r.Optimizer)
 	case r.Method != MethodOFA && len(r.Stages) > 0:
 		return fmt.Errorf("stages %q: want none, for %s has one", r.Stages[0], r.Method)
 	case r.Method != MethodOFA && r.Distill > 0:

@@ -65,6 +65,9 @@ func TestSupernetRecipes(t *testing.T) {
 		"bins-low 5, bins-high 0, bins-width 0: want 0, for paths of sandwich": func(r *SupernetRecipe) {
 			r.BinsLow = 5
 		},
+		"untouched stay: want move, for adamw": func(r *SupernetRecipe) {
+			r.Untouched, r.Optimizer = UntouchedStay, "adamw"
+		},
 		"distill 1: want 0, for sandwich": func(r *SupernetRecipe) { r.Distill = 1 },
 		`stages "kernel epochs=2": want lr=NUMBER`: func(r *SupernetRecipe) {
 			r.Method, r.Stages = MethodOFA, []string{"kernel epochs=2"}

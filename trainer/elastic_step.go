@@ -225,6 +225,7 @@ func (r *elasticRun) step(b *data.Batch, part int) error {
 		cost.Steps++
 		cost.MAdds += uint64(3 * int64(b.N) * r.cost(w.key, m))
 	}
+	r.s.touch(r.models)
 	r.s.FinishGradient()
 	cost.Images += int64(b.N)
 	return nil

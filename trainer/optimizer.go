@@ -38,13 +38,13 @@ func newOptimizer(m *Parameters, r Optimization) (o *optimizer, err error) {
 	switch r.Optimizer {
 	case "sgd":
 		optim.RecordSGD(o.program, optim.SGD{W: w, G: m.Grad, V: moment(0), LR: o.lr, Scale: scale,
-			Momentum: r.Momentum,
-			Nesterov: r.Nesterov, WeightDecay: r.WeightDecay, Decayed: decayed, Decoupled: r.Decoupled})
+			Momentum: r.Momentum, Nesterov: r.Nesterov, WeightDecay: r.WeightDecay, Decayed: decayed,
+			Decoupled: r.Decoupled, Only: m.only})
 	case "rmsprop":
 		v, square := moment(0), moment(1)
 		optim.RecordRMSProp(o.program, optim.RMSProp{W: w, G: m.Grad, V: v, Square: square, LR: o.lr, Scale: scale,
 			Rho: r.Rho, Momentum: r.Momentum, Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed,
-			Decoupled: r.Decoupled})
+			Decoupled: r.Decoupled, Only: m.only})
 	case "adam", "adamw":
 		optim.RecordAdam(o.program, optim.Adam{W: w, G: m.Grad, M: moment(0), V: moment(0), LR: o.lr, Step: o.updates,
 			Scale: scale, Beta1: r.Beta1, Beta2: r.Beta2, Eps: r.Eps, WeightDecay: r.WeightDecay, Decayed: decayed,

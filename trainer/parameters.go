@@ -3,6 +3,7 @@ package trainer
 import (
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -21,8 +22,9 @@ type Parameters struct {
 	Decayed *exec.Buffer // 1 for each parameter that weight decay usually applies to (weights), otherwise 0 [Params]
 	Norm    *exec.Buffer // the gradient's 2-norm and the factor that keeps it within a limit [2]
 
-	store  *exec.Arena // holds all of this, and what an optimizer remembers
-	offset []int       // of each variable in State
+	store  *exec.Arena   // holds all of this, and what an optimizer remembers
+	only   *optim.Subset // the variables that an update changes; nil: all
+	offset []int         // of each variable in State
 	// keep copies the running statistics away, restore copies them back; nil where there are none.
 	keep, restore *exec.Program
 }
@@ -85,6 +87,38 @@ func (p *Parameters) RestoreStatistics() {
 	if p.restore != nil {
 		p.restore.Run(1)
 	}
+}
+
+// leaveUntouched makes an optimizer that is opened hereafter change nothing but what touch names.
+func (p *Parameters) leaveUntouched() {
+	tensors := make([]int32, p.Params/optim.Group) // each begins at a multiple of align, as a group does
+	for i, v := range p.Variables {
+		if !v.Role.Trainable() {
+			continue
+		}
+		for at := p.offset[i]; at < p.offset[i]+v.Len(); at += optim.Group {
+			tensors[at/optim.Group] = int32(i)
+		}
+	}
+	p.only = &optim.Subset{Tensor: p.store.Ints(tensors), Changed: p.store.Ints(make([]int32, len(p.Variables)))}
+}
+
+// touch says that the next update changes the variables that some models have, of each all of it, whatever part they
+// take. Where all variables change it does nothing.
+func (p *Parameters) touch(models []*Model) {
+	if p.only == nil {
+		return
+	}
+	changed := make([]int32, len(p.Variables))
+	for _, m := range models {
+		for _, b := range m.bindings {
+			changed[b.Shared] = 1
+			for _, k := range b.Through {
+				changed[k] = 1
+			}
+		}
+	}
+	p.only.Changed.WriteI32(0, changed)
 }
 
 // SetValues sets the variables, in their order and the layout of memory.

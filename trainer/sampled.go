@@ -13,7 +13,7 @@ import (
 )
 
 // sampledRun is the training of a supernet by single paths, which a sampler draws. The gradients of an update's paths
-// are summed. Weights that none of them has get no gradient; momentum and weight decay move them all the same.
+// are summed.
 type sampledRun struct {
 	supernetRun
 	side    int
@@ -124,6 +124,7 @@ func (r *sampledRun) step(b *data.Batch, part int) error {
 		cost.Steps++
 		cost.MAdds += uint64(3 * int64(b.N) * r.cost(path, m))
 	}
+	r.s.touch(r.models)
 	r.s.FinishGradient()
 	cost.Images += int64(b.N)
 	return nil

@@ -22,12 +22,17 @@ __device__ __forceinline__ void descent_begin(const ctn_descent_args &a, int64_t
 	else g += w * decay;
 }
 
+// Whether element i stays as it is.
+__device__ __forceinline__ bool descent_stays(const ctn_descent_args &a, int64_t i) {
+	return a.tensor && !a.changed[a.tensor[i / CTN_OPTIM_GROUP]];
+}
+
 } // namespace
 
 // Grid: elements, 20 bytes each.
 CTN_ENTRY(cu_sgd, const ctn_descent_args a, CTN_OPTIM_THREADS) {
 	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
-	if (i >= a.n) return;
+	if (i >= a.n || descent_stays(a, i)) return;
 	float w, g;
 	descent_begin(a, i, w, g);
 	const float v = a.v[i] * a.momentum + g;
@@ -38,7 +43,7 @@ CTN_ENTRY(cu_sgd, const ctn_descent_args a, CTN_OPTIM_THREADS) {
 // Grid: elements, 28 bytes each.
 CTN_ENTRY(cu_rmsprop, const ctn_descent_args a, CTN_OPTIM_THREADS) {
 	const int64_t i = (int64_t)blockIdx.x * CTN_OPTIM_THREADS + threadIdx.x;
-	if (i >= a.n) return;
+	if (i >= a.n || descent_stays(a, i)) return;
 	float w, g, square = a.square[i];
 	descent_begin(a, i, w, g);
 	square += (g * g - square) * (1 - a.rho);

@@ -81,6 +81,16 @@ const maxBlocks = 1024
 // ticket is what the blocks of an operation count their ends with.
 func ticket(p *exec.Program) *C.int32_t { return ints(p.Arena().Ints([]int32{0})) }
 
+// Group is how many elements lie together that are of one tensor.
+const Group = C.CTN_OPTIM_GROUP
+
+// Subset are the tensors that an update changes. The others stay as they are with all that is remembered of them:
+// neither momentum nor decay moves them.
+type Subset struct {
+	Tensor  *exec.Buffer // [ceil(n/Group)] integers: of which tensor each Group elements are
+	Changed *exec.Buffer // [tensors] integers: 0 of those that stay
+}
+
 // SGD is one update by stochastic gradient descent with momentum, in PyTorch's arithmetic:
 //
 //	g = Scale[0]*G + WeightDecay*Decayed*W     (not Decoupled: L2)
@@ -98,11 +108,13 @@ type SGD struct {
 	WeightDecay float64
 	Decayed     *exec.Buffer // [n]; nil: 1
 	Decoupled   bool
+	Only        *Subset // nil: all weights
 }
 
 // RecordSGD appends the update.
 func RecordSGD(p *exec.Program, op SGD) {
-	args := descent("SGD", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled)
+	args := descent("SGD", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled,
+		op.Only)
 	args.nesterov = flag(op.Nesterov)
 	exec.Call(p, "sgd", unsafe.Pointer(&C.ctn_sgd), &args, 0, each("cu_sgd", op.W.Len()))
 }
@@ -124,11 +136,13 @@ type RMSProp struct {
 	WeightDecay     float64
 	Decayed         *exec.Buffer // [n]; nil: 1
 	Decoupled       bool
+	Only            *Subset // nil: all weights
 }
 
 // RecordRMSProp appends the update.
 func RecordRMSProp(p *exec.Program, op RMSProp) {
-	args := descent("RMSProp", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled)
+	args := descent("RMSProp", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled,
+		op.Only)
 	if op.Square.Len() != op.W.Len() {
 		panic(fmt.Sprintf("optim: RMSProp over %d floats with %d squares", op.W.Len(), op.Square.Len()))
 	}
@@ -137,7 +151,7 @@ func RecordRMSProp(p *exec.Program, op RMSProp) {
 }
 
 func descent(name string, w, g, v, lr, scale, mask *exec.Buffer, momentum, decay float64,
-	decoupled bool) C.ctn_descent_args {
+	decoupled bool, only *Subset) C.ctn_descent_args {
 	n := w.Len()
 	if n == 0 || g.Len() != n || v.Len() != n || lr.Len() < 1 {
 		panic(fmt.Sprintf("optim: %s over %d, %d, %d floats", name, n, g.Len(), v.Len()))
@@ -145,6 +159,12 @@ func descent(name string, w, g, v, lr, scale, mask *exec.Buffer, momentum, decay
 	args := C.ctn_descent_args{n: C.int64_t(n), w: floats(w), g: floats(g), v: floats(v), lr: floats(lr),
 		scale: floats(scale), decayed: decayed(mask, n), momentum: C.float(momentum), decay: C.float(decay)}
 	args.decoupled = flag(decoupled)
+	if only != nil {
+		if only.Tensor.Len() != exec.Blocks(n, Group) || only.Changed.Len() < 1 {
+			panic(fmt.Sprintf("optim: %s over %d floats with the tensors of %d groups", name, n, only.Tensor.Len()))
+		}
+		args.tensor, args.changed = ints(only.Tensor), ints(only.Changed)
+	}
 	return args
 }
 

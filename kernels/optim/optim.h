@@ -3,6 +3,7 @@
 enum {
 	CTN_OPTIM_BLOCK = 4096,  // elements a task; GPU: elements a block of norm
 	CTN_OPTIM_THREADS = 256, // GPU: threads a block
+	CTN_OPTIM_GROUP = 16,    // elements that are of one tensor, a multiple of CTN_LANES
 };
 enum { CTN_CONSTANT, CTN_LINEAR, CTN_COSINE }; // ctn_schedule_args.kind
 enum {
@@ -33,6 +34,7 @@ typedef struct ctn_descent_args {
 	int64_t n;
 	float *w, *v, *square;                 // [n]; v: momentum; square: RMSProp's mean, or none
 	const float *g, *lr, *scale, *decayed; // g [n]; lr [1]; scale [1], decayed [n], or none
+	const int32_t *tensor, *changed;       // [ceil(n / CTN_OPTIM_GROUP)], [tensors], or none: all are changed
 	float momentum, rho, eps, decay;
 	int32_t nesterov, decoupled;
 } ctn_descent_args;

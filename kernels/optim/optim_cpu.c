@@ -83,12 +83,18 @@ CTN_INLINE void FN(descent_begin)(const ctn_descent_args *a, int64_t i, int64_t 
 	else *g += *w * decay;
 }
 
+// Whether the elements from i on stay as they are.
+CTN_INLINE int FN(descent_stays)(const ctn_descent_args *a, int64_t i) {
+	return a->tensor && !a->changed[a->tensor[i / CTN_OPTIM_GROUP]];
+}
+
 static int64_t FN(sgd_tasks)(const void *p) { return ctn_div_up(((const ctn_descent_args *)p)->n, CTN_OPTIM_BLOCK); }
 static void FN(sgd_run)(const void *p, int64_t task, float *scratch) {
 	(void)scratch;
 	const ctn_descent_args *a = p;
 	int64_t i = task * CTN_OPTIM_BLOCK, end = ctn_min(i + CTN_OPTIM_BLOCK, a->n);
 	for (; i < end; i += CTN_LANES) {
+		if (FN(descent_stays)(a, i)) continue;
 		int64_t left = end - i;
 		vf w, g;
 		FN(descent_begin)(a, i, left, &w, &g);
@@ -104,6 +110,7 @@ static void FN(rmsprop_run)(const void *p, int64_t task, float *scratch) {
 	const ctn_descent_args *a = p;
 	int64_t i = task * CTN_OPTIM_BLOCK, end = ctn_min(i + CTN_OPTIM_BLOCK, a->n);
 	for (; i < end; i += CTN_LANES) {
+		if (FN(descent_stays)(a, i)) continue;
 		int64_t left = end - i;
 		vf w, g;
 		FN(descent_begin)(a, i, left, &w, &g);

@@ -149,6 +149,54 @@ func TestDescent(t *testing.T) {
 	})
 }
 
+// What an update does not change stays to the bit, moments too, and the rest is as it is without a subset.
+func TestDescentOfSome(t *testing.T) {
+	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
+		for i, n := range sizes {
+			ar := d.NewArena()
+			w, _ := kerneltest.Random(n, uint32(i))
+			v, _ := kerneltest.Random(n, uint32(100+i))
+			g, _ := kerneltest.Random(n, uint32(200+i))
+			tensors := make([]int32, exec.Blocks(n, Group)) // some of several groups
+			for j := range tensors {
+				tensors[j] = int32(j / 3 % 5)
+			}
+			only := &Subset{Tensor: ar.Ints(tensors), Changed: ar.Ints([]int32{0, 1, 7, 0, 1})}
+			all := ar.NewProgram("all")
+			some := ar.NewProgram("some")
+			lr, square := ar.Floats([]float32{0.25}), make([]float32, n)
+			for j := range square {
+				square[j] = 1
+			}
+			record := func(p *exec.Program, only *Subset) []*exec.Buffer {
+				s := SGD{W: ar.Floats(w), G: ar.Floats(g), V: ar.Floats(v), LR: lr, Momentum: 0.75, Nesterov: true,
+					WeightDecay: 0.0625, Only: only}
+				r := RMSProp{W: ar.Floats(w), G: s.G, V: ar.Floats(v), Square: ar.Floats(square), LR: lr, Rho: 0.75,
+					Momentum: 0.5, Eps: 0.01, WeightDecay: 0.0625, Decoupled: true, Only: only}
+				RecordSGD(p, s)
+				RecordRMSProp(p, r)
+				return []*exec.Buffer{s.W, s.V, r.W, r.V, r.Square}
+			}
+			want, got := record(all, nil), record(some, only)
+			before := [][]float32{w, v, w, v, square}
+			all.Run(1)
+			some.Run(1)
+			for k := range want {
+				changed, now := want[k].Values(), got[k].Values()
+				for j := range now {
+					expected := changed[j]
+					if t := tensors[j/Group]; t == 0 || t == 3 {
+						expected = before[k][j]
+					}
+					require.Equal(t, expected, now[j], "element %d of %d, buffer %d", j, n, k)
+				}
+				require.NotEqual(t, before[k], changed)
+			}
+			ar.Free()
+		}
+	})
+}
+
 func TestNormRepeats(t *testing.T) {
 	kerneltest.SameBits(t, func(d *exec.Device) []float32 {
 		ar := d.NewArena()
@@ -306,6 +354,9 @@ func TestBadShapesPanic(t *testing.T) {
 	p := ar.NewProgram("bad")
 	f, i := ar.F32(4), ar.I32(1)
 	require.Panics(t, func() { RecordAdam(p, Adam{W: f, G: ar.F32(3), M: f, V: f, LR: f, Step: i}) })
+	require.Panics(t, func() {
+		RecordSGD(p, SGD{W: f, G: f, V: f, LR: f, Only: &Subset{Tensor: ar.I32(2), Changed: i}})
+	})
 	require.Panics(t, func() { RecordNorm(p, Norm{G: f, Out: ar.F32(1)}) })
 	require.Panics(t, func() { RecordClamp(p, Clamp{G: f}) })
 	require.Panics(t, func() { RecordEMA(p, EMA{Mean: f, W: ar.F32(5)}) })
