@@ -90,7 +90,7 @@ func chainPaths(t *testing.T, name string, count int) pathCase {
 	c.shared, err = sp.Supernet(size)
 	require.NoError(t, err)
 	for _, path := range sp.StrictPaths(philox.New(9, philox.PurposeTest, 0))[:count] {
-		p, err := sp.StrictPath(path, size)
+		p, err := sp.WrittenPath(path, size)
 		c.add(t, path, p, err)
 	}
 	return c

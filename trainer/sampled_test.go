@@ -32,7 +32,7 @@ func (c cells) of(classes int) space.NetworkSize {
 func (c cells) Supernet(classes int) (nn.Shared, error) { return c.sp.Supernet(c.of(classes)) }
 
 func (c cells) Path(path string, classes int) (nn.Path, error) {
-	return c.sp.StrictPath(path, c.of(classes))
+	return c.sp.WrittenPath(path, c.of(classes))
 }
 
 func (c cells) Paths(update int) ([]string, error)      { return []string{c.turn[update%len(c.turn)]}, nil }

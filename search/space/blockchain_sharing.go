@@ -35,8 +35,8 @@ func (sp BlockChains) StrictPaths(s *philox.Stream) []string {
 	return out
 }
 
-// StrictPath is the path of the architecture of a text.
-func (sp BlockChains) StrictPath(text string, size NetworkSize) (nn.Path, error) {
+// WrittenPath is the path of the architecture of a text.
+func (sp BlockChains) WrittenPath(text string, size NetworkSize) (nn.Path, error) {
 	a, err := sp.Parse(text)
 	if err != nil {
 		return nn.Path{}, err

@@ -189,10 +189,10 @@ func TestStrictFairness(t *testing.T) {
 	})
 	sp := openChain(t, "fairnas")
 	paths := sp.StrictPaths(philox.New(1, philox.PurposeTest, 0))
-	p, err := sp.StrictPath(paths[0], NetworkSize{})
+	p, err := sp.WrittenPath(paths[0], NetworkSize{})
 	require.NoError(t, err)
 	require.Equal(t, paths[0], p.Name)
-	_, err = sp.StrictPath("fairnas:0", NetworkSize{})
+	_, err = sp.WrittenPath("fairnas:0", NetworkSize{})
 	require.ErrorContains(t, err, "1 blocks")
 }
 

@@ -189,9 +189,13 @@ func (sp Darts) Parse(s string) (Arch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("architecture %.300q: %w", s, err)
 	}
+	for i := range g.cells {
+		g.cells[i] = g.cells[i].canonical()
+	}
 	return g, nil
 }
 
+// parse reads a genotype as it is written: it is not in canonical form, so that no comparison is to be made with it.
 func (sp Darts) parse(s string) (Genotype, error) {
 	g := Genotype{macro: sp.macro}
 	if len(s) > maxGenotypeBytes {
@@ -239,7 +243,7 @@ func (sp Darts) parse(s string) (Genotype, error) {
 		if err != nil {
 			return g, fmt.Errorf("%s cell: %w", name, err)
 		}
-		g.cells[i] = cell.canonical()
+		g.cells[i] = cell
 	}
 	return g, nil
 }

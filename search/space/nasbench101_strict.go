@@ -30,8 +30,8 @@ func (sp NASBench101) StrictPaths(s *philox.Stream) []string {
 	return out
 }
 
-// StrictPath is the path of a cell's text as it is written: its i-th vertex has the weights of slot i.
-func (sp NASBench101) StrictPath(text string, size NetworkSize) (nn.Path, error) {
+// WrittenPath is the path of a cell's text as it is written: its i-th vertex has the weights of slot i.
+func (sp NASBench101) WrittenPath(text string, size NetworkSize) (nn.Path, error) {
 	c, err := writtenCell(text)
 	if err != nil {
 		return nn.Path{}, fmt.Errorf("%.300q is not in the supernet of %s: %w", text, sp.Name(), err)

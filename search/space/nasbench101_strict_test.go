@@ -21,7 +21,7 @@ func TestStrictFairnessOfCells(t *testing.T) {
 		require.Len(t, paths, 3)
 		times := map[string]int{} // of weights of operations
 		for _, text := range paths {
-			p, err := sp.StrictPath(text, size)
+			p, err := sp.WrittenPath(text, size)
 			require.NoError(t, err)
 			require.Equal(t, text, p.Name)
 			for _, b := range p.Bindings {
@@ -38,18 +38,18 @@ func TestStrictFairnessOfCells(t *testing.T) {
 			require.Equal(t, 1, n, "%s in %v", name, paths)
 		}
 	}
-	_, err = sp.StrictPath("nasbench101:5:1000000001:000", size)
+	_, err = sp.WrittenPath("nasbench101:5:1000000001:000", size)
 	require.ErrorContains(t, err, "not in the supernet")
-	_, err = sp.StrictPath("nasbench101:best", size)
+	_, err = sp.WrittenPath("nasbench101:best", size)
 	require.ErrorContains(t, err, "not in the supernet")
-	_, err = NASBench101{4}.StrictPath("nasbench101:5:1000100101:000", size)
+	_, err = NASBench101{4}.WrittenPath("nasbench101:5:1000100101:000", size)
 	require.EqualError(t, err, "nasbench101:5:1000100101:000 is not in the supernet of nasbench101-v4: it has 5 "+
 		"vertices, want at most 4")
 	// A canonical text is the path of its cell.
 	c := sp.Sample(philox.New(1, philox.PurposeTest, 0))
 	a, err := sp.Path(c, size)
 	require.NoError(t, err)
-	b, err := sp.StrictPath(c.String(), size)
+	b, err := sp.WrittenPath(c.String(), size)
 	require.NoError(t, err)
 	require.Equal(t, a, b)
 }

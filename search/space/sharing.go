@@ -19,15 +19,20 @@ type Sharing interface {
 	Path(a Arch, size NetworkSize) (nn.Path, error)
 }
 
-// Strict is a Sharing space whose supernet can be trained with strict fairness (Chu et al., "FairNAS", ICCV 2021).
-type Strict interface {
+// Written is a Sharing space that builds paths of architectures as they are written: in its supernet an architecture may
+// lie in several places, of which the canonical text names one.
+type Written interface {
 	Sharing
+	// WrittenPath is the path of a text. Nodes of a cell have the weights of the places in which they are written, which
+	// need not be those of the architecture that Parse makes of the text.
+	WrittenPath(text string, size NetworkSize) (nn.Path, error)
+}
+
+// Strict is a space whose supernet can be trained with strict fairness (Chu et al., "FairNAS", ICCV 2021).
+type Strict interface {
+	Written
 	// StrictPaths draws the paths of one update, as texts: each choice of each decision is in exactly one of them.
 	StrictPaths(s *philox.Stream) []string
-	// StrictPath is the path of such a text. It need not be that of the architecture which Parse makes of the text: of
-	// a
-	// cell the vertices stand in the order in which they are written.
-	StrictPath(text string, size NetworkSize) (nn.Path, error)
 }
 
 var _ Sharing = NASBench101{}

@@ -45,10 +45,10 @@ func (p singlePaths) of(classes int) space.NetworkSize {
 
 func (p singlePaths) Supernet(classes int) (nn.Shared, error) { return p.sp.Supernet(p.of(classes)) }
 
-// Path is that of a text, which of strict fairness may be in another form than the space's own.
+// Path is that of a text as it is written.
 func (p singlePaths) Path(path string, classes int) (nn.Path, error) {
-	if strict, ok := p.sp.(space.Strict); ok {
-		return strict.StrictPath(path, p.of(classes))
+	if written, ok := p.sp.(space.Written); ok {
+		return written.WrittenPath(path, p.of(classes))
 	}
 	a, err := p.sp.Parse(path)
 	if err != nil {

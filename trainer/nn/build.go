@@ -130,6 +130,7 @@ func (b *Builder) Build() (*Network, error) {
 		return nil, fmt.Errorf("%s: the prediction's weight is %v, want 1", b.net.Name, b.net.Outputs[0].Weight)
 	}
 	net := b.net
-	net.Nodes = slices.Clone(net.Nodes)
+	net.Nodes, net.Mixture = slices.Clone(net.Nodes), slices.Clone(net.Mixture)
+	net.price()
 	return &net, nil
 }

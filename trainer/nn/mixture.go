@@ -10,7 +10,8 @@ import (
 type Row struct {
 	Name    string   // unique among the network's
 	Choices []string // their names; MostChoices at most
-	// Cost is what each choice costs in all places that read the row: multiply-adds for instance. nil: it is not known.
+	// Cost is what each choice costs in all places that read the row. Where a Builder is given none, it is the
+	// multiply-accumulates of what only that choice needs.
 	Cost []float64
 }
 
@@ -64,4 +65,51 @@ func (n *Network) checkMix(m Mix, inputs int) error {
 		return fmt.Errorf("of %d tensors, want %d, one a choice", inputs, want)
 	}
 	return nil
+}
+
+// price gives rows without costs the multiply-accumulates of each choice: in all mixtures that read the row, those of
+// the nodes that nothing would read if the choice had no weight.
+func (n *Network) price() {
+	uses := make([]int, len(n.Nodes)) // of each node: inputs of needed nodes, and outputs of the network
+	for _, o := range n.Outputs {
+		uses[o.Node]++
+	}
+	for i := len(n.Nodes) - 1; i >= 0; i-- {
+		for _, in := range n.Nodes[i].In {
+			if uses[i] > 0 {
+				uses[in]++
+			}
+		}
+	}
+	known := make([]bool, len(n.Mixture))
+	for r := range n.Mixture {
+		row := &n.Mixture[r]
+		if known[r] = row.Cost != nil; !known[r] {
+			row.Cost = make([]float64, len(row.Choices))
+		}
+	}
+	for i, node := range n.Nodes {
+		mix, ok := node.Op.(Mix)
+		if !ok || uses[i] == 0 {
+			continue
+		}
+		for k, c := range n.Choices(mix) {
+			if !known[c.Row] {
+				n.Mixture[c.Row].Cost[c.Choice] += float64(n.alone(node.In[k], uses, map[int]int{}))
+			}
+		}
+	}
+}
+
+// alone is the multiply-accumulates of a node and of what is needed for it alone, where one of the node's readers is
+// left out. dropped counts the readers that are left out of each node.
+func (n *Network) alone(node int, uses []int, dropped map[int]int) int64 {
+	if dropped[node]++; dropped[node] < uses[node] {
+		return 0
+	}
+	madds := n.NodeCost(node).MAdds
+	for _, in := range n.Nodes[node].In {
+		madds += n.alone(in, uses, dropped)
+	}
+	return madds
 }

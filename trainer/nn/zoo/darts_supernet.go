@@ -14,8 +14,8 @@ import (
 // head. Its DARTSNetwork's Genotype is not looked at.
 type DARTSSupernet struct{ DARTSNetwork }
 
-// dartsWeighted are the operations that the supernet has on each edge, but none, which has no weights.
-var dartsWeighted = []string{max3, avg3, skip, sep3, sep5, dil3, dil5}
+// dartsOperations are the operations that the supernet has on each edge but none, in the order of the published code.
+var dartsOperations = []string{max3, avg3, skip, sep3, sep5, dil3, dil5}
 
 // dartsOwnNodes is how many nodes a cell has besides its inputs.
 const dartsOwnNodes = 4
@@ -23,19 +23,57 @@ const dartsOwnNodes = 4
 // Shared are the supernet's variables: those of a network in which a node is the sum of all operations on all of its
 // edges.
 func (d DARTSSupernet) Shared() (nn.Shared, error) {
-	net, err := d.around(func(b *nn.Builder, nodes []nn.Tensor, _ string, at dartsPlace) nn.Tensor {
-		var in []nn.Tensor
-		for from, x := range nodes {
-			for _, op := range dartsWeighted {
-				in = append(in, searched(b.Scope("%s", dartsSlot(from, op)), op, x, at.strideFrom(from)))
-			}
-		}
-		return b.Apply("sum", nn.Add{}, in...)
+	net, err := d.around(nil, func(b *nn.Builder, nodes []nn.Tensor, _ string, at dartsPlace) nn.Tensor {
+		return b.Apply("sum", nn.Add{}, at.operations(b, nodes)...)
 	})
 	if err != nil {
 		return nn.Shared{}, err
 	}
 	return nn.Shared{Name: "supernet of darts", Variables: net.Variables()}, nil
+}
+
+// DARTSRows are those of DARTSSupernet.Mixture: the edges of the normal cell, then those of the reduction cell, node by
+// node and in the order of what they read. Each chooses from the eight operations, the first of which is none.
+func DARTSRows() (rows []nn.Row) {
+	choices := append([]string{none}, dartsOperations...)
+	for _, cell := range []string{"normal", "reduce"} {
+		for n := range dartsOwnNodes {
+			for from := range n + 2 {
+				rows = append(rows, nn.Row{Name: fmt.Sprintf("%s/node%d/from%d", cell, n+2, from), Choices: choices})
+			}
+		}
+	}
+	return rows
+}
+
+// Mixture is the search network itself, over the variables of Shared: a node is the sum of all operations on all of
+// its edges, each times its weight. All normal cells read the same rows, and so do all reduction cells.
+func (d DARTSSupernet) Mixture(shared nn.Shared) (nn.Path, error) {
+	rows := DARTSRows()
+	net, err := d.around(rows, func(b *nn.Builder, nodes []nn.Tensor, _ string, at dartsPlace) nn.Tensor {
+		first := 0 // of the cell's rows
+		if at.stride == 2 {
+			first = len(rows) / 2
+		}
+		for from := 2; from < len(nodes); from++ {
+			first += from // as many edges lead to the node of that number
+		}
+		return b.Apply("sum", nn.Mix{Row: first, Rows: len(nodes), Absent: 1}, at.operations(b, nodes)...)
+	})
+	if err != nil {
+		return nn.Path{}, err
+	}
+	return bind(net, shared, func(name string) string { return name })
+}
+
+// operations are those on all edges to the node behind some others, but none, edge by edge.
+func (at dartsPlace) operations(b *nn.Builder, nodes []nn.Tensor) (all []nn.Tensor) {
+	for from, x := range nodes {
+		for _, op := range dartsOperations {
+			all = append(all, searched(b.Scope("%s", dartsSlot(from, op)), op, x, at.strideFrom(from)))
+		}
+	}
+	return all
 }
 
 // Path is the network of a genotype of four nodes a cell, all of which are concatenated, over the variables of Shared.
@@ -48,7 +86,7 @@ func (d DARTSSupernet) Path(g Genotype, shared nn.Shared) (nn.Path, error) {
 				dartsOwnNodes)
 		}
 	}
-	net, err := d.around(func(b *nn.Builder, nodes []nn.Tensor, name string, at dartsPlace) nn.Tensor {
+	net, err := d.around(nil, func(b *nn.Builder, nodes []nn.Tensor, name string, at dartsPlace) nn.Tensor {
 		node := g.Normal.Nodes[len(nodes)-2]
 		if at.stride == 2 {
 			node = g.Reduce.Nodes[len(nodes)-2]
@@ -67,34 +105,27 @@ func (d DARTSSupernet) Path(g Genotype, shared nn.Shared) (nn.Path, error) {
 	if err != nil {
 		return nn.Path{}, err
 	}
-	at := map[string]int{}
-	for i, v := range shared.Variables {
-		at[v.Name] = i
-	}
-	p := nn.Path{Network: net}
-	for _, v := range net.Variables() {
-		name := v.Name
+	return bind(net, shared, func(name string) string {
 		if parts := strings.SplitN(name, ".", 4); len(parts) == 4 {
 			if slot, found := slots[strings.Join(parts[:3], ".")]; found {
-				name = slot + "." + parts[3]
+				return slot + "." + parts[3]
 			}
 		}
-		i, found := at[name]
-		if !found {
-			return p, fmt.Errorf("%s: the supernet has no %s", v.Name, name)
-		}
-		p.Bindings = append(p.Bindings, nn.Binding{Shared: i})
-	}
-	return p, shared.Check(p)
+		return name
+	})
 }
 
 // dartsSlot names the place of an operation on an edge, below the node that it leads to.
 func dartsSlot(from int, op string) string { return fmt.Sprintf("from%d/%s", from, op) }
 
-// around is the network around the cells' nodes: node makes one of the nodes before it, in a scope of a name.
-func (d DARTSSupernet) around(node func(b *nn.Builder, nodes []nn.Tensor, name string,
+// around is the network, with some rows, around the cells' nodes: node makes one of the nodes before it, in a scope of a
+// name.
+func (d DARTSSupernet) around(rows []nn.Row, node func(b *nn.Builder, nodes []nn.Tensor, name string,
 	at dartsPlace) nn.Tensor) (*nn.Network, error) {
 	b, before, x := d.stem()
+	for _, r := range rows {
+		b.Row(r)
+	}
 	b.Norm.NoAffine = true
 	i := 0
 	x = d.stack(b, before, x, func(b *nn.Builder, before, x nn.Tensor, at dartsPlace) nn.Tensor {

@@ -61,19 +61,8 @@ func (c CellSupernet) Path(cell Cell, shared nn.Shared) (nn.Path, error) {
 	if err != nil {
 		return nn.Path{}, err
 	}
-	at := map[string]int{}
-	for i, v := range shared.Variables {
-		at[v.Name] = i
-	}
-	p, ops := nn.Path{Network: net}, cell.OpNames()
-	for _, v := range net.Variables() {
-		i, found := at[slotName(v.Name, ops)]
-		if !found {
-			return p, fmt.Errorf("%s: the supernet has no %s", v.Name, slotName(v.Name, ops))
-		}
-		p.Bindings = append(p.Bindings, nn.Binding{Shared: i})
-	}
-	return p, shared.Check(p)
+	ops := cell.OpNames()
+	return bind(net, shared, func(name string) string { return slotName(name, ops) })
 }
 
 // slotName is the name of the shared variable that a cell's variable is part of: "stack1.module1.vertex2.conv.weight"
