@@ -205,6 +205,11 @@ func (c Cell) OpNames() []string {
 // String is the canonical text, nasbench101:<vertices>:<strict upper triangle, row by row>:<operation digits>.
 func (c Cell) String() string {
 	d := c.unpack()
+	return d.text()
+}
+
+// text is that of a cell with its vertices in their order.
+func (d *dag) text() string {
 	text := make([]byte, 0, 48)
 	text = fmt.Appendf(text, "%s:%d:", nasbench101Name, d.n)
 	for from := range d.n {
@@ -274,6 +279,12 @@ func (d *dag) cell() (Cell, error) {
 
 // prune drops the vertices that lie on no path from input to output, and tells whether there is such a path.
 func (d *dag) prune() (dag, bool) {
+	live := d.live()
+	return d.keep(live), live>>(d.n-1)&1 == 1
+}
+
+// live is the set of vertices that lie on a path from input to output.
+func (d *dag) live() uint8 {
 	last := d.n - 1
 	reached := uint8(1) // from the input
 	for v := 1; v <= last; v++ {
@@ -287,7 +298,11 @@ func (d *dag) prune() (dag, bool) {
 			reaches |= d.in[v]
 		}
 	}
-	keep := reached & reaches
+	return reached & reaches
+}
+
+// keep drops all vertices but those of a set.
+func (d *dag) keep(keep uint8) dag {
 	var p dag
 	for v := range d.n {
 		if keep>>v&1 == 0 {
@@ -302,7 +317,7 @@ func (d *dag) prune() (dag, bool) {
 		p.op[p.n] = d.op[v]
 		p.n++
 	}
-	return p, keep>>last&1 == 1
+	return p
 }
 
 // canonical returns the smallest Cell among all topological orders of a pruned dag. They are few: the 423,624 cells

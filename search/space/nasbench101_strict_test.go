@@ -33,7 +33,7 @@ func TestStrictFairnessOfCells(t *testing.T) {
 		}
 		first, err := writtenCell(paths[0])
 		require.NoError(t, err)
-		require.Len(t, times, 2*(first.Vertices()-2), "both convolutions of each slot")
+		require.Len(t, times, 2*(first.n-2), "both convolutions of each slot")
 		for name, n := range times {
 			require.Equal(t, 1, n, "%s in %v", name, paths)
 		}

@@ -35,8 +35,6 @@ type Strict interface {
 	StrictPaths(s *philox.Stream) []string
 }
 
-var _ Sharing = NASBench101{}
-
 // supernet is the benchmark's network around cells whose weights lie on vertices.
 func (sp NASBench101) supernet(s NetworkSize) zoo.CellSupernet {
 	side := cmp.Or(s.Side, imageSide)
@@ -57,21 +55,30 @@ func (sp NASBench101) Path(a Arch, size NetworkSize) (nn.Path, error) {
 	if !ok {
 		return nn.Path{}, fmt.Errorf("%v is not in the supernet of %s: it is none of its cells", a, sp.Name())
 	}
-	return sp.path(c, c.String(), size)
+	return sp.path(c.unpack(), c.String(), size)
 }
 
-// path is the network of a cell, whose vertices stand as they do, under a name.
-func (sp NASBench101) path(c Cell, name string, size NetworkSize) (nn.Path, error) {
-	if n := c.Vertices(); n > sp.MaxNodes() {
+// path is the network of a cell, whose vertices stand as they do, under a name. Vertex i has the weights of slot i;
+// those that lie on no path from input to output are left out.
+func (sp NASBench101) path(d dag, name string, size NetworkSize) (nn.Path, error) {
+	if d.n > sp.MaxNodes() {
 		return nn.Path{}, fmt.Errorf("%s is not in the supernet of %s: it has %d vertices, want at most %d", name,
-			sp.Name(), n, sp.MaxNodes())
+			sp.Name(), d.n, sp.MaxNodes())
 	}
+	live := d.live()
+	var slots []int
+	for v := 1; v < d.n-1; v++ {
+		if live>>v&1 == 1 {
+			slots = append(slots, v)
+		}
+	}
+	pruned := d.keep(live)
 	n := sp.supernet(size)
 	shared, err := n.Shared()
 	if err != nil {
 		return nn.Path{}, err
 	}
-	p, err := n.Path(c, shared)
+	p, err := n.Path(pruned.pack(), shared, slots...)
 	p.Name = name
 	return p, err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
 )
 
 // The supernet of a chain is trained at the chain's resolution, and by SPOS from bins of its multiply-adds.
@@ -64,4 +65,38 @@ func TestHowChainsAreTrained(t *testing.T) {
 	require.ErrorContains(t, err, "only chains of blocks can")
 	_, _, err = how("darts", func(r *trainer.SupernetRecipe) { r.Method = trainer.MethodFairNAS })
 	require.ErrorContains(t, err, "darts")
+}
+
+// The paths of a space whose choices can be mixed have the mixture, of the recipe's size, and what it stands for.
+func TestHowMixturesAreTrained(t *testing.T) {
+	d := &data.Dataset{Width: 8, Height: 8, Classes: make([]string, 10)}
+	for _, name := range []string{"nasbench101-v4", "darts@cifar10"} {
+		sp, err := space.Open(name)
+		require.NoError(t, err)
+		r := trainer.SupernetRecipeDefaults()
+		r.Method, r.Channels, r.Stacks, r.Modules = trainer.MethodSPOS, 8, 2, 2
+		h, err := NewHow(sp, r, d, 3, exec.Config{}, nil)
+		require.NoError(t, err)
+		defer h.Close()
+		paths := h.Paths.(mixedPaths)
+		p, err := paths.Mixture(3)
+		require.NoError(t, err)
+		require.Equal(t, nn.Shape{H: 8, W: 8, C: 3}, p.Input())
+		require.Equal(t, nn.Shape{H: 1, W: 1, C: 3}, p.Nodes[p.Outputs[0].Node].Shape)
+		shared, err := paths.Supernet(3)
+		require.NoError(t, err)
+		require.NoError(t, shared.Check(p))
+		weights := make([][]float32, len(p.Mixture))
+		for i, row := range p.Mixture {
+			weights[i] = make([]float32, len(row.Choices))
+			weights[i][1] = 1
+		}
+		text, err := paths.Derive(weights)
+		require.NoError(t, err)
+		p, err = paths.Path(text, 3)
+		require.NoError(t, err)
+		require.NoError(t, shared.Check(p))
+		_, err = paths.Derive(weights[1:])
+		require.ErrorContains(t, err, name)
+	}
 }

@@ -27,9 +27,14 @@ func HoldOut(d *data.Dataset, n int) (*data.Dataset, error) {
 // Training is a space's supernet as trainer.TrainSupernet trains it.
 func Training(sp space.Elastic) trainer.Elastic { return training{sp} }
 
-// SinglePaths are a space's networks, of a size, as paths that a sampler draws.
+// SinglePaths are a space's networks, of a size, as paths that a sampler draws, with their mixture where the space has
+// one.
 func SinglePaths(sp space.Sharing, size space.NetworkSize) trainer.Paths {
-	return singlePaths{sp, size}
+	p := singlePaths{sp, size}
+	if mixed, ok := sp.(space.Mixed); ok {
+		return mixedPaths{p, mixed}
+	}
+	return p
 }
 
 type singlePaths struct {
@@ -56,6 +61,15 @@ func (p singlePaths) Path(path string, classes int) (nn.Path, error) {
 	}
 	return p.sp.Path(a, p.of(classes))
 }
+
+type mixedPaths struct {
+	singlePaths
+	mixed space.Mixed
+}
+
+func (p mixedPaths) Mixture(classes int) (nn.Path, error) { return p.mixed.Mixture(p.of(classes)) }
+
+func (p mixedPaths) Derive(weights [][]float32) (string, error) { return p.mixed.Derive(weights) }
 
 type training struct{ sp space.Elastic }
 

@@ -42,14 +42,18 @@ func (c CellNetwork) Build() (*nn.Network, error) {
 			return nil, fmt.Errorf("row %d of the cell's matrix has %d columns, want %d", i, len(row), len(matrix))
 		}
 	}
-	return c.around(func(b *nn.Builder, input nn.Tensor, channels int) nn.Tensor {
+	return c.around(nil, func(b *nn.Builder, input nn.Tensor, channels int) nn.Tensor {
 		return buildCell(b, input, matrix, ops, channels)
 	})
 }
 
-// around builds the network around cells.
-func (c CellNetwork) around(cell func(b *nn.Builder, input nn.Tensor, channels int) nn.Tensor) (*nn.Network, error) {
+// around builds the network, with some rows, around cells.
+func (c CellNetwork) around(rows []nn.Row, cell func(b *nn.Builder, input nn.Tensor,
+	channels int) nn.Tensor) (*nn.Network, error) {
 	b, x := nn.NewBuilder("nasbench101", c.Image)
+	for _, r := range rows {
+		b.Row(r)
+	}
 	b.Norm = nn.BatchNorm{Eps: 1e-5, Momentum: 0.003} // TensorFlow's 0.997
 	channels := c.Channels
 	x = b.Scope("stem").ConvNorm(x, nn.Conv2D(3, channels), nn.ReLU)
@@ -99,16 +103,8 @@ func buildCell(b *nn.Builder, input nn.Tensor, matrix [][]int, ops []string, out
 			break
 		}
 		x := join(b, "sum", nn.Add{}, in)
-		switch {
-		case v == last:
-		case ops[v] == "conv3x3-bn-relu":
-			x = b.ConvNorm(x, nn.Conv2D(3, channels[v]), nn.ReLU)
-		case ops[v] == "conv1x1-bn-relu":
-			x = b.ConvNorm(x, nn.Conv2D(1, channels[v]), nn.ReLU)
-		case ops[v] == "maxpool3x3":
-			x = b.Apply("pool", nn.NewMaxPool(3, 1), x)
-		default:
-			b.Fail("unknown operation %q", ops[v])
+		if v < last {
+			x = cellOp(b, ops[v], x)
 		}
 		tensors[v] = x
 		if matrix[v][last] == 1 {
@@ -116,6 +112,23 @@ func buildCell(b *nn.Builder, input nn.Tensor, matrix [][]int, ops []string, out
 		}
 	}
 	return tensors[last]
+}
+
+// cellOps are the operations of vertices in the data set's order.
+var cellOps = []string{"conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3"}
+
+// cellOp applies an operation that keeps the channels.
+func cellOp(b *nn.Builder, op string, x nn.Tensor) nn.Tensor {
+	switch op {
+	case cellOps[0]:
+		return b.ConvNorm(x, nn.Conv2D(3, x.C), nn.ReLU)
+	case cellOps[1]:
+		return b.ConvNorm(x, nn.Conv2D(1, x.C), nn.ReLU)
+	case cellOps[2]:
+		return b.Apply("pool", nn.NewMaxPool(3, 1), x)
+	}
+	b.Fail("unknown operation %q", op)
+	return x
 }
 
 // join applies an operation of several tensors where there is more than one.

@@ -2,6 +2,7 @@ package zoo
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -23,12 +24,9 @@ type CellSupernet struct {
 	Interior int // vertices between input and output: 5 in the whole space
 }
 
-// layers are the operations of a slot that have weights, by their names in cells.
-var layers = map[string]nn.Conv{"conv3x3-bn-relu": nn.Conv2D(3, 0), "conv1x1-bn-relu": nn.Conv2D(1, 0)}
-
 // Shared are the supernet's variables: those of a network in which every vertex sums all of its layers.
 func (c CellSupernet) Shared() (nn.Shared, error) {
-	net, err := c.around(func(b *nn.Builder, input nn.Tensor, out int) nn.Tensor {
+	net, err := c.around(nil, func(b *nn.Builder, input nn.Tensor, out int) nn.Tensor {
 		project := func(slot string) nn.Tensor {
 			return b.Scope("%s", slot).Scope("projection").ConvNorm(input, nn.Conv2D(1, out), nn.ReLU)
 		}
@@ -36,10 +34,8 @@ func (c CellSupernet) Shared() (nn.Shared, error) {
 		for v := range c.Interior {
 			slot := fmt.Sprintf("vertex%d", v+1)
 			in := []nn.Tensor{sum, project(slot)}
-			for _, name := range []string{"conv3x3-bn-relu", "conv1x1-bn-relu"} {
-				conv := layers[name]
-				conv.Out = out
-				in = append(in, b.Scope("%s", slot).Scope("%s", name).ConvNorm(sum, conv, nn.ReLU))
+			for _, op := range cellOps[:2] { // those that have weights
+				in = append(in, cellOp(b.Scope("%s", slot).Scope("%s", op), op, sum))
 			}
 			sum = b.Scope("%s", slot).Apply("sum", nn.Add{}, in...)
 		}
@@ -51,9 +47,14 @@ func (c CellSupernet) Shared() (nn.Shared, error) {
 	return nn.Shared{Name: "supernet of nasbench101", Variables: net.Variables()}, nil
 }
 
-// Path is the network of a cell of no more interior vertices, over the variables of Shared.
-func (c CellSupernet) Path(cell Cell, shared nn.Shared) (nn.Path, error) {
-	if n := len(cell.Matrix()) - 2; n > c.Interior {
+// Path is the network of a cell over the variables of Shared: its interior vertices, in their order, have the weights of
+// some slots, numbers from 1 on. No slots are the first ones.
+func (c CellSupernet) Path(cell Cell, shared nn.Shared, slots ...int) (nn.Path, error) {
+	n := len(cell.Matrix()) - 2
+	for v := 1; v <= n && len(slots) < n; v++ {
+		slots = append(slots, v)
+	}
+	if n > c.Interior {
 		return nn.Path{}, fmt.Errorf("a cell of %d interior vertices, and the supernet has %d", n, c.Interior)
 	}
 	c.Cell = cell
@@ -62,12 +63,68 @@ func (c CellSupernet) Path(cell Cell, shared nn.Shared) (nn.Path, error) {
 		return nn.Path{}, err
 	}
 	ops := cell.OpNames()
-	return bind(net, shared, func(name string) string { return slotName(name, ops) })
+	return bind(net, shared, func(name string) string { return slotName(name, ops, slots) })
+}
+
+// Rows are those of Mixture: for each vertex what it reads, nothing, the input or a vertex before it, and its
+// operation.
+func (c CellSupernet) Rows() (rows []nn.Row) {
+	from := []string{"none", "input"}
+	for v := range c.Interior {
+		vertex := fmt.Sprintf("vertex%d", v+1)
+		rows = append(rows, nn.Row{Name: vertex + "/from", Choices: slices.Clone(from)},
+			nn.Row{Name: vertex + "/op", Choices: cellOps})
+		from = append(from, vertex)
+	}
+	return rows
+}
+
+// Mixture is the network whose cells mix all cells that it searches among, over the variables of Shared: a vertex reads
+// the input and all vertices before it, each times its weight, and is the sum of all operations on that, each times
+// its weight. As in the sampled cells all of whose vertices live, every vertex feeds the output, and so does the input
+// (kcyu2014/eval-nas, its DARTS; there the input has weight 1, vertex 1 the input's weight, and so on, which is taken for
+// a mistake).
+func (c CellSupernet) Mixture(shared nn.Shared) (nn.Path, error) {
+	output := c.Interior + 1
+	feeding := make([][]int, output+1) // the edges that say how wide the vertices are
+	for v := range feeding {
+		feeding[v] = make([]int, output+1)
+		if v > 0 && v < output {
+			feeding[v][output] = 1
+		}
+	}
+	net, err := c.around(c.Rows(), func(b *nn.Builder, input nn.Tensor, out int) nn.Tensor {
+		var vertices []nn.Tensor
+		for v, channels := range vertexChannels(feeding, out)[1:output] {
+			b := b.Scope("vertex%d", v+1)
+			in := []nn.Tensor{b.Scope("projection").ConvNorm(input, nn.Conv2D(1, channels), nn.ReLU)}
+			for u, x := range vertices {
+				if x.C > channels {
+					x = b.Apply(fmt.Sprintf("truncate%d", u+1), nn.Slice{To: channels}, x)
+				}
+				in = append(in, x)
+			}
+			x := b.Apply("from", nn.Mix{Row: 2 * v, Rows: 1, Absent: 1}, in...)
+			var ops []nn.Tensor
+			for _, op := range cellOps {
+				ops = append(ops, cellOp(b.Scope("%s", op), op, x))
+			}
+			vertices = append(vertices, b.Apply("op", nn.Mix{Row: 2*v + 1, Rows: 1}, ops...))
+		}
+		b = b.Scope(outputSlot)
+		return b.Apply("sum", nn.Add{}, join(b, "concat", nn.Concat{}, vertices),
+			b.Scope("projection").ConvNorm(input, nn.Conv2D(1, out), nn.ReLU))
+	})
+	if err != nil {
+		return nn.Path{}, err
+	}
+	return bind(net, shared, func(name string) string { return name })
 }
 
 // slotName is the name of the shared variable that a cell's variable is part of: "stack1.module1.vertex2.conv.weight"
-// of a vertex with a 3x3 convolution is part of "stack1.module1.vertex2.conv3x3-bn-relu.conv.weight".
-func slotName(name string, ops []string) string {
+// of a vertex with a 3x3 convolution is part of "stack1.module1.vertex2.conv3x3-bn-relu.conv.weight" where the vertex has
+// the second slot.
+func slotName(name string, ops []string, slots []int) string {
 	parts := strings.Split(name, ".")
 	var v int
 	if len(parts) < 5 {
@@ -78,8 +135,11 @@ func slotName(name string, ops []string) string {
 	}
 	if v == len(ops)-1 {
 		parts[2] = outputSlot
-	} else if parts[3] != "projection" {
-		parts = append(parts[:3], append([]string{ops[v]}, parts[3:]...)...)
+		return strings.Join(parts, ".")
+	}
+	parts[2] = fmt.Sprintf("vertex%d", slots[v-1])
+	if parts[3] != "projection" {
+		parts = slices.Insert(parts, 3, ops[v])
 	}
 	return strings.Join(parts, ".")
 }

@@ -1,0 +1,222 @@
+package space
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/kernels/philox"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+)
+
+// cellRows are the rows of cells of so many vertices.
+func cellRows(vertices int) []nn.Row { return zoo.CellSupernet{Interior: vertices - 2}.Rows() }
+
+// drawnCellOf is a cell in which each interior vertex reads what it is told, -1 none, and the rows that give it all weight.
+func drawnCellOf(from, op []int) (dag, [][]float32) {
+	d, live := dag{n: len(from) + 2}, uint8(1)
+	for v := range from {
+		d.op[v+1] = uint8(op[v])
+		if from[v] >= 0 && live>>from[v]&1 == 1 {
+			d.in[v+1], live = 1<<from[v], live|2<<v
+		}
+	}
+	d.in[d.n-1] = live
+	return d, oneHot(cellRows(d.n), func(row int) int {
+		if row%2 == 0 {
+			return from[row/2] + 1
+		}
+		return op[row/2]
+	})
+}
+
+// anyDag is a cell of any number of edges.
+type anyDag struct{ dag }
+
+func (c anyDag) Matrix() [][]int   { return c.pack().Matrix() }
+func (c anyDag) OpNames() []string { return c.pack().OpNames() }
+
+// The mixture of cells has two rows a vertex and the widths of a cell in which all vertices feed the output. With all
+// weight on one choice of each row it computes what the cell of these choices does, and costs as much.
+func TestCellMixture(t *testing.T) {
+	sp := NASBench101{}
+	p := requireRows(t, sp, NetworkSize{}, cellRows(7))
+	require.Len(t, p.Mixture, 10)
+	require.Equal(t, nn.Row{Name: "vertex3/from", Choices: []string{"none", "input", "vertex1", "vertex2"},
+		Cost: p.Mixture[4].Cost}, p.Mixture[4])
+	require.Equal(t, "vertex5/op", p.Mixture[9].Name)
+	require.Equal(t, opNames[:], p.Mixture[9].Choices)
+	var parameters, in int64 = 3*9*128 + 2*128 + 512*10 + 10, 128
+	for _, out := range []int64{128, 128, 128, 256, 256, 256, 512, 512, 512} {
+		for v := range int64(5) {
+			c := out / 5
+			if v < out%5 {
+				c++
+			}
+			parameters += in*c + 10*c*c + 6*c
+		}
+		parameters += in*out + 2*out
+		in = out
+	}
+	require.Equal(t, parameters, p.Cost().Params)
+	for v, channels := range []int{52, 51, 51, 51, 51} {
+		require.Equal(t, channels, p.Nodes[p.Find(fmt.Sprintf("stack2/module1/vertex%d/op", v+1))].Shape.C)
+	}
+
+	size := NetworkSize{Side: 4, Channels: 8, Stacks: 2, Modules: 1, Classes: 3}
+	for _, c := range []struct{ from, op []int }{
+		{[]int{0, 1, 1}, []int{0, 2, 1}}, {[]int{0, 0, 2}, []int{1, 0, 2}}, {[]int{0}, []int{2}},
+	} {
+		d, weights := drawnCellOf(c.from, c.op)
+		sp := NASBench101{d.n}
+		requireRows(t, sp, size, cellRows(d.n))
+		requireMixesAs(t, sp, size, weights, d.text())
+		derived, err := sp.Derive(weights)
+		require.NoError(t, err)
+		require.Equal(t, d.text(), derived)
+	}
+	// Five vertices have eleven edges, which is no cell of the benchmark.
+	d, weights := drawnCellOf([]int{0, 1, 0, 2, 4}, []int{0, 1, 2, 0, 1})
+	size.Channels = 11
+	mixed, err := sp.Mixture(size)
+	require.NoError(t, err)
+	shared, err := sp.Supernet(size)
+	require.NoError(t, err)
+	path, err := sp.supernet(size).Path(anyDag{d}, shared)
+	require.NoError(t, err)
+	requireSameAs(t, sp, size, mixed, weights, path)
+
+	_, err = sp.Mixture(NetworkSize{Channels: 4})
+	require.ErrorContains(t, err, "the mixture of nasbench101: ")
+}
+
+// What is derived keeps its places: a path has the weights of the slots that were mixed, and none of a dead vertex'.
+func TestDerivedCellsKeepTheirSlots(t *testing.T) {
+	sp, size := NASBench101{5}, NetworkSize{Side: 4, Channels: 8, Stacks: 1, Modules: 1, Classes: 3}
+	d, weights := drawnCellOf([]int{-1, 0, 2}, []int{1, 0, 1})
+	derived, err := sp.Derive(weights)
+	require.NoError(t, err)
+	require.Equal(t, "nasbench101:5:0101000111:001", derived)
+	require.Equal(t, strings.TrimSuffix(d.text(), "101"), strings.TrimSuffix(derived, "001"))
+	p, err := sp.WrittenPath(derived, size)
+	require.NoError(t, err)
+	shared, err := sp.Supernet(size)
+	require.NoError(t, err)
+	slots := map[string]bool{}
+	for _, b := range p.Bindings {
+		if name, inCell := strings.CutPrefix(shared.Variables[b.Shared].Name, "stack1.module1."); inCell {
+			slots[strings.Join(strings.Split(name, ".")[:2], " ")] = true
+		}
+	}
+	require.Equal(t, map[string]bool{"output projection": true, "vertex2 projection": true,
+		"vertex2 conv3x3-bn-relu": true, "vertex3 conv1x1-bn-relu": true}, slots)
+	a, err := sp.Parse(derived)
+	require.NoError(t, err)
+	require.Equal(t, 4, a.(Cell).Vertices())
+	require.Equal(t, p.Cost().Params, a.(Cell).CostAt(size).Params)
+}
+
+// The derived cell has the greatest probability, over all choices of all rows whatever their order, of those in the
+// benchmark; and of many cells that are drawn it is the most frequent.
+func TestCellDerive(t *testing.T) {
+	for _, vertices := range []int{4, 7} {
+		requireRefusals(t, NASBench101{vertices}, cellRows(vertices))
+	}
+	s := philox.New(7, philox.PurposeTest, 0)
+	random := func(vertices int) [][]float32 {
+		var weights [][]float32
+		for _, r := range cellRows(vertices) {
+			row, sum := make([]float32, len(r.Choices)), float32(0)
+			for k := range row {
+				row[k] = float32(s.Float64())
+				sum += row[k]
+			}
+			for k := range row {
+				row[k] /= sum
+			}
+			weights = append(weights, row)
+		}
+		return weights
+	}
+	sp := NASBench101{4}
+	for range 20 {
+		weights := random(4)
+		sums := map[Cell]float64{}
+		for choices := range 2 * 3 * 3 * 3 {
+			from, op := []int{choices%2 - 1, choices/2%3 - 1}, []int{choices / 6 % 3, choices / 18}
+			d, _ := drawnCellOf(from, op)
+			c, err := d.cell()
+			require.NoError(t, err)
+			probability := 1.0
+			for v := range from {
+				probability *= float64(weights[2*v][from[v]+1]) * float64(weights[2*v+1][op[v]])
+			}
+			sums[c] += probability
+		}
+		derived, err := sp.Derive(weights)
+		require.NoError(t, err)
+		for _, p := range sums {
+			require.LessOrEqual(t, p, sums[parse(t, derived)]+1e-6)
+		}
+	}
+
+	// Two vertices of which either may live give the same cell.
+	text, err := sp.Derive([][]float32{{0.5, 0.5}, {1, 0, 0}, {0.5, 0.5, 0}, {1, 0, 0}})
+	require.NoError(t, err)
+	require.Equal(t, parse(t, "nasbench101:3:111:0"), parse(t, text))
+
+	weights := random(7)
+	for v := range 5 { // a clear winner, most of whose neighbours have five vertices
+		weights[2*v][1] += 2
+		weights[2*v+1][v%3]++
+		for _, row := range weights[2*v : 2*v+2] {
+			sum := float32(0)
+			for _, w := range row {
+				sum += w
+			}
+			for k := range row {
+				row[k] /= sum
+			}
+		}
+	}
+	const n = 20000
+	drawn, outside, err := NASBench101{}.Drawn(weights, n, s)
+	require.NoError(t, err)
+	text, err = NASBench101{}.Derive(weights)
+	require.NoError(t, err)
+	require.Equal(t, parse(t, text), drawn)
+	require.Less(t, drawn.(Cell).Vertices(), 7)
+	m := cellDrawings{interior: 5, weights: weights, at: map[Cell]int{}}
+	m.vertex(dag{n: 7}, 1, 1, 1)
+	inside := 0.0
+	for _, c := range m.cells {
+		inside += c.all
+	}
+	require.InDelta(t, 1-inside, float64(outside)/n, 0.02)
+	require.Greater(t, outside, n/10)
+
+	// All cells of these weights are outside.
+	d, weights := drawnCellOf([]int{0, 0, 0, 0, 0}, []int{0, 1, 2, 0, 1})
+	_, err = d.cell()
+	require.Error(t, err)
+	_, _, err = NASBench101{}.Drawn(weights, 10, s)
+	require.EqualError(t, err, "nasbench101: none of 10 cells that were drawn is in the benchmark")
+	text, err = NASBench101{}.Derive(weights)
+	require.NoError(t, err)
+	require.Equal(t, 6, parse(t, text).Vertices())
+	_, _, err = NASBench101{}.Drawn(weights[1:], 10, s)
+	require.ErrorContains(t, err, "9 rows of weights, want 10")
+}
+
+// BenchmarkCellDerive derives a cell of weights that leave all of them possible.
+func BenchmarkCellDerive(b *testing.B) {
+	weights := oneHot(cellRows(7), func(int) int { return 0 })
+	for b.Loop() {
+		if _, err := (NASBench101{}).Derive(weights); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
