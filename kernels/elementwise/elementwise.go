@@ -303,6 +303,26 @@ func (d DropPath) Record(p *exec.Program) {
 	exec.Call(p, "droppath", unsafe.Pointer(&C.ctn_droppath), &args, 0, flat("cu_droppath", d.Out.Len()))
 }
 
+// RecordAxpy appends Out = X + A[0]·Y over flat buffers of float32, all of one length but A. Out may be X or Y.
+func RecordAxpy(p *exec.Program, out, x, y, a *exec.Buffer) {
+	n := out.Len()
+	if n == 0 || x.Len() != n || y.Len() != n || out.Half() {
+		panic(fmt.Sprintf("axpy: %d and %d elements into %d", x.Len(), y.Len(), n))
+	}
+	exec.Need("axpy", "A", a, 1)
+	const c = 256 // the buffer is a tensor of pixels of so many channels, and one of what is left
+	part := func(at, pixels, c int) {
+		if n := pixels * c; n > 0 {
+			in := func(b *exec.Buffer) tensor.Input {
+				return tensor.Input{Shape: tensor.Shape{N: 1, H: 1, W: pixels, C: c}, Z: b.Slice(at, n)}
+			}
+			Sum{Terms: []Term{{In: in(x)}, {In: in(y), Scalar: a}}, Out: out.Slice(at, n)}.Record(p)
+		}
+	}
+	part(0, n/c, c)
+	part(n/c*c, 1, n%c)
+}
+
 // RecordZero appends the filling of a buffer of float32 with zeros, whatever it holds.
 func RecordZero(p *exec.Program, out *exec.Buffer) {
 	exec.Need("zero", "out", out, out.Len())

@@ -98,25 +98,29 @@ func TestSumInPlace(t *testing.T) {
 	})
 }
 
-// A step along a flat buffer: Y += A·X.
-func TestSumOfFlatBuffers(t *testing.T) {
+func TestAxpy(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
-		for _, s := range []tensor.Shape{{N: 1, H: 1, W: 1, C: 1}, {N: 1, H: 1, W: 1, C: 61},
-			{N: 1, H: 1, W: 999, C: 64}} {
+		for i, n := range []int{1, 61, 256, 300, 40_000, 65_536} {
 			ar := d.NewArena()
-			x, want := kerneltest.Random(s.Len(), 1)
-			y, y64 := kerneltest.Random(s.Len(), 2)
-			out := ar.Floats(y)
+			x, x64 := kerneltest.Random(n, 1)
+			y, want := kerneltest.Random(n, 2)
 			for i := range want {
-				want[i] = y64[i] - 0.25*want[i]
+				want[i] = x64[i] - 0.25*want[i]
 			}
-			p := ar.NewProgram("step")
-			Sum{Terms: []Term{{In: tensor.Input{Shape: s, Z: out}}, {In: tensor.Input{Shape: s, Z: ar.Floats(x)},
-				Scalar: ar.Floats([]float32{-0.25})}}, Out: out}.Record(p)
+			all := ar.F32(n + 2)
+			buffers := []*exec.Buffer{all.Slice(1, n), ar.Floats(x), ar.Floats(y)}
+			out := buffers[i%3] // X or Y
+			p := ar.NewProgram("axpy")
+			RecordAxpy(p, out, buffers[1], buffers[2], ar.Floats([]float32{-0.25}))
 			p.Run(1)
 			kerneltest.Close(t, want, out.Values(), 1e-6, "y")
+			got := all.Values()
+			require.True(t, got[0] != got[0] && got[n+1] != got[n+1], "beside Out was written")
 			ar.Free()
 		}
+		ar := d.NewArena()
+		defer ar.Free()
+		require.Panics(t, func() { RecordAxpy(ar.NewProgram("bad"), ar.F32(3), ar.Zeros(3), ar.Zeros(4), ar.Zeros(1)) })
 	})
 }
 
