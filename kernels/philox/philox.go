@@ -31,6 +31,7 @@ const (
 	PurposeShapes  uint32 = 35 // the generated image set `shapes`
 	PurposePath    uint32 = 36 // which paths of a supernet an update trains
 	PurposeSide    uint32 = 37 // the side of a step's images
+	PurposeGumbel  uint32 = 38 // noise of a mixture's weights
 )
 
 const (

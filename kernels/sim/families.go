@@ -12,6 +12,7 @@ import (
 	_ "github.com/ctnas/ctnas/kernels/gemm"
 	_ "github.com/ctnas/ctnas/kernels/graph"
 	_ "github.com/ctnas/ctnas/kernels/loss"
+	_ "github.com/ctnas/ctnas/kernels/mixture"
 	_ "github.com/ctnas/ctnas/kernels/norm"
 	_ "github.com/ctnas/ctnas/kernels/optim"
 	_ "github.com/ctnas/ctnas/kernels/peak"

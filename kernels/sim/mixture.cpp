@@ -1,0 +1,1 @@
+#include "../mixture/mixture.cu"
