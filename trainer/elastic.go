@@ -96,10 +96,24 @@ type SupernetResult struct {
 	// TrainLoss is the mean over the paths and updates of each epoch; null where all of its updates were left out.
 	TrainLoss []Real           `json:"train_loss"`
 	Paths     []PathEvaluation `json:"paths"` // after each epoch; empty without validation images
+	// Fairness is how often each choice was trained, by decision; null where the method trains all choices in every
+	// update, or the space does not say what a path chooses.
+	Fairness []Fairness `json:"fairness"`
 	// Corrupt are the images that could not be read and were left out; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 	// Finished tells a result that was read from a folder whose training had ended before.
 	Finished bool `json:"-"`
+}
+
+// Fairness says how often the choices of a decision were trained. Strict fairness (Chu et al. 2021, FairNAS) trains all
+// of them equally often.
+type Fairness struct {
+	Decision string   `json:"decision"`
+	Choices  []string `json:"choices"`
+	// Paths is how many paths of updates had each choice; those of updates that were left out are among them.
+	Paths []int64 `json:"paths"`
+	Least int64   `json:"least"` // of these, and the most
+	Most  int64   `json:"most"`
 }
 
 // Names of files in the folder of a supernet's training, beside those of any training.
@@ -113,8 +127,9 @@ type elasticProgress struct {
 	Stage   int
 	Cost    SupernetCost
 	Paths   []PathEvaluation
-	Teacher string // checksum of the file in the run's folder; empty: there is none yet
-	Sampler []byte // what the job's sampler has learned
+	Teacher string    // checksum of the file in the run's folder; empty: there is none yet
+	Sampler []byte    // what the job's sampler has learned
+	Chosen  [][]int64 // how many paths of updates had each choice of each decision; nil: none are counted
 }
 
 // supernetRun is what trainings of supernets in work have in common.
@@ -405,7 +420,8 @@ func (r *supernetRun) end(save func(path string) error) (*SupernetResult, error)
 	result := &SupernetResult{Space: r.Space, Method: r.SupernetJob.Recipe.Method, Data: r.course.Source,
 		Checksum: r.ident.Images, Classes: d.Classes, HeldOut: r.HeldOut, Recipe: r.SupernetJob.Recipe,
 		Seed: r.course.Seed, Device: r.dev.Kind(), Params: params, Teacher: r.ident.Teacher, Cost: s.Elastic.Cost,
-		Skipped: s.Skipped, TrainLoss: s.TrainLoss, Paths: slices.Clip(s.Elastic.Paths), Corrupt: r.tally.Summary()}
+		Skipped: s.Skipped, TrainLoss: s.TrainLoss, Paths: slices.Clip(s.Elastic.Paths), Fairness: r.fairness(),
+		Corrupt: r.tally.Summary()}
 	if r.Dir == "" {
 		return result, nil
 	}

@@ -29,6 +29,7 @@ type Sampling struct {
 	HeldOut   int      `json:"held_out"`
 	Judged    int      `json:"judged_paths"`
 	Untouched string   `json:"untouched"`
+	Sample    string   `json:"sample"`
 	Stages    []string `json:"stages,omitempty"`
 	BinsLow   int64    `json:"bins_low,omitempty"` // multiply-adds, as the other two; all 0: no bins
 	BinsHigh  int64    `json:"bins_high,omitempty"`
@@ -41,6 +42,14 @@ const (
 	UntouchedMove = "move"
 	// UntouchedStay says that they stay as they are, with their momentum.
 	UntouchedStay = "stay"
+)
+
+// What the paths of MethodSPOS are uniform over.
+const (
+	// SampleArchitectures draws each distinct architecture as often as any other.
+	SampleArchitectures = "architectures"
+	// SampleDecisions draws each decision of the space's grammar uniformly by itself.
+	SampleDecisions = "decisions"
 )
 
 // Binned tells whether random paths come from bins of multiply-adds.
@@ -105,7 +114,8 @@ const mostPaths = KeptPaths - 2
 func SupernetRecipeDefaults() SupernetRecipe {
 	r := SupernetRecipe{Recipe: RecipeDefaults()}
 	r.Channels, r.Recalibrate = 0, 16
-	r.Method, r.Paths, r.SideStep, r.Judged, r.Untouched = MethodSandwich, 2, 4, 2, UntouchedMove
+	r.Method, r.Paths, r.SideStep, r.Judged = MethodSandwich, 2, 4, 2
+	r.Untouched, r.Sample = UntouchedMove, SampleArchitectures
 	return r
 }
 
@@ -138,6 +148,9 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 		"largest and the smallest", 0, mostPaths)
 	l.Text(&s.Untouched, "untouched", "whether momentum and weight decay move the tensors that no path of an update has "+
 		"(sgd and rmsprop)").OneOf(UntouchedMove, UntouchedStay).From("megvii-model/SinglePathOneShot (stay)")
+	l.Text(&s.Sample, "sample", "what of a space spos draws uniformly: its distinct architectures, or each decision by "+
+		"itself, which draws an architecture that more sequences stand for more often").
+		OneOf(SampleArchitectures, SampleDecisions)
 	l.Texts(&s.Stages, "stages", "a stage of ofa: `NAME` epochs=N lr=X paths=N warmup=X warmup-lr=X; names, in order: "+
 		strings.Join(stageNames(), ", ")).Check(func() error {
 		_, err := r.stages()
@@ -258,6 +271,9 @@ func (r SupernetRecipe) Check() error {
 	case r.Binned() && r.Method != MethodSPOS:
 		return fmt.Errorf("bins-low %d, bins-high %d, bins-width %d: want 0, for paths of %s come from no bins",
 			r.BinsLow, r.BinsHigh, r.BinsWidth, r.Method)
+	case r.Sample == SampleDecisions && (r.Method != MethodSPOS || r.Binned()):
+		return fmt.Errorf("sample %s: want %s, for only paths of %s without bins are drawn so", r.Sample,
+			SampleArchitectures, MethodSPOS)
 	case r.Recalibrate == 0 && !r.Sampled(): // whose paths are measured with each batch's own
 		return errors.New("recalibrate 0: want 1 or more, for statistics that paths share are of none of them")
 	case r.Method == MethodOFA && r.Distill == 0:

@@ -68,6 +68,12 @@ func TestSupernetRecipes(t *testing.T) {
 		"untouched stay: want move, for adamw": func(r *SupernetRecipe) {
 			r.Untouched, r.Optimizer = UntouchedStay, "adamw"
 		},
+		"sample decisions: want architectures, for only paths of spos": func(r *SupernetRecipe) {
+			r.Sample = SampleDecisions
+		},
+		"sample decisions: want": func(r *SupernetRecipe) {
+			r.Method, r.Sample, r.BinsHigh = MethodSPOS, SampleDecisions, 10
+		},
 		"distill 1: want 0, for sandwich": func(r *SupernetRecipe) { r.Distill = 1 },
 		`stages "kernel epochs=2": want lr=NUMBER`: func(r *SupernetRecipe) {
 			r.Method, r.Stages = MethodOFA, []string{"kernel epochs=2"}

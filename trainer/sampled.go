@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -114,6 +115,11 @@ func (r *sampledRun) step(b *data.Batch, part int) error {
 	at, cost := r.state.Step+part, &r.state.Elastic.Cost
 	r.models = r.models[:0]
 	for k, path := range paths {
+		if part == 0 {
+			if err := r.choose(path); err != nil {
+				return err
+			}
+		}
 		m, err := r.path(r.s, wanted{key: path, options: o})
 		if err != nil {
 			return err
@@ -128,6 +134,37 @@ func (r *sampledRun) step(b *data.Batch, part int) error {
 	r.s.FinishGradient()
 	cost.Images += int64(b.N)
 	return nil
+}
+
+// choose counts what a path of an update has chosen.
+func (r *sampledRun) choose(path string) error {
+	deciding, ok := r.SupernetJob.Paths.(Deciding)
+	if !ok {
+		return nil
+	}
+	chosen, err := deciding.Chosen(path)
+	if err != nil {
+		return err
+	}
+	counts := &r.state.Elastic.Chosen
+	if *counts == nil {
+		for _, d := range deciding.Decisions() {
+			*counts = append(*counts, make([]int64, len(d.Choices)))
+		}
+	}
+	for _, c := range chosen {
+		(*counts)[c.Row][c.Choice]++
+	}
+	return nil
+}
+
+// fairness says how often the choices of each decision were trained; nil where they are not counted.
+func (r *supernetRun) fairness() (out []Fairness) {
+	for i, counts := range r.state.Elastic.Chosen {
+		d := r.SupernetJob.Paths.(Deciding).Decisions()[i]
+		out = append(out, Fairness{d.Name, d.Choices, counts, slices.Min(counts), slices.Max(counts)})
+	}
+	return out
 }
 
 // validate measures some paths of the sampler with statistics of their own, then lets it learn.

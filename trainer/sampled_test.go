@@ -35,6 +35,8 @@ func (c cells) Path(path string, classes int) (nn.Path, error) {
 	return c.sp.WrittenPath(path, c.of(classes))
 }
 
+func (c cells) Decisions() []nn.Row                     { return c.sp.Decisions() }
+func (c cells) Chosen(path string) ([]nn.Choice, error) { return c.sp.Chosen(path) }
 func (c cells) Paths(update int) ([]string, error)      { return []string{c.turn[update%len(c.turn)]}, nil }
 func (cells) Learn(context.Context, int, Measure) error { return nil }
 func (cells) State() ([]byte, error)                    { return nil, nil }
@@ -108,6 +110,17 @@ func TestUntouchedVariables(t *testing.T) {
 			})
 		}
 	}
+}
+
+// How often each choice was trained is counted, once an update however many batches that has, over stops too.
+func TestFairness(t *testing.T) {
+	j := cellsJob(t, func(r *SupernetRecipe) { r.Accumulate, r.Epochs = 2, 3 }, oneConvolution, otherOperations)
+	r := trainElastic(t, j)
+	require.Equal(t, 6, r.Cost.Updates)
+	ops := []string{"conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3"}
+	require.Equal(t, []Fairness{{"vertex1", ops, []int64{3, 0, 3}, 0, 3}, {"vertex2", ops, []int64{0, 3, 0}, 0, 3}},
+		r.Fairness)
+	require.Nil(t, trainElastic(t, elasticJob(t, "shapes", nil)).Fairness)
 }
 
 // Momentum does not move what the latest update's path has not; what it has moves as ever. On every device.

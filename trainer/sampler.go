@@ -13,6 +13,15 @@ type Paths interface {
 	Path(path string, classes int) (nn.Path, error)
 }
 
+// Deciding are paths that take some of the choices of each decision that they make.
+type Deciding interface {
+	Paths
+	// Decisions are the supernet's, with their choices; none where nobody knows what paths choose.
+	Decisions() []nn.Row
+	// Chosen are the choices that a path takes: of a decision that it does not make none.
+	Chosen(path string) ([]nn.Choice, error)
+}
+
 // Sampler says which paths an update trains.
 type Sampler interface {
 	// Paths are those of an update, whose gradients are summed. They are a function of the update's number, the seed

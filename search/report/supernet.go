@@ -10,6 +10,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/files"
@@ -37,6 +38,7 @@ type supernetView struct {
 	Curves  []chartView
 	Last    []judgedView
 	Stages  []stageView
+	Fair    []fairView
 	Command string
 	Config  []Setting
 	Run     []Setting
@@ -48,6 +50,7 @@ type (
 		Update int
 		Name   string
 	}
+	fairView struct{ Decision, Choices, Least, Most string }
 )
 
 // IsSupernet tells whether a folder holds the result of a supernet's training.
@@ -114,6 +117,14 @@ func (d *supernetData) page() ([]byte, error) {
 	}
 	for _, e := range d.events("stage") {
 		v.Stages = append(v.Stages, stageView{e.Step, e.Text["stage"]})
+	}
+	for _, f := range r.Fairness {
+		var choices []string
+		for i, c := range f.Choices {
+			choices = append(choices, c+" "+grouped(int(f.Paths[i])))
+		}
+		v.Fair = append(v.Fair, fairView{f.Decision, strings.Join(choices, ", "), grouped(int(f.Least)),
+			grouped(int(f.Most))})
 	}
 	var b bytes.Buffer
 	if err := supernetTemplate.Execute(&b, v); err != nil {

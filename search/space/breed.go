@@ -35,8 +35,7 @@ func Breed(sp Space, parents []Arch, n int, s *philox.Stream, may func(Arch) boo
 const mutationRate = 0.1
 
 // redraw draws each decision of an architecture anew with probability mutationRate; behind another first decision,
-// which
-// says what the others are, all are new.
+// which says what the others are, all are new.
 func redraw(sp Space, a Arch, s *philox.Stream) (Arch, error) {
 	actions, err := sp.Encode(a)
 	if err != nil {
@@ -46,11 +45,7 @@ func redraw(sp Space, a Arch, s *philox.Stream) (Arch, error) {
 	if g.First.Choices > 1 && s.Float64() < mutationRate {
 		first := s.Intn(g.First.Choices)
 		if first != actions[0] {
-			actions = []int{first}
-			for _, step := range g.Variants[first] {
-				actions = append(actions, s.Intn(step.Choices))
-			}
-			return sp.Decode(actions)
+			return sp.Decode(g.drawBehind(first, s))
 		}
 	}
 	for i, step := range g.Variants[actions[0]] {

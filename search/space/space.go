@@ -119,6 +119,19 @@ func (g *Grammar) Steps(first int) []Step {
 	return append([]Step{g.First}, g.Variants[first]...)
 }
 
+// Draw draws each decision uniformly by itself. An architecture that several sequences stand for is drawn more often
+// than one that has a single sequence.
+func (g *Grammar) Draw(s *philox.Stream) []int { return g.drawBehind(s.Intn(g.First.Choices), s) }
+
+// drawBehind draws likewise what follows a first choice, which comes with it.
+func (g *Grammar) drawBehind(first int, s *philox.Stream) []int {
+	actions := []int{first}
+	for _, step := range g.Variants[first] {
+		actions = append(actions, s.Intn(step.Choices))
+	}
+	return actions
+}
+
 // Check tells whether actions is a sequence the grammar allows.
 func (g *Grammar) Check(actions []int) error {
 	if len(actions) == 0 {

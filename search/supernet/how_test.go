@@ -1,6 +1,7 @@
 package supernet
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,6 +47,26 @@ func TestHowChainsAreTrained(t *testing.T) {
 		seen[(a.(space.Trainable).CostAt(space.NetworkSize{Classes: 10}).MAdds-1_700_000)/100_000] = true
 	}
 	require.Len(t, seen, 9)
+
+	// The cell of an edge alone is one of 91. Of decisions it needs, with one interior vertex, that the output reads the
+	// input and that none of four pairs is that vertex and the output; with two vertices likewise, of three pairs.
+	const wanted, draws = "nasbench101:2:1:", 4000
+	share := func(sample string) float64 {
+		h, _, err := how("nasbench101-v4", func(r *trainer.SupernetRecipe) { r.Sample = sample })
+		require.NoError(t, err)
+		defer h.Close()
+		drawn := 0
+		for update := range draws {
+			paths, err := h.Sampler.Paths(update)
+			require.NoError(t, err)
+			if paths[0] == wanted {
+				drawn++
+			}
+		}
+		return float64(drawn) / draws
+	}
+	require.InDelta(t, 1.0/91, share(trainer.SampleArchitectures), 0.007)
+	require.InDelta(t, (math.Pow(7.0/9, 4)/2+math.Pow(3.0/4, 3)/3)/2, share(trainer.SampleDecisions), 0.025)
 
 	h, _, err = how("fairnas@w0.25,r16,s8", func(r *trainer.SupernetRecipe) { r.Method = trainer.MethodFairNAS })
 	require.NoError(t, err)

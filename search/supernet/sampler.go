@@ -9,28 +9,39 @@ import (
 	"github.com/ctnas/ctnas/trainer"
 )
 
-// NewSampler is the sampler of a method of single paths that learns nothing: one path an update, uniform over the
-// space's distinct architectures (Guo et al. 2020) or over those of a bin of multiply-adds, which networks of the size
-// take, or the paths of an update of strict fairness (Chu et al. 2021).
+// NewSampler is the sampler of a method of single paths that learns nothing: one path an update (Guo et al. 2020), by
+// the recipe's Sample uniform over the space's distinct architectures or in each decision by itself, or uniform over
+// those of a bin of multiply-adds, which networks of the size take; or the paths of an update of strict fairness (Chu et
+// al. 2021).
 func NewSampler(sp space.Space, r trainer.SupernetRecipe, size space.NetworkSize, seed uint64) (trainer.Sampler,
 	error) {
 	switch r.Method {
 	case trainer.MethodSPOS:
-		draw := sp.Sample
+		draw := func(s *philox.Stream) (space.Arch, error) { return sp.Sample(s), nil }
+		if r.Sample == trainer.SampleDecisions {
+			g := sp.Grammar()
+			draw = func(s *philox.Stream) (space.Arch, error) { return sp.Decode(g.Draw(s)) }
+		}
 		if r.Binned() {
-			var err error
-			if draw, err = (space.Bins{Low: r.BinsLow, High: r.BinsHigh, Width: r.BinsWidth}).Sampler(sp,
-				size); err != nil {
+			within, err := (space.Bins{Low: r.BinsLow, High: r.BinsHigh, Width: r.BinsWidth}).Sampler(sp, size)
+			if err != nil {
 				return nil, err
 			}
+			draw = func(s *philox.Stream) (space.Arch, error) { return within(s), nil }
 		}
-		return drawing{seed, func(s *philox.Stream) []string { return []string{draw(s).String()} }}, nil
+		return drawing{seed, func(s *philox.Stream) ([]string, error) {
+			a, err := draw(s)
+			if err != nil {
+				return nil, err
+			}
+			return []string{a.String()}, nil
+		}}, nil
 	case trainer.MethodFairNAS:
 		strict, ok := sp.(space.Strict)
 		if !ok {
 			return nil, fmt.Errorf("%s has no strict fairness", sp.Name())
 		}
-		return drawing{seed, strict.StrictPaths}, nil
+		return drawing{seed, func(s *philox.Stream) ([]string, error) { return strict.StrictPaths(s), nil }}, nil
 	}
 	return nil, fmt.Errorf("method %s draws no single paths", r.Method)
 }
@@ -38,13 +49,13 @@ func NewSampler(sp space.Space, r trainer.SupernetRecipe, size space.NetworkSize
 // drawing draws the paths of each update from a stream of its own.
 type drawing struct {
 	seed uint64
-	draw func(*philox.Stream) []string
+	draw func(*philox.Stream) ([]string, error)
 }
 
 // Paths are those of an update.
 func (d drawing) Paths(update int) ([]string, error) {
 	s := philox.Key{Seed: d.seed, Purpose: philox.PurposePath}.From(uint32(update), 0)
-	return d.draw(&s), nil
+	return d.draw(&s)
 }
 
 // Learn learns nothing.

@@ -62,6 +62,21 @@ func (p singlePaths) Path(path string, classes int) (nn.Path, error) {
 	return p.sp.Path(a, p.of(classes))
 }
 
+// Decisions are none where the space does not say what a path chooses.
+func (p singlePaths) Decisions() []nn.Row {
+	if deciding, ok := p.sp.(space.Deciding); ok {
+		return deciding.Decisions()
+	}
+	return nil
+}
+
+func (p singlePaths) Chosen(path string) ([]nn.Choice, error) {
+	if deciding, ok := p.sp.(space.Deciding); ok {
+		return deciding.Chosen(path)
+	}
+	return nil, nil
+}
+
 type mixedPaths struct {
 	singlePaths
 	mixed space.Mixed
