@@ -57,6 +57,7 @@ var (
 	_ Columned   = BlockChains{}
 	_ Measurable = BlockChains{}
 	_ Strict     = BlockChains{}
+	_ Mixed      = BlockChains{}
 	_ Alike      = BlockChain{}
 )
 

@@ -43,3 +43,23 @@ func (sp BlockChains) WrittenPath(text string, size NetworkSize) (nn.Path, error
 	}
 	return sp.Path(a, size)
 }
+
+// Mixture is the network in which each layer mixes all of its blocks, for images of the space's resolution unless the
+// size says another side.
+func (sp BlockChains) Mixture(size NetworkSize) (nn.Path, error) {
+	shared, err := sp.Supernet(size)
+	if err != nil {
+		return nn.Path{}, err
+	}
+	return mixture(sp, func() (nn.Path, error) {
+		return sp.chain().Mixture(shared, sp.side(size), sp.classes(size))
+	})
+}
+
+// Derive takes each layer's block of the largest weight, of equal ones the first.
+func (sp BlockChains) Derive(weights [][]float32) (string, error) {
+	if err := checkWeights(sp, sp.chain().Rows(), weights); err != nil {
+		return "", err
+	}
+	return sp.draw(func(layer, _ int) int { return largest(weights[layer]) }).String(), nil
+}

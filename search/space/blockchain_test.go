@@ -281,3 +281,47 @@ func TestChainWithin(t *testing.T) {
 		require.Error(t, err)
 	}
 }
+
+// The mixture of a chain has a row of blocks a layer and all weights of the supernet; with all weight on one block of
+// each layer it computes what their chain does, and costs as much.
+func TestChainMixtures(t *testing.T) {
+	for _, name := range []string{"spos@w0.25,r16,s8", "fairnas@w0.25,r16,s4"} {
+		sp := open(t, name).(BlockChains)
+		size := NetworkSize{Classes: 3}
+		rows := sp.chain().Rows()
+		p := requireRows(t, sp, size, rows)
+		require.Len(t, p.Mixture, len(sp.layers()))
+		require.Equal(t, blockNames(sp.layers()[2]), p.Mixture[2].Choices)
+		require.Equal(t, "layer3", p.Mixture[2].Name)
+		require.Equal(t, p.Network.Cost().Params, trainable(t, sp, size))
+		s := philox.New(2, philox.PurposeTest, 0)
+		for range 2 {
+			c := sp.Sample(s).(BlockChain)
+			weights := oneHot(rows, func(row int) int { return c.Blocks()[row] })
+			requireMixesAs(t, sp, size, weights, c.String())
+			derived, err := sp.Derive(weights)
+			require.NoError(t, err)
+			require.Equal(t, c.String(), derived)
+		}
+		requireRefusals(t, sp, rows)
+		weights := oneHot(rows, func(int) int { return 0 })
+		weights[1][0], weights[1][1], weights[1][2] = 0.25, 0.375, 0.375
+		derived, err := sp.Derive(weights)
+		require.NoError(t, err)
+		a, err := sp.Parse(derived)
+		require.NoError(t, err)
+		require.Equal(t, append([]int{0, 1}, make([]int, len(rows)-2)...), a.(BlockChain).Blocks())
+	}
+}
+
+// trainable counts a supernet's parameters.
+func trainable(t *testing.T, sp Sharing, size NetworkSize) (n int64) {
+	shared, err := sp.Supernet(size)
+	require.NoError(t, err)
+	for _, v := range shared.Variables {
+		if v.Role.Trainable() {
+			n += int64(v.Len())
+		}
+	}
+	return n
+}

@@ -81,7 +81,9 @@ func (sp Darts) Derive(weights [][]float32) (string, error) {
 				op := dartsNone + 1 + largest(weights[from][dartsNone+1:])
 				edges[from], weight[from] = dartsEdge{uint8(op), uint8(from)}, weights[from][op]
 			}
-			slices.SortStableFunc(edges, func(a, b dartsEdge) int { return cmp.Compare(weight[b.from], weight[a.from]) })
+			slices.SortStableFunc(edges, func(a, b dartsEdge) int {
+				return cmp.Compare(weight[b.from], weight[a.from])
+			})
 			copy(g.cells[i][2*n:], edges[:2])
 			weights = weights[len(edges):]
 		}

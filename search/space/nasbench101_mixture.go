@@ -10,8 +10,8 @@ import (
 var _ Mixed = NASBench101{}
 
 // Mixture has the weights of all cells in which each vertex reads one vertex before it, or none, and every vertex that
-// the input reaches feeds the output, as does the input. Its vertices are as wide as those of the cell in which all feed
-// the output: 52, 51, 51, 51 and 51 of 256 channels.
+// the input reaches feeds the output, as does the input. Its vertices are as wide as those of the cell in which all
+// feed the output: 52, 51, 51, 51 and 51 of 256 channels.
 func (sp NASBench101) Mixture(size NetworkSize) (nn.Path, error) {
 	n := sp.supernet(size)
 	shared, err := n.Shared()

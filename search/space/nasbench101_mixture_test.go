@@ -15,7 +15,8 @@ import (
 // cellRows are the rows of cells of so many vertices.
 func cellRows(vertices int) []nn.Row { return zoo.CellSupernet{Interior: vertices - 2}.Rows() }
 
-// drawnCellOf is a cell in which each interior vertex reads what it is told, -1 none, and the rows that give it all weight.
+// drawnCellOf is a cell in which each interior vertex reads what it is told, -1 none, and the rows that give it all
+// weight.
 func drawnCellOf(from, op []int) (dag, [][]float32) {
 	d, live := dag{n: len(from) + 2}, uint8(1)
 	for v := range from {

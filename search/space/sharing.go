@@ -19,12 +19,12 @@ type Sharing interface {
 	Path(a Arch, size NetworkSize) (nn.Path, error)
 }
 
-// Written is a Sharing space that builds paths of architectures as they are written: in its supernet an architecture may
-// lie in several places, of which the canonical text names one.
+// Written is a Sharing space that builds paths of architectures as they are written: in its supernet an architecture
+// may lie in several places, of which the canonical text names one.
 type Written interface {
 	Sharing
-	// WrittenPath is the path of a text. Nodes of a cell have the weights of the places in which they are written, which
-	// need not be those of the architecture that Parse makes of the text.
+	// WrittenPath is the path of a text. Nodes of a cell have the weights of the places in which they are written,
+	// which need not be those of the architecture that Parse makes of the text.
 	WrittenPath(text string, size NetworkSize) (nn.Path, error)
 }
 

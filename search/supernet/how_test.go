@@ -91,7 +91,7 @@ func TestHowChainsAreTrained(t *testing.T) {
 // The paths of a space whose choices can be mixed have the mixture, of the recipe's size, and what it stands for.
 func TestHowMixturesAreTrained(t *testing.T) {
 	d := &data.Dataset{Width: 8, Height: 8, Classes: make([]string, 10)}
-	for _, name := range []string{"nasbench101-v4", "darts@cifar10"} {
+	for _, name := range []string{"nasbench101-v4", "darts@cifar10", "spos@w0.25,r16,s4"} {
 		sp, err := space.Open(name)
 		require.NoError(t, err)
 		r := trainer.SupernetRecipeDefaults()
@@ -102,7 +102,7 @@ func TestHowMixturesAreTrained(t *testing.T) {
 		paths := h.Paths.(mixedPaths)
 		p, err := paths.Mixture(3)
 		require.NoError(t, err)
-		require.Equal(t, nn.Shape{H: 8, W: 8, C: 3}, p.Input())
+		require.Equal(t, nn.Shape{H: h.Recipe.Side(d), W: h.Recipe.Side(d), C: 3}, p.Input())
 		require.Equal(t, nn.Shape{H: 1, W: 1, C: 3}, p.Nodes[p.Outputs[0].Node].Shape)
 		shared, err := paths.Supernet(3)
 		require.NoError(t, err)

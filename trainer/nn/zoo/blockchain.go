@@ -90,7 +90,7 @@ func (s ChainSize) stride(k int) int {
 
 // Network is the network of some blocks, the number of one for each layer, by itself: norms have scale and shift.
 func (c BlockChain) Network(blocks []int, side, classes int) (*nn.Network, error) {
-	net, err := c.build(side, classes, false, c.single(blocks))
+	net, err := c.build(side, classes, false, nil, c.single(blocks))
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (c BlockChain) Supernet(classes int) (nn.Shared, error) {
 
 // Path is the network of some blocks over the variables of Supernet. Its own have the names of a network by itself.
 func (c BlockChain) Path(blocks []int, side, classes int) (nn.Path, error) {
-	net, err := c.build(side, classes, c.plain, c.single(blocks))
+	net, err := c.build(side, classes, c.plain, nil, c.single(blocks))
 	if err != nil {
 		return nn.Path{}, err
 	}
@@ -140,12 +140,40 @@ func (c BlockChain) single(blocks []int) func(b *nn.Builder, x nn.Tensor, layer 
 // All is the network in which every layer has all of its blocks and joins what they give. Plain norms have neither
 // scale nor shift. Variables have the supernet's names.
 func (c BlockChain) All(side, classes int, plain bool, join nn.Op) (*nn.Network, error) {
-	net, err := c.build(side, classes, plain, func(b *nn.Builder, x nn.Tensor, layer int) nn.Tensor {
+	return c.all(side, classes, plain, nil, func(int) nn.Op { return join })
+}
+
+// Rows are those of Mixture: a layer's blocks.
+func (c BlockChain) Rows() (rows []nn.Row) {
+	for i, layer := range c.Layers {
+		row := nn.Row{Name: fmt.Sprintf("layer%d", i+1)}
+		for _, block := range layer {
+			row.Choices = append(row.Choices, block.Name)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// Mixture is the network in which every layer is the sum of all of its blocks, each times its weight, over the
+// variables of Supernet (Wu et al., "FBNet", CVPR 2019).
+func (c BlockChain) Mixture(shared nn.Shared, side, classes int) (nn.Path, error) {
+	net, err := c.all(side, classes, c.plain, c.Rows(), func(layer int) nn.Op { return nn.Mix{Row: layer, Rows: 1} })
+	if err != nil {
+		return nn.Path{}, err
+	}
+	return bind(net, shared, func(name string) string { return name })
+}
+
+// all is the network of all blocks, with some rows, in which each layer's are joined by an operation of its own.
+func (c BlockChain) all(side, classes int, plain bool, rows []nn.Row, join func(layer int) nn.Op) (*nn.Network,
+	error) {
+	net, err := c.build(side, classes, plain, rows, func(b *nn.Builder, x nn.Tensor, layer int) nn.Tensor {
 		var given []nn.Tensor
 		for _, block := range c.Layers[layer] {
 			given = append(given, block.Build(b.Scope("%s", block.Name), x))
 		}
-		return b.Apply("join", join, given...)
+		return b.Apply("join", join(layer), given...)
 	})
 	if err != nil {
 		return nil, err
@@ -154,10 +182,14 @@ func (c BlockChain) All(side, classes int, plain bool, join nn.Op) (*nn.Network,
 	return net, nil
 }
 
-// build builds a network of layers between stem and head. Nodes of a block are named "layer3/k3e6/expand/conv".
-func (c BlockChain) build(side, classes int, plain bool,
+// build builds a network, with some rows, of layers between stem and head. Nodes of a block are named
+// "layer3/k3e6/expand/conv".
+func (c BlockChain) build(side, classes int, plain bool, rows []nn.Row,
 	layer func(b *nn.Builder, x nn.Tensor, layer int) nn.Tensor) (*nn.Network, error) {
 	b, x := nn.NewBuilder(c.Name, nn.Shape{H: side, W: side, C: 3})
+	for _, r := range rows {
+		b.Row(r)
+	}
 	b.Norm = torchNorm
 	b.Norm.NoAffine = plain
 	x = c.stem(b, x)

@@ -118,8 +118,8 @@ func (d DARTSSupernet) Path(g Genotype, shared nn.Shared) (nn.Path, error) {
 // dartsSlot names the place of an operation on an edge, below the node that it leads to.
 func dartsSlot(from int, op string) string { return fmt.Sprintf("from%d/%s", from, op) }
 
-// around is the network, with some rows, around the cells' nodes: node makes one of the nodes before it, in a scope of a
-// name.
+// around is the network, with some rows, around the cells' nodes: node makes one of the nodes before it, in a scope of
+// a name.
 func (d DARTSSupernet) around(rows []nn.Row, node func(b *nn.Builder, nodes []nn.Tensor, name string,
 	at dartsPlace) nn.Tensor) (*nn.Network, error) {
 	b, before, x := d.stem()

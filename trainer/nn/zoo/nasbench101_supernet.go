@@ -47,8 +47,8 @@ func (c CellSupernet) Shared() (nn.Shared, error) {
 	return nn.Shared{Name: "supernet of nasbench101", Variables: net.Variables()}, nil
 }
 
-// Path is the network of a cell over the variables of Shared: its interior vertices, in their order, have the weights of
-// some slots, numbers from 1 on. No slots are the first ones.
+// Path is the network of a cell over the variables of Shared: its interior vertices, in their order, have the weights
+// of some slots, numbers from 1 on. No slots are the first ones.
 func (c CellSupernet) Path(cell Cell, shared nn.Shared, slots ...int) (nn.Path, error) {
 	n := len(cell.Matrix()) - 2
 	for v := 1; v <= n && len(slots) < n; v++ {
@@ -82,8 +82,8 @@ func (c CellSupernet) Rows() (rows []nn.Row) {
 // Mixture is the network whose cells mix all cells that it searches among, over the variables of Shared: a vertex reads
 // the input and all vertices before it, each times its weight, and is the sum of all operations on that, each times
 // its weight. As in the sampled cells all of whose vertices live, every vertex feeds the output, and so does the input
-// (kcyu2014/eval-nas, its DARTS; there the input has weight 1, vertex 1 the input's weight, and so on, which is taken for
-// a mistake).
+// (kcyu2014/eval-nas, its DARTS; there the input has weight 1, vertex 1 the input's weight, and so on, which is taken
+// for a mistake).
 func (c CellSupernet) Mixture(shared nn.Shared) (nn.Path, error) {
 	output := c.Interior + 1
 	feeding := make([][]int, output+1) // the edges that say how wide the vertices are
@@ -122,8 +122,8 @@ func (c CellSupernet) Mixture(shared nn.Shared) (nn.Path, error) {
 }
 
 // slotName is the name of the shared variable that a cell's variable is part of: "stack1.module1.vertex2.conv.weight"
-// of a vertex with a 3x3 convolution is part of "stack1.module1.vertex2.conv3x3-bn-relu.conv.weight" where the vertex has
-// the second slot.
+// of a vertex with a 3x3 convolution is part of "stack1.module1.vertex2.conv3x3-bn-relu.conv.weight" where the vertex
+// has the second slot.
 func slotName(name string, ops []string, slots []int) string {
 	parts := strings.Split(name, ".")
 	var v int
