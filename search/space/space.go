@@ -161,8 +161,8 @@ type Crosser interface {
 
 // registry opens spaces by the part of their name before a settings suffix (@) or a file (:). A space is one line here.
 // What else it can do it says by the interfaces that it has: Enumerable, Crosser, Positional, Coder (tables), Columned,
-// Composed and Measurable (latencies), Resizing, Bounded and Ranged (limits), Sharing, Strict, Elastic and
-// Shrinking (supernets); and its architectures by Trainable, Alike (labels by training).
+// Composed and Measurable (latencies), Resizing, Bounded and Ranged (limits), Sharing, Written, Strict, Mixed,
+// Elastic and Shrinking (supernets); and its architectures by Trainable, Alike (labels by training).
 var registry = map[string]func(name string) (Space, error){
 	"nasbench101":    plain(NASBench101{}),
 	"nasbench101-v3": plain(NASBench101{3}),
