@@ -83,9 +83,13 @@ func (a *app) cutOut(ctx context.Context, arch string, resolution int, spec supe
 		cutFrom: cut.Note, classes: cut.Classes}, cut.Values, cut, nil
 }
 
-// searched is the pick of a search, where a text names its folder, with how its labels were made; empty where it names
-// something else.
+// searched is the pick of a search, where a text names its folder, with how its labels were made, or what the mixture
+// of a supernet stands for, where it names the folder of that; empty where it names something else.
 func searched(text string) (pick, labels string, err error) {
+	if report.IsSupernet(text) {
+		pick, err := report.Derived(text)
+		return pick, "", err
+	}
 	if _, err := os.Stat(filepath.Join(text, report.LedgerName)); err != nil {
 		return "", "", nil // no folder, or that of a training
 	}

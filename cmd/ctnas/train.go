@@ -106,10 +106,11 @@ func newTrainCommand(a *app) *cobra.Command {
 	var amp bool
 	given := newTrainSettings()
 	cmd := &cobra.Command{
-		Use:   "train ARCH --data D --recipe R",
+		Use:   "train ARCH|RUN --data D --recipe R",
 		Short: "Train an architecture on images",
 		Long: `Trains a network from scratch and tests it. The recipe says how; every key of it is a flag that changes
-it.
+it. RUN is the folder of a search, whose pick is trained, or of a supernet that mixes all choices (ctnas
+supernet train --method darts), of which it is the architecture that the mixture stands for.
 
 --out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and
 result.json. A training that was stopped, even with kill -9, goes on with --resume DIR and ends in the same
@@ -121,6 +122,7 @@ such images beforehand.
 Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
 		Example: `  ctnas train nasbench101:best --data shapes --recipe shapes --out runs/cell
   ctnas train mobilenetv3_large_1.0 --data imagenet:/data/imagenet --recipe mobilenetv3 --out runs/v3
+  ctnas train runs/darts --data cifar10:/data/cifar10 --recipe darts-cifar --out runs/genotype
   ctnas train --resume runs/v3`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -176,10 +178,14 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (tra
 	if s.Arch == "" {
 		return s, usagef("want an architecture")
 	}
+	pick, _, err := searched(s.Arch)
+	if err != nil {
+		return s, err
+	}
+	s.Arch = cmp.Or(pick, s.Arch)
 	if err := checkArch(s.Arch); err != nil {
 		return s, err
 	}
-	var err error
 	if s.Recipe, err = trainer.OpenRecipe(f.Lookup("recipe").Value.String()); err != nil {
 		return s, usagef("--recipe: %w", err)
 	}

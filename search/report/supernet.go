@@ -62,6 +62,29 @@ func IsSupernet(dir string) bool {
 	return err == nil && json.Unmarshal(text, &r) == nil && r.Cost != nil
 }
 
+// Derived is the architecture that the mixture of a supernet stands for, as the folder of its training says it.
+func Derived(dir string) (string, error) {
+	var r struct {
+		Method  string `json:"method"`
+		Mixture struct {
+			Derived string `json:"derived"`
+		} `json:"mixture"`
+	}
+	path := filepath.Join(dir, ResultName)
+	text, err := files.Read(path, maxBytes)
+	if err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	if r.Mixture.Derived == "" {
+		return "", fmt.Errorf("%s: a supernet that was trained by %.40q stands for no architecture; name one", path,
+			r.Method)
+	}
+	return r.Mixture.Derived, nil
+}
+
 // WriteSupernet writes the page of a supernet's training into its folder: accuracies of the smallest, the largest and
 // random paths over the epochs, and what the training took. result.json must be there and whole; what else cannot be
 // read is told on the page.
