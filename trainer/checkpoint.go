@@ -23,8 +23,8 @@ type snapshot struct {
 	Log      int64 // bytes of log.jsonl
 	Updates  int32 // as the optimizer counts them
 	Count    int   // of Buffers
-	// State, moments, and the average of weights where there is one: float32, little-endian. Each is a gob of its own,
-	// for one may have at most 1 GiB.
+	// State, moments, the average of weights where there is one, and what else the learner keeps: float32,
+	// little-endian. Each is a gob of its own, for one may have at most 1 GiB.
 	Buffers [][]byte
 }
 
@@ -37,7 +37,7 @@ func (c *course) buffers() []*exec.Buffer {
 	if c.o.mean != nil {
 		all = append(all, c.o.mean)
 	}
-	return all
+	return append(all, c.kept...)
 }
 
 // checkpoint writes the state into the run's folder; the checkpoint before stays as the previous one. At every moment
@@ -78,7 +78,7 @@ func (s snapshot) encode() ([]byte, error) {
 	return checkpoint.Seal(checkpointMagic, out.Bytes()), err
 }
 
-// maxBuffers bounds what is read of a checkpoint: an optimizer has two moments at most.
+// maxBuffers bounds what is read of a checkpoint: an optimizer has two moments at most, a mixture three buffers.
 const maxBuffers = 8
 
 func decodeSnapshot(text []byte) (*snapshot, error) {

@@ -24,7 +24,7 @@ type learner interface {
 	keepStatistics()
 	restoreStatistics()
 	// step adds the gradient of a batch, which is on the device: that of part `part`, from 0, of an update.
-	step(b *data.Batch, part int) error
+	step(ctx context.Context, b *data.Batch, part int) error
 	// metrics are the loss of the latest step, and the 2-norm of the gradient so far. On an accelerator they wait for
 	// the step.
 	metrics() (loss, norm float64)
@@ -43,6 +43,7 @@ type course struct {
 	learner learner
 	dev     *exec.Device
 	o       *optimizer
+	kept    []*exec.Buffer // what else a checkpoint has
 	feed    *feed
 	log     *events.Log
 	ident   identity
@@ -252,7 +253,7 @@ func (c *course) update(ctx context.Context) error {
 		}
 		if err == nil {
 			c.images += b.N
-			err = c.learner.step(b, part)
+			err = c.learner.step(ctx, b, part)
 		}
 		if err != nil {
 			c.learner.restoreStatistics()

@@ -99,6 +99,8 @@ type SupernetResult struct {
 	// Fairness is how often each choice was trained, by decision; null where the method trains all choices in every
 	// update, or the space does not say what a path chooses.
 	Fairness []Fairness `json:"fairness"`
+	// Mixture is how the choices' weights learned; absent where paths are trained one by one.
+	Mixture *MixtureResult `json:"mixture,omitempty"`
 	// Corrupt are the images that could not be read and were left out; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
 	// Finished tells a result that was read from a folder whose training had ended before.
@@ -130,6 +132,9 @@ type elasticProgress struct {
 	Teacher string    // checksum of the file in the run's folder; empty: there is none yet
 	Sampler []byte    // what the job's sampler has learned
 	Chosen  [][]int64 // how many paths of updates had each choice of each decision; nil: none are counted
+	// Mixture are the weights after each epoch, and AlphaUpdates how often α were updated, as Adam counts them.
+	Mixture      []MixtureWeights
+	AlphaUpdates int32
 }
 
 // supernetRun is what trainings of supernets in work have in common.
@@ -140,6 +145,8 @@ type supernetRun struct {
 	s        *Supernet
 	models   []*Model // of the latest step's paths
 	perImage map[string]int64
+	side     int           // of the images, where all have one
+	heldOut  *data.Decoded // images that paths are measured on; nil before they are first asked for
 	// recording is how long it took to record paths; on an accelerator the one before runs meanwhile.
 	recording time.Duration
 }
@@ -151,8 +158,9 @@ func newSupernetRun(j SupernetJob, d Deps) (r supernetRun, err error) {
 	return r, r.checkFaults()
 }
 
-// place puts the shared variables and the optimizer on the device, for images of sides up to one.
-func (r *supernetRun) place(side int) (err error) {
+// place puts the shared variables and the optimizer on the device, for images of sides up to one, with the rows that
+// networks mix by.
+func (r *supernetRun) place(side int, rows []nn.Row, o MixtureOptions) (err error) {
 	if r.dev, err = exec.Open(r.Device); err != nil {
 		return err
 	}
@@ -161,7 +169,7 @@ func (r *supernetRun) place(side int) (err error) {
 		return err
 	}
 	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch, Image: nn.Shape{H: side, W: side, C: 3},
-		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache})
+		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache, Rows: rows, MixtureOptions: o})
 	if err != nil {
 		return err
 	}
@@ -203,6 +211,13 @@ type elasticRun struct {
 func TrainSupernet(ctx context.Context, j SupernetJob, d Deps) (*SupernetResult, error) {
 	if err := j.Recipe.Check(); err != nil {
 		return nil, err
+	}
+	if j.Recipe.Mixed() {
+		r, err := newMixedRun(j, d)
+		if err != nil {
+			return nil, err
+		}
+		return conduct(ctx, r)
 	}
 	if j.Sampler != nil {
 		r, err := newSampledRun(j, d)
@@ -288,7 +303,7 @@ func (r *elasticRun) open(ctx context.Context) (*SupernetResult, error) {
 // put puts the shared variables with their start values and the optimizer on the device, and says what all of it is.
 func (r *elasticRun) put(ctx context.Context) (err error) {
 	most := r.sides[len(r.sides)-1]
-	if err := r.place(most); err != nil {
+	if err := r.place(most, nil, MixtureOptions{}); err != nil {
 		return err
 	}
 	sum, err := r.learn()
@@ -404,11 +419,11 @@ const leastArea = 0.08
 
 // finish writes what remains of a run.
 func (r *elasticRun) finish(context.Context) (*SupernetResult, error) {
-	return r.end(r.save)
+	return r.end(r.save, nil)
 }
 
 // end is the result, which is written with the weights.
-func (r *supernetRun) end(save func(path string) error) (*SupernetResult, error) {
+func (r *supernetRun) end(save func(path string) error, mixture *MixtureResult) (*SupernetResult, error) {
 	s, d := &r.state, r.course.Data
 	params := int64(0)
 	for _, v := range r.shared.Variables {
@@ -421,7 +436,7 @@ func (r *supernetRun) end(save func(path string) error) (*SupernetResult, error)
 		Checksum: r.ident.Images, Classes: d.Classes, HeldOut: r.HeldOut, Recipe: r.SupernetJob.Recipe,
 		Seed: r.course.Seed, Device: r.dev.Kind(), Params: params, Teacher: r.ident.Teacher, Cost: s.Elastic.Cost,
 		Skipped: s.Skipped, TrainLoss: s.TrainLoss, Paths: slices.Clip(s.Elastic.Paths), Fairness: r.fairness(),
-		Corrupt: r.tally.Summary()}
+		Corrupt: r.tally.Summary(), Mixture: mixture}
 	if r.Dir == "" {
 		return result, nil
 	}

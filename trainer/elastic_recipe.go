@@ -34,6 +34,23 @@ type Sampling struct {
 	BinsLow   int64    `json:"bins_low,omitempty"` // multiply-adds, as the other two; all 0: no bins
 	BinsHigh  int64    `json:"bins_high,omitempty"`
 	BinsWidth int64    `json:"bins_width,omitempty"`
+	Mixing
+}
+
+// Mixing is how the weights of a mixture's choices learn. All of it is 0 with methods that mix nothing.
+type Mixing struct {
+	AlphaLR      float64 `json:"alpha_lr,omitempty"`
+	AlphaBeta1   float64 `json:"alpha_beta1,omitempty"`
+	AlphaBeta2   float64 `json:"alpha_beta2,omitempty"`
+	AlphaDecay   float64 `json:"alpha_decay,omitempty"`
+	AlphaStart   float64 `json:"alpha_start,omitempty"`
+	AlphaFrom    int     `json:"alpha_from,omitempty"`
+	SecondOrder  bool    `json:"second_order,omitempty"`
+	GumbelStart  float64 `json:"gumbel_start,omitempty"`
+	GumbelDecay  float64 `json:"gumbel_decay,omitempty"`
+	GumbelLeast  float64 `json:"gumbel_least,omitempty"`
+	CostScale    float64 `json:"cost_scale,omitempty"`
+	CostExponent float64 `json:"cost_exponent,omitempty"`
 }
 
 // What becomes of the variables that no path of an update has. A path has all of a variable of which it takes a part.
@@ -69,7 +86,16 @@ const (
 	MethodFairNAS = "fairnas"
 	// MethodENAS trains paths that a controller draws, which learns from their accuracies (Pham et al. 2018).
 	MethodENAS = "enas"
+	// MethodDARTS trains a network that mixes all choices by the softmax of numbers that learn on held-out images (Liu
+	// et al. 2019).
+	MethodDARTS = "darts"
+	// MethodFBNet does so by the Gumbel softmax, which is one choice the more the colder it gets, and may count what
+	// choices cost (Wu et al. 2019).
+	MethodFBNet = "fbnet"
 )
+
+// Mixed tells whether a method trains the network that mixes all choices.
+func (s *Sampling) Mixed() bool { return s.Method == MethodDARTS || s.Method == MethodFBNet }
 
 // Sampled tells whether a job's Sampler says which paths an update trains.
 func (s *Sampling) Sampled() bool {
@@ -131,9 +157,11 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 	s := &r.Sampling
 	l.Group("Recipe: paths")
 	l.Text(&s.Method, "method", "which paths an update trains: the largest, the smallest and random ones; random "+
-		"ones of ever more choices; a random one; one of each choice; one that a controller draws").
-		OneOf(MethodSandwich, MethodOFA, MethodSPOS, MethodFairNAS, MethodENAS).
-		From("Yu et al. 2020; Cai et al. 2020; Guo et al. 2020; Chu et al. 2021; Pham et al. 2018")
+		"ones of ever more choices; a random one; one of each choice; one that a controller draws; all at once, "+
+		"mixed by a softmax, or by a Gumbel softmax").
+		OneOf(MethodSandwich, MethodOFA, MethodSPOS, MethodFairNAS, MethodENAS, MethodDARTS, MethodFBNet).
+		From("Yu et al. 2020; Cai et al. 2020; Guo et al. 2020; Chu et al. 2021; Pham et al. 2018; Liu et al. 2019; " +
+			"Wu et al. 2019")
 	l.Int(&s.Paths, "paths", "paths", "random paths an update of sandwich, beside the largest and the smallest", 0,
 		mostPaths)
 	l.Int(&s.SideStep, "side-step", "pixels", "distance of the sides of images that updates draw from", 4, 512).
@@ -170,12 +198,65 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 	} {
 		l.Size(b.p, b.name, "multiply-adds", b.meaning).From("megvii-model/SinglePathOneShot").OmitZero()
 	}
+	s.Mixing.addTo(l)
 	r.Length.addTo(l)
 	r.Optimization.addTo(l)
 	r.LearningRate.addTo(l)
 	r.Regularization.addTo(l)
 	r.Size.AddTo(l)
 	r.Images.addTo(l)
+}
+
+func (m *Mixing) addTo(l *setting.List) {
+	l.Group("Recipe: mixtures")
+	l.Float(&m.AlphaLR, "alpha-lr", "", "learning rate of Adam for the numbers α that choices' weights come from (darts, "+
+		"fbnet)", 0, 1e3).From("quark0/darts: 3e-4").OmitZero()
+	l.Float(&m.AlphaBeta1, "alpha-beta1", "", "first decay rate of that Adam", 0, below1).OmitZero()
+	l.Float(&m.AlphaBeta2, "alpha-beta2", "", "second decay rate of that Adam", 0, below1).OmitZero()
+	l.Float(&m.AlphaDecay, "alpha-decay", "", "weight decay of α", 0, 1e3).OmitZero()
+	l.Float(&m.AlphaStart, "alpha-start", "", "standard deviation of α at the start", 0, 1e3).OmitZero()
+	l.Int(&m.AlphaFrom, "alpha-from", "epochs", "how long weights are trained before α learn", 0, 1e6).OmitZero()
+	l.Bool(&m.SecondOrder, "second-order", "α learn for the weights that a step on the training images leads to (darts)").
+		From("Liu et al. 2019, equation 7").OmitZero()
+	l.Float(&m.GumbelStart, "gumbel-start", "", "temperature of fbnet's Gumbel softmax in the first epoch", 0, 1e6).
+		From("Wu et al. 2019: 5").OmitZero()
+	l.Float(&m.GumbelDecay, "gumbel-decay", "1/epoch", "rate at which the temperature falls: exp(-rate epoch)", 0, 1e3).
+		From("Wu et al. 2019: 0.045").OmitZero()
+	l.Float(&m.GumbelLeast, "gumbel-least", "", "where the temperature stops falling", 0, 1e6).OmitZero()
+	l.Float(&m.CostScale, "cost-scale", "", "a of the objective CE a log(C)^b of α, where C are the multiply-adds of the "+
+		"mixture", 0, 1e6).From("Wu et al. 2019: 0.2").OmitZero()
+	l.Float(&m.CostExponent, "cost-exponent", "", "b of it; 0: costs are not counted", 0, 1e3).
+		From("Wu et al. 2019: 0.6").OmitZero()
+}
+
+// check tells what is wrong with the settings of mixtures in a recipe.
+func (r *SupernetRecipe) checkMixing() error {
+	m := &r.Mixing
+	switch {
+	case !r.Mixed():
+		if *m != (Mixing{}) {
+			return fmt.Errorf("alpha-lr %g and the other settings of mixtures: want none, for %s mixes nothing",
+				m.AlphaLR, r.Method)
+		}
+	case m.AlphaLR == 0:
+		return fmt.Errorf("alpha-lr 0: want more, for %s learns nothing without", r.Method)
+	case r.Accumulate != 1:
+		return fmt.Errorf("accumulate %d: want 1, for an update of %s has one batch of each kind", r.Accumulate, r.Method)
+	case (m.GumbelStart > 0) != (r.Method == MethodFBNet) || m.GumbelStart == 0 && m.GumbelLeast+m.GumbelDecay > 0:
+		return fmt.Errorf("gumbel-start %g: want more than 0 with %s, and none of gumbel-start, gumbel-decay and "+
+			"gumbel-least with others", m.GumbelStart, MethodFBNet)
+	case (m.CostExponent > 0) != (m.CostScale > 0):
+		return fmt.Errorf("cost-scale %g and cost-exponent %g: want both or none", m.CostScale, m.CostExponent)
+	case m.AlphaFrom >= r.Epochs:
+		return fmt.Errorf("alpha-from %d: want less than the %d epochs", m.AlphaFrom, r.Epochs)
+	case !m.SecondOrder:
+	case r.Method != MethodDARTS:
+		return fmt.Errorf("second-order: %s has none", r.Method)
+	case r.Optimizer != "sgd" || r.Nesterov || r.Decoupled || r.WeightDecay > 0 && !r.DecayAll:
+		return errors.New("second-order: the step ahead is that of optimizer sgd, without nesterov and decoupled, and " +
+			"with decay-all or weight-decay 0")
+	}
+	return nil
 }
 
 func stageNames() []string {
@@ -255,7 +336,7 @@ func parseStage(text string, from int) (s Stage, at int, err error) {
 // Check tells what is wrong with a recipe. The error begins with the key, so that two dashes before it make a flag of
 // it.
 func (r SupernetRecipe) Check() error {
-	if err := cmp.Or(r.Settings().Check(), r.Recipe.Check()); err != nil {
+	if err := cmp.Or(r.Settings().Check(), r.Recipe.Check(), r.checkMixing()); err != nil {
 		return err
 	}
 	switch {
@@ -265,7 +346,7 @@ func (r SupernetRecipe) Check() error {
 		return fmt.Errorf("val-split %g: want 0, for held-out says which images a supernet does not see", r.ValSplit)
 	case r.AuxWeight > 0:
 		return fmt.Errorf("aux-weight %g: want 0, for paths have no auxiliary heads", r.AuxWeight)
-	case r.Size != (Size{}) && !r.Sampled():
+	case r.Size != (Size{}) && !r.Sampled() && !r.Mixed():
 		return fmt.Errorf("channels %d, stacks %d, modules %d, resolution %d: want 0, for the space of %s says them",
 			r.Channels, r.Stacks, r.Modules, r.Resolution, r.Method)
 	case r.Binned() && r.Method != MethodSPOS:
@@ -274,7 +355,7 @@ func (r SupernetRecipe) Check() error {
 	case r.Sample == SampleDecisions && (r.Method != MethodSPOS || r.Binned()):
 		return fmt.Errorf("sample %s: want %s, for only paths of %s without bins are drawn so", r.Sample,
 			SampleArchitectures, MethodSPOS)
-	case r.Recalibrate == 0 && !r.Sampled(): // whose paths are measured with each batch's own
+	case r.Recalibrate == 0 && !r.Sampled() && !r.Mixed(): // whose paths are measured with each batch's own
 		return errors.New("recalibrate 0: want 1 or more, for statistics that paths share are of none of them")
 	case r.Method == MethodOFA && r.Distill == 0:
 		return errors.New("distill 0: want more, for the stages of ofa have a teacher")

@@ -152,6 +152,7 @@ type wanted struct {
 	key     string
 	options PathOptions
 	change  func(net *nn.Network) *nn.Network // of the network, by its key; nil: none
+	build   func() (nn.Path, error)           // the path; nil: that of the key
 }
 
 // paths are those of an update, for images of a side.
@@ -186,6 +187,9 @@ func (r *supernetRun) path(s *Supernet, w wanted) (*Model, error) {
 	begin := time.Now()
 	defer func() { r.recording += time.Since(begin) }() // next to nothing where the path is recorded
 	return s.Path(w.key, w.options, func() (nn.Path, error) {
+		if w.build != nil {
+			return w.build()
+		}
 		p, err := r.Paths.Path(w.key, len(r.course.Data.Classes))
 		if err == nil && w.change != nil {
 			p.Network = w.change(p.Network)
@@ -195,7 +199,7 @@ func (r *supernetRun) path(s *Supernet, w wanted) (*Model, error) {
 }
 
 // step trains the paths of an update on a batch. While one runs on an accelerator the next is recorded.
-func (r *elasticRun) step(b *data.Batch, part int) error {
+func (r *elasticRun) step(_ context.Context, b *data.Batch, part int) error {
 	all, err := r.paths(r.state.Update, b.Side)
 	if err != nil {
 		return err
@@ -292,7 +296,7 @@ func (r *elasticRun) validate(ctx context.Context, epoch int, values map[string]
 	var found []PathEvaluation
 	err = r.o.averaged(func() error {
 		for i, key := range keys {
-			e, err := r.judge(ctx, key)
+			e, err := r.judge(ctx, wanted{key: key})
 			if err != nil {
 				return err
 			}
@@ -309,8 +313,9 @@ func (r *elasticRun) validate(ctx context.Context, epoch int, values map[string]
 }
 
 // judge measures a path on the validation images, with statistics of its own.
-func (r *supernetRun) judge(ctx context.Context, key string) (Evaluation, error) {
-	m, err := r.path(r.s, wanted{key: key, options: PathOptions{EvalOnly: true}})
+func (r *supernetRun) judge(ctx context.Context, w wanted) (Evaluation, error) {
+	w.options = PathOptions{EvalOnly: true}
+	m, err := r.path(r.s, w)
 	if err != nil {
 		return Evaluation{}, err
 	}

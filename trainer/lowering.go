@@ -37,7 +37,7 @@ type lowering struct {
 	order    []*output // as they are computed
 	operands map[nn.View]*operand
 	reads    map[int][]*operand // of each stored node: what its operation reads
-	flows    []bool             // of each node: a parameter comes before it or in it
+	flows    []bool             // of each node: what learns, a parameter or a mixture's weight, comes before it or in it
 	live     []bool             // of each node: the loss depends on its output
 	inside   map[int]inside     // of the nodes that write straight into a concatenation: where
 }
@@ -64,13 +64,13 @@ func (l *lowering) lower() {
 	}
 }
 
-// flow finds the nodes that gradients flow through: parameters come before them, and the loss depends on them.
+// flow finds the nodes that gradients flow through: what learns comes before them, and the loss depends on them.
 func (l *lowering) flow() {
 	net := l.m.Net
 	l.flows, l.live = make([]bool, len(net.Nodes)), make([]bool, len(net.Nodes))
 	for i, node := range net.Nodes {
 		f := l.m.ops[i].facts()
-		l.flows[i] = f.trained
+		l.flows[i] = f.trained && !l.m.fixedWeights || f.mixes && !l.m.fixedMixture
 		for _, in := range node.In {
 			l.flows[i] = l.flows[i] || l.flows[in] && !f.cut
 		}

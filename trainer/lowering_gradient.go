@@ -231,7 +231,7 @@ func (l *lowering) wholeGradient(out *output) *gradient {
 			}
 			l.step(nil, func(p *exec.Program) {
 				b := norm.Backward{Accumulate: l.accumulate, Frozen: n.op.Frozen}
-				if !n.op.NoAffine {
+				if !n.op.NoAffine && !l.m.fixedWeights {
 					b.DGamma, b.DBeta = l.m.gradient(k, 0), l.m.gradient(k, 1)
 				}
 				n.Backward(p, first.stats, b)

@@ -116,7 +116,7 @@ func (l *lowering) operand(v nn.View) *operand {
 		return x
 	}
 	out := l.outputs[v.Node]
-	x := &operand{of: out, view: v, needed: v.Norm != 0 || l.flows[v.Node]}
+	x := &operand{of: out, view: v, needed: l.flows[v.Node] || v.Norm != 0 && !l.m.fixedWeights}
 	l.operands[v] = x
 	if v.Norm != 0 && out.norms[v.Norm] == nil {
 		l.normalise(out, v.Norm)

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -29,6 +30,8 @@ type Options struct {
 
 	teach     bool // a step leaves the logits in Teacher
 	transient bool // evaluation normalises by the batch's statistics
+	// fixedWeights: no gradient in the parameters is wanted; fixedMixture: none in the weights of the mixture.
+	fixedWeights, fixedMixture bool
 }
 
 // Model is a network on a device: a path over parameters, its own or those that it shares, with the programs that run
@@ -41,6 +44,7 @@ type Model struct {
 	Options
 	Loss *exec.Buffer // each output's part of the loss [len(Net.Outputs)]
 
+	mixture   *Mixture // what Mix nodes mix by; nil: the network has none
 	fusion    *nn.Fusion
 	arena     *exec.Arena   // of the programs and of what they need
 	variables []nn.Variable // of the network; the lists below are in their order
@@ -138,6 +142,9 @@ func newModel(p nn.Path, o Options, a *exec.Arena) *Model {
 // alone builds the model of a network by itself.
 func (m *Model) alone() (err error) {
 	defer exec.Catch(&err)
+	if len(m.Net.Mixture) > 0 {
+		return errors.New("a network that mixes is trained as a supernet")
+	}
 	if err := m.check(); err != nil {
 		return err
 	}

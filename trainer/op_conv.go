@@ -61,11 +61,13 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 		return
 	}
 	row, tap := m.distances(out.node, 0)
-	l.step(touched, func(p *exec.Program) {
-		conv.WeightGradient{Conv: standard, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
-			WeightLD: row, TapLD: tap, Accumulate: l.accumulate}.Record(p)
-	})
-	if c.op.Bias {
+	if !m.fixedWeights {
+		l.step(touched, func(p *exec.Program) {
+			conv.WeightGradient{Conv: standard, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
+				WeightLD: row, TapLD: tap, Accumulate: l.accumulate}.Record(p)
+		})
+	}
+	if c.op.Bias && !m.fixedWeights {
 		plain := l.materialize(dout)
 		l.step(plain.touched(), func(p *exec.Program) {
 			dense.ColumnSum{Out: m.gradient(out.node, 1), In: plain.tensor.buf, Rows: exec.Fixed(out.shape.Pixels()),
@@ -79,23 +81,24 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 }
 
 // depthwiseBackward lists the steps of a depthwise convolution: one operation makes both gradients. Where the kernel is
-// made of a shared one, the gradient in it is a value of its own, which goes on from there.
+// made of a shared one, the gradient in it is a value of its own, which goes on from there; where weights do not learn,
+// it goes nowhere.
 func (convolution) depthwiseBackward(l *lowering, dw depthwise.Conv, out *output, x *operand, dout *gradient,
 	touched []*value) {
 	made := l.m.kernel(out.node)
 	weight, accumulate := l.m.kernelOf(out.node), l.accumulate
 	var dweight *value
-	if made != nil {
-		dweight, accumulate = l.floats(made.weight.Len()), false
+	if made != nil || l.m.fixedWeights {
+		dweight, accumulate = l.floats(dw.WeightLen()), false
 		touched = append(touched, dweight)
 	}
 	record := func(p *exec.Program, s tensor.Sink) tensor.Stats {
 		b := depthwise.Backward{Conv: dw, In: l.input(x), Grad: dout.read(), Weight: weight, Sink: s,
 			Accumulate: accumulate}
-		if made == nil {
+		if dweight == nil {
 			b.DWeight = l.m.gradient(out.node, 0)
 		} else {
-			b.DWeight = dweight.buf.Slice(0, made.weight.Len())
+			b.DWeight = dweight.buf.Slice(0, dw.WeightLen())
 		}
 		return b.Record(p)
 	}
@@ -104,7 +107,7 @@ func (convolution) depthwiseBackward(l *lowering, dw depthwise.Conv, out *output
 	} else {
 		l.step(touched, func(p *exec.Program) { record(p, tensor.Sink{}) })
 	}
-	if made != nil {
+	if made != nil && !l.m.fixedWeights {
 		l.step([]*value{dweight}, func(p *exec.Program) {
 			made.recordGradient(p, dweight.buf.Slice(0, made.weight.Len()))
 		})

@@ -1,8 +1,6 @@
 package trainer
 
 import (
-	"slices"
-
 	"github.com/ctnas/ctnas/kernels/dense"
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -23,7 +21,7 @@ func (sum) forward(l *lowering, out *output, in []*operand, sums bool) bool {
 }
 
 func (sum) backward(l *lowering, out *output, in []*operand, dout *gradient) {
-	l.contributeToTerms(out, in, l.materialize(dout))
+	l.contributeToTerms(out, in, l.materialize(dout), nil)
 }
 
 // batchNorm is a batch norm whose output is stored.
@@ -95,7 +93,7 @@ func (o dropout) backward(l *lowering, out *output, in []*operand, dout *gradien
 	l.step(append(out.touched(), dout.tensor), func(p *exec.Program) {
 		o.mask(l, out).RecordBackward(p, dout.tensor.buf, dout.tensor.buf)
 	})
-	l.contributeToTerms(out, in, dout)
+	l.contributeToTerms(out, in, dout, nil)
 }
 
 func (o dropout) mask(l *lowering, out *output) dense.Dense {
@@ -132,14 +130,19 @@ func addUp(p *exec.Program, s elementwise.Sum) tensor.Stats {
 	return s.Record(p)
 }
 
-// contributeToTerms contributes the gradient in a sum to each of its terms.
-func (l *lowering) contributeToTerms(out *output, in []*operand, dout *gradient) {
+// contributeToTerms contributes the gradient in a sum to each of its terms, times the number [1] that scalar says of
+// the k-th; nil: 1.
+func (l *lowering) contributeToTerms(out *output, in []*operand, dout *gradient, scalar func(k int) *exec.Buffer) {
 	var all []contribution
+	var scalars []*exec.Buffer
 	touched := []*value{dout.tensor}
-	for _, x := range in {
+	for k, x := range in {
 		if x.needed {
 			c := l.next(x)
 			all = append(all, c)
+			if scalar != nil {
+				scalars = append(scalars, scalar(k))
+			}
 			touched = append(touched, c.touched()...)
 		}
 	}
@@ -147,10 +150,15 @@ func (l *lowering) contributeToTerms(out *output, in []*operand, dout *gradient)
 		return
 	}
 	l.step(touched, func(p *exec.Program) {
-		for some := range slices.Chunk(all, mostTerms) {
+		for from := 0; from < len(all); from += mostTerms {
+			some := all[from:min(from+mostTerms, len(all))]
 			s := elementwise.SumGradient{Shape: out.shape, G: dout.tensor.buf}
-			for _, c := range some {
-				s.Terms = append(s.Terms, elementwise.TermGradient{Sink: l.sink(c), Weight: out.factors})
+			for k, c := range some {
+				t := elementwise.TermGradient{Sink: l.sink(c), Weight: out.factors}
+				if scalars != nil {
+					t.Scalar = scalars[from+k]
+				}
+				s.Terms = append(s.Terms, t)
 			}
 			for k, stats := range s.Record(p) {
 				if some[k].last {

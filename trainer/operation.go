@@ -22,6 +22,7 @@ type operation interface {
 // facts are what the lowering has to know of an operation before it lists any steps.
 type facts struct {
 	trained bool // it has parameters: gradients have to reach it
+	mixes   bool // it mixes by weights that may learn: gradients have to reach it too
 	cut     bool // no gradient goes through it
 	gaps    bool // its output may have gaps between pixels: it can be written into a concatenation at once
 }
@@ -58,6 +59,8 @@ func lower(op nn.Op) (operation, error) {
 		return gate{}, nil
 	case nn.Add:
 		return sum{}, nil
+	case nn.Mix:
+		return mix{op}, nil
 	case nn.Dropout:
 		return dropout{op}, nil
 	case nn.DropPath:

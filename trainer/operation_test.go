@@ -20,7 +20,7 @@ var operations = map[string]nn.Op{
 	"MaxPool":    nn.MaxPool{Kernel: nn.Size{H: 3, W: 3}, Stride: nn.Size{H: 1, W: 1}},
 	"AvgPool":    nn.AvgPool{Kernel: nn.Size{H: 3, W: 3}, Stride: nn.Size{H: 1, W: 1}},
 	"GlobalPool": nn.GlobalPool{}, "BatchNorm": nn.BatchNorm{}, "Activation": nn.ReLU, "Gate": nn.Gate{},
-	"Add": nn.Add{}, "Dropout": nn.Dropout{P: 0.5},
+	"Add": nn.Add{}, "Mix": nn.Mix{Rows: 1}, "Dropout": nn.Dropout{P: 0.5},
 	"DropPath": nn.DropPath{P: 0.5}, "Concat": nn.Concat{}, "Slice": nn.Slice{To: 1}, "Shuffle": nn.Shuffle{Groups: 2},
 }
 

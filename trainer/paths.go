@@ -2,6 +2,7 @@ package trainer
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -21,7 +22,10 @@ type Supernet struct {
 	*Parameters
 	inputs
 	SupernetOptions
-	Shared nn.Shared
+	Shared  nn.Shared
+	Mixture *Mixture // what paths mix by; nil without rows
+	// Second are images and labels that paths see with PathOptions.Second: those that a mixture learns from.
+	Second inputs
 
 	arena  *exec.Arena // of what outlives a path
 	values *exec.Arena // of memory alone
@@ -54,6 +58,9 @@ type SupernetOptions struct {
 	Classes int
 	Seed    uint64  // of dropout and drop path
 	Clip    float64 // limit of the gradient's 2-norm; 0: none
+	// Rows are those that paths mix by; none: they are ordinary networks.
+	Rows []nn.Row
+	MixtureOptions
 	// Cache is how many bytes recorded paths may hold, beside the latest KeptPaths; 0: a quarter of the values' memory.
 	Cache int64
 }
@@ -77,6 +84,10 @@ type PathOptions struct {
 	// EvalOnly paths have running statistics of their own, which Recalibrate computes, with biased variances, and
 	// cannot be trained.
 	EvalOnly bool
+	// FixedWeights: no gradient in the parameters is wanted. FixedMixture: none in the weights of the mixture, to which
+	// steps add otherwise.
+	FixedWeights, FixedMixture bool
+	Second                     bool // it sees the second images and labels
 }
 
 // NewSupernet puts shared variables on a device. They are zeros: see SetValues.
@@ -97,6 +108,10 @@ func NewSupernet(d *exec.Device, shared nn.Shared, o SupernetOptions) (s *Supern
 	a := s.arena
 	s.Parameters = newParameters(a, shared.Variables, a.F32(2))
 	s.inputs = newInputs(a, o.Batch, o.Image.Len(), o.Classes, true, false)
+	if len(o.Rows) > 0 {
+		s.Mixture = newMixture(a, o.Rows, o.Seed, o.MixtureOptions)
+		s.Second = newInputs(a, o.Batch, o.Image.Len(), o.Classes, false, false)
+	}
 	s.losses, s.memory = a.F32(mostLosses), s.values.F32(0)
 	s.zero, s.finish = a.NewProgram("zero"), a.NewProgram("finish")
 	elementwise.RecordZero(s.zero, s.Grad)
@@ -196,15 +211,22 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 		return nil, err
 	}
 	m = newModel(p, Options{Batch: s.Batch, Loss: o.Loss, Seed: s.Seed, Accumulate: max(1, o.Divide),
-		EvalOnly: o.EvalOnly || o.Transient, Biased: true, teach: o.Teach, transient: o.Transient}, a)
+		EvalOnly: o.EvalOnly || o.Transient, Biased: true, teach: o.Teach, transient: o.Transient,
+		fixedWeights: o.FixedWeights, fixedMixture: o.FixedMixture}, a)
 	if err := m.check(); err != nil {
 		return nil, err
 	}
 	if in := p.Input(); in.Len() > s.Image.Len() || m.classes() != s.Classes {
 		return nil, fmt.Errorf("images of %s and %d classes, want %s and %d", in, m.classes(), s.Image, s.Classes)
 	}
-	m.Parameters, m.inputs = s.Parameters, s.inputs
-	m.Images = s.Images.Slice(0, s.Batch*p.Input().Len())
+	if err := s.mixes(p.Network); err != nil {
+		return nil, err
+	}
+	m.Parameters, m.inputs, m.mixture = s.Parameters, s.inputs, s.Mixture
+	if o.Second {
+		m.inputs = s.Second
+	}
+	m.Images = m.Images.Slice(0, s.Batch*p.Input().Len())
 	heads := len(p.Outputs)
 	if s.turn+heads > mostLosses {
 		s.turn = 0
@@ -226,6 +248,18 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 		}
 	}
 	return m, nil
+}
+
+// mixes tells why a network does not mix by the supernet's rows.
+func (s *Supernet) mixes(net *nn.Network) error {
+	if len(net.Mixture) == 0 {
+		return nil
+	}
+	same := func(a, b nn.Row) bool { return a.Name == b.Name && slices.Equal(a.Choices, b.Choices) }
+	if !slices.EqualFunc(net.Mixture, s.Rows, same) {
+		return fmt.Errorf("a mixture by %d rows, which are not the %d of the supernet", len(net.Mixture), len(s.Rows))
+	}
+	return nil
 }
 
 // grow returns memory for values. Where that is more than there is, all recorded paths go: they use what there was.

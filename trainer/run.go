@@ -216,7 +216,7 @@ func (r *run) ready() error       { return nil }
 func (r *run) keepStatistics()    { r.m.KeepStatistics() }
 func (r *run) restoreStatistics() { r.m.RestoreStatistics() }
 
-func (r *run) step(b *data.Batch, part int) error {
+func (r *run) step(_ context.Context, b *data.Batch, part int) error {
 	if r.distillation != nil {
 		r.distillation.predict(b, r.m)
 	}

@@ -5,20 +5,16 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
-	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
 // sampledRun is the training of a supernet by single paths, which a sampler draws. The gradients of an update's paths
 // are summed.
 type sampledRun struct {
 	supernetRun
-	side    int
-	heldOut *data.Decoded // images that Measure looks at; nil before it is first asked
 }
 
 func newSampledRun(j SupernetJob, d Deps) (*sampledRun, error) {
@@ -33,12 +29,9 @@ func newSampledRun(j SupernetJob, d Deps) (*sampledRun, error) {
 		return nil, fmt.Errorf("held-out 0: %s has no validation images, and nothing is left that a controller could "+
 			"learn from", j.Source)
 	}
-	r := &sampledRun{supernetRun: all, side: j.Recipe.Side(j.Data)}
+	r := &sampledRun{supernetRun: all}
 	r.learner = r
-	if r.side == 0 {
-		return nil, fmt.Errorf("resolution 0: the images of %s have sides of their own", j.Source)
-	}
-	return r, nil
+	return r, r.sided()
 }
 
 func (r *sampledRun) open(ctx context.Context) (*SupernetResult, error) {
@@ -62,20 +55,12 @@ func (r *sampledRun) open(ctx context.Context) (*SupernetResult, error) {
 	if r.state.Update == r.updates {
 		return nil, nil
 	}
-	rec := r.course.Recipe
-	l, err := data.NewLoader(r.course.Data.Train, data.Config{Batch: rec.Batch,
-		Transform: trainTransform(r.course.Data, rec, r.side), Seed: r.course.Seed, Train: true, Epochs: rec.Epochs,
-		Start: r.start(), Workers: r.Workers, OnCorrupt: r.course.OnCorrupt})
-	if err != nil {
-		return nil, err
-	}
-	r.feed = newFeed(r.s.arena, r.s.inputs, l, r.updates*rec.Accumulate-r.state.Step)
-	return nil, nil
+	return nil, r.fed()
 }
 
 // put puts the shared variables and the optimizer on the device, and says what all of it is.
 func (r *sampledRun) put(ctx context.Context) (err error) {
-	if err := r.place(r.side); err != nil {
+	if err := r.place(r.side, nil, MixtureOptions{}); err != nil {
 		return err
 	}
 	if err := r.count(r.course.Recipe.Epochs); err != nil {
@@ -99,7 +84,7 @@ func (r *sampledRun) rate(update int) float64 {
 }
 
 // step trains the paths of an update on a batch.
-func (r *sampledRun) step(b *data.Batch, part int) error {
+func (r *sampledRun) step(_ context.Context, b *data.Batch, part int) error {
 	paths, err := r.Sampler.Paths(r.state.Update)
 	if err == nil && (len(paths) == 0 || len(paths) > mostPaths) {
 		err = fmt.Errorf("update %d has %d paths: want 1 to %d", r.state.Update, len(paths), mostPaths)
@@ -176,7 +161,7 @@ func (r *sampledRun) validate(ctx context.Context, epoch int, values map[string]
 			if err != nil {
 				return err
 			}
-			e, err := r.judged(ctx, paths[0])
+			e, err := r.judgedHeld(ctx, wanted{key: paths[0]})
 			if err != nil {
 				return err
 			}
@@ -194,107 +179,11 @@ func (r *sampledRun) validate(ctx context.Context, epoch int, values map[string]
 	return err
 }
 
-// judged measures a path on all held-out images, with the statistics that the recipe says.
-func (r *sampledRun) judged(ctx context.Context, path string) (Evaluation, error) {
-	if r.course.Recipe.Recalibrate > 0 {
-		return r.judge(ctx, path)
-	}
-	h, err := r.newHolding(ctx, path)
-	if err != nil {
-		return Evaluation{}, err
-	}
-	total := 0.0
-	for k := range r.heldOut.Batches(r.s.Batch) {
-		if err := ctx.Err(); err != nil {
-			return Evaluation{}, err
-		}
-		n := h.look(k)
-		total += float64(h.Loss.Values()[0]) * float64(n)
-	}
-	count := h.counted()
-	n := float64(count[0])
-	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n,
-		Top5: float64(count[2]) / n}, nil
-}
-
-// measure is the accuracy of a path on a batch of held-out images, with the batch's own statistics.
-func (r *sampledRun) measure(ctx context.Context, path string, batch int) (float64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	h, err := r.newHolding(ctx, path)
-	if err != nil {
-		return 0, err
-	}
-	h.look(batch % r.heldOut.Batches(r.s.Batch))
-	count := h.counted()
-	return float64(count[1]) / float64(count[0]), nil
-}
-
-// holding is a path that looks at held-out images, each batch of which it normalises by its own statistics.
-type holding struct {
-	*Model
-	of     *data.Decoded
-	images []float32
-	labels []int32
-}
-
-// newHolding has counted nothing yet. Held-out images are decoded when they are first wanted.
-func (r *sampledRun) newHolding(ctx context.Context, path string) (h holding, err error) {
-	if h.Model, err = r.path(r.s, wanted{key: path, options: PathOptions{Transient: true}}); err != nil {
-		return h, err
-	}
-	if r.heldOut == nil {
-		d := r.course.Data
-		r.heldOut, err = data.Decode(ctx, d.Validation, data.DecodeConfig{Transform: d.EvalTransform(r.side),
-			Workers: r.Workers, Seed: r.course.Seed, OnCorrupt: r.course.OnCorrupt})
-		if err == nil {
-			err = r.tally.Add(d.Corrupt(d.Validation, r.heldOut.Corrupt))
-		}
-		if err != nil {
-			return h, err
-		}
-	}
-	h.of, h.images, h.labels = r.heldOut, make([]float32, r.s.Batch*3*r.side*r.side), make([]int32, r.s.Batch)
-	h.Count.WriteI32(0, make([]int32, 3))
-	return h, nil
-}
-
-// look adds a batch of held-out images to what is counted, and returns how many they are.
-func (h holding) look(batch int) int {
-	n := h.of.Full(batch, h.images, h.labels)
-	h.Images.WriteF32(0, h.images)
-	h.Labels.WriteI32(0, h.labels)
-	h.Evaluate()
-	return n
-}
-
-// counted are the images so far, those that were right, and those that were among the first five.
-func (h holding) counted() [3]int32 {
-	var count [3]int32
-	h.Count.ReadI32(0, count[:])
-	return count
-}
-
 // finish writes what remains of a run.
-func (r *sampledRun) finish(context.Context) (*SupernetResult, error) { return r.end(r.save) }
-
-// save writes the shared variables. Their running statistics are those that the latest paths left, of no one network.
-func (r *sampledRun) save(path string) error {
+func (r *sampledRun) finish(context.Context) (*SupernetResult, error) {
 	p, err := r.Sampler.Paths(0)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	one, err := r.SupernetJob.Paths.Path(p[0], len(r.course.Data.Classes))
-	if err != nil {
-		return err
-	}
-	own := zoo.Variants(one.Network)[0]
-	own.Images = ImagesOf(r.course.Data, r.side)
-	metadata := Metadata(r.Space, own.String(), own.Constants, r.course.Data.Classes)
-	metadata[SpaceKey] = r.Space
-	metadata[HeldOutKey] = strconv.Itoa(r.HeldOut)
-	AddSize(metadata, r.course.Recipe.Size)
-	AddImages(metadata, r.course.Recipe.Images)
-	return WriteShared(path, r.shared, r.s.Values(), metadata)
+	return r.end(func(path string) error { return r.saveOf(path, p[0]) }, nil)
 }
