@@ -165,9 +165,9 @@ func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 		others = func(net *nn.Network) *nn.Network { return zoo.Regularize(net, 0, 0) }
 		o.Teach = true
 		random.Loss = nn.Loss{Distill: 1, Temperature: 1, TeacherAlone: true}
-		all = []wanted{{r.Elastic.Largest(side), o, func(net *nn.Network) *nn.Network {
+		all = []wanted{{key: r.Elastic.Largest(side), options: o, change: func(net *nn.Network) *nn.Network {
 			return zoo.Regularize(net, rec.Dropout, rec.DropPath)
-		}}, {r.Elastic.Smallest(side), random, others}}
+		}}, {key: r.Elastic.Smallest(side), options: random, change: others}}
 	} else if r.teacher != nil {
 		random.Loss.Distill, random.Loss.Temperature = rec.Distill, rec.Temperature
 	}
@@ -177,7 +177,7 @@ func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 		if err != nil {
 			return nil, fmt.Errorf("stage %s: %w", stage.Name, err)
 		}
-		all = append(all, wanted{key, random, others})
+		all = append(all, wanted{key: key, options: random, change: others})
 	}
 	return all, nil
 }

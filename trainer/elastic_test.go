@@ -214,10 +214,10 @@ func TestSortingBetweenStages(t *testing.T) {
 	}
 	largest := j.Paths.(Elastic).Largest(16)
 	values, mean := r.s.Values(), r.o.mean.Values()
-	before, err := r.judge(t.Context(), largest)
+	before, err := r.judge(t.Context(), wanted{key: largest})
 	require.NoError(t, err)
 	require.NoError(t, r.ready())
-	after, err := r.judge(t.Context(), largest)
+	after, err := r.judge(t.Context(), wanted{key: largest})
 	require.NoError(t, err)
 	require.InEpsilon(t, float64(before.Loss), float64(after.Loss), 1e-4, "but for rounding in sums of another order")
 	require.Equal(t, before.Top1, after.Top1)

@@ -321,9 +321,8 @@ func (r *mixedRun) validate(ctx context.Context, epoch int, values map[string]fl
 	if err != nil {
 		return err
 	}
-	e.Mixture = append(e.Mixture, MixtureWeights{epoch, weights, derived})
-	values["temperature"] = r.temperature()
-	return r.o.averaged(func() error {
+	var paths []PathEvaluation
+	err = r.o.averaged(func() error {
 		for _, w := range []wanted{{key: "", build: func() (nn.Path, error) { return r.network, nil }},
 			{key: derived}} {
 			role := RoleMixture
@@ -335,11 +334,16 @@ func (r *mixedRun) validate(ctx context.Context, epoch int, values map[string]fl
 				return err
 			}
 			found.Epoch = epoch
-			e.Paths = append(e.Paths, PathEvaluation{role, w.key, found})
+			paths = append(paths, PathEvaluation{role, w.key, found})
 			values["top1 "+role], values["loss "+role] = found.Top1, float64(found.Loss)
 		}
 		return nil
 	})
+	if err == nil { // what is interrupted has left nothing
+		e.Mixture = append(e.Mixture, MixtureWeights{epoch, weights, derived})
+		e.Paths = append(e.Paths, paths...)
+	}
+	return err
 }
 
 // finish writes what remains of a run.

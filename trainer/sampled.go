@@ -155,6 +155,7 @@ func (r *supernetRun) fairness() (out []Fairness) {
 // validate measures some paths of the sampler with statistics of their own, then lets it learn.
 func (r *sampledRun) validate(ctx context.Context, epoch int, values map[string]float64) error {
 	values["recording_share"] = r.recording.Seconds() / time.Since(r.begun).Seconds()
+	var found []PathEvaluation
 	err := r.o.averaged(func() error {
 		for k := range r.SupernetJob.Recipe.Judged {
 			paths, err := r.Sampler.Paths(math.MaxUint32 - k) // of no update
@@ -167,7 +168,7 @@ func (r *sampledRun) validate(ctx context.Context, epoch int, values map[string]
 			}
 			e.Epoch = epoch
 			role := fmt.Sprint(roleRandom, k+1)
-			r.state.Elastic.Paths = append(r.state.Elastic.Paths, PathEvaluation{role, paths[0], e})
+			found = append(found, PathEvaluation{role, paths[0], e})
 			values["top1 "+role], values["loss "+role] = e.Top1, float64(e.Loss)
 		}
 		return r.Sampler.Learn(ctx, epoch, r.measure)
@@ -175,6 +176,7 @@ func (r *sampledRun) validate(ctx context.Context, epoch int, values map[string]
 	if err != nil {
 		return err
 	}
+	r.state.Elastic.Paths = append(r.state.Elastic.Paths, found...)
 	r.state.Elastic.Sampler, err = r.Sampler.State()
 	return err
 }
