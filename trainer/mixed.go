@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/optim"
@@ -124,9 +123,6 @@ func (r *mixedRun) put(ctx context.Context) (err error) {
 		return err
 	}
 	rows := r.network.Mixture
-	if rec.CostExponent > 0 && slices.ContainsFunc(rows, func(row nn.Row) bool { return row.Cost == nil }) {
-		return fmt.Errorf("cost-exponent %g: what the choices of %s cost is not known", rec.CostExponent, r.Space)
-	}
 	err = r.place(r.side, rows, MixtureOptions{CostScale: rec.CostScale, CostExponent: rec.CostExponent})
 	if err != nil {
 		return err
@@ -239,6 +235,7 @@ func (r *mixedRun) step(ctx context.Context, b *data.Batch, _ int) error {
 	}
 	r.s.FinishGradient()
 	r.models = append(r.models[:0], m)
+	r.s.touch(r.models)
 	r.state.Elastic.Cost.Images += int64(b.N)
 	return nil
 }

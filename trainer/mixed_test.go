@@ -22,7 +22,7 @@ import (
 )
 
 // choosing is a space of three choices in each of two layers; a path is named by its choices.
-type choosing struct{ costs, smooth bool }
+type choosing struct{ smooth bool }
 
 var chosen = []string{"conv", "pool", "none"}
 
@@ -44,11 +44,8 @@ func (s choosing) network(classes int, path string) (*nn.Network, error) {
 		case "pool":
 			x = b.Apply("add", nn.Add{}, x, pool())
 		case "mix":
-			row := nn.Row{Name: fmt.Sprint("layer", layer), Choices: chosen}
-			if s.costs {
-				row.Cost = []float64{6 * 6 * 9 * 64, 1, 0}
-			}
-			x = b.Apply("add", nn.Add{}, x, b.Apply("mix", nn.Mix{Row: b.Row(row), Rows: 1, Absent: 4}, conv(), pool()))
+			row := b.Row(nn.Row{Name: fmt.Sprint("layer", layer), Choices: chosen})
+			x = b.Apply("add", nn.Add{}, x, b.Apply("mix", nn.Mix{Row: row, Rows: 1, Absent: 4}, conv(), pool()))
 		}
 	}
 	x = b.Apply("global", nn.GlobalPool{}, b.Apply("act", act, x))
@@ -110,7 +107,7 @@ func mixedJob(t testing.TB, method string, change func(r *SupernetRecipe)) Super
 	if change != nil {
 		change(&r)
 	}
-	return SupernetJob{Space: "choosing", Paths: choosing{costs: true}, Data: d, Source: "shapes", Recipe: r, Seed: 7,
+	return SupernetJob{Space: "choosing", Paths: choosing{}, Data: d, Source: "shapes", Recipe: r, Seed: 7,
 		OnNaN: OnNaNStop}
 }
 
@@ -274,11 +271,8 @@ func TestMixedErrors(t *testing.T) {
 		_, err := TrainSupernet(t.Context(), mixedJob(t, MethodDARTS, change), Deps{Device: exec.Config{Threads: 1}})
 		require.ErrorContains(t, err, want)
 	}
-	j := mixedJob(t, MethodFBNet, func(r *SupernetRecipe) { r.CostScale, r.CostExponent = 0.2, 0.6 })
-	j.Paths = choosing{}
-	_, err := TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 1}})
-	require.ErrorContains(t, err, "cost-exponent 0.6: what the choices of choosing cost is not known")
+	j := mixedJob(t, MethodFBNet, nil)
 	j.Paths = elasticSpace{}
-	_, err = TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 1}})
+	_, err := TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 1}})
 	require.ErrorContains(t, err, "method fbnet: there is no network that mixes the choices of choosing")
 }

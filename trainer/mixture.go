@@ -43,11 +43,7 @@ func newMixture(a *exec.Arena, rows []nn.Row, seed uint64, o MixtureOptions) *Mi
 	var cost []float32
 	for _, r := range rows {
 		m.begin = append(m.begin, m.begin[len(m.begin)-1]+len(r.Choices))
-		for k := range r.Choices {
-			c := 0.0
-			if r.Cost != nil {
-				c = r.Cost[k]
-			}
+		for _, c := range r.Cost {
 			cost = append(cost, float32(c))
 		}
 	}

@@ -175,4 +175,3 @@ func TestMixtureErrors(t *testing.T) {
 	_, err = s.Path("mix", PathOptions{}, func() (nn.Path, error) { return path, nil })
 	require.ErrorContains(t, err, "a mixture by 2 rows, which are not the 1 of the supernet")
 }
-
