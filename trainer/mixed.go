@@ -7,7 +7,6 @@ import (
 	"math"
 
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -56,11 +55,10 @@ type mixedRun struct {
 	mixed     Mixed
 	network   nn.Path
 	second    *feed // of the images that α learn from
-	alpha     *exec.Program
-	steps     *exec.Buffer // integer: updates of α [1]
-	unrolled  *unrolled    // nil: α learn in first order
-	alphaLoss float64      // of the latest update of α; not finite: it was left out
-	looks     []*Model     // that saw the latest images of α
+	alpha     *alphaOptimizer
+	unrolled  *unrolled // nil: α learn in first order
+	alphaLoss float64   // of the latest update of α; not finite: it was left out
+	looks     []*Model  // that saw the latest images of α
 }
 
 func newMixedRun(j SupernetJob, d Deps) (*mixedRun, error) {
@@ -88,7 +86,7 @@ func (r *mixedRun) open(ctx context.Context) (*SupernetResult, error) {
 	if err := r.resume(r.begin); err != nil {
 		return nil, err
 	}
-	r.steps.WriteI32(0, []int32{r.state.Elastic.AlphaUpdates})
+	r.alpha.updates.WriteI32(0, []int32{r.state.Elastic.AlphaUpdates})
 	result := &SupernetResult{Finished: true}
 	if ended, err := r.rest(result); err != nil {
 		return nil, err
@@ -130,14 +128,8 @@ func (r *mixedRun) put(ctx context.Context) (err error) {
 	if err := r.count(r.course.Recipe.Epochs); err != nil {
 		return err
 	}
-	m, a := r.s.Mixture, r.s.arena
-	n := m.Alpha.Len()
-	first, square := a.Zeros(n), a.Zeros(n)
-	r.steps, r.alpha = a.Ints([]int32{0}), a.NewProgram("alpha")
-	optim.RecordAdam(r.alpha, optim.Adam{W: m.Alpha, G: m.AlphaGrad, M: first, V: square,
-		LR: a.Floats([]float32{float32(rec.AlphaLR)}), Step: r.steps, Beta1: rec.AlphaBeta1, Beta2: rec.AlphaBeta2,
-		Eps: 1e-8, WeightDecay: rec.AlphaDecay})
-	r.kept = append(r.kept, m.Alpha, first, square)
+	r.alpha = newAlphaOptimizer(r.s, rec.Mixing)
+	r.kept = append(append(r.kept, r.s.Mixture.Alpha), r.alpha.moments...)
 	if rec.SecondOrder {
 		r.unrolled = newUnrolled(r.s, r.o)
 	}
@@ -271,7 +263,7 @@ func (r *mixedRun) learn(ctx context.Context) error {
 			return nil
 		}
 	}
-	r.alpha.Run(1)
+	r.alpha.program.Run(1)
 	r.state.Elastic.AlphaUpdates++
 	r.state.Elastic.Cost.Images += int64(b.N)
 	return nil

@@ -6,6 +6,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/mixture"
+	"github.com/ctnas/ctnas/kernels/optim"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -113,6 +114,23 @@ func (m *Mixture) Initialize(deviation float64, seed uint64) {
 		alpha[k] = float32(deviation * s.NormFloat64())
 	}
 	m.Alpha.WriteF32(0, alpha)
+}
+
+// alphaOptimizer updates α by Adam. What it remembers is in moments.
+type alphaOptimizer struct {
+	program *exec.Program
+	updates *exec.Buffer   // integer: updates so far [1]
+	moments []*exec.Buffer // [A] each
+}
+
+func newAlphaOptimizer(s *Supernet, r Mixing) *alphaOptimizer {
+	a, m := s.arena, s.Mixture
+	o := &alphaOptimizer{program: a.NewProgram("alpha"), updates: a.Ints([]int32{0}),
+		moments: []*exec.Buffer{a.Zeros(m.Alpha.Len()), a.Zeros(m.Alpha.Len())}}
+	optim.RecordAdam(o.program, optim.Adam{W: m.Alpha, G: m.AlphaGrad, M: o.moments[0], V: o.moments[1],
+		LR: a.Floats([]float32{float32(r.AlphaLR)}), Step: o.updates, Beta1: r.AlphaBeta1, Beta2: r.AlphaBeta2, Eps: 1e-8,
+		WeightDecay: r.AlphaDecay})
+	return o
 }
 
 // choice is the place in the buffers of a choice.

@@ -15,6 +15,7 @@ type SupernetStep struct {
 	rate      float64
 	smoothing float64
 	done      uint32
+	alpha     *alphaOptimizer // of RunMixture
 }
 
 // StepPath is a path of an update.
@@ -41,6 +42,42 @@ func NewSupernetStep(d *exec.Device, shared nn.Shared, o SupernetOptions, r Reci
 	}
 	u.begin()
 	return &SupernetStep{Supernet: s, optimizer: u, rate: r.LR, smoothing: r.LabelSmoothing}, nil
+}
+
+// RunMixture is an update of α in first order, by Adam as DARTS has it, and one of the weights: of the path's mixture, the
+// one on the second images and labels, the other on the first ones (Liu et al. 2019). It returns both losses.
+func (s *SupernetStep) RunMixture(p StepPath) (alpha, weights float64, err error) {
+	if s.alpha == nil {
+		s.alpha = newAlphaOptimizer(s.Supernet, Mixing{AlphaLR: 3e-4, AlphaBeta1: 0.5, AlphaBeta2: 0.999, AlphaDecay: 1e-3})
+	}
+	pass := func(o PathOptions) (*Model, error) {
+		m, err := s.Path(p.Key, o, p.Build)
+		if err == nil {
+			s.Mixture.Soften()
+			m.Step(s.done, 0)
+			s.done++
+		}
+		return m, err
+	}
+	s.Mixture.ZeroGradient()
+	m, err := pass(PathOptions{FixedWeights: true, Second: true})
+	if err != nil {
+		return 0, 0, err
+	}
+	alpha = m.TotalLoss()
+	s.Mixture.FinishGradient(alpha)
+	s.alpha.program.Run(1)
+	s.ZeroGradient()
+	if m, err = pass(PathOptions{FixedMixture: true}); err != nil {
+		return alpha, 0, err
+	}
+	s.FinishGradient()
+	weights = m.TotalLoss()
+	if norm := s.GradientNorm(); !finite(alpha) || !finite(weights) || !finite(norm) {
+		return alpha, weights, fmt.Errorf("losses %g, %g, norm of the gradient %g", alpha, weights, norm)
+	}
+	s.optimizer.update(s.rate)
+	return alpha, weights, nil
 }
 
 // Run trains some paths on Images and Labels once, the first with the labels and the others with what the first

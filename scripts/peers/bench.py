@@ -245,6 +245,9 @@ class Bench:
 
         return self.faster_order("supernet_ofa_label", elastic.Label, repeats)
 
+    def supernet_darts_step(self, repeats):
+        return self.faster_order("supernet_darts_step", darts.Step, repeats)
+
     def photographs(self, way, repeats):
         """Images from JPEG files; a time is that of photographs.IMAGES of them."""
         work = self.once(way, lambda: photographs.open_way(way, self.images, self.threads))
@@ -288,6 +291,7 @@ NAMES = (
     "train_mobilenetv2_1.4",
     "supernet_ofa_step",
     "supernet_ofa_label",
+    "supernet_darts_step",
     "jpeg_rrc224_pillow",
     "jpeg_rrc224_tensor",
     "jpeg_rrc224_dataloader",

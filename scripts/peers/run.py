@@ -81,6 +81,11 @@ ROWS = [
         SUPERNET + "; labels of these 4 networks: statistics made anew on 500 images, 500 others classified, 32x32, 10 classes",
         (4, 2),
     ),
+    Row(
+        "supernet_darts_step",
+        "DARTS's search network, 8 cells, 16 channels: an update of α in first order and one of the weights, batch 16 each, 32x32; peer: the faster order",
+        (4, 2),
+    ),
     *(Row(f"jpeg_rrc224_{way}", PHOTOGRAPHS, (3, 3), ("jpeg_rrc224", f"jpeg_rrc224_{way}")) for way in ("pillow", "tensor", "dataloader")),
 ]
 

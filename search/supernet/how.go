@@ -13,7 +13,7 @@ import (
 // How is how a space's supernet is trained: which paths there are, and who draws them.
 type How struct {
 	Paths   trainer.Paths
-	Sampler trainer.Sampler        // nil where the method draws by itself
+	Sampler trainer.Sampler        // nil where the method draws by itself, or none
 	Recipe  trainer.SupernetRecipe // with the side of the space's images, where it says one
 	close   func()
 }
@@ -24,7 +24,7 @@ func NewHow(sp space.Space, r trainer.SupernetRecipe, d *data.Dataset, seed uint
 	given trainer.Sampler) (h How, err error) {
 	h.close = func() {}
 	h.Recipe = r
-	if !r.Sampled() {
+	if !r.Sampled() && !r.Mixed() {
 		elastic, ok := sp.(space.Elastic)
 		if _, sized := sp.(space.Resizing); !ok || !sized {
 			return h, ErrNotElastic(sp)
@@ -43,6 +43,10 @@ func NewHow(sp space.Space, r trainer.SupernetRecipe, d *data.Dataset, seed uint
 	h.Paths = SinglePaths(sharing, size)
 	switch h.Sampler = given; {
 	case given != nil:
+	case r.Mixed():
+		if _, ok := sp.(space.Mixed); !ok {
+			return h, fmt.Errorf("no network mixes the choices of %s, which %s trains", sp.Name(), r.Method)
+		}
 	case r.Method == trainer.MethodENAS:
 		c := PolicyConfig(r.Epochs)
 		c.Seed = seed

@@ -64,7 +64,8 @@ func TestEveryCaseRuns(t *testing.T) {
 		"nac_step_released_256", "nac_step_released_256_plain", "encode_space_released",
 		"encode_space_released_unshared", "rank_space_released", "controller_iteration",
 		"search_released_schedule", "train_nb101_best", "train_nb101_inception", "train_nb101_small",
-		"train_mobilenetv3_large", "train_mobilenetv2_1.4", "supernet_ofa_step", "supernet_ofa_label", "jpeg_rrc224",
+		"train_mobilenetv3_large", "train_mobilenetv2_1.4", "supernet_ofa_step", "supernet_ofa_label",
+		"supernet_darts_step", "jpeg_rrc224",
 	} {
 		require.True(t, names[name], name)
 	}

@@ -28,7 +28,50 @@ func supernet() []Case {
 			"the smallest, 2 random; batch 8, 128x128", Long: true, Setup: supernetStep},
 		{Name: "supernet_ofa_label", Shape: fmt.Sprintf("labels of these 4 paths: statistics of %d images, %d others "+
 			"classified; 32x32, 10 classes", labelImages, labelImages), Long: true, Setup: supernetLabel},
+		{Name: "supernet_darts_step", Shape: "an update of DARTS's search network in first order, of α and of the " +
+			"weights: 8 cells, 16 channels; batch 16, 32x32, 10 classes", Long: true, Setup: dartsStep},
 	}
+}
+
+// dartsStep is an update of α and one of the weights of DARTS's search network, each on images of its own, with
+// scripts/peers/darts.py as its peer.
+func dartsStep(_ context.Context, e *Env) (func() error, error) {
+	const batch, outputs = 16, 10
+	d, _, err := e.device()
+	if err != nil {
+		return nil, err
+	}
+	sp, err := space.Open("darts@cifar10")
+	if err != nil {
+		return nil, err
+	}
+	mixed, size := sp.(space.Mixed), space.NetworkSize{Classes: outputs}
+	shared, err := mixed.Supernet(size)
+	if err != nil {
+		return nil, err
+	}
+	p, err := mixed.Mixture(size)
+	if err != nil {
+		return nil, err
+	}
+	r := trainer.RecipeDefaults()
+	r.Optimizer, r.LR, r.Momentum, r.WeightDecay, r.DecayAll = "sgd", 0.025, 0.9, 3e-4, true
+	s, err := trainer.NewSupernetStep(d, shared, trainer.SupernetOptions{Batch: batch, Image: p.Input(),
+		Classes: outputs, Clip: 5, Rows: p.Network.Mixture}, r)
+	if err != nil {
+		return nil, err
+	}
+	e.close = append(e.close, s.Close)
+	s.SetValues(shared.Initialize(nn.TorchDefault, 1))
+	s.Mixture.Initialize(1e-3, 1)
+	s.Images.WriteF32(0, random(s.Images.Len(), 1))
+	s.Labels.WriteI32(0, classes(batch, outputs))
+	s.Second.Images.WriteF32(0, random(s.Images.Len(), 2))
+	s.Second.Labels.WriteI32(0, classes(batch, outputs))
+	return func() error {
+		_, _, err := s.RunMixture(trainer.StepPath{Key: "mixture", Build: func() (nn.Path, error) { return p, nil }})
+		return err
+	}, nil
 }
 
 // elastic opens the space of the paths for images of a side, and their architectures.
