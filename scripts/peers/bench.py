@@ -323,11 +323,12 @@ def main():
         return
     tune_malloc(args.threads)
 
-    global torch, cells, nac, controller, photographs, schedule, train
+    global torch, cells, nac, controller, darts, photographs, schedule, train
     import torch
 
     import cells
     import controller
+    import darts
     import nac
     import photographs
     import schedule
