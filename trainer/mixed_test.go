@@ -44,7 +44,8 @@ func (s choosing) network(classes int, path string) (*nn.Network, error) {
 		case "pool":
 			x = b.Apply("add", nn.Add{}, x, pool())
 		case "mix":
-			row := b.Row(nn.Row{Name: fmt.Sprint("layer", layer), Choices: chosen})
+			start := []float64{0, 0, -float64(layer)}
+			row := b.Row(nn.Row{Name: fmt.Sprint("layer", layer), Choices: chosen, Start: start})
 			x = b.Apply("add", nn.Add{}, x, b.Apply("mix", nn.Mix{Row: row, Rows: 1, Absent: 4}, conv(), pool()))
 		}
 	}
@@ -135,6 +136,7 @@ func TestMixtures(t *testing.T) {
 			}
 			if j.Recipe.AlphaFrom == 1 {
 				require.InDelta(t, 1./3, m.Epochs[0].Weights[0][0], 1e-3)
+				require.InDelta(t, 1/(2+math.Exp(-1)), m.Epochs[0].Weights[1][0], 1e-3)
 			}
 			require.Less(t, result.TrainLoss[2], result.TrainLoss[0])
 			require.Len(t, result.Paths, 2*j.Recipe.Epochs)

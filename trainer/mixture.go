@@ -106,12 +106,18 @@ func (m *Mixture) Split(b *exec.Buffer) [][]float32 {
 // alphaStream is the stream of random numbers of α at the start: variables have those from 0 on.
 const alphaStream = math.MaxUint32
 
-// Initialize draws α: normal numbers of a standard deviation, those of the seed.
+// Initialize draws α: normal numbers of a standard deviation, those of the seed, around the rows' starts.
 func (m *Mixture) Initialize(deviation float64, seed uint64) {
 	s := philox.New(seed, philox.PurposeInit, alphaStream)
-	alpha := make([]float32, m.Alpha.Len())
-	for k := range alpha {
-		alpha[k] = float32(deviation * s.NormFloat64())
+	var alpha []float32
+	for _, r := range m.Rows {
+		for k := range r.Choices {
+			a := deviation * s.NormFloat64()
+			if r.Start != nil {
+				a += r.Start[k]
+			}
+			alpha = append(alpha, float32(a))
+		}
 	}
 	m.Alpha.WriteF32(0, alpha)
 }

@@ -47,7 +47,7 @@ func TestCellMixture(t *testing.T) {
 	p := requireRows(t, sp, NetworkSize{}, cellRows(7))
 	require.Len(t, p.Mixture, 10)
 	require.Equal(t, nn.Row{Name: "vertex3/from", Choices: []string{"none", "input", "vertex1", "vertex2"},
-		Cost: p.Mixture[4].Cost}, p.Mixture[4])
+		Cost: p.Mixture[4].Cost, Start: []float64{0, 10, 10, 10}}, p.Mixture[4])
 	require.Equal(t, "vertex5/op", p.Mixture[9].Name)
 	require.Equal(t, opNames[:], p.Mixture[9].Choices)
 	var parameters, in int64 = 3*9*128 + 2*128 + 512*10 + 10, 128

@@ -13,6 +13,8 @@ type Row struct {
 	// Cost is what each choice costs in all places that read the row. Where a Builder is given none, it is the
 	// multiply-accumulates of what only that choice needs.
 	Cost []float64
+	// Start are the numbers whose softmax the weights are at the beginning; nil: all are 0.
+	Start []float64
 }
 
 // MostChoices is how many choices a row may have: Mix.Absent has a bit for each.
@@ -25,6 +27,8 @@ func (b *Builder) Row(r Row) int {
 		b.Fail("row %s of %d choices: want 1 to %d", r.Name, n, MostChoices)
 	case r.Cost != nil && len(r.Cost) != n:
 		b.Fail("row %s of %d choices has %d costs", r.Name, n, len(r.Cost))
+	case r.Start != nil && len(r.Start) != n:
+		b.Fail("row %s of %d choices has %d starts", r.Name, n, len(r.Start))
 	}
 	for _, c := range r.Cost {
 		if !(c >= 0 && c < math.Inf(1)) {

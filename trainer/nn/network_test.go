@@ -124,6 +124,9 @@ func TestBuildErrors(t *testing.T) {
 		"net: cell: row op of 2 choices has 1 costs": func(b *nn.Builder, _ nn.Tensor) {
 			b.Scope("cell").Row(nn.Row{Name: "op", Choices: []string{"a", "b"}, Cost: []float64{1}})
 		},
+		"net: cell: row op of 2 choices has 1 starts": func(b *nn.Builder, _ nn.Tensor) {
+			b.Scope("cell").Row(nn.Row{Name: "op", Choices: []string{"a", "b"}, Start: []float64{1}})
+		},
 		"net: cell: row op has a choice that costs NaN": func(b *nn.Builder, _ nn.Tensor) {
 			b.Scope("cell").Row(nn.Row{Name: "op", Choices: []string{"a"}, Cost: []float64{math.NaN()}})
 		},

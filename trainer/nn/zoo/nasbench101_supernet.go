@@ -66,15 +66,19 @@ func (c CellSupernet) Path(cell Cell, shared nn.Shared, slots ...int) (nn.Path, 
 	return bind(net, shared, func(name string) string { return slotName(name, ops, slots) })
 }
 
+// readingStart is the number that every choice of a vertex to read from begins with, where that to read nothing begins
+// with 0 (kcyu2014/eval-nas): what is normalised anew behind it looks the same to the loss however little it reads.
+const readingStart = 10
+
 // Rows are those of Mixture: for each vertex what it reads, nothing, the input or a vertex before it, and its
 // operation.
 func (c CellSupernet) Rows() (rows []nn.Row) {
-	from := []string{"none", "input"}
+	from, start := []string{"none", "input"}, []float64{0, readingStart}
 	for v := range c.Interior {
 		vertex := fmt.Sprintf("vertex%d", v+1)
-		rows = append(rows, nn.Row{Name: vertex + "/from", Choices: slices.Clone(from)},
+		rows = append(rows, nn.Row{Name: vertex + "/from", Choices: slices.Clone(from), Start: slices.Clone(start)},
 			nn.Row{Name: vertex + "/op", Choices: cellOps})
-		from = append(from, vertex)
+		from, start = append(from, vertex), append(start, readingStart)
 	}
 	return rows
 }
