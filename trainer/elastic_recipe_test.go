@@ -94,7 +94,7 @@ func TestSupernetRecipes(t *testing.T) {
 		require.ErrorContains(t, r.Check(), change)
 	}
 	_, err = OpenSupernetRecipe("fast-cifar")
-	require.ErrorContains(t, err, `recipe "fast-cifar" is none of enas-shapes, `)
+	require.ErrorContains(t, err, `recipe "fast-cifar" is none of darts-shapes, `)
 }
 
 // Paths are drawn by the seed, the update and their place in it alone, and by nothing twice.

@@ -175,3 +175,24 @@ func TestMixtureErrors(t *testing.T) {
 	_, err = s.Path("mix", PathOptions{}, func() (nn.Path, error) { return path, nil })
 	require.ErrorContains(t, err, "a mixture by 2 rows, which are not the 1 of the supernet")
 }
+
+// α begin around the rows' starts, otherwise around 0, and by the seed.
+func TestMixtureBegins(t *testing.T) {
+	a := openTest(t).NewArena()
+	defer a.Free()
+	rows := []nn.Row{{Choices: []string{"a", "b"}, Cost: []float64{1, 2}, Start: []float64{0, 10}},
+		{Choices: []string{"c"}, Cost: []float64{0}}}
+	m := newMixture(a, rows, 1, MixtureOptions{})
+	m.Initialize(0, 1)
+	require.Equal(t, []float32{0, 10, 0}, m.Alpha.Values())
+	m.Initialize(1e-3, 1)
+	first := m.Alpha.Values()
+	for i, start := range []float64{0, 10, 0} {
+		require.InDelta(t, start, first[i], 5e-3)
+	}
+	require.NotEqual(t, []float32{0, 10, 0}, first)
+	m.Initialize(1e-3, 2)
+	require.NotEqual(t, first, m.Alpha.Values())
+	m.Initialize(1e-3, 1)
+	require.Equal(t, first, m.Alpha.Values())
+}

@@ -425,6 +425,10 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 		}
 		fmt.Fprintln(w)
 	}
+	if s := r.Shared; s != nil && s.Outside != nil {
+		fmt.Fprintf(w, "drawn\t%d by the weights of the mixture, %d of them outside of the space\n", s.Drawn,
+			*s.Outside)
+	}
 	if r.Controller != nil {
 		c := r.Controller
 		fmt.Fprintf(w, "controller\tmean true percentile of its samples (0 = best): %s, %s\n",

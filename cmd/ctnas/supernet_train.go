@@ -81,7 +81,10 @@ The sides of the images are drawn for each batch from those of the space.
 
 Methods spos, fairnas and enas train single paths of a space of cells or chains of blocks (nasbench101, spos,
 fairnas; darts by spos and enas): a random one an update, as many as decisions have choices with each choice
-once, or one that a controller draws, which learns from their accuracies on the held-out images.
+once, or one that a controller draws, which learns from their accuracies on the held-out images. Methods
+darts and fbnet train one network that mixes all choices (of nasbench101, darts, spos, fairnas), whose weights
+learn on the held-out images; the architecture that they stand for at the end is derived from them, and
+trained by ctnas train RUN.
 
 --held-out training images are seen by no path: what supernet: labels are measured on. After each epoch
 --judged-paths random paths are measured on them, of sandwich and ofa the largest and the smallest too, each
@@ -96,6 +99,7 @@ Recipes: ` + strings.Join(trainer.SupernetRecipeNames(), ", ") + `, or a YAML fi
   ctnas supernet train --space mobilenetv3@w0.5,r32,s8 --data shapes --recipe shapes --out runs/small
   ctnas supernet train --space mobilenetv3 --method ofa --teacher ofa_D4_E6_K7 --data imagenet:DIR --out runs/ofa
   ctnas supernet train --space nasbench101-v4 --method spos --recipe spos-shapes --data shapes --out runs/spos
+  ctnas supernet train --space darts@cifar10 --method darts --second-order --data cifar10:DIR --out runs/darts
   ctnas supernet train --resume runs/super`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

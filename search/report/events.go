@@ -33,6 +33,9 @@ const (
 	// samples with shared weights, 0..1), entropy (nats a sequence), and the shares of operations in what it then
 	// draws.
 	EventPolicy = "policy"
+	// EventMixture: Step = epochs of a supernet that mixes all choices. Values: entropy (nats, mean over the
+	// decisions), and of each choice SharePrefix + its name: its weight, the mean over the decisions that have it.
+	EventMixture = "mixture"
 	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels,
 	// labels_before.
 	EventMoved = "moved"

@@ -248,6 +248,10 @@ func (d *Data) tiles(pick *archView) []tile {
 	if s := d.Result.Shared; s != nil {
 		out = append(out, tile{"Measured with shared weights", grouped(s.Measured), d.Result.Method})
 		out = append(out, d.tauTiles(s)...)
+		if s.Outside != nil {
+			out = append(out, tile{"Drawn by the weights", grouped(s.Drawn),
+				grouped(*s.Outside) + " of them outside of the space"})
+		}
 	} else {
 		out = append(out, tile{"Labels used", grouped(d.Result.LabelsUsed), d.Result.Method})
 	}
@@ -369,6 +373,8 @@ func (d *Data) curves() (out []chartView) {
 		{EventPolicy, "reward", "Reward", "mean accuracy of the controller's samples with shared weights",
 			"epochs of the supernet", "accuracy", 0},
 		{EventPolicy, "entropy", "Entropy", "of the controller's sequences", "epochs of the supernet", "nats", 1},
+		{EventMixture, "entropy", "Entropy", "of a decision's weights, mean over the decisions",
+			"epochs of the supernet", "nats", 1},
 		{EventGeneration, "best", "Best of a generation", "accuracy with shared weights; 0 is the random sample",
 			"generation", "accuracy", 0},
 		{EventGeneration, "mean", "Mean of a generation", "accuracy with shared weights; 0 is the random sample",
@@ -414,6 +420,8 @@ func (d *Data) tauTiles(s *Shared) []tile {
 func (d *Data) shares() (out []chartView) {
 	for _, p := range []struct{ event, title, note, x string }{
 		{EventPolicy, "What the controller draws", "shares of operations among the nodes", "epochs of the supernet"},
+		{EventMixture, "What the mixture prefers", "weights of choices, of each the mean over the decisions that " +
+			"have it; every decision's are on the supernet's page", "epochs of the supernet"},
 		{EventGeneration, "What the evolution measured", "shares of operations among the nodes; generation 0 is the " +
 			"random sample", "generation"},
 	} {

@@ -72,6 +72,10 @@ type Shared struct {
 	// The same over the pool that the supernet itself selected, as the source of the paper's rows has it.
 	PoolTauB *float64 `json:"pool_tau_b,omitempty"`
 	PoolOver int      `json:"pool_tau_b_over,omitempty"`
+	// Drawn is how many architectures the weights of a mixture drew, the most frequent of which is the pick, and
+	// Outside how many of these are outside of the space; absent where nothing was drawn so.
+	Drawn   int  `json:"drawn,omitempty"`
+	Outside *int `json:"drawn_outside,omitempty"`
 }
 
 // Architecture is one that a search labelled or ranked.

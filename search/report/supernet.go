@@ -39,6 +39,8 @@ type supernetView struct {
 	Last    []judgedView
 	Stages  []stageView
 	Fair    []fairView
+	Weights []chartView
+	Derived string
 	Command string
 	Config  []Setting
 	Run     []Setting
@@ -149,6 +151,9 @@ func (d *supernetData) page() ([]byte, error) {
 		v.Fair = append(v.Fair, fairView{f.Decision, strings.Join(choices, ", "), grouped(int(f.Least)),
 			grouped(int(f.Most))})
 	}
+	if r.Mixture != nil {
+		v.Weights, v.Derived = weights(r.Mixture), r.Mixture.Derived
+	}
 	var b bytes.Buffer
 	if err := supernetTemplate.Execute(&b, v); err != nil {
 		return nil, err
@@ -172,6 +177,26 @@ func (d *supernetData) judged(title, note string, percent bool, of func(trainer.
 		}
 	}
 	return chartView{Title: title, Note: note, Legend: c.legend(), Chart: c.svg()}
+}
+
+// weights draws the weights of each decision's choices over the epochs.
+func weights(m *trainer.MixtureResult) (out []chartView) {
+	for i, row := range m.Rows {
+		c := chart{x: "epochs", y: "weight", percent: true, height: 190}
+		for k, choice := range row.Choices {
+			c.series = append(c.series, series{name: choice, color: k % 7})
+		}
+		for _, e := range m.Epochs {
+			if i >= len(e.Weights) || len(e.Weights[i]) != len(row.Choices) {
+				continue
+			}
+			for k, weight := range e.Weights[i] {
+				c.series[k].points = append(c.series[k].points, point{x: float64(e.Epoch), y: float64(weight)})
+			}
+		}
+		out = append(out, chartView{Title: row.Name, Legend: c.legend(), Chart: c.svg()})
+	}
+	return out
 }
 
 // trained draws the loss of training and the learning rate.

@@ -19,6 +19,9 @@ const listedPicks = 50
 func (r *Run) listPicked(x *Result) {
 	p := r.Found.Picked
 	x.Shared = &report.Shared{What: p.What, Measured: len(p.All)}
+	if p.Drawn > 0 {
+		x.Shared.Drawn, x.Shared.Outside = p.Drawn, &p.Outside
+	}
 	enter := func(m Measured) {
 		a := report.Describe(m.Arch, r.Limits)
 		a.Accuracy, a.AccuracySource = &m.Accuracy, p.What

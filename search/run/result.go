@@ -73,6 +73,9 @@ type Picked struct {
 	// Sample was drawn from all of the space, not by what was measured: it tells how well the measure ranks.
 	Sample []Measured
 	Pool   []Measured // of the published protocol: what the supernet itself selected, from which the pick comes
+	// Drawn is how many architectures a mixture's weights drew, of which the pick came most often, and Outside how many
+	// of these the space does not have.
+	Drawn, Outside int
 }
 
 // Measured is an architecture with the accuracy, 0..1, that it has with shared weights.

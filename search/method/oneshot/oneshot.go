@@ -23,6 +23,10 @@ func init() {
 			"ICCV 2021)"},
 		{trainer.MethodENAS, samples, "no labels: a controller learns from the supernet that it draws the paths of " +
 			"(Pham et al., ICML 2018)"},
+		{trainer.MethodDARTS, derives, "no labels: a network that mixes all choices by weights that learn, and what " +
+			"they stand for (Liu et al., ICLR 2019)"},
+		{trainer.MethodFBNet, derives, "no labels: the same, its weights drawn by a Gumbel softmax (Wu et al., " +
+			"CVPR 2019)"},
 	} {
 		run.Register(m)
 	}
@@ -41,6 +45,7 @@ type picks int
 const (
 	evolves picks = iota // the best of random architectures and of an evolution from them
 	samples              // the best of what its controller draws
+	derives              // what the weights of a mixture stand for
 )
 
 var (
@@ -98,9 +103,13 @@ func (m method) Run(ctx context.Context, r *run.Run) error {
 func (m method) suits(sp space.Space) error {
 	_, ok := sp.(space.Sharing)
 	names := space.NamesOf[space.Sharing]()
-	if m.name == trainer.MethodFairNAS {
+	switch {
+	case m.name == trainer.MethodFairNAS:
 		_, ok = sp.(space.Strict)
 		names = space.NamesOf[space.Strict]()
+	case m.picks == derives:
+		_, ok = sp.(space.Mixed)
+		names = space.NamesOf[space.Mixed]()
 	}
 	if !ok {
 		return fmt.Errorf("--space %s: %s cannot search it, the spaces that it can are %s", sp.Name(), m.name,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search"
@@ -79,11 +80,17 @@ batch: 12
 lr: 0.1
 `
 
+// mixing is what a tiny recipe of a mixture has besides.
+var mixing = map[string]string{
+	"darts": "alpha-lr: 0.5\nalpha-beta1: 0.5\nalpha-beta2: 0.999\nalpha-start: 0.001\n",
+	"fbnet": "alpha-lr: 0.5\nalpha-beta1: 0.9\nalpha-beta2: 0.999\ngumbel-start: 5\ngumbel-decay: 0.1\n",
+}
+
 func begin(t *testing.T, method, images, dir string) (search.Config, run.Deps) {
 	c, err := search.Preset(search.PresetDefault)
 	require.NoError(t, err)
 	recipe := filepath.Join(t.TempDir(), "recipe.yaml")
-	require.NoError(t, os.WriteFile(recipe, []byte("method: "+method+tiny+"recalibrate: 1\n"), 0o644))
+	require.NoError(t, os.WriteFile(recipe, []byte("method: "+method+tiny+mixing[method]+"recalibrate: 1\n"), 0o644))
 	c.Method, c.Space, c.SupernetData, c.SupernetCells, c.SupernetRecipe = method, "nasbench101-v4",
 		"imagenet:"+images, 12, recipe
 	sp, err := space.Open(c.Space)
@@ -98,7 +105,7 @@ func begin(t *testing.T, method, images, dir string) (search.Config, run.Deps) {
 func TestMethodsPickWithoutLabels(t *testing.T) {
 	images := testdata.Images(t)
 	for _, preset := range []string{search.PresetDefault, search.PresetPublished} {
-		for _, method := range []string{"spos", "fairnas", "enas"} {
+		for _, method := range []string{"spos", "fairnas", "enas", "darts", "fbnet"} {
 			t.Run(method+" "+preset, func(t *testing.T) {
 				c, whole := begin(t, method, images, t.TempDir())
 				c.SupernetPreset = preset
@@ -111,6 +118,11 @@ func TestMethodsPickWithoutLabels(t *testing.T) {
 				require.Equal(t, what, r.Shared.What[:len(what)])
 				if method == "spos" && preset == search.PresetDefault {
 					require.Greater(t, r.Shared.Measured, 20, "an evolution behind the random ones")
+				}
+				if mixture := mixing[method] != ""; mixture {
+					require.Len(t, r.Architectures, 1)
+					require.Equal(t, preset == search.PresetPublished, r.Shared.Outside != nil)
+					requireMixtureEvents(t, whole.Dir)
 				}
 				require.FileExists(t, filepath.Join(whole.Dir, report.PageName))
 				stopped, stops, step := t.TempDir(), 0, 1
@@ -142,6 +154,33 @@ func TestMethodsPickWithoutLabels(t *testing.T) {
 	}
 }
 
+// requireMixtureEvents wants an event an epoch, whose weights are those of the choices: of the operations of all
+// decisions together as much as there are decisions that have them.
+func requireMixtureEvents(t *testing.T, dir string) {
+	all, _, err := events.Read(dir)
+	require.NoError(t, err)
+	epochs := 0
+	for _, e := range all {
+		if e.Name != report.EventMixture {
+			continue
+		}
+		epochs++
+		require.Equal(t, epochs, e.Step)
+		require.InDelta(t, 1, e.Values[report.SharePrefix+"conv3x3-bn-relu"]+
+			e.Values[report.SharePrefix+"conv1x1-bn-relu"]+e.Values[report.SharePrefix+"maxpool3x3"], 1e-5)
+		require.Positive(t, e.Values["entropy"])
+	}
+	require.Equal(t, 2, epochs)
+}
+
+// What a mixture derives must be within the limits: there is no other.
+func TestDerivedBeyondLimits(t *testing.T) {
+	c, d := begin(t, "fbnet", testdata.Images(t), "")
+	c.MaxParams = 1
+	_, err := run.Do(t.Context(), c, d)
+	require.ErrorContains(t, err, "is not within the limits: fbnet knows no other")
+}
+
 func TestSettingsThatCannotBe(t *testing.T) {
 	for text, change := range map[string]func(*search.Config, *run.Deps){
 		"--supernet-data is not set":            func(c *search.Config, _ *run.Deps) { c.SupernetData = "" },
@@ -150,7 +189,10 @@ func TestSettingsThatCannotBe(t *testing.T) {
 			c.Before, c.Budget = []int{5}, 10
 		},
 		"--space nasbench201: spos cannot search it": func(c *search.Config, _ *run.Deps) { c.Space = "nasbench201" },
-		"nothing is there that trains":               func(_ *search.Config, d *run.Deps) { d.Supernets.Train = nil },
+		"--space mobilenetv3@w0.35,r32,s16: darts cannot search it": func(c *search.Config, d *run.Deps) {
+			c.Method, c.SupernetRecipe, c.Space = "darts", "darts", "mobilenetv3@w0.35,r32,s16"
+		},
+		"nothing is there that trains": func(_ *search.Config, d *run.Deps) { d.Supernets.Train = nil },
 	} {
 		c, d := begin(t, "spos", "nowhere", "")
 		change(&c, &d)

@@ -24,6 +24,8 @@ func (w *work) pick(ctx context.Context) error {
 		return w.protocol.found(w)
 	case w.picks == evolves:
 		return w.evolve(ctx)
+	case w.picks == derives:
+		return w.derived(ctx)
 	}
 	return w.sampled(ctx)
 }

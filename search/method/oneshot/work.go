@@ -27,6 +27,7 @@ type work struct {
 	temporary  bool   // it goes when the search ends: the run has no folder
 	policy     *supernet.Policy
 	protocol   *published
+	trained    *trainer.SupernetResult
 	evaluator  *supernet.Evaluator
 	known      map[space.Arch]run.Measured
 	asked      map[space.Arch]bool // of this process: a search that goes on knows more than it had asked for so far
@@ -87,7 +88,7 @@ func (w *work) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.Supernets.Train(ctx, run.SupernetOrder{Dir: w.dir, Space: w.Config.Space, Data: w.SupernetData,
+	w.trained, err = w.Supernets.Train(ctx, run.SupernetOrder{Dir: w.dir, Space: w.Config.Space, Data: w.SupernetData,
 		RecipeName: w.recipeName, Recipe: w.recipe, Seed: w.Seed, Sampler: sampler,
 		Progress: func(p trainer.Progress) {
 			w.Report(run.Progress{Stage: "supernet", Done: p.Update, Total: p.Updates})
@@ -104,7 +105,7 @@ func (w *work) sampler() (sampler trainer.Sampler, err error) {
 		}
 		sampler = w.policy
 	}
-	if w.SupernetPreset != search.PresetPublished {
+	if w.SupernetPreset != search.PresetPublished || w.picks == derives {
 		return sampler, nil
 	}
 	if sampler == nil {
@@ -133,7 +134,9 @@ const what = "held-out accuracy with shared weights"
 func (w *work) openEvaluator(ctx context.Context) error {
 	spec := supernet.NewSpec(w.dir)
 	spec.Data, spec.Images = w.SupernetData, w.SupernetImages
-	spec.Calibrate = w.recipe.Recalibrate * w.recipe.Batch
+	if spec.Calibrate = w.recipe.Recalibrate * w.recipe.Batch; w.recipe.Recalibrate == 0 {
+		spec.Calibrate, spec.Statistics = supernet.CalibrateImages, supernet.StatisticsBatch
+	}
 	c := supernet.Config{Spec: spec, Space: w.Deps.Space, Device: w.Device, Workers: w.LabelWorkers,
 		Retries: w.LabelRetries}
 	if w.Supernets.Images != nil {
