@@ -24,85 +24,41 @@ func (sp NASBench101) Mixture(size NetworkSize) (nn.Path, error) {
 // leastWeight stands for smaller weights: products of those of all rows are no zeros.
 const leastWeight = 0x1p-100
 
-// Derive is the most probable cell, if what each vertex reads and its operation are drawn by the weights, among those
-// that the benchmark holds: five vertices that live have two edges more than it allows. The text is that of its most
-// probable drawing, with a place for each vertex that does not live.
+// Derive chooses for each vertex what it reads and its operation so that the product of the weights is the largest of
+// those whose cell the benchmark holds: five vertices that live have two edges more than it allows. Of equal ones the
+// first choices are taken. The text has a place for each vertex that does not live.
 func (sp NASBench101) Derive(weights [][]float32) (string, error) {
 	if err := checkWeights(sp, sp.supernet(NetworkSize{}).Rows(), weights); err != nil {
 		return "", err
 	}
-	m := cellDrawings{interior: sp.MaxNodes() - 2, weights: weights, at: map[Cell]int{}}
-	m.vertex(dag{n: m.interior + 2}, 1, 1, 1)
-	best := 0
-	for i, c := range m.cells {
-		if c.all > m.cells[best].all {
-			best = i
+	var derived dag
+	most := 0.0
+	var choose func(d dag, v int, live uint8, product float64)
+	choose = func(d dag, v int, live uint8, product float64) {
+		if v == d.n-1 {
+			d.in[v] = live
+			if _, err := d.cell(); err == nil && product > most {
+				most, derived = product, d
+			}
+			return
+		}
+		d.op[v] = uint8(largest(weights[2*v-1]))
+		for k, w := range weights[2*v-2] {
+			reading, reached := reads(d, v, k, live)
+			choose(reading, v+1, reached, product*max(float64(w), leastWeight))
 		}
 	}
-	return m.cells[best].written.text(), nil
+	choose(dag{n: sp.MaxNodes()}, 1, 1, 1)
+	return derived.text(), nil
 }
 
-// cellDrawings are all cells that can be drawn by weights, in the order in which they are met.
-type cellDrawings struct {
-	interior int
-	weights  [][]float32
-	cells    []drawnCell
-	at       map[Cell]int
-}
-
-// drawnCell is a cell with its probability and the drawing that gives it most often.
-type drawnCell struct {
-	all, most float64
-	written   dag
-}
-
-// vertex draws what vertex v reads and its operation in every way, behind live vertices that were drawn with a
-// probability.
-func (m *cellDrawings) vertex(d dag, v int, live uint8, probability float64) {
-	if v > m.interior {
-		m.add(d, live, probability)
-		return
+// reads lets vertex v read by choice k of its row, where some vertices live: the first is none, then comes the input.
+func reads(d dag, v, k int, live uint8) (reading dag, reached uint8) {
+	if k == 0 || live>>(k-1)&1 == 0 {
+		return d, live
 	}
-	from, ops := m.weights[2*v-2], m.weights[2*v-1] // the first choice of from is none, the others are vertices
-	dead := atLeast(from[0])
-	for u := range v {
-		if live>>u&1 == 0 {
-			dead += atLeast(from[u+1])
-		}
-	}
-	m.vertex(d, v+1, live, probability*dead)
-	for u := range v {
-		if live>>u&1 == 0 {
-			continue
-		}
-		d.in[v] = 1 << u
-		for op, w := range ops {
-			d.op[v] = uint8(op)
-			m.vertex(d, v+1, live|1<<v, probability*atLeast(from[u+1])*atLeast(w))
-		}
-	}
-}
-
-func atLeast(weight float32) float64 { return max(float64(weight), leastWeight) }
-
-// add counts a drawing whose cell the benchmark holds.
-func (m *cellDrawings) add(d dag, live uint8, probability float64) {
-	d.in[d.n-1] = live
-	c, err := d.cell()
-	if err != nil {
-		return
-	}
-	i, met := m.at[c]
-	if !met {
-		i = len(m.cells)
-		m.at[c] = i
-		m.cells = append(m.cells, drawnCell{})
-	}
-	found := &m.cells[i]
-	found.all += probability
-	if probability > found.most {
-		found.most, found.written = probability, d
-	}
+	d.in[v] = 1 << (k - 1)
+	return d, live | 1<<v
 }
 
 // Drawn draws n cells by the weights and returns the one that the benchmark holds and that came most often, of equal
@@ -116,11 +72,8 @@ func (sp NASBench101) Drawn(weights [][]float32, n int, s *philox.Stream) (a Arc
 	for range n {
 		d, live := dag{n: sp.MaxNodes()}, uint8(1)
 		for v := 1; v < d.n-1; v++ {
-			from := drawnChoice(weights[2*v-2], s)
+			d, live = reads(d, v, drawnChoice(weights[2*v-2], s), live)
 			d.op[v] = uint8(drawnChoice(weights[2*v-1], s))
-			if from > 0 && live>>(from-1)&1 == 1 {
-				d.in[v], live = 1<<(from-1), live|1<<v
-			}
 		}
 		d.in[d.n-1] = live
 		c, err := d.cell()
