@@ -120,7 +120,7 @@ Picks of labels that are trained for are compared by the test accuracy of their 
   ctnas compare --labels table:nb101.ctt --ablations --seeds 10 --json
   ctnas compare --space nasbench101 --labels supernet:runs/super --judge table:nb101.ctt \
       --methods random,spos-evolution,ctnas --budget 150
-  ctnas compare --space nasbench101 --labels table:nb101.ctt --methods spos,fairnas,enas,ctnas \
+  ctnas compare --space nasbench101 --labels table:nb101.ctt --methods spos,fairnas,enas,darts,fbnet,ctnas \
       --supernet-data cifar10:DIR --out runs/oneshot`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.compare(cmd, o) },

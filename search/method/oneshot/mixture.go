@@ -64,7 +64,7 @@ func (w *work) drawn(ctx context.Context, d drawing, m *trainer.MixtureResult) e
 		return err
 	}
 	p := w.Found.Picked
-	p.Measured, p.All, p.What = found[0], found, what+" and each batch's statistics"
+	p.Measured, p.All = found[0], found
 	p.Drawn, p.Outside = drawnCells, outside
 	return nil
 }

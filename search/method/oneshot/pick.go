@@ -14,6 +14,9 @@ import (
 // pick picks by what was trained.
 func (w *work) pick(ctx context.Context) error {
 	w.Found.Picked = &run.Picked{What: what}
+	if w.recipe.Recalibrate == 0 {
+		w.Found.Picked.What = byBatches
+	}
 	if w.policy != nil {
 		if err := w.logPolicy(); err != nil {
 			return err

@@ -188,7 +188,7 @@ func (p *published) found(w *work) error {
 	if found.Sample, err = p.measured(p.state.Sample); err != nil {
 		return err
 	}
-	found.Pool, found.All, found.What = pool, slices.Concat(pool, found.Sample), what+" and each batch's statistics"
+	found.Pool, found.All, found.What = pool, slices.Concat(pool, found.Sample), byBatches
 	if err := w.generation(0, found.Sample); err != nil {
 		return err
 	}

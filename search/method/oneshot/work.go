@@ -128,7 +128,10 @@ func (w *work) controller() controller.Config {
 }
 
 // what is said of the accuracies.
-const what = "held-out accuracy with shared weights"
+const (
+	what      = "held-out accuracy with shared weights"
+	byBatches = what + " and each batch's statistics" // where the recipe says so
+)
 
 // openEvaluator opens the trained supernet.
 func (w *work) openEvaluator(ctx context.Context) error {
