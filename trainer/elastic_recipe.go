@@ -241,7 +241,8 @@ func (r *SupernetRecipe) checkMixing() error {
 	case m.AlphaLR == 0:
 		return fmt.Errorf("alpha-lr 0: want more, for %s learns nothing without", r.Method)
 	case r.Accumulate != 1:
-		return fmt.Errorf("accumulate %d: want 1, for an update of %s has one batch of each kind", r.Accumulate, r.Method)
+		return fmt.Errorf("accumulate %d: want 1, for an update of %s has one batch of each kind", r.Accumulate,
+			r.Method)
 	case (m.GumbelStart > 0) != (r.Method == MethodFBNet) || m.GumbelStart == 0 && m.GumbelLeast+m.GumbelDecay > 0:
 		return fmt.Errorf("gumbel-start %g: want more than 0 with %s, and none of gumbel-start, gumbel-decay and "+
 			"gumbel-least with others", m.GumbelStart, MethodFBNet)

@@ -113,7 +113,8 @@ func (h holding) counted() [3]int32 {
 	return count
 }
 
-// saveOf writes the shared variables, with the constants of a path's network. Their running statistics are those that the latest paths left, of no one network.
+// saveOf writes the shared variables, with the constants of a path's network. Their running statistics are those that
+// the latest paths left, of no one network.
 func (r *supernetRun) saveOf(path, one string) error {
 	network, err := r.SupernetJob.Paths.Path(one, len(r.course.Data.Classes))
 	if err != nil {

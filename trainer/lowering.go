@@ -37,7 +37,7 @@ type lowering struct {
 	order    []*output // as they are computed
 	operands map[nn.View]*operand
 	reads    map[int][]*operand // of each stored node: what its operation reads
-	flows    []bool             // of each node: what learns, a parameter or a mixture's weight, comes before it or in it
+	flows    []bool             // of each node: a parameter or a mixture's weight that learns comes before it or in it
 	live     []bool             // of each node: the loss depends on its output
 	inside   map[int]inside     // of the nodes that write straight into a concatenation: where
 }

@@ -26,7 +26,7 @@ type Mixture struct {
 
 	begin        []int        // of each row in the buffers, and their end
 	step         *exec.Buffer // integer: the number of the pass, on which noise depends [1]
-	loss         *exec.Buffer // the cross-entropy that the cost is multiplied with [1]
+	loss         *exec.Buffer // the cross-entropy that what is mixed costs is multiplied with [1]
 	plain, noisy *exec.Program
 	zero, finish *exec.Program
 }
@@ -73,8 +73,8 @@ func newMixture(a *exec.Arena, rows []nn.Row, seed uint64, o MixtureOptions) *Mi
 // Soften sets the weights: the softmax of α by the temperature.
 func (m *Mixture) Soften() { m.plain.Run(1) }
 
-// SoftenGumbel sets the weights to the softmax of α with Gumbel noise, by the temperature (Jang et al. 2017; Maddison et
-// al. 2017). The noise is a function of the seed and of the number of the pass.
+// SoftenGumbel sets the weights to the softmax of α with Gumbel noise, by the temperature (Jang et al. 2017; Maddison
+// et al. 2017). The noise is a function of the seed and of the number of the pass.
 func (m *Mixture) SoftenGumbel(pass uint32) {
 	m.step.WriteI32(0, []int32{int32(pass)})
 	m.noisy.Run(1)
@@ -134,8 +134,8 @@ func newAlphaOptimizer(s *Supernet, r Mixing) *alphaOptimizer {
 	o := &alphaOptimizer{program: a.NewProgram("alpha"), updates: a.Ints([]int32{0}),
 		moments: []*exec.Buffer{a.Zeros(m.Alpha.Len()), a.Zeros(m.Alpha.Len())}}
 	optim.RecordAdam(o.program, optim.Adam{W: m.Alpha, G: m.AlphaGrad, M: o.moments[0], V: o.moments[1],
-		LR: a.Floats([]float32{float32(r.AlphaLR)}), Step: o.updates, Beta1: r.AlphaBeta1, Beta2: r.AlphaBeta2, Eps: 1e-8,
-		WeightDecay: r.AlphaDecay})
+		LR: a.Floats([]float32{float32(r.AlphaLR)}), Step: o.updates, Beta1: r.AlphaBeta1, Beta2: r.AlphaBeta2,
+		Eps: 1e-8, WeightDecay: r.AlphaDecay})
 	return o
 }
 

@@ -40,8 +40,9 @@ func mixing(t *testing.T) *nn.Network {
 	absent := uint32(1<<0 | 1<<3)
 	in := choices(b.Scope("a"), x)
 	y := b.Apply("mix", nn.Mix{Row: first, Rows: 2, Absent: absent}, append(in, choices(b.Scope("b"), x)...)...)
-	z := b.Apply("more", nn.Mix{Row: first, Rows: 1, Absent: absent}, choices(b.Scope("c"), b.Apply("concat", nn.Concat{},
-		b.Apply("cut", nn.Slice{To: 3}, y), b.Apply("rest", nn.Slice{From: 3, To: 7}, in[0])))...)
+	both := b.Apply("concat", nn.Concat{}, b.Apply("cut", nn.Slice{To: 3}, y),
+		b.Apply("rest", nn.Slice{From: 3, To: 7}, in[0]))
+	z := b.Apply("more", nn.Mix{Row: first, Rows: 1, Absent: absent}, choices(b.Scope("c"), both)...)
 	v := b.Apply("global", nn.GlobalPool{}, b.Apply("act", nn.ReLU, b.Apply("sum", nn.Add{}, z, y)))
 	b.Output(b.Apply("classifier", nn.Linear{Out: 4, Bias: true}, v), 1)
 	net, err := b.Build()
@@ -84,7 +85,8 @@ func TestMixtureParity(t *testing.T) {
 	whole = math.Sqrt(whole)
 
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
-		s, err := NewSupernet(d, shared, SupernetOptions{Batch: batch, Image: net.Input(), Classes: 4, Rows: net.Mixture})
+		s, err := NewSupernet(d, shared, SupernetOptions{Batch: batch, Image: net.Input(), Classes: 4,
+			Rows: net.Mixture})
 		require.NoError(t, err)
 		defer s.Close()
 		s.SetValues(values)

@@ -16,7 +16,8 @@ func (o mix) forward(l *lowering, out *output, in []*operand, sums bool) bool {
 	l.step(l.allocate(out, in), func(p *exec.Program) {
 		s := elementwise.Sum{Out: out.buffer(), OutStride: out.stride, Sums: sums}
 		for k, x := range in {
-			s.Terms = append(s.Terms, elementwise.Term{In: l.input(x), Scalar: l.m.mixture.Weights.Slice(weights[k], 1)})
+			weight := l.m.mixture.Weights.Slice(weights[k], 1)
+			s.Terms = append(s.Terms, elementwise.Term{In: l.input(x), Scalar: weight})
 		}
 		out.sums = addUp(p, s)
 	})

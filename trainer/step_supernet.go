@@ -44,11 +44,12 @@ func NewSupernetStep(d *exec.Device, shared nn.Shared, o SupernetOptions, r Reci
 	return &SupernetStep{Supernet: s, optimizer: u, rate: r.LR, smoothing: r.LabelSmoothing}, nil
 }
 
-// RunMixture is an update of α in first order, by Adam as DARTS has it, and one of the weights: of the path's mixture, the
-// one on the second images and labels, the other on the first ones (Liu et al. 2019). It returns both losses.
+// RunMixture is an update of α in first order, by Adam as DARTS has it, and one of the weights (Liu et al. 2019): the
+// one on the second images and labels, the other on the first ones. It returns both losses.
 func (s *SupernetStep) RunMixture(p StepPath) (alpha, weights float64, err error) {
 	if s.alpha == nil {
-		s.alpha = newAlphaOptimizer(s.Supernet, Mixing{AlphaLR: 3e-4, AlphaBeta1: 0.5, AlphaBeta2: 0.999, AlphaDecay: 1e-3})
+		s.alpha = newAlphaOptimizer(s.Supernet, Mixing{AlphaLR: 3e-4, AlphaBeta1: 0.5, AlphaBeta2: 0.999,
+			AlphaDecay: 1e-3})
 	}
 	pass := func(o PathOptions) (*Model, error) {
 		m, err := s.Path(p.Key, o, p.Build)

@@ -48,8 +48,8 @@ func TestHowChainsAreTrained(t *testing.T) {
 	}
 	require.Len(t, seen, 9)
 
-	// The cell of an edge alone is one of 91. Of decisions it needs, with one interior vertex, that the output reads the
-	// input and that none of four pairs is that vertex and the output; with two vertices likewise, of three pairs.
+	// The cell of an edge alone is one of 91. Of decisions it needs, with one interior vertex, that the output reads
+	// the input and that none of four pairs is that vertex and the output; with two vertices likewise, of three pairs.
 	const wanted, draws = "nasbench101:2:1:", 4000
 	share := func(sample string) float64 {
 		h, _, err := how("nasbench101-v4", func(r *trainer.SupernetRecipe) { r.Sample = sample })

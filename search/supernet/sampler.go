@@ -11,8 +11,8 @@ import (
 
 // NewSampler is the sampler of a method of single paths that learns nothing: one path an update (Guo et al. 2020), by
 // the recipe's Sample uniform over the space's distinct architectures or in each decision by itself, or uniform over
-// those of a bin of multiply-adds, which networks of the size take; or the paths of an update of strict fairness (Chu et
-// al. 2021).
+// those of a bin of multiply-adds, which networks of the size take; or the paths of an update of strict fairness (Chu
+// et al. 2021).
 func NewSampler(sp space.Space, r trainer.SupernetRecipe, size space.NetworkSize, seed uint64) (trainer.Sampler,
 	error) {
 	switch r.Method {
