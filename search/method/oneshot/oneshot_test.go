@@ -82,7 +82,7 @@ lr: 0.1
 
 // mixing is what a tiny recipe of a mixture has besides.
 var mixing = map[string]string{
-	"darts": "alpha-lr: 0.5\nalpha-beta1: 0.5\nalpha-beta2: 0.999\nalpha-start: 0.001\n",
+	"darts": "second-order: true\nalpha-lr: 0.5\nalpha-beta1: 0.5\nalpha-beta2: 0.999\nalpha-start: 0.001\n",
 	"fbnet": "alpha-lr: 0.5\nalpha-beta1: 0.9\nalpha-beta2: 0.999\ngumbel-start: 5\ngumbel-decay: 0.1\n",
 }
 
