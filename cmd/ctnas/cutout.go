@@ -104,12 +104,15 @@ func searched(text string) (pick, labels string, err error) {
 	return page.Result.Pick, c.Labels, err
 }
 
-// ofSearch replaces the folder of a search by its pick, and takes the supernet that its labels are of where no weights
-// are given.
+// ofSearch replaces the folder of a search by its pick, and that of a supernet by what its mixture stands for, and takes
+// the weights of the supernet, or of the one that the search's labels are of, where none are given.
 func (e *exporting) ofSearch() error {
 	pick, labels, err := searched(e.arch)
 	if err != nil || pick == "" {
 		return err
+	}
+	if report.IsSupernet(e.arch) {
+		e.weights.path = cmp.Or(e.weights.path, e.arch)
 	}
 	e.arch = pick
 	if !strings.HasPrefix(labels, supernet.Prefix) {

@@ -77,6 +77,8 @@ func (p singlePaths) Chosen(path string) ([]nn.Choice, error) {
 	return nil, nil
 }
 
+var _ trainer.Mixed = mixedPaths{}
+
 type mixedPaths struct {
 	singlePaths
 	mixed space.Mixed
