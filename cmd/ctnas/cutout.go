@@ -74,6 +74,7 @@ func (a *app) cutOut(ctx context.Context, arch string, resolution int, spec supe
 		return nil, nil, nil, usagef("--resolution %d: the supernet %s was trained on images of %d pixels", resolution,
 			spec.Path, side)
 	}
+	picked = asDerived(picked, arch, spec.Path)
 	if cut, err = e.CutOut(ctx, picked); err != nil {
 		return nil, nil, nil, err
 	}
@@ -81,6 +82,15 @@ func (a *app) cutOut(ctx context.Context, arch string, resolution int, spec supe
 		"sub-network", picked.String(), "statistics", cut.Note)
 	return &owned{Weights: e.Weights.Weights, Provenance: cut.Origin, Net: cut.Origin.Adopt(cut.Network),
 		cutFrom: cut.Note, classes: cut.Classes}, cut.Values, cut, nil
+}
+
+// asDerived is an architecture in words of a supernet, in the places of the mixture where it is what that of the
+// supernet's folder stands for.
+func asDerived(picked space.Arch, arch, folder string) space.Arch {
+	if derived, err := report.Derived(folder); err != nil || derived != arch || arch == picked.String() {
+		return picked
+	}
+	return space.AsWritten{Arch: picked, Text: arch}
 }
 
 // searched is the pick of a search, where a text names its folder, with how its labels were made, or what the mixture

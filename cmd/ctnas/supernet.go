@@ -107,6 +107,9 @@ func newSupernetEvalCommand(a *app) *cobra.Command {
 }
 
 func costOf(arch space.Arch, e *supernet.Evaluator) space.Cost {
+	if written, ok := arch.(space.AsWritten); ok {
+		arch = written.Arch
+	}
 	if t, ok := arch.(space.Trainable); ok {
 		return t.CostAt(e.NetworkSize())
 	}
@@ -134,6 +137,7 @@ func (a *app) openSubNetwork(ctx context.Context, spec supernet.Spec, arch strin
 	if err != nil {
 		return nil, nil, err
 	}
+	picked = asDerived(picked, arch, spec.Path)
 	if err := e.Has(picked); err != nil {
 		return nil, nil, errors.Join(err, e.Close())
 	}

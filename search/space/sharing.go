@@ -28,6 +28,28 @@ type Written interface {
 	WrittenPath(text string, size NetworkSize) (nn.Path, error)
 }
 
+// AsWritten is an architecture of a Written space with the text whose path is its own. It equals no other, not even
+// one of another text.
+type AsWritten struct {
+	Arch
+	Text string
+}
+
+// String is the text.
+func (a AsWritten) String() string { return a.Text }
+
+// PathOf is the path of an architecture, which may be AsWritten.
+func PathOf(sp Sharing, a Arch, size NetworkSize) (nn.Path, error) {
+	if a, ok := a.(AsWritten); ok {
+		written, ok := sp.(Written)
+		if !ok {
+			return nn.Path{}, fmt.Errorf("%v is not in the supernet of %s", a, sp.Name())
+		}
+		return written.WrittenPath(a.Text, size)
+	}
+	return sp.Path(a, size)
+}
+
 // Strict is a space whose supernet can be trained with strict fairness (Chu et al., "FairNAS", ICCV 2021).
 type Strict interface {
 	Written

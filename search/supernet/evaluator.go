@@ -219,7 +219,7 @@ func (e *Evaluator) ImagesChecksum() string { return e.checksum }
 // Has tells why the supernet has no such sub-network; nil where it has.
 func (e *Evaluator) Has(a space.Arch) error {
 	if _, err := e.sharing.Encode(a); err != nil { // which takes no time, and says less of what is wrong
-		if _, err := e.sharing.Path(a, e.NetworkSize()); err != nil {
+		if _, err := space.PathOf(e.sharing, a, e.NetworkSize()); err != nil {
 			return err
 		}
 	}

@@ -142,6 +142,30 @@ func TestSupernetOfAWiderSpace(t *testing.T) {
 	require.ErrorContains(t, err, "is not in the supernet of nasbench101-v5")
 }
 
+// A cell as it is written has the weights of the slots in which its vertices stand there, and a label of its own.
+func TestMeasuredAsWritten(t *testing.T) {
+	e, err := supernet.Open(t.Context(), sharing(t, imageSet(t), "nasbench101-v5", nil))
+	require.NoError(t, err)
+	defer e.Close()
+	a := mustParse(t, "nasbench101:4:101101:01")
+	loss := func(a space.Arch) trainer.Real {
+		require.NoError(t, e.Has(a))
+		all, err := e.Evaluate(t.Context(), []space.Arch{a}, quiet)
+		require.NoError(t, err)
+		return all[0].Loss
+	}
+	want := loss(a)
+	require.Equal(t, want, loss(space.AsWritten{Arch: a, Text: a.String()}))
+	later := space.AsWritten{Arch: a, Text: "nasbench101:5:0101000101:201"} // vertex 1 leads nowhere
+	require.Equal(t, a, mustParse(t, later.Text))
+	require.NotEqual(t, want, loss(later))
+	cut, err := e.CutOut(t.Context(), later)
+	require.NoError(t, err)
+	require.Equal(t, later.Text, cut.Name)
+	bad := space.AsWritten{Arch: a, Text: "nasbench101:6:100001000100101:0101"}
+	require.ErrorContains(t, e.Has(bad), "is not in the supernet of nasbench101-v5")
+}
+
 func mustParse(t *testing.T, text string) space.Arch {
 	a, err := space.Find(text)
 	require.NoError(t, err)

@@ -75,7 +75,7 @@ func (w *worker) attempt(ctx context.Context, a space.Arch) (measured Measured, 
 		return measured, err
 	}
 	w.m, err = w.super.Path(a.String(), trainer.PathOptions{EvalOnly: true, Transient: w.e.batched()},
-		func() (nn.Path, error) { return w.e.sharing.Path(a, w.e.NetworkSize()) })
+		func() (nn.Path, error) { return space.PathOf(w.e.sharing, a, w.e.NetworkSize()) })
 	if err != nil {
 		return measured, err
 	}
