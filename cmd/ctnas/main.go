@@ -27,13 +27,9 @@ const (
 	exitInterrupted = 130
 )
 
-// garbagePercent is how far the heap grows before it is collected. Most of it are tables of a whole space that live to
-// the end, so that Go's 100 % would double them for nothing.
-const garbagePercent = 10
-
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbagePercent)
+		limitGarbage()
 	}
 	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
 }
