@@ -230,9 +230,12 @@ func TestCellsDrawn(t *testing.T) {
 	require.Greater(t, all, 0.1)
 
 	_, weights = drawnCellOf([]int{0, 0, 0, 0, 0}, []int{0, 1, 2, 0, 1})
-	_, outside, err = NASBench101{}.Drawn(weights, 10, s)
-	require.EqualError(t, err, "nasbench101: none of 10 cells that were drawn is in the benchmark")
+	drawn, outside, err = NASBench101{}.Drawn(weights, 10, s)
+	require.NoError(t, err)
 	require.Equal(t, 10, outside)
+	derived, err := NASBench101{}.Derive(weights)
+	require.NoError(t, err)
+	require.Equal(t, parse(t, derived), drawn)
 	_, _, err = NASBench101{}.Drawn(weights[1:], 10, s)
 	require.ErrorContains(t, err, "9 rows of weights, want 10")
 }
