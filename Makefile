@@ -4,6 +4,8 @@ GO ?= go
 # Go's own ten minutes a package are too few for the longest of them on a machine with other work. Whatever hangs still ends,
 # and shows where. vet is what `make lint` runs, whole.
 TEST = $(GO) test -vet=off -timeout 60m
+# Collecting garbage was a fifth of what the tests of searches cost, and a seventh of compiling a large package.
+build gpu test test-all test-gpu test-gpu-fake race sanitize: export GOGC ?= 400
 FUZZTIME ?= 30s
 LINT_VERSION := v2.15.0
 LINT := build/bin/golangci-lint
