@@ -5,8 +5,8 @@
 
 The supernet is that of docs/one-shot.md (weights on vertices, first channels), the images are the program's own `shapes`, which a Go test
 writes. For each seed it prints Kendall's tau-b of the accuracies of all 91 cells on 500 held-out images, their norms' statistics taken from
-one batch of these, with the mean test accuracy in the table shapes91, and the true accuracy of the best of them. The defaults are the
-recipe spos-shapes; FairNAS, whose updates train three paths, is asked for with a third of the updates.
+one batch of these, with the mean test accuracy in the table shapes91, and the true accuracy of the best of them. FairNAS, whose updates train
+three paths, is asked for with a third of the updates.
 """
 
 import argparse
@@ -148,6 +148,9 @@ def train(seed, cells, data, o):
     rng = random.Random(seed)
     net = Supernet()
     optimizer = torch.optim.SGD(net.parameters(), o.lr, momentum=0.9, weight_decay=3e-4)
+    if o.untouched == "move":  # gradients of zero, not none, from the first update on
+        for p in net.parameters():
+            p.grad = torch.zeros_like(p)
     pixels, labels = data
     order = []
     for update in range(o.updates):
@@ -159,9 +162,6 @@ def train(seed, cells, data, o):
         for group in optimizer.param_groups:
             group["lr"] = o.lr * (1 - update / o.updates)
         optimizer.zero_grad(set_to_none=o.untouched == "stay")
-        if not update:  # gradients of zero, not none: momentum and decay then move all weights, used or not
-            for p in net.parameters():
-                p.grad = None if o.untouched == "stay" else torch.zeros_like(p)
         for path in [cell] if o.method == "spos" else strict(cell, rng):
             F.cross_entropy(net(x, path), labels[batch]).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 5)
