@@ -4,13 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
-	"time"
 
-	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -31,171 +26,6 @@ type Elastic interface {
 	Sort(s nn.Shared, values [][]float32, trained []int) (func(values [][]float32) ([][]float32, error), error)
 }
 
-// SupernetJob is the training of a supernet: its result depends on this and on the device's level alone.
-type SupernetJob struct {
-	Space string // its name
-	// Paths are the space's networks: Elastic ones for MethodSandwich and MethodOFA, any that Sampler draws for others.
-	Paths Paths
-	// Sampler says which paths an update trains; nil for MethodSandwich and MethodOFA, which draw their own.
-	Sampler Sampler
-	// Data's training images are all that paths see; its validation images judge them after each epoch.
-	Data    *data.Dataset
-	Source  string // what Data was opened from, without paths that may change
-	HeldOut int    // how many of the set's training images are no training images of Data: see data.Dataset.HeldOut
-	Recipe  SupernetRecipe
-	Seed    uint64
-	// OnNaN and OnCorrupt are those of a Job.
-	OnNaN     string
-	OnCorrupt data.OnCorrupt
-	// Teacher is a file of the largest path's weights, with which MethodOFA begins behind its stage `full`; empty
-	// without.
-	Teacher string
-	// Cache is how many bytes recorded paths may hold: SupernetOptions. Results do not depend on it.
-	Cache int64
-}
-
-// PathEvaluation is how good a path was after an epoch, with statistics of its own.
-type PathEvaluation struct {
-	Role string `json:"role"` // RoleLargest, RoleSmallest, or a random one's number
-	Path string `json:"path"`
-	Evaluation
-}
-
-// Roles of the paths that are judged after each epoch; random ones are "random 1" and so on, the same ones in all
-// epochs of a stage.
-const (
-	RoleLargest  = "largest"
-	RoleSmallest = "smallest"
-	roleRandom   = "random "
-)
-
-// SupernetCost is what a supernet's training took.
-type SupernetCost struct {
-	Updates int    `json:"updates"`
-	Images  int64  `json:"images"`     // those of the batches, however many paths saw each
-	Steps   int64  `json:"path_steps"` // forward and backward passes of a batch
-	MAdds   uint64 `json:"madds"`      // multiply-adds of the paths forward, times three for forward and backward
-	Teacher int64  `json:"teacher_steps"`
-}
-
-// SupernetResult is the result.json of a supernet: it holds nothing that differs between two identical runs.
-type SupernetResult struct {
-	Space    string         `json:"space"`
-	Method   string         `json:"method"`
-	Data     string         `json:"data"`
-	Checksum string         `json:"data_checksum"`
-	Classes  []string       `json:"classes"` // in the order of the logits
-	HeldOut  int            `json:"held_out_images"`
-	Recipe   SupernetRecipe `json:"recipe"`
-	Seed     uint64         `json:"seed"`
-	Device   string         `json:"device"`
-	Params   int64          `json:"params"`            // that paths share, kernel matrices included
-	Teacher  string         `json:"teacher,omitempty"` // checksum of the file that it began with
-	Cost     SupernetCost   `json:"cost"`
-	Skipped  int            `json:"updates_skipped"` // their loss or gradient was not finite
-	// TrainLoss is the mean over the paths and updates of each epoch; null where all of its updates were left out.
-	TrainLoss []Real           `json:"train_loss"`
-	Paths     []PathEvaluation `json:"paths"` // after each epoch; empty without validation images
-	// Fairness is how often each choice was trained, by decision; null where the method trains all choices in every
-	// update, or the space does not say what a path chooses.
-	Fairness []Fairness `json:"fairness"`
-	// Mixture is how the choices' weights learned; absent where paths are trained one by one.
-	Mixture *MixtureResult `json:"mixture,omitempty"`
-	// Corrupt are the images that could not be read and were left out; absent without any.
-	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
-	// Finished tells a result that was read from a folder whose training had ended before.
-	Finished bool `json:"-"`
-}
-
-// Fairness says how often the choices of a decision were trained. Strict fairness (Chu et al. 2021, FairNAS) trains all
-// of them equally often.
-type Fairness struct {
-	Decision string   `json:"decision"`
-	Choices  []string `json:"choices"`
-	// Paths is how many paths of updates had each choice; those of updates that were left out are among them.
-	Paths []int64 `json:"paths"`
-	Least int64   `json:"least"` // of these, and the most
-	Most  int64   `json:"most"`
-}
-
-// Names of files in the folder of a supernet's training, beside those of any training.
-const (
-	WeightsTorchName = "weights.pth"         // the same as WeightsName, for PyTorch
-	TeacherName      = "teacher.safetensors" // the largest path that later stages learn from, with all it shares
-)
-
-// elasticProgress is what of a supernet's progress lies outside the device.
-type elasticProgress struct {
-	Stage   int
-	Cost    SupernetCost
-	Paths   []PathEvaluation
-	Teacher string    // checksum of the file in the run's folder; empty: there is none yet
-	Sampler []byte    // what the job's sampler has learned
-	Chosen  [][]int64 // how many paths of updates had each choice of each decision; nil: none are counted
-	// Mixture are the weights after each epoch, and AlphaUpdates how often α were updated, as Adam counts them.
-	Mixture      []MixtureWeights
-	AlphaUpdates int32
-}
-
-// supernetRun is what trainings of supernets in work have in common.
-type supernetRun struct {
-	course
-	SupernetJob
-	shared   nn.Shared
-	s        *Supernet
-	models   []*Model // of the latest step's paths
-	perImage map[string]int64
-	side     int           // of the images, where all have one
-	heldOut  *data.Decoded // images that paths are measured on; nil before they are first asked for
-	// recording is how long it took to record paths; on an accelerator the one before runs meanwhile.
-	recording time.Duration
-}
-
-func newSupernetRun(j SupernetJob, d Deps) (r supernetRun, err error) {
-	d.Stop = nil
-	r = supernetRun{course: newCourse(Job{Arch: j.Space, Data: j.Data, Source: j.Source, Recipe: j.Recipe.Recipe,
-		Seed: j.Seed, OnNaN: j.OnNaN, OnCorrupt: j.OnCorrupt}, d), SupernetJob: j, perImage: map[string]int64{}}
-	return r, r.checkFaults()
-}
-
-// place puts the shared variables and the optimizer on the device, for images of sides up to one, with the rows that
-// networks mix by.
-func (r *supernetRun) place(side int, rows []nn.Row, o MixtureOptions) (err error) {
-	if r.dev, err = exec.Open(r.Device); err != nil {
-		return err
-	}
-	classes, rec := len(r.course.Data.Classes), r.course.Recipe
-	if r.shared, err = r.SupernetJob.Paths.Supernet(classes); err != nil {
-		return err
-	}
-	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch, Image: nn.Shape{H: side, W: side, C: 3},
-		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache, Rows: rows, MixtureOptions: o})
-	if err != nil {
-		return err
-	}
-	if r.SupernetJob.Recipe.Untouched == UntouchedStay {
-		r.s.leaveUntouched()
-	}
-	r.o, err = newOptimizer(r.s.Parameters, rec.Optimization)
-	return err
-}
-
-// shapes are the shared variables, in words.
-func (r *supernetRun) shapes() string {
-	var b strings.Builder
-	for _, v := range r.shared.Variables {
-		fmt.Fprint(&b, v.Name, v.Shape)
-	}
-	return b.String()
-}
-
-func (r *supernetRun) close() error {
-	if r.s != nil {
-		r.s.Close()
-	}
-	return r.course.close()
-}
-
 // elasticRun is the training of a supernet of which one path holds all others.
 type elasticRun struct {
 	supernetRun
@@ -204,33 +34,6 @@ type elasticRun struct {
 	stages  []Stage
 	ends    []int // the update at which each stage ends
 	teacher *teaching
-}
-
-// TrainSupernet trains a supernet. In a folder with a checkpoint it goes on from there and ends in the same bits as if
-// it had never stopped. Deps.Stop is not asked.
-func TrainSupernet(ctx context.Context, j SupernetJob, d Deps) (*SupernetResult, error) {
-	if err := j.Recipe.Check(); err != nil {
-		return nil, err
-	}
-	if j.Recipe.Mixed() {
-		r, err := newMixedRun(j, d)
-		if err != nil {
-			return nil, err
-		}
-		return conduct(ctx, r)
-	}
-	if j.Sampler != nil {
-		r, err := newSampledRun(j, d)
-		if err != nil {
-			return nil, err
-		}
-		return conduct(ctx, r)
-	}
-	r, err := newElasticRun(j, d)
-	if err != nil {
-		return nil, err
-	}
-	return conduct(ctx, r)
 }
 
 func newElasticRun(j SupernetJob, d Deps) (*elasticRun, error) {
@@ -349,16 +152,6 @@ func (r *elasticRun) learn() (sum string, err error) {
 	return sum, nil
 }
 
-// random are start values of the shared variables.
-func (r *supernetRun) random() [][]float32 {
-	rec := r.SupernetJob.Recipe
-	values := r.shared.Initialize(initializers[rec.Init], r.course.Seed)
-	if rec.ZeroGamma {
-		r.shared.ZeroBranches(values)
-	}
-	return values
-}
-
 // begin sets the shared variables to their start, which is the teacher's weights where there is one, and with them what
 // the optimizer remembers.
 func (r *elasticRun) begin() error {
@@ -420,32 +213,6 @@ const leastArea = 0.08
 // finish writes what remains of a run.
 func (r *elasticRun) finish(context.Context) (*SupernetResult, error) {
 	return r.end(r.save, nil)
-}
-
-// end is the result, which is written with the weights.
-func (r *supernetRun) end(save func(path string) error, mixture *MixtureResult) (*SupernetResult, error) {
-	s, d := &r.state, r.course.Data
-	params := int64(0)
-	for _, v := range r.shared.Variables {
-		if v.Role.Trainable() {
-			params += int64(v.Len())
-		}
-	}
-	s.Elastic.Cost.Updates = s.Update
-	result := &SupernetResult{Space: r.Space, Method: r.SupernetJob.Recipe.Method, Data: r.course.Source,
-		Checksum: r.ident.Images, Classes: d.Classes, HeldOut: r.HeldOut, Recipe: r.SupernetJob.Recipe,
-		Seed: r.course.Seed, Device: r.dev.Kind(), Params: params, Teacher: r.ident.Teacher, Cost: s.Elastic.Cost,
-		Skipped: s.Skipped, TrainLoss: s.TrainLoss, Paths: slices.Clip(s.Elastic.Paths), Fairness: r.fairness(),
-		Corrupt: r.tally.Summary(), Mixture: mixture}
-	if r.Dir == "" {
-		return result, nil
-	}
-	for _, name := range []string{WeightsTorchName, WeightsName} {
-		if err := r.o.averaged(func() error { return save(filepath.Join(r.Dir, name)) }); err != nil {
-			return nil, err
-		}
-	}
-	return result, r.write(result, result.Corrupt)
 }
 
 // save writes the shared variables, under once-for-all's names. Their running statistics are those that the latest

@@ -144,17 +144,6 @@ func (r *elasticRun) recall() error {
 	return err
 }
 
-func (r *supernetRun) keepStatistics()    { r.s.KeepStatistics() }
-func (r *supernetRun) restoreStatistics() { r.s.RestoreStatistics() }
-
-// wanted is a path of an update.
-type wanted struct {
-	key     string
-	options PathOptions
-	change  func(net *nn.Network) *nn.Network // of the network, by its key; nil: none
-	build   func() (nn.Path, error)           // the path; nil: that of the key
-}
-
 // paths are those of an update, for images of a side.
 func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 	rec, stage := r.SupernetJob.Recipe, r.stages[r.state.Elastic.Stage]
@@ -180,22 +169,6 @@ func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 		all = append(all, wanted{key: key, options: random, change: others})
 	}
 	return all, nil
-}
-
-// path is the model of a path, recorded when it is first wanted.
-func (r *supernetRun) path(s *Supernet, w wanted) (*Model, error) {
-	begin := time.Now()
-	defer func() { r.recording += time.Since(begin) }() // next to nothing where the path is recorded
-	return s.Path(w.key, w.options, func() (nn.Path, error) {
-		if w.build != nil {
-			return w.build()
-		}
-		p, err := r.Paths.Path(w.key, len(r.course.Data.Classes))
-		if err == nil && w.change != nil {
-			p.Network = w.change(p.Network)
-		}
-		return p, err
-	})
 }
 
 // step trains the paths of an update on a batch. While one runs on an accelerator the next is recorded.
@@ -233,36 +206,6 @@ func (r *elasticRun) step(_ context.Context, b *data.Batch, part int) error {
 	r.s.FinishGradient()
 	cost.Images += int64(b.N)
 	return nil
-}
-
-// cost is how many multiply-adds a path takes for one image.
-func (r *supernetRun) cost(key string, m *Model) int64 {
-	madds, known := r.perImage[key]
-	if !known {
-		if len(r.perImage) > 1<<16 { // nothing depends on what it remembers
-			clear(r.perImage)
-		}
-		madds = m.Net.Cost().MAdds
-		r.perImage[key] = madds
-	}
-	return madds
-}
-
-// metrics are the mean of the paths' losses and the norm of their gradients' sum.
-func (r *supernetRun) metrics() (loss, norm float64) {
-	for _, m := range r.models {
-		loss += m.TotalLoss() / float64(len(r.models))
-	}
-	return loss, r.s.GradientNorm()
-}
-
-func (r *supernetRun) inspect() (string, error) {
-	for _, m := range r.models {
-		if where, err := m.Inspect(); where != "" || err != nil {
-			return fmt.Sprintf("%s of path %s", where, m.Net.Name), err
-		}
-	}
-	return "", nil
 }
 
 // judged are the paths that are looked at after an epoch, with their roles.
@@ -310,18 +253,4 @@ func (r *elasticRun) validate(ctx context.Context, epoch int, values map[string]
 		r.state.Elastic.Paths = append(r.state.Elastic.Paths, found...)
 	}
 	return err
-}
-
-// judge measures a path on the validation images, with statistics of its own.
-func (r *supernetRun) judge(ctx context.Context, w wanted) (Evaluation, error) {
-	w.options = PathOptions{EvalOnly: true}
-	m, err := r.path(r.s, w)
-	if err != nil {
-		return Evaluation{}, err
-	}
-	d := r.course.Data
-	if err := Recalibrate(ctx, m, d, r.course.Recipe, r.course.Seed, r.loading()); err != nil {
-		return Evaluation{}, err
-	}
-	return Evaluate(ctx, m, d, d.Validation, d.EvalTransform(m.Net.Input().H), r.loading())
 }

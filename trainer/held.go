@@ -2,32 +2,22 @@ package trainer
 
 import (
 	"context"
-	"fmt"
-	"strconv"
 
 	"github.com/ctnas/ctnas/trainer/data"
-	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
 
-// sided finds the side of the images of a supernet whose paths all have one.
-func (r *supernetRun) sided() error {
-	if r.side = r.SupernetJob.Recipe.Side(r.course.Data); r.side == 0 {
-		return fmt.Errorf("resolution 0: the images of %s have sides of their own", r.course.Source)
-	}
-	return nil
-}
-
-// fed opens the training images, of that side, for the updates that are left.
-func (r *supernetRun) fed() error {
-	rec := r.course.Recipe
-	l, err := data.NewLoader(r.course.Data.Train, data.Config{Batch: rec.Batch,
-		Transform: trainTransform(r.course.Data, rec, r.side), Seed: r.course.Seed, Train: true, Epochs: rec.Epochs,
-		Start: r.start(), Workers: r.Workers, OnCorrupt: r.course.OnCorrupt})
+// judge measures a path on the validation images, with statistics of its own.
+func (r *supernetRun) judge(ctx context.Context, w wanted) (Evaluation, error) {
+	w.options = PathOptions{EvalOnly: true}
+	m, err := r.path(r.s, w)
 	if err != nil {
-		return err
+		return Evaluation{}, err
 	}
-	r.feed = newFeed(r.s.arena, r.s.inputs, l, r.updates*rec.Accumulate-r.state.Step)
-	return nil
+	d := r.course.Data
+	if err := Recalibrate(ctx, m, d, r.course.Recipe, r.course.Seed, r.loading()); err != nil {
+		return Evaluation{}, err
+	}
+	return Evaluate(ctx, m, d, d.Validation, d.EvalTransform(m.Net.Input().H), r.loading())
 }
 
 // judgedHeld measures a path on all held-out images, with the statistics that the recipe says.
@@ -111,21 +101,4 @@ func (h holding) counted() [3]int32 {
 	var count [3]int32
 	h.Count.ReadI32(0, count[:])
 	return count
-}
-
-// saveOf writes the shared variables, with the constants of a path's network. Their running statistics are those that
-// the latest paths left, of no one network.
-func (r *supernetRun) saveOf(path, one string) error {
-	network, err := r.SupernetJob.Paths.Path(one, len(r.course.Data.Classes))
-	if err != nil {
-		return err
-	}
-	own := zoo.Variants(network.Network)[0]
-	own.Images = ImagesOf(r.course.Data, r.side)
-	metadata := Metadata(r.Space, own.String(), own.Constants, r.course.Data.Classes)
-	metadata[SpaceKey] = r.Space
-	metadata[HeldOutKey] = strconv.Itoa(r.HeldOut)
-	AddSize(metadata, r.course.Recipe.Size)
-	AddImages(metadata, r.course.Recipe.Images)
-	return WriteShared(path, r.shared, r.s.Values(), metadata)
 }

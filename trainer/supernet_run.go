@@ -1,0 +1,219 @@
+package trainer
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/trainer/data"
+	"github.com/ctnas/ctnas/trainer/nn"
+	"github.com/ctnas/ctnas/trainer/nn/zoo"
+)
+
+// elasticProgress is what of a supernet's progress lies outside the device.
+type elasticProgress struct {
+	Stage   int
+	Cost    SupernetCost
+	Paths   []PathEvaluation
+	Teacher string    // checksum of the file in the run's folder; empty: there is none yet
+	Sampler []byte    // what the job's sampler has learned
+	Chosen  [][]int64 // how many paths of updates had each choice of each decision; nil: none are counted
+	// Mixture are the weights after each epoch, and AlphaUpdates how often α were updated, as Adam counts them.
+	Mixture      []MixtureWeights
+	AlphaUpdates int32
+}
+
+// supernetRun is what trainings of supernets in work have in common.
+type supernetRun struct {
+	course
+	SupernetJob
+	shared   nn.Shared
+	s        *Supernet
+	models   []*Model // of the latest step's paths
+	perImage map[string]int64
+	side     int           // of the images, where all have one
+	heldOut  *data.Decoded // images that paths are measured on; nil before they are first asked for
+	// recording is how long it took to record paths; on an accelerator the one before runs meanwhile.
+	recording time.Duration
+}
+
+func newSupernetRun(j SupernetJob, d Deps) (r supernetRun, err error) {
+	d.Stop = nil
+	r = supernetRun{course: newCourse(Job{Arch: j.Space, Data: j.Data, Source: j.Source, Recipe: j.Recipe.Recipe,
+		Seed: j.Seed, OnNaN: j.OnNaN, OnCorrupt: j.OnCorrupt}, d), SupernetJob: j, perImage: map[string]int64{}}
+	return r, r.checkFaults()
+}
+
+// place puts the shared variables and the optimizer on the device, for images of sides up to one, with the rows that
+// networks mix by.
+func (r *supernetRun) place(side int, rows []nn.Row, o MixtureOptions) (err error) {
+	if r.dev, err = exec.Open(r.Device); err != nil {
+		return err
+	}
+	classes, rec := len(r.course.Data.Classes), r.course.Recipe
+	if r.shared, err = r.SupernetJob.Paths.Supernet(classes); err != nil {
+		return err
+	}
+	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch, Image: nn.Shape{H: side, W: side, C: 3},
+		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache, Rows: rows, MixtureOptions: o})
+	if err != nil {
+		return err
+	}
+	if r.SupernetJob.Recipe.Untouched == UntouchedStay {
+		r.s.leaveUntouched()
+	}
+	r.o, err = newOptimizer(r.s.Parameters, rec.Optimization)
+	return err
+}
+
+// sided finds the side of the images of a supernet whose paths all have one.
+func (r *supernetRun) sided() error {
+	if r.side = r.SupernetJob.Recipe.Side(r.course.Data); r.side == 0 {
+		return fmt.Errorf("resolution 0: the images of %s have sides of their own", r.course.Source)
+	}
+	return nil
+}
+
+// fed opens the training images, of that side, for the updates that are left.
+func (r *supernetRun) fed() error {
+	rec := r.course.Recipe
+	l, err := data.NewLoader(r.course.Data.Train, data.Config{Batch: rec.Batch,
+		Transform: trainTransform(r.course.Data, rec, r.side), Seed: r.course.Seed, Train: true, Epochs: rec.Epochs,
+		Start: r.start(), Workers: r.Workers, OnCorrupt: r.course.OnCorrupt})
+	if err != nil {
+		return err
+	}
+	r.feed = newFeed(r.s.arena, r.s.inputs, l, r.updates*rec.Accumulate-r.state.Step)
+	return nil
+}
+
+// shapes are the shared variables, in words.
+func (r *supernetRun) shapes() string {
+	var b strings.Builder
+	for _, v := range r.shared.Variables {
+		fmt.Fprint(&b, v.Name, v.Shape)
+	}
+	return b.String()
+}
+
+// random are start values of the shared variables.
+func (r *supernetRun) random() [][]float32 {
+	rec := r.SupernetJob.Recipe
+	values := r.shared.Initialize(initializers[rec.Init], r.course.Seed)
+	if rec.ZeroGamma {
+		r.shared.ZeroBranches(values)
+	}
+	return values
+}
+
+func (r *supernetRun) keepStatistics() { r.s.KeepStatistics() }
+
+func (r *supernetRun) restoreStatistics() { r.s.RestoreStatistics() }
+
+// wanted is a path of an update.
+type wanted struct {
+	key     string
+	options PathOptions
+	change  func(net *nn.Network) *nn.Network // of the network, by its key; nil: none
+	build   func() (nn.Path, error)           // the path; nil: that of the key
+}
+
+// path is the model of a path, recorded when it is first wanted.
+func (r *supernetRun) path(s *Supernet, w wanted) (*Model, error) {
+	begin := time.Now()
+	defer func() { r.recording += time.Since(begin) }() // next to nothing where the path is recorded
+	return s.Path(w.key, w.options, func() (nn.Path, error) {
+		if w.build != nil {
+			return w.build()
+		}
+		p, err := r.Paths.Path(w.key, len(r.course.Data.Classes))
+		if err == nil && w.change != nil {
+			p.Network = w.change(p.Network)
+		}
+		return p, err
+	})
+}
+
+// cost is how many multiply-adds a path takes for one image.
+func (r *supernetRun) cost(key string, m *Model) int64 {
+	madds, known := r.perImage[key]
+	if !known {
+		if len(r.perImage) > 1<<16 { // nothing depends on what it remembers
+			clear(r.perImage)
+		}
+		madds = m.Net.Cost().MAdds
+		r.perImage[key] = madds
+	}
+	return madds
+}
+
+// metrics are the mean of the paths' losses and the norm of their gradients' sum.
+func (r *supernetRun) metrics() (loss, norm float64) {
+	for _, m := range r.models {
+		loss += m.TotalLoss() / float64(len(r.models))
+	}
+	return loss, r.s.GradientNorm()
+}
+
+func (r *supernetRun) inspect() (string, error) {
+	for _, m := range r.models {
+		if where, err := m.Inspect(); where != "" || err != nil {
+			return fmt.Sprintf("%s of path %s", where, m.Net.Name), err
+		}
+	}
+	return "", nil
+}
+
+func (r *supernetRun) close() error {
+	if r.s != nil {
+		r.s.Close()
+	}
+	return r.course.close()
+}
+
+// end is the result, which is written with the weights.
+func (r *supernetRun) end(save func(path string) error, mixture *MixtureResult) (*SupernetResult, error) {
+	s, d := &r.state, r.course.Data
+	params := int64(0)
+	for _, v := range r.shared.Variables {
+		if v.Role.Trainable() {
+			params += int64(v.Len())
+		}
+	}
+	s.Elastic.Cost.Updates = s.Update
+	result := &SupernetResult{Space: r.Space, Method: r.SupernetJob.Recipe.Method, Data: r.course.Source,
+		Checksum: r.ident.Images, Classes: d.Classes, HeldOut: r.HeldOut, Recipe: r.SupernetJob.Recipe,
+		Seed: r.course.Seed, Device: r.dev.Kind(), Params: params, Teacher: r.ident.Teacher, Cost: s.Elastic.Cost,
+		Skipped: s.Skipped, TrainLoss: s.TrainLoss, Paths: slices.Clip(s.Elastic.Paths), Fairness: r.fairness(),
+		Corrupt: r.tally.Summary(), Mixture: mixture}
+	if r.Dir == "" {
+		return result, nil
+	}
+	for _, name := range []string{WeightsTorchName, WeightsName} {
+		if err := r.o.averaged(func() error { return save(filepath.Join(r.Dir, name)) }); err != nil {
+			return nil, err
+		}
+	}
+	return result, r.write(result, result.Corrupt)
+}
+
+// saveOf writes the shared variables, with the constants of a path's network. Their running statistics are those that
+// the latest paths left, of no one network.
+func (r *supernetRun) saveOf(path, one string) error {
+	network, err := r.SupernetJob.Paths.Path(one, len(r.course.Data.Classes))
+	if err != nil {
+		return err
+	}
+	own := zoo.Variants(network.Network)[0]
+	own.Images = ImagesOf(r.course.Data, r.side)
+	metadata := Metadata(r.Space, own.String(), own.Constants, r.course.Data.Classes)
+	metadata[SpaceKey] = r.Space
+	metadata[HeldOutKey] = strconv.Itoa(r.HeldOut)
+	AddSize(metadata, r.course.Recipe.Size)
+	AddImages(metadata, r.course.Recipe.Images)
+	return WriteShared(path, r.shared, r.s.Values(), metadata)
+}
