@@ -68,6 +68,9 @@ func TestSupernetRecipes(t *testing.T) {
 		"untouched stay: want move, for adamw": func(r *SupernetRecipe) {
 			r.Untouched, r.Optimizer = UntouchedStay, "adamw"
 		},
+		"controller-from 1: want less than the 1 epochs": func(r *SupernetRecipe) {
+			r.Method, r.ControllerFrom, r.Epochs = MethodENAS, 1, 1
+		},
 		"sample decisions: want architectures, for only paths of spos": func(r *SupernetRecipe) {
 			r.Sample = SampleDecisions
 		},

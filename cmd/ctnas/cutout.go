@@ -114,8 +114,8 @@ func searched(text string) (pick, labels string, err error) {
 	return page.Result.Pick, c.Labels, err
 }
 
-// ofSearch replaces the folder of a search by its pick, and that of a supernet by what its mixture stands for, and takes
-// the weights of the supernet, or of the one that the search's labels are of, where none are given.
+// ofSearch replaces the folder of a search by its pick, and that of a supernet by what its mixture stands for, and
+// takes the weights of the supernet, or of the one that the search's labels are of, where none are given.
 func (e *exporting) ofSearch() error {
 	pick, labels, err := searched(e.arch)
 	if err != nil || pick == "" {

@@ -7,8 +7,8 @@ import (
 )
 
 // How far the heap grows before it is collected: by a tenth, or by 32 MiB where that is more. Most of a large heap are
-// tables of a whole space that live to the end, so that Go's 100 % would double them for nothing; a tenth of a small one
-// would have it collected all the time.
+// tables of a whole space that live to the end, so that Go's 100 % would double them for nothing; a tenth of a small
+// one would have it collected all the time.
 const (
 	garbagePercent = 10
 	garbageBytes   = 32 << 20

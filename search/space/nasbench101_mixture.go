@@ -60,8 +60,8 @@ func reads(d dag, v, k int, live uint8) (reading dag, reached uint8) {
 }
 
 // Drawn draws n cells by the weights and returns the one that the benchmark holds and that came most often, of equal
-// ones the first, and how many were outside of the benchmark (the pick of kcyu2014/eval-nas). Where all of them were, as
-// of weights that have learned little, it is what Derive says.
+// ones the first, and how many were outside of the benchmark (the pick of kcyu2014/eval-nas). Where all of them were,
+// as of weights that have learned little, it is what Derive says.
 func (sp NASBench101) Drawn(weights [][]float32, n int, s *philox.Stream) (a Arch, outside int, err error) {
 	if err := checkWeights(sp, sp.supernet(NetworkSize{}).Rows(), weights); err != nil {
 		return nil, 0, err

@@ -48,9 +48,9 @@ func NewHow(sp space.Space, r trainer.SupernetRecipe, d *data.Dataset, seed uint
 			return h, fmt.Errorf("no network mixes the choices of %s, which %s trains", sp.Name(), r.Method)
 		}
 	case r.Method == trainer.MethodENAS:
-		c := PolicyConfig(r.Epochs)
+		c := PolicyConfig(r)
 		c.Seed = seed
-		p, err := NewPolicy(device, sp, c)
+		p, err := NewPolicy(device, sp, c, r.ControllerFrom)
 		if err != nil {
 			return h, err
 		}

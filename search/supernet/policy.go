@@ -21,6 +21,7 @@ type Policy struct {
 	c     *controller.Controller
 	sp    space.Space
 	seed  uint64
+	from  int // epochs before it learns
 	state policyState
 }
 
@@ -47,20 +48,22 @@ const (
 	policyDrawn   = 512
 )
 
-// PolicyConfig are this project's settings of the controller, whose bonuses for diversity fade over most of the epochs.
-func PolicyConfig(epochs int) controller.Config {
+// PolicyConfig are this project's settings of the controller, whose bonuses for diversity fade over most of the epochs
+// in which it learns.
+func PolicyConfig(r trainer.SupernetRecipe) controller.Config {
 	c := controller.Default()
-	c.Batch, c.LR, c.Iterations = 10, 3.5e-3, policyUpdates*epochs*4/5
+	c.Batch, c.LR, c.Iterations = 10, 3.5e-3, policyUpdates*(r.Epochs-r.ControllerFrom)*4/5
 	return c
 }
 
-// NewPolicy is a policy of a space with a fresh controller, which computes on a device. Close it after use.
-func NewPolicy(device exec.Config, sp space.Space, c controller.Config) (*Policy, error) {
+// NewPolicy is a policy of a space with a fresh controller, which computes on a device and learns when so many epochs
+// have passed. Close it after use.
+func NewPolicy(device exec.Config, sp space.Space, c controller.Config, from int) (*Policy, error) {
 	dev, err := exec.Open(device)
 	if err != nil {
 		return nil, err
 	}
-	p := &Policy{dev: dev, sp: sp, seed: c.Seed}
+	p := &Policy{dev: dev, sp: sp, seed: c.Seed, from: from}
 	if p.c, err = controller.New(dev, sp, c); err == nil {
 		err = p.draw()
 	}
@@ -100,6 +103,9 @@ func (p *Policy) Paths(update int) ([]string, error) {
 
 // Learn updates the controller. The samples of an update are measured on the same batch.
 func (p *Policy) Learn(ctx context.Context, epoch int, measure trainer.Measure) error {
+	if epoch <= p.from {
+		return p.draw()
+	}
 	at := PolicyEpoch{Epoch: epoch}
 	for u := range policyUpdates {
 		b, err := p.c.Sample()

@@ -22,7 +22,7 @@ func TestPolicyLearnsAndGoesOn(t *testing.T) {
 	begin := func() *supernet.Policy {
 		c := controller.Default()
 		c.Batch, c.LR, c.Seed = 10, 1e-3, 3
-		p, err := supernet.NewPolicy(exec.Config{Device: "cpu", Threads: 1}, sp, c)
+		p, err := supernet.NewPolicy(exec.Config{Device: "cpu", Threads: 1}, sp, c, 0)
 		require.NoError(t, err)
 		t.Cleanup(p.Close)
 		return p
@@ -68,4 +68,33 @@ func TestPolicyLearnsAndGoesOn(t *testing.T) {
 	require.Equal(t, a, b)
 	require.Error(t, again.Restore([]byte(strings.Replace(string(state), `"drawn"`, `"none"`, 1))))
 	require.Error(t, again.Restore(state[:len(state)/2]))
+}
+
+// Before it learns a policy draws anew after each epoch, and measures nothing.
+func TestPolicyWaits(t *testing.T) {
+	sp, err := space.Open("nasbench101-v4")
+	require.NoError(t, err)
+	c := controller.Default()
+	c.Batch, c.Seed = 10, 3
+	p, err := supernet.NewPolicy(exec.Config{Device: "cpu", Threads: 1}, sp, c, 2)
+	require.NoError(t, err)
+	defer p.Close()
+	measured := 0
+	measure := func(context.Context, string, int) (float64, error) {
+		measured++
+		return 0.5, nil
+	}
+	drawn := map[string]bool{}
+	for epoch := range 2 {
+		require.NoError(t, p.Learn(t.Context(), epoch+1, measure))
+		state, err := p.State()
+		require.NoError(t, err)
+		drawn[string(state)] = true
+	}
+	require.Zero(t, measured)
+	require.Len(t, drawn, 2)
+	require.Empty(t, p.Epochs())
+	require.NoError(t, p.Learn(t.Context(), 3, measure))
+	require.Positive(t, measured)
+	require.Equal(t, 3, p.Epochs()[0].Epoch)
 }

@@ -100,7 +100,7 @@ func (w *work) train(ctx context.Context) error {
 // sampler says which paths are trained; nil: the recipe's method does.
 func (w *work) sampler() (sampler trainer.Sampler, err error) {
 	if w.picks == samples {
-		if w.policy, err = supernet.NewPolicy(w.Device, w.Deps.Space, w.controller()); err != nil {
+		if w.policy, err = supernet.NewPolicy(w.Device, w.Deps.Space, w.controller(), w.recipe.ControllerFrom); err != nil {
 			return nil, err
 		}
 		sampler = w.policy
@@ -121,7 +121,7 @@ func (w *work) sampler() (sampler trainer.Sampler, err error) {
 func (w *work) controller() controller.Config {
 	c := controller.ENAS()
 	if w.SupernetPreset != search.PresetPublished {
-		c = supernet.PolicyConfig(w.recipe.Epochs)
+		c = supernet.PolicyConfig(w.recipe)
 	}
 	c.Seed = w.Seed
 	return c
