@@ -355,8 +355,8 @@ func (r SupernetRecipe) Check() error {
 		return fmt.Errorf("channels %d, stacks %d, modules %d, resolution %d: want 0, for the space of %s says them",
 			r.Channels, r.Stacks, r.Modules, r.Resolution, r.Method)
 	case r.ControllerFrom > 0 && (r.Method != MethodENAS || r.ControllerFrom >= r.Epochs):
-		return fmt.Errorf("controller-from %d: want less than the %d epochs, and 0 but for %s", r.ControllerFrom, r.Epochs,
-			MethodENAS)
+		return fmt.Errorf("controller-from %d: want less than the %d epochs, and 0 but for %s", r.ControllerFrom,
+			r.Epochs, MethodENAS)
 	case r.Binned() && r.Method != MethodSPOS:
 		return fmt.Errorf("bins-low %d, bins-high %d, bins-width %d: want 0, for paths of %s come from no bins",
 			r.BinsLow, r.BinsHigh, r.BinsWidth, r.Method)
