@@ -288,7 +288,7 @@ func (r *mixedRun) firstOrder(pass int, o PathOptions) error {
 // metrics are the loss and the norm of the weights' gradient; of an update of α that was left out, its loss.
 func (r *mixedRun) metrics() (loss, norm float64) {
 	if !finite(r.alphaLoss) {
-		return r.alphaLoss, 0
+		return r.alphaLoss, math.NaN() // the weights have no gradient
 	}
 	return r.supernetRun.metrics()
 }

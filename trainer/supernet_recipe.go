@@ -178,10 +178,10 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 		"largest and the smallest", 0, mostPaths)
 	l.Int(&s.ControllerFrom, "controller-from", "epochs", "how long paths are drawn by a controller that has learned "+
 		"nothing before that of enas learns: weights of few updates prefer what learns fast", 0, 1e6).OmitZero()
-	l.Text(&s.Untouched, "untouched", "whether momentum and weight decay move the tensors that no path of an update has "+
-		"(sgd and rmsprop)").OneOf(UntouchedMove, UntouchedStay).From("megvii-model/SinglePathOneShot (stay)")
-	l.Text(&s.Sample, "sample", "what of a space spos draws uniformly: its distinct architectures, or each decision by "+
-		"itself, which draws an architecture that more sequences stand for more often").
+	l.Text(&s.Untouched, "untouched", "whether momentum and weight decay move the tensors that no path of an update "+
+		"has (sgd and rmsprop)").OneOf(UntouchedMove, UntouchedStay).From("megvii-model/SinglePathOneShot (stay)")
+	l.Text(&s.Sample, "sample", "what of a space spos draws uniformly: its distinct architectures, or each decision "+
+		"by itself, which draws an architecture that more sequences stand for more often").
 		OneOf(SampleArchitectures, SampleDecisions)
 	l.Texts(&s.Stages, "stages", "a stage of ofa: `NAME` epochs=N lr=X paths=N warmup=X warmup-lr=X; names, in order: "+
 		strings.Join(stageNames(), ", ")).Check(func() error {
@@ -213,22 +213,22 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 
 func (m *Mixing) addTo(l *setting.List) {
 	l.Group("Recipe: mixtures")
-	l.Float(&m.AlphaLR, "alpha-lr", "", "learning rate of Adam for the numbers α that choices' weights come from (darts, "+
-		"fbnet)", 0, 1e3).From("quark0/darts: 3e-4").OmitZero()
+	l.Float(&m.AlphaLR, "alpha-lr", "", "learning rate of Adam for the numbers α that choices' weights come from "+
+		"(darts, fbnet)", 0, 1e3).From("quark0/darts: 3e-4").OmitZero()
 	l.Float(&m.AlphaBeta1, "alpha-beta1", "", "first decay rate of that Adam", 0, below1).OmitZero()
 	l.Float(&m.AlphaBeta2, "alpha-beta2", "", "second decay rate of that Adam", 0, below1).OmitZero()
 	l.Float(&m.AlphaDecay, "alpha-decay", "", "weight decay of α", 0, 1e3).OmitZero()
 	l.Float(&m.AlphaStart, "alpha-start", "", "standard deviation of α at the start", 0, 1e3).OmitZero()
 	l.Int(&m.AlphaFrom, "alpha-from", "epochs", "how long weights are trained before α learn", 0, 1e6).OmitZero()
-	l.Bool(&m.SecondOrder, "second-order", "α learn for the weights that a step on the training images leads to (darts)").
-		From("Liu et al. 2019, equation 7").OmitZero()
+	l.Bool(&m.SecondOrder, "second-order", "α learn for the weights that a step on the training images leads to "+
+		"(darts)").From("Liu et al. 2019, equation 7").OmitZero()
 	l.Float(&m.GumbelStart, "gumbel-start", "", "temperature of fbnet's Gumbel softmax in the first epoch", 0, 1e6).
 		From("Wu et al. 2019: 5").OmitZero()
 	l.Float(&m.GumbelDecay, "gumbel-decay", "1/epoch", "rate at which the temperature falls: exp(-rate epoch)", 0, 1e3).
 		From("Wu et al. 2019: 0.045").OmitZero()
 	l.Float(&m.GumbelLeast, "gumbel-least", "", "where the temperature stops falling", 0, 1e6).OmitZero()
-	l.Float(&m.CostScale, "cost-scale", "", "a of the objective CE a log(C)^b of α, where C are the multiply-adds of the "+
-		"mixture", 0, 1e6).From("Wu et al. 2019: 0.2").OmitZero()
+	l.Float(&m.CostScale, "cost-scale", "", "a of the objective CE a log(C)^b of α, where C are the multiply-adds of "+
+		"the mixture", 0, 1e6).From("Wu et al. 2019: 0.2").OmitZero()
 	l.Float(&m.CostExponent, "cost-exponent", "", "b of it; 0: costs are not counted", 0, 1e3).
 		From("Wu et al. 2019: 0.6").OmitZero()
 }
@@ -258,8 +258,8 @@ func (r *SupernetRecipe) checkMixing() error {
 	case r.Method != MethodDARTS:
 		return fmt.Errorf("second-order: %s has none", r.Method)
 	case r.Optimizer != "sgd" || r.Nesterov || r.Decoupled || r.WeightDecay > 0 && !r.DecayAll:
-		return errors.New("second-order: the step ahead is that of optimizer sgd, without nesterov and decoupled, and " +
-			"with decay-all or weight-decay 0")
+		return errors.New("second-order: the step ahead is that of optimizer sgd, without nesterov and decoupled, " +
+			"and with decay-all or weight-decay 0")
 	}
 	return nil
 }

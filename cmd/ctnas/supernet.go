@@ -369,8 +369,8 @@ func (a *app) printSupernetRanked(d *supernetRanked) error {
 		return err
 	}
 	_, err := fmt.Fprintf(a.stdout, "%d architectures, accuracy with shared weights on %d %s images of %s, %s, "+
-		"against the table (%s):\ntau-b %s, of parameters %s, of multiply-adds %s; mean absolute difference %.2f points, mean "+
-		"difference %+.2f; %d images forward, %.1f s\n", d.Cells, d.Judging,
+		"against the table (%s):\ntau-b %s, of parameters %s, of multiply-adds %s; mean absolute difference %.2f points, "+
+		"mean difference %+.2f; %d images forward, %.1f s\n", d.Cells, d.Judging,
 		judges[d.Split], d.Data, d.statistics, d.Labels,
 		fixed(d.TauB, 4), fixed(d.TauBParams, 4), fixed(d.TauBMAdds, 4), 100*d.MeanDifference, 100*d.Bias, d.Forward,
 		d.Seconds)

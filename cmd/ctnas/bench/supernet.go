@@ -24,8 +24,8 @@ const labelImages, labelBatch = 500, 100
 // that are labelled, are recorded anew in every run, as in a training or a search, which seldom sees them again.
 func supernet() []Case {
 	return []Case{
-		{Name: "supernet_ofa_step", Shape: "an update of MobileNetV3's supernet of width 1.0 by 4 paths, the largest, " +
-			"the smallest, 2 random; batch 8, 128x128", Long: true, Setup: supernetStep},
+		{Name: "supernet_ofa_step", Shape: "an update of MobileNetV3's supernet of width 1.0 by 4 paths, the " +
+			"largest, the smallest, 2 random; batch 8, 128x128", Long: true, Setup: supernetStep},
 		{Name: "supernet_ofa_label", Shape: fmt.Sprintf("labels of these 4 paths: statistics of %d images, %d others "+
 			"classified; 32x32, 10 classes", labelImages, labelImages), Long: true, Setup: supernetLabel},
 		{Name: "supernet_darts_step", Shape: "an update of DARTS's search network in first order, of α and of the " +
