@@ -34,8 +34,8 @@ type Sampling struct {
 	BinsLow   int64    `json:"bins_low,omitempty"` // multiply-adds, as the other two; all 0: no bins
 	BinsHigh  int64    `json:"bins_high,omitempty"`
 	BinsWidth int64    `json:"bins_width,omitempty"`
-	// ControllerFrom is how many epochs MethodENAS trains before its controller learns.
-	ControllerFrom int `json:"controller_from,omitempty"`
+	// ControllerFrom is the share of the epochs that MethodENAS trains before its controller learns.
+	ControllerFrom float64 `json:"controller_from,omitempty"`
 	Mixing
 }
 
@@ -176,8 +176,9 @@ func (r *SupernetRecipe) AddTo(l *setting.List) {
 		"(0 = the set's own validation images)", 0, 1<<24)
 	l.Int(&s.Judged, "judged-paths", "paths", "random paths whose accuracy is measured after each epoch, beside the "+
 		"largest and the smallest", 0, mostPaths)
-	l.Int(&s.ControllerFrom, "controller-from", "epochs", "how long paths are drawn by a controller that has learned "+
-		"nothing before that of enas learns: weights of few updates prefer what learns fast", 0, 1e6).OmitZero()
+	l.Float(&s.ControllerFrom, "controller-from", "", "share of the epochs in which a controller that has learned "+
+		"nothing draws the paths, before that of enas learns: weights of few updates prefer what learns fast", 0,
+		below1).OmitZero()
 	l.Text(&s.Untouched, "untouched", "whether momentum and weight decay move the tensors that no path of an update "+
 		"has (sgd and rmsprop)").OneOf(UntouchedMove, UntouchedStay).From("megvii-model/SinglePathOneShot (stay)")
 	l.Text(&s.Sample, "sample", "what of a space spos draws uniformly: its distinct architectures, or each decision "+
@@ -354,9 +355,8 @@ func (r SupernetRecipe) Check() error {
 	case r.Size != (Size{}) && !r.Sampled() && !r.Mixed():
 		return fmt.Errorf("channels %d, stacks %d, modules %d, resolution %d: want 0, for the space of %s says them",
 			r.Channels, r.Stacks, r.Modules, r.Resolution, r.Method)
-	case r.ControllerFrom > 0 && (r.Method != MethodENAS || r.ControllerFrom >= r.Epochs):
-		return fmt.Errorf("controller-from %d: want less than the %d epochs, and 0 but for %s", r.ControllerFrom,
-			r.Epochs, MethodENAS)
+	case r.ControllerFrom > 0 && r.Method != MethodENAS:
+		return fmt.Errorf("controller-from %g: want 0, for %s has no controller", r.ControllerFrom, r.Method)
 	case r.Binned() && r.Method != MethodSPOS:
 		return fmt.Errorf("bins-low %d, bins-high %d, bins-width %d: want 0, for paths of %s come from no bins",
 			r.BinsLow, r.BinsHigh, r.BinsWidth, r.Method)
@@ -379,6 +379,9 @@ func (r SupernetRecipe) Check() error {
 	}
 	return nil
 }
+
+// ControllerEpochs is how many epochs MethodENAS trains before its controller learns.
+func (r SupernetRecipe) ControllerEpochs() int { return int(r.ControllerFrom * float64(r.Epochs)) }
 
 // in is the recipe of a stage's schedule.
 func (r SupernetRecipe) in(s Stage) Recipe {

@@ -68,8 +68,8 @@ func TestSupernetRecipes(t *testing.T) {
 		"untouched stay: want move, for adamw": func(r *SupernetRecipe) {
 			r.Untouched, r.Optimizer = UntouchedStay, "adamw"
 		},
-		"controller-from 1: want less than the 1 epochs": func(r *SupernetRecipe) {
-			r.Method, r.ControllerFrom, r.Epochs = MethodENAS, 1, 1
+		"controller-from 0.5: want 0, for spos has no controller": func(r *SupernetRecipe) {
+			r.Method, r.ControllerFrom = MethodSPOS, 0.5
 		},
 		"sample decisions: want architectures, for only paths of spos": func(r *SupernetRecipe) {
 			r.Sample = SampleDecisions
@@ -113,4 +113,15 @@ func TestPathDraws(t *testing.T) {
 	}
 	require.NotEqual(t, pathDraw(3, 0, 0).Uint64(), pathDraw(4, 0, 0).Uint64())
 	require.Equal(t, uint32(math.MaxUint32), uint32(judgedUpdate))
+}
+
+// Recipes of the methods that search stand any number of epochs: --supernet-epochs may say fewer.
+func TestSupernetRecipesOfOneEpoch(t *testing.T) {
+	for _, name := range SupernetRecipeNames() {
+		r, err := OpenSupernetRecipe(name)
+		require.NoError(t, err, name)
+		if r.Epochs = 1; r.Sampled() || r.Mixed() {
+			require.NoError(t, r.Check(), name)
+		}
+	}
 }

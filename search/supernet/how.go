@@ -50,7 +50,7 @@ func NewHow(sp space.Space, r trainer.SupernetRecipe, d *data.Dataset, seed uint
 	case r.Method == trainer.MethodENAS:
 		c := PolicyConfig(r)
 		c.Seed = seed
-		p, err := NewPolicy(device, sp, c, r.ControllerFrom)
+		p, err := NewPolicy(device, sp, c, r.ControllerEpochs())
 		if err != nil {
 			return h, err
 		}

@@ -52,7 +52,7 @@ const (
 // in which it learns.
 func PolicyConfig(r trainer.SupernetRecipe) controller.Config {
 	c := controller.Default()
-	c.Batch, c.LR, c.Iterations = 10, 3.5e-3, policyUpdates*(r.Epochs-r.ControllerFrom)*4/5
+	c.Batch, c.LR, c.Iterations = 10, 3.5e-3, policyUpdates*(r.Epochs-r.ControllerEpochs())*4/5
 	return c
 }
 

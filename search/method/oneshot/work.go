@@ -100,7 +100,7 @@ func (w *work) train(ctx context.Context) error {
 // sampler says which paths are trained; nil: the recipe's method does.
 func (w *work) sampler() (sampler trainer.Sampler, err error) {
 	if w.picks == samples {
-		w.policy, err = supernet.NewPolicy(w.Device, w.Deps.Space, w.controller(), w.recipe.ControllerFrom)
+		w.policy, err = supernet.NewPolicy(w.Device, w.Deps.Space, w.controller(), w.recipe.ControllerEpochs())
 		if err != nil {
 			return nil, err
 		}
