@@ -96,8 +96,10 @@ func asDerived(picked space.Arch, arch, folder string) space.Arch {
 // searched is the pick of a search, where a text names its folder, with how its labels were made, or what the mixture
 // of a supernet stands for, where it names the folder of that; empty where it names something else.
 func searched(text string) (pick, labels string, err error) {
-	if report.IsSupernet(text) {
-		pick, err := report.Derived(text)
+	if is, err := report.IsSupernet(text); is || err != nil {
+		if err == nil {
+			pick, err = report.Derived(text)
+		}
 		return pick, "", err
 	}
 	if _, err := os.Stat(filepath.Join(text, report.LedgerName)); err != nil {
@@ -121,7 +123,7 @@ func (e *exporting) ofSearch() error {
 	if err != nil || pick == "" {
 		return err
 	}
-	if report.IsSupernet(e.arch) {
+	if is, err := report.IsSupernet(e.arch); is && err == nil {
 		e.weights.path = cmp.Or(e.weights.path, e.arch)
 	}
 	e.arch = pick

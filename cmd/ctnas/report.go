@@ -17,7 +17,9 @@ func newReportCommand(a *app) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			write := report.WriteSupernet
-			if !report.IsSupernet(args[0]) {
+			if is, err := report.IsSupernet(args[0]); err != nil {
+				return err
+			} else if !is {
 				data, err := report.Load(args[0])
 				if err != nil {
 					return err

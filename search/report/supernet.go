@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -55,13 +56,24 @@ type (
 	fairView struct{ Decision, Choices, Least, Most string }
 )
 
-// IsSupernet tells whether a folder holds the result of a supernet's training.
-func IsSupernet(dir string) bool {
+// IsSupernet tells whether a folder holds the result of a supernet's training. A result that is damaged is an error;
+// that there is none, or no folder, is none.
+func IsSupernet(dir string) (bool, error) {
 	var r struct {
 		Cost *trainer.SupernetCost `json:"cost"`
 	}
-	text, err := files.Read(filepath.Join(dir, ResultName), maxBytes)
-	return err == nil && json.Unmarshal(text, &r) == nil && r.Cost != nil
+	path := filepath.Join(dir, ResultName)
+	if _, err := os.Stat(path); err != nil {
+		return false, nil
+	}
+	text, err := files.Read(path, maxBytes)
+	if err != nil {
+		return false, err
+	}
+	if !json.Valid(text) {
+		return false, fmt.Errorf("%s is no JSON: it is damaged", path)
+	}
+	return json.Unmarshal(text, &r) == nil && r.Cost != nil, nil // others may have a cost of another kind
 }
 
 // Derived is the architecture that the mixture of a supernet stands for, as the folder of its training says it.
