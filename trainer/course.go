@@ -245,6 +245,7 @@ func (c *course) update(ctx context.Context) error {
 		return err
 	}
 	c.learner.keepStatistics()
+	counted := s.Elastic.counts()
 	loss, norm := 0.0, 0.0
 	for part := range c.Recipe.Accumulate {
 		b, err := c.feed.take(ctx)
@@ -257,6 +258,7 @@ func (c *course) update(ctx context.Context) error {
 		}
 		if err != nil {
 			c.learner.restoreStatistics()
+			s.Elastic.Cost, s.Elastic.Chosen = counted.Cost, counted.Chosen
 			return err
 		}
 		c.feed.ahead(ctx)

@@ -178,3 +178,39 @@ func TestMomentumOfUntouchedVariables(t *testing.T) {
 		require.Len(t, slices.Collect(maps.Keys(seen)), 3)
 	})
 }
+
+// breaking is cells whose training is broken off while an update is between two of its batches.
+type breaking struct {
+	cells
+	at   int // the update
+	stop func()
+}
+
+func (b breaking) Paths(update int) ([]string, error) {
+	if update == b.at {
+		b.stop()
+	}
+	return b.cells.Paths(update)
+}
+
+// An update that is broken off between its batches has not happened, not in what is counted either.
+func TestUpdatesBreakOff(t *testing.T) {
+	j := cellsJob(t, func(r *SupernetRecipe) { r.Accumulate = 2 }, oneConvolution, otherOperations)
+	whole, err := TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 1}})
+	require.NoError(t, err)
+	require.Greater(t, whole.Cost.Updates, 2)
+	dir, c := t.TempDir(), j.Sampler.(cells)
+	for at := range whole.Cost.Updates {
+		ctx, cancel := context.WithCancel(t.Context())
+		j.Sampler = breaking{c, at, cancel}
+		_, err := TrainSupernet(ctx, j, Deps{Device: exec.Config{Threads: 1}, Dir: dir})
+		cancel()
+		require.ErrorIs(t, err, ErrInterrupted)
+	}
+	j.Sampler = c
+	again, err := TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: dir})
+	require.NoError(t, err)
+	require.Equal(t, whole.Cost, again.Cost)
+	require.Equal(t, whole.Fairness, again.Fairness)
+	require.Equal(t, whole.TrainLoss, again.TrainLoss)
+}

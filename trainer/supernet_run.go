@@ -27,6 +27,15 @@ type elasticProgress struct {
 	AlphaUpdates int32
 }
 
+// counts are a copy of what steps count, for an update that is broken off.
+func (p *elasticProgress) counts() elasticProgress {
+	out := elasticProgress{Cost: p.Cost}
+	for _, c := range p.Chosen {
+		out.Chosen = append(out.Chosen, slices.Clone(c))
+	}
+	return out
+}
+
 // supernetRun is what trainings of supernets in work have in common.
 type supernetRun struct {
 	course
