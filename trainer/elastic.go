@@ -80,27 +80,13 @@ func (r *elasticRun) open(ctx context.Context) (*SupernetResult, error) {
 	if err := r.put(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.resume(r.begin); err != nil {
-		return nil, err
-	}
-	result := &SupernetResult{Finished: true}
-	if ended, err := r.rest(result); err != nil {
-		return nil, err
-	} else if ended {
-		return result, nil
+	if ended, err := r.goOn(r.begin); ended != nil || err != nil {
+		return ended, err
 	}
 	if err := r.recall(); err != nil {
 		return nil, err
 	}
-	if r.state.Update == r.updates {
-		return nil, nil
-	}
-	l, err := data.NewLoader(r.course.Data.Train, r.images())
-	if err != nil {
-		return nil, err
-	}
-	r.feed = newFeed(r.s.arena, r.s.inputs, l, r.updates*r.course.Recipe.Accumulate-r.state.Step)
-	return nil, nil
+	return nil, r.fed(r.sidedImages())
 }
 
 // put puts the shared variables with their start values and the optimizer on the device, and says what all of it is.
@@ -192,8 +178,8 @@ func (r *elasticRun) readLargest(path string, values [][]float32) error {
 	return nil
 }
 
-// images is how training images are brought in: each batch has a side of its own.
-func (r *elasticRun) images() data.Config {
+// sidedImages is how training images are brought in: each batch has a side of its own.
+func (r *elasticRun) sidedImages() data.Config {
 	epochs := 0
 	for _, s := range r.stages {
 		epochs += s.Epochs

@@ -83,34 +83,21 @@ func (r *mixedRun) open(ctx context.Context) (*SupernetResult, error) {
 	if err := r.put(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.resume(r.begin); err != nil {
-		return nil, err
+	if ended, err := r.goOn(r.begin); ended != nil || err != nil {
+		return ended, err
 	}
 	r.alpha.updates.WriteI32(0, []int32{r.state.Elastic.AlphaUpdates})
-	result := &SupernetResult{Finished: true}
-	if ended, err := r.rest(result); err != nil {
-		return nil, err
-	} else if ended {
-		return result, nil
-	}
-	if r.state.Update == r.updates {
-		return nil, nil
-	}
-	if err := r.fed(); err != nil {
+	if err := r.fed(r.images(r.start(), r.course.Recipe.Epochs)); r.feed == nil || err != nil {
 		return nil, err
 	}
-	rec := r.course.Recipe
-	batches := r.course.Data.Validation.Len() / rec.Batch
+	batches := r.course.Data.Validation.Len() / r.course.Recipe.Batch
 	done := max(0, r.state.Update-r.learnsFrom())
-	l, err := data.NewLoader(r.course.Data.Validation, data.Config{Batch: rec.Batch,
-		Transform: trainTransform(r.course.Data, rec, r.side), Seed: r.course.Seed, Train: true,
-		Start: data.Position{Epoch: done / batches, Batch: done % batches}, Workers: r.Workers,
-		OnCorrupt: r.course.OnCorrupt})
-	if err != nil {
-		return nil, err
+	at := data.Position{Epoch: done / batches, Batch: done % batches}
+	l, err := data.NewLoader(r.course.Data.Validation, r.images(at, 0))
+	if err == nil {
+		r.second = newFeed(r.s.arena, r.s.Second, l, max(0, r.updates-r.learnsFrom())-done)
 	}
-	r.second = newFeed(r.s.arena, r.s.Second, l, max(0, r.updates-r.learnsFrom())-done)
-	return nil, nil
+	return nil, err
 }
 
 // put puts the shared variables, the mixture and the optimizers on the device, and says what all of it is.

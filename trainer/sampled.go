@@ -38,24 +38,15 @@ func (r *sampledRun) open(ctx context.Context) (*SupernetResult, error) {
 	if err := r.put(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.resume(r.begin); err != nil {
-		return nil, err
+	if ended, err := r.goOn(r.begin); ended != nil || err != nil {
+		return ended, err
 	}
 	if learned := r.state.Elastic.Sampler; learned != nil {
 		if err := r.Sampler.Restore(learned); err != nil {
 			return nil, fmt.Errorf("checkpoint: %w", err)
 		}
 	}
-	result := &SupernetResult{Finished: true}
-	if ended, err := r.rest(result); err != nil {
-		return nil, err
-	} else if ended {
-		return result, nil
-	}
-	if r.state.Update == r.updates {
-		return nil, nil
-	}
-	return nil, r.fed()
+	return nil, r.fed(r.images(r.start(), r.course.Recipe.Epochs))
 }
 
 // put puts the shared variables and the optimizer on the device, and says what all of it is.

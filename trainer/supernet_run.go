@@ -87,17 +87,37 @@ func (r *supernetRun) sided() error {
 	return nil
 }
 
-// fed opens the training images, of that side, for the updates that are left.
-func (r *supernetRun) fed() error {
-	rec := r.course.Recipe
-	l, err := data.NewLoader(r.course.Data.Train, data.Config{Batch: rec.Batch,
-		Transform: trainTransform(r.course.Data, rec, r.side), Seed: r.course.Seed, Train: true, Epochs: rec.Epochs,
-		Start: r.start(), Workers: r.Workers, OnCorrupt: r.course.OnCorrupt})
-	if err != nil {
-		return err
+// goOn goes back to the folder's checkpoint, or begins. It returns what stands in the folder of a training that has
+// ended; nil: there is something left to do.
+func (r *supernetRun) goOn(begin func() error) (*SupernetResult, error) {
+	if err := r.resume(begin); err != nil {
+		return nil, err
 	}
-	r.feed = newFeed(r.s.arena, r.s.inputs, l, r.updates*rec.Accumulate-r.state.Step)
-	return nil
+	result := &SupernetResult{Finished: true}
+	if ended, err := r.rest(result); !ended || err != nil {
+		return nil, err
+	}
+	return result, nil
+}
+
+// fed opens the training images for the updates that are left, if any are.
+func (r *supernetRun) fed(images data.Config) error {
+	if r.state.Update == r.updates {
+		return nil
+	}
+	l, err := data.NewLoader(r.course.Data.Train, images)
+	if err == nil {
+		r.feed = newFeed(r.s.arena, r.s.inputs, l, r.updates*r.course.Recipe.Accumulate-r.state.Step)
+	}
+	return err
+}
+
+// images is how images of one side are brought in, from a position on and for so many epochs, 0: as many as are asked
+// for, with the recipe's transforms.
+func (r *supernetRun) images(start data.Position, epochs int) data.Config {
+	rec := r.course.Recipe
+	return data.Config{Batch: rec.Batch, Transform: trainTransform(r.course.Data, rec, r.side), Seed: r.course.Seed,
+		Train: true, Epochs: epochs, Start: start, Workers: r.Workers, OnCorrupt: r.course.OnCorrupt}
 }
 
 // shapes are the shared variables, in words.
