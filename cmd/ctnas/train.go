@@ -184,6 +184,10 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (tra
 	}
 	s.Arch = cmp.Or(pick, s.Arch)
 	if err := checkArch(s.Arch); err != nil {
+		if at, unknown := os.Stat(s.Arch); unknown == nil && at.IsDir() {
+			err = usagef("%s is a folder that says no architecture: want that of a search, or of a supernet that mixes "+
+				"all choices, which has ended", s.Arch)
+		}
 		return s, err
 	}
 	if s.Recipe, err = trainer.OpenRecipe(f.Lookup("recipe").Value.String()); err != nil {
