@@ -38,13 +38,17 @@ func (r *sampledRun) open(ctx context.Context) (*SupernetResult, error) {
 	if err := r.put(ctx); err != nil {
 		return nil, err
 	}
-	if ended, err := r.goOn(r.begin); ended != nil || err != nil {
-		return ended, err
+	ended, err := r.goOn(r.begin)
+	if err != nil {
+		return nil, err
 	}
-	if learned := r.state.Elastic.Sampler; learned != nil {
+	if learned := r.state.Elastic.Sampler; learned != nil { // after the end too: a search asks it for candidates
 		if err := r.Sampler.Restore(learned); err != nil {
 			return nil, fmt.Errorf("checkpoint: %w", err)
 		}
+	}
+	if ended != nil {
+		return ended, nil
 	}
 	return nil, r.fed(r.images(r.start(), r.course.Recipe.Epochs))
 }

@@ -123,6 +123,38 @@ func TestFairness(t *testing.T) {
 	require.Nil(t, trainElastic(t, elasticJob(t, "shapes", nil)).Fairness)
 }
 
+// learning is a sampler that learns: how many epochs have passed.
+type learning struct {
+	cells
+	learned []byte
+}
+
+func (l *learning) Learn(context.Context, int, Measure) error {
+	l.learned = append(l.learned, '+')
+	return nil
+}
+
+func (l *learning) State() ([]byte, error) { return l.learned, nil }
+
+func (l *learning) Restore(state []byte) error {
+	l.learned = slices.Clone(state)
+	return nil
+}
+
+// Who asks again for a training that has ended gets its sampler as it was at the end: candidates are drawn by it.
+func TestEndedTrainingHasItsSampler(t *testing.T) {
+	j := cellsJob(t, func(*SupernetRecipe) {}, oneConvolution)
+	j.Data.Validation = j.Data.Train
+	dir := t.TempDir()
+	for _, what := range []string{"trained", "ended"} {
+		l := &learning{cells: j.Paths.(cells)}
+		j.Sampler = l
+		_, err := TrainSupernet(t.Context(), j, Deps{Dir: dir, Device: exec.Config{Threads: 1}})
+		require.NoError(t, err, what)
+		require.Equal(t, "++", string(l.learned), what)
+	}
+}
+
 // Momentum does not move what the latest update's path has not; what it has moves as ever. On every device.
 func TestMomentumOfUntouchedVariables(t *testing.T) {
 	kerneltest.EachDevice(t, func(t *testing.T, d *exec.Device) {
