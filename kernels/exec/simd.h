@@ -16,6 +16,8 @@ typedef float vf __attribute__((vector_size(CTN_LANES * 4)));
 typedef int32_t vi __attribute__((vector_size(CTN_LANES * 4)));
 
 #define CTN_INLINE static inline __attribute__((always_inline, unused))
+// For what goes through memory alone and is long: compiled once, not at every place that calls it.
+#define CTN_ONCE static __attribute__((noinline, unused))
 
 #define vload FN(ctn_vload)
 #define vstore FN(ctn_vstore)

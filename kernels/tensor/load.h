@@ -89,16 +89,6 @@ CTN_INLINE void FN(ctn_input_row_act)(const ctn_input *in, int64_t pixel, int64_
 	if (j < n) vstore_part(out + j, input_part(in, z + j, gate ? gate + j : 0, c0 + j, n - j, act), n - j);
 }
 
-// Writes n channels from c0 on of a pixel as the consumer reads them.
-CTN_INLINE void input_row(const ctn_input *in, int64_t pixel, int64_t c0, int64_t n, float *out) {
-	switch (in->act) {
-	case CTN_NONE: FN(ctn_input_row_act)(in, pixel, c0, n, out, CTN_NONE); break;
-	case CTN_RELU: FN(ctn_input_row_act)(in, pixel, c0, n, out, CTN_RELU); break;
-	case CTN_HSWISH: FN(ctn_input_row_act)(in, pixel, c0, n, out, CTN_HSWISH); break;
-	default: FN(ctn_input_row_act)(in, pixel, c0, n, out, in->act);
-	}
-}
-
 // Writes n channels from c0 on of the gradient in a pixel of z.
 CTN_INLINE void gradient_row(const ctn_gradient *in, int64_t pixel, int64_t c0, int64_t n, float *out) {
 	const float *g = in->g + pixel * in->g_ld + c0, *z = in->z + pixel * in->z_ld + c0;
@@ -119,8 +109,8 @@ CTN_INLINE void gradient_row(const ctn_gradient *in, int64_t pixel, int64_t c0, 
 	}
 }
 
-// The same for `count` pixels from `first` on, written `ld` floats apart. One or two vectors of channels keep what does
-// not change in registers.
+// Writes one or two vectors of channels of `count` pixels from `first` on, `ld` floats apart: what does not change is
+// kept in registers.
 CTN_INLINE void FN(ctn_input_column)(const ctn_input *in, const float *z, const float *gate, int64_t count, int64_t c,
                                      int64_t n, float *out, int64_t ld, int act) {
 	vf scale = vset(1.0f), shift = {}, by = vset(1.0f);
@@ -153,14 +143,19 @@ CTN_INLINE void FN(ctn_input_rows_act)(const ctn_input *in, int64_t first, int64
 		first += k, count -= k, out += k * ld;
 	}
 }
-static __attribute__((noinline, unused)) void input_rows(const ctn_input *in, int64_t first, int64_t count, int64_t c0,
-                                                         int64_t n, float *out, int64_t ld) {
+// Writes n channels from c0 on of `count` pixels from `first` on as the consumer reads them, `ld` floats apart.
+CTN_ONCE void input_rows(const ctn_input *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out,
+                         int64_t ld) {
 	switch (in->act) {
 	case CTN_NONE: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_NONE); break;
 	case CTN_RELU: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_RELU); break;
 	case CTN_HSWISH: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, CTN_HSWISH); break;
 	default: FN(ctn_input_rows_act)(in, first, count, c0, n, out, ld, in->act);
 	}
+}
+// The same for a pixel.
+CTN_INLINE void input_row(const ctn_input *in, int64_t pixel, int64_t c0, int64_t n, float *out) {
+	input_rows(in, pixel, 1, c0, n, out, 0);
 }
 CTN_INLINE void FN(ctn_gradient_column)(const ctn_gradient *in, int64_t first, int64_t count, int64_t c, int64_t n,
                                         float *out, int64_t ld) {
@@ -174,8 +169,9 @@ CTN_INLINE void FN(ctn_gradient_column)(const ctn_gradient *in, int64_t first, i
 	for (int64_t i = 0; i < count; i++)
 		vstore_part(out + i * ld, p * vload_part(g + i * in->g_ld, n) + (q * vload_part(z + i * in->z_ld, n) + r), n);
 }
-static __attribute__((noinline, unused)) void gradient_rows(const ctn_gradient *in, int64_t first, int64_t count,
-                                                            int64_t c0, int64_t n, float *out, int64_t ld) {
+// gradient_row for `count` pixels from `first` on, written `ld` floats apart.
+CTN_ONCE void gradient_rows(const ctn_gradient *in, int64_t first, int64_t count, int64_t c0, int64_t n, float *out,
+                            int64_t ld) {
 	if (n > 2 * CTN_LANES) {
 		for (int64_t i = 0; i < count; i++) gradient_row(in, first + i, c0, n, out + i * ld);
 		return;
@@ -268,8 +264,8 @@ CTN_INLINE void sums_column(float *stats, int64_t ld, int64_t c, int64_t n, cons
 
 // Stores a column of v, the gradient in n <= CTN_LANES channels from c on of `count` pixels from `first` on, and adds
 // to a part's row of sums.
-CTN_INLINE void sink_part_column(const ctn_sink *s, int64_t first, int64_t count, int64_t c, int64_t n, const float *v,
-                                 int64_t v_ld, float *stats, int begin) {
+CTN_ONCE void sink_part_column(const ctn_sink *s, int64_t first, int64_t count, int64_t c, int64_t n, const float *v,
+                               int64_t v_ld, float *stats, int begin) {
 	vf sum[2] = {{}, {}};
 	if (stats && !begin) sum[0] = vload_part(stats + c, n), sum[1] = vload_part(stats + s->stats_ld + c, n);
 	sink_column(s, 0, first, count, c, n, v, v_ld, sum);
@@ -278,8 +274,8 @@ CTN_INLINE void sink_part_column(const ctn_sink *s, int64_t first, int64_t count
 
 // Stores v, the gradient in n channels from c0 on of a pixel, and adds to a part's row of sums; begin: the part's first
 // pixel.
-CTN_INLINE void FN(ctn_sink_row)(const ctn_sink *s, int64_t pixel, int64_t c0, int64_t n, const float *v, float *stats,
-                                 int begin) {
+CTN_ONCE void sink_row(const ctn_sink *s, int64_t pixel, int64_t c0, int64_t n, const float *v, float *stats,
+                       int begin) {
 	for (int64_t j = 0; j < n; j += CTN_LANES) {
 		int64_t m = ctn_min(CTN_LANES, n - j), c = c0 + j;
 		vf sum[2] = {{}, {}};
