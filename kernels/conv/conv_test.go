@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	. "github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/conv/internal/split"
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -49,12 +50,16 @@ func cases() []Conv {
 	}
 }
 
-// each runs f over the cases and some kinds of inputs.
+// each runs f over the cases and some kinds of inputs, without testdata.All half as many.
 func each(t *testing.T, f func(t *testing.T, d *exec.Device, i, k int, c Conv, kind kerneltest.Case)) {
+	every := 6
+	if testdata.All() {
+		every = 3
+	}
 	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
 		for i, c := range cases() {
 			for k, kind := range kerneltest.Cases {
-				if d.Accelerated() && !kerneltest.Shared(d, i+k, 3) || i > 4 && c.Groups < 2 && (i+k)%3 != 0 &&
+				if d.Accelerated() && !kerneltest.Shared(d, i+k, every) || i > 4 && c.Groups < 2 && (i+k)%every != 0 &&
 					!d.Accelerated() {
 					continue
 				}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/optim"
@@ -47,6 +48,16 @@ type netCase struct {
 }
 
 func netCases() []netCase {
+	all := manyCases()
+	for i := range all {
+		if !testdata.All() {
+			all[i].batches = all[i].batches[:min(2, len(all[i].batches))]
+		}
+	}
+	return all
+}
+
+func manyCases() []netCase {
 	uneven := Grammar{Heads: []Head{{"a", Attention, 3}, {"b", Linear, 17}, {"c", Attention, 9}}, First: Step{0, 3},
 		Variants: [][]Step{{}, {{1, 17}, {2, 9}, {1, 1}}, {{2, 4}, {0, 2}, {2, 9}, {2, 1}, {1, 16}}}}
 	linear := Grammar{Heads: []Head{{"only", Linear, 2}}, First: Step{0, 1}, Variants: [][]Step{{{0, 2}, {0, 2}}}}
@@ -359,6 +370,9 @@ func TestTrainsAsOnTheCPU(t *testing.T) {
 		hidden, batch int
 		updates       int
 	}{{short(), 64, 1, 100}, {short(), 20, 3, 100}, {released(), 64, 1, 4}, {released(), 72, 2, 2}} {
+		if !testdata.All() {
+			c.updates = min(c.updates, 20)
+		}
 		n, err := NewNetwork(c.grammar, c.hidden)
 		require.NoError(t, err)
 		params, _ := randomParams(n, uint32(100*i), 0.1)

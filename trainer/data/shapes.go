@@ -81,8 +81,20 @@ func star(x, y float64) bool {
 	return inside >= 4
 }
 
+// generated is the whole set with its checksum, and what is known of its training images.
+type generated struct {
+	*pixels
+	sum       string
+	mean, std [3]float32
+}
+
 // theShapes makes the whole set, once: it takes a second or two of one processor.
-var theShapes = sync.OnceValue(func() *pixels { return generateShapes(shapesSeed, shapesTrain+shapesVal+shapesTest) })
+var theShapes = sync.OnceValue(func() (g generated) {
+	g.pixels = generateShapes(shapesSeed, shapesTrain+shapesVal+shapesTest)
+	g.sum = checksum(g.pixels)
+	g.mean, g.std = statistics(g.pix[:shapesTrain*3*shapesSide*shapesSide])
+	return g
+})
 
 // openShapes generates the set `shapes`: 32x32 RGB images of 10 classes, 4,000 for training, 2,000 for validation,
 // 2,000 for tests. Each shows one filled shape (see shapeClasses) of random place, size, rotation, stretch and colour
@@ -98,11 +110,11 @@ func openShapes(string) (*Dataset, error) {
 			all.labels[from:to]}}
 	}
 	d := &Dataset{Train: part(0, shapesTrain), Validation: part(shapesTrain, shapesTrain+shapesVal),
-		Test: part(shapesTrain+shapesVal, all.count()), Width: shapesSide, Height: shapesSide, sum: checksum(all)}
+		Test: part(shapesTrain+shapesVal, all.count()), Width: shapesSide, Height: shapesSide, Mean: all.mean,
+		Std: all.std, sum: all.sum}
 	for _, c := range shapeClasses {
 		d.Classes = append(d.Classes, c.name)
 	}
-	d.Mean, d.Std = statistics(d.Train.store.(*pixels).pix)
 	return d, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
@@ -44,6 +45,10 @@ func small(t *testing.T) *Env {
 func TestEveryCaseRuns(t *testing.T) {
 	e := small(t)
 	names := map[string]bool{}
+	repeats := 1
+	if testdata.All() {
+		repeats = 2
+	}
 	for _, c := range Cases() {
 		require.NotEmpty(t, c.Shape, c.Name)
 		require.False(t, names[c.Name], "%s stands there twice", c.Name)
@@ -52,9 +57,9 @@ func TestEveryCaseRuns(t *testing.T) {
 			continue // each takes many seconds and is tested where it is at home
 		}
 		c.Cold = true // no warming up
-		times, err := e.Times(t.Context(), c, 2)
+		times, err := e.Times(t.Context(), c, repeats)
 		require.NoError(t, err, c.Name)
-		require.Len(t, times, 2)
+		require.Len(t, times, repeats)
 		for _, ms := range times {
 			require.Positive(t, ms)
 		}
