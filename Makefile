@@ -4,6 +4,8 @@ GO ?= go
 # Go's own ten minutes a package are too few for the longest of them on a machine with other work. Whatever hangs still ends,
 # and shows where. vet is what `make lint` runs, whole.
 TEST = $(GO) test -vet=off -timeout 60m
+# First what takes longest, so that no processor is left with it alone at the end.
+EVERY = ./trainer ./cmd/ctnas ./search/method/ctnas ./...
 # Collecting garbage was a fifth of what the tests of searches cost, and a seventh of compiling a large package.
 build gpu test test-all test-gpu test-gpu-fake race sanitize: export GOGC ?= 400
 FUZZTIME ?= 30s
@@ -44,11 +46,11 @@ gpu-report: fatbins ## registers, shared memory and spills of every kernel
 	@scripts/cuda/resources.sh
 
 test: tools ## unit and property tests
-	$(TEST) ./...
+	$(TEST) $(EVERY)
 
 # The same with what takes long and seldom says anything new: the whole of NAS-Bench-101, every order of a GPU's threads.
 test-all: tools ## the same tests with every case of theirs
-	CTNAS_TEST=all $(TEST) ./...
+	CTNAS_TEST=all $(TEST) $(EVERY)
 
 test-gpu: fatbins ## the GPU code's tests on this machine's GPU
 	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... $(GPU_TESTED)
@@ -81,7 +83,7 @@ build/bin/.golangci-lint-$(LINT_VERSION):
 
 # The kernels' families have no goroutines: their threads are C's.
 race: tools ## tests under Go's race detector (the long ones shortened)
-	$(TEST) -race -short $$($(GO) list ./... | grep -v /kernels/) ./kernels/exec ./kernels/sim
+	$(TEST) -race -short $$($(GO) list $(EVERY) | grep -v /kernels/) ./kernels/exec ./kernels/sim
 
 # Both in one build. -asan gives C the flags of AddressSanitizer, those for C++ are the simulator's. Go would strip the symbols that reports need.
 # The kernels leave their -O3 out with -asan: their checks would be compiled for five times as long.
