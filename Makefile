@@ -48,7 +48,10 @@ gpu-report: fatbins ## registers, shared memory and spills of every kernel
 test: tools ## unit and property tests
 	$(TEST) $(EVERY)
 
-# The same with what takes long and seldom says anything new: the whole of NAS-Bench-101, every order of a GPU's threads.
+# The same with what takes long and seldom says anything new: the whole of NAS-Bench-101, every order of a GPU's threads, the code of AVX-512
+# lowered to AVX2 (kernels/exec/exec.h).
+X16 := -DCTN_WITH_AVX2X16
+test-all: export CGO_CFLAGS ?= -g -O2 $(X16)
 test-all: tools ## the same tests with every case of theirs
 	CTNAS_TEST=all $(TEST) $(EVERY)
 
@@ -89,7 +92,7 @@ race: tools ## tests under Go's race detector (the long ones shortened)
 # The kernels leave their -O3 out with -asan: their checks would be compiled for five times as long.
 UBSAN := -fsanitize=undefined -fno-sanitize-recover=undefined
 sanitize: tools ## the kernels' tests, in C and simulated, under AddressSanitizer and UndefinedBehaviorSanitizer
-	CGO_CFLAGS="-g1 -O1 $(UBSAN)" CGO_CXXFLAGS="-g1 -O1 -fsanitize=address $(UBSAN) -fno-omit-frame-pointer" CGO_LDFLAGS="-fsanitize=undefined" \
+	CGO_CFLAGS="-g1 -O1 $(X16) $(UBSAN)" CGO_CXXFLAGS="-g1 -O1 -fsanitize=address $(UBSAN) -fno-omit-frame-pointer" CGO_LDFLAGS="-fsanitize=undefined" \
 		$(TEST) -short -asan -ldflags='-s=false -w=false' $(SANITIZED)
 
 fuzz: tools ## every fuzz target for FUZZTIME (30s)

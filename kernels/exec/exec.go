@@ -36,7 +36,7 @@ import (
 var Headers embed.FS
 
 // The instruction sets that kernels are compiled for, lowest first. "avx2x16" is the 16-lane code lowered to AVX2: it
-// exists for tests and is never chosen by itself.
+// exists for tests, is compiled for them alone (see exec.h), and is never chosen by itself.
 var levelNames = [C.CTN_LEVELS]string{"portable", "avx2", "avx2x16", "avx512"}
 
 // Memory of a test is full of NaN (see Buffer), whatever package the test is of.

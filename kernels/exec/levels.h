@@ -12,8 +12,8 @@
 // Vectors wider than the target's registers never cross a function boundary: every function that takes one is inlined.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
-// What GCC makes of a level is a quarter of what a build from nothing takes. A level that next to nobody runs it
-// optimises less: on x86-64 the portable one (processors from before 2013), and the one of tests alone.
+// GCC optimises less what next to nobody runs: on x86-64 the portable level (processors from before 2013), and the one
+// of tests alone.
 #if defined(__x86_64__)
 #pragma GCC push_options
 #pragma GCC optimize("O1")
@@ -40,7 +40,7 @@
 #undef CTN_LANES
 #undef FN
 
-// Tests alone run this level.
+#ifdef CTN_WITH_AVX2X16 // see exec.h
 #pragma GCC push_options
 #pragma GCC optimize("O1")
 #define CTN_LANES 16
@@ -50,6 +50,10 @@
 #undef CTN_LANES
 #undef FN
 #pragma GCC pop_options
+#define CTN_X16(name) {name##_tasks_avx2x16, name##_run_avx2x16}
+#else
+#define CTN_X16(name) {0, 0}
+#endif
 #pragma GCC pop_options
 
 #pragma GCC push_options
@@ -66,7 +70,7 @@
 	const ctn_kernel symbol[CTN_LEVELS] = { \
 	        {name##_tasks_portable, name##_run_portable}, \
 	        {name##_tasks_avx2, name##_run_avx2}, \
-	        {name##_tasks_avx2x16, name##_run_avx2x16}, \
+	        CTN_X16(name), \
 	        {name##_tasks_avx512, name##_run_avx512}, \
 	};
 #else

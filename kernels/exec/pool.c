@@ -197,8 +197,10 @@ int ctn_level_supported(int level) {
 	__builtin_cpu_init();
 	switch (level) {
 	case CTN_PORTABLE: return 1;
-	case CTN_AVX2:
-	case CTN_AVX2X16: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#ifdef CTN_WITH_AVX2X16
+	case CTN_AVX2X16:
+#endif
+	case CTN_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 	case CTN_AVX512:
 		return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 		       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

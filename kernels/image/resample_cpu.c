@@ -7,7 +7,11 @@ static void (*const table[CTN_LEVELS])(const ctn_resample_args *) = {
         resample_portable,
 #if CTN_X86
         resample_avx2,
+#ifdef CTN_WITH_AVX2X16
         resample_avx2x16,
+#else
+        NULL,
+#endif
         resample_avx512,
 #endif
 };
