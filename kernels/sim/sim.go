@@ -15,7 +15,7 @@
 package sim
 
 /*
-#cgo CXXFLAGS: -g1 -O1 -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing
+#cgo CXXFLAGS: -g1 -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing
 #cgo LDFLAGS: -lpthread
 #include <stdlib.h>
 #include "sim.h"
