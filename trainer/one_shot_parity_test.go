@@ -28,11 +28,7 @@ type oneShotFixture struct {
 		Classes    []int32
 		Loss, Norm float64
 	}
-	After map[string]struct {
-		Norm   float64
-		Stride int
-		Sample []float64
-	}
+	After map[string]sampledNumbers
 }
 
 // Updates by one path each, of small cells of NAS-Bench-101, have the losses and gradients of a plain PyTorch loop and

@@ -33,11 +33,14 @@ type ofaFixture struct {
 		Classes []int32
 		Losses  []float64
 	}
-	After map[string]struct {
-		Norm   float64
-		Stride int
-		Sample []float64
-	}
+	After map[string]sampledNumbers
+}
+
+// sampledNumbers are every so many of a tensor's elements, with the norm of all.
+type sampledNumbers struct {
+	Norm   float64
+	Stride int
+	Sample []float64
 }
 
 type ofaNumbers struct {

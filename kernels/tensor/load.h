@@ -56,7 +56,9 @@ CTN_INLINE vf vslope(vf u, int act) {
 	switch (act) {
 	case CTN_RELU: return vselect(vgreater(u, zero), one, zero);
 	case CTN_RELU6: return vselect(vgreater(u, zero) & vgreater(vset(6.0f), u), one, zero);
-	case CTN_HSWISH: return vselect(vgreater(vset(-3.0f), u), zero, vselect(vgreater(u, vset(3.0f)), one, u * (1.0f / 3.0f) + 0.5f));
+	case CTN_HSWISH:
+		return vselect(vgreater(vset(-3.0f), u), zero,
+		               vselect(vgreater(u, vset(3.0f)), one, u * (1.0f / 3.0f) + 0.5f));
 	case CTN_HSIGMOID: return vselect(vgreater(u, vset(-3.0f)) & vgreater(vset(3.0f), u), vset(1.0f / 6.0f), zero);
 	case CTN_SWISH: {
 		vf s = vsigmoid(u);
