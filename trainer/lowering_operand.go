@@ -56,6 +56,7 @@ type operand struct {
 	gate    *operand // of a gated operand: what its factors are computed from
 	factors *value   // the gate's factors as they are read [N, C], always float32
 	alone   bool     // no other operand reads the output through the same batch norm
+	stored  *value   // what is read as a tensor of its own, for convolutions (store); nil: there is none
 
 	needed  bool         // a parameter or an input before it wants its gradient
 	left    int          // consumers that have not added their gradient yet
@@ -96,6 +97,36 @@ func (x *operand) touched() []*value {
 		v = append(v, x.factors)
 	}
 	return v
+}
+
+// store adds the step that stores what is read as a tensor of its own, once for all convolutions that read it: they
+// then copy it without a look at it, where each would apply norm, activation and gate for every tap and every tile of
+// the channels it writes. It lives until the last of their weights' gradients.
+func (l *lowering) store(x *operand) {
+	if x.stored != nil || x.view == (nn.View{Node: x.view.Node}) {
+		return
+	}
+	x.stored = l.value(x.of.shape.Len())
+	l.step(append(x.touched(), x.stored), func(p *exec.Program) {
+		elementwise.Sum{Terms: []elementwise.Term{{In: l.input(x)}}, Out: x.stored.buf}.Record(p)
+	})
+}
+
+// kept is the operand as a convolution reads it: what store has stored, or as all others read it. Both are the same to
+// the bit, because a convolution multiplies what it reads in the precision in which it is stored.
+func (l *lowering) kept(x *operand) tensor.Input {
+	if x.stored == nil {
+		return l.input(x)
+	}
+	return tensor.Input{Shape: x.of.shape, Z: x.stored.buf}
+}
+
+// kept lists the values that a convolution touches when it reads the operand.
+func (x *operand) kept() []*value {
+	if x.stored == nil {
+		return x.touched()
+	}
+	return []*value{x.stored}
 }
 
 // read returns the operand of a view for one more consumer. A live consumer will add a gradient to it.

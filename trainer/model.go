@@ -224,6 +224,10 @@ func (m *Model) allocate() {
 // float32 everywhere.
 func (m *Model) half() bool { return m.arena.Device().Precision() == exec.BF16 }
 
+// plain tells whether convolutions get what they read as it is multiplied, where that pays (conv.PlainInput): on
+// tensor cores, which would wait for what stands before it.
+func (m *Model) plain() bool { return m.half() && m.arena.Device().Accelerated() }
+
 // zeroes is a tensor of n zeros in the device's precision.
 func (m *Model) zeroes(n int) *exec.Buffer {
 	if !m.half() {

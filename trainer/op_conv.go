@@ -35,14 +35,20 @@ func (convolution) facts() facts { return facts{trained: true, gaps: true} }
 
 func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool) bool {
 	standard, dw := geometry(c.op, in[0].of.shape)
-	l.step(l.allocate(out, in), func(p *exec.Program) {
-		if dw != nil {
+	touched := l.allocate(out, in)
+	if dw != nil {
+		l.step(touched, func(p *exec.Program) {
 			out.sums = depthwise.Forward{Conv: *dw, In: l.input(in[0]), Weight: l.m.recordKernel(p, out.node),
 				Z: out.buffer(), ZStride: out.stride, Sums: sums}.Record(p)
-			return
-		}
+		})
+		return true
+	}
+	if l.m.plain() && standard.PlainInput() {
+		l.store(in[0])
+	}
+	l.step(append(out.touched(), in[0].kept()...), func(p *exec.Program) {
 		row, tap := l.m.distances(out.node, 0)
-		f := conv.Forward{Conv: standard, In: l.input(in[0]), Weight: l.m.variable(out.node, 0), WeightLD: row,
+		f := conv.Forward{Conv: standard, In: l.kept(in[0]), Weight: l.m.variable(out.node, 0), WeightLD: row,
 			TapLD: tap, Z: out.buffer(), ZStride: out.stride, Sums: sums}
 		if c.op.Bias {
 			f.Bias = l.m.variable(out.node, 1)
@@ -55,15 +61,17 @@ func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool)
 func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gradient) {
 	m, x := l.m, in[0]
 	standard, dw := geometry(c.op, x.of.shape)
-	touched := append(x.touched(), dout.touched()...)
 	if dw != nil {
-		c.depthwiseBackward(l, *dw, out, x, dout, touched)
+		c.depthwiseBackward(l, *dw, out, x, dout, append(x.touched(), dout.touched()...))
 		return
+	}
+	if m.plain() && standard.PlainGradient() {
+		dout = l.materialize(dout)
 	}
 	row, tap := m.distances(out.node, 0)
 	if !m.fixedWeights {
-		l.step(touched, func(p *exec.Program) {
-			conv.WeightGradient{Conv: standard, In: l.input(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
+		l.step(append(x.kept(), dout.touched()...), func(p *exec.Program) {
+			conv.WeightGradient{Conv: standard, In: l.kept(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
 				WeightLD: row, TapLD: tap, Accumulate: l.accumulate}.Record(p)
 		})
 	}

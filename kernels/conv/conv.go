@@ -70,6 +70,23 @@ func (c Conv) view(op, name string, b *exec.Buffer, ld, tap int) view {
 // MAdds is the number of multiply-adds of one direction.
 func (c Conv) MAdds() int { return c.Shape().Pixels() * c.WeightLen() }
 
+// PlainInput tells whether it pays on tensor cores to store the input as it is multiplied, before Forward and
+// WeightGradient read it. That takes a read and a write of the input; otherwise each of the two takes every element
+// through norm and activation once for every tap that reads it and every 128 channels of the output. From four such
+// reads on, of channels that fill a step of the products, the arithmetic takes longer than the pass: in 3x3 from 64
+// channels on, in 1x1 with 512 or more channels of output.
+func (c Conv) PlainInput() bool {
+	c = c.defaults()
+	return c.In.C/c.Groups >= 64 && c.KH*c.KW*c.Out/c.Groups >= 512*c.Stride*c.StrideW
+}
+
+// PlainGradient tells the same of the gradient in the output, which InputGradient and WeightGradient read through the
+// norm behind the convolution, p·g + q·z + r, once for every tap and every 128 channels of the input.
+func (c Conv) PlainGradient() bool {
+	c = c.defaults()
+	return c.Out/c.Groups >= 64 && c.KH*c.KW*c.In.C/c.Groups >= 512
+}
+
 func (c Conv) defaults() Conv {
 	c.Stride, c.Dilation, c.Groups = max(1, c.Stride), max(1, c.Dilation), max(1, c.Groups)
 	if c.StrideW == 0 {
