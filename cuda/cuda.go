@@ -43,6 +43,20 @@ type Launch struct {
 	Size   int            // its bytes, at most 4096
 }
 
+// ImageMap describes an NHWC tensor of bfloat16 to kernels for compute capability 9.0, which copy from it: 64 channels
+// of Pixels pixels at a time. A copy goes along the rows, and on to the next row and image, within the box from Lower
+// to W or H plus Upper; outside of the tensor it finds zeros.
+type ImageMap struct {
+	Z            unsafe.Pointer // a multiple of 16 bytes
+	N, H, W, C   int
+	LD           int    // elements from a pixel to the next, a multiple of 8
+	Lower, Upper [2]int // along the rows, and down; -128..127
+	Pixels       int    // 1..1024
+}
+
+// ImageMapBytes is the size of what kernels get for an ImageMap, exec/hopper.h's ctn_image_map.
+const ImageMapBytes = 128
+
 // KernelInfo is what one kernel needs and how well it fills a multiprocessor.
 type KernelInfo struct {
 	Registers    int     // a thread's, of 32 bits

@@ -711,3 +711,18 @@ func BenchmarkRun(b *testing.B) {
 		})
 	}
 }
+
+// A map is made on the host, at any address; the driver's refusal names the tensor.
+func TestImageMap(t *testing.T) {
+	fake(t)
+	d := open(t)
+	z := upload(t, d, make([]float32, 64))
+	defer d.Free(z)
+	room := make([]byte, ImageMapBytes+8)
+	m := ImageMap{Z: z, N: 1, H: 2, W: 3, C: 5, LD: 8, Lower: [2]int{-1, -2}, Pixels: 4}
+	require.NoError(t, d.ImageMap(unsafe.Pointer(&room[8]), m))
+	require.Equal(t, int32(5), *(*int32)(unsafe.Pointer(&room[8+20])), "sim.c leaves the image in the map")
+	m.LD = 12
+	require.ErrorContains(t, d.ImageMap(unsafe.Pointer(&room[8]), m),
+		"describe a tensor of 1 x 2 x 3 x 5, 12 elements a pixel, to the kernels: ")
+}

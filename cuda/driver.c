@@ -80,6 +80,22 @@ CUresult ctn_loop(CUcontext context, CUstream stream, const ctn_launch *launches
 	return stop ? cuEventRecord(stop, stream) : CUDA_SUCCESS;
 }
 
+CUresult ctn_image_map(const ctn_image *image, void *map) {
+	// The driver wants its map on 64 bytes, and what Go passes need not be.
+	CUtensorMap made;
+	const size_t pixel = (size_t)image->ld * 2;
+	const cuuint64_t sizes[4] = {(cuuint64_t)image->c, (cuuint64_t)image->w, (cuuint64_t)image->h,
+	                             (cuuint64_t)image->n};
+	const cuuint64_t apart[3] = {pixel, pixel * (size_t)image->w, pixel * (size_t)image->w * (size_t)image->h};
+	const cuuint32_t one[4] = {1, 1, 1, 1};
+	TRY(cuTensorMapEncodeIm2col(&made, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)image->z, sizes, apart,
+	                            image->lower, image->upper, 64, (cuuint32_t)image->pixels, one,
+	                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+	                            CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
+	memcpy(map, &made, sizeof made);
+	return CUDA_SUCCESS;
+}
+
 CUresult ctn_staging_make(CUcontext context, ctn_staging *s) {
 	TRY(cuCtxSetCurrent(context));
 	for (int i = 0; i < CTN_SLOTS; i++) {

@@ -36,6 +36,15 @@ CUresult ctn_run(CUcontext context, CUstream stream, CUgraphExec graph, int time
 CUresult ctn_loop(CUcontext context, CUstream stream, const ctn_launch *launches, int n, int times, int wait,
                   CUevent start, CUevent stop, int *at);
 
+// ctn_image is package cuda's ImageMap; ctn_image_map writes the CUtensorMap of it to the 128 bytes at map.
+typedef struct {
+	const void *z;
+	int n, h, w, c;
+	long long ld;
+	int lower[2], upper[2], pixels;
+} ctn_image;
+CUresult ctn_image_map(const ctn_image *image, void *map);
+
 // ctn_staging is a ring of pinned memory through which copies between host and device pass.
 enum { CTN_SLOTS = 4, CTN_SLOT_BYTES = 4 << 20 };
 typedef struct {

@@ -51,6 +51,9 @@ func (*Device) Sync() error { return errNoSupport }
 // Kernel says what is missing.
 func (*Device) Kernel(_, _ string, _, _ int) (KernelInfo, error) { return KernelInfo{}, errNoSupport }
 
+// ImageMap says what is missing.
+func (*Device) ImageMap(unsafe.Pointer, ImageMap) error { return errNoSupport }
+
 // Close says what is missing.
 func (*Device) Close() error { return errNoSupport }
 

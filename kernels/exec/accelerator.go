@@ -41,6 +41,13 @@ type Uploader interface {
 	Upload(dst, src unsafe.Pointer, bytes int) error
 }
 
+// Hopper is an Accelerator that runs the kernels of compute capability 9.0 alone, which no later one has.
+type Hopper interface {
+	Hopper()
+	// ImageMap writes the cuda.ImageMapBytes that a kernel gets for m.
+	ImageMap(dst unsafe.Pointer, m cuda.ImageMap) error
+}
+
 // Guarded is an Accelerator that notices writes beside an Alloc. A reusable arena asks it for every buffer by itself.
 type Guarded interface {
 	Guarded()

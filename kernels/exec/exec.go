@@ -167,6 +167,15 @@ func (d *Device) Inspect(l cuda.Launch) (cuda.KernelInfo, bool) {
 	return info, true
 }
 
+// Hopper tells whether kernels of compute capability 9.0, and of it alone, run here.
+func (d *Device) Hopper() bool {
+	_, ok := d.acc.(Hopper)
+	return ok
+}
+
+// ImageMap writes what a Hopper device's kernels get for m to the cuda.ImageMapBytes at dst.
+func (d *Device) ImageMap(dst unsafe.Pointer, m cuda.ImageMap) { Fail(d.acc.(Hopper).ImageMap(dst, m)) }
+
 // Precision is how matrices are multiplied.
 func (d *Device) Precision() Precision { return d.precision }
 

@@ -32,8 +32,19 @@ func openGPU(name string, precision Precision) (Accelerator, error) {
 		return nil, errors.Join(fmt.Errorf("precision %s needs compute capability 8.0, this is sm_%d", BF16, sm),
 			d.Close())
 	}
+	if d.Info().SM == hopperSM {
+		return hopper{gpu{d}}, nil
+	}
 	return gpu{d}, nil
 }
+
+// hopper is a GPU that runs kernels compiled for sm_90a.
+type hopper struct{ gpu }
+
+const hopperSM = 90
+
+// Hopper says so.
+func (hopper) Hopper() {}
 
 func (g gpu) Level() string { return fmt.Sprintf("sm_%d", g.Info().SM) }
 

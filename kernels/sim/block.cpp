@@ -1,4 +1,5 @@
 #include "block.h"
+#include "hopper.h"
 #include <numeric>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,7 +11,7 @@ namespace sim {
 __thread block *current;
 __thread unsigned number;
 
-static std::string format(const char *text, ...) {
+std::string format(const char *text, ...) {
 	char buffer[512];
 	va_list list;
 	va_start(list, text);
@@ -50,24 +51,44 @@ void block::go_on(unsigned t) {
 	threadIdx = threads[t].index;
 }
 
-// Goes on with the next thread that is ready, in the order of turns; back home where there is none.
+// Goes on with the next thread that is ready, in the order of turns. Where there is none, an asynchronous copy ends, at
+// the latest time that it may; back home where there is none of those either.
 void block::pass_on() {
 	thread &self = threads[number];
 	unsigned word = turn[number] / 64, words = (n + 63) / 64;
 	open[word] &= ~(1ull << turn[number] % 64);
 	uint64_t later = open[word] & ~0ull << turn[number] % 64;
-	for (unsigned i = 0; !later && i < words; i++) {
-		if (++word == words) word = 0;
-		later = open[word];
-	}
+	do
+		for (unsigned i = 0; !later && i < words; i++) {
+			if (++word == words) word = 0;
+			later = open[word];
+		}
+	while (!later && alive && async->end_a_copy());
 	bool dead = self.doing == left;
 	if (!later) {
 		self.f.switch_to(home, dead);
 		return;
 	}
-	go_on(order[word * 64 + (unsigned)__builtin_ctzll(later)]);
+	unsigned next = order[word * 64 + (unsigned)__builtin_ctzll(later)];
+	if (next == number) return; // it waited for that copy
+	go_on(next);
 	self.f.switch_to(threads[number].f, dead);
 }
+
+void block::park(std::function<bool()> open, std::function<std::string()> why) {
+	if (open()) return;
+	thread &self = threads[number];
+	self.doing = parked, self.open = std::move(open), self.why = std::move(why);
+	pass_on();
+}
+
+void block::wake() {
+	for (unsigned t = 0; t < n; t++)
+		if (threads[t].doing == parked && threads[t].open()) set_ready(t);
+}
+
+block::block() : async(new hopper) {}
+block::~block() {}
 
 void block::body() {
 	block *b = current;
@@ -107,6 +128,7 @@ void block::run(launch &l, unsigned long long index) {
 	arrived = 0, votes = 0;
 	pieces.clear();
 	dynamic.reset(new guarded(l.shared));
+	async->begin(n);
 	schedule(index);
 	memset(open, 0, sizeof open);
 	memset(meeting, 0, sizeof meeting);
@@ -120,6 +142,7 @@ void block::run(launch &l, unsigned long long index) {
 	go_on(order[0]);
 	home.switch_to(threads[number].f);
 	if (!l.failed && alive) l.report(place() + ": " + deadlock());
+	else if (!l.failed && !async->left_over().empty()) l.report(place() + ": " + async->left_over());
 	current = nullptr;
 	check_shared();
 	dynamic.reset();
@@ -180,13 +203,16 @@ void block::meet(unsigned mask, collective f, void *mine, const char *name) {
 
 // Why nobody can go on.
 std::string block::deadlock() const {
-	unsigned gone = n - alive, met = n;
-	for (unsigned t = n; t-- > 0;)
+	unsigned gone = n - alive, met = n, waits = n;
+	for (unsigned t = n; t-- > 0;) {
 		if (threads[t].doing == at_meeting) met = t;
+		if (threads[t].doing == parked) waits = t;
+	}
 	std::string text;
+	if (waits < n) text = "thread " + at(threads[waits].index) + " waits " + threads[waits].why() + "; ";
 	if (arrived) {
-		text = format("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d)", arrived, n, base_name(file),
-		              line);
+		text += format("divergent barrier, %u of %u threads wait at __syncthreads (%s:%d)", arrived, n, base_name(file),
+		               line);
 		if (gone) text += format(", %u have left the kernel", gone);
 	}
 	if (met < n) {
@@ -197,6 +223,7 @@ std::string block::deadlock() const {
 		if (first >= n) text += "does not exist";
 		else if (threads[first].doing == left) text += "has left the kernel";
 		else if (threads[first].doing == at_barrier) text += "waits at __syncthreads";
+		else if (threads[first].doing == parked) text += "waits " + threads[first].why();
 		else text += format("waits in %s with mask %08x", threads[first].name, threads[first].mask);
 	}
 	return text;

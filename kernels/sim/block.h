@@ -6,6 +6,7 @@
 #include "guard.h"
 #include "sim.h"
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -40,8 +41,12 @@ struct launch {
 	void report(const std::string &text);
 };
 
+struct hopper; // barriers, copies and products of exec/hopper.cuh: hopper.cpp
+
 class block {
   public:
+	block();
+	~block();
 	void run(launch &l, unsigned long long index);
 
 	int barrier(bool vote, const char *file, int line);
@@ -53,6 +58,13 @@ class block {
 	void commit() { threads[number].groups++; }
 	void wait(size_t groups);
 	void abandon(const char *why); // does not return
+	// Waits until open() is true, which wake() finds out; why() says what for.
+	void park(std::function<bool()> open, std::function<std::string()> why);
+	void wake();
+	unsigned size() const { return n; }
+	guarded &dynamic_memory() { return *dynamic; }
+	const ctn_sim_schedule &how() const { return now->how; }
+	hopper &more() { return *async; }
 	const fiber &running() const { return threads[number].f; }
 
   private:
@@ -61,7 +73,7 @@ class block {
 		size_t group;
 		unsigned char bytes[16];
 	};
-	enum state { ready, at_barrier, at_meeting, left };
+	enum state { ready, at_barrier, at_meeting, parked, left };
 	struct thread {
 		fiber f;
 		uint3 index;
@@ -70,6 +82,8 @@ class block {
 		collective function;
 		void *brought;
 		const char *name;
+		std::function<bool()> open; // of what it is parked for
+		std::function<std::string()> why;
 		size_t groups; // of asynchronous copies that were closed
 		std::vector<copy> copies;
 	};
@@ -101,6 +115,7 @@ class block {
 		std::unique_ptr<guarded> memory;
 	};
 	std::vector<piece> pieces;
+	std::unique_ptr<hopper> async;
 };
 
 extern __thread block *current; // while its threads run

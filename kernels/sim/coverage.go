@@ -25,7 +25,7 @@ var Sources embed.FS
 
 // An entry's definition, and any mention of one.
 var (
-	definition = regexp.MustCompile(`(?m)^CTN_ENTRY\((\w+), (?:const )?\w+ \w+, [^)]*\) \{`)
+	definition = regexp.MustCompile(`(?m)^CTN_ENTRY\((\w+), (?:const )?(?:__grid_constant__ )?\w+ \w+, [^)]*\) \{`)
 	mention    = regexp.MustCompile(`\b(__global__|CTN_ENTRY)\b`)
 )
 

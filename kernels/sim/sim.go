@@ -15,7 +15,7 @@
 package sim
 
 /*
-#cgo CXXFLAGS: -g1 -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -fno-strict-aliasing
+#cgo CXXFLAGS: -g1 -std=c++17 -Wall -Wextra -Wno-unknown-pragmas -Wno-psabi -fno-strict-aliasing
 #cgo LDFLAGS: -lpthread
 #include <stdlib.h>
 #include "sim.h"
@@ -187,6 +187,19 @@ func launch(how *C.ctn_sim_schedule, entry *C.char, grid, block *[3]C.uint, shar
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	return C.GoString(C.ctn_sim_launch_as(how, entry, &grid[0], &block[0], shared, args))
+}
+
+// ImageMap writes the cuda.ImageMapBytes that a kernel gets for m.
+func ImageMap(dst unsafe.Pointer, m cuda.ImageMap) error {
+	image := C.ctn_sim_image{z: m.Z, n: C.int(m.N), h: C.int(m.H), w: C.int(m.W), c: C.int(m.C), ld: C.longlong(m.LD),
+		pixels: C.int(m.Pixels)}
+	for i := range 2 {
+		image.lower[i], image.upper[i] = C.int(m.Lower[i]), C.int(m.Upper[i])
+	}
+	if text := C.ctn_sim_image_map(&image, dst); text != nil {
+		return errors.New(C.GoString(text))
+	}
+	return nil
 }
 
 // Free returns the sequence's memory.

@@ -32,6 +32,19 @@ const char *ctn_sim_entry(int i);         // the name of entry i in alphabetical
 // is reported: by AddressSanitizer where the simulator is built with it, otherwise after the launch.
 void *ctn_sim_alloc(size_t bytes);
 void ctn_sim_free(void *p);
+
+// What a tensor map describes: an NHWC tensor of bfloat16, pixels ld elements apart. A copy goes through `pixels`
+// pixels of the box [lower, w + upper) x [lower, h + upper) of each image; [0] is along a row, [1] down.
+typedef struct ctn_sim_image {
+	const void *z;
+	int n, h, w, c;
+	long long ld;
+	int lower[2], upper[2], pixels;
+} ctn_sim_image;
+
+// Fills a ctn_image_map (exec/hopper.h): NULL, or what a driver refuses.
+const char *ctn_sim_image_map(const ctn_sim_image *image, void *map);
+
 // Whether an access to no memory at all fails the launch: elsewhere it ends the process.
 int ctn_sim_catches_faults(void);
 // Whether AddressSanitizer, which ends the process, takes the place of that report.

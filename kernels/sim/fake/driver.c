@@ -622,6 +622,27 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 	LEAVE;
 }
 
+CUresult cuTensorMapEncodeIm2col(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *z,
+                                 const cuuint64_t *size, const cuuint64_t *stride, const int *lower, const int *upper,
+                                 cuuint32_t channels, cuuint32_t pixels, const cuuint32_t *step,
+                                 CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                                 CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill) {
+	(void)promotion;
+	ENTER;
+	NEED((uintptr_t)map % 64 == 0 && rank == 4 && inside(z, 1, 0), CUDA_ERROR_INVALID_VALUE);
+	// What the project uses: NHWC of bfloat16, whole pixels, 64 channels in 128 swizzled bytes, zeros outside.
+	NEED(type == CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 && channels == 64 && interleave == CU_TENSOR_MAP_INTERLEAVE_NONE &&
+	             swizzle == CU_TENSOR_MAP_SWIZZLE_128B && fill == CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+	     CUDA_ERROR_NOT_SUPPORTED);
+	for (int i = 0; i < 4; i++) NEED(step[i] == 1 && size[i] > 0 && size[i] <= 1ull << 32, CUDA_ERROR_INVALID_VALUE);
+	for (int i = 0; i < 3; i++) NEED(stride[i] % 16 == 0 && stride[i] < 1ull << 40, CUDA_ERROR_INVALID_VALUE);
+	NEED(stride[1] == stride[0] * size[1] && stride[2] == stride[1] * size[2], CUDA_ERROR_NOT_SUPPORTED);
+	ctn_sim_image image = {z, (int)size[3], (int)size[2], (int)size[1], (int)size[0], (long long)(stride[0] / 2),
+	                       {lower[0], lower[1]}, {upper[0], upper[1]}, (int)pixels};
+	NEED(!ctn_sim_image_map(&image, map), CUDA_ERROR_INVALID_VALUE);
+	LEAVE;
+}
+
 // ---- graphs ---------------------------------------------------------------------
 
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {

@@ -6,5 +6,14 @@
 const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
                            const void *args);
 
+// ctn_sim_image_map fills the 128 bytes of a tensor map with what the simulator's kernels read. NULL, or what is wrong.
+typedef struct ctn_sim_image {
+	const void *z;
+	int n, h, w, c;
+	long long ld;
+	int lower[2], upper[2], pixels;
+} ctn_sim_image;
+const char *ctn_sim_image_map(const ctn_sim_image *image, void *map);
+
 // ctn_sim_size is the bytes of an entry's argument struct, -1 if there is no such entry.
 long ctn_sim_size(const char *entry);
