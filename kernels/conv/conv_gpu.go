@@ -8,6 +8,7 @@ import "C"
 import (
 	"embed"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/conv/internal/split"
@@ -35,7 +36,9 @@ func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	args := C.ctn_conv_gpu_args{at: c.geometry(v), weight: floats(f.Weight), bias: floats(f.Bias), z: f.Z.Pointer(),
 		ld: C.int64_t(f.ZStride)}
 	f.In.Put(unsafe.Pointer(&args.in))
-	return recordTiles(p, "conv", &args, half, c.Groups, c.In.C/c.Groups, c.Out/c.Groups, c.Shape(),
+	plain := half && f.In.Scale == nil && f.In.Act == tensor.None && f.In.Gate == nil && c.tapsCounted(c.In.C) &&
+		vectors(f.In.Z, f.In.Stride, c.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups)
+	return recordTiles(p, "conv", &args, half, plain, c.Groups, c.In.C/c.Groups, c.Out/c.Groups, c.Shape(),
 		func(count []int32) (stats tensor.Stats) {
 			if f.Sums {
 				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
@@ -49,7 +52,10 @@ func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats
 	half := tensor.Half("conv_input_gradient", append(b.Grad.Tensors(), b.Sink.Tensors()...)...)
 	args := C.ctn_conv_gpu_args{at: c.geometry(v), transposed: 1, weight: floats(b.Weight)}
 	b.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
-	return recordTiles(p, "conv_input", &args, half, c.Groups, c.Out/c.Groups, c.In.C/c.Groups, c.In,
+	plain := half && b.Grad.P == nil && c.Stride == 1 && c.StrideW == 1 && c.tapsCounted(c.Out) &&
+		vectors(b.Grad.G, b.Grad.Stride, c.Shape(), c.Groups) && vectors(b.Sink.D, b.Sink.Stride, c.In, c.Groups) &&
+		(b.Sink.Of == nil || vectors(b.Sink.Of.Z, b.Sink.Of.Stride, c.In, c.Groups))
+	return recordTiles(p, "conv_input", &args, half, plain, c.Groups, c.Out/c.Groups, c.In.C/c.Groups, c.In,
 		func(count []int32) (stats tensor.Stats) {
 			if b.Sink.Sums() {
 				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
@@ -59,10 +65,28 @@ func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats
 		})
 }
 
+// tapsCounted tells whether the kernels of conv_plain.cu can count their way through the taps: a tap fills at least a
+// step, and rows and columns of taps have a bit each. c is the number of channels that are read.
+func (c Conv) tapsCounted(channels int) bool {
+	return channels/c.Groups >= C.CTN_CONV_GPU_PLAIN_STEP && max(c.KH, c.KW) < 16
+}
+
+// vectors tells whether a tensor of bfloat16 consists of whole vectors of channels, in every group, at multiples of 16
+// bytes, and its elements, and those of 256 more images, can be counted in 32 bits: what the kernels of conv_plain.cu
+// read and write, who look that far ahead.
+func vectors(b *exec.Buffer, stride int, s tensor.Shape, groups int) bool {
+	const lanes = C.CTN_CONV_GPU_LANES_BF16
+	if stride == 0 {
+		stride = s.C
+	}
+	return s.C/groups%lanes == 0 && stride%lanes == 0 && uintptr(b.Pointer())%16 == 0 &&
+		(s.N+256)*s.H*s.W*stride < math.MaxInt32
+}
+
 // recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the
 // launches.
-func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half bool, groups, depth, cols int,
-	written tensor.Shape, sums func(count []int32) tensor.Stats) tensor.Stats {
+func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, plain bool, groups, depth,
+	cols int, written tensor.Shape, sums func(count []int32) tensor.Stats) tensor.Stats {
 	const rows = C.CTN_CONV_GPU_ROWS
 	tiles := exec.Blocks(written.Pixels(), rows)
 	tile, step, lanes := C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_STEP_F32, C.CTN_CONV_GPU_LANES_F32
@@ -72,6 +96,11 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 		tile = halfTile(tiles*groups, cols)
 		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), tile)
 	}
+	file, shared := "conv", shared(half, tile)
+	if plain {
+		tile = max(tile, 64)
+		file, entry, shared = "conv_plain", fmt.Sprintf("cu_%s_plain_%d", name, tile), sharedPlain(tile)
+	}
 	across := exec.Blocks(cols, tile)
 	args.rows, args.tile_cols = C.int32_t(written.Pixels()), C.int32_t(tile)
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(cols)
@@ -79,6 +108,9 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 	block := rows * int(args.tiles)
 	stats := sums(tensor.Parts(written.Pixels(), block))
 	steps := exec.Blocks(exec.Blocks(depth, lanes)*lanes*int(args.at.kh*args.at.kw), step)
+	if plain { // it takes two of the packed steps at a time
+		steps = exec.Blocks(steps, 2) * 2
+	}
 	size := groups * across * tile * steps * step
 	if half {
 		args.packed = p.Arena().BF16(size).Pointer()
@@ -88,8 +120,8 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 	exec.Call(p, name, nil, args, 0,
 		exec.Launch{File: "conv", Entry: tensor.Entry("cu_conv_pack", half),
 			Grid: [3]int{steps, across * tile / 32, groups}, Block: C.CTN_CONV_GPU_BLOCK},
-		exec.Launch{File: "conv", Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups},
-			Block: C.CTN_CONV_GPU_BLOCK, Shared: shared(half, tile)})
+		exec.Launch{File: file, Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups},
+			Block: C.CTN_CONV_GPU_BLOCK, Shared: shared})
 	return stats
 }
 
@@ -116,13 +148,28 @@ func shared(half bool, tile int) int {
 	return max(steps, 4*rows*(tile+4), sums)
 }
 
+// sharedPlain is that of a tile of conv_plain.cu: its steps of both sides, which are more than results or sums take.
+func sharedPlain(tile int) int {
+	return 2 * C.CTN_CONV_GPU_PLAIN_STAGES * C.CTN_CONV_GPU_PLAIN_STEP * (C.CTN_CONV_GPU_ROWS + tile)
+}
+
 func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 	const op = "conv_weight_gradient"
 	half := tensor.Half(op, append(w.Grad.Tensors(), w.In.Z)...)
 	rows, cols, lanes, step := 128, C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_LANES_F32, C.CTN_CONV_GPU_STEP_F32
 	depth, taps, pixels := c.In.C/c.Groups, c.KH*c.KW, c.Shape().Pixels()
-	entry := "cu_conv_weight"
-	if half {
+	entry, file, shared := "cu_conv_weight", "conv_weight", 0
+	plain := half && w.In.Scale == nil && w.In.Act == tensor.None && w.In.Gate == nil && w.Grad.P == nil &&
+		vectors(w.In.Z, w.In.Stride, c.In, c.Groups) && vectors(w.Grad.G, w.Grad.Stride, c.Shape(), c.Groups) &&
+		depth*taps > 64
+	switch {
+	case plain:
+		rows, cols, step, lanes = C.CTN_CONV_GPU_ROWS, 128, C.CTN_CONV_GPU_PLAIN_STEP, C.CTN_CONV_GPU_LANES_BF16
+		if c.Out/c.Groups <= 64 {
+			cols = 64
+		}
+		entry, file, shared = fmt.Sprintf("cu_conv_weight_plain_%d", cols), "conv_plain", sharedPlain(cols)
+	case half:
 		rows, lanes, step = 128, C.CTN_CONV_GPU_LANES_BF16, C.CTN_CONV_GPU_STEP_BF16
 		if depth*taps <= 64 || c.Out/c.Groups <= 64 {
 			rows = 64
@@ -131,22 +178,21 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), rows)
 	}
 	down, across := exec.Blocks(exec.Blocks(depth, lanes)*lanes*taps, rows), exec.Blocks(c.Out/c.Groups, cols)
-	// At least some steps for each split.
-	splits := max(1, min(split.Target.Resident*128/rows/(down*across*c.Groups), pixels/(8*step)))
+	splits := splits(down*across*c.Groups, split.Target.Resident*128/rows, pixels/(8*step)) // some steps for each
 	each := exec.Blocks(exec.Blocks(pixels, splits), step) * step
 	splits = exec.Blocks(pixels, each)
 	args := C.ctn_conv_weight_gpu_args{at: c.geometry(v), pixels: C.int32_t(pixels), split: C.int32_t(each),
 		splits: C.int32_t(splits), tiles: C.int32_t(across), len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight),
 		out: C.int32_t(c.Out)}
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
-	apart := C.CTN_CONV_GPU_BLOCK * lanes / rows
+	apart := C.CTN_CONV_GPU_BLOCK * lanes / rows // pixels
 	args.apart = [3]C.int32_t{C.int32_t(apart / (c.OutH * c.OutW)), C.int32_t(apart / c.OutW % c.OutH),
 		C.int32_t(apart % c.OutW)}
 	args.accumulate = flag(w.Accumulate)
 	w.In.Put(unsafe.Pointer(&args.in))
 	w.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
-	launches := []exec.Launch{{File: "conv_weight", Entry: entry, Grid: [3]int{down * across, c.Groups, splits},
-		Block: C.CTN_CONV_GPU_BLOCK}}
+	launches := []exec.Launch{{File: file, Entry: entry, Grid: [3]int{down * across, c.Groups, splits},
+		Block: C.CTN_CONV_GPU_BLOCK, Shared: shared}}
 	if splits > 1 {
 		if w.Partial == nil || w.Partial.Len() < splits*c.WeightLen() {
 			w.Partial = p.Arena().F32(splits * c.WeightLen())
@@ -156,4 +202,23 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 			Grid: [3]int{exec.Blocks(c.WeightLen(), C.CTN_CONV_GPU_SUM_COLS)}, Block: C.CTN_CONV_GPU_SUM_BLOCK})
 	}
 	exec.Call(p, op, nil, &args, 0, launches...)
+}
+
+// splits is into how many parts, at most `most`, the pixels of a weight's gradient are split where each part is `tiles`
+// blocks and `resident` of them run at the same time. The blocks take equally long: what counts is how full the last of
+// their waves is. The first number that fills nine tenths of the waves will do, since each split is written and read
+// once more.
+func splits(tiles, resident, most int) int {
+	best, fullest := 1, 0.0
+	for n := range min(most, exec.Blocks(4*resident, tiles)) {
+		blocks := (n + 1) * tiles
+		full := float64(blocks) / float64(exec.Blocks(blocks, resident)*resident)
+		if full > fullest {
+			best, fullest = n+1, full
+		}
+		if full >= 0.9 {
+			break
+		}
+	}
+	return best
 }

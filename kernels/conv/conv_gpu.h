@@ -54,6 +54,8 @@ enum {
 	CTN_CONV_GPU_ROWS = 128,    // of a tile
 	CTN_CONV_GPU_STEP_F32 = 16, // channels of a step, and pixels of one in the weight's gradient
 	CTN_CONV_GPU_STEP_BF16 = 32,
+	CTN_CONV_GPU_PLAIN_STEP = 64,  // of conv_plain.cu
+	CTN_CONV_GPU_PLAIN_STAGES = 3, // steps in shared memory there
 	CTN_CONV_GPU_LANES_F32 = 4, // numbers in 16 bytes: taps begin at multiples of them
 	CTN_CONV_GPU_LANES_BF16 = 8,
 	CTN_CONV_GPU_COLS_F32 = 64, // of a tile of float32

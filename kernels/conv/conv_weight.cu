@@ -111,18 +111,7 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 		if (more) store(p0 + STEP<T>, now ^ 1);
 		__syncthreads();
 	}
-	float *to = g.splits > 1 ? g.partial + blockIdx.z * g.len : g.dweight;
-	const int ld = g.splits > 1 ? g.out : a.weight_ld, tap_ld = g.splits > 1 ? a.depth * g.out : a.tap_ld;
-	const bool accumulate = g.splits == 1 && g.accumulate;
-	out.each([&](int row, int column, const auto &v) {
-		const tap_channels<T> tap(a, a.depth, row_tile * LEFT_VECTORS + row / L);
-		if (row % L >= tap.n) return;
-		float *line = to + (int64_t)(tap.ky * a.kw + tap.kx) * tap_ld + (int64_t)(tap.c + row % L) * ld +
-		              group * a.cols + column0 + column;
-#pragma unroll
-		for (int i = 0; i < (int)(sizeof v / sizeof(float)); i++)
-			if (column0 + column + i < a.cols) line[i] = accumulate ? line[i] + v[i] : v[i];
-	});
+	store_weight(g, out, row_tile, column0);
 }
 
 } // namespace

@@ -58,6 +58,12 @@ template <int ROWS, int COLS> struct products<float, ROWS, COLS> {
 	}
 };
 
+// The element at which a vector of eight lies in a row of WIDTH, a multiple of 64, without gaps between rows: eight
+// rows' vectors of one number, or of eight in a row, lie in different banks.
+template <int WIDTH> __device__ __forceinline__ int swizzled(int row, int vector) {
+	return row * WIDTH + (vector ^ row % 8) * 8;
+}
+
 // bfloat16: tensor cores, 4 x 2 warps.
 template <int ROWS, int COLS> struct products<bf16, ROWS, COLS> {
 	static constexpr int R = ROWS / 64, C = COLS / 16, TOGETHER = 2;
@@ -112,6 +118,42 @@ template <int ROWS, int COLS> struct products<bf16, ROWS, COLS> {
 		}
 	}
 
+	// The same two of steps of K, vectors of eight at swizzled(). Numbers of vectors that have no bit in common with
+	// the first one's are added to it by an exclusive or of their elements.
+	template <int K> __device__ __forceinline__ void add_along_swizzled(const bf16 *left, const bf16 *right) {
+		const int lane = threadIdx.x % 32, at = swizzled<K>(row0() + lane % 16, lane / 16),
+		          to = swizzled<K>(column0() + lane / 16 * 8 + lane % 8, lane / 8 % 2);
+#pragma unroll
+		for (int k = 0; k < K; k += 16) {
+			uint32_t a[R][4];
+#pragma unroll
+			for (int r = 0; r < R; r++) ldmatrix_x4(a[r], left + (at ^ k) + 16 * r * K);
+#pragma unroll
+			for (int c = 0; c < C; c += 2) {
+				uint32_t b[4];
+				ldmatrix_x4(b, right + (to ^ k) + 8 * c * K);
+				multiply(a, b, c);
+			}
+		}
+	}
+	template <int K> __device__ __forceinline__ void add_swizzled(const bf16 *left, const bf16 *right) {
+		const int lane = threadIdx.x % 32, matrix = lane / 8,
+		          at = swizzled<ROWS>(lane % 8 + matrix / 2 * 8, row0() / 8 + matrix % 2),
+		          to = swizzled<COLS>(lane % 8 + matrix % 2 * 8, column0() / 8 + matrix / 2);
+#pragma unroll
+		for (int k = 0; k < K; k += 16) {
+			uint32_t a[R][4];
+#pragma unroll
+			for (int r = 0; r < R; r++) ldmatrix_x4_trans(a[r], left + (at ^ 16 * r) + k * ROWS);
+#pragma unroll
+			for (int c = 0; c < C; c += 2) {
+				uint32_t b[4];
+				ldmatrix_x4_trans(b, right + (to ^ 8 * c) + k * COLS);
+				multiply(a, b, c);
+			}
+		}
+	}
+
 	// Calls f(row, column, two neighbours).
 	template <class F> __device__ __forceinline__ void each(F f) const {
 		const int lane = threadIdx.x % 32;
@@ -156,5 +198,25 @@ template <class T> struct tap_channels {
 		n = ky < a.kh ? min(LANES<T>, depth - c) : 0;
 	}
 };
+
+// Stores a tile of a weight's gradient, or of a split of it.
+template <class T, int ROWS, int COLS>
+__device__ __forceinline__ void store_weight(const ctn_conv_weight_gpu_args &g, const products<T, ROWS, COLS> &out,
+                                             int row_tile, int column0) {
+	constexpr int L = LANES<T>;
+	const ctn_conv_geometry &a = g.at;
+	float *to = g.splits > 1 ? g.partial + blockIdx.z * g.len : g.dweight;
+	const int ld = g.splits > 1 ? g.out : a.weight_ld, tap_ld = g.splits > 1 ? a.depth * g.out : a.tap_ld;
+	const bool accumulate = g.splits == 1 && g.accumulate;
+	out.each([&](int row, int column, const auto &v) {
+		const tap_channels<T> tap(a, a.depth, row_tile * (ROWS / L) + row / L);
+		if (row % L >= tap.n) return;
+		float *line = to + (int64_t)(tap.ky * a.kw + tap.kx) * tap_ld + (int64_t)(tap.c + row % L) * ld +
+		              blockIdx.y * a.cols + column0 + column;
+#pragma unroll
+		for (int i = 0; i < (int)(sizeof v / sizeof(float)); i++)
+			if (column0 + column + i < a.cols) line[i] = accumulate ? line[i] + v[i] : v[i];
+	});
+}
 
 #endif

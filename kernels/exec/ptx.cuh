@@ -15,6 +15,17 @@ __device__ __forceinline__ void cp_async16(void *shared, const void *global) {
 #endif
 }
 
+// The same where there is something to copy, and otherwise 16 bytes of zeros: `global` is then not read.
+__device__ __forceinline__ void cp_async16_or_zero(void *shared, const void *global, bool there) {
+#if __CUDA_ARCH__ >= 800
+	asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint32_t)__cvta_generic_to_shared(shared)),
+	             "l"(global), "r"(there ? 16 : 0)
+	             : "memory");
+#else
+	*(int4 *)shared = there ? *(const int4 *)global : make_int4(0, 0, 0, 0);
+#endif
+}
+
 // Closes a group of this thread's copies.
 __device__ __forceinline__ void cp_async_commit() {
 #if __CUDA_ARCH__ >= 800

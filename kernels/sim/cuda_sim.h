@@ -290,6 +290,7 @@ namespace sim {
 void cp_async_wait(size_t groups);
 }
 void cp_async16(void *shared, const void *global);
+void cp_async16_or_zero(void *shared, const void *global, bool there);
 void cp_async_commit();
 template <int N> void cp_async_wait() { sim::cp_async_wait(N); }
 void ldmatrix_x4(uint32_t (&r)[4], const void *row);

@@ -98,6 +98,12 @@ void cp_async16(void *shared, const void *global) {
 	sim::current->copy_later(shared, global);
 }
 
+void cp_async16_or_zero(void *shared, const void *global, bool there) {
+	alignas(16) static const char zeros[16] = {};
+	if ((uintptr_t)global % 16) sim::fail("cp_async16 with an address that is not a multiple of 16");
+	cp_async16(shared, there ? global : zeros);
+}
+
 void cp_async_commit() { sim::current->commit(); }
 void sim::cp_async_wait(size_t groups) { sim::current->wait(groups); }
 
