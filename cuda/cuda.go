@@ -15,7 +15,7 @@ import "unsafe"
 
 // Info describes a GPU. Where the driver does not tell a number it is 0.
 type Info struct {
-	Name            string // "cuda:0"
+	Name            string // "cuda:0", of the driver's number
 	Model           string // as NVIDIA calls it
 	SM              int    // compute capability: 90 is 9.0
 	SMs             int    // multiprocessors

@@ -15,6 +15,7 @@ import (
 	"os"
 	"runtime"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"unsafe"
@@ -44,25 +45,81 @@ func start() error {
 
 func version(v int) string { return fmt.Sprintf("%d.%d", v/1000, v%1000/10) }
 
-// Devices lists the GPUs. The error says why there is none: no driver, no GPU, or a driver that is too old.
-func Devices() ([]Info, error) {
+// count starts the driver and says how many GPUs it has, at least one.
+func count() (int, error) {
 	if err := start(); err != nil {
-		return nil, err
+		return 0, err
 	}
 	n, err := cu.NumDevices()
 	if err != nil {
-		return nil, known(err)
+		return 0, known(err)
 	}
 	if n == 0 {
-		return nil, errors.New("the NVIDIA driver sees no GPU")
+		return 0, errors.New("the NVIDIA driver sees no GPU")
 	}
-	all := make([]Info, n)
-	for i := range all {
-		if all[i], err = describe(i); err != nil {
-			return nil, err
+	return n, nil
+}
+
+// Devices lists the GPUs that answer. The error says why there is none (no driver, no GPU, or a driver that is too
+// old) or, beside the others, which do not answer.
+func Devices() ([]Info, error) {
+	n, err := count()
+	if err != nil {
+		return nil, err
+	}
+	var all []Info
+	var bad []error
+	for i := range n {
+		if info, err := describe(i); err != nil {
+			bad = append(bad, err)
+		} else {
+			all = append(all, info)
 		}
 	}
-	return all, nil
+	return all, errors.Join(bad...)
+}
+
+// Roomiest names the GPU that has the most free memory among those this process may use, the first of equals; the only
+// one without a look, which takes a fraction of a second for each. The error says why there is none or, beside one,
+// which others cannot be used.
+func Roomiest() (string, error) {
+	all, err := Devices()
+	if len(all) == 1 && err == nil {
+		return all[0].Name, nil
+	}
+	best, most, bad := "", int64(-1), []error{err}
+	for _, info := range all {
+		free, err := room(info)
+		if err != nil {
+			bad = append(bad, err)
+		} else if free > most {
+			best, most = info.Name, free
+		}
+	}
+	return best, errors.Join(bad...)
+}
+
+// room is how much memory of a GPU is free. A GPU that other processes have for themselves is an error.
+func room(info Info) (int64, error) {
+	d := &Device{info: info}
+	ordinal, err := strconv.Atoi(strings.TrimPrefix(info.Name, "cuda:"))
+	if err != nil {
+		return 0, err
+	}
+	dev, err := cu.GetDevice(ordinal)
+	if err != nil {
+		return 0, d.failed("open", known(err))
+	}
+	if d.context, err = dev.RetainPrimaryCtx(); err != nil {
+		return 0, d.failed("open", known(err))
+	}
+	var free int64
+	err = d.in(func() error {
+		var err error
+		free, _, err = cu.MemInfo()
+		return err
+	})
+	return free, errors.Join(d.failed("look for free memory", err), d.failed("close", known(dev.ReleasePrimaryCtx())))
 }
 
 func describe(ordinal int) (Info, error) {
@@ -105,6 +162,7 @@ type Device struct {
 	info   Info
 	images func(file string) []byte
 	slowly bool // CTNAS_CUDA_SYNC
+	sleeps bool // CTNAS_CUDA_BLOCKING
 
 	mu        sync.Mutex
 	closed    bool
@@ -124,23 +182,33 @@ type Device struct {
 }
 
 // Open opens a GPU. images gives the fatbin of a .cu file by its base name, nil where the program has none. With
-// CTNAS_CUDA_SYNC=1 in the environment, sequences run one kernel at a time, so that an error names the kernel.
+// CTNAS_CUDA_SYNC=1 in the environment, sequences run one kernel at a time, so that an error names the kernel; with
+// CTNAS_CUDA_BLOCKING=1 a thread that waits for the GPU sleeps, where it would otherwise keep a processor busy.
 func Open(ordinal int, images func(file string) []byte) (*Device, error) {
-	all, err := Devices()
+	n, err := count()
 	if err != nil {
 		return nil, err
 	}
-	if ordinal < 0 || ordinal >= len(all) {
-		return nil, fmt.Errorf("no GPU cuda:%d: this machine has %d, from cuda:0 on", ordinal, len(all))
+	if ordinal < 0 || ordinal >= n {
+		return nil, fmt.Errorf("no GPU cuda:%d: this machine has %d, from cuda:0 on", ordinal, n)
+	}
+	info, err := describe(ordinal)
+	if err != nil {
+		return nil, err
 	}
 	d := &Device{
-		info: all[ordinal], images: images, slowly: os.Getenv("CTNAS_CUDA_SYNC") == "1",
-		modules: map[string]cu.Module{},
+		info: info, images: images, slowly: os.Getenv("CTNAS_CUDA_SYNC") == "1",
+		sleeps: os.Getenv("CTNAS_CUDA_BLOCKING") == "1", modules: map[string]cu.Module{},
 		kernels: map[[2]string]*kernel{}, memory: memory{cached: map[int][]cu.DevicePtr{}},
 		sequences: map[*Sequence]bool{},
 	}
 	if d.dev, err = cu.GetDevice(ordinal); err != nil {
 		return nil, d.failed("open", known(err))
+	}
+	if d.sleeps {
+		if err := known(d.dev.SetPrimaryCtxFlags(cu.SchedBlockingSync)); err != nil {
+			return nil, d.failed("open", err)
+		}
 	}
 	if d.context, err = d.dev.RetainPrimaryCtx(); err != nil {
 		return nil, d.failed("open", known(err))

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -386,6 +387,21 @@ func TestMoreThan48KiBOfSharedMemory(t *testing.T) {
 	d.Free(p)
 }
 
+// 46 KiB of dynamic and 4 of static shared memory need leave, though neither does.
+func TestStaticSharedMemoryCounts(t *testing.T) {
+	d := open(t)
+	const n = 46 << 10 / 4
+	p := upload(t, d, ramp(n, 0))
+	s, err := d.Sequence([]Launch{launch("probe_reverse_static", &reverseArgs{x: p, n: n}, 1, 256, 4*n)})
+	require.NoError(t, err)
+	require.NoError(t, s.Run(1))
+	want := ramp(n, 0)
+	slices.Reverse(want)
+	require.Equal(t, want, download(t, d, p, n))
+	s.Free()
+	d.Free(p)
+}
+
 func TestEmptySequencesAndKernelsWithoutArguments(t *testing.T) {
 	d := open(t)
 	nothing := Launch{File: "probe", Entry: "probe_nothing", Grid: [3]int{2, 3, 4}, Block: 64}
@@ -558,6 +574,23 @@ func TestFailingKernel(t *testing.T) {
 	}
 }
 
+// Whatever a GPU fails with, the error names what may have been at work.
+func TestWaysToFail(t *testing.T) {
+	fake(t)
+	for _, code := range []string{"214", "721", "999", "46", "220", "987"} { // the last is no code that is known
+		t.Run(code, func(t *testing.T) {
+			alone(t, func(t *testing.T) {
+				d, err := Open(0, probe)
+				require.NoError(t, err)
+				s, err := d.Sequence([]Launch{{File: "probe", Entry: "probe_nothing", Grid: [3]int{1, 1, 1}, Block: 1}})
+				require.NoError(t, err)
+				require.NoError(t, s.Run(1))
+				require.ErrorContains(t, d.Sync(), "in probe_nothing; with CTNAS_CUDA_SYNC=1")
+			}, "CTNAS_FAKE_CUDA=fail:probe_nothing,code:"+code)
+		})
+	}
+}
+
 func TestWhyThereIsNoGPU(t *testing.T) {
 	fake(t)
 	for _, c := range []struct{ env, want string }{
@@ -626,6 +659,101 @@ func TestSeveralGPUs(t *testing.T) {
 		d.Free(x[i])
 		d.Free(y[i])
 		require.NoError(t, d.Close())
+	}
+}
+
+// A GPU that does not answer, or belongs to another process, hides no other one.
+func TestBadGPUs(t *testing.T) {
+	fake(t)
+	t.Setenv("CTNAS_FAKE_CUDA", "devices:3,lost:0,busy:1")
+	all, err := Devices()
+	require.ErrorContains(t, err, "cuda:0: unknown error (CUDA_ERROR_UNKNOWN)")
+	require.Len(t, all, 2)
+	require.Equal(t, "cuda:1", all[0].Name)
+	_, err = Open(0, probe)
+	require.ErrorContains(t, err, "cuda:0: unknown error (CUDA_ERROR_UNKNOWN)")
+	_, err = Open(1, probe)
+	require.ErrorContains(t, err, "cuda:1: open: CUDA-capable device(s) is/are busy or unavailable")
+	name, err := Roomiest()
+	require.Equal(t, "cuda:2", name)
+	require.ErrorContains(t, err, "cuda:0: ")
+	require.ErrorContains(t, err, "cuda:1: ")
+	d, err := Open(2, probe)
+	require.NoError(t, err)
+	require.Equal(t, "cuda:2", d.Info().Name)
+	require.NoError(t, d.Close())
+
+	t.Setenv("CTNAS_FAKE_CUDA", "devices:2,lost:0,busy:1")
+	name, err = Roomiest()
+	require.Empty(t, name)
+	require.ErrorContains(t, err, "cuda:1: ")
+}
+
+func TestRoomiest(t *testing.T) {
+	fake(t)
+	name, err := Roomiest()
+	require.NoError(t, err)
+	require.Equal(t, "cuda:0", name)
+	t.Setenv("CTNAS_FAKE_CUDA", "devices:3")
+	for i, want := range []string{"cuda:0", "cuda:1", "cuda:2"} {
+		name, err := Roomiest()
+		require.NoError(t, err)
+		require.Equal(t, want, name)
+		d, err := Open(i, probe)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, d.Close()) }()
+		p, err := d.Alloc(1 << 20)
+		require.NoError(t, err)
+		defer d.Free(p)
+	}
+}
+
+// What a freed buffer held is no other Device's until Trim.
+func TestTrim(t *testing.T) {
+	fake(t)
+	d, other := open(t), open(t)
+	t.Setenv("CTNAS_FAKE_CUDA", "memory:10485760")
+	p, err := d.Alloc(6 << 20)
+	require.NoError(t, err)
+	d.Free(p)
+	_, err = other.Alloc(6 << 20)
+	require.ErrorContains(t, err, "out of memory")
+	d.Trim()
+	q, err := other.Alloc(6 << 20)
+	require.NoError(t, err)
+	other.Free(q)
+	d.Trim()
+	p, err = d.Alloc(100)
+	require.NoError(t, err)
+	d.Free(p)
+}
+
+// With CTNAS_CUDA_BLOCKING=1 no wait keeps the processor busy.
+func TestBlockingWaits(t *testing.T) {
+	fake(t)
+	for _, blocking := range []string{"0", "1"} {
+		t.Run(blocking, func(t *testing.T) {
+			alone(t, func(t *testing.T) {
+				d, err := Open(0, probe)
+				require.NoError(t, err)
+				p, err := d.Alloc(8)
+				require.NoError(t, err)
+				x := []float32{1, 2}
+				write := d.Write(p, unsafe.Pointer(&x[0]), 8)
+				up := d.Upload(p, unsafe.Pointer(&x[0]), 8)
+				if blocking == "0" {
+					require.ErrorContains(t, write, "CUDA_ERROR_NOT_PERMITTED")
+					require.ErrorContains(t, up, "CUDA_ERROR_NOT_PERMITTED")
+					require.ErrorContains(t, d.Sync(), "CUDA_ERROR_NOT_PERMITTED")
+					return
+				}
+				require.NoError(t, write)
+				require.NoError(t, up)
+				require.Equal(t, x, download(t, d, p, 2))
+				d.Free(p)
+				require.NoError(t, d.Close())
+			}, "CTNAS_FAKE_CUDA=nospin", "CTNAS_CUDA_BLOCKING="+blocking)
+		})
 	}
 }
 

@@ -18,8 +18,8 @@ void ctn_error_text(CUresult code, const char **name, const char **text) {
 
 CUresult ctn_prepare(CUcontext context, CUfunction function, unsigned shared, long *params) {
 	TRY(cuCtxSetCurrent(context));
-	// Up to here a kernel gets shared memory without asking.
-	if (shared > 48 << 10)
+	// Without asking, a kernel gets 48 KiB of static and dynamic shared memory together. Asking for less costs nothing.
+	if (shared)
 		TRY(cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared));
 	size_t offset = 0, bytes = 0;
 	CUresult code = cuFuncGetParamInfo(function, 0, &offset, &bytes);
@@ -96,11 +96,12 @@ CUresult ctn_image_map(const ctn_image *image, void *map) {
 	return CUDA_SUCCESS;
 }
 
-CUresult ctn_staging_make(CUcontext context, ctn_staging *s) {
+CUresult ctn_staging_make(CUcontext context, ctn_staging *s, int blocking) {
 	TRY(cuCtxSetCurrent(context));
+	unsigned flags = CU_EVENT_DISABLE_TIMING | (blocking ? CU_EVENT_BLOCKING_SYNC : 0);
 	for (int i = 0; i < CTN_SLOTS; i++) {
 		TRY(cuMemHostAlloc((void **)&s->slot[i], CTN_SLOT_BYTES, 0));
-		TRY(cuEventCreate(&s->done[i], CU_EVENT_DISABLE_TIMING));
+		TRY(cuEventCreate(&s->done[i], flags));
 		// A new event counts as done.
 	}
 	return CUDA_SUCCESS;

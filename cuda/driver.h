@@ -53,7 +53,8 @@ typedef struct {
 	int next;
 } ctn_staging;
 
-CUresult ctn_staging_make(CUcontext context, ctn_staging *s);
+// ctn_staging_make pins the memory. With blocking, a thread that waits for a copy sleeps.
+CUresult ctn_staging_make(CUcontext context, ctn_staging *s, int blocking);
 CUresult ctn_staging_free(CUcontext context, ctn_staging *s);
 
 // ctn_write copies to the device, in the stream's order; src may be reused when it returns.

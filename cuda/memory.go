@@ -142,6 +142,20 @@ func (d *Device) Free(p unsafe.Pointer) {
 	d.memory.cached[b.size] = append(d.memory.cached[b.size], b.at)
 }
 
+// Trim gives the memory of freed buffers back to the driver, after the work that may still use it: for when something
+// large has ended and other processes may want it.
+func (d *Device) Trim() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed || len(d.memory.cached) == 0 {
+		return
+	}
+	if d.in(func() error { return d.stream.Synchronize() }) != nil {
+		return // a failure of earlier work, which the next Sync or Close reports
+	}
+	_ = d.in(d.memory.freeCached)
+}
+
 func (m *memory) freeCached() error {
 	var errs []error
 	for size, all := range m.cached {
@@ -265,7 +279,11 @@ func (d *Device) pin() (*C.ctn_staging, error) {
 	if s == nil {
 		return nil, fmt.Errorf("%s: the host is out of memory", d.info.Name)
 	}
-	if err := check(C.ctn_staging_make(d.c(), s)); err != nil {
+	blocking := C.int(0)
+	if d.sleeps {
+		blocking = 1
+	}
+	if err := check(C.ctn_staging_make(d.c(), s, blocking)); err != nil {
 		C.ctn_staging_free(d.c(), s)
 		C.free(unsafe.Pointer(s))
 		return nil, d.failed(fmt.Sprintf("pin %d MiB of the host's memory", C.CTN_SLOTS*C.CTN_SLOT_BYTES>>20), err)

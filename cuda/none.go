@@ -18,6 +18,9 @@ type Sequence struct{}
 // Devices lists the GPUs. The error says why there is none.
 func Devices() ([]Info, error) { return nil, errNoSupport }
 
+// Roomiest names no GPU. The error says why.
+func Roomiest() (string, error) { return "", errNoSupport }
+
 // Open says what is missing.
 func Open(int, func(file string) []byte) (*Device, error) { return nil, errNoSupport }
 
@@ -29,6 +32,9 @@ func (*Device) Alloc(int) (unsafe.Pointer, error) { return nil, errNoSupport }
 
 // Free does nothing.
 func (*Device) Free(unsafe.Pointer) {}
+
+// Trim does nothing.
+func (*Device) Trim() {}
 
 // Write says what is missing.
 func (*Device) Write(_, _ unsafe.Pointer, _ int) error { return errNoSupport }

@@ -9,9 +9,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/kerneltest"
+	"github.com/ctnas/ctnas/kernels/sim"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -124,6 +126,33 @@ func TestStoredForConvolutions(t *testing.T) {
 		require.Equal(t, map[string]int{"stem/conv": 1, "sum": 1, "gated/conv": 1},
 			stored(openOn(t, device, exec.BF16)))
 	}
+}
+
+// thrifty is a simulator that counts how often it is asked to give freed memory back.
+type thrifty struct {
+	*sim.Device
+	trims *int
+}
+
+func (a thrifty) Trim() { *a.trims++ }
+
+func (a thrifty) Sequence(launches []cuda.Launch) (exec.Sequence, error) {
+	return a.Device.Sequence(launches)
+}
+
+func (a thrifty) Loop(launches []cuda.Launch) (exec.Sequence, error) { return a.Sequence(launches) }
+
+// A model that has ended leaves its memory to other processes.
+func TestModelGivesMemoryBack(t *testing.T) {
+	trims := 0
+	exec.Register("thrifty", func(string, exec.Precision) (exec.Accelerator, error) {
+		return thrifty{sim.Open(sim.Config{}), &trims}, nil
+	})
+	d := openOn(t, "thrifty:0", exec.FP32)
+	m := newCase(cellNetwork(t, testCell, 8, 8), 4, 91).model(t, d, 1)
+	require.Zero(t, trims)
+	m.Close()
+	require.Equal(t, 1, trims)
 }
 
 // Updates in lockstep with the CPU: parameters, averages and running statistics stay together.

@@ -239,7 +239,10 @@ func (m *Model) zeroes(n int) *exec.Buffer {
 }
 
 // Close frees the model's memory.
-func (m *Model) Close() { m.arena.Free() }
+func (m *Model) Close() {
+	m.arena.Free()
+	m.arena.Device().Trim()
+}
 
 // Bytes is how much memory of the device the model holds.
 func (m *Model) Bytes() int64 { return m.arena.Bytes() }

@@ -136,7 +136,7 @@ func (a *app) openDevice() (device, error) {
 	c := exec.Config{Device: a.device, Threads: a.threads, Precision: exec.Precision(a.precision)}
 	resolved, why := c.Resolve()
 	if why != nil && exec.HasGPUSupport {
-		a.log.Info("computing on the CPU", "because", why)
+		a.log.Info("computing on "+resolved.Device, "because", why)
 	}
 	d, err := exec.Open(resolved)
 	if err != nil {
@@ -194,7 +194,7 @@ func (a *app) checkDevice() error {
 	case !devicePattern.MatchString(a.device):
 		return fmt.Errorf("device %q: want auto, cpu, cuda:N or cuda:N,M", a.device)
 	}
-	if _, err := cuda.Devices(); err != nil {
+	if gpus, err := cuda.Devices(); len(gpus) == 0 {
 		return fmt.Errorf("device %s: %w", a.device, err)
 	}
 	return nil

@@ -57,7 +57,11 @@ func newDevicesCommand(a *app) *cobra.Command {
 				return err
 			}
 			if why != nil && !a.quiet {
-				fmt.Fprintf(a.stderr, "no GPU: %v\n", why)
+				without := "no GPU"
+				if len(gpus) > 0 {
+					without = "not all GPUs"
+				}
+				fmt.Fprintf(a.stderr, "%s: %v\n", without, why)
 			}
 			return nil
 		},

@@ -71,7 +71,7 @@ func newVersionCommand(a *app) *cobra.Command {
 				buildFacts
 				GPU string `json:"gpu"`
 			}{buildFacts: thisBuild()}
-			if gpus, why := cuda.Devices(); why != nil {
+			if gpus, why := cuda.Devices(); len(gpus) == 0 {
 				facts.GPU = "none: " + why.Error()
 			} else {
 				facts.GPU = fmt.Sprintf("%d (%s, CUDA %s)", len(gpus), gpus[0].Model, gpus[0].Driver)

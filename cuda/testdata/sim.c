@@ -37,18 +37,22 @@ static const char *stray(const unsigned grid[3], const unsigned block[3], size_t
 static const struct {
 	const char *entry;
 	long size;
+	size_t statics; // bytes of static shared memory
 	const char *(*run)(const unsigned grid[3], const unsigned block[3], size_t shared, const void *args);
 } kernels[] = {
-        {"probe_saxpy", sizeof(probe_saxpy_args), saxpy},
-        {"probe_reverse", sizeof(probe_reverse_args), reverse},
-        {"probe_nothing", 0, nothing},
-        {"probe_stray", sizeof(probe_stray_args), stray},
+        {"probe_saxpy", sizeof(probe_saxpy_args), 0, saxpy},
+        {"probe_reverse", sizeof(probe_reverse_args), 0, reverse},
+        {"probe_reverse_static", sizeof(probe_reverse_args), PROBE_STATIC, reverse},
+        {"probe_nothing", 0, 0, nothing},
+        {"probe_stray", sizeof(probe_stray_args), 0, stray},
 };
 
 const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
-                           const void *args) {
+                           size_t most, const void *args) {
 	for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
-		if (!strcmp(kernels[i].entry, entry)) return kernels[i].run(grid, block, shared, args);
+		if (strcmp(kernels[i].entry, entry)) continue;
+		if (shared + kernels[i].statics > most) return "more shared memory than a block may have";
+		return kernels[i].run(grid, block, shared, args);
 	}
 	return "no such kernel";
 }

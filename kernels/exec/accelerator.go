@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/cuda"
@@ -48,6 +49,11 @@ type Hopper interface {
 	ImageMap(dst unsafe.Pointer, m cuda.ImageMap) error
 }
 
+// Trimmer is an Accelerator that keeps freed memory for what comes next, and can give it back to the system.
+type Trimmer interface {
+	Trim()
+}
+
 // Guarded is an Accelerator that notices writes beside an Alloc. A reusable arena asks it for every buffer by itself.
 type Guarded interface {
 	Guarded()
@@ -66,10 +72,15 @@ func Register(kind string, open func(name string, precision Precision) (Accelera
 	accelerators[kind] = open
 }
 
-// Auto is the device that there is: the first GPU, otherwise the CPU. With a Level it is the one that Level belongs to.
+// Auto is the device that there is: of the GPUs that can be used the one with the most free memory, otherwise the CPU.
+// With a Level it is the one that Level belongs to.
 const Auto = "auto"
 
-// Resolve replaces Auto by a device. The error, beside a usable Config, says why it is the CPU.
+// roomiest is the same GPU for a whole process, which takes memory of it.
+var roomiest = sync.OnceValues(cuda.Roomiest)
+
+// Resolve replaces Auto by a device. The error, beside a usable Config, says why it is the CPU, or which GPUs beside
+// the one chosen cannot be used.
 func (c Config) Resolve() (Config, error) {
 	if c.Device != Auto {
 		return c, nil
@@ -78,9 +89,9 @@ func (c Config) Resolve() (Config, error) {
 	if slices.Contains(levelNames[:], c.Level) {
 		return c, nil
 	}
-	gpus, err := cuda.Devices()
-	if err == nil {
-		c.Device = gpus[0].Name
+	gpu, err := roomiest()
+	if gpu != "" {
+		c.Device = gpu
 	}
 	return c, err
 }

@@ -156,6 +156,14 @@ func (d *Device) Sync() {
 	}
 }
 
+// Trim gives memory that was freed back to the system: for when something large has ended, and other processes may want
+// it.
+func (d *Device) Trim() {
+	if t, ok := d.acc.(Trimmer); ok {
+		t.Trim()
+	}
+}
+
 // Inspect says what a kernel needs of an accelerator; false where that is not known.
 func (d *Device) Inspect(l cuda.Launch) (cuda.KernelInfo, bool) {
 	i, ok := d.acc.(Inspector)

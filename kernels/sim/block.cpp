@@ -238,8 +238,8 @@ void *block::static_shared(const variable *v) {
 		sum += p.owner->size;
 	}
 	if (sum > max_static) fail("%zu bytes of static shared memory, more than %zu", sum, max_static);
-	if (sum + now->shared > max_shared)
-		fail("%zu bytes of shared memory, more than %zu", sum + now->shared, max_shared);
+	if (sum + now->shared > now->most)
+		fail("%zu bytes of shared memory, more than %zu", sum + now->shared, now->most);
 	pieces.push_back({v, std::unique_ptr<guarded>(new guarded(v->size))});
 	return pieces.back().memory->data();
 }

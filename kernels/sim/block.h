@@ -31,7 +31,7 @@ struct launch {
 	const kernel *entry;
 	const void *args;
 	uint3 grid, block;
-	size_t shared;
+	size_t shared, most; // bytes of dynamic shared memory, and of static and dynamic that are allowed
 	ctn_sim_schedule how;
 	std::atomic<unsigned long long> next{0};
 	std::atomic<bool> failed{false};

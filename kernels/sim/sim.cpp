@@ -76,15 +76,15 @@ static void run(launch &l) {
 
 using namespace sim;
 
-const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *name, const unsigned grid[3],
-                              const unsigned block[3], size_t shared, const void *args) {
+static const char *start(const ctn_sim_schedule *how, const char *name, const unsigned grid[3],
+                         const unsigned block[3], size_t shared, size_t most, const void *args) {
 	static thread_local std::string error;
 	std::lock_guard<std::mutex> held(sim::lock);
 	auto k = kernels().find(name);
 	error = check(name, k == kernels().end() ? nullptr : &k->second, grid, block, shared);
 	if (!error.empty()) return error.c_str();
 	launch l;
-	l.entry = &k->second, l.args = args, l.shared = shared, l.how = *how;
+	l.entry = &k->second, l.args = args, l.shared = shared, l.most = std::min(most, max_shared), l.how = *how;
 	l.grid = {grid[0], grid[1], grid[2]}, l.block = {block[0], block[1], block[2]};
 	k->second.launches++;
 	run(l);
@@ -93,10 +93,15 @@ const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *name, con
 	return error.c_str();
 }
 
+const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *name, const unsigned grid[3],
+                              const unsigned block[3], size_t shared, const void *args) {
+	return start(how, name, grid, block, shared, max_shared, args);
+}
+
 const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
-                           const void *args) {
+                           size_t most, const void *args) {
 	ctn_sim_schedule plain = {CTN_SIM_ASCENDING, 0, 0};
-	return ctn_sim_launch_as(&plain, entry, grid, block, shared, args);
+	return start(&plain, entry, grid, block, shared, most, args);
 }
 
 long ctn_sim_size(const char *entry) {

@@ -7,9 +7,9 @@ extern "C" {
 #endif
 
 // Runs an entry: NULL, or an error's text, which the calling thread keeps until its next call. args is the entry's
-// struct.
+// struct; most are the bytes of shared memory that a block may have, dynamic and static together.
 const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
-                           const void *args);
+                           size_t most, const void *args);
 
 // The order in which the threads of a block, and the blocks, get their turn. CTN_SIM_RANDOM shuffles the threads of
 // each block by the seed.
@@ -20,7 +20,7 @@ typedef struct ctn_sim_schedule {
 	int threads; // of the host, at most 8; 0: one for each processor
 } ctn_sim_schedule;
 
-// As ctn_sim_launch, which takes the ascending order on all processors.
+// As ctn_sim_launch, which takes the ascending order on all processors, with as much shared memory as a GPU has.
 const char *ctn_sim_launch_as(const ctn_sim_schedule *how, const char *entry, const unsigned grid[3],
                               const unsigned block[3], size_t shared, const void *args);
 

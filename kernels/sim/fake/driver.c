@@ -8,6 +8,8 @@
 //   version:12040  the driver supports CUDA 12.4       memory:BYTES   a GPU has so much
 //   badarch        a fatbin has nothing for this GPU   fail:ENTRY     the kernel stops with an error when it runs
 //   refuse:ENTRY   the kernel cannot be launched       noparams       cuFuncGetParamInfo is not supported
+//   lost:N         GPU N does not answer               busy:N         GPU N belongs to another process
+//   code:N         the error that a kernel stops with  nospin         a wait that keeps the processor busy fails
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -38,7 +40,7 @@ typedef struct op {
 	unsigned char value;
 	CUfunction function;
 	unsigned grid[3], block[3];
-	size_t shared;
+	size_t shared, most;
 	CUevent event;
 	CUgraph graph;
 	struct op *next;
@@ -47,6 +49,7 @@ typedef struct op {
 
 struct CUctx_st {
 	int device, users;
+	unsigned flags;
 };
 struct CUmod_st {
 	int loaded;
@@ -54,7 +57,7 @@ struct CUmod_st {
 struct CUfunc_st {
 	char entry[256];
 	size_t size;
-	int shared;
+	int shared, asked; // what dynamic shared memory may be, and whether that was set
 	struct CUfunc_st *next;
 };
 struct CUstream_st {
@@ -65,6 +68,7 @@ struct CUstream_st {
 };
 struct CUevent_st {
 	int pending;
+	unsigned flags;
 	struct timespec at;
 };
 struct CUgraph_st {
@@ -184,10 +188,10 @@ static void perform(const op *o) {
 	case LAUNCH: {
 		const char *entry = o->function->entry;
 		if (wrong_for("fail", entry)) {
-			die(CUDA_ERROR_LAUNCH_FAILED, "told to fail in %s", entry);
+			die((CUresult)number("code", CUDA_ERROR_LAUNCH_FAILED), "told to fail in %s", entry);
 			return;
 		}
-		const char *text = ctn_sim_launch(entry, o->grid, o->block, o->shared, o->args);
+		const char *text = ctn_sim_launch(entry, o->grid, o->block, o->shared, o->most, o->args);
 		if (text) die(CUDA_ERROR_LAUNCH_FAILED, "%s", text);
 		break;
 	}
@@ -268,6 +272,11 @@ static const struct {
          "too many resources requested for launch"},
         {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
         {CUDA_ERROR_NOT_SUPPORTED, "CUDA_ERROR_NOT_SUPPORTED", "operation not supported"},
+        {CUDA_ERROR_NOT_PERMITTED, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
+        {CUDA_ERROR_DEVICE_UNAVAILABLE, "CUDA_ERROR_DEVICE_UNAVAILABLE",
+         "CUDA-capable device(s) is/are busy or unavailable"},
+        {CUDA_ERROR_CONTAINED, "CUDA_ERROR_CONTAINED", "Invalid access of peer GPU memory over nvlink or a hardware error"},
+        {CUDA_ERROR_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
         {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
          "operation not permitted when stream is capturing"},
         {CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED",
@@ -303,6 +312,7 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal) {
 CUresult cuDeviceGetName(char *name, int bytes, CUdevice device) {
 	ENTER;
 	NEED(device >= 0 && device < count(), CUDA_ERROR_INVALID_DEVICE);
+	NEED(number("lost", -1) != device, CUDA_ERROR_UNKNOWN);
 	snprintf(name, (size_t)bytes, "ctnas fake GPU");
 	LEAVE;
 }
@@ -334,6 +344,7 @@ CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
 	ENTER;
 	NEED(device >= 0 && device < count(), CUDA_ERROR_INVALID_DEVICE);
+	NEED(number("busy", -1) != device, CUDA_ERROR_DEVICE_UNAVAILABLE);
 	contexts[device].device = device;
 	contexts[device].users++;
 	*context = &contexts[device];
@@ -344,6 +355,13 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
 	ENTER;
 	NEED(device >= 0 && device < MAX_DEVICES && contexts[device].users > 0, CUDA_ERROR_INVALID_CONTEXT);
 	contexts[device].users--;
+	LEAVE;
+}
+
+CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned flags) {
+	ENTER;
+	NEED(device >= 0 && device < count(), CUDA_ERROR_INVALID_DEVICE);
+	contexts[device].flags = flags;
 	LEAVE;
 }
 
@@ -389,15 +407,16 @@ CUresult cuStreamSynchronize(CUstream stream) {
 	ENTER_CONTEXT;
 	NEED(known_stream(stream), CUDA_ERROR_INVALID_HANDLE);
 	NEED(!stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+	NEED(!wrong("nospin") || current->flags & CU_CTX_SCHED_BLOCKING_SYNC, CUDA_ERROR_NOT_PERMITTED);
 	drain(stream, NULL);
 	code = dead;
 	LEAVE;
 }
 
 CUresult cuEventCreate(CUevent *event, unsigned flags) {
-	(void)flags;
 	ENTER_CONTEXT;
 	*event = calloc(1, sizeof **event);
+	(*event)->flags = flags;
 	LEAVE;
 }
 
@@ -422,6 +441,7 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
 CUresult cuEventSynchronize(CUevent event) {
 	ENTER_CONTEXT;
 	NEED(event, CUDA_ERROR_INVALID_HANDLE);
+	NEED(!wrong("nospin") || event->flags & CU_EVENT_BLOCKING_SYNC, CUDA_ERROR_NOT_PERMITTED);
 	for (CUstream s = streams; s && event->pending; s = s->next) {
 		int here = 0;
 		for (op *o = s->first; o; o = o->next) here |= o->kind == RECORD && o->event == event;
@@ -583,6 +603,7 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute,
 	NEED(attribute == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES && value >= 0 && value <= SHARED_OPTIN,
 	     CUDA_ERROR_INVALID_VALUE);
 	function->shared = value;
+	function->asked = 1;
 	LEAVE;
 }
 
@@ -617,6 +638,7 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 	memcpy(o->grid, (unsigned[]){gx, gy, gz}, sizeof o->grid);
 	memcpy(o->block, (unsigned[]){bx, by, bz}, sizeof o->block);
 	o->shared = shared;
+	o->most = f->asked ? SHARED_OPTIN : SHARED;
 	if (f->size) memcpy(o->args, params[0], f->size);
 	enqueue(stream, o);
 	LEAVE;

@@ -2,9 +2,10 @@
 #pragma once
 #include <stddef.h>
 
-// ctn_sim_launch runs all blocks of an entry; args points to its argument struct. NULL, or what went wrong.
+// ctn_sim_launch runs all blocks of an entry; args points to its argument struct. A block has shared bytes of dynamic
+// shared memory, and may have most together with its static memory. NULL, or what went wrong.
 const char *ctn_sim_launch(const char *entry, const unsigned grid[3], const unsigned block[3], size_t shared,
-                           const void *args);
+                           size_t most, const void *args);
 
 // ctn_sim_image_map fills the 128 bytes of a tensor map with what the simulator's kernels read. NULL, or what is wrong.
 typedef struct ctn_sim_image {
