@@ -158,7 +158,7 @@ func (d *Device) lookup(file, entry string) (*kernel, error) {
 		image := d.images(file)
 		if len(image) == 0 {
 			return nil,
-				fmt.Errorf("%s: this program holds no GPU code of %s: it was built without nvcc (see `make gpu`)",
+				fmt.Errorf("%s: this program holds no GPU code of %s, nor does a folder CTNAS_FATBINS (see `make gpu`)",
 					d.info.Name, file)
 		}
 		err := d.in(func() error {

@@ -23,7 +23,11 @@ func openGPU(name string, precision Precision) (Accelerator, error) {
 	if err != nil || ordinal < 0 {
 		return nil, fmt.Errorf("want cuda:N")
 	}
-	d, err := cuda.Open(ordinal, fatbin.Image)
+	images, err := fatbin.Load()
+	if err != nil {
+		return nil, err
+	}
+	d, err := cuda.Open(ordinal, images)
 	if err != nil {
 		return nil, err
 	}

@@ -10,11 +10,10 @@ import (
 //go:embed bin
 var files embed.FS
 
-// Embedded tells whether this program holds compiled kernels.
+// Embedded tells whether this program runs kernels on GPUs.
 const Embedded = true
 
-// Image returns the fatbin of a .cu file by its base name, with or without the suffix; nil where there is none.
-func Image(file string) []byte {
+func embedded(file string) []byte {
 	image, err := files.ReadFile("bin/" + strings.TrimSuffix(file, ".cu") + ".fatbin")
 	if err != nil {
 		return nil
