@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,7 +25,7 @@ import (
 // EachDevice runs f on every instruction set this processor has, on the simulator and on the first GPU if there is one:
 // all in float32. With testdata.All these are one thread and three and every order of the simulator; otherwise three
 // threads and one order, which differs from test to test. -short leaves the lowest and the highest instruction set.
-// sim.OnlyVariable in the environment names one of them, to run nothing else.
+// sim.OnlyVariable in the environment names one of them, to run nothing else; a GPU that it names must be there.
 func EachDevice(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	EachCPU(t, f)
 	EachAccelerator(t, f)
@@ -73,16 +74,45 @@ func EachStorage(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 // whose own tests go through the others.
 func Accelerators() []string {
 	if only := os.Getenv(sim.OnlyVariable); strings.Contains(only, ":") {
+		if isGPU(only) {
+			onGPU.Add(1)
+		}
 		return []string{only}
 	} else if only != "" || underRace { // an instruction set and a number of threads
 		return nil
 	}
 	all := []string{"sim:descending"}
-	if gpus, err := cuda.Devices(); err == nil {
-		all = append(all, gpus[0].Name)
+	if name := gpu(); name != "" {
+		all = append(all, name)
 	}
 	return all
 }
+
+// gpu is the GPU that tests run on: the one that sim.OnlyVariable names, whether it is there or not, or the first; ""
+// where there is none.
+func gpu() string {
+	if only := os.Getenv(sim.OnlyVariable); isGPU(only) {
+		return only
+	}
+	if all, _ := cuda.Devices(); len(all) > 0 {
+		return all[0].Name
+	}
+	return ""
+}
+
+func isGPU(name string) bool { return strings.HasPrefix(name, "cuda:") }
+
+// multiplies tells whether a GPU computes in a precision; one that is not there does, so that opening it fails.
+func multiplies(gpu string, p exec.Precision) bool {
+	all, _ := cuda.Devices()
+	i := slices.IndexFunc(all, func(d cuda.Info) bool { return d.Name == gpu })
+	return p == exec.FP32 || i < 0 || all[i].SM >= 80
+}
+
+var onGPU atomic.Int64
+
+// GPUCases is how often a test of this process was given a GPU: where none was, nothing was tested.
+func GPUCases() int { return int(onGPU.Load()) }
 
 // Shared reports whether device d takes the case with this number, where each accelerator takes one of every n: the
 // simulator's orders take different ones, so that together they see more cases than if all took the same.
@@ -123,9 +153,8 @@ func eachAccelerator(t *testing.T, orders []sim.Order, p exec.Precision, f func(
 		name := "sim:" + order.String()
 		on(t, name, exec.Config{Device: name, Precision: p}, f)
 	}
-	gpus, err := cuda.Devices()
-	if err == nil && (p == exec.FP32 || gpus[0].SM >= 80) {
-		on(t, gpus[0].Name, exec.Config{Device: gpus[0].Name, Precision: p}, f)
+	if name := gpu(); name != "" && multiplies(name, p) {
+		on(t, name, exec.Config{Device: name, Precision: p}, f)
 	}
 }
 
@@ -137,6 +166,9 @@ func on(t *testing.T, name string, c exec.Config, f func(t *testing.T, d *exec.D
 		d, err := exec.Open(c)
 		require.NoError(t, err)
 		defer d.Close()
+		if isGPU(name) {
+			onGPU.Add(1)
+		}
 		f(t, d)
 	})
 }
