@@ -36,9 +36,7 @@ func TestSearchOnAnAccelerator(t *testing.T) {
 	for _, device := range kerneltest.Accelerators() {
 		for _, mode := range []string{search.ProposeController, search.PresetReleased} {
 			t.Run(device+"/"+mode, func(t *testing.T) {
-				if mode == search.PresetReleased {
-					testdata.SkipUnlessAll(t, "the simulator takes seconds for the released schedule")
-				}
+				testdata.SkipUnlessAll(t, "the simulator takes seconds for a search, whose parts have tests of their own")
 				c := small(t, mode)
 				find := func(ctx context.Context, on, dir string, progress func(run.Progress)) (*run.Result, error) {
 					d := deps(t, dir)

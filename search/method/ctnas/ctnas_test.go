@@ -258,8 +258,8 @@ func TestAKilledSearchEndsInTheSameBytes(t *testing.T) {
 	}
 	for i, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
-			if mode == search.ProposeController || mode == search.ProposeSpace {
-				testdata.SkipUnlessAll(t, "auto is both")
+			if mode != search.ProposeAuto {
+				testdata.SkipUnlessAll(t, "auto is the controller and the space")
 			}
 			start := func(dir string, kill int) *osexec.Cmd {
 				cmd := osexec.Command(os.Args[0])
