@@ -3,8 +3,10 @@ package trainer
 import (
 	"fmt"
 
+	"github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -40,6 +42,10 @@ type lowering struct {
 	flows    []bool             // of each node: a parameter or a mixture's weight that learns comes before it or in it
 	live     []bool             // of each node: the loss depends on its output
 	inside   map[int]inside     // of the nodes that write straight into a concatenation: where
+
+	packing *conv.Packing // of the weights that the program's convolutions read
+	sums    *partial.Sums // of the gradients that operations leave in parts; nil: they add them up themselves
+	summed  []*value      // values that sums reads
 }
 
 // lower lists the steps of the program.

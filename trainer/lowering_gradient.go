@@ -4,6 +4,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/norm"
+	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -272,8 +273,12 @@ func (l *lowering) merge(first, x *operand, n *normed) {
 	})
 }
 
-// backward adds the steps that compute the gradient in the parameters.
+// backward adds the steps that compute the gradient in the parameters. On an accelerator the last of them adds up what
+// all others have left in parts.
 func (l *lowering) backward() {
+	if l.m.arena.Device().Accelerated() {
+		l.sums = &partial.Sums{}
+	}
 	for _, out := range l.order {
 		for _, group := range out.groups {
 			group[0].alone = len(group) == 1
@@ -287,5 +292,8 @@ func (l *lowering) backward() {
 		if dout := l.wholeGradient(out); dout != nil {
 			l.m.ops[out.node].backward(l, out, l.reads[out.node], dout)
 		}
+	}
+	if l.sums != nil {
+		l.step(l.summed, func(p *exec.Program) { l.sums.Record(p) })
 	}
 }

@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -73,9 +74,11 @@ func (l *lowering) lifetimes() []nn.Lifetime {
 func (l *lowering) record(a *exec.Arena, memory *exec.Buffer) *exec.Program {
 	l.assign(memory)
 	p := a.NewProgram(l.name)
+	l.packing = &conv.Packing{}
 	for _, step := range l.steps {
 		step(p)
 	}
+	p.First(func() { l.packing.Record(p) }) // no program changes the weights of its convolutions
 	return p
 }
 

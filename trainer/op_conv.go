@@ -49,7 +49,7 @@ func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool)
 	l.step(append(out.touched(), in[0].kept()...), func(p *exec.Program) {
 		row, tap := l.m.distances(out.node, 0)
 		f := conv.Forward{Conv: standard, In: l.kept(in[0]), Weight: l.m.variable(out.node, 0), WeightLD: row,
-			TapLD: tap, Z: out.buffer(), ZStride: out.stride, Sums: sums}
+			TapLD: tap, Packing: l.packing, Z: out.buffer(), ZStride: out.stride, Sums: sums}
 		if c.op.Bias {
 			f.Bias = l.m.variable(out.node, 1)
 		}
@@ -72,19 +72,22 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 	if !m.fixedWeights {
 		l.step(append(x.kept(), dout.touched()...), func(p *exec.Program) {
 			conv.WeightGradient{Conv: standard, In: l.kept(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
-				WeightLD: row, TapLD: tap, Accumulate: l.accumulate}.Record(p)
+				WeightLD: row, TapLD: tap, Accumulate: l.accumulate, Later: l.sums}.Record(p)
 		})
 	}
 	if c.op.Bias && !m.fixedWeights {
 		plain := l.materialize(dout)
 		l.step(plain.touched(), func(p *exec.Program) {
 			dense.ColumnSum{Out: m.gradient(out.node, 1), In: plain.tensor.buf, Rows: exec.Fixed(out.shape.Pixels()),
-				Width: out.shape.C, Accumulate: l.accumulate}.Record(p)
+				Width: out.shape.C, Accumulate: l.accumulate, Later: l.sums}.Record(p)
 		})
+		if l.sums != nil && out.shape.Pixels() <= dense.FewRows {
+			l.summed = append(l.summed, plain.tensor)
+		}
 	}
 	l.contribute(x, dout.touched(), func(p *exec.Program, s tensor.Sink) tensor.Stats {
 		return conv.InputGradient{Conv: standard, Grad: dout.read(), Weight: m.variable(out.node, 0), WeightLD: row,
-			TapLD: tap, Sink: s}.Record(p)
+			TapLD: tap, Packing: l.packing, Sink: s}.Record(p)
 	})
 }
 
@@ -104,7 +107,7 @@ func (convolution) depthwiseBackward(l *lowering, dw depthwise.Conv, out *output
 		b := depthwise.Backward{Conv: dw, In: l.input(x), Grad: dout.read(), Weight: weight, Sink: s,
 			Accumulate: accumulate}
 		if dweight == nil {
-			b.DWeight = l.m.gradient(out.node, 0)
+			b.DWeight, b.Later = l.m.gradient(out.node, 0), l.sums
 		} else {
 			b.DWeight = dweight.buf.Slice(0, dw.WeightLen())
 		}

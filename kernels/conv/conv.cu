@@ -1,7 +1,7 @@
 // Convolutions and the gradient in their input as products of matrices whose left side is never written out: a row is a
 // pixel, its columns are the channels of the taps. A tile's left side is read through its prologue (tensor/load.cuh) on
 // the way into shared memory, one step ahead of the products; the next tile's first step is on its way while this tile
-// is stored. The right side is the weight, which cu_conv_pack puts in the order of the steps.
+// is stored. The right side is the weight, which pack.cu puts in the order of the steps.
 //
 //   cu_conv, cu_conv_input            float32, tiles of 128 x 64
 //   cu_conv_bf16_N, cu_conv_input_bf16_N   tensors of bfloat16, tensor cores, tiles of 128 x N
@@ -303,38 +303,7 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 	write_sums(all, stats + part * sums_type::ROWS * ld, ld, group * g.at.cols + channel);
 }
 
-// The weight in the order in which tiles read it. A block turns 32 columns of a step; zeros where nothing is.
-template <class T> __device__ __forceinline__ void pack(const ctn_conv_gpu_args &g) {
-	constexpr int S = STEP<T>, L = LANES<T>, VECTORS = S / L;
-	STATIC_SHARED(float[32][S + 1], piece);
-	const int steps = gridDim.x, step = blockIdx.x, column0 = blockIdx.y * 32, group = blockIdx.z,
-	          taps = g.at.kh * g.at.kw;
-	const int across = (g.at.depth + L - 1) / L, tiles = (g.at.cols + g.tile_cols - 1) / g.tile_cols;
-	for (int i = threadIdx.x; i < 32 * S; i += BLOCK) {
-		// Neighbours in the weight: columns forward, channels backward.
-		const int column = g.transposed ? i / S : i % 32, k = g.transposed ? i % S : i / 32, j = column0 + column;
-		const int vector = step * VECTORS + k / L, tap = vector / across, c = vector % across * L + k % L;
-		float w = 0.0f;
-		if (tap < taps && c < g.at.depth && j < g.at.cols)
-			w = g.weight[(int64_t)tap * g.at.tap_ld +
-			             (g.transposed ? (int64_t)j * g.at.weight_ld + group * g.at.depth + c
-			                           : (int64_t)c * g.at.weight_ld + group * g.at.cols + j)];
-		piece[column][k] = w;
-	}
-	__syncthreads();
-	T *tile = (T *)g.packed + (((int64_t)group * tiles + column0 / g.tile_cols) * steps + step) * g.tile_cols * S;
-	for (int i = threadIdx.x; i < 32 * S; i += BLOCK) {
-		const int column = sizeof(T) == 2 ? i / S : i % 32, k = sizeof(T) == 2 ? i % S : i / 32,
-		          in_tile = column0 % g.tile_cols + column;
-		tile[sizeof(T) == 2 ? in_tile * S + k : k * g.tile_cols + in_tile] = stored<T>(piece[column][k]);
-	}
-}
-
 } // namespace
-
-// Grid: steps, 32 columns each (of whole tiles), groups.
-CTN_ENTRY(cu_conv_pack, const ctn_conv_gpu_args g, BLOCK) { pack<float>(g); }
-CTN_ENTRY(cu_conv_pack_bf16, const ctn_conv_gpu_args g, BLOCK) { pack<bf16>(g); }
 
 // Grid: parts x tiles of columns, which run faster, so that those who read the same rows run together; groups.
 CTN_ENTRY(cu_conv, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<float, CTN_CONV_GPU_COLS_F32, false>(g); }

@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -123,6 +124,7 @@ type Forward struct {
 	Weight *exec.Buffer // [KH, KW, In.C/Groups, Out]
 	// Elements from a row of Weight to the next, and from a tap to the next: a part of a larger one. 0: dense.
 	WeightLD, TapLD int
+	Packing         *Packing     // packs the weight on an accelerator; nil: a launch of its own does
 	Bias            *exec.Buffer // [Conv.Out], or nil
 	Z               *exec.Buffer // [N, OutH, OutW, Out], pixels ZStride elements apart
 	ZStride         int
@@ -190,6 +192,7 @@ type InputGradient struct {
 	Grad            tensor.Gradient
 	Weight          *exec.Buffer // [KH, KW, In.C/Groups, Out]
 	WeightLD, TapLD int          // as Forward's
+	Packing         *Packing     // likewise
 	Sink            tensor.Sink
 }
 
@@ -350,6 +353,7 @@ type WeightGradient struct {
 	// PartialLen floats, overwritten; may be shared between operations; nil: its own. An accelerator takes it where it
 	// is large enough.
 	Partial *exec.Buffer
+	Later   *partial.Sums // of an accelerator: makes the sum over the parts; nil: a launch of its own does
 }
 
 // PartialLen is how many floats the sums over parts of the rows take.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ctnas/ctnas/kernels/conv/internal/split"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -33,12 +34,12 @@ func (c Conv) geometry(v view) C.ctn_conv_geometry {
 // accelerated records the convolution as launches.
 func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	half := tensor.Half("conv", f.In.Z, f.Z)
-	args := C.ctn_conv_gpu_args{at: c.geometry(v), weight: floats(f.Weight), bias: floats(f.Bias), z: f.Z.Pointer(),
-		ld: C.int64_t(f.ZStride)}
+	args := C.ctn_conv_gpu_args{at: c.geometry(v), bias: floats(f.Bias), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
 	f.In.Put(unsafe.Pointer(&args.in))
 	plain := half && f.In.Scale == nil && f.In.Act == tensor.None && f.In.Gate == nil && c.tapsCounted(c.In.C) &&
 		vectors(f.In.Z, f.In.Stride, c.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups)
-	return recordTiles(p, "conv", &args, half, plain, c.Groups, c.In.C/c.Groups, c.Out/c.Groups, c.Shape(),
+	w := packed{groups: c.Groups, depth: c.In.C / c.Groups, cols: c.Out / c.Groups}
+	return recordTiles(p, "conv", &args, half, plain, w, f.Weight, f.Packing, c.Shape(),
 		func(count []int32) (stats tensor.Stats) {
 			if f.Sums {
 				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
@@ -50,12 +51,13 @@ func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 
 func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	half := tensor.Half("conv_input_gradient", append(b.Grad.Tensors(), b.Sink.Tensors()...)...)
-	args := C.ctn_conv_gpu_args{at: c.geometry(v), transposed: 1, weight: floats(b.Weight)}
+	args := C.ctn_conv_gpu_args{at: c.geometry(v)}
 	b.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
 	plain := half && b.Grad.P == nil && c.Stride == 1 && c.StrideW == 1 && c.tapsCounted(c.Out) &&
 		vectors(b.Grad.G, b.Grad.Stride, c.Shape(), c.Groups) && vectors(b.Sink.D, b.Sink.Stride, c.In, c.Groups) &&
 		(b.Sink.Of == nil || vectors(b.Sink.Of.Z, b.Sink.Of.Stride, c.In, c.Groups))
-	return recordTiles(p, "conv_input", &args, half, plain, c.Groups, c.Out/c.Groups, c.In.C/c.Groups, c.In,
+	w := packed{transposed: true, groups: c.Groups, depth: c.Out / c.Groups, cols: c.In.C / c.Groups}
+	return recordTiles(p, "conv_input", &args, half, plain, w, b.Weight, b.Packing, c.In,
 		func(count []int32) (stats tensor.Stats) {
 			if b.Sink.Sums() {
 				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
@@ -84,44 +86,45 @@ func vectors(b *exec.Buffer, stride int, s tensor.Shape, groups int) bool {
 }
 
 // recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the
-// launches.
-func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, plain bool, groups, depth,
-	cols int, written tensor.Shape, sums func(count []int32) tensor.Stats) tensor.Stats {
+// launch. The weight is packed with the others of packing, if that is given, otherwise by a launch of its own.
+func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, plain bool, w packed,
+	weight *exec.Buffer, packing *Packing, written tensor.Shape, sums func(count []int32) tensor.Stats) tensor.Stats {
 	const rows = C.CTN_CONV_GPU_ROWS
 	tiles := exec.Blocks(written.Pixels(), rows)
-	tile, step, lanes := C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_STEP_F32, C.CTN_CONV_GPU_LANES_F32
-	entry := "cu_" + name
+	step, lanes, entry := C.CTN_CONV_GPU_STEP_F32, C.CTN_CONV_GPU_LANES_F32, "cu_"+name
+	w.layout, w.tile = packedF32, C.CTN_CONV_GPU_COLS_F32
 	if half {
 		step, lanes = C.CTN_CONV_GPU_STEP_BF16, C.CTN_CONV_GPU_LANES_BF16
-		tile = halfTile(tiles*groups, cols)
-		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), tile)
+		w.layout, w.tile = packedBF16, halfTile(tiles*w.groups, w.cols)
+		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), w.tile)
 	}
-	file, shared := "conv", shared(half, tile)
+	file, shared := "conv", shared(half, w.tile)
 	if plain {
-		tile = max(tile, 64)
-		file, entry, shared = "conv_plain", fmt.Sprintf("cu_%s_plain_%d", name, tile), sharedPlain(tile)
+		w.tile = max(w.tile, 64)
+		file, entry, shared = "conv_plain", fmt.Sprintf("cu_%s_plain_%d", name, w.tile), sharedPlain(w.tile)
 	}
-	across := exec.Blocks(cols, tile)
-	args.rows, args.tile_cols = C.int32_t(written.Pixels()), C.int32_t(tile)
-	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(cols)
-	args.tiles = C.int32_t(min(max(tiles*across*groups/split.Target.Enough, 1), split.Target.Tiles))
+	w.tiles, w.taps = exec.Blocks(w.cols, w.tile), int(args.at.kh*args.at.kw)
+	w.pad, w.step = exec.Blocks(w.depth, lanes)*lanes, step
+	w.steps, w.weightLD, w.weightTap = exec.Blocks(w.pad*w.taps, step), int(args.at.weight_ld), int(args.at.tap_ld)
+	if plain { // it takes two of the packed steps at a time
+		w.steps = exec.Blocks(w.steps, 2) * 2
+	}
+	args.rows = C.int32_t(written.Pixels())
+	args.at.depth, args.at.cols = C.int32_t(w.depth), C.int32_t(w.cols)
+	args.tiles = C.int32_t(min(max(tiles*w.tiles*w.groups/split.Target.Enough, 1), split.Target.Tiles))
 	block := rows * int(args.tiles)
 	stats := sums(tensor.Parts(written.Pixels(), block))
-	steps := exec.Blocks(exec.Blocks(depth, lanes)*lanes*int(args.at.kh*args.at.kw), step)
-	if plain { // it takes two of the packed steps at a time
-		steps = exec.Blocks(steps, 2) * 2
+	alone := packing == nil
+	if alone {
+		packing = &Packing{}
 	}
-	size := groups * across * tile * steps * step
-	if half {
-		args.packed = p.Arena().BF16(size).Pointer()
-	} else {
-		args.packed = p.Arena().F32(size).Pointer()
+	args.packed = packing.add(p.Arena(), weight, w).Pointer()
+	if alone {
+		packing.Record(p)
 	}
-	exec.Call(p, name, nil, args, 0,
-		exec.Launch{File: "conv", Entry: tensor.Entry("cu_conv_pack", half),
-			Grid: [3]int{steps, across * tile / 32, groups}, Block: C.CTN_CONV_GPU_BLOCK},
-		exec.Launch{File: file, Entry: entry, Grid: [3]int{exec.Blocks(written.Pixels(), block) * across, groups},
-			Block: C.CTN_CONV_GPU_BLOCK, Shared: shared})
+	exec.Call(p, name, nil, args, 0, exec.Launch{File: file, Entry: entry,
+		Grid:  [3]int{exec.Blocks(written.Pixels(), block) * w.tiles, w.groups},
+		Block: C.CTN_CONV_GPU_BLOCK, Shared: shared})
 	return stats
 }
 
@@ -191,17 +194,18 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 	args.accumulate = flag(w.Accumulate)
 	w.In.Put(unsafe.Pointer(&args.in))
 	w.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
-	launches := []exec.Launch{{File: file, Entry: entry, Grid: [3]int{down * across, c.Groups, splits},
-		Block: C.CTN_CONV_GPU_BLOCK, Shared: shared}}
 	if splits > 1 {
 		if w.Partial == nil || w.Partial.Len() < splits*c.WeightLen() {
 			w.Partial = p.Arena().F32(splits * c.WeightLen())
 		}
 		args.partial = floats(w.Partial)
-		launches = append(launches, exec.Launch{File: "conv_weight", Entry: "cu_conv_weight_sum",
-			Grid: [3]int{exec.Blocks(c.WeightLen(), C.CTN_CONV_GPU_SUM_COLS)}, Block: C.CTN_CONV_GPU_SUM_BLOCK})
 	}
-	exec.Call(p, op, nil, &args, 0, launches...)
+	exec.Call(p, op, nil, &args, 0, exec.Launch{File: file, Entry: entry,
+		Grid: [3]int{down * across, c.Groups, splits}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared})
+	if splits > 1 {
+		partial.Sum{In: w.Partial, Parts: splits, Len: c.WeightLen(), Out: w.DWeight, Accumulate: w.Accumulate,
+			Cols: c.Out, Rows: depth, RowLD: v.ld, TapLD: v.tap}.Record(p, w.Later)
+	}
 }
 
 // splits is into how many parts, at most `most`, the pixels of a weight's gradient are split where each part is `tiles`

@@ -15,14 +15,11 @@ typedef struct ctn_conv_geometry {
 
 typedef struct ctn_conv_gpu_args {
 	ctn_conv_geometry at;
-	int32_t transposed;  // the gradient in the input: reads pixels of the output, writes those of the input
-	int32_t rows;        // pixels written
-	int32_t tiles;       // tiles of rows that a block computes one after the other; their sums are a part
-	int32_t tile_cols;   // columns of a tile
-	ctn_input in;        // forward
-	ctn_gradient grad;   // transposed
-	const float *weight; // [taps, C in of a group, C out], at the distances of `at`
-	void *packed;        // [groups, tiles of columns, steps, tile_cols, step]; float32: [.., step, tile_cols]
+	int32_t rows;       // pixels written
+	int32_t tiles;      // tiles of rows that a block computes one after the other; their sums are a part
+	ctn_input in;       // forward
+	ctn_gradient grad;  // transposed: the gradient in the input reads pixels of the output, writes those of the input
+	const void *packed; // the weight as pack.h has it
 	// forward
 	const float *bias; // [C out], or none
 	void *z;           // [n, ho, wo, C out], pixels ld elements apart
@@ -59,8 +56,6 @@ enum {
 	CTN_CONV_GPU_LANES_F32 = 4, // numbers in 16 bytes: taps begin at multiples of them
 	CTN_CONV_GPU_LANES_BF16 = 8,
 	CTN_CONV_GPU_COLS_F32 = 64, // of a tile of float32
-	CTN_CONV_GPU_SUM_COLS = 32, // elements that a block of the splits' sum adds
-	CTN_CONV_GPU_SUM_BLOCK = 512
 };
 
 #endif

@@ -120,25 +120,3 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 CTN_ENTRY(cu_conv_weight, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<float, 128, CTN_CONV_GPU_COLS_F32>(g); }
 CTN_ENTRY(cu_conv_weight_bf16_64, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 64, 64>(g); }
 CTN_ENTRY(cu_conv_weight_bf16_128, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 128, 128>(g); }
-
-// Grid: CTN_CONV_GPU_SUM_COLS elements of the weight each. A warp adds consecutive splits of all of them, then their
-// sums are added in order.
-CTN_ENTRY(cu_conv_weight_sum, const ctn_conv_weight_gpu_args g, CTN_CONV_GPU_SUM_BLOCK) {
-	constexpr int COLS = CTN_CONV_GPU_SUM_COLS, WARPS = CTN_CONV_GPU_SUM_BLOCK / COLS;
-	STATIC_SHARED(float[WARPS][COLS], part);
-	const int column = threadIdx.x % COLS, warp = threadIdx.x / COLS;
-	const int64_t i = (int64_t)blockIdx.x * COLS + column;
-	const int first = warp * g.splits / WARPS, last = (warp + 1) * g.splits / WARPS;
-	float sum = 0.0f;
-	if (i < g.len) {
-#pragma unroll 4
-		for (int s = first; s < last; s++) sum += g.partial[s * g.len + i];
-	}
-	part[warp][column] = sum;
-	__syncthreads();
-	if (warp || i >= g.len) return;
-	for (int w = 1; w < WARPS; w++) sum += part[w][column];
-	const int64_t row = i / g.out, tap = row / g.at.depth;
-	float *to = g.dweight + tap * g.at.tap_ld + (row - tap * g.at.depth) * g.at.weight_ld + (i - row * g.out);
-	*to = g.accumulate ? *to + sum : sum;
-}

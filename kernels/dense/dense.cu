@@ -65,7 +65,6 @@ template <class T> __device__ __forceinline__ void colsum(const ctn_colsum_args 
 	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	const int64_t j = (int64_t)blockIdx.x * CTN_COLSUM_COLUMNS + lane;
 	const int64_t first = blockIdx.y * g.split, end = ctn_min(first + g.split, ctn_size(g.rows));
-	if (first >= end) return;
 	float sum = 0;
 	if (j < g.width) {
 #pragma unroll 4
@@ -80,18 +79,9 @@ template <class T> __device__ __forceinline__ void colsum(const ctn_colsum_args 
 
 } // namespace
 
-// Grid: 32 columns a block, splits of the rows. Warp w adds rows w, w + 8, ... of the split.
+// Grid: 32 columns a block, splits of the rows, of which some may have none. Warp w adds rows w, w + 8, ... of the split.
 CTN_ENTRY(cu_colsum, const ctn_colsum_args g, CTN_DENSE_BLOCK) { colsum<float>(g); }
 CTN_ENTRY(cu_colsum_bf16, const ctn_colsum_args g, CTN_DENSE_BLOCK) { colsum<bf16>(g); }
-
-// Grid: columns. Adds the splits that have rows.
-CTN_ENTRY(cu_colsum_sum, const ctn_colsum_args g, CTN_DENSE_BLOCK) {
-	int64_t j = (int64_t)blockIdx.x * CTN_DENSE_BLOCK + threadIdx.x, splits = ctn_div_up(ctn_size(g.rows), g.split);
-	if (j >= g.width) return;
-	float sum = 0;
-	for (int64_t s = 0; s < splits; s++) sum += g.parts[s * g.width + j];
-	g.out[j] = g.accumulate ? g.out[j] + sum : sum;
-}
 
 // Grid: rows, a warp each.
 CTN_ENTRY(cu_rowdot, const ctn_rowdot_args g, CTN_DENSE_BLOCK) {

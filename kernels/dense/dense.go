@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -94,7 +95,12 @@ type ColumnSum struct {
 	Rows       exec.Dim
 	Width      int
 	Accumulate bool
+	// Of an accelerator: makes the sum; nil: a launch of its own does. It reads In where that has at most FewRows.
+	Later *partial.Sums
 }
+
+// FewRows is how many rows ColumnSum adds up in one go on an accelerator, where their number is fixed.
+const FewRows = 1024
 
 // Record appends the operation to a program.
 func (s ColumnSum) Record(p *exec.Program) {
@@ -103,20 +109,21 @@ func (s ColumnSum) Record(p *exec.Program) {
 	args := C.ctn_colsum_args{width: C.int64_t(s.Width), in: floats(s.In), out: floats(s.Out),
 		accumulate: flag(s.Accumulate)}
 	s.Rows.Put(unsafe.Pointer(&args.rows))
-	var gpu []exec.Launch
-	if p.Arena().Device().Accelerated() {
+	if !p.Arena().Device().Accelerated() {
+		exec.Call(p, "colsum", unsafe.Pointer(&C.ctn_colsum), &args, 0)
+		return
+	}
+	sum := partial.Sum{In: s.In, Parts: s.Rows.Max, Len: s.Width, Out: s.Out, Accumulate: s.Accumulate}
+	if s.Rows.At != nil || s.Rows.Max > FewRows {
 		across, rows := exec.Blocks(s.Width, C.CTN_COLSUM_COLUMNS), max(1, s.Rows.Max)
 		split := exec.Blocks(rows, max(1, min(fewBlocks/across, rows/256)))
-		splits := exec.Blocks(rows, split)
-		args.split, args.parts = C.int64_t(split), floats(p.Arena().F32(splits*s.Width))
-		gpu = []exec.Launch{
-			{File: "dense", Entry: tensor.Entry("cu_colsum", s.In.Half()), Grid: [3]int{across, splits},
-				Block: C.CTN_DENSE_BLOCK},
-			{File: "dense", Entry: "cu_colsum_sum", Grid: [3]int{exec.Blocks(s.Width, C.CTN_DENSE_BLOCK)},
-				Block: C.CTN_DENSE_BLOCK},
-		}
+		sum.Parts = exec.Blocks(rows, split)
+		sum.In = p.Arena().F32(sum.Parts * s.Width)
+		args.split, args.parts = C.int64_t(split), floats(sum.In)
+		exec.Call(p, "colsum", nil, &args, 0, exec.Launch{File: "dense", Entry: tensor.Entry("cu_colsum", s.In.Half()),
+			Grid: [3]int{across, sum.Parts}, Block: C.CTN_DENSE_BLOCK})
 	}
-	exec.Call(p, "colsum", unsafe.Pointer(&C.ctn_colsum), &args, 0, gpu...)
+	sum.Record(p, s.Later)
 }
 
 // RowDot is a linear head with a few outputs: Out[r][h] = In[r] · Weight[h]; In is [rows, Width], Weight [Heads,

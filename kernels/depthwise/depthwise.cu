@@ -499,7 +499,7 @@ CTN_ENTRY(cu_depthwise_k3s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THRE
 CTN_ENTRY(cu_depthwise_k5s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 5, 2>(g); }
 CTN_ENTRY(cu_depthwise_k7s2_bf16, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) { forward<bf16, 7, 2>(g); }
 
-// Grid: the same, over the input. Both gradients; a part's share of the weight's is left for cu_depthwise_reduce.
+// Grid: the same, over the input. Both gradients; a part's share of the weight's is left to be added up.
 CTN_ENTRY(cu_depthwise_backward_k3s1, const ctn_depthwise_args g, CTN_DEPTHWISE_THREADS) {
 	backward<float, 3, 1, 4>(g);
 }
@@ -545,21 +545,3 @@ CTN_ENTRY(cu_depthwise_input, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { a
 CTN_ENTRY(cu_depthwise_input_bf16, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_input<bf16>(g); }
 CTN_ENTRY(cu_depthwise_weight, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_weight<float>(g); }
 CTN_ENTRY(cu_depthwise_weight_bf16, const ctn_depthwise_args g, CTN_SWEEP_THREADS) { any_weight<bf16>(g); }
-
-// Grid: 32 of the weight's elements a block. Warp w adds parts w, w + 8, ...
-CTN_ENTRY(cu_depthwise_reduce, const ctn_depthwise_args g, CTN_SWEEP_THREADS) {
-	constexpr int WARPS = CTN_SWEEP_THREADS / 32;
-	STATIC_SHARED(float[WARPS][32], warps);
-	const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-	const int64_t n = g.k * g.k * g.c, i = (int64_t)blockIdx.x * 32 + lane;
-	float sum = 0;
-	if (i < n) {
-#pragma unroll 8
-		for (int64_t part = warp; part < g.parts; part += WARPS) sum += g.partial[part * n + i];
-	}
-	warps[warp][lane] = sum;
-	__syncthreads();
-	if (warp || i >= n) return;
-	for (int w = 1; w < WARPS; w++) sum += warps[w][lane];
-	g.dweight[i] = g.accumulate ? g.dweight[i] + sum : sum;
-}

@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -146,8 +147,9 @@ type Backward struct {
 	Grad       tensor.Gradient
 	Weight     *exec.Buffer // [K, K, C]
 	Sink       tensor.Sink
-	DWeight    *exec.Buffer // [K, K, C]
-	Accumulate bool         // add to DWeight
+	DWeight    *exec.Buffer  // [K, K, C]
+	Accumulate bool          // add to DWeight
+	Later      *partial.Sums // of an accelerator: makes the sum over the parts; nil: a launch of its own does
 }
 
 // Record appends the operation to a program and returns the sums that the sink's last consumer leaves.

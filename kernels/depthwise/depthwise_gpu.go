@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -133,10 +134,10 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 		}
 		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
 	}
-	args.partial = floats(p.Arena().F32(int(args.parts) * c.WeightLen()))
+	parts := p.Arena().F32(int(args.parts) * c.WeightLen())
+	args.partial = floats(parts)
 	exec.Call(p, "depthwise_backward", unsafe.Pointer(&C.ctn_depthwise_backward), args, 0, launches...)
-	exec.Call(p, "depthwise_reduce", unsafe.Pointer(&C.ctn_depthwise_reduce), args, 0,
-		exec.Launch{File: file, Entry: "cu_depthwise_reduce", Grid: [3]int{exec.Blocks(c.WeightLen(), 32)},
-			Block: tensor.SweepThreads})
+	partial.Sum{In: parts, Parts: int(args.parts), Len: c.WeightLen(), Out: b.DWeight, Accumulate: b.Accumulate}.Record(p,
+		b.Later)
 	return stats
 }

@@ -497,6 +497,15 @@ func (p *Program) record(name string, cpu unsafe.Pointer, args []byte, scratch i
 	}
 }
 
+// First lets record append what comes before everything that was recorded so far: work for all of it at once, known
+// only now.
+func (p *Program) First(record func()) {
+	names, ops, launches := p.names, p.ops, p.launches
+	p.names, p.ops, p.launches = nil, nil, nil
+	record()
+	p.names, p.ops, p.launches = append(p.names, names...), append(p.ops, ops...), append(p.launches, launches...)
+}
+
 // Ops names the recorded operations.
 func (p *Program) Ops() []string { return p.names }
 

@@ -15,6 +15,7 @@ import (
 	_ "github.com/ctnas/ctnas/kernels/mixture"
 	_ "github.com/ctnas/ctnas/kernels/norm"
 	_ "github.com/ctnas/ctnas/kernels/optim"
+	_ "github.com/ctnas/ctnas/kernels/partial"
 	_ "github.com/ctnas/ctnas/kernels/peak"
 	_ "github.com/ctnas/ctnas/kernels/pool"
 	_ "github.com/ctnas/ctnas/kernels/rnn"
