@@ -137,7 +137,7 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 	parts := p.Arena().F32(int(args.parts) * c.WeightLen())
 	args.partial = floats(parts)
 	exec.Call(p, "depthwise_backward", unsafe.Pointer(&C.ctn_depthwise_backward), args, 0, launches...)
-	partial.Sum{In: parts, Parts: int(args.parts), Len: c.WeightLen(), Out: b.DWeight, Accumulate: b.Accumulate}.Record(p,
-		b.Later)
+	partial.Sum{In: parts, Parts: int(args.parts), Len: c.WeightLen(), Out: b.DWeight,
+		Accumulate: b.Accumulate}.Record(p, b.Later)
 	return stats
 }
