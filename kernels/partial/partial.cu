@@ -8,7 +8,7 @@ __device__ __forceinline__ float to_float(float x) { return x; }
 
 template <class T> __device__ __forceinline__ float add_parts(const T *in, int64_t len, int first, int end) {
 	float sum = 0.0f;
-#pragma unroll 8
+#pragma unroll 4
 	for (int p = first; p < end; p++) sum += to_float(in[p * len]);
 	return sum;
 }
@@ -25,7 +25,7 @@ CTN_ENTRY(cu_partial, const ctn_partial_args g, CTN_PARTIAL_BLOCK) {
 		if (g.all[middle].first <= (int)blockIdx.x) job = middle;
 		else end = middle;
 	}
-	const ctn_partial s = g.all[job];
+	const ctn_partial &s = g.all[job];
 	const int across = CTN_PARTIAL_BLOCK / s.ways, column = threadIdx.x % across, way = threadIdx.x / across;
 	const int64_t i = (int64_t)(blockIdx.x - s.first) * across + column;
 	const int first = (int)((int64_t)way * s.parts / s.ways), end = (int)((int64_t)(way + 1) * s.parts / s.ways);
