@@ -64,6 +64,7 @@ test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
 	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
 	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
 	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(TEST) -short -count 1 -tags $(GPU_TAGS) $(GPU_TESTED)
+	scripts/dist/test.sh
 
 demo demo-train: build ## train cells, learn to compare them, search, train the pick: all of it, in 5 minutes, nothing downloaded
 	@scripts/demo.sh
@@ -121,8 +122,8 @@ settings: tools ## write docs/settings.md anew from the program's lists of setti
 licenses: tools ## write the licences of what is linked into the program to cmd/ctnas/THIRD_PARTY_LICENSES
 	scripts/licenses.sh
 
-dist: tools fatbins ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.gz, then ./run.sh there
-	scripts/dist/make.sh
+dist: tools fatbins ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.xz, then ./run.sh PART there
+	@scripts/dist/make.sh
 
 ci: ## everything .ci/run checks
 	.ci/run

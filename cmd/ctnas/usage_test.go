@@ -115,7 +115,8 @@ func TestEveryCommandRefusesMistakesWithTwo(t *testing.T) {
 
 // otherVariables are the variables of the environment that are no flag's: of scripts, tests and libraries.
 var otherVariables = []string{
-	"CTNAS_CUDA_ARCHS", "CTNAS_CUDA_BLOCKING", "CTNAS_CUDA_HOME", "CTNAS_CUDA_SYNC", "CTNAS_FAKE_CUDA",
+	"CTNAS_CASES", "CTNAS_SECONDS", "CTNAS_CUDA_ARCHS", "CTNAS_CUDA_BLOCKING", "CTNAS_CUDA_HOME", "CTNAS_CUDA_SYNC",
+	"CTNAS_FAKE_CUDA",
 	"CTNAS_FATBINS", "CTNAS_ISA", "CTNAS_PARITY", "CTNAS_PEER_IMAGES", "CTNAS_PROFILE", "CTNAS_SHAPES",
 	"CTNAS_PYTHON", "CTNAS_SIM_BROKEN", "CTNAS_TABLES", "CTNAS_TABLE_HELPER", "CTNAS_TEST", "CTNAS_TEST_ALONE",
 	"CTNAS_TEST_CHILD_DIR",

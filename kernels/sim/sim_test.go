@@ -179,19 +179,19 @@ func TestRound(t *testing.T) {
 	}
 	nan := len(special)
 	x[nan] = float32(math.NaN())
-	d := Open(Config{})
-	a := args{out: poisoned(t, d, len(x)), x: upload(t, d, x), n: int32(len(x))}
-	require.NoError(t, run(t, d, "ctn_selftest_round", [3]int{4, 1, 1}, 128, 0, a))
-	for i, got := range download[float32](t, d, a.out, len(x)) {
-		if i == nan {
-			require.True(t, got != got)
-			continue
+	each(t, func(t *testing.T, d *Device) {
+		a := args{out: poisoned(t, d, len(x)), x: upload(t, d, x), n: int32(len(x))}
+		require.NoError(t, run(t, d, "ctn_selftest_round", [3]int{4, 1, 1}, 128, 0, a))
+		for i, got := range download[float32](t, d, a.out, len(x)) {
+			if i == nan {
+				require.True(t, got != got)
+				continue
+			}
+			require.Equal(t, float32(fromBF16(bf16(x64[i]))), got, "%d: %x", i, math.Float32bits(x[i]))
 		}
-		require.Equal(t, float32(fromBF16(bf16(x64[i]))), got, "%d: %x", i, math.Float32bits(x[i]))
-	}
-	d.Free(a.out)
-	d.Free(a.x)
-	require.NoError(t, d.Close())
+		d.Free(a.out)
+		d.Free(a.x)
+	})
 }
 
 func TestWarp(t *testing.T) {

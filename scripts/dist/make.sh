@@ -1,25 +1,23 @@
 #!/bin/sh
-# Packs what a GPU machine without Go needs: the program, the tests as binaries, the comparison with PyTorch, and run.sh, which runs them all
-# and leaves one file of results. `make dist` calls this; the archive is build/dist/ctnas-gpu.tar.gz. Everything is built without optional libraries, which that
-# machine may lack.
+# Packs what a GPU machine without Go needs (bundle.sh) with the compiled kernels and the table of NAS-Bench-101, where this machine has it, into
+# build/dist/ctnas-gpu.tar.xz. `make dist` calls this. For one architecture the archive must stay below what can be handed to a machine that is lent.
 set -eu
 cd "$(dirname "$0")/../.."
-out=build/dist/ctnas-gpu
+most=$((40 << 20))
+name=build/dist/ctnas-gpu
 scripts/licenses.sh --check
 rm -rf build/dist
-mkdir -p "$out/bin" "$out/tests" "$out/scripts"
-scripts/cuda/with.sh "${GO:-go}" build -trimpath -tags cuda -o "$out/bin/ctnas" ./cmd/ctnas
-cp -r scripts/peers "$out/scripts/"
-rm -rf "$out/scripts/peers/__pycache__"
-cp scripts/dist/run.sh LICENSE cmd/ctnas/THIRD_PARTY_LICENSES "$out/"
-for package in cuda $(git ls-files 'kernels/*.cu' | xargs -n 1 dirname | sort -u) gcn search/controller trainer; do
-	[ "$package" != kernels/sim ] || continue
-	to=$out/tests/$(echo "$package" | tr / _)
-	mkdir -p "$to"
-	scripts/cuda/with.sh "${GO:-go}" test -c -trimpath -ldflags '-s -w' -tags cuda -o "$to/test" "./$package"
-	[ ! -d "$package/testdata" ] || cp -r "$package/testdata" "$to/"
-done
+mkdir -p build/dist/fatbins
+cp kernels/fatbin/bin/*.fatbin kernels/sim/selftest*.fatbin build/dist/fatbins/
+scripts/dist/bundle.sh "$name" build/dist/fatbins
+! [ -f cuda/testdata/probe.fatbin ] || cp cuda/testdata/probe.fatbin "$name/cases/cuda/testdata/"
 table=$(scripts/data.sh nb101_run0.csv.gz)
-[ -z "$table" ] || cp "$table" "$out/"
-tar -C build/dist -czf build/dist/ctnas-gpu.tar.gz ctnas-gpu
-ls -l build/dist/ctnas-gpu.tar.gz
+[ -z "$table" ] || cp "$table" "$name/"
+# Both programs hold much of the same code: a window that sees both.
+tar -C build/dist -cf - ctnas-gpu | xz -T1 --lzma2=preset=4,dict=128MiB >"$name.tar.xz"
+bytes=$(wc -c <"$name.tar.xz")
+echo "$name.tar.xz: $bytes bytes"
+case ${CTNAS_CUDA_ARCHS:-} in
+'' | *' '*) ;;
+*) [ "$bytes" -le $most ] || { echo "that is more than $most bytes" >&2 && exit 1; } ;;
+esac
