@@ -38,8 +38,7 @@ const deviceVariable = "CTNAS_TEST_DEVICE"
 
 const usage = `usage: gpucheck list [REGEXP]      print the cases
        gpucheck run [FLAGS] [REGEXP] run each in a process of its own; gpucheck run -h lists the flags
-       gpucheck -test.run REGEXP     run them in this process, with the flags of a Go test
-`
+       gpucheck -test.run REGEXP     run them in this process, with the flags of a Go test`
 
 // Main is the program. counted is how many pieces of work a GPU has been given in this process: a test that ends
 // without any, and was not skipped, fails.
