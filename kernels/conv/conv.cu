@@ -297,10 +297,10 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 		if (stats) gather_sums<sums_type, L>(sums, mine, GROUPS, strip, STRIPS, work, all);
 		else __syncthreads();
 	}
-	const int channel = column_tile * COLS + threadIdx.x;
-	if (!stats || (int)threadIdx.x >= COLS || channel >= g.at.cols) return;
-	const int64_t ld = TRANSPOSED ? g.sink.stats_ld : g.stats_ld;
-	write_sums(all, stats + part * sums_type::ROWS * ld, ld, group * g.at.cols + channel);
+	if (stats)
+		end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm, part,
+		         group * across + column_tile, group * g.at.cols + column_tile * COLS,
+		         min(COLS, g.at.cols - column_tile * COLS), work);
 }
 
 } // namespace

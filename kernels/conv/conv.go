@@ -164,7 +164,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 		if c.Winograd() {
 			count := planWinograd(&args, shape)
 			if f.Sums {
-				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count, 1)
 				args.stats, args.stats_ld = floats(stats.Rows), C.int64_t(c.Out)
 			}
 			recordWinograd(p, &args, shape)
@@ -176,7 +176,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 		if f.Sums {
 			if g == 0 {
 				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out,
-					tensor.Parts(shape.Pixels(), int(args.block)))
+					tensor.Parts(shape.Pixels(), int(args.block)), 1)
 			}
 			args.stats, args.stats_ld = floats(stats.Rows.Slice(g*cols, stats.Rows.Len()-g*cols)), C.int64_t(c.Out)
 		}
@@ -215,7 +215,7 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 		if c.Winograd() {
 			count := planWinograd(&args, c.In)
 			if b.Sink.Sums() {
-				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
+				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count, 1)
 			}
 			b.Sink.Put(unsafe.Pointer(&args.sink), cols, stats)
 			recordWinograd(p, &args, c.In)
@@ -224,7 +224,7 @@ func (b InputGradient) Record(p *exec.Program) tensor.Stats {
 		scratch := plan(&args, c.In.Pixels(), false)
 		if b.Sink.Sums() && g == 0 {
 			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C,
-				tensor.Parts(c.In.Pixels(), int(args.block)))
+				tensor.Parts(c.In.Pixels(), int(args.block)), 1)
 		}
 		part := stats
 		if b.Sink.Sums() {

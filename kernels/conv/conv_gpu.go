@@ -40,10 +40,10 @@ func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 		vectors(f.In.Z, f.In.Stride, c.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups)
 	w := packed{groups: c.Groups, depth: c.In.C / c.Groups, cols: c.Out / c.Groups}
 	return recordTiles(p, "conv", &args, half, plain, w, f.Weight, f.Packing, c.Shape(),
-		func(count []int32) (stats tensor.Stats) {
+		func(count []int32, chunks int) (stats tensor.Stats) {
 			if f.Sums {
-				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
-				args.stats, args.stats_ld = floats(stats.Rows), C.int64_t(c.Out)
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count, chunks)
+				args.stats, args.stats_ld, args.norm = floats(stats.Rows), C.int64_t(c.Out), (*C.ctn_norm)(stats.Norm())
 			}
 			return stats
 		})
@@ -58,9 +58,9 @@ func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats
 		(b.Sink.Of == nil || vectors(b.Sink.Of.Z, b.Sink.Of.Stride, c.In, c.Groups))
 	w := packed{transposed: true, groups: c.Groups, depth: c.Out / c.Groups, cols: c.In.C / c.Groups}
 	return recordTiles(p, "conv_input", &args, half, plain, w, b.Weight, b.Packing, c.In,
-		func(count []int32) (stats tensor.Stats) {
+		func(count []int32, chunks int) (stats tensor.Stats) {
 			if b.Sink.Sums() {
-				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
+				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count, chunks)
 			}
 			b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
 			return stats
@@ -88,7 +88,8 @@ func vectors(b *exec.Buffer, stride int, s tensor.Shape, groups int) bool {
 // recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the
 // launch. The weight is packed with the others of packing, if that is given, otherwise by a launch of its own.
 func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, plain bool, w packed,
-	weight *exec.Buffer, packing *Packing, written tensor.Shape, sums func(count []int32) tensor.Stats) tensor.Stats {
+	weight *exec.Buffer, packing *Packing, written tensor.Shape,
+	sums func(count []int32, chunks int) tensor.Stats) tensor.Stats {
 	const rows = C.CTN_CONV_GPU_ROWS
 	tiles := exec.Blocks(written.Pixels(), rows)
 	step, lanes, entry := C.CTN_CONV_GPU_STEP_F32, C.CTN_CONV_GPU_LANES_F32, "cu_"+name
@@ -113,7 +114,7 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, 
 	args.at.depth, args.at.cols = C.int32_t(w.depth), C.int32_t(w.cols)
 	args.tiles = C.int32_t(min(max(tiles*w.tiles*w.groups/split.Target.Enough, 1), split.Target.Tiles))
 	block := rows * int(args.tiles)
-	stats := sums(tensor.Parts(written.Pixels(), block))
+	stats := sums(tensor.Parts(written.Pixels(), block), w.tiles*w.groups)
 	alone := packing == nil
 	if alone {
 		packing = &Packing{}

@@ -26,6 +26,7 @@ typedef struct ctn_conv_gpu_args {
 	int64_t ld;
 	float *stats; // [parts, 3, stats_ld], or none
 	int64_t stats_ld;
+	const ctn_norm *norm; // what is made of them
 	// transposed
 	ctn_sink sink;
 } ctn_conv_gpu_args;

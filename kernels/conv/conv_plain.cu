@@ -169,10 +169,10 @@ template <int COLS, bool TRANSPOSED> __device__ __forceinline__ void convolve(co
 		if (stats) gather_sums<sums_type, L>(sums, mine, GROUPS, strip, STRIPS, work, all);
 		else __syncthreads();
 	}
-	const int channel = column_tile * COLS + threadIdx.x;
-	if (!stats || (int)threadIdx.x >= COLS || channel >= g.at.cols) return;
-	const int64_t ld = TRANSPOSED ? g.sink.stats_ld : g.stats_ld;
-	write_sums(all, stats + part * sums_type::ROWS * ld, ld, blockIdx.y * g.at.cols + channel);
+	if (stats)
+		end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm, part,
+		         (int)blockIdx.y * across + column_tile, (int)blockIdx.y * g.at.cols + column_tile * COLS,
+		         min(COLS, g.at.cols - column_tile * COLS), work);
 }
 
 template <int COLS> __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &g) {

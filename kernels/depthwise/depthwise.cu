@@ -61,14 +61,14 @@ template <class T> struct place {
 	int c0, c, n;                   // the block's first channel; the thread's two, of which n exist
 	int vectors, vector, vc,
 	        vn; // 16-byte vectors of a column; the thread's when it loads, its first channel, how many exist
-	int part, tile, band, n0, n1;
+	int chunk, part, tile, band, n0, n1;
 	__device__ __forceinline__ place(const ctn_depthwise_args &g) {
 		strips = (int)g.strips, pairs = THREADS / strips;
 		pair = threadIdx.x % pairs, strip = threadIdx.x / pairs;
 		width = 2 * pairs, pitch = width == 16 ? 20 : width; // so that two strips lie in different banks
 		const int chunks = (int)g.chunks;
-		part = blockIdx.x / chunks;
-		c0 = blockIdx.x % chunks * width, c = c0 + 2 * pair, n = max(0, min(2, (int)g.c - c));
+		part = blockIdx.x / chunks, chunk = blockIdx.x - part * chunks;
+		c0 = chunk * width, c = c0 + 2 * pair, n = max(0, min(2, (int)g.c - c));
 		vectors = width / N, vector = threadIdx.x % vectors, vc = c0 + vector * N, vn = max(0, min(N, (int)g.c - vc));
 		tile = part % (int)g.tiles, band = part / (int)g.tiles % (int)g.bands;
 		n0 = part / ((int)g.tiles * (int)g.bands) * (int)g.images, n1 = min(n0 + (int)g.images, (int)g.n);
@@ -204,8 +204,8 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 		}
 	}
 	if (g.stats)
-		leave_sums<forward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0,
-		                               g.stats + (int64_t)s.part * 3 * g.c, g.c, shared);
+		leave_sums<forward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0, g.stats, g.c,
+		                               g.norm, s.part, s.chunk, shared);
 }
 
 // ---- backward -------------------------------------------------------------------
@@ -381,8 +381,8 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 		}
 	}
 	if (g.sink.stats)
-		leave_sums<backward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0,
-		                                g.sink.stats + (int64_t)s.part * 2 * g.sink.stats_ld, g.sink.stats_ld, shared);
+		leave_sums<backward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0, g.sink.stats,
+		                                g.sink.stats_ld, g.sink.norm, s.part, s.chunk, shared);
 	// The weight's gradient: over the strips, in order, a row of taps at a time.
 #pragma unroll
 	for (int ky = 0; ky < K; ky++) {
@@ -427,7 +427,7 @@ template <class T> __device__ __forceinline__ void any_forward(const ctn_depthwi
 		store_part((T *)g.out + o * g.out_ld + s.c, s.n, wide, sum);
 		if (g.stats) sums.add(sum);
 	}
-	if (g.stats) s.leave(sums, g.c, g.stats, g.c);
+	if (g.stats) s.leave(sums, g.c, g.stats, g.c, g.norm);
 }
 
 template <class T> __device__ __forceinline__ void any_input(const ctn_depthwise_args &g) {
@@ -453,7 +453,7 @@ template <class T> __device__ __forceinline__ void any_input(const ctn_depthwise
 		}
 		sink_part<T>(&g.sink, sink, p, s.c, s.n, wide_sink, sum, sums);
 	}
-	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld);
+	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld, g.sink.norm);
 }
 
 template <class T> __device__ __forceinline__ void any_weight(const ctn_depthwise_args &g) {

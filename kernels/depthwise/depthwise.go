@@ -127,7 +127,7 @@ func (f Forward) Record(p *exec.Program) tensor.Stats {
 	}
 	var stats tensor.Stats
 	if f.Sums {
-		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.In.C, parts(&args, c.OutH, c.OutW))
+		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.In.C, parts(&args, c.OutH, c.OutW), 1)
 		args.stats = floats(stats.Rows)
 	}
 	rows := (int(args.band)-1)*c.Stride + reach
@@ -180,7 +180,7 @@ func (b Backward) Record(p *exec.Program) tensor.Stats {
 	if b.Sink.D != nil {
 		b.Sink.Check("depthwise_backward", c.In)
 		if b.Sink.Sums() {
-			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, pixels)
+			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, pixels, 1)
 		}
 		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
 	}

@@ -11,7 +11,8 @@ typedef struct ctn_depthwise_args {
 	const float *weight; // [k, k, C]
 	float *out;          // [N, HO, WO, C], pixels out_ld elements apart
 	int64_t out_ld;
-	float *stats; // [parts, 3, C], or none
+	float *stats;         // [parts, 3, C], or none
+	const ctn_norm *norm; // GPU: what is made of them
 	// backward
 	ctn_gradient grad;
 	ctn_sink sink;

@@ -82,19 +82,20 @@ func (f Forward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args) 
 	half := tensor.Half("depthwise", f.In.Z, f.Z)
 	var pixels []int32
 	var launch exec.Launch
+	var chunks int
 	if c.rolled() {
 		pixels = tiles(args, c.OutH, c.OutW, 0, 4/c.Stride)
 		columns := (int(args.tile)-1)*c.Stride + c.K
-		launch = c.launch(args, "depthwise", half, 2*c.Stride, columns, 3)
+		launch, chunks = c.launch(args, "depthwise", half, 2*c.Stride, columns, 3), int(args.chunks)
 	} else {
 		s := sweep(c.Shape().Pixels(), c.In.C, half, &args.groups, &args.block)
 		pixels = tensor.Parts(c.Shape().Pixels(), s.Block)
-		launch = s.Launch(file, "cu_depthwise_any", half)
+		launch, chunks = s.Launch(file, "cu_depthwise_any", half), s.Chunks
 	}
 	var stats tensor.Stats
 	if f.Sums {
-		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.In.C, pixels)
-		args.stats = floats(stats.Rows)
+		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.In.C, pixels, chunks)
+		args.stats, args.norm = floats(stats.Rows), (*C.ctn_norm)(stats.Norm())
 	}
 	exec.Call(p, "depthwise", unsafe.Pointer(&C.ctn_depthwise), args, 0, launch)
 	return stats
@@ -108,6 +109,7 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 	half := tensor.Half("depthwise_backward", tensors...)
 	var pixels []int32
 	var launches []exec.Launch
+	var chunks int
 	if c.rolled() {
 		perThread := 2
 		if c.K == 3 {
@@ -116,10 +118,11 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 		pixels = tiles(args, c.In.H, c.In.W, c.PadW%c.Stride, perThread)
 		columns := (int(args.tile)-1)/c.Stride + (c.K-1)/c.Stride + 1
 		launches = []exec.Launch{c.launch(args, "depthwise_backward", half, 2, columns, 3+c.K*c.K)}
+		chunks = int(args.chunks)
 	} else {
 		if b.Sink.D != nil {
 			s := sweep(c.In.Pixels(), c.In.C, half, &args.groups, &args.block)
-			pixels = tensor.Parts(c.In.Pixels(), s.Block)
+			pixels, chunks = tensor.Parts(c.In.Pixels(), s.Block), s.Chunks
 			launches = append(launches, s.Launch(file, "cu_depthwise_input", half))
 		}
 		s := sweep(c.Shape().Pixels(), c.In.C, half, &args.groups, &args.weight_block)
@@ -130,7 +133,7 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 	if b.Sink.D != nil {
 		b.Sink.Check("depthwise_backward", c.In)
 		if b.Sink.Sums() {
-			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, pixels)
+			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, pixels, chunks)
 		}
 		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
 	}

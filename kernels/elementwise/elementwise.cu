@@ -49,7 +49,7 @@ template <class T, class O> __device__ __forceinline__ void sum(const ctn_sum_ar
 			if (g.stats) sums.add(all[q]);
 		}
 	}
-	if (g.stats) s.leave(sums, g.c, g.stats, g.c);
+	if (g.stats) s.leave(sums, g.c, g.stats, g.c, g.norm);
 }
 
 template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_args &g) {
@@ -97,7 +97,7 @@ template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_ar
 				sink_part<T>(sink, k, old[q], i, s.c, s.n, whole_sink, v, sums);
 			}
 		}
-		if (sink->stats) s.leave(sums, g.c, sink->stats, sink->stats_ld);
+		if (sink->stats) s.leave(sums, g.c, sink->stats, sink->stats_ld, sink->norm);
 	}
 }
 
@@ -176,7 +176,7 @@ template <class T> __device__ __forceinline__ void shuffle_backward(const ctn_sh
 			               : 0.0f;
 		sink_part<T>(&g.sink, k, i, s.c, s.n, wide, v, sums);
 	}
-	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld);
+	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld, g.sink.norm);
 }
 
 } // namespace

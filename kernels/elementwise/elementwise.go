@@ -78,8 +78,9 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 	args.out, args.out_ld = floats(s.Out), stride(s.OutStride, shape.C)
 	var stats tensor.Stats
 	if s.Sums {
-		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, shape.C, tensor.Parts(shape.Pixels(), int(args.block)))
-		args.stats = floats(stats.Rows)
+		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, shape.C, tensor.Parts(shape.Pixels(), int(args.block)),
+			sweep.Chunks)
+		args.stats, args.norm = floats(stats.Rows), (*C.ctn_norm)(stats.Norm())
 	}
 	launch := sweep.Launch(file, "cu_sum", half)
 	switch out := s.Out.Half(); {
@@ -149,7 +150,7 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 		t.Sink.Check("sum_gradient", s.Shape)
 		if t.Sink.Sums() {
 			out[i] = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.Shape.C,
-				tensor.Parts(s.Shape.Pixels(), int(args.block)))
+				tensor.Parts(s.Shape.Pixels(), int(args.block)), sweep.Chunks)
 		}
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
 		args.weight[i], args.scalar[i] = weight(t.Weight, s.Shape.N), scalar(t.Scalar)
@@ -259,7 +260,8 @@ func (s Shuffle) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.
 	}
 	var stats tensor.Stats
 	if sink.Sums() {
-		stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.In.C, tensor.Parts(s.In.Pixels(), int(args.block)))
+		stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.In.C, tensor.Parts(s.In.Pixels(), int(args.block)),
+			sweep.Chunks)
 	}
 	args.grad = floats(grad)
 	sink.Put(unsafe.Pointer(&args.sink), s.In.C, stats)

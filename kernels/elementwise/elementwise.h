@@ -13,7 +13,8 @@ typedef struct ctn_sum_args {
 	float *out;                         // [N, H, W, C], pixels out_ld elements apart
 	int64_t out_ld;
 	int32_t apart; // CPU: a term behind the first reads out, which is written once all are added up
-	float *stats; // [parts, 3, C], or none
+	float *stats;         // [parts, 3, C], or none
+	const ctn_norm *norm; // GPU: what is made of them
 	// backward
 	const float *grad; // [N, H, W, C], pixels grad_ld elements apart
 	int64_t grad_ld;

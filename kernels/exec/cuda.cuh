@@ -27,6 +27,7 @@ struct bf16 {
 #define DYNAMIC_SHARED(type, name) \
 	extern __shared__ __align__(16) unsigned char ctn_dynamic_shared[]; \
 	type *name = (type *)ctn_dynamic_shared
+#define CTN_NOINLINE __noinline__ // a function that is called, so that its registers are not its callers'
 #include "ptx.cuh"
 #else
 #include "../sim/cuda_sim.h"

@@ -21,20 +21,23 @@ template <int BLOCK> __device__ double block_sum(double x) {
 	return sum;
 }
 
-// Tells all threads of the block that ends last of a one-dimensional grid that it does. That block sees what the others
-// wrote before their call, and no other block reads or writes anything any more. *ticket is 0 before and after the
-// launch.
-__device__ __forceinline__ bool last_block(int32_t *ticket) {
+// Tells all threads of the block that is the last of `count` to call this for a ticket that it is. That block sees what
+// the others wrote before their call, and none of these reads or writes anything any more. *ticket is 0 before and
+// after.
+__device__ __forceinline__ bool last_of(int32_t *ticket, int count) {
 	STATIC_SHARED(int, last);
 	__threadfence();
 	__syncthreads();
 	if (threadIdx.x == 0) {
-		last = atomicAdd(ticket, 1) == (int)gridDim.x - 1;
+		last = atomicAdd(ticket, 1) == count - 1;
 		if (last) *ticket = 0;
 		__threadfence();
 	}
 	__syncthreads();
 	return last;
 }
+
+// The same for all blocks of a one-dimensional grid.
+__device__ __forceinline__ bool last_block(int32_t *ticket) { return last_of(ticket, (int)gridDim.x); }
 
 #endif

@@ -65,7 +65,8 @@ type Running struct {
 }
 
 // Forward appends the computation of Mean, InvStd, Scale and Shift from sums, and the update of the running values if
-// there are any.
+// there are any. On an accelerator the operation that leaves the sums does it, for the first norm of them, when that
+// operation runs; nothing that is recorded in between may use the buffers.
 func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
 	args := b.args("batchnorm", stats, tensor.ForwardRows)
 	args.momentum, args.biased = C.double(r.Momentum), flag(r.Biased)
@@ -75,6 +76,10 @@ func (b *Batch) Forward(p *exec.Program, stats tensor.Stats, r Running) {
 	}
 	if r.Batches != nil {
 		args.batches = ints(r.Batches.Slice(0, 1))
+	}
+	// A count of batches is read by all channels before it is increased.
+	if r.Batches == nil && stats.Make(p.Arena(), unsafe.Pointer(&args)) {
+		return
 	}
 	record(p, "batchnorm", unsafe.Pointer(&C.ctn_batchnorm), &args)
 	if r.Batches != nil {
@@ -98,7 +103,8 @@ type Backward struct {
 	Frozen        bool         // mean and variance were fixed: no gradient flows through them
 }
 
-// Backward appends the gradients and the coefficients from the sums that the last consumer's sink left.
+// Backward appends the gradients and the coefficients from the sums that the last consumer's sink left; as Forward, that
+// consumer may make them.
 func (b *Batch) Backward(p *exec.Program, stats tensor.Stats, o Backward) {
 	args := b.args("batchnorm_backward", stats, tensor.BackwardRows)
 	args.dgamma, args.dbeta, args.frozen, args.accumulate = floats(o.DGamma), floats(o.DBeta), flag(o.Frozen),
@@ -107,6 +113,9 @@ func (b *Batch) Backward(p *exec.Program, stats tensor.Stats, o Backward) {
 		if d != nil {
 			exec.Need("batchnorm_backward", "DGamma or DBeta", d, b.C)
 		}
+	}
+	if stats.Make(p.Arena(), unsafe.Pointer(&args)) {
+		return
 	}
 	record(p, "batchnorm_backward", unsafe.Pointer(&C.ctn_batchnorm_backward), &args)
 }

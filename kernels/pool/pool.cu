@@ -98,7 +98,7 @@ template <class T, bool AVERAGE> __device__ __forceinline__ void pool_backward(c
 		}
 		sink_part<T>(&g.sink, channels, i, s.c, s.n, wide_sink, sum, sums);
 	}
-	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld);
+	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld, g.sink.norm);
 }
 
 template <class T> __device__ __forceinline__ void pool_global(const ctn_pool_args &g) {
@@ -136,7 +136,7 @@ template <class T> __device__ __forceinline__ void pool_global_backward(const ct
 		for (int j = 0; j < N; j++) v[j] *= 1.0f / (float)image;
 		sink_part<T>(&g.sink, channels, i, s.c, s.n, wide_sink, v, sums);
 	}
-	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld);
+	if (g.sink.stats) s.leave(sums, g.c, g.sink.stats, g.sink.stats_ld, g.sink.norm);
 }
 
 } // namespace

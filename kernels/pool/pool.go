@@ -143,14 +143,15 @@ func put(p *exec.Program, args *C.ctn_pool_args, s tensor.Shape, sink tensor.Sin
 	entry string) (stats tensor.Stats, launch exec.Launch) {
 	sink.Check("pool_backward", s)
 	args.block = C.int64_t(max(1, min(512, 32768/s.C)))
+	chunks := 1
 	if p.Arena().Device().Accelerated() {
 		half := tensor.Half("pool_backward", append(sink.Tensors(), grad)...)
 		sweep := tensor.NewSweep(s.Pixels(), s.C, half)
 		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
-		launch = sweep.Launch("pool", entry, half)
+		launch, chunks = sweep.Launch("pool", entry, half), sweep.Chunks
 	}
 	if sink.Sums() {
-		stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.C, tensor.Parts(s.Pixels(), int(args.block)))
+		stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, s.C, tensor.Parts(s.Pixels(), int(args.block)), chunks)
 	}
 	sink.Put(unsafe.Pointer(&args.sink), s.C, stats)
 	return stats, launch

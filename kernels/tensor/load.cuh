@@ -18,6 +18,7 @@
 #ifndef CTN_TENSOR_LOAD_CUH
 #define CTN_TENSOR_LOAD_CUH
 #include "../exec/cuda.cuh"
+#include "norm.cuh"
 #include "tensor.h"
 
 __device__ __forceinline__ float to_float(float x) { return x; }
@@ -387,13 +388,24 @@ __device__ __forceinline__ void write_sums(const block_sums<Sums> &all, float *r
 	for (int r = 0; r < Sums::ROWS; r++) rows[r * ld + c] = all.row[r];
 }
 
+// Leaves a part's sums in channels c0.. of rows that are `ld` floats apart, and makes of all parts what `norm` says
+// (norm.cuh). The block is number `chunk` of those that share the channels. All threads call it.
+template <class Sums>
+__device__ __forceinline__ void end_sums(const block_sums<Sums> &all, float *stats, int64_t ld, const ctn_norm *norm,
+                                         int part, int chunk, int c0, int channels, float *shared) {
+	if ((int)threadIdx.x < channels)
+		write_sums(all, stats + (int64_t)part * Sums::ROWS * ld, ld, c0 + threadIdx.x);
+	finish_norm<Sums::ROWS>(norm, part, chunk, c0, channels, shared);
+}
+
 // Both, for a block that leaves a part's sums once, in channels c0 + group*N.., of which the first `channels` exist.
 template <class Sums, int N>
 __device__ __forceinline__ void leave_sums(const Sums &sums, int group, int groups, int strip, int strips, int c0,
-                                           int channels, float *rows, int64_t ld, float *shared) {
+                                           int channels, float *stats, int64_t ld, const ctn_norm *norm, int part,
+                                           int chunk, float *shared) {
 	block_sums<Sums> all;
 	gather_sums<Sums, N>(sums, group, groups, strip, strips, shared, all);
-	if ((int)threadIdx.x < channels && (int)threadIdx.x < groups * N) write_sums(all, rows, ld, c0 + threadIdx.x);
+	end_sums(all, stats, ld, norm, part, chunk, c0, min(channels, groups * N), shared);
 }
 
 // ---- sinks ----------------------------------------------------------------------

@@ -21,12 +21,13 @@ template <class T> struct sweep {
 		begin = (int)(blockIdx.y * block), end = (int)ctn_min(begin + block, pixels);
 		first = n > 0 && strip < strips ? begin + strip : end;
 	}
-	// Leaves the block's sums in part blockIdx.y of rows that are `ld` apart.
+	// Leaves the block's sums in part blockIdx.y of rows that are `ld` apart, and what `norm` makes of all parts.
 	template <class Sums>
-	__device__ __forceinline__ void leave(const Sums &sums, int64_t channels, float *stats, int64_t ld) const {
+	__device__ __forceinline__ void leave(const Sums &sums, int64_t channels, float *stats, int64_t ld,
+	                                      const ctn_norm *norm) const {
 		DYNAMIC_SHARED(float, shared);
-		leave_sums<Sums, N>(sums, group, groups, strip, strips, c0, (int)channels - c0,
-		                    stats + (int64_t)blockIdx.y * Sums::ROWS * ld, ld, shared);
+		leave_sums<Sums, N>(sums, group, groups, strip, strips, c0, (int)channels - c0, stats, ld, norm, blockIdx.y,
+		                    blockIdx.x, shared);
 	}
 	// Adds v over the strips, in order; the sum is in the threads of strip 0.
 	__device__ __forceinline__ void add_strips(float (&v)[N]) const {

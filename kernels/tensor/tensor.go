@@ -19,6 +19,7 @@ import "C"
 import (
 	"embed"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -103,6 +104,14 @@ type Stats struct {
 	Count *exec.Buffer // [parts] integers: pixels of each part
 	Parts int
 	C     int
+	made  *made // on an accelerator: what is made of the sums by the operation that leaves them
+}
+
+// made is what becomes of sums once all are there.
+type made struct {
+	norm    *exec.Buffer // a ctn_norm, all zeros
+	tickets *exec.Buffer
+	taken   bool
 }
 
 // Rows of a part: in the forward direction a value near the mean, the sum of differences from it and that of their
@@ -112,9 +121,49 @@ const (
 	BackwardRows = 2
 )
 
-// NewStats returns room for sums over parts with these numbers of pixels.
-func NewStats(a *exec.Arena, rows, c int, count []int32) Stats {
-	return Stats{Rows: a.F32(len(count) * rows * c), Count: a.Ints(count), Parts: len(count), C: c}
+// NewStats returns room for sums over parts with these numbers of pixels. On an accelerator so many blocks have a part's
+// channels between them, and each of them ends with finish_norm (norm.cuh).
+func NewStats(a *exec.Arena, rows, c int, count []int32, chunks int) Stats {
+	s := Stats{Rows: a.F32(len(count) * rows * c), Parts: len(count), C: c}
+	if !a.Device().Accelerated() {
+		s.Count = a.Ints(count)
+		return s
+	}
+	const norm = (C.sizeof_ctn_norm + 255) / 256 * 256 / 4 // pieces begin on 256 bytes
+	tickets := chunks * (s.groups() + 1)
+	all := a.Ints(append(make([]int32, norm+tickets), count...))
+	s.made = &made{norm: all.Slice(0, norm), tickets: all.Slice(norm, tickets)}
+	s.Count = all.Slice(norm+tickets, len(count))
+	return s
+}
+
+// together is how many parts are added up before their groups are: about as many as there are groups.
+func (s Stats) together() int { return max(16, int(math.Ceil(math.Sqrt(float64(s.Parts))))) }
+
+func (s Stats) groups() int { return exec.Blocks(s.Parts, s.together()) }
+
+// Norm is where the operation that leaves the sums finds what is made of them, a ctn_norm; nil on the CPU.
+func (s Stats) Norm() unsafe.Pointer {
+	if s.made == nil {
+		return nil
+	}
+	return s.made.norm.Pointer()
+}
+
+// Make lets the operation that leaves the sums make of them what a ctn_batchnorm_args says. It reports whether it does:
+// once, on an accelerator.
+func (s Stats) Make(a *exec.Arena, args unsafe.Pointer) bool {
+	if s.made == nil || s.made.taken {
+		return false
+	}
+	s.made.taken = true
+	n := C.ctn_norm{of: *(*C.ctn_batchnorm_args)(args), together: C.int32_t(s.together()),
+		tickets: (*C.int32_t)(s.made.tickets.Pointer())}
+	if groups := s.groups(); groups > 1 {
+		n.sums = (*C.double)(a.F32(2 * 4 * groups * s.C).Pointer())
+	}
+	s.made.norm.WriteI32(0, unsafe.Slice((*int32)(unsafe.Pointer(&n)), C.sizeof_ctn_norm/4))
+	return true
 }
 
 // Parts splits `pixels` into parts of `block`, the last one maybe smaller.
@@ -229,6 +278,7 @@ func (s Sink) Put(dst unsafe.Pointer, c int, stats Stats) {
 		out.last = 1
 		out.mean, out.invstd, out.stats, out.stats_ld = floats(s.Mean), floats(s.InvStd), floats(stats.Rows),
 			C.int64_t(stats.C)
+		out.norm = (*C.ctn_norm)(stats.Norm())
 	}
 	*(*C.ctn_sink)(dst) = out
 }

@@ -4,6 +4,7 @@
 #ifndef CTN_TENSOR_H
 #define CTN_TENSOR_H
 #include "../exec/exec.h"
+#include "norm.h"
 
 enum {
 	CTN_NONE,
@@ -41,6 +42,7 @@ typedef struct ctn_sink {
 	const float *mean, *invstd; // [C], when last and normalised
 	float *stats;               // [parts, 2, stats_ld]: sums of g and of g*zhat
 	int64_t stats_ld;
+	const ctn_norm *norm; // GPU: what is made of them
 } ctn_sink;
 
 #endif
