@@ -163,7 +163,13 @@ func (l *lowering) passGate(x *operand) {
 		return
 	}
 	x.passed = true
-	if x.gate.needed {
+	switch {
+	case x.gate.needed && l.m.arena.Device().Accelerated() && x.gate.view.Norm == 0: // no sums
+		l.contribute(x.gate, append(x.base.touched(), x.grad), func(p *exec.Program, s tensor.Sink) tensor.Stats {
+			elementwise.GateGradient{In: l.input(x.base), G: x.grad.buf, Sink: s}.Record(p)
+			return tensor.Stats{}
+		})
+	case x.gate.needed:
 		d := l.value(x.gate.of.shape.Len())
 		l.step(append(x.base.touched(), x.grad, d), func(p *exec.Program) {
 			elementwise.GateGradient{In: l.input(x.base), G: x.grad.buf, DGate: d.buf}.Record(p)

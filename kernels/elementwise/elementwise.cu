@@ -144,8 +144,14 @@ template <class T> __device__ __forceinline__ void gate_gradient(const ctn_gate_
 		for (int j = 0; j < N; j++) sum[j] += v[j] * d[j];
 	}
 	s.add_strips(sum);
-	if (s.strip == 0 && s.n > 0)
+	if (s.strip || s.n <= 0) return;
+	if (g.sink.d) {
+		const sink_channels<N> channels(&g.sink, s.c, s.n);
+		backward_sums<N> none;
+		sink_part<T>(&g.sink, channels, blockIdx.y, s.c, s.n, sink_whole<T>(&g.sink, s.c, s.n, N), sum, none);
+	} else {
 		store_part((T *)g.dgate + blockIdx.y * g.c + s.c, s.n, whole<T>(g.dgate, g.c, s.c, s.n, N), sum);
+	}
 }
 
 // A thread has a channel of a pixel.

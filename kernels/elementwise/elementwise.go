@@ -208,12 +208,14 @@ func (m MixGradient) Record(p *exec.Program) {
 }
 
 // GateGradient is the gradient in a gate ([images, channels]): the sum over each image of G, the gradient in the gated
-// tensor, times Act(Scale·Z + Shift) of In, whose own Gate is not looked at. DGate is a gradient and stored as G is.
+// tensor, times Act(Scale·Z + Shift) of In, whose own Gate is not looked at. DGate is a gradient and stored as G is. On
+// an accelerator it may be a sink of images of one pixel instead, which leaves no sums.
 type GateGradient struct {
 	In      tensor.Input
 	G       *exec.Buffer // [N, H, W, C], pixels GStride elements apart
 	GStride int
 	DGate   *exec.Buffer // [N, C]
+	Sink    tensor.Sink  // where the gradient goes if DGate is nil
 }
 
 // Record appends the operation to a program.
@@ -221,12 +223,24 @@ func (g GateGradient) Record(p *exec.Program) {
 	g.In.Gate = nil
 	g.In.Check("gate_gradient")
 	tensor.Span("gate_gradient", "G", g.G, g.In.Shape, g.GStride)
-	tensor.Span("gate_gradient", "DGate", g.DGate, tensor.Shape{N: g.In.N, H: 1, W: 1, C: g.In.C}, 0)
-	half := tensor.Half("gate_gradient", g.In.Z, g.G, g.DGate)
+	shape, written := tensor.Shape{N: g.In.N, H: 1, W: 1, C: g.In.C}, []*exec.Buffer{g.DGate}
+	if g.DGate != nil {
+		tensor.Span("gate_gradient", "DGate", g.DGate, shape, 0)
+	} else {
+		if g.Sink.Sums() || !p.Arena().Device().Accelerated() {
+			panic("gate_gradient: a sink with sums, or on the CPU")
+		}
+		g.Sink.Check("gate_gradient", shape)
+		written = g.Sink.Tensors()
+	}
+	half := tensor.Half("gate_gradient", append(written, g.In.Z, g.G)...)
 	sweep := tensor.NewSweep(g.In.Pixels(), g.In.C, half).Images(g.In.N)
 	args := C.ctn_gate_args{n: C.int64_t(g.In.N), image: C.int64_t(g.In.H * g.In.W), c: C.int64_t(g.In.C),
 		grad: floats(g.G), grad_ld: stride(g.GStride, g.In.C), dgate: floats(g.DGate), groups: C.int64_t(sweep.Groups)}
 	g.In.Put(unsafe.Pointer(&args.in))
+	if g.DGate == nil {
+		g.Sink.Put(unsafe.Pointer(&args.sink), g.In.C, tensor.Stats{})
+	}
 	exec.Call(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), &args, C.CTN_GATE_CHANNELS,
 		sweep.Launch(file, "cu_gate_gradient", half))
 }

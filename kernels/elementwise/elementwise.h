@@ -42,6 +42,7 @@ typedef struct ctn_gate_args {
 	const float *grad; // [N, H, W, C], pixels grad_ld elements apart
 	int64_t grad_ld;
 	float *dgate; // [N, C]
+	ctn_sink sink; // GPU: where it goes instead, without sums
 } ctn_gate_args;
 
 typedef struct ctn_shuffle_args {

@@ -426,6 +426,21 @@ func TestGateGradient(t *testing.T) {
 				op.Record(p)
 				p.Run(1)
 				kerneltest.Close(t, want, op.DGate.Values(), kerneltest.Stored(d, 5e-6), "dgate")
+				if d.Accelerated() {
+					of := kerneltest.NewTensor(ar, tensor.Shape{N: s.N, H: 1, W: 1, C: s.C},
+						kerneltest.Case{Act: kind.Act, Pad: k % 2}, uint32(10*i+2))
+					old, old64 := kerneltest.Random(s.N*s.C, uint32(10*i+3))
+					op.DGate = nil
+					op.Sink = tensor.Sink{D: kerneltest.Store(ar, old, old64), Accumulate: true, Of: &of.Input}
+					for j := range want {
+						_, slope := tensor.ActReference(kind.Act, of.U[j])
+						want[j] = (want[j] + old64[j]) * slope
+					}
+					p := ar.NewProgram("gate into a sink")
+					op.Record(p)
+					p.Run(1)
+					kerneltest.Close(t, want, op.Sink.D.Values(), kerneltest.Stored(d, 5e-6), "sink")
+				}
 				ar.Free()
 			}
 		}
