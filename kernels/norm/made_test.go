@@ -47,7 +47,8 @@ func leavers(ar *exec.Arena) (all []leaver) {
 			z *exec.Buffer) tensor.Stats {
 			return conv.Forward{Conv: c, In: input(c.In, 1), Weight: weight(c.WeightLen()), Z: z, Sums: true}.Record(p)
 		}}, leaver{name: "conv_input", shape: c.In, back: func(p *exec.Program, s tensor.Sink) tensor.Stats {
-			return conv.InputGradient{Conv: c, Grad: gradient(c.Shape()), Weight: weight(c.WeightLen()), Sink: s}.Record(p)
+			return conv.InputGradient{Conv: c, Grad: gradient(c.Shape()), Weight: weight(c.WeightLen()),
+				Sink: s}.Record(p)
 		}})
 	}
 	for _, c := range []depthwise.Conv{
@@ -63,7 +64,8 @@ func leavers(ar *exec.Arena) (all []leaver) {
 				Weight: weight(c.WeightLen()), Sink: s, DWeight: ar.F32(c.WeightLen())}.Record(p)
 		}})
 	}
-	for _, s := range []tensor.Shape{{N: 1, H: 1, W: 2, C: 3}, {N: 2, H: 40, W: 30, C: 33}, {N: 2, H: 4, W: 4, C: 300}} {
+	for _, s := range []tensor.Shape{{N: 1, H: 1, W: 2, C: 3}, {N: 2, H: 40, W: 30, C: 33},
+		{N: 2, H: 4, W: 4, C: 300}} {
 		all = append(all, leaver{name: "sum", shape: s, forward: func(p *exec.Program, z *exec.Buffer) tensor.Stats {
 			return elementwise.Sum{Terms: []elementwise.Term{{In: input(s, 4)}}, Out: z, Sums: true}.Record(p)
 		}}, leaver{name: "sum_backward", shape: s, back: func(p *exec.Program, sink tensor.Sink) tensor.Stats {
@@ -139,7 +141,8 @@ func TestMade(t *testing.T) {
 			for k := range got {
 				values := got[k].Values()
 				for j, v := range want[k].Values() {
-					require.InDelta(t, v, values[j], 1e-6*(1+math.Abs(float64(v))), "%s: buffer %d, channel %d", name, k, j)
+					require.InDelta(t, v, values[j], 1e-6*(1+math.Abs(float64(v))), "%s: buffer %d, channel %d",
+						name, k, j)
 				}
 			}
 		}

@@ -103,8 +103,8 @@ type Backward struct {
 	Frozen        bool         // mean and variance were fixed: no gradient flows through them
 }
 
-// Backward appends the gradients and the coefficients from the sums that the last consumer's sink left; as Forward, that
-// consumer may make them.
+// Backward appends the gradients and the coefficients from the sums that the last consumer's sink left. As in Forward,
+// that consumer may make them.
 func (b *Batch) Backward(p *exec.Program, stats tensor.Stats, o Backward) {
 	args := b.args("batchnorm_backward", stats, tensor.BackwardRows)
 	args.dgamma, args.dbeta, args.frozen, args.accumulate = floats(o.DGamma), floats(o.DBeta), flag(o.Frozen),

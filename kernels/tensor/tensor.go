@@ -121,8 +121,8 @@ const (
 	BackwardRows = 2
 )
 
-// NewStats returns room for sums over parts with these numbers of pixels. On an accelerator so many blocks have a part's
-// channels between them, and each of them ends with finish_norm (norm.cuh).
+// NewStats returns room for sums over parts with these numbers of pixels. On an accelerator `chunks` blocks have a
+// part's channels between them, and each of them ends with finish_norm (norm.cuh).
 func NewStats(a *exec.Arena, rows, c int, count []int32, chunks int) Stats {
 	s := Stats{Rows: a.F32(len(count) * rows * c), Parts: len(count), C: c}
 	if !a.Device().Accelerated() {
