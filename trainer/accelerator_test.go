@@ -155,6 +155,28 @@ func TestModelGivesMemoryBack(t *testing.T) {
 	require.Equal(t, 1, trims)
 }
 
+// What is small is done for all layers at once: a step packs weights in its first launch and adds up partial gradients
+// in one near its end, and has none for its norms.
+func TestLaunchesOfAStep(t *testing.T) {
+	for _, device := range kerneltest.Accelerators() {
+		for _, precision := range []exec.Precision{exec.FP32, exec.BF16} {
+			d := openOn(t, device, precision)
+			for _, c := range acceleratorCases(t)[:2] {
+				m := c.model(t, d, 1)
+				launches, count := m.training[0].Launches(), map[string]int{}
+				for _, l := range launches {
+					count[l.Entry]++
+				}
+				m.Close()
+				require.Equal(t, "cu_conv_pack", launches[0].Entry, c.net.Name)
+				require.Equal(t, "cu_partial", launches[len(launches)-2].Entry, c.net.Name) // then the norm
+				require.Equal(t, []int{1, 1, 0, 0}, []int{count["cu_conv_pack"], count["cu_partial"],
+					count["cu_batchnorm"], count["cu_batchnorm_backward"]}, c.net.Name)
+			}
+		}
+	}
+}
+
 // Updates in lockstep with the CPU: parameters, averages and running statistics stay together.
 func TestUpdatesOnAccelerators(t *testing.T) {
 	cpu := openTest(t)
