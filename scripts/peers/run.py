@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Runs the same work in ctnas and in PyTorch, interleaved, and writes build/peers.json. Standard library only.
+"""Runs the same work in ctnas and in PyTorch, interleaved, and writes build/peers.json, anew after every row. Standard library only.
 
-Both programs are started once and answer lines `NAME REPEATS` with {"name": ..., "ms": [...]}; see README.md.
+Both programs are started once and answer lines `NAME REPEATS` with {"name": ..., "ms": [...]}; see README.md. One that ends, hangs or answers nonsense
+costs its row and is started again for the next.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -24,7 +26,7 @@ class Row:
     """One line of the table.
 
     repeats: (ours, peer) in each block; ask: the names (ours, peer) that are asked for where they differ from the row's; compiled:
-    on a GPU a second line stands beside torch.compile.
+    on a GPU --compile adds a second line beside torch.compile.
     """
 
     def __init__(self, name, shape, repeats, ask=None, compiled=False):
@@ -109,51 +111,79 @@ GPU_ROWS = [
 
 
 class Refused(Exception):
-    pass
+    """The program does not know the name or failed at it."""
+
+
+class Broken(Exception):
+    """The program ended, was ended because its time was up, or answered what is no answer. It is started again when it is asked again."""
 
 
 class Server:
-    """One of the two programs."""
+    """One of the two programs, started when it is first asked. deadline: when it is ended, by time.monotonic; None: never."""
 
-    def __init__(self, who, command, environment):
-        self.who = who
-        try:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-            )
-        except OSError as err:
-            raise SystemExit(f"{who}: cannot start {command[0]}: {err.strerror}")
+    def __init__(self, who, command, environment, deadline=None):
+        self.who, self.command, self.environment, self.deadline = who, command, environment, deadline
+        self.process = None
 
     def ask(self, name, repeats):
-        """The answer's document. Refused where the program does not know the name or failed at it."""
+        """The answer's document. Raises Refused or Broken."""
+        if self.process is None:
+            try:
+                self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment)
+            except OSError as err:
+                raise Broken(f"{self.who}: cannot start {self.command[0]}: {err.strerror}")
+        alarm = None
+        if self.deadline is not None:
+            alarm = threading.Timer(max(0.0, self.deadline - time.monotonic()), self.process.kill)
+            alarm.start()
         try:
             self.process.stdin.write(f"{name} {repeats}\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
+        finally:
+            if alarm:
+                alarm.cancel()
         if not line:
-            raise SystemExit(f"{self.who}: ended with status {self.process.wait()} at {name}")
+            status = self.end()
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                raise Broken(f"{self.who}: the time was up")
+            raise Broken(f"{self.who}: ended with status {status} at {name}")
         try:
             answer = json.loads(line)
         except json.JSONDecodeError:
-            raise SystemExit(f"{self.who}: not JSON: {line.strip()[:200]}")
+            self.end()
+            raise Broken(f"{self.who}: not JSON: {line.strip()[:200]}")
         if "error" in answer:
             raise Refused(f"{self.who}: {answer['error']}")
         return answer
 
     def times(self, name, repeats):
         answer = self.ask(name, repeats)
-        ms = answer.get("ms")
-        if answer.get("name") != name or not ms or not all(isinstance(t, (int, float)) and t > 0 for t in ms):
-            raise SystemExit(f"{self.who}: bad answer to {name} {repeats}: {json.dumps(answer)[:200]}")
+        for key in ("ms", "wall_ms"):
+            ms = answer.get(key, [1.0] if key == "wall_ms" else None)
+            if answer.get("name") != name or not ms or not all(isinstance(t, (int, float)) and t > 0 for t in ms):
+                self.end()
+                raise Broken(f"{self.who}: bad answer to {name} {repeats}: {json.dumps(answer)[:200]}")
         return answer
+
+    def end(self):
+        """Ends the program and returns its status."""
+        self.process.kill()
+        status = self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process = None
+        return status
 
     def cpu(self):
         """CPU seconds used so far by the program and the processes that it started, such as workers that load images."""
-        return process_cpu(self.process.pid)
+        return process_cpu(self.process.pid) if self.process else 0.0
 
     def close(self):
+        if self.process is None:
+            return
         self.process.stdin.close()
         try:
             self.process.wait(20)
@@ -161,6 +191,7 @@ class Server:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
+        self.process = None
 
 
 def process_cpu(pid):
@@ -231,18 +262,22 @@ def ratio_interval(ours, theirs, resamples=2000, seed=1):
 
 
 def measure(row, ours, peer, blocks, pause, load):
-    """The row's entry of peers.json."""
-    a, b, note = [], [], {}
+    """The row's entry of peers.json. Both sides are measured by the clock on the wall; where ours also says its time by a GPU's, that stands beside."""
+    a, b, gpu, note = [], [], [], {}
     for _ in range(blocks):
         for server, name, repeats, into in zip((ours, peer), row.ask, row.repeats, (a, b)):
             time.sleep(pause)  # the other program's idle threads stop spinning
             answer = load.watch((ours, peer), lambda: server.times(name, repeats))
-            into.append(answer["ms"])
+            into.append(answer.get("wall_ms", answer["ms"]))
+            if "wall_ms" in answer:
+                gpu += answer["ms"]
             if "format" in answer:
                 note["note"] = f"{server.who}: {answer['format']}"
             if answer.get("extrapolated"):
                 note["note"] = f"{server.who} ran {answer['fraction']:.0%} of the schedule, extrapolated part by part"
     ratio, low, high = ratio_interval(a, b)
+    if gpu:
+        note["ours_gpu_ms"] = statistics.median(gpu)
     return {
         "name": row.name,
         "shape": row.shape,
@@ -313,7 +348,9 @@ def arguments(argv):
     p = argparse.ArgumentParser(description="ctnas and PyTorch side by side; see README.md")
     p.add_argument("--ours", default="bin/ctnas bench --serve --threads {threads} --device {device} --precision {precision}", help="command of our side")
     p.add_argument("--peer", default="{python} {here}/bench.py --threads {threads} --fraction {fraction} {data} {images} {gpu} serve")
-    p.add_argument("--device", default="cpu", help="cpu, or cuda:N: then beside PyTorch eager and torch.compile")
+    p.add_argument("--device", default="cpu", help="cpu, or cuda:N: then beside PyTorch eager")
+    p.add_argument("--compile", action="store_true", help="on a GPU also beside torch.compile, which tunes for minutes a row")
+    p.add_argument("--budget", type=float, help="seconds: what is not measured by then is left out")
     p.add_argument("--precision", default="fp32", help="of ours on a GPU: fp32 or bf16")
     p.add_argument("--python", default=os.path.join("build", "peers", "bin", "python"), help="a Python with PyTorch")
     p.add_argument("--data", help="NAS-Bench-101 CSV: the peer gets it as --data, ours as CTNAS_PEER_DATA")
@@ -327,6 +364,10 @@ def arguments(argv):
     args = p.parse_args(argv)
     if args.blocks < 3:
         p.error("--blocks must be at least 3")
+    if args.budget is not None and not args.budget > 0:
+        p.error("--budget must be above 0")
+    if args.compile and args.device == "cpu":
+        p.error("--compile needs --device cuda:N")
     if not 0 < args.fraction <= 1:
         p.error("--fraction must be above 0 and at most 1")
     rows = ROWS if args.device == "cpu" else GPU_ROWS
@@ -368,46 +409,62 @@ def main(argv=None):
         environment["CTNAS_PEER_DATA"] = os.path.abspath(args.data)
     if args.images:
         environment["CTNAS_PEER_IMAGES"] = os.path.abspath(args.images)
-    ours = Server("ours", command(args.ours, args), environment)
+    deadline = None if args.budget is None else time.monotonic() + args.budget
+    ours = Server("ours", command(args.ours, args), environment, deadline)
     if args.device == "cpu":
-        peers = {"": Server("peer", command(args.peer, args), environment)}
+        peers = {"": Server("peer", command(args.peer, args), environment, deadline)}
     else:
         gpu = ["--device", "cuda"]
-        environment["CUDA_VISIBLE_DEVICES"] = args.device.partition(":")[2]  # of the peers: ours has started
-        peers = {
-            "": Server("peer", command(args.peer, args, gpu), environment),
-            "_compiled": Server("compiled peer", command(args.peer, args, gpu + ["--compile"]), environment),
-        }
-    results, skipped = [], []
+        own = {**environment, "CUDA_VISIBLE_DEVICES": args.device.partition(":")[2]}
+        peers = {"": Server("peer", command(args.peer, args, gpu), own, deadline)}
+        if args.compile:
+            peers["_compiled"] = Server("compiled peer", command(args.peer, args, gpu + ["--compile"]), own, deadline)
+    results, skipped, broken = [], [], False
+    document = {"machine": machine(args.threads), "peer_version": None, "results": results, "skipped": skipped}
+
+    def leave_out(name, reason):
+        skipped.append({"name": name, "reason": reason})
+        print(f"{name}: left out, {reason}", flush=True)
+
     try:
-        version = peers[""].ask("hello", 0)["version"]
         for row in args.rows:
             for suffix, peer in peers.items():
                 if suffix and not row.compiled:
                     continue
-                print(f"{row.name}{suffix}: {args.blocks} blocks", file=sys.stderr, flush=True)
+                name = row.name + suffix
+                if deadline is not None and time.monotonic() >= deadline:
+                    leave_out(name, "the time was up")
+                    broken = True
+                    continue
+                print(f"{name}: {args.blocks} blocks", file=sys.stderr, flush=True)
                 try:
-                    results.append({**measure(row, ours, peer, args.blocks, args.pause, Load()), "name": row.name + suffix})
+                    if document["peer_version"] is None:
+                        document["peer_version"] = peers[""].ask("hello", 0)["version"]
+                    result = {**measure(row, ours, peer, args.blocks, args.pause, Load()), "name": name}
                 except Refused as err:
-                    skipped.append({"name": row.name + suffix, "reason": str(err)})
+                    leave_out(name, str(err))
+                except Broken as err:
+                    broken = True
+                    leave_out(name, str(err))
+                else:
+                    results.append(result)
+                    print(f"{name}: {result['ratio']:.2f}x", file=sys.stderr, flush=True)
+                write(args.out, document)
     finally:
         for server in (ours, *peers.values()):
             server.close()
-    document = {"machine": machine(args.threads), "peer_version": version, "results": results}
-    if skipped:
-        document["skipped"] = skipped
     write(args.out, document)
-    print(f"{document['machine']}; peer {version}")
+    print(f"{document['machine']}; peer {document['peer_version']}")
     if results:
         print(table(results))
     for r in results:
         if "note" in r:
             print(f"{r['name']}: {r['note']}")
+        if "ours_gpu_ms" in r:
+            print(f"{r['name']}: ours takes {milliseconds(r['ours_gpu_ms'])} by the GPU's clock")
         if r["other_load"] > 0.05:
             print(f"{r['name']}: other programs took {r['other_load']:.0%} of the machine; run it again on a quiet one")
-    for s in skipped:
-        print(f"{s['name']}: left out, {s['reason']}")
-    return 0 if results else 1
+    return 0 if results and not broken else 1
 
 
 if __name__ == "__main__":

@@ -7,22 +7,31 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import run  # noqa: E402
 
-# A program that answers the protocol; argv: milliseconds of an answer, names it refuses.
+# A program that answers the protocol; argv: milliseconds of an answer, names it refuses, with a sign before them names at which it
+# ends (!), hangs (~) or also gives the time by the wall, ten times as long (+).
 FAKE = r"""
-import json, sys
+import json, sys, time
 for line in sys.stdin:
     name, repeats = line.split()
     if name == "hello":
         answer = {"name": name, "version": "Fake 1"}
+    elif "!" + name in sys.argv[2:]:
+        sys.exit(3)
+    elif "~" + name in sys.argv[2:]:
+        time.sleep(60)
     elif name in sys.argv[2:]:
         answer = {"name": name, "error": "unknown name"}
     else:
         answer = {"name": name, "ms": [float(sys.argv[1]) + 1e-5 * k for k in range(int(repeats))]}
+        if "+" + name in sys.argv[2:]:
+            answer["wall_ms"] = [10 * t for t in answer["ms"]]
         if name == "search_released_schedule":
             answer.update(fraction=0.1, extrapolated=True)
     print(json.dumps(answer), flush=True)
@@ -79,13 +88,54 @@ class Driver(unittest.TestCase):
             self.assertTrue(r["ratio_low"] <= r["ratio"] <= r["ratio_high"], r)
         self.assertIn("ran 10% of the schedule", text)
 
-    def test_a_gpu_is_measured_beside_eager_and_compiled(self):
+    def test_a_gpu_is_measured_beside_eager_and_when_asked_compiled(self):
         status, document, _ = self.drive("2", "10", "--device", "cuda:0")
+        self.assertEqual(status, 0)
+        self.assertEqual([r["name"] for r in document["results"]], [r.name for r in run.GPU_ROWS])
+        status, document, _ = self.drive("2", "10", "--device", "cuda:0", "--compile")
         self.assertEqual(status, 0)
         names = [r["name"] for r in document["results"]]
         self.assertIn("nac_step_released_512", names)
         self.assertIn("nac_step_released_512_compiled", names)
         self.assertNotIn("controller_iteration_compiled", names)
+
+    def test_both_sides_are_measured_by_the_wall(self):
+        name = "controller_iteration"
+        status, document, text = self.drive(f"2 +{name}", "40", "--only", name)
+        self.assertEqual(status, 0)
+        (r,) = document["results"]
+        self.assertAlmostEqual(r["ratio"], 2, delta=0.1)
+        self.assertAlmostEqual(r["ours_ms"], 20, delta=0.1)
+        self.assertAlmostEqual(r["ours_gpu_ms"], 2, delta=0.1)
+        self.assertIn("ms by the GPU's clock", text)
+
+    def test_a_program_that_ends_costs_its_row_alone(self):
+        lost = "encode_space_released"
+        names = f"nac_step_released_256,{lost},controller_iteration"
+        for ours, peer, who in ((f"2 !{lost}", "10", "ours"), ("2", f"10 !{lost}", "peer")):
+            with self.subTest(who):
+                status, document, text = self.drive(ours, peer, "--only", names)
+                self.assertEqual(status, 1)
+                self.assertEqual([r["name"] for r in document["results"]], ["nac_step_released_256", "controller_iteration"])
+                self.assertEqual(document["skipped"], [{"name": lost, "reason": f"{who}: ended with status 3 at {lost}"}])
+                self.assertIn(f"{lost}: left out", text)
+
+    def test_the_time_is_kept_and_what_was_measured_too(self):
+        lost = "encode_space_released"
+        begin = time.monotonic()
+        status, document, _ = self.drive(f"2 ~{lost}", "10", "--only", f"nac_step_released_256,{lost},controller_iteration", "--budget", "5")
+        self.assertLess(time.monotonic() - begin, 40)
+        self.assertEqual(status, 1)
+        self.assertEqual([r["name"] for r in document["results"]], ["nac_step_released_256"])
+        reasons = {r["name"]: r["reason"] for r in document["skipped"]}
+        self.assertEqual(reasons, {lost: "ours: the time was up", "controller_iteration": "the time was up"})
+
+    def test_each_row_is_written_when_it_is_measured(self):
+        written = []
+        with unittest.mock.patch.object(run, "write", side_effect=lambda path, d: written.append(len(d["results"]) + len(d["skipped"]))):
+            with contextlib.suppress(FileNotFoundError):  # nothing is in the file
+                self.drive("2 controller_iteration", "10", "--only", "nac_step_released_256,controller_iteration,encode_space_released")
+        self.assertEqual(written, [1, 2, 3, 3])
 
     def test_a_refused_row_is_named_and_left_out(self):
         name = "encode_space_released_unshared"
@@ -99,12 +149,18 @@ class Driver(unittest.TestCase):
         status, document, _ = self.drive("2 controller_iteration", "10", "--only", "controller_iteration")
         self.assertEqual((status, document["results"]), (1, []))
 
-    def test_bad_answer_ends_the_run(self):
-        with self.assertRaisesRegex(SystemExit, "bad answer to controller_iteration"):
-            self.drive("-1", "10", "--only", "controller_iteration")
+    def test_a_bad_answer_is_no_result(self):
+        status, document, _ = self.drive("-1", "10", "--only", "controller_iteration")
+        self.assertEqual((status, document["results"]), (1, []))
+        self.assertIn("bad answer to controller_iteration", document["skipped"][0]["reason"])
+
+    def test_a_program_that_is_not_there(self):
+        status, document, _ = self.drive("2", "10", "--only", "controller_iteration", "--python", "/nowhere/python")
+        self.assertEqual((status, document["results"]), (1, []))
+        self.assertIn("cannot start /nowhere/python", document["skipped"][0]["reason"])
 
     def test_flags_are_checked(self):
-        for bad in (["--blocks", "2"], ["--fraction", "0"], ["--only", "nothing"]):
+        for bad in (["--blocks", "2"], ["--fraction", "0"], ["--only", "nothing"], ["--budget", "0"], ["--compile"]):
             with self.subTest(bad), contextlib.redirect_stderr(io.StringIO()), self.assertRaises(SystemExit):
                 run.arguments(bad)
 
