@@ -854,3 +854,36 @@ func TestImageMap(t *testing.T) {
 	require.ErrorContains(t, d.ImageMap(unsafe.Pointer(&room[8]), m),
 		"describe a tensor of 1 x 2 x 3 x 5, 12 elements a pixel, to the kernels: ")
 }
+
+// A profile is two runs, of whose second each launch has a time.
+func TestProfile(t *testing.T) {
+	d := open(t)
+	const n = 1000
+	for _, record := range []func([]Launch) (*Sequence, error){d.Sequence, d.Loop} {
+		x, y := upload(t, d, ramp(n, 1)), upload(t, d, make([]float32, n))
+		s, err := record([]Launch{saxpy(y, x, 1, n), saxpy(y, x, 2, n), saxpy(y, x, 3, n)})
+		require.NoError(t, err)
+		ms, err := s.Profile()
+		require.NoError(t, err)
+		require.Len(t, ms, 3)
+		for _, v := range ms {
+			require.GreaterOrEqual(t, v, 0.0)
+		}
+		want := ramp(n, 1)
+		for i := range want {
+			want[i] *= 2 * (1 + 2 + 3)
+		}
+		require.Equal(t, want, download(t, d, y, n))
+		s.Free()
+		_, err = s.Profile()
+		require.ErrorContains(t, err, "was freed")
+		d.Free(x)
+		d.Free(y)
+	}
+	empty, err := d.Sequence(nil)
+	require.NoError(t, err)
+	ms, err := empty.Profile()
+	require.NoError(t, err)
+	require.Empty(t, ms)
+	empty.Free()
+}

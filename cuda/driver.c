@@ -1,5 +1,6 @@
 //go:build cuda
 
+#include <stdlib.h>
 #include <string.h>
 #include "driver.h"
 
@@ -94,6 +95,32 @@ CUresult ctn_image_map(const ctn_image *image, void *map) {
 	                            CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE));
 	memcpy(map, &made, sizeof made);
 	return CUDA_SUCCESS;
+}
+
+static CUresult between(CUstream stream, const ctn_launch *launches, int n, CUevent *events, float *ms, int *at) {
+	for (int i = 0; i <= n; i++) TRY(cuEventCreate(&events[i], CU_EVENT_DEFAULT));
+	TRY(cuEventRecord(events[0], stream));
+	for (*at = 0; *at < n; ++*at) {
+		TRY(launch(&launches[*at], stream));
+		TRY(cuEventRecord(events[*at + 1], stream));
+	}
+	TRY(cuEventSynchronize(events[n]));
+	for (int i = 0; i < n; i++) TRY(cuEventElapsedTime(&ms[i], events[i], events[i + 1]));
+	return CUDA_SUCCESS;
+}
+
+CUresult ctn_profile(CUcontext context, CUstream stream, const ctn_launch *launches, int n, float *ms, int *at) {
+	*at = n;
+	TRY(cuCtxSetCurrent(context));
+	CUevent *events = calloc((size_t)n + 1, sizeof *events);
+	if (!events) return CUDA_ERROR_OUT_OF_MEMORY;
+	CUresult code = between(stream, launches, n, events, ms, at);
+	for (int i = 0; i <= n; i++) {
+		CUresult end = events[i] ? cuEventDestroy(events[i]) : CUDA_SUCCESS;
+		if (code == CUDA_SUCCESS) code = end;
+	}
+	free(events);
+	return code;
 }
 
 CUresult ctn_staging_make(CUcontext context, ctn_staging *s, int blocking) {

@@ -45,6 +45,10 @@ typedef struct {
 } ctn_image;
 CUresult ctn_image_map(const ctn_image *image, void *map);
 
+// ctn_profile launches every launch once between events, waits, and gives the milliseconds of each, from the end of the
+// one before it. Errors are those of ctn_loop.
+CUresult ctn_profile(CUcontext context, CUstream stream, const ctn_launch *launches, int n, float *ms, int *at);
+
 // ctn_staging is a ring of pinned memory through which copies between host and device pass.
 enum { CTN_SLOTS = 4, CTN_SLOT_BYTES = 4 << 20 };
 typedef struct {

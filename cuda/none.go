@@ -69,5 +69,8 @@ func (*Sequence) Run(int) error { return errNoSupport }
 // Time says what is missing.
 func (*Sequence) Time(int) (float64, error) { return 0, errNoSupport }
 
+// Profile says what is missing.
+func (*Sequence) Profile() ([]float64, error) { return nil, errNoSupport }
+
 // Free does nothing.
 func (*Sequence) Free() {}

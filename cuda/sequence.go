@@ -237,6 +237,27 @@ func (s *Sequence) Time(n int) (float64, error) {
 	return ms, d.failed("time "+s.name, err)
 }
 
+// Profile runs the sequence twice, waits, and returns the milliseconds of each launch of the second run, from the end of
+// the launch before it to its own. Meanwhile the first keeps the GPU busy, so that the host's launches are not measured.
+func (s *Sequence) Profile() ([]float64, error) {
+	d := s.dev
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := s.run(1, nil, nil); err != nil || len(s.launches) == 0 {
+		return nil, err
+	}
+	of := make([]C.float, len(s.launches))
+	var at C.int
+	if err := check(C.ctn_profile(d.c(), d.s(), s.keep, C.int(len(of)), &of[0], &at)); err != nil {
+		return nil, d.failed("profile "+s.launch(int(at)), err)
+	}
+	ms := make([]float64, len(of))
+	for i, t := range of {
+		ms[i] = float64(t)
+	}
+	return ms, nil
+}
+
 func (s *Sequence) run(n int, start, stop C.CUevent) error {
 	d := s.dev
 	if err := d.ready(); err != nil {

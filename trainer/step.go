@@ -34,6 +34,9 @@ func NewStep(d *exec.Device, net *nn.Network, r Recipe) (*Step, error) {
 	return &Step{Model: m, optimizer: o, rate: r.LR}, nil
 }
 
+// Programs are what a step runs on the device.
+func (s *Step) Programs() []*exec.Program { return []*exec.Program{s.training[0], s.optimizer.program} }
+
 // Run trains on Images and Labels once and returns the loss, as it was before the update. The parameters stay where the
 // loss or the gradient is not finite.
 func (s *Step) Run() (loss float64, err error) {

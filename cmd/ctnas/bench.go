@@ -16,8 +16,9 @@ import (
 )
 
 func newBenchCommand(a *app) *cobra.Command {
-	var filter, labels, peerData string
+	var filter, labels, peerData, launched, profiled, linesPath string
 	var serve bool
+	var batch int
 	wanted := time.Second
 	cmd := &cobra.Command{
 		Use:   "bench",
@@ -36,14 +37,27 @@ without the exact shortcuts: nothing shared, each pair encoded by itself.
 Other programs that run at the same time make the figures worse; the spread (distance of the quartiles by
 the median) tells.
 
+A case that fails does not end the others: it is said where it would stand, and the status is 1 at the end.
+With --lines what was measured is kept when the rest is cut off.
+
+--profile NAME prints each launch of a case with its time by the GPU's clock, the longest first, and sums by
+entry; a case's programs are run in the order and with the caches of a real run.
+
+--launches NAME records the programs of a case as for a GPU and lists their launches, without a GPU.
+
 --serve is our side of the comparison with PyTorch (make bench-peers): a line "NAME REPEATS" is answered by
 a line of JSON.`,
 		Example: `  ctnas bench --filter gemm
   ctnas bench --device cuda:0 --precision bf16
+  ctnas bench --device cuda:0 --precision bf16 --profile train_mobilenetv3_large
+  ctnas bench --launches train_mobilenetv3_large --precision bf16
   ctnas bench --labels table:nb101.ctt --json
   ctnas bench --labels table:nb101.ctt --filter search_released_schedule`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if launched != "" {
+				return a.listLaunches(cmd.Context(), launched, batch)
+			}
 			name, err := regexp.Compile(filter)
 			if err != nil {
 				return usagef("--filter: %w", err)
@@ -52,7 +66,7 @@ a line of JSON.`,
 			if err != nil {
 				return err
 			}
-			env := &bench.Env{Device: dev.Config}
+			env := &bench.Env{Device: dev.Config, Batch: batch}
 			defer env.Close()
 			if labels == "" && peerData != "" {
 				labels = "table:" + peerData
@@ -75,61 +89,33 @@ a line of JSON.`,
 			if serve {
 				return env.Serve(cmd.Context(), os.Stdin, a.stdout)
 			}
-			ceilings, err := env.Ceilings()
-			if err != nil {
+			lines := (*os.File)(nil)
+			if linesPath != "" {
+				if lines, err = os.OpenFile(linesPath, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+					return usagef("--lines: %w", err)
+				}
+				defer func() { err = errors.Join(err, lines.Close()) }()
+			}
+			p := &benchPass{app: a, env: env, dev: dev, lines: lines, wanted: wanted}
+			if p.ceilings, err = env.Ceilings(); err != nil {
 				return err
 			}
-			document := struct {
-				Device   string         `json:"device"`
-				ISA      string         `json:"isa"`
-				Threads  int            `json:"threads"`
-				Ceilings bench.Ceilings `json:"ceilings"`
-				Results  []bench.Result `json:"results"`
-			}{dev.name, dev.level, dev.threads, ceilings, []bench.Result{}}
+			if profiled != "" {
+				return p.profile(cmd.Context(), profiled)
+			}
 			var cases []bench.Case
-			long, width := 0, 0
+			long := 0
 			for _, c := range bench.Cases() {
 				switch {
 				case !name.MatchString(c.Name):
-				case c.Long && filter == "":
+				case (c.Long || c.Slow && dev.kind == "cpu") && filter == "":
 					long++
 				default:
 					cases = append(cases, c)
-					width = max(width, len(c.Name))
 				}
 			}
-			const columns = "%-*s  %10s  %10s  %6s  %8s  %7s  %7s  %s\n"
-			if !a.json {
-				fmt.Fprintf(a.stdout, "%s, %s, %d threads: at most %.0f GFLOP/s, %.1f GB/s\n", dev.name, dev.level,
-					dev.threads, ceilings.GFLOPs, ceilings.CopyGBps)
-				fmt.Fprintf(a.stdout, columns, width, "name", "median ms", "min ms", "spread", "GFLOP/s", "GB/s",
-					"ceiling", "shape")
-			}
-			tables := 0
-			for _, c := range cases {
-				r, err := env.Measure(cmd.Context(), c, ceilings, wanted)
-				if errors.Is(err, bench.ErrNoTable) {
-					tables++
-					continue
-				}
-				if err != nil {
-					return fmt.Errorf("%s: %w", c.Name, err)
-				}
-				if document.Results = append(document.Results, r); !a.json {
-					fmt.Fprintf(a.stdout, columns, width, r.Name, fmt.Sprintf("%.4g", r.MedianMS),
-						fmt.Sprintf("%.4g", r.MinMS), percent(&r.Spread), optional(r.GFLOPs), optional(r.GBps),
-						percent(r.CeilingShare), r.Shape)
-					for _, k := range r.Kernels {
-						fmt.Fprintf(a.stdout, "    %s: %d registers, %.1f KiB shared, %d bytes local, occupancy %s\n",
-							k.Entry, k.Registers, float64(k.Shared)/1024, k.LocalBytes, percent(&k.Occupancy))
-					}
-				}
-			}
-			if a.json {
-				return a.printJSON(document)
-			}
-			if tables > 0 {
-				fmt.Fprintf(a.stdout, "%d more with --labels table:FILE, a table of the whole space\n", tables)
+			if err := p.run(cmd.Context(), cases); err != nil || a.json {
+				return err
 			}
 			if long > 0 {
 				fmt.Fprintf(a.stdout, "%d more, which take long, with --filter and their names\n", long)
@@ -142,23 +128,16 @@ a line of JSON.`,
 	l.Text(&filter, "filter", "`regular expression` of the names to measure")
 	l.Text(&labels, "labels", "table of the whole space, table:FILE")
 	l.Duration(&wanted, "time", "how long each case is measured, at least 3 times", time.Nanosecond, time.Hour)
+	l.Int(&batch, "batch", "images", "images of a batch of a network and of its operations (0 = as each case says)", 0,
+		1<<16)
+	l.Text(&launched, "launches", "list what the case of this `name` launches on an H100 or H200, which need not be "+
+		"there")
+	l.Text(&profiled, "profile", "where the time of the case of this `name` goes: each launch on a GPU, each "+
+		"operation on the CPU")
+	l.Text(&linesPath, "lines", "`file` to which each result is appended as a line of JSON when it is measured")
 	l.Bool(&serve, "serve", "answer lines NAME REPEATS on stdin, for scripts/peers")
 	l.Text(&peerData, "peer-data", "table for --serve; set by scripts/peers")
 	a.bind(cmd, l)
 	_ = cmd.Flags().MarkHidden("peer-data") // fails only for a flag that does not exist
 	return cmd
-}
-
-func optional(v *float64) string {
-	if v == nil {
-		return "–"
-	}
-	return fmt.Sprintf("%.1f", *v)
-}
-
-func percent(v *float64) string {
-	if v == nil {
-		return "–"
-	}
-	return fmt.Sprintf("%.0f %%", *v*100)
 }

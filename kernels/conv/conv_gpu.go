@@ -39,7 +39,8 @@ func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	plain := half && f.In.Scale == nil && f.In.Act == tensor.None && f.In.Gate == nil && c.tapsCounted(c.In.C) &&
 		vectors(f.In.Z, f.In.Stride, c.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups)
 	w := packed{groups: c.Groups, depth: c.In.C / c.Groups, cols: c.Out / c.Groups}
-	return recordTiles(p, "conv", &args, half, plain, w, f.Weight, f.Packing, c.Shape(),
+	work := c.work(f.In.Bytes() + f.Z.Bytes(c.Shape().Len()))
+	return recordTiles(p, "conv", &args, half, plain, w, work, f.Weight, f.Packing, c.Shape(),
 		func(count []int32, chunks int) (stats tensor.Stats) {
 			if f.Sums {
 				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count, chunks)
@@ -57,7 +58,8 @@ func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats
 		vectors(b.Grad.G, b.Grad.Stride, c.Shape(), c.Groups) && vectors(b.Sink.D, b.Sink.Stride, c.In, c.Groups) &&
 		(b.Sink.Of == nil || vectors(b.Sink.Of.Z, b.Sink.Of.Stride, c.In, c.Groups))
 	w := packed{transposed: true, groups: c.Groups, depth: c.Out / c.Groups, cols: c.In.C / c.Groups}
-	return recordTiles(p, "conv_input", &args, half, plain, w, b.Weight, b.Packing, c.In,
+	work := c.work(b.Grad.Bytes(c.Shape()) + b.Sink.Bytes(c.In))
+	return recordTiles(p, "conv_input", &args, half, plain, w, work, b.Weight, b.Packing, c.In,
 		func(count []int32, chunks int) (stats tensor.Stats) {
 			if b.Sink.Sums() {
 				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count, chunks)
@@ -85,10 +87,15 @@ func vectors(b *exec.Buffer, stride int, s tensor.Shape, groups int) bool {
 		(s.N+256)*s.H*s.W*stride < math.MaxInt32
 }
 
+// work is what a direction has to do that moves so many bytes of tensors.
+func (c Conv) work(bytes float64) exec.Work {
+	return exec.Work{Bytes: bytes + 4*float64(c.WeightLen()), FLOPs: 2 * float64(c.MAdds())}
+}
+
 // recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the
 // launch. The weight is packed with the others of packing, if that is given, otherwise by a launch of its own.
 func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, plain bool, w packed,
-	weight *exec.Buffer, packing *Packing, written tensor.Shape,
+	work exec.Work, weight *exec.Buffer, packing *Packing, written tensor.Shape,
 	sums func(count []int32, chunks int) tensor.Stats) tensor.Stats {
 	const rows = C.CTN_CONV_GPU_ROWS
 	tiles := exec.Blocks(written.Pixels(), rows)
@@ -123,9 +130,13 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, 
 	if alone {
 		packing.Record(p)
 	}
+	work.Issued = 2 * float64(tiles*rows) * float64(w.groups*w.tiles*w.tile) * float64(w.steps*step)
+	if w.transposed { // each pixel has the taps of its phase
+		work.Issued /= float64(args.at.stride_h * args.at.stride_w)
+	}
 	exec.Call(p, name, nil, args, 0, exec.Launch{File: file, Entry: entry,
 		Grid:  [3]int{exec.Blocks(written.Pixels(), block) * w.tiles, w.groups},
-		Block: C.CTN_CONV_GPU_BLOCK, Shared: shared})
+		Block: C.CTN_CONV_GPU_BLOCK, Shared: shared, Work: work})
 	return stats
 }
 
@@ -201,8 +212,10 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 		}
 		args.partial = floats(w.Partial)
 	}
+	work := c.work(w.In.Bytes() + w.Grad.Bytes(c.Shape()))
+	work.Issued = 2 * float64(down*rows) * float64(across*cols*c.Groups) * float64(splits*each)
 	exec.Call(p, op, nil, &args, 0, exec.Launch{File: file, Entry: entry,
-		Grid: [3]int{down * across, c.Groups, splits}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared})
+		Grid: [3]int{down * across, c.Groups, splits}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared, Work: work})
 	if splits > 1 {
 		partial.Sum{In: w.Partial, Parts: splits, Len: c.WeightLen(), Out: w.DWeight, Accumulate: w.Accumulate,
 			Cols: c.Out, Rows: depth, RowLD: v.ld, TapLD: v.tap}.Record(p, w.Later)

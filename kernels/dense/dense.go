@@ -121,7 +121,8 @@ func (s ColumnSum) Record(p *exec.Program) {
 		sum.In = p.Arena().F32(sum.Parts * s.Width)
 		args.split, args.parts = C.int64_t(split), floats(sum.In)
 		exec.Call(p, "colsum", nil, &args, 0, exec.Launch{File: "dense", Entry: tensor.Entry("cu_colsum", s.In.Half()),
-			Grid: [3]int{across, sum.Parts}, Block: C.CTN_DENSE_BLOCK})
+			Grid: [3]int{across, sum.Parts}, Block: C.CTN_DENSE_BLOCK,
+			Work: exec.Work{Bytes: s.In.Bytes(rows * s.Width)}})
 	}
 	sum.Record(p, s.Later)
 }

@@ -97,6 +97,7 @@ func (f Forward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args) 
 		stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.In.C, pixels, chunks)
 		args.stats, args.norm = floats(stats.Rows), (*C.ctn_norm)(stats.Norm())
 	}
+	launch.Work.Bytes = f.In.Bytes() + f.Z.Bytes(c.Shape().Len())
 	exec.Call(p, "depthwise", unsafe.Pointer(&C.ctn_depthwise), args, 0, launch)
 	return stats
 }
@@ -119,6 +120,7 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 		columns := (int(args.tile)-1)/c.Stride + (c.K-1)/c.Stride + 1
 		launches = []exec.Launch{c.launch(args, "depthwise_backward", half, 2, columns, 3+c.K*c.K)}
 		chunks = int(args.chunks)
+		launches[0].Work.Bytes = b.Grad.Bytes(c.Shape()) + b.In.Bytes() + b.Sink.Bytes(c.In)
 	} else {
 		if b.Sink.D != nil {
 			s := sweep(c.In.Pixels(), c.In.C, half, &args.groups, &args.block)

@@ -89,6 +89,10 @@ func (s Sum) Record(p *exec.Program) tensor.Stats {
 	case out && !half:
 		launch.Entry = "cu_sum_f32_bf16"
 	}
+	launch.Work.Bytes = s.Out.Bytes(shape.Len())
+	for _, t := range s.Terms {
+		launch.Work.Bytes += t.In.Bytes()
+	}
 	exec.Call(p, "sum", unsafe.Pointer(&C.ctn_sum), &args, 2*C.CTN_SUM_PIXELS*shape.C, launch)
 	return stats
 }
@@ -155,8 +159,13 @@ func (s SumGradient) Record(p *exec.Program) []tensor.Stats {
 		t.Sink.Put(unsafe.Pointer(&args.sink[i]), s.Shape.C, out[i])
 		args.weight[i], args.scalar[i] = weight(t.Weight, s.Shape.N), scalar(t.Scalar)
 	}
+	launch := sweep.Launch(file, "cu_sum_backward", half)
+	launch.Work.Bytes = s.G.Bytes(s.Shape.Len())
+	for _, t := range s.Terms {
+		launch.Work.Bytes += t.Sink.Bytes(s.Shape)
+	}
 	exec.Call(p, "sum_gradient", unsafe.Pointer(&C.ctn_sum_backward), &args, 2*C.CTN_SUM_PIXELS*((s.Shape.C+15)/16*16),
-		sweep.Launch(file, "cu_sum_backward", half))
+		launch)
 	return out
 }
 
@@ -241,8 +250,10 @@ func (g GateGradient) Record(p *exec.Program) {
 	if g.DGate == nil {
 		g.Sink.Put(unsafe.Pointer(&args.sink), g.In.C, tensor.Stats{})
 	}
+	launch := sweep.Launch(file, "cu_gate_gradient", half)
+	launch.Work.Bytes = g.In.Z.Bytes(g.In.Len()) + g.G.Bytes(g.In.Len())
 	exec.Call(p, "gate_gradient", unsafe.Pointer(&C.ctn_gate_gradient), &args, C.CTN_GATE_CHANNELS,
-		sweep.Launch(file, "cu_gate_gradient", half))
+		launch)
 }
 
 // Shuffle mixes the channels of groups (Zhang et al., ShuffleNet, CVPR 2018): with the channels as a matrix of Groups

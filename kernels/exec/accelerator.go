@@ -64,6 +64,11 @@ type Timer interface {
 	Time(n int) (ms float64, err error) // of n runs, from the first's begin to the last's end
 }
 
+// Profiler is a Sequence that measures each of its launches by the device's clock.
+type Profiler interface {
+	Profile() (ms []float64, err error) // of one run
+}
+
 // accelerators are the kinds that this program has, by the part of a device's name before the colon.
 var accelerators = map[string]func(name string, precision Precision) (Accelerator, error){}
 

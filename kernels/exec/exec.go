@@ -264,6 +264,17 @@ func (a *Arena) Zeros(n int) *Buffer { return a.Floats(make([]float32, n)) }
 // Len is the number of elements.
 func (b *Buffer) Len() int { return b.n }
 
+// Device is where the buffer is.
+func (b *Buffer) Device() *Device { return b.dev }
+
+// Bytes is how many n elements of the buffer take, 0 of no buffer.
+func (b *Buffer) Bytes(n int) float64 {
+	if b == nil {
+		return 0
+	}
+	return float64(b.kind.bytes()) * float64(n)
+}
+
 // Half tells whether the elements are bfloat16.
 func (b *Buffer) Half() bool { return b != nil && b.kind == halves }
 
@@ -279,6 +290,14 @@ func (b *Buffer) AsBF16() *Buffer {
 		panic("exec: a buffer of bfloat16 on the CPU")
 	}
 	return &Buffer{b.dev, b.ptr, 2 * b.n, halves, b.reused}
+}
+
+// AsF32 is the memory of a buffer of an even number of bfloat16, half as many elements of float32: for copying.
+func (b *Buffer) AsF32() *Buffer {
+	if b.check(0, 0, halves); b.n%2 != 0 {
+		panic(fmt.Sprintf("exec: %d elements of bfloat16 as float32", b.n))
+	}
+	return &Buffer{b.dev, b.ptr, b.n / 2, floats, b.reused}
 }
 
 // Pointer is the address that kernels get. A nil buffer has none.
@@ -417,6 +436,7 @@ type Program struct {
 	names    []string
 	ops      []C.ctn_op
 	launches []cuda.Launch
+	work     []Work         // of the launches
 	keep     unsafe.Pointer // the operations in C memory, made at the first run
 	sequence Sequence       // the launches, likewise
 	once     bool
@@ -452,6 +472,15 @@ type Launch struct {
 	Grid   [3]int // blocks; a dimension left 0 is 1
 	Block  int    // threads a block
 	Shared int    // bytes of dynamic shared memory
+	Work   Work
+}
+
+// Work is what a launch has to do at the least, for measuring; 0 where it is not known.
+type Work struct {
+	Bytes float64 // read from and written to memory, each tensor once
+	FLOPs float64 // of products of matrices and convolutions
+	// Issued is FLOPs with those of the tiles' padding.
+	Issued float64
 }
 
 // Blocks is how many blocks of `per` elements cover n.
@@ -482,6 +511,7 @@ func (p *Program) record(name string, cpu unsafe.Pointer, args []byte, scratch i
 			grid := [3]int{max(1, l.Grid[0]), max(1, l.Grid[1]), max(1, l.Grid[2])}
 			p.launches = append(p.launches, cuda.Launch{File: l.File, Entry: l.Entry, Grid: grid, Block: l.Block,
 				Shared: l.Shared, Args: kept, Size: len(args)})
+			p.work = append(p.work, l.Work)
 		}
 		return
 	}
@@ -511,6 +541,9 @@ func (p *Program) Ops() []string { return p.names }
 
 // Launches lists what the program launches on an accelerator.
 func (p *Program) Launches() []cuda.Launch { return p.launches }
+
+// Work is what each of the Launches has to do.
+func (p *Program) Work() []Work { return p.work }
 
 // Run runs the program n times in one call. On an accelerator it does not wait for the end; reading a buffer does.
 func (p *Program) Run(n int) {
@@ -558,6 +591,36 @@ func (p *Program) Time(n int) float64 {
 	Fail(p.sequence.Run(n))
 	Fail(d.acc.Sync())
 	return float64(time.Since(begin).Nanoseconds()) / 1e6
+}
+
+// Profile runs the program and measures its parts one by one: the milliseconds of each launch on an accelerator, by its
+// own clock, and of each operation on the CPU. It is for measuring.
+func (p *Program) Profile() []float64 {
+	p.alive()
+	d := p.arena.dev
+	if d.acc == nil {
+		p.Run(1) // makes keep, and caches as warm as in a run among others
+		ops := unsafe.Slice((*C.ctn_op)(p.keep), len(p.ops))
+		ms := make([]float64, len(ops))
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for i := range ops {
+			begin := time.Now()
+			C.ctn_pool_run(d.pool, &ops[i], 1, 1)
+			ms[i] = float64(time.Since(begin).Nanoseconds()) / 1e6
+		}
+		return ms
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p.prepare()
+	s, ok := p.sequence.(Profiler)
+	if !ok {
+		Fail(fmt.Errorf("%s: %s does not measure launches one by one", p.Name, d.Level()))
+	}
+	ms, err := s.Profile()
+	Fail(err)
+	return ms
 }
 
 // prepare makes the sequence at the first run.

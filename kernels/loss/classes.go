@@ -63,7 +63,8 @@ func (l Classes) Record(p *exec.Program) {
 		temperature: C.float(l.Temperature), scale: C.float(l.Scale)}
 	entry := tensor.Entry("cu_classes", tensor.Half("classes", l.Logit, l.DLogit))
 	exec.Call(p, "classes", unsafe.Pointer(&C.ctn_classes), &args, 0,
-		exec.Launch{File: "classes", Entry: entry, Grid: [3]int{l.N}, Block: C.CTN_CLASSES_BLOCK})
+		exec.Launch{File: "classes", Entry: entry, Grid: [3]int{l.N}, Block: C.CTN_CLASSES_BLOCK,
+			Work: exec.Work{Bytes: l.Logit.Bytes(l.N*l.Classes) + l.DLogit.Bytes(l.N*l.Classes)}})
 	exec.Call(p, "classes_sum", unsafe.Pointer(&C.ctn_classes_sum), &args, 0,
 		exec.Launch{File: "classes", Entry: "cu_classes_sum", Block: C.CTN_CLASSES_BLOCK})
 }

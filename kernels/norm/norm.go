@@ -142,12 +142,15 @@ func (b *Batch) args(op string, stats tensor.Stats, rows int) C.ctn_batchnorm_ar
 
 func record(p *exec.Program, name string, table unsafe.Pointer, args *C.ctn_batchnorm_args) {
 	blocks := 1 // of batchnorm_count
+	var work exec.Work
 	switch name {
 	case "batchnorm", "batchnorm_backward":
+		work.Bytes = 4 * float64(args.parts*args.c) * map[string]float64{"batchnorm": tensor.ForwardRows,
+			"batchnorm_backward": tensor.BackwardRows}[name]
 		blocks = exec.Blocks(int(args.c), C.CTN_NORM_LANES)
 	case "batchnorm_fixed":
 		blocks = exec.Blocks(int(args.c), C.CTN_NORM_BLOCK)
 	}
 	exec.Call(p, name, table, args, 0,
-		exec.Launch{File: "norm", Entry: "cu_" + name, Grid: [3]int{blocks}, Block: C.CTN_NORM_BLOCK})
+		exec.Launch{File: "norm", Entry: "cu_" + name, Grid: [3]int{blocks}, Block: C.CTN_NORM_BLOCK, Work: work})
 }

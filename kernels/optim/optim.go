@@ -62,7 +62,8 @@ func RecordAdam(p *exec.Program, op Adam) {
 	if p.Arena().Device().Accelerated() {
 		args.ticket = ticket(p)
 		gpu = []exec.Launch{{File: "optim", Entry: "cu_adam",
-			Grid: [3]int{min(maxBlocks, exec.Blocks(n, 4*C.CTN_OPTIM_THREADS))}, Block: C.CTN_OPTIM_THREADS}}
+			Grid: [3]int{min(maxBlocks, exec.Blocks(n, 4*C.CTN_OPTIM_THREADS))}, Block: C.CTN_OPTIM_THREADS,
+			Work: exec.Work{Bytes: (7 + decayedReads(op.Decayed)) * 4 * float64(n)}}}
 	} else {
 		args.terms = floats(p.Arena().F32(C.CTN_ADAM_TERMS))
 		exec.Call(p, "adam_begin", unsafe.Pointer(&C.ctn_adam_begin), &args, 0)
@@ -73,6 +74,14 @@ func RecordAdam(p *exec.Program, op Adam) {
 // each is a launch with a thread an element.
 func each(entry string, n int) exec.Launch {
 	return exec.Over("optim", entry, n, 1, C.CTN_OPTIM_THREADS)
+}
+
+// decayedReads is how many numbers of a weight are read to know whether it decays.
+func decayedReads(decayed *exec.Buffer) float64 {
+	if decayed == nil {
+		return 0
+	}
+	return 1
 }
 
 // maxBlocks bounds the blocks of an update: each of them first works out the terms of the step.
@@ -116,7 +125,9 @@ func RecordSGD(p *exec.Program, op SGD) {
 	args := descent("SGD", op.W, op.G, op.V, op.LR, op.Scale, op.Decayed, op.Momentum, op.WeightDecay, op.Decoupled,
 		op.Only)
 	args.nesterov = flag(op.Nesterov)
-	exec.Call(p, "sgd", unsafe.Pointer(&C.ctn_sgd), &args, 0, each("cu_sgd", op.W.Len()))
+	launch := each("cu_sgd", op.W.Len())
+	launch.Work.Bytes = (5 + decayedReads(op.Decayed)) * 4 * float64(op.W.Len())
+	exec.Call(p, "sgd", unsafe.Pointer(&C.ctn_sgd), &args, 0, launch)
 }
 
 // RMSProp is one update by RMSProp in TensorFlow's form, in which the MobileNets were trained: Eps stands under the
@@ -198,7 +209,8 @@ func RecordNorm(p *exec.Program, op Norm) {
 	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
 		args.ticket = ticket(p)
-		gpu = []exec.Launch{{File: "optim", Entry: "cu_norm", Grid: [3]int{blocks}, Block: C.CTN_OPTIM_THREADS}}
+		gpu = []exec.Launch{{File: "optim", Entry: "cu_norm", Grid: [3]int{blocks}, Block: C.CTN_OPTIM_THREADS,
+			Work: exec.Work{Bytes: 4 * float64(n)}}}
 	} else {
 		exec.Call(p, "norm_parts", unsafe.Pointer(&C.ctn_norm_parts), &args, 0)
 	}

@@ -75,6 +75,6 @@ func RecordCopy(p *exec.Program, dst, src *exec.Buffer) (bytes float64) {
 	args := C.ctn_copy_args{n: C.int64_t(n), src: floats(src), dst: floats(dst)}
 	exec.Call(p, "copy", unsafe.Pointer(&C.ctn_copy), &args, 0,
 		exec.Launch{File: "peak", Entry: "cu_copy", Grid: [3]int{exec.Blocks(n, C.CTN_COPY_EACH*C.CTN_PEAK_BLOCK)},
-			Block: C.CTN_PEAK_BLOCK})
+			Block: C.CTN_PEAK_BLOCK, Work: exec.Work{Bytes: 8 * float64(n)}})
 	return 8 * float64(n)
 }

@@ -75,7 +75,18 @@ func (o *Pool) Record(p *exec.Program) {
 	if p.Arena().Device().Accelerated() {
 		args.block, args.groups = C.int64_t(sweep.Block), C.int64_t(sweep.Groups)
 	}
-	exec.Call(p, "pool", unsafe.Pointer(&C.ctn_pool), &args, band, sweep.Launch("pool", o.entry(), half))
+	launch := sweep.Launch("pool", o.entry(), half)
+	launch.Work.Bytes = o.In.Bytes() + o.written()
+	exec.Call(p, "pool", unsafe.Pointer(&C.ctn_pool), &args, band, launch)
+}
+
+// written is the bytes of the output and of the places of its maxima.
+func (o *Pool) written() float64 {
+	n := o.Out.Bytes(o.Shape().Len())
+	if !o.Average {
+		n += float64(o.Shape().Len())
+	}
+	return n
 }
 
 // RecordBackward appends the gradient in the input from grad (dense), that in the output.
@@ -84,6 +95,7 @@ func (o *Pool) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.Si
 	args := o.args()
 	args.grad = floats(grad)
 	stats, launch := put(p, &args, o.In.Shape, sink, grad, o.entry()+"_backward")
+	launch.Work.Bytes = o.written() + sink.Bytes(o.In.Shape)
 	const lanes = 16 // of the widest vector
 	exec.Call(p, "pool_backward", unsafe.Pointer(&C.ctn_pool_backward), &args, o.In.W*lanes, launch)
 	return stats
@@ -114,8 +126,9 @@ func (o Global) Record(p *exec.Program) {
 	half := tensor.Half("pool_global", o.In.Z, o.Out)
 	s := tensor.NewSweep(o.In.Pixels(), o.In.C, half).Images(o.In.N)
 	args.groups = C.int64_t(s.Groups)
-	exec.Call(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C,
-		s.Launch("pool", "cu_pool_global", half))
+	launch := s.Launch("pool", "cu_pool_global", half)
+	launch.Work.Bytes = o.In.Bytes() + o.Out.Bytes(o.shape().Len())
+	exec.Call(p, "pool_global", unsafe.Pointer(&C.ctn_pool_global), &args, 2*o.In.C, launch)
 }
 
 // RecordBackward appends the gradient in the input from grad ([images, channels]), that in the output.
@@ -124,6 +137,7 @@ func (o Global) RecordBackward(p *exec.Program, grad *exec.Buffer, sink tensor.S
 	tensor.Span("pool_global_backward", "grad", grad, o.shape(), 0)
 	args.grad = floats(grad)
 	stats, launch := put(p, &args, o.In.Shape, sink, grad, "cu_pool_global_backward")
+	launch.Work.Bytes = grad.Bytes(o.shape().Len()) + sink.Bytes(o.In.Shape)
 	exec.Call(p, "pool_global_backward", unsafe.Pointer(&C.ctn_pool_global_backward), &args, o.In.C, launch)
 	return stats
 }

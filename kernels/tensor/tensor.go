@@ -197,6 +197,9 @@ func (in Input) Put(dst unsafe.Pointer) {
 		image: C.int64_t(in.H * in.W), act: C.int32_t(in.Act)}
 }
 
+// Bytes is what reading the input moves.
+func (in Input) Bytes() float64 { return in.Z.Bytes(in.Len()) + in.Gate.Bytes(in.N*in.C) }
+
 // Channels is the input's channels [c0, c0+n).
 func (in Input) Channels(c0, n int) Input {
 	in.Stride, in.GateStride = int(stride(in.Stride, in.C)), int(stride(in.GateStride, in.C))
@@ -229,6 +232,15 @@ func (g Gradient) Tensors() []*exec.Buffer {
 func (g Gradient) Put(dst unsafe.Pointer, c int) {
 	*(*C.ctn_gradient)(dst) = C.ctn_gradient{g: floats(g.G), z: floats(g.Z), p: floats(g.P),
 		q: floats(g.Q), r: floats(g.R), g_ld: stride(g.Stride, c), z_ld: stride(g.ZStride, c)}
+}
+
+// Bytes is what reading the gradient of a tensor of this shape moves.
+func (g Gradient) Bytes(s Shape) float64 {
+	n := 0.0
+	for _, b := range g.Tensors() {
+		n += b.Bytes(s.Len())
+	}
+	return n
 }
 
 // Channels is the gradient in channels from c0 on of a tensor of c channels.
@@ -281,6 +293,18 @@ func (s Sink) Put(dst unsafe.Pointer, c int, stats Stats) {
 		out.norm = (*C.ctn_norm)(stats.Norm())
 	}
 	*(*C.ctn_sink)(dst) = out
+}
+
+// Bytes is what writing the gradient of a tensor of this shape moves; 0 of no sink.
+func (s Sink) Bytes(shape Shape) float64 {
+	n := s.D.Bytes(shape.Len())
+	if s.Accumulate {
+		n *= 2
+	}
+	if s.Of != nil && (s.Sums() || s.Of.Act != None) {
+		n += s.Of.Z.Bytes(shape.Len())
+	}
+	return n
 }
 
 // Channels is the sink of channels [c0, c0+n) of a tensor of c channels.

@@ -29,6 +29,7 @@ type Case struct {
 	Bytes       float64 // read and written from memory, where that is what bounds it; otherwise 0
 	Cold        bool    // too long to be run for warming up
 	Long        bool    // measured only where it is asked for by name
+	Slow        bool    // likewise on the CPU
 	// Setup prepares and returns the run.
 	Setup func(ctx context.Context, e *Env) (run func() error, err error)
 }
@@ -37,45 +38,85 @@ type Case struct {
 type Env struct {
 	Device exec.Config
 	Open   func() (*table.Table, table.Query, error) // nil: there is no table
+	Batch  int                                       // images of a network's batch; 0: those of the case
 
 	copied int // floats that Ceilings copies on an accelerator
 	dev    *exec.Device
-	arena  *exec.Arena
 	table  *table.Table
 	query  table.Query
 	list   *catalogue.Catalogue
 	at     func(i int) space.Arch // of list
 	runs   map[string]work
-	last   *exec.Program // what a case's Setup recorded, where it is a single program
-	moved  float64       // Bytes of a case whose size depends on the device
-	worked float64       // FLOPs of one
-	close  []func()
+	last   *exec.Program   // what a case's Setup recorded, where it is a single program
+	parts  []*exec.Program // what one of several runs
+	moved  float64         // Bytes of a case whose size depends on the device
+	worked float64         // FLOPs of one
+	close  []func()        // of the case that is being prepared
+	shared []func()        // of what all cases share
 }
 
 // work is a prepared case.
 type work struct {
 	run     func() error
-	program *exec.Program // nil, or run is a run of it: then the device's own clock measures
+	program *exec.Program   // nil, or run is a run of it: then the device's own clock measures
+	parts   []*exec.Program // nil, or run is a run of them, with what the host does between
 	moved   float64
 	worked  float64
+	close   []func()
+}
+
+func (w work) free() {
+	for _, f := range slices.Backward(w.close) {
+		f()
+	}
 }
 
 // ErrNoTable says that a case needs a table and there is none.
 var ErrNoTable = errors.New("needs a table: --labels table:FILE")
 
-func (e *Env) device() (*exec.Device, *exec.Arena, error) {
+func (e *Env) device() (*exec.Device, error) {
 	if e.dev == nil {
 		d, err := exec.Open(e.Device)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		e.dev, e.arena = d, d.NewArena()
-		e.close = append(e.close, d.Close, e.arena.Free)
+		e.dev = d
+		e.shared = append(e.shared, d.Close)
 		if e.copied == 0 {
 			e.copied = 64 << 20 // 256 MiB: more than any cache
 		}
 	}
-	return e.dev, e.arena, nil
+	return e.dev, nil
+}
+
+// batch is how many images a case takes that takes so many on the CPU, or on an accelerator.
+func (e *Env) batch(cpu, accelerator int) int {
+	switch {
+	case e.Batch > 0:
+		return e.Batch
+	case e.dev.Accelerated():
+		return accelerator
+	}
+	return cpu
+}
+
+// fill writes numbers in [-1, 1) into a buffer, the same few again and again: the host writes them once and the device
+// copies, because writing whole tensors of a large batch takes longer than measuring.
+func fill(b *exec.Buffer) {
+	few := min(1<<16, b.Len())
+	b.WriteF32(0, random(few, 1))
+	whole := b
+	if b.Half() {
+		whole, few = b.AsF32(), few/2 // what is copied are words
+	}
+	ar := b.Device().NewArena()
+	defer ar.Free()
+	p := ar.NewProgram("fill").Once()
+	for at := few; at < whole.Len(); at *= 2 {
+		n := min(at, whole.Len()-at)
+		peak.RecordCopy(p, whole.Slice(at, n), whole.Slice(0, n))
+	}
+	p.Run(1)
 }
 
 func (e *Env) labels() (*table.Table, error) {
@@ -88,7 +129,7 @@ func (e *Env) labels() (*table.Table, error) {
 			return nil, err
 		}
 		e.table, e.query = t, q
-		e.close = append(e.close, func() { _ = t.Close() })
+		e.shared = append(e.shared, func() { _ = t.Close() })
 	}
 	return e.table, nil
 }
@@ -117,10 +158,18 @@ func (e *Env) whole(ctx context.Context) (*catalogue.Catalogue, error) {
 
 // Close frees what the cases hold.
 func (e *Env) Close() {
-	for _, f := range slices.Backward(e.close) {
-		f()
+	for name := range e.runs {
+		e.Release(name)
 	}
-	e.close = nil
+	work{close: e.shared}.free()
+	e.shared = nil
+}
+
+// Release frees what the case of a name was prepared with: not all cases' tensors fit into one GPU together.
+func (e *Env) Release(name string) {
+	w := e.runs[name]
+	delete(e.runs, name)
+	w.free()
 }
 
 // warmUp is how long a case runs before it is measured.
@@ -132,15 +181,9 @@ func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, 
 	defer exec.Catch(&err)
 	w, ready := e.runs[c.Name]
 	if !ready {
-		e.last, e.moved, e.worked = nil, 0, 0
-		if w.run, err = c.Setup(ctx, e); err != nil {
+		if w, err = e.prepare(ctx, c); err != nil {
 			return nil, err
 		}
-		w.program, w.moved, w.worked = e.last, e.moved, e.worked
-		if e.runs == nil {
-			e.runs = map[string]work{}
-		}
-		e.runs[c.Name] = w
 		for begin := time.Now(); !c.Cold && time.Since(begin) < warmUp; {
 			if err := w.run(); err != nil {
 				return nil, err
@@ -160,6 +203,47 @@ func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, 
 	return times, nil
 }
 
+// prepare sets a case up.
+func (e *Env) prepare(ctx context.Context, c Case) (w work, err error) {
+	e.last, e.parts, e.moved, e.worked = nil, nil, 0, 0
+	defer func() {
+		w.close, e.close = e.close, nil
+		if e.runs[c.Name] = w; w.run == nil || err != nil {
+			e.Release(c.Name)
+		}
+	}()
+	if e.runs == nil {
+		e.runs = map[string]work{}
+	}
+	if w.run, err = c.Setup(ctx, e); err != nil {
+		return w, err
+	}
+	w.program, w.parts, w.moved, w.worked = e.last, e.parts, e.moved, e.worked
+	return w, nil
+}
+
+// Walls is Times by the clock on the wall, of single runs that are waited for, as PyTorch is measured; nil where Times
+// measures so.
+func (e *Env) Walls(ctx context.Context, c Case, repeats int) (times []float64, err error) {
+	defer exec.Catch(&err)
+	w := e.runs[c.Name]
+	if w.program == nil || !e.dev.Accelerated() {
+		return nil, nil
+	}
+	for range repeats {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		e.sync()
+		ms, err := e.wall(w)
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, ms)
+	}
+	return times, nil
+}
+
 // once measures one run. On an accelerator a single program is so short that its launch would be measured: some follow
 // each other.
 func (e *Env) once(w work) (ms float64, err error) {
@@ -167,6 +251,11 @@ func (e *Env) once(w work) (ms float64, err error) {
 		const together = 20
 		return w.program.Time(together) / together, nil
 	}
+	return e.wall(w)
+}
+
+// wall measures one run from its begin on the host until the device has ended.
+func (e *Env) wall(w work) (ms float64, err error) {
 	begin := time.Now()
 	if err := w.run(); err != nil {
 		return 0, err
@@ -191,7 +280,7 @@ type Ceilings struct {
 // precision: of float32 in registers, or of tensor cores.
 func (e *Env) Ceilings() (c Ceilings, err error) {
 	defer exec.Catch(&err)
-	d, _, err := e.device()
+	d, err := e.device()
 	if err != nil {
 		return c, err
 	}
@@ -230,7 +319,8 @@ type Result struct {
 	Shape    string   `json:"shape"`
 	MedianMS float64  `json:"median_ms"`
 	MinMS    float64  `json:"min_ms"`
-	Spread   float64  `json:"spread"` // (third quartile - first quartile) / median
+	WallMS   *float64 `json:"wall_ms"` // median by the clock on the wall, where the others are by a GPU's clock
+	Spread   float64  `json:"spread"`  // (third quartile - first quartile) / median
 	Repeats  int      `json:"repeats"`
 	GFLOPs   *float64 `json:"gflops"`
 	GBps     *float64 `json:"gbps"`
@@ -278,17 +368,25 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 		return Result{}, err
 	}
 	times = append(times, more...)
+	walls, err := e.Walls(ctx, c, min(repeats, 100))
+	if err != nil {
+		return Result{}, err
+	}
 	slices.Sort(times)
-	median := times[len(times)/2]
+	middle := times[len(times)/2]
 	r = Result{
-		Name: c.Name, Shape: c.Shape, MedianMS: median, MinMS: times[0], Repeats: len(times),
-		Spread: (times[len(times)*3/4] - times[len(times)/4]) / median,
+		Name: c.Name, Shape: c.Shape, MedianMS: middle, MinMS: times[0], Repeats: len(times),
+		Spread: (times[len(times)*3/4] - times[len(times)/4]) / middle,
+	}
+	if walls != nil {
+		wall := median(walls)
+		r.WallMS = &wall
 	}
 	rate := func(work, ceiling float64) *float64 {
 		if work == 0 {
 			return nil
 		}
-		v := work / median / 1e6
+		v := work / middle / 1e6
 		if share := v / ceiling; ceiling > 0 && (r.CeilingShare == nil || share > *r.CeilingShare) {
 			r.CeilingShare = &share
 		}
@@ -333,6 +431,7 @@ func CopyGBps(threads int) float64 {
 type answer struct {
 	Name  string    `json:"name"`
 	MS    []float64 `json:"ms,omitempty"`
+	Wall  []float64 `json:"wall_ms,omitempty"` // beside those by a GPU's clock
 	Error string    `json:"error,omitempty"`
 }
 
@@ -364,12 +463,15 @@ func (e *Env) serve(ctx context.Context, line string) answer {
 		a.Error = fmt.Sprintf("%q: want a name and how often", line)
 		return a
 	}
-	i := slices.IndexFunc(Cases(), func(c Case) bool { return c.Name == name })
-	if i < 0 {
-		a.Error = "unknown name"
+	c, err := Named(name)
+	if err != nil {
+		a.Error = err.Error()
 		return a
 	}
-	if a.MS, err = e.Times(ctx, Cases()[i], repeats); err != nil {
+	if a.MS, err = e.Times(ctx, c, repeats); err == nil {
+		a.Wall, err = e.Walls(ctx, c, repeats)
+	}
+	if err != nil {
 		a.Error = err.Error()
 	}
 	return a

@@ -54,10 +54,12 @@ func random(n int, step uint32) []float32 {
 // recorded is the setup of a program that f records.
 func recorded(f func(ar *exec.Arena, p *exec.Program)) func(context.Context, *Env) (func() error, error) {
 	return func(_ context.Context, e *Env) (func() error, error) {
-		_, ar, err := e.device()
+		d, err := e.device()
 		if err != nil {
 			return nil, err
 		}
+		ar := d.NewArena()
+		e.close = append(e.close, ar.Free)
 		p := ar.NewProgram("bench")
 		f(ar, p)
 		e.last = p

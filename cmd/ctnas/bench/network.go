@@ -30,19 +30,15 @@ type layer struct {
 // room is a tensor of a shape without N, filled with numbers.
 func (l *layer) room(s tensor.Shape) (tensor.Shape, *exec.Buffer) {
 	s.N = l.batch
-	size := 4.0
-	b := (*exec.Buffer)(nil)
+	size, b := 4.0, (*exec.Buffer)(nil)
 	if l.half {
-		size, b = 2, l.ar.BF16(s.Len())
+		size, b = 2, l.ar.BF16((s.Len()+1)/2*2) // an even number, to be filled
 	} else {
 		b = l.ar.F32(s.Len())
 	}
 	l.moved += size * float64(s.Len())
-	few := random(1<<16, 1)
-	for at := 0; at < s.Len(); at += len(few) {
-		b.WriteF32(at, few[:min(len(few), s.Len()-at)])
-	}
-	return s, b
+	fill(b)
+	return s, b.Slice(0, s.Len())
 }
 
 // input is a tensor as it is read through a batch norm and an activation.
@@ -66,10 +62,7 @@ func layered(f func(l *layer, p *exec.Program)) func(context.Context, *Env) (fun
 	return func(ctx context.Context, e *Env) (func() error, error) {
 		return recorded(func(ar *exec.Arena, p *exec.Program) {
 			d := ar.Device()
-			l := &layer{ar: ar, batch: networkBatchCPU, half: d.Precision() == exec.BF16}
-			if d.Accelerated() {
-				l.batch = networkBatch
-			}
+			l := &layer{ar: ar, batch: e.batch(networkBatchCPU, networkBatch), half: d.Precision() == exec.BF16}
 			f(l, p)
 			e.moved, e.worked = l.moved, l.flops
 		})(ctx, e)

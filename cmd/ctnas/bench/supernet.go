@@ -37,7 +37,7 @@ func supernet() []Case {
 // scripts/peers/darts.py as its peer.
 func dartsStep(_ context.Context, e *Env) (func() error, error) {
 	const batch, outputs = 16, 10
-	d, _, err := e.device()
+	d, err := e.device()
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func elastic(side int) (space.Elastic, []space.Arch, error) {
 // supernetStep is an update of the supernet on random images with random labels.
 func supernetStep(_ context.Context, e *Env) (func() error, error) {
 	const batch, side, outputs = 8, 128, 1000
-	d, _, err := e.device()
+	d, err := e.device()
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func supernetStep(_ context.Context, e *Env) (func() error, error) {
 // supernetLabel measures sub-networks with statistics of their own.
 func supernetLabel(_ context.Context, e *Env) (func() error, error) {
 	const side, outputs = 32, 10
-	d, _, err := e.device()
+	d, err := e.device()
 	if err != nil {
 		return nil, err
 	}

@@ -44,23 +44,18 @@ func training() []Case {
 			cell("nasbench101:best", 16)},
 	} {
 		cases = append(cases, Case{
-			Name: c.name, Long: true,
+			Name: c.name, Slow: true,
 			Shape: fmt.Sprintf("%s; batch %d, on a GPU %d: forward, backward, SGD with momentum", c.shape, c.batch,
 				gpuBatch),
 			Setup: func(_ context.Context, e *Env) (func() error, error) {
-				d, _, err := e.device()
-				if err != nil {
+				if _, err := e.device(); err != nil {
 					return nil, err
 				}
 				net, err := c.build()
 				if err != nil {
 					return nil, err
 				}
-				batch := c.batch
-				if d.Accelerated() {
-					batch = gpuBatch
-				}
-				s, err := trainStep(e, net, batch)
+				s, err := trainStep(e, net, e.batch(c.batch, gpuBatch))
 				if err != nil {
 					return nil, err
 				}
@@ -87,8 +82,9 @@ func trainStep(e *Env, net *nn.Network, batch int) (*trainer.Step, error) {
 		return nil, err
 	}
 	e.close = append(e.close, s.Close)
+	e.parts = s.Programs()
 	s.Initialize(nn.HeFanOut, 1)
-	s.Images.WriteF32(0, random(s.Images.Len(), 1))
+	fill(s.Images)
 	s.Labels.WriteI32(0, classes(batch, net.Nodes[net.Outputs[0].Node].Shape.C))
 	return s, nil
 }
