@@ -42,8 +42,9 @@ gpu: tools fatbins ## build bin/ctnas with GPU support; installs the CUDA compil
 fatbins: tools # compile the kernels; CTNAS_CUDA_ARCHS="80 90" restricts what for
 	@CTNAS_CUDA_ARCHS="$(CTNAS_CUDA_ARCHS)" scripts/cuda/fatbins.sh
 
-gpu-report: fatbins ## registers, shared memory and spills of every kernel
+gpu-report: fatbins ## registers and spills of every kernel; main loops, launches and modelled time of training steps
 	@scripts/cuda/resources.sh
+	@GO="$(GO)" scripts/cuda/report.sh
 
 test: tools ## unit and property tests
 	$(TEST) $(EVERY)
