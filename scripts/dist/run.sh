@@ -115,7 +115,7 @@ same() { cmp "$1/result.json" "$2/result.json" && cmp "$1/ledger.jsonl" "$2/ledg
 repeat() {
 	[ -f nb101_run0.csv.gz ] || { missing repeat 'this archive was packed without nb101_run0.csv.gz' && return; }
 	step 'convert the table' 120 bin/ctnas table convert nb101_run0.csv.gz -o "$work/nb101.ctt" || return
-	search="bin/ctnas search --quiet --space nasbench101 --labels table:$work/nb101.ctt --budget 150 --seed 1 --checkpoint-every 1 --device $device"
+	search="bin/ctnas search --quiet --space nasbench101 --labels table:$work/nb101.ctt --budget 150 --seed 1 --device $device"
 	# shellcheck disable=SC2086 # words
 	step 'search' 120 $search --out "$work/a" || return
 	# shellcheck disable=SC2086
