@@ -34,6 +34,9 @@ func (c Conv) geometry(v view) C.ctn_conv_geometry {
 // accelerated records the convolution as launches.
 func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	half := tensor.Half("conv", f.In.Z, f.Z)
+	if stats, ok := f.hopper(p, c, v, half); ok {
+		return stats
+	}
 	args := C.ctn_conv_gpu_args{at: c.geometry(v), bias: floats(f.Bias), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
 	f.In.Put(unsafe.Pointer(&args.in))
 	plain := half && f.In.Scale == nil && f.In.Act == tensor.None && f.In.Gate == nil && c.tapsCounted(c.In.C) &&
@@ -52,6 +55,9 @@ func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 
 func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	half := tensor.Half("conv_input_gradient", append(b.Grad.Tensors(), b.Sink.Tensors()...)...)
+	if stats, ok := b.hopper(p, c, v, half); ok {
+		return stats
+	}
 	args := C.ctn_conv_gpu_args{at: c.geometry(v)}
 	b.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
 	plain := half && b.Grad.P == nil && c.Stride == 1 && c.StrideW == 1 && c.tapsCounted(c.Out) &&
@@ -171,6 +177,9 @@ func sharedPlain(tile int) int {
 func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 	const op = "conv_weight_gradient"
 	half := tensor.Half(op, append(w.Grad.Tensors(), w.In.Z)...)
+	if w.hopper(p, c, v, half) {
+		return
+	}
 	rows, cols, lanes, step := 128, C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_LANES_F32, C.CTN_CONV_GPU_STEP_F32
 	depth, taps, pixels := c.In.C/c.Groups, c.KH*c.KW, c.Shape().Pixels()
 	entry, file, shared := "cu_conv_weight", "conv_weight", 0

@@ -64,6 +64,22 @@ func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, orders(t), exec.BF16, f)
 }
 
+// EachHopper is EachTensorCore where the kernels of compute capability 9.0 run.
+func EachHopper(t *testing.T, f func(t *testing.T, d *exec.Device)) {
+	if underRace {
+		t.Log("the simulator is left out under the race detector, which sees Go code alone")
+		return
+	}
+	for _, order := range orders(t) {
+		name := "sim90:" + order.String()
+		on(t, name, exec.Config{Device: name, Precision: exec.BF16}, f)
+	}
+	gpus, _ := cuda.Devices()
+	if i := slices.IndexFunc(gpus, func(g cuda.Info) bool { return g.Name == gpu() && g.SM == 90 }); i >= 0 {
+		on(t, gpus[i].Name, exec.Config{Device: gpus[i].Name, Precision: exec.BF16}, f)
+	}
+}
+
 // EachStorage is EachDevice, and on accelerators once more with what Store stores in bfloat16.
 func EachStorage(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	EachDevice(t, f)
@@ -118,7 +134,7 @@ func GPUCases() int { return int(onGPU.Load()) }
 // simulator's orders take different ones, so that together they see more cases than if all took the same.
 func Shared(d *exec.Device, number, n int) bool {
 	turn := slices.IndexFunc(sim.Orders, func(o sim.Order) bool {
-		return strings.HasPrefix(d.Level(), "sim/"+o.String()+"/")
+		return strings.HasPrefix(strings.Replace(d.Level(), "sim90/", "sim/", 1), "sim/"+o.String()+"/")
 	})
 	return (number+max(turn, 0))%n == 0
 }

@@ -1,6 +1,8 @@
 // The C++ twins of exec/hopper.cuh, which says what each function does. What is asynchronous happens as late as it may:
 // copies end when every thread waits, products are computed at their wgmma_wait, and until then what they write is NaN.
 // Copies and products see what threads have written to shared memory after a fence_async alone.
+//
+// Where fail is called nothing on the stack may own memory: the thread never goes on.
 #include "hopper.h"
 
 namespace sim {
@@ -20,7 +22,11 @@ static_assert(sizeof(image_map) <= sizeof(ctn_image_map), "");
 
 uint32_t swizzled(uint32_t at) { return at ^ (at >> 7 & 7) << 4; }
 
-std::string name(const void *b) { return format("of the barrier at %zx of shared memory", (size_t)b % 0x100000); }
+const char *name(const void *b) {
+	static thread_local char text[64];
+	snprintf(text, sizeof text, "of the barrier at %zx of shared memory", (size_t)b % 0x100000);
+	return text;
+}
 
 typedef float four __attribute__((vector_size(16)));
 
@@ -60,7 +66,7 @@ mbarrier &hopper::find(uint64_t *b, const char *what) {
 void hopper::settle(uint64_t *b, mbarrier &m) {
 	if (m.pending) return;
 	if (m.bytes < 0)
-		fail("%lld bytes more than were announced came in phase %d %s", (long long)-m.bytes, m.ended, name(b).c_str());
+		fail("%lld bytes more than were announced came in phase %d %s", (long long)-m.bytes, m.ended, name(b));
 	if (m.bytes) return;
 	m.ended++;
 	m.pending = m.count;
@@ -70,7 +76,7 @@ void hopper::settle(uint64_t *b, mbarrier &m) {
 void hopper::arrive(uint64_t *b, const char *what, int64_t bytes) {
 	mbarrier &m = find(b, what);
 	if (!m.pending)
-		fail("%s more often than %u times in phase %d %s", what, m.count, m.ended, name(b).c_str());
+		fail("%s more often than %u times in phase %d %s", what, m.count, m.ended, name(b));
 	m.bytes += bytes;
 	if (m.bytes > most_bytes) fail("%s with more than %lld bytes", what, (long long)most_bytes);
 	m.pending--;
@@ -85,18 +91,19 @@ uint32_t hopper::address(const void *p) const {
 	return base + (uint32_t)((const unsigned char *)p - memory.data());
 }
 
-// Until a copy ends its destination is undefined.
-void hopper::start(unsigned char *to, std::vector<unsigned char> bytes, uint64_t *b) {
+// Until a copy ends its destination is undefined. The caller fills its bytes.
+std::vector<unsigned char> &hopper::start(unsigned char *to, size_t size, uint64_t *b) {
 	mbarrier &m = find(b, "a copy");
 	if (!m.fenced) fail("a copy to a barrier that no fence_async has followed");
 	for (bulk &c : copies)
-		if (to < c.to + c.bytes.size() && c.to < to + bytes.size()) fail("two copies to one place are under way");
+		if (to < c.to + c.bytes.size() && c.to < to + size) fail("two copies to one place are under way");
 	guarded &memory = current->dynamic_memory();
-	if (!memory.holds(to, bytes.size())) fail("a copy to what is not dynamic shared memory");
+	if (!memory.holds(to, size)) fail("a copy to what is not dynamic shared memory");
 	seen.resize(memory.size, 0xff);
-	memset(to, 0xff, bytes.size());
-	memset(&seen[(size_t)(to - memory.data())], 0xff, bytes.size());
-	copies.push_back({to, std::move(bytes), b});
+	memset(to, 0xff, size);
+	memset(&seen[(size_t)(to - memory.data())], 0xff, size);
+	copies.push_back({to, std::vector<unsigned char>(size), b});
+	return copies.back().bytes;
 }
 
 bool hopper::end_a_copy() {
@@ -105,13 +112,14 @@ bool hopper::end_a_copy() {
 	const ctn_sim_schedule &how = current->how();
 	if (how.order == CTN_SIM_DESCENDING) i = copies.size() - 1;
 	if (how.order == CTN_SIM_RANDOM) i = ((++draws + how.seed) * 0x9e3779b97f4a7c15u >> 33) % copies.size();
-	bulk c = std::move(copies[i]);
-	copies.erase(copies.begin() + (ptrdiff_t)i);
+	const bulk &c = copies[i];
 	memcpy(c.to, c.bytes.data(), c.bytes.size());
 	memcpy(&seen[(size_t)(c.to - current->dynamic_memory().data())], c.bytes.data(), c.bytes.size());
-	mbarrier &m = find(c.barrier, "a copy");
+	uint64_t *b = c.barrier;
+	mbarrier &m = find(b, "a copy");
 	m.bytes -= (int64_t)c.bytes.size();
-	settle(c.barrier, m);
+	copies.erase(copies.begin() + (ptrdiff_t)i);
+	settle(b, m);
 	return true;
 }
 
@@ -123,7 +131,7 @@ warpgroup &hopper::group(const char *what) {
 }
 
 // Waits for all threads of the warpgroup; the last one does what is to be done.
-void hopper::gather(warpgroup &g, const char *what, const std::function<void()> &all) {
+template <class F> static void gather(warpgroup &g, const char *what, const F &all) {
 	gathering &h = g.here;
 	if (++h.arrived == 128) {
 		h.arrived = 0, h.generation++;
@@ -204,7 +212,7 @@ void wgmma(float *d, int n, bool ta, bool tb, uint64_t a, uint64_t b, bool add) 
 	    p.group != mine.group)
 		fail("wgmma of one thread is not that of the others of its warpgroup");
 	g.d[number % 128] = d;
-	h.gather(g, "wgmma", [&] {
+	gather(g, "wgmma", [&] {
 		unsigned at = 0;
 		for (auto &s : g.sums)
 			if (s.second.d[0] == g.d[0]) at = s.first;
@@ -232,7 +240,7 @@ void wgmma_wait(size_t latest) {
 	if (!g.waiting || g.next.group != commits || g.waits != latest)
 		fail("wgmma_wait of one thread is not that of the others of its warpgroup");
 	h.fenced[number] = false;
-	h.gather(g, "wgmma_wait", [&] {
+	gather(g, "wgmma_wait", [&] {
 		size_t i = 0;
 		for (; i < g.products.size() && g.products[i].group + latest < commits; i++) {
 			const product &p = g.products[i];
@@ -270,7 +278,7 @@ void mbarrier_wait(uint64_t *b, uint32_t parity) {
 	if (parity > 1) fail("mbarrier_wait for parity %u", parity);
 	if (next == -2) next = parity ? -1 : 0;
 	if ((uint32_t)(next & 1) != parity)
-		fail("mbarrier_wait for parity %u where phase %d is next %s", parity, next, name(b).c_str());
+		fail("mbarrier_wait for parity %u where phase %d is next %s", parity, next, name(b));
 	int phase = next;
 	current->park([&m, phase] { return m.ended > phase; },
 	              [&m, phase, b] {
@@ -278,7 +286,7 @@ void mbarrier_wait(uint64_t *b, uint32_t parity) {
 		                            (long long)m.bytes) +
 		                     name(b);
 	              });
-	if (m.ended > phase + 1) fail("mbarrier_wait has missed the end of phase %d %s", phase, name(b).c_str());
+	if (m.ended > phase + 1) fail("mbarrier_wait has missed the end of phase %d %s", phase, name(b));
 	next++;
 }
 
@@ -293,8 +301,7 @@ void fence_async() {
 void bulk_copy(void *shared, const void *global, uint32_t bytes, uint64_t *b) {
 	if ((uintptr_t)global % 16 || current->more().address(shared) % 16 || bytes % 16 || !bytes)
 		fail("bulk_copy of %u bytes, not all of it multiples of 16", bytes);
-	const unsigned char *from = (const unsigned char *)global;
-	current->more().start((unsigned char *)shared, std::vector<unsigned char>(from, from + bytes), b);
+	memcpy(current->more().start((unsigned char *)shared, bytes, b).data(), global, bytes);
 }
 
 void bulk_image(void *shared, const ctn_image_map *map, int c, int x, int y, int image, int dx, int dy, uint64_t *b) {
@@ -307,7 +314,7 @@ void bulk_image(void *shared, const ctn_image_map *map, int c, int x, int y, int
 	if (dx < 0 || dx > 255 || dy < 0 || dy > 255) fail("bulk_image moved by (%d, %d)", dy, dx);
 	if (x < of.lower[0] || x >= of.w + of.upper[0] || y < of.lower[1] || y >= of.h + of.upper[1])
 		fail("bulk_image from (%d, %d), outside of the map's box", y, x);
-	std::vector<unsigned char> bytes((size_t)of.pixels * 128);
+	std::vector<unsigned char> &bytes = current->more().start((unsigned char *)shared, (size_t)of.pixels * 128, b);
 	for (int p = 0; p < of.pixels; p++) {
 		int at_y = y + dy, at_x = x + dx;
 		if (image >= 0 && image < of.n && at_y >= 0 && at_y < of.h && at_x >= 0 && at_x < of.w)
@@ -322,7 +329,6 @@ void bulk_image(void *shared, const ctn_image_map *map, int c, int x, int y, int
 		if (++y < of.h + of.upper[1]) continue;
 		y = of.lower[1], image++;
 	}
-	current->more().start((unsigned char *)shared, std::move(bytes), b);
 }
 
 void prefetch_map(const ctn_image_map *) {}

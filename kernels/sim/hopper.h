@@ -64,10 +64,9 @@ struct hopper {
 	mbarrier &find(uint64_t *b, const char *name);
 	void arrive(uint64_t *b, const char *name, int64_t bytes);
 	void settle(uint64_t *b, mbarrier &m);
-	void start(unsigned char *to, std::vector<unsigned char> bytes, uint64_t *b);
+	std::vector<unsigned char> &start(unsigned char *to, size_t size, uint64_t *b);
 	uint32_t address(const void *p) const;
 	warpgroup &group(const char *name);
-	void gather(warpgroup &g, const char *name, const std::function<void()> &all);
 	void multiply(warpgroup &g, const product &p);
 	float read(uint32_t at) const;
 

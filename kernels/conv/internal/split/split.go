@@ -10,7 +10,8 @@ var Target = struct {
 	// Blocks that keep it busy to the end; with more than that, blocks compute several tiles each and leave fewer sums.
 	Enough int
 	Tiles  int // but at most so many
-}{264, 1056, 8}
+	Tile   int // on compute capability 9.0 this one of the kernels' tiles, from 1; 0: by the shapes
+}{264, 1056, 8, 0}
 
 // Small splits work for a GPU so small that tests reach wide tiles, and several a block, until the function it returns
 // is called.

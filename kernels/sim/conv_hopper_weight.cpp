@@ -1,0 +1,1 @@
+#include "../conv/hopper_weight.cu"
