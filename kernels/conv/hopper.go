@@ -57,13 +57,14 @@ func imageMap(b *exec.Buffer, ld int, s tensor.Shape, left, top int, written ten
 var hopperTiles = []struct {
 	rows, cols int
 	worth      float64
-}{{128, 64, 0.6}, {128, 128, 0.85}, {256, 128, 1}, {128, 256, 1}}
+}{{128, 64, 0.6}, {128, 128, 1}}
 
 // hopperTile is the tile with which a large GPU is done first: little of the tiles outside of the product, and few
 // blocks in the last wave.
 func hopperTile(pixels, cols int) (rows, columns int) {
 	if t := split.Target.Tile; t > 0 {
-		return hopperTiles[t-1].rows, hopperTiles[t-1].cols
+		t = (t - 1) % len(hopperTiles)
+		return hopperTiles[t].rows, hopperTiles[t].cols
 	}
 	best, at := 0.0, 0
 	for i, t := range hopperTiles {
@@ -86,10 +87,10 @@ func (f Forward) hopper(p *exec.Program, c Conv, v view, half bool) (stats tenso
 		depth: C.int32_t(c.In.C), cols: C.int32_t(c.Out), top: C.int32_t(-c.PadH), left: C.int32_t(-c.PadW),
 		bias: (*C.float)(f.Bias.Pointer()), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
 	m := imageMap(f.In.Z, f.In.Stride, c.In, -c.PadW, -c.PadH, c.Shape(), C.CTN_HOPPER_BOX)
-	return recordHopper(p, "conv", &args, c, m, c.Shape(), func(count []int32) (stats tensor.Stats) {
+	return recordHopper(p, "conv", &args, c, m, c.Shape(), func(count []int32, chunks int) (stats tensor.Stats) {
 		if f.Sums {
-			stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count)
-			args.stats, args.stats_ld = exec.Ptr[C.float](stats.Rows), C.int64_t(c.Out)
+			stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count, chunks)
+			args.stats, args.stats_ld, args.norm = floats(stats.Rows), C.int64_t(c.Out), (*C.ctn_norm)(stats.Norm())
 		}
 		return stats
 	}), true
@@ -104,9 +105,9 @@ func (b InputGradient) hopper(p *exec.Program, c Conv, v view, half bool) (stats
 		tap_ld: C.int32_t(v.tap), depth: C.int32_t(c.Out), cols: C.int32_t(c.In.C), top: C.int32_t(top),
 		left: C.int32_t(left)}
 	m := imageMap(b.Grad.G, b.Grad.Stride, c.Shape(), left, top, c.In, C.CTN_HOPPER_BOX)
-	return recordHopper(p, "conv_input", &args, c, m, c.In, func(count []int32) (stats tensor.Stats) {
+	return recordHopper(p, "conv_input", &args, c, m, c.In, func(count []int32, chunks int) (stats tensor.Stats) {
 		if b.Sink.Sums() {
-			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count)
+			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count, chunks)
 		}
 		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
 		return stats
@@ -115,7 +116,7 @@ func (b InputGradient) hopper(p *exec.Program, c Conv, v view, half bool) (stats
 
 // recordHopper plans how what is written is split into tiles and parts, and records the launches.
 func recordHopper(p *exec.Program, name string, args *C.ctn_conv_hopper_args, c Conv, m cuda.ImageMap,
-	written tensor.Shape, sums func(count []int32) tensor.Stats) tensor.Stats {
+	written tensor.Shape, sums func(count []int32, chunks int) tensor.Stats) tensor.Stats {
 	const step = C.CTN_IMAGE_CHANNELS
 	pixels, cols := written.Pixels(), int(args.cols)
 	rows, tile := hopperTile(pixels, cols)
@@ -127,7 +128,7 @@ func recordHopper(p *exec.Program, name string, args *C.ctn_conv_hopper_args, c 
 	// Half as many blocks as the kernels for all GPUs have, of which two are resident at once.
 	args.tiles = C.int32_t(min(max(2*exec.Blocks(pixels, rows)*across/split.Target.Enough, 1), split.Target.Tiles))
 	block := rows * int(args.tiles)
-	stats := sums(tensor.Parts(pixels, block))
+	stats := sums(tensor.Parts(pixels, block), across)
 	args.packed = p.Arena().BF16(across * tile * steps * step).Pointer()
 	p.Arena().Device().ImageMap(unsafe.Pointer(&args.of), m)
 	exec.Call(p, name, nil, args, 0,

@@ -23,6 +23,7 @@ typedef struct ctn_conv_hopper_args {
 	int64_t ld;
 	float *stats; // [parts, 3, stats_ld], or none
 	int64_t stats_ld;
+	const ctn_norm *norm; // what is made of them
 	ctn_sink sink; // transposed
 } ctn_conv_hopper_args;
 
@@ -47,7 +48,7 @@ enum {
 	CTN_HOPPER_STEP = 64,                                  // pixels of a step of the weight's gradient
 	CTN_HOPPER_LARGE = 40000,                              // bytes of a stage of which there are three and not four
 	CTN_HOPPER_CONSUMERS = 2,                              // warpgroups that multiply, 64 rows of a tile each, or 128
-	CTN_HOPPER_BLOCK = 128 * (1 + CTN_HOPPER_CONSUMERS),   // one more brings what they read
+	CTN_HOPPER_BLOCK = 128 * CTN_HOPPER_CONSUMERS + 32,    // a warp more brings what they read
 	CTN_HOPPER_BOX = 128,                                  // pixels that a copy brings
 	CTN_HOPPER_PITCH = 64 + 4,                             // floats of a row of results on their way out
 	CTN_HOPPER_RESULTS = CTN_HOPPER_CONSUMERS * 64 * CTN_HOPPER_PITCH * 4, // bytes

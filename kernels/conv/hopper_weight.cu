@@ -21,8 +21,8 @@ template <int MT, int N> __device__ __forceinline__ void weigh(const ctn_conv_we
 	const int begin = blockIdx.y * g.split, end = min(begin + g.split, g.pixels);
 	ring<l::STAGES> at;
 
-	if (threadIdx.x < 128) {
-		if (threadIdx.x) return;
+	if (threadIdx.x >= 128 * CONSUMERS) {
+		if (threadIdx.x > 128 * CONSUMERS) return;
 		prefetch_map(&g.x), prefetch_map(&g.dz);
 		const int line = begin / g.w;
 		int x = begin - line * g.w, image = line / g.h, y = line - image * g.h;
@@ -52,7 +52,7 @@ template <int MT, int N> __device__ __forceinline__ void weigh(const ctn_conv_we
 		return;
 	}
 
-	const int mine = threadIdx.x / 128 - 1, lane = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
+	const int mine = threadIdx.x / 128, lane = threadIdx.x % 32, warp = threadIdx.x % 128 / 32;
 	const uint32_t left = shared_address(stages) + mine * MT * PIECE, right = shared_address(stages) + l::LEFT;
 	float acc[MT][N / 2];
 	int before = 0;

@@ -85,15 +85,6 @@ __device__ __forceinline__ void prefetch_map(const ctn_image_map *map) {
 	asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-// Gives registers of a warpgroup's threads up, or takes what others of the block gave up: N a thread, a multiple of 8.
-// Each warpgroup of the block does one or the other, once.
-template <int N> __device__ __forceinline__ void registers_down() {
-	asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
-}
-template <int N> __device__ __forceinline__ void registers_up() {
-	asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
-}
-
 // A barrier of so many threads of the block, whole warps. id: 1 to 15.
 __device__ __forceinline__ void part_barrier(int id, int threads) {
 	asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");

@@ -20,8 +20,6 @@ void wgmma_wait(size_t groups);
 void wgmma(float *d, int n, bool ta, bool tb, uint64_t a, uint64_t b, bool add);
 } // namespace sim
 
-template <int N> void registers_down() { static_assert(N % 8 == 0 && N >= 24 && N <= 256, ""); }
-template <int N> void registers_up() { static_assert(N % 8 == 0 && N >= 24 && N <= 256, ""); }
 template <int N> void wgmma_wait() { sim::wgmma_wait(N); }
 template <int N, int TA, int TB> void wgmma(float (&d)[N / 2], uint64_t a, uint64_t b, int add) {
 	static_assert(N == 64 || N == 128 || N == 256, "");
