@@ -84,7 +84,7 @@ func leavers(ar *exec.Arena) (all []leaver) {
 
 // What the operation that leaves the sums makes of them is what a kernel of its own makes, in every run.
 func TestMade(t *testing.T) {
-	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+	made := func(t *testing.T, d *exec.Device) {
 		if !d.Accelerated() {
 			t.Skip("on the CPU the norm is an operation of its own")
 		}
@@ -147,5 +147,7 @@ func TestMade(t *testing.T) {
 			}
 		}
 		require.Greater(t, most, 20, "no case adds up groups of parts")
-	})
+	}
+	kerneltest.EachStorage(t, made)
+	kerneltest.EachHopper(t, made)
 }
