@@ -33,6 +33,19 @@ __device__ __forceinline__ void pair(const ctn_allpairs_args &g, float z, float 
 
 __device__ __forceinline__ float kept(bool accumulate, const float *p) { return accumulate ? *p : 0.0f; }
 
+// Pair k of a list: its loss and derivative, both by weight but not yet divided by the sum of weights, and the weight.
+struct listed_pair {
+	float loss, slope, weight;
+};
+__device__ __forceinline__ listed_pair of_list(const ctn_pairlist_args &g, int64_t k) {
+	const int64_t a = g.a[k], b = g.b[k];
+	const float z = g.heads == 1 ? g.score[a] - g.score[b] : g.score[2 * a] + g.score[2 * b + 1] + g.bias[0],
+	            weight = g.weight ? g.weight[k] : 1.0f;
+	float loss, slope;
+	cross_entropy(z, g.target[k], loss, slope);
+	return {loss * weight, slope * weight, weight};
+}
+
 } // namespace
 
 // Grid: examples, a warp each, which meets the other n - 1 in tiles of shared memory: lane l has those of number l, l +
@@ -109,38 +122,38 @@ CTN_ENTRY(cu_allpairs_sum, const ctn_allpairs_args g, CTN_SUM_BLOCK) {
 CTN_ENTRY(cu_pairlist, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	const int64_t n = ctn_size(g.pairs), k = (int64_t)blockIdx.x * CTN_LOSS_BLOCK + threadIdx.x;
 	if ((int64_t)blockIdx.x * CTN_LOSS_BLOCK >= n) return;
-	float loss = 0, slope = 0, weight = 0;
+	listed_pair p = {0, 0, 0};
 	if (k < n) {
-		int64_t a = g.a[k], b = g.b[k];
-		float z = g.heads == 1 ? g.score[a] - g.score[b] : g.score[2 * a] + g.score[2 * b + 1] + g.bias[0];
-		weight = g.weight ? g.weight[k] : 1.0f;
-		cross_entropy(z, g.target[k], loss, slope);
-		loss *= weight;
-		slope *= weight;
-		g.slope[k] = slope;
+		p = of_list(g, k);
+		g.slope[k] = p.slope;
 	}
-	double sums[3] = {block_sum<CTN_LOSS_BLOCK>(loss), block_sum<CTN_LOSS_BLOCK>(weight),
-	                  block_sum<CTN_LOSS_BLOCK>(slope)};
+	double sums[3] = {block_sum<CTN_LOSS_BLOCK>(p.loss), block_sum<CTN_LOSS_BLOCK>(p.weight),
+	                  block_sum<CTN_LOSS_BLOCK>(p.slope)};
 	if (threadIdx.x < 3)
 		g.parts[3 * blockIdx.x + threadIdx.x] = threadIdx.x == 0 ? sums[0] : threadIdx.x == 1 ? sums[1] : sums[2];
 }
 
-// Grid: 16 examples a block. A block reads the whole list and adds what meets its examples: thread t has pairs t, t +
-// 256, ... Bound by the list's way from L2, (examples/16) times 12 bytes a pair. Block 0 also writes the loss and the
-// bias's gradient.
-CTN_ENTRY(cu_pairlist_sum, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
+namespace {
+
+// Adds what meets a block's 16 examples: thread t has pairs t, t + 256, ... Block 0 also writes the loss and the bias's
+// gradient. FEW: every block works the pairs out for itself.
+template <bool FEW> __device__ __forceinline__ void add_list(const ctn_pairlist_args &g) {
 	STATIC_SHARED(float[WARPS][2 * EXAMPLES], warps);
-	const int64_t n = ctn_size(g.pairs), blocks = ctn_div_up(n, CTN_LOSS_BLOCK);
+	const int64_t n = ctn_size(g.pairs), parts = FEW ? n : ctn_div_up(n, CTN_LOSS_BLOCK);
 	const int64_t i0 = (int64_t)blockIdx.x * EXAMPLES, values = ctn_min(EXAMPLES, ctn_size(g.examples) - i0) * g.heads;
 	if (blockIdx.x && values <= 0) return;
-	double weights = 0;
-	for (int64_t b = threadIdx.x; b < blocks; b += CTN_LOSS_BLOCK) weights += g.parts[3 * b + 1];
+	double weights = 0, loss = 0, dbias = 0;
+	for (int64_t i = threadIdx.x; i < parts; i += CTN_LOSS_BLOCK) {
+		if (FEW) {
+			const listed_pair p = of_list(g, i);
+			loss += p.loss, weights += p.weight, dbias += p.slope;
+		} else {
+			loss += g.parts[3 * i], weights += g.parts[3 * i + 1], dbias += g.parts[3 * i + 2];
+		}
+	}
 	weights = block_sum<CTN_LOSS_BLOCK>(weights);
 	const float scale = weights > 0 ? g.scale / (float)weights : 0.0f;
 	if (blockIdx.x == 0) {
-		double loss = 0, dbias = 0;
-		for (int64_t b = threadIdx.x; b < blocks; b += CTN_LOSS_BLOCK)
-			loss += g.parts[3 * b], dbias += g.parts[3 * b + 2];
 		loss = block_sum<CTN_LOSS_BLOCK>(loss);
 		dbias = block_sum<CTN_LOSS_BLOCK>(dbias);
 		if (threadIdx.x == 0) {
@@ -152,7 +165,7 @@ CTN_ENTRY(cu_pairlist_sum, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	for (int64_t k = threadIdx.x; k < n; k += CTN_LOSS_BLOCK) {
 		int32_t a = g.a[k] - (int32_t)i0, b = g.b[k] - (int32_t)i0;
 		if ((uint32_t)a >= EXAMPLES && (uint32_t)b >= EXAMPLES) continue;
-		float slope = g.slope[k];
+		const float slope = FEW ? of_list(g, k).slope : g.slope[k];
 #pragma unroll
 		for (int q = 0; q < EXAMPLES; q++) {
 			if (a == q) sum[0][q] += slope;
@@ -172,6 +185,13 @@ CTN_ENTRY(cu_pairlist_sum, const ctn_pairlist_args g, CTN_LOSS_BLOCK) {
 	for (int w = 0; w < WARPS; w++) total += warps[w][threadIdx.x];
 	*out = kept(g.accumulate, out) + total * scale;
 }
+
+} // namespace
+
+// Grid: 16 examples a block, which reads the whole list: behind cu_pairlist, bound by the list's way from L2,
+// (examples/16) times 12 bytes a pair; or alone, for at most CTN_PAIRLIST_FEW pairs, bound by latency.
+CTN_ENTRY(cu_pairlist_sum, const ctn_pairlist_args g, CTN_LOSS_BLOCK) { add_list<false>(g); }
+CTN_ENTRY(cu_pairlist_few, const ctn_pairlist_args g, CTN_LOSS_BLOCK) { add_list<true>(g); }
 
 // One block: a batch is small.
 CTN_ENTRY(cu_squared, const ctn_squared_args g, CTN_SUM_BLOCK) {

@@ -115,14 +115,17 @@ func (l PairList) Record(p *exec.Program) {
 	l.Examples.Put(unsafe.Pointer(&args.examples))
 	var gpu []exec.Launch
 	if p.Arena().Device().Accelerated() {
-		blocks := exec.Blocks(l.Pairs.Max, C.CTN_LOSS_BLOCK)
-		args.slope = floats(p.Arena().F32(l.Pairs.Max))
-		args.parts = (*C.double)(p.Arena().F32(2 * 3 * blocks).Pointer())
-		gpu = []exec.Launch{
-			{File: "pairs", Entry: "cu_pairlist", Grid: [3]int{blocks}, Block: C.CTN_LOSS_BLOCK},
-			{File: "pairs", Entry: "cu_pairlist_sum",
-				Grid: [3]int{exec.Blocks(l.Examples.Max, C.CTN_PAIRLIST_EXAMPLES)}, Block: C.CTN_LOSS_BLOCK},
+		sum := exec.Launch{File: "pairs", Entry: "cu_pairlist_few",
+			Grid: [3]int{exec.Blocks(l.Examples.Max, C.CTN_PAIRLIST_EXAMPLES)}, Block: C.CTN_LOSS_BLOCK}
+		if l.Pairs.Max > C.CTN_PAIRLIST_FEW {
+			blocks := exec.Blocks(l.Pairs.Max, C.CTN_LOSS_BLOCK)
+			args.slope = floats(p.Arena().F32(l.Pairs.Max))
+			args.parts = (*C.double)(p.Arena().F32(2 * 3 * blocks).Pointer())
+			gpu = append(gpu, exec.Launch{File: "pairs", Entry: "cu_pairlist", Grid: [3]int{blocks},
+				Block: C.CTN_LOSS_BLOCK})
+			sum.Entry = "cu_pairlist_sum"
 		}
+		gpu = append(gpu, sum)
 	}
 	exec.Call(p, "pairlist", unsafe.Pointer(&C.ctn_pairlist), &args, 0, gpu...)
 }

@@ -36,5 +36,6 @@ typedef struct ctn_squared_args {
 } ctn_squared_args;
 
 extern const ctn_kernel ctn_allpairs[], ctn_allpairs_sum[], ctn_pairlist[], ctn_squared[];
-// GPU: threads a block, threads of the one block of a sum, examples a block of pairlist's second launch.
-enum { CTN_LOSS_BLOCK = 256, CTN_SUM_BLOCK = 1024, CTN_PAIRLIST_EXAMPLES = 16 };
+// GPU: threads a block, threads of the one block of a sum, examples a block of pairlist's second launch, pairs of a list
+// that has no first one.
+enum { CTN_LOSS_BLOCK = 256, CTN_SUM_BLOCK = 1024, CTN_PAIRLIST_EXAMPLES = 16, CTN_PAIRLIST_FEW = 1024 };
