@@ -530,10 +530,11 @@ func (p *Program) record(name string, cpu unsafe.Pointer, args []byte, scratch i
 // First lets record append what comes before everything that was recorded so far: work for all of it at once, known
 // only now.
 func (p *Program) First(record func()) {
-	names, ops, launches := p.names, p.ops, p.launches
-	p.names, p.ops, p.launches = nil, nil, nil
+	names, ops, launches, work := p.names, p.ops, p.launches, p.work
+	p.names, p.ops, p.launches, p.work = nil, nil, nil, nil
 	record()
-	p.names, p.ops, p.launches = append(p.names, names...), append(p.ops, ops...), append(p.launches, launches...)
+	p.names, p.ops = append(p.names, names...), append(p.ops, ops...)
+	p.launches, p.work = append(p.launches, launches...), append(p.work, work...)
 }
 
 // Ops names the recorded operations.

@@ -30,5 +30,10 @@ func TestRecorder(t *testing.T) {
 	require.Equal(t, [3]int{3, 1, 1}, p.Launches()[0].Grid)
 	require.Equal(t, "second", p.Launches()[1].Entry)
 	require.Equal(t, []exec.Work{work, {}}, p.Work())
+	q := ar.NewProgram("three")
+	exec.Call(q, "op", nil, &args, 0, exec.Launch{File: "f", Entry: "last", Block: 32, Work: work})
+	q.First(func() { exec.Call(q, "op", nil, &args, 0, exec.Launch{File: "f", Entry: "first", Block: 32}) })
+	require.Equal(t, "first", q.Launches()[0].Entry)
+	require.Equal(t, []exec.Work{{}, work}, q.Work(), "what comes first takes its work along")
 	require.Equal(t, []float32{0, 0, 0}, a.Values())
 }
