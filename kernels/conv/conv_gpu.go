@@ -39,11 +39,12 @@ func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	}
 	args := C.ctn_conv_gpu_args{at: c.geometry(v), bias: floats(f.Bias), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
 	f.In.Put(unsafe.Pointer(&args.in))
-	plain := half && f.In.Scale == nil && f.In.Act == tensor.None && f.In.Gate == nil && c.tapsCounted(c.In.C) &&
-		vectors(f.In.Z, f.In.Stride, c.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups)
-	w := packed{groups: c.Groups, depth: c.In.C / c.Groups, cols: c.Out / c.Groups}
+	w, form := packed{groups: c.Groups, depth: c.In.C / c.Groups, cols: c.Out / c.Groups}, formGeneral
+	if half && vectors(f.In.Z, f.In.Stride, c.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups) {
+		form = c.form(w.depth, w.cols, plain(f.In), f.In.Act <= tensor.HSigmoid)
+	}
 	work := c.work(f.In.Bytes() + f.Z.Bytes(c.Shape().Len()))
-	return recordTiles(p, "conv", &args, half, plain, w, work, f.Weight, f.Packing, c.Shape(),
+	return recordTiles(p, "conv", &args, half, form, w, work, f.Weight, f.Packing, c.Shape(),
 		func(count []int32, chunks int) (stats tensor.Stats) {
 			if f.Sums {
 				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count, chunks)
@@ -60,12 +61,15 @@ func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats
 	}
 	args := C.ctn_conv_gpu_args{at: c.geometry(v)}
 	b.Grad.Put(unsafe.Pointer(&args.grad), c.Out)
-	plain := half && b.Grad.P == nil && c.Stride == 1 && c.StrideW == 1 && c.tapsCounted(c.Out) &&
-		vectors(b.Grad.G, b.Grad.Stride, c.Shape(), c.Groups) && vectors(b.Sink.D, b.Sink.Stride, c.In, c.Groups) &&
-		(b.Sink.Of == nil || vectors(b.Sink.Of.Z, b.Sink.Of.Stride, c.In, c.Groups))
-	w := packed{transposed: true, groups: c.Groups, depth: c.Out / c.Groups, cols: c.In.C / c.Groups}
+	w, form := packed{transposed: true, groups: c.Groups, depth: c.Out / c.Groups, cols: c.In.C / c.Groups}, formGeneral
+	if half && vectors(b.Grad.G, b.Grad.Stride, c.Shape(), c.Groups) &&
+		(b.Grad.P == nil || vectors(b.Grad.Z, b.Grad.ZStride, c.Shape(), c.Groups)) &&
+		vectors(b.Sink.D, b.Sink.Stride, c.In, c.Groups) &&
+		(b.Sink.Of == nil || vectors(b.Sink.Of.Z, b.Sink.Of.Stride, c.In, c.Groups)) && c.Stride*c.StrideW == 1 {
+		form = c.form(w.depth, w.cols, b.Grad.P == nil, true)
+	}
 	work := c.work(b.Grad.Bytes(c.Shape()) + b.Sink.Bytes(c.In))
-	return recordTiles(p, "conv_input", &args, half, plain, w, work, b.Weight, b.Packing, c.In,
+	return recordTiles(p, "conv_input", &args, half, form, w, work, b.Weight, b.Packing, c.In,
 		func(count []int32, chunks int) (stats tensor.Stats) {
 			if b.Sink.Sums() {
 				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count, chunks)
@@ -75,10 +79,34 @@ func (b InputGradient) accelerated(p *exec.Program, c Conv, v view) tensor.Stats
 		})
 }
 
-// tapsCounted tells whether the kernels of conv_plain.cu can count their way through the taps: a tap fills at least a
-// step, and rows and columns of taps have a bit each. c is the number of channels that are read.
-func (c Conv) tapsCounted(channels int) bool {
-	return channels/c.Groups >= C.CTN_CONV_GPU_PLAIN_STEP && max(c.KH, c.KW) < 16
+// form says which kernels run a direction of a convolution.
+type form int
+
+const (
+	formGeneral form = iota // conv.cu
+	formPlain               // conv_plain.cu: what is read lies as it is multiplied
+	formPoint               // conv_point.cu: 1x1 with few channels on one of the sides
+)
+
+// form chooses the kernels of a direction that reads and writes whole vectors: depth channels, as they are multiplied
+// or behind an activation that is cheap or not, for cols. The kernels of conv_plain.cu count their way through the
+// taps: a tap fills at least a step, and rows and columns of taps have a bit each.
+func (c Conv) form(depth, cols int, asTheyAre, cheap bool) form {
+	wide := asTheyAre && depth >= C.CTN_CONV_GPU_PLAIN_STEP && max(c.KH, c.KW) < 16
+	switch {
+	case c.pointwise() && cheap && depth <= C.CTN_CONV_GPU_POINT_STEPS*C.CTN_CONV_GPU_PLAIN_STEP &&
+		(!wide || cols <= C.CTN_CONV_GPU_POINT_COLS):
+		return formPoint
+	case wide:
+		return formPlain
+	}
+	return formGeneral
+}
+
+// pointwise tells whether each pixel of the output is made of that one of the input, of all its channels.
+func (c Conv) pointwise() bool {
+	return c.KH*c.KW == 1 && c.Stride*c.StrideW == 1 && c.PadH == 0 && c.PadW == 0 && c.OutH == c.In.H &&
+		c.OutW == c.In.W && c.Groups == 1
 }
 
 // vectors tells whether a tensor of bfloat16 consists of whole vectors of channels, in every group, at multiples of 16
@@ -99,8 +127,9 @@ func (c Conv) work(bytes float64) exec.Work {
 }
 
 // recordTiles plans how the pixels and channels that are written are split into tiles and parts, and records the
-// launch. The weight is packed with the others of packing, if that is given, otherwise by a launch of its own.
-func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, plain bool, w packed,
+// launch. The weight is packed with the others of packing, if that is given, otherwise by a launch of its own; the
+// kernels of conv_point.cu read it as it lies.
+func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half bool, form form, w packed,
 	work exec.Work, weight *exec.Buffer, packing *Packing, written tensor.Shape,
 	sums func(count []int32, chunks int) tensor.Stats) tensor.Stats {
 	const rows = C.CTN_CONV_GPU_ROWS
@@ -113,14 +142,18 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, 
 		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), w.tile)
 	}
 	file, shared := "conv", shared(half, w.tile)
-	if plain {
+	switch form {
+	case formPlain:
 		w.tile = max(w.tile, 64)
 		file, entry, shared = "conv_plain", fmt.Sprintf("cu_%s_plain_%d", name, w.tile), sharedPlain(w.tile)
+	case formPoint: // tiles of about one size
+		w.tile = exec.Blocks(exec.Blocks(w.cols, exec.Blocks(w.cols, C.CTN_CONV_GPU_POINT_COLS)), lanes) * lanes
+		file, entry, shared = "conv_point", fmt.Sprintf("cu_%s_point", name), sharedPoint(w.depth, w.transposed)
 	}
 	w.tiles, w.taps = exec.Blocks(w.cols, w.tile), int(args.at.kh*args.at.kw)
 	w.pad, w.step = exec.Blocks(w.depth, lanes)*lanes, step
 	w.steps, w.weightLD, w.weightTap = exec.Blocks(w.pad*w.taps, step), int(args.at.weight_ld), int(args.at.tap_ld)
-	if plain { // it takes two of the packed steps at a time
+	if form == formPlain { // it takes two of the packed steps at a time
 		w.steps = exec.Blocks(w.steps, 2) * 2
 	}
 	args.rows = C.int32_t(written.Pixels())
@@ -128,6 +161,17 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, 
 	args.tiles = C.int32_t(min(max(tiles*w.tiles*w.groups/split.Target.Enough, 1), split.Target.Tiles))
 	block := rows * int(args.tiles)
 	stats := sums(tensor.Parts(written.Pixels(), block), w.tiles*w.groups)
+	work.Issued = 2 * float64(tiles*rows) * float64(w.groups*w.tiles*w.tile) * float64(w.steps*step)
+	if w.transposed { // each pixel has the taps of its phase
+		work.Issued /= float64(args.at.stride_h * args.at.stride_w)
+	}
+	launch := exec.Launch{File: file, Entry: entry, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared, Work: work,
+		Grid: [3]int{exec.Blocks(written.Pixels(), block) * w.tiles, w.groups}}
+	if form == formPoint {
+		args.weight, args.tile_cols = floats(weight), C.int32_t(w.tile)
+		exec.Call(p, name, nil, args, 0, launch)
+		return stats
+	}
 	alone := packing == nil
 	if alone {
 		packing = &Packing{}
@@ -136,13 +180,7 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half, 
 	if alone {
 		packing.Record(p)
 	}
-	work.Issued = 2 * float64(tiles*rows) * float64(w.groups*w.tiles*w.tile) * float64(w.steps*step)
-	if w.transposed { // each pixel has the taps of its phase
-		work.Issued /= float64(args.at.stride_h * args.at.stride_w)
-	}
-	exec.Call(p, name, nil, args, 0, exec.Launch{File: file, Entry: entry,
-		Grid:  [3]int{exec.Blocks(written.Pixels(), block) * w.tiles, w.groups},
-		Block: C.CTN_CONV_GPU_BLOCK, Shared: shared, Work: work})
+	exec.Call(p, name, nil, args, 0, launch)
 	return stats
 }
 
@@ -169,9 +207,19 @@ func shared(half bool, tile int) int {
 	return max(steps, 4*rows*(tile+4), sums)
 }
 
-// sharedPlain is that of a tile of conv_plain.cu: its steps of both sides, which are more than results or sums take.
+// sharedPlain is that of a tile of conv_plain.cu: its stages of both sides, which are more than results or sums take.
 func sharedPlain(tile int) int {
 	return 2 * C.CTN_CONV_GPU_PLAIN_STAGES * C.CTN_CONV_GPU_PLAIN_STEP * (C.CTN_CONV_GPU_ROWS + tile)
+}
+
+// sharedPoint is that of a tile of conv_point.cu: two steps of the left side or the results, and the whole weight.
+func sharedPoint(depth int, transposed bool) int {
+	left := C.CTN_CONV_GPU_POINT_LEFT
+	if transposed {
+		left = C.CTN_CONV_GPU_POINT_RESULTS
+	}
+	const step = C.CTN_CONV_GPU_PLAIN_STEP
+	return left + 2*exec.Blocks(depth, step)*step*C.CTN_CONV_GPU_POINT_COLS
 }
 
 func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
@@ -183,26 +231,28 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 	rows, cols, lanes, step := 128, C.CTN_CONV_GPU_COLS_F32, C.CTN_CONV_GPU_LANES_F32, C.CTN_CONV_GPU_STEP_F32
 	depth, taps, pixels := c.In.C/c.Groups, c.KH*c.KW, c.Shape().Pixels()
 	entry, file, shared := "cu_conv_weight", "conv_weight", 0
-	plain := half && w.In.Scale == nil && w.In.Act == tensor.None && w.In.Gate == nil && w.Grad.P == nil &&
-		vectors(w.In.Z, w.In.Stride, c.In, c.Groups) && vectors(w.Grad.G, w.Grad.Stride, c.Shape(), c.Groups) &&
-		depth*taps > 64
-	switch {
-	case plain:
+	resident := split.Target.Resident
+	switch form := w.form(c, half); {
+	case form == formPlain:
 		rows, cols, step, lanes = C.CTN_CONV_GPU_ROWS, 128, C.CTN_CONV_GPU_PLAIN_STEP, C.CTN_CONV_GPU_LANES_BF16
 		if c.Out/c.Groups <= 64 {
 			cols = 64
 		}
 		entry, file, shared = fmt.Sprintf("cu_conv_weight_plain_%d", cols), "conv_plain", sharedPlain(cols)
+	case form == formPoint:
+		rows, cols, step, lanes = C.CTN_CONV_GPU_PLAIN_STEP, C.CTN_CONV_GPU_POINT_COLS, C.CTN_CONV_GPU_PLAIN_STEP,
+			C.CTN_CONV_GPU_LANES_BF16
+		entry, file = "cu_conv_weight_point", "conv_point"
 	case half:
 		rows, lanes, step = 128, C.CTN_CONV_GPU_LANES_BF16, C.CTN_CONV_GPU_STEP_BF16
 		if depth*taps <= 64 || c.Out/c.Groups <= 64 {
-			rows = 64
+			rows, resident = 64, 2*resident
 		}
 		cols = rows
 		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), rows)
 	}
 	down, across := exec.Blocks(exec.Blocks(depth, lanes)*lanes*taps, rows), exec.Blocks(c.Out/c.Groups, cols)
-	splits := splits(down*across*c.Groups, split.Target.Resident*128/rows, pixels/(8*step)) // some steps for each
+	splits := splits(down*across*c.Groups, resident, pixels/(8*step)) // some steps for each
 	each := exec.Blocks(exec.Blocks(pixels, splits), step) * step
 	splits = exec.Blocks(pixels, each)
 	args := C.ctn_conv_weight_gpu_args{at: c.geometry(v), pixels: C.int32_t(pixels), split: C.int32_t(each),
@@ -229,6 +279,23 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 		partial.Sum{In: w.Partial, Parts: splits, Len: c.WeightLen(), Out: w.DWeight, Accumulate: w.Accumulate,
 			Cols: c.Out, Rows: depth, RowLD: v.ld, TapLD: v.tap}.Record(p, w.Later)
 	}
+}
+
+// form chooses the kernels of the gradient in the weight.
+func (w WeightGradient) form(c Conv, half bool) form {
+	if !half || !vectors(w.In.Z, w.In.Stride, c.In, c.Groups) ||
+		!vectors(w.Grad.G, w.Grad.Stride, c.Shape(), c.Groups) ||
+		w.Grad.P != nil && !vectors(w.Grad.Z, w.Grad.ZStride, c.Shape(), c.Groups) {
+		return formGeneral
+	}
+	asTheyAre := plain(w.In) && w.Grad.P == nil
+	switch {
+	case asTheyAre && c.In.C/c.Groups*c.KH*c.KW > C.CTN_CONV_GPU_PLAIN_STEP:
+		return formPlain
+	case c.pointwise() && w.In.Act <= tensor.HSigmoid:
+		return formPoint
+	}
+	return formGeneral
 }
 
 // splits is into how many parts, at most `most`, the pixels of a weight's gradient are split where each part is `tiles`

@@ -19,7 +19,10 @@ typedef struct ctn_conv_gpu_args {
 	int32_t tiles;      // tiles of rows that a block computes one after the other; their sums are a part
 	ctn_input in;       // forward
 	ctn_gradient grad;  // transposed: the gradient in the input reads pixels of the output, writes those of the input
-	const void *packed; // the weight as pack.h has it
+	const void *packed; // the weight as pack.h has it; not of conv_point.cu
+	// of conv_point.cu: the weight [C in, C out] as it lies, at the distance of `at`, and the columns of a tile
+	const float *weight;
+	int32_t tile_cols;
 	// forward
 	const float *bias; // [C out], or none
 	void *z;           // [n, ho, wo, C out], pixels ld elements apart
@@ -54,9 +57,14 @@ enum {
 	CTN_CONV_GPU_STEP_BF16 = 32,
 	CTN_CONV_GPU_PLAIN_STEP = 64,  // of conv_plain.cu
 	CTN_CONV_GPU_PLAIN_STAGES = 3, // steps in shared memory there
+	CTN_CONV_GPU_POINT_COLS = 64, // most columns of a tile of conv_point.cu
+	CTN_CONV_GPU_POINT_STEPS = 4, // most steps there, of as many channels
 	CTN_CONV_GPU_LANES_F32 = 4, // numbers in 16 bytes: taps begin at multiples of them
 	CTN_CONV_GPU_LANES_BF16 = 8,
 	CTN_CONV_GPU_COLS_F32 = 64, // of a tile of float32
+	// bytes of two steps of the left side there, or of the results: bfloat16 forward, float32 backward
+	CTN_CONV_GPU_POINT_LEFT = 2 * CTN_CONV_GPU_ROWS * CTN_CONV_GPU_PLAIN_STEP * 2,
+	CTN_CONV_GPU_POINT_RESULTS = CTN_CONV_GPU_ROWS * (CTN_CONV_GPU_POINT_COLS + 4) * 4,
 };
 
 #endif

@@ -87,6 +87,38 @@ func plain(t *testing.T, d *exec.Device, c Conv, behind kerneltest.Case, pad int
 	kerneltest.Close(t, want.dweight, dweight, tolerance(d, c.Shape().Pixels()+16), "dweight")
 }
 
+// 1x1 convolutions of few channels, through all that may stand before them.
+func TestPoint(t *testing.T) {
+	shape := func(n, h, w, c int) tensor.Shape { return tensor.Shape{N: n, H: h, W: w, C: c} }
+	cases := []Conv{
+		{In: shape(1, 1, 1, 8), Out: 8, KH: 1, KW: 1},
+		{In: shape(2, 7, 5, 16), Out: 64, KH: 1, KW: 1},
+		{In: shape(3, 9, 11, 24), Out: 72, KH: 1, KW: 1},
+		{In: shape(2, 9, 8, 72), Out: 24, KH: 1, KW: 1},
+		{In: shape(2, 5, 13, 120), Out: 40, KH: 1, KW: 1},
+		{In: shape(1, 10, 13, 40), Out: 240, KH: 1, KW: 1},
+		{In: shape(2, 12, 11, 256), Out: 136, KH: 1, KW: 1},
+	}
+	kinds := []kerneltest.Case{{}, {Norm: true, Act: tensor.ReLU}, {Norm: true, Act: tensor.HSwish, Gate: true, Pad: 8},
+		{Act: tensor.ReLU6, Pad: 16}, {Norm: true, Pad: 8}, {Act: tensor.HSigmoid, Gate: true}}
+	kerneltest.EachTensorCore(t, func(t *testing.T, d *exec.Device) {
+		for i, c := range cases {
+			for k, kind := range kinds {
+				if !kerneltest.Shared(d, i+k, 3) {
+					continue
+				}
+				t.Run(fmt.Sprintf("%+v/%+v", c, kind), func(t *testing.T) {
+					if k%2 == 1 {
+						defer split.Small()()
+					}
+					forward(t, d, c, kind, k%2 == 0, fmt.Sprint("point ", i, k), uint32(20*i))
+					gradients(t, d, c, kind, fmt.Sprint("point ", i, k), uint32(20*i))
+				})
+			}
+		}
+	})
+}
+
 // What pays is what its comments say: 3x3 of 64 channels, 1x1 with many of the other side.
 func TestWhatPaysToStore(t *testing.T) {
 	at := func(in, out, k, stride int) Conv {

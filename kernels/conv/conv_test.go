@@ -99,64 +99,73 @@ func tolerance(d *exec.Device, n int) float64 {
 
 func TestForward(t *testing.T) {
 	each(t, func(t *testing.T, d *exec.Device, i, k int, c Conv, kind kerneltest.Case) {
-		ar := d.NewArena()
-		defer ar.Free()
-		x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
-		w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
-		z := kerneltest.Room(ar, c.Shape().Pixels()*(c.Out+kind.Pad))
-		f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: z, ZStride: c.Out + kind.Pad, Sums: true}
-		var bias64 []float64
-		if k%2 == 1 {
-			var bias []float32
-			bias, bias64 = kerneltest.Random(c.Out, uint32(10*i+2))
-			f.Bias = ar.Floats(bias)
-		}
-		p := ar.NewProgram("forward")
-		stats := f.Record(p)
-		p.Run(2)
-		got := kerneltest.Dense(t, f.Z, c.Shape(), f.ZStride)
-		want := kerneltest.Once(fmt.Sprint("forward ", i, k, d.Precision()), func() []float64 {
-			return ConvReference(c, factors(d, x.A), factors(d, w64), bias64)
-		})
-		kerneltest.Close(t, want, got, kerneltest.Stored(d, tolerance(d, c.KH*c.KW*c.In.C)), "z")
-		kerneltest.CheckForwardSums(t, stats, got, c.Out, 1e-5)
+		forward(t, d, c, kind, k%2 == 1, fmt.Sprint(i, k), uint32(10*i))
 	})
+}
+
+// forward holds a convolution against the reference; name is that of the case.
+func forward(t *testing.T, d *exec.Device, c Conv, kind kerneltest.Case, biased bool, name string, stream uint32) {
+	ar := d.NewArena()
+	defer ar.Free()
+	x := kerneltest.NewTensor(ar, c.In, kind, stream)
+	w, w64 := kerneltest.Random(c.WeightLen(), stream+1)
+	z := kerneltest.Room(ar, c.Shape().Pixels()*(c.Out+kind.Pad))
+	f := Forward{Conv: c, In: x.Input, Weight: ar.Floats(w), Z: z, ZStride: c.Out + kind.Pad, Sums: true}
+	var bias64 []float64
+	if biased {
+		var bias []float32
+		bias, bias64 = kerneltest.Random(c.Out, stream+2)
+		f.Bias = ar.Floats(bias)
+	}
+	p := ar.NewProgram("forward")
+	stats := f.Record(p)
+	p.Run(2)
+	got := kerneltest.Dense(t, f.Z, c.Shape(), f.ZStride)
+	want := kerneltest.Once(fmt.Sprint("forward ", name, d.Precision()), func() []float64 {
+		return ConvReference(c, factors(d, x.A), factors(d, w64), bias64)
+	})
+	kerneltest.Close(t, want, got, kerneltest.Stored(d, tolerance(d, c.KH*c.KW*c.In.C)), "z")
+	kerneltest.CheckForwardSums(t, stats, got, c.Out, 1e-5)
 }
 
 func TestGradients(t *testing.T) {
 	each(t, func(t *testing.T, d *exec.Device, i, k int, c Conv, kind kerneltest.Case) {
-		ar := d.NewArena()
-		defer ar.Free()
-		x := kerneltest.NewTensor(ar, c.In, kind, uint32(10*i))
-		w, w64 := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
-		grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, uint32(10*i+2))
-		both := kerneltest.Once(fmt.Sprint("gradients ", i, k, d.Precision()), func() [2][]float64 {
-			din, dweight := ConvBackwardReference(c, factors(d, x.A), factors(d, w64), factors(d, dz64))
-			return [2][]float64{din, dweight}
-		})
-		din, dweight := both[0], both[1]
-		weight := ar.Floats(w)
-		kerneltest.TestSink(t, d, c.In, kind, 2*tolerance(d, c.KH*c.KW*c.Out), din, uint32(10*i+3),
-			func(p *exec.Program, sink tensor.Sink) tensor.Stats {
-				return InputGradient{Conv: c, Grad: grad, Weight: weight, Sink: sink}.Record(p)
-			})
-		old, old64 := kerneltest.Random(c.WeightLen(), uint32(10*i+4))
-		for _, accumulate := range []bool{false, true} {
-			g := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen()),
-				Accumulate: accumulate}
-			want := append([]float64(nil), dweight...)
-			if accumulate {
-				g.DWeight.WriteF32(0, old)
-				for i := range want {
-					want[i] += old64[i]
-				}
-			}
-			p := ar.NewProgram("weight")
-			g.Record(p)
-			p.Run(1)
-			kerneltest.Close(t, want, g.DWeight.Values(), tolerance(d, c.Shape().Pixels()+16), "dweight")
-		}
+		gradients(t, d, c, kind, fmt.Sprint(i, k), uint32(10*i))
 	})
+}
+
+// gradients holds both gradients against the reference.
+func gradients(t *testing.T, d *exec.Device, c Conv, kind kerneltest.Case, name string, stream uint32) {
+	ar := d.NewArena()
+	defer ar.Free()
+	x := kerneltest.NewTensor(ar, c.In, kind, stream)
+	w, w64 := kerneltest.Random(c.WeightLen(), stream+1)
+	grad, dz64 := kerneltest.NewGradient(ar, c.Shape(), kind.Norm, kind.Pad, stream+2)
+	both := kerneltest.Once(fmt.Sprint("gradients ", name, d.Precision()), func() [2][]float64 {
+		din, dweight := ConvBackwardReference(c, factors(d, x.A), factors(d, w64), factors(d, dz64))
+		return [2][]float64{din, dweight}
+	})
+	din, dweight := both[0], both[1]
+	weight := ar.Floats(w)
+	kerneltest.TestSink(t, d, c.In, kind, 2*tolerance(d, c.KH*c.KW*c.Out), din, stream+3,
+		func(p *exec.Program, sink tensor.Sink) tensor.Stats {
+			return InputGradient{Conv: c, Grad: grad, Weight: weight, Sink: sink}.Record(p)
+		})
+	old, old64 := kerneltest.Random(c.WeightLen(), stream+4)
+	for _, accumulate := range []bool{false, true} {
+		g := WeightGradient{Conv: c, In: x.Input, Grad: grad, DWeight: ar.F32(c.WeightLen()), Accumulate: accumulate}
+		want := append([]float64(nil), dweight...)
+		if accumulate {
+			g.DWeight.WriteF32(0, old)
+			for i := range want {
+				want[i] += old64[i]
+			}
+		}
+		p := ar.NewProgram("weight")
+		g.Record(p)
+		p.Run(1)
+		kerneltest.Close(t, want, g.DWeight.Values(), tolerance(d, c.Shape().Pixels()+16), "dweight")
+	}
 }
 
 // A weight that is a part of a larger one gives the bits that a dense copy of it gives, and of a gradient's larger one
