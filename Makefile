@@ -7,15 +7,14 @@ TEST = $(GO) test -vet=off -timeout 60m
 # First what takes longest, so that no processor is left with it alone at the end.
 EVERY = ./trainer ./cmd/ctnas ./search/method/ctnas ./...
 # Collecting garbage was a fifth of what the tests of searches cost, and a seventh of compiling a large package.
-build gpu test test-all test-gpu test-gpu-fake race sanitize: export GOGC ?= 400
+build gpu test test-all test-gpu test-gpu-fake race sanitize lint fuzz gpu-report: export GOGC ?= 400
 FUZZTIME ?= 30s
-LINT_VERSION := v2.15.0
-LINT := build/bin/golangci-lint
 SANITIZED := ./kernels/... ./trainer/data/...
 # Without a usable git repository (a source archive, another owner's folder) Go must not look for a revision.
 VCS := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
 BUILD = -buildvcs=$(VCS) -o bin/ctnas
 GPU_TESTED := ./kernels/... ./gcn ./search/controller ./trainer
+PROFILED := -run OnAGPU ./cmd/ctnas/bench
 # Optional libraries that are found become build tags, for every go command below.
 TAGS := $(shell scripts/tags.sh)
 comma := ,
@@ -24,7 +23,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-all test-gpu test-gpu-fake demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report test test-all test-gpu test-gpu-fake test-farm demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses image image-gpu test-slurm test-k8s dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -49,15 +48,16 @@ gpu-report: fatbins ## registers and spills of every kernel; main loops, launche
 test: tools ## unit and property tests
 	$(TEST) $(EVERY)
 
-# The same with what takes long and seldom says anything new: the whole of NAS-Bench-101, every order of a GPU's threads, the code of AVX-512
-# lowered to AVX2 (kernels/exec/exec.h).
-X16 := -DCTN_WITH_AVX2X16
+# The same with what takes long and seldom says anything new: the whole of NAS-Bench-101, every order of a GPU's threads, and where there is no
+# AVX-512 its code lowered to AVX2.
+X16 := $(shell scripts/x16.sh)
 test-all: export CGO_CFLAGS ?= -g -O2 $(X16)
 test-all: tools ## the same tests with every case of theirs
 	CTNAS_TEST=all $(TEST) $(EVERY)
 
 test-gpu: fatbins ## the GPU code's tests on this machine's GPU
 	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... $(GPU_TESTED)
+	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) $(PROFILED)
 
 # Package cuda's tests on the fake driver, and as on a machine without one; then what runs kernels, on a fake driver whose kernels are the
 # simulator's: graphs, memory and arguments go the way they go on a GPU. Go's cache knows of no driver.
@@ -65,7 +65,13 @@ test-gpu-fake: tools ## the GPU code's tests without a GPU, on a fake driver
 	driver=$$(scripts/cuda/fake.sh) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
 	scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) ./cuda/... ./kernels/fatbin
 	driver=$$(scripts/cuda/fake.sh kernels) && CTNAS_TEST_DEVICE=cuda:0 LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(TEST) -short -count 1 -tags $(GPU_TAGS) $(GPU_TESTED)
+	driver=$$(scripts/cuda/fake.sh kernels) && LD_LIBRARY_PATH="$$driver" scripts/cuda/with.sh $(TEST) -count 1 -tags $(GPU_TAGS) $(PROFILED)
 	scripts/dist/test.sh
+
+# How long runs are begun, of which there are at most ten; each ends by itself.
+FARMTIME ?= 60s
+test-farm: tools ## kill, stop and cut off the processes of a farm for FARMTIME (60s), and compare what it found with one process
+	$(TEST) -v -count 1 -run '^(TestChaos|TestPartition)$$' ./search/farm -chaos $(FARMTIME)
 
 demo demo-train: build ## train cells, learn to compare them, search, train the pick: all of it, in 5 minutes, nothing downloaded
 	@scripts/demo.sh
@@ -76,23 +82,17 @@ demo-supernet: build ## train a supernet, search among its sub-networks, fine-tu
 demo-table: build ## search NAS-Bench-101 with 423 labels of a table
 	@scripts/demo-table.sh
 
-lint: tools $(LINT) ## gofmt and golangci-lint; hints of clang-format where it is installed
-	$(LINT) run
+lint: tools ## gofmt, go vet, staticcheck and more (scripts/lint); hints of clang-format where it is installed
+	@GO="$(GO)" scripts/lint/run.sh
 	@scripts/clang-format.sh
-
-# The stamp in the file's name makes a new version build anew.
-$(LINT): build/bin/.golangci-lint-$(LINT_VERSION)
-build/bin/.golangci-lint-$(LINT_VERSION):
-	GOBIN="$(CURDIR)/build/bin" $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
-	@rm -f build/bin/.golangci-lint-* && touch $@
 
 # Go code alone can race, and of it what starts goroutines or holds locks: the packages that do, and one test or story each of the others where
 # several of them work side by side. The rest would run ten times as long and show nothing.
-RACED = $$(git grep -lE 'sync\.(Mutex|RWMutex|WaitGroup|Map)|errgroup|atomic\.|go func' -- '*.go' ':!*_test.go' ':!*test/*' | xargs -n 1 dirname | \
-	grep -vE '^(cmd/ctnas|search/method/ctnas)$$' | sort -u | sed 's,^,./,')
-SIDE_BY_SIDE := ^TestTrain$$|^TestAnInterruptedSearchEndsInTheSameBytes$$|^TestScripts$$/^(search|search_trains|table_train|compare|train)$$|^TestKillAndResume$$/^(search|train)$$
+RACED = $$(git grep -lE 'sync\.[A-Z]|errgroup|atomic\.|^\s*go [a-z]' -- '*.go' ':!*_test.go' ':!*test/*' ':!scripts' | xargs -n 1 dirname | \
+	grep -vE '^(cmd/ctnas|search/method/ctnas|search/space|trainer)$$' | sort -u | sed 's,^,./,')
+SIDE_BY_SIDE := ^TestSideBySide$$|^TestAllReportsAndStops$$|^TestTrain$$|^Test(Supernet|Mixture)?RanksSkip$$|^TestJudgedTogether$$|^TestNodesSkip$$|^TestAnInterruptedSearchEndsInTheSameBytes$$|^TestScripts$$/^(search|search_trains|table_train|compare|train)$$|^TestKillAndResume$$/^(search|train)$$
 race: tools ## tests of what has goroutines under Go's race detector (the long ones shortened)
-	$(TEST) -race -short -run '$(SIDE_BY_SIDE)' ./cmd/ctnas ./trainer ./search/method/ctnas
+	$(TEST) -race -short -run '$(SIDE_BY_SIDE)' ./cmd/ctnas ./trainer ./search/method/ctnas ./search/space
 	$(TEST) -race -short $(RACED)
 
 # Both in one build. -asan gives C the flags of AddressSanitizer, those for C++ are the simulator's. Go would strip the symbols that reports need.
@@ -122,6 +122,22 @@ settings: tools ## write docs/settings.md anew from the program's lists of setti
 
 licenses: tools ## write the licences of what is linked into the program to cmd/ctnas/THIRD_PARTY_LICENSES
 	scripts/licenses.sh
+
+# An image holds what was built here, with the libraries that it is linked to; a GPU's driver is mounted by the runtime.
+image: tools ## the program in an image of containers, without Docker: build/image/ctnas-cpu.tar (OCI)
+	$(GO) build -buildvcs=$(VCS) -o build/image/ctnas ./cmd/ctnas
+	$(GO) run ./scripts/image -program build/image/ctnas -version "$$(build/image/ctnas --version)" -out build/image/ctnas-cpu.tar
+	scripts/image/test.sh build/image/ctnas-cpu.tar
+
+image-gpu: gpu ## the same with the kernels for GPUs: build/image/ctnas-cuda.tar
+	$(GO) run ./scripts/image -gpu -program bin/ctnas -version "$$(bin/ctnas --version)" -out build/image/ctnas-cuda.tar
+	scripts/image/test.sh build/image/ctnas-cuda.tar
+
+test-slurm: build ## what ctnas launch slurm prints, on a Slurm of its own on loopback (skipped without its packages)
+	scripts/launch/slurm.sh
+
+test-k8s: ## the examples for Kubernetes against its schemas, offline (installs kubernetes-validate into build/)
+	scripts/launch/kubernetes.sh
 
 dist: tools fatbins ## everything to test and measure on a GPU machine without Go: build/dist/ctnas-gpu.tar.xz, then ./run.sh PART there
 	@scripts/dist/make.sh

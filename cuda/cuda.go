@@ -11,7 +11,12 @@
 // not used: the first hands every call to another thread, the second leaks.
 package cuda
 
-import "unsafe"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unsafe"
+)
 
 // Info describes a GPU. Where the driver does not tell a number it is 0.
 type Info struct {
@@ -30,6 +35,20 @@ type Info struct {
 	RegistersPerSM  int // of 32 bits
 	ThreadsPerSM    int
 	UnifiedWithHost bool // an integrated GPU, which shares the host's memory
+}
+
+// Every names the GPUs of a list that have an architecture ("sm_90") as one device: "cuda:0,3". If none has it all
+// stand there, and say so when they are opened.
+func Every(list []Info, architecture string) string {
+	of := slices.DeleteFunc(slices.Clone(list), func(i Info) bool { return fmt.Sprintf("sm_%d", i.SM) != architecture })
+	if len(of) == 0 {
+		of = list
+	}
+	names := make([]string, len(of))
+	for i, info := range of {
+		names[i] = strings.TrimPrefix(info.Name, "cuda:")
+	}
+	return "cuda:" + strings.Join(names, ",")
 }
 
 // Launch is one kernel launch of a Sequence. The entry takes one parameter, a struct passed by value, or none.

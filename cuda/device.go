@@ -174,6 +174,10 @@ type Device struct {
 	staging   *C.ctn_staging // made by the first copy
 	uploads   cu.Stream      // with uploading, made by the first Upload
 	uploading *C.ctn_staging
+	gate      cu.Event // with gated, made by the first device that follows this one
+	gated     bool
+	peers     map[*Device]bool // whose memory this one reaches, as well as it can
+	origin    *Device          // whose buffers this one may use too; nil: of none
 	modules   map[string]cu.Module
 	kernels   map[[2]string]*kernel // by file and entry
 	memory    memory
@@ -200,7 +204,7 @@ func Open(ordinal int, images func(file string) []byte) (*Device, error) {
 		info: info, images: images, slowly: os.Getenv("CTNAS_CUDA_SYNC") == "1",
 		sleeps: os.Getenv("CTNAS_CUDA_BLOCKING") == "1", modules: map[string]cu.Module{},
 		kernels: map[[2]string]*kernel{}, memory: memory{cached: map[int][]cu.DevicePtr{}},
-		sequences: map[*Sequence]bool{},
+		sequences: map[*Sequence]bool{}, peers: map[*Device]bool{},
 	}
 	if d.dev, err = cu.GetDevice(ordinal); err != nil {
 		return nil, d.failed("open", known(err))
@@ -300,6 +304,9 @@ func (d *Device) Close() error {
 	for s := range d.sequences {
 		errs = append(errs, d.failed("free a sequence", s.free()))
 	}
+	if d.gated {
+		errs = append(errs, d.failed("close", d.in(func() error { return cu.DestroyEvent(&d.gate) })))
+	}
 	if d.uploading != nil {
 		errs = append(errs, d.failed("close", d.in(d.uploads.Destroy)))
 	}
@@ -309,7 +316,8 @@ func (d *Device) Close() error {
 			C.free(unsafe.Pointer(s))
 		}
 	}
-	errs = append(errs, d.failed("free memory", d.in(d.memory.freeCached)),
+	errs = append(errs, d.failed("free pinned memory", d.unpin()),
+		d.failed("free memory", d.in(d.memory.freeCached)),
 		d.failed("free memory", d.in(d.memory.freeUsed)))
 	for _, m := range d.modules {
 		errs = append(errs, d.failed("unload kernels", d.in(m.Unload)))

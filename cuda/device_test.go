@@ -227,6 +227,26 @@ func TestCopies(t *testing.T) {
 	require.ErrorContains(t, d.Write(p, unsafe.Pointer(&host[0]), 4), "not inside a buffer")
 }
 
+// Numbers may stand in what holds pointers, too.
+func TestCopiesOfAPartOfAStruct(t *testing.T) {
+	d := open(t)
+	type holder struct {
+		numbers [4]float32
+		other   *holder
+	}
+	from, to := &holder{numbers: [4]float32{1, 2, 3, 4}, other: new(holder)}, &holder{other: new(holder)}
+	p, err := d.Alloc(16)
+	require.NoError(t, err)
+	defer d.Free(p)
+	require.NoError(t, d.Write(p, unsafe.Pointer(&from.numbers[0]), 16))
+	require.NoError(t, d.Read(unsafe.Pointer(&to.numbers[0]), p, 16))
+	require.Equal(t, from.numbers, to.numbers)
+	from.numbers[2] = 7
+	require.NoError(t, d.Upload(p, unsafe.Pointer(&from.numbers[0]), 16))
+	require.NoError(t, d.Read(unsafe.Pointer(&to.numbers[0]), p, 16))
+	require.Equal(t, from.numbers, to.numbers)
+}
+
 // An upload does not wait for what is enqueued, nor that for it.
 func TestUpload(t *testing.T) {
 	d := open(t)
@@ -246,6 +266,35 @@ func TestUpload(t *testing.T) {
 	require.ErrorContains(t, d.Upload(unsafe.Add(p, 4*n-4), unsafe.Pointer(&src[0]), 8), "not inside a buffer")
 	d.Free(p)
 	d.Free(other)
+}
+
+// Memory of Pin is uploaded from by any device, also while nothing waits, and is gone with the device that made it.
+func TestPin(t *testing.T) {
+	d, other := open(t), open(t)
+	const n = 5<<20 + 3
+	at, err := d.Pin(4 * n)
+	require.NoError(t, err)
+	src := unsafe.Slice((*float32)(at), n)
+	copy(src, ramp(n, 1))
+	want := append([]float32(nil), src...)
+	for _, to := range []*Device{d, other} {
+		p := upload(t, to, make([]float32, n))
+		require.NoError(t, to.Sync())
+		require.True(t, isPinned(unsafe.Pointer(&src[1]), 4*n-4))
+		require.False(t, isPinned(unsafe.Pointer(&src[1]), 4*n))
+		require.NoError(t, to.Upload(p, unsafe.Pointer(&src[0]), 4*n))
+		clear(src) // the copy has ended
+		require.True(t, equal(want, download(t, to, p, n)))
+		copy(src, want)
+		to.Free(p)
+	}
+	none, err := d.Pin(0)
+	require.NoError(t, err)
+	require.NotNil(t, none)
+	require.NoError(t, d.Close())
+	require.False(t, isPinned(at, 4))
+	_, err = d.Pin(1)
+	require.ErrorContains(t, err, "the device is closed")
 }
 
 func equal(a, b []float32) bool {

@@ -20,8 +20,7 @@ void ctn_error_text(CUresult code, const char **name, const char **text) {
 CUresult ctn_prepare(CUcontext context, CUfunction function, unsigned shared, long *params) {
 	TRY(cuCtxSetCurrent(context));
 	// Without asking, a kernel gets 48 KiB of static and dynamic shared memory together. Asking for less costs nothing.
-	if (shared)
-		TRY(cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared));
+	if (shared) TRY(cuFuncSetAttribute(function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared));
 	size_t offset = 0, bytes = 0;
 	CUresult code = cuFuncGetParamInfo(function, 0, &offset, &bytes);
 	*params = (long)bytes;
@@ -123,6 +122,30 @@ CUresult ctn_profile(CUcontext context, CUstream stream, const ctn_launch *launc
 	return code;
 }
 
+CUresult ctn_peer(CUcontext context, CUdevice device, CUcontext other, CUdevice other_device) {
+	if (context == other) return CUDA_SUCCESS;
+	int can = 0;
+	TRY(cuDeviceCanAccessPeer(&can, device, other_device));
+	if (!can) return CUDA_SUCCESS;
+	TRY(cuCtxSetCurrent(context));
+	CUresult code = cuCtxEnablePeerAccess(other, 0);
+	// Somebody has done it before, or this GPU reaches as many others as it can.
+	return code == CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED || code == CUDA_ERROR_TOO_MANY_PEERS ? CUDA_SUCCESS : code;
+}
+
+CUresult ctn_follow(CUcontext context, CUstream stream, CUcontext other, CUstream others, CUevent gate) {
+	TRY(cuCtxSetCurrent(other));
+	TRY(cuEventRecord(gate, others));
+	TRY(cuCtxSetCurrent(context));
+	return cuStreamWaitEvent(stream, gate, 0);
+}
+
+CUresult ctn_copy_from(CUcontext context, CUstream stream, CUdeviceptr dst, CUcontext other, CUdeviceptr src,
+                       size_t bytes) {
+	TRY(cuCtxSetCurrent(context));
+	return cuMemcpyPeerAsync(dst, context, src, other, bytes, stream);
+}
+
 CUresult ctn_staging_make(CUcontext context, ctn_staging *s, int blocking) {
 	TRY(cuCtxSetCurrent(context));
 	unsigned flags = CU_EVENT_DISABLE_TIMING | (blocking ? CU_EVENT_BLOCKING_SYNC : 0);
@@ -144,15 +167,30 @@ CUresult ctn_staging_free(CUcontext context, ctn_staging *s) {
 	return code;
 }
 
+CUresult ctn_pin(CUcontext context, size_t bytes, void **at) {
+	TRY(cuCtxSetCurrent(context));
+	return cuMemHostAlloc(at, bytes, CU_MEMHOSTALLOC_PORTABLE);
+}
+
+CUresult ctn_unpin(CUcontext context, void *at) {
+	TRY(cuCtxSetCurrent(context));
+	return cuMemFreeHost(at);
+}
+
+CUresult ctn_upload(CUcontext context, CUstream stream, CUdeviceptr dst, const char *pinned, size_t bytes) {
+	TRY(cuCtxSetCurrent(context));
+	return cuMemcpyHtoDAsync(dst, pinned, bytes, stream);
+}
+
 static size_t part(size_t bytes, size_t from) { return bytes - from < CTN_SLOT_BYTES ? bytes - from : CTN_SLOT_BYTES; }
 
-CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdeviceptr dst, const void *src, size_t bytes) {
+CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdeviceptr dst, const char *src, size_t bytes) {
 	TRY(cuCtxSetCurrent(context));
 	for (size_t from = 0; from < bytes; from += CTN_SLOT_BYTES) {
 		int i = s->next;
 		s->next = (i + 1) % CTN_SLOTS;
 		TRY(cuEventSynchronize(s->done[i]));
-		memcpy(s->slot[i], (const char *)src + from, part(bytes, from));
+		memcpy(s->slot[i], src + from, part(bytes, from));
 		TRY(cuMemcpyHtoDAsync(dst + from, s->slot[i], part(bytes, from), stream));
 		TRY(cuEventRecord(s->done[i], stream));
 	}
@@ -161,7 +199,7 @@ CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdevicep
 
 // Up to CTN_SLOTS copies are under way while the host copies out the oldest. A slot that a write still uses is no
 // danger: the stream runs that copy first.
-CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, void *dst, CUdeviceptr src, size_t bytes) {
+CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, char *dst, CUdeviceptr src, size_t bytes) {
 	TRY(cuCtxSetCurrent(context));
 	size_t parts = (bytes + CTN_SLOT_BYTES - 1) / CTN_SLOT_BYTES;
 	for (size_t p = 0; p < parts + CTN_SLOTS; p++) {
@@ -169,7 +207,7 @@ CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, void *dst,
 		if (p >= CTN_SLOTS && p - CTN_SLOTS < parts) {
 			size_t from = (p - CTN_SLOTS) * CTN_SLOT_BYTES;
 			TRY(cuEventSynchronize(s->done[i]));
-			memcpy((char *)dst + from, s->slot[i], part(bytes, from));
+			memcpy(dst + from, s->slot[i], part(bytes, from));
 		}
 		if (p < parts) {
 			size_t from = p * CTN_SLOT_BYTES;

@@ -49,6 +49,18 @@ CUresult ctn_image_map(const ctn_image *image, void *map);
 // one before it. Errors are those of ctn_loop.
 CUresult ctn_profile(CUcontext context, CUstream stream, const ctn_launch *launches, int n, float *ms, int *at);
 
+// ctn_peer lets a context reach the memory of another GPU directly, where the hardware can. Without it copies between
+// the two go through the host's memory.
+CUresult ctn_peer(CUcontext context, CUdevice device, CUcontext other, CUdevice other_device);
+
+// ctn_follow has what is enqueued on the stream from now on wait for all that is enqueued on another GPU's, by an event
+// of that one.
+CUresult ctn_follow(CUcontext context, CUstream stream, CUcontext other, CUstream others, CUevent gate);
+
+// ctn_copy_from copies between the memories of two contexts in the stream's order, which is one of dst's.
+CUresult ctn_copy_from(CUcontext context, CUstream stream, CUdeviceptr dst, CUcontext other, CUdeviceptr src,
+                       size_t bytes);
+
 // ctn_staging is a ring of pinned memory through which copies between host and device pass.
 enum { CTN_SLOTS = 4, CTN_SLOT_BYTES = 4 << 20 };
 typedef struct {
@@ -61,8 +73,16 @@ typedef struct {
 CUresult ctn_staging_make(CUcontext context, ctn_staging *s, int blocking);
 CUresult ctn_staging_free(CUcontext context, ctn_staging *s);
 
+// What is copied on the host is char here: of void cgo wants that nothing in the same piece of Go's memory points to
+// another one, though only numbers are copied.
+
+// ctn_pin allocates memory of the host that every GPU copies from by itself; ctn_upload enqueues such a copy.
+CUresult ctn_pin(CUcontext context, size_t bytes, void **at);
+CUresult ctn_unpin(CUcontext context, void *at);
+CUresult ctn_upload(CUcontext context, CUstream stream, CUdeviceptr dst, const char *pinned, size_t bytes);
+
 // ctn_write copies to the device, in the stream's order; src may be reused when it returns.
-CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdeviceptr dst, const void *src, size_t bytes);
+CUresult ctn_write(CUcontext context, CUstream stream, ctn_staging *s, CUdeviceptr dst, const char *src, size_t bytes);
 
 // ctn_read copies from the device after all that was enqueued before, and waits.
-CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, void *dst, CUdeviceptr src, size_t bytes);
+CUresult ctn_read(CUcontext context, CUstream stream, ctn_staging *s, char *dst, CUdeviceptr src, size_t bytes);

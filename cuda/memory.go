@@ -202,12 +202,12 @@ func (d *Device) Write(dst, src unsafe.Pointer, bytes int) error {
 		return err
 	}
 	return d.failed(fmt.Sprintf("write %d bytes", bytes),
-		check(C.ctn_write(d.c(), d.s(), d.staging, C.CUdeviceptr(uintptr(dst)), src, C.size_t(bytes))))
+		check(C.ctn_write(d.c(), d.s(), d.staging, C.CUdeviceptr(uintptr(dst)), (*C.char)(src), C.size_t(bytes))))
 }
 
 // Upload copies from the host to device memory while what was enqueued before runs, on a stream of its own, and has
 // ended when it returns. Nothing that is enqueued may use dst, nor may the filling of a new buffer: wait for that
-// first.
+// first. From memory of Pin the GPU copies by itself.
 func (d *Device) Upload(dst, src unsafe.Pointer, bytes int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -225,7 +225,12 @@ func (d *Device) Upload(dst, src unsafe.Pointer, bytes int) error {
 		}
 	}
 	stream := *(*C.CUstream)(unsafe.Pointer(&d.uploads))
-	code := C.ctn_write(d.c(), stream, d.uploading, C.CUdeviceptr(uintptr(dst)), src, C.size_t(bytes))
+	var code C.CUresult
+	if to := C.CUdeviceptr(uintptr(dst)); isPinned(src, bytes) {
+		code = C.ctn_upload(d.c(), stream, to, (*C.char)(src), C.size_t(bytes))
+	} else {
+		code = C.ctn_write(d.c(), stream, d.uploading, to, (*C.char)(src), C.size_t(bytes))
+	}
 	if err := check(code); err != nil {
 		return d.failed(doing, err)
 	}
@@ -248,7 +253,7 @@ func (d *Device) Read(dst, src unsafe.Pointer, bytes int) error {
 		return err
 	}
 	if bytes > 0 {
-		code := C.ctn_read(d.c(), d.s(), d.staging, dst, C.CUdeviceptr(uintptr(src)), C.size_t(bytes))
+		code := C.ctn_read(d.c(), d.s(), d.staging, (*C.char)(dst), C.CUdeviceptr(uintptr(src)), C.size_t(bytes))
 		if err := check(code); err != nil {
 			return d.failed(fmt.Sprintf("read %d bytes", bytes), err)
 		}
@@ -261,7 +266,7 @@ func (d *Device) copies(at unsafe.Pointer, bytes int, doing string) error {
 	if err := d.ready(); err != nil {
 		return err
 	}
-	if bytes < 0 || bytes > 0 && !d.memory.inside(at, bytes) {
+	if bytes < 0 || bytes > 0 && !d.memory.inside(at, bytes) && !d.origin.has(at, bytes) {
 		return fmt.Errorf("%s: %s: %d bytes at %p are not inside a buffer of this device", d.info.Name,
 			doing, bytes, at)
 	}
@@ -271,6 +276,16 @@ func (d *Device) copies(at unsafe.Pointer, bytes int, doing string) error {
 	var err error
 	d.staging, err = d.pin()
 	return err
+}
+
+// has tells whether memory is inside a buffer of the device.
+func (d *Device) has(at unsafe.Pointer, bytes int) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.closed && d.memory.inside(at, bytes)
 }
 
 // pin makes a ring of pinned memory.

@@ -42,6 +42,18 @@ func (*Device) Write(_, _ unsafe.Pointer, _ int) error { return errNoSupport }
 // Upload says what is missing.
 func (*Device) Upload(_, _ unsafe.Pointer, _ int) error { return errNoSupport }
 
+// Pin says what is missing.
+func (*Device) Pin(int) (unsafe.Pointer, error) { return nil, errNoSupport }
+
+// Follow says what is missing.
+func (*Device) Follow(*Device) error { return errNoSupport }
+
+// CopyFrom says what is missing.
+func (*Device) CopyFrom(_ *Device, _, _ unsafe.Pointer, _ int) error { return errNoSupport }
+
+// Fork says what is missing.
+func (*Device) Fork() (*Device, error) { return nil, errNoSupport }
+
 // Read says what is missing.
 func (*Device) Read(_, _ unsafe.Pointer, _ int) error { return errNoSupport }
 

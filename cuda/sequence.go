@@ -237,8 +237,9 @@ func (s *Sequence) Time(n int) (float64, error) {
 	return ms, d.failed("time "+s.name, err)
 }
 
-// Profile runs the sequence twice, waits, and returns the milliseconds of each launch of the second run, from the end of
-// the launch before it to its own. Meanwhile the first keeps the GPU busy, so that the host's launches are not measured.
+// Profile runs the sequence twice, waits, and returns the milliseconds of each launch of the second run, from the end
+// of the launch before it to its own. Meanwhile the first keeps the GPU busy, so that the host's launches are not
+// measured.
 func (s *Sequence) Profile() ([]float64, error) {
 	d := s.dev
 	d.mu.Lock()

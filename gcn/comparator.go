@@ -29,6 +29,11 @@ type Config struct {
 	Network
 	Members int  `json:"members"` // networks whose standardised scores are averaged
 	Loss    Loss `json:"loss"`
+	// The weight of a Gaussian process on the features beside the networks; 0: there is none.
+	Process float64 `json:"process,omitempty"`
+	// Folds of the labels, for each of which a further network is trained without it to tell how sure the others may
+	// be. 0, or fewer than four labels a fold: they are taken at their word.
+	Folds int `json:"folds,omitempty"`
 	// NoiseFloor and NoiseSlope model a label's standard deviation, floor + slope·(best - label), in units of accuracy
 	// (0..1): one training run of a good network repeats better than one of a bad network. Both zero: labels are taken
 	// as exact.
@@ -51,7 +56,8 @@ type Config struct {
 
 // Data is a set of graphs with or without labels.
 type Data struct {
-	Alphabet int // number of operations
+	Alphabet int     // number of operations
+	Places   *Places // what a gated network takes them apart to; nil: nothing
 	Graphs   []Graph
 	Features [][]float32 // one row a graph, not standardised; needed where the network uses features
 	Labels   []float64   // accuracies in 0..1 of the first graphs; needed for training
@@ -71,9 +77,13 @@ type Pair struct {
 type Comparator struct {
 	Config   Config
 	Alphabet int
+	Places   *Places     // of the operations; nil: they have none
 	Scale    Standard    // of the features
+	Counts   Standard    // of the counts of operations, for a linear term
 	Weights  [][]float32 // one flat buffer a member
 	Spread   []Spread    // of each member's scores over its training data
+	Process  *Process    // nil: there is none
+	Slope    float64     // what the networks' logits are multiplied by; 0: they are not
 }
 
 // Spread is the mean and standard deviation of a member's scores, by which they are put on one scale.
@@ -97,14 +107,22 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 		return nil, err
 	}
 	c = c.adapted(len(data.Labels))
-	cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Weights: make([][]float32, c.Members),
-		Spread: make([]Spread, c.Members)}
-	if c.Features {
-		cmp.Scale = standard(data.Features)
-	}
+	cmp := newComparator(c, data)
+	cmp.Weights, cmp.Spread = make([][]float32, c.Members), make([]Spread, c.Members)
 	encoding, err := cmp.encode(data)
 	if err != nil {
 		return nil, err
+	}
+	if c.Process > 0 {
+		_, noise := c.targets(data.Labels)
+		if cmp.Process, err = newProcess(ctx, data.Features, data.Labels, noise); err != nil {
+			return nil, err
+		}
+	}
+	if c.Folds > 0 && len(data.Labels) >= 4*c.Folds {
+		if cmp.Slope, err = c.slope(ctx, device, data, seed); err != nil {
+			return nil, err
+		}
 	}
 	return cmp, members(ctx, device, c.Members, func(ctx context.Context, dev *exec.Device, m int) error {
 		t, err := newTrainer(dev, c, encoding, data, seed, m)
@@ -132,6 +150,25 @@ func Train(ctx context.Context, device exec.Config, c Config, data Data, seed ui
 		cmp.Spread[m], err = t.spread(encoding)
 		return err
 	})
+}
+
+// newComparator is a comparator without weights, which knows the scale of what it is to be trained on.
+func newComparator(c Config, data Data) *Comparator {
+	cmp := &Comparator{Config: c, Alphabet: data.Alphabet}
+	if c.Kind == Gated {
+		cmp.Places = data.Places
+	}
+	if c.Features {
+		cmp.Scale = standard(data.Features)
+	}
+	if c.Linear > 0 {
+		rows := make([][]float32, len(data.Graphs))
+		for i, g := range data.Graphs {
+			rows[i] = Counts(g, data.Alphabet)
+		}
+		cmp.Counts = standard(rows)
+	}
+	return cmp
 }
 
 // members runs f for every member, several at a time where there are threads, each on a device of its own.
@@ -213,7 +250,7 @@ func newTrainer(dev *exec.Device, c Config, e *Encoding, data Data, seed uint64,
 	if c.Features && len(data.Features) > 0 {
 		features = len(data.Features[0])
 	}
-	t.lay = c.layout(c.alphabetSize(data.Alphabet), features)
+	t.lay = c.layout(c.alphabetSize(data.Alphabet), data.Places, features)
 	t.w = t.ar.Floats(t.lay.initial(seed, member))
 	t.g, t.m, t.v = t.ar.Zeros(t.lay.size), t.ar.Zeros(t.lay.size), t.ar.Zeros(t.lay.size)
 	t.lr, t.step, t.loss = t.ar.Zeros(1), t.ar.Ints([]int32{0}), t.ar.F32(1)
@@ -383,16 +420,27 @@ func (c *Comparator) encode(data Data) (*Encoding, error) {
 	if err == nil && c.Config.Features {
 		e.Features, e.Scale = slices.Concat(data.Features...), &c.Scale
 	}
+	if err == nil && c.Config.Linear > 0 {
+		e.CountScale = &c.Counts
+		for _, g := range data.Graphs {
+			e.Counts = append(e.Counts, Counts(g, data.Alphabet)...)
+		}
+	}
 	return e, err
 }
 
 func (c *Comparator) layout() *layout {
-	return c.Config.layout(c.Config.alphabetSize(c.Alphabet), len(c.Scale.Mean))
+	return c.Config.layout(c.Config.alphabetSize(c.Alphabet), c.Places, len(c.Scale.Mean))
 }
 
 func (d Data) check(c Config, labels bool) error {
 	if c.Features && len(d.Features) != len(d.Graphs) {
 		return fmt.Errorf("%d rows of features for %d graphs", len(d.Features), len(d.Graphs))
+	}
+	if d.Places != nil {
+		if err := d.Places.check(d.Alphabet); err != nil {
+			return err
+		}
 	}
 	if !labels {
 		return nil
@@ -416,6 +464,19 @@ func (d Data) check(c Config, labels bool) error {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Errorf("label %d is %v", i, v)
 		}
+	}
+	for i, row := range d.Features {
+		for j, v := range row {
+			if v := float64(v); math.IsNaN(v) || math.IsInf(v, 0) {
+				return fmt.Errorf("feature %d of graph %d is %v", j, i, v)
+			}
+		}
+	}
+	if !(c.Process >= 0 && c.Process <= 1) || c.Process > 0 && (!c.Features || c.Pair) {
+		return fmt.Errorf("a process of weight %v: want 0..1, features, and an antisymmetric head", c.Process)
+	}
+	if c.Folds < 0 || c.Folds == 1 || c.Folds > 100 || c.Folds > 0 && c.Pair {
+		return fmt.Errorf("%d folds: want none or 2 to 100, and an antisymmetric head", c.Folds)
 	}
 	if c.Members < 1 || c.Members > 1000 || c.Steps < 1 {
 		return fmt.Errorf("%d members, %d steps: want at least one of each", c.Members, c.Steps)

@@ -3,6 +3,7 @@ package gcn
 import (
 	"context"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/ctnas/ctnas/internal/stat"
@@ -109,7 +110,7 @@ func TestScoresAndEvaluate(t *testing.T) {
 	require.InDelta(t, 1, s.Prob(3, 7)+s.Prob(7, 3), 1e-12)
 	require.InDelta(t, 0.5, s.Prob(3, 3), 1e-12)
 	require.Equal(t, s.Prob(3, 7), s.Against(s, 3, 7))
-	require.InDelta(t, s.Rank[9], (s.Member(0)[9]+s.Member(1)[9])/2, 1e-9)
+	require.InDelta(t, s.Rank[9], (s.Member(0)[9]+s.Member(1)[9])/4+s.Member(2)[9]/2, 1e-9)
 	r := Evaluate(s, data.Labels, 1)
 	require.Greater(t, r.TauB, 0.5)
 	require.InDelta(t, 0, r.Antisymmetry, 1e-9)
@@ -229,6 +230,12 @@ func TestTrainRefuses(t *testing.T) {
 	bad.Features = nil
 	_, err = Train(context.Background(), exec.Config{}, c, bad, 1, nil)
 	require.ErrorContains(t, err, "features")
+	bad = data
+	bad.Features = slices.Clone(data.Features)
+	bad.Features[4] = slices.Clone(bad.Features[4])
+	bad.Features[4][2] = float32(math.Inf(-1))
+	_, err = Train(context.Background(), exec.Config{}, c, bad, 1, nil)
+	require.ErrorContains(t, err, "feature 2 of graph 4 is -Inf")
 	bad = data
 	bad.Pairs = []Pair{{0, 99, 1}}
 	_, err = Train(context.Background(), exec.Config{}, c, bad, 1, nil)

@@ -9,6 +9,10 @@ type Encoding struct {
 	Forests  []*Forest // of each direction: one of a layered network, two of a gated one
 	Features []float32 // [N, features]; empty where the network uses none
 	Scale    *Standard // standardises the features; nil: they are standardised
+	// Counts are how many nodes of each operation there are [N, operations], and CountScale standardises them; empty
+	// where the network has no linear term.
+	Counts     []float32
+	CountScale *Standard
 }
 
 // Encode prepares graphs for the network. features is [N, features], standardised already, or nil. plain keeps equal
@@ -39,17 +43,17 @@ func (n Network) Encode(graphs GraphSet, alphabet int, features []float32, plain
 	return e, nil
 }
 
-// upload returns a multiple of the standardised features [N, features] in an arena's memory. It never holds a second
-// copy of a whole space's features beside it.
-func (e *Encoding) upload(ar *exec.Arena, by float32) *exec.Buffer {
-	if e.Scale == nil {
-		return ar.Floats(scaled(e.Features, by))
+// upload returns a multiple of standardised rows, such as features [N, features], in an arena's memory. It never holds
+// a second copy of a whole space's beside it.
+func upload(ar *exec.Arena, values []float32, scale *Standard, by float32) *exec.Buffer {
+	if scale == nil {
+		return ar.Floats(scaled(values, by))
 	}
-	b := ar.F32(len(e.Features))
-	width := len(e.Scale.Mean)
+	b := ar.F32(len(values))
+	width := len(scale.Mean)
 	piece := 4096 * width
-	for at := 0; at < len(e.Features); at += piece {
-		b.WriteF32(at, scaled(e.Scale.apply(e.Features[at:min(at+piece, len(e.Features))]), by))
+	for at := 0; at < len(values); at += piece {
+		b.WriteF32(at, scaled(scale.apply(values[at:min(at+piece, len(values))]), by))
 	}
 	return b
 }

@@ -19,16 +19,44 @@ func networks() map[string]Network {
 		"paper":    {Kind: LayeredGCN, Width: 24, Layers: 2, LinearLast: true, Pair: true},
 		"gated":    {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13},
 		"linear":   {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13, Linear: 5},
+		"kinds":    {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13},
+		"placed":   {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13, Linear: 5},
 		"dropout":  {Kind: Gated, Width: 18, Features: true, FeatureWidth: 7, HeadWidth: 13, Dropout: 0.3},
 	}
 }
 
+// placesOf is what a network of networks takes the five operations apart to: two of one kind, and two of one place.
+func placesOf(name string) *Places {
+	switch name {
+	case "kinds":
+		return &Places{Kind: []int32{0, 1, 1, 2, 3}, Place: slices.Repeat([]int32{NoPlace}, 5)}
+	case "placed":
+	default:
+		return nil
+	}
+	return &Places{Kind: []int32{0, 1, 1, 2, 3}, Place: []int32{NoPlace, 0, 1, 1, NoPlace}}
+}
+
 func randomFeatures(graphs []Graph) []float32 {
+	return standardRows(graphs, func(g Graph) []float32 { return Features(g, 5) })
+}
+
+func standardRows(graphs []Graph, of func(g Graph) []float32) []float32 {
 	rows := make([][]float32, len(graphs))
 	for i, g := range graphs {
-		rows[i] = Features(g, 5)
+		rows[i] = of(g)
 	}
 	return standard(rows).apply(slices.Concat(rows...))
+}
+
+// encodeAll encodes graphs with all that a network may want of them.
+func encodeAll(t testing.TB, n Network, graphs []Graph, plain bool) *Encoding {
+	e, err := n.Encode(Slice(graphs), 5, randomFeatures(graphs), plain)
+	require.NoError(t, err)
+	if n.Linear > 0 {
+		e.Counts = standardRows(graphs, func(g Graph) []float32 { return Counts(g, 5) })
+	}
+	return e
 }
 
 // Every tensor's gradient against central differences along a random direction: the scores' dot product with a fixed
@@ -40,11 +68,10 @@ func TestGradientOfEveryTensor(t *testing.T) {
 			if dev.Threads() > 1 {
 				return
 			}
-			e, err := n.Encode(Slice(graphs), 5, randomFeatures(graphs), false)
-			require.NoError(t, err)
+			e := encodeAll(t, n, graphs, false)
 			ar := dev.NewArena()
 			defer ar.Free()
-			lay := n.layout(n.alphabetSize(5), FeatureCount(5, 0))
+			lay := n.layout(n.alphabetSize(5), placesOf(name), FeatureCount(5, 0))
 			weights := lay.initial(7, 0)
 			w, g := ar.Floats(weights), ar.Zeros(lay.size)
 			forward, backward := ar.NewProgram("forward"), ar.NewProgram("backward")
@@ -111,17 +138,14 @@ func TestSharingAndChunksAreExact(t *testing.T) {
 	defer dev.Close()
 	for name, n := range networks() {
 		n.Dropout = 0
-		features := randomFeatures(graphs)
-		shared, err := n.Encode(Slice(graphs), 5, features, false)
-		require.NoError(t, err)
-		lay := n.layout(n.alphabetSize(5), FeatureCount(5, 0))
+		shared := encodeAll(t, n, graphs, false)
+		lay := n.layout(n.alphabetSize(5), placesOf(name), FeatureCount(5, 0))
 		weights := lay.initial(2, 0)
 		want, _ := n.score(dev, lay, weights, shared, 0)
 		chunked, _ := n.score(dev, lay, weights, shared, 37)
 		require.Equal(t, want, chunked, "%s in chunks", name)
 		if n.Kind == LayeredGCN {
-			plain, err := n.Encode(Slice(graphs), 5, features, true)
-			require.NoError(t, err)
+			plain := encodeAll(t, n, graphs, true)
 			got := make([]float32, len(want))
 			apart, _ := n.score(dev, lay, weights, plain, 0)
 			for i, v := range apart {
@@ -143,9 +167,9 @@ func TestSharingAndChunksAreExact(t *testing.T) {
 		ar.Free()
 		// One graph alone scores as in company.
 		for i := 0; i < 300; i += 60 {
-			alone, err := n.Encode(Slice(graphs[i:i+1]), 5, features[i*FeatureCount(5, 0):(i+1)*FeatureCount(5, 0)],
-				false)
+			alone, err := n.Encode(Slice(graphs[i:i+1]), 5, someRows(shared.Features, 300, []int{i}), false)
 			require.NoError(t, err)
+			alone.Counts = someRows(shared.Counts, 300, []int{i})
 			got, _ := n.score(dev, lay, weights, alone, 0)
 			require.InDelta(t, want[i], got[0], 1e-4*(1+math.Abs(want[i])), "%s %d", name, i)
 		}
@@ -161,7 +185,7 @@ func TestLayeredAgainstDefinition(t *testing.T) {
 	for _, n := range []Network{networks()["released"], networks()["paper"]} {
 		e, err := n.Encode(Slice([]Graph{g}), 5, nil, false)
 		require.NoError(t, err)
-		lay := n.layout(n.alphabetSize(5), 0)
+		lay := n.layout(n.alphabetSize(5), nil, 0)
 		weights := lay.initial(3, 0)
 		ar := dev.NewArena()
 		p := ar.NewProgram("score")
@@ -235,9 +259,135 @@ func layeredReference(n Network, lay *layout, weights []float32, g Graph, alphab
 	return out
 }
 
+// A gated network against its definition in float64, on every executor; operations have rows of their own, or are the
+// sum of a kind and a place.
+func TestGatedAgainstDefinition(t *testing.T) {
+	graphs := randomGraphs(30, 9)
+	kerneltest.EachExecutor(t, func(t *testing.T, dev *exec.Device) {
+		for _, name := range []string{"gated", "linear", "kinds", "placed"} {
+			n := networks()[name]
+			e := encodeAll(t, n, graphs, false)
+			lay := n.layout(5, placesOf(name), FeatureCount(5, 0))
+			weights := lay.initial(4, 0)
+			if n.Linear > 0 { // zero at first
+				some, _ := kerneltest.Random(5, 6)
+				copy(weights[lay.get("score.counts").off:], some)
+			}
+			got, _ := n.score(dev, lay, weights, e, 0)
+			want, values := make([]float64, len(graphs)), make([]float32, len(graphs))
+			for i, g := range graphs {
+				want[i] = gatedReference(n, lay, weights, g, someRows(e.Features, e.N, []int{i}),
+					someRows(e.Counts, e.N, []int{i}))
+				values[i] = float32(got[i])
+			}
+			kerneltest.Close(t, want, values, 2e-5, name)
+		}
+	})
+}
+
+// gatedReference is the score of one graph, node by node.
+func gatedReference(n Network, lay *layout, weights []float32, g Graph, features, counts []float32) float64 {
+	at := func(name string, i int) float64 { return float64(weights[lay.get(name).off+i]) }
+	w := n.Width
+	hidden := make([]float64, n.HeadWidth)
+	for j := range hidden {
+		hidden[j] = at("head.bias", j)
+	}
+	into := func(part []float64, name string) {
+		for i, x := range part {
+			for j := range hidden {
+				hidden[j] += x * at(name, i*n.HeadWidth+j)
+			}
+		}
+	}
+	for d, name := range []string{"forward", "backward"} {
+		table := func(of string, op, j int) float64 {
+			if lay.places == nil {
+				return at(name+of, op*2*w+j)
+			}
+			sum := at(name+of, int(lay.places.Kind[op])*2*w+j)
+			if len(lay.places.summands()) > 1 {
+				sum += at(name+of+".own", op*2*w+j)
+			}
+			if place := lay.places.Place[op]; place != NoPlace {
+				sum += at(name+of+".place", int(place)*2*w+j)
+			}
+			return sum
+		}
+		near := g.neighbours(Direction(d))
+		h := make([][]float64, len(g.Ops))
+		for k := range g.Ops {
+			v := k
+			if Direction(d) == FromOutputs {
+				v = len(g.Ops) - 1 - k
+			}
+			a := make([]float64, w)
+			for _, u := range near[v] {
+				for j := range a {
+					a[j] += h[u][j] / math.Sqrt(float64(len(near[v])))
+				}
+			}
+			gate := func(j int) float64 {
+				sum := 0.0
+				for i, x := range a {
+					sum += x * at(name+".weight", i*2*w+j)
+				}
+				return table(".operation", int(g.Ops[v]), j) + table(".scale", int(g.Ops[v]), j)*sum
+			}
+			h[v] = make([]float64, w)
+			for j := range w {
+				z := 1 / (1 + math.Exp(-gate(j)))
+				h[v][j] = z*math.Tanh(gate(w+j)) + (1-z)*a[j]
+			}
+		}
+		into(h[[]int{len(g.Ops) - 1, 0}[d]], "head."+name)
+	}
+	layer := make([]float64, n.FeatureWidth)
+	for j := range layer {
+		layer[j] = at("features.bias", j)
+		for i, x := range features {
+			layer[j] += float64(x) * at("features.weight", i*n.FeatureWidth+j)
+		}
+		layer[j] = max(layer[j], 0)
+	}
+	into(layer, "head.features")
+	score := 0.0
+	for j, x := range hidden {
+		score += max(x, 0) * at("score.weight", j)
+	}
+	for k, c := range counts {
+		score += n.Linear * float64(c) * at("score.counts", k)
+	}
+	return score
+}
+
+func TestPlacesAreChecked(t *testing.T) {
+	data := problem(20, 60)
+	c := quick(t, "default")
+	same := make([]int32, 5)
+	for _, p := range []Places{{Kind: []int32{0}, Place: []int32{0}}, {Kind: []int32{0, 1, 2, 3, 5}, Place: same},
+		{Kind: same, Place: []int32{0, -2, 0, 0, 0}}} {
+		data.Places = &p
+		_, err := Train(t.Context(), exec.Config{Threads: 1}, c, data, 1, nil)
+		require.ErrorContains(t, err, "place")
+	}
+	data.Places, c.Steps, c.Linear = placesOf("placed"), 20, 3
+	cmp, err := Train(t.Context(), exec.Config{Threads: 1}, c, data, 1, nil)
+	require.NoError(t, err)
+	blob, err := cmp.MarshalBinary()
+	require.NoError(t, err)
+	var back Comparator
+	require.NoError(t, back.UnmarshalBinary(blob))
+	require.Equal(t, *cmp, back)
+	cmp.Places.Kind[2] = 5
+	blob, err = cmp.MarshalBinary()
+	require.NoError(t, err)
+	require.ErrorContains(t, new(Comparator).UnmarshalBinary(blob), "damaged")
+}
+
 func TestFeatures(t *testing.T) {
 	// input -> 1 -> 2 -> output, input -> output
-	g := Graph{Ops: []uint8{0, 1, 2, 3}, Edges: [][2]uint8{{0, 1}, {0, 3}, {1, 2}, {2, 3}}}
+	g := Graph{Ops: []uint16{0, 1, 2, 3}, Edges: [][2]uint8{{0, 1}, {0, 3}, {1, 2}, {2, 3}}}
 	f := Features(g, 4, 9)
 	require.Len(t, f, FeatureCount(4, 1))
 	require.Equal(t, []float32{9, 1, 1, 1, 1, 4, 4, 1, 2, 2}, f[:10])

@@ -8,7 +8,7 @@ import (
 // Graph is an architecture as the comparator sees it: one operation a node, edges from lower to higher node numbers.
 // Node 0 is the input, the last node the output.
 type Graph struct {
-	Ops   []uint8
+	Ops   []uint16
 	Edges [][2]uint8
 }
 

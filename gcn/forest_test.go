@@ -15,9 +15,9 @@ func randomGraphs(n int, stream uint32) []Graph {
 	out := make([]Graph, n)
 	for i := range out {
 		nodes := 2 + s.Intn(6)
-		g := Graph{Ops: make([]uint8, nodes)}
+		g := Graph{Ops: make([]uint16, nodes)}
 		for v := 1; v < nodes; v++ {
-			g.Ops[v] = uint8(1 + s.Intn(3))
+			g.Ops[v] = uint16(1 + s.Intn(3))
 			has := false
 			for u := range v {
 				if s.Intn(3) == 0 || u == v-1 && !has {
@@ -140,8 +140,8 @@ func TestTranspose(t *testing.T) {
 
 func TestGraphCheck(t *testing.T) {
 	require.ErrorContains(t, Graph{}.Check(3), "without nodes")
-	require.ErrorContains(t, Graph{Ops: []uint8{0, 9}}.Check(3), "node 1 has operation 9")
-	require.ErrorContains(t, Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{1, 1}}}.Check(3), "edge 1-1")
+	require.ErrorContains(t, Graph{Ops: []uint16{0, 9}}.Check(3), "node 1 has operation 9")
+	require.ErrorContains(t, Graph{Ops: []uint16{0, 1}, Edges: [][2]uint8{{1, 1}}}.Check(3), "edge 1-1")
 	_, err := Topological(Slice([]Graph{{}}), 3, FromInputs, true)
 	require.ErrorContains(t, err, "graph 0")
 }

@@ -74,7 +74,7 @@ func TestPackedUpdatesFollowTheCPU(t *testing.T) {
 	want, wantLoss := run(cpu)
 	got, gotLoss := run(simulated(t, exec.FP32))
 	require.InDelta(t, wantLoss, gotLoss, 1e-5)
-	closeWeights(t, c.layout(6, 0), want.W, got.W, 1e-5, "weights")
+	closeWeights(t, c.layout(6, nil, 0), want.W, got.W, 1e-5, "weights")
 	rounded, roundedLoss := run(simulated(t, exec.BF16))
 	require.InDelta(t, wantLoss, roundedLoss, 0.02)
 	require.NotEqual(t, got.W, rounded.W)
@@ -98,7 +98,7 @@ func TestPackedApart(t *testing.T) {
 		states = append(states, r.State())
 		r.Close()
 	}
-	closeWeights(t, c.layout(6, 0), states[0].W, states[1].W, 1e-5, "weights")
+	closeWeights(t, c.layout(6, nil, 0), states[0].W, states[1].W, 1e-5, "weights")
 }
 
 // Training and scoring on an accelerator against the CPU's.
@@ -143,10 +143,10 @@ func TestWhatIsPacked(t *testing.T) {
 	require.Len(t, n.pack(dev, graphs, 5), 10)
 	require.Nil(t, n.pack(cpu, graphs, 5))
 	require.Nil(t, n.pack(dev, graphs, 8), "an alphabet of nine with the padding")
-	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: make([]uint8, 9)}), 5), "nine nodes")
-	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 1}, {0, 1}}}), 5),
+	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: make([]uint16, 9)}), 5), "nine nodes")
+	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: []uint16{0, 1}, Edges: [][2]uint8{{0, 1}, {0, 1}}}), 5),
 		"an edge twice")
-	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: []uint8{0, 6}}), 5), "an unknown operation")
+	require.Nil(t, n.pack(dev, append(graphs[:9:9], Graph{Ops: []uint16{0, 6}}), 5), "an unknown operation")
 	n.Width = 20
 	require.Nil(t, n.pack(dev, graphs, 5))
 }

@@ -66,7 +66,7 @@ func (s *pass) sweepPart(f *Forest, name string, size int) gatedPart {
 // featuresPart is the features through a layer of their own.
 func (s *pass) featuresPart() gatedPart {
 	n, fw, nf := s.e.N, s.FeatureWidth, len(s.e.Features)/max(s.e.N, 1)
-	x := s.e.upload(s.ar, 1) // [N, nf]
+	x := upload(s.ar, s.e.Features, s.e.Scale, 1) // [N, nf]
 	return gatedPart{"features", fw, func(b, e int, out *exec.Buffer) {
 		gemm.Record(s.p, gemm.Op{C: out, A: rows(x, b, e, nf), B: s.weight("features.weight"),
 			M: exec.Fixed(e - b), N: fw, K: nf})
@@ -87,8 +87,8 @@ type gatedHead struct {
 	in, dropped   []*exec.Buffer // of each part, before and after dropout [size, its width]
 	hidden        *exec.Buffer   // [size, HeadWidth]
 	hiddenDropped *exec.Buffer   // hidden after dropout [size, HeadWidth]
-	linear        *exec.Buffer   // the features as the linear term reads them [N, features]; nil: there is no such term
-	features      int
+	counts        *exec.Buffer   // of operations as the linear term reads them [N, operations]; nil: no such term
+	operations    int
 }
 
 func (s *pass) newGatedHead(parts []gatedPart, size int) *gatedHead {
@@ -96,8 +96,9 @@ func (s *pass) newGatedHead(parts []gatedPart, size int) *gatedHead {
 	if s.train() {
 		h.keep = float32(1 - s.Dropout)
 	}
-	if s.Features && s.Linear > 0 {
-		h.linear, h.features = s.e.upload(s.ar, float32(s.Linear)), len(s.e.Features)/max(s.e.N, 1)
+	if s.Linear > 0 {
+		h.counts = upload(s.ar, s.e.Counts, s.e.CountScale, float32(s.Linear))
+		h.operations = len(s.e.Counts) / max(s.e.N, 1)
 	}
 	h.hidden = s.ar.F32(size * s.HeadWidth)
 	for _, q := range parts {
@@ -148,9 +149,9 @@ func (h *gatedHead) forward(b, e int) {
 	score := h.score.Slice(b, e-b) // [e-b, 1]
 	dense.RowDot{Out: score, In: h.hiddenDropped, Weight: h.weight("score.weight"), Rows: m, Width: h.HeadWidth,
 		Heads: 1}.Record(h.p)
-	if h.linear != nil {
-		gemm.Record(h.p, gemm.Op{C: score, A: rows(h.linear, b, e, h.features),
-			B: h.weight("score.features"), M: m, N: 1, K: h.features, Accumulate: true})
+	if h.counts != nil {
+		gemm.Record(h.p, gemm.Op{C: score, A: rows(h.counts, b, e, h.operations),
+			B: h.weight("score.counts"), M: m, N: 1, K: h.operations, Accumulate: true})
 	}
 }
 
@@ -159,8 +160,8 @@ func (h *gatedHead) backward() {
 	n, width := h.e.N, h.HeadWidth
 	m := exec.Fixed(n)
 	dhidden := h.ar.F32(n * width) // [N, HeadWidth]
-	if h.linear != nil {
-		gemm.Record(h.p, gemm.Op{C: h.gradient("score.features"), A: h.linear, B: h.dscore, M: m, N: 1, K: h.features,
+	if h.counts != nil {
+		gemm.Record(h.p, gemm.Op{C: h.gradient("score.counts"), A: h.counts, B: h.dscore, M: m, N: 1, K: h.operations,
 			TransA: true})
 	}
 	gemm.Record(h.p, gemm.Op{C: h.gradient("score.weight"), A: h.dscore, B: h.hiddenDropped, M: m, N: width, K: 1,
@@ -219,7 +220,11 @@ func (s *pass) rootsOnTheFly(f *Forest, name string, size int) func(b, e int, ou
 
 // gatedTables is a gated unit with the tables of one direction.
 func (s *pass) gatedTables(name string) graph.Gated {
-	return graph.Gated{Width: s.Width, Table: s.weight(name + ".operation"), Scale: s.weight(name + ".scale")}
+	table := s.weight
+	if s.lay.places != nil {
+		table = s.summed
+	}
+	return graph.Gated{Width: s.Width, Table: table(name + ".operation"), Scale: table(name + ".scale")}
 }
 
 // rootScales is the factor of each edge: one over the square root of the number of rows that its row aggregates, so
@@ -314,8 +319,15 @@ func (s *pass) sweep(f *Forest, name string) swept {
 				labelPtr[i] = int32(i)
 			}
 			lptr, lidx := transpose(labelPtr, f.Label[first:], k)
-			graph.Gather{Out: s.gradient(name + grad), In: rows(from, first, n, 2*w), Rows: exec.Fixed(k), Width: 2 * w,
+			out := s.gradient(name + grad)
+			if s.lay.places != nil {
+				out = s.ar.F32(k * 2 * w)
+			}
+			graph.Gather{Out: out, In: rows(from, first, n, 2*w), Rows: exec.Fixed(k), Width: 2 * w,
 				Ptr: s.ar.Ints(lptr), Idx: s.ar.Ints(lidx)}.Record(s.p)
+			if s.lay.places != nil {
+				s.summedBackward(name+grad, out)
+			}
 		}
 		byLabel(".operation", gates, 0)
 		byLabel(".scale", product, first)

@@ -41,6 +41,9 @@ func positional(t *testing.T, name string, n int, stream uint32) Data {
 	sp, err := space.Open(name)
 	require.NoError(t, err)
 	d := Data{Alphabet: len(sp.Alphabet())}
+	if e := space.EncoderOf(sp); e.Kind != nil {
+		d.Places = &Places{Kind: e.Kind, Place: e.Place}
+	}
 	s := philox.New(2, philox.PurposeTest, stream)
 	for range n {
 		g := Graph(sp.Sample(s).Graph())
@@ -54,7 +57,7 @@ func positional(t *testing.T, name string, n int, stream uint32) Data {
 // The same of the comparator for spaces whose operations say where they stand, with its linear term in their counts.
 // What it learned scores alike, too.
 func TestPositionalInLockstep(t *testing.T) {
-	for name, steps := range map[string]int{"mobilenetv3": 5, "darts": 10} {
+	for name, steps := range map[string]int{"mobilenetv3": 5, "darts": 10, "file:../docs/examples/blocks.yaml": 10} {
 		t.Run(name, func(t *testing.T) {
 			c, data := Positional(), positional(t, name, 12, 5)
 			c.Members, c.Steps, c.Warmup = 1, steps, 2
@@ -82,8 +85,7 @@ func lockstep(t *testing.T, c Config, data Data) {
 	require.NoError(t, err)
 	defer cpu.Close()
 	open := func(d *exec.Device) *trainer {
-		cmp := &Comparator{Config: c, Alphabet: data.Alphabet, Scale: standard(data.Features)}
-		e, err := cmp.encode(data)
+		e, err := newComparator(c, data).encode(data)
 		require.NoError(t, err)
 		tr, err := newTrainer(d, c, e, data, 7, 0)
 		require.NoError(t, err)

@@ -37,7 +37,8 @@ type Network struct {
 	// Gated only.
 	Features     bool `json:"features,omitempty"` // the head also sees the graph's features
 	FeatureWidth int  `json:"feature_width,omitempty"`
-	// The score also has a linear term in this multiple of the features, which learns so much faster; 0: none.
+	// The score also has a linear term in this multiple of the standardised counts of operations, which learns so much
+	// faster; 0: none.
 	Linear    float64 `json:"linear,omitempty"`
 	HeadWidth int     `json:"head_width,omitempty"`
 	Dropout   float64 `json:"dropout,omitempty"` // of the head's inputs and hidden units
@@ -71,6 +72,7 @@ func (t tensor) len() int {
 type layout struct {
 	tensors []tensor
 	size    int
+	places  *Places // of the operations; nil: every operation has rows of its own
 }
 
 func (l *layout) add(name string, init func(s *philox.Stream) float32, shape ...int) {
@@ -108,9 +110,9 @@ func around(mean, sd float64) func(*philox.Stream) float32 {
 
 func zero(*philox.Stream) float32 { return 0 }
 
-// layout lists the network's tensors for an alphabet of operations (the padding operation included where there is one)
-// and a number of features.
-func (n Network) layout(alphabet, features int) *layout {
+// layout lists the network's tensors for an alphabet of operations (the padding operation included where there is one),
+// their places, which may be nil, and a number of features.
+func (n Network) layout(alphabet int, places *Places, features int) *layout {
 	l := &layout{}
 	w := n.Width
 	switch n.Kind {
@@ -129,10 +131,21 @@ func (n Network) layout(alphabet, features int) *layout {
 		}
 	case Gated:
 		inputs := 2*w + n.featureWidth()
+		l.places = places
+		tables := []summand{{"", nil, alphabet, 0.5}}
+		if places != nil {
+			tables = places.summands()
+		}
 		for _, d := range []string{"forward", "backward"} {
 			l.add(d+".weight", normal(1/math.Sqrt(float64(w))), w, 2*w)
-			l.add(d+".operation", normal(0.5), alphabet, 2*w)
-			l.add(d+".scale", around(1, 0.3), alphabet, 2*w)
+			for i, t := range tables {
+				mean := 0.0
+				if i == 0 {
+					mean = 1
+				}
+				l.add(d+".operation"+t.suffix, normal(t.sd), t.rows, 2*w)
+				l.add(d+".scale"+t.suffix, around(mean, 0.6*t.sd), t.rows, 2*w)
+			}
 			l.add("head."+d, normal(1.4/math.Sqrt(float64(inputs))), w, n.HeadWidth)
 		}
 		if n.Features {
@@ -142,8 +155,8 @@ func (n Network) layout(alphabet, features int) *layout {
 		}
 		l.add("head.bias", zero, n.HeadWidth)
 		l.add("score.weight", normal(1/math.Sqrt(float64(n.HeadWidth))), 1, n.HeadWidth)
-		if n.Features && n.Linear > 0 {
-			l.add("score.features", zero, features, 1)
+		if n.Linear > 0 {
+			l.add("score.counts", zero, alphabet, 1)
 		}
 	default:
 		panic("gcn: unknown kind " + string(n.Kind))

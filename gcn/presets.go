@@ -12,7 +12,7 @@ func Preset(name string) (Config, error) {
 	case "default":
 		return Config{
 			Network: Network{Kind: Gated, Width: 96, Features: true, FeatureWidth: 32, HeadWidth: 96, Dropout: 0.1},
-			Members: 10, Loss: Comparison, NoiseFloor: 0.0025, NoiseSlope: 0.1,
+			Members: 10, Process: 0.5, Loss: Comparison, NoiseFloor: 0.0025, NoiseSlope: 0.1,
 			Steps: 200, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1, Decoupled: true,
 			Adapt: true,
 		}, nil
@@ -36,10 +36,10 @@ func Preset(name string) (Config, error) {
 // (docs/comparator.md).
 func Positional() Config {
 	return Config{
-		Network: Network{Kind: Gated, Width: 32, Features: true, FeatureWidth: 32, HeadWidth: 32,
-			Dropout: 0.5, Linear: 30},
-		Members: 4, Loss: Comparison, NoiseFloor: 0.0005, NoiseSlope: 0.02,
-		Steps: 300, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 1,
+		Network: Network{Kind: Gated, Width: 64, Features: true, FeatureWidth: 64, HeadWidth: 64,
+			Dropout: 0.3, Linear: 30},
+		Members: 4, Folds: 4, Loss: Comparison, NoiseFloor: 0.0005, NoiseSlope: 0.02,
+		Steps: 300, LR: 5e-3, Warmup: 20, Cosine: true, Beta1: 0.9, Beta2: 0.999, WeightDecay: 0.6,
 		Decoupled: true, Adapt: true,
 	}
 }
@@ -52,12 +52,10 @@ func (c Config) adapted(labels int) Config {
 		return c
 	}
 	switch {
-	case c.Linear > 0: // Positional, for some 200
-		if labels > 400 {
-			c.Width, c.FeatureWidth, c.HeadWidth = 2*c.Width, 2*c.FeatureWidth, 2*c.HeadWidth
-			c.Dropout /= 5
-			c.WeightDecay *= 0.3
-		}
+	case c.Linear > 0: // Positional, for some 200: the more labels, the less of both
+		few := 200 / float64(max(labels, 1))
+		c.Dropout *= min(max(math.Pow(few, 0.75), 1./3), 5./3)
+		c.WeightDecay *= min(max(math.Sqrt(few), 0.5), 5./3)
 	case labels <= 200:
 		c.Dropout = math.Max(c.Dropout, 0.3)
 		c.Steps = max(1, c.Steps*3/5)

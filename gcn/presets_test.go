@@ -15,12 +15,22 @@ func TestAdapted(t *testing.T) {
 	require.Equal(t, 300, cells.adapted(1501).Steps)
 
 	c := Positional()
-	require.Equal(t, c, c.adapted(400))
-	many := c.adapted(401)
-	require.Equal(t, []int{64, 64, 64}, []int{many.Width, many.FeatureWidth, many.HeadWidth})
-	require.InDelta(t, 0.1, many.Dropout, 1e-7)
-	require.InDelta(t, 0.3, many.WeightDecay, 1e-12)
-	require.Equal(t, c.Steps, many.Steps)
+	require.Equal(t, c, c.adapted(200))
+	before := c.adapted(2)
+	require.InDelta(t, 0.5, before.Dropout, 1e-12)
+	require.InDelta(t, 1, before.WeightDecay, 1e-12)
+	for n := 3; n < 5000; n++ { // nothing changes at once
+		now := c.adapted(n)
+		require.LessOrEqual(t, now.Dropout, before.Dropout)
+		require.LessOrEqual(t, now.WeightDecay, before.WeightDecay)
+		require.InDelta(t, before.Dropout, now.Dropout, 0.01)
+		require.InDelta(t, before.WeightDecay, now.WeightDecay, 0.01)
+		before = now
+		now.Dropout, now.WeightDecay = c.Dropout, c.WeightDecay
+		require.Equal(t, c, now)
+	}
+	require.InDelta(t, 0.1, before.Dropout, 1e-12)
+	require.InDelta(t, 0.3, before.WeightDecay, 1e-12)
 	c.Adapt = false
-	require.Equal(t, c, c.adapted(401))
+	require.Equal(t, c, c.adapted(1000))
 }

@@ -63,7 +63,7 @@ func newReleased(dev *exec.Device, c Config, data Data, seed uint64, plain bool,
 	if err := data.check(c, true); err != nil {
 		return nil, err
 	}
-	lay := c.layout(c.alphabetSize(data.Alphabet), 0)
+	lay := c.layout(c.alphabetSize(data.Alphabet), nil, 0)
 	r := &Released{config: c, data: data, seed: seed, dev: dev, w: lay.initial(seed, 0), m: make([]float32, lay.size),
 		v: make([]float32, lay.size), plain: plain, batch: batch}
 	r.packed = c.pack(dev, data.Graphs, data.Alphabet)
@@ -89,7 +89,7 @@ func (r *Released) record(graphs []Graph) (*releasedStep, error) {
 		}
 	}
 	ar := r.dev.NewArena()
-	t := &trainer{ar: ar, net: r.config.Network, lay: r.config.layout(r.config.alphabetSize(r.data.Alphabet), 0)}
+	t := &trainer{ar: ar, net: r.config.Network, lay: r.config.layout(r.config.alphabetSize(r.data.Alphabet), nil, 0)}
 	s := &releasedStep{trainer: t, count: ar.Ints([]int32{0}), a: ar.Ints(make([]int32, 2*r.batch)),
 		b: ar.Ints(make([]int32, 2*r.batch)), target: ar.Zeros(2 * r.batch)}
 	t.w, t.g, t.m, t.v = ar.Floats(r.w), ar.Zeros(t.lay.size), ar.Floats(r.m), ar.Floats(r.v)

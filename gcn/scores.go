@@ -15,10 +15,13 @@ import (
 type Scores struct {
 	Rank []float64 // the mean over members of their standardised scores: higher is better
 
-	members [][]float64 // [member][graph]: as trained, a logit's unit
+	members [][]float64 // [network][graph]: as trained, a logit's unit
 	second  [][]float64 // the released head's score of the second place, otherwise nil
 	bias    []float64
-	spread  []Spread
+	spread  []Spread  // of the networks, and behind them of the process
+	process []float64 // [graph] of the Gaussian process, a logit's unit; nil: there is none
+	weight  float64   // of the process
+	slope   float64   // of the networks' logits; 0: as they are
 }
 
 // Score gives every graph of an encoding its score.
@@ -46,9 +49,21 @@ func (c *Comparator) score(ctx context.Context, device exec.Config, e *Encoding)
 	return scores, nil
 }
 
+// blank are scores of n graphs without those of any member.
+func (c *Comparator) blank(n int) *Scores {
+	s := &Scores{Rank: make([]float64, n), spread: c.Spread, slope: c.Slope}
+	if c.Process != nil {
+		s.spread, s.weight = append(slices.Clip(c.Spread), c.Process.Spread), c.Config.Process
+	}
+	return s
+}
+
 // newScores makes room for the scores of n graphs.
 func (c *Comparator) newScores(n int) *Scores {
-	s := &Scores{Rank: make([]float64, n), spread: c.Spread}
+	s := c.blank(n)
+	if c.Process != nil {
+		s.process = make([]float64, n)
+	}
 	for _, w := range c.Weights {
 		s.members = append(s.members, make([]float64, n))
 		if c.Config.Pair {
@@ -73,6 +88,9 @@ func (s *Scores) fill(ctx context.Context, c *Comparator, dev *exec.Device, e *E
 			copy(s.second[m][begin:], second)
 		}
 	}
+	if c.Process != nil {
+		copy(s.process[begin:], c.Process.score(dev, e))
+	}
 	return nil
 }
 
@@ -85,21 +103,28 @@ func (s *Scores) some(idx []int) *Scores {
 		}
 		return out
 	}
-	out := &Scores{Rank: pick(s.Rank), bias: s.bias, spread: s.spread}
+	out := *s
+	out.Rank, out.members, out.second = pick(s.Rank), nil, nil
+	if s.process != nil {
+		out.process = pick(s.process)
+	}
 	for m := range s.members {
 		out.members = append(out.members, pick(s.members[m]))
 		if s.second != nil {
 			out.second = append(out.second, pick(s.second[m]))
 		}
 	}
-	return out
+	return &out
 }
 
-// rank takes the mean of the members' standardised scores.
+// rank takes the mean of the networks' standardised scores, and of that and the process's the weighted mean.
 func (s *Scores) rank() {
 	for i := range s.Rank {
 		for m := range s.members {
 			s.Rank[i] += s.standard(m, i) / float64(len(s.members))
+		}
+		if s.process != nil {
+			s.Rank[i] = (1-s.weight)*s.Rank[i] + s.weight*s.standard(len(s.members), i)
 		}
 	}
 }
@@ -111,6 +136,7 @@ type Scorer struct {
 	dev  *exec.Device
 	lay  *layout
 	pass *scorer
+	e    *Encoding
 }
 
 // Scorer prepares an encoding that was made for this comparator.
@@ -120,7 +146,7 @@ func (c *Comparator) Scorer(device exec.Config, e *Encoding) (*Scorer, error) {
 		return nil, err
 	}
 	lay := c.layout()
-	return &Scorer{c, dev, lay, c.Config.scorer(dev, lay, e, chunk(dev))}, nil
+	return &Scorer{c, dev, lay, c.Config.scorer(dev, lay, e, chunk(dev)), e}, nil
 }
 
 // Close frees the memory and stops the threads.
@@ -169,7 +195,10 @@ func (s *Scorer) Program() *exec.Program { return s.pass.program }
 // Score gives every graph its score by the comparator's weights as they are now.
 func (s *Scorer) Score() *Scores {
 	c := s.cmp
-	out := &Scores{Rank: make([]float64, s.pass.n), spread: c.Spread}
+	out := c.blank(s.pass.n)
+	if c.Process != nil {
+		out.process = c.Process.score(s.dev, s.e)
+	}
 	for m := range c.Weights {
 		first, second := s.pass.run(c.Weights[m])
 		out.members = append(out.members, first)
@@ -185,7 +214,10 @@ func (s *Scorer) Score() *Scores {
 // raw is a member's own order of graphs. With the released head the logit of (a, b) is u_a + v_b + c; averaged over
 // both orders and all opponents a graph's standing is (u - v)/2 up to a constant.
 func (s *Scores) raw(m, i int) float64 {
-	if s.second != nil {
+	switch {
+	case m == len(s.members):
+		return s.process[i]
+	case s.second != nil:
 		return 0.5 * (s.members[m][i] - s.second[m][i])
 	}
 	return s.members[m][i]
@@ -205,10 +237,10 @@ func (s *Scores) Raw(i int) (scores, bias []float32) {
 	return scores, bias
 }
 
-// Members is the number of networks.
-func (s *Scores) Members() int { return len(s.members) }
+// Members is the number of networks, and one more where there is a process.
+func (s *Scores) Members() int { return len(s.spread) }
 
-// Member returns one network's standardised scores.
+// Member returns one member's standardised scores; the process is the last.
 func (s *Scores) Member(m int) []float64 {
 	out := make([]float64, len(s.Rank))
 	for i := range out {
@@ -219,14 +251,14 @@ func (s *Scores) Member(m int) []float64 {
 
 // SD is how far the members disagree on graph i; not a number of a single one, which has nobody to disagree with.
 func (s *Scores) SD(i int) float64 {
-	v := make([]float64, len(s.members))
+	v := make([]float64, s.Members())
 	for m := range v {
 		v[m] = s.standard(m, i)
 	}
 	return stat.SD(v)
 }
 
-// Prob is Pr[R(i) >= R(j)], the mean over members.
+// Prob is Pr[R(i) >= R(j)]: the mean over networks, whose logit is averaged with the process's.
 func (s *Scores) Prob(i, j int) float64 { return s.Against(s, i, j) }
 
 // Against is Pr[R(i) >= R(j)] where j is a graph of another set scored by the same comparator.
@@ -241,8 +273,26 @@ func (s *Scores) Against(other *Scores, i, j int) float64 {
 		}
 		p += 1 / (1 + math.Exp(-z))
 	}
-	return p / float64(len(s.members))
+	p /= float64(len(s.members))
+	if s.process == nil && s.slope == 0 {
+		return p
+	}
+	const certain = 1e-9 // of the networks: a logit must stay finite
+	p = min(max(p, certain), 1-certain)
+	logit := math.Log(p / (1 - p))
+	if s.slope > 0 {
+		logit *= s.slope
+	}
+	if s.process == nil {
+		return sigmoid(logit)
+	}
+	w := s.weight
+	return sigmoid((1 + agreement*w*(1-w)) * ((1-w)*logit + w*(s.process[i]-other.process[j])))
 }
+
+// agreement is how much more two opinions that err in different ways are to be believed than the mean of their logits
+// says; chosen by the calibration error (docs/comparator.md).
+const agreement = 0.8
 
 // Report says how good scores are against true labels. What there is nothing to say of is not a number: of fewer than
 // three labels only tau-b, and transitivity where no triple is one.
@@ -251,6 +301,8 @@ type Report struct {
 	// PAt1 is the share of the true best 1 % that is among the predicted best 1 %: its expectation over the orders of
 	// equal ones.
 	PAt1         float64
+	PAtTenth     float64 // the same of 0.1 %
+	TauTop       float64 // tau-b within the predicted best 1 %, all equal to the last of them included
 	TopRank      int     // 1 + how many labels are better than that of the graph scored best; of equal ones the worst
 	Transitivity float64 // of triples with p(a,b) > ½ and p(b,c) > ½, the share with p(a,c) > ½
 	Triples      int     // how many of the random triples that are
@@ -266,14 +318,20 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 	n := len(labels)
 	r := Report{TauB: stat.KendallB(s.Rank, labels)}
 	if n < 3 {
-		r.PAt1, r.Transitivity, r.Calibration, r.Antisymmetry = math.NaN(), math.NaN(), math.NaN(), math.NaN()
+		for _, v := range []*float64{&r.PAt1, &r.PAtTenth, &r.TauTop, &r.Transitivity, &r.Calibration,
+			&r.Antisymmetry} {
+			*v = math.NaN()
+		}
 		return r
 	}
-	top := max(1, n/100)
-	predicted, truth := best(s.Rank, top), best(labels, top)
-	for i, p := range predicted {
-		r.PAt1 += p * truth[i] / float64(top)
+	r.PAt1, r.PAtTenth = precision(s.Rank, labels, max(1, n/100)), precision(s.Rank, labels, max(1, n/1000))
+	var topScores, topLabels []float64
+	for i, p := range best(s.Rank, max(1, n/100)) {
+		if p > 0 {
+			topScores, topLabels = append(topScores, s.Rank[i]), append(topLabels, labels[i])
+		}
 	}
+	r.TauTop = stat.KendallB(topScores, topLabels)
 	first := Highest(s.Rank, labels)
 	r.TopRank = 1
 	for _, v := range labels {
@@ -317,6 +375,15 @@ func Evaluate(s *Scores, labels []float64, seed uint64) Report {
 	r.Antisymmetry /= total
 	r.Transitivity = float64(kept) / float64(r.Triples)
 	return r
+}
+
+// precision is the share of the k highest labels among the k highest scores.
+func precision(scores, labels []float64, k int) (share float64) {
+	truth := best(labels, k)
+	for i, p := range best(scores, k) {
+		share += p * truth[i] / float64(k)
+	}
+	return share
 }
 
 // best returns the probability of each value to be among the k largest: 1 above the k-th, 0 below it, and for those

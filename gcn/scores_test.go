@@ -46,12 +46,29 @@ func TestTop(t *testing.T) {
 	}
 }
 
+// The top of a ranking whose first are in order, but for two, and whose second half is upside down.
+func TestEvaluateTheTop(t *testing.T) {
+	const n = 2000 // the best 1 % are 20, the best 0.1 % are 2
+	score, label := make([]float64, n), make([]float64, n)
+	for i := range n {
+		score[i], label[i] = float64(n-i), float64(n-i)
+		if i >= n/2 {
+			label[i] = float64(i - n)
+		}
+	}
+	label[1], label[2] = label[2], label[1]
+	r := Evaluate(&Scores{Rank: score, members: [][]float64{score}, spread: []Spread{{0, 1}}}, label, 1)
+	require.InDelta(t, 1, r.PAt1, 1e-12)
+	require.Equal(t, 0.5, r.PAtTenth)
+	require.InDelta(t, 1-4.0/(20*19), r.TauTop, 1e-12)
+}
+
 // Of too few labels nothing is said but tau-b: an error of 0 would be the best there is.
 func TestEvaluateOfTooFew(t *testing.T) {
 	s := []float64{1, 2}
 	r := Evaluate(&Scores{Rank: s, members: [][]float64{s}, spread: []Spread{{0, 1}}}, []float64{0.1, 0.2}, 1)
 	require.Equal(t, 1.0, r.TauB)
-	for _, v := range []float64{r.PAt1, r.Transitivity, r.Calibration, r.Antisymmetry} {
+	for _, v := range []float64{r.PAt1, r.PAtTenth, r.TauTop, r.Transitivity, r.Calibration, r.Antisymmetry} {
 		require.True(t, math.IsNaN(v))
 	}
 	same := []float64{1, 1, 1} // no comparison is above one half: there is no triple to be transitive

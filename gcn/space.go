@@ -24,8 +24,9 @@ type Space struct {
 	mu       sync.Mutex
 	forests  map[string][]*Forest
 	stored   func(name string) ([]byte, bool, error)
-	flat     []float32
-	kept     int // rows of the pieces of a large space in forests
+	flat     []float32 // features
+	counts   []float32 // of operations
+	kept     int       // rows of the pieces of a large space in forests
 
 	whole, piece int // wholeGraphs, pieceGraphs, which tests replace
 }
@@ -64,6 +65,15 @@ func (s *Space) Encoding(ctx context.Context, c *Comparator) (*Encoding, error) 
 			}
 		}
 		e.Features, e.Scale = s.flat, &c.Scale
+	}
+	if c.Config.Linear > 0 {
+		if s.counts == nil {
+			var err error
+			if s.counts, err = s.countsOf(ctx, 0, s.graphs.N); err != nil {
+				return nil, err
+			}
+		}
+		e.Counts, e.CountScale = s.counts, &c.Counts
 	}
 	return e, nil
 }
@@ -138,6 +148,13 @@ func (s *Space) stretch(ctx context.Context, c *Comparator, begin, end int) (*En
 		}
 		e.Scale = &c.Scale
 	}
+	if c.Config.Linear > 0 {
+		var err error
+		if e.Counts, err = s.countsOf(ctx, begin, end); err != nil {
+			return nil, err
+		}
+		e.CountScale = &c.Counts
+	}
 	return e, nil
 }
 
@@ -164,7 +181,7 @@ func (s *Space) part(ctx context.Context, c *Comparator, idx []int) (*Encoding, 
 	if err != nil {
 		return nil, err
 	}
-	e.Scale = whole.Scale
+	e.Scale, e.CountScale = whole.Scale, whole.CountScale
 	for _, f := range whole.Forests {
 		part := *f
 		part.ReadPtr = make([]int32, 1, len(idx)+1)
@@ -175,13 +192,21 @@ func (s *Space) part(ctx context.Context, c *Comparator, idx []int) (*Encoding, 
 		}
 		e.Forests = append(e.Forests, &part)
 	}
-	if len(whole.Features) > 0 {
-		width := len(whole.Features) / whole.N
-		for _, i := range idx {
-			e.Features = append(e.Features, whole.Features[i*width:(i+1)*width]...)
-		}
-	}
+	e.Features, e.Counts = someRows(whole.Features, whole.N, idx), someRows(whole.Counts, whole.N, idx)
 	return e, nil
+}
+
+// someRows are some of n rows of equal width, by index.
+func someRows(all []float32, n int, idx []int) []float32 {
+	if len(all) == 0 {
+		return nil
+	}
+	width := len(all) / n
+	out := make([]float32, 0, len(idx)*width)
+	for _, i := range idx {
+		out = append(out, all[i*width:(i+1)*width]...)
+	}
+	return out
 }
 
 // UseTrees sets where stored trees are looked up before they are built: load returns what Trees wrote under a name, or
@@ -218,10 +243,20 @@ func (s *Space) featuresOf(ctx context.Context, n int, at func(i int) int) ([]fl
 	if s.features == nil {
 		return nil, fmt.Errorf("the comparator uses features and the space has none")
 	}
+	return rowsOf(ctx, n, func(i int) []float32 { return s.features(at(i)) })
+}
+
+// countsOf returns the counts of operations of graphs [begin, end), a row each.
+func (s *Space) countsOf(ctx context.Context, begin, end int) ([]float32, error) {
+	return rowsOf(ctx, end-begin, func(i int) []float32 { return Counts(s.graphs.At(begin+i), s.alphabet) })
+}
+
+// rowsOf returns n rows of equal width, one after the other, which are made in parallel.
+func rowsOf(ctx context.Context, n int, row func(i int) []float32) ([]float32, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	width := len(s.features(at(0)))
+	width := len(row(0))
 	flat := make([]float32, n*width)
 	var group errgroup.Group
 	workers := runtime.GOMAXPROCS(0)
@@ -231,7 +266,7 @@ func (s *Space) featuresOf(ctx context.Context, n int, at func(i int) int) ([]fl
 				if i%stopEvery == 0 && ctx.Err() != nil {
 					return ctx.Err()
 				}
-				copy(flat[i*width:], s.features(at(i)))
+				copy(flat[i*width:], row(i))
 			}
 			return nil
 		})
@@ -429,7 +464,7 @@ func (c *Comparator) check() error {
 		{"feature width", n.FeatureWidth, maxReadWidth},
 		{"head width", n.HeadWidth, maxReadWidth}, {"operations", c.Alphabet, maxReadWidth},
 		{"padded nodes", n.Pad, maxReadWidth},
-		{"features", len(c.Scale.Mean), maxReadWidth},
+		{"features", len(c.Scale.Mean), maxReadWidth}, {"counts", len(c.Counts.Mean), maxReadWidth},
 	} {
 		if size.value < 0 || size.value > size.most {
 			return fmt.Errorf("%s %d, want at most %d", size.name, size.value, size.most)
@@ -438,8 +473,18 @@ func (c *Comparator) check() error {
 	if n.Width == 0 || c.Alphabet == 0 || n.Kind == Gated && n.HeadWidth == 0 {
 		return fmt.Errorf("width %d, head width %d, %d operations", n.Width, n.HeadWidth, c.Alphabet)
 	}
-	if len(c.Scale.Mean) != len(c.Scale.SD) {
-		return fmt.Errorf("%d means and %d deviations of features", len(c.Scale.Mean), len(c.Scale.SD))
+	for _, scale := range []Standard{c.Scale, c.Counts} {
+		if len(scale.Mean) != len(scale.SD) {
+			return fmt.Errorf("%d means and %d deviations of features", len(scale.Mean), len(scale.SD))
+		}
+	}
+	if n.Linear > 0 && len(c.Counts.Mean) != c.Alphabet {
+		return fmt.Errorf("the scale of %d counts of %d operations", len(c.Counts.Mean), c.Alphabet)
+	}
+	if c.Places != nil {
+		if err := c.Places.check(c.Alphabet); err != nil {
+			return err
+		}
 	}
 	if len(c.Weights) != len(c.Spread) || len(c.Weights) == 0 {
 		return fmt.Errorf("%d members with %d scales", len(c.Weights), len(c.Spread))
@@ -449,6 +494,12 @@ func (c *Comparator) check() error {
 		if len(w) != want {
 			return fmt.Errorf("%d weights, want %d", len(w), want)
 		}
+	}
+	if (c.Process != nil) != (c.Config.Process > 0) || !(c.Config.Process <= 1) {
+		return fmt.Errorf("a process of weight %v, there: %v", c.Config.Process, c.Process != nil)
+	}
+	if c.Process != nil {
+		return c.Process.check(len(c.Scale.Mean))
 	}
 	return nil
 }

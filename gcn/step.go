@@ -13,11 +13,7 @@ func NewStep(dev *exec.Device, c Config, data Data, seed uint64) (*Step, error) 
 		return nil, err
 	}
 	c = c.adapted(len(data.Labels))
-	cmp := &Comparator{Config: c, Alphabet: data.Alphabet}
-	if c.Features {
-		cmp.Scale = standard(data.Features)
-	}
-	e, err := cmp.encode(data)
+	e, err := newComparator(c, data).encode(data)
 	if err != nil {
 		return nil, err
 	}

@@ -109,9 +109,9 @@ func cellGraph(t *testing.T, s string) Graph {
 	var n int
 	_, err := fmt.Sscan(part[1], &n)
 	require.NoError(t, err)
-	g := Graph{Ops: make([]uint8, n)}
+	g := Graph{Ops: make([]uint16, n)}
 	for i, c := range part[3] {
-		g.Ops[i+1] = map[rune]uint8{'0': 2, '1': 1, '2': 3}[c]
+		g.Ops[i+1] = map[rune]uint16{'0': 2, '1': 1, '2': 3}[c]
 	}
 	g.Ops[n-1] = 4
 	k := 0
@@ -150,7 +150,7 @@ func TestTorchParity(t *testing.T) {
 func checkTorch(t *testing.T, dev *exec.Device, f torchFixture, net Network, graphs []Graph) {
 	e, err := net.Encode(Slice(graphs), 5, nil, false)
 	require.NoError(t, err)
-	lay := net.layout(net.alphabetSize(5), 0)
+	lay := net.layout(net.alphabetSize(5), nil, 0)
 	ar := dev.NewArena()
 	defer ar.Free()
 	w, g := ar.Zeros(lay.size), ar.Zeros(lay.size)

@@ -23,9 +23,10 @@ if need "$go" "$install_go"; then
 		missing=1
 		;;
 	*)
-		# Go compiles the C kernels with CC, or gcc where CC is not set.
-		if need "${CC:-gcc}" 'sudo apt-get install gcc libc6-dev'; then
-			if ! echo '#include <stdlib.h>' | "${CC:-gcc}" -E - >/dev/null 2>&1; then
+		# Go compiles the C kernels with CC, or gcc where CC is not set. It may have words of its own: CC="ccache gcc".
+		cc=${CC:-gcc}
+		if need "${cc%% *}" 'sudo apt-get install gcc libc6-dev'; then
+			if ! echo '#include <stdlib.h>' | $cc -E - >/dev/null 2>&1; then
 				printf 'ctnas needs the C library headers. Install them with:\n    sudo apt-get install libc6-dev\n' >&2
 				missing=1
 			elif [ "$("$go" env CGO_ENABLED)" != 1 ]; then

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/internal/digest"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/search/controller"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/space"
@@ -43,7 +45,7 @@ func Preset(name string) (Config, error) {
 		Target: Target{Method: MethodName, Space: "nasbench101", Budget: 423, Seed: 1, Preset: name,
 			Propose: ProposeAuto},
 		Bounds:   Bounds{ParetoCost: space.CostMAdds},
-		Rounds:   Rounds{Init: 60, PerRound: 40, Thompson: 0.3, ControllerShare: 0.2, Pool: 2000, Mutations: 500},
+		Rounds:   Rounds{Preselect: 1000, Thompson: 0.3, ControllerShare: 0.2, Pool: 2000, Mutations: 500},
 		Ensemble: Ensemble{Members: 4, Steps: 150},
 		Control: Control{Iterations: 150, Batch: 64, ControllerLR: controller.Default().LR, Reward: RewardComparison,
 			Baseline: BaselineCurriculum, BaselineEvery: 50, BaselineSamples: 10},
@@ -54,13 +56,13 @@ func Preset(name string) (Config, error) {
 	switch name {
 	case PresetDefault:
 	case PresetPaper:
-		c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.Mutations, c.Members, c.Steps =
-			424, ProposeController, 423, 1, 0, 0, 1, 1000
+		c.Budget, c.Propose, c.Init, c.PerRound, c.Preselect, c.Thompson, c.Mutations, c.Members, c.Steps =
+			424, ProposeController, 423, 1, 0, 0, 0, 1, 1000
 		c.Iterations, c.BaselineEvery = 1000, 100
 	case PresetReleased:
 		c.releasedSchedule()
 	default:
-		return Config{}, fmt.Errorf("unknown preset %q: %s, %s or %s", name, PresetDefault, PresetPaper, PresetReleased)
+		return Config{}, names.Unknown("preset", name, []string{PresetDefault, PresetPaper, PresetReleased})
 	}
 	return c, nil
 }
@@ -71,8 +73,8 @@ func Preset(name string) (Config, error) {
 // that only grows, and the comparator trains for an epoch with as many of them as of labelled pairs. Every 500 the
 // baseline becomes the best of 10 samples and the best so far. One label more is for the result: the last baseline.
 func (c *Config) releasedSchedule() {
-	c.Budget, c.Propose, c.Init, c.PerRound, c.Thompson, c.ControllerShare, c.Pool, c.Mutations =
-		424, ProposeController, 423, 1, 0, 0, 1000, 0
+	c.Budget, c.Propose, c.Init, c.PerRound, c.Preselect, c.Thompson, c.ControllerShare, c.Pool, c.Mutations =
+		424, ProposeController, 423, 1, 0, 0, 0, 1000, 0
 	c.Members, c.Steps = 1, 2000
 	c.Iterations, c.Batch, c.ControllerLR, c.BaselineEvery = 10000, 1, controller.Released().LR, 500
 	c.ExploreEvery, c.ExplorePairs, c.ExplorePool, c.ExploreAge, c.ExploreWeight = 100, 100, 1<<20, 1<<20, 1
@@ -86,16 +88,31 @@ func (c *Config) For(name string, sp space.Space) {
 	if !space.IsPositional(sp) || c.Preset != PresetDefault {
 		return
 	}
-	c.Steps, c.Members, c.Generations, c.Spread = gcn.Positional().Steps, 2, 80, 0.3
-	// What a comparator is wrong about in a large space shows when it is asked for its favourites.
-	c.Init, c.PerRound = 40, 20
+	c.Members, c.Generations, c.Spread = 2, 80, 0.3
+	if !space.EncoderOf(sp).Walks {
+		c.Steps = gcn.Positional().Steps
+	}
+}
+
+// Spending is how many labels are bought first, and in each round after that, where the settings leave it to the
+// budget. What a comparator is wrong about in a large space shows when it is asked for its favourites: rounds are
+// smaller there.
+func (c Config) Spending(sp space.Space) (first, round int) {
+	first, round = min(60, 2*c.Budget/5), min(40, c.Budget/10)
+	if space.IsPositional(sp) {
+		first, round = min(40, c.Budget/5), min(20, c.Budget/10)
+	}
+	return cmp.Or(c.Init, max(first, MinimumInitial)), cmp.Or(c.PerRound, max(round, 1))
 }
 
 // Comparator is a preset's comparator for a space.
 func Comparator(preset string, sp space.Space) (gcn.Config, error) {
 	c, err := gcn.Preset(preset)
-	if err == nil && preset == PresetDefault && space.IsPositional(sp) {
+	if err == nil && preset == PresetDefault && !space.EncoderOf(sp).Walks {
 		c = gcn.Positional()
+	}
+	if _, initialised := sp.(space.Initialised); err == nil && c.Process > 0 && !initialised {
+		c.Process, c.Folds = 0, gcn.Positional().Folds // a process lives on the mean field
 	}
 	return c, err
 }
@@ -135,6 +152,9 @@ func (c Config) Check() error {
 				MinimumInitial)
 		}
 	}
+	if err := c.CheckFront(); err != nil {
+		return err
+	}
 	switch {
 	case c.Latency == "" && c.MaxLatency > 0:
 		return errors.New("--max-latency: say with --latency FILE in which table (ctnas latency measure makes one)")
@@ -157,8 +177,8 @@ func (c Config) Comparator(sp space.Space) (gcn.Config, error) {
 	if err != nil {
 		return gcn.Config{}, err
 	}
-	g.Members, g.Steps = c.Members, c.Steps
-	if c.Preset == PresetDefault && !space.IsPositional(sp) {
+	g.Members, g.Steps, g.Folds = c.Members, c.Steps, 0 // how sure to be would cost a search as much again, every round
+	if c.Preset == PresetDefault && space.EncoderOf(sp).Walks {
 		// Trained anew every round: the rank command's width costs twice as much and finds the same.
 		g.Width, g.HeadWidth = 64, 64
 	}

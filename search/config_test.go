@@ -34,12 +34,13 @@ func TestConfigSurvivesItsFile(t *testing.T) {
 		require.NotEqual(t, a, b)
 	}
 	_, err := Preset("nope")
-	require.ErrorContains(t, err, "default, paper or released")
+	require.ErrorContains(t, err, "default, paper, released")
 }
 
 func TestBadSettingsAreNamed(t *testing.T) {
 	for flag, change := range map[string]func(c *Config){
 		"--budget":         func(c *Config) { c.Budget = 1 },
+		"--init 1: want 0": func(c *Config) { c.Init = 1 },
 		"--propose":        func(c *Config) { c.Propose = "x" },
 		"--reward":         func(c *Config) { c.Reward = "x" },
 		"--baseline":       func(c *Config) { c.Baseline = "x" },
@@ -50,7 +51,11 @@ func TestBadSettingsAreNamed(t *testing.T) {
 		"--max-latency: s": func(c *Config) { c.MaxLatency = 12 },
 		"--max-latency -":  func(c *Config) { c.Latency, c.MaxLatency = "t.csv", -1 },
 		"--max-latency N":  func(c *Config) { c.Latency, c.MaxLatency = "t.csv", math.NaN() },
-		"--pareto-cost":    func(c *Config) { c.ParetoCost = "watts" },
+		"--pareto-cost":    func(c *Config) { c.ParetoCost = "more watts" },
+		"--pareto --pare":  func(c *Config) { c.ParetoCost, c.Pareto = "watts", true },
+		"--max \"ms":       func(c *Config) { c.Max = []string{"ms<3"} },
+		"--max \"params":   func(c *Config) { c.Max = []string{"params<=3"} },
+		"--metric":         func(c *Config) { c.Metric.Name = "loss" },
 		"--pareto-cost l":  func(c *Config) { c.ParetoCost = space.CostLatency },
 		"--controller-lr":  func(c *Config) { c.ControllerLR = 0 },
 		"--explore-weight": func(c *Config) { c.ExploreWeight = -1 },

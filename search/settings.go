@@ -1,11 +1,16 @@
 package search
 
 import (
+	"cmp"
+	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search/labels"
+	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -28,7 +33,9 @@ type Target struct {
 	Method string `json:"method"` // the search method that these settings are of
 	Space  string `json:"space"`
 	Labels string `json:"-"` // what they are is part of the checkpoint
-	Budget int    `json:"budget"`
+	// What labels measure; the zero one is accuracy.
+	Metric ledger.Metric `json:"metric,omitzero"`
+	Budget int           `json:"budget"`
 	// Before are the budgets that the run had before it was given more, in their order; Budget is the last one. A
 	// search spends each as if it were all, then goes on.
 	Before  []int  `json:"-"`
@@ -43,14 +50,18 @@ type Bounds struct {
 	MaxParams  int64   `json:"max_params"`
 	Latency    string  `json:"-"` // file of a table; what it holds is part of the checkpoint
 	MaxLatency float64 `json:"max_latency,omitempty"`
-	Pareto     bool    `json:"pareto,omitempty"`
-	ParetoCost string  `json:"pareto_cost"`
+	// Of metrics that are measured with labels, each as ledger.ParseBound reads it.
+	Max        []string `json:"max,omitempty"`
+	Pareto     bool     `json:"pareto,omitempty"`
+	ParetoCost string   `json:"pareto_cost"`
 }
 
 // Rounds is how labels are spent.
 type Rounds struct {
 	Init            int     `json:"init"`
+	Preselect       int     `json:"preselect,omitempty"`
 	PerRound        int     `json:"per_round"`
+	Lag             int     `json:"lag,omitempty"`
 	Thompson        float64 `json:"thompson"`
 	Spread          float64 `json:"spread,omitempty"`
 	ControllerShare float64 `json:"controller_share"`
@@ -107,7 +118,7 @@ const most = 1 << 24
 func (c *Config) Settings() *setting.List {
 	l := setting.New()
 	c.Target.addTo(l)
-	c.Bounds.addTo(l)
+	c.Bounds.AddTo(l)
 	c.Rounds.addTo(l)
 	c.Ensemble.addTo(l)
 	c.Control.addTo(l)
@@ -123,6 +134,7 @@ func (s *Target) addTo(l *setting.List) {
 	l.Text(&s.Method, "method", "how to search; what the settings say of rounds and controller is ctnas's").MayRepeat()
 	SpaceSetting(l, &s.Space)
 	LabelsSetting(l, &s.Labels)
+	MetricSetting(l, &s.Metric)
 	l.Int(&s.Budget, "budget", "labels", "labels to spend", MinimumInitial, most).MayChange().From("paper, table 1")
 	l.Ints(&s.Before, "budgets-before", "labels",
 		"budgets that the run had before it was given more, to repeat it: each is spent as if it were all",
@@ -144,6 +156,18 @@ func LabelsSetting(l *setting.List, p *string) *setting.Setting {
 	return l.Text(p, "labels", "where accuracies come from: "+labels.Usage()).Path(labels.Absolute).MayChange()
 }
 
+// MetricSetting adds what labels measure.
+func MetricSetting(l *setting.List, p *ledger.Metric) *setting.Setting {
+	return l.Value(p, p, "metric", "", "what labels measure where that is no accuracy: its `name`, which a table has "+
+		"as a column, and what is better, as perplexity:minimize or throughput:maximize:images/s with its unit; in a "+
+		"file {name: perplexity, direction: minimize}").Check(func() error {
+		if err := p.Check(); err != nil {
+			return fmt.Errorf("metric %w", err)
+		}
+		return nil
+	}).OmitZero()
+}
+
 // JudgeSetting adds the table that judges what is picked by labels which are no table's.
 func JudgeSetting(l *setting.List, p *string) *setting.Setting {
 	return l.Text(p, "judge", "the `table`, table:FILE, that judges picks of labels which are made; no search sees it "+
@@ -155,11 +179,68 @@ func PresetSetting(l *setting.List, p *string, meaning string) *setting.Setting 
 	return l.Text(p, "preset", meaning).OneOf(PresetDefault, PresetPaper, PresetReleased)
 }
 
-func (s *Bounds) addTo(l *setting.List) {
+// AddTo adds limits and fronts.
+func (s *Bounds) AddTo(l *setting.List) {
 	l.Group("Limits and fronts")
 	s.AddLimits(l)
 	l.Bool(&s.Pareto, "pareto", "look for the best at every cost instead of the best of all")
-	l.Text(&s.ParetoCost, "pareto-cost", "the cost that fronts are of beside accuracy").OneOf(space.Costs...)
+	l.Texts(&s.Max, "max", "the most that a metric may be which is measured with labels, as 'latency_ms<=15'; several "+
+		"may be given").Check(func() error {
+		_, err := s.Measured()
+		return err
+	}).OmitZero()
+	l.Text(&s.ParetoCost, "pareto-cost", "the cost that fronts are of beside what labels measure: madds, params, "+
+		"latency of the table, or a metric that is measured with labels, of which less is better")
+}
+
+// Measured are the bounds of what is measured with labels.
+func (s *Bounds) Measured() ([]ledger.Bound, error) {
+	var list []ledger.Bound
+	for _, text := range s.Max {
+		if name, _, _ := strings.Cut(text, "<="); slices.Contains(space.Costs, strings.TrimSpace(name)) {
+			return nil, fmt.Errorf("max %q: what is known without a label has a flag of its own: --max-%s", text,
+				strings.TrimSpace(name))
+		}
+		b, err := ledger.ParseBound(text)
+		if err != nil {
+			return nil, fmt.Errorf("max %w", err)
+		}
+		list = append(list, b)
+	}
+	return list, nil
+}
+
+// Measures are the metrics that labels must say beside their own: those of bounds and of the front. s must have been
+// checked.
+func (s *Bounds) Measures(own ledger.Metric) []string {
+	var names []string
+	bounds, _ := s.Measured() // it was checked
+	for _, b := range bounds {
+		names = append(names, b.Name)
+	}
+	if !slices.Contains(space.Costs, s.ParetoCost) {
+		names = append(names, s.ParetoCost)
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool {
+		return name == cmp.Or(own.Name, "accuracy")
+	})
+}
+
+// CheckFront tells what is wrong with what fronts are of.
+func (s *Bounds) CheckFront() error {
+	switch {
+	case slices.Contains(space.Costs, s.ParetoCost):
+		return nil
+	case ledger.CheckName(s.ParetoCost) != nil:
+		return fmt.Errorf("--pareto-cost %q: want %s or the name of a metric", s.ParetoCost,
+			strings.Join(space.Costs, ", "))
+	case s.Pareto:
+		return fmt.Errorf("--pareto --pareto-cost %s: labels are spent along the front of a cost that is known "+
+			"without them, %s; without --pareto the result has the front", s.ParetoCost,
+			strings.Join(space.Costs, ", "))
+	}
+	return nil
 }
 
 // AddLimits adds what architectures may cost.
@@ -179,8 +260,20 @@ func (s *Bounds) AddLimits(l *setting.List) {
 
 func (s *Rounds) addTo(l *setting.List) {
 	l.Group("Rounds of labels")
-	l.Int(&s.Init, "init", "labels", "random labels bought first", MinimumInitial, most)
-	l.Int(&s.PerRound, "per-round", "labels", "labels a round after that", 1, most)
+	l.Int(&s.Init, "init", "labels", "labels bought first (0 = two fifths of the budget, at most 60; where operations "+
+		"say where they stand a fifth, at most 40)", 0, most).Check(func() error {
+		if s.Init > 0 && s.Init < MinimumInitial {
+			return fmt.Errorf("init %d: want 0, or %d or more", s.Init, MinimumInitial)
+		}
+		return nil
+	})
+	l.Int(&s.Preselect, "preselect", "architectures", "every other of the first labels is that of the most promising "+
+		"of so many random architectures, by what the space says of networks at initialisation, at most a "+
+		"hundredth of what may be labelled (0 or 1: of a random one)", 0, most)
+	l.Int(&s.PerRound, "per-round", "labels", "labels a round after that (0 = a tenth of the budget, at most 40; "+
+		"where operations say where they stand at most 20)", 0, most)
+	l.Int(&s.Lag, "lag", "rounds", "rounds whose labels may be in the making while the next one is decided: what "+
+		"makes labels idles less, and decisions rest on fewer", 0, most)
 	l.Float(&s.Thompson, "thompson", "", "share of a round that single members of the ensemble choose, for exploration",
 		0, 1).
 		From("Thompson 1933")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -101,6 +102,27 @@ func TestParityOnAccelerators(t *testing.T) {
 	}
 }
 
+// The same of the kernels of compute capability 9.0.
+func TestParityOnHopper(t *testing.T) {
+	net, err := wide(nn.Shape{H: 4, W: 3, C: 3})
+	require.NoError(t, err)
+	c := newCase(net, 4, 87)
+	exact := c.reference(0, 0)
+	kerneltest.EachHopper(t, func(t *testing.T, d *exec.Device) {
+		m := c.model(t, d, 1)
+		files := map[string]int{}
+		for _, l := range m.training[0].Launches() {
+			files[l.File]++
+		}
+		m.Close()
+		require.Equal(t, 1, files["pack"], "%v", files)
+		require.Positive(t, files["hopper"], "%v", files)
+		require.Positive(t, files["hopper_weight"], "%v", files)
+		got, _ := c.run(t, d)
+		c.check(t, exact, c.bounds(exact, ulp16), got, d.Level())
+	})
+}
+
 // Convolutions share what is stored for them, only tensor cores want it, and it lives until the weights' gradients.
 func TestStoredForConvolutions(t *testing.T) {
 	net, err := wide(nn.Shape{H: 4, W: 3, C: 3})
@@ -156,22 +178,31 @@ func TestModelGivesMemoryBack(t *testing.T) {
 }
 
 // What is small is done for all layers at once: a step packs weights in its first launch and adds up partial gradients
-// in one near its end, and has none for its norms.
+// in one near its end, has none for its norms, and fewer for gradients in weights than there are convolutions.
 func TestLaunchesOfAStep(t *testing.T) {
 	for _, device := range kerneltest.Accelerators() {
 		for _, precision := range []exec.Precision{exec.FP32, exec.BF16} {
 			d := openOn(t, device, precision)
 			for _, c := range acceleratorCases(t)[:2] {
 				m := c.model(t, d, 1)
-				launches, count := m.training[0].Launches(), map[string]int{}
+				launches, count, weights, convolutions := m.training[0].Launches(), map[string]int{}, 0, 0
 				for _, l := range launches {
 					count[l.Entry]++
+					if strings.HasPrefix(l.Entry, "cu_conv_weight") {
+						weights++
+					}
+				}
+				for _, node := range c.net.Nodes {
+					if op, ok := node.Op.(nn.Conv); ok && op.Groups <= 1 {
+						convolutions++
+					}
 				}
 				m.Close()
 				require.Equal(t, "cu_conv_pack", launches[0].Entry, c.net.Name)
 				require.Equal(t, "cu_partial", launches[len(launches)-2].Entry, c.net.Name) // then the norm
 				require.Equal(t, []int{1, 1, 0, 0}, []int{count["cu_conv_pack"], count["cu_partial"],
 					count["cu_batchnorm"], count["cu_batchnorm_backward"]}, c.net.Name)
+				require.LessOrEqual(t, weights, convolutions/2, c.net.Name)
 			}
 		}
 	}

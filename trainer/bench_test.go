@@ -112,7 +112,7 @@ func BenchmarkLoop(b *testing.B) {
 			recipe.Epochs, recipe.Batch, recipe.LR = 1<<19, c.batch, 1e-3
 			r := newRun(Job{Net: net, Data: d, Recipe: recipe, OnNaN: OnNaNStop},
 				Deps{Device: exec.Config{Device: os.Getenv("CTNAS_DEVICE")}})
-			defer func() { require.NoError(b, r.close()) }()
+			defer func() { require.NoError(b, r.close(nil)) }()
 			_, err = r.open(b.Context())
 			require.NoError(b, err)
 			const block = 12
@@ -125,21 +125,21 @@ func BenchmarkLoop(b *testing.B) {
 			}
 			first, err := r.feed.next(b.Context())
 			require.NoError(b, err)
-			held := *first
-			held.Images, held.Labels = append([]float32(nil), first.Images...), append([]int32(nil), first.Labels...)
+			held := first.Clone()
 			r.feed.loader.Close()
-			r.feed.next = func(context.Context) (*data.Batch, error) { return &held, nil }
+			r.feed.next = func(context.Context) (*data.Batch, error) { return held, nil }
 			updates()
 			var sums [2][2]float64 // loaded, held: clock, processor
 			for b.Loop() {
 				r.feed.loader, err = data.NewLoader(d.Train,
-					data.Config{Batch: c.batch, Transform: TrainTransform(d, recipe, net), Train: true})
+					data.Config{Batch: c.batch, Transform: TrainTransform(d, recipe, net), Train: true,
+						Raw: r.dev.Accelerated()})
 				require.NoError(b, err)
 				r.feed.next = r.feed.loader.Next
 				clock, cpu := updates()
 				r.feed.loader.Close()
 				sums[0][0], sums[0][1] = sums[0][0]+clock, sums[0][1]+cpu
-				r.feed.next = func(context.Context) (*data.Batch, error) { return &held, nil }
+				r.feed.next = func(context.Context) (*data.Batch, error) { return held, nil }
 				clock, cpu = updates()
 				sums[1][0], sums[1][1] = sums[1][0]+clock, sums[1][1]+cpu
 			}

@@ -10,9 +10,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/metrics"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/group"
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
@@ -20,9 +23,6 @@ import (
 type learner interface {
 	// ready prepares the update that follows those done.
 	ready() error
-	// keepStatistics remembers the running statistics as they are, for restoreStatistics.
-	keepStatistics()
-	restoreStatistics()
 	// step adds the gradient of a batch, which is on the device: that of part `part`, from 0, of an update.
 	step(ctx context.Context, b *data.Batch, part int) error
 	// metrics are the loss of the latest step, and the 2-norm of the gradient so far. On an accelerator they wait for
@@ -41,9 +41,11 @@ type course struct {
 	Job
 	Deps
 	learner learner
-	dev     *exec.Device
-	o       *optimizer
-	kept    []*exec.Buffer // what else a checkpoint has
+	ranks   []*rank
+	sums    []*group.Sum // of what they have of their shards
+	dev     *exec.Device // the first rank's
+	o       *optimizer   // the first rank's
+	devices []string     // names of the ranks' devices: cpu, cuda:0
 	feed    *feed
 	log     *events.Log
 	ident   identity
@@ -55,6 +57,18 @@ type course struct {
 	logged   int64 // bytes of the log at the checkpoint that the run goes on from
 	begun    time.Time
 	images   int
+	told     told
+
+	writer *checkpoint.Writer
+	saved  saved
+	copied [][]float32 // memory of a checkpoint's buffers
+}
+
+// told is what whoever watches was told of last.
+type told struct {
+	at     time.Time
+	images int
+	waited time.Duration
 }
 
 // progress is what of a run's state lies outside the device.
@@ -76,7 +90,8 @@ type progress struct {
 }
 
 func newCourse(j Job, d Deps) course {
-	return course{Job: j, Deps: d, state: progress{Rate: 1}, tally: data.NewTally(j.OnCorrupt)}
+	return course{Job: j, Deps: d, state: progress{Rate: 1}, tally: data.NewTally(j.OnCorrupt),
+		writer: checkpoint.NewWriter(d.Dir)}
 }
 
 // training is a course with what it ends in.
@@ -84,15 +99,21 @@ type training[R any] interface {
 	// open takes everything that is needed, and goes back to the folder's checkpoint. It returns what stands in the
 	// folder of a training that has ended.
 	open(ctx context.Context) (*R, error)
+	// within is a context that ends where the training is to end.
+	within(ctx context.Context) (context.Context, func())
 	train(ctx context.Context) error
 	finish(ctx context.Context) (*R, error)
-	close() error
+	// close ends what the training holds. It returns the error that the training has ended with, nil for none, with
+	// what closing adds to it.
+	close(err error) error
 }
 
 // conduct runs a training from its begin, or its checkpoint, to its end.
 func conduct[R any](ctx context.Context, t training[R]) (result *R, err error) {
-	defer func() { err = errors.Join(err, t.close()) }()
+	defer func() { err = t.close(err) }()
 	defer exec.Catch(&err)
+	ctx, leave := t.within(ctx)
+	defer leave()
 	if result, err = t.open(ctx); result != nil || err != nil {
 		return result, err
 	}
@@ -118,18 +139,25 @@ func (c *course) checkFaults() error {
 	return nil
 }
 
-// close ends what a course holds but the learner.
-func (c *course) close() error {
+// close ends what a course holds. A device that the training has failed by would only say so again.
+func (c *course) close(err error) error {
+	said := err != nil && !errors.Is(err, ErrInterrupted)
+	errs := []error{err, c.writer.Wait()}
 	if c.feed != nil {
 		c.feed.close()
 	}
-	if c.dev != nil {
-		c.dev.Close()
+	for _, k := range c.ranks {
+		k.settle()
+	}
+	for _, k := range c.ranks {
+		if failed := k.close(); !said {
+			errs = append(errs, failed)
+		}
 	}
 	if c.log != nil {
-		return c.log.Close()
+		errs = append(errs, c.log.Close())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // count says how many updates so many epochs have.
@@ -178,10 +206,10 @@ func (c *course) hasEnded(result any) (bool, error) {
 
 // rest reads the result of a training that has ended in its folder; otherwise it opens the log for what is left.
 func (c *course) rest(result any) (ended bool, err error) {
-	if c.Dir == "" {
-		return false, nil
+	if ended, err = c.hasEnded(result); err != nil {
+		return ended, err
 	}
-	if ended, err = c.hasEnded(result); ended || err != nil {
+	if ended, err = c.ending(ended, result); ended || err != nil || c.Dir == "" {
 		return ended, err
 	}
 	c.log, err = events.Open(c.Dir, c.logged)
@@ -191,19 +219,16 @@ func (c *course) rest(result any) (ended bool, err error) {
 // train runs the updates that are left.
 func (c *course) train(ctx context.Context) error {
 	c.begun = time.Now()
-	every := c.CheckpointEvery
-	if every == 0 {
-		every = c.perEpochUpdates()
-	}
+	c.told.at, c.saved.at = c.begun, c.begun
 	s := &c.state
 	stop := func(why error) error {
 		if data.IsCorrupt(why) { // the state is that before such an image: the run may go on without it
-			return errors.Join(why, c.checkpoint())
+			return errors.Join(why, c.lastCheckpoint())
 		}
 		if !ended(ctx, why) {
 			return why
 		}
-		if err := c.checkpoint(); err != nil {
+		if err := c.lastCheckpoint(); err != nil {
 			return fmt.Errorf("the training was interrupted and has no checkpoint of its update %d: %w", s.Update, err)
 		}
 		return why
@@ -215,18 +240,26 @@ func (c *course) train(ctx context.Context) error {
 			}
 		}
 		if s.Stopped || s.Update == c.updates {
-			return c.checkpoint()
+			return c.lastCheckpoint()
 		}
-		if err := ctx.Err(); err != nil { // images that are there already are no reason to go on
+		if err := ctx.Err(); err != nil && c.Nodes == nil { // images that are there already are no reason to go on
 			return stop(err)
 		}
 		if err := c.update(ctx); err != nil {
 			return stop(err)
 		}
-		if s.Update%every == 0 {
-			if err := c.checkpoint(); err != nil {
-				return err
-			}
+		if err := c.writer.Failed(); err != nil {
+			return err
+		}
+		epochEnds := s.Update%c.perEpochUpdates() == 0
+		due, err := c.dueOnAll(epochEnds)
+		if err == nil && due {
+			err = c.checkpoint()
+		} else if err == nil && epochEnds {
+			err = c.agree()
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -244,21 +277,22 @@ func (c *course) update(ctx context.Context) error {
 	if err := c.learner.ready(); err != nil {
 		return err
 	}
-	c.learner.keepStatistics()
+	if err := c.keepStatistics(); err != nil {
+		return err
+	}
 	counted := s.Elastic.counts()
 	loss, norm := 0.0, 0.0
 	for part := range c.Recipe.Accumulate {
-		b, err := c.feed.take(ctx)
-		if err == nil {
-			err = c.tally.Add(c.Data.Corrupt(c.Data.Train, b.Corrupt))
-		}
+		b, err := c.takeBatch(ctx, c.feed, c.Data.Train, part == 0)
 		if err == nil {
 			c.images += b.N
 			err = c.learner.step(ctx, b, part)
 		}
 		if err != nil {
-			c.learner.restoreStatistics()
 			s.Elastic.Cost, s.Elastic.Chosen = counted.Cost, counted.Chosen
+			if failed := c.restoreStatistics(); failed != nil { // nothing may go on from what is left
+				return failed
+			}
 			return err
 		}
 		c.feed.ahead(ctx)
@@ -268,7 +302,9 @@ func (c *course) update(ctx context.Context) error {
 	}
 	s.Step += c.Recipe.Accumulate
 	if finite(loss) && finite(norm) {
-		c.o.update(s.Rate * c.learner.rate(s.Update))
+		if err := c.optimize(s.Rate * c.learner.rate(s.Update)); err != nil {
+			return err
+		}
 		s.Loss, s.Losses, s.InARow = s.Loss+loss, s.Losses+1, 0
 	} else if err := c.diverged(loss, norm); err != nil {
 		return err
@@ -315,16 +351,15 @@ func (c *course) diverged(loss, norm float64) error {
 		return &Diverged{s.Update, loss, norm, where, s.Validation}
 	}
 	s.Rate /= 2
-	c.learner.restoreStatistics()
-	return nil
+	return c.restoreStatistics()
 }
 
-// waited is how many seconds passed waiting for images.
-func (c *course) waited() float64 {
+// waited is the time that passed waiting for images.
+func (c *course) waited() time.Duration {
 	if c.feed == nil { // nothing is left to train
 		return 0
 	}
-	return c.feed.waited.Seconds()
+	return c.feed.waited
 }
 
 // reportEvery is how many updates lie between lines of the log about the loss.
@@ -332,10 +367,14 @@ const reportEvery = 20
 
 func (c *course) report(loss, norm float64) {
 	s := &c.state
-	seconds := time.Since(c.begun).Seconds()
+	now := told{time.Now(), c.images, c.waited()}
+	_, nodes := c.node()
+	metrics.Trained(c.devices, (now.images-c.told.images)/nodes, now.at.Sub(c.told.at), now.waited-c.told.waited)
+	c.told = now
 	if c.Progress != nil {
-		c.Progress(Progress{s.Update, c.updates, (s.Step - 1) / c.perEpoch, loss, float64(c.images) / seconds,
-			c.waited() / seconds})
+		seconds := now.at.Sub(c.begun).Seconds()
+		c.Progress(Progress{s.Update, c.updates, (s.Step - 1) / c.perEpoch, loss, float64(now.images) / seconds,
+			now.waited.Seconds() / seconds})
 	}
 	if s.Update%reportEvery == 0 {
 		// The log is not the result.
@@ -357,9 +396,11 @@ func (c *course) endEpoch(ctx context.Context) error {
 	epoch := len(s.TrainLoss) + 1
 	values := map[string]float64{}
 	seconds := time.Since(c.begun).Seconds()
-	values["images_per_second"], values["loader_share"] = float64(c.images)/seconds, c.waited()/seconds
+	values["images_per_second"], values["loader_share"] = float64(c.images)/seconds,
+		c.waited().Seconds()/seconds
 	if c.Data.Validation.Len() > 0 {
-		if err := c.learner.validate(ctx, epoch, values); err != nil {
+		err := c.together(ctx, func() error { return c.learner.validate(ctx, epoch, values) })
+		if err != nil {
 			return err
 		}
 	}

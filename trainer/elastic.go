@@ -33,7 +33,6 @@ type elasticRun struct {
 	sides   []int
 	stages  []Stage
 	ends    []int // the update at which each stage ends
-	teacher *teaching
 }
 
 func newElasticRun(j SupernetJob, d Deps) (*elasticRun, error) {
@@ -69,11 +68,6 @@ func (r *elasticRun) schedule() (err error) {
 		return fmt.Errorf("there is no stage behind %s, which the teacher stands for", stageFull)
 	}
 	return nil
-}
-
-func (r *elasticRun) close() error {
-	r.teacher.close()
-	return r.supernetRun.close()
 }
 
 func (r *elasticRun) open(ctx context.Context) (*SupernetResult, error) {
@@ -132,7 +126,7 @@ func (r *elasticRun) learn() (sum string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("the teacher's weights: %w", err)
 	}
-	if r.teacher, err = r.newTeaching(values); err != nil {
+	if err = r.teach(values); err != nil {
 		return "", fmt.Errorf("the teacher: %w", err)
 	}
 	return sum, nil
@@ -141,8 +135,8 @@ func (r *elasticRun) learn() (sum string, err error) {
 // begin sets the shared variables to their start, which is the teacher's weights where there is one, and with them what
 // the optimizer remembers.
 func (r *elasticRun) begin() error {
-	if r.teacher != nil {
-		r.s.SetValues(r.teacher.values)
+	if teacher := r.nets[0].teacher; teacher != nil {
+		r.s.SetValues(teacher.values)
 	} else {
 		r.s.SetValues(r.random())
 	}
@@ -190,7 +184,7 @@ func (r *elasticRun) sidedImages() data.Config {
 		t.Crop, t.Pad, t.AreaMin, t.AreaMax = data.CropRandomResized, 0, cmp.Or(rec.AreaMin, leastArea), 1
 	}
 	return data.Config{Batch: rec.Batch, Transform: t, Sides: r.sides, Seed: r.course.Seed, Train: true, Epochs: epochs,
-		Start: r.start(), Workers: r.Workers, OnCorrupt: r.course.OnCorrupt}
+		Start: r.start(), Shards: rec.parts(), Workers: r.Workers, OnCorrupt: r.course.OnCorrupt}
 }
 
 // leastArea is the least share of an image that a random resized crop shows unless the recipe says another one.

@@ -46,7 +46,12 @@ func (r *elasticRun) ready() error {
 				return fmt.Errorf("stage %s: %w", next.Name, err)
 			}
 		}
-		r.o.restart()
+		if err := r.each(func(_ int, k *rank) error {
+			k.o.restart()
+			return nil
+		}); err != nil {
+			return err
+		}
 		if err := r.event(events.Event{Name: "stage", Step: r.state.Update,
 			Text: map[string]string{"stage": next.Name}}); err != nil {
 			return err
@@ -69,14 +74,14 @@ func (r *elasticRun) sort(trained []int) error {
 		return err
 	}
 	if r.o.mean == nil {
-		return sorted()
+		return errors.Join(sorted(), r.spread())
 	}
 	state := r.s.State.Values()
 	r.s.State.WriteF32(0, r.o.mean.Values())
 	err = sorted()
 	r.o.mean.WriteF32(0, r.s.State.Values())
 	r.s.State.WriteF32(0, state)
-	return errors.Join(err, sorted())
+	return errors.Join(err, sorted(), r.spread())
 }
 
 // teaching is the largest path with weights that no longer change, which predicts in training's way, with the
@@ -86,15 +91,19 @@ type teaching struct {
 	values [][]float32
 }
 
-// newTeaching puts a teacher on the device. It sees the batches of the paths that it teaches.
-func (r *elasticRun) newTeaching(values [][]float32) (*teaching, error) {
-	s, err := NewSupernet(r.dev, r.shared, r.s.SupernetOptions)
-	if err != nil {
-		return nil, err
-	}
-	s.inputs = r.s.inputs
-	s.SetValues(values)
-	return &teaching{s, values}, nil
+// teach puts a teacher on every rank's device. It sees the batches of the paths that it teaches.
+func (r *elasticRun) teach(values [][]float32) error {
+	return r.each(func(i int, k *rank) error {
+		n := r.nets[i]
+		s, err := NewSupernet(k.dev, r.shared, n.SupernetOptions)
+		if err != nil {
+			return err
+		}
+		n.teacher = &teaching{s, values}
+		s.inputs = n.inputs
+		s.SetValues(values)
+		return nil
+	})
 }
 
 func (t *teaching) close() {
@@ -106,7 +115,7 @@ func (t *teaching) close() {
 // graduate makes the largest path, as it is, the teacher of the stages to come.
 func (r *elasticRun) graduate() (err error) {
 	return r.o.averaged(func() error {
-		if r.teacher, err = r.newTeaching(r.s.Values()); err != nil || r.Dir == "" {
+		if err = r.teach(r.s.Values()); err != nil || r.Dir == "" {
 			return err
 		}
 		path := filepath.Join(r.Dir, TeacherName)
@@ -124,24 +133,29 @@ func (r *elasticRun) recall() error {
 	if want == "" {
 		return nil
 	}
-	path := filepath.Join(r.Dir, TeacherName)
-	sum, err := fileSum(path)
-	if err != nil {
-		return fmt.Errorf("the teacher's weights: %w", err)
+	var values [][]float32
+	if r.Dir != "" {
+		path := filepath.Join(r.Dir, TeacherName)
+		sum, err := fileSum(path)
+		if err != nil {
+			return fmt.Errorf("the teacher's weights: %w", err)
+		}
+		if sum != want {
+			return fmt.Errorf("%s is not the file that the run has written (SHA-256 %s, want %s)", path, sum, want)
+		}
+		w, err := OpenWeights(path)
+		if err != nil {
+			return err
+		}
+		if values, err = w.FillShared(r.shared); err != nil {
+			return err
+		}
 	}
-	if sum != want {
-		return fmt.Errorf("%s is not the file that the run has written (SHA-256 %s, want %s)", path, sum, want)
-	}
-	w, err := OpenWeights(path)
+	values, err := r.shareValues(values)
 	if err != nil {
 		return err
 	}
-	values, err := w.FillShared(r.shared)
-	if err != nil {
-		return err
-	}
-	r.teacher, err = r.newTeaching(values)
-	return err
+	return r.teach(values)
 }
 
 // paths are those of an update, for images of a side.
@@ -157,7 +171,7 @@ func (r *elasticRun) paths(update, side int) ([]wanted, error) {
 		all = []wanted{{key: r.Elastic.Largest(side), options: o, change: func(net *nn.Network) *nn.Network {
 			return zoo.Regularize(net, rec.Dropout, rec.DropPath)
 		}}, {key: r.Elastic.Smallest(side), options: random, change: others}}
-	} else if r.teacher != nil {
+	} else if r.nets[0].teacher != nil {
 		random.Loss.Distill, random.Loss.Temperature = rec.Distill, rec.Temperature
 	}
 	random.Once = true
@@ -177,35 +191,24 @@ func (r *elasticRun) step(_ context.Context, b *data.Batch, part int) error {
 	if err != nil {
 		return err
 	}
-	if part == 0 {
-		r.s.ZeroGradient()
-	}
-	at, cost := r.state.Step+part, &r.state.Elastic.Cost
-	if r.teacher != nil {
-		m, err := r.path(r.teacher.s, wanted{key: r.Elastic.Largest(b.Side), options: PathOptions{EvalOnly: true,
-			Teach: true}})
-		if err != nil {
-			return err
+	err = r.inShards(part, func(i int, _ *rank, shard, mine int) error {
+		if teacher := r.nets[i].teacher; teacher != nil {
+			m, err := r.pathOf(teacher.s, wanted{key: r.Elastic.Largest(b.Side), options: PathOptions{EvalOnly: true,
+				Teach: true}})
+			if err != nil {
+				return err
+			}
+			m.Recalibrate() // forward, with the statistics of the batch
 		}
-		m.Recalibrate() // forward, with the statistics of the batch
-		cost.Teacher++
+		return r.trainPaths(i, all, part, shard, mine)
+	})
+	if err != nil {
+		return err
 	}
-	r.models = r.models[:0]
-	for k, w := range all {
-		m, err := r.path(r.s, w)
-		if err != nil {
-			return err
-		}
-		m.SetPathRate(r.course.Recipe.PathRate(at / r.perEpoch))
-		m.Step(uint32(at*(mostPaths+2)+k), part)
-		r.models = append(r.models, m)
-		cost.Steps++
-		cost.MAdds += uint64(3 * int64(b.N) * r.cost(w.key, m))
+	if r.nets[0].teacher != nil {
+		r.state.Elastic.Cost.Teacher++
 	}
-	r.s.touch(r.models)
-	r.s.FinishGradient()
-	cost.Images += int64(b.N)
-	return nil
+	return r.trained(all, b)
 }
 
 // judged are the paths that are looked at after an epoch, with their roles.
@@ -237,17 +240,18 @@ func (r *elasticRun) validate(ctx context.Context, epoch int, values map[string]
 	}
 	values["recording_share"] = r.recording.Seconds() / time.Since(r.begun).Seconds()
 	var found []PathEvaluation
-	err = r.o.averaged(func() error {
-		for i, key := range keys {
-			e, err := r.judge(ctx, wanted{key: key})
-			if err != nil {
-				return err
-			}
+	err = r.averaged(func() error {
+		var all []wanted
+		for _, key := range keys {
+			all = append(all, wanted{key: key})
+		}
+		judged, err := r.judge(ctx, all)
+		for i, e := range judged {
 			e.Epoch = epoch
-			found = append(found, PathEvaluation{roles[i], key, e})
+			found = append(found, PathEvaluation{roles[i], keys[i], e})
 			values["top1 "+roles[i]], values["loss "+roles[i]] = e.Top1, float64(e.Loss)
 		}
-		return nil
+		return err
 	})
 	if err == nil {
 		r.state.Elastic.Paths = append(r.state.Elastic.Paths, found...)

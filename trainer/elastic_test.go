@@ -11,6 +11,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/kerneltest"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -84,6 +85,7 @@ func first(s *data.Set, n int) *data.Set {
 // trainElastic runs a training, and again and again stopped at random updates, with other threads and with paths that
 // are recorded anew every time: both end in the same bytes, which it returns the result of.
 func trainElastic(t *testing.T, j SupernetJob) *SupernetResult {
+	kerneltest.OnCPU(t)
 	whole, dir := t.TempDir(), t.TempDir()
 	result, err := TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Dir: whole})
 	require.NoError(t, err)
@@ -206,7 +208,7 @@ func TestSortingBetweenStages(t *testing.T) {
 	j.Data.Validation = first(j.Data.Test, 50)
 	r, err := newElasticRun(j, Deps{Device: exec.Config{Threads: 2}})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, r.close()) }()
+	defer func() { require.NoError(t, r.close(nil)) }()
 	_, err = r.open(t.Context())
 	require.NoError(t, err)
 	for range 4 {
@@ -214,13 +216,14 @@ func TestSortingBetweenStages(t *testing.T) {
 	}
 	largest := j.Paths.(Elastic).Largest(16)
 	values, mean := r.s.Values(), r.o.mean.Values()
-	before, err := r.judge(t.Context(), wanted{key: largest})
+	before, err := r.judge(t.Context(), []wanted{{key: largest}})
 	require.NoError(t, err)
 	require.NoError(t, r.ready())
-	after, err := r.judge(t.Context(), wanted{key: largest})
+	after, err := r.judge(t.Context(), []wanted{{key: largest}})
 	require.NoError(t, err)
-	require.InEpsilon(t, float64(before.Loss), float64(after.Loss), 1e-4, "but for rounding in sums of another order")
-	require.Equal(t, before.Top1, after.Top1)
+	require.InEpsilon(t, float64(before[0].Loss), float64(after[0].Loss), 1e-4,
+		"but for rounding in sums of another order")
+	require.Equal(t, before[0].Top1, after[0].Top1)
 	require.NotEqual(t, values, r.s.Values())
 	require.NotEqual(t, mean, r.o.mean.Values())
 	require.Equal(t, make([]float32, r.s.Params), r.o.moments[0].Values())

@@ -6,99 +6,120 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// judge measures a path on the validation images, with statistics of its own.
-func (r *supernetRun) judge(ctx context.Context, w wanted) (Evaluation, error) {
-	w.options = PathOptions{EvalOnly: true}
-	m, err := r.path(r.s, w)
-	if err != nil {
-		return Evaluation{}, err
-	}
-	d := r.course.Data
-	if err := Recalibrate(ctx, m, d, r.course.Recipe, r.course.Seed, r.loading()); err != nil {
-		return Evaluation{}, err
-	}
-	return Evaluate(ctx, m, d, d.Validation, d.EvalTransform(m.Net.Input().H), r.loading())
-}
-
-// judgedHeld measures a path on all held-out images, with the statistics that the recipe says.
-func (r *supernetRun) judgedHeld(ctx context.Context, w wanted) (Evaluation, error) {
-	if r.course.Recipe.Recalibrate > 0 {
-		return r.judge(ctx, w)
-	}
-	h, err := r.newHolding(ctx, w)
-	if err != nil {
-		return Evaluation{}, err
-	}
-	total := 0.0
-	for k := range r.heldOut.Batches(r.s.Batch) {
-		if err := ctx.Err(); err != nil {
-			return Evaluation{}, err
+// judge measures paths on the held-out images: with statistics of their own, or of each batch where the recipe has none
+// computed. As many paths as there are ranks get their statistics at the same time, one on each; then all ranks measure
+// one path after the other.
+func (r *supernetRun) judge(ctx context.Context, all []wanted) (found []Evaluation, err error) {
+	together := min(len(r.ranks), KeptPaths)
+	for from := 0; from < len(all); from += together {
+		some := all[from:min(from+together, len(all))]
+		e, err := r.judgeTogether(ctx, some)
+		if err != nil {
+			return nil, err
 		}
-		n := h.look(k)
-		total += float64(h.Loss.Values()[0]) * float64(n)
+		found = append(found, e...)
 	}
-	count := h.counted()
-	n := float64(count[0])
-	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n,
-		Top5: float64(count[2]) / n}, nil
+	return found, nil
 }
 
-// measure is the accuracy of a path on a batch of held-out images, with the batch's own statistics.
-func (r *supernetRun) measure(ctx context.Context, path string, batch int) (float64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
+// judgeTogether is judge for no more paths than there are ranks.
+func (r *supernetRun) judgeTogether(ctx context.Context, paths []wanted) (found []Evaluation, err error) {
+	own := r.course.Recipe.Recalibrate > 0
+	if !own {
+		if err := r.hold(ctx); err != nil {
+			return nil, err
+		}
 	}
-	h, err := r.newHolding(ctx, wanted{key: path})
-	if err != nil {
-		return 0, err
+	d, models := r.course.Data, make([][]*Model, len(paths)) // of each path by ranks
+	for k := range models {
+		models[k] = make([]*Model, len(r.ranks))
 	}
-	h.look(batch % r.heldOut.Batches(r.s.Batch))
-	count := h.counted()
-	return float64(count[1]) / float64(count[0]), nil
-}
-
-// holding is a path that looks at held-out images, each batch of which it normalises by its own statistics.
-type holding struct {
-	*Model
-	of     *data.Decoded
-	images []float32
-	labels []int32
-}
-
-// newHolding has counted nothing yet. Held-out images are decoded when they are first wanted.
-func (r *supernetRun) newHolding(ctx context.Context, w wanted) (h holding, err error) {
-	w.options = PathOptions{Transient: true}
-	if h.Model, err = r.path(r.s, w); err != nil {
-		return h, err
+	if err := r.each(func(i int, _ *rank) (err error) {
+		for range 2 { // one that takes more memory than there was drops those before it
+			for k, w := range paths {
+				w.options = PathOptions{EvalOnly: own, Transient: !own}
+				if models[k][i], err = r.pathOf(r.nets[i].Supernet, w); err != nil {
+					return err
+				}
+			}
+		}
+		if !own || i >= len(paths) {
+			return nil
+		}
+		return Recalibrate(ctx, models[i][i], d, r.course.Recipe, r.course.Seed, r.loading())
+	}); err != nil {
+		return nil, err
 	}
-	if r.heldOut == nil {
-		d := r.course.Data
-		r.heldOut, err = data.Decode(ctx, d.Validation, data.DecodeConfig{Transform: d.EvalTransform(r.side),
-			Workers: r.Workers, Seed: r.course.Seed, OnCorrupt: r.course.OnCorrupt})
-		if err == nil {
-			err = r.tally.Add(d.Corrupt(d.Validation, r.heldOut.Corrupt))
+	for k, ranked := range models {
+		var e Evaluation
+		if own {
+			statistics := ranked[k].own.buf.Values()
+			for _, m := range ranked {
+				m.own.buf.WriteF32(0, statistics)
+			}
+			e, err = EvaluateAll(ctx, ranked, d, d.Validation, d.EvalTransform(ranked[0].Net.Input().H), r.loading())
+		} else {
+			e, err = measureAll(ranked, r.heldOut.Batches(r.s.Batch), r.held(ctx))
 		}
 		if err != nil {
-			return h, err
+			return nil, err
 		}
+		found = append(found, e)
 	}
-	h.of, h.images, h.labels = r.heldOut, make([]float32, r.s.Batch*3*r.side*r.side), make([]int32, r.s.Batch)
-	h.Count.WriteI32(0, make([]int32, 3))
-	return h, nil
+	return found, nil
 }
 
-// look adds a batch of held-out images to what is counted, and returns how many they are.
-func (h holding) look(batch int) int {
-	n := h.of.Full(batch, h.images, h.labels)
-	h.Images.WriteF32(0, h.images)
-	h.Labels.WriteI32(0, h.labels)
-	h.Evaluate()
-	return n
+// measure is a Measure.
+func (r *supernetRun) measure(ctx context.Context, paths []string, from, to int) ([]float64, error) {
+	if err := r.hold(ctx); err != nil {
+		return nil, err
+	}
+	found := make([]float64, len(paths))
+	batches := r.heldOut.Batches(r.s.Batch)
+	return found, r.each(func(i int, _ *rank) error {
+		held := r.held(ctx)
+		for k := i; k < len(paths); k += len(r.ranks) {
+			m, err := r.pathOf(r.nets[i].Supernet, wanted{key: paths[k], options: PathOptions{Transient: true}})
+			if err != nil {
+				return err
+			}
+			for b := from; b < to; b++ {
+				e, err := measureAll([]*Model{m}, 1, func(m *Model, _ int) (int, error) { return held(m, b%batches) })
+				if err != nil {
+					return err
+				}
+				found[k] += e.Top1
+			}
+			found[k] /= float64(to - from)
+		}
+		return nil
+	})
 }
 
-// counted are the images so far, those that were right, and those that were among the first five.
-func (h holding) counted() [3]int32 {
-	var count [3]int32
-	h.Count.ReadI32(0, count[:])
-	return count
+// hold decodes the held-out images where that has not been done.
+func (r *supernetRun) hold(ctx context.Context) (err error) {
+	if r.heldOut != nil {
+		return nil
+	}
+	d := r.course.Data
+	r.heldOut, err = data.Decode(ctx, d.Validation, data.DecodeConfig{Transform: d.EvalTransform(r.side),
+		Workers: r.Workers, Seed: r.course.Seed, OnCorrupt: r.course.OnCorrupt})
+	if err == nil {
+		err = r.tally.Add(d.Corrupt(d.Validation, r.heldOut.Corrupt))
+	}
+	return err
+}
+
+// held makes batches of held-out images those of models, for one goroutine.
+func (r *supernetRun) held(ctx context.Context) func(m *Model, batch int) (n int, err error) {
+	images, labels := make([]float32, r.s.Batch*3*r.side*r.side), make([]int32, r.s.Batch)
+	return func(m *Model, batch int) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		n := r.heldOut.Full(batch, images, labels)
+		m.Images.WriteF32(0, images)
+		m.Labels.WriteI32(0, labels)
+		return n, nil
+	}
 }

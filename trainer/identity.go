@@ -59,21 +59,22 @@ func (c *course) identify(ctx context.Context, net string, recipe any, teacher s
 // mostShown is how long a value is that an error may quote whole.
 const mostShown = 200
 
-// differences says in words in what another identity, that of now, differs: each part with its value then and now.
-func (id identity) differences(now identity) []string {
+// differences says in words in what another identity differs: each part with the value that it has here and there, in
+// the words for that.
+func (id identity) differences(other identity, here, there string) []string {
 	var list []string
-	a, b := reflect.ValueOf(id), reflect.ValueOf(now)
+	a, b := reflect.ValueOf(id), reflect.ValueOf(other)
 	for i := range a.NumField() {
-		then, today := fmt.Sprint(a.Field(i)), fmt.Sprint(b.Field(i))
+		one, two := fmt.Sprint(a.Field(i)), fmt.Sprint(b.Field(i))
 		switch {
-		case then == today:
+		case one == two:
 			continue
 		case a.Type().Field(i).Name == "Recipe":
-			then, today = differentKeys(then, today)
+			one, two = differentKeys(one, two)
 		}
 		text := a.Type().Field(i).Tag.Get("about")
-		if max(len(then), len(today)) <= mostShown {
-			text += fmt.Sprintf(" (%s then, %s now)", cmp.Or(then, "none"), cmp.Or(today, "none"))
+		if max(len(one), len(two)) <= mostShown {
+			text += fmt.Sprintf(" (%s %s, %s %s)", cmp.Or(one, "none"), here, cmp.Or(two, "none"), there)
 		}
 		list = append(list, text)
 	}

@@ -30,6 +30,10 @@ type lowering struct {
 	mode       mode
 	accumulate bool // add to the gradient
 	to         **exec.Program
+	// bucket cuts the program behind every so many floats of the gradient that are whole; 0: nowhere. rest is what
+	// follows the first cut.
+	bucket int
+	rest   []segment
 
 	steps    []func(p *exec.Program)
 	nodes    []int // of each step: the node that it computes; the number of nodes for what follows them all
@@ -43,15 +47,18 @@ type lowering struct {
 	live     []bool             // of each node: the loss depends on its output
 	inside   map[int]inside     // of the nodes that write straight into a concatenation: where
 
-	packing *conv.Packing // of the weights that the program's convolutions read
-	sums    *partial.Sums // of the gradients that operations leave in parts; nil: they add them up themselves
-	summed  []*value      // values that sums reads
+	patches map[conv.Conv]*value // of the images, by the convolution that reads them
+	packing *conv.Packing        // of the weights that the program's convolutions read
+	sums    *partial.Sums        // of the gradients that operations leave in parts; nil: they add them up themselves
+	summed  []*value             // values that sums reads
+	weights waitingWeights
 }
 
 // lower lists the steps of the program.
 func (l *lowering) lower() {
 	f := l.m.fusion
 	l.outputs, l.operands, l.reads = map[int]*output{}, map[nn.View]*operand{}, map[int][]*operand{}
+	l.patches = map[conv.Conv]*value{}
 	l.flow()
 	l.join()
 	for _, i := range f.Stored {

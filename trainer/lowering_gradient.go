@@ -1,6 +1,7 @@
 package trainer
 
 import (
+	"github.com/ctnas/ctnas/kernels/conv"
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/norm"
@@ -279,6 +280,46 @@ func (l *lowering) merge(first, x *operand, n *normed) {
 	})
 }
 
+// waitingWeights are gradients in convolutions' weights that are still to be computed, and what they read. Nothing
+// changes it meanwhile: a gradient in a convolution's output is whole before the convolution's backward begins.
+type waitingWeights struct {
+	record  []func(p *exec.Program, together *conv.Weights)
+	touched []*value
+}
+
+// mostWaiting is how many gradients in weights wait for each other. What they read lives as long.
+const mostWaiting = 8
+
+// weight adds the step that computes the gradient in a convolution's weight: on an accelerator with those of other
+// convolutions, since nothing waits for it.
+func (l *lowering) weight(touched []*value, record func(p *exec.Program, together *conv.Weights)) {
+	if l.sums == nil {
+		l.step(touched, func(p *exec.Program) { record(p, nil) })
+		return
+	}
+	w := &l.weights
+	w.record, w.touched = append(w.record, record), append(w.touched, touched...)
+	if len(w.record) == mostWaiting {
+		l.flushWeights()
+	}
+}
+
+// flushWeights adds the step that computes the gradients that wait.
+func (l *lowering) flushWeights() {
+	w := l.weights
+	l.weights = waitingWeights{}
+	if len(w.record) == 0 {
+		return
+	}
+	l.step(w.touched, func(p *exec.Program) {
+		var together conv.Weights
+		for _, record := range w.record {
+			record(p, &together)
+		}
+		together.Record(p)
+	})
+}
+
 // backward adds the steps that compute the gradient in the parameters. On an accelerator the last of them adds up what
 // all others have left in parts.
 func (l *lowering) backward() {
@@ -298,8 +339,64 @@ func (l *lowering) backward() {
 		if dout := l.wholeGradient(out); dout != nil {
 			l.m.ops[out.node].backward(l, out, l.reads[out.node], dout)
 		}
+		l.cut(out.node)
 	}
-	if l.sums != nil {
-		l.step(l.summed, func(p *exec.Program) { l.sums.Record(p) })
+	l.finishSums()
+	if n := len(l.rest); n > 0 && l.rest[n-1].step == len(l.steps) {
+		l.rest = l.rest[:n-1] // nothing follows it: the rest has no gradient
 	}
+}
+
+// finishSums adds the steps that leave whole what is left in parts so far.
+func (l *lowering) finishSums() {
+	if l.sums == nil {
+		return
+	}
+	l.flushWeights()
+	l.step(l.summed, func(p *exec.Program) {
+		l.sums.Record(p)
+		*l.sums = partial.Sums{}
+	})
+	l.summed = nil
+}
+
+// segment is what a program does behind a cut.
+type segment struct {
+	step    int // its first
+	whole   int // when it begins the gradient is whole from this float on
+	program *exec.Program
+}
+
+// cut ends a segment of the program where so many more of the gradient's last floats are whole, as a bucket has, when
+// the backward of a stored node is done: nodes stand in the gradient behind those that they read. What is whole at the
+// end of the program needs no cut.
+func (l *lowering) cut(node int) {
+	if l.bucket == 0 {
+		return
+	}
+	last := l.m.Params
+	if n := len(l.rest); n > 0 {
+		last = l.rest[n-1].whole
+	}
+	by := map[int]int{} // of norms, the stored node whose backward makes their gradients
+	for _, out := range l.order {
+		for k := range out.norms {
+			by[k] = out.node
+		}
+	}
+	whole := last
+	for i := len(l.m.variables) - 1; i >= 0; i-- {
+		v := l.m.variables[i]
+		if at := l.m.offset[l.m.bindings[i].Shared]; v.Role.Trainable() && at < last {
+			if made, ok := by[v.Node]; ok && made < node || !ok && v.Node < node {
+				break
+			}
+			whole = at
+		}
+	}
+	if last-whole < l.bucket || whole == 0 {
+		return
+	}
+	l.finishSums()
+	l.rest = append(l.rest, segment{step: len(l.steps), whole: whole})
 }

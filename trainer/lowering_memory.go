@@ -73,13 +73,20 @@ func (l *lowering) lifetimes() []nn.Lifetime {
 
 func (l *lowering) record(a *exec.Arena, memory *exec.Buffer) *exec.Program {
 	l.assign(memory)
-	p := a.NewProgram(l.name)
+	first := a.NewProgram(l.name)
+	p := first
 	l.packing = &conv.Packing{}
-	for _, step := range l.steps {
+	for k, step := range l.steps {
+		for i := range l.rest {
+			if l.rest[i].step == k {
+				l.rest[i].program = a.NewProgram(l.name)
+				p = l.rest[i].program
+			}
+		}
 		step(p)
 	}
-	p.First(func() { l.packing.Record(p) }) // no program changes the weights of its convolutions
-	return p
+	first.First(func() { l.packing.Record(first) }) // no program changes the weights of its convolutions
+	return first
 }
 
 // assign gives the values their memory as it was planned.

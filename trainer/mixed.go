@@ -1,12 +1,14 @@
 package trainer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/group"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -52,13 +54,27 @@ const (
 // 2019, FBNet). An update is one of α, if they learn yet, and then one of the weights.
 type mixedRun struct {
 	supernetRun
-	mixed     Mixed
-	network   nn.Path
-	second    *feed // of the images that α learn from
-	alpha     *alphaOptimizer
-	unrolled  *unrolled // nil: α learn in first order
-	alphaLoss float64   // of the latest update of α; not finite: it was left out
-	looks     []*Model  // that saw the latest images of α
+	mixed      Mixed
+	network    nn.Path
+	second     *feed // of the images that α learn from
+	parts      []*rankedMixture
+	choiceSums []*group.Sum // of the gradient in the weights of the choices; empty: a batch is one shard
+	alphaLoss  float64      // of the latest update of α; not finite: it was left out
+	looks      []look       // passes of the latest update
+}
+
+// rankedMixture is what lets a rank's α learn.
+type rankedMixture struct {
+	*rankedSupernet
+	alpha    *alphaOptimizer
+	unrolled *unrolled // nil: α learn in first order
+	choices  *adding   // of the gradient in the weights of the choices; nil: a batch is one shard
+}
+
+// look is a pass of an update.
+type look struct {
+	pass    int
+	options PathOptions
 }
 
 func newMixedRun(j SupernetJob, d Deps) (*mixedRun, error) {
@@ -86,21 +102,30 @@ func (r *mixedRun) open(ctx context.Context) (*SupernetResult, error) {
 	if ended, err := r.goOn(r.begin); ended != nil || err != nil {
 		return ended, err
 	}
-	r.alpha.updates.WriteI32(0, []int32{r.state.Elastic.AlphaUpdates})
+	if err := r.each(func(i int, _ *rank) error {
+		r.parts[i].alpha.updates.WriteI32(0, []int32{r.state.Elastic.AlphaUpdates})
+		return nil
+	}); err != nil {
+		return nil, err
+	}
 	if err := r.fed(r.images(r.start(), r.course.Recipe.Epochs)); r.feed == nil || err != nil {
 		return nil, err
 	}
 	batches := r.course.Data.Validation.Len() / r.course.Recipe.Batch
 	done := max(0, r.state.Update-r.learnsFrom())
 	at := data.Position{Epoch: done / batches, Batch: done % batches}
-	l, err := data.NewLoader(r.course.Data.Validation, r.images(at, 0))
+	l, err := r.load(r.course.Data.Validation, r.images(at, 0))
 	if err == nil {
-		r.second = newFeed(r.s.arena, r.s.Second, l, max(0, r.updates-r.learnsFrom())-done)
+		var to []receiver
+		for _, n := range r.nets {
+			to = append(to, receiver{arena: n.arena, in: n.Second})
+		}
+		r.second = newFeed(l, max(0, r.updates-r.learnsFrom())-done, r.portion(), to...)
 	}
 	return nil, err
 }
 
-// put puts the shared variables, the mixture and the optimizers on the device, and says what all of it is.
+// put puts the shared variables, the mixture and the optimizers on the devices, and says what all of it is.
 func (r *mixedRun) put(ctx context.Context) (err error) {
 	defer exec.Catch(&err)
 	rec := r.SupernetJob.Recipe
@@ -115,10 +140,24 @@ func (r *mixedRun) put(ctx context.Context) (err error) {
 	if err := r.count(r.course.Recipe.Epochs); err != nil {
 		return err
 	}
-	r.alpha = newAlphaOptimizer(r.s, rec.Mixing)
-	r.kept = append(append(r.kept, r.s.Mixture.Alpha), r.alpha.moments...)
-	if rec.SecondOrder {
-		r.unrolled = newUnrolled(r.s, r.o)
+	for i, k := range r.ranks {
+		n := r.nets[i]
+		p := &rankedMixture{rankedSupernet: n, alpha: newAlphaOptimizer(n.Supernet, rec.Mixing)}
+		k.more = append([]*exec.Buffer{n.Mixture.Alpha}, p.alpha.moments...)
+		if rec.SecondOrder {
+			p.unrolled = newUnrolled(n.Supernet, k.o)
+		}
+		if n.losses != nil {
+			choices := newAdding(n.arena, len(n.losses), n.Mixture.WeightGrad)
+			p.choices = &choices
+		}
+		r.parts = append(r.parts, p)
+	}
+	if r.parts[0].choices != nil {
+		r.choiceSums, err = r.sumsOf(func(i int, _ *rank) []*exec.Buffer { return r.parts[i].choices.whole })
+		if err != nil {
+			return err
+		}
 	}
 	r.ident, err = r.identify(ctx, fmt.Sprint(r.network.Nodes, r.network.Bindings, rows)+r.shapes(), rec, "")
 	r.ident.Sides = fmt.Sprint([]int{r.side})
@@ -132,11 +171,11 @@ func (r *mixedRun) begin() error {
 	return nil
 }
 
-func (r *mixedRun) close() error {
+func (r *mixedRun) close(err error) error {
 	if r.second != nil {
 		r.second.close()
 	}
-	return r.supernetRun.close()
+	return r.supernetRun.close(err)
 }
 
 func (r *mixedRun) ready() error { return nil }
@@ -158,31 +197,74 @@ const (
 	passes
 )
 
-// model is the network that mixes.
-func (r *mixedRun) model(o PathOptions) (*Model, error) {
-	return r.path(r.s, wanted{options: o, build: func() (nn.Path, error) { return r.network, nil }})
+// model is the network that mixes, of a rank.
+func (r *mixedRun) model(p *rankedMixture, o PathOptions) (*Model, error) {
+	return r.pathOf(p.Supernet, wanted{options: o, build: func() (nn.Path, error) { return r.network, nil }})
 }
 
-// pass runs the network forward and backward. It returns the model, which has the loss.
-func (r *mixedRun) pass(pass int, o PathOptions) (*Model, error) {
-	m, err := r.model(o)
-	if err != nil {
-		return nil, err
+// of is the feed of the images that a pass sees.
+func (r *mixedRun) of(o PathOptions) *feed {
+	if o.Second {
+		return r.second
 	}
-	at := uint32(r.state.Update*passes + pass)
-	r.soften(at)
-	m.SetPathRate(r.course.Recipe.PathRate(r.state.Step / r.perEpoch))
-	m.Step(at, 0)
+	return r.feed
+}
+
+// pass runs the network forward and backward over a batch, each rank over its shards. It leaves the gradients that are
+// wanted, in the parameters and in the weights of the choices, of the whole batch on every rank.
+func (r *mixedRun) pass(pass int, o PathOptions) error {
+	at, shards := uint32(r.state.Update*passes+pass), r.course.Recipe.parts()
+	train := func(i int, _ *rank, shard, mine int) error {
+		p := r.parts[i]
+		m, err := r.model(p, o)
+		if err != nil {
+			return err
+		}
+		if mine == 0 {
+			r.soften(p.Mixture, at)
+		}
+		if !o.FixedWeights {
+			p.ZeroGradient()
+		}
+		if !o.FixedMixture {
+			p.Mixture.ZeroGradient()
+		}
+		m.SetPathRate(r.course.Recipe.PathRate(r.state.Step / r.perEpoch))
+		m.Step(at*uint32(shards)+uint32(shard), 0)
+		p.models = append(p.models[:0], m)
+		if p.losses != nil {
+			p.losses[mine] = m.TotalLoss()
+		}
+		if p.choices != nil && !o.FixedMixture {
+			p.choices.took(mine)
+		}
+		return nil
+	}
+	r.looks = append(r.looks, look{pass, o})
+	over := r.sumShards
+	if o.FixedWeights {
+		over = r.overShards
+	}
+	err := over(r.of(o), train)
+	if err == nil && !o.FixedMixture {
+		err = runSums(r.choiceSums)
+	}
+	if err == nil {
+		err = r.gatherLosses()
+	}
+	if err != nil {
+		return err
+	}
+	r.models = append(r.models[:0], r.nets[0].models...)
 	cost := &r.state.Elastic.Cost
 	cost.Steps++
-	cost.MAdds += uint64(3 * int64(r.s.Batch) * r.cost(RoleMixture, m))
-	return m, nil
+	cost.MAdds += uint64(3 * int64(r.course.Recipe.Batch) * r.cost(RoleMixture, r.models[0]))
+	return nil
 }
 
-// soften sets the weights of the choices, by chance with MethodFBNet.
-func (r *mixedRun) soften(at uint32) {
-	rec, m := r.SupernetJob.Recipe, r.s.Mixture
-	if rec.Method != MethodFBNet {
+// soften sets the weights of the choices, by chance with MethodFBNet: by the same chance for all images of a batch.
+func (r *mixedRun) soften(m *Mixture, at uint32) {
+	if r.SupernetJob.Recipe.Method != MethodFBNet {
 		m.Soften()
 		return
 	}
@@ -207,16 +289,20 @@ func (r *mixedRun) step(ctx context.Context, b *data.Batch, _ int) error {
 	if !finite(r.alphaLoss) {
 		return nil
 	}
-	r.s.ZeroGradient()
-	m, err := r.pass(passTrain, r.training())
-	if err != nil {
+	if err := r.pass(passTrain, r.training()); err != nil {
 		return err
 	}
-	r.s.FinishGradient()
-	r.models = append(r.models[:0], m)
-	r.s.touch(r.models)
 	r.state.Elastic.Cost.Images += int64(b.N)
-	return nil
+	return r.each(func(i int, k *rank) error {
+		p := r.parts[i]
+		if k.sharding != nil {
+			k.sharding.finish(0)
+		} else {
+			p.FinishGradient()
+		}
+		p.touch(p.models)
+		return nil
+	})
 }
 
 // training is how the weights see their images.
@@ -226,23 +312,24 @@ func (r *mixedRun) training() PathOptions {
 
 // learn is an update of α. Running statistics stay as they were.
 func (r *mixedRun) learn(ctx context.Context) error {
-	b, err := r.second.take(ctx)
-	if err == nil {
-		err = r.tally.Add(r.course.Data.Corrupt(r.course.Data.Validation, b.Corrupt))
-	}
+	b, err := r.takeBatch(ctx, r.second, r.course.Data.Validation, false)
 	if err != nil {
 		return err
 	}
-	r.s.KeepStatistics()
-	if r.unrolled != nil {
+	if err := r.keepStatistics(); err != nil {
+		return err
+	}
+	if r.SupernetJob.Recipe.SecondOrder {
 		err = r.secondOrder()
 	} else {
 		err = r.firstOrder(passAlpha, PathOptions{FixedWeights: true, Second: true})
 	}
-	r.s.RestoreStatistics()
-	r.second.ahead(ctx)
-	if err != nil || !finite(r.alphaLoss) {
+	if err = cmp.Or(err, r.restoreStatistics()); err != nil {
 		return err
+	}
+	r.second.ahead(ctx)
+	if !finite(r.alphaLoss) {
+		return nil
 	}
 	for _, g := range r.s.Mixture.AlphaGrad.Values() {
 		if !finite(float64(g)) {
@@ -250,26 +337,27 @@ func (r *mixedRun) learn(ctx context.Context) error {
 			return nil
 		}
 	}
-	r.alpha.program.Run(1)
 	r.state.Elastic.AlphaUpdates++
 	r.state.Elastic.Cost.Images += int64(b.N)
-	return nil
+	return r.each(func(i int, _ *rank) error {
+		r.parts[i].alpha.program.Run(1)
+		return nil
+	})
 }
 
 // firstOrder leaves the gradient of α for weights as they are.
 func (r *mixedRun) firstOrder(pass int, o PathOptions) error {
-	r.s.Mixture.ZeroGradient()
-	m, err := r.pass(pass, o)
-	if err != nil {
+	if err := r.pass(pass, o); err != nil {
 		return err
 	}
-	loss := m.TotalLoss()
-	r.s.Mixture.FinishGradient(loss)
-	r.looks = append(r.looks, m)
+	loss := r.loss()
 	if finite(r.alphaLoss) {
 		r.alphaLoss = loss
 	}
-	return nil
+	return r.each(func(i int, _ *rank) error {
+		r.parts[i].Mixture.FinishGradient(loss)
+		return nil
+	})
 }
 
 // metrics are the loss and the norm of the weights' gradient; of an update of α that was left out, its loss.
@@ -280,40 +368,54 @@ func (r *mixedRun) metrics() (loss, norm float64) {
 	return r.supernetRun.metrics()
 }
 
-func (r *mixedRun) inspect() (string, error) {
-	if !finite(r.alphaLoss) {
-		r.models = append(r.models[:0], r.looks...)
+// inspect looks at the passes of the latest update, with weights as they are now.
+func (r *mixedRun) inspect() (where string, err error) {
+	defer exec.Catch(&err)
+	shards := r.course.Recipe.parts()
+	for _, l := range r.looks {
+		at := r.state.Update*passes + l.pass
+		where, err = r.inspectShards(r.of(l.options), func(i int, _ *rank, shard int) (string, error) {
+			m, err := r.model(r.parts[i], l.options)
+			if err != nil {
+				return "", err
+			}
+			m.step.WriteI32(0, []int32{int32(at*shards + shard)})
+			return m.inspectOutputs()
+		})
+		if where != "" || err != nil {
+			return where, err
+		}
 	}
-	return r.supernetRun.inspect()
+	return r.models[0].inspectGradient(), nil
 }
 
 // validate measures the mixture and the path that it stands for.
 func (r *mixedRun) validate(ctx context.Context, epoch int, values map[string]float64) error {
-	m, e := r.s.Mixture, &r.state.Elastic
-	m.SetTemperature(1)
-	m.Soften()
-	weights := m.Split(m.Weights)
+	e := &r.state.Elastic
+	if err := r.each(func(i int, _ *rank) error {
+		m := r.parts[i].Mixture
+		m.SetTemperature(1)
+		m.Soften()
+		return nil
+	}); err != nil {
+		return err
+	}
+	weights := r.s.Mixture.Split(r.s.Mixture.Weights)
 	derived, err := r.mixed.Derive(weights)
 	if err != nil {
 		return err
 	}
 	var paths []PathEvaluation
-	err = r.o.averaged(func() error {
-		for _, w := range []wanted{{key: "", build: func() (nn.Path, error) { return r.network, nil }},
-			{key: derived}} {
-			role := RoleMixture
-			if w.key != "" {
-				role = RoleDerived
-			}
-			found, err := r.judgedHeld(ctx, w)
-			if err != nil {
-				return err
-			}
-			found.Epoch = epoch
-			paths = append(paths, PathEvaluation{role, w.key, found})
-			values["top1 "+role], values["loss "+role] = found.Top1, float64(found.Loss)
+	err = r.averaged(func() error {
+		found, err := r.judge(ctx, []wanted{{build: func() (nn.Path, error) { return r.network, nil }},
+			{key: derived}})
+		for k, one := range found {
+			role, path := []string{RoleMixture, RoleDerived}[k], []string{"", derived}[k]
+			one.Epoch = epoch
+			paths = append(paths, PathEvaluation{role, path, one})
+			values["top1 "+role], values["loss "+role] = one.Top1, float64(one.Loss)
 		}
-		return nil
+		return err
 	})
 	if err == nil { // what is interrupted has left nothing
 		e.Mixture = append(e.Mixture, MixtureWeights{epoch, weights, derived})

@@ -176,44 +176,184 @@ func TestMixtures(t *testing.T) {
 	}
 }
 
+// A mixture's batches in shards leave the same weights and α on any number of ranks, and one that is stopped goes on
+// with another number of them.
+func TestMixtureRanks(t *testing.T) {
+	kerneltest.OnCPU(t)
+	sharded := func(r *SupernetRecipe) { r.Shards, r.Batch, r.Epochs = 4, 16, 2 }
+	for name, j := range map[string]SupernetJob{
+		"second order": mixedJob(t, MethodDARTS, func(r *SupernetRecipe) {
+			sharded(r)
+			r.SecondOrder = true
+		}),
+		"gumbel": mixedJob(t, MethodFBNet, func(r *SupernetRecipe) {
+			sharded(r)
+			r.CostScale, r.CostExponent, r.Recalibrate = 0.2, 0.6, 0
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			read := func(dir string) (all string) {
+				for _, name := range []string{WeightsName, ResultName} {
+					text, err := os.ReadFile(filepath.Join(dir, name))
+					require.NoError(t, err)
+					all += string(text)
+				}
+				return all
+			}
+			one := t.TempDir()
+			_, err := TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 2}, Dir: one})
+			require.NoError(t, err)
+			for _, n := range []int{2, 4} {
+				dir := t.TempDir()
+				_, err := TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 2}, Ranks: n, Dir: dir})
+				require.NoError(t, err)
+				require.Equal(t, read(one), read(dir), "%d ranks", n)
+			}
+			dir := t.TempDir()
+			for i, n := range []int{4, 1, 2} {
+				ctx, cancel := context.WithCancel(t.Context())
+				_, err := TrainSupernet(ctx, j, Deps{Device: exec.Config{Threads: 1}, Ranks: n, Dir: dir,
+					CheckpointEvery: 1, Progress: func(p Progress) {
+						if p.Update == 1+i {
+							cancel()
+						}
+					}})
+				cancel()
+				require.ErrorIs(t, err, ErrInterrupted)
+			}
+			_, err = TrainSupernet(t.Context(), j, Deps{Device: exec.Config{Threads: 1}, Ranks: 4, Dir: dir})
+			require.NoError(t, err)
+			require.Equal(t, read(one), read(dir))
+		})
+	}
+}
+
+// Ranks that have other α end the run.
+func TestMixtureRanksDisagree(t *testing.T) {
+	kerneltest.OnCPU(t)
+	j := mixedJob(t, MethodDARTS, func(r *SupernetRecipe) { r.Shards, r.Epochs = 2, 1 })
+	r, err := newMixedRun(j, Deps{Ranks: 2, Device: exec.Config{Threads: 1}})
+	require.NoError(t, err)
+	r.Progress = func(p Progress) {
+		if p.Update == 1 {
+			r.nets[1].Mixture.Alpha.WriteF32(2, []float32{1})
+		}
+	}
+	_, err = conduct(t.Context(), r)
+	require.ErrorContains(t, err, "rank 1 has other weights")
+}
+
+// An update whose images are not finite in one shard, those of the weights or those of α, is left out on every rank,
+// and the first such shard's input is named.
+func TestMixtureRanksSkip(t *testing.T) {
+	kerneltest.OnCPU(t)
+	for _, ranks := range []int{1, 2} {
+		j := mixedJob(t, MethodDARTS, func(r *SupernetRecipe) { r.Shards, r.Batch, r.SecondOrder = 4, 8, true })
+		j.OnNaN = OnNaNSkip
+		r, err := newMixedRun(j, Deps{Ranks: ranks, Device: exec.Config{Threads: 1}})
+		require.NoError(t, err)
+		_, err = r.open(t.Context())
+		require.NoError(t, err)
+		for i, f := range []*feed{r.feed, r.second} {
+			before := r.ranks[0].buffers()
+			values := [][]float32{before[0].Values(), before[2].Values()}
+			mended := spoil(f)
+			require.NoError(t, r.update(t.Context()))
+			mended()
+			require.Equal(t, i+1, r.state.Skipped)
+			require.Equal(t, values[0], before[0].Values())
+			require.Equal(t, values[1], before[2].Values())
+			require.NoError(t, r.agree())
+			where, err := r.inspect()
+			require.NoError(t, err)
+			require.Equal(t, "input", where)
+		}
+		require.NoError(t, r.update(t.Context()))
+		require.NoError(t, r.agree())
+		require.NoError(t, r.close(nil))
+	}
+}
+
+// Accelerators' ranks have the same weights and α as one.
+func TestMixtureAcceleratorRanks(t *testing.T) {
+	for _, name := range kerneltest.Accelerators() {
+		var first [][]float32
+		for _, devices := range []string{name, strings.Join(kerneltest.Alike(t, name, 2), ",")} {
+			j := mixedJob(t, MethodFBNet, func(r *SupernetRecipe) { r.Shards, r.Batch = 2, 4 })
+			r, err := newMixedRun(j, Deps{Device: exec.Config{Device: devices}})
+			require.NoError(t, err)
+			_, err = r.open(t.Context())
+			require.NoError(t, err)
+			for range 2 {
+				require.NoError(t, r.update(t.Context()))
+			}
+			require.NoError(t, r.agree())
+			var got [][]float32
+			for _, b := range r.ranks[0].buffers() {
+				got = append(got, b.Values())
+			}
+			if first == nil {
+				first = got
+			}
+			require.Equal(t, first, got, devices)
+			require.NoError(t, r.close(nil))
+		}
+	}
+}
+
 // The gradient of α in second order is that of the loss on held-out images of weights that have taken a step on the
-// training images, which differences of that loss in α say too.
+// training images, which differences of that loss in α say too; in shards, whose norms are their own, on ranks.
 func TestSecondOrder(t *testing.T) {
+	t.Run("one", func(t *testing.T) { secondOrder(t, 1) })
+	t.Run("shards", func(t *testing.T) { secondOrder(t, 2) })
+}
+
+func secondOrder(t *testing.T, shards int) {
 	j := mixedJob(t, MethodDARTS, func(r *SupernetRecipe) {
 		r.SecondOrder, r.Batch, r.LR, r.WeightDecay, r.AlphaStart = true, 6, 0.05, 0.01, 0.5
+		r.Shards = shards
 	})
 	j.Paths = choosing{smooth: true} // differences across a corner are no gradient
-	r, err := newMixedRun(j, Deps{Device: exec.Config{Threads: 1}})
+	r, err := newMixedRun(j, Deps{Device: exec.Config{Threads: 1}, Ranks: shards})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, r.close()) }()
+	defer func() { require.NoError(t, r.close(nil)) }()
 	_, err = r.open(t.Context())
 	require.NoError(t, err)
 	net := r.network.Network
 	labels := [2][]int{{0, 3, 1, 2, 2, 0}, {1, 1, 0, 3, 2, 3}}
 	var images [2][]float64
-	for k, in := range []inputs{r.s.inputs, r.s.Second} {
-		_, images[k] = kerneltest.Random(6*net.Input().Len(), uint32(10+k))
-		in.Images.WriteF32(0, narrow(images[k]))
-		integers := make([]int32, 6)
-		for i, l := range labels[k] {
-			integers[i] = int32(l)
-		}
-		in.Labels.WriteI32(0, integers)
-	}
+	each, pixels := 6/shards, net.Input().Len()
 	_, momentum := kerneltest.Random(r.o.moments[0].Len(), 12)
 	for i := range momentum {
 		momentum[i] *= 0.01
 	}
-	r.o.moments[0].WriteF32(0, narrow(momentum))
+	for i, n := range r.nets {
+		for k, in := range []inputs{n.inputs, n.Second} {
+			_, images[k] = kerneltest.Random(6*pixels, uint32(10+k))
+			in.Images.WriteF32(0, narrow(images[k][i*each*pixels:(i+1)*each*pixels]))
+			var integers []int32
+			for _, l := range labels[k][i*each : (i+1)*each] {
+				integers = append(integers, int32(l))
+			}
+			in.Labels.WriteI32(0, integers)
+		}
+		r.ranks[i].o.moments[0].WriteF32(0, narrow(momentum))
+	}
 	before := r.s.State.Values()
 	require.NoError(t, r.secondOrder())
 	require.Equal(t, before[:r.s.Params], r.s.State.Values()[:r.s.Params])
+	for _, p := range r.parts {
+		require.Equal(t, r.s.Mixture.AlphaGrad.Values(), p.Mixture.AlphaGrad.Values())
+	}
 
 	values := r.s.Values()
-	lossOf := func(m *reference.Model, k int) (float64, *reference.Gradients) {
-		p := m.Forward(images[k], 6, reference.Mode{Train: true})
-		loss, outputs := p.Loss(nn.Loss{}, labels[k], nil)
-		return loss, p.Backward(outputs...)
+	lossOf := func(m *reference.Model, k int) (loss float64, gradients []*reference.Gradients) {
+		for i := range shards {
+			p := m.Forward(images[k][i*each*pixels:(i+1)*each*pixels], each, reference.Mode{Train: true})
+			part, outputs := p.Loss(nn.Loss{}, labels[k][i*each:(i+1)*each], nil)
+			loss, gradients = loss+part/float64(shards), append(gradients, p.Backward(outputs...))
+		}
+		return loss, gradients
 	}
 	var alpha []float64
 	for _, a := range r.s.Mixture.Alpha.Values() {
@@ -225,11 +365,14 @@ func TestSecondOrder(t *testing.T) {
 			copy(m.Mixture[row], softened(alpha[3*row:3*row+3], 1))
 		}
 		if ahead {
-			_, g := lossOf(m, 0)
-			for i, gradient := range g.Values {
-				for k := range gradient {
-					v := momentum[r.s.offset[i]+k]
-					m.Values[i][k] -= 0.05 * (0.9*v + gradient[k] + 0.01*m.Values[i][k])
+			_, all := lossOf(m, 0)
+			for i := range m.Values {
+				for k := range all[0].Values[i] {
+					step := 0.9*momentum[r.s.offset[i]+k] + 0.01*m.Values[i][k]
+					for _, g := range all {
+						step += g.Values[i][k] / float64(shards)
+					}
+					m.Values[i][k] -= 0.05 * step
 				}
 			}
 		}

@@ -23,10 +23,14 @@ type Options struct {
 	// Accumulate is the number of steps whose gradients are summed up before an update; 0 is 1. The loss is divided by
 	// it.
 	Accumulate int
-	Clip       float64 // limit of the gradient's 2-norm; 0: none
-	Mixup      bool    // each image is mixed of two; Partners and Mix say how
-	EvalOnly   bool    // there are no programs for training
-	Biased     bool    // a recalibration's variances are biased, as once-for-all's are (norm.Running)
+	// Shards is the number of models, or runs of this one, whose gradients somebody adds up to that of a step; 0 is 1.
+	// The loss is divided by it. With more than one, every step overwrites Grad, and Norm is not made.
+	Shards   int
+	Clip     float64 // limit of the gradient's 2-norm; 0: none
+	Mixup    bool    // each image is mixed of two; Partners and Mix say how
+	Bucket   int     // with Shards, a step is cut where so many more floats of the gradient are whole; 0: nowhere
+	EvalOnly bool    // there are no programs for training
+	Biased   bool    // a recalibration's variances are biased, as once-for-all's are (norm.Running)
 
 	teach     bool // a step leaves the logits in Teacher
 	transient bool // evaluation normalises by the batch's statistics
@@ -64,6 +68,7 @@ type Model struct {
 	peak    int64 // floats of memory
 
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
+	rest        []segment        // what follows the first, with Bucket
 	evaluation  *exec.Program
 	calibration *exec.Program
 	// calibrating records calibration when that is first wanted: it takes as much memory for packed weights as the
@@ -155,14 +160,17 @@ func (m *Model) alone() (err error) {
 	m.inputs = newInputs(a, o.Batch, m.Net.Input().Len(), m.classes(), o.Loss.Distill > 0, o.Mixup)
 	var list []*lowering
 	if !m.EvalOnly {
-		list = append(list, &lowering{name: "train", mode: train, to: &m.training[0]})
-		if m.Accumulate > 1 {
+		list = append(list, &lowering{name: "train", mode: train, to: &m.training[0], bucket: o.Bucket})
+		if m.Accumulate > 1 && m.shards() == 1 {
 			list = append(list, &lowering{name: "train_more", mode: train, accumulate: true, to: &m.training[1]})
 		}
 	}
 	m.record(append(list, m.evaluating()...), func(peak int64) *exec.Buffer { return a.F32(int(peak)) })
+	if !m.EvalOnly {
+		m.rest = list[0].rest
+	}
 	for _, p := range m.training {
-		if p != nil {
+		if p != nil && m.shards() == 1 {
 			optim.RecordNorm(p, optim.Norm{G: m.Grad, Max: m.Clip, Out: m.Norm})
 		}
 	}
@@ -199,6 +207,8 @@ func (m *Model) record(list []*lowering, room func(peak int64) *exec.Buffer) {
 		}
 	}
 }
+
+func (o Options) shards() int { return max(1, o.Shards) }
 
 // classes is the number of logits.
 func (m *Model) classes() int { return m.Net.Nodes[m.Net.Outputs[0].Node].Shape.C }
@@ -256,8 +266,24 @@ func (m *Model) Initialize(init nn.Initializer, seed uint64) {
 // norm. It is step number part, from 0, of Accumulate steps: the first overwrites Grad, the others add to it. step is
 // the number of steps before, on which dropout depends.
 func (m *Model) Step(step uint32, part int) {
+	m.begin(step, part)
+	m.goOn()
+}
+
+// begin is Step up to the first cut.
+func (m *Model) begin(step uint32, part int) {
 	m.step.WriteI32(0, []int32{int32(step)})
+	if m.shards() > 1 {
+		part = 0
+	}
 	m.training[min(1, part)].Run(1)
+}
+
+// goOn is what Step does from the first cut on.
+func (m *Model) goOn() {
+	for _, s := range m.rest {
+		s.program.Run(1)
+	}
 }
 
 // SetPathRate sets what the probabilities of drop paths are multiplied by from the next step on, 0 to 1. It begins as
@@ -319,6 +345,15 @@ func (m *Model) Metrics() (loss, norm float64) {
 // finite. If all are finite it names the last variable, counted from the input, whose gradient is not. The name is
 // empty where everything is finite.
 func (m *Model) Inspect() (where string, err error) {
+	if where, err = m.inspectOutputs(); where != "" || err != nil {
+		return where, err
+	}
+	defer exec.Catch(&err)
+	return m.inspectGradient(), nil
+}
+
+// inspectOutputs is Inspect as far as the nodes go.
+func (m *Model) inspectOutputs() (where string, err error) {
 	defer exec.Catch(&err)
 	a := m.arena.Device().NewArena()
 	defer a.Free()
@@ -331,13 +366,17 @@ func (m *Model) Inspect() (where string, err error) {
 			return m.Net.Nodes[r.node].Name, nil
 		}
 	}
+	return "", nil
+}
+
+func (m *Model) inspectGradient() (where string) {
 	gradients := m.Gradients()
 	for i := len(gradients) - 1; i >= 0; i-- {
 		if slices.ContainsFunc(gradients[i], func(v float32) bool { return !finite(float64(v)) }) {
-			return "the gradient of " + m.Variables[i].Name, nil
+			return "the gradient of " + m.Variables[i].Name
 		}
 	}
-	return "", nil
+	return ""
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

@@ -43,13 +43,11 @@ func (c convolution) forward(l *lowering, out *output, in []*operand, sums bool)
 		})
 		return true
 	}
-	if l.m.plain() && standard.PlainInput() {
-		l.store(in[0])
-	}
-	l.step(append(out.touched(), in[0].kept()...), func(p *exec.Program) {
-		row, tap := l.m.distances(out.node, 0)
-		f := conv.Forward{Conv: standard, In: l.kept(in[0]), Weight: l.m.variable(out.node, 0), WeightLD: row,
-			TapLD: tap, Packing: l.packing, Z: out.buffer(), ZStride: out.stride, Sums: sums}
+	row, tap := l.m.distances(out.node, 0)
+	read := l.convolved(in[0], standard, row, tap)
+	l.step(append(out.touched(), read.touched...), func(p *exec.Program) {
+		f := conv.Forward{Conv: read.conv, In: read.input(), Weight: l.m.variable(out.node, 0), WeightLD: row,
+			TapLD: read.tap, Packing: l.packing, Z: out.buffer(), ZStride: out.stride, Sums: sums}
 		if c.op.Bias {
 			f.Bias = l.m.variable(out.node, 1)
 		}
@@ -70,9 +68,10 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 	}
 	row, tap := m.distances(out.node, 0)
 	if !m.fixedWeights {
-		l.step(append(x.kept(), dout.touched()...), func(p *exec.Program) {
-			conv.WeightGradient{Conv: standard, In: l.kept(x), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
-				WeightLD: row, TapLD: tap, Accumulate: l.accumulate, Later: l.sums}.Record(p)
+		read := l.convolved(x, standard, row, tap)
+		l.weight(append(read.touched, dout.touched()...), func(p *exec.Program, together *conv.Weights) {
+			conv.WeightGradient{Conv: read.conv, In: read.input(), Grad: dout.read(), DWeight: m.gradient(out.node, 0),
+				WeightLD: row, TapLD: read.tap, Accumulate: l.accumulate, Later: l.sums, Together: together}.Record(p)
 		})
 	}
 	if c.op.Bias && !m.fixedWeights {
@@ -89,6 +88,44 @@ func (c convolution) backward(l *lowering, out *output, in []*operand, dout *gra
 		return conv.InputGradient{Conv: standard, Grad: dout.read(), Weight: m.variable(out.node, 0), WeightLD: row,
 			TapLD: tap, Packing: l.packing, Sink: s}.Record(p)
 	})
+}
+
+// convolved is what a convolution reads, and as which convolution: the operand, a tensor that is stored for it (store),
+// or patches of the images.
+type convolved struct {
+	conv    conv.Conv
+	tap     int // elements from a tap of the weight to the next
+	touched []*value
+	input   func() tensor.Input // buffers are known only while the program is recorded
+}
+
+// convolved adds the step that stores what the convolution reads, where that pays and was not done yet. Rows and taps
+// of its weight are so far apart.
+func (l *lowering) convolved(x *operand, c conv.Conv, row, tap int) convolved {
+	switch plain := x.view == (nn.View{Node: x.view.Node}); {
+	case l.patched(x.of.node, c, row, tap) && plain:
+		v := l.patches[c]
+		if v == nil {
+			v = l.value(c.Shape().Pixels() * c.PatchWidth())
+			l.patches[c] = v
+			l.step([]*value{v}, func(p *exec.Program) {
+				conv.Patches{Conv: c, In: l.m.Images, Out: v.buf}.Record(p)
+			})
+		}
+		point, _ := c.Pointwise(nil)
+		return convolved{point, 0, []*value{v}, func() tensor.Input {
+			_, in := c.Pointwise(v.buf)
+			return in
+		}}
+	case l.m.plain() && c.PlainInput():
+		l.store(x)
+	}
+	return convolved{c, tap, x.kept(), func() tensor.Input { return l.kept(x) }}
+}
+
+// patched tells whether a convolution reads patches of the images, which are node 0.
+func (l *lowering) patched(node int, c conv.Conv, row, tap int) bool {
+	return l.m.plain() && node == 0 && c.Patched(row, tap)
 }
 
 // depthwiseBackward lists the steps of a depthwise convolution: one operation makes both gradients. Where the kernel is

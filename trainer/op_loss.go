@@ -21,7 +21,8 @@ func (l *lowering) loss() {
 		}
 		touched, mixed := x.touched(), l.mode == train && m.Options.Mixup
 		if l.mode == train {
-			op.Smoothing, op.Scale = float32(m.Options.Loss.Smoothing), float32(out.Weight/float64(m.Accumulate))
+			op.Smoothing = float32(m.Options.Loss.Smoothing)
+			op.Scale = float32(out.Weight / float64(m.Accumulate*m.shards()))
 			if distill := m.Options.Loss.Distill; k == 0 && distill > 0 {
 				op.Teacher, op.Weight, op.Temperature = m.Teacher, float32(distill/(1+distill)),
 					float32(m.Options.Loss.Temperature)

@@ -4,15 +4,17 @@ import (
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
+	"github.com/ctnas/ctnas/trainer/nn"
 )
 
-// input is the images: the buffer that they are written to, or a copy in the device's precision.
+// input is the images: the buffer that they are written to, or a copy in the device's precision, unless none but
+// convolutions of patches reads it.
 type input struct{}
 
 func (input) facts() facts { return facts{} }
 
 func (input) forward(l *lowering, out *output, _ []*operand, _ bool) bool {
-	if !l.m.half() {
+	if !l.m.half() || l.allPatched() {
 		out.fixed = l.m.Images
 		return false
 	}
@@ -25,6 +27,29 @@ func (input) forward(l *lowering, out *output, _ []*operand, _ bool) bool {
 }
 
 func (input) backward(*lowering, *output, []*operand, *gradient) {}
+
+// allPatched tells whether all that reads the images are convolutions of patches.
+func (l *lowering) allPatched() bool {
+	for _, i := range l.m.fusion.Stored {
+		if i == 0 {
+			continue
+		}
+		for _, v := range l.reading(i) {
+			if v.Node != 0 {
+				continue
+			}
+			op, ok := l.m.ops[i].(convolution)
+			if !ok || v != (nn.View{}) {
+				return false
+			}
+			row, tap := l.m.distances(i, 0)
+			if c, dw := geometry(op.op, l.shape(0)); dw != nil || !l.patched(0, c, row, tap) {
+				return false
+			}
+		}
+	}
+	return true
+}
 
 // flat is a shape of as many elements, with many channels if their number allows it, for operations that treat all
 // elements alike.

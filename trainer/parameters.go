@@ -121,9 +121,12 @@ func (p *Parameters) touch(models []*Model) {
 	p.only.Changed.WriteI32(0, changed)
 }
 
-// SetValues sets the variables, in their order and the layout of memory.
+// SetValues sets the variables, in their order and the layout of memory, but for those that are nil.
 func (p *Parameters) SetValues(values [][]float32) {
 	for i, v := range values {
+		if v == nil {
+			continue
+		}
 		p.State.WriteF32(p.offset[i], v)
 	}
 }

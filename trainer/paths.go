@@ -54,6 +54,7 @@ type pathKey struct {
 // SupernetOptions of a Supernet.
 type SupernetOptions struct {
 	Batch   int      // images a step
+	Shards  int      // that somebody adds up: as Options.Shards
 	Image   nn.Shape // the largest that a path has
 	Classes int
 	Seed    uint64  // of dropout and drop path
@@ -66,7 +67,7 @@ type SupernetOptions struct {
 }
 
 // KeptPaths is how many paths, at least, stay recorded: a model that Supernet.Path has returned may be run until so
-// many others were asked for.
+// many others were asked for, or one that takes more memory than any before it.
 const KeptPaths = 8
 
 // mostLosses is how many losses are kept, so that one can be read when its path has been dropped.
@@ -211,7 +212,7 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 		return nil, err
 	}
 	m = newModel(p, Options{Batch: s.Batch, Loss: o.Loss, Seed: s.Seed, Accumulate: max(1, o.Divide),
-		EvalOnly: o.EvalOnly || o.Transient, Biased: true, teach: o.Teach, transient: o.Transient,
+		Shards: s.Shards, EvalOnly: o.EvalOnly || o.Transient, Biased: true, teach: o.Teach, transient: o.Transient,
 		fixedWeights: o.FixedWeights, fixedMixture: o.FixedMixture}, a)
 	if err := m.check(); err != nil {
 		return nil, err

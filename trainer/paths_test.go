@@ -164,6 +164,7 @@ func (c *pathCase) open(t *testing.T, d *exec.Device) *Supernet {
 // the bit: its loss, its logits with statistics of its own, and every gradient, which lies where its variable lies.
 // Other gradients are zero.
 func TestPathsAreNetworks(t *testing.T) {
+	kerneltest.OnCPU(t)
 	cases := map[string]func(t *testing.T) pathCase{
 		"cells":       func(t *testing.T) pathCase { return cellPaths(t, "nasbench101-v5", 3, 13, 6) },
 		"wide cells":  func(t *testing.T) pathCase { return cellPaths(t, "nasbench101-v4", 2, 67, 2) }, // by Winograd

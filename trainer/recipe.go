@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
@@ -58,8 +59,9 @@ func openRecipe[R any](folder, name string, parse func(text []byte) (R, error)) 
 	text, err := recipeFiles.ReadFile(folder + "/" + name + ".yaml")
 	if err != nil {
 		if text, err = files.ReadText(name, maxRecipeBytes); errors.Is(err, fs.ErrNotExist) {
-			return r, fmt.Errorf("recipe %q is none of %s, nor a file: %w", name,
-				strings.Join(recipeNames(folder), ", "), err)
+			known := recipeNames(folder)
+			return r, fmt.Errorf("recipe %q is none of %s, nor a file%s: %w", name, strings.Join(known, ", "),
+				names.Meant(name, known), err)
 		} else if err != nil {
 			return r, fmt.Errorf("recipe: %w", err)
 		}

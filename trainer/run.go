@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/group"
 	"github.com/ctnas/ctnas/kernels/image"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
@@ -43,12 +44,18 @@ type Job struct {
 
 // Deps are what a training works with.
 type Deps struct {
-	Device  exec.Config
+	// Device is where the training computes. Several divide the shards of a batch among them: see Recipe.CheckRanks.
+	Device exec.Config
+	// Ranks is into how many executors the processor's threads are divided, as several devices; 0 is 1. For tests.
+	Ranks int
+	// Nodes are the machines that the training is divided among; nil: this one alone. Those behind node 0 have no Dir.
+	Nodes   Nodes
 	Workers int // that load images; 0: as many as processors
 	// Dir is the run's folder: checkpoint, log, weights and result. A checkpoint in it is resumed. Empty: nothing is
 	// written.
 	Dir string
-	// CheckpointEvery is how many updates lie between checkpoints; 0: an epoch.
+	// CheckpointEvery is how many updates lie between checkpoints; 0: an epoch, or ten minutes where that is less, and
+	// so much that checkpoints take no more than a hundredth of the time.
 	CheckpointEvery int
 	Version         string // of the program: a checkpoint of another one is refused
 	Progress        func(Progress)
@@ -110,8 +117,17 @@ const (
 // run is the training of one network in work.
 type run struct {
 	course
+	m            *Model         // the first rank's
+	distillation *distillation  // the first rank's; nil: there is no teacher
+	parts        []rankedModels // by rank
+	bucket       int            // leastBucket; in tests less
+	buckets      []*group.Sum   // of the gradient, beside the backward pass
+}
+
+// rankedModels are what a rank trains, and what it learns from.
+type rankedModels struct {
 	m            *Model
-	distillation *distillation // nil: there is no teacher
+	distillation *distillation
 }
 
 // Train trains a network. In a folder with a checkpoint it goes on from there and ends in the same bits as if it had
@@ -129,27 +145,18 @@ func Train(ctx context.Context, j Job, d Deps) (result *Result, err error) {
 }
 
 func newRun(j Job, d Deps) *run {
-	r := &run{course: newCourse(j, d)}
+	r := &run{course: newCourse(j, d), bucket: leastBucket}
 	r.learner = r
 	return r
 }
 
-func (r *run) close() error {
-	if r.distillation != nil {
-		r.distillation.m.Close()
-	}
-	if r.m != nil {
-		r.m.Close()
-	}
-	return r.course.close()
-}
-
 // begin sets the parameters, and what the optimizer remembers of them, to their start.
 func (r *run) begin() error {
+	if r.Start == nil || r.Start.partial() {
+		r.m.Initialize(initializers[r.Recipe.Init], r.Seed)
+	}
 	if r.Start != nil {
 		r.m.SetValues(r.Start.Values)
-	} else {
-		r.m.Initialize(initializers[r.Recipe.Init], r.Seed)
 	}
 	r.o.begin()
 	return nil
@@ -172,29 +179,27 @@ func (r *run) open(ctx context.Context) (*Result, error) {
 		return nil, nil
 	}
 	rec := r.Recipe
-	loader, err := data.NewLoader(r.Data.Train, data.Config{Batch: rec.Batch,
+	loader, err := r.load(r.Data.Train, data.Config{Batch: rec.Batch,
 		Transform: TrainTransform(r.Data, rec, r.Net), Seed: r.Seed, Train: true, Mixup: rec.Mixup,
-		Epochs: rec.Epochs, Start: r.start(), Workers: r.Workers, OnCorrupt: r.OnCorrupt})
+		Shards: rec.parts(), Epochs: rec.Epochs, Start: r.start(), Workers: r.Workers, OnCorrupt: r.OnCorrupt})
 	if err != nil {
 		return nil, err
 	}
-	r.feed = newFeed(r.m.arena, r.m.inputs, loader, r.updates*rec.Accumulate-r.state.Step)
+	var to []receiver
+	for _, p := range r.parts {
+		to = append(to, receiver{arena: p.m.arena, in: p.m.inputs})
+	}
+	r.feed = newFeed(loader, r.updates*rec.Accumulate-r.state.Step, r.portion(), to...)
 	return nil, nil
 }
 
 // put puts the network with its start values, the teacher and the optimizer on the device, and says what all of it is.
 func (r *run) put(ctx context.Context) (err error) {
-	if r.dev, err = exec.Open(r.Device); err != nil {
+	if err := r.openRanks(r.putOn); err != nil {
 		return err
 	}
-	rec := r.Recipe
-	r.m, err = NewModel(r.dev, r.Net, Options{Batch: rec.Batch,
-		Loss: nn.Loss{Smoothing: rec.LabelSmoothing, Distill: rec.Distill, Temperature: rec.Temperature}, Seed: r.Seed,
-		Accumulate: rec.Accumulate, Clip: rec.Clip, Mixup: rec.Mixup > 0})
-	if err != nil {
-		return err
-	}
-	if r.distillation, err = r.Teacher.distil(r.m, rec, r.Data); err != nil {
+	r.m, r.distillation = r.parts[0].m, r.parts[0].distillation
+	if err := r.prepareBuckets(); err != nil {
 		return err
 	}
 	if r.Start != nil {
@@ -202,33 +207,92 @@ func (r *run) put(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.o, err = newOptimizer(r.m.Parameters, rec.Optimization); err != nil {
-		return err
-	}
-	if err := r.count(rec.Epochs); err != nil {
+	if err := r.count(r.Recipe.Epochs); err != nil {
 		return err
 	}
 	r.ident, err = r.identify(ctx, fmt.Sprint(r.Net.Nodes), r.Recipe, r.distillation.checksum())
 	return err
 }
 
-func (r *run) ready() error       { return nil }
-func (r *run) keepStatistics()    { r.m.KeepStatistics() }
-func (r *run) restoreStatistics() { r.m.RestoreStatistics() }
+// options are those of the model of a training.
+func (j *Job) options() Options {
+	r := j.Recipe
+	return Options{Batch: r.Batch / r.parts(), Shards: r.parts(), Accumulate: r.Accumulate, Seed: j.Seed,
+		Loss: nn.Loss{Smoothing: r.LabelSmoothing, Distill: r.Distill, Temperature: r.Temperature}, Clip: r.Clip,
+		Mixup: r.Mixup > 0}
+}
 
-func (r *run) step(_ context.Context, b *data.Batch, part int) error {
-	if r.distillation != nil {
-		r.distillation.predict(b, r.m)
+// putOn puts the network and the teacher on a rank's device.
+func (r *run) putOn(k *rank, all, mine int) (err error) {
+	var p rankedModels
+	k.free = func() {
+		if p.distillation != nil {
+			p.distillation.m.Close()
+		}
+		if p.m != nil {
+			p.m.Close()
+		}
 	}
-	at := r.state.Step + part
-	r.m.SetPathRate(r.Recipe.PathRate(at / r.perEpoch))
-	r.m.Step(uint32(at), part)
+	o := r.options()
+	if r.Nodes == nil && all > mine && exec.Peers([]*exec.Device{k.dev}) {
+		o.Bucket = r.bucket
+	}
+	if p.m, err = NewModel(k.dev, r.Net, o); err != nil {
+		return err
+	}
+	if len(p.m.rest) > 0 {
+		if err := k.fork(); err != nil {
+			return err
+		}
+	}
+	if p.distillation, err = r.Teacher.distil(p.m, r.Recipe, r.Data); err != nil {
+		return err
+	}
+	if k.params = p.m.Parameters; all > 1 {
+		k.sharding = newSharding(k.params, p.m.rest, all, mine, r.Recipe.Accumulate, r.Recipe.Clip, p.m.Loss)
+	}
+	r.parts = append(r.parts, p)
 	return nil
 }
 
-func (r *run) metrics() (loss, norm float64) { return r.m.Metrics() }
+func (r *run) ready() error { return nil }
 
-func (r *run) inspect() (where string, err error) { return r.m.Inspect() }
+func (r *run) step(_ context.Context, b *data.Batch, part int) error {
+	at, shards := r.state.Step+part, r.Recipe.parts()
+	begin := func(i int, _ *rank, shard, mine int) error {
+		m := r.parts[i].m
+		m.SetPathRate(r.Recipe.PathRate(at / r.perEpoch))
+		if d := r.parts[i].distillation; d != nil {
+			d.predict(r.feed.part(b, i, mine), m)
+		}
+		m.begin(uint32(at*shards+shard), part)
+		return nil
+	}
+	if len(r.buckets) > 0 {
+		return r.inSegments(part, begin)
+	}
+	return r.inShards(part, begin)
+}
+
+// inspect looks at the shards of the latest step, then at the gradient of all.
+func (r *run) inspect() (where string, err error) {
+	defer exec.Catch(&err)
+	at, shards := r.state.Step-1, r.Recipe.parts()
+	if shards == 1 {
+		return r.m.Inspect()
+	}
+	where, err = r.inspectShards(r.feed, func(i int, _ *rank, shard int) (string, error) {
+		m := r.parts[i].m
+		m.step.WriteI32(0, []int32{int32(at*shards + shard)})
+		return m.inspectOutputs()
+	})
+	if where == "" && err == nil {
+		where = r.m.inspectGradient()
+	}
+	return where, err
+}
+
+func (r *run) metrics() (loss, norm float64) { return r.m.Metrics() }
 
 func (r *run) rate(update int) float64 { return r.Recipe.Rate(update, r.perEpochUpdates()) }
 
@@ -269,17 +333,28 @@ func (i Images) Transform(d *data.Dataset, side int) data.Transform {
 // evaluate measures the weights, or their average, on a set; with fresh statistics where the recipe says so. It leaves
 // the state as it was.
 func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err error) {
-	err = r.o.averaged(func() error {
+	err = r.averaged(func() error {
+		models := make([]*Model, len(r.parts))
+		for i, p := range r.parts {
+			models[i] = p.m
+		}
 		if r.Recipe.Recalibrate > 0 {
 			kept := make([]float32, r.m.State.Len()-r.m.Params)
 			r.m.State.ReadF32(r.m.Params, kept)
-			defer func() { r.m.State.WriteF32(r.m.Params, kept) }()
+			defer func() {
+				for _, m := range models {
+					m.State.WriteF32(r.m.Params, kept)
+				}
+			}()
 			if err := Recalibrate(ctx, r.m, r.Data, r.Recipe, r.Seed, r.loading()); err != nil {
 				return err
 			}
+			for _, m := range models[1:] {
+				m.State.WriteF32(0, r.m.State.Values())
+			}
 		}
 		var err error
-		e, err = Evaluate(ctx, r.m, r.Data, set, r.Data.EvalTransform(r.Net.Input().H), r.loading())
+		e, err = EvaluateAll(ctx, models, r.Data, set, r.Data.EvalTransform(r.Net.Input().H), r.loading())
 		return err
 	})
 	return e, err
@@ -295,11 +370,13 @@ type Loading struct {
 // batches of training images.
 func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed uint64, in Loading) error {
 	l, err := data.NewLoader(d.Train, data.Config{Batch: m.Batch, Transform: TrainTransform(d, r, m.Net), Seed: seed,
-		Train: true, Workers: in.Workers, OnCorrupt: in.Tally.OnCorrupt()})
+		Train: true, Workers: in.Workers, OnCorrupt: in.Tally.OnCorrupt(), Raw: m.arena.Device().Accelerated()})
 	if err != nil {
 		return err
 	}
 	defer l.Close()
+	images := newIntake(m, l)
+	defer images.close()
 	m.BeginRecalibration()
 	for range r.Recalibrate {
 		b, err := l.Next(ctx)
@@ -309,7 +386,7 @@ func Recalibrate(ctx context.Context, m *Model, d *data.Dataset, r Recipe, seed 
 		if err != nil {
 			return err
 		}
-		m.Images.WriteF32(0, b.Images)
+		images.put(b)
 		m.Recalibrate()
 	}
 	return nil
@@ -339,33 +416,79 @@ func EvalTransform(d *data.Dataset, i *zoo.Images, side int) data.Transform {
 // of those that were left out nothing counts. The model's batch is the most images at a time.
 func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, t data.Transform,
 	in Loading) (Evaluation, error) {
-	l, err := data.NewLoader(set, data.Config{Batch: m.Batch, Transform: t, Epochs: 1, Workers: in.Workers,
-		OnCorrupt: in.Tally.OnCorrupt()})
+	return EvaluateAll(ctx, []*Model{m}, d, set, t, in)
+}
+
+// EvaluateAll is Evaluate on several devices: models of one network, batch and weights, which take batches in turns.
+// What it finds does not depend on their number.
+func EvaluateAll(ctx context.Context, models []*Model, d *data.Dataset, set *data.Set, t data.Transform,
+	in Loading) (Evaluation, error) {
+	l, err := data.NewLoader(set, data.Config{Batch: models[0].Batch, Transform: t, Epochs: 1, Workers: in.Workers,
+		OnCorrupt: in.Tally.OnCorrupt(), Raw: models[0].arena.Device().Accelerated()})
 	if err != nil {
 		return Evaluation{}, err
 	}
 	defer l.Close()
-	m.Count.WriteI32(0, make([]int32, 3))
-	total := 0.0
-	for range l.Batches() {
+	intakes := map[*Model]*intake{}
+	for _, m := range models {
+		intakes[m] = newIntake(m, l)
+		defer intakes[m].close()
+	}
+	e, err := measureAll(models, l.Batches(), func(m *Model, _ int) (int, error) {
 		b, err := l.Next(ctx)
 		if err == nil {
 			err = in.Tally.Add(d.Corrupt(set, b.Corrupt))
 		}
 		if err != nil {
-			return Evaluation{}, err
+			return 0, err
 		}
-		m.Images.WriteF32(0, b.Images)
+		intakes[m].put(b)
 		m.Labels.WriteI32(0, b.Labels)
-		m.Evaluate()
-		total += float64(m.Loss.Values()[0]) * float64(b.N-len(b.Corrupt))
-	}
-	count := make([]int32, 3)
-	m.Count.ReadI32(0, count)
-	n := float64(count[0])
-	if n == 0 {
+		return b.N - len(b.Corrupt), nil
+	})
+	if err == nil && e.Images == 0 {
 		return Evaluation{}, fmt.Errorf("none of the %d images can be read: %v", set.Len(), in.Tally.Summary())
 	}
+	return e, err
+}
+
+// measureAll measures models of one network and weights, one a device, which take batches in turns. give makes a batch,
+// from 0, the images and labels of one of them, and returns how many of them count. It is called in the batches' order.
+// What is found does not depend on the number of models.
+func measureAll(models []*Model, batches int, give func(m *Model, batch int) (n int, err error)) (Evaluation, error) {
+	for _, m := range models {
+		m.Count.WriteI32(0, make([]int32, 3))
+	}
+	total, images, losses := 0.0, make([]int, len(models)), make([]float64, len(models))
+	for at := 0; at < batches; at += len(models) {
+		now := models[:min(len(models), batches-at)]
+		for i, m := range now {
+			var err error
+			if images[i], err = give(m, at+i); err != nil {
+				return Evaluation{}, err
+			}
+		}
+		err := exec.Each(len(now), func(i int) error {
+			now[i].Evaluate()
+			losses[i] = float64(now[i].Loss.Values()[0])
+			return nil
+		})
+		if err != nil {
+			return Evaluation{}, err
+		}
+		for i := range now {
+			total += losses[i] * float64(images[i])
+		}
+	}
+	count := make([]int32, 3)
+	for _, m := range models {
+		mine := make([]int32, len(count))
+		m.Count.ReadI32(0, mine)
+		for i, n := range mine {
+			count[i] += n
+		}
+	}
+	n := float64(count[0])
 	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n,
 		Top5: float64(count[2]) / n}, nil
 }
@@ -378,7 +501,11 @@ func (r *run) finish(ctx context.Context) (*Result, error) {
 		Start: r.Start.checksum(), Updates: r.state.Update, Skipped: r.state.Skipped, TrainLoss: r.state.TrainLoss,
 		Validation: r.state.Validation}
 	if r.Data.Test.Len() > 0 {
-		e, err := r.evaluate(ctx, r.Data.Test)
+		var e Evaluation
+		err := r.together(ctx, func() (err error) {
+			e, err = r.evaluate(ctx, r.Data.Test)
+			return err
+		})
 		if err != nil { // an interrupted one too: the last checkpoint is the end's
 			return nil, err
 		}

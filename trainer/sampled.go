@@ -87,33 +87,24 @@ func (r *sampledRun) step(_ context.Context, b *data.Batch, part int) error {
 	if err != nil {
 		return err
 	}
-	if part == 0 {
-		r.s.ZeroGradient()
-	}
 	rec := r.course.Recipe
 	o := PathOptions{Loss: nn.Loss{Smoothing: rec.LabelSmoothing}, Divide: rec.Accumulate, Once: true}
-	at, cost := r.state.Step+part, &r.state.Elastic.Cost
-	r.models = r.models[:0]
-	for k, path := range paths {
+	var all []wanted
+	for _, path := range paths {
 		if part == 0 {
 			if err := r.choose(path); err != nil {
 				return err
 			}
 		}
-		m, err := r.path(r.s, wanted{key: path, options: o})
-		if err != nil {
-			return err
-		}
-		m.SetPathRate(rec.PathRate(at / r.perEpoch))
-		m.Step(uint32(at*(mostPaths+2)+k), part)
-		r.models = append(r.models, m)
-		cost.Steps++
-		cost.MAdds += uint64(3 * int64(b.N) * r.cost(path, m))
+		all = append(all, wanted{key: path, options: o})
 	}
-	r.s.touch(r.models)
-	r.s.FinishGradient()
-	cost.Images += int64(b.N)
-	return nil
+	err = r.inShards(part, func(i int, _ *rank, shard, mine int) error {
+		return r.trainPaths(i, all, part, shard, mine)
+	})
+	if err != nil {
+		return err
+	}
+	return r.trained(all, b)
 }
 
 // choose counts what a path of an update has chosen.
@@ -151,19 +142,23 @@ func (r *supernetRun) fairness() (out []Fairness) {
 func (r *sampledRun) validate(ctx context.Context, epoch int, values map[string]float64) error {
 	values["recording_share"] = r.recording.Seconds() / time.Since(r.begun).Seconds()
 	var found []PathEvaluation
-	err := r.o.averaged(func() error {
+	err := r.averaged(func() error {
+		var all []wanted
 		for k := range r.SupernetJob.Recipe.Judged {
 			paths, err := r.Sampler.Paths(math.MaxUint32 - k) // of no update
 			if err != nil {
 				return err
 			}
-			e, err := r.judgedHeld(ctx, wanted{key: paths[0]})
-			if err != nil {
-				return err
-			}
+			all = append(all, wanted{key: paths[0]})
+		}
+		judged, err := r.judge(ctx, all)
+		if err != nil {
+			return err
+		}
+		for k, e := range judged {
 			e.Epoch = epoch
 			role := fmt.Sprint(roleRandom, k+1)
-			found = append(found, PathEvaluation{role, paths[0], e})
+			found = append(found, PathEvaluation{role, all[k].key, e})
 			values["top1 "+role], values["loss "+role] = e.Top1, float64(e.Loss)
 		}
 		return r.Sampler.Learn(ctx, epoch, r.measure)

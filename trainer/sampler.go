@@ -34,6 +34,7 @@ type Sampler interface {
 	Restore(state []byte) error
 }
 
-// Measure returns the accuracy (0..1) of a path on a batch of held-out images, counted from 0 and beginning again
-// behind the last one, with the batch's own statistics.
-type Measure func(ctx context.Context, path string, batch int) (float64, error)
+// Measure returns the accuracies (0..1) of paths, each the mean over batches of held-out images, from one to before
+// another, with each batch's own statistics. Batches are counted from 0 and begin again behind the last one. Several
+// devices measure several paths at the same time.
+type Measure func(ctx context.Context, paths []string, from, to int) ([]float64, error)

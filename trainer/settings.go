@@ -1,6 +1,8 @@
 package trainer
 
 import (
+	"fmt"
+
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/trainer/data"
 )
@@ -21,6 +23,7 @@ type Length struct {
 	Epochs     int `json:"epochs"`
 	Batch      int `json:"batch"`
 	Accumulate int `json:"accumulate"`
+	Shards     int `json:"shards,omitempty"` // so that older recipes keep their Hash
 }
 
 // Optimization is how a gradient changes the weights.
@@ -118,6 +121,19 @@ func (s *Length) addTo(l *setting.List) {
 	l.Int(&s.Epochs, "epochs", "epochs", "passes over the training images", 1, 1e6)
 	l.Int(&s.Batch, "batch", "images", "images a step", 1, 1<<16)
 	l.Int(&s.Accumulate, "accumulate", "steps", "steps an update, of which the gradients' mean is taken", 1, 1<<16)
+	l.Int(&s.Shards, "shards", "parts", "parts of a batch with batch norms of their own, a power of two, which "+
+		"devices divide among them (0 = the batch is one)", 0, mostShards).
+		From("Hoffer et al. 2017 (ghost batches)").OmitZero().Check(s.checkShards)
+}
+
+// mostShards is the largest number of parts of a batch.
+const mostShards = 64
+
+func (s *Length) checkShards() error {
+	if n := s.parts(); n&(n-1) != 0 || s.Batch%n != 0 {
+		return fmt.Errorf("shards %d: want a power of two that divides the batch of %d", s.Shards, s.Batch)
+	}
+	return nil
 }
 
 func (s *Optimization) addTo(l *setting.List) {

@@ -2,13 +2,14 @@ package trainer
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
 // Start is where a training begins in place of random values: with weights that were trained before.
 type Start struct {
-	Values   [][]float32 // of the network's variables, in the layout of memory
+	Values   [][]float32 // of the network's variables, in the layout of memory; nil: the recipe's random ones
 	Checksum string      // of what they depend on
 }
 
@@ -19,6 +20,11 @@ func (s *Start) checksum() string {
 	return s.Checksum
 }
 
+// partial tells whether some variables begin at random.
+func (s *Start) partial() bool {
+	return slices.ContainsFunc(s.Values, func(v []float32) bool { return v == nil })
+}
+
 // fits tells why the values are not a network's.
 func (s *Start) fits(net *nn.Network) error {
 	variables := net.Variables()
@@ -27,7 +33,7 @@ func (s *Start) fits(net *nn.Network) error {
 			len(variables))
 	}
 	for i, v := range variables {
-		if len(s.Values[i]) != v.Len() {
+		if s.Values[i] != nil && len(s.Values[i]) != v.Len() {
 			return fmt.Errorf("the weights to begin with have %d numbers for %s of %s, want %d", len(s.Values[i]),
 				v.Name, net.Name, v.Len())
 		}

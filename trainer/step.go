@@ -1,9 +1,11 @@
 package trainer
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -49,3 +51,43 @@ func (s *Step) Run() (loss float64, err error) {
 	s.optimizer.update(s.rate)
 	return loss, nil
 }
+
+// RankedStep is an update on several ranks, over a batch that is held in memory. Each is divided among the ranks as a
+// training divides its batches.
+type RankedStep struct{ r *run }
+
+// NewRankedStep puts a job's network on the devices, with the first batch of its images. There is no folder. However
+// often it runs it is in the job's first epochs.
+func NewRankedStep(ctx context.Context, j Job, d Deps) (s *RankedStep, err error) {
+	j.Recipe.Epochs, d.Dir = 1<<19, ""
+	if err := j.Recipe.Check(); err != nil {
+		return nil, err
+	}
+	s = &RankedStep{newRun(j, d)}
+	defer func() {
+		if err != nil {
+			err = s.r.close(err)
+		}
+	}()
+	defer exec.Catch(&err)
+	if _, err := s.r.open(ctx); err != nil {
+		return nil, err
+	}
+	first, err := s.r.feed.next(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held := first.Clone()
+	s.r.feed.loader.Close()
+	s.r.feed.next = func(context.Context) (*data.Batch, error) { return held, nil }
+	return s, s.Run(ctx)
+}
+
+// Run makes an update.
+func (s *RankedStep) Run(ctx context.Context) (err error) {
+	defer exec.Catch(&err)
+	return s.r.update(ctx)
+}
+
+// Close gives the devices back.
+func (s *RankedStep) Close() error { return s.r.close(nil) }

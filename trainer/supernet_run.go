@@ -41,13 +41,24 @@ type supernetRun struct {
 	course
 	SupernetJob
 	shared   nn.Shared
-	s        *Supernet
-	models   []*Model // of the latest step's paths
+	s        *Supernet // the first rank's
+	nets     []*rankedSupernet
+	models   []*Model // of the latest step's paths, on the first rank
 	perImage map[string]int64
 	side     int           // of the images, where all have one
 	heldOut  *data.Decoded // images that paths are measured on; nil before they are first asked for
-	// recording is how long it took to record paths; on an accelerator the one before runs meanwhile.
+	losses   []float64     // of the latest step's shards, those of other nodes too; nil: a batch is one shard
+	// recording is how long it took to record paths on the first rank; on an accelerator the one before runs meanwhile.
 	recording time.Duration
+}
+
+// rankedSupernet is a rank's supernet, with the models of the latest paths that it trained and, of once-for-all's
+// method, the teacher.
+type rankedSupernet struct {
+	*Supernet
+	models  []*Model
+	losses  []float64 // the mean of its paths' losses, by the rank's own shards; nil: a batch is one shard
+	teacher *teaching
 }
 
 func newSupernetRun(j SupernetJob, d Deps) (r supernetRun, err error) {
@@ -60,22 +71,35 @@ func newSupernetRun(j SupernetJob, d Deps) (r supernetRun, err error) {
 // place puts the shared variables and the optimizer on the device, for images of sides up to one, with the rows that
 // networks mix by.
 func (r *supernetRun) place(side int, rows []nn.Row, o MixtureOptions) (err error) {
-	if r.dev, err = exec.Open(r.Device); err != nil {
-		return err
-	}
 	classes, rec := len(r.course.Data.Classes), r.course.Recipe
 	if r.shared, err = r.SupernetJob.Paths.Supernet(classes); err != nil {
 		return err
 	}
-	r.s, err = NewSupernet(r.dev, r.shared, SupernetOptions{Batch: rec.Batch, Image: nn.Shape{H: side, W: side, C: 3},
-		Classes: classes, Seed: r.course.Seed, Clip: rec.Clip, Cache: r.Cache, Rows: rows, MixtureOptions: o})
-	if err != nil {
-		return err
+	err = r.openRanks(func(k *rank, all, mine int) error {
+		s, err := NewSupernet(k.dev, r.shared, SupernetOptions{Batch: rec.Batch / all, Shards: all,
+			Image: nn.Shape{H: side, W: side, C: 3}, Classes: classes, Seed: r.course.Seed, Clip: rec.Clip,
+			Cache: r.Cache, Rows: rows, MixtureOptions: o})
+		if err != nil {
+			return err
+		}
+		n := &rankedSupernet{Supernet: s}
+		k.params, k.free = s.Parameters, func() {
+			n.teacher.close()
+			s.Close()
+		}
+		if r.SupernetJob.Recipe.Untouched == UntouchedStay {
+			s.leaveUntouched()
+		}
+		if all > 1 {
+			k.sharding = newSharding(s.Parameters, nil, all, mine, rec.Accumulate, rec.Clip)
+			n.losses = make([]float64, mine)
+		}
+		r.nets = append(r.nets, n)
+		return nil
+	})
+	if err == nil {
+		r.s = r.nets[0].Supernet
 	}
-	if r.SupernetJob.Recipe.Untouched == UntouchedStay {
-		r.s.leaveUntouched()
-	}
-	r.o, err = newOptimizer(r.s.Parameters, rec.Optimization)
 	return err
 }
 
@@ -105,9 +129,14 @@ func (r *supernetRun) fed(images data.Config) error {
 	if r.state.Update == r.updates {
 		return nil
 	}
-	l, err := data.NewLoader(r.course.Data.Train, images)
+	l, err := r.load(r.course.Data.Train, images)
 	if err == nil {
-		r.feed = newFeed(r.s.arena, r.s.inputs, l, r.updates*r.course.Recipe.Accumulate-r.state.Step)
+		var to []receiver
+		for _, n := range r.nets {
+			to = append(to, receiver{arena: n.arena, in: n.inputs})
+		}
+		rec := r.course.Recipe
+		r.feed = newFeed(l, r.updates*rec.Accumulate-r.state.Step, r.portion(), to...)
 	}
 	return err
 }
@@ -117,7 +146,8 @@ func (r *supernetRun) fed(images data.Config) error {
 func (r *supernetRun) images(start data.Position, epochs int) data.Config {
 	rec := r.course.Recipe
 	return data.Config{Batch: rec.Batch, Transform: trainTransform(r.course.Data, rec, r.side), Seed: r.course.Seed,
-		Train: true, Epochs: epochs, Start: start, Workers: r.Workers, OnCorrupt: r.course.OnCorrupt}
+		Train: true, Epochs: epochs, Start: start, Shards: rec.parts(), Workers: r.Workers,
+		OnCorrupt: r.course.OnCorrupt}
 }
 
 // shapes are the shared variables, in words.
@@ -139,10 +169,6 @@ func (r *supernetRun) random() [][]float32 {
 	return values
 }
 
-func (r *supernetRun) keepStatistics() { r.s.KeepStatistics() }
-
-func (r *supernetRun) restoreStatistics() { r.s.RestoreStatistics() }
-
 // wanted is a path of an update.
 type wanted struct {
 	key     string
@@ -151,10 +177,12 @@ type wanted struct {
 	build   func() (nn.Path, error)           // the path; nil: that of the key
 }
 
-// path is the model of a path, recorded when it is first wanted.
-func (r *supernetRun) path(s *Supernet, w wanted) (*Model, error) {
-	begin := time.Now()
-	defer func() { r.recording += time.Since(begin) }() // next to nothing where the path is recorded
+// pathOf is the model of a path, recorded when it is first wanted. Each rank may record one at the same time.
+func (r *supernetRun) pathOf(s *Supernet, w wanted) (*Model, error) {
+	if s == r.s {
+		begin := time.Now()
+		defer func() { r.recording += time.Since(begin) }() // next to nothing where the path is recorded
+	}
 	return s.Path(w.key, w.options, func() (nn.Path, error) {
 		if w.build != nil {
 			return w.build()
@@ -165,6 +193,65 @@ func (r *supernetRun) path(s *Supernet, w wanted) (*Model, error) {
 		}
 		return p, err
 	})
+}
+
+// trainPaths trains the paths of step `part` of an update on a shard, rank i's number `mine`.
+func (r *supernetRun) trainPaths(i int, all []wanted, part, shard, mine int) error {
+	n, at := r.nets[i], r.state.Step+part
+	sharded := n.losses != nil
+	if part == 0 || sharded {
+		n.ZeroGradient()
+	}
+	n.models = n.models[:0]
+	for k, w := range all {
+		m, err := r.pathOf(n.Supernet, w)
+		if err != nil {
+			return err
+		}
+		m.SetPathRate(r.course.Recipe.PathRate(at / r.perEpoch))
+		m.Step(r.number(at, shard, k), part)
+		n.models = append(n.models, m)
+	}
+	if n.touch(n.models); sharded {
+		n.losses[mine] = meanLoss(n.models)
+	} else {
+		n.FinishGradient()
+	}
+	return nil
+}
+
+// meanLoss is the mean of models' losses; of a shard its part of the batch's.
+func meanLoss(models []*Model) (mean float64) {
+	for _, m := range models {
+		mean += m.TotalLoss() / float64(len(models))
+	}
+	return mean
+}
+
+// number is that of a path's pass, on which its random numbers depend: path k of a step on a shard.
+func (r *supernetRun) number(step, shard, k int) uint32 {
+	return uint32((step*r.course.Recipe.parts()+shard)*(mostPaths+2) + k)
+}
+
+// trained counts a step of paths on a batch.
+func (r *supernetRun) trained(all []wanted, b *data.Batch) error {
+	cost := &r.state.Elastic.Cost
+	r.models = append(r.models[:0], r.nets[0].models...)
+	for k, w := range all {
+		cost.Steps++
+		cost.MAdds += uint64(3 * int64(b.N) * r.cost(w.key, r.models[k]))
+	}
+	cost.Images += int64(b.N)
+	return r.gatherLosses()
+}
+
+// gatherLosses has the losses of all shards of a batch, when they have been trained on.
+func (r *supernetRun) gatherLosses() error {
+	r.losses = nil
+	for _, n := range r.nets {
+		r.losses = append(r.losses, n.losses...)
+	}
+	return r.ofAll(&r.losses)
 }
 
 // cost is how many multiply-adds a path takes for one image.
@@ -180,28 +267,49 @@ func (r *supernetRun) cost(key string, m *Model) int64 {
 	return madds
 }
 
+// loss is the mean of the latest paths' losses.
+func (r *supernetRun) loss() (loss float64) {
+	if r.losses == nil {
+		return meanLoss(r.models)
+	}
+	for _, l := range r.losses {
+		loss += l
+	}
+	return loss
+}
+
 // metrics are the mean of the paths' losses and the norm of their gradients' sum.
-func (r *supernetRun) metrics() (loss, norm float64) {
-	for _, m := range r.models {
-		loss += m.TotalLoss() / float64(len(r.models))
-	}
-	return loss, r.s.GradientNorm()
-}
+func (r *supernetRun) metrics() (loss, norm float64) { return r.loss(), r.s.GradientNorm() }
 
-func (r *supernetRun) inspect() (string, error) {
-	for _, m := range r.models {
-		if where, err := m.Inspect(); where != "" || err != nil {
-			return fmt.Sprintf("%s of path %s", where, m.Net.Name), err
+func (r *supernetRun) inspect() (where string, err error) {
+	defer exec.Catch(&err)
+	of := func(m *Model, look func() (string, error)) bool {
+		if where, err = look(); where != "" {
+			where = fmt.Sprintf("%s of path %s", where, m.Net.Name)
 		}
+		return where != "" || err != nil
 	}
-	return "", nil
-}
-
-func (r *supernetRun) close() error {
-	if r.s != nil {
-		r.s.Close()
+	if r.s.Shards <= 1 {
+		for _, m := range r.models {
+			if of(m, m.Inspect) {
+				break
+			}
+		}
+		return where, err
 	}
-	return r.course.close()
+	where, err = r.inspectShards(r.feed, func(i int, _ *rank, shard int) (string, error) {
+		for k, m := range r.nets[i].models {
+			m.step.WriteI32(0, []int32{int32(r.number(r.state.Step-1, shard, k))})
+			if of(m, m.inspectOutputs) {
+				break
+			}
+		}
+		return where, err
+	})
+	if where == "" && err == nil {
+		where = r.models[0].inspectGradient()
+	}
+	return where, err
 }
 
 // end is the result, which is written with the weights.

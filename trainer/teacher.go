@@ -7,6 +7,9 @@ import (
 	"io"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/kernels/elementwise"
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/tensor"
 	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
@@ -34,6 +37,8 @@ type distillation struct {
 	// teacher's.
 	scale, shift [3]float32
 	images       []float32 // the teacher's images [N, H, W, C]; nil: they are the student's
+	// show makes the student's images, which lie on the device alone, the teacher's; nil on the CPU.
+	show *exec.Program
 }
 
 // distil puts the teacher beside a model that is trained by a recipe. It is nil without distillation.
@@ -66,28 +71,40 @@ func (t *Teacher) distil(student *Model, r Recipe, d *data.Dataset) (*distillati
 		return nil, fmt.Errorf("the teacher's weights: %w", err)
 	}
 	out := &distillation{m: m, sum: sum, order: match.order()}
-	if t.Images == nil || t.Images.Mean == d.Mean && t.Images.Std == d.Std {
-		return out, nil
-	}
-	out.images = make([]float32, student.Batch*t.Net.Input().Len())
-	for c := range 3 {
+	own := t.Images != nil && (t.Images.Mean != d.Mean || t.Images.Std != d.Std)
+	for c := 0; own && c < 3; c++ {
 		std := float64(t.Images.Std[c])
 		out.scale[c], out.shift[c] = float32(float64(d.Std[c])/std),
 			float32((float64(d.Mean[c])-float64(t.Images.Mean[c]))/std)
+	}
+	switch in := t.Net.Input(); {
+	case m.arena.Device().Accelerated():
+		images := tensor.Input{Shape: tensor.Shape{N: student.Batch, H: in.H, W: in.W, C: in.C}, Z: student.Images}
+		if own {
+			images.Scale, images.Shift = m.arena.Floats(out.scale[:]), m.arena.Floats(out.shift[:])
+		}
+		out.show = m.arena.NewProgram("show_teacher")
+		elementwise.Sum{Terms: []elementwise.Term{{In: images}}, Out: m.Images}.Record(out.show)
+	case own:
+		out.images = make([]float32, student.Batch*in.Len())
 	}
 	return out, nil
 }
 
 // predict gives the student the teacher's logits of a batch's images, as the student sees them.
 func (d *distillation) predict(b *data.Batch, student *Model) {
-	images := b.Images
-	if d.images != nil {
-		images = d.images[:len(b.Images)]
-		for i, v := range b.Images {
-			images[i] = v*d.scale[i%3] + d.shift[i%3]
+	if d.show != nil {
+		d.show.Run(1)
+	} else {
+		images := b.Images
+		if d.images != nil {
+			images = d.images[:len(b.Images)]
+			for i, v := range b.Images {
+				images[i] = v*d.scale[i%3] + d.shift[i%3]
+			}
 		}
+		d.m.Images.WriteF32(0, images)
 	}
-	d.m.Images.WriteF32(0, images)
 	d.m.Labels.WriteI32(0, b.Labels)
 	d.m.Evaluate()
 	student.Teacher.WriteF32(0, d.chosen(d.m.Logits()))

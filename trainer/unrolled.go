@@ -1,6 +1,8 @@
 package trainer
 
 import (
+	"cmp"
+
 	"github.com/ctnas/ctnas/kernels/elementwise"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/tensor"
@@ -56,19 +58,30 @@ const finiteStep = 0.01
 
 // secondOrder leaves the gradient of α for the weights that a step on the training images leads to.
 func (r *mixedRun) secondOrder() error {
-	rec, u, m := r.SupernetJob.Recipe, r.unrolled, r.s.Mixture
+	rec := r.SupernetJob.Recipe
 	rate := r.state.Rate * r.rate(r.state.Update)
-	r.s.ZeroGradient()
-	if _, err := r.pass(passUnroll, r.training()); err != nil {
+	each := func(do func(p *rankedMixture)) error {
+		return r.each(func(i int, _ *rank) error {
+			do(r.parts[i])
+			return nil
+		})
+	}
+	if err := r.pass(passUnroll, r.training()); err != nil {
 		return err
 	}
-	u.step(rate, rec.Momentum, rec.WeightDecay)
-	defer u.restore.Run(1)
-	r.s.ZeroGradient()
+	if err := each(func(p *rankedMixture) { p.unrolled.step(rate, rec.Momentum, rec.WeightDecay) }); err != nil {
+		return err
+	}
+	err := r.aroundStep(rate, each)
+	return cmp.Or(err, each(func(p *rankedMixture) { p.unrolled.restore.Run(1) }))
+}
+
+// aroundStep is secondOrder with weights that have taken the step, at a rate. What they were comes back after it.
+func (r *mixedRun) aroundStep(rate float64, each func(do func(p *rankedMixture)) error) error {
 	if err := r.firstOrder(passAlpha, PathOptions{Second: true}); err != nil {
 		return err
 	}
-	total := m.AlphaGrad.Values()
+	total := r.s.Mixture.AlphaGrad.Values()
 	r.s.FinishGradient()
 	norm := r.s.GradientNorm()
 	if !finite(norm) {
@@ -83,19 +96,20 @@ func (r *mixedRun) secondOrder() error {
 		pass int
 		sign float64
 	}{{passForward, 1}, {passBackward, -1}} {
-		u.shift(side.sign * by)
+		if err := each(func(p *rankedMixture) { p.unrolled.shift(side.sign * by) }); err != nil {
+			return err
+		}
 		o := r.training()
 		o.FixedMixture, o.FixedWeights = false, true
 		if err := r.firstOrder(side.pass, o); err != nil {
 			return err
 		}
-		for k, d := range m.AlphaGrad.Values() {
+		for k, d := range r.s.Mixture.AlphaGrad.Values() {
 			total[k] -= float32(side.sign * rate * float64(d) / (2 * by))
 		}
 	}
 	if finite(r.alphaLoss) {
 		r.alphaLoss = loss
 	}
-	m.AlphaGrad.WriteF32(0, total)
-	return nil
+	return each(func(p *rankedMixture) { p.Mixture.AlphaGrad.WriteF32(0, total) })
 }

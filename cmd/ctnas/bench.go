@@ -24,8 +24,10 @@ func newBenchCommand(a *app) *cobra.Command {
 		Use:   "bench",
 		Short: "Measure the speed of kernels and steps on this machine",
 		Long: `Measures single operations and whole steps, beside what the machine reaches at most in the same run:
-multiply-adds in registers (GFLOP/s) and copying of memory (GB/s, read and written). The last column is the
-larger of the shares of the two; operations whose data stay in the caches may pass 100 %. On a GPU single
+multiply-adds in registers (GFLOP/s) and copying of memory (GB/s, read and written). The ceiling is the larger
+of the shares of the two; operations whose data stay in the caches may pass 100 %. Where a case does the work
+of another one in another way, as its shape says, both run in turns, and the ratio is the other's time by the
+case's. On a GPU single
 operations are timed by its own clock, some in a row, and each kernel's registers, shared memory and
 occupancy follow; with --precision bf16 the ceiling of arithmetic is that of the tensor cores.
 
@@ -80,7 +82,7 @@ a line of JSON.`,
 					update, finish := a.progress("read " + filepath.Base(path))
 					defer finish()
 					t, err := table.Open(cmd.Context(), path, table.Options{
-						Columns: query.Columns, Threads: a.threads,
+						Columns: query.Columns, Dataset: query.Dataset, Threads: a.threads,
 						Progress: func(done, total int64) { update(int(done), int(total)) },
 					})
 					return t, query, err

@@ -82,8 +82,8 @@ func (p *benchPass) run(ctx context.Context, cases []bench.Case) error {
 	for _, c := range cases {
 		width = max(width, len(c.Name))
 	}
-	p.print("%-*s  %10s  %10s  %10s  %6s  %8s  %7s  %7s  %s\n", width, "name", "median ms", "min ms", "wall ms",
-		"spread", "GFLOP/s", "GB/s", "ceiling", "shape")
+	p.print("%-*s  %10s  %10s  %10s  %6s  %8s  %7s  %7s  %5s  %s\n", width, "name", "median ms", "min ms", "wall ms",
+		"spread", "GFLOP/s", "GB/s", "ceiling", "ratio", "shape")
 	results, failed, tables := []bench.Result{}, []failure{}, 0
 	for _, c := range cases {
 		r, err := p.env.Measure(ctx, c, p.ceilings, p.wanted)
@@ -107,13 +107,16 @@ func (p *benchPass) run(ctx context.Context, cases []bench.Case) error {
 		if err := p.line(r); err != nil {
 			return err
 		}
-		wall := "–"
+		wall, ratio := "–", "–"
 		if r.WallMS != nil {
 			wall = fmt.Sprintf("%.4g", *r.WallMS)
 		}
-		p.print("%-*s  %10s  %10s  %10s  %6s  %8s  %7s  %7s  %s\n", width, r.Name, fmt.Sprintf("%.4g", r.MedianMS),
-			fmt.Sprintf("%.4g", r.MinMS), wall, percent(&r.Spread), optional(r.GFLOPs), optional(r.GBps),
-			percent(r.CeilingShare), r.Shape)
+		if r.Ratio != nil {
+			ratio = fmt.Sprintf("%.2f", *r.Ratio)
+		}
+		p.print("%-*s  %10s  %10s  %10s  %6s  %8s  %7s  %7s  %5s  %s\n", width, r.Name,
+			fmt.Sprintf("%.4g", r.MedianMS), fmt.Sprintf("%.4g", r.MinMS), wall, percent(&r.Spread),
+			optional(r.GFLOPs), optional(r.GBps), percent(r.CeilingShare), ratio, r.Shape)
 		for _, k := range r.Kernels {
 			p.print("    %s: %d registers, %.1f KiB shared, %d bytes local, occupancy %s\n", k.Entry, k.Registers,
 				float64(k.Shared)/1024, k.LocalBytes, percent(&k.Occupancy))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -14,22 +13,23 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
 	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/jsontext"
 	"github.com/ctnas/ctnas/internal/setting"
-	"github.com/ctnas/ctnas/internal/visible"
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // app holds what all commands share: where output goes and the common flags.
 type app struct {
 	stdout, stderr io.Writer
+	screen         *screen // stderr's, with the bars
 	env            func(string) (string, bool)
 	log            *slog.Logger
 	args           []string
@@ -51,6 +51,13 @@ type app struct {
 	config    string
 	out       string
 	manifests string
+	cacheRAM  string      // bytes that cache may have
+	cache     *data.Cache // of files of images, of the whole process; nil until it is wanted
+	metrics   string
+	live      *live            // what whoever watches is shown; nil: nobody does
+	busy      func(why string) // tells whoever watches that the program takes no work, and why; empty: it does
+	farm      farmSettings
+	nodes     nodeSettings
 }
 
 // mostThreads is more than any machine has, whose number such settings are lowered to.
@@ -68,7 +75,7 @@ func (a *app) settings() *setting.List {
 	l := setting.New()
 	l.Group("Every command")
 	l.Text(&a.device, "device", "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for "+
-		"several, cuda:0,1").
+		"several, cuda:0,1 or cuda:all").
 		MayChange().Check(a.checkDevice)
 	l.Text(&a.precision, "precision", "how a GPU multiplies matrices and stores the tensors of networks in training "+
 		"(bf16 on tensor cores)").
@@ -85,6 +92,9 @@ func (a *app) settings() *setting.List {
 	l.Text(&a.manifests, "manifests", "`folder` that keeps hashes of image files, so that unchanged ones are "+
 		"not read again "+
 		"(off = none; default: in the user's cache folder)").MayChange().Unkept()
+	l.Text(&a.cacheRAM, "cache-ram", "`memory` for files of images, each of which is then read once, for slow "+
+		"storage; 64G, 500M (empty = none; what the system keeps of files has room beside it)").
+		MayChange().Unkept().Check(a.checkCache)
 	l.Text(&a.out, "out", "`folder` of the run; it must be new or empty").Unkept()
 	return l
 }
@@ -146,6 +156,17 @@ func (a *app) openDevice() (device, error) {
 	return device{c, resolved.Device, d.Kind(), d.Level(), d.Threads()}, nil
 }
 
+// openAll checks that the other devices can be opened too, where there are several, and compute the same.
+func (a *app) openAll(d device) error {
+	if len(d.Config.Each()) == 1 {
+		return nil
+	}
+	if _, _, err := labels.Devices(d.Config); err != nil {
+		return fmt.Errorf("--device %s: %w", a.device, err)
+	}
+	return nil
+}
+
 // whereKeys are the settings of every command that results depend on.
 var whereKeys = []string{"device", "precision"}
 
@@ -178,7 +199,7 @@ func (a *app) computeWhere(dir string, given *pflag.FlagSet) error {
 
 // openOne is openDevice for commands that work on one device.
 func (a *app) openOne() (device, error) {
-	if strings.Contains(a.device, ",") {
+	if c, _ := (exec.Config{Device: a.device}).Resolve(); strings.Contains(c.Device, ",") {
 		return device{}, usagef("--device %s: this works on one device", a.device)
 	}
 	return a.openDevice()
@@ -191,8 +212,9 @@ func (a *app) checkDevice() error {
 	switch {
 	case a.device == exec.Auto || a.device == "cpu":
 		return nil
+	case a.device == exec.All:
 	case !devicePattern.MatchString(a.device):
-		return fmt.Errorf("device %q: want auto, cpu, cuda:N or cuda:N,M", a.device)
+		return fmt.Errorf("device %q: want auto, cpu, cuda:N, cuda:N,M or cuda:all", a.device)
 	}
 	if gpus, err := cuda.Devices(); len(gpus) == 0 {
 		return fmt.Errorf("device %s: %w", a.device, err)
@@ -211,6 +233,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 		if err := setFromFile(cmd.Flags(), a.config); err != nil {
 			return err
 		}
+	}
+	if _, err := a.interruptedExit(); err != nil {
+		return err
 	}
 	lists := []*setting.List{a.common, a.lists[cmd]}
 	for _, l := range lists {
@@ -297,18 +322,4 @@ func (a *app) printJSON(v any) error {
 	}
 	_, err = a.stdout.Write(text)
 	return err
-}
-
-// bare is the writer itself behind one that escapes what is not seen: where the bars are drawn.
-func bare(w io.Writer) io.Writer {
-	if v, ok := w.(*visible.Writer); ok {
-		return v.Unwrap()
-	}
-	return w
-}
-
-// onTerminal tells whether w is one.
-func onTerminal(w io.Writer) bool {
-	f, ok := bare(w).(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

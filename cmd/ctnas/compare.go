@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,37 +21,14 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// compareDocument is what `ctnas compare --json` prints.
-type compareDocument struct {
-	Space    string `json:"space"`
-	Labels   string `json:"labels"`
-	Accuracy string `json:"accuracy"`        // which one chooses and which one judges
-	Judge    string `json:"judge,omitempty"` // the table that judges; absent where labels do
-	// Predictor is what labels are predicted by: accuracies of methods are then its scores. Absent where accuracies
-	// were measured.
-	Predictor string   `json:"predictor,omitempty"`
-	Budget    int      `json:"budget"`
-	Seeds     []uint64 `json:"seeds"`
-	Preset    string   `json:"preset"`
-	Propose   string   `json:"propose"`
-	Device    string   `json:"device"`
-	ISA       string   `json:"isa"`
-	Threads   int      `json:"threads"`
-	// Architectures that are ranked; 0: none, nobody knows the accuracy of all.
-	Total     int                `json:"total"`
-	Methods   []compare.Summary  `json:"methods"`
-	Ablations []compare.Ablation `json:"ablations,omitempty"`
-	PaperNote string             `json:"paper_note,omitempty"` // in the paper's space
-	Paper     []compare.PaperRow `json:"paper,omitempty"`
-}
-
 const formatJSON = "json"
 
 // compareFlags are the flags of `ctnas compare`.
 type compareFlags struct {
 	space, labels, judge, preset, propose, format string
 	methods, set                                  []string
-	budget, seeds                                 int
+	against                                       string
+	budget, seeds, jobs                           int
 	seed                                          uint64
 	ablations                                     bool
 	search.Bounds
@@ -70,6 +48,10 @@ func (o *compareFlags) settings() *setting.List {
 	l.Int(&o.budget, "budget", "labels", "labels that each method may buy", search.MinimumInitial, 1<<24)
 	l.Uint64(&o.seed, "seed", "", "the first seed")
 	l.Int(&o.seeds, "seeds", "seeds", "how many seeds: --seed and those that follow it", 1, 1<<20)
+	l.Text(&o.against, "against", "the method that the others are tested against, by Wilcoxon's signed-rank test "+
+		"over the seeds; empty: ctnas where it is among them, otherwise the first")
+	l.Int(&o.jobs, "jobs", "runs", "runs that go on side by side, each with its part of the threads: of methods that "+
+		"ask for labels, on a table", 1, 1024)
 	search.PresetSetting(l, &o.preset, "settings of ctnas and network of the predictors")
 	l.Text(&o.propose, "propose", "who proposes ctnas's candidates; with controller no method ranks the "+
 		"enumerated space").
@@ -87,8 +69,8 @@ func (o *compareFlags) settings() *setting.List {
 
 func newCompareCommand(a *app) *cobra.Command {
 	o := compareFlags{space: defaultSpace, preset: search.PresetDefault, propose: search.ProposeAuto,
-		format: compare.FormatTable, methods: compare.Methods(), budget: 423, seeds: 10, Making: search.DefaultMaking(),
-		SharedWeights: search.DefaultSharedWeights()}
+		format: compare.FormatTable, methods: compare.Methods(), budget: 423, seeds: 10, jobs: 1,
+		Making: search.DefaultMaking(), SharedWeights: search.DefaultSharedWeights()}
 	cmd := &cobra.Command{
 		Use:   "compare --labels table:FILE --methods random,ctnas",
 		Short: "Run methods side by side with the same number of labels",
@@ -108,8 +90,12 @@ Methods that ask for no labels train a supernet on --supernet-data, whatever --l
 pick. Tau-b is then over a sample of the whole space; that of the parameter count stands beside, for shared weights
 that rank worse have learned nothing of use.
 
-With --out DIR every finished run is kept there with report.html of all, and a comparison that was stopped goes on
-when it is started again, in the middle of a supernet's training too.
+With --out DIR every finished run is kept there with its ledger, and a comparison that was stopped goes on when it
+is started again, in the middle of a supernet's training too. The folder then has report.html of all, with curves of
+the best so far, and what a paper takes: curves.csv and curves.svg, table.tex and table.md, comparison.json.
+
+The others are tested against one method (--against): Wilcoxon's signed-rank test of the accuracies that judge,
+paired by seed, with Holm's correction. Fewer than six seeds cannot differ by it, and are not said to.
 
 ` + labelsLong + `
 
@@ -186,19 +172,35 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 	listed := o.propose != search.ProposeController
 	c := compare.Comparison{
 		Seed: o.seed, Seeds: o.seeds, Methods: variants, Version: build.Version + " " + build.Commit, Cache: a.out,
+		Jobs: o.jobs,
 	}
 	if err := c.Check(); err != nil {
 		return usageError{err}
 	}
-	d := compareDocument{
-		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose,
+	against, err := o.tested(variants)
+	if err != nil {
+		return err
+	}
+	d := compare.Document{
+		Space: o.space, Labels: o.labels, Budget: o.budget, Preset: o.preset, Propose: o.propose, Version: c.Version,
+	}
+	for k := range o.seeds {
+		d.Seeds = append(d.Seeds, o.seed+uint64(k))
 	}
 	dev, err := a.openDevice()
 	if err != nil {
 		return err
 	}
 	c.Device, d.Device, d.ISA, d.Threads = dev.Config, dev.name, dev.level, dev.threads
-	l, err := a.openLabels(cmd.Context(), o.labels, o.space, a.labelOptions(dev, o.Making, listed))
+	farm, err := a.openFarm(dev, a.out)
+	if err != nil {
+		return err
+	}
+	defer farm.finish()
+	if farm.farm != nil && a.out == "" {
+		return usagef("--farm needs --out: the folder that its keys are kept in")
+	}
+	l, err := a.openLabels(cmd.Context(), o.labels, o.space, farm.with(a.labelOptions(dev, o.Making, listed)))
 	if err != nil {
 		return err
 	}
@@ -228,6 +230,12 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 			d.PaperNote, d.Paper = compare.PaperNote, compare.Paper()
 		}
 	}
+	if err := c.CheckJobs(); err != nil {
+		return usageError{err}
+	}
+	if d.Optimum, err = c.Field.Optimum(); err != nil {
+		return err
+	}
 	if a.out != "" {
 		unlock, err := a.openComparison(o, dev)
 		if err != nil {
@@ -244,32 +252,45 @@ func (a *app) compare(cmd *cobra.Command, o compareFlags) error {
 		l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out}}
 	c.Stale = a.takenOver
 	var stop func()
-	c.Progress, c.Stage, c.Done, stop = a.compareProgress(o.budget, d.Predictor)
+	c.Progress, c.Stage, c.Done, stop = a.compareProgress(o, len(variants), d.Predictor)
 	runs, err := compare.Compare(cmd.Context(), c)
 	stop()
+	if err == nil {
+		err = farm.end(cmd.Context())
+	}
+	if len(runs) > 0 {
+		d.Methods = compare.Summarize(runs, d.Total, d.Paper != nil)
+		if o.ablations {
+			d.Ablations = compare.Ablate(runs)
+		}
+		d.Tests = compare.Tests(d.Methods, against)
+		d.Missing = len(variants)*o.seeds - len(runs)
+		if a.out != "" && !o.ablations { // of one that is stopped, what has finished
+			err = errors.Join(err, d.Write(a.out, a.commandLine()))
+		}
+	}
 	if errors.Is(err, context.Canceled) && a.out != "" {
 		fmt.Fprintf(a.stderr, "Finished runs are kept in %s; the same command goes on from there.\n", a.out)
 	}
 	if err != nil {
 		return err
 	}
-	for k := range o.seeds {
-		d.Seeds = append(d.Seeds, o.seed+uint64(k))
-	}
-	d.Methods = compare.Summarize(runs, d.Total, d.Paper != nil)
-	if o.ablations {
-		d.Ablations = compare.Ablate(runs)
-	}
-	if a.out != "" && !o.ablations {
-		page := compare.Page(d.Methods, d.Predictor, d.Paper, true)
-		page.Title = fmt.Sprintf("%s, %d labels, seeds %d..%d", o.space, o.budget, o.seed,
-			o.seed+uint64(o.seeds)-1)
-		page.Space, page.Labels, page.Command = o.space, d.Accuracy, a.commandLine()
-		if err := page.Write(a.out); err != nil {
-			return err
-		}
-	}
 	return a.printComparison(o, d)
+}
+
+// tested is the method that the others are tested against.
+func (o *compareFlags) tested(list []compare.Variant) (string, error) {
+	name := search.MethodName
+	if o.against != "" {
+		name = o.against
+	}
+	if slices.ContainsFunc(list, func(v compare.Variant) bool { return v.Name == name }) {
+		return name, nil
+	}
+	if o.against != "" {
+		return "", usagef("--against %s: it is none of the methods that are compared", o.against)
+	}
+	return list[0].Name, nil
 }
 
 // judge opens the table that judges picks.
@@ -323,9 +344,9 @@ func (a *app) openComparison(o compareFlags, dev device) (unlock func(), err err
 	return unlock, nil
 }
 
-// compareProgress shows a bar for the run in work on a terminal, and a line for every finished one. stop ends the last
-// bar.
-func (a *app) compareProgress(budget int, predictor string) (update func(string, uint64, int, float64),
+// compareProgress shows a bar for the run in work on a terminal, where it is one, and a line for every finished one
+// with how many there are and how long the others may take. stop ends the last bar.
+func (a *app) compareProgress(o compareFlags, methods int, predictor string) (update func(string, uint64, int, float64),
 	stage func(string, uint64, searchrun.Progress), done func(compare.Run), stop func()) {
 	if a.quiet || a.json {
 		return nil, nil, nil, func() {}
@@ -340,17 +361,20 @@ func (a *app) compareProgress(budget int, predictor string) (update func(string,
 			finish = nil
 		}
 	}
-	if onTerminal(a.stderr) {
+	if onTerminal(a.stderr) && o.jobs == 1 {
 		update = func(name string, seed uint64, labels int, _ float64) {
 			if finish == nil {
 				show, finish = a.progress(fmt.Sprintf("%s, seed %d", name, seed))
 			}
-			show(labels, budget)
+			show(labels, o.budget)
 		}
 	}
 	stage = func(name string, seed uint64, p searchrun.Progress) {
 		staged(fmt.Sprintf("%s, seed %d: %s", name, seed, p.Stage), p.Done, p.Total)
 	}
+	var times clock
+	kept, finished, all := 0, 0, methods*o.seeds
+	times.of(0, 0, all)
 	done = func(r compare.Run) {
 		stop()
 		from := ""
@@ -372,13 +396,16 @@ func (a *app) compareProgress(budget int, predictor string) (update func(string,
 		if r.Queries != nil {
 			labels = fmt.Sprintf("%d labels", *r.Queries)
 		}
-		fmt.Fprintf(a.stderr, "%s, seed %d: %s%s, %s, %.1f s%s\n", r.Method, r.Seed, rank, value, labels, r.Seconds,
-			from)
+		if finished++; r.Kept {
+			kept++
+		}
+		fmt.Fprintf(a.stderr, "%s, seed %d: %s%s, %s, %.1f s%s; %d of %d, %s\n", r.Method, r.Seed, rank, value, labels,
+			r.Seconds, from, finished, all, times.of(kept, finished, all))
 	}
 	return update, stage, done, stop
 }
 
-func (a *app) printComparison(o compareFlags, d compareDocument) error {
+func (a *app) printComparison(o compareFlags, d compare.Document) error {
 	if o.format == formatJSON {
 		return a.printJSON(d)
 	}
@@ -401,11 +428,14 @@ func (a *app) printComparison(o compareFlags, d compareDocument) error {
 		}
 		return nil
 	}
-	if err := compare.WriteSummaries(a.stdout, o.format, d.Methods, d.Predictor, d.Paper); err != nil {
+	if err := compare.WriteSummaries(a.stdout, o.format, d.Methods, d.Predictor, d.Paper, d.Tests); err != nil {
 		return err
 	}
 	if o.format != compare.FormatCSV {
 		fmt.Fprintln(a.stdout, "\n± are standard deviations over the seeds")
+		if o.seeds >= compare.SignificantPairs {
+			fmt.Fprintln(a.stdout, compare.TestNote)
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/internal/setting"
 )
 
@@ -32,7 +33,7 @@ func setFromYAML(flags *pflag.FlagSet, text []byte) error {
 		}
 		flag := flags.Lookup(key)
 		if flag == nil || key == "config" || key == "help" {
-			return fmt.Errorf("unknown key %q", key)
+			return fmt.Errorf("unknown key %q%s", key, names.Meant(key, flagNames(flags)))
 		}
 		if flag.Changed {
 			return nil
@@ -62,6 +63,17 @@ func setFromNode(flags *pflag.FlagSet, flag *pflag.Flag, value *yaml.Node) error
 		}
 		flag.Changed = true
 		return list.Replace(items)
+	case value.Kind == yaml.MappingNode:
+		if of, ok := flag.Value.(yaml.Unmarshaler); ok {
+			flag.Changed = true
+			return of.UnmarshalYAML(value)
+		}
 	}
 	return errors.New("want a value or a list of values")
+}
+
+// flagNames are the long names of flags.
+func flagNames(flags *pflag.FlagSet) (list []string) {
+	flags.VisitAll(func(f *pflag.Flag) { list = append(list, f.Name) })
+	return list
 }

@@ -9,11 +9,61 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/objects"
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
 func newDataCommand(a *app) *cobra.Command {
-	return group("data", "Look at sets of images", "  ctnas data check imagenet:/data/imagenet", newDataCheckCommand(a))
+	return group("data", "Look at sets of images, and get them", `  ctnas data check imagenet:/data/imagenet
+  ctnas data pull s3://bucket/imagenet -o /nvme/imagenet
+  ctnas data pack imagenet:/nvme/imagenet -o imagenet.pack`, newDataCheckCommand(a), newDataPackCommand(a),
+		newDataPullCommand(a), newDataVerifyCommand(a))
+}
+
+func newDataPullCommand(a *app) *cobra.Command {
+	var dir string
+	atOnce := 16
+	cmd := &cobra.Command{
+		Use:   "pull s3://BUCKET/PREFIX -o DIR",
+		Short: "Fetch a set of images from S3 into a folder",
+		Long: `Fetches everything below a prefix of a bucket into a folder, whose names and folders are those behind the
+prefix. What is there already with the same size and time is not fetched again, so that a pull that was stopped
+goes on. Every object is compared with the checksum that the server has of it, and written whole or not at all.
+
+The environment says where and who, as for other programs: AWS_ENDPOINT_URL (without it, Amazon's), AWS_REGION,
+AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or ~/.aws/credentials. Instead of s3:// it may be a folder.`,
+		Example: `  ctnas data pull s3://bucket/imagenet -o /nvme/imagenet
+  AWS_ENDPOINT_URL=https://minio.example:9000 ctnas data pull s3://sets/cifar10 -o cifar10`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir == "" {
+				return usagef(`required flag(s) "out" not set`)
+			}
+			s, err := objects.Open(args[0])
+			if err != nil {
+				return usageError{err}
+			}
+			update, finish := a.progress("objects")
+			pulled, err := objects.Pull(cmd.Context(), s, dir, a.commandLine(), atOnce, update)
+			finish()
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(pulled)
+			}
+			_, err = fmt.Fprintf(a.stdout, "%s holds %d objects, %d bytes; %d were fetched\n", dir, pulled.Objects,
+				pulled.Bytes, pulled.Fetched)
+			return err
+		},
+	}
+	l := setting.New()
+	l.Group("Pull")
+	l.Text(&dir, "out", "the `folder` to fetch into").Short("o")
+	l.Int(&atOnce, "workers", "objects", "objects that are fetched at the same time", 1, 1024)
+	a.bind(cmd, l)
+	return cmd
 }
 
 func newDataCheckCommand(a *app) *cobra.Command {

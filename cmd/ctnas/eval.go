@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/report"
@@ -108,20 +108,25 @@ images among it, is that of whose weights they are: see --weights-from and ctnas
 			return nil
 		},
 	}
-	l := s.settings()
+	l, training := setting.New(), s.settings()
 	weights.addTo(l)
 	shown.addTo(l)
 	l.Text(&split, "split", "which images").OneOf("test", "validation", "train")
 	calibrateSetting(l, &calibrate)
-	a.bind(cmd, l.Only("calibrate-images", "weights", "weights-from", "crop", "interpolation", "mean", "std",
-		"data", "split", "batch", "channels", "stacks", "modules", "resolution", "on-corrupt", "workers"))
+	a.bind(cmd, setting.Join(
+		l.Only("calibrate-images", "weights", "weights-from", "crop", "interpolation", "mean", "std"),
+		training.Only("data"), l.Only("split"),
+		training.Only("batch", "channels", "stacks", "modules", "resolution", "on-corrupt", "workers")))
 	return cmd
 }
 
 func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, shown pictures, split string,
 	calibrate int) (e *evaluated, err error) {
 	defer exec.Catch(&err)
-	on, err := a.openOne()
+	on, err := a.openDevice()
+	if err == nil {
+		err = a.openAll(on)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -156,25 +161,28 @@ func (a *app) eval(cmd *cobra.Command, s trainSettings, weights weightsFile, sho
 	a.log.Info("images", "side", side, "resized", cmp.Or(transform.Resize, side), "interpolation",
 		w.Images.Interpolation, "mean", w.Images.Mean, "std", w.Images.Std,
 		"channels", w.Images.Channels)
-	dev, err := exec.Open(on.Config)
-	if err != nil {
-		return nil, err
+	var models []*trainer.Model
+	for _, one := range on.Config.Each() {
+		dev, err := exec.Open(one)
+		if err != nil {
+			return nil, err
+		}
+		defer dev.Close()
+		m, err := trainer.NewModel(dev, w.Net, trainer.Options{Batch: s.Batch, EvalOnly: true})
+		if err != nil {
+			return nil, err
+		}
+		defer m.Close()
+		m.SetValues(values)
+		models = append(models, m)
 	}
-	defer dev.Close()
-	m, err := trainer.NewModel(dev, w.Net, trainer.Options{Batch: s.Batch, EvalOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
-	m.SetValues(values)
 	tally := data.NewTally(s.OnCorrupt)
-	got, err := trainer.Evaluate(cmd.Context(), m, d, match.Apply(set), transform, trainer.Loading{Workers: s.Workers,
-		Tally: tally})
+	got, err := trainer.EvaluateAll(cmd.Context(), models, d, match.Apply(set), transform,
+		trainer.Loading{Workers: s.Workers, Tally: tally})
 	if err != nil {
 		return nil, err
 	}
-	kind, _, _ := strings.Cut(s.Data, ":")
-	return &evaluated{s.Arch, kind, split, got.Images, got.Loss, got.Top1, got.Top5, w.Name(), w.Constants,
+	return &evaluated{s.Arch, d.Source(), split, got.Images, got.Loss, got.Top1, got.Top5, w.Name(), w.Constants,
 		match.Note, tally.Summary()}, nil
 }
 

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 
 	"go.yaml.in/yaml/v3"
@@ -35,6 +38,10 @@ func (a *app) imageOptions() (o data.Options, finish func()) {
 	default:
 		o.Manifests = a.manifests
 	}
+	if bytes, _ := parseBytes(a.cacheRAM); bytes > 0 && a.cache == nil {
+		a.cache = data.NewCache(bytes, o.Warn)
+	}
+	o.Cache = a.cache
 	var mu sync.Mutex
 	var stop func()
 	var update func(done, total int)
@@ -57,6 +64,26 @@ func (a *app) imageOptions() (o data.Options, finish func()) {
 		}
 		update, stop = nil, nil
 	}
+}
+
+// checkCache tells what is wrong with --cache-ram.
+func (a *app) checkCache() error {
+	if a.cacheRAM == "" {
+		return nil
+	}
+	_, err := parseBytes(a.cacheRAM)
+	return err
+}
+
+// parseBytes reads a number of bytes: 500M, 64G, units of 1,024; of an empty text none.
+func parseBytes(text string) (int64, error) {
+	digits := strings.TrimRight(text, "KMGT")
+	unit, known := map[string]int64{"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}[text[len(digits):]]
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if !known || err != nil || n < 1 || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf("cache-ram %q: want a number of bytes, such as 500M or 64G", text)
+	}
+	return n * unit, nil
 }
 
 // begunWith are the facts that a folder keeps of its run; none of a new folder.

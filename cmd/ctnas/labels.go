@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/metrics"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/labels"
 	_ "github.com/ctnas/ctnas/search/labels/sources" // which --labels may name
@@ -72,13 +73,16 @@ func exactVersion() (string, error) {
 	return build.Version + " " + hex.EncodeToString(whole.Sum(nil)), nil
 }
 
-// candidateDone writes a line for every training or evaluation that has ended, unless a terminal shows a bar.
+// candidateDone tells whoever watches of every training or evaluation that has ended, and writes a line, unless a
+// terminal shows a bar.
 func (a *app) candidateDone() func(labels.Candidate) {
-	if a.quiet || a.json || onTerminal(a.stderr) {
-		return nil
-	}
+	silent := a.quiet || a.json || onTerminal(a.stderr)
 	var p pace
 	return func(c labels.Candidate) {
+		countCandidate(c)
+		if silent {
+			return
+		}
 		how := fmt.Sprintf("%.1f s on %s", c.Seconds, c.Device)
 		if c.Cached {
 			how = "from the cache"
@@ -95,6 +99,23 @@ func (a *app) candidateDone() func(labels.Candidate) {
 		}
 		fmt.Fprintf(a.stderr, "candidate %d of %d: %v %s, %s%s\n", c.N, c.Of, c.Arch, reached, how, p.of(c))
 	}
+}
+
+// countCandidate adds one to the numbers of those that have ended.
+func countCandidate(c labels.Candidate) {
+	switch {
+	case len(c.Note.Failed) > 0:
+		metrics.Jobs.Add(1, "failed")
+		return
+	case c.Cached:
+		metrics.Jobs.Add(1, "cached")
+		return
+	case c.Note.Diverged:
+		metrics.Jobs.Add(1, "diverged")
+	default:
+		metrics.Jobs.Add(1, "done")
+	}
+	metrics.JobSeconds.Observe(time.Duration(c.Seconds * float64(time.Second)))
 }
 
 // pace is how fast the evaluations of a submission are.

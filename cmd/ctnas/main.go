@@ -9,11 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/internal/visible"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -28,14 +31,19 @@ const (
 )
 
 func main() {
+	ctx := untilSignalled() // before anything else: what is told to end earlier ends by the signal
 	if os.Getenv("GOGC") == "" {
 		limitGarbage()
 	}
-	os.Exit(run(untilSignalled(), os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
 }
 
-// untilSignalled is done at the first signal to end; a second one ends the program at once.
+// untilSignalled is done at the first signal to end; a second one ends the program at once. Launchers send SIGTERM to
+// some processes twice, once through their parent: where one says how to exit (preemptExit), only SIGKILL ends it.
 func untilSignalled() context.Context {
+	if os.Getenv(preemptExit) != "" {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx
@@ -44,8 +52,9 @@ func untilSignalled() context.Context {
 // run is the program without its process: arguments in, output and exit code out.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, env func(string) (string, bool)) int {
 	lost := &output{w: stdout}
-	out, messages := visible.NewWriter(lost), visible.NewWriter(stderr) // much of what is printed stands in files
-	a := &app{stdout: out, stderr: messages, env: env, lost: lost}
+	shown := &screen{w: stderr}
+	out, messages := visible.NewWriter(lost), visible.NewWriter(shown) // much of what is printed stands in files
+	a := &app{stdout: out, stderr: messages, screen: shown, env: env, lost: lost}
 	code := a.execute(ctx, newRoot(a), args)
 	if err := errors.Join(out.Flush(), messages.Flush()); err != nil && code == exitOK {
 		fmt.Fprintf(stderr, "ctnas: standard output: %v\n", err)
@@ -95,10 +104,13 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 	}()
 	a.args = args
 	root.SetArgs(args)
+	end := a.acknowledge(ctx)
 	cmd, err := root.ExecuteContextC(ctx)
+	end()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		fmt.Fprintln(a.stderr, "ctnas: interrupted")
-		return exitInterrupted
+		code, _ := a.interruptedExit() // which prepare has checked
+		return code
 	}
 	if a.lost != nil {
 		if lost := a.lost.failed(); lost != nil && (err == nil || errors.Is(err, lost)) {
@@ -120,13 +132,56 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) (
 		fmt.Fprintf(a.stderr, "See `%s --help`.\n", cmd.CommandPath())
 		return exitUsage
 	}
+	if own := new(exitError); errors.As(err, own) {
+		return own.code
+	}
 	return exitFailed
+}
+
+// acknowledge says at once that the program was told to stop, until end: what is at work may take a while to leave its
+// checkpoint.
+func (a *app) acknowledge(ctx context.Context) (end func()) {
+	said := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(said)
+		fmt.Fprintln(a.stderr, "ctnas: told to stop: what is at work is ended; told once more it ends at once")
+	})
+	return func() {
+		if !stop() {
+			<-said
+		}
+	}
+}
+
+// preemptExit is the variable by which what starts the program says with which code it exits when it was told to end:
+// one that has it started again.
+const preemptExit = "CTNAS_PREEMPT_EXIT"
+
+// interruptedExit is the exit code of an interrupt that reached the work.
+func (a *app) interruptedExit() (int, error) {
+	text, given := a.env(preemptExit)
+	if !given || text == "" {
+		return exitInterrupted, nil
+	}
+	code, err := strconv.Atoi(text)
+	if err != nil || code < 1 || code > 255 {
+		return exitInterrupted, fmt.Errorf("%s=%q: want an exit code from 1 to 255", preemptExit, text)
+	}
+	return code, nil
 }
 
 // usageError is a mistake on the command line that only the command itself could find.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
@@ -140,7 +195,8 @@ CVPR 2021).
 
 Every flag can also be set as CTNAS_<FLAG> in the environment (CTNAS_THREADS=2), or in a YAML file given
 with --config; a flag on the line wins, then the environment, then the file. Exit codes: 0 ok, 1 failed, 2
-usage, 130 interrupted after a checkpoint was written.`,
+usage, 130 interrupted (SIGINT, SIGTERM) after a checkpoint was written; CTNAS_PREEMPT_EXIT=75, which what
+starts the program sets, makes that another one.`,
 		Version:           thisBuild().String(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
@@ -150,13 +206,23 @@ usage, 130 interrupted after a checkpoint was written.`,
 	root.SetOut(a.stdout)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetErr(a.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if unknown := new(pflag.NotExistError); errors.As(err, &unknown) {
+			known := flagNames(cmd.Flags())
+			for i, name := range known {
+				known[i] = "--" + name
+			}
+			return fmt.Errorf("%w%s", err, names.Meant("--"+unknown.GetSpecifiedName(), known))
+		}
+		return err
+	})
 	a.addFlags(root.PersistentFlags())
 	completeWords(root, a.common)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
 	root.AddCommand(
-		newSearchCommand(a),
-		newRetrainCommand(a),
-		newTrainCommand(a),
+		a.farmed(a.watched(a.copied(newSearchCommand(a)))),
+		a.farmed(newRetrainCommand(a)),
+		a.onNodes(a.watched(a.copied(newTrainCommand(a)))),
 		newEvalCommand(a),
 		newDataCommand(a),
 		newZooCommand(a),
@@ -164,16 +230,20 @@ usage, 130 interrupted after a checkpoint was written.`,
 		newSupernetCommand(a),
 		newSpaceCommand(a),
 		newRankCommand(a),
-		newCompareCommand(a),
+		a.farmed(a.watched(newCompareCommand(a))),
 		newTableCommand(a),
 		newLatencyCommand(a),
 		newBenchCommand(a),
+		newSuggestCommand(a),
+		newTellCommand(a),
 		newReportCommand(a),
+		newLaunchCommand(a),
 		newDevicesCommand(a),
 		newVersionCommand(a),
 		newCompletionCommand(a),
 	)
-	a.watch(root)
+	root.AddCommand(farmCommands(a)...)
+	a.noteWork(root)
 	return root
 }
 
@@ -193,8 +263,8 @@ func newHelpCommand(root *cobra.Command) *cobra.Command {
 	}
 }
 
-// watch notes when a command starts its work: an error from before that is a usage error.
-func (a *app) watch(cmd *cobra.Command) {
+// noteWork notes when a command starts its work: an error from before that is a usage error.
+func (a *app) noteWork(cmd *cobra.Command) {
 	if work := cmd.RunE; work != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			a.running = true
@@ -202,25 +272,25 @@ func (a *app) watch(cmd *cobra.Command) {
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		a.watch(sub)
+		a.noteWork(sub)
 	}
 }
 
 // group is a command that only holds others.
 func group(use, short, example string, subs ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Example: example}
+	known := make([]string, 0, len(subs))
+	for _, sub := range subs {
+		known = append(known, sub.Name())
+	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return nil
 		}
-		return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+		return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), names.Meant(args[0], known))
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		names := make([]string, 0, len(subs))
-		for _, sub := range subs {
-			names = append(names, sub.Name())
-		}
-		return usagef("%q needs a command: %v", cmd.CommandPath(), names)
+		return usagef("%q needs a command: %v", cmd.CommandPath(), known)
 	}
 	cmd.AddCommand(subs...)
 	return cmd

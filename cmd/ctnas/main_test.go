@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ctnas/ctnas/internal/visible"
 )
 
 // call runs the program in this process. env holds NAME=VALUE.
@@ -60,15 +64,17 @@ func TestPanicsAndInterruptsHaveTheirExitCodes(t *testing.T) {
 
 func runWith(t *testing.T, ctx context.Context, work func(context.Context) error) int {
 	var stdout, stderr bytes.Buffer
-	a := &app{stdout: &stdout, stderr: &stderr, env: func(string) (string, bool) { return "", false }}
+	a := &app{stdout: &stdout, stderr: visible.NewWriter(&stderr),
+		env: func(string) (string, bool) { return "", false }}
 	root := newRoot(a)
 	cmd := &cobra.Command{Use: "work", RunE: func(cmd *cobra.Command, _ []string) error { return work(cmd.Context()) }}
 	root.AddCommand(cmd)
-	a.watch(cmd)
+	a.noteWork(cmd)
 	code := a.execute(ctx, root, []string{"work"})
 	if code != exitOK {
 		require.True(t, strings.HasPrefix(stderr.String(), "ctnas: "), stderr.String())
 	}
+	require.Equal(t, ctx.Err() != nil, strings.HasPrefix(stderr.String(), "ctnas: told to stop"))
 	require.Empty(t, stdout.String())
 	return code
 }
@@ -91,4 +97,29 @@ func TestProgressInAPipeIsPlainLines(t *testing.T) {
 		finish()
 	}
 	require.Empty(t, stderr.String())
+}
+
+// What an earlier process had done says nothing of the pace, and the rest goes by while nothing new is done.
+func TestClock(t *testing.T) {
+	var c clock
+	require.Equal(t, "0s passed", c.of(60, 60, 100))
+	require.Equal(t, "0s passed", c.of(60, 65, 100), "so short a time is no pace")
+	c.done = 60
+	c.begun = c.begun.Add(-20 * time.Second)
+	c.last = c.begun
+	require.Equal(t, "20s passed, 1m0s left", c.of(60, 70, 100))
+	c.begun, c.last = c.begun.Add(-15*time.Second), c.last.Add(-15*time.Second)
+	require.Equal(t, "35s passed, 45s left", c.of(60, 70, 100))
+	require.Equal(t, "35s passed", c.of(60, 100, 100))
+}
+
+// A second SIGTERM ends the program at once, unless its launcher has said how it is to exit: launchers tell some
+// processes twice.
+func TestToldTwice(t *testing.T) {
+	for name, want := range map[string]int{"": -1, preemptExit + "=75": 7} {
+		cmd := exec.Command("twice")
+		cmd.Env = append(os.Environ(), name)
+		_ = cmd.Run()
+		require.Equal(t, want, cmd.ProcessState.ExitCode(), name)
+	}
 }

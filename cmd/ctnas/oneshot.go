@@ -21,6 +21,9 @@ func unlabelled(c search.Config) bool {
 // for it.
 func (a *app) searchLabels(ctx context.Context, c search.Config, o labels.Options) (*labels.Labels, error) {
 	name := a.keptSpace(c.Space)
+	if o.Farm != nil && c.Labels == "" {
+		return nil, usagef("--farm makes labels, and none are asked for: want --labels")
+	}
 	if !unlabelled(c) {
 		return a.openLabels(ctx, c.Labels, name, o)
 	}
@@ -39,14 +42,22 @@ func (a *app) supernets() searchrun.Supernets {
 	return searchrun.Supernets{Train: a.trainOrdered, Images: a.imageOptions}
 }
 
-// trainOrdered trains the supernet of a search.
+// trainOrdered trains the supernet of a search, on as many of its devices as can divide the recipe's shards.
 func (a *app) trainOrdered(ctx context.Context, o searchrun.SupernetOrder) (*trainer.SupernetResult, error) {
 	s := newSupernetTrainSettings()
 	s.Space, s.Data, s.RecipeName, s.SupernetRecipe, s.Seed = o.Space, o.Data, o.RecipeName, o.Recipe, o.Seed
 	if err := s.settings().Absolute(); err != nil {
 		return nil, err
 	}
-	return a.trainSupernetIn(ctx, s, o.Dir, o.Sampler, o.Progress)
+	dev, err := a.openDevice()
+	if err == nil {
+		err = a.openAll(dev) // sub-networks are measured on all of them later
+	}
+	if err != nil {
+		return nil, err
+	}
+	dev.Config = dev.Config.First(o.Recipe.Fitting(len(dev.Config.Each())))
+	return a.trainSupernetOn(ctx, dev, s, o.Dir, o.Sampler, o.Progress)
 }
 
 // unlabelledProgress shows how far the stages of a search without labels are.

@@ -79,6 +79,9 @@ func TestEveryPathIsMadeAbsolute(t *testing.T) {
 			if what != "file" && what != "folder" || a.lists[cmd].Lookup(f.Name) == nil {
 				return
 			}
+			if f.Name == "farm-keys" || f.Name == "node-keys" { // which no folder keeps
+				return
+			}
 			paths++
 			kept, err := recorded(t, f.Name, "x")
 			require.NoError(t, err)

@@ -71,6 +71,8 @@ type rankDocument struct {
 	TauB         spreadOf      `json:"tau_b"`
 	TauBOdd      spreadOf      `json:"tau_b_odd"`
 	PAt1         number        `json:"p_at_1"`
+	PAtTenth     number        `json:"p_at_0.1"`
+	TauTop       number        `json:"tau_b_best_1"` // within the predicted best 1 %
 	TopRank      spreadOf      `json:"top_rank"`
 	Transitivity number        `json:"transitivity"`
 	// Judged is how many architectures a seed is judged by: the quantities rest on them.
@@ -96,11 +98,11 @@ func newRankCommand(a *app) *cobra.Command {
 		Use:   "rank --labels table:FILE",
 		Short: "Train the comparator on random labels and rank all other architectures",
 		Long: `Trains the comparator on --train architectures drawn at random and ranks all others of the table, once a
-seed. Kendall's tau-b, the share of the true best 1 % found among the predicted best 1 %, the true rank of
-the architecture predicted best, transitivity and the calibration error of the probabilities are over the
-architectures without a label in training. A rank is 1 + the number of better ones. Of equal scores the
-worst counts as predicted best, and at the edge of the best 1 % the share is its mean over all orders of
-equal ones.
+seed. Kendall's tau-b, the share of the true best 1 % found among the predicted best 1 %, the same of
+0.1 %, tau-b within the predicted best 1 %, the true rank of the architecture predicted best,
+transitivity and the calibration error of the probabilities are over the architectures without a label
+in training. A rank is 1 + the number of better ones. Of equal scores the worst counts as predicted
+best, and at the edge of the best 1 % the share is its mean over all orders of equal ones.
 
 Settings that are chosen by these figures are chosen on the even half of the architectures (--judge even, by
 the last hexadecimal digit of the hash) with seeds from 1000 on; figures that are reported are over all,
@@ -156,9 +158,10 @@ Here --train and --judged random architectures are trained, all of them if the s
 					}
 					if first = false; !a.json {
 						fmt.Fprintf(a.stdout,
-							"seed %d: tau-b %s (odd half %s) over %d, P@1%% %s, best predicted has rank %d, train "+
-								"%.2f s, rank %.2f s\n", r.Seed, fixed(r.TauB, 4), fixed(r.TauBOdd, 4), r.Judged,
-							fixed(r.PAt1, 3), r.TopRank, r.Train, r.Score)
+							"seed %d: tau-b %s (odd half %s) over %d, P@1%% %s, P@0.1%% %s, tau-b in the best 1%% %s, "+
+								"best predicted has rank %d, train %.2f s, rank %.2f s\n",
+							r.Seed, fixed(r.TauB, 4), fixed(r.TauBOdd, 4), r.Judged,
+							fixed(r.PAt1, 3), fixed(r.PAtTenth, 3), fixed(r.TauTop, 3), r.TopRank, r.Train, r.Score)
 					}
 				},
 			})
@@ -191,6 +194,8 @@ Here --train and --judged random architectures are trained, all of them if the s
 			d.TauBOdd = newSpread(column(func(r compare.RankSeed) float64 { return r.TauBOdd }))
 			d.TopRank = newSpread(column(func(r compare.RankSeed) float64 { return float64(r.TopRank) }))
 			d.PAt1 = mean(func(r compare.RankSeed) float64 { return r.PAt1 })
+			d.PAtTenth = mean(func(r compare.RankSeed) float64 { return r.PAtTenth })
+			d.TauTop = mean(func(r compare.RankSeed) float64 { return r.TauTop })
 			d.Transitivity = mean(func(r compare.RankSeed) float64 { return r.Transitivity })
 			d.Calibration = mean(func(r compare.RankSeed) float64 { return r.Calibration })
 			d.Seconds = time.Since(start).Seconds()
@@ -207,10 +212,10 @@ Here --train and --judged random architectures are trained, all of them if the s
 			}
 			fmt.Fprintf(a.stdout,
 				"mean of %d seeds, %d labels, preset %s: tau-b %s (odd half %s%s) over %s architectures, P@1%% %s, "+
-					"rank of the best predicted %s, "+
+					"P@0.1%% %s, tau-b in the best 1%% %s, rank of the best predicted %s, "+
 					"transitivity %s, calibration error %s, %.1f s\n",
 				seeds, train, preset, fixed(d.TauB.Mean, 4), fixed(d.TauBOdd.Mean, 4), sd, over,
-				fixed(d.PAt1, 3), fixed(d.TopRank.Mean, 1),
+				fixed(d.PAt1, 3), fixed(d.PAtTenth, 3), fixed(d.TauTop, 3), fixed(d.TopRank.Mean, 1),
 				fixed(d.Transitivity, 4), fixed(d.Calibration, 4), d.Seconds)
 			return nil
 		},

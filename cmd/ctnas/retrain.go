@@ -130,7 +130,12 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 	if page.Result.Network != nil { // what the search's limits looked at
 		limits.Size = *page.Result.Network
 	}
-	o := a.labelOptions(dev, making, false)
+	farm, err := a.openFarm(dev, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer farm.finish()
+	o := farm.with(a.labelOptions(dev, making, false))
 	c, err := trained.NewConfig(labels, sp, o)
 	if err != nil {
 		return nil, labelsError(err)
@@ -146,6 +151,9 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 	}
 	if super != nil {
 		defer func() { _ = super.Close() }()
+		if o.Farm != nil {
+			return nil, usagef("--farm: weights that networks begin with are not sent to workers")
+		}
 		c.Start = super.start()
 	}
 	source, err := trained.OpenWith(cmd.Context(), c, o)
@@ -188,7 +196,7 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 		return nil, err
 	}
 	page.Retrained = r
-	return r, page.Write(dir)
+	return r, errors.Join(page.Write(dir), farm.end(cmd.Context()))
 }
 
 // printRetrained is the comparison for people.

@@ -11,14 +11,17 @@ import (
 	"image/color"
 	"image/png"
 	"math"
+	"net"
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
@@ -28,13 +31,27 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
+	"github.com/ctnas/ctnas/trainer/data"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
 // TestMain makes the test binary be ctnas where it is called by that name: scripts and tests that need a process of
 // their own find it in the PATH.
 func TestMain(m *testing.M) {
-	testscript.Main(elsewhere{m}, map[string]func(){"ctnas": main, "signalled": signalled})
+	testscript.Main(elsewhere{m}, map[string]func(){"ctnas": main, "signalled": signalled,
+		"twice": twice})
+}
+
+// twice is a program that is told to end again and again, for it cannot see when the first time has set off all that it
+// does.
+func twice() {
+	ctx := untilSignalled()
+	for range 6 {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+		<-ctx.Done()
+		time.Sleep(100 * time.Millisecond)
+	}
+	os.Exit(7)
 }
 
 // signalled is ctnas that gets a signal, its first argument, at the n-th line that it writes to stderr, its second: at
@@ -90,8 +107,11 @@ func runScripts(t *testing.T, dir string) {
 		Dir:                dir,
 		RequireUniqueNames: true,
 		Condition: func(condition string) (bool, error) {
-			if condition == "all" {
+			switch condition {
+			case "all":
 				return testdata.All(), nil
+			case "turbojpeg":
+				return data.Decoder == "libjpeg-turbo", nil
 			}
 			return false, fmt.Errorf("unknown condition %q", condition)
 		},
@@ -104,6 +124,11 @@ func runScripts(t *testing.T, dir string) {
 					e.Setenv(name, value)
 				}
 			}
+			port, err := freePort()
+			if err != nil {
+				return err
+			}
+			e.Setenv("PORT", port)
 			e.Values[locks{}] = map[string]*files.FolderLock{}
 			return nil
 		},
@@ -124,10 +149,23 @@ func runScripts(t *testing.T, dir string) {
 			"shorten":     made(2, shorten),
 			"killed":      killed,
 			"interrupted": interrupted,
+			"terminated":  terminated,
+			"first":       first,
 			"lock":        lock,
 			"unlock":      unlock,
 		},
 	})
+}
+
+// freePort is one on this machine that nobody listens at, yet.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
 }
 
 // passedOn are variables that say how the program is built or run, which scripts do not change.
@@ -167,11 +205,27 @@ func killed(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func interrupted(ts *testscript.TestScript, neg bool, args []string) {
-	if status := signalledAt(ts, neg, syscall.SIGINT, args); status.ExitStatus() != exitInterrupted {
-		ts.Fatalf("it was not interrupted at line %s", args[0])
+	endedBy(ts, neg, syscall.SIGINT, exitInterrupted, args)
+}
+
+// terminated runs a command that gets SIGTERM at a line of its stderr, after which it must exit with a code.
+func terminated(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 {
+		ts.Fatalf("want an exit code")
 	}
-	if !strings.Contains(ts.ReadFile("stderr"), "ctnas: interrupted") {
-		ts.Fatalf("it does not say that it was interrupted")
+	code, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	endedBy(ts, neg, syscall.SIGTERM, code, args[1:])
+}
+
+func endedBy(ts *testscript.TestScript, neg bool, s syscall.Signal, code int, args []string) {
+	if status := signalledAt(ts, neg, s, args); !status.Exited() || status.ExitStatus() != code {
+		ts.Fatalf("it did not exit with %d after %v at line %s, but: %v", code, s, args[0], status)
+	}
+	for _, said := range []string{"ctnas: told to stop", "ctnas: interrupted"} {
+		if !strings.Contains(ts.ReadFile("stderr"), said) {
+			ts.Fatalf("it does not say %q", said)
+		}
 	}
 }
 
@@ -396,6 +450,18 @@ func editText(path string, words []string) error {
 		return fmt.Errorf("%s: no %q in it", path, words[0])
 	}
 	return os.WriteFile(path, bytes.Replace(text, []byte(words[0]), []byte(words[1]), 1), 0o644)
+}
+
+// first sets a variable to the first text that a JSON document has under a key: first NAME FILE KEY.
+func first(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: first NAME FILE KEY")
+	}
+	found := regexp.MustCompile(`"` + args[2] + `": "([^"]*)"`).FindStringSubmatch(ts.ReadFile(args[1]))
+	if found == nil {
+		ts.Fatalf("%s: no text %q", args[1], args[2])
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 // shorten cuts a file off.

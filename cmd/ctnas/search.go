@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,12 +22,14 @@ import (
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/catalogue"
+	"github.com/ctnas/ctnas/search/ledger"
 	_ "github.com/ctnas/ctnas/search/method"          // registers methods
 	_ "github.com/ctnas/ctnas/search/method/ctnas"    // another one
 	_ "github.com/ctnas/ctnas/search/method/oneshot"  // others
 	_ "github.com/ctnas/ctnas/search/method/released" // another one
 	"github.com/ctnas/ctnas/search/report"
 	searchrun "github.com/ctnas/ctnas/search/run"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // searchSettings are those of a search as flags, with the registered methods.
@@ -81,6 +84,7 @@ it spends those first as it would have, then goes on.
       --latency cpu.csv --max-latency 12ms --pareto --pareto-cost latency
   ctnas search --space nasbench101-v5 --labels 'train:shapes?recipe=shapes&stop=median' --budget 60 \
       --init 20 --per-round 10 --out runs/own
+  ctnas search --labels 'train:imagenet:DIR?recipe=proxy' --space mobilenetv3 --budget 400 --farm 10.0.0.5:7420
   ctnas search --resume runs/a
   ctnas search --resume runs/a --budget 600`,
 		Args: cobra.NoArgs,
@@ -105,7 +109,7 @@ it spends those first as it would have, then goes on.
 			if a.json {
 				return a.printJSON(result)
 			}
-			return a.printSearch(result, c.Pareto)
+			return a.printSearch(result, c.Pareto || !slices.Contains(space.Costs, c.ParetoCost))
 		},
 	}
 	given, _ = search.Preset(search.PresetDefault) // the name is one of its own
@@ -258,7 +262,14 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 		return nil, err
 	}
 	listed := c.Propose != search.ProposeController
-	l, err := a.searchLabels(cmd.Context(), c, a.labelOptions(dev, c.Making, listed))
+	farm, err := a.openFarm(dev, a.out)
+	if err != nil {
+		return nil, err
+	}
+	defer farm.finish()
+	o := farm.with(a.labelOptions(dev, c.Making, listed))
+	o.Metric, o.Measures = c.Metric, c.Measures(c.Metric)
+	l, err := a.searchLabels(cmd.Context(), c, o)
 	if a.resumes && errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w; if what labels come from has moved, say where it is now with --labels", err)
 	}
@@ -284,11 +295,13 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 				dev.level, dev.threads, l.Source.Describe(), l.Checksum, l.Content, l.Images, a.out,
 			}},
 	}
+	d.Differing = farm.differing
+	a.live.search(a.out, farm.look)
 	if a.moved != nil {
 		d.Moved = map[string]string{"labels": c.Labels, "labels_before": a.moved["labels"]}
 	}
 	var finish func()
-	if d.Progress, finish = a.searchProgress(l.Source.Facts().Predicted()); unlabelled(c) {
+	if d.Progress, finish = a.searchProgress(l.Source.Facts()); unlabelled(c) {
 		d.Progress, finish = a.unlabelledProgress()
 		d.Supernets, d.All = a.supernets(), nil
 	}
@@ -296,7 +309,11 @@ func (a *app) search(cmd *cobra.Command, c search.Config) (*searchrun.Result, er
 	if err := errors.Join(sameImages(a.out, l.Images), sameLabels(a.out, l)); err != nil {
 		return nil, err
 	}
-	return searchrun.Do(cmd.Context(), c, d)
+	result, err := searchrun.Do(cmd.Context(), c, d)
+	if err != nil {
+		return nil, err
+	}
+	return result, farm.end(cmd.Context())
 }
 
 // endedSearch is the result of the folder that --resume names where its search has ended and is given no more budget,
@@ -319,13 +336,17 @@ func (a *app) endedSearch(c search.Config) (*searchrun.Result, error) {
 
 // searchProgress shows labels bought, the best of them and what goes on: a bar on a terminal, in a pipe a line for
 // every twentieth of them.
-func (a *app) searchProgress(predicted bool) (update func(searchrun.Progress), finish func()) {
+func (a *app) searchProgress(f ledger.Facts) (update func(searchrun.Progress), finish func()) {
 	best := func(p searchrun.Progress, digits int) string {
 		switch {
 		case p.Labels == 0:
 			return "no label yet"
-		case predicted:
+		case !p.Fits:
+			return "none within the bounds yet"
+		case f.Predicted():
 			return fmt.Sprintf("best predicted score %.*f", digits+2, p.Best)
+		case f.Direction != "":
+			return fmt.Sprintf("best %s %s", f.Metric, quantity(p.Best, f.Unit))
 		}
 		return fmt.Sprintf("best %.*f %%", digits, p.Best*100)
 	}
@@ -333,25 +354,33 @@ func (a *app) searchProgress(predicted bool) (update func(searchrun.Progress), f
 	case a.quiet || a.json:
 		return nil, func() {}
 	case !onTerminal(a.stderr):
-		labels := 0
+		labels, times := 0, clock{}
 		return func(p searchrun.Progress) {
+			passed := times.of(p.Recalled, p.Labels, p.Budget)
 			if p.Labels >= labels+max(1, p.Budget/20) || p.Labels > labels && p.Labels == p.Budget {
 				labels = p.Labels
-				fmt.Fprintf(a.stderr, "round %d: %d of %d labels, %s\n", p.Round, p.Labels, p.Budget, best(p, 4))
+				fmt.Fprintf(a.stderr, "round %d: %d of %d labels, %s, %s\n", p.Round, p.Labels, p.Budget, best(p, 4),
+					passed)
 			}
 		}, func() {}
 	}
 	var mu sync.Mutex
-	stage := ""
-	bars := mpb.New(mpb.WithOutput(bare(a.stderr)), mpb.WithWidth(40))
+	stage, known := "", searchrun.Progress{}
+	var times clock
+	bars, wait := a.newBars(40)
 	bar := bars.AddBar(0, mpb.PrependDecorators(decor.Name("labels "), decor.CountersNoUnit("%d / %d ")),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
 			mu.Lock()
 			defer mu.Unlock()
-			return stage
+			if stage == "" {
+				return ""
+			}
+			return stage + ", " + times.of(known.Recalled, known.Labels, known.Budget)
 		})))
 	return func(p searchrun.Progress) {
 			mu.Lock()
+			known = p
+			times.of(p.Recalled, p.Labels, p.Budget)
 			stage = fmt.Sprintf(" %s  round %d: %s", best(p, 2), p.Round, p.Stage)
 			if p.Total > 0 {
 				stage += fmt.Sprintf(" %d/%d", p.Done, p.Total)
@@ -361,7 +390,7 @@ func (a *app) searchProgress(predicted bool) (update func(searchrun.Progress), f
 			bar.SetCurrent(int64(p.Labels))
 		}, func() {
 			bar.Abort(false)
-			bars.Wait()
+			wait()
 		}
 }
 
@@ -386,14 +415,21 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool { return x.Arch == r.Pick })
 	if i >= 0 {
 		x := r.Architectures[i]
-		if x.Predicted {
-			fmt.Fprintf(w, "predicted score\t%.6f (of %s; no accuracy was measured)\n", r.PickAccuracy, r.Predictor)
-		} else {
-			fmt.Fprintf(w, "accuracy\t%.4f %% (%s)\n", r.PickAccuracy*100,
+		switch {
+		case x.Predicted:
+			fmt.Fprintf(w, "predicted score\t%.6f (of %s; no accuracy was measured)\n", *r.PickAccuracy, r.Predictor)
+		case r.Metric != nil:
+			fmt.Fprintf(w, "%s\t%s\n", r.Metric.Name, strings.Join(slices.DeleteFunc([]string{
+				quantity(*r.PickValue, r.Metric.Unit), x.Note}, func(s string) bool { return s == "" }), "; "))
+		default:
+			fmt.Fprintf(w, "accuracy\t%.4f %% (%s)\n", *r.PickAccuracy*100,
 				strings.Join(slices.DeleteFunc([]string{x.AccuracySource, x.Note},
 					func(s string) bool { return s == "" }), "; "))
 		}
-		if x.Judged != nil && *x.Judged != r.PickAccuracy {
+		for _, name := range slices.Sorted(maps.Keys(x.Metrics)) {
+			fmt.Fprintf(w, "%s\t%s\n", name, quantity(x.Metrics[name], ""))
+		}
+		if x.Judged != nil && *x.Judged != *r.PickAccuracy {
 			fmt.Fprintf(w, "judged\t%.4f %%\n", *x.Judged*100)
 		}
 		if x.Rank > 0 {
@@ -437,7 +473,7 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	// The labelled ones stand first; of the others the comparator's favourite is what the search would pick without a
 	// label.
 	if i := slices.IndexFunc(r.Architectures, func(x report.Architecture) bool {
-		return x.Accuracy == nil
+		return x.Accuracy == nil && x.Value == nil
 	}); i >= 0 {
 		x := r.Architectures[i]
 		fmt.Fprintf(w, "best unlabelled\t%s, predicted rank %s of %d (by the comparator)", x.Arch,
@@ -446,6 +482,9 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 			fmt.Fprintf(w, ", true rank %d", x.Rank)
 		}
 		fmt.Fprintln(w)
+	}
+	for _, x := range r.Suggestions[:min(len(r.Suggestions), suggestionsShown)] {
+		fmt.Fprintf(w, "measure next\t%s, beats the pick with probability %s\n", x.Arch, probability(x.Probability))
 	}
 	if front {
 		for _, text := range r.Pareto {
@@ -457,9 +496,17 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 				if x.LatencyMS != nil {
 					latency = fmt.Sprintf(", %.3f ms", *x.LatencyMS)
 				}
-				value := fmt.Sprintf("%.4f %%", *x.Accuracy*100)
-				if x.Predicted {
+				value := ""
+				switch {
+				case r.Metric != nil:
+					value = r.Metric.Name + " " + quantity(*x.Value, r.Metric.Unit)
+				case x.Predicted:
 					value = fmt.Sprintf("predicted score %.6f", *x.Accuracy)
+				default:
+					value = fmt.Sprintf("%.4f %%", *x.Accuracy*100)
+				}
+				for _, name := range slices.Sorted(maps.Keys(x.Metrics)) {
+					latency += ", " + name + " " + quantity(x.Metrics[name], "")
 				}
 				fmt.Fprintf(w, "front\t%s at %s MAdds, %s parameters%s: %s\n", value, count(x.MAdds), count(x.Params),
 					latency, text)
@@ -469,6 +516,22 @@ func (a *app) printSearch(r *searchrun.Result, front bool) error {
 	fmt.Fprintf(w, "seconds\t%.1f\n", r.Seconds)
 	fmt.Fprintf(w, "written\t%s with %s, %s, %s\n", a.out, report.PageName, report.ResultName, report.LedgerName)
 	return w.Flush()
+}
+
+// quantity is a measured number of any size with its unit.
+func quantity(v float64, unit string) string {
+	return strings.TrimSpace(strconv.FormatFloat(v, 'g', 6, 64) + " " + unit)
+}
+
+// suggestionsShown is how many suggestions a search's summary has; result.json has them all.
+const suggestionsShown = 3
+
+// probability is one with two digits, or the word for one that nobody knows.
+func probability(p *float64) string {
+	if p == nil {
+		return "unknown"
+	}
+	return strconv.FormatFloat(*p, 'f', 2, 64)
 }
 
 // count is a whole number, or the word for one that nobody knows.

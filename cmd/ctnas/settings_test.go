@@ -17,6 +17,7 @@ import (
 
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
+	"github.com/ctnas/ctnas/search/command"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/trained"
 	"github.com/ctnas/ctnas/trainer"
@@ -90,6 +91,8 @@ func settingsPage(t *testing.T) string {
 	require.NoError(t, err)
 	page.WriteString("## Labels by training\n\nKeys of `--labels train:DATA?recipe=R&key=value`, beside those of the " +
 		"recipe,\nwhich are the flags above.\n\n" + spec.Settings().KeyTables("Labels by training", "Faults"))
+	page.WriteString("## Labels by a command\n\nKeys of `--labels exec:COMMAND?key=value` ([exec.md](exec.md)).\n\n" +
+		commandLabels(t).KeyTables("Labels by a command"))
 	return strings.TrimSuffix(page.String(), "\n")
 }
 
@@ -173,6 +176,14 @@ func TestWhatIsTakenIsKept(t *testing.T) {
 	})
 }
 
+// commandLabels are the keys of labels by a command.
+func commandLabels(t *testing.T) *setting.List {
+	s, err := command.Parse(command.Prefix + "true {arch}")
+	require.NoError(t, err)
+	s.Dir = ""
+	return s.Settings()
+}
+
 // Whatever is no value of a setting is refused with an error that names it: no number, one below all or above all,
 // another word.
 func TestEverySettingIsChecked(t *testing.T) {
@@ -183,6 +194,7 @@ func TestEverySettingIsChecked(t *testing.T) {
 			require.NoError(t, err)
 			return s.Settings()
 		},
+		"command": func() *setting.List { return commandLabels(t) },
 	}
 	_, root := aProgram()
 	eachCommand(root, func(cmd *cobra.Command) {
@@ -203,7 +215,8 @@ func TestEverySettingIsChecked(t *testing.T) {
 			kind := list().Lookup(name).Kind()
 			bad := []string{".nan", "-1", "1e300", "-.inf"}
 			switch {
-			case kind == "string" && list().Lookup(name).Words() == nil && name != "data" && name != "device":
+			case kind == "string" && list().Lookup(name).Words() == nil && name != "data" && name != "device",
+				where == "command" && (name == "gpus" || name == "files"):
 				continue // any name
 			case kind == "bool":
 				bad = []string{"2"}
@@ -249,6 +262,8 @@ func TestOlderSearches(t *testing.T) {
 		if before, _, _ := strings.Cut(string(text), "run:\n"); name != "random" {
 			// Settings that it did not have are written at their defaults.
 			const since = "supernet-preset: default\nsupernet-cells: 1000\n"
+			before = strings.Replace(before, "thompson:", "lag: 0\nthompson:", 1)
+			before = strings.Replace(before, "per-round:", fmt.Sprintf("preselect: %d\nper-round:", c.Preselect), 1)
 			require.Equal(t, before+since, string(again))
 		}
 		back, err := search.ParseConfig(again)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"strings"
 	"text/tabwriter"
 
@@ -76,14 +77,25 @@ func newSpaceInfoCommand(a *app) *cobra.Command {
 				Choices int    `json:"choices"`
 			}
 			_, enumerable := s.(space.Enumerable)
+			n, exact := space.Count(s)
 			info := struct {
-				Space      string   `json:"space"`
-				Operations []string `json:"operations"`
-				MaxNodes   int      `json:"max_nodes"`
-				Decisions  int      `json:"max_decisions"`
-				Heads      []head   `json:"heads"`
-				Enumerable bool     `json:"enumerable"`
-			}{s.Name(), s.Alphabet(), s.MaxNodes(), s.Grammar().MaxSteps(), nil, enumerable}
+				Space         string   `json:"space"`
+				Architectures *big.Int `json:"architectures"` // at most, where they are not counted
+				Exact         bool     `json:"counted"`
+				Operations    []string `json:"operations"`
+				MaxNodes      int      `json:"max_nodes"`
+				Decisions     int      `json:"max_decisions"`
+				Heads         []head   `json:"heads"`
+				Enumerable    bool     `json:"enumerable"`
+				Encoder       string   `json:"encoder"`
+				// of a space from a file: whether texts of one network are one architecture
+				Isomorphic *bool `json:"isomorphic_are_one,omitempty"`
+			}{s.Name(), n, exact, s.Alphabet(), s.MaxNodes(), s.Grammar().MaxSteps(), nil, enumerable,
+				space.EncoderOf(s).String(), nil}
+			if f := space.FileOf(s); f != nil {
+				one := f.Isomorphic()
+				info.Isomorphic = &one
+			}
 			for _, h := range s.Grammar().Heads {
 				info.Heads = append(info.Heads, head{h.Name, h.Choices})
 			}
@@ -91,6 +103,11 @@ func newSpaceInfoCommand(a *app) *cobra.Command {
 				return a.printJSON(info)
 			}
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+			if exact {
+				fmt.Fprintf(w, "architectures\t%v\n", n)
+			} else {
+				fmt.Fprintf(w, "architectures\tat most %v: several sequences of decisions may be one architecture\n", n)
+			}
 			fmt.Fprintf(w, "space\t%s\n", info.Space)
 			fmt.Fprintf(w, "operations\t%s\n", strings.Join(info.Operations, " "))
 			fmt.Fprintf(w, "nodes\tat most %d\n", info.MaxNodes)
@@ -99,6 +116,10 @@ func newSpaceInfoCommand(a *app) *cobra.Command {
 				fmt.Fprintf(w, "  %s\t%d choices\n", h.Name, h.Choices)
 			}
 			fmt.Fprintf(w, "can be listed\t%t\n", info.Enumerable)
+			fmt.Fprintf(w, "the comparator reads\t%s\n", info.Encoder)
+			if info.Isomorphic != nil {
+				fmt.Fprintf(w, "isomorphic cells are one\t%t\n", *info.Isomorphic)
+			}
 			return w.Flush()
 		},
 	}

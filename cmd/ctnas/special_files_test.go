@@ -21,7 +21,7 @@ func specialFiles(t *testing.T) map[string]string {
 	require.NoError(t, os.Mkdir(folder, 0o755))
 	return map[string]string{
 		pipe: "is a pipe, want a regular file", device: "is a device, want a regular file", "/dev/zero": "is a device",
-		folder: "is a folder, want a regular file", filepath.Join(dir, "missing"): "no such file",
+		folder: "is a folder, ", filepath.Join(dir, "missing"): "no such file",
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -24,7 +23,9 @@ func newSupernetCommand(a *app) *cobra.Command {
   ctnas supernet eval runs/super --arch largest
   ctnas supernet rank runs/super --labels table:measured.csv --cells 50
   ctnas supernet check ofa_mbv3_w1.0.pth --labels table:ofa_mbv3_w1.0_r224.csv --data imagenet:/data/imagenet`,
-		newSupernetTrainCommand(a), newSupernetEvalCommand(a), newSupernetRankCommand(a), newSupernetCheckCommand(a))
+		a.onNodes(a.watched(a.copied(newSupernetTrainCommand(a)))), newSupernetEvalCommand(a),
+		newSupernetRankCommand(a),
+		newSupernetCheckCommand(a))
 }
 
 const supernetLong = `RUN is the folder of ctnas supernet train, FILE are weights of a supernet as safetensors or
@@ -81,11 +82,11 @@ func newSupernetEvalCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			kind, _, _ := strings.Cut(e.Data, ":")
 			cost := costOf(picked, e)
-			d := supernetEvaluated{Arch: picked.String(), Weights: e.Weights.Checksum, Data: kind, Split: e.Split,
-				Calibrate: e.Calibrate, Statistics: e.Statistics, Accuracy: supernet.NewSource(e, nil).Facts().String(),
-				Params: space.Known(cost.Params), MAdds: space.Known(cost.MAdds), Measured: measured[0],
+			d := supernetEvaluated{Arch: picked.String(), Weights: e.Weights.Checksum, Data: e.DataSource(),
+				Split: e.Split, Calibrate: e.Calibrate, Statistics: e.Statistics,
+				Accuracy: supernet.NewSource(e, nil).Facts().String(), Params: space.Known(cost.Params),
+				MAdds: space.Known(cost.MAdds), Measured: measured[0],
 				Seconds: time.Since(begin).Seconds()}
 			if a.json {
 				return a.printJSON(d)
@@ -349,8 +350,7 @@ func (a *app) rankSupernet(ctx context.Context, r ranking, path string) (d *supe
 	if err != nil {
 		return nil, err
 	}
-	kind, _, _ := strings.Cut(e.Data, ":")
-	return &supernetRanked{Weights: e.Weights.Checksum, Space: name, Labels: l.Source.Describe(), Data: kind,
+	return &supernetRanked{Weights: e.Weights.Checksum, Space: name, Labels: l.Source.Describe(), Data: e.DataSource(),
 		Split: e.Split, Judging: e.Judging(), Calibrate: e.Calibrate, Cells: len(g.Architectures), Seed: r.seed,
 		Seconds: time.Since(begin).Seconds(), Forward: forward, Statistics: e.Statistics, Agreement: *g,
 		statistics: e.StatisticsText()}, nil
@@ -369,8 +369,8 @@ func (a *app) printSupernetRanked(d *supernetRanked) error {
 		return err
 	}
 	_, err := fmt.Fprintf(a.stdout, "%d architectures, accuracy with shared weights on %d %s images of %s, %s, "+
-		"against the table (%s):\ntau-b %s, of parameters %s, of multiply-adds %s; mean absolute difference %.2f points, "+
-		"mean difference %+.2f; %d images forward, %.1f s\n", d.Cells, d.Judging,
+		"against the table (%s):\ntau-b %s, of parameters %s, of multiply-adds %s; mean absolute difference %.2f "+
+		"points, mean difference %+.2f; %d images forward, %.1f s\n", d.Cells, d.Judging,
 		judges[d.Split], d.Data, d.statistics, d.Labels,
 		fixed(d.TauB, 4), fixed(d.TauBParams, 4), fixed(d.TauBMAdds, 4), 100*d.MeanDifference, 100*d.Bias, d.Forward,
 		d.Seconds)

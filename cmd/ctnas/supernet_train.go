@@ -35,6 +35,7 @@ type supernetTrainSettings struct {
 	OnCorrupt       data.OnCorrupt
 	Teacher         string
 	Workers         int
+	Ranks           int
 	PathCache       int // MB
 	CheckpointEvery int
 }
@@ -60,10 +61,11 @@ func (s *supernetTrainSettings) settings() *setting.List {
 	l.Text(&s.Teacher, "teacher", "the largest network, already trained: the `folder` of its training or a file of "+
 		"weights, in place of ofa's stage full").Path(files.Absolute)
 	workersSetting(l, &s.Workers)
+	ranksSetting(l, &s.Ranks)
 	l.Int(&s.PathCache, "path-cache", "MB", "memory for the programs of paths that may be wanted again (0 = a quarter "+
 		"of a step's)", 0, 1<<24).MayChange()
-	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch)", 0,
-		1<<30).MayChange()
+	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch, or ten "+
+		"minutes where that is sooner)", 0, 1<<30).MayChange()
 	return l
 }
 
@@ -104,6 +106,9 @@ Recipes: ` + strings.Join(trainer.SupernetRecipeNames(), ", ") + `, or a YAML fi
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.supernetTrainSettings(cmd.Flags(), resume)
+			if err == nil {
+				err = a.takeFolder()
+			}
 			if err != nil {
 				return err
 			}
@@ -117,7 +122,7 @@ Recipes: ` + strings.Join(trainer.SupernetRecipeNames(), ", ") + `, or a YAML fi
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on without such images with: "+
 					"ctnas supernet train --resume %s --on-corrupt skip\n", quoted(a.out))
 			}
-			if err != nil {
+			if err != nil || a.nodes.follows() {
 				return err
 			}
 			a.warnCorrupt(result.Corrupt)
@@ -157,7 +162,7 @@ func (a *app) supernetTrainSettings(f *pflag.FlagSet, resume string) (supernetTr
 	if s.Data == "" {
 		return s, usagef(`required flag(s) "data" not set`)
 	}
-	if a.out != "" {
+	if a.out != "" && !a.nodes.follows() {
 		if err := checkOut(a.out); err != nil {
 			return s, err
 		}
@@ -202,15 +207,19 @@ func (s *supernetTrainSettings) parse(text []byte) error {
 }
 
 func (a *app) trainSupernet(cmd *cobra.Command, s supernetTrainSettings) (*trainer.SupernetResult, error) {
+	dev, err := a.openRanks(s.Ranks, s.CheckRanks)
+	if err != nil {
+		return nil, err
+	}
 	show, finish := a.supernetProgress()
 	defer finish()
-	return a.trainSupernetIn(cmd.Context(), s, a.out, nil, show)
+	return a.trainSupernetOn(cmd.Context(), dev, s, a.out, nil, show)
 }
 
-// trainSupernetIn trains a supernet in a folder, or without one where dir is empty. A nil sampler is the recipe's
+// trainSupernetOn trains a supernet in a folder, or without one where dir is empty. A nil sampler is the recipe's
 // method's.
-func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir string, sampler trainer.Sampler,
-	show func(trainer.Progress)) (*trainer.SupernetResult, error) {
+func (a *app) trainSupernetOn(ctx context.Context, dev device, s supernetTrainSettings, dir string,
+	sampler trainer.Sampler, show func(trainer.Progress)) (result *trainer.SupernetResult, err error) {
 	sp, err := openSpace(s.Space)
 	if err != nil {
 		return nil, err
@@ -218,10 +227,9 @@ func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir 
 	if _, sharing := sp.(space.Sharing); !sharing { // before images are looked at
 		return nil, usageError{supernet.ErrNotSharing(sp)}
 	}
-	dev, err := a.openOne()
-	if err != nil {
-		return nil, err
-	}
+	build := thisBuild()
+	deps := trainer.Deps{Device: dev.Config, Ranks: s.Ranks, Workers: s.Workers, Dir: dir,
+		CheckpointEvery: s.CheckpointEvery, Version: build.Version, Progress: show}
 	o, finishImages := a.imageOptions()
 	o.Seed = s.Seed
 	whole, err := data.Open(s.Data, o)
@@ -247,7 +255,6 @@ func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir 
 	if err != nil {
 		return nil, err
 	}
-	build := thisBuild()
 	if dir != "" {
 		unlock, err := a.lockFolder(dir)
 		if err != nil {
@@ -263,12 +270,16 @@ func (a *app) trainSupernetIn(ctx context.Context, s supernetTrainSettings, dir 
 			return nil, err
 		}
 	}
-	kind, _, _ := strings.Cut(s.Data, ":")
-	result, err := trainer.TrainSupernet(ctx, trainer.SupernetJob{Space: sp.Name(),
-		Paths: how.Paths, Sampler: how.Sampler, Data: d, Source: kind, HeldOut: s.HeldOut, Recipe: how.Recipe,
+	nodes, leave, err := a.joinNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { leave(err) }()
+	deps.Nodes = nodes
+	result, err = trainer.TrainSupernet(ctx, trainer.SupernetJob{Space: sp.Name(),
+		Paths: how.Paths, Sampler: how.Sampler, Data: d, Source: d.Source(), HeldOut: s.HeldOut, Recipe: how.Recipe,
 		Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher, Cache: int64(s.PathCache) << 20},
-		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: dir, CheckpointEvery: s.CheckpointEvery,
-			Version: build.Version, Progress: show})
+		deps)
 	if err == nil && dir != "" && !result.Finished {
 		err = report.WriteSupernet(dir)
 	}

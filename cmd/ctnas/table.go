@@ -18,7 +18,7 @@ import (
 func newTableCommand(a *app) *cobra.Command {
 	return group("table", "Look at, convert and download tabular benchmarks", `  ctnas table info nb101_run0.csv.gz
   ctnas table get nasbench101`,
-		newTableInfoCommand(a), newTableConvertCommand(a), newTableGetCommand(a), newTableTrainCommand(a))
+		newTableInfoCommand(a), newTableConvertCommand(a), newTableGetCommand(a), a.farmed(newTableTrainCommand(a)))
 }
 
 // openTable opens a space's table named on the command line: FILE, or table:FILE?… where a CSV file's columns need
@@ -37,7 +37,7 @@ func openTable(ctx context.Context, a *app, arg, space string, verify bool) (*ta
 	update, finish := a.progress("read " + filepath.Base(path))
 	defer finish()
 	return table.Open(ctx, path, table.Options{
-		Space: sp, Columns: query.Columns, VerifyChecksum: verify, Threads: a.threads,
+		Space: sp, Columns: query.Columns, Dataset: query.Dataset, VerifyChecksum: verify, Threads: a.threads,
 		Progress: func(done, total int64) { update(int(done), int(total)) },
 	})
 }
@@ -75,6 +75,9 @@ func newTableInfoCommand(a *app) *cobra.Command {
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintf(w, "file\t%s\nformat\t%s\nspace\t%s\narchitectures\t%d\n", info.File, info.Format, info.Space,
 				info.Records)
+			if info.Merged > 0 {
+				fmt.Fprintf(w, "averaged\t%d rows that write an architecture once more\n", info.Merged)
+			}
 			fmt.Fprintf(w, "SHA-256\t%s\n", info.Checksum)
 			if info.Source.File != filepath.Base(info.File) {
 				fmt.Fprintf(w, "made from\t%s (%s)\n", info.Source.File, info.Source.Format)

@@ -48,7 +48,12 @@ machine with the same instruction set. The command goes on where it was stopped.
 			if err != nil {
 				return err
 			}
-			o := a.labelOptions(dev, making, false)
+			farm, err := a.openFarm(dev, out+".farm")
+			if err != nil {
+				return err
+			}
+			defer farm.finish()
+			o := farm.with(a.labelOptions(dev, making, false))
 			c, err := trained.NewConfig(text, sp, o)
 			if err != nil {
 				return labelsError(err)
@@ -78,6 +83,9 @@ machine with the same instruction set. The command goes on where it was stopped.
 				return err
 			}
 			if err := files.Write(out, rows); err != nil {
+				return err
+			}
+			if err := farm.end(cmd.Context()); err != nil {
 				return err
 			}
 			if a.json {

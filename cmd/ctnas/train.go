@@ -29,7 +29,8 @@ const (
 	archHelp = `An ARCH is an architecture of a space (nasbench101:…, nasbench101:best, nasbench201:|…|,
 mobilenetv3:depths:kernels:ratios@w1.2, darts:Genotype(…), with @cifar10 behind for CIFAR's network, spos:…,
 fairnas:a) or a network of the zoo (ctnas zoo lists them).`
-	imageSets = "shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB"
+	imageSets = "shapes (generated), cifar10:DIR, cifar100:DIR, imagenet:DIR, imagenet:FILE (packed) or " +
+		"shards:GLOB"
 )
 
 // trainSettings are what of a training is set by flags, and kept in its folder.
@@ -41,10 +42,13 @@ type trainSettings struct {
 	Seed            uint64
 	OnNaN           string
 	OnCorrupt       data.OnCorrupt
+	Weights         string
+	WeightsFrom     string
 	Teacher         string
 	TeacherArch     string
 	TeacherFrom     string
 	Workers         int
+	Ranks           int
 	CheckpointEvery int
 }
 
@@ -65,6 +69,10 @@ func (s *trainSettings) settings() *setting.List {
 	seedSetting(l, &s.Seed).Shared()
 	trainer.AddFaults(l, &s.OnNaN, &s.OnCorrupt)
 	l.Group("Training")
+	l.Text(&s.Weights, "weights", "begin with the weights of a training's `folder`, or of a file of safetensors or "+
+		"PyTorch (fine-tuning); a classifier of other classes begins at random").Path(files.Absolute).OmitZero()
+	l.Text(&s.WeightsFrom, "weights-from", "`whose` weights a --weights file holds, as eval's (empty = by the "+
+		"file)").OmitZero()
 	l.Text(&s.Teacher, "teacher", "with --distill: the `folder` of a training to learn from, or a "+
 		"safetensors file").Path(files.Absolute)
 	l.Text(&s.TeacherArch, "teacher-arch", "the `ARCH` of a --teacher file; a cell has this training's --channels, "+
@@ -72,8 +80,9 @@ func (s *trainSettings) settings() *setting.List {
 	l.Text(&s.TeacherFrom, "teacher-from", "`whose` weights a --teacher file holds, as eval's --weights-from (empty "+
 		"= by the file)")
 	workersSetting(l, &s.Workers)
-	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch)", 0,
-		1<<30).MayChange()
+	ranksSetting(l, &s.Ranks)
+	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch, or ten "+
+		"minutes where that is sooner)", 0, 1<<30).MayChange()
 	return l
 }
 
@@ -94,6 +103,27 @@ func workersSetting(l *setting.List, p *int) {
 		MayChange().AtOnce(4) // they wait for disks too
 }
 
+func ranksSetting(l *setting.List, p *int) {
+	l.Int(p, "ranks", "executors", "on the CPU: executors that divide a batch's --shards, and the threads, among "+
+		"them as GPUs do (0 = one); results do not depend on it", 0, 64).MayChange().OmitZero()
+}
+
+// openRanks is openDevice for a training on all the devices that are named, whose number check looks at.
+func (a *app) openRanks(ranks int, check func(devices int) error) (device, error) {
+	dev, err := a.openDevice()
+	if err != nil {
+		return dev, err
+	}
+	if ranks > 1 && dev.kind != "cpu" {
+		return dev, usagef("--ranks %d: divides the processor's threads, and this computes on %s: want 0 (several "+
+			"GPUs are --device cuda:N,M)", ranks, dev.name)
+	}
+	if err := check(max(1, a.nodes.nodes) * trainer.Deps{Device: dev.Config, Ranks: ranks}.Devices()); err != nil {
+		return dev, usagef("--%w", err)
+	}
+	return dev, a.openAll(dev)
+}
+
 // warnCorrupt says which images were left out.
 func (a *app) warnCorrupt(c *data.CorruptImages) {
 	if c != nil {
@@ -108,9 +138,9 @@ func newTrainCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "train ARCH|RUN --data D --recipe R",
 		Short: "Train an architecture on images",
-		Long: `Trains a network from scratch and tests it. The recipe says how; every key of it is a flag that changes
-it. RUN is the folder of a search, whose pick is trained, or of a supernet that mixes all choices (ctnas
-supernet train --method darts), of which it is the architecture that the mixture stands for.
+		Long: `Trains a network, from scratch or from --weights, and tests it. The recipe says how; every key of it is a
+flag that changes it. RUN is the folder of a search, whose pick is trained, or of a supernet that mixes all
+choices (ctnas supernet train --method darts), of which it is the architecture that the mixture stands for.
 
 --out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and
 result.json. A training that was stopped, even with kill -9, goes on with --resume DIR and ends in the same
@@ -118,11 +148,20 @@ weights. One that ended at an image that cannot be read goes on without it with 
 skip: the next one of the epoch's order that can be read takes its place. ` + "`ctnas data check`" + ` finds
 such images beforehand.
 
+--nodes N --rendezvous HOST:PORT, on each of N machines, trains one network on all of them, in the same
+bytes; node 0 has the folder.
+
+--device cuda:0,1 --shards 2 trains on two GPUs: the recipe's batch is that of all of them together, and
+weights depend on --shards, not on how many devices divide them among them. A training may go on with more
+of them, or fewer.
+
 ` + archHelp + `
 Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
 		Example: `  ctnas train nasbench101:best --data shapes --recipe shapes --out runs/cell
   ctnas train mobilenetv3_large_1.0 --data imagenet:/data/imagenet --recipe mobilenetv3 --out runs/v3
   ctnas train runs/darts --data cifar10:/data/cifar10 --recipe darts-cifar --out runs/genotype
+  ctnas train mobilenetv3_large_100 --weights timm.safetensors --data imagenet:/data/flowers --recipe mobilenetv3 \
+      --lr 0.01 --epochs 20 --out runs/flowers
   ctnas train --resume runs/v3`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -135,6 +174,9 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 				}
 			}
 			s, err := a.trainSettings(cmd.Flags(), args, resume)
+			if err == nil {
+				err = a.takeFolder()
+			}
 			if err != nil {
 				return err
 			}
@@ -146,7 +188,7 @@ Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of su
 				fmt.Fprintf(a.stderr, "A checkpoint is written; go on without such images with: "+
 					"ctnas train --resume %s --on-corrupt skip\n", quoted(a.out))
 			}
-			if err != nil {
+			if err != nil || a.nodes.follows() {
 				return err
 			}
 			a.warnCorrupt(result.Corrupt)
@@ -185,8 +227,8 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (tra
 	s.Arch = cmp.Or(pick, s.Arch)
 	if err := checkArch(s.Arch); err != nil {
 		if at, unknown := os.Stat(s.Arch); unknown == nil && at.IsDir() {
-			err = usagef("%s is a folder that says no architecture: want that of a search, or of a supernet that mixes "+
-				"all choices, which has ended", s.Arch)
+			err = usagef("%s is a folder that says no architecture: want that of a search, or of a supernet that "+
+				"mixes all choices, which has ended", s.Arch)
 		}
 		return s, err
 	}
@@ -199,7 +241,7 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (tra
 	if err := s.check(); err != nil {
 		return s, err
 	}
-	if a.out != "" {
+	if a.out != "" && !a.nodes.follows() {
 		if err := checkOut(a.out); err != nil {
 			return s, err
 		}
@@ -217,6 +259,8 @@ func (s *trainSettings) check() error {
 		return usagef(`required flag(s) "data" not set`)
 	case (s.Teacher != "") != (s.Distill > 0):
 		return usagef("--teacher FOLDER and --distill WEIGHT belong together")
+	case s.WeightsFrom != "" && s.Weights == "":
+		return usagef("--weights-from is for --weights")
 	case s.TeacherArch+s.TeacherFrom != "" && s.Teacher == "":
 		return usagef("--teacher-arch and --teacher-from are for a --teacher file")
 	}
@@ -260,11 +304,13 @@ func checkArch(arch string) error {
 	return nil
 }
 
-func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error) {
-	dev, err := a.openOne()
+func (a *app) train(cmd *cobra.Command, s trainSettings) (result *trainer.Result, err error) {
+	dev, err := a.openRanks(s.Ranks, s.Recipe.CheckRanks)
 	if err != nil {
 		return nil, err
 	}
+	deps := trainer.Deps{Device: dev.Config, Ranks: s.Ranks, Workers: s.Workers, Dir: a.out,
+		CheckpointEvery: s.CheckpointEvery, Version: thisBuild().Version}
 	o, finishImages := a.imageOptions()
 	o.Seed, o.ValSplit = s.Seed, s.ValSplit
 	d, err := data.Open(s.Data, o)
@@ -288,6 +334,10 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 	if err != nil {
 		return nil, err
 	}
+	start, err := a.startWith(s, net, d.Classes)
+	if err != nil {
+		return nil, fmt.Errorf("--weights: %w", err)
+	}
 	build := thisBuild()
 	if a.out != "" {
 		unlock, err := a.lockFolder(a.out)
@@ -304,6 +354,12 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 			return nil, err
 		}
 	}
+	nodes, leave, err := a.joinNodes(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { leave(err) }()
+	deps.Nodes = nodes
 	update, finish := a.progress("updates")
 	defer finish()
 	var last trainer.Progress
@@ -313,15 +369,12 @@ func (a *app) train(cmd *cobra.Command, s trainSettings) (*trainer.Result, error
 				fmt.Sprintf("%.1f%%", 100*last.LoaderShare))
 		}
 	}()
-	kind, _, _ := strings.Cut(s.Data, ":")
-	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: kind, Recipe: s.Recipe,
-		Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Teacher: teacher},
-		trainer.Deps{Device: dev.Config, Workers: s.Workers, Dir: a.out, CheckpointEvery: s.CheckpointEvery,
-			Version: build.Version,
-			Progress: func(p trainer.Progress) {
-				last = p
-				update(p.Update, p.Updates)
-			}})
+	deps.Progress = func(p trainer.Progress) {
+		last = p
+		update(p.Update, p.Updates)
+	}
+	return trainer.Train(cmd.Context(), trainer.Job{Arch: s.Arch, Net: net, Data: d, Source: d.Source(),
+		Recipe: s.Recipe, Seed: s.Seed, OnNaN: s.OnNaN, OnCorrupt: s.OnCorrupt, Start: start, Teacher: teacher}, deps)
 }
 
 // load reads the settings of a training's folder, over those that s holds.

@@ -42,10 +42,21 @@ var wanted = map[string]string{
 	"compare":         "--labels table:none.csv --methods random",
 	"completion":      "bash",
 	"data check":      "imagenet:none",
+	"data pull":       "none --out none/x",
+	"data pack":       "imagenet:none --out none/x",
+	"data verify":     "none",
 	"devices":         "",
 	"eval":            "nasbench101:3:101:0 --data imagenet:none --weights none",
 	"export":          "nasbench101:3:101:0 --onnx none/x.onnx",
+	"farm cancel":     "none nasbench101:3:101:0",
+	"farm drain":      "none x",
+	"farm keys":       "none/x",
+	"farm status":     "none",
+	"farm workers":    "none",
 	"latency info":    "none.csv",
+	"launch k8s":      "",
+	"launch slurm":    "",
+	"launch systemd":  "",
 	"latency measure": "--space mobilenetv3 --out none/x.csv",
 	"rank":            "--labels table:none.csv",
 	"report":          "none",
@@ -57,14 +68,17 @@ var wanted = map[string]string{
 	"space show":      "nasbench101 nasbench101:3:101:0",
 	"table convert":   "none.csv --out none/x.ctt",
 	"table get":       "nasbench101",
+	"suggest":         "none --space nasbench101",
 	"supernet check":  "none.pth --labels table:none.csv --data imagenet:none",
 	"supernet eval":   "none --arch largest",
 	"supernet rank":   "none --labels table:none.csv",
 	"supernet train":  "--space mobilenetv3 --data imagenet:none",
 	"table info":      "none.csv",
+	"tell":            "none nasbench101:3:101:0 accuracy=0.5 --space nasbench101",
 	"table train":     "--space nasbench101-v3 --labels train:imagenet:none?recipe=shapes --out none/x.csv",
 	"train":           "nasbench101:3:101:0 --data imagenet:none",
 	"version":         "",
+	"worker":          "--join tls://127.0.0.1:1",
 	"zoo":             "",
 }
 
@@ -117,10 +131,12 @@ func TestEveryCommandRefusesMistakesWithTwo(t *testing.T) {
 var otherVariables = []string{
 	"CTNAS_CASES", "CTNAS_SECONDS", "CTNAS_CUDA_ARCHS", "CTNAS_CUDA_BLOCKING", "CTNAS_CUDA_HOME", "CTNAS_CUDA_SYNC",
 	"CTNAS_FAKE_CUDA",
-	"CTNAS_FATBINS", "CTNAS_ISA", "CTNAS_PARITY", "CTNAS_PEER_IMAGES", "CTNAS_SHAPES",
+	"CTNAS_FATBINS", "CTNAS_ISA", "CTNAS_PARITY", "CTNAS_PEER_IMAGES", "CTNAS_PREEMPT_EXIT",
+	"CTNAS_SHAPES",
 	"CTNAS_PYTHON", "CTNAS_SIM_BROKEN", "CTNAS_TABLES", "CTNAS_TABLE_HELPER", "CTNAS_TEST", "CTNAS_TEST_ALONE",
 	"CTNAS_TEST_CHILD_DIR",
-	"CTNAS_TEST_CHILD_KILL", "CTNAS_TEST_CHILD_MODE", "CTNAS_TEST_DEVICE", "CTNAS_TEST_REPORT", "CTNAS_TEST_SVG",
+	"CTNAS_TEST_CHILD_KILL", "CTNAS_TEST_CHILD_MODE", "CTNAS_TEST_COMMAND_CHILD", "CTNAS_TEST_DEVICE",
+	"CTNAS_TEST_NOT_SET", "CTNAS_TEST_REPORT", "CTNAS_TEST_SVG", "CTNAS_TEST_TORCH_PYTHON",
 	"CTNAS_TEST_ZOO",
 }
 
@@ -139,7 +155,7 @@ func TestVariablesAreNotFlags(t *testing.T) {
 			flags[setting.EnvName(f.Name)] = strings.Join(path, " ") + " --" + f.Name
 		})
 	})
-	require.Equal(t, "train --data", flags["CTNAS_DATA"])
+	require.Equal(t, "worker --data", flags["CTNAS_DATA"], "the last one that has it")
 	for _, name := range otherVariables {
 		require.Empty(t, flags[name], name)
 	}

@@ -2,13 +2,17 @@
 package checkpoint
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/metrics"
 )
 
 // The folder within a run's, and the two files in it.
@@ -60,8 +64,34 @@ func Open(magic string, data []byte) (body []byte, err error) {
 	return data[head:], nil
 }
 
-// Write puts a checkpoint into a run folder, flushed to the disk; the one before stays as the previous one.
-func Write(folder string, data []byte) error {
+// whole tells whether a file is what Seal made, of whatever magic line and body.
+func whole(path string) bool {
+	file, err := files.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	r := bufio.NewReader(file)
+	var want [sha256.Size]byte
+	if line, err := r.ReadSlice('\n'); err != nil || len(line) == 0 {
+		return false
+	} else if _, err := io.ReadFull(r, want[:]); err != nil {
+		return false
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, r); err != nil {
+		return false
+	}
+	return [sha256.Size]byte(sum.Sum(nil)) == want
+}
+
+// Write puts a checkpoint that Seal made into a run folder, flushed to the disk; the one before stays as the previous
+// one, unless it is damaged: then the previous one is the only one that is whole until this one stands.
+func Write(folder string, data []byte) error { return write(folder, data, false) }
+
+// write is Write; who has written the latest one himself knows that it is whole.
+func write(folder string, data []byte, known bool) error {
+	begin := time.Now()
 	dir := filepath.Join(folder, Dir)
 	if err := files.MkdirAll(dir); err != nil {
 		return err
@@ -78,10 +108,16 @@ func Write(folder string, data []byte) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
-	if err := files.Rename(latest, filepath.Join(dir, Previous)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if known || whole(latest) {
+		if err := files.Rename(latest, filepath.Join(dir, Previous)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := file.Commit(); err != nil {
 		return err
 	}
-	return file.Commit()
+	metrics.CheckpointSeconds.Observe(time.Since(begin))
+	return nil
 }
 
 // maxBytes bounds what is read of a checkpoint: the weights, moments and average of 4e9 parameters.

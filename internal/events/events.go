@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ctnas/ctnas/internal/files"
@@ -80,8 +81,10 @@ func (e *Event) UnmarshalJSON(line []byte) error {
 	return nil
 }
 
-// Log writes the events of a run to log.jsonl and the same scalars to a TensorBoard file beside it.
+// Log writes the events of a run to log.jsonl and the same scalars to a TensorBoard file beside it. Any goroutine may
+// write.
 type Log struct {
+	mu     sync.Mutex
 	file   *os.File
 	board  *board
 	bytes  int64
@@ -146,6 +149,8 @@ func (l *Log) Position() int64 {
 	if l == nil {
 		return 0
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.bytes
 }
 
@@ -154,6 +159,8 @@ func (l *Log) Seconds() float64 { return l.base + time.Since(l.opened).Seconds()
 
 // Write adds an event, stamped with the time.
 func (l *Log) Write(e Event) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	now := time.Now()
 	e.Seconds = math.Round(l.Seconds()*1000) / 1000
 	e.Time = now.UTC().Format(time.RFC3339Nano)

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/internal/names"
 )
 
 // RunKey is the block of a config.yaml that says how a run went; it is no setting and is not read back.
@@ -82,7 +84,7 @@ func (l *List) read(text []byte, others bool) error {
 		case s == nil && others:
 			return nil
 		case s == nil:
-			return fmt.Errorf("unknown key %q", key)
+			return fmt.Errorf("unknown key %q%s", key, names.Meant(key, l.Names()))
 		}
 		if err := s.decode(value); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
@@ -125,7 +127,7 @@ func EachKey(text []byte, visit func(key string, value *yaml.Node) error) error 
 func (l *List) Set(name, text string) error {
 	s := l.Lookup(name)
 	if s == nil {
-		return fmt.Errorf("unknown key %q", name)
+		return fmt.Errorf("unknown key %q%s", name, names.Meant(name, l.Names()))
 	}
 	node := &yaml.Node{Kind: yaml.ScalarNode, Value: text}
 	if _, word := s.at.(*string); word { // whatever else YAML would take it for

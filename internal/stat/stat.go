@@ -41,6 +41,17 @@ func Median(x []float64) float64 {
 	return sorted[half-1]/2 + sorted[half]/2
 }
 
+// Quantile returns the value below which the part q in 0..1 of ascending values lies, interpolated linearly between
+// neighbours (type 7 of Hyndman and Fan, The American Statistician 50, 1996); NaN of none.
+func Quantile(sorted []float64, q float64) float64 {
+	if len(sorted) == 0 {
+		return math.NaN()
+	}
+	at := q * float64(len(sorted)-1)
+	i := min(int(at), len(sorted)-1)
+	return sorted[i] + (at-float64(i))*(sorted[min(i+1, len(sorted)-1)]-sorted[i])
+}
+
 // Ranks returns the ascending ranks 1..n; equal values share the mean of theirs. The rank of NaN is NaN, and it moves
 // no other.
 func Ranks(x []float64) []float64 {

@@ -90,6 +90,15 @@ func TestKendallBEqualsItsDefinition(t *testing.T) {
 	})
 }
 
+func TestQuantile(t *testing.T) {
+	values := []float64{1, 2, 4, 8} // as numpy.quantile has it
+	for q, want := range map[float64]float64{0: 1, 0.25: 1.75, 0.5: 3, 0.75: 5, 1: 8} {
+		require.InDelta(t, want, Quantile(values, q), 1e-15)
+	}
+	require.Equal(t, 3.0, Quantile([]float64{3}, 0.3))
+	require.True(t, math.IsNaN(Quantile(nil, 0.5)))
+}
+
 func TestRanks(t *testing.T) {
 	require.Equal(t, []float64{4.5, 1.5, 6, 1.5, 8, 11, 3, 10, 8, 4.5, 8},
 		Ranks([]float64{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5}))

@@ -5,6 +5,7 @@
 //
 //   cu_conv, cu_conv_input            float32, tiles of 128 x 64
 //   cu_conv_bf16_N, cu_conv_input_bf16_N   tensors of bfloat16, tensor cores, tiles of 128 x N
+//   cu_conv_1x1_N, cu_conv_input_1x1_N     the same of one tap without strides, activations that are cheap
 //
 // The rows of the gradient in the input are ordered by their phase, that is their place modulo the strides, so that
 // those of a tile have the same taps; the steps of other taps are left out.
@@ -77,13 +78,13 @@ template <bool TRANSPOSED> __device__ __forceinline__ uint64_t taps_of(const ctn
 	return taps;
 }
 
-// A thread's part of a step's left side: VECTOR of a row's vectors, for MINE rows.
-template <class T, bool TRANSPOSED> struct loader {
+// A thread's part of a step's left side: VECTOR of a row's vectors, for MINE rows. POINT: a row reads its own pixel.
+template <class T, bool TRANSPOSED, bool POINT> struct loader {
 	static constexpr int L = LANES<T>, VECTORS = STEP<T> / L, MINE = ROWS * VECTORS / BLOCK;
 	const ctn_conv_gpu_args &g;
 	const int c0; // the group's first channel
 	const bool aligned;
-	place at[MINE];
+	place at[POINT ? 1 : MINE]; // POINT: of the first row there is only where it is
 	uint64_t taps;
 	// of the step that is on its way
 	int c = 0, n = 0, pixel[MINE];
@@ -96,14 +97,18 @@ template <class T, bool TRANSPOSED> struct loader {
 	static __device__ __forceinline__ int row(int i) { return (int)threadIdx.x / VECTORS + i * (BLOCK / VECTORS); }
 
 	__device__ __forceinline__ void begin(int row0) {
+		if constexpr (POINT) {
+			at[0].written = row0 + row(0);
+		} else {
 #pragma unroll
-		for (int i = 0; i < MINE; i++) at[i] = find<TRANSPOSED>(g, row0 + row(i));
-		taps = taps_of<TRANSPOSED>(g, row0);
+			for (int i = 0; i < MINE; i++) at[i] = find<TRANSPOSED>(g, row0 + row(i));
+			taps = taps_of<TRANSPOSED>(g, row0);
+		}
 	}
 
 	// The first step from `step` on with taps that rows of the tile have, or `steps`.
 	__device__ __forceinline__ int next(int step, int steps) const {
-		if (!TRANSPOSED || g.at.stride_h * g.at.stride_w == 1) return step;
+		if (POINT || !TRANSPOSED || g.at.stride_h * g.at.stride_w == 1) return step;
 		const int across = (g.at.depth + L - 1) / L;
 		for (; step < steps; step++) {
 			int first = step * VECTORS / across, last = (step * VECTORS + VECTORS - 1) / across;
@@ -114,12 +119,23 @@ template <class T, bool TRANSPOSED> struct loader {
 	}
 
 	__device__ __forceinline__ void load(int step) {
-		const tap_channels<T> k(g.at, g.at.depth, step * VECTORS + (int)threadIdx.x % VECTORS);
-		c = c0 + k.c, n = k.n;
+		const int vector = step * VECTORS + (int)threadIdx.x % VECTORS;
+		int ky = 0, kx = 0;
+		if constexpr (POINT) {
+			c = vector * L, n = min(L, g.at.depth - c);
+		} else {
+			const tap_channels<T> k(g.at, g.at.depth, vector);
+			c = c0 + k.c, n = k.n, ky = k.ky, kx = k.kx;
+		}
 		const bool wide = aligned && n == L;
 #pragma unroll
 		for (int i = 0; i < MINE; i++) {
-			pixel[i] = n > 0 ? read_pixel<TRANSPOSED>(g.at, at[i], k.ky, k.kx) : -1;
+			if constexpr (POINT) {
+				pixel[i] = at[0].written + row(i) - row(0);
+				if (n <= 0 || pixel[i] >= g.rows) pixel[i] = -1;
+			} else {
+				pixel[i] = n > 0 ? read_pixel<TRANSPOSED>(g.at, at[i], ky, kx) : -1;
+			}
 			if (pixel[i] < 0) continue;
 			if (TRANSPOSED) {
 				raw[i] = load_raw((const T *)g.grad.g + pixel[i] * g.grad.g_ld + c, n, wide);
@@ -156,7 +172,7 @@ template <class T, bool TRANSPOSED> struct loader {
 					float v[4] = {};
 					if (pixel[i] >= 0) {
 						unpack(quad_of<T>(raw[i], q), v);
-						input_value(&g.in, k, pixel[i], at, some, v);
+						input_value<POINT>(&g.in, k, pixel[i], at, some, v);
 					}
 					put(left, pitch, row(i), k0, v);
 				}
@@ -191,7 +207,8 @@ template <class T, int COLS> __device__ __forceinline__ void copy_weight(const T
 	cp_async_commit();
 }
 
-template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void convolve(const ctn_conv_gpu_args &g) {
+template <class T, int COLS, bool TRANSPOSED, bool POINT = false>
+__device__ __forceinline__ void convolve(const ctn_conv_gpu_args &g) {
 	using l = layout<T, COLS>;
 	using sums_type = typename std::conditional<TRANSPOSED, backward_sums<4>, forward_sums<4>>::type;
 	constexpr int L = 4, GROUPS = COLS / L, STRIPS = BLOCK / GROUPS, MINE = ROWS / STRIPS,
@@ -208,7 +225,7 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 	float *stats = TRANSPOSED ? g.sink.stats : g.stats;
 	block_sums<sums_type> all;
 
-	loader<T, TRANSPOSED> in(g, group);
+	loader<T, TRANSPOSED, POINT> in(g, group);
 	int row0 = part * g.tiles * ROWS, end = min(g.rows, row0 + g.tiles * ROWS);
 	in.begin(row0);
 	int step = in.next(0, steps);
@@ -250,8 +267,8 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 			if (step < steps) in.load(step);
 		}
 		// A thread's place in the stored tile: four channels of every STRIPS'th row.
-		const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS, j = column_tile * COLS + mine * L,
-		          n = min(L, g.at.cols - j);
+		const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS,
+		          j = column_tile * COLS + mine * L, n = min(L, g.at.cols - j);
 		const int c = group * g.at.cols + j;
 		const bool wide = TRANSPOSED ? sink_whole<T>(&g.sink, c, n, L) : whole<T>(g.z, g.ld, c, n, L);
 		sums_type sums;
@@ -266,7 +283,7 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 					for (int i = 0; i < BATCH; i++) {
 						const int row = row0 + strip + (b + i) * STRIPS;
 						pixel[i] = row >= end                           ? -1
-						           : g.at.stride_h * g.at.stride_w == 1 ? row
+						           : POINT || g.at.stride_h * g.at.stride_w == 1 ? row
 						                                                : find<TRANSPOSED>(g, row).written;
 						if (pixel[i] >= 0) raw[i] = load_sink_quad<T>(&g.sink, pixel[i], c, n, wide);
 					}
@@ -297,10 +314,10 @@ template <class T, int COLS, bool TRANSPOSED> __device__ __forceinline__ void co
 		if (stats) gather_sums<sums_type, L>(sums, mine, GROUPS, strip, STRIPS, work, all);
 		else __syncthreads();
 	}
-	if (stats)
-		end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm, part,
-		         group * across + column_tile, group * g.at.cols + column_tile * COLS,
-		         min(COLS, g.at.cols - column_tile * COLS), work);
+	if (!stats) return;
+	end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm, part,
+	         group * across + column_tile, group * g.at.cols + column_tile * COLS,
+	         min(COLS, g.at.cols - column_tile * COLS), work);
 }
 
 } // namespace
@@ -310,6 +327,10 @@ CTN_ENTRY(cu_conv, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<float, CTN_CO
 CTN_ENTRY(cu_conv_bf16_32, const ctn_conv_gpu_args g, BLOCK, 3) { convolve<bf16, 32, false>(g); }
 CTN_ENTRY(cu_conv_bf16_64, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 64, false>(g); }
 CTN_ENTRY(cu_conv_bf16_128, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 128, false>(g); }
+CTN_ENTRY(cu_conv_1x1_64, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 64, false, true>(g); }
+CTN_ENTRY(cu_conv_1x1_128, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 128, false, true>(g); }
+CTN_ENTRY(cu_conv_input_1x1_64, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 64, true, true>(g); }
+CTN_ENTRY(cu_conv_input_1x1_128, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 128, true, true>(g); }
 CTN_ENTRY(cu_conv_input, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<float, CTN_CONV_GPU_COLS_F32, true>(g); }
 CTN_ENTRY(cu_conv_input_bf16_32, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 32, true>(g); }
 CTN_ENTRY(cu_conv_input_bf16_64, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<bf16, 64, true>(g); }

@@ -353,7 +353,10 @@ type WeightGradient struct {
 	// PartialLen floats, overwritten; may be shared between operations; nil: its own. An accelerator takes it where it
 	// is large enough.
 	Partial *exec.Buffer
-	Later   *partial.Sums // of an accelerator: makes the sum over the parts; nil: a launch of its own does
+	// Of an accelerator: Later makes the sum over the parts, Together the parts, with those of others. It is to be
+	// recorded before what Later does, and needs it. nil: launches of its own.
+	Later    *partial.Sums
+	Together *Weights
 }
 
 // PartialLen is how many floats the sums over parts of the rows take.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ctnas/ctnas/kernels/conv/internal/split"
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -40,7 +39,7 @@ func (f Forward) accelerated(p *exec.Program, c Conv, v view) tensor.Stats {
 	args := C.ctn_conv_gpu_args{at: c.geometry(v), bias: floats(f.Bias), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
 	f.In.Put(unsafe.Pointer(&args.in))
 	w, form := packed{groups: c.Groups, depth: c.In.C / c.Groups, cols: c.Out / c.Groups}, formGeneral
-	if half && vectors(f.In.Z, f.In.Stride, c.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups) {
+	if half && inputVectors(f.In, c.Groups) && vectors(f.Z, f.ZStride, c.Shape(), c.Groups) {
 		form = c.form(w.depth, w.cols, plain(f.In), f.In.Act <= tensor.HSigmoid)
 	}
 	work := c.work(f.In.Bytes() + f.Z.Bytes(c.Shape().Len()))
@@ -86,6 +85,7 @@ const (
 	formGeneral form = iota // conv.cu
 	formPlain               // conv_plain.cu: what is read lies as it is multiplied
 	formPoint               // conv_point.cu: 1x1 with few channels on one of the sides
+	formOneTap              // conv.cu: 1x1 of more channels
 )
 
 // form chooses the kernels of a direction that reads and writes whole vectors: depth channels, as they are multiplied
@@ -99,6 +99,8 @@ func (c Conv) form(depth, cols int, asTheyAre, cheap bool) form {
 		return formPoint
 	case wide:
 		return formPlain
+	case c.pointwise() && cheap:
+		return formOneTap
 	}
 	return formGeneral
 }
@@ -121,6 +123,15 @@ func vectors(b *exec.Buffer, stride int, s tensor.Shape, groups int) bool {
 		(s.N+256)*s.H*s.W*stride < math.MaxInt32
 }
 
+// inputVectors tells the same of an input, the last of whose vectors may be filled up with zeros.
+func inputVectors(in tensor.Input, groups int) bool {
+	s := in.Shape
+	if in.Padded {
+		s.C = exec.Blocks(s.C, C.CTN_CONV_GPU_LANES_BF16) * C.CTN_CONV_GPU_LANES_BF16
+	}
+	return vectors(in.Z, in.Stride, s, groups)
+}
+
 // work is what a direction has to do that moves so many bytes of tensors.
 func (c Conv) work(bytes float64) exec.Work {
 	return exec.Work{Bytes: bytes + 4*float64(c.WeightLen()), FLOPs: 2 * float64(c.MAdds())}
@@ -141,11 +152,14 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 		w.layout, w.tile = packedBF16, halfTile(tiles*w.groups, w.cols)
 		entry = fmt.Sprintf("%s_%d", tensor.Entry(entry, half), w.tile)
 	}
-	file, shared := "conv", shared(half, w.tile)
+	file, shared := "conv", sharedGeneral(half, w.tile)
 	switch form {
 	case formPlain:
 		w.tile = max(w.tile, 64)
 		file, entry, shared = "conv_plain", fmt.Sprintf("cu_%s_plain_%d", name, w.tile), sharedPlain(w.tile)
+	case formOneTap:
+		w.tile = max(w.tile, 64)
+		entry, shared = fmt.Sprintf("cu_%s_1x1_%d", name, w.tile), sharedGeneral(half, w.tile)
 	case formPoint: // tiles of about one size
 		w.tile = exec.Blocks(exec.Blocks(w.cols, exec.Blocks(w.cols, C.CTN_CONV_GPU_POINT_COLS)), lanes) * lanes
 		file, entry, shared = "conv_point", fmt.Sprintf("cu_%s_point", name), sharedPoint(w.depth, w.transposed)
@@ -172,14 +186,7 @@ func recordTiles(p *exec.Program, name string, args *C.ctn_conv_gpu_args, half b
 		exec.Call(p, name, nil, args, 0, launch)
 		return stats
 	}
-	alone := packing == nil
-	if alone {
-		packing = &Packing{}
-	}
-	args.packed = packing.add(p.Arena(), weight, w).Pointer()
-	if alone {
-		packing.Record(p)
-	}
+	args.packed = packing.pack(p, weight, w)
 	exec.Call(p, name, nil, args, 0, launch)
 	return stats
 }
@@ -195,9 +202,9 @@ func halfTile(tiles, cols int) int {
 	return 32
 }
 
-// shared is the dynamic shared memory of a tile: two steps of both sides, the results, or the sums of its threads,
-// whatever is largest.
-func shared(half bool, tile int) int {
+// sharedGeneral is the dynamic shared memory of a tile of conv.cu: two steps of both sides, the results, or the sums of
+// its threads, whatever is largest.
+func sharedGeneral(half bool, tile int) int {
 	const rows, block = C.CTN_CONV_GPU_ROWS, C.CTN_CONV_GPU_BLOCK
 	steps := 2 * 4 * C.CTN_CONV_GPU_STEP_F32 * (rows + tile + 8)
 	if half {
@@ -255,7 +262,7 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 	splits := splits(down*across*c.Groups, resident, pixels/(8*step)) // some steps for each
 	each := exec.Blocks(exec.Blocks(pixels, splits), step) * step
 	splits = exec.Blocks(pixels, each)
-	args := C.ctn_conv_weight_gpu_args{at: c.geometry(v), pixels: C.int32_t(pixels), split: C.int32_t(each),
+	args := C.ctn_conv_weight_gpu{at: c.geometry(v), pixels: C.int32_t(pixels), split: C.int32_t(each),
 		splits: C.int32_t(splits), tiles: C.int32_t(across), len: C.int64_t(c.WeightLen()), dweight: floats(w.DWeight),
 		out: C.int32_t(c.Out)}
 	args.at.depth, args.at.cols = C.int32_t(depth), C.int32_t(c.Out/c.Groups)
@@ -273,17 +280,14 @@ func (w WeightGradient) accelerated(p *exec.Program, c Conv, v view) {
 	}
 	work := c.work(w.In.Bytes() + w.Grad.Bytes(c.Shape()))
 	work.Issued = 2 * float64(down*rows) * float64(across*cols*c.Groups) * float64(splits*each)
-	exec.Call(p, op, nil, &args, 0, exec.Launch{File: file, Entry: entry,
-		Grid: [3]int{down * across, c.Groups, splits}, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared, Work: work})
-	if splits > 1 {
-		partial.Sum{In: w.Partial, Parts: splits, Len: c.WeightLen(), Out: w.DWeight, Accumulate: w.Accumulate,
-			Cols: c.Out, Rows: depth, RowLD: v.ld, TapLD: v.tap}.Record(p, w.Later)
-	}
+	job := weightJob{general: &args, tiles: down * across, groups: c.Groups, splits: splits,
+		launch: exec.Launch{File: file, Entry: entry, Block: C.CTN_CONV_GPU_BLOCK, Shared: shared, Work: work}}
+	w.record(p, c, v, job)
 }
 
 // form chooses the kernels of the gradient in the weight.
 func (w WeightGradient) form(c Conv, half bool) form {
-	if !half || !vectors(w.In.Z, w.In.Stride, c.In, c.Groups) ||
+	if !half || !inputVectors(w.In, c.Groups) ||
 		!vectors(w.Grad.G, w.Grad.Stride, c.Shape(), c.Groups) ||
 		w.Grad.P != nil && !vectors(w.Grad.Z, w.Grad.ZStride, c.Shape(), c.Groups) {
 		return formGeneral

@@ -34,7 +34,8 @@ typedef struct ctn_conv_gpu_args {
 	ctn_sink sink;
 } ctn_conv_gpu_args;
 
-typedef struct ctn_conv_weight_gpu_args {
+// A gradient in a weight.
+typedef struct ctn_conv_weight_gpu {
 	ctn_conv_geometry at;
 	int32_t pixels; // of the output
 	int32_t split;  // of them in a split
@@ -48,6 +49,19 @@ typedef struct ctn_conv_weight_gpu_args {
 	float *dweight; // [taps, C in of a group, C out], at the distances of `at`
 	float *partial; // [splits, len], dense, when splits > 1
 	int32_t out;    // C out
+} ctn_conv_weight_gpu;
+
+enum { CTN_CONV_WEIGHTS = 8 }; // gradients in weights that a launch makes, at most
+
+// The blocks of a launch that makes several of them: of each in turn tiles, which run fastest, groups and splits.
+typedef struct ctn_conv_weight_blocks {
+	int32_t count;
+	int32_t first[CTN_CONV_WEIGHTS], tiles[CTN_CONV_WEIGHTS], groups[CTN_CONV_WEIGHTS];
+} ctn_conv_weight_blocks;
+
+typedef struct ctn_conv_weight_gpu_args {
+	ctn_conv_weight_gpu all[CTN_CONV_WEIGHTS];
+	ctn_conv_weight_blocks blocks;
 } ctn_conv_weight_gpu_args;
 
 enum {

@@ -4,7 +4,7 @@
 //
 //   cu_conv_plain_N          tiles of 128 x N, N = 64 or 128
 //   cu_conv_input_plain_N    the gradient in the input, of a convolution with strides of 1
-//   cu_conv_weight_plain_N   the gradient in the weight, any strides; cu_conv_weight_sum adds its splits
+//   cu_conv_weight_plain_N   the gradient in the weight, any strides; package partial adds its splits
 //
 // The weight is packed as for conv.cu: a step here is two there, and a last one that is odd is of zeros.
 #include "tile.cuh"
@@ -127,8 +127,8 @@ template <int COLS, bool TRANSPOSED> __device__ __forceinline__ void convolve(co
 
 		// The thread's part of the stored tile: a vector of channels of every STRIPS-th row.
 		constexpr int GROUPS = COLS / L, STRIPS = BLOCK / GROUPS, MINE = ROWS / STRIPS;
-		const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS, j = column_tile * COLS + mine * L,
-		          c = blockIdx.y * g.at.cols + j;
+		const int mine = threadIdx.x % GROUPS, strip = threadIdx.x / GROUPS,
+		          j = late(blockIdx.x) % across * COLS + mine * L, c = blockIdx.y * g.at.cols + j;
 		sums_type sums;
 		if constexpr (TRANSPOSED) {
 			constexpr int PITCH = COLS + 4;
@@ -169,21 +169,24 @@ template <int COLS, bool TRANSPOSED> __device__ __forceinline__ void convolve(co
 		if (stats) gather_sums<sums_type, L>(sums, mine, GROUPS, strip, STRIPS, work, all);
 		else __syncthreads();
 	}
-	if (stats)
-		end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm, part,
-		         (int)blockIdx.y * across + column_tile, (int)blockIdx.y * g.at.cols + column_tile * COLS,
-		         min(COLS, g.at.cols - column_tile * COLS), work);
+	if (!stats) return;
+	const int last_tile = late(blockIdx.x) % across;
+	end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm,
+	         (int)blockIdx.x / across, (int)blockIdx.y * across + last_tile,
+	         (int)blockIdx.y * g.at.cols + last_tile * COLS, min(COLS, g.at.cols - last_tile * COLS), work);
 }
 
-template <int COLS> __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &g) {
+template <int COLS> __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &args) {
 	constexpr int LEFT = DEEP * ROWS, STAGE = LEFT + DEEP * COLS;
 	constexpr int LEFT_VECTORS = ROWS / L, LEFT_APART = BLOCK / LEFT_VECTORS, LEFT_MINE = DEEP / LEFT_APART;
 	constexpr int RIGHT_VECTORS = COLS / L, RIGHT_APART = BLOCK / RIGHT_VECTORS, RIGHT_MINE = DEEP / RIGHT_APART;
 	DYNAMIC_SHARED(float, work);
 	bf16 *stages = (bf16 *)work;
+	const weight_block block(args.blocks);
+	const ctn_conv_weight_gpu &g = args.all[block.job];
 	const ctn_conv_geometry &a = g.at;
-	const int row_tile = blockIdx.x / g.tiles, column0 = blockIdx.x % g.tiles * COLS, group = blockIdx.y;
-	const int begin = blockIdx.z * g.split, end = min(begin + g.split, g.pixels);
+	const int row_tile = block.tile / g.tiles, column0 = block.tile % g.tiles * COLS, group = block.group;
+	const int begin = block.split * g.split, end = min(begin + g.split, g.pixels);
 
 	const int left_vector = threadIdx.x % LEFT_VECTORS, left_pixel = threadIdx.x / LEFT_VECTORS;
 	const int right_vector = threadIdx.x % RIGHT_VECTORS, right_pixel = threadIdx.x / RIGHT_VECTORS;
@@ -239,7 +242,7 @@ template <int COLS> __device__ __forceinline__ void weigh(const ctn_conv_weight_
 		out.template add_swizzled<DEEP>(stages + now * STAGE, stages + now * STAGE + LEFT);
 		now = now + 1 < STAGES ? now + 1 : 0;
 	}
-	store_weight(g, out, row_tile, column0);
+	store_weight<bf16, ROWS, COLS>(args, out);
 }
 
 } // namespace
@@ -251,5 +254,5 @@ CTN_ENTRY(cu_conv_input_plain_64, const ctn_conv_gpu_args g, BLOCK, 2) { convolv
 CTN_ENTRY(cu_conv_input_plain_128, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<128, true>(g); }
 
 // Grid: as those of conv_weight.cu.
-CTN_ENTRY(cu_conv_weight_plain_64, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<64>(g); }
-CTN_ENTRY(cu_conv_weight_plain_128, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<128>(g); }
+CTN_ENTRY(cu_conv_weight_plain_64, const __grid_constant__ ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<64>(g); }
+CTN_ENTRY(cu_conv_weight_plain_128, const __grid_constant__ ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<128>(g); }

@@ -6,7 +6,7 @@
 //
 //   cu_conv_point          forward
 //   cu_conv_input_point    the gradient in the input
-//   cu_conv_weight_point   the gradient in the weight; cu_conv_weight_sum adds its splits
+//   cu_conv_weight_point   the gradient in the weight; package partial adds its splits
 //
 // Tiles have up to 64 columns; the channels that are read come in up to four steps of up to 64, all of one size.
 #include "tile.cuh"
@@ -17,34 +17,25 @@ namespace {
 constexpr int ROWS = CTN_CONV_GPU_ROWS, COLS = CTN_CONV_GPU_POINT_COLS, L = LANES<bf16>,
               DEEP = CTN_CONV_GPU_PLAIN_STEP;
 
-// The activations that take a few instructions. With others nothing is recorded here, and no registers are lost.
-template <int N> __device__ __forceinline__ void activate_cheaply(float (&v)[N], int act) {
-	if (act == CTN_RELU) activate(v, CTN_RELU);
-	else if (act == CTN_HSWISH) activate(v, CTN_HSWISH);
-	else if (act == CTN_RELU6) activate(v, CTN_RELU6);
-	else if (act == CTN_HSIGMOID) activate(v, CTN_HSIGMOID);
-}
-
 // A thread's vectors of a step of ROWS pixels by `vectors` vectors of channels, of a tensor of `channels`: one of
 // channels, of up to MINE pixels. GRADIENT: of g.grad, otherwise of g.in.
 template <bool GRADIENT, int ROWS, class Args> struct side {
 	static constexpr int MINE = ROWS / (BLOCK / (DEEP / L));
 	const Args &g;
 	const int vectors, channels;
-	const int vector, strip; // the thread's, and its first pixel
-	const int apart, rows;   // from one of its pixels to the next; how many it has
+	const int apart;         // from one of a thread's pixels to the next
+	const int vector, strip; // the thread's, and its first pixel: none of the step where there are too many threads
 	int c = 0, there = 0;    // its channel in the step on its way, and how far from the first pixel there are more
 	uint4 raw[MINE], raw_z[GRADIENT ? MINE : 1];
 
 	__device__ __forceinline__ side(const Args &g, int vectors, int channels)
-	    : g(g), vectors(vectors), channels(channels), vector(threadIdx.x % vectors),
-	      strip((int)threadIdx.x / vectors), apart(BLOCK / vectors),
-	      rows(strip < apart ? (ROWS - strip + apart - 1) / apart : 0) {}
+	    : g(g), vectors(vectors), channels(channels), apart(BLOCK / vectors), vector(threadIdx.x % vectors),
+	      strip((int)threadIdx.x / vectors < apart ? (int)threadIdx.x / vectors : ROWS) {}
 
 	// Starts with the vectors of step `step` and of pixels from row0 on, up to `end`.
 	__device__ __forceinline__ void load(int row0, int end, int step) {
 		c = (step * vectors + vector) * L;
-		there = c < channels ? min(end - row0, rows * apart) - strip : 0;
+		there = c < channels ? min(end - row0, ROWS) - strip : 0;
 		const int ld = (int)(GRADIENT ? g.grad.g_ld : g.in.ld), at = (row0 + strip) * ld + c;
 		const bf16 *from = (const bf16 *)(GRADIENT ? g.grad.g : g.in.z);
 #pragma unroll
@@ -63,43 +54,51 @@ template <bool GRADIENT, int ROWS, class Args> struct side {
 		}
 	}
 
-	// Puts them into tile[pixel][channel] as they are multiplied, zeros where there are none.
-	__device__ __forceinline__ void store(int row0, bf16 *tile) const {
-		const int n = c < channels ? L : 0;
-		if constexpr (GRADIENT) {
-			const gradient_channels<L> k(&g.grad, c, n);
+	// Puts them into tile[pixel][channel] as they are multiplied, zeros where there are none. They are made of what was
+	// read where that lies, four channels at a time: the numbers of more would find no registers.
+	__device__ __forceinline__ void store(int row0, bf16 *tile) {
 #pragma unroll
-			for (int i = 0; i < MINE; i++) {
-				if (i >= rows) continue;
-				float v[L], z[L];
-				unpack(raw[i], v);
-				if (g.grad.p) {
-					unpack(raw_z[i], z);
+		for (int q = 0; q < 2; q++) {
+			const int from = c + 4 * q, n = c < channels ? 4 : 0;
+			if constexpr (GRADIENT) {
+				if (!g.grad.p) break;
+				const gradient_channels<4> k(&g.grad, from, n);
+#pragma unroll
+				for (int i = 0; i < MINE; i++) {
+					float v[4], z[4];
+					unpack(quad_of<bf16>(raw[i], q), v);
+					unpack(quad_of<bf16>(raw_z[i], q), z);
 					gradient_value(k, z, v);
+					replace(raw[i], q, v);
 				}
-				put(tile, i, v);
+			} else {
+				const input_channels<4> k(&g.in, from, n);
+#pragma unroll
+				for (int i = 0; i < MINE; i++) {
+					float v[4];
+					unpack(quad_of<bf16>(raw[i], q), v);
+					if (g.in.scale) {
+#pragma unroll
+						for (int j = 0; j < 4; j++) v[j] = v[j] * k.scale[j] + k.shift[j];
+					}
+					activate_cheaply(v, g.in.act);
+					if (g.in.gate && i * apart < there) {
+						float gate[4];
+						const int image = (row0 + strip + i * apart) / (int)g.in.image;
+						load_channels(g.in.gate + (int64_t)image * g.in.gate_ld, from, 4, 0.0f, gate);
+#pragma unroll
+						for (int j = 0; j < 4; j++) v[j] *= gate[j];
+					}
+					replace(raw[i], q, v);
+				}
 			}
-		} else {
-			const input_channels<L> k(&g.in, c, n);
+		}
 #pragma unroll
-			for (int i = 0; i < MINE; i++) {
-				if (i >= rows) continue;
-				float v[L];
-				unpack(raw[i], v);
-				if (g.in.scale) {
-#pragma unroll
-					for (int j = 0; j < L; j++) v[j] = v[j] * k.scale[j] + k.shift[j];
-				}
-				activate_cheaply(v, g.in.act);
-				if (g.in.gate && i * apart < there) {
-					float gate[L];
-					const int image = (row0 + strip + i * apart) / (int)g.in.image;
-					load_channels(g.in.gate + (int64_t)image * g.in.gate_ld, c, L, 0.0f, gate);
-#pragma unroll
-					for (int j = 0; j < L; j++) v[j] *= gate[j];
-				}
-				put(tile, i, v);
-			}
+		for (int i = 0; i < MINE; i++) {
+			const int row = strip + late(apart) * i;
+			if (row >= ROWS) continue;
+			if (row - strip >= there) raw[i] = make_uint4(0, 0, 0, 0);
+			*(uint4 *)(tile + swizzled<DEEP>(row, vector)) = raw[i];
 		}
 	}
 
@@ -110,11 +109,11 @@ template <bool GRADIENT, int ROWS, class Args> struct side {
 	}
 
   private:
-	__device__ __forceinline__ void put(bf16 *tile, int i, const float (&v)[L]) const {
-		uint4 all = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
-		                       pack_bf16(v[6], v[7]));
-		if (i * apart >= there) all = make_uint4(0, 0, 0, 0);
-		*(uint4 *)(tile + swizzled<DEEP>(strip + i * apart, vector)) = all;
+	// Puts four numbers in the place of the q'th four.
+	static __device__ __forceinline__ void replace(uint4 &all, int q, const float (&v)[4]) {
+		const uint32_t low = pack_bf16(v[0], v[1]), high = pack_bf16(v[2], v[3]);
+		if (q) all.z = low, all.w = high;
+		else all.x = low, all.y = high;
 	}
 };
 
@@ -145,25 +144,26 @@ template <bool TRANSPOSED> __device__ __forceinline__ void convolve(const ctn_co
 	using sums_type = typename std::conditional<TRANSPOSED, backward_sums<L>, forward_sums<L>>::type;
 	constexpr int C = COLS / 8, PITCH = TRANSPOSED ? COLS + 4 : COLS + L; // of the results: float backward
 	DYNAMIC_SHARED(float, work);
-	STATIC_SHARED(float[COLS], bias);
+	STATIC_SHARED(float[TRANSPOSED ? 4 : 1][COLS], columns_of); // the bias, or what the sink knows of the columns
 	bf16 *left = (bf16 *)work,
 	     *right = left + (TRANSPOSED ? CTN_CONV_GPU_POINT_RESULTS : CTN_CONV_GPU_POINT_LEFT) / sizeof(bf16);
 	const int across = (g.at.cols + g.tile_cols - 1) / g.tile_cols, column_tile = blockIdx.x % across,
 	          part = blockIdx.x / across, column0 = column_tile * g.tile_cols,
 	          columns = min(g.tile_cols, g.at.cols - column0);
-	const int steps = (g.at.depth + DEEP - 1) / DEEP, vectors = (g.at.depth / L + steps - 1) / steps;
+	const int steps = (g.at.depth + DEEP - 1) / DEEP, vectors = ((g.at.depth + L - 1) / L + steps - 1) / steps;
 	float *stats = TRANSPOSED ? g.sink.stats : g.stats;
-	// The thread's part of the results: a vector of channels of every strips-th row.
-	const int groups = columns / L, strips = BLOCK / groups, group = threadIdx.x % groups,
-	          strip = (int)threadIdx.x / groups, c = column0 + group * L;
 	const int lane = threadIdx.x % 32, warp_row = (int)threadIdx.x / 32 * 16;
 
 	side<TRANSPOSED, ROWS, ctn_conv_gpu_args> in(g, vectors, g.at.depth);
 	const int begin = part * g.tiles * ROWS, end = min(g.rows, begin + g.tiles * ROWS);
 	in.load(begin, end, 0);
 	bring_weight<TRANSPOSED>(g, column0, columns, steps, vectors, right);
-	if (!TRANSPOSED && (int)threadIdx.x < COLS)
-		bias[threadIdx.x] = g.bias && (int)threadIdx.x < columns ? g.bias[column0 + threadIdx.x] : 0.0f;
+	if constexpr (TRANSPOSED) {
+		if ((int)threadIdx.x * L < columns)
+			sink_channels<L>(&g.sink, column0 + threadIdx.x * L, L).keep(columns_of[0], COLS, threadIdx.x * L);
+	} else if ((int)threadIdx.x < COLS) {
+		columns_of[0][threadIdx.x] = g.bias && (int)threadIdx.x < columns ? g.bias[column0 + threadIdx.x] : 0.0f;
+	}
 
 	sums_type sums;
 	for (int row0 = begin; row0 < end; row0 += ROWS) {
@@ -210,16 +210,19 @@ template <bool TRANSPOSED> __device__ __forceinline__ void convolve(const ctn_co
 				if (TRANSPOSED) {
 					*(float2 *)(work + row * PITCH + column) = make_float2(v[0], v[1]);
 				} else {
-					const float2 b = *(const float2 *)(bias + column);
+					const float2 b = *(const float2 *)(columns_of[0] + column);
 					*(uint32_t *)(left + row * PITCH + column) = pack_bf16(v[0] + b.x, v[1] + b.y);
 				}
 			}
 		__syncthreads();
+		// The thread's part of the results: a vector of channels of every strips-th row.
+		const int groups = late(columns) / L, strips = BLOCK / groups, group = late(threadIdx.x) % groups,
+		          strip = late(threadIdx.x) / groups, c = late(column_tile) * g.tile_cols + group * L;
 		if (strip < strips) {
 			if constexpr (TRANSPOSED) {
-				const sink_channels<L> k(&g.sink, c, L);
 #pragma unroll 1
 				for (int row = strip; row < ROWS && row0 + row < end; row += strips) {
+					const sink_channels<L> k(columns_of[0], COLS, late(group * L));
 					float v[L];
 					load_part(work + row * PITCH + group * L, L, true, v);
 					sink_part<bf16>(&g.sink, k, row0 + row, c, L, true, v, sums);
@@ -239,26 +242,30 @@ template <bool TRANSPOSED> __device__ __forceinline__ void convolve(const ctn_co
 	}
 	if (!stats) return;
 	block_sums<sums_type> all;
-	gather_sums<sums_type, L>(sums, group, groups, strip, strips, work, all);
-	end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm, part, column_tile,
-	         column0, columns, work);
+	const int groups = late(columns) / L;
+	gather_sums<sums_type, L>(sums, threadIdx.x % groups, groups, (int)threadIdx.x / groups, BLOCK / groups, work, all);
+	end_sums(all, stats, TRANSPOSED ? g.sink.stats_ld : g.stats_ld, TRANSPOSED ? g.sink.norm : g.norm, part,
+	         column_tile, late(column_tile) * g.tile_cols, columns, work);
 }
 
 // A tile of up to 64 x 64 of the weight's gradient, of a split of the pixels in steps of DEEP. Warps 0..3 have a
 // quarter each and every other sixteen pixels of a step, warps 4..7 the other ones; at the end their sums are added.
-__device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &g) {
+__device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &args) {
 	constexpr int R = 2, C = COLS / 16, TILE = DEEP * DEEP, PITCH = COLS + 4;
 	STATIC_SHARED(bf16[2][2][TILE], tiles);
 	float *sum = (float *)tiles;
+	const weight_block block(args.blocks);
+	const ctn_conv_weight_gpu &g = args.all[block.job];
 	const ctn_conv_geometry &a = g.at;
-	const int down_tiles = (a.depth + DEEP - 1) / DEEP, row_tile = blockIdx.x / g.tiles,
-	          column_tile = blockIdx.x % g.tiles;
-	const int begin = blockIdx.z * g.split, end = min(begin + g.split, g.pixels);
-	const int down = (a.depth / L + down_tiles - 1) / down_tiles, across = (a.cols / L + g.tiles - 1) / g.tiles,
+	const int down_tiles = (a.depth + DEEP - 1) / DEEP, row_tile = block.tile / g.tiles,
+	          column_tile = block.tile % g.tiles;
+	const int begin = block.split * g.split, end = min(begin + g.split, g.pixels);
+	const int down = ((a.depth + L - 1) / L + down_tiles - 1) / down_tiles,
+	          across = (a.cols / L + g.tiles - 1) / g.tiles,
 	          rows = min(down * L, a.depth - row_tile * down * L),
 	          columns = min(across * L, a.cols - column_tile * across * L);
-	side<false, DEEP, ctn_conv_weight_gpu_args> left(g, down, a.depth);
-	side<true, DEEP, ctn_conv_weight_gpu_args> right(g, across, a.cols);
+	side<false, DEEP, ctn_conv_weight_gpu> left(g, down, a.depth);
+	side<true, DEEP, ctn_conv_weight_gpu> right(g, across, a.cols);
 	const int lane = threadIdx.x % 32, row0 = (int)threadIdx.x / 32 % 2 * 32,
 	          column0 = (int)threadIdx.x / 64 % 2 * 32, half = threadIdx.x / 128;
 
@@ -308,7 +315,7 @@ __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &g) {
 				}
 	}
 	__syncthreads();
-	float *to = g.splits > 1 ? g.partial + blockIdx.z * g.len : g.dweight;
+	float *to = g.splits > 1 ? g.partial + (late(end) - 1) / g.split * g.len : g.dweight;
 	const int ld = g.splits > 1 ? g.out : a.weight_ld;
 	to += (int64_t)row_tile * down * L * ld + column_tile * across * L;
 	for (int i = threadIdx.x; i < rows * columns; i += BLOCK) {
@@ -325,5 +332,5 @@ __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &g) {
 CTN_ENTRY(cu_conv_point, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<false>(g); }
 CTN_ENTRY(cu_conv_input_point, const ctn_conv_gpu_args g, BLOCK, 2) { convolve<true>(g); }
 
-// Grid: tiles of rows x tiles of columns, 1, splits.
-CTN_ENTRY(cu_conv_weight_point, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh(g); }
+// Grid: of each gradient tiles of rows x tiles of columns, splits.
+CTN_ENTRY(cu_conv_weight_point, const __grid_constant__ ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh(g); }

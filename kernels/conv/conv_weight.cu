@@ -1,7 +1,7 @@
 // The gradient in a convolution's weight: a product over the pixels of the output, whose rows are the channels of the
 // taps of the input and whose columns are channels of the output. Both sides are read through their prologues on the
 // way into shared memory, one step of pixels ahead of the products. The pixels are split over blocks, and
-// cu_conv_weight_sum adds the splits in order.
+// package partial adds the splits in order.
 //
 //   cu_conv_weight          float32, tiles of 128 x 64
 //   cu_conv_weight_bf16_N   tensors of bfloat16, tensor cores, tiles of N x N
@@ -16,7 +16,7 @@ struct walker {
 		int line = pixel / a.wo;
 		x = pixel - line * a.wo, image = line / a.ho, y = line - image * a.ho;
 	}
-	__device__ __forceinline__ void move(const ctn_conv_weight_gpu_args &g) {
+	__device__ __forceinline__ void move(const ctn_conv_weight_gpu &g) {
 		x += g.apart[2];
 		if (x >= g.at.wo) x -= g.at.wo, y++;
 		y += g.apart[1];
@@ -25,15 +25,17 @@ struct walker {
 	}
 };
 
-template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &g) {
+template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(const ctn_conv_weight_gpu_args &args) {
 	constexpr int L = LANES<T>, PAD = L, LEFT = STEP<T> * (ROWS + PAD), RIGHT = STEP<T> * (COLS + PAD);
 	constexpr int LEFT_VECTORS = ROWS / L, LEFT_APART = BLOCK / LEFT_VECTORS, LEFT_MINE = STEP<T> / LEFT_APART;
 	constexpr int RIGHT_VECTORS = COLS / L, RIGHT_APART = BLOCK / RIGHT_VECTORS, RIGHT_MINE = STEP<T> / RIGHT_APART;
 	STATIC_SHARED(T[2][LEFT], left);
 	STATIC_SHARED(T[2][RIGHT], right);
+	const weight_block block(args.blocks);
+	const ctn_conv_weight_gpu &g = args.all[block.job];
 	const ctn_conv_geometry &a = g.at;
-	const int row_tile = blockIdx.x / g.tiles, column0 = blockIdx.x % g.tiles * COLS, group = blockIdx.y;
-	const int begin = blockIdx.z * g.split, end = min(begin + g.split, g.pixels);
+	const int row_tile = block.tile / g.tiles, column0 = block.tile % g.tiles * COLS, group = block.group;
+	const int begin = block.split * g.split, end = min(begin + g.split, g.pixels);
 
 	// The vectors of both sides that a thread brings, and their places among the pixels of a step.
 	const int left_vector = threadIdx.x % LEFT_VECTORS, left_pixel = threadIdx.x / LEFT_VECTORS;
@@ -111,12 +113,18 @@ template <class T, int ROWS, int COLS> __device__ __forceinline__ void weigh(con
 		if (more) store(p0 + STEP<T>, now ^ 1);
 		__syncthreads();
 	}
-	store_weight(g, out, row_tile, column0);
+	store_weight<T, ROWS, COLS>(args, out);
 }
 
 } // namespace
 
-// Grid: tiles of rows x tiles of columns, groups, splits.
-CTN_ENTRY(cu_conv_weight, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<float, 128, CTN_CONV_GPU_COLS_F32>(g); }
-CTN_ENTRY(cu_conv_weight_bf16_64, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 64, 64>(g); }
-CTN_ENTRY(cu_conv_weight_bf16_128, const ctn_conv_weight_gpu_args g, BLOCK, 2) { weigh<bf16, 128, 128>(g); }
+// Grid: of each gradient tiles of rows x tiles of columns, groups, splits.
+CTN_ENTRY(cu_conv_weight, const __grid_constant__ ctn_conv_weight_gpu_args g, BLOCK, 2) {
+	weigh<float, 128, CTN_CONV_GPU_COLS_F32>(g);
+}
+CTN_ENTRY(cu_conv_weight_bf16_64, const __grid_constant__ ctn_conv_weight_gpu_args g, BLOCK, 2) {
+	weigh<bf16, 64, 64>(g);
+}
+CTN_ENTRY(cu_conv_weight_bf16_128, const __grid_constant__ ctn_conv_weight_gpu_args g, BLOCK, 2) {
+	weigh<bf16, 128, 128>(g);
+}

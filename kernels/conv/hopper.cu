@@ -25,8 +25,7 @@ __device__ __forceinline__ void bring(const ctn_conv_hopper_args &g, const Barri
 	const int steps = g.kh * g.kw * g.chunks;
 	ring<l::STAGES> at;
 	prefetch_map(&g.of);
-	const unsigned char *packed =
-	        (const unsigned char *)g.packed + (int64_t)column_tile * steps * l::RIGHT;
+	const unsigned char *packed = (const unsigned char *)g.packed + (int64_t)column_tile * steps * l::RIGHT;
 	for (int row0 = first; row0 < end; row0 += ROWS) {
 		int x[MT], y[MT], image[MT];
 #pragma unroll
@@ -100,21 +99,18 @@ template <int MT, int N, bool TRANSPOSED> __device__ __forceinline__ void convol
 			if (lane == 0) mbarrier_arrive(barriers.empty + before);
 
 			// 64 rows by 64 columns at a time, through shared memory, so that a thread has neighbours.
-#pragma unroll 1
+#pragma unroll
 			for (int b = 0; b < MT * (N / 64); b++) {
 				const int m = b / (N / 64), q = b % (N / 64), column = column_tile * N + q * 64 + group * 8;
 				const int above = row0 + (mine * MT + m) * 64;
 				part_barrier(1 + mine, 128);
+				const float *sum = &acc[m][q * 32];
+				float *mine_to = results + (warp * 16 + lane / 4) * PITCH + lane % 4 * 2;
 #pragma unroll
-				for (int i = 0; i < MT * (N / 64); i++) {
-					if (i != b) continue;
-					const float *v = &acc[i / (N / 64)][i % (N / 64) * 32];
-					float *to = results + (warp * 16 + lane / 4) * PITCH + lane % 4 * 2;
-#pragma unroll
-					for (int j = 0; j < 8; j++) {
-						*(float2 *)(to + 8 * j) = make_float2(v[4 * j], v[4 * j + 1]);
-						*(float2 *)(to + 8 * PITCH + 8 * j) = make_float2(v[4 * j + 2], v[4 * j + 3]);
-					}
+				for (int j = 0; j < 8; j++) {
+					const float *v = sum + 4 * j;
+					*(float2 *)(mine_to + 8 * j) = make_float2(v[0], v[1]);
+					*(float2 *)(mine_to + 8 * PITCH + 8 * j) = make_float2(v[2], v[3]);
 				}
 				part_barrier(1 + mine, 128);
 				const int n = min(8, g.cols - column);
@@ -204,34 +200,6 @@ template <int MT, int N, bool TRANSPOSED> __device__ __forceinline__ void convol
 }
 
 } // namespace
-
-// The weight in the order of the steps, as copies leave it in shared memory; zeros where nothing is. Grid: steps, 64
-// columns each (of whole tiles).
-CTN_ENTRY(cu_conv_hopper_pack, const ctn_conv_hopper_args g, CTN_HOPPER_PACK) {
-	STATIC_SHARED(float[64][65], piece);
-	const int step = blockIdx.x, tap = step / g.chunks, c0 = step % g.chunks * 64, column0 = blockIdx.y * 64;
-	const int from = g.transposed ? g.kh * g.kw - 1 - tap : tap; // the gradient goes through the taps the other way
-	for (int i = threadIdx.x; i < 64 * 64; i += CTN_HOPPER_PACK) {
-		// Neighbours in the weight: columns forward, channels read backward.
-		const int column = g.transposed ? i / 64 : i % 64, k = g.transposed ? i % 64 : i / 64, j = column0 + column,
-		          c = c0 + k;
-		float w = 0.0f;
-		if (j < g.cols && c < g.depth)
-			w = g.weight[(int64_t)from * g.tap_ld +
-			             (g.transposed ? (int64_t)j * g.weight_ld + c : (int64_t)c * g.weight_ld + j)];
-		piece[column][k] = w;
-	}
-	__syncthreads();
-	bf16 *to = (bf16 *)g.packed +
-	           (((int64_t)(column0 / g.tile_cols) * gridDim.x + step) * g.tile_cols + column0 % g.tile_cols) * 64;
-	for (int i = threadIdx.x; i < 64 * 8; i += CTN_HOPPER_PACK) {
-		const int column = i / 8, k = i % 8;
-		float v[8];
-#pragma unroll
-		for (int j = 0; j < 8; j++) v[j] = piece[column][k * 8 + j];
-		store_part(to + column * 64 + (k ^ column % 8) * 8, 8, true, v);
-	}
-}
 
 // Grid: parts x tiles of columns, which run faster, so that those who read the same rows run together.
 CTN_ENTRY(cu_conv_hopper_128x64, const __grid_constant__ ctn_conv_hopper_args g, BLOCK, 1) {

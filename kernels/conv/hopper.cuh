@@ -4,6 +4,7 @@
 #include "../exec/hopper.cuh"
 #include "../tensor/load.cuh"
 #include "hopper.h"
+#include "weights.cuh"
 
 constexpr int CONSUMERS = CTN_HOPPER_CONSUMERS, BLOCK = CTN_HOPPER_BLOCK;
 

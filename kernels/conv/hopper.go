@@ -12,7 +12,6 @@ import (
 	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/kernels/conv/internal/split"
 	"github.com/ctnas/ctnas/kernels/exec"
-	"github.com/ctnas/ctnas/kernels/partial"
 	"github.com/ctnas/ctnas/kernels/tensor"
 )
 
@@ -38,9 +37,9 @@ func copied(b *exec.Buffer, ld, c int) bool {
 	return uintptr(b.Pointer())%16 == 0 && ld%8 == 0
 }
 
-// plain tells whether a tensor is multiplied as it is stored.
+// plain tells whether a tensor is multiplied as it is stored, and has nothing between its pixels that is not copied.
 func plain(in tensor.Input) bool {
-	return in.Scale == nil && in.Act == tensor.None && in.Gate == nil && copied(in.Z, in.Stride, in.C)
+	return !in.Padded && in.Scale == nil && in.Act == tensor.None && in.Gate == nil && copied(in.Z, in.Stride, in.C)
 }
 
 // imageMap describes a tensor in whose box there are as many pixels as the written tensor has, from `left` and `top`
@@ -83,17 +82,19 @@ func (f Forward) hopper(p *exec.Program, c Conv, v view, half bool) (stats tenso
 	if !c.hopper(p.Arena().Device(), half) || !plain(f.In) {
 		return stats, false
 	}
-	args := C.ctn_conv_hopper_args{weight: floats(f.Weight), weight_ld: C.int32_t(v.ld), tap_ld: C.int32_t(v.tap),
-		depth: C.int32_t(c.In.C), cols: C.int32_t(c.Out), top: C.int32_t(-c.PadH), left: C.int32_t(-c.PadW),
+	args := C.ctn_conv_hopper_args{top: C.int32_t(-c.PadH), left: C.int32_t(-c.PadW),
 		bias: (*C.float)(f.Bias.Pointer()), z: f.Z.Pointer(), ld: C.int64_t(f.ZStride)}
 	m := imageMap(f.In.Z, f.In.Stride, c.In, -c.PadW, -c.PadH, c.Shape(), C.CTN_HOPPER_BOX)
-	return recordHopper(p, "conv", &args, c, m, c.Shape(), func(count []int32, chunks int) (stats tensor.Stats) {
-		if f.Sums {
-			stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count, chunks)
-			args.stats, args.stats_ld, args.norm = floats(stats.Rows), C.int64_t(c.Out), (*C.ctn_norm)(stats.Norm())
-		}
-		return stats
-	}), true
+	w := packed{depth: c.In.C, cols: c.Out, weightLD: v.ld, weightTap: v.tap}
+	work := c.work(f.In.Bytes() + f.Z.Bytes(c.Shape().Len()))
+	return recordHopper(p, "conv", &args, c, m, w, work, f.Weight, f.Packing, c.Shape(),
+		func(count []int32, chunks int) (stats tensor.Stats) {
+			if f.Sums {
+				stats = tensor.NewStats(p.Arena(), tensor.ForwardRows, c.Out, count, chunks)
+				args.stats, args.stats_ld, args.norm = floats(stats.Rows), C.int64_t(c.Out), (*C.ctn_norm)(stats.Norm())
+			}
+			return stats
+		}), true
 }
 
 func (b InputGradient) hopper(p *exec.Program, c Conv, v view, half bool) (stats tensor.Stats, ok bool) {
@@ -101,42 +102,44 @@ func (b InputGradient) hopper(p *exec.Program, c Conv, v view, half bool) (stats
 		return stats, false
 	}
 	top, left := c.PadH-c.KH+1, c.PadW-c.KW+1
-	args := C.ctn_conv_hopper_args{transposed: 1, weight: floats(b.Weight), weight_ld: C.int32_t(v.ld),
-		tap_ld: C.int32_t(v.tap), depth: C.int32_t(c.Out), cols: C.int32_t(c.In.C), top: C.int32_t(top),
-		left: C.int32_t(left)}
+	args := C.ctn_conv_hopper_args{top: C.int32_t(top), left: C.int32_t(left)}
 	m := imageMap(b.Grad.G, b.Grad.Stride, c.Shape(), left, top, c.In, C.CTN_HOPPER_BOX)
-	return recordHopper(p, "conv_input", &args, c, m, c.In, func(count []int32, chunks int) (stats tensor.Stats) {
-		if b.Sink.Sums() {
-			stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count, chunks)
-		}
-		b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
-		return stats
-	}), true
+	w := packed{transposed: true, depth: c.Out, cols: c.In.C, weightLD: v.ld, weightTap: v.tap}
+	work := c.work(b.Grad.Bytes(c.Shape()) + b.Sink.Bytes(c.In))
+	return recordHopper(p, "conv_input", &args, c, m, w, work, b.Weight, b.Packing, c.In,
+		func(count []int32, chunks int) (stats tensor.Stats) {
+			if b.Sink.Sums() {
+				stats = tensor.NewStats(p.Arena(), tensor.BackwardRows, c.In.C, count, chunks)
+			}
+			b.Sink.Put(unsafe.Pointer(&args.sink), c.In.C, stats)
+			return stats
+		}), true
 }
 
-// recordHopper plans how what is written is split into tiles and parts, and records the launches.
-func recordHopper(p *exec.Program, name string, args *C.ctn_conv_hopper_args, c Conv, m cuda.ImageMap,
-	written tensor.Shape, sums func(count []int32, chunks int) tensor.Stats) tensor.Stats {
+// recordHopper plans how what is written is split into tiles and parts, and records the launch. The weight is packed
+// with the others of packing, if that is given, otherwise by a launch of its own.
+func recordHopper(p *exec.Program, name string, args *C.ctn_conv_hopper_args, c Conv, m cuda.ImageMap, w packed,
+	work exec.Work, weight *exec.Buffer, packing *Packing, written tensor.Shape,
+	sums func(count []int32, chunks int) tensor.Stats) tensor.Stats {
 	const step = C.CTN_IMAGE_CHANNELS
-	pixels, cols := written.Pixels(), int(args.cols)
-	rows, tile := hopperTile(pixels, cols)
-	across, chunks := exec.Blocks(cols, tile), exec.Blocks(int(args.depth), step)
-	steps := c.KH * c.KW * chunks
+	pixels := written.Pixels()
+	rows, tile := hopperTile(pixels, w.cols)
+	across, chunks := exec.Blocks(w.cols, tile), exec.Blocks(w.depth, step)
 	args.rows, args.h, args.w = C.int32_t(pixels), C.int32_t(written.H), C.int32_t(written.W)
 	args.kh, args.kw, args.chunks = C.int32_t(c.KH), C.int32_t(c.KW), C.int32_t(chunks)
-	args.across, args.tile_cols = C.int32_t(across), C.int32_t(tile)
+	args.depth, args.cols, args.across = C.int32_t(w.depth), C.int32_t(w.cols), C.int32_t(across)
+	w.layout, w.groups, w.taps, w.pad, w.step = packedSwizzled, 1, c.KH*c.KW, chunks*step, step
+	w.steps, w.tile, w.tiles = w.taps*chunks, tile, across
 	// Half as many blocks as the kernels for all GPUs have, of which two are resident at once.
 	args.tiles = C.int32_t(min(max(2*exec.Blocks(pixels, rows)*across/split.Target.Enough, 1), split.Target.Tiles))
 	block := rows * int(args.tiles)
 	stats := sums(tensor.Parts(pixels, block), across)
-	args.packed = p.Arena().BF16(across * tile * steps * step).Pointer()
+	args.packed = packing.pack(p, weight, w)
 	p.Arena().Device().ImageMap(unsafe.Pointer(&args.of), m)
-	exec.Call(p, name, nil, args, 0,
-		exec.Launch{File: "hopper", Entry: "cu_conv_hopper_pack", Grid: [3]int{steps, across * tile / 64},
-			Block: C.CTN_HOPPER_PACK},
-		exec.Launch{File: "hopper", Entry: fmt.Sprintf("cu_%s_hopper_%dx%d", name, rows, tile),
-			Grid: [3]int{exec.Blocks(pixels, block) * across}, Block: C.CTN_HOPPER_BLOCK,
-			Shared: hopperShared(rows, tile)})
+	work.Issued = 2 * float64(exec.Blocks(pixels, rows)*rows) * float64(across*tile) * float64(w.steps*step)
+	exec.Call(p, name, nil, args, 0, exec.Launch{File: "hopper",
+		Entry: fmt.Sprintf("cu_%s_hopper_%dx%d", name, rows, tile), Block: C.CTN_HOPPER_BLOCK, Work: work,
+		Grid: [3]int{exec.Blocks(pixels, block) * across}, Shared: hopperShared(rows, tile)})
 	return stats
 }
 
@@ -189,7 +192,7 @@ func (w WeightGradient) hopper(p *exec.Program, c Conv, v view, half bool) bool 
 	each := exec.Blocks(exec.Blocks(pixels, step), splits(tiles, split.Target.Resident/2, pixels/(8*step))) * step
 	splits := exec.Blocks(pixels, each)
 	i := func(n int) C.int32_t { return C.int32_t(n) }
-	args := C.ctn_conv_weight_hopper_args{pixels: i(pixels), h: i(c.OutH), w: i(c.OutW), top: i(-c.PadH),
+	args := C.ctn_conv_weight_hopper{pixels: i(pixels), h: i(c.OutH), w: i(c.OutW), top: i(-c.PadH),
 		left: i(-c.PadW), kh: i(c.KH), kw: i(c.KW), depth: i(c.In.C), chunks: i(chunks), cols: i(c.Out),
 		across: i(exec.Blocks(c.Out, cols)), split: i(each), splits: i(splits), accumulate: flag(w.Accumulate),
 		apart:     [3]C.int32_t{i(step / (c.OutH * c.OutW)), i(step / c.OutW % c.OutH), i(step % c.OutW)},
@@ -202,12 +205,10 @@ func (w WeightGradient) hopper(p *exec.Program, c Conv, v view, half bool) bool 
 		}
 		args.partial = floats(w.Partial)
 	}
-	exec.Call(p, "conv_weight_gradient", nil, &args, 0, exec.Launch{File: "hopper_weight",
-		Entry: fmt.Sprintf("cu_conv_weight_hopper_%dx%d", rows, cols),
-		Grid:  [3]int{tiles, splits}, Block: C.CTN_HOPPER_BLOCK, Shared: hopperStages(rows, cols)})
-	if splits > 1 {
-		partial.Sum{In: w.Partial, Parts: splits, Len: c.WeightLen(), Out: w.DWeight, Accumulate: w.Accumulate,
-			Cols: c.Out, Rows: c.In.C, RowLD: v.ld, TapLD: v.tap}.Record(p, w.Later)
-	}
+	work := c.work(w.In.Bytes() + w.Grad.Bytes(c.Shape()))
+	work.Issued = 2 * float64(tiles*rows) * float64(cols) * float64(splits*each)
+	w.record(p, c, v, weightJob{hopper: &args, tiles: tiles, groups: 1, splits: splits,
+		launch: exec.Launch{File: "hopper_weight", Entry: fmt.Sprintf("cu_conv_weight_hopper_%dx%d", rows, cols),
+			Block: C.CTN_HOPPER_BLOCK, Shared: hopperStages(rows, cols), Work: work}})
 	return true
 }

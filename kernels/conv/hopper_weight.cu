@@ -11,14 +11,16 @@ namespace {
 
 constexpr int STEP = CTN_HOPPER_STEP;
 
-template <int MT, int N> __device__ __forceinline__ void weigh(const ctn_conv_weight_hopper_args &g) {
+template <int MT, int N> __device__ __forceinline__ void weigh(const ctn_conv_weight_hopper_args &args) {
 	using l = layout<64 * MT * CONSUMERS, N>;
 	constexpr int PIECE = STEP * 128, PIECES = MT * CONSUMERS;
+	const weight_block block(args.blocks);
+	const ctn_conv_weight_hopper &g = args.all[block.job];
 	const stage_barriers<l::STAGES> barriers;
 	unsigned char *stages = shared();
-	const int column0 = blockIdx.x % g.across * N, first = blockIdx.x / g.across * PIECES,
+	const int column0 = block.tile % g.across * N, first = block.tile / g.across * PIECES,
 	          pieces = g.kh * g.kw * g.chunks;
-	const int begin = blockIdx.y * g.split, end = min(begin + g.split, g.pixels);
+	const int begin = block.split * g.split, end = min(begin + g.split, g.pixels);
 	ring<l::STAGES> at;
 
 	if (threadIdx.x >= 128 * CONSUMERS) {
@@ -73,7 +75,7 @@ template <int MT, int N> __device__ __forceinline__ void weigh(const ctn_conv_we
 	}
 	wgmma_wait<0>();
 
-	float *to = g.splits > 1 ? g.partial + blockIdx.y * g.len : g.dweight;
+	float *to = g.splits > 1 ? g.partial + block.split * g.len : g.dweight;
 	const int ld = g.splits > 1 ? g.cols : g.weight_ld, tap_ld = g.splits > 1 ? g.depth * g.cols : g.tap_ld;
 	const bool accumulate = g.splits == 1 && g.accumulate;
 	const bool pairs = ((uint64_t)to & 7) == 0 && ld % 2 == 0 && tap_ld % 2 == 0 && g.len % 2 == 0;
@@ -106,7 +108,7 @@ template <int MT, int N> __device__ __forceinline__ void weigh(const ctn_conv_we
 
 } // namespace
 
-// Grid: tiles of rows x tiles of columns, splits.
+// Grid: of each gradient tiles of rows x tiles of columns, splits.
 CTN_ENTRY(cu_conv_weight_hopper_256x64, const __grid_constant__ ctn_conv_weight_hopper_args g, BLOCK, 1) {
 	weigh<2, 64>(g);
 }

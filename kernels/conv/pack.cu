@@ -22,11 +22,12 @@ CTN_ENTRY(cu_conv_pack, const ctn_conv_pack_args g, CTN_PACK_BLOCK) {
 		const int i = q * CTN_PACK_BLOCK + threadIdx.x;
 		// Neighbours in the weight: columns forward, channels backward.
 		const int row = row0 + (w.transposed ? i % ROWS : i / COLS),
-		          j = column0 + (w.transposed ? i / ROWS : i % COLS), tap = row / w.pad, c = row - tap * w.pad;
+		          j = column0 + (w.transposed ? i / ROWS : i % COLS), tap = row / w.pad, c = row - tap * w.pad,
+		          from = w.transposed && w.layout == CTN_PACK_SWIZZLED ? w.taps - 1 - tap : tap;
 		v[q] = 0.0f;
 		if (tap < w.taps && c < w.depth && j < w.cols)
-			v[q] = w.weight[(int64_t)tap * w.tap_ld + (w.transposed ? (int64_t)j * w.weight_ld + group * w.depth + c
-			                                                        : (int64_t)c * w.weight_ld + group * w.cols + j)];
+			v[q] = w.weight[(int64_t)from * w.tap_ld + (w.transposed ? (int64_t)j * w.weight_ld + group * w.depth + c
+			                                                         : (int64_t)c * w.weight_ld + group * w.cols + j)];
 	}
 #pragma unroll
 	for (int q = 0; q < EACH; q++) {
@@ -38,10 +39,12 @@ CTN_ENTRY(cu_conv_pack, const ctn_conv_pack_args g, CTN_PACK_BLOCK) {
 #pragma unroll
 	for (int q = 0; q < EACH; q++) {
 		const int i = q * CTN_PACK_BLOCK + threadIdx.x;
-		const bool along = w.layout == CTN_PACK_BF16;
+		const bool along = w.layout != CTN_PACK_F32;
 		const int column = along ? i / ROWS : i % COLS, row = along ? i % ROWS : i / COLS;
 		if (row0 + row >= rows) continue;
-		const int step = (row0 + row) / w.step, k = row0 + row - step * w.step;
+		const int step = (row0 + row) / w.step;
+		int k = row0 + row - step * w.step;
+		if (w.layout == CTN_PACK_SWIZZLED) k ^= (from + column) % 8 * 8;
 		const int64_t at = (tile + step) * w.tile_cols * w.step;
 		if (along) ((bf16 *)w.packed)[at + (from + column) * w.step + k] = to_bf16(piece[column][row]);
 		else ((float *)w.packed)[at + k * w.tile_cols + from + column] = piece[column][row];

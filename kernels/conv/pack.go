@@ -23,8 +23,9 @@ type Packing struct {
 type layout int32
 
 const (
-	packedF32  layout = C.CTN_PACK_F32
-	packedBF16 layout = C.CTN_PACK_BF16
+	packedF32      layout = C.CTN_PACK_F32
+	packedBF16     layout = C.CTN_PACK_BF16
+	packedSwizzled layout = C.CTN_PACK_SWIZZLED
 )
 
 // packed says how a weight is packed.
@@ -37,6 +38,18 @@ type packed struct {
 	step, steps         int // rows of a step, and steps
 	tile, tiles         int // columns of a tile, a multiple of CTN_PACK_COLS, and tiles
 	weightLD, weightTap int
+}
+
+// pack returns where a weight lies packed: with the others of the collection, or, where there is none, by a launch of
+// its own, which it records.
+func (k *Packing) pack(p *exec.Program, weight *exec.Buffer, w packed) unsafe.Pointer {
+	if k != nil {
+		return k.add(p.Arena(), weight, w).Pointer()
+	}
+	alone := &Packing{}
+	at := alone.add(p.Arena(), weight, w).Pointer()
+	alone.Record(p)
+	return at
 }
 
 // add packs a weight into new memory.

@@ -7,6 +7,9 @@
 enum {
 	CTN_PACK_F32,  // float32, [step, tile_cols]
 	CTN_PACK_BF16, // bfloat16, [tile_cols, step]
+	// As wgmma reads it: bfloat16, [tile_cols, 64], the eight numbers i of column j at i ^ j % 8. A transposed weight
+	// has its taps the other way round.
+	CTN_PACK_SWIZZLED,
 };
 
 // One weight. Its rows are the taps' channels, `pad` a tap, cut into steps; its columns are cut into tiles. What does

@@ -14,7 +14,7 @@ import (
 // Weights that are packed together, before everything else, give the bits of weights that are packed one by one.
 func TestPacking(t *testing.T) {
 	shape := func(n, h, w, c int) tensor.Shape { return tensor.Shape{N: n, H: h, W: w, C: c} }
-	kerneltest.EachStorage(t, func(t *testing.T, d *exec.Device) {
+	each := func(t *testing.T, d *exec.Device) {
 		ar := d.NewArena()
 		defer ar.Free()
 		var bits [2][]float32
@@ -30,6 +30,7 @@ func TestPacking(t *testing.T) {
 				{In: shape(1, 3, 4, 70), Out: 33, KH: 3, KW: 3, PadH: 1, PadW: 1},
 				{In: shape(2, 3, 2, 130), Out: 140, KH: 1, KW: 1},
 				{In: shape(1, 5, 4, 12), Out: 18, KH: 3, KW: 2, PadH: 1, Groups: 3},
+				{In: shape(1, 2, 3, 72), Out: 136, KH: 1, KW: 3, PadW: 1},
 			} {
 				x := kerneltest.NewTensor(ar, c.In, kerneltest.Case{}, uint32(10*i))
 				w, _ := kerneltest.Random(c.WeightLen(), uint32(10*i+1))
@@ -56,5 +57,7 @@ func TestPacking(t *testing.T) {
 			}
 		}
 		require.Equal(t, bits[0], bits[1]) // a NaN is not equal to itself
-	})
+	}
+	kerneltest.EachStorage(t, each)
+	kerneltest.EachHopper(t, each)
 }

@@ -4,6 +4,7 @@
 #define CTN_CONV_TILE_CUH
 #include "../tensor/load.cuh"
 #include "conv_gpu.h"
+#include "weights.cuh"
 
 constexpr int BLOCK = CTN_CONV_GPU_BLOCK;
 template <class T> constexpr int STEP = sizeof(T) == 4 ? CTN_CONV_GPU_STEP_F32 : CTN_CONV_GPU_STEP_BF16;
@@ -201,18 +202,20 @@ template <class T> struct tap_channels {
 
 // Stores a tile of a weight's gradient, or of a split of it.
 template <class T, int ROWS, int COLS>
-__device__ __forceinline__ void store_weight(const ctn_conv_weight_gpu_args &g, const products<T, ROWS, COLS> &out,
-                                             int row_tile, int column0) {
+__device__ __forceinline__ void store_weight(const ctn_conv_weight_gpu_args &args, const products<T, ROWS, COLS> &out) {
 	constexpr int L = LANES<T>;
+	const weight_block block(args.blocks);
+	const ctn_conv_weight_gpu &g = args.all[block.job];
 	const ctn_conv_geometry &a = g.at;
-	float *to = g.splits > 1 ? g.partial + blockIdx.z * g.len : g.dweight;
+	const int row_tile = block.tile / g.tiles, column0 = block.tile % g.tiles * COLS;
+	float *to = g.splits > 1 ? g.partial + block.split * g.len : g.dweight;
 	const int ld = g.splits > 1 ? g.out : a.weight_ld, tap_ld = g.splits > 1 ? a.depth * g.out : a.tap_ld;
 	const bool accumulate = g.splits == 1 && g.accumulate;
 	out.each([&](int row, int column, const auto &v) {
 		const tap_channels<T> tap(a, a.depth, row_tile * (ROWS / L) + row / L);
 		if (row % L >= tap.n) return;
 		float *line = to + (int64_t)(tap.ky * a.kw + tap.kx) * tap_ld + (int64_t)(tap.c + row % L) * ld +
-		              blockIdx.y * a.cols + column0 + column;
+		              block.group * a.cols + column0 + column;
 #pragma unroll
 		for (int i = 0; i < (int)(sizeof v / sizeof(float)); i++)
 			if (column0 + column + i < a.cols) line[i] = accumulate ? line[i] + v[i] : v[i];

@@ -59,8 +59,9 @@ template <class T> struct place {
 	int pairs, pair, strips, strip; // pairs of channels and strips of columns, one of each a thread
 	int width, pitch;               // channels of the block; floats from a column to the next in shared memory
 	int c0, c, n;                   // the block's first channel; the thread's two, of which n exist
-	int vectors, vector, vc,
-	        vn; // 16-byte vectors of a column; the thread's when it loads, its first channel, how many exist
+	// 16-byte vectors of a column; the thread's when it loads, its first channel, how many exist; the thread's first
+	// column then, and how far it is to the next one.
+	int vectors, vector, vc, vn, column, apart;
 	int chunk, part, tile, band, n0, n1;
 	__device__ __forceinline__ place(const ctn_depthwise_args &g) {
 		strips = (int)g.strips, pairs = THREADS / strips;
@@ -70,6 +71,7 @@ template <class T> struct place {
 		part = blockIdx.x / chunks, chunk = blockIdx.x - part * chunks;
 		c0 = chunk * width, c = c0 + 2 * pair, n = max(0, min(2, (int)g.c - c));
 		vectors = width / N, vector = threadIdx.x % vectors, vc = c0 + vector * N, vn = max(0, min(N, (int)g.c - vc));
+		column = threadIdx.x / vectors, apart = THREADS / vectors; // strips are a power of two: nothing is left over
 		tile = part % (int)g.tiles, band = part / (int)g.tiles % (int)g.bands;
 		n0 = part / ((int)g.tiles * (int)g.bands) * (int)g.images, n1 = min(n0 + (int)g.images, (int)g.n);
 	}
@@ -119,7 +121,7 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 				const T *from = (const T *)g.in.z + (int64_t)(n * h + y) * w * g.in.ld + s.vc;
 #pragma unroll
 				for (int l = 0; l < LOADS<T>; l++) {
-					const int x = x0 + ((int)threadIdx.x + l * THREADS) / s.vectors;
+					const int x = x0 + late(s.column) + l * s.apart;
 					if (y >= 0 && y < h && x >= 0 && x < w && x < x0 + columns)
 						raw[r][l] = load_raw(from + x * g.in.ld, s.vn, wide_in);
 				}
@@ -131,7 +133,7 @@ template <class T, int K, int STRIDE> __device__ __forceinline__ void forward(co
 				const int y = y0 * STRIDE - (int)g.pad_h + step * STRIDE + r;
 #pragma unroll
 				for (int l = 0; l < LOADS<T>; l++) {
-					const int column = ((int)threadIdx.x + l * THREADS) / s.vectors, x = x0 + column;
+					const int column = late(s.column) + l * s.apart, x = x0 + column;
 					if (column >= columns) continue;
 					float v[N] = {};
 					if (y >= 0 && y < h && x >= 0 && x < w) {
@@ -224,12 +226,17 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 	const int pad_h = (int)g.pad_h, pad_w = (int)g.pad_w, x0 = s.tile * tile - pad_w % STRIDE,
 	          ox0 = (x0 + pad_w) / STRIDE - REACH;
 	const int y0 = s.band * (int)g.band, y1 = min(y0 + (int)g.band, h);
-	float *coefficients = shared, *weight = shared + 3 * s.width,
-	      *buffer = weight + K * K * s.width; // p, q, r; K x K x channels; two rows
+	// p, q, r, and the sink's scale, shift, mean, invstd; K x K x channels; two rows
+	float *coefficients = shared, *weight = shared + 7 * s.width, *buffer = weight + K * K * s.width;
 	for (int k = 0; k < K * K; k++) keep(g.weight + k * g.c, s.c0, s.width, g.c, 0.0f, weight + k * s.width);
 	keep(g.grad.p, s.c0, s.width, g.c, 1.0f, coefficients);
 	keep(g.grad.q, s.c0, s.width, g.c, 0.0f, coefficients + s.width);
 	keep(g.grad.r, s.c0, s.width, g.c, 0.0f, coefficients + 2 * s.width);
+	const bool normed = g.sink.last && g.sink.of.scale;
+	keep(normed ? g.sink.of.scale : nullptr, s.c0, s.width, g.c, 1.0f, coefficients + 3 * s.width);
+	keep(normed ? g.sink.of.shift : nullptr, s.c0, s.width, g.c, 0.0f, coefficients + 4 * s.width);
+	keep(g.sink.stats ? g.sink.mean : nullptr, s.c0, s.width, g.c, 0.0f, coefficients + 5 * s.width);
+	keep(g.sink.stats ? g.sink.invstd : nullptr, s.c0, s.width, g.c, 0.0f, coefficients + 6 * s.width);
 	const bool wide_grad = gradient_whole<T>(&g.grad, s.vc, s.vn, N),
 	           wide_in = pair_whole<T>(g.in.z, g.in.ld, s.c, s.n);
 	const bool wide_sink = pair_whole<T>(g.sink.d, g.sink.ld, s.c, s.n),
@@ -237,11 +244,6 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 	const int first = x0 + s.strip * COLUMNS; // the thread's first column
 	const bool mine = s.strip * COLUMNS < tile;
 	const float2 scale = pair_channels(g.in.scale, s.c, s.n, 1), shift = pair_channels(g.in.shift, s.c, s.n, 0);
-	const bool normed = g.sink.last && g.sink.of.scale;
-	const float2 of_scale = pair_channels(normed ? g.sink.of.scale : nullptr, s.c, s.n, 1),
-	             of_shift = pair_channels(normed ? g.sink.of.shift : nullptr, s.c, s.n, 0);
-	const float2 mean = pair_channels(g.sink.stats ? g.sink.mean : nullptr, s.c, s.n, 0),
-	             invstd = pair_channels(g.sink.stats ? g.sink.invstd : nullptr, s.c, s.n, 0);
 	float dweight[K][K][2] = {};
 	backward_sums<2> sums;
 
@@ -251,7 +253,7 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 		auto fetch = [&](int oy) {
 #pragma unroll
 			for (int l = 0; l < LOADS<T>; l++) {
-				const int column = ((int)threadIdx.x + l * THREADS) / s.vectors, x = ox0 + column;
+				const int column = late(s.column) + l * s.apart, x = ox0 + column;
 				if (oy < 0 || oy >= ho || x < 0 || x >= wo || column >= columns) continue;
 				const int64_t pixel = (int64_t)(n * ho + oy) * wo + x;
 				raw[l] = load_raw((const T *)g.grad.g + pixel * g.grad.g_ld + s.vc, s.vn, wide_grad);
@@ -261,7 +263,7 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 		auto place_row = [&](int oy, int half) {
 #pragma unroll
 			for (int l = 0; l < LOADS<T>; l++) {
-				const int column = ((int)threadIdx.x + l * THREADS) / s.vectors, x = ox0 + column;
+				const int column = late(s.column) + l * s.apart, x = ox0 + column;
 				if (column >= columns) continue;
 				float v[N] = {};
 				if (oy >= 0 && oy < ho && x >= 0 && x < wo) {
@@ -342,6 +344,8 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 				}
 			if (r < end) place_row(r + 1, half ^ 1);
 			if (g.sink.d && mine) {
+				auto of = [&](int i) { return *(const float2 *)(coefficients + (3 + i) * s.width + 2 * late(s.pair)); };
+				const float2 of_scale = of(0), of_shift = of(1), mean = of(2), invstd = of(3);
 #pragma unroll
 				for (int q = 0; q < STRIDE; q++)
 #pragma unroll
@@ -363,7 +367,6 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 						}
 						store_pair(to, s.n, wide_sink, v);
 						if (!g.sink.stats) continue;
-						sums.count++;
 						sums.row[0][0] += v[0], sums.row[0][1] += v[1];
 						sums.row[1][0] += v[0] * ((x.x - mean.x) * invstd.x),
 						        sums.row[1][1] += v[1] * ((x.y - mean.y) * invstd.y);
@@ -380,10 +383,8 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 					}
 		}
 	}
-	if (g.sink.stats)
-		leave_sums<backward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, s.c0, (int)g.c - s.c0, g.sink.stats,
-		                                g.sink.stats_ld, g.sink.norm, s.part, s.chunk, shared);
 	// The weight's gradient: over the strips, in order, a row of taps at a time.
+	const int chunk = late(blockIdx.x) % (int)g.chunks, part = late(blockIdx.x) / (int)g.chunks, c0 = chunk * s.width;
 #pragma unroll
 	for (int ky = 0; ky < K; ky++) {
 		__syncthreads();
@@ -393,12 +394,15 @@ __device__ __forceinline__ void backward(const ctn_depthwise_args &g) {
 			        make_float2(dweight[ky][kx][0], dweight[ky][kx][1]);
 		__syncthreads();
 		for (int i = threadIdx.x; i < K * s.width; i += THREADS) {
-			const int c = s.c0 + i % s.width;
+			const int c = c0 + i % s.width;
 			float sum = 0;
 			for (int q = 0; q < s.strips; q++) sum += shared[q * K * s.width + i];
-			if (c < g.c) g.partial[((int64_t)s.part * K * K + ky * K + i / s.width) * g.c + c] = sum;
+			if (c < g.c) g.partial[((int64_t)part * K * K + ky * K + i / s.width) * g.c + c] = sum;
 		}
 	}
+	if (g.sink.stats)
+		leave_sums<backward_sums<2>, 2>(sums, s.pair, s.pairs, s.strip, s.strips, c0, (int)g.c - c0, g.sink.stats,
+		                                g.sink.stats_ld, g.sink.norm, part, chunk, shared);
 }
 
 // ---- the others, pixel by pixel -------------------------------------------------

@@ -118,7 +118,7 @@ func (b Backward) recordGPU(p *exec.Program, c Conv, args *C.ctn_depthwise_args)
 		}
 		pixels = tiles(args, c.In.H, c.In.W, c.PadW%c.Stride, perThread)
 		columns := (int(args.tile)-1)/c.Stride + (c.K-1)/c.Stride + 1
-		launches = []exec.Launch{c.launch(args, "depthwise_backward", half, 2, columns, 3+c.K*c.K)}
+		launches = []exec.Launch{c.launch(args, "depthwise_backward", half, 2, columns, 7+c.K*c.K)}
 		chunks = int(args.chunks)
 		launches[0].Work.Bytes = b.Grad.Bytes(c.Shape()) + b.In.Bytes() + b.Sink.Bytes(c.In)
 	} else {

@@ -57,7 +57,6 @@ template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_ar
 	const sweep<T> s(g.groups, g.c, g.block, g.pixels);
 	const bool wide = whole<T>(g.grad, g.grad_ld, s.c, s.n, N), wide_gate = whole<float>(g.gate, g.c, s.c, s.n, N),
 	           wide_mean = whole<T>(g.mean, g.c, s.c, s.n, N);
-	const float share = 1.0f / (float)g.image;
 	for (int t = 0; t < g.terms; t++) {
 		const ctn_sink *sink = &g.sink[t];
 		if (!sink->d) continue;
@@ -89,7 +88,7 @@ template <class T> __device__ __forceinline__ void sum_backward(const ctn_sum_ar
 				if (g.mean) {
 					load_part((const T *)g.mean + image * g.c + s.c, s.n, wide_mean, x);
 #pragma unroll
-					for (int j = 0; j < N; j++) v[j] += x[j] * share;
+					for (int j = 0; j < N; j++) v[j] += x[j] / (float)g.image;
 				}
 				const float factor = g.weight[t] ? __ldg(g.weight[t] + image) * scalar : scalar;
 #pragma unroll

@@ -1,6 +1,7 @@
 package exec
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -42,11 +43,26 @@ type Uploader interface {
 	Upload(dst, src unsafe.Pointer, bytes int) error
 }
 
+// Pinner is an Accelerator that Uploads fastest from memory of the host that it has made. Close frees that.
+type Pinner interface {
+	Pin(bytes int) (unsafe.Pointer, error)
+}
+
 // Hopper is an Accelerator that runs the kernels of compute capability 9.0 alone, which no later one has.
 type Hopper interface {
 	Hopper()
 	// ImageMap writes the cuda.ImageMapBytes that a kernel gets for m.
 	ImageMap(dst unsafe.Pointer, m cuda.ImageMap) error
+}
+
+// Peer is an Accelerator that copies from another of its kind without the host, which waits for nothing.
+type Peer interface {
+	Follow(other Accelerator) error // what is enqueued from now on waits for what is enqueued on the other
+	// CopyFrom is in the order of what is enqueued here.
+	CopyFrom(other Accelerator, dst, src unsafe.Pointer, bytes int) error
+	// Fork opens the same device once more: what is enqueued there runs beside what is enqueued here, unless one
+	// follows the other. It may use this one's memory, and is closed before it.
+	Fork() (Accelerator, error)
 }
 
 // Trimmer is an Accelerator that keeps freed memory for what comes next, and can give it back to the system.
@@ -81,13 +97,28 @@ func Register(kind string, open func(name string, precision Precision) (Accelera
 // With a Level it is the one that Level belongs to.
 const Auto = "auto"
 
+// All is every GPU that there is; with a Level, those that it belongs to.
+const All = "cuda:all"
+
+// gpus are the same for a whole process.
+var gpus = sync.OnceValues(cuda.Devices)
+
 // roomiest is the same GPU for a whole process, which takes memory of it.
 var roomiest = sync.OnceValues(cuda.Roomiest)
 
-// Resolve replaces Auto by a device. The error, beside a usable Config, says why it is the CPU, or which GPUs beside
-// the one chosen cannot be used.
+// Resolve replaces Auto by a device, and All by those that there are. The error, beside a usable Config, says why it is
+// the CPU, or which GPUs beside those chosen cannot be used. Where there is no GPU All stays, which cannot be opened.
 func (c Config) Resolve() (Config, error) {
-	if c.Device != Auto {
+	switch c.Device {
+	case Auto:
+	case All:
+		list, err := gpus()
+		if len(list) > 0 {
+			sm, _, _ := strings.Cut(c.Level, "/")
+			c.Device = cuda.Every(list, sm)
+		}
+		return c, err
+	default:
 		return c, nil
 	}
 	c.Device = "cpu"
@@ -117,7 +148,18 @@ func (c Config) Each() []Config {
 	return all
 }
 
+// First is the Config of the first devices of those that there are, n of them.
+func (c Config) First(n int) Config {
+	c, _ = c.Resolve()
+	c.Device = strings.Join(strings.SplitN(c.Device, ",", n+1)[:n], ",")
+	return c
+}
+
 func openAccelerator(c Config) (*Device, error) {
+	if c.Device == All {
+		_, err := gpus()
+		return nil, fmt.Errorf("device %s: %w", c.Device, cmp.Or(err, errors.New("there is no GPU")))
+	}
 	kind, _, _ := strings.Cut(c.Device, ":")
 	open := accelerators[kind]
 	if open == nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -52,6 +53,8 @@ func TestResetArenaGivesTheSameResults(t *testing.T) {
 	})
 }
 
+func bytesOf(v ...float32) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v)) }
+
 // A write from the host into memory that was used before comes after the runs that still use it.
 func TestResetIsOrderedAfterWhatIsInFlight(t *testing.T) {
 	kerneltest.EachExecutor(t, func(t *testing.T, d *exec.Device) {
@@ -64,12 +67,12 @@ func TestResetIsOrderedAfterWhatIsInFlight(t *testing.T) {
 		for round := range 3 {
 			v := float32(round + 1)
 			in := a.F32(n)
-			in.UploadF32([]float32{v, v, v, v, v, v})
+			in.UploadBytes(bytesOf(v, v, v, v, v, v))
 			p := a.NewProgram("copy")
 			dense.Dense{Rows: exec.Fixed(1), Width: n, Out: kept, In: in}.Record(p)
 			p.Once().Run(1)
 			a.Reset()
-			a.F32(n).UploadF32(make([]float32, n)) // where in was
+			a.F32(n).UploadBytes(make([]byte, 4*n)) // where in was
 			require.Equal(t, []float32{v, v, v, v, v, v}, kept.Values())
 			a.Reset()
 		}

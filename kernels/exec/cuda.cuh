@@ -38,6 +38,13 @@ __device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float((uint
 // Rounds to nearest, ties to even. A NaN becomes 0x7fff.
 __device__ __forceinline__ bf16 to_bf16(float x) { return {(uint16_t)pack_bf16(x, 0.0f)}; }
 
+// x, of which the compiler knows nothing more: what is computed from it is computed where it is wanted, again each time,
+// and holds no registers through the loops before.
+__device__ __forceinline__ int late(int x) {
+	asm volatile("" : "+r"(x));
+	return x;
+}
+
 // The two numbers of a pack_bf16.
 __device__ __forceinline__ float2 unpack_bf16(uint32_t pair) {
 	return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));

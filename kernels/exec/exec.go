@@ -20,7 +20,9 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +51,7 @@ func init() {
 // Config chooses where programs run: on the CPU, with an instruction set ("" = CTNAS_ISA from the environment,
 // otherwise the best this processor has) and a number of threads (0 = all processors), or on an accelerator.
 type Config struct {
-	Device    string // "" or "cpu", Auto, or an accelerator: "cuda:0" (of "cuda:0,1" the first: see Each)
+	Device    string // "" or "cpu", Auto, All, or an accelerator: "cuda:0" (of several the first: see Each)
 	Level     string // what results depend on: an instruction set, or an accelerator's Level; "": whatever there is
 	Threads   int    // of the CPU
 	Precision Precision
@@ -73,6 +75,18 @@ func Levels() []string {
 		}
 	}
 	return out
+}
+
+// acceleratorLevel is what Device.Level is of accelerators.
+var acceleratorLevel = regexp.MustCompile(`^sm_[1-9][0-9]{1,2}/(` + string(FP32) + "|" + string(BF16) + ")$")
+
+// CheckLevel tells whether a text is one that Device.Level returns on some machine.
+func CheckLevel(level string) error {
+	if slices.Contains(levelNames[:], level) || acceleratorLevel.MatchString(level) {
+		return nil
+	}
+	return fmt.Errorf("level %q: want one of %v, or an accelerator's with its precision, such as sm_90/%s", level,
+		levelNames, BF16)
 }
 
 // Device is an executor: threads of the CPU, or an accelerator. Its programs run one at a time.
@@ -332,15 +346,44 @@ func (b *Buffer) WriteF32(off int, src []float32) {
 	write(b, off, src)
 }
 
-// UploadF32 copies src into a buffer of float32 that no program in work uses, while programs run where the device can
-// do that; into a buffer of a reusable arena after them.
-func (b *Buffer) UploadF32(src []float32) {
-	b.check(0, len(src), floats)
+// WriteBytes copies src to the begin of a buffer of 32-bit elements.
+func (b *Buffer) WriteBytes(src []byte) {
+	b.checkBytes(src)
+	switch {
+	case len(src) == 0:
+	case b.dev.acc == nil:
+		copy(unsafe.Slice((*byte)(b.ptr), 4*b.n), src)
+	default:
+		Fail(b.dev.acc.Write(b.ptr, unsafe.Pointer(&src[0]), len(src)))
+	}
+}
+
+// UploadBytes is WriteBytes into a buffer that no program in work uses, while programs run where the device can do
+// that; into a buffer of a reusable arena after them.
+func (b *Buffer) UploadBytes(src []byte) {
+	b.checkBytes(src)
 	if u, ok := b.dev.acc.(Uploader); ok && len(src) > 0 && !b.reused {
-		Fail(u.Upload(b.ptr, unsafe.Pointer(&src[0]), 4*len(src)))
+		Fail(u.Upload(b.ptr, unsafe.Pointer(&src[0]), len(src)))
 		return
 	}
-	write(b, 0, src)
+	b.WriteBytes(src)
+}
+
+func (b *Buffer) checkBytes(src []byte) {
+	if b.Half() || len(src) > 4*b.n {
+		panic(fmt.Sprintf("exec: %d bytes into a buffer of %d elements", len(src), b.n))
+	}
+}
+
+// HostBytes returns memory of the host from which UploadBytes is fastest, of this device and others of its kind. It
+// is not cleared, and must not be used when the device is closed.
+func (d *Device) HostBytes(n int) []byte {
+	if p, ok := d.acc.(Pinner); ok && n > 0 {
+		if at, err := p.Pin(n); err == nil { // more than may be pinned serves as well, if slower
+			return unsafe.Slice((*byte)(at), n)
+		}
+	}
+	return make([]byte, n)
 }
 
 // ReadF32 copies elements from off on into dst, after everything that runs has ended.
@@ -481,6 +524,11 @@ type Work struct {
 	FLOPs float64 // of products of matrices and convolutions
 	// Issued is FLOPs with those of the tiles' padding.
 	Issued float64
+}
+
+// Add adds what another launch has to do.
+func (w *Work) Add(o Work) {
+	w.Bytes, w.FLOPs, w.Issued = w.Bytes+o.Bytes, w.FLOPs+o.FLOPs, w.Issued+o.Issued
 }
 
 // Blocks is how many blocks of `per` elements cover n.

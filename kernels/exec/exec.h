@@ -19,7 +19,7 @@ typedef struct ctn_kernel {
 
 // Instruction sets, in the order of every family's table. CTN_AVX2X16 is the 16-lane code lowered to AVX2: it lets
 // tests of a machine without AVX-512 execute the logic of that level. It is a fifth of what compiling a family takes
-// and of no other use, so it is there only with CTN_WITH_AVX2X16 defined (make test-all, make sanitize and .ci/run do).
+// and of no other use, so it is there only with CTN_WITH_AVX2X16 defined, as on such machines (scripts/x16.sh).
 enum { CTN_PORTABLE, CTN_AVX2, CTN_AVX2X16, CTN_AVX512, CTN_LEVELS };
 
 // A size that is fixed when the program is recorded (at == 0), or read from memory when the operation runs.

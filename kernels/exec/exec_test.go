@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/kernels/exec"
 )
 
@@ -89,8 +90,26 @@ func TestDevicesThatAreNotThere(t *testing.T) {
 	require.Equal(t, []exec.Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, exec.Config{Device: "cuda:1,3"}.Each())
 	require.Equal(t, []exec.Config{{Device: "cuda:1"}, {Device: "cuda:3"}}, exec.Config{Device: "cuda:1,cuda:3"}.Each())
 	require.Len(t, exec.Config{Device: "cpu"}.Each(), 1)
+	if gpus, _ := cuda.Devices(); len(gpus) == 0 {
+		_, err := exec.Open(exec.Config{Device: exec.All})
+		require.ErrorContains(t, err, "device cuda:all: ")
+	} else {
+		require.Len(t, exec.Config{Device: exec.All}.Each(), len(gpus))
+	}
 	level := exec.Levels()[0]
 	c, err := exec.Config{Device: exec.Auto, Level: level}.Resolve()
 	require.NoError(t, err)
 	require.Equal(t, "cpu", c.Device, "a level of the CPU is the CPU's")
+}
+
+func TestCheckLevel(t *testing.T) {
+	d, err := exec.Open(exec.Config{Threads: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	for _, good := range append(exec.Levels(), d.Level(), "sm_90/bf16", "sm_120/fp32") {
+		require.NoError(t, exec.CheckLevel(good), good)
+	}
+	for _, bad := range []string{"", "avx", "sm_90", "sm_90/fp16", "sm_9/bf16", "sm_090/bf16", "sm_90/bf16 ", "cuda"} {
+		require.Error(t, exec.CheckLevel(bad), bad)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/ctnas/ctnas/cuda"
 	"github.com/ctnas/ctnas/kernels/fatbin"
@@ -36,10 +37,36 @@ func openGPU(name string, precision Precision) (Accelerator, error) {
 		return nil, errors.Join(fmt.Errorf("precision %s needs compute capability 8.0, this is sm_%d", BF16, sm),
 			d.Close())
 	}
+	return ofGPU(d), nil
+}
+
+func ofGPU(d *cuda.Device) Accelerator {
 	if d.Info().SM == hopperSM {
-		return hopper{gpu{d}}, nil
+		return hopper{gpu{d}}
 	}
-	return gpu{d}, nil
+	return gpu{d}
+}
+
+// onGPU is a gpu, or what is made of one.
+type onGPU interface{ device() *cuda.Device }
+
+func (g gpu) device() *cuda.Device { return g.Device }
+
+// Follow has what is enqueued from now on wait for what is enqueued on another GPU.
+func (g gpu) Follow(other Accelerator) error { return g.Device.Follow(other.(onGPU).device()) }
+
+// CopyFrom copies from another GPU.
+func (g gpu) CopyFrom(other Accelerator, dst, src unsafe.Pointer, bytes int) error {
+	return g.Device.CopyFrom(other.(onGPU).device(), dst, src, bytes)
+}
+
+// Fork opens the GPU once more, for work that runs beside this one's.
+func (g gpu) Fork() (Accelerator, error) {
+	d, err := g.Device.Fork()
+	if err != nil {
+		return nil, err
+	}
+	return ofGPU(d), nil
 }
 
 // hopper is a GPU that runs kernels compiled for sm_90a.

@@ -38,6 +38,7 @@ type Op struct {
 	TransA     bool
 	TransB     bool
 	Accumulate bool
+	Exact      bool // a plain product: in float32 also where the device multiplies in bfloat16
 }
 
 // panelFloats bounds a packed column panel's width over all instruction sets: two vectors of 16 floats.
@@ -92,7 +93,7 @@ func Record(p *exec.Program, op Op) {
 		trans_b: flag(op.TransB), accumulate: flag(op.Accumulate)}
 	op.M.Put(unsafe.Pointer(&args.m))
 	suffix, block := "_f32", C.CTN_GEMM_F32_BLOCK
-	if p.Arena().Device().Precision() == exec.BF16 {
+	if p.Arena().Device().Precision() == exec.BF16 && !op.Exact {
 		suffix, block = "_bf16", C.CTN_GEMM_BF16_BLOCK
 	}
 	if op.TransA {

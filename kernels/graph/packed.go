@@ -14,7 +14,7 @@ const (
 // on are its operation, 4 bits from bit 52 on the number of nodes. It tells whether the graph fits: 1 to 8 nodes,
 // operations below 8, every edge from a lower to a higher node. The order of edges, and edges that are there twice, do
 // not matter.
-func Pack(ops []uint8, edges [][2]uint8) (uint64, bool) {
+func Pack[Op uint8 | uint16](ops []Op, edges [][2]uint8) (uint64, bool) {
 	n := len(ops)
 	if n == 0 || n > packedMax {
 		return 0, false

@@ -1,5 +1,5 @@
-// Package image resamples images: 8-bit RGB in, normalised float32 out. It is called by the workers of the data
-// loader and not recorded in programs.
+// Package image resamples images: 8-bit RGB in, normalised float32 out. A Resampler is called by the workers of the
+// data loader; Regions is recorded, for devices to which these leave it.
 package image
 
 /*
@@ -112,6 +112,7 @@ type Source struct {
 type Resampler struct {
 	level C.int
 	row   []float32
+	fixed fixedScratch
 }
 
 // levels is the order of the instruction sets in kernels' tables.

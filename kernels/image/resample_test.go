@@ -137,13 +137,25 @@ func TestResamplePanicsOnWrongSizes(t *testing.T) {
 func BenchmarkResample(b *testing.B) {
 	pix := noise(370*275*3, 0)
 	dst := make([]float32, 224*224*3)
-	r, err := image.NewResampler("")
-	require.NoError(b, err)
+	one := [3]float32{1, 1, 1}
 	var x, y image.Axis
-	for b.Loop() {
-		x.Antialias(image.Bilinear, 0, 370, 0, 370, 224, 0, 224, false)
-		y.Antialias(image.Bilinear, 0, 275, 0, 275, 224, 0, 224, false)
-		r.Resample(dst, image.Source{Pix: pix, Stride: 370 * 3, Width: 370, Height: 275}, &y, &x, [3]float32{1, 1, 1},
-			[3]float32{})
+	for _, level := range exec.Levels() {
+		r, err := image.NewResampler(level)
+		require.NoError(b, err)
+		for _, size := range [][2]int{{370, 275}, {341, 256}, {190, 180}} {
+			src := image.Source{Pix: pix, Stride: 370 * 3, Width: size[0], Height: size[1]}
+			for name, resample := range map[string]func(){
+				"float": func() { r.Resample(dst, src, &y, &x, one, [3]float32{}) },
+				"fixed": func() { r.ResampleFixed(dst, src, &y, &x, one, [3]float32{}) },
+			} {
+				b.Run(fmt.Sprintf("%s/%dx%d/%s", level, size[0], size[1], name), func(b *testing.B) {
+					for b.Loop() {
+						x.Antialias(image.Bilinear, 0, float64(size[0]), 0, size[0], 224, 0, 224, false)
+						y.Antialias(image.Bilinear, 0, float64(size[1]), 0, size[1], 224, 0, 224, false)
+						resample()
+					}
+				})
+			}
+		}
 	}
 }

@@ -53,6 +53,21 @@ func eachCPU(t *testing.T, counts []int, f func(t *testing.T, d *exec.Device)) {
 	}
 }
 
+// OnCPU skips a test that opens the CPU by itself where sim.OnlyVariable names an accelerator.
+func OnCPU(t testing.TB) {
+	if only := os.Getenv(sim.OnlyVariable); strings.Contains(only, ":") {
+		t.Skip("nothing but " + only + " is asked for")
+	}
+}
+
+// Simulated skips a test that opens the simulator by itself where that is left out: under the race detector, and where
+// sim.OnlyVariable asks for something else.
+func Simulated(t testing.TB) {
+	if only := os.Getenv(sim.OnlyVariable); sim.UnderRace || only != "" && !strings.HasPrefix(only, "sim") {
+		t.Skip("the simulator is left out")
+	}
+}
+
 // EachAccelerator is EachDevice without the CPU.
 func EachAccelerator(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, orders(t), exec.FP32, f)
@@ -64,9 +79,10 @@ func EachTensorCore(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 	eachAccelerator(t, orders(t), exec.BF16, f)
 }
 
-// EachHopper is EachTensorCore where the kernels of compute capability 9.0 run.
+// EachHopper is EachTensorCore where the kernels of compute capability 9.0 run: on a device of the simulator, and on
+// the first GPU if it is of that kind. It skips a test of which nothing ran because sim.OnlyVariable names another GPU.
 func EachHopper(t *testing.T, f func(t *testing.T, d *exec.Device)) {
-	if underRace {
+	if sim.UnderRace {
 		t.Log("the simulator is left out under the race detector, which sees Go code alone")
 		return
 	}
@@ -74,9 +90,12 @@ func EachHopper(t *testing.T, f func(t *testing.T, d *exec.Device)) {
 		name := "sim90:" + order.String()
 		on(t, name, exec.Config{Device: name, Precision: exec.BF16}, f)
 	}
-	gpus, _ := cuda.Devices()
-	if i := slices.IndexFunc(gpus, func(g cuda.Info) bool { return g.Name == gpu() && g.SM == 90 }); i >= 0 {
-		on(t, gpus[i].Name, exec.Config{Device: gpus[i].Name, Precision: exec.BF16}, f)
+	name := gpu()
+	switch sm := capability(name); {
+	case name != "" && (sm == 90 || sm == unknown):
+		on(t, name, exec.Config{Device: name, Precision: exec.BF16}, f)
+	case isGPU(os.Getenv(sim.OnlyVariable)):
+		t.Skipf("%s has compute capability %d.%d: these kernels are for 9.0", name, sm/10, sm%10)
 	}
 }
 
@@ -94,7 +113,7 @@ func Accelerators() []string {
 			onGPU.Add(1)
 		}
 		return []string{only}
-	} else if only != "" || underRace { // an instruction set and a number of threads
+	} else if only != "" || sim.UnderRace { // an instruction set and a number of threads
 		return nil
 	}
 	all := []string{"sim:descending"}
@@ -118,11 +137,45 @@ func gpu() string {
 
 func isGPU(name string) bool { return strings.HasPrefix(name, "cuda:") }
 
+// Alike names n devices that compute the same, for what several do together: of a GPU's kind those that there are, in
+// turn from that one on; of others the same again and again. The fake driver has several unless the environment says
+// what it has.
+func Alike(t testing.TB, name string, n int) []string {
+	const variable = "CTNAS_FAKE_CUDA"
+	kinds := []string{name}
+	if isGPU(name) {
+		if os.Getenv(variable) == "" {
+			t.Setenv(variable, "devices:8")
+		}
+		all, _ := cuda.Devices()
+		for _, d := range all {
+			if d.Name != name && d.SM == capability(name) {
+				kinds = append(kinds, d.Name)
+			}
+		}
+	}
+	names := make([]string, n)
+	for i := range names {
+		names[i] = kinds[i%len(kinds)]
+	}
+	return names
+}
+
+// capability is the compute capability of a GPU times ten, or unknown, of one that is not there.
+func capability(gpu string) int {
+	all, _ := cuda.Devices()
+	if i := slices.IndexFunc(all, func(d cuda.Info) bool { return d.Name == gpu }); i >= 0 {
+		return all[i].SM
+	}
+	return unknown
+}
+
+const unknown = -1
+
 // multiplies tells whether a GPU computes in a precision; one that is not there does, so that opening it fails.
 func multiplies(gpu string, p exec.Precision) bool {
-	all, _ := cuda.Devices()
-	i := slices.IndexFunc(all, func(d cuda.Info) bool { return d.Name == gpu })
-	return p == exec.FP32 || i < 0 || all[i].SM >= 80
+	sm := capability(gpu)
+	return p == exec.FP32 || sm == unknown || sm >= 80
 }
 
 var onGPU atomic.Int64
@@ -161,7 +214,7 @@ func orders(t *testing.T) []sim.Order {
 }
 
 func eachAccelerator(t *testing.T, orders []sim.Order, p exec.Precision, f func(t *testing.T, d *exec.Device)) {
-	if underRace {
+	if sim.UnderRace {
 		t.Log("the simulator is left out under the race detector, which sees Go code alone")
 		return
 	}

@@ -22,7 +22,7 @@ func TestNamedGPUMustBeThere(t *testing.T) {
 		for name, each := range map[string]func(*testing.T, func(*testing.T, *ctnas.Device)){
 			"device": kerneltest.EachDevice, "accelerator": kerneltest.EachAccelerator,
 			"tensor core": kerneltest.EachTensorCore, "storage": kerneltest.EachStorage,
-			"executor": kerneltest.EachExecutor,
+			"executor": kerneltest.EachExecutor, "hopper": kerneltest.EachHopper,
 		} {
 			if t.Run(name, func(t *testing.T) { each(t, nothing) }) {
 				t.Log("PASSED " + name)

@@ -104,12 +104,12 @@ func Covered(files fs.FS) error {
 // OnlyVariable is the environment variable that restricts the kernels' tests to one device, such as cuda:0.
 const OnlyVariable = "CTNAS_TEST_DEVICE"
 
-// Main is a family's TestMain: it runs the tests and, if all of them ran, requires that the family's .cu files are
-// Covered.
+// Main is a family's TestMain: it runs the tests and, if all of them ran, on the simulator too, requires that the
+// family's .cu files are Covered.
 func Main(m *testing.M, files fs.FS) {
 	code := m.Run()
 	run := flag.Lookup("test.run")
-	if code == 0 && os.Getenv(OnlyVariable) == "" && (run == nil || run.Value.String() == "") {
+	if code == 0 && !UnderRace && os.Getenv(OnlyVariable) == "" && (run == nil || run.Value.String() == "") {
 		if err := Covered(files); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1

@@ -11,6 +11,7 @@ import (
 	_ "github.com/ctnas/ctnas/kernels/elementwise"
 	_ "github.com/ctnas/ctnas/kernels/gemm"
 	_ "github.com/ctnas/ctnas/kernels/graph"
+	_ "github.com/ctnas/ctnas/kernels/image"
 	_ "github.com/ctnas/ctnas/kernels/loss"
 	_ "github.com/ctnas/ctnas/kernels/mixture"
 	_ "github.com/ctnas/ctnas/kernels/norm"

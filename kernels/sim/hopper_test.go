@@ -40,8 +40,16 @@ func transposed[T any](x []T, rows int) []T {
 	return out
 }
 
+// eachHopper is each where the instructions of compute capability 9.0 are.
+func eachHopper(t *testing.T, f func(t *testing.T, d *Device)) {
+	if !HasHopper() {
+		t.Skip("these are instructions of compute capability 9.0")
+	}
+	each(t, f)
+}
+
 func TestWarpgroupProducts(t *testing.T) {
-	each(t, func(t *testing.T, d *Device) {
+	eachHopper(t, func(t *testing.T, d *Device) {
 		const m, n, k = 64, 128, 128
 		x, x64 := halves(m*k, 20)
 		y, y64 := halves(k*n, 21)
@@ -66,7 +74,7 @@ func TestWarpgroupProducts(t *testing.T) {
 
 func TestImageCopies(t *testing.T) {
 	const n, h, w, c, ld, pixels, copies, c0 = 2, 3, 5, 70, 80, 24, 5, 16
-	each(t, func(t *testing.T, d *Device) {
+	eachHopper(t, func(t *testing.T, d *Device) {
 		z, z64 := halves(n*h*w*ld, 22)
 		for i := range z64 {
 			if i%ld >= c {

@@ -189,6 +189,10 @@ func launch(how *C.ctn_sim_schedule, entry *C.char, grid, block *[3]C.uint, shar
 	return C.GoString(C.ctn_sim_launch_as(how, entry, &grid[0], &block[0], shared, args))
 }
 
+// HasHopper tells whether a device runs the instructions of compute capability 9.0. Where tests run on a GPU instead
+// (scripts/dist/gpucheck.go), not every one does.
+func HasHopper() bool { return true }
+
 // ImageMap writes the cuda.ImageMapBytes that a kernel gets for m.
 func ImageMap(dst unsafe.Pointer, m cuda.ImageMap) error {
 	image := C.ctn_sim_image{z: m.Z, n: C.int(m.N), h: C.int(m.H), w: C.int(m.W), c: C.int(m.C), ld: C.longlong(m.LD),

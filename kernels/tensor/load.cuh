@@ -229,15 +229,25 @@ template <int N> struct input_channels {
 	}
 };
 
-// Turns z in v into gate * act(scale*z + shift). What does not exist becomes zero, not the activation of zero.
-template <int N>
+// The activations that take a few instructions. Kernels that are for them alone lose no registers to the others.
+template <int N> __device__ __forceinline__ void activate_cheaply(float (&v)[N], int act) {
+	if (act == CTN_RELU) activate(v, CTN_RELU);
+	else if (act == CTN_HSWISH) activate(v, CTN_HSWISH);
+	else if (act == CTN_RELU6) activate(v, CTN_RELU6);
+	else if (act == CTN_HSIGMOID) activate(v, CTN_HSIGMOID);
+}
+
+// Turns z in v into gate * act(scale*z + shift). What does not exist becomes zero, not the activation of zero. CHEAP:
+// with an activation of activate_cheaply.
+template <bool CHEAP = false, int N>
 __device__ __forceinline__ void input_value(const ctn_input *in, const input_channels<N> &k, int pixel, int c, int n,
                                             float (&v)[N]) {
 	if (in->scale) {
 #pragma unroll
 		for (int i = 0; i < N; i++) v[i] = v[i] * k.scale[i] + k.shift[i];
 	}
-	activate(v, in->act);
+	if (CHEAP) activate_cheaply(v, in->act);
+	else activate(v, in->act);
 	if (in->gate) {
 		float gate[N];
 		load_channels(in->gate + (int64_t)(pixel / (int)in->image) * in->gate_ld, c, n, 0.0f, gate);
@@ -317,10 +327,9 @@ template <int N> struct forward_sums {
 
 // Of the gradients that a thread has stored: their sum, and that of their products with zhat.
 template <int N> struct backward_sums {
-	static constexpr int ROWS = 2;
+	static constexpr int ROWS = 2, count = 1; // pixels, or none: what was not added to is zero
 	float row[ROWS][N];
-	int count;
-	__device__ __forceinline__ backward_sums() : count(0) {
+	__device__ __forceinline__ backward_sums() {
 #pragma unroll
 		for (int i = 0; i < N; i++) row[0][i] = row[1][i] = 0.0f;
 	}
@@ -418,6 +427,15 @@ template <int N> struct sink_channels {
 		load_channels(s->stats ? s->mean : 0, c, n, 0.0f, mean),
 		        load_channels(s->stats ? s->invstd : 0, c, n, 0.0f, invstd);
 	}
+	// From shared memory, where keep() has put them: 4 rows of `pitch` floats.
+	__device__ __forceinline__ sink_channels(const float *kept, int pitch, int c) {
+		load_part(kept + c, N, true, scale), load_part(kept + pitch + c, N, true, shift);
+		load_part(kept + 2 * pitch + c, N, true, mean), load_part(kept + 3 * pitch + c, N, true, invstd);
+	}
+	__device__ __forceinline__ void keep(float *to, int pitch, int c) {
+		store_part(to + c, N, true, scale), store_part(to + pitch + c, N, true, shift);
+		store_part(to + 2 * pitch + c, N, true, mean), store_part(to + 3 * pitch + c, N, true, invstd);
+	}
 };
 
 // What the sink needs of a pixel, as stored: LANES<T> channels, or four.
@@ -465,7 +483,6 @@ __device__ __forceinline__ void sink_part(const ctn_sink *s, const sink_channels
 	times_slope(v, u, s->of.act);
 	store_part(d, n, wide, v);
 	if (!s->stats) return;
-	sums.count++;
 #pragma unroll
 	for (int i = 0; i < N; i++) sums.row[0][i] += v[i], sums.row[1][i] += v[i] * ((z[i] - k.mean[i]) * k.invstd[i]);
 }

@@ -66,11 +66,13 @@ func (s Shape) Len() int { return s.Pixels() * s.C }
 // whatever is one a channel, gates and sums are float32.
 //
 // Stride is the number of elements from a pixel to the next, 0 for C. With a larger one the tensor is a group of
-// channels of a wider tensor, and Z starts at the group's first channel.
+// channels of a wider tensor, and Z starts at the group's first channel. Padded: behind the channels of each pixel
+// there are zeros up to a multiple of eight, not more than Stride.
 type Input struct {
 	Shape
 	Z            *exec.Buffer // [N, H, W, C]
 	Stride       int
+	Padded       bool
 	Scale, Shift *exec.Buffer // [C], or nil
 	Act          Act
 	Gate         *exec.Buffer // [N, C], or nil

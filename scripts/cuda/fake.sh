@@ -24,7 +24,7 @@ if [ ! -f "$out/libcuda.so.1" ]; then
 	# shellcheck disable=SC2016 # the inner shell expands them
 	echo "$parts" | xargs -P 2 -n 1 sh -c 'case $1 in
 		*.c) "${CC:-gcc}" -O2 -g -std=gnu11 -Wall -Wextra -fPIC -c -o "$new/$(basename "$1").o" "$1" ;;
-		*) "${CXX:-g++}" -O1 -g -std=c++17 -Wno-unknown-pragmas -fno-strict-aliasing -fPIC -c -o "$new/$(basename "$1").o" "$1" ;;
+		*) "${CXX:-g++}" -O1 -g1 -std=c++17 -Wno-unknown-pragmas -Wno-psabi -fno-strict-aliasing -fPIC -c -o "$new/$(basename "$1").o" "$1" ;;
 	esac' sh
 	"${CXX:-g++}" -shared -Wl,-Bsymbolic -Wl,-soname,libcuda.so.1 -o "$new/libcuda.so.1" "$new"/*.o -lpthread
 	rm -rf "$root/build/cuda/fake/$which"-* "$new"/*.o

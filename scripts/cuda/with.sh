@@ -18,6 +18,7 @@ if [ ! -f "$glue/libcuda.a" ]; then
 	rm -rf "$glue"
 	mv "$new" "$glue"
 fi
-export CGO_CFLAGS="${CGO_CFLAGS:--O2 -g} -I$glue -I$home/include"
+# go-nvml has functions that its header calls deprecated.
+export CGO_CFLAGS="${CGO_CFLAGS:--O2 -g} -Wno-deprecated-declarations -I$glue -I$home/include"
 export CGO_LDFLAGS="${CGO_LDFLAGS:--O2 -g} -L$glue -ldl"
 exec "$@"

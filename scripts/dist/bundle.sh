@@ -26,7 +26,7 @@ mkdir -p "$tree" "$out/bin" "$out/fatbins" "$out/src" "$out/scripts"
 git ls-files -co --exclude-standard go.mod go.sum cmd cuda gcn internal kernels search trainer |
 	while read -r f; do [ ! -f "$f" ] || echo "$f"; done | xargs cp --parents -t "$tree"
 packages="kernels/sim $(git ls-files 'kernels/*.cu' | xargs -n 1 dirname | sort -u | grep -v kernels/sim) gcn search/controller trainer"
-scripts/cuda/with.sh "$go" build -C "$tree" -trimpath -tags cuda -ldflags '-s -w' -o "$out/bin/ctnas" ./cmd/ctnas
+scripts/cuda/with.sh "$go" build -C "$tree" -trimpath -tags cuda,nofarm -ldflags '-s -w' -o "$out/bin/ctnas" ./cmd/ctnas
 # shellcheck disable=SC2086 # words
 "$go" run scripts/dist/gpucheck.go "$tree" $packages
 scripts/cuda/with.sh "$go" build -C "$tree" -trimpath -tags cuda -ldflags '-s -w -X testing.testBinary=1' -o "$out/bin/gpucheck" ./gpucheck

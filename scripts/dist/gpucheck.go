@@ -26,9 +26,10 @@ import (
 
 const module = "github.com/ctnas/ctnas"
 
-// Functions that give a test devices, a GPU among them.
-var givers = []string{"EachDevice", "EachAccelerator", "EachTensorCore", "EachStorage", "EachExecutor", "Accelerators",
-	"SameBits"}
+// gives tells whether a function of package kerneltest gives a test devices, a GPU among them.
+func gives(name string) bool {
+	return strings.HasPrefix(name, "Each") && name != "EachCPU" || name == "Accelerators" || name == "SameBits"
+}
 
 func main() {
 	if len(os.Args) < 3 {
@@ -169,7 +170,7 @@ func takesGPU(pkg string, d ast.Decl) bool {
 		switch n := n.(type) {
 		case *ast.SelectorExpr:
 			x, ok := n.X.(*ast.Ident)
-			found = found || ok && x.Name == "kerneltest" && slices.Contains(givers, n.Sel.Name)
+			found = found || ok && x.Name == "kerneltest" && gives(n.Sel.Name)
 		case *ast.CallExpr:
 			id, ok := n.Fun.(*ast.Ident)
 			found = found || ok && pkg == "kernels/sim" && id.Name == "each"
@@ -297,6 +298,7 @@ package sim
 import (
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -306,6 +308,8 @@ import (
 )
 
 const OnlyVariable = "CTNAS_TEST_DEVICE"
+
+const UnderRace = false
 
 type Order int
 
@@ -344,6 +348,12 @@ func Open(Config) *Device {
 	last = &Device{d}
 	Opened++
 	return last
+}
+
+// HasHopper tells whether the GPU is of compute capability 9.0.
+func HasHopper() bool {
+	all, _ := cuda.Devices()
+	return slices.ContainsFunc(all, func(d cuda.Info) bool { return d.Name == os.Getenv(OnlyVariable) && d.SM == 90 })
 }
 
 type Sequence struct {

@@ -125,9 +125,9 @@ repeat() {
 	# shellcheck disable=SC2086
 	$search --out "$work/c" >"$work/output" 2>&1 &
 	pid=$!
-	while kill -0 $pid 2>/dev/null && [ -z "$(ls "$work/c/checkpoint" 2>/dev/null)" ]; do sleep 0.02; done
-	if ! kill -KILL $pid 2>/dev/null || [ -f "$work/c/result.json" ]; then
-		note 'search, killed at a checkpoint' failed 0 # it had ended before
+	while kill -0 $pid 2>/dev/null && [ -z "$(ls "$work/c/checkpoint" 2>/dev/null)" ] && [ "$(left)" -gt 0 ]; do sleep 0.02; done
+	if ! kill -KILL $pid 2>/dev/null || [ -f "$work/c/result.json" ] || [ ! -d "$work/c/checkpoint" ]; then
+		note 'search, killed at a checkpoint' failed 0 # it had ended before, or there was none
 		return
 	fi
 	wait $pid 2>/dev/null

@@ -42,6 +42,13 @@ in_report devices.jsonl '"part":"selftest","case":"kernels_sim.[A-Za-z]*","statu
 want 1 'parity: FAILED' CTNAS_FAKE_CUDA=fail:cu_clamp CTNAS_CASES="$some" "$run" parity
 in_report parity.jsonl '"case":"kernels_optim.TestClamp","status":"failed"' 1
 in_report parity.jsonl '"status":"passed","cases"' 1
+# Under another program, as compute-sanitizer is.
+want 1 'compute-sanitizer is not installed' "$run" sanitizer
+printf '#!/bin/sh\nwhile case $1 in --*) true ;; *) false ;; esac; do shift 2; done\nexec "$@"\n' >"$work/bin/compute-sanitizer"
+chmod +x "$work/bin/compute-sanitizer"
+want 0 'sanitizer: everything passed' CTNAS_CASES="$some" "$run" sanitizer
+in_report sanitizer.jsonl '"part":"\(mem\|race\)check","case":"kernels_.*"status":"passed"' 4
+rm "$work/bin/compute-sanitizer"
 # Nothing that was not run has passed.
 want 1 'no GPU that can be used' LD_LIBRARY_PATH= "$run" parity
 want 1 'no GPU that can be used' CTNAS_FAKE_CUDA=nodevice "$run" devices

@@ -115,17 +115,38 @@ func (l *List) Arch(i int) space.Arch { return l.archs[i] }
 // Index finds an architecture.
 func (l *List) Index(a space.Arch) (int, bool) { i, ok := l.at[a]; return i, ok }
 
-// Features describes an architecture of a space for a comparator. Where operations say where they stand
-// (space.Positional) these are the counts of operations and no costs, elsewhere the graph's numbers and the logarithms
-// of the costs.
+// Features describes an architecture of a space for a comparator, by what the space's Encoder says: the logarithms of
+// its costs, what is known of the network at initialisation (space.Initialised), and what paths and walks through its
+// graph meet or how many nodes of each kind there are.
 func Features(sp space.Space, a space.Arch) []float32 {
-	alphabet := len(sp.Alphabet())
-	if space.IsPositional(sp) {
-		return gcn.Counts(gcn.Graph(a.Graph()), alphabet)
+	e, g := space.EncoderOf(sp), a.Graph()
+	graph, kinds := gcn.Graph(g), len(sp.Alphabet())
+	if places := Places(sp); places != nil {
+		graph, kinds = places.Of(graph), places.Kinds()
 	}
-	cost := a.Cost()
-	return gcn.Features(gcn.Graph(a.Graph()), alphabet, math.Log(float64(max(cost.MAdds, 1))),
-		math.Log(float64(max(cost.Params, 1))))
+	if !e.Walks {
+		return gcn.Counts(graph, kinds)
+	}
+	var extra []float64
+	if e.Costs {
+		cost := a.Cost()
+		extra = append(extra, math.Log(float64(max(cost.MAdds, 1))), math.Log(float64(max(cost.Params, 1))))
+	}
+	if s, ok := sp.(space.Initialised); ok {
+		for _, rule := range s.MeanField() {
+			extra = rule.Numbers(extra, g.Ops, g.Edges)
+		}
+	}
+	return gcn.Features(graph, kinds, extra...)
+}
+
+// Places are those of a space's operations, nil where they are not taken apart.
+func Places(sp space.Space) *gcn.Places {
+	e := space.EncoderOf(sp)
+	if e.Kind == nil {
+		return nil
+	}
+	return &gcn.Places{Kind: e.Kind, Place: e.Place}
 }
 
 // Data turns architectures into what a comparator trains on or scores; labels may be nil.
@@ -135,7 +156,7 @@ func Data(sp space.Space, archs []space.Arch, labels []float64) gcn.Data {
 
 // Describe is Data with features only where the network uses them.
 func Describe(sp space.Space, net gcn.Network, archs []space.Arch, labels []float64) gcn.Data {
-	d := gcn.Data{Alphabet: len(sp.Alphabet()), Labels: labels}
+	d := gcn.Data{Alphabet: len(sp.Alphabet()), Places: Places(sp), Labels: labels}
 	for _, a := range archs {
 		Add(&d, sp, net, a)
 	}

@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/digest"
@@ -36,6 +39,8 @@ type Field struct {
 	Identity string // what labels are, with a checksum
 
 	all *table.View // knows what judges every architecture; nil: nobody does
+	// Runs may ask side by side.
+	parallel bool
 }
 
 // OnTable compares methods on a table; the query says which accuracy chooses and which one judges.
@@ -49,7 +54,7 @@ func OnTable(t *table.Table, q table.Query) (Field, error) {
 		view, err := t.View(q)
 		return ledger.FromTable(view), err
 	}
-	return Field{t.Space(), catalogue.Of(all), source, t.Checksum() + " " + all.Describe(), all}, nil
+	return Field{t.Space(), catalogue.Of(all), source, t.Checksum() + " " + all.Describe(), all, true}, nil
 }
 
 // judge returns the accuracy that judges what a method picked, not a number where nobody knows it, and its rank; nil
@@ -76,6 +81,35 @@ func (f Field) judge(source ledger.Source, pick ledger.Label) (accuracy stat.Num
 	return stat.Number(value), rank, nil
 }
 
+// steps judges the labels that were the best so far, once the search has ended.
+func (f Field) steps(source ledger.Source, labels []ledger.Label) (list []Step, err error) {
+	best := math.Inf(-1)
+	for i, l := range labels {
+		if !(l.Value > best) {
+			continue
+		}
+		best = l.Value
+		s := Step{Labels: i + 1, Arch: l.Arch.String(), Seen: l.Value}
+		if s.Accuracy, s.Rank, err = f.judge(source, l); err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// Optimum is the greatest accuracy that judges anything of the field, 0..1; nil where nobody judges all.
+func (f Field) Optimum() (*float64, error) {
+	if f.all == nil {
+		return nil, nil
+	}
+	_, best, err := f.all.Best()
+	if err != nil || math.IsNaN(best) {
+		return nil, err
+	}
+	return &best, nil
+}
+
 // Comparison runs methods side by side, each with the same number of labels, once a seed.
 type Comparison struct {
 	Field   Field
@@ -85,12 +119,16 @@ type Comparison struct {
 	Device  exec.Config
 	Latency *latency.Model // what the settings name; nil: nothing
 	Version string         // of the program: another one's runs are not taken from the cache
+	// Jobs is how many runs go on at a time, each with its part of the threads; 0: one. More than one needs labels of a
+	// table, and methods that ask for labels.
+	Jobs int
 	// Cache is a folder where every finished run is kept, so that a comparison that was stopped goes on where it was;
 	// empty for none.
 	Cache string
 
-	Progress func(name string, seed uint64, labels int, best float64) // may be nil
-	// Called after every run, kept ones included; may be nil.
+	// Called by several runs where several go on; may be nil.
+	Progress func(name string, seed uint64, labels int, best float64)
+	// Called after every run, kept ones included, one at a time; may be nil.
 	Done func(Run)
 	// Supernets are how methods that ask for no labels come to them. Such a run has a folder of its own in the cache,
 	// in which a training that was stopped goes on.
@@ -141,7 +179,21 @@ type Run struct {
 	PoolTauB   *float64    `json:"pool_tau_b,omitempty"`
 	PoolOver   int         `json:"pool_tau_b_over,omitempty"`
 	Curriculum *Curriculum `json:"percentile,omitempty"`
-	Kept       bool        `json:"-"` // read from the cache
+	// Best are the labels that were the best when they came, the first one first; absent of a method that asks for
+	// none.
+	Best []Step `json:"best_so_far,omitempty"`
+	Kept bool   `json:"-"` // read from the cache
+
+	ledger []byte // its lines; nil of a run that was kept
+}
+
+// Step is a label that was the best so far when it came.
+type Step struct {
+	Labels   int         `json:"labels"` // bought by then, this one too
+	Arch     string      `json:"arch"`
+	Seen     float64     `json:"seen"`     // accuracy that the method saw, 0..1
+	Accuracy stat.Number `json:"accuracy"` // that judges, 0..1; null where nobody knows it
+	Rank     *int        `json:"rank"`     // 1 + the number of better architectures in the table; null: not known
 }
 
 // Check tells what is wrong with a comparison before anything runs.
@@ -161,14 +213,44 @@ func (c Comparison) Check() error {
 		return errors.New("no methods to compare")
 	case c.Seeds < 1:
 		return fmt.Errorf("%d seeds: want at least 1", c.Seeds)
+	case c.Jobs < 0:
+		return fmt.Errorf("%d jobs: want at least 1", c.Jobs)
 	}
 	return nil
 }
 
-// Compare runs all methods with the first seed, then with the second, and so on. What is finished when the context ends
-// is in the cache.
+// CheckJobs tells why runs cannot go on at the same time; Field is set by then.
+func (c Comparison) CheckJobs() error {
+	if c.Jobs <= 1 {
+		return nil
+	}
+	if !c.Field.parallel {
+		return fmt.Errorf("%d jobs: runs go on side by side with labels of a table alone", c.Jobs)
+	}
+	for _, v := range c.Methods {
+		method, err := v.method()
+		if err != nil {
+			return err
+		}
+		if run.IsUnlabelled(method) {
+			return fmt.Errorf("%d jobs: %s trains a supernet, which takes the whole device", c.Jobs, v.Name)
+		}
+	}
+	return nil
+}
+
+func (v Variant) method() (run.Method, error) {
+	if v.Method != nil {
+		return v.Method, nil
+	}
+	return run.For(v.Config)
+}
+
+// Compare runs all methods with the first seed, then with the second, and so on; several side by side where Jobs says
+// so. Each run has the same result whatever runs beside it. When the context ends or a run fails, the runs that have
+// finished are returned with the error; they are in the cache.
 func Compare(ctx context.Context, c Comparison) ([]Run, error) {
-	if err := c.Check(); err != nil {
+	if err := errors.Join(c.Check(), c.CheckJobs()); err != nil {
 		return nil, err
 	}
 	if c.Field.Pool != nil {
@@ -180,30 +262,58 @@ func Compare(ctx context.Context, c Comparison) ([]Run, error) {
 			return nil, err
 		}
 	}
-	var runs []Run
-	for k := range c.Seeds {
-		for _, v := range c.Methods {
-			seed := c.Seed + uint64(k)
-			path, key, err := c.cell(v, seed)
+	jobs := max(1, c.Jobs)
+	if jobs > 1 {
+		c.Device.Threads = max(1, c.Device.Threads/jobs)
+	}
+	runs := make([]Run, c.Seeds*len(c.Methods))
+	ended := make([]bool, len(runs))
+	var told sync.Mutex
+	group, within := errgroup.WithContext(ctx)
+	group.SetLimit(jobs)
+	for i := range runs {
+		v, seed := c.Methods[i%len(c.Methods)], c.Seed+uint64(i/len(c.Methods))
+		group.Go(func() error {
+			if err := within.Err(); err != nil {
+				return err
+			}
+			one, err := c.cached(within, v, seed)
 			if err != nil {
-				return runs, err
+				return fmt.Errorf("%s, seed %d: %w", v.Name, seed, err)
 			}
-			one, found, err := load(path, key)
-			if err == nil && !found {
-				if one, err = c.one(ctx, v, seed); err == nil {
-					err = keep(path, key, one)
-				}
-			}
-			if err != nil {
-				return runs, fmt.Errorf("%s, seed %d: %w", v.Name, seed, err)
-			}
-			runs = append(runs, one)
+			told.Lock()
+			defer told.Unlock()
+			runs[i], ended[i] = one, true
 			if c.Done != nil {
 				c.Done(one)
 			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	var finished []Run
+	for i, one := range runs {
+		if ended[i] {
+			finished = append(finished, one)
 		}
 	}
-	return runs, nil
+	return finished, err
+}
+
+// cached takes a run from the cache, or runs it and puts it there.
+func (c Comparison) cached(ctx context.Context, v Variant, seed uint64) (Run, error) {
+	path, key, err := c.cell(v, seed)
+	if err != nil {
+		return Run{}, err
+	}
+	one, found, err := load(path, key)
+	if err != nil || found {
+		return one, err
+	}
+	if one, err = c.one(ctx, v, seed); err != nil {
+		return Run{}, err
+	}
+	return one, keep(path, key, one)
 }
 
 func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error) {
@@ -211,11 +321,9 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	if err != nil {
 		return Run{}, err
 	}
-	method := v.Method
-	if method == nil {
-		if method, err = run.For(v.Config); err != nil {
-			return Run{}, err
-		}
+	method, err := v.method()
+	if err != nil {
+		return Run{}, err
 	}
 	config := v.Config
 	config.Seed = seed
@@ -259,6 +367,12 @@ func (c Comparison) one(ctx context.Context, v Variant, seed uint64) (Run, error
 	if result.Accuracy, result.Rank, err = c.Field.judge(source, pick); err != nil {
 		return result, err
 	}
+	if result.Best, err = c.Field.steps(source, found.Ledger); err != nil {
+		return result, err
+	}
+	if result.ledger, err = ledger.Text(source.Facts(), found.Ledger); err != nil {
+		return result, err
+	}
 	if s := found.Shared; s != nil {
 		result.TauB, result.TauBParams, result.TauBOver = s.TauB, s.TauBParams, s.Over
 		result.PoolTauB, result.PoolOver = s.PoolTauB, s.PoolOver
@@ -294,7 +408,7 @@ func (c Comparison) picked(found *run.Result) (ledger.Label, error) {
 		return found.Ledger[i], nil // the best label
 	}
 	a, err := c.Field.Space.Parse(found.Pick)
-	return ledger.Label{Arch: a, Value: found.PickAccuracy}, err
+	return ledger.Label{Arch: a, Value: *found.PickAccuracy}, err
 }
 
 // tau judges a predictor by all architectures that it has no label of, and the order by parameters beside it.
@@ -388,7 +502,7 @@ type entry struct {
 	Run Run    `json:"run"`
 }
 
-// maxKeptBytes bounds a file of the cache; one has some 500 bytes.
+// maxKeptBytes bounds a file of the cache; one has some thousand bytes.
 const maxKeptBytes = 1 << 20
 
 func load(path, key string) (Run, bool, error) {
@@ -424,6 +538,11 @@ func keep(path, key string, one Run) error {
 	}
 	if err := files.MkdirAll(filepath.Dir(path)); err != nil {
 		return err
+	}
+	if len(one.ledger) > 0 { // first: what the run's own file says is there
+		if err := files.Write(strings.TrimSuffix(path, ".json")+".ledger.jsonl", one.ledger); err != nil {
+			return err
+		}
 	}
 	return files.Write(path, text)
 }

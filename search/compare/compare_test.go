@@ -120,14 +120,18 @@ func TestAStoppedComparisonGoesOn(t *testing.T) {
 	}
 	_, err = Compare(ctx, c)
 	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, 8, count, "the run that was cut short is one of them")
+	require.Equal(t, 7, count, "no run begins after it")
 	c.Done = nil
 	got, err := Compare(t.Context(), c)
 	require.NoError(t, err)
-	require.Equal(t, 9, count)
+	require.Equal(t, 8, count)
 	for i := range got {
 		require.Equal(t, i < 3, got[i].Kept)
+		kept, err := os.ReadFile(filepath.Join(c.Cache, cellName(got[i].Method, got[i].Seed)+".ledger.jsonl"))
+		require.NoError(t, err)
+		require.Equal(t, string(want[i].ledger), string(kept))
 		got[i].Kept, got[i].Seconds, want[i].Seconds = false, 0, 0
+		got[i].ledger, want[i].ledger = nil, nil
 	}
 	require.Equal(t, want, got)
 
@@ -247,7 +251,7 @@ func TestUnknownIsNoNumber(t *testing.T) {
 	require.Equal(t, []int{10, 20}, []int{a[0].StartSamples, a[0].EndSamples})
 	require.Equal(t, 1, a[1].AccuracyChange.N)
 	var out bytes.Buffer
-	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", nil))
+	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", nil, nil))
 	require.Contains(t, out.String(), "95.00 (1 of 2 seeds)")
 
 	runs[2].Rank, runs[2].Accuracy, runs[2].Curriculum = nil, stat.Number(math.NaN()), &Curriculum{}
@@ -285,7 +289,7 @@ func TestAblationsArePairedBySeed(t *testing.T) {
 func TestFormats(t *testing.T) {
 	s := Summarize(someRuns(), 1000, true)
 	var out bytes.Buffer
-	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", Paper()))
+	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", Paper(), nil))
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	require.Len(t, lines, 1+2+3+1+len(Paper()))
 	require.Regexp(t, `^ctnas +423 +0\.750 ± 0\.071 +0\.550 ± 0\.071 +94\.50 ± 0\.71 +95\.00 +2\.0 +2\.0 +1 +0\.1000 +15\.0$`,
@@ -295,7 +299,7 @@ func TestFormats(t *testing.T) {
 	require.Regexp(t, `^CTNAS +423 +0\.751 +93\.92 ± 0\.18 +94\.22 +0\.01$`, strings.TrimSpace(lines[len(lines)-1]))
 
 	out.Reset()
-	require.NoError(t, WriteSummaries(&out, FormatMarkdown, s, "", Paper()))
+	require.NoError(t, WriteSummaries(&out, FormatMarkdown, s, "", Paper(), nil))
 	lines = strings.Split(strings.TrimSpace(out.String()), "\n")
 	for i, l := range lines {
 		if i < 4 {
@@ -307,7 +311,7 @@ func TestFormats(t *testing.T) {
 	require.Contains(t, lines[1], "| --- |")
 
 	out.Reset()
-	require.NoError(t, WriteSummaries(&out, FormatCSV, s, "", Paper()))
+	require.NoError(t, WriteSummaries(&out, FormatCSV, s, "", Paper(), nil))
 	rows, err := csv.NewReader(&out).ReadAll()
 	require.NoError(t, err)
 	require.Equal(t, []string{"random", "ctnas", "423", "1", "", "", "", "0.92"}, rows[2][:8])
@@ -330,7 +334,7 @@ func TestFormats(t *testing.T) {
 	// Predicted scores stand in columns of their own name, as plain numbers.
 	for _, format := range []string{FormatTable, FormatMarkdown, FormatCSV} {
 		out.Reset()
-		require.NoError(t, WriteSummaries(&out, format, s, "acc.f32", nil))
+		require.NoError(t, WriteSummaries(&out, format, s, "acc.f32", nil, nil))
 		require.NotContains(t, out.String(), "accuracy")
 		require.Contains(t, strings.ReplaceAll(out.String(), "_", " "), "predicted score")
 		require.NotContains(t, out.String(), "94.50")
@@ -338,7 +342,7 @@ func TestFormats(t *testing.T) {
 		require.NoError(t, WriteAblations(&out, format, Ablate(someRuns()), "acc.f32"))
 		require.NotContains(t, out.String(), "accuracy")
 	}
-	require.ErrorContains(t, WriteSummaries(&out, "html", s, "", Paper()), `"html"`)
+	require.ErrorContains(t, WriteSummaries(&out, "html", s, "", Paper(), nil), `"html"`)
 }
 
 // Two files may describe spaces of one name: a run in one is none in the other.
@@ -369,13 +373,13 @@ func TestMethodsWithoutLabels(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(text), `"method":"spos","labels":0,"queries":null,`)
 	var out bytes.Buffer
-	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", nil))
+	require.NoError(t, WriteSummaries(&out, FormatTable, s, "", nil, nil))
 	require.Regexp(t, `(?m)^spos +- +0\.200 +0\.200 +90\.00 `, out.String())
 	out.Reset()
-	require.NoError(t, WriteSummaries(&out, FormatCSV, s, "", nil))
+	require.NoError(t, WriteSummaries(&out, FormatCSV, s, "", nil, nil))
 	require.Contains(t, out.String(), "\nspos,ctnas,,0,0.2,,0.2,0.9,")
 
-	page := Page(s, "", Paper(), true)
+	page := Document{Seeds: []uint64{1, 2}, Methods: s, Paper: Paper()}.page("")
 	require.Len(t, page.Picks, 5)
 	require.Equal(t, []string{"", "spos-seed1"}, []string{page.Picks[0].Folder, page.Picks[4].Folder})
 	dir := t.TempDir()

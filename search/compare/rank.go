@@ -52,7 +52,9 @@ type RankSeed struct {
 	TauB    float64
 	TauBOdd float64 // on the odd half of what is judged
 	// Of the true best 1 %, the share among the predicted best 1 %: its expectation over the orders of equal ones.
-	PAt1 float64
+	PAt1     float64
+	PAtTenth float64 // the same of 0.1 %
+	TauTop   float64 // tau-b within the predicted best 1 %
 	// true rank among all of the table's architectures of the one predicted best, of equal ones the worst.
 	TopRank      int
 	Judged       int // architectures that all but TopRank rest on
@@ -106,7 +108,8 @@ func (r Ranking) one(ctx context.Context, pool *catalogue.Catalogue, odd []bool,
 	labels := make([]ledger.Label, r.Train)
 	known := make([]bool, len(rows))
 	for n, i := range order[:r.Train] {
-		labels[n] = ledger.Label{N: n + 1, Arch: pool.Arch(i), Value: r.View.Seen(rows[i])}
+		labels[n] = ledger.Label{N: n + 1, Arch: pool.Arch(i), Value: r.View.Seen(rows[i]),
+			Score: r.View.Seen(rows[i])}
 		known[i] = true
 	}
 	var judged []int
@@ -137,6 +140,7 @@ func (r Ranking) one(ctx context.Context, pool *catalogue.Catalogue, odd []bool,
 	result.Train, result.Score = trained.Sub(start).Seconds(), time.Since(trained).Seconds()
 	report := gcn.Evaluate(scores, truth, seed)
 	result.TauB, result.PAt1, result.Antisymmetry = report.TauB, report.PAt1, report.Antisymmetry
+	result.PAtTenth, result.TauTop = report.PAtTenth, report.TauTop
 	result.Transitivity, result.Triples, result.Calibration = report.Transitivity, report.Triples, report.Calibration
 	var oddScores, oddTruth []float64
 	for k, i := range judged {

@@ -80,7 +80,7 @@ func TestRankJudgesByWhatItDidNotTrainOn(t *testing.T) {
 	order := philox.New(5, philox.PurposeSample, 0).Perm(400)
 	var labels []ledger.Label
 	for _, i := range order[:50] {
-		labels = append(labels, ledger.Label{Arch: tab.Arch(i), Value: view.Seen(i)})
+		labels = append(labels, ledger.Label{Arch: tab.Arch(i), Value: view.Seen(i), Score: view.Seen(i)})
 	}
 	cmp, err := method.Train(t.Context(), r.Device, r.Config, sp, labels, 5)
 	require.NoError(t, err)

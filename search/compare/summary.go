@@ -222,11 +222,12 @@ const (
 // WriteSummaries writes the methods as a table. predictor names what labels are predicted by, empty where they are
 // accuracies. The paper's rows, which are means of three runs and ranked by them, follow in a table of their own;
 // CSV, of which a column holds one kind of number, accuracies 0..1, has columns of their own.
-func WriteSummaries(w io.Writer, format string, list []Summary, predictor string, paper []PaperRow) error {
+func WriteSummaries(w io.Writer, format string, list []Summary, predictor string, paper []PaperRow,
+	tests []Test) error {
 	if format == FormatCSV {
-		return writeCSV(w, list, predictor, paper)
+		return writeCSV(w, list, predictor, paper, tests)
 	}
-	methods := methodGrid(list, predictor)
+	methods := methodGrid(list, predictor, tests)
 	if err := writeTable(w, format, methods.Head, methods.Rows); err != nil || len(paper) == 0 {
 		return err
 	}
@@ -237,8 +238,17 @@ func WriteSummaries(w io.Writer, format string, list []Summary, predictor string
 	return writeTable(w, format, rows.Head, rows.Rows)
 }
 
-// methodGrid are the methods as text.
-func methodGrid(list []Summary, predictor string) (g report.Grid) {
+// testOf is the test of a method; nil where there is none.
+func testOf(tests []Test, method string) *Test {
+	i := slices.IndexFunc(tests, func(t Test) bool { return t.Method == method })
+	if i < 0 {
+		return nil
+	}
+	return &tests[i]
+}
+
+// methodGrid are the methods as text. Tests have a column where one of them can tell something.
+func methodGrid(list []Summary, predictor string, tests []Test) (g report.Grid) {
 	accuracy, best, factor, digits := "accuracy %", "best accuracy %", stat.Number(100), 2
 	if predictor != "" {
 		accuracy, best, factor, digits = "predicted score", "best predicted score", 1, 4
@@ -270,7 +280,29 @@ func methodGrid(list []Summary, predictor string) (g report.Grid) {
 			decimal(s.RankPercent.Best, 4), decimal(s.Seconds, 1),
 		})
 	}
+	if !telling(tests) {
+		return g
+	}
+	g.Head = append(g.Head, "p against "+tests[0].Against)
+	for i, s := range list {
+		p := dash
+		if t := testOf(tests, s.Method); t != nil {
+			p = probability(t.Holm)
+		}
+		g.Rows[i] = append(g.Rows[i], p)
+	}
 	return g
+}
+
+// probability is short: 0.023, 0.0011, and < 0.0001.
+func probability(p float64) string {
+	switch {
+	case p < 0.0001:
+		return "< 0.0001"
+	case p < 0.01:
+		return strconv.FormatFloat(p, 'f', 4, 64)
+	}
+	return strconv.FormatFloat(p, 'f', 3, 64)
 }
 
 // paperGrid are the paper's rows as text.
@@ -293,35 +325,10 @@ func paperGrid(paper []PaperRow) report.Grid {
 	return g
 }
 
-// Page is the page of a comparison, whose runs without labels have folders where kept says so.
-func Page(list []Summary, predictor string, paper []PaperRow, kept bool) *report.Comparison {
-	page := &report.Comparison{Table: methodGrid(list, predictor), Predicted: predictor != ""}
-	if len(paper) > 0 {
-		page.PaperNote, page.Paper = PaperNote, paperGrid(paper)
-	}
-	for row, s := range list {
-		for _, r := range s.Runs {
-			p := report.ComparedPick{Method: s.Method, Row: row + 1, Seed: r.Seed, Arch: r.Arch,
-				Accuracy: float64(r.Accuracy), Rank: r.Rank}
-			if kept && r.Queries == nil {
-				p.Folder = cellName(s.Method, r.Seed)
-			}
-			page.Picks = append(page.Picks, p)
-		}
-	}
-	return page
-}
-
-func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) error {
-	number := func(v stat.Number) string {
-		if !v.Known() {
-			return ""
-		}
-		return strconv.FormatFloat(float64(v), 'g', 10, 64)
-	}
+func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow, tests []Test) error {
 	head := []string{"method", "source", "labels", "seconds", "tau_b_mean", "tau_b_sd", "tau_b_params_mean",
 		"accuracy_mean", "accuracy_sd", "accuracy_best",
-		"rank_mean", "rank_median", "rank_best", "rank_percent_best", "rank_percent_median"}
+		"rank_mean", "rank_median", "rank_best", "rank_percent_best", "rank_percent_median", "p_wilcoxon", "p_holm"}
 	if predictor != "" {
 		for i, name := range head {
 			head[i] = strings.Replace(name, "accuracy", "predicted_score", 1)
@@ -349,8 +356,13 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 		for _, v := range []stat.Number{s.Seconds, tau.Mean, tau.SD, params, s.Accuracy.Mean, s.Accuracy.SD,
 			s.Accuracy.Best, s.Rank.Mean, s.Rank.Median, s.Rank.Best,
 			s.RankPercent.Best, s.RankPercent.Median} {
-			row = append(row, number(v))
+			row = append(row, exactly(v))
 		}
+		p, holm := nan, nan
+		if t := testOf(tests, s.Method); t != nil {
+			p, holm = stat.Number(t.P), stat.Number(t.Holm)
+		}
+		row = append(row, exactly(p), exactly(holm))
 		rows = append(rows, append(row, make([]string, len(head)-ours)...))
 	}
 	for _, p := range paper {
@@ -364,7 +376,7 @@ func writeCSV(w io.Writer, list []Summary, predictor string, paper []PaperRow) e
 		row := append([]string{p.Name, "paper", queries}, make([]string, ours-3)...)
 		for _, v := range []stat.Number{tau, stat.Number(p.AccuracyMean), stat.Number(p.AccuracySD),
 			stat.Number(p.AccuracyBest), stat.Number(p.RankPercent)} {
-			row = append(row, number(v))
+			row = append(row, exactly(v))
 		}
 		rows = append(rows, row)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/search/job"
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -24,6 +25,9 @@ type Kind struct {
 	Open func(ctx context.Context, text string, sp space.Space, o Options) (*Labels, error)
 	// Absolute is the text that means the same in any working directory; nil where texts name no files.
 	Absolute func(text string) (string, error)
+	Farmed   bool // such labels can be made by Making.Farm
+	Any      bool // such labels may be of Options.Metric, and say Options.Measures
+	Says     bool // they are accuracies and say Options.Measures
 }
 
 // kinds are those registered, that of tables first.
@@ -39,10 +43,17 @@ func Register(k Kind) {
 }
 
 // Usage lists the texts that Open knows, for people.
-func Usage() string {
-	list := make([]string, len(kinds))
-	for i, k := range kinds {
-		list[i] = k.Usage
+func Usage() string { return usage(func(Kind) bool { return true }) }
+
+func usage(of func(Kind) bool) string {
+	var list []string
+	for _, k := range kinds {
+		if of(k) {
+			list = append(list, k.Usage)
+		}
+	}
+	if len(list) == 1 {
+		return list[0]
 	}
 	return strings.Join(list[:len(list)-1], ", ") + " or " + list[len(list)-1]
 }
@@ -63,6 +74,9 @@ type Options struct {
 	Device  exec.Config // that makes labels
 	Threads int         // that read; 0: all processors
 	Listed  bool        // list the space, where that takes time
+	// What labels are to be of; zero: accuracy. And the metrics that they are to say beside.
+	Metric   ledger.Metric
+	Measures []string
 	// Progress shows how far something is that takes time, until finish; nil: nobody looks.
 	Progress func(what string) (update func(done, total int), finish func())
 	Making
@@ -77,6 +91,9 @@ type Making struct {
 	Images  func() (o data.Options, finish func())
 	Version func() (string, error) // of the program, exact: labels of another one may differ
 	Done    func(Candidate)        // told of each that has ended, never twice at once; may be nil
+	// Farm makes them in the device's place, on other machines' devices of a Level; nil: the device does.
+	Farm  job.Farm
+	Level string
 }
 
 // Candidate tells of a training, or of an evaluation, that has ended.
@@ -152,15 +169,28 @@ func Open(ctx context.Context, text string, sp space.Space, o Options) (*Labels,
 	if err != nil {
 		return nil, err
 	}
+	if o.Farm != nil && !k.Farmed {
+		return nil, Errorf(text, "a farm makes no such labels: want %s", usage(func(k Kind) bool { return k.Farmed }))
+	}
+	if !k.Any && (!o.Metric.IsZero() || !k.Says && len(o.Measures) > 0) {
+		what := append(slices.Clone(o.Measures), o.Metric.Name)
+		return nil, Errorf(text, "such labels are accuracies alone and do not say %s: want %s", what[0],
+			usage(func(k Kind) bool { return k.Any }))
+	}
 	l, err := k.Open(ctx, text, sp, o)
 	if err != nil {
 		return nil, err
 	}
-	all, listable := sp.(space.Enumerable)
+	return List(ctx, l, o)
+}
+
+// List lists the space of labels that were opened otherwise than by Open, as Open does it. On an error they are closed.
+func List(ctx context.Context, l *Labels, o Options) (listed *Labels, err error) {
+	all, listable := l.Space.(space.Enumerable)
 	if _, lists := l.Source.(ledger.Lister); lists || !listable || !o.Listed {
 		return l, nil
 	}
-	update, finish := o.shown("list " + sp.Name())
+	update, finish := o.shown("list " + all.Name())
 	l.Listed, err = all.All(ctx, update)
 	finish()
 	if err != nil {

@@ -26,8 +26,8 @@ func Devices(device exec.Config) (each []exec.Config, level string, err error) {
 			return nil, "", err
 		}
 		if i > 0 && d.Level() != level {
-			err = fmt.Errorf("%s is %s and %s is %s: a label would depend on where it was made", each[0].Device,
-				level, one.Device, d.Level())
+			err = fmt.Errorf("%s is %s and %s is %s: results would depend on which of them computed what",
+				each[0].Device, level, one.Device, d.Level())
 		}
 		level = d.Level()
 		each[i].Level = level

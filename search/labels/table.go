@@ -20,7 +20,7 @@ const tablePrefix = "table:"
 // tables are labels that have been measured before.
 var tables = Kind{
 	Prefix: tablePrefix, Usage: "table:FILE, table:FILE?run=1&split=validation&missing=drop",
-	Open: openTable, Absolute: absoluteTable,
+	Open: openTable, Absolute: absoluteTable, Any: true,
 }
 
 // openTable opens a table for a space and takes the view that a text asks for.
@@ -29,9 +29,14 @@ func openTable(ctx context.Context, text string, sp space.Space, o Options) (*La
 	if err != nil {
 		return nil, &TextError{err}
 	}
+	query.Metric, query.Minimize = o.Metric.Name, o.Metric.Direction == ledger.Minimize
+	also := o.Measures
+	if query.Metric != "" {
+		also = append([]string{query.Metric}, also...)
+	}
 	update, finish := o.shown("read " + filepath.Base(path))
 	t, err := table.Open(ctx, path, table.Options{
-		Space: sp, Columns: query.Columns, Threads: o.Threads,
+		Space: sp, Also: also, Columns: query.Columns, Dataset: query.Dataset, Threads: o.Threads,
 		Progress: func(done, total int64) { update(int(done), int(total)) },
 	})
 	finish()
@@ -45,7 +50,11 @@ func openTable(ctx context.Context, text string, sp space.Space, o Options) (*La
 		}
 		return nil, errors.Join(err, t.Close())
 	}
-	l := New(t.Space(), ledger.FromTable(v), t.Checksum(), t.Close)
+	source, err := ledger.FromTable(v).Of(o.Metric, o.Measures)
+	if err != nil {
+		return nil, errors.Join(err, t.Close())
+	}
+	l := New(t.Space(), source, t.Checksum(), t.Close)
 	l.Content = v.Checksum()
 	return l, nil
 }

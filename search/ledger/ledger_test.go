@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -149,7 +150,7 @@ func TestAResumedFileEndsWithTheSameBytes(t *testing.T) {
 	spend(l, 3, 5) // lost: after the checkpoint
 	require.NoError(t, l.Close())
 	source := &fake{}
-	l, err = Resume(context.Background(), torn, source, 6, sp, at)
+	l, err = Resume(context.Background(), torn, source, 6, sp, at, nil)
 	require.NoError(t, err)
 	require.Equal(t, 3, l.Left())
 	require.Zero(t, source.asked)
@@ -174,7 +175,7 @@ func TestResumeRefusesAFileThatIsNotTheCheckpoints(t *testing.T) {
 	require.NoError(t, err)
 	resume := func(text []byte, budget int, p Position) error {
 		require.NoError(t, os.WriteFile(path, text, 0o644))
-		l, err := Resume(context.Background(), path, &fake{}, budget, sp, p)
+		l, err := Resume(context.Background(), path, &fake{}, budget, sp, p, nil)
 		if err == nil {
 			require.NoError(t, l.Close())
 		}
@@ -186,7 +187,7 @@ func TestResumeRefusesAFileThatIsNotTheCheckpoints(t *testing.T) {
 	require.ErrorContains(t, resume(changed, 3, at), "changed after the checkpoint")
 	require.ErrorContains(t, resume(text, 2, at), "budget of 2")
 	require.ErrorContains(t, resume(text, 3, Position{Lines: 2, Bytes: at.Bytes, SHA256: at.SHA256}), "want 2")
-	_, err = Resume(context.Background(), filepath.Join(t.TempDir(), "none"), &fake{}, 3, sp, at)
+	_, err = Resume(context.Background(), filepath.Join(t.TempDir(), "none"), &fake{}, 3, sp, at, nil)
 	require.True(t, errors.Is(err, os.ErrNotExist))
 }
 
@@ -247,13 +248,155 @@ func TestNotesAndRecall(t *testing.T) {
 	require.Equal(t, 2, bytes.Count(text, []byte("stopped")))
 	require.Contains(t, string(text), `"stopped":[0,3],"diverged":true`)
 	m := &maker{}
-	back, err := Resume(context.Background(), path, m, 10, sp, p)
+	back, err := Resume(context.Background(), path, m, 10, sp, p, nil)
 	require.NoError(t, err)
 	require.Equal(t, l.Labels()[3].Note, back.Labels()[3].Note)
 	require.Len(t, m.recalled, 5)
 	require.Equal(t, Note{Stopped: []int{0, 1}}, m.recalled[1].Note)
 	require.Equal(t, "stopped after 3 epochs, diverged", m.recalled[3].Note.String())
 	require.NoError(t, back.Close())
+}
+
+// late is a maker that labels what is submitted when it is waited for, and says whether somebody ended it.
+type late struct {
+	maker
+	begun [][]space.Arch
+	known []int
+	after []int
+	ended int
+}
+
+func (s *late) Submit(ctx context.Context, known, asked int, archs []space.Arch) func() ([]float64, error) {
+	s.begun, s.known, s.after = append(s.begun, archs), append(s.known, known), append(s.after, asked)
+	return func() ([]float64, error) {
+		if err := ctx.Err(); err != nil {
+			s.ended++
+			return nil, err
+		}
+		return s.Label(ctx, archs)
+	}
+}
+
+func requests(archs []space.Arch) (list []Request) {
+	for _, a := range archs {
+		list = append(list, Request{a, "controller", float64(a.Cost().Params)})
+	}
+	return list
+}
+
+// What is pending is paid for and no candidate, and nobody knows what it is worth until it is collected, in order.
+func TestPending(t *testing.T) {
+	cells, source, ctx := some(9), &late{}, context.Background()
+	l := New(source, 7)
+	require.NoError(t, l.Submit(ctx, 0, requests(cells[:3])))
+	require.NoError(t, l.Submit(ctx, 1, requests(cells[2:5])), "of which one is pending")
+	require.Equal(t, [][]space.Arch{cells[:3], cells[3:5]}, source.begun)
+	require.Equal(t, []int{0, 3}, source.after)
+	require.Zero(t, source.asked)
+	require.Equal(t, []int{0, 1}, l.Pending())
+	require.Equal(t, 2, l.Left())
+	require.Empty(t, l.Labels())
+	require.False(t, l.May(cells[4]))
+	require.True(t, l.May(cells[5]))
+	_, known := l.Get(cells[0])
+	require.False(t, known)
+	require.ErrorIs(t, l.Submit(ctx, 2, requests(cells[5:8])), ErrBudget)
+	_, err := l.Ask(ctx, 2, requests(cells[5:6]))
+	require.ErrorContains(t, err, "while those of round 0 are pending")
+
+	answers, err := l.Collect(ctx)
+	require.NoError(t, err)
+	require.Len(t, answers, 3)
+	require.Len(t, l.Labels(), 3)
+	require.Equal(t, []int{1}, l.Pending())
+	require.Equal(t, 2, l.Left())
+	answers, err = l.Collect(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []bool{true, false, false}, []bool{answers[0].Cached, answers[1].Cached, answers[2].Cached})
+	require.Equal(t, 5, l.Labels()[4].N)
+	require.Equal(t, 1, l.Labels()[4].Round)
+
+	// One that fails takes the others with it, and nothing is charged; so does the end of the ledger.
+	source.value = func(space.Arch) float64 { return 2 }
+	for range 2 {
+		require.NoError(t, l.Submit(ctx, 2, requests(cells[5:6])))
+		require.NoError(t, l.Submit(ctx, 3, requests(cells[6:7])))
+		_, err = l.Collect(ctx)
+		require.ErrorContains(t, err, "want 0..1")
+		require.Equal(t, 2, l.Left())
+		require.Empty(t, l.Pending())
+	}
+	require.Equal(t, 2, source.ended)
+	require.NoError(t, l.Submit(ctx, 2, requests(cells[5:7])))
+	require.NoError(t, l.Close())
+	require.Equal(t, 3, source.ended)
+}
+
+// A search that lags a round and was stopped anywhere, its file torn anywhere behind its checkpoint, goes on to the
+// same bytes: what was pending is pending again, and what the file holds whole is not asked for twice.
+func TestWhatWasPendingIsPendingAgain(t *testing.T) {
+	cells, path, ctx := some(12), filepath.Join(t.TempDir(), "ledger.jsonl"), context.Background()
+	sizes := []int{0, 3, 5, 9, 12} // where rounds begin
+	var at []Position              // at the end of each round
+	var orders [][]Order
+	search := func(l *Ledger, from int, save bool) {
+		for round := from; round < 4; round++ {
+			require.NoError(t, l.Submit(ctx, round, requests(cells[sizes[round]:sizes[round+1]])))
+			for rounds := l.Pending(); len(rounds) > 0 && (rounds[0] < round || round == 3); rounds = rounds[1:] {
+				_, err := l.Collect(ctx)
+				require.NoError(t, err)
+			}
+			if save {
+				p, err := l.Position()
+				require.NoError(t, err)
+				at, orders = append(at, p), append(orders, l.Orders())
+			}
+		}
+		require.Len(t, l.Labels(), 12)
+		require.NoError(t, l.Close())
+	}
+	first := &late{}
+	l, err := Create(path, first, 12)
+	require.NoError(t, err)
+	search(l, 0, true)
+	require.Equal(t, []int{0, 0, 3, 5}, first.known)
+	want, err := os.ReadFile(path)
+	require.NoError(t, err)
+	lines := bytes.SplitAfter(want, []byte("\n"))
+	require.Len(t, orders[1], 1)
+	require.Empty(t, orders[3])
+	for round, p := range at {
+		for held := p.Lines; held <= 12; held++ {
+			torn := append(bytes.Join(lines[:held], nil), `{"n":`...)
+			require.NoError(t, os.WriteFile(path, torn, 0o644))
+			source := &late{}
+			l, err := Resume(ctx, path, source, 12, sp, p, orders[round])
+			require.NoError(t, err)
+			search(l, round+1, false)
+			got, err := os.ReadFile(path)
+			require.NoError(t, err)
+			notes := regexp.MustCompile(`"(stopped|diverged)":(\[.*\]|true),`) // which say how often it was asked
+			require.Equal(t, notes.ReplaceAllString(string(want), ""), notes.ReplaceAllString(string(got), ""))
+			whole := 0 // labels of the rounds that the file held
+			for _, end := range sizes {
+				if end <= held {
+					whole = end
+				}
+			}
+			require.Equal(t, 12-whole, source.asked, "round %d, %d lines", round, held)
+			for i, n := range source.after {
+				require.Equal(t, cells[n], source.begun[i][0], "it is told how many were asked for before")
+				require.Equal(t, first.known[slices.Index(first.after, n)], source.known[i], "and known then")
+			}
+		}
+	}
+	bad := orders[1]
+	bad[0].Known = 4
+	_, err = Resume(ctx, path, &late{}, 12, sp, at[1], bad)
+	require.ErrorContains(t, err, "that 4 of 3 labels were known")
+	bad[0].Proposers = nil
+	_, err = Resume(ctx, path, &late{}, 12, sp, at[1], bad)
+	require.ErrorContains(t, err, "the checkpoint says of 2 architectures who proposed 0")
 }
 
 // What a file holds after a checkpoint, or of a search that is begun again, is answered from it in the order in which
@@ -265,7 +408,7 @@ func TestWhatWasBoughtIsNotAskedForAgain(t *testing.T) {
 		_, err := l.Query(ctx, cells[from:to], "random", from)
 		return err
 	}
-	l, err := Resume(ctx, path, &maker{}, 8, sp, Position{})
+	l, err := Resume(ctx, path, &maker{}, 8, sp, Position{}, nil)
 	require.NoError(t, err, "nothing was bought yet")
 	require.NoError(t, ask(l, 0, 2))
 	at, err := l.Position()
@@ -281,7 +424,7 @@ func TestWhatWasBoughtIsNotAskedForAgain(t *testing.T) {
 			torn := append(bytes.Join(lines[:held], nil), `{"n":`...)
 			require.NoError(t, os.WriteFile(path, torn, 0o644))
 			source := &maker{}
-			l, err := Resume(ctx, path, source, 8, sp, from)
+			l, err := Resume(ctx, path, source, 8, sp, from, nil)
 			require.NoError(t, err)
 			for _, request := range [][2]int{{0, 2}, {2, 5}, {5, 8}} {
 				if request[0] >= from.Lines {
@@ -308,7 +451,7 @@ func TestWhatWasBoughtIsNotAskedForAgain(t *testing.T) {
 		changed := bytes.Replace(want, []byte(old),
 			[]byte(map[bool]string{true: `"proposer":"other"`, false: cells[8].String()}[old[0] == '"']), 1)
 		require.NoError(t, os.WriteFile(path, changed, 0o644))
-		l, err := Resume(ctx, path, &maker{}, 8, sp, Position{})
+		l, err := Resume(ctx, path, &maker{}, 8, sp, Position{}, nil)
 		require.NoError(t, err)
 		require.ErrorContains(t, ask(l, 0, 2), says)
 		require.NoError(t, l.Close())

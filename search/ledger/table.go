@@ -9,16 +9,60 @@ import (
 )
 
 // Table is a source of labels that have been measured before: a view of a tabular benchmark.
-type Table struct{ view *table.View }
+type Table struct {
+	view   *table.View
+	metric Metric
+	also   *also // nil: nothing
+}
+
+// also is what a table says beside the labels.
+type also struct {
+	names  []string
+	values []func(row int) float64
+}
 
 var (
 	_ Source = Table{}
 	_ Judge  = Table{}
 	_ Lister = Table{}
+	_ Noter  = Table{}
 )
 
 // FromTable makes a view a source.
-func FromTable(v *table.View) Table { return Table{v} }
+func FromTable(v *table.View) Table { return Table{view: v} }
+
+// Of is the source of a metric, which the view is of, that says other metrics too.
+func (t Table) Of(m Metric, names []string) (Table, error) {
+	if t.metric = m; len(names) == 0 {
+		return t, nil
+	}
+	t.also = &also{names: names}
+	for _, name := range names {
+		values, err := t.view.Table().Other(name)
+		if err != nil {
+			return t, err
+		}
+		t.also.values = append(t.also.values, values)
+	}
+	return t, nil
+}
+
+// Note is what else the table says of an architecture.
+func (t Table) Note(a space.Arch) (n Note) {
+	i, ok := t.view.Table().Index(a)
+	if !ok || t.also == nil {
+		return n
+	}
+	for k, name := range t.also.names {
+		if v := t.also.values[k](i); v == v {
+			if n.Metrics == nil {
+				n.Metrics = map[string]float64{}
+			}
+			n.Metrics[name] = v
+		}
+	}
+	return n
+}
 
 // View is the view that labels come from.
 func (t Table) View() *table.View { return t.view }
@@ -65,7 +109,7 @@ func (t Table) Facts() Facts {
 	if m.Split != "" {
 		metric = m.Split + " " + metric
 	}
-	return Facts{Source: "table", Metric: metric, Run: m.Run, Epochs: m.Epochs}
+	return Facts{Source: "table", Metric: metric, Run: m.Run, Epochs: m.Epochs}.As(t.metric)
 }
 
 // Describe is the view's own description.

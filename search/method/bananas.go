@@ -105,7 +105,7 @@ func (a account) acquire(c *gcn.Comparator, round, n int) (archs []space.Arch, m
 // where it has not enough, and random ones where nobody has.
 func (a account) mutants(s *philox.Stream) []space.Arch {
 	labels := slices.Clone(a.Ledger.Labels())
-	slices.SortStableFunc(labels, func(x, y ledger.Label) int { return cmp.Compare(y.Value, x.Value) })
+	slices.SortStableFunc(labels, func(x, y ledger.Label) int { return cmp.Compare(y.Score, x.Score) })
 	taken := map[space.Arch]bool{}
 	var out []space.Arch
 	for _, l := range labels {

@@ -73,7 +73,7 @@ func (a account) buy(ctx context.Context, round int, archs []space.Arch, propose
 	}
 	values := make([]float64, len(answers))
 	for i, x := range answers {
-		values[i] = x.Value
+		values[i] = x.Score
 	}
 	return values, ctx.Err()
 }

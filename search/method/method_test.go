@@ -94,11 +94,11 @@ func TestEveryMethodSpendsItsBudgetAndPicksItsBestLabel(t *testing.T) {
 				seen[l.Arch] = true
 				require.True(t, p.Source.Has(l.Arch))
 				require.Equal(t, i+1, l.N)
-				require.LessOrEqual(t, l.Value, out.PickAccuracy)
+				require.LessOrEqual(t, l.Value, *out.PickAccuracy)
 			}
 			pick, err := sp.Parse(out.Pick)
 			require.NoError(t, err)
-			require.Equal(t, runtest.Quality(pick), out.PickAccuracy)
+			require.Equal(t, runtest.Quality(pick), *out.PickAccuracy)
 			require.Equal(t, m.Name() == "random" || m.Name() == "evolution", out.Comparator == nil)
 
 			p.Progress, p.Device.Threads = nil, 3
@@ -127,7 +127,7 @@ func TestLearningMethodsBeatChance(t *testing.T) {
 			p.Seed = seed
 			out, err := p.solve(t.Context(), m)
 			require.NoError(t, err)
-			mean += out.PickAccuracy / 3
+			mean += *out.PickAccuracy / 3
 		}
 		return mean
 	}
@@ -302,7 +302,7 @@ func TestAPartScoresAsInTheWhole(t *testing.T) {
 		c.Steps = 4
 		var labels []ledger.Label
 		for _, a := range list[:20] {
-			labels = append(labels, ledger.Label{Arch: a, Value: runtest.Quality(a)})
+			labels = append(labels, ledger.Label{Arch: a, Value: runtest.Quality(a), Score: runtest.Quality(a)})
 		}
 		device := exec.Config{Threads: 1}
 		cmp, err := Train(t.Context(), device, c, sp, labels, 1)

@@ -27,10 +27,10 @@ func (a account) learn(ctx context.Context, loss gcn.Loss) (*gcn.Comparator, err
 	return c, err
 }
 
-// withLoss is a network that learns by regression or by ranking: these need one score an architecture, and the noise of
-// labels is known to the comparison only.
+// withLoss is a network that learns by regression or by ranking: these need one score an architecture, the noise of
+// labels is known to the comparison only, and there is nobody but the network.
 func withLoss(c gcn.Config, loss gcn.Loss) gcn.Config {
-	c.Loss, c.Pair = loss, false
+	c.Loss, c.Pair, c.Process = loss, false, 0
 	c.NoiseFloor, c.NoiseSlope = 0, 0
 	if loss == gcn.Ranking && c.Margin == 0 {
 		c.Margin = rankingMargin

@@ -14,9 +14,9 @@ import (
 // code's schedule: a thousand epochs of shuffled batches, which at 423 labels are the preset's 2,000 updates.
 func Train(ctx context.Context, device exec.Config, c gcn.Config, sp space.Space, labels []ledger.Label,
 	seed uint64) (*gcn.Comparator, error) {
-	archs, values := make([]space.Arch, len(labels)), make([]float64, len(labels))
+	archs, values := make([]space.Arch, len(labels)), ledger.Scores(labels)
 	for i, l := range labels {
-		archs[i], values[i] = l.Arch, l.Value
+		archs[i] = l.Arch
 	}
 	data := catalogue.Describe(sp, c.Network, archs, values)
 	if c.Loss != gcn.Comparison || !c.Pair || c.Pad == 0 {

@@ -1,13 +1,17 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"html/template"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ctnas/ctnas/internal/stat"
 )
 
 // chart is a picture of series over common axes, of which the x axis counts something. Colours come from the page's
@@ -16,6 +20,7 @@ type chart struct {
 	x, y    string // axis titles
 	percent bool   // y values are fractions, shown in percent
 	log     bool   // both axes are logarithmic: ranks
+	logY    bool   // the y axis is; what is not above zero stands on its lower edge
 	height  float64
 	series  []series
 }
@@ -34,27 +39,39 @@ const (
 	steps             // a line that keeps its value until the next point
 	dots
 	diagonal // y = x over the whole plot; has no points
+	banded   // a line in the band between each point's low and high
+	box      // quartiles and ends of the values at each x, and dots
 )
 
 type point struct {
-	x, y  float64
-	title string // shown when the mouse rests on a dot
+	x, y      float64
+	title     string  // shown when the mouse rests on a dot
+	low, high float64 // of the band
 }
 
 const chartWidth, marginLeft, marginRight, marginTop, marginBottom = 560.0, 58.0, 12.0, 10.0, 40.0
 
 // svg draws the chart; a chart without points is empty.
 func (c chart) svg() template.HTML {
-	if c.height == 0 {
-		c.height = 230
+	picture := c.marks()
+	if picture == "" {
+		return ""
 	}
+	head := fmt.Sprintf(`<svg class="chart" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s over %s">`, chartWidth,
+		c.tall(), html.EscapeString(c.y), html.EscapeString(c.x))
+	return template.HTML(head + picture + "</svg>")
+}
+
+func (c chart) tall() float64 { return cmp.Or(c.height, 230) }
+
+// marks are what stands in the picture; empty without points.
+func (c chart) marks() string {
+	c.height = c.tall()
 	xs, ys := c.scales()
 	if xs == nil {
 		return ""
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="chart" viewBox="0 0 %.0f %.0f" role="img" aria-label="%s over %s">`, chartWidth,
-		c.height, html.EscapeString(c.y), html.EscapeString(c.x))
 	bottom := c.height - marginBottom
 	for _, t := range ys.ticks(5) {
 		fmt.Fprintf(&b,
@@ -75,8 +92,37 @@ func (c chart) svg() template.HTML {
 	for _, s := range c.series {
 		s.draw(&b, xs, ys)
 	}
-	b.WriteString("</svg>")
-	return template.HTML(b.String())
+	return b.String()
+}
+
+// fileStyle is of a chart that stands alone: on paper, in colours that people tell apart who see fewer of them (Okabe
+// and Ito, Color Universal Design, 2008).
+const fileStyle = `text{font-family:Helvetica,Arial,sans-serif;font-size:11.5px;fill:#333}.title{font-size:12px}` +
+	`.grid{stroke:#ddd;fill:none}.axis{stroke:#333;fill:none}.guide{stroke:#777;stroke-dasharray:4 4;fill:none}` +
+	`.line{fill:none;stroke:currentColor;stroke-width:1.8;stroke-linejoin:round}.band{fill:currentColor;opacity:.18}` +
+	`.dots,.key{fill:currentColor}.box{fill:none;stroke:currentColor}` +
+	`.s0{color:#0072b2}.s1{color:#d55e00}.s2{color:#009e73}.s3{color:#cc79a7}.s4{color:#e69f00}.s5{color:#56b4e9}` +
+	`.s6{color:#000}`
+
+// file is the chart as a file of its own, with a legend above; an empty picture without points.
+func (c chart) file() string {
+	const row, column = 16.0, 140.0
+	perRow := int(math.Floor((chartWidth - marginLeft) / column))
+	var legend strings.Builder
+	n := 0
+	for _, s := range c.series {
+		if s.name == "" || len(s.points) == 0 {
+			continue
+		}
+		x, y := marginLeft+column*float64(n%perRow), row*float64(n/perRow)+12
+		fmt.Fprintf(&legend, `<rect class="key s%d" x="%.1f" y="%.1f" width="16" height="3"/>`, s.color, x, y-5)
+		fmt.Fprintf(&legend, `<text x="%.1f" y="%.1f">%s</text>`, x+21, y, html.EscapeString(s.name))
+		n++
+	}
+	above := row * float64((n+perRow-1)/perRow)
+	return fmt.Sprintf(`<svg xmlns="http://www.w3.org/2000/svg" width="%[1]g" height="%[2]g" `+
+		`viewBox="0 0 %[1]g %[2]g"><style>%[3]s</style>%[4]s<g transform="translate(0 %[5]g)">%[6]s</g></svg>`+"\n",
+		chartWidth, c.tall()+above, fileStyle, legend.String(), above, c.marks())
 }
 
 // legend names the series that have a name.
@@ -85,7 +131,7 @@ func (c chart) legend() template.HTML {
 	for _, s := range c.series {
 		if s.name != "" && len(s.points) > 0 {
 			shape := "line"
-			if s.kind == dots {
+			if s.kind == dots || s.kind == box {
 				shape = "dot"
 			}
 			fmt.Fprintf(&b, `<span class="key"><i class="%s s%d"></i>%s</span>`, shape, s.color,
@@ -127,6 +173,17 @@ func (s series) draw(b *strings.Builder, xs, ys *scale) {
 	case diagonal:
 		from, to := max(xs.from, ys.from), min(xs.to, ys.to)
 		fmt.Fprintf(b, `<path class="guide" d="M%.1f %.1fL%.1f %.1f"/>`, xs.at(from), ys.at(from), xs.at(to), ys.at(to))
+	case banded:
+		var low, high []point
+		for _, p := range s.points {
+			low, high = append(low, point{x: p.x, y: p.low}), append(high, point{x: p.x, y: p.high})
+		}
+		slices.Reverse(low)
+		fmt.Fprintf(b, `<path class="band s%d" d="%sz"/>`, s.color, polyline(append(high, low...), xs, ys))
+		fmt.Fprintf(b, `<path class="line s%d" d="%s"/>`, s.color, polyline(s.points, xs, ys))
+	case box:
+		s.boxes(b, xs, ys)
+		series{color: s.color, kind: dots, points: s.points}.draw(b, xs, ys)
 	case curve:
 		mean := s.points
 		if len(s.points) > buckets {
@@ -139,6 +196,39 @@ func (s series) draw(b *strings.Builder, xs, ys *scale) {
 		if len(s.points) <= 40 {
 			series{color: s.color, kind: dots, points: s.points}.draw(b, xs, ys)
 		}
+	}
+}
+
+// boxes draw the values at each x: a box from the lower to the upper quartile with a line at the median, and lines to
+// the last values within one and a half of the box's height (Tukey, Exploratory Data Analysis, 1977).
+func (s series) boxes(b *strings.Builder, xs, ys *scale) {
+	at := map[float64][]float64{}
+	for _, p := range s.points {
+		at[p.x] = append(at[p.x], p.y)
+	}
+	for _, x := range slices.Sorted(maps.Keys(at)) {
+		values := at[x]
+		if len(values) < 3 { // dots say all
+			continue
+		}
+		slices.Sort(values)
+		q1, q2, q3 := stat.Quantile(values, 0.25), stat.Quantile(values, 0.5), stat.Quantile(values, 0.75)
+		least, most := q1, q3
+		for _, v := range values {
+			if v >= q1-1.5*(q3-q1) && v <= q3+1.5*(q3-q1) {
+				least, most = min(least, v), max(most, v)
+			}
+		}
+		const half, end = 15.0, 7.0
+		mid := xs.at(x)
+		fmt.Fprintf(b, `<path class="box s%d" d="M%.1f %.1fH%.1fV%.1fH%.1fz`, s.color, mid-half, ys.at(q1), mid+half,
+			ys.at(q3), mid-half)
+		for _, line := range [][2]float64{{q1, least}, {q3, most}} {
+			from, to := ys.at(line[0]), ys.at(line[1])
+			fmt.Fprintf(b, "M%.1f %.1fV%.1fM%.1f %.1fh%.1f", mid, from, to, mid-end, to, 2*end)
+		}
+		b.WriteString(`"/>`)
+		fmt.Fprintf(b, `<path class="line s%d" d="M%.1f %.1fH%.1f"/>`, s.color, mid-half, ys.at(q2), mid+half)
 	}
 }
 
@@ -189,14 +279,29 @@ func (c chart) scales() (xs, ys *scale) {
 	for _, s := range c.series {
 		for _, p := range s.points {
 			x, y = append(x, p.x), append(y, p.y)
+			if s.kind == banded {
+				y = append(y, p.high)
+				if !c.logY { // there is no way to show what is not above zero
+					y = append(y, p.low)
+				}
+			}
 		}
 	}
-	if len(x) == 0 {
+	if c.logY {
+		y = slices.DeleteFunc(y, func(v float64) bool { return v <= 0 })
+	}
+	if len(x) == 0 || len(y) == 0 {
 		return nil, nil
 	}
 	xFrom, xTo := slices.Min(x), slices.Max(x)
 	yFrom, yTo := lowest(y), slices.Max(y)
-	if c.log {
+	if c.logY {
+		yFrom = slices.Min(y)
+		yTo = max(yTo, yFrom*2)
+		if xFrom == xTo {
+			xFrom, xTo = xFrom-1, xTo+1
+		}
+	} else if c.log {
 		xFrom, yFrom = max(1, xFrom), max(1, yFrom)
 		xTo, yTo = max(xTo, xFrom*10), max(yTo, yFrom*10)
 	} else {
@@ -208,7 +313,7 @@ func (c chart) scales() (xs, ys *scale) {
 	}
 	bottom := c.height - marginBottom
 	xs = &scale{xFrom, xTo, marginLeft + 6, chartWidth - marginLeft - marginRight - 12, c.log, 1}
-	ys = &scale{yFrom, yTo, bottom - 4, -(bottom - marginTop - 8), c.log, 0}
+	ys = &scale{yFrom, yTo, bottom - 4, -(bottom - marginTop - 8), c.log || c.logY, 0}
 	return xs, ys
 }
 
@@ -225,8 +330,18 @@ func lowest(values []float64) float64 {
 // ticks are about n round values inside the scale.
 func (s *scale) ticks(n int) (out []float64) {
 	if s.log {
-		for t := math.Pow(10, math.Ceil(math.Log10(s.from))); t <= s.to; t *= 10 {
-			out = append(out, t)
+		marks := []float64{1}
+		if s.to < 8*s.from { // powers of ten alone would be too few
+			marks = []float64{1, 2, 3, 4, 5, 6, 8}
+		} else if s.to < 100*s.from {
+			marks = []float64{1, 2, 5}
+		}
+		for power := math.Floor(math.Log10(s.from)); math.Pow(10, power) <= s.to; power++ {
+			for _, m := range marks {
+				if t := m * math.Pow(10, power); t >= s.from*(1-1e-9) && t <= s.to*(1+1e-9) {
+					out = append(out, t)
+				}
+			}
 		}
 		return out
 	}
@@ -249,7 +364,9 @@ func (s *scale) tickStep(n int) float64 {
 }
 
 func (s *scale) label(v float64, percent bool) string {
-	if s.log {
+	if s.log && percent {
+		return short(v*100) + " %"
+	} else if s.log {
 		return short(v)
 	}
 	step, unit := s.tickStep(5), ""

@@ -29,7 +29,7 @@ var opColors = []string{"#2f6db3", "#b5561c", "#2c8060", "#7a4fb0", "#a83a5b", "
 
 const endColor = "#5d6673" // input and output
 
-func opColor(op uint8, alphabet []string) string {
+func opColor(op uint16, alphabet []string) string {
 	if name := alphabet[op]; name == "input" || name == "output" {
 		return endColor
 	}

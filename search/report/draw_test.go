@@ -20,7 +20,7 @@ var nb101 = []string{"input", "output", "conv1x1-bn-relu", "conv3x3-bn-relu", "m
 // inception is the Inception-like cell of the NAS-Bench-101 paper (figure 1).
 func inception() space.Graph {
 	return space.Graph{
-		Ops:   []uint8{0, 2, 3, 2, 3, 3, 1},
+		Ops:   []uint16{0, 2, 3, 2, 3, 3, 1},
 		Edges: [][2]uint8{{0, 1}, {0, 3}, {0, 6}, {1, 2}, {2, 4}, {3, 4}, {4, 5}, {5, 6}, {1, 6}},
 	}
 }
@@ -53,11 +53,11 @@ func TestDrawGraphShowsEveryNodeAndEdge(t *testing.T) {
 }
 
 func TestDrawGraphRejectsWhatDoesNotExist(t *testing.T) {
-	_, err := DrawGraph(space.Graph{Ops: []uint8{0, 9}}, nb101, Style{})
+	_, err := DrawGraph(space.Graph{Ops: []uint16{0, 9}}, nb101, Style{})
 	require.ErrorContains(t, err, "operation 9")
-	_, err = DrawGraph(space.Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{1, 0}}}, nb101, Style{})
+	_, err = DrawGraph(space.Graph{Ops: []uint16{0, 1}, Edges: [][2]uint8{{1, 0}}}, nb101, Style{})
 	require.ErrorContains(t, err, "edge 1-0")
-	_, err = DrawGraph(space.Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 2}}}, nb101, Style{})
+	_, err = DrawGraph(space.Graph{Ops: []uint16{0, 1}, Edges: [][2]uint8{{0, 2}}}, nb101, Style{})
 	require.ErrorContains(t, err, "edge 0-2")
 }
 
@@ -99,7 +99,7 @@ func drawnGraph(t *rapid.T) space.Graph {
 	n := rapid.IntRange(0, 12).Draw(t, "nodes")
 	var g space.Graph
 	for range n {
-		g.Ops = append(g.Ops, rapid.Uint8Range(0, 4).Draw(t, "op"))
+		g.Ops = append(g.Ops, rapid.Uint16Range(0, 4).Draw(t, "op"))
 	}
 	for to := 1; to < n; to++ {
 		for from := range to {

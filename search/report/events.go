@@ -39,6 +39,9 @@ const (
 	// EventMoved: Step = the round in which a run went on with inputs that lie elsewhere by then. Text: labels,
 	// labels_before.
 	EventMoved = "moved"
+	// EventDifferent: of a farm; Step = 1, 2, … of those jobs of which two workers have sent results that differ. The
+	// first one counts. Text: job (its name), archs (what it was done for), first, second (the workers).
+	EventDifferent = "different"
 )
 
 // SharePrefix begins the keys of shares.

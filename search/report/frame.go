@@ -19,10 +19,11 @@ type frame struct {
 	Style   template.CSS
 	Kind    string // of page
 	Heading string
+	Refresh int // seconds after which a browser that runs nothing loads it again; 0: never
 }
 
 func newFrame(kind, heading string) frame {
-	return frame{policy, template.CSS(styleCSS), kind, heading}
+	return frame{Policy: policy, Style: template.CSS(styleCSS), Kind: kind, Heading: heading}
 }
 
 // policy lets a page load nothing, run nothing and send nothing: its own style sheet, known by its hash, is all that

@@ -27,6 +27,7 @@ var pageTemplate = framed("page", pageHTML)
 type (
 	pageView struct {
 		frame
+		differing
 		Spoiled    []string
 		Among      string // how many architectures predicted ranks are among; empty: not said
 		Result     Result
@@ -43,9 +44,11 @@ type (
 		Measured   []chartView
 		Retrained  *retrainedView
 		Top        []archView
-		Timed      bool // latencies are known
-		Scored     bool // there are predicted scores
-		Measures   bool // there are accuracies
+		Timed      bool   // latencies are known
+		Scored     bool   // there are predicted scores
+		Measure    string // what labels are
+		Heading    string // the same where a line begins
+		Measures   bool   // there are accuracies
 		Costs      []tile
 		Phases     []phaseView
 		Command    string
@@ -71,7 +74,12 @@ type (
 		SpaceMAdds, SpaceParams                       string // of the space's own network, where that is another one
 		Picked, Pareto                                bool
 	}
-	baselineView struct {
+	differing struct {
+		Different []differentView
+		Unsaid    int // how many more there are of these
+	}
+	differentView struct{ Arch, First, Second string }
+	baselineView  struct {
 		Step          int
 		Win, Accuracy string
 		Thumb         template.HTML
@@ -94,8 +102,10 @@ func (d *Data) page() ([]byte, error) {
 	slices.SortStableFunc(best, func(a, b Architecture) int {
 		// Labelled ones first, by accuracy; then by predicted rank.
 		switch {
+		case a.Outside != b.Outside:
+			return sign(b2f(a.Outside) - b2f(b.Outside))
 		case a.Accuracy != nil && b.Accuracy != nil && *a.Accuracy != *b.Accuracy:
-			return sign(*b.Accuracy - *a.Accuracy)
+			return sign(d.better(*b.Accuracy) - d.better(*a.Accuracy))
 		case (a.Accuracy != nil) != (b.Accuracy != nil):
 			return sign(b2f(b.Accuracy != nil) - b2f(a.Accuracy != nil))
 		}
@@ -120,7 +130,9 @@ func (d *Data) page() ([]byte, error) {
 	}
 	v.Scored = d.predicted()
 	v.Measures = !v.Scored
+	v.Measure, v.Heading = d.measure(), d.heading()
 	v.Tiles = d.tiles(v.Pick)
+	v.Different, v.Unsaid = d.different()
 	v.Retrained = d.retrained(draw)
 	v.Labels, v.Rounds = d.labels()
 	v.Curves = d.curves()
@@ -133,6 +145,34 @@ func (d *Data) page() ([]byte, error) {
 		return nil, err
 	}
 	return visible.Bytes(b.Bytes()), nil
+}
+
+// Differing is how many jobs that are, in words.
+func (v differing) Differing() string {
+	if n := len(v.Different) + v.Unsaid; n != 1 {
+		return grouped(n) + " jobs"
+	}
+	return "1 job"
+}
+
+// mostDifferent is how many jobs the page lists whose results differ.
+const mostDifferent = 20
+
+// different lists jobs of which two workers have sent results that differ, and how many there are beside.
+func (d *Data) different() (list []differentView, more int) {
+	for _, e := range d.events(EventDifferent) {
+		if len(list) == mostDifferent {
+			more++
+			continue
+		}
+		arch, others, several := strings.Cut(e.Text["archs"], " ")
+		if several {
+			arch += fmt.Sprintf(" and %d more", strings.Count(others, " ")+1)
+		}
+		list = append(list, differentView{cmp.Or(arch, unknown), cmp.Or(e.Text["first"], unknown),
+			cmp.Or(e.Text["second"], unknown)})
+	}
+	return list, more
 }
 
 func sign(x float64) int {
@@ -171,7 +211,7 @@ func (d *Data) drawer(v *pageView) func(arch string, s Style) template.HTML {
 		return func(string, Style) template.HTML { return "" }
 	}
 	for op, name := range s.Alphabet() {
-		v.Operations = append(v.Operations, opView{name, opColor(uint8(op), s.Alphabet())})
+		v.Operations = append(v.Operations, opView{name, opColor(uint16(op), s.Alphabet())})
 	}
 	return func(arch string, style Style) template.HTML {
 		a, err := s.Parse(arch)
@@ -204,7 +244,13 @@ func (d *Data) archView(place int, a Architecture, draw func(string, Style) temp
 	case a.Predicted || d.Result.Predictor != "":
 		v.Score = score(*a.Accuracy)
 	default:
-		v.Accuracy = percent(*a.Accuracy)
+		v.Accuracy = d.value(*a.Accuracy)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Metrics)) {
+		v.Note = joined(v.Note, name+" "+number(a.Metrics[name]))
+	}
+	if a.Outside {
+		v.Note = joined(v.Note, "outside of the bounds")
 	}
 	if a.Judged != nil && (a.Accuracy == nil || *a.Judged != *a.Accuracy) {
 		// Once is enough where one accuracy chose and judged.
@@ -230,9 +276,9 @@ func (d *Data) tiles(pick *archView) []tile {
 			out = append(out, tile{"Predicted score of the pick", pick.Score, pick.Source +
 				"; no accuracy was measured"})
 		case pick.Note != "":
-			out = append(out, tile{"Accuracy of the pick", pick.Accuracy, pick.Source + "; " + pick.Note})
+			out = append(out, tile{d.heading() + " of the pick", pick.Accuracy, pick.Source + "; " + pick.Note})
 		default:
-			out = append(out, tile{"Accuracy of the pick", pick.Accuracy, pick.Source})
+			out = append(out, tile{d.heading() + " of the pick", pick.Accuracy, pick.Source})
 		}
 		if pick.Judged != "" {
 			out = append(out, tile{"Judged on", pick.Judged, "sealed until the search had ended"})
@@ -284,27 +330,70 @@ func (d *Data) predicted() bool { return d.Result.Predictor != "" }
 
 // value is a label in words: an accuracy in per cent, or a predicted score, which is none.
 func (d *Data) value(v float64) string {
-	if d.predicted() {
+	switch {
+	case d.predicted():
 		return "predicted score " + score(v)
+	case d.Result.Metric != nil:
+		return joinedBy(" ", number(v), d.Result.Metric.Unit)
 	}
 	return percent(v)
 }
 
+// better is a number that is larger for better labels.
+func (d *Data) better(v float64) float64 {
+	if m := d.Result.Metric; m != nil && m.Direction == ledger.Minimize {
+		return -v
+	}
+	return v
+}
+
+// plain tells whether labels are no fractions that are shown in per cent.
+func (d *Data) plain() bool { return d.predicted() || d.Result.Metric != nil }
+
+// number is one of any size, in as many digits as tell something.
+func number(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
+
+// joined are two texts with a semicolon between, joinedBy with something else, where both say something.
+func joined(a, b string) string { return joinedBy("; ", a, b) }
+
+func joinedBy(between, a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + between + b
+}
+
 // measure names what labels are.
 func (d *Data) measure() string {
-	if d.predicted() {
+	switch {
+	case d.predicted():
 		return "predicted score"
+	case d.Result.Metric != nil:
+		return d.Result.Metric.Name
 	}
 	return "accuracy"
 }
 
+// heading is measure where a line begins.
+func (d *Data) heading() string {
+	if d.Result.Metric != nil { // a name stays as it is
+		return d.measure()
+	}
+	text := d.measure()
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
 // labels draws every label in the order it was bought, with the best so far.
 func (d *Data) labels() (chartView, []roundView) {
-	c := chart{x: "labels used", y: d.measure(), percent: !d.predicted(), height: 300}
+	c := chart{x: "labels used", y: d.measure(), percent: !d.plain(), height: 300}
 	best := series{name: "best so far", kind: steps, color: 0}
 	colors := map[string]int{}
 	var proposers []series
 	top := math.Inf(-1)
+	outside := map[string]bool{}
+	for _, a := range d.Result.Architectures {
+		outside[a.Arch] = a.Outside
+	}
 	for i, l := range d.Ledger {
 		at, known := colors[l.Proposer]
 		if !known {
@@ -316,10 +405,10 @@ func (d *Data) labels() (chartView, []roundView) {
 		if note := l.Note.String(); note != "" {
 			title += "\n" + note
 		}
-		proposers[at].points = append(proposers[at].points, point{float64(i + 1), l.Accuracy, title})
-		if l.Accuracy > top {
-			top = l.Accuracy
-			best.points = append(best.points, point{x: float64(i + 1), y: top})
+		proposers[at].points = append(proposers[at].points, point{x: float64(i + 1), y: l.Accuracy, title: title})
+		if d.better(l.Accuracy) > top && !outside[l.Arch] {
+			top = d.better(l.Accuracy)
+			best.points = append(best.points, point{x: float64(i + 1), y: l.Accuracy})
 		}
 	}
 	c.series = append(proposers, best)
@@ -331,6 +420,8 @@ func (d *Data) labels() (chartView, []roundView) {
 		best, ok := e.Values[BestAccuracy]
 		of, scored := e.Values[BestScore]
 		switch {
+		case scored && d.Result.Metric != nil:
+			r.Best = number(of)
 		case scored:
 			r.Best = score(of)
 		case ok && d.predicted(): // of an older program
@@ -489,7 +580,8 @@ func (d *Data) measured() (out []chartView) {
 		if a.Note != "" {
 			said += ", " + a.Note
 		}
-		p := point{x, *a.Accuracy, fmt.Sprintf("%s\n%s, %s", a.Arch, d.value(*a.Accuracy), said)}
+		p := point{x: x, y: *a.Accuracy,
+			title: fmt.Sprintf("%s\n%s, %s", a.Arch, d.value(*a.Accuracy), said)}
 		switch {
 		case !known:
 		case slices.Contains(d.Result.Pareto, a.Arch):
@@ -500,7 +592,7 @@ func (d *Data) measured() (out []chartView) {
 		if a.PredictedRank != nil && *a.PredictedRank > 0 {
 			labelled = append(labelled, a)
 			predicted = append(predicted, float64(*a.PredictedRank))
-			accuracy = append(accuracy, -*a.Accuracy)
+			accuracy = append(accuracy, -d.better(*a.Accuracy))
 		}
 	}
 	if len(labelled) >= 3 {
@@ -508,7 +600,7 @@ func (d *Data) measured() (out []chartView) {
 		s := series{kind: dots, color: 0}
 		for i, a := range labelled {
 			title := fmt.Sprintf("%s\npredicted rank %s, %s", a.Arch, grouped(*a.PredictedRank), d.value(*a.Accuracy))
-			s.points = append(s.points, point{x[i], y[i], title})
+			s.points = append(s.points, point{x: x[i], y: y[i], title: title})
 		}
 		by, title := "measured rank", "Predicted against measured rank"
 		if d.predicted() {
@@ -524,13 +616,11 @@ func (d *Data) measured() (out []chartView) {
 		})
 	}
 	if len(cost.points)+len(pareto.points) >= 3 {
-		c := chart{x: costAxes[cmp.Or(d.Result.ParetoCost, space.CostMAdds)], y: d.measure(), percent: !d.predicted(),
+		axis := cmp.Or(d.Result.ParetoCost, space.CostMAdds)
+		c := chart{x: cmp.Or(costAxes[axis], axis), y: d.measure(), percent: !d.plain(),
 			height: 340,
 			series: []series{cost, pareto}}
-		n, title := len(cost.points)+len(pareto.points), "Accuracy against cost"
-		if d.predicted() {
-			title = "Predicted score against cost"
-		}
+		n, title := len(cost.points)+len(pareto.points), d.heading()+" against cost"
 		note := "every labelled architecture"
 		if n < labels {
 			note = fmt.Sprintf("%d of %d labelled architectures: what the others cost is not known", n, labels)
@@ -557,6 +647,10 @@ func (d *Data) cost(a Architecture) (x float64, said string, known bool) {
 			return 0, "latency not known", false
 		}
 		return *a.LatencyMS, milliseconds(*a.LatencyMS), true
+	}
+	if name := cmp.Or(d.Result.ParetoCost, space.CostMAdds); name != space.CostMAdds {
+		x, known = a.Metrics[name]
+		return x, name + " " + number(x), known
 	}
 	if a.MAdds == nil {
 		return 0, "multiply-adds not known", false

@@ -44,6 +44,8 @@ type Result struct {
 	PredictedAmong int `json:"predicted_among,omitempty"`
 	// Predictor is what labels are predicted by; empty where they are accuracies that were measured.
 	Predictor string `json:"predictor,omitempty"`
+	// Metric is what labels measure where that is no accuracy; nil of accuracies.
+	Metric *ledger.Metric `json:"metric,omitempty"`
 	// Network is what madds and params are of where labels are of other networks than the space's own; nil: those of
 	// the space.
 	Network *space.NetworkSize `json:"network,omitempty"`
@@ -51,6 +53,8 @@ type Result struct {
 	Pareto  []string           `json:"pareto"` // not beaten in both accuracy and cost, the cheapest first
 	// ParetoCost is which cost: madds, params or latency; empty in results of older programs: madds.
 	ParetoCost string `json:"pareto_cost"`
+	// Suggestions are unlabelled architectures that are worth a label next; absent where none were looked for.
+	Suggestions []Suggestion `json:"suggestions,omitempty"`
 	// Shared says how well the shared weights rank that a method picked by which asks for no labels; nil of the others.
 	Shared *Shared `json:"shared_weights,omitempty"`
 	// ImagesForward is how many images labels that were evaluated took, through networks of shared weights; absent
@@ -59,6 +63,18 @@ type Result struct {
 	// Corrupt are the images that trainings for labels could not read and left out, of the training that left out
 	// most; absent without any.
 	Corrupt *data.CorruptImages `json:"corrupt_images,omitempty"`
+}
+
+// Suggestion is an architecture without a label that is worth one.
+type Suggestion struct {
+	Arch string `json:"arch"`
+	Hash string `json:"hash"`
+	// Probability of being at least as good as the best label, as the comparator has it; null where it has learned from
+	// nothing.
+	Probability   *float64 `json:"probability"`
+	PredictedRank *int     `json:"predicted_rank"` // 1 = best of those that were ranked; null: not ranked
+	Reason        string   `json:"reason"`
+	Proposer      string   `json:"proposer"` // as in the ledger: random, space, mutation, explore, …
 }
 
 // Shared is how well shared weights rank architectures whose accuracies a table knows; null where none does. Tau-b of
@@ -84,6 +100,7 @@ type Architecture struct {
 	Hash           string   `json:"hash"`
 	PredictedRank  *int     `json:"predicted_rank"`      // by the comparator at the end, 1 = best; null: not ranked
 	Accuracy       *float64 `json:"accuracy"`            // 0..1, what the search saw; null without a label
+	Value          *float64 `json:"value,omitempty"`     // in its place, where labels are of another metric
 	AccuracySource string   `json:"accuracy_source"`     // e.g. "test accuracy, run 1", "predicted score of NAME"
 	Predicted      bool     `json:"predicted,omitempty"` // accuracy is a predictor's score: nobody has measured it
 	Note           string   `json:"note,omitempty"`      // e.g. "stopped after 5 epochs"
@@ -95,6 +112,9 @@ type Architecture struct {
 	SpaceMAdds  *int64   `json:"space_madds,omitempty"`
 	SpaceParams *int64   `json:"space_params,omitempty"`
 	LatencyMS   *float64 `json:"latency_ms"` // the sum of its parts in the run's latency table; null without one
+	// What else was measured with the label, by name; absent where nothing was.
+	Metrics map[string]float64 `json:"metrics,omitempty"`
+	Outside bool               `json:"outside_of_bounds,omitempty"` // of what may be measured with a label
 }
 
 // Describe is an architecture with what it costs: what limits look at.
@@ -110,12 +130,21 @@ func Describe(a space.Arch, l space.Limits) Architecture {
 
 // Label enters what was bought.
 func (x *Architecture) Label(l ledger.Label, f ledger.Facts) {
-	x.Accuracy, x.AccuracySource, x.Predicted, x.Note = &l.Value, f.String(), f.Predicted(), l.Note.String()
+	x.AccuracySource, x.Predicted, x.Note = f.String(), f.Predicted(), l.Note.String()
+	x.Metrics, x.Outside = l.Note.Metrics, !l.Fits()
+	if f.Direction != "" {
+		x.Value = &l.Value
+	} else {
+		x.Accuracy = &l.Value
+	}
 }
 
 // Describe enters what the labels are that were used, and what costs are of.
 func (r *Result) Describe(s ledger.Source) {
 	r.Labels, r.Predictor = s.Describe(), s.Facts().Predictor
+	if other := s.Facts().Other(); !other.IsZero() {
+		r.Metric = &other
+	}
 	if sized, ok := s.(ledger.Sized); ok {
 		size := sized.NetworkSize()
 		r.Network = &size
@@ -132,6 +161,7 @@ func (r *Result) Describe(s ledger.Source) {
 type Label struct {
 	Arch     string  `json:"arch"`
 	Accuracy float64 `json:"accuracy"`
+	Value    float64 `json:"value"` // of another metric, in the place of accuracy
 	Round    int     `json:"round"`
 	Proposer string  `json:"proposer"` // who asked for it: random, controller, space, …
 	ledger.Facts
@@ -192,6 +222,11 @@ func Load(dir string) (*Data, error) {
 	if err := json.Unmarshal(text, &d.Result); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	if d.Result.Metric != nil { // where the page looks
+		for i := range d.Result.Architectures {
+			d.Result.Architectures[i].Accuracy = d.Result.Architectures[i].Value
+		}
+	}
 	if d.Space, err = files.Read(filepath.Join(dir, SpaceName), maxBytes); !errors.Is(err, fs.ErrNotExist) {
 		d.spoiled(err)
 	}
@@ -245,6 +280,9 @@ func (d *Data) readLedger(path string) {
 		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
 			d.spoiled(fmt.Errorf("%s: line %d: %w", path, n, err))
 			continue
+		}
+		if l.Direction != "" {
+			l.Accuracy = l.Value
 		}
 		d.Ledger = append(d.Ledger, l)
 	}

@@ -255,6 +255,26 @@ func TestChartsKeepToTheirFrame(t *testing.T) {
 			}
 		}
 	}
+	// On a logarithmic axis what is not above zero stands on the lower edge; bands stay in the frame.
+	regret := chart{logY: true, height: 230, percent: true, series: []series{
+		{name: "a", kind: banded, points: []point{
+			{x: 1, y: 0.1, low: -0.1, high: 0.3}, {x: 2, y: 0.001, low: 0, high: 0.002}}},
+		{name: "b", kind: box, points: []point{{x: 1, y: 0.1}, {x: 1, y: 0.2}, {x: 1, y: 0.4}, {x: 2, y: 0.3}}},
+	}}
+	for _, picture := range []string{string(regret.svg()), regret.file()} {
+		wellFormed(t, picture)
+		require.NotContains(t, picture, "NaN")
+		require.NotContains(t, picture, "Inf")
+		require.Contains(t, picture, ">10 %<")
+		require.Equal(t, 1, strings.Count(picture, `class="box s0"`), "of fewer than three values dots say all")
+	}
+	_, ys := regret.scales()
+	require.InDelta(t, 0.001, ys.from, 1e-12)
+	require.InDelta(t, 0.4, ys.to, 1e-12)
+	require.Equal(t, []float64{0.001, 0.01, 0.1}, ys.ticks(5))
+	require.Empty(t, chart{logY: true, series: []series{{kind: dots, points: []point{{x: 1, y: 0}}}}}.svg())
+	require.Equal(t, []float64{2, 5, 10}, (&scale{from: 1.5, to: 12.5, log: true}).ticks(5))
+
 	values := make([]float64, 100)
 	for i := range values {
 		values[i] = 0.9 + float64(i)/1000
@@ -338,10 +358,49 @@ func TestPageShowsWhatIsHidden(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, strings.Count(string(page), shown), 10)
 
-	svg, err := DrawGraph(space.Graph{Ops: []uint8{0, 1}, Edges: [][2]uint8{{0, 1}}}, []string{"input", "a" + evil},
+	svg, err := DrawGraph(space.Graph{Ops: []uint16{0, 1}, Edges: [][2]uint8{{0, 1}}}, []string{"input", "a" + evil},
 		Style{})
 	require.NoError(t, err)
 	wellFormed(t, svg)
 	require.Contains(t, svg, "a"+shown)
 	require.NotContains(t, svg, "\u202e")
+}
+
+func TestSearchesSideBySide(t *testing.T) {
+	accuracy, judged := 0.9, 0.88
+	search := func(name string, change func(*Data)) *Data {
+		queries := 3
+		d := &Data{Name: name, Result: Result{Space: "s", Seed: 4, Queries: &queries, Labels: "test accuracy",
+			Pick: "x", Architectures: []Architecture{{Arch: "y"},
+				{Arch: "x", Accuracy: &accuracy, Judged: &judged, Rank: 1200}}},
+			Ledger: []Label{{Accuracy: 0.5}, {Accuracy: 0.9}, {Accuracy: 0.7}}}
+		change(d)
+		return d
+	}
+	same := func(*Data) {}
+	page, err := SideBySide([]*Data{search("a", same), search("b", func(d *Data) {
+		d.Result.Method, d.Result.Architectures = "random", nil
+	})})
+	require.NoError(t, err)
+	require.Equal(t, [][]string{
+		{"a", "ctnas", "4", "3", "90.00 %", "88.00 %", "1,200", "test accuracy"},
+		{"b", "random", "4", "3", unknown, unknown, unknown, "test accuracy"},
+	}, page.Table.Rows)
+	require.Equal(t, []Band{{0.5, 0.5, 0.5}, {0.9, 0.9, 0.9}, {0.9, 0.9, 0.9}}, page.Curves[0].Accuracy)
+	dir := t.TempDir()
+	require.NoError(t, page.Write(dir))
+	html, err := os.ReadFile(filepath.Join(dir, PageName))
+	require.NoError(t, err)
+	require.Contains(t, string(html), "Best so far")
+	require.NotContains(t, string(html), "Regret")
+	for wrong, change := range map[string]func(*Data){
+		"named a":          func(d *Data) { d.Name = "a" },
+		"want one space":   func(d *Data) { d.Result.Space = "t" },
+		"predicted scores": func(d *Data) { d.Result.Predictor = "p" },
+	} {
+		_, err := SideBySide([]*Data{search("a", same), search("b", change)})
+		require.ErrorContains(t, err, wrong)
+	}
+	_, err = SideBySide([]*Data{search("a", same)})
+	require.ErrorContains(t, err, "two searches")
 }

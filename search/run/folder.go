@@ -30,6 +30,7 @@ type folder struct {
 	source string // what labels and times are
 	lock   *files.FolderLock
 	old    *snapshot // the checkpoint of a run that goes on; nil of a new one
+	writer *checkpoint.Writer
 }
 
 // openFolder writes config.yaml into a new folder, or reads the checkpoint of an old one.
@@ -214,7 +215,7 @@ func (r *Run) claim() error {
 		if err := r.goOn(); err != nil {
 			return err
 		}
-		return keepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
+		return KeepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
 	}
 	given := r.given()
 	text, err := setting.Join(given.Settings(), r.Program.Settings).YAML(r.Program.Facts)
@@ -225,12 +226,12 @@ func (r *Run) claim() error {
 	if err := files.Write(path, text); err != nil {
 		return err
 	}
-	return keepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
+	return KeepInputs(r.Dir, r.Deps.Space, r.Deps.Latency)
 }
 
-// keepInputs puts copies of the file that describes a space and of a latency table into a run's folder, where there are
+// KeepInputs puts copies of the file that describes a space and of a latency table into a run's folder, where there are
 // any, so that the folder can be read without them.
-func keepInputs(dir string, sp space.Space, m *latency.Model) error {
+func KeepInputs(dir string, sp space.Space, m *latency.Model) error {
 	if f := space.FileOf(sp); f != nil {
 		if err := files.Write(filepath.Join(dir, report.SpaceName), f.Text()); err != nil {
 			return err

@@ -2,6 +2,7 @@ package run_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,12 +67,43 @@ func begin(t *testing.T, method, dir string) (search.Config, run.Deps, source) {
 		Checksum: "abc"}, s
 }
 
+// way is a method, with a lag where it goes by one.
+type way struct {
+	method string
+	lag    int
+}
+
+func (w way) String() string { return fmt.Sprintf("%s lag=%d", w.method, w.lag) }
+
+func (w way) begin(t *testing.T, dir string) (search.Config, run.Deps, source) {
+	c, d, s := begin(t, w.method, dir)
+	c.Lag = w.lag
+	return c, d, s
+}
+
+func ways(t *testing.T) (list []way) {
+	for _, method := range run.Names() {
+		list = append(list, way{method, 0})
+		m, err := run.Open(method)
+		require.NoError(t, err)
+		c, d, s := way{method, 1}.begin(t, "")
+		if _, lags := m.(run.Lagging); lags {
+			list = append(list, way{method, 2})
+			continue
+		}
+		_, err = run.Do(t.Context(), c, d)
+		require.ErrorContains(t, err, "--lag 1: the method "+method)
+		require.Empty(t, s.Asked)
+	}
+	return list
+}
+
 // Whatever the method: stopped at every sign of progress in turn and gone on with, a search ends in the same bytes as
 // if it had never stopped, logs the same, and buys no label twice; what its folder says of its settings repeats it.
 func TestEveryMethodGoesOn(t *testing.T) {
-	for _, method := range run.Names() {
-		t.Run(method, func(t *testing.T) {
-			c, whole, bought := begin(t, method, t.TempDir())
+	for _, w := range ways(t) {
+		t.Run(w.String(), func(t *testing.T) {
+			c, whole, bought := w.begin(t, t.TempDir())
 			_, err := run.Do(t.Context(), c, whole)
 			require.NoError(t, err)
 			kept, err := search.LoadConfig(whole.Dir)
@@ -86,7 +118,7 @@ func TestEveryMethodGoesOn(t *testing.T) {
 				step = 5
 			}
 			for signs := 1; ; signs += step {
-				c, d, again := begin(t, method, stopped)
+				c, d, again := w.begin(t, stopped)
 				if _, err := os.Stat(filepath.Join(stopped, search.ConfigName)); err == nil {
 					c, err = search.LoadConfig(stopped)
 					require.NoError(t, err)
@@ -108,7 +140,7 @@ func TestEveryMethodGoesOn(t *testing.T) {
 			// A ledger that was torn by a crash, then a folder whose checkpoints are lost: no label is bought again.
 			path := filepath.Join(stopped, report.LedgerName)
 			for _, lost := range []string{"", checkpoint.Dir} {
-				_, d, again := begin(t, method, stopped)
+				_, d, again := w.begin(t, stopped)
 				require.NoError(t, os.Remove(filepath.Join(stopped, report.ResultName)))
 				if lost != "" {
 					require.NoError(t, os.RemoveAll(filepath.Join(stopped, lost)))
@@ -147,15 +179,15 @@ func read(t *testing.T, path string) []byte {
 // Whatever the method: a search that has ended and is given more budget keeps what it bought, goes on, says so, and can
 // be repeated as a whole; so does one that was stopped before its first budget was spent.
 func TestEveryMethodTakesMoreBudget(t *testing.T) {
-	for _, method := range run.Names() {
-		t.Run(method, func(t *testing.T) {
-			c, d, first := begin(t, method, t.TempDir())
+	for _, w := range ways(t) {
+		t.Run(w.String(), func(t *testing.T) {
+			c, d, first := w.begin(t, t.TempDir())
 			_, err := run.Do(t.Context(), c, d)
 			require.NoError(t, err)
 			before := read(t, filepath.Join(d.Dir, report.LedgerName))
 
 			more := c.More(40)
-			_, d, second := begin(t, method, d.Dir)
+			_, d, second := w.begin(t, d.Dir)
 			r, err := run.Do(t.Context(), more, d)
 			require.NoError(t, err)
 			require.False(t, r.Finished)
@@ -171,7 +203,7 @@ func TestEveryMethodTakesMoreBudget(t *testing.T) {
 			again, err := run.Do(t.Context(), more, d)
 			require.NoError(t, err)
 			require.True(t, again.Finished)
-			_, d, _ = begin(t, method, d.Dir)
+			_, d, _ = w.begin(t, d.Dir)
 			_, err = run.Do(t.Context(), c, d)
 			require.ErrorContains(t, err, "other ones than those given now", "less budget")
 			c.Budget = 50 // without a word of what it had before
@@ -180,13 +212,13 @@ func TestEveryMethodTakesMoreBudget(t *testing.T) {
 			require.ErrorContains(t, err, "another --out begins anew")
 			c.Budget = 24
 
-			_, whole, _ := begin(t, method, t.TempDir())
+			_, whole, _ := w.begin(t, t.TempDir())
 			_, err = run.Do(t.Context(), kept, whole)
 			require.NoError(t, err)
 			runtest.SameFiles(t, d.Dir, whole.Dir)
 			runtest.SameEvents(t, d.Dir, whole.Dir)
 
-			_, stopped, _ := begin(t, method, t.TempDir())
+			_, stopped, _ := w.begin(t, t.TempDir())
 			_, err = run.Do(stopAfter(t, &stopped, 1), c, stopped)
 			require.ErrorIs(t, err, run.ErrInterrupted)
 			stopped.Progress = nil
@@ -195,4 +227,31 @@ func TestEveryMethodTakesMoreBudget(t *testing.T) {
 			runtest.SameFiles(t, d.Dir, stopped.Dir)
 		})
 	}
+}
+
+// stopping is a method whose run is stopped while its checkpoint cannot be written.
+type stopping struct{ stop context.CancelFunc }
+
+func (stopping) Name() string { return "random" }
+
+func (s stopping) Run(ctx context.Context, r *run.Run) error {
+	// A folder that is not empty stands where the checkpoint before is to go.
+	if err := os.MkdirAll(filepath.Join(r.Dir, checkpoint.Dir, checkpoint.Previous, "x"), 0o755); err != nil {
+		return err
+	}
+	if err := r.Save(1); err != nil {
+		return err
+	}
+	s.stop()
+	return ctx.Err()
+}
+
+// Whoever stops a search is told where its last checkpoint was not written: that is no interruption like others.
+func TestALostCheckpointIsToldOfAStoppedSearch(t *testing.T) {
+	c, d, _ := begin(t, "random", t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	_, err := run.With(ctx, stopping{cancel}, c, d)
+	require.ErrorContains(t, err, "checkpoint: ")
+	require.NotErrorIs(t, err, context.Canceled)
 }

@@ -84,11 +84,11 @@ func TestPareto(t *testing.T) {
 	slices.SortFunc(archs, func(a, b space.Arch) int { return int(a.Cost().MAdds - b.Cost().MAdds) })
 	var labels []ledger.Label
 	for i, v := range []float64{0.5, 0.4, 0.6, 0.6, 0.55, 0.9} {
-		labels = append(labels, ledger.Label{Arch: archs[i], Value: v})
+		labels = append(labels, ledger.Label{Arch: archs[i], Value: v, Score: v})
 	}
 	slices.Reverse(labels)
 	var r Result
-	r.Front("", labels, space.Limits{})
+	r.Front("", labels, ledger.Facts{}, space.Limits{})
 	require.Equal(t, []string{archs[0].String(), archs[2].String(), archs[5].String()}, r.Pareto)
 	require.Equal(t, space.CostMAdds, r.ParetoCost)
 }
@@ -123,16 +123,21 @@ func TestACheckpointOfAnotherLevelIsRefused(t *testing.T) {
 	snap, err := readSnapshot(d.Dir)
 	require.NoError(t, err)
 	level := snap.Level
+	write := func() {
+		data, err := snap.encode()
+		require.NoError(t, err)
+		require.NoError(t, checkpoint.Write(d.Dir, data))
+	}
 	snap.Level = "avx4096"
-	require.NoError(t, writeSnapshot(d.Dir, snap))
+	write()
 	_, err = With(t.Context(), twice{}, c, d)
 	require.ErrorContains(t, err, "it was begun on avx4096, elsewhere the results would differ")
 	snap.Level, snap.Version = level, "older"
-	require.NoError(t, writeSnapshot(d.Dir, snap))
+	write()
 	_, err = With(t.Context(), twice{}, c, d)
 	require.ErrorContains(t, err, "begun by version older, this is test")
 	snap.Version = "test"
-	require.NoError(t, writeSnapshot(d.Dir, snap))
+	write()
 	r, err := With(t.Context(), twice{}, c, d)
 	require.NoError(t, err)
 	require.Equal(t, 2, r.LabelsUsed)

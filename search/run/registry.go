@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/search"
 )
 
@@ -21,6 +22,13 @@ type Method interface {
 // Checker is a method that runs some settings only. Errors name flags.
 type Checker interface {
 	Check(c search.Config) error
+}
+
+// Lagging is a method that goes by search.Config's Lag. The others ask for everything at once, or for what the labels
+// before lead them to.
+type Lagging interface {
+	Method
+	Lagging()
 }
 
 // Unlabelled is a method that asks for no labels: it says its pick itself (Found.Picked), and labels, where there are
@@ -70,7 +78,7 @@ func Open(name string) (Method, error) {
 	if m, ok := registry[name]; ok {
 		return m, nil
 	}
-	return nil, fmt.Errorf("unknown method %q; known: %s", name, strings.Join(Names(), ", "))
+	return nil, names.Unknown("method", name, Names())
 }
 
 // For returns the method that runs some settings, which it has checked.
@@ -85,6 +93,13 @@ func For(c search.Config) (Method, error) {
 func check(m Method, c search.Config) error {
 	if err := c.Check(); err != nil {
 		return err
+	}
+	if _, lags := m.(Lagging); c.Lag > 0 && !lags {
+		return fmt.Errorf("--lag %d: the method %s has none; %s has", c.Lag, m.Name(), search.MethodName)
+	}
+	if IsUnlabelled(m) && (!c.Metric.IsZero() || len(c.Measures(c.Metric)) > 0) {
+		return fmt.Errorf("the method %s asks for no labels: no --metric, no --max and no --pareto-cost of what is "+
+			"measured with them", m.Name())
 	}
 	if k, ok := m.(Checker); ok {
 		return k.Check(c)

@@ -25,7 +25,8 @@ type Result struct {
 	report.Result
 	// 1 + number of better ones in the table, where there is one.
 	PickRank     int      `json:"pick_rank,omitempty"`
-	PickAccuracy float64  `json:"pick_accuracy"`         // what the search saw
+	PickAccuracy *float64 `json:"pick_accuracy"`         // what the search saw; null where it is of another metric
+	PickValue    *float64 `json:"pick_value,omitempty"`  // in its place then
 	PickJudged   *float64 `json:"pick_judged,omitempty"` // the accuracy that judges
 	// What the comparator ranks best of all it ranked, labelled or not.
 	ComparatorBest string             `json:"comparator_best,omitempty"`
@@ -57,6 +58,8 @@ type Found struct {
 	Rank       func(space.Arch) *int
 	Unlabelled []space.Arch // those predicted best that have no label, the best first
 	Best       space.Arch   // predicted best of all, labelled or not; may be nil
+	// Suggestions are unlabelled architectures that are worth a label next; nil where none were looked for.
+	Suggestions []report.Suggestion
 
 	// Picked is what a method says that asks for no labels; nil of the others.
 	Picked *Picked
@@ -90,9 +93,12 @@ type Point struct {
 	Samples []string
 }
 
+// ErrNoneWithin says that a search has no pick.
+var ErrNoneWithin = errors.New("none is within the limits")
+
 // finish judges what was found, which unseals the judging accuracy, and writes the folder's last files.
 func (r *Run) finish() (*Result, error) {
-	best, ok := r.Ledger.Best()
+	best, ok := r.Best()
 	picked := r.Found.Picked
 	switch {
 	case picked != nil:
@@ -100,7 +106,7 @@ func (r *Run) finish() (*Result, error) {
 	case !ok && r.sampler.none != nil:
 		return nil, r.sampler.none
 	case !ok:
-		return nil, fmt.Errorf("no architecture of %s may be labelled: none is within the limits", r.Deps.Space.Name())
+		return nil, fmt.Errorf("no architecture of %s may be labelled: %w", r.Deps.Space.Name(), ErrNoneWithin)
 	}
 	x := &Result{Comparator: r.Found.Predictor, Ledger: r.Ledger.Labels()}
 	x.Space, x.Method, x.Seed, x.Device = r.Deps.Space.Name(), r.Method, r.Seed, r.Dev.Kind()
@@ -109,7 +115,12 @@ func (r *Run) finish() (*Result, error) {
 		x.Queries = &x.LabelsUsed
 	}
 	x.Result.Describe(r.Source)
-	x.Pick, x.PickAccuracy = best.Arch.String(), best.Value
+	x.Pick = best.Arch.String()
+	if x.Metric != nil {
+		x.PickValue = &best.Value
+	} else {
+		x.PickAccuracy = &best.Value
+	}
 	if len(r.plan.budgets) > 1 {
 		x.Budgets = r.plan.budgets
 	}
@@ -120,7 +131,8 @@ func (r *Run) finish() (*Result, error) {
 			return nil, err
 		}
 	}
-	x.Front(r.ParetoCost, x.Ledger, r.Limits)
+	x.Front(r.ParetoCost, x.Ledger, r.Source.Facts(), r.Limits)
+	x.Suggestions = r.Found.Suggestions
 	if picked != nil {
 		x.PickedArch = picked.Arch
 	}
@@ -147,15 +159,14 @@ func (r *Run) list(x *Result) {
 		rank = func(space.Arch) *int { return nil }
 	}
 	facts := r.Source.Facts()
-	for _, l := range x.Ledger {
+	best := slices.Clone(x.Ledger)
+	slices.SortStableFunc(best, func(a, b ledger.Label) int { return cmp.Compare(b.Score, a.Score) })
+	for _, l := range best {
 		a := report.Describe(l.Arch, r.Limits)
 		a.Label(l, facts)
 		a.PredictedRank = rank(l.Arch)
 		x.Architectures = append(x.Architectures, a)
 	}
-	slices.SortStableFunc(x.Architectures, func(a, b report.Architecture) int {
-		return cmp.Compare(*b.Accuracy, *a.Accuracy)
-	})
 	for _, u := range r.Found.Unlabelled {
 		a := report.Describe(u, r.Limits)
 		a.PredictedRank = rank(u)
@@ -226,7 +237,9 @@ func (r *Run) judge(x *Result, judge ledger.Judge) error {
 		}
 		switch value, rank, err := judge.Judge(arch); {
 		case err == nil:
-			a.Judged, a.Rank = &value, rank
+			if a.Rank = rank; x.Metric == nil {
+				a.Judged = &value
+			}
 		case !errors.Is(err, ledger.ErrNoLabel):
 			return err
 		}
@@ -302,6 +315,9 @@ func percentile(judge ledger.Judge, archs []space.Arch) (mean *float64, n int, e
 
 // write puts result.json and report.html into the folder.
 func (r *Run) write(x *Result) error {
+	if r.journal.last != nil {
+		r.journal.last()
+	}
 	cost := map[string]float64{"peak_bytes": peakBytes()}
 	for phase, seconds := range r.journal.seconds {
 		cost["seconds_"+phase] = seconds

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ctnas/ctnas/gcn"
+	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/internal/stat"
@@ -55,6 +56,9 @@ type Deps struct {
 	Moved map[string]string
 	// Progress is called as the search goes on; may be nil.
 	Progress func(Progress)
+	// Differing is told, once the log is open, who is to be told of results that differ. What it returns tells of those
+	// that nobody has told of yet, before the page is written. May be nil.
+	Differing func(tell func(Difference)) (last func())
 	// Supernets are how a method that picks by shared weights comes to them.
 	Supernets Supernets
 }
@@ -94,7 +98,9 @@ type Progress struct {
 	Stage           string // label, train, controller, supernet, measure, judge
 	Round           int
 	Labels, Budget  int
+	Recalled        int     // of Labels, those that an earlier process had bought
 	Best            float64 // best label so far
+	Fits            bool    // it is within the bounds of what is measured with labels
 	Done, Total     int     // of the stage, where it is long
 	Reward, Entropy float64 // of the controller
 }
@@ -109,6 +115,8 @@ type Run struct {
 	Dev     *exec.Device
 	Round   int   // the round in work, for whoever watches
 	Found   Found // what the method says at the end beside its labels
+
+	recalled int // labels that an earlier process had bought
 
 	sampler sampler
 	plan    plan
@@ -133,6 +141,7 @@ type journal struct {
 	log     *report.Log // nil without a folder
 	phase   time.Time   // when the current phase began
 	seconds map[string]float64
+	last    func() // tells of what is to be logged still; may be nil
 }
 
 // Do searches with the method that the settings name until the budget is spent, and returns what was found. A folder in
@@ -155,6 +164,7 @@ func With(ctx context.Context, m Method, c search.Config, d Deps) (*Result, erro
 	r := &Run{Config: c, Deps: d, plan: plan{budgets: c.Budgets()}}
 	r.Budget = r.plan.budgets[0]
 	r.journal.seconds = map[string]float64{}
+	r.folder.writer = checkpoint.NewWriter(r.Dir)
 	defer r.close()
 	ended, err := r.open(ctx) // labels may be recalled, which may take a while
 	if err == nil && ended != nil {
@@ -162,6 +172,12 @@ func With(ctx context.Context, m Method, c search.Config, d Deps) (*Result, erro
 	}
 	if err == nil {
 		err = m.Run(ctx, r)
+	}
+	if lost := r.folder.writer.Wait(); lost != nil {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) { // whoever stopped it must not take this for a checkpoint
+			err = nil
+		}
+		return nil, errors.Join(fmt.Errorf("checkpoint: %w", lost), err)
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil, ErrInterrupted
@@ -172,6 +188,7 @@ func With(ctx context.Context, m Method, c search.Config, d Deps) (*Result, erro
 }
 
 func (r *Run) close() {
+	_ = r.folder.writer.Wait() // it was told already, or there is a worse error
 	if r.Dev != nil {
 		r.Dev.Close()
 	}
@@ -230,19 +247,26 @@ func (r *Run) openFiles(ctx context.Context) (err error) {
 		if r.journal.log, err = report.OpenLog(r.Dir, from.Log); err != nil {
 			return err
 		}
+		if r.Differing != nil {
+			if err := r.watchDifferences(); err != nil {
+				return err
+			}
+		}
 	}
 	if m, ok := r.Source.(ledger.Maker); ok {
 		m.Observe(func(e report.Event) { _ = r.Event(e) }, // the log is not the result
 			func(done, total int) { r.Report(Progress{Stage: "label", Done: done, Total: total}) })
 	}
 	if r.Dir == "" {
-		r.Ledger = ledger.New(r.Source, r.Budget)
+		r.Ledger = ledger.New(r.Source, r.Budget, r.bounds()...)
 	} else { // what was bought is kept, even where a checkpoint was lost
 		path := filepath.Join(r.Dir, report.LedgerName)
-		if r.Ledger, err = ledger.Resume(ctx, path, r.Source, r.Budget, r.Deps.Space, from.Ledger); err != nil {
+		if r.Ledger, err = ledger.Resume(ctx, path, r.Source, r.Budget, r.Deps.Space, from.Ledger,
+			from.Pending, r.bounds()...); err != nil {
 			return err
 		}
 	}
+	r.recalled = len(r.Ledger.Labels())
 	if from.Seconds != nil {
 		r.journal.seconds = from.Seconds
 	}
@@ -284,6 +308,24 @@ func (r *Run) Allowed(a space.Arch) bool { return r.Limits.Allow(a) }
 // May tells whether an architecture can be labelled next: the constraints allow it, it has a label, and none has been
 // paid for it yet.
 func (r *Run) May(a space.Arch) bool { return r.Ledger.May(a) && r.Allowed(a) }
+
+// Best is the label with the highest score of those that the constraints allow, the first of equal ones; false while
+// there is none. Only labels that others have chosen are of architectures that are not allowed; and what is measured
+// with a label may not be.
+func (r *Run) Best() (best ledger.Label, any bool) {
+	for _, l := range r.Ledger.Labels() {
+		if l.Fits() && r.Allowed(l.Arch) && (!any || l.Score > best.Score) {
+			best, any = l, true
+		}
+	}
+	return best, any
+}
+
+// bounds are those of what is measured with labels.
+func (r *Run) bounds() []ledger.Bound {
+	list, _ := r.Measured() // as check found out
+	return list
+}
 
 // Draw returns n distinct architectures that may be labelled, fewer where there are no more: what sample gives, and
 // where so many tries in a row come to nothing, for few of what it gives have labels, from the list of those.
@@ -329,16 +371,31 @@ func (r *Run) Left() int {
 
 // Buy pays for the candidates of a round, logs it, and returns their labels.
 func (r *Run) Buy(ctx context.Context, round int, candidates []ledger.Request) ([]ledger.Answer, error) {
+	if err := r.Submit(ctx, round, candidates); err != nil {
+		return nil, err
+	}
+	return r.Collect(ctx)
+}
+
+// Submit pays for the candidates of a round and does not wait for their labels: Collect does.
+func (r *Run) Submit(ctx context.Context, round int, candidates []ledger.Request) error {
 	r.Spent("propose")
 	r.Round = round
-	answers, err := r.Ledger.Ask(ctx, round, candidates)
+	return r.Ledger.Submit(ctx, round, candidates)
+}
+
+// Collect waits for the labels of the round that was submitted first of those that are pending, logs it, and returns
+// its labels.
+func (r *Run) Collect(ctx context.Context) ([]ledger.Answer, error) {
+	round := r.Ledger.Pending()[0]
+	answers, err := r.Ledger.Collect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var predicted, measured []float64
 	for _, a := range answers {
 		if !math.IsNaN(a.Predicted) {
-			predicted, measured = append(predicted, a.Predicted), append(measured, a.Value)
+			predicted, measured = append(predicted, a.Predicted), append(measured, a.Score)
 		}
 	}
 	tau := math.NaN()
@@ -347,7 +404,7 @@ func (r *Run) Buy(ctx context.Context, round int, candidates []ledger.Request) (
 	}
 	r.Spent("label")
 	r.Report(Progress{Stage: "label"})
-	return answers, r.RoundEvent(round, tau, len(predicted), len(candidates))
+	return answers, r.RoundEvent(round, tau, len(predicted), len(answers))
 }
 
 // RoundEvent logs a round; tau rests on so many of its labels, those that something was predicted of.
@@ -358,9 +415,9 @@ func (r *Run) RoundEvent(round int, tau float64, labels, candidates int) error {
 	if !math.IsNaN(tau) {
 		e.Values["tau"] = tau
 	}
-	if best, ok := r.Ledger.Best(); ok {
+	if best, ok := r.Ledger.Best(); ok && best.Fits() {
 		key := report.BestAccuracy
-		if r.Source.Facts().Predicted() {
+		if f := r.Source.Facts(); f.Predicted() || f.Direction != "" {
 			key = report.BestScore
 		}
 		e.Values[key] = best.Value
@@ -396,9 +453,9 @@ func (r *Run) Report(p Progress) {
 		r.Progress(p)
 		return
 	}
-	p.Labels = len(r.Ledger.Labels())
+	p.Labels, p.Recalled = len(r.Ledger.Labels()), r.recalled
 	if best, ok := r.Ledger.Best(); ok {
-		p.Best = best.Value
+		p.Best, p.Fits = best.Value, best.Fits()
 	}
 	r.Progress(p)
 }

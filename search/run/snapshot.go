@@ -20,7 +20,8 @@ type snapshot struct {
 	Round   int // the round in work
 	Stage   int // which of its budgets is being spent
 	Ledger  ledger.Position
-	Log     int64 // bytes of log.jsonl
+	Pending []ledger.Order // labels that had been asked for behind it
+	Log     int64          // bytes of log.jsonl
 	Seconds map[string]float64
 	State   []byte // of the method; nil: it begins again, and the ledger answers what was bought
 }
@@ -51,7 +52,7 @@ func (r *Run) Save(state any) error {
 	return r.checkpoint(text.Bytes())
 }
 
-// checkpoint writes where the run stands.
+// checkpoint has written where the run stands, while it goes on.
 func (r *Run) checkpoint(state []byte) error {
 	if r.Dir == "" {
 		return nil
@@ -60,11 +61,14 @@ func (r *Run) checkpoint(state []byte) error {
 	if err != nil {
 		return err
 	}
-	err = writeSnapshot(r.Dir, &snapshot{
+	data, err := (&snapshot{
 		Version: r.Program.Version, Config: r.folder.ident, Level: r.Dev.Level(), Source: r.folder.source,
-		Round: r.Round, Stage: r.plan.stage, Ledger: at, Log: r.journal.log.Position(), Seconds: r.journal.seconds,
-		State: state,
-	})
+		Round: r.Round, Stage: r.plan.stage, Ledger: at, Pending: r.Ledger.Orders(), Log: r.journal.log.Position(),
+		Seconds: r.journal.seconds, State: state,
+	}).encode()
+	if err == nil {
+		err = r.folder.writer.Write(func() ([]byte, error) { return data, nil })
+	}
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
@@ -93,16 +97,6 @@ func decodeSnapshot(data []byte) (*snapshot, error) {
 		return nil, fmt.Errorf("a damaged checkpoint: %w", err)
 	}
 	return s, nil
-}
-
-// writeSnapshot puts a checkpoint into a run folder; the one before stays as the previous one. At every moment one of
-// the two is whole.
-func writeSnapshot(dir string, s *snapshot) error {
-	data, err := s.encode()
-	if err != nil {
-		return err
-	}
-	return checkpoint.Write(dir, data)
 }
 
 // readSnapshot reads the newest whole checkpoint of a run folder; ErrNoCheckpoint where there is none.

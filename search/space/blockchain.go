@@ -290,18 +290,18 @@ func (sp BlockChains) MaxNodes() int {
 // Graph is a chain. A layer is a node for each part of its block, such as a kernel and an expansion, which all read all
 // nodes of the layer before.
 func (c BlockChain) Graph() Graph {
-	g := Graph{Ops: []uint8{0}}
+	g := Graph{Ops: []uint16{0}}
 	before, first := []uint8{0}, 1
 	for i, layer := range c.of.layers() {
 		var nodes []uint8
 		for part, name := range layer[c.blocks[i]].Parts {
 			names := partNames(layer, part)
-			nodes = append(nodes, g.add(uint8(first+slices.Index(names, name)), before...))
+			nodes = append(nodes, g.add(uint16(first+slices.Index(names, name)), before...))
 			first += len(names)
 		}
 		before = nodes
 	}
-	g.add(uint8(first), before...)
+	g.add(uint16(first), before...)
 	slices.SortFunc(g.Edges, func(x, y [2]uint8) int { return slices.Compare(x[:], y[:]) })
 	return g
 }

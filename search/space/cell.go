@@ -3,7 +3,8 @@ package space
 import (
 	"fmt"
 	"math/bits"
-	"strings"
+
+	"github.com/ctnas/ctnas/internal/names"
 )
 
 // Limits of NAS-Bench-101 (Ying et al., "NAS-Bench-101: Towards Reproducible Neural Architecture Search", ICML 2019,
@@ -103,7 +104,7 @@ func opIndex(name string) (uint8, error) {
 			return uint8(i), nil
 		}
 	}
-	return 0, fmt.Errorf("unknown operation %q; known: %s", name, strings.Join(opNames[:], ", "))
+	return 0, names.Unknown("operation", name, opNames[:])
 }
 
 // NewCellFromDigits makes a cell of the strict upper triangle of its adjacency matrix, row by row as zeros and ones,

@@ -172,6 +172,12 @@ func (f *FileSpace) CheckCode(code []byte) error {
 	if !valid {
 		return fmt.Errorf("%x is no architecture of %s", code, f.name)
 	}
+	if f.classes != nil {
+		if i := f.numberOf(code); f.classes().first[i] != int32(i) {
+			return fmt.Errorf("%x is not the text that stands for its network in %s: convert the table again", code,
+				f.name)
+		}
+	}
 	return nil
 }
 

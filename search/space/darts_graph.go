@@ -38,8 +38,8 @@ func (Darts) MaxNodes() int { return 2 + 2*(dartsInputs+dartsEdges+dartsNodes+1)
 // Graph has the cells side by side, operations as nodes. The paper's code encodes each cell by itself and concatenates;
 // here both are one graph.
 func (g Genotype) Graph() Graph {
-	out := Graph{Ops: []uint8{dartsInput}}
-	add := func(op int, from ...uint8) uint8 { return out.add(uint8(op), from...) }
+	out := Graph{Ops: []uint16{dartsInput}}
+	add := func(op int, from ...uint8) uint8 { return out.add(uint16(op), from...) }
 	var ends []uint8
 	for i, c := range g.cells {
 		first := dartsFirst + i*dartsAfter

@@ -29,10 +29,11 @@ type choice struct {
 
 // option is one operation that a choice may come to.
 type option struct {
-	name   string
-	absent bool // nothing stands there
-	cost   Cost
-	part   int // of Parts; 0 where it is absent
+	name     string
+	absent   bool // nothing stands there
+	identity bool // what it gets it gives
+	cost     Cost
+	part     int // of Parts; 0 where it is absent
 }
 
 // slots is how many bytes of a FileArch's code the choice takes: the count where that is a choice, then one a block.
@@ -58,12 +59,14 @@ type FileSpace struct {
 	text    []byte
 
 	alphabet []string
-	ops      [][]uint8 // of each slot that holds an operation and each option its operation in the alphabet
-	counts   [][]uint8 // of each choice and each count its operation
-	inner    []uint8   // of each node without an operation of its own its operation
+	ops      [][]uint16 // of each slot that holds an operation and each option its operation in the alphabet
+	counts   [][]uint16 // of each choice and each count its operation
+	inner    []uint16   // of each node without an operation of its own its operation
+	encoder  Encoder
 	grammar  *Grammar
 	slots    int
-	size     float64 // distinct architectures
+	texts    float64           // different ones
+	classes  func() *isomorphs // of texts that stand for the same network; nil: every text is an architecture
 
 	mu   sync.RWMutex
 	said func(a Arch) (Cost, bool) // costs that a table says; nil: there is none
@@ -106,7 +109,7 @@ func ParseFile(path string, text []byte) (Space, error) {
 	}
 	f.text = text
 	var sp Space = f
-	if f.size <= listedSize {
+	if f.texts <= listedSize {
 		sp = listedSpace{f}
 	}
 	stored, _ := fileSpaces.LoadOrStore(key, sp)
@@ -129,6 +132,10 @@ func (f *FileSpace) Name() string { return f.name }
 
 // Positional: an operation of the alphabet says at which choice it stands.
 func (f *FileSpace) Positional() {}
+
+// Encoder shares what an operation is between the places at which it may stand. A cell's features describe walks
+// through its graph and, where the file says them, costs; those of a chain count operations.
+func (f *FileSpace) Encoder() *Encoder { return &f.encoder }
 
 // Text is the file's content.
 func (f *FileSpace) Text() []byte { return f.text }
@@ -161,7 +168,7 @@ func (f *FileSpace) each(visit func(p *choice, at int)) {
 	}
 }
 
-// clear zeroes absent blocks.
+// clear zeroes absent blocks and gives the architecture of a code.
 func (f *FileSpace) clear(code []byte) FileArch {
 	f.each(func(p *choice, at int) {
 		if p.counts() == 1 {
@@ -170,7 +177,7 @@ func (f *FileSpace) clear(code []byte) FileArch {
 			}
 		}
 	})
-	return FileArch{f, string(code)}
+	return f.canonical(code)
 }
 
 // blocks are the options taken at a choice that starts at a slot.
@@ -242,7 +249,8 @@ func (f *FileSpace) UseCosts(lookup func(a Arch) (costs Cost, known bool)) {
 	f.mu.Unlock()
 }
 
-// Parse reads <name>:<choice>|<choice>|... or the same without the name.
+// Parse reads <name>:<choice>|<choice>|... or the same without the name; or, in any order,
+// <place>=<choice>|<place>=<choice>|...
 func (f *FileSpace) Parse(s string) (Arch, error) {
 	a, err := f.parse(s)
 	if err != nil {
@@ -256,6 +264,10 @@ func (f *FileSpace) parse(s string) (FileArch, error) {
 		return FileArch{}, fmt.Errorf("%d bytes", len(s))
 	}
 	parts := strings.Split(strings.TrimPrefix(s, f.name+":"), "|")
+	parts, err := f.byName(parts)
+	if err != nil {
+		return FileArch{}, err
+	}
 	if len(parts) != len(f.choices) {
 		return FileArch{}, fmt.Errorf("%d choices, want %d", len(parts), len(f.choices))
 	}
@@ -288,7 +300,10 @@ func (f *FileSpace) parse(s string) (FileArch, error) {
 			code[at+p.counts()+b] = byte(o)
 		}
 	})
-	return FileArch{f, string(code)}, failure
+	if failure != nil {
+		return FileArch{}, failure
+	}
+	return f.canonical(code), nil
 }
 
 // Decode returns the architecture of a sequence of decisions; those of absent blocks do not matter.
@@ -330,6 +345,11 @@ func (p *choice) ways(n int) float64 { return math.Pow(float64(len(p.options)), 
 // Sample draws with the same probability for each architecture.
 func (f *FileSpace) Sample(s *philox.Stream) Arch {
 	code := make([]byte, f.slots)
+	if f.classes != nil {
+		list := f.classes().list
+		f.codeOf(int(list[s.Intn(len(list))]), code)
+		return FileArch{f, string(code)}
+	}
 	f.each(func(p *choice, at int) {
 		n := p.high
 		if p.counts() == 1 {
@@ -355,6 +375,9 @@ const maxRows = 1 << 15
 
 // Within draws uniformly under limits. Costs that the file says and times are counted; other limits reject.
 func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
+	if f.classes != nil {
+		return f.classedWithin(l)
+	}
 	var counts []func(o option) int64 // what a limit counts
 	var left []int64                  // of a limit for the choices
 	if l.MAdds > 0 && f.priced[0] {
@@ -426,8 +449,8 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 // Mutate returns an architecture in which one decision is another.
 func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 	parent := a.(FileArch)
-	for {
-		code := []byte(parent.code)
+	code := []byte(parent.code)
+	for { // isomorphic ones are passed through
 		f.each(func(p *choice, at int) { // what would stand in absent blocks, should they come
 			if p.counts() == 1 {
 				for b := p.low + int(code[at]); b < p.high; b++ {
@@ -445,7 +468,7 @@ func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 				code[k] = byte(s.Intn(len(p.options)))
 			}
 		})
-		if child := f.clear(code); child != parent {
+		if child := f.clear(slices.Clone(code)); child != parent {
 			return child
 		}
 	}
@@ -501,7 +524,7 @@ func (f listedSpace) All(ctx context.Context, progress func(done, total int)) ([
 					return nil, err
 				}
 				if progress != nil {
-					progress(len(list), int(f.size))
+					progress(len(list), int(f.Size()))
 				}
 			}
 		}

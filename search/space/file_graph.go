@@ -3,16 +3,19 @@ package space
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Graph is a cell with an operation of an edge as a node between its ends, or a chain of blocks in which a row of
-// several counts ends with a node that says how many there are. Absent operations are left out.
+// several counts ends with a node that says how many there are. Absent operations are left out, and of a cell what gets
+// nothing or what nothing reads.
 func (a FileArch) Graph() Graph {
 	g := &drawing{of: a.of}
 	if a.of.nodes == 0 {
 		a.chain(g)
 	} else {
 		a.cell(g)
+		g.prune()
 	}
 	slices.SortFunc(g.Edges, func(x, y [2]uint8) int { return (int(x[0])-int(y[0]))<<8 + int(x[1]) - int(y[1]) })
 	return g.Graph
@@ -22,6 +25,32 @@ func (a FileArch) Graph() Graph {
 type drawing struct {
 	Graph
 	of *FileSpace
+}
+
+// prune leaves out nodes that nothing reaches from the input, or from which nothing reaches the output.
+func (g *drawing) prune() {
+	last := len(g.Ops) - 1
+	fed, read := make([]bool, last+1), make([]bool, last+1)
+	fed[0], read[last] = true, true
+	for _, e := range g.Edges { // a node's come before those of the nodes behind it
+		fed[e[1]] = fed[e[1]] || fed[e[0]]
+	}
+	for k := len(g.Edges) - 1; k >= 0; k-- {
+		e := g.Edges[k]
+		read[e[0]] = read[e[0]] || read[e[1]]
+	}
+	number, kept := make([]uint8, last+1), Graph{}
+	for v, op := range g.Ops {
+		if number[v] = uint8(len(kept.Ops)); v == 0 || v == last || fed[v] && read[v] {
+			kept.Ops = append(kept.Ops, op)
+		}
+	}
+	for _, e := range g.Edges {
+		if fed[e[0]] && read[e[1]] && fed[e[1]] && read[e[0]] {
+			kept.Edges = append(kept.Edges, [2]uint8{number[e[0]], number[e[1]]})
+		}
+	}
+	g.Graph = kept
 }
 
 func (a FileArch) chain(g *drawing) {
@@ -73,12 +102,46 @@ func (a FileArch) cell(g *drawing) {
 	}
 }
 
-// maxAlphabet is how many operations a Graph tells apart.
-const maxAlphabet = 256
+// maxAlphabet is how many operations a Graph tells apart, each at each of its places.
+const maxAlphabet = 1 << 14
+
+// maxNodes is how many nodes a Graph has at most.
+const maxNodes = 255
+
+// letters returns a function that numbers the operations of the alphabet, what each does at a place; a place alone does
+// nothing, it is a node where edges meet. How the comparator is to read them is written down beside.
+func (f *FileSpace) letters() func(where, what string) uint16 {
+	e := &f.encoder
+	e.Walks, e.Costs = f.nodes > 0, f.nodes > 0 && f.priced == [2]bool{true, true}
+	known, kinds, places := map[[2]string]uint16{}, map[string]int32{}, map[string]int32{}
+	number := func(of map[string]int32, name string) int32 {
+		k, ok := of[name]
+		if !ok {
+			k = int32(len(of))
+			of[name] = k
+		}
+		return k
+	}
+	return func(where, what string) uint16 {
+		key := [2]string{where, what}
+		if k, ok := known[key]; ok {
+			return k
+		}
+		known[key] = uint16(len(f.alphabet))
+		f.alphabet = append(f.alphabet, strings.TrimSpace(where+" "+what))
+		e.Kind = append(e.Kind, number(kinds, what))
+		place := int32(-1)
+		if where != "" && f.nodes == 0 { // in a cell isomorphic texts are one, so that places must not matter
+			place = number(places, where)
+		}
+		e.Place = append(e.Place, place)
+		return known[key]
+	}
+}
 
 // number lays out the codes, the alphabet and the grammar.
 func (f *FileSpace) number(nodeNames []string) error {
-	f.size = 1
+	f.texts = 1
 	nodes := max(2, f.nodes)
 	operations := 0
 	for i := range f.choices {
@@ -89,48 +152,32 @@ func (f *FileSpace) number(nodeNames []string) error {
 		for n := p.low; n <= p.high; n++ {
 			rows += p.ways(n)
 		}
-		f.size *= rows
+		f.texts *= rows
 		if p.counts() == 1 {
 			operations += p.high - p.low + 1
 		}
 	}
-	if f.size < 2 {
+	if f.texts < 2 {
 		return fmt.Errorf("the space has one architecture: nothing is to be decided")
 	}
-	if n := f.MaxNodes(); n > maxAlphabet-1 {
-		return fmt.Errorf("graphs of up to %d nodes, at most %d are possible", n, maxAlphabet-1)
+	if n := f.MaxNodes(); n > maxNodes {
+		return fmt.Errorf("graphs of up to %d nodes, at most %d are possible", n, maxNodes)
 	}
-	here := operations+nodes <= maxAlphabet // an operation is told apart by where it stands
-	known := map[string]uint8{}
-	letter := func(where, name string) (uint8, error) {
-		if here && where != "" {
-			name = where + " " + name
-		}
-		if k, ok := known[name]; ok {
-			return k, nil
-		}
-		if len(f.alphabet) == maxAlphabet {
-			return 0, fmt.Errorf("more than %d different operations", maxAlphabet)
-		}
-		known[name] = uint8(len(f.alphabet))
-		f.alphabet = append(f.alphabet, name)
-		return known[name], nil
+	if n := operations + nodes; n > maxAlphabet {
+		return fmt.Errorf("%d operations, each at each of its places, at most %d are possible", n, maxAlphabet)
 	}
+	letter := f.letters()
 	for i, name := range nodeNames {
 		switch i {
 		case 0:
-			name = inputName
-		case len(nodeNames) - 1:
-			name = outputName
+			f.inner = append(f.inner, letter("", inputName))
+		case len(nodeNames) - 1: // the output comes last
+		default:
+			if name == inputName || name == outputName { // as the ends are called
+				name = "node " + name
+			}
+			f.inner = append(f.inner, letter(name, ""))
 		}
-		if name == outputName {
-			continue // comes last
-		}
-		k, err := letter("", name)
-		if err != nil {
-			return err
-		}
-		f.inner = append(f.inner, k)
 	}
 	g := &Grammar{}
 	var steps []Step
@@ -140,16 +187,12 @@ func (f *FileSpace) number(nodeNames []string) error {
 	}
 	for i := range f.choices {
 		p := &f.choices[i]
-		var counts []uint8
+		var counts []uint16
 		if p.counts() == 1 {
 			decide(p.name+" count", p.high-p.low+1)
 			f.ops = append(f.ops, nil)
 			for n := p.low; n <= p.high; n++ {
-				k, err := letter(p.name, fmt.Sprintf("%d blocks", n))
-				if err != nil {
-					return err
-				}
-				counts = append(counts, k)
+				counts = append(counts, letter(p.name, fmt.Sprintf("%d blocks", n)))
 			}
 		}
 		f.counts = append(f.counts, counts)
@@ -161,27 +204,20 @@ func (f *FileSpace) number(nodeNames []string) error {
 			if len(p.options) > 1 {
 				decide(where, len(p.options))
 			}
-			var ops []uint8
+			var ops []uint16
 			for _, o := range p.options {
-				k, err := letter(where, o.name)
-				if err != nil {
-					return err
-				}
-				ops = append(ops, k)
+				ops = append(ops, letter(where, o.name))
 			}
 			f.ops = append(f.ops, ops)
 		}
 	}
-	k, err := letter("", outputName)
-	if err != nil {
-		return err
-	}
-	f.inner = append(f.inner, k)
+	f.inner = append(f.inner, letter("", outputName))
 	const most = 64 // of the controller
 	if len(steps) > most {
 		return fmt.Errorf("%d decisions, the controller takes at most %d", len(steps), most)
 	}
 	g.fixed(steps)
 	f.grammar = g
+	f.classify()
 	return nil
 }

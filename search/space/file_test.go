@@ -24,6 +24,9 @@ func TestFileSpacesAgreeWithThemselves(t *testing.T) {
 		require.True(t, sp == again, "the same content is the same space")
 	}
 	checkSpace(t, parseText(t, onNodes))
+	// Nodes within that are called as the graph's ends are.
+	checkSpace(t, parseText(t, strings.NewReplacer("a,", "output,", "to: b", "to: input", "name: b", "name: input",
+		"from: a", "from: output", "[in, a]", "[in, output]", "[b, out]", "[input, out]").Replace(onNodes)))
 }
 
 // onNodes is a cell like NAS-Bench-101's: operations on nodes, optional edges.
@@ -51,7 +54,8 @@ func TestFileGraphs(t *testing.T) {
 	sp := parseText(t, onNodes)
 	a, err := sp.Parse("nodes:pool|conv|edge|-|edge")
 	require.NoError(t, err)
-	require.Equal(t, "nodes:pool|conv|edge|-|edge", a.String())
+	// The same network with the pool on the edge to b: that text stands for both.
+	require.Equal(t, "nodes:conv|conv|-|pool|edge", a.String())
 	g := a.Graph()
 	names := func(g Graph, sp Space) (out []string) {
 		for _, op := range g.Ops {
@@ -59,13 +63,19 @@ func TestFileGraphs(t *testing.T) {
 		}
 		return out
 	}
-	require.Equal(t, []string{"input", "a pool", "b conv", "output"}, names(g, sp))
-	require.Equal(t, [][2]uint8{{0, 1}, {0, 3}, {1, 2}, {2, 3}}, g.Edges)
+	require.Equal(t, []string{"input", "in>b pool", "b conv", "output"}, names(g, sp))
+	require.Equal(t, [][2]uint8{{0, 1}, {0, 3}, {1, 2}, {2, 3}}, g.Edges, "a, which nothing reads, is left out")
+	a, err = sp.Parse("nodes:pool|conv|edge|conv|edge")
+	require.NoError(t, err)
+	require.Equal(t, "nodes:pool|conv|edge|conv|edge", a.String())
+	g = a.Graph()
+	require.Equal(t, []string{"input", "a pool", "in>b conv", "b conv", "output"}, names(g, sp))
+	require.Equal(t, [][2]uint8{{0, 1}, {0, 2}, {0, 4}, {1, 3}, {2, 3}, {3, 4}}, g.Edges)
 
 	cell := open(t, "file:"+examples+"nb201-like.yaml")
-	a, err = cell.Parse("conv3x3|none|skip|none|none|conv1x1")
+	a, err = cell.Parse("conv3x3|none|skip|skip|none|conv1x1")
 	require.NoError(t, err)
-	require.Equal(t, []string{"input", "in>a conv3x3", "a", "a>b skip", "b", "b>out conv1x1", "output"},
+	require.Equal(t, []string{"input", "in>a conv3x3", "a", "in>out skip", "a>out conv1x1", "output"},
 		names(a.Graph(), cell))
 	require.Equal(t, Cost{8e6 + 11.8e6 + 1.3e6, 70e3 + 9.4e3 + 1.9e3}, a.Cost())
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ctnas/ctnas/internal/names"
 )
 
 // joinedEdge and missingEdge are the choices of an optional edge without operations.
@@ -32,6 +34,7 @@ type spaceReader struct {
 	f          *FileSpace
 	operations []option
 	absent     string
+	identity   string
 	onNodes    bool
 	nodes      []string
 	said       [2]bool       // any operation has multiply-adds, parameters
@@ -51,7 +54,8 @@ func parseSpace(text []byte) (*FileSpace, error) {
 		return nil, errors.New("more than one YAML document")
 	}
 	r := &spaceReader{f: &FileSpace{}}
-	top, err := keys(doc.Content[0], "space", "fixed", "operations", "absent", "on", "nodes", "edges", "blocks")
+	top, err := keys(doc.Content[0], "space", "fixed", "operations", "absent", "identity", "on", "nodes", "edges",
+		"blocks")
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +68,17 @@ func parseSpace(text []byte) (*FileSpace, error) {
 	if n := top["absent"]; n != nil { // before the operations, for it needs no cost
 		if r.absent, err = word(n, n, "absent"); err != nil {
 			return nil, err
+		}
+	}
+	if n := top["identity"]; n != nil {
+		if r.identity, err = word(n, n, "identity"); err != nil {
+			return nil, err
+		}
+		if r.identity == r.absent {
+			return nil, at(n, "identity and absent are both %q", r.absent)
+		}
+		if top["blocks"] != nil {
+			return nil, at(n, "identity belongs to a cell: in a chain every place is another one")
 		}
 	}
 	if n := top["operations"]; n != nil {
@@ -105,7 +120,7 @@ func keys(n *yaml.Node, allowed ...string) (map[string]*yaml.Node, error) {
 		key := n.Content[i]
 		switch {
 		case !slices.Contains(allowed, key.Value):
-			return nil, at(key, "unknown key %.60q; known: %s", key.Value, strings.Join(allowed, ", "))
+			return nil, at(key, "%w", names.Unknown("key", key.Value, allowed))
 		case out[key.Value] != nil:
 			return nil, at(key, "%s comes twice", key.Value)
 		}
@@ -139,6 +154,9 @@ const maxOptions = 250
 // options reads operations: words, or name with madds and params. With known a word may be one of the file's operations
 // and takes its costs.
 func (r *spaceReader) options(n *yaml.Node, known bool) ([]option, error) {
+	if n.Kind == yaml.MappingNode {
+		return r.integers(n)
+	}
 	list, err := items(n, "operations", maxOptions)
 	if err != nil {
 		return nil, err
@@ -205,11 +223,12 @@ func quantity(n *yaml.Node) (int64, error) {
 	return int64(math.Round(v * factor)), nil
 }
 
-// mark marks the absent option of a list.
+// mark marks the absent option of a list and the identity.
 func (r *spaceReader) mark(list []option) []option {
 	out := slices.Clone(list)
 	for i := range out {
 		out[i].absent = r.absent != "" && out[i].name == r.absent
+		out[i].identity = r.identity != "" && out[i].name == r.identity
 	}
 	return out
 }

@@ -78,7 +78,7 @@ func (MobileNetV3) MaxNodes() int { return 2*mobileSlots + mobileUnits + 2 }
 // block that is absent is left out; a unit ends with a node that says its depth. This form is this project's own: the
 // paper's code has none for this space.
 func (m MobileNet) Graph() Graph {
-	g := Graph{Ops: []uint8{m.input()}}
+	g := Graph{Ops: []uint16{m.input()}}
 	before := []uint8{0}
 	for i := range mobileSlots {
 		if !m.has(i) {
@@ -86,32 +86,32 @@ func (m MobileNet) Graph() Graph {
 		}
 		op := mobileFirstSlot + i*mobileSlotOps
 		v := uint8(len(g.Ops))
-		g.Ops = append(g.Ops, uint8(op+slices.Index(mobileExpansions[:], m.expand[i])),
-			uint8(op+len(mobileExpansions)+slices.Index(mobileKernels[:], m.kernel[i])))
+		g.Ops = append(g.Ops, uint16(op+slices.Index(mobileExpansions[:], m.expand[i])),
+			uint16(op+len(mobileExpansions)+slices.Index(mobileKernels[:], m.kernel[i])))
 		for _, u := range before {
 			g.Edges = append(g.Edges, [2]uint8{u, v}, [2]uint8{u, v + 1})
 		}
 		before = []uint8{v, v + 1}
 		if unit := i / mobileMaxDepth; i%mobileMaxDepth == int(m.depth[unit])-1 {
 			end := v + 2
-			g.Ops = append(g.Ops, uint8(mobileFirstEnd+unit*mobileDepths+int(m.depth[unit])-mobileMinDepth))
+			g.Ops = append(g.Ops, uint16(mobileFirstEnd+unit*mobileDepths+int(m.depth[unit])-mobileMinDepth))
 			g.Edges = append(g.Edges, [2]uint8{v, end}, [2]uint8{v + 1, end})
 			before = []uint8{end}
 		}
 	}
 	g.Edges = append(g.Edges, [2]uint8{before[0], uint8(len(g.Ops))})
-	g.Ops = append(g.Ops, uint8(mobileOutput))
+	g.Ops = append(g.Ops, uint16(mobileOutput))
 	return g
 }
 
 // input is the operation of a Graph's first node: the nearest resolution that there is.
-func (m MobileNet) input() uint8 {
+func (m MobileNet) input() uint16 {
 	lowest, resolutions, first := mobileLowest, mobileResolutions, int(m.width)*mobileResolutions
 	if !m.Published() {
 		lowest, resolutions, first = mobileSmallLowest, mobileFirstSlot, 0
 	}
 	r := (int(m.resolution) - lowest + resolutionStep/2) / resolutionStep
-	return uint8(first + min(max(r, 0), resolutions-1))
+	return uint16(first + min(max(r, 0), resolutions-1))
 }
 
 // Grammar is the released code's sequence (train_mb.py): for each unit its depth, then four times expansion and kernel,

@@ -69,7 +69,7 @@ var nodeOf = [...]uint8{conv3x3: nodeConv3x3, conv1x1: nodeConv1x1, maxpool3x3: 
 // Graph is the cell with operations as indices into NASBench101's alphabet.
 func (c Cell) Graph() Graph {
 	d := c.unpack()
-	ops := make([]uint8, d.n)
+	ops := make([]uint16, d.n)
 	for v := range ops {
 		switch v {
 		case 0:
@@ -77,7 +77,7 @@ func (c Cell) Graph() Graph {
 		case d.n - 1:
 			ops[v] = nodeOutput
 		default:
-			ops[v] = nodeOf[d.op[v]]
+			ops[v] = uint16(nodeOf[d.op[v]])
 		}
 	}
 	return Graph{Ops: ops, Edges: c.Edges()}

@@ -112,10 +112,10 @@ func (NASBench201) Parse(text string) (Arch, error) {
 }
 
 // output201 is the output's place in the alphabet, behind the operations of the edges.
-const output201 uint8 = 3 + uint8(cellEdges*(len(edgeOps)-1))
+const output201 uint16 = 3 + uint16(cellEdges*(len(edgeOps)-1))
 
 // letter is an operation other than none in the alphabet, which tells apart on which edge it stands.
-func letter(edge int, op uint8) uint8 { return uint8(3 + edge*(len(edgeOps)-1) + int(op) - 1) }
+func letter(edge int, op uint8) uint16 { return uint16(3 + edge*(len(edgeOps)-1) + int(op) - 1) }
 
 // Alphabet is input and the two inner nodes, the operations of each edge but none, and output.
 func (NASBench201) Alphabet() []string {
@@ -133,7 +133,7 @@ func (NASBench201) MaxNodes() int { return 4 + cellEdges }
 
 // Graph has an operation other than none as a node between the ends of its edge.
 func (c EdgeCell) Graph() Graph {
-	g := Graph{Ops: []uint8{0}}
+	g := Graph{Ops: []uint16{0}}
 	nodes := []uint8{0}
 	var from []uint8
 	for k, e := range zoo.EdgesOf201 {
@@ -141,7 +141,7 @@ func (c EdgeCell) Graph() Graph {
 			from = append(from, g.add(letter(k, c[k]), nodes[e[0]]))
 		}
 		if e[0] == e[1]-1 { // the last edge into its node
-			op := uint8(e[1])
+			op := uint16(e[1])
 			if e[1] == 3 {
 				op = output201
 			}

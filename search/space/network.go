@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
@@ -75,6 +76,24 @@ func Network(text string, size NetworkSize) (*nn.Network, error) {
 // ErrNotTrainable says that a space's architectures are no networks.
 func ErrNotTrainable(sp Space) error {
 	return fmt.Errorf("architectures of %s cannot be trained: nothing says what layers their operations are", sp.Name())
+}
+
+// mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for
+// any.
+const mostTries = 20
+
+// Buildable tells whether a space's architectures are networks at all, and why none can be built at a size.
+func Buildable(sp Space, size NetworkSize, random *philox.Stream) (trainable bool, err error) {
+	for range mostTries {
+		t, ok := sp.Sample(random).(Trainable)
+		if !ok {
+			return false, nil
+		}
+		if _, err = t.Network(size); err == nil {
+			break
+		}
+	}
+	return true, err
 }
 
 // Alike are architectures whose networks can be built at a size if that of any one of their space can: a search need

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -15,12 +16,12 @@ import (
 // section 3.1, the pair (A, X)).
 type Graph struct {
 	// One operation a node, an index into Space.Alphabet; node 0 is the input, the last node the output.
-	Ops   []uint8
+	Ops   []uint16
 	Edges [][2]uint8 // from, to with from < to, in ascending order: nodes are numbered topologically
 }
 
 // add adds a node behind all others that reads some of them, and returns its number.
-func (g *Graph) add(op uint8, from ...uint8) uint8 {
+func (g *Graph) add(op uint16, from ...uint8) uint8 {
 	v := uint8(len(g.Ops))
 	g.Ops = append(g.Ops, op)
 	for _, u := range from {
@@ -159,10 +160,11 @@ type Crosser interface {
 	Cross(a, b Arch, s *philox.Stream) Arch
 }
 
-// registry opens spaces by the part of their name before a settings suffix (@) or a file (:). A space is one line here.
-// What else it can do it says by the interfaces that it has: Enumerable, Crosser, Positional, Coder (tables), Columned,
-// Composed and Measurable (latencies), Resizing, Bounded and Ranged (limits), Sharing, Written, Strict, Mixed,
-// Elastic and Shrinking (supernets); and its architectures by Trainable, Alike (labels by training).
+// registry opens spaces by the part of their name before a settings suffix (@) or a file (:). A space is one line
+// here. What else it can do it says by the interfaces that it has: Enumerable, Crosser, Positional, Encoded,
+// Initialised (features and first labels), Coder (tables), Columned, Composed and Measurable (latencies), Resizing,
+// Bounded and Ranged (limits), Sharing, Written, Strict, Mixed, Elastic and Shrinking (supernets); and its
+// architectures by Trainable, Alike (labels by training).
 var registry = map[string]func(name string) (Space, error){
 	"nasbench101":    plain(NASBench101{}),
 	"nasbench101-v3": plain(NASBench101{3}),
@@ -196,7 +198,7 @@ func Open(name string) (Space, error) {
 	if f, ok := registry[kind]; ok {
 		return f(name)
 	}
-	return nil, fmt.Errorf("unknown search space %q; known: %s", name, strings.Join(Names(), ", "))
+	return nil, names.Unknown("search space", name, Names())
 }
 
 // Absolute is the name that opens the same space in any working directory.

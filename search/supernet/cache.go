@@ -82,18 +82,24 @@ func (c cache) load(k Key) (*Record, error) {
 	}
 	r := &Record{}
 	if err = checkpoint.OpenJSON(text, r); err == nil {
-		switch {
-		case r.Key != k:
-			err = fmt.Errorf("it is the record of %s in another file's place", r.Key.Arch)
-		case !(r.Top1 >= 0 && r.Top1 <= 1) || r.Measured.Images != k.Judging:
-			err = fmt.Errorf("an accuracy of %g of %d images", r.Top1, r.Measured.Images)
-		}
+		err = r.check(k)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s, which keeps the evaluation of %s, cannot be believed: %w; delete the file to have "+
 			"it evaluated again", path, k.Arch, err)
 	}
 	return r, nil
+}
+
+// check tells whether it is the record of a key.
+func (r *Record) check(k Key) error {
+	switch {
+	case r.Key != k:
+		return fmt.Errorf("it is the record of %s with another key", r.Key.Arch)
+	case !(r.Top1 >= 0 && r.Top1 <= 1) || !(r.Top5 >= 0 && r.Top5 <= 1) || r.Measured.Images != k.Judging:
+		return fmt.Errorf("an accuracy of %g of %d images", r.Top1, r.Measured.Images)
+	}
+	return nil
 }
 
 func (c cache) store(r *Record) error {

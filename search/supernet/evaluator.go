@@ -32,6 +32,12 @@ type Config struct {
 	Retries int          // how often an evaluation that failed is tried again
 	Cache   string       // folder of what was measured, which may be shared with other processes; empty: none
 	Version string       // of the program, exact: what another one measured is not taken
+	// Set is Data, opened; nil: it is opened here, and closed.
+	Set *data.Dataset
+	// Elsewhere measures in Device's place, on devices of a Level, and has keep store what it has measured; nil: Device
+	// does.
+	Elsewhere func(keep func(*Result) error) Executor
+	Level     string
 }
 
 // Measured is how good a sub-network is, with statistics of its own.
@@ -57,7 +63,8 @@ type Evaluator struct {
 	checksum string // of the images
 	batch    int
 	devices  []exec.Config
-	level    string // of the devices: what is measured depends on it
+	level    string   // of the devices: what is measured depends on it
+	executor Executor // elsewhere; nil: the devices measure
 	origin   trainer.Provenance
 }
 
@@ -106,11 +113,15 @@ func (e *Evaluator) open(ctx context.Context) (err error) {
 	if e.Data = cmp.Or(e.Data, e.Weights.Data); e.Data == "" {
 		return fmt.Errorf("%s %w", e.Path, ErrNoImages)
 	}
-	if e.devices, e.level, err = labels.Devices(e.Device); err != nil {
+	if e.Elsewhere != nil {
+		e.executor, e.level = e.Elsewhere(e.keepAll), e.Level
+	} else if e.devices, e.level, err = labels.Devices(e.Device); err != nil {
 		return err
 	}
-	if e.data, err = data.Open(e.Data, e.Opening); err != nil {
-		return err
+	if e.data = e.Set; e.data == nil {
+		if e.data, err = data.Open(e.Data, e.Opening); err != nil {
+			return err
+		}
 	}
 	if err := e.choose(); err != nil {
 		return err
@@ -192,7 +203,7 @@ func (e *Evaluator) Supernet() space.Sharing { return e.sharing }
 
 // Close closes the images.
 func (e *Evaluator) Close() error {
-	if e.data == nil {
+	if e.data == nil || e.data == e.Set {
 		return nil
 	}
 	return e.data.Close()
@@ -246,8 +257,8 @@ func (e *Evaluator) Candidate(a space.Arch, t Told, total int) labels.Candidate 
 	return c
 }
 
-// Evaluate measures architectures, all of which Has is nil of, on all devices or takes them from the cache. tell is
-// told of each; several goroutines may call it.
+// Evaluate measures architectures, all of which Has is nil of, on all devices, or elsewhere, or takes them from the
+// cache. tell is told of each; several goroutines may call it.
 func (e *Evaluator) Evaluate(ctx context.Context, archs []space.Arch, tell func(Told)) ([]Measured, error) {
 	measured := make([]Measured, len(archs))
 	var todo []int
@@ -264,12 +275,31 @@ func (e *Evaluator) Evaluate(ctx context.Context, archs []space.Arch, tell func(
 		measured[i] = r.Measured
 		tell(Told{I: i, Measured: r.Measured, Cached: true, Place: "cache", Done: int(done.Add(1))})
 	}
+	told := func(i int, seconds float64, place string) {
+		tell(Told{I: i, Measured: measured[i], Seconds: seconds, Place: place, Done: int(done.Add(1))})
+	}
+	obtain := e.measure
+	if e.executor != nil {
+		obtain = e.farmOut
+	}
+	if err := obtain(ctx, archs, todo, measured, told); err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil, ctx.Err()
+		}
+		return nil, err
+	}
+	return measured, nil
+}
+
+// measure measures on the devices those of some architectures that are to do.
+func (e *Evaluator) measure(ctx context.Context, archs []space.Arch, todo []int, measured []Measured,
+	told func(i int, seconds float64, place string)) error {
 	var next atomic.Int64
 	group, inner := errgroup.WithContext(ctx)
 	for _, at := range labels.Places(e.devices, e.Workers, len(todo)) {
 		group.Go(func() (err error) {
 			w := &worker{e: e, at: at}
-			defer w.close()
+			defer func() { err = errors.Join(err, w.close()) }()
 			for inner.Err() == nil {
 				n := int(next.Add(1)) - 1
 				if n >= len(todo) {
@@ -283,19 +313,12 @@ func (e *Evaluator) Evaluate(ctx context.Context, archs []space.Arch, tell func(
 				if err := e.keep(archs[i], measured[i]); err != nil {
 					return err
 				}
-				tell(Told{I: i, Measured: measured[i], Seconds: time.Since(begin).Seconds(), Place: at.Name,
-					Done: int(done.Add(1))})
+				told(i, time.Since(begin).Seconds(), at.Name)
 			}
 			return inner.Err()
 		})
 	}
-	if err := group.Wait(); err != nil {
-		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			return nil, ctx.Err()
-		}
-		return nil, err
-	}
-	return measured, nil
+	return group.Wait()
 }
 
 // Checksum is a fingerprint of everything that is measured, or cut out, depends on beside the architecture.
@@ -315,7 +338,7 @@ type CutOut struct {
 }
 
 // CutOut cuts a sub-network out: its weights, with statistics of its own.
-func (e *Evaluator) CutOut(ctx context.Context, a space.Arch) (*CutOut, error) {
+func (e *Evaluator) CutOut(ctx context.Context, a space.Arch) (c *CutOut, err error) {
 	if e.batched() {
 		return nil, fmt.Errorf("%v of %s: with the statistics of each batch it has none of its own", a, e.Path)
 	}
@@ -323,7 +346,7 @@ func (e *Evaluator) CutOut(ctx context.Context, a space.Arch) (*CutOut, error) {
 		return nil, err
 	}
 	w := &worker{e: e, at: labels.Places(e.devices, 1, 1)[0]}
-	defer w.close()
+	defer func() { err = errors.Join(err, w.close()) }()
 	if _, err := w.measure(ctx, a); err != nil {
 		return nil, err
 	}
@@ -331,15 +354,12 @@ func (e *Evaluator) CutOut(ctx context.Context, a space.Arch) (*CutOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &CutOut{Network: w.m.Net, Values: values, Classes: e.classes, Origin: e.origin,
+	c = &CutOut{Network: w.m.Net, Values: values, Classes: e.classes, Origin: e.origin,
 		Checksum: e.keyOf(a.String()).hash(), Note: fmt.Sprintf("batch norms have the network's own, of %d training "+
-			"images of %s", e.Calibrate, e.dataKind())}
+			"images of %s", e.Calibrate, e.DataSource())}
 	c.Origin.Images = e.album.shown(w.m.Net.Input().H)
 	return c, nil
 }
 
-// dataKind is what the images are, without a path.
-func (e *Evaluator) dataKind() string {
-	kind, _, _ := strings.Cut(e.Data, ":")
-	return kind
-}
+// DataSource is what the images are, without a path.
+func (e *Evaluator) DataSource() string { return e.data.Source() }

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 
+	"github.com/ctnas/ctnas/search/job"
 	"github.com/ctnas/ctnas/search/labels"
+	"github.com/ctnas/ctnas/search/made"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -23,7 +23,7 @@ validation images. They are accuracies with shared weights, not of trained netwo
 func init() {
 	labels.Register(labels.Kind{
 		Prefix: Prefix, Usage: Prefix + "RUN|FILE?data=D&key=value (evaluates sub-networks of a supernet)",
-		Help: Help, Open: openLabels, Absolute: absolute,
+		Help: Help, Open: openLabels, Absolute: absolute, Farmed: true,
 	})
 }
 
@@ -31,11 +31,13 @@ func init() {
 func NewConfig(spec Spec, sp space.Space, o labels.Options) (c Config, err error) {
 	c = Config{Spec: spec, Space: sp, Device: o.Device, Workers: o.Workers, Retries: o.Retries, Cache: o.Cache}
 	if c.Cache == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return c, fmt.Errorf("no cache folder: %w; name one with --label-cache", err)
+		if c.Cache, err = made.Folder("supernet"); err != nil {
+			return c, err
 		}
-		c.Cache = filepath.Join(cache, "ctnas", "supernet")
+	}
+	if o.Farm != nil {
+		c.Elsewhere = func(keep func(*Result) error) Executor { return job.On[Job](o.Farm, keep) }
+		c.Level = o.Level
 	}
 	if o.Version != nil {
 		c.Version, err = o.Version()

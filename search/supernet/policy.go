@@ -112,17 +112,20 @@ func (p *Policy) Learn(ctx context.Context, epoch int, measure trainer.Measure) 
 		if err != nil {
 			return err
 		}
-		known := map[space.Arch]float64{}
+		places, all := map[space.Arch]int{}, []string{} // the distinct ones
+		for _, a := range b.Archs {
+			if _, known := places[a]; !known {
+				places[a], all = len(all), append(all, a.String())
+			}
+		}
+		batch := (epoch-1)*policyUpdates + u
+		accuracies, err := measure(ctx, all, batch, batch+1)
+		if err != nil {
+			return err
+		}
 		rewards := make([]float64, len(b.Archs))
 		for i, a := range b.Archs {
-			accuracy, measured := known[a]
-			if !measured {
-				if accuracy, err = measure(ctx, a.String(), (epoch-1)*policyUpdates+u); err != nil {
-					return err
-				}
-				known[a] = accuracy
-			}
-			rewards[i] = accuracy
+			rewards[i] = accuracies[places[a]]
 		}
 		stats, err := p.c.Update(rewards)
 		if err != nil {

@@ -28,10 +28,17 @@ func TestPolicyLearnsAndGoesOn(t *testing.T) {
 		return p
 	}
 	measured := 0
-	measure := func(_ context.Context, path string, _ int) (float64, error) {
-		measured++
-		shares, err := supernet.OpShares(sp, []string{path})
-		return shares[wanted], err
+	measure := func(_ context.Context, paths []string, from, to int) (found []float64, err error) {
+		require.Equal(t, from+1, to)
+		for _, path := range paths {
+			measured++
+			shares, err := supernet.OpShares(sp, []string{path})
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, shares[wanted])
+		}
+		return found, nil
 	}
 	paths := func(p *supernet.Policy) (all []string) {
 		for update := range 20 {
@@ -80,9 +87,9 @@ func TestPolicyWaits(t *testing.T) {
 	require.NoError(t, err)
 	defer p.Close()
 	measured := 0
-	measure := func(context.Context, string, int) (float64, error) {
+	measure := func(_ context.Context, paths []string, _, _ int) ([]float64, error) {
 		measured++
-		return 0.5, nil
+		return make([]float64, len(paths)), nil
 	}
 	drawn := map[string]bool{}
 	for epoch := range 2 {

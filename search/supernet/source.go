@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ctnas/ctnas/internal/events"
 	"github.com/ctnas/ctnas/search/labels"
@@ -38,6 +40,7 @@ var (
 	_ ledger.Source    = (*Source)(nil)
 	_ ledger.Maker     = (*Source)(nil)
 	_ ledger.Sized     = (*Source)(nil)
+	_ ledger.Submitter = (*Source)(nil)
 	_ ledger.Renewable = (*Source)(nil)
 	_ labels.Tabled    = (*Source)(nil)
 )
@@ -64,19 +67,52 @@ func (s *Source) Has(a space.Arch) bool {
 
 // Label returns the accuracies of sub-networks.
 func (s *Source) Label(ctx context.Context, archs []space.Arch) ([]float64, error) {
-	measured, err := s.Evaluate(ctx, archs, func(t Told) { s.tell(archs[t.I], t, len(archs)) })
-	if err != nil {
-		return nil, err
-	}
-	s.asked += len(archs)
-	values := make([]float64, len(archs))
-	for i, m := range measured {
-		values[i], s.made[archs[i]] = m.Top1, m
-	}
-	return values, nil
+	return s.Submit(ctx, s.asked, s.asked, archs)()
 }
 
-func (s *Source) tell(a space.Arch, t Told, total int) {
+// Submit has sub-networks measured, on whose labels none depends: elsewhere at once, on the devices here, which measure
+// one submission after the other, when they are waited for.
+func (s *Source) Submit(ctx context.Context, _, asked int, archs []space.Arch) func() ([]float64, error) {
+	var waited atomic.Bool
+	evaluate := func() ([]Measured, error) {
+		return s.Evaluate(ctx, archs, func(t Told) { s.tell(asked, archs[t.I], t, len(archs), waited.Load()) })
+	}
+	if s.executor != nil {
+		evaluate = begin(evaluate)
+	}
+	return func() ([]float64, error) {
+		waited.Store(true)
+		measured, err := evaluate()
+		if err != nil {
+			return nil, err
+		}
+		s.asked += len(archs)
+		values := make([]float64, len(archs))
+		for i, m := range measured {
+			values[i], s.made[archs[i]] = m.Top1, m
+		}
+		return values, nil
+	}
+}
+
+// begin calls a function in another goroutine, and returns one that waits for its results.
+func begin(f func() ([]Measured, error)) func() ([]Measured, error) {
+	var measured []Measured
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		measured, err = f()
+	}()
+	return func() ([]Measured, error) {
+		<-done
+		return measured, err
+	}
+}
+
+// tell reports one of so many sub-networks, before which so many others were asked for; whoever waits for it hears of
+// it.
+func (s *Source) tell(asked int, a space.Arch, t Told, total int, waited bool) {
 	c, from := s.Candidate(a, t, total), "evaluated"
 	if t.Cached {
 		from = "cache"
@@ -84,12 +120,12 @@ func (s *Source) tell(a space.Arch, t Told, total int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.event != nil {
-		s.event(events.Event{Name: EventCandidate, Step: s.asked + t.I + 1,
+		s.event(events.Event{Name: EventCandidate, Step: asked + t.I + 1,
 			Values: map[string]float64{"accuracy": c.Accuracy, "images": float64(c.Images),
 				"evaluate_seconds": c.Seconds},
 			Text: map[string]string{"arch": a.String(), "device": c.Device, "from": from}})
 	}
-	if s.progress != nil {
+	if s.progress != nil && waited {
 		s.progress(c.N, c.Of)
 	}
 	if s.Done != nil {
@@ -135,7 +171,7 @@ func (s *Source) Facts() ledger.Facts {
 
 // Describe says the same in words.
 func (s *Source) Describe() string {
-	by := fmt.Sprintf("%d training images of %s that it has not seen", s.Judging(), s.dataKind())
+	by := fmt.Sprintf("%d training images of %s that it has not seen", s.Judging(), s.DataSource())
 	if s.Split == SplitVal {
 		by = fmt.Sprintf("%d validation images", s.Judging())
 	}
@@ -145,9 +181,9 @@ func (s *Source) Describe() string {
 		text += fmt.Sprintf(" (seed %d)", s.Seed)
 	}
 	if s.Split == SplitVal {
-		name := s.dataKind()
-		if name == "imagenet" {
-			name = "ImageNet"
+		name := s.DataSource()
+		if rest, ok := strings.CutPrefix(name, "imagenet"); ok {
+			name = "ImageNet" + rest
 		}
 		return text + ": chosen and judged on " + name + " validation"
 	}

@@ -3,11 +3,11 @@ package supernet
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/setting"
+	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
@@ -117,25 +117,13 @@ func parse(text string) (s Spec, err error) {
 	if path == "" {
 		return s, errors.New("no supernet is named: want the folder of `ctnas supernet train`, or a file of weights")
 	}
-	values, err := url.ParseQuery(query)
+	l := s.Settings()
+	values, err := labels.ReadQuery(query, l)
+	if err == nil {
+		err = labels.SetAll(l, values)
+	}
 	if err != nil {
 		return s, err
-	}
-	l := s.Settings()
-	for key, given := range values {
-		switch {
-		case l.Lookup(key) == nil:
-			return s, fmt.Errorf("unknown key %q; known: %s", key, strings.Join(l.Names(), ", "))
-		case len(given) != 1 || given[0] == "":
-			return s, fmt.Errorf("%s wants one value", key)
-		}
-	}
-	for _, key := range l.Names() {
-		if values.Has(key) {
-			if err := l.Set(key, values.Get(key)); err != nil {
-				return s, err
-			}
-		}
 	}
 	return s, l.Check()
 }
@@ -147,7 +135,7 @@ func (s Spec) String() string {
 		where = path
 	}
 	var keys []string
-	add := func(key, value string) { keys = append(keys, key+"="+escape(value)) }
+	add := func(key, value string) { keys = append(keys, key+"="+labels.Escaped(value)) }
 	if s.Data != "" {
 		images, err := data.Absolute(s.Data)
 		if err != nil {
@@ -175,9 +163,4 @@ func (s Spec) String() string {
 		return Prefix + where
 	}
 	return Prefix + where + "?" + strings.Join(keys, "&")
-}
-
-// escape leaves what paths are made of readable, which Parse reads likewise.
-func escape(value string) string {
-	return strings.NewReplacer("%3A", ":", "%2F", "/").Replace(url.QueryEscape(value))
 }

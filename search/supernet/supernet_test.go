@@ -3,11 +3,13 @@ package supernet_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -131,6 +133,39 @@ func TestEvaluate(t *testing.T) {
 	stop()
 	_, err = tiny(t, set, func(c *supernet.Config) {}).Evaluate(stopped, archs, quiet)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// dying is a device without memory, that says so when it is closed too, as a GPU that has died does.
+type dying struct {
+	exec.Accelerator
+	err error
+}
+
+var errDying = errors.New("it has died")
+
+func (*dying) Level() string { return "dying" }
+
+func (d *dying) Alloc(int) (unsafe.Pointer, error) {
+	d.err = errDying
+	return nil, d.err
+}
+
+func (d *dying) Close() error { return d.err }
+
+// A device that dies is opened anew as often as an evaluation is tried again, and then its error is the end.
+func TestDeviceDies(t *testing.T) {
+	opened := 0
+	exec.Register("dying", func(string, exec.Precision) (exec.Accelerator, error) {
+		opened++
+		return &dying{}, nil
+	})
+	e := tiny(t, imageSet(t), func(c *supernet.Config) { c.Device.Device, c.Retries, c.Workers = "dying:0", 2, 1 })
+	opened = 0
+	_, err := e.Evaluate(t.Context(), sample(e.Space, 1), quiet)
+	require.ErrorIs(t, err, errDying)
+	require.Equal(t, 3, opened)
+	_, err = e.CutOut(t.Context(), sample(e.Space, 1)[0])
+	require.ErrorIs(t, err, errDying)
 }
 
 // What does not belong together is refused before anything is evaluated, by its name.

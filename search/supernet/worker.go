@@ -2,6 +2,7 @@ package supernet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 
@@ -38,14 +39,18 @@ func (w *worker) open() (err error) {
 	return nil
 }
 
-func (w *worker) close() {
-	if w.super != nil {
-		w.super.Close()
-	}
-	if w.dev != nil {
-		w.dev.Close()
-	}
+// close gives the device back; the next attempt opens it anew. Of one that has died the error is what it died of.
+func (w *worker) close() (err error) {
+	defer exec.Catch(&err)
+	super, dev := w.super, w.dev
 	w.super, w.dev, w.m = nil, nil, nil
+	if super != nil {
+		super.Close()
+	}
+	if dev != nil {
+		dev.Close()
+	}
+	return nil
 }
 
 // measure gives a sub-network statistics of its own and, where there are images that judge, evaluates it. What fails is
@@ -56,9 +61,9 @@ func (w *worker) measure(ctx context.Context, a space.Arch) (Measured, error) {
 		if err == nil || ctx.Err() != nil {
 			return measured, err
 		}
-		w.close()
+		closed := w.close()
 		if attempt == w.e.Retries {
-			return measured, fmt.Errorf("%v on %s: %w", a, w.at.Name, err)
+			return measured, fmt.Errorf("%v on %s: %w", a, w.at.Name, errors.Join(err, closed))
 		}
 	}
 }

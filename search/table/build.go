@@ -73,14 +73,21 @@ func (c claims) verify(a space.Arch) (moduleHash, error) {
 	}
 	if c.params >= 0 || c.madds >= 0 {
 		cost := a.Cost()
-		if c.params >= 0 && c.params != cost.Params {
+		if c.params >= 0 && !fits(a, c.params, cost.Params) {
 			return hash, fmt.Errorf("%d parameters, the architecture has %d", c.params, cost.Params)
 		}
-		if c.madds >= 0 && c.madds != cost.MAdds {
+		if c.madds >= 0 && !fits(a, c.madds, cost.MAdds) {
 			return hash, fmt.Errorf("%d multiply-adds, the architecture has %d", c.madds, cost.MAdds)
 		}
 	}
 	return hash, nil
+}
+
+// fits tells whether a file's cost is that of an architecture. Where isomorphic cells are one, the file may have
+// written one with operations that nothing reads, and count them.
+func fits(a space.Arch, claimed, cost int64) bool {
+	x, described := a.(space.FileArch)
+	return claimed == cost || described && x.Isomorphic() && claimed > cost
 }
 
 // builder gathers the records of a file, in whatever order they come.
@@ -94,9 +101,9 @@ type builder struct {
 	costs   [len(told)][]int64 // that the file says and the space does not; negative is missing, as in values
 	index   *codes
 
-	merge  bool  // an architecture may come again: the mean of its values counts
-	merged int   // rows that did
-	times  []int // with merge: how often each architecture came
+	merge  bool    // an architecture may come again: the mean of its values counts
+	merged int     // rows that did
+	times  [][]int // with merge: by metric, how many values each architecture has
 	code   []byte
 }
 
@@ -176,7 +183,7 @@ func (b *builder) finish(in *input) (*Table, error) {
 		}
 		data := make([]byte, 0, 8*len(order))
 		for _, row := range order {
-			cost := int64(space.Unknown)
+			cost := space.Unknown
 			if int(row) < len(list) {
 				cost = list[row]
 			}
@@ -211,27 +218,41 @@ func (b *builder) addRow(in *input, r row) error {
 	default:
 		b.add(r.hash, r.at)
 	}
-	times := 1
-	if b.merge {
-		if !twice {
-			b.times = append(b.times, 0)
-		}
-		b.times[i]++
-		times = b.times[i]
-	}
 	for m, v := range r.values {
-		if times > 1 { // the mean of all so far
-			before := b.values[m][i]
-			v = before + (v-before)/float64(times)
+		if b.merge {
+			v = b.mean(m, i, v)
 		}
 		b.set(m, i, v)
 	}
 	for k, cost := range [len(told)]int64{r.claims.madds, r.claims.params} {
-		if cost >= 0 && in.tells[k] {
-			b.costs[k] = putAt(b.costs[k], i, cost, space.Unknown)
+		if cost < 0 || !in.tells[k] {
+			continue
 		}
+		if i < len(b.costs[k]) && b.costs[k][i] >= 0 { // of isomorphic cells the one without what nothing reads
+			cost = min(cost, b.costs[k][i])
+		}
+		b.costs[k] = putAt(b.costs[k], i, cost, space.Unknown)
 	}
 	return nil
+}
+
+// mean is the mean of a row's known values of a metric and one more.
+func (b *builder) mean(metric, row int, v float64) float64 {
+	if b.times == nil {
+		b.times = make([][]int, len(b.metrics))
+	}
+	before, times := math.NaN(), 0
+	if row < len(b.times[metric]) {
+		before, times = b.values[metric][row], b.times[metric][row]
+	}
+	if v != v {
+		return before
+	}
+	b.times[metric] = putAt(b.times[metric], row, times+1, 0)
+	if times == 0 {
+		return v
+	}
+	return before + (v-before)/float64(times+1)
 }
 
 func (b *builder) twice(a space.Arch, first int) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"slices"
 	"sync"
 )
 
@@ -193,6 +194,9 @@ func (c *column) check() error {
 	return c.validErr
 }
 
+// counted are the metrics that the program knows and that are never negative.
+var counted = []string{TrainingTime, TrainedMAdds, TrainedParams}
+
 // checkValue tells whether v, which is not missing, can be a value of the metric with this name.
 func checkValue(name string, v float64) error {
 	switch {
@@ -200,7 +204,7 @@ func checkValue(name string, v float64) error {
 		return fmt.Errorf("%s is %v, want a number", name, v)
 	case name == Accuracy && (v < 0 || v > 1):
 		return fmt.Errorf("accuracy %v is outside of 0..1", v)
-	case v < 0:
+	case v < 0 && slices.Contains(counted, name):
 		return fmt.Errorf("%s %v is negative", name, v)
 	}
 	return nil

@@ -102,25 +102,37 @@ type csvItem struct {
 }
 
 func readCSV(in *input) (*builder, error) {
+	var b *builder
+	err := in.csvRows(func(l csvLayout) error {
+		metrics := make([]Metric, len(l.metrics))
+		for i, m := range l.metrics {
+			metrics[i] = m.Metric
+		}
+		b = newBuilder(in, metrics)
+		b.merge = l.merge || space.FileOf(in.space) != nil // whose isomorphic cells are one
+		return nil
+	}, func(r row) error { return b.addRow(in, r) })
+	return b, err
+}
+
+// csvRows reads the header and then, in their order, the rows of a CSV file.
+func (in *input) csvRows(begin func(csvLayout) error, add func(row) error) error {
 	in.unixLines()
 	mark := in.separated()
 	layout, comma, err := in.layout(mark)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	limited := &rationed{r: in.r, left: maxRecordBytes}
 	reader := csv.NewReader(limited)
 	reader.Comma = comma
 	reader.TrimLeadingSpace = comma != '\t' // which is a space, too
 	if _, err := reader.Read(); err != nil {
-		return nil, in.fail(-1, 0, 0, fmt.Errorf("header: %w", csvError(err, nil, layout.header)))
+		return in.fail(-1, 0, 0, fmt.Errorf("header: %w", csvError(err, nil, layout.header)))
 	}
-	metrics := make([]Metric, len(layout.metrics))
-	for i, m := range layout.metrics {
-		metrics[i] = m.Metric
+	if err := begin(layout); err != nil {
+		return err
 	}
-	b := newBuilder(in, metrics)
-	b.merge = layout.merge
 	units := newUnits(layout)
 	produce := func(emit func([]csvItem) error) error {
 		var items []csvItem
@@ -169,7 +181,7 @@ func readCSV(in *input) (*builder, error) {
 	}
 	err = inOrder(in.ctx, in.workers(), produce, work, func(rows []row) error {
 		for _, r := range rows {
-			if err := b.addRow(in, r); err != nil {
+			if err := add(r); err != nil {
 				return err
 			}
 			units.see(r)
@@ -177,9 +189,9 @@ func readCSV(in *input) (*builder, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return b, units.check(in)
+	return units.check(in)
 }
 
 // layout finds out what separates the columns, if mark does not say it, and what they hold: the first separator with
@@ -198,7 +210,7 @@ func (in *input) layout(mark rune) (csvLayout, rune, error) {
 		header, err := reader.Read()
 		if err == nil {
 			var l csvLayout
-			if l, err = newLayout(header, in.columns, in.space); err == nil {
+			if l, err = newLayout(header, in.columns, in.also, in.space); err == nil {
 				l.header = header
 				return l, comma, nil
 			}
@@ -279,9 +291,9 @@ func csvError(err error, fields, header []string) error {
 	return unpackError(err)
 }
 
-// newLayout finds out what a header says.
-func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) {
-	if known, ok := recognised[strings.Join(header, ",")]; ok && set == (Columns{}) {
+// newLayout finds out what a header says, which names columns of other metrics than the usual ones.
+func newLayout(header []string, set Columns, also []string, sp space.Space) (csvLayout, error) {
+	if known, ok := recognised[strings.Join(header, ",")]; ok && set == (Columns{}) && len(also) == 0 {
 		known.space = sp
 		return known, known.fits()
 	}
@@ -360,6 +372,9 @@ func newLayout(header []string, set Columns, sp space.Space) (csvLayout, error) 
 			}
 		}
 		l.metrics[i].percent = l.metrics[i].divisor == 100
+	}
+	for _, name := range also {
+		l.metrics = append(l.metrics, csvMetric{Metric: Metric{Name: name}, column: find(name), divisor: 1})
 	}
 	lacks := ""
 	if l.arch < 0 {

@@ -48,7 +48,7 @@ func (m Metric) String() string {
 	if m.Split != "" {
 		text = m.Split + " " + text
 	}
-	if m.Name == TrainedMAdds || m.Name == TrainedParams {
+	if m.Name != Accuracy && m.Name != TrainingTime {
 		return text
 	}
 	if m.Run > 0 {
@@ -81,7 +81,8 @@ const (
 	FormatTFRecord = "tfrecord" // nasbench_only108.tfrecord, nasbench_full.tfrecord
 	FormatJSON     = "json"     // nas_bench.json
 	FormatCSV      = "csv"
-	FormatCTT      = "ctt" // a table converted before
+	FormatNATS     = "nats-bench" // a folder of NATS-Bench's topology part
+	FormatCTT      = "ctt"        // a table converted before
 )
 
 // Source is the published or user's file that a table's numbers come from.
@@ -117,6 +118,11 @@ var told = [...]string{"madds", "params"}
 type Options struct {
 	Space   space.Space // whose architectures are wanted; nil means NAS-Bench-101
 	Columns Columns     // names of a CSV file's columns where they are not the usual ones
+	// Dataset is which images' accuracies are read of a benchmark that has several: cifar10 (also if empty), cifar100
+	// or ImageNet16-120 of NATS-Bench.
+	Dataset string
+	// Also names columns of other numbers of a CSV file, which must be there: metrics of any size.
+	Also []string
 	// Fail unless the file is, or was made from, a published one with its published SHA-256.
 	VerifyChecksum bool
 	Threads        int                     // that parse; 0 means one a processor. The result does not depend on it
@@ -208,7 +214,13 @@ func (t *Table) price() {
 
 // read opens an embedded table or a file of any of the formats.
 func read(ctx context.Context, path string, sp space.Coder, o Options) (*Table, error) {
-	if text, ok := embedded[path]; ok {
+	switch text, comes := embedded[path]; {
+	case !comes && isNATS(path):
+		return readNATS(ctx, path, sp, o)
+	case o.Dataset != "":
+		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("dataset=%s: this table has the accuracies of one "+
+			"set of images: leave the key out", o.Dataset)}
+	case comes:
 		return readTable(ctx, path, bytes.NewReader(text), int64(len(text)), sp, o)
 	}
 	file, err := files.Open(path)
@@ -242,6 +254,7 @@ type input struct {
 	r       *bufio.Reader
 	threads int
 	columns Columns
+	also    []string // columns of other metrics that must be there
 	space   space.Coder
 	tells   [len(told)]bool // costs that the space does not say
 	base    int64           // bytes of the content before where the reader begins
@@ -259,32 +272,9 @@ func (in *input) fail(record, offset int64, line int, err error) error {
 func readTable(ctx context.Context, path string, r io.Reader, size int64, sp space.Coder, o Options) (*Table, error) {
 	whole := sha256.New()
 	counted := io.TeeReader(&counter{ctx: ctx, r: r, total: size, progress: o.Progress}, whole)
-	in := &input{ctx: ctx, path: path, r: bufio.NewReaderSize(counted, 1<<18), threads: o.Threads, columns: o.Columns,
-		space: sp}
-	if f := space.FileOf(sp); f != nil {
-		madds, params := f.Priced()
-		in.tells = [len(told)]bool{!madds, !params}
-	}
-	packed := ""
-	if magic, _ := in.r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		unpacked, err := gzip.NewReader(in.r)
-		if err != nil {
-			return nil, in.fail(-1, 0, 0, fmt.Errorf("gzip: %w", err))
-		}
-		in.r = bufio.NewReaderSize(unpacked, 1<<18)
-		packed = ".gz"
-	}
-	in.plainText()
-	format, err := sniff(in.r)
+	in, format, packed, err := newInput(ctx, path, counted, sp, o)
 	if err != nil {
-		return nil, in.fail(-1, 0, 0, err)
-	}
-	if format != FormatCSV && o.Columns != (Columns{}) {
-		return nil, in.fail(-1, 0, 0, fmt.Errorf("column names are set, and this is a %s file, not CSV", format))
-	}
-	if _, cells := sp.(space.NASBench101); !cells && format != FormatCSV {
-		return nil,
-			in.fail(-1, 0, 0, fmt.Errorf("this is a %s file: tables of the space %s are CSV", format, sp.Name()))
+		return nil, err
 	}
 	read := map[string]func(*input) (*builder, error){FormatTFRecord: readTFRecord, FormatJSON: readJSON,
 		FormatCSV: readCSV}[format]
@@ -303,6 +293,42 @@ func readTable(ctx context.Context, path string, r io.Reader, size int64, sp spa
 	t.path, t.format = path, format+packed
 	t.source = Source{File: filepath.Base(path), Format: t.format, SHA256: hex.EncodeToString(whole.Sum(nil))}
 	return t, nil
+}
+
+// newInput unpacks a file where it is packed, which packed says, and tells its format.
+func newInput(ctx context.Context, path string, r io.Reader, sp space.Coder, o Options) (in *input, format,
+	packed string, err error) {
+	in = &input{ctx: ctx, path: path, r: bufio.NewReaderSize(r, 1<<18), threads: o.Threads, columns: o.Columns,
+		also: o.Also, space: sp}
+	if f := space.FileOf(sp); f != nil {
+		madds, params := f.Priced()
+		in.tells = [len(told)]bool{!madds, !params}
+	}
+	if magic, _ := in.r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		unpacked, err := gzip.NewReader(in.r)
+		if err != nil {
+			return nil, "", "", in.fail(-1, 0, 0, fmt.Errorf("gzip: %w", err))
+		}
+		in.r = bufio.NewReaderSize(unpacked, 1<<18)
+		packed = ".gz"
+	}
+	in.plainText()
+	if format, err = sniff(in.r); err != nil {
+		return nil, "", "", in.fail(-1, 0, 0, err)
+	}
+	if format != FormatCSV && len(o.Also) > 0 {
+		return nil, "", "", in.fail(-1, 0, 0, fmt.Errorf("this is a %s file, which has no column %s", format,
+			o.Also[0]))
+	}
+	if format != FormatCSV && o.Columns != (Columns{}) {
+		return nil, "", "", in.fail(-1, 0, 0, fmt.Errorf("column names are set, and this is a %s file, not CSV",
+			format))
+	}
+	if _, cells := sp.(space.NASBench101); !cells && format != FormatCSV {
+		return nil, "", "", in.fail(-1, 0, 0, fmt.Errorf("this is a %s file: tables of the space %s are CSV", format,
+			sp.Name()))
+	}
+	return in, format, packed, nil
 }
 
 // sniff tells the formats apart by the first bytes.
@@ -564,6 +590,7 @@ type Info struct {
 	Format   string   `json:"format"`
 	Space    string   `json:"space"`
 	Records  int      `json:"records"`
+	Merged   int      `json:"averaged,omitempty"` // rows that write an architecture once more
 	Metrics  []Metric `json:"metrics"`
 	Best     *Best    `json:"best"`     // null where no accuracy is known
 	Checksum string   `json:"checksum"` // SHA-256 of the source
@@ -585,7 +612,7 @@ type Best struct {
 // Info describes the table. Best is by the accuracy that judges a search which asks for nothing in particular.
 func (t *Table) Info() (Info, error) {
 	info := Info{
-		File: t.path, Format: t.format, Space: t.space.Name(), Records: t.Len(), Metrics: t.Metrics(),
+		File: t.path, Format: t.format, Space: t.space.Name(), Records: t.Len(), Merged: t.merged, Metrics: t.Metrics(),
 		Checksum: t.Checksum(),
 		Source:   t.source, Sections: t.Sections(),
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/url"
 	"slices"
@@ -46,6 +47,11 @@ type Query struct {
 	Missing     string  // architectures without one of the numbers: MissingFail (also if empty) or MissingDrop
 	Diverged    string  // runs below DivergedBelow: DivergedKeep (also if empty) or DivergedDrop
 	Columns     Columns // of a CSV file, for Open
+	// What is seen and judged in the place of accuracy, one of Options.Also, and whether less is better. It has no
+	// splits, runs and epochs. No text says it.
+	Metric   string
+	Minimize bool
+	Dataset  string // of a benchmark with several, for Open: see Options
 }
 
 // queryKeys are the names in a query's text.
@@ -60,6 +66,10 @@ var queryKeys = []struct {
 	{"judge_epochs", func(q *Query, v string) error { return parseEpochs(&q.JudgeEpochs, v) }},
 	{"missing", func(q *Query, v string) error { q.Missing = v; return oneOf(v, MissingFail, MissingDrop) }},
 	{"diverged", func(q *Query, v string) error { q.Diverged = v; return oneOf(v, DivergedKeep, DivergedDrop) }},
+	{"dataset", func(q *Query, v string) error {
+		q.Dataset = v
+		return oneOf(v, slices.Sorted(maps.Keys(natsSets))...)
+	}},
 	{"arch", func(q *Query, v string) error { q.Columns.Arch = v; return nil }},
 	{"adjacency", func(q *Query, v string) error { q.Columns.Adjacency = v; return nil }},
 	{"operations", func(q *Query, v string) error { q.Columns.Operations = v; return nil }},
@@ -104,8 +114,9 @@ func oneOf(value string, allowed ...string) error {
 
 // ParseQuery reads a query such as "run=1&split=validation&missing=drop". Values may be escaped as in a URL. Keys: run
 // (1, 2, 3, mean), split (validation, test, train), epochs, judge_run, judge_epochs, missing (fail, drop), diverged
-// (keep, drop), and for a CSV file the names of its columns: arch, adjacency, operations, accuracy, validation, test,
-// hash, params, madds, and the unit (fraction, percent) of its accuracies.
+// (keep, drop), of NATS-Bench dataset (cifar10, cifar100, ImageNet16-120), and for a CSV file the names of its columns:
+// arch, adjacency, operations, accuracy, validation, test, hash, params, madds, and the unit (fraction, percent) of its
+// accuracies.
 func ParseQuery(text string) (Query, error) {
 	var q Query
 	values, err := url.ParseQuery(text)
@@ -178,6 +189,18 @@ func (e *AbsentError) Error() string {
 	return fmt.Sprintf("%s has no %s; it has: %s", e.File, e.What, have)
 }
 
+// Other returns the numbers of a metric that is no accuracy, by row; NaN where the row does not say it.
+func (t *Table) Other(name string) (func(row int) float64, error) {
+	i := slices.IndexFunc(t.columns, func(c *column) bool { return c.Name == name })
+	if i < 0 {
+		return nil, &AbsentError{File: t.path, What: name, Have: t.accuracies()}
+	}
+	if err := t.Check(i); err != nil {
+		return nil, err
+	}
+	return t.columns[i].at, nil
+}
+
 // ErrSealed is returned for test accuracies while the search that they judge goes on.
 var ErrSealed = errors.New("the accuracy that judges is sealed until the search has ended")
 
@@ -191,7 +214,7 @@ type View struct {
 	missing, diverged int // rows that are not kept
 	sealed            atomic.Bool
 	rankOnce          sync.Once
-	ranking           []float64 // judged, negative, in ascending order
+	ranking           []float64 // judged, in order: ascending, the best first
 }
 
 // selection is a metric, or several runs of one whose mean counts.
@@ -231,23 +254,23 @@ func (t *Table) has(split string) bool {
 	return slices.ContainsFunc(t.columns, func(c *column) bool { return c.Name == Accuracy && c.Split == split })
 }
 
-// choose finds the columns of a split, a run and a number of epochs as Query describes them.
-func (t *Table) choose(split string, run, epochs int) (selection, error) {
+// choose finds the columns of a metric, a split, a run and a number of epochs as Query describes them.
+func (t *Table) choose(name, split string, run, epochs int) (selection, error) {
 	byRun := map[int]int{} // column by run, at the number of epochs
 	largest := -1
 	for _, c := range t.columns {
-		if c.Name == Accuracy && c.Split == split && (epochs == 0 || c.Epochs == epochs) {
+		if c.Name == name && c.Split == split && (epochs == 0 || c.Epochs == epochs) {
 			largest = max(largest, c.Epochs)
 		}
 	}
 	for i, c := range t.columns {
-		if c.Name == Accuracy && c.Split == split && c.Epochs == largest {
+		if c.Name == name && c.Split == split && c.Epochs == largest {
 			byRun[c.Run] = i
 		}
 	}
-	s := selection{Metric: Metric{Name: Accuracy, Split: split, Epochs: max(largest, 0)}}
+	s := selection{Metric: Metric{Name: name, Split: split, Epochs: max(largest, 0)}}
 	absent := func() (selection, error) {
-		want := Metric{Name: Accuracy, Split: split, Run: max(run, 0), Epochs: cmp.Or(epochs, s.Epochs)}.String()
+		want := Metric{Name: name, Split: split, Run: max(run, 0), Epochs: cmp.Or(epochs, s.Epochs)}.String()
 		if run == 0 {
 			want = strings.Replace(want, ", mean of runs", "", 1)
 		}
@@ -284,23 +307,37 @@ func (t *Table) choose(split string, run, epochs int) (selection, error) {
 	return s, nil
 }
 
+// split is the split that a search sees.
+func (t *Table) split(q Query) string {
+	if q.Split != "" {
+		return q.Split
+	}
+	for _, s := range []string{"validation", "test"} {
+		if t.has(s) {
+			return s
+		}
+	}
+	return ""
+}
+
 // View resolves a query. Its errors name what the table has.
 func (t *Table) View(q Query) (*View, error) {
 	v := &View{table: t, query: q}
-	split := q.Split
-	if split == "" {
-		for _, s := range []string{"validation", "test", ""} {
-			if split = s; t.has(s) {
-				break
-			}
-		}
-	}
+	split := t.split(q)
 	judge := split
 	if (split == "validation" || split == "train") && t.has("test") {
 		judge = "test"
 	}
 	var err error
-	if v.seenBy, err = t.choose(split, q.Run, q.Epochs); err != nil {
+	if q.Metric != "" {
+		if q.Split != "" || q.Run != 0 || q.Epochs != 0 || q.JudgeRun != 0 || q.JudgeEpochs != 0 || q.Diverged != "" {
+			return nil, fmt.Errorf("%s: the query says a split, a run, epochs or what is diverged, which %s has not",
+				t.path, q.Metric)
+		}
+		split, judge = "", ""
+	}
+	name := cmp.Or(q.Metric, Accuracy)
+	if v.seenBy, err = t.choose(name, split, q.Run, q.Epochs); err != nil {
 		return nil, err
 	}
 	run, epochs := q.JudgeRun, cmp.Or(q.JudgeEpochs, v.seenBy.Epochs)
@@ -309,7 +346,10 @@ func (t *Table) View(q Query) (*View, error) {
 			run = RunMean
 		}
 	}
-	if v.judgedBy, err = t.choose(judge, run, epochs); err != nil {
+	if q.Metric != "" {
+		run = 0
+	}
+	if v.judgedBy, err = t.choose(name, judge, run, epochs); err != nil {
 		return nil, err
 	}
 	v.sealed.Store(judge != split)
@@ -378,7 +418,7 @@ func (v *View) reader(s selection) (func(i int) (value float64, lacks, diverged 
 			guards = nil
 			for _, c := range s.columns {
 				m := t.columns[c].Metric
-				guard, err := t.choose(v.seenBy.Split, m.Run, m.Epochs)
+				guard, err := t.choose(Accuracy, v.seenBy.Split, m.Run, m.Epochs)
 				if err != nil {
 					return nil, fmt.Errorf("to tell diverged runs: %w", err)
 				}
@@ -464,12 +504,12 @@ func (v *View) place(i int) (better, equal int, err error) {
 	v.rankOnce.Do(func() {
 		v.ranking = make([]float64, len(v.rows))
 		for k, row := range v.rows {
-			v.ranking[k] = -v.judged[row]
+			v.ranking[k] = v.order(v.judged[row])
 		}
 		slices.Sort(v.ranking)
 	})
-	better, _ = slices.BinarySearch(v.ranking, -value)
-	end, _ := slices.BinarySearchFunc(v.ranking[better:], -value, func(have, want float64) int {
+	better, _ = slices.BinarySearch(v.ranking, v.order(value))
+	end, _ := slices.BinarySearchFunc(v.ranking[better:], v.order(value), func(have, want float64) int {
 		if have <= want {
 			return -1
 		}
@@ -478,11 +518,20 @@ func (v *View) place(i int) (better, equal int, err error) {
 	return better, end, nil
 }
 
-// Best is the architecture with the highest judging accuracy, the first of equal ones.
+// order is a number that is smaller for what is better.
+func (v *View) order(value float64) float64 {
+	if v.query.Minimize {
+		return value
+	}
+	return -value
+}
+
+// Best is the architecture with the best judging value, the first of equal ones. Where a table lacks some
+// numbers, it is the best of the others.
 func (v *View) Best() (i int, accuracy float64, err error) {
 	best := v.rows[0]
 	for _, row := range v.rows {
-		if v.judged[row] > v.judged[best] {
+		if v.order(v.judged[row]) < v.order(v.judged[best]) || math.IsNaN(v.judged[best]) {
 			best = row
 		}
 	}
@@ -514,6 +563,11 @@ func (v *View) SeenMetric() Metric { return v.seenBy.Metric }
 func (v *View) Describe() string {
 	var text string
 	switch have := v.table.accuracies(); {
+	case v.query.Metric != "":
+		text = fmt.Sprintf("chosen and judged on %v, of which more is better", v.seenBy)
+		if v.query.Minimize {
+			text = fmt.Sprintf("chosen and judged on %v, of which less is better", v.seenBy)
+		}
 	case v.seenBy.String() != v.judgedBy.String():
 		text = fmt.Sprintf("chosen on %v, judged on %v", v.seenBy, v.judgedBy)
 	case len(have) == 1:

@@ -1,18 +1,12 @@
 package trained
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 
-	"github.com/ctnas/ctnas/internal/checkpoint"
 	"github.com/ctnas/ctnas/internal/digest"
-	"github.com/ctnas/ctnas/internal/files"
+	"github.com/ctnas/ctnas/search/made"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
 )
@@ -56,82 +50,46 @@ type Record struct {
 // names apart.
 const recordFormat = 2
 
-// cache is a folder of trainings that several processes share: KEY.json is a training that has ended, the folder KEY
-// is one in work, with its checkpoints; KEY is a key's hash. Both lie in a folder named by its first two digits.
-type cache string
+// Cache is a folder of trainings that several processes share, with their checkpoints while they are in work.
+type Cache string
 
-func (c cache) base(k Key) string {
-	hash := k.hash()
-	return filepath.Join(string(c), hash[:2], hash)
-}
+func (c Cache) base(k Key) string { return made.Cache(c).Base(k.hash()) }
 
-// maxRecordBytes bounds what is read of a record; one has some thousand bytes.
-const maxRecordBytes = 1 << 20
-
-// load returns the record of a key, nil where there is none. A file that is no record, was changed or is another
+// Load returns the record of a key, nil where there is none. A file that is no record, was changed or is another
 // training's is an error.
-func (c cache) load(k Key) (*Record, error) {
-	path := c.base(k) + ".json"
-	text, err := files.Read(path, maxRecordBytes)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
+func (c Cache) Load(k Key) (*Record, error) {
+	r := &Record{}
+	found, err := made.Cache(c).Load(k.hash(), fmt.Sprintf("%s with seed %d", k.Arch, k.Seed), r, func() error {
+		if err := r.check(); err != nil {
+			return err
+		}
+		if r.Key != k {
+			return fmt.Errorf("it is the record of %s with seed %d in another file's place", r.Key.Arch, r.Key.Seed)
+		}
+		return nil
+	})
+	if !found {
 		return nil, err
 	}
-	r, err := decodeRecord(text)
-	if err == nil && r.Key != k {
-		err = fmt.Errorf("it is the record of %s with seed %d in another file's place", r.Key.Arch, r.Key.Seed)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s, which keeps the training of %s with seed %d, cannot be believed: %w; "+
-			"delete the file to have it trained again", path, k.Arch, k.Seed, err)
-	}
-	return r, nil
+	return r, err
 }
 
-// decodeRecord checks what store wrote.
-func decodeRecord(text []byte) (*Record, error) {
-	r := &Record{}
-	if err := checkpoint.OpenJSON(text, r); err != nil {
-		return nil, err
-	}
+// check finds what no training leaves.
+func (r *Record) check() error {
 	accuracies := r.Validation
 	if r.Test != nil {
 		accuracies = append(slices.Clip(accuracies), *r.Test)
 	}
 	for _, v := range accuracies {
 		if !(v >= 0 && v <= 1) {
-			return nil, fmt.Errorf("an accuracy of %g", v)
+			return fmt.Errorf("an accuracy of %g", v)
 		}
 	}
 	if len(r.Validation) > r.Key.Recipe.Epochs {
-		return nil, fmt.Errorf("%d epochs of %d", len(r.Validation), r.Key.Recipe.Epochs)
+		return fmt.Errorf("%d epochs of %d", len(r.Validation), r.Key.Recipe.Epochs)
 	}
-	return r, nil
+	return nil
 }
 
-func (c cache) store(r *Record) error {
-	text, err := checkpoint.SealJSON(r)
-	if err != nil {
-		return err
-	}
-	return files.Write(c.base(r.Key)+".json", text)
-}
-
-// claim makes the folder of a training in work and waits until nobody else works in it.
-func (c cache) claim(ctx context.Context, k Key) (dir string, lock *files.FolderLock, err error) {
-	dir = c.base(k)
-	lock, err = files.Claim(ctx, dir, "a training for a label")
-	return dir, lock, err
-}
-
-// empty removes everything from a folder of work but its lock.
-func empty(dir string) error {
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if e.Name() != files.LockName {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-		}
-	}
-	return err
-}
+// Put stores a record.
+func (c Cache) Put(r *Record) error { return made.Cache(c).Put(r.Key.hash(), r) }

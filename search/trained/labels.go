@@ -3,10 +3,10 @@ package trained
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 
+	"github.com/ctnas/ctnas/search/job"
 	"github.com/ctnas/ctnas/search/labels"
+	"github.com/ctnas/ctnas/search/made"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -15,13 +15,14 @@ const Help = "Labels train:DATA?recipe=R train every candidate: DATA and recipes
 	"train`, keys of the\n" +
 	`recipe change it (&epochs=30&channels=16). seeds=K takes the mean of K trainings, from seed=N (1) on; stop=median
 ends trainings below the median of earlier ones, from epoch stop-after=E on; diverged=fail ends the search where a
-training falls apart, which otherwise counts as guessing. on-corrupt=skip (or skip=N, at most N a training) leaves out
+training falls apart, which otherwise counts as guessing; failed=chance goes on where one fails however often it is
+tried, which otherwise ends the search. on-corrupt=skip (or skip=N, at most N a training) leaves out
 images that cannot be read. Trainings are kept in --label-cache and never done twice.`
 
 func init() {
 	labels.Register(labels.Kind{
 		Prefix: Prefix, Usage: Prefix + "DATA?recipe=R&key=value (trains candidates)",
-		Help: Help, Open: openLabels, Absolute: absolute,
+		Help: Help, Open: openLabels, Absolute: absolute, Farmed: true,
 	})
 }
 
@@ -32,11 +33,13 @@ func NewConfig(text string, sp space.Space, o labels.Options) (c Config, err err
 		return c, &labels.TextError{Err: err}
 	}
 	if c.Cache == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return c, fmt.Errorf("no cache folder: %w; name one with --label-cache", err)
+		if c.Cache, err = made.Folder("trained"); err != nil {
+			return c, err
 		}
-		c.Cache = filepath.Join(cache, "ctnas", "trained")
+	}
+	if o.Farm != nil {
+		c.Elsewhere = func(cache Cache) Executor { return job.On[Job](o.Farm, cache.Put) }
+		c.Level = o.Level
 	}
 	if o.Version != nil {
 		c.Version, err = o.Version()
@@ -59,11 +62,16 @@ func openLabels(ctx context.Context, text string, sp space.Space, o labels.Optio
 	if err != nil {
 		return nil, err
 	}
+	return OpenLabels(ctx, text, c, o)
+}
+
+// OpenLabels opens the labels of a text's Config (NewConfig), which may have been changed.
+func OpenLabels(ctx context.Context, text string, c Config, o labels.Options) (*labels.Labels, error) {
 	source, err := OpenWith(ctx, c, o)
 	if err != nil {
 		return nil, fmt.Errorf("labels %q: %w", text, err)
 	}
-	l := labels.New(sp, source, source.Checksum(), source.Close)
+	l := labels.New(c.Space, source, source.Checksum(), source.Close)
 	l.Images = source.ImagesChecksum()
 	return l, nil
 }

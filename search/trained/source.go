@@ -5,20 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/ctnas/ctnas/internal/digest"
-	"github.com/ctnas/ctnas/internal/events"
-	"github.com/ctnas/ctnas/internal/stat"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/made"
 	"github.com/ctnas/ctnas/search/space"
-	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
 )
@@ -36,6 +33,9 @@ type Config struct {
 	Cache   string // folder of trainings, which may be shared with other processes
 	Version string // of the program, exact: trainings of another one are not taken
 	Done    func(labels.Candidate)
+	// Elsewhere trains the candidates in Local's place, at a Level; nil: Device does. Records are in Cache then too.
+	Elsewhere func(Cache) Executor
+	Level     string // of the devices elsewhere
 }
 
 // Start are weights that networks begin with.
@@ -52,32 +52,22 @@ func (s *Start) checksum() string {
 	return s.Checksum
 }
 
-// mostTries is after how many random architectures that cannot be built a size is taken for one that leaves no room for
-// any.
-const mostTries = 20
-
 // Source trains candidates. It is used by one goroutine.
 type Source struct {
 	Config
-	sets    []*data.Dataset // by seed; they share their files
-	images  string          // checksum
-	devices []exec.Config
-	level   string // of the devices: labels depend on it
-	cache   cache
-	train   func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) // trainer.Train but in tests
+	sets   []*data.Dataset // by seed; they share their files
+	images string          // checksum
+	level  string          // of the devices: labels depend on it
+	cache  Cache
 
-	made     map[space.Arch][]outcome // by seed
-	order    []space.Arch             // the keys of made, in the order of their submission
-	unsealed bool
+	*made.Maker[Job, *Record]
+	executor Executor
+	local    *Local // the executor, unless the trainings are done elsewhere
 
 	leftOut *leftOut // of all that share the images
 
 	hasMu sync.Mutex
 	has   map[space.Arch]bool
-
-	mu       sync.Mutex // guards the calls of Done and of the observers
-	event    func(events.Event)
-	progress func(done, total int)
 }
 
 var (
@@ -92,8 +82,7 @@ var (
 
 // Open opens the images and checks what can be checked before anything is trained.
 func Open(ctx context.Context, c Config) (*Source, error) {
-	s := &Source{Config: c, cache: cache(c.Cache), train: trainer.Train, made: map[space.Arch][]outcome{},
-		has: map[space.Arch]bool{}, leftOut: &leftOut{}}
+	s := &Source{Config: c, cache: Cache(c.Cache), has: map[space.Arch]bool{}, leftOut: &leftOut{}}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -102,8 +91,23 @@ func Open(ctx context.Context, c Config) (*Source, error) {
 
 // Fresh is the same source before anything was labelled, with the same images: close the first one only.
 func (s *Source) Fresh() ledger.Source {
-	return &Source{Config: s.Config, sets: s.sets, images: s.images, devices: s.devices, level: s.level, cache: s.cache,
-		train: s.train, made: map[space.Arch][]outcome{}, has: map[space.Arch]bool{}, leftOut: s.leftOut}
+	f := &Source{Config: s.Config, sets: s.sets, images: s.images, level: s.level, cache: s.cache,
+		executor: s.executor, has: map[space.Arch]bool{}, leftOut: s.leftOut}
+	if s.local != nil {
+		local := *s.local // whose places are divided for what one source submits
+		f.local, f.executor = &local, &local
+	}
+	f.make()
+	return f
+}
+
+// make makes what makes the labels.
+func (s *Source) make() {
+	s.Maker = made.New(made.Config[Job, *Record]{
+		Rules: s.Rules, Epochs: s.Recipe.Epochs, Chance: 1 / float64(len(s.sets[0].Classes)), Executor: s.executor,
+		Job: s.job, Load: func(j Job) (*Record, error) { return s.cache.Load(j.Key) }, Ready: s.ready,
+		Taken: func(r *Record) { s.leftOut.add(r.Corrupt) }, Done: s.Done,
+	})
 }
 
 func (s *Source) open(ctx context.Context) (err error) {
@@ -111,8 +115,15 @@ func (s *Source) open(ctx context.Context) (err error) {
 		return fmt.Errorf("cache %q, %d retries, %d workers: want a folder, 0 to 100, 0 to 1024", s.Cache,
 			s.Retries, s.Workers)
 	}
-	if s.devices, s.level, err = labels.Devices(s.Device); err != nil {
-		return err
+	if s.Elsewhere != nil {
+		s.executor, s.level = s.Elsewhere(s.cache), s.Level
+	} else {
+		devices, level, err := labels.Devices(s.Device)
+		if err != nil {
+			return err
+		}
+		s.local = NewLocal(s.cache, devices, s.Workers, s.materials)
+		s.local.Retries, s.executor, s.level = s.Retries, s.local, level
 	}
 	o := s.Images
 	o.Seed, o.ValSplit = s.Seed, s.Recipe.ValSplit
@@ -134,28 +145,25 @@ func (s *Source) open(ctx context.Context) (err error) {
 	if err := s.buildable(); err != nil {
 		return err
 	}
+	s.make()
 	s.images, err = d.Checksum(ctx)
 	return err
 }
 
 // buildable checks that the space's architectures are networks, of the size that the images and the recipe say.
-func (s *Source) buildable() (err error) {
+func (s *Source) buildable() error {
 	if r, ok := s.Space.(space.Resizing); ok && len(r.Resolutions()) > 1 && s.NetworkSize().Side > 0 {
 		return fmt.Errorf("%s chooses among %d sizes of images, and the images or the recipe say %d: take a space of "+
 			"one resolution", s.Space.Name(), len(r.Resolutions()), s.NetworkSize().Side)
 	}
 	random := philox.New(s.Seed, philox.PurposeSample, 0)
-	for range mostTries {
-		t, ok := s.Space.Sample(random).(space.Trainable)
-		if !ok {
-			return fmt.Errorf("%w; their labels come from a table, --labels table:FILE.csv",
-				space.ErrNotTrainable(s.Space))
-		}
-		if _, err = t.Network(s.NetworkSize()); err == nil {
-			return nil
-		}
+	switch trainable, err := space.Buildable(s.Space, s.NetworkSize(), random); {
+	case !trainable:
+		return fmt.Errorf("%w; their labels come from a table, --labels table:FILE.csv", space.ErrNotTrainable(s.Space))
+	case err != nil:
+		return fmt.Errorf("no network for images of this size and this recipe: %w", err)
 	}
-	return fmt.Errorf("no network for images of this size and this recipe: %w", err)
+	return nil
 }
 
 // Close closes the images and says which ones were left out.
@@ -170,10 +178,11 @@ func (s *Source) Close() error {
 }
 
 // NetworkSize is what networks are built for.
-func (s *Source) NetworkSize() space.NetworkSize {
-	d := s.sets[0]
-	return space.NetworkSize{Side: s.Recipe.Side(d), Classes: len(d.Classes), Channels: s.Recipe.Channels,
-		Stacks: s.Recipe.Stacks, Modules: s.Recipe.Modules}
+func (s *Source) NetworkSize() space.NetworkSize { return networkSize(s.sets[0], s.Recipe) }
+
+func networkSize(d *data.Dataset, r trainer.Recipe) space.NetworkSize {
+	return space.NetworkSize{Side: r.Side(d), Classes: len(d.Classes), Channels: r.Channels, Stacks: r.Stacks,
+		Modules: r.Modules}
 }
 
 // Classes are the names of the images' classes, in the order of the logits.
@@ -195,106 +204,6 @@ func (s *Source) Has(a space.Arch) bool {
 		s.has[a] = has
 	}
 	return has
-}
-
-// Label trains candidates and returns their validation accuracies.
-func (s *Source) Label(ctx context.Context, archs []space.Arch) ([]float64, error) {
-	r := s.rule()
-	made, err := s.obtain(ctx, archs, func(_, k, epoch int, accuracy float64) bool {
-		return r.ends(k, epoch, accuracy)
-	})
-	if err != nil {
-		return nil, err
-	}
-	values := make([]float64, len(archs))
-	for i, runs := range made {
-		for k, o := range runs {
-			if o.diverged && s.Diverged == DivergedFail {
-				return nil,
-					fmt.Errorf("the training of %v with seed %d diverged; diverged=%s gives it the accuracy of "+
-						"guessing", archs[i], s.Seed+uint64(k), DivergedChance)
-			}
-			values[i] += s.value(r, k, o) / float64(s.Seeds)
-		}
-		values[i] = math.Min(1, values[i]) // a sum of shares of 1 may be rounded up
-	}
-	s.keep(archs, made)
-	return values, nil
-}
-
-// value is what a training with seed k adds to a label.
-func (s *Source) value(r rule, k int, o outcome) float64 {
-	last := len(o.curve) - 1
-	switch {
-	case o.diverged:
-		return s.chance()
-	case o.stopped:
-		return r.equivalent(k, last+1, o.curve[last])
-	}
-	return o.curve[last]
-}
-
-// chance is the accuracy of guessing.
-func (s *Source) chance() float64 { return 1 / float64(len(s.sets[0].Classes)) }
-
-// rule is that of the next submission.
-func (s *Source) rule() rule {
-	r := rule{quantile: s.Stop, after: s.StopAfter, epochs: s.Recipe.Epochs, earlier: make([][]outcome, s.Seeds)}
-	for _, a := range s.order {
-		for k, o := range s.made[a] {
-			r.earlier[k] = append(r.earlier[k], o)
-		}
-	}
-	return r
-}
-
-func (s *Source) keep(archs []space.Arch, made [][]outcome) {
-	for i, a := range archs {
-		if _, twice := s.made[a]; !twice {
-			s.order = append(s.order, a)
-		}
-		s.made[a] = made[i]
-	}
-}
-
-// Recall takes over what was labelled before: from the cache, and what is no longer there is trained again.
-func (s *Source) Recall(ctx context.Context, labels []ledger.Label) error {
-	archs := make([]space.Arch, len(labels))
-	for i, l := range labels {
-		if n := len(l.Note.Stopped); n != 0 && n != s.Seeds {
-			return fmt.Errorf("the label of %v says where %d trainings stopped: it was one of %d", l.Arch, n, s.Seeds)
-		}
-		archs[i] = l.Arch
-	}
-	made, err := s.obtain(ctx, archs, func(i, k, epoch int, _ float64) bool {
-		stopped := labels[i].Note.Stopped
-		return len(stopped) > 0 && stopped[k] == epoch
-	})
-	if err != nil {
-		return err
-	}
-	s.keep(archs, made)
-	return nil
-}
-
-// Note says where the trainings of a label were stopped and whether one diverged.
-func (s *Source) Note(a space.Arch) ledger.Note {
-	var n ledger.Note
-	for k, o := range s.made[a] {
-		if o.stopped {
-			if n.Stopped == nil {
-				n.Stopped = make([]int, s.Seeds)
-			}
-			n.Stopped[k] = len(o.curve)
-		}
-		n.Diverged = n.Diverged || o.diverged
-	}
-	return n
-}
-
-// Observe sets who is told what happens.
-func (s *Source) Observe(event func(events.Event), progress func(done, total int)) {
-	s.event, s.progress = event, progress
 }
 
 // leftOut keeps the images that one training left out, of the training that left out most.
@@ -334,9 +243,9 @@ func (s *Source) Facts() ledger.Facts {
 // Describe says the same in words.
 func (s *Source) Describe() string {
 	if s.Start != nil {
-		return s.describe() + "; all begun " + s.Start.Text
+		return s.describe(s.sets[0].Source()) + "; all begun " + s.Start.Text
 	}
-	return s.describe()
+	return s.describe(s.sets[0].Source())
 }
 
 // Checksum is a fingerprint of everything that labels depend on beside the architecture.
@@ -345,46 +254,46 @@ func (s *Source) Checksum() string {
 	for k := range s.Seeds {
 		parts = append(parts, s.key("", k))
 	}
-	text, _ := json.Marshal(append(parts, s.Space.Name(), s.Diverged, s.Stop, s.StopAfter)) // numbers and text
+	parts = append(parts, s.Space.Name(), s.Diverged, s.Stop, s.StopAfter)
+	if s.Failed == made.Chance {
+		parts = append(parts, "failed")
+	}
+	text, _ := json.Marshal(parts) // numbers and text
 	return digest.Of(text)
 }
 
 // ImagesChecksum is that of the images alone.
 func (s *Source) ImagesChecksum() string { return s.images }
 
-// Unseal ends the search: from now on Judge answers.
-func (s *Source) Unseal() { s.unsealed = true }
-
-// Judge returns the mean test accuracy at the end of a labelled architecture's own trainings; ledger.ErrNoLabel for
-// others and where one was stopped or diverged. There are no ranks.
-func (s *Source) Judge(a space.Arch) (accuracy float64, rank int, err error) {
-	if !s.unsealed {
-		return 0, 0, table.ErrSealed
-	}
-	var tests []float64
-	for _, o := range s.made[a] {
-		if o.test != nil {
-			tests = append(tests, *o.test)
-		}
-	}
-	if len(tests) < s.Seeds {
-		return 0, 0, fmt.Errorf("test accuracy of %v: %w", a, ledger.ErrNoLabel)
-	}
-	return stat.Mean(tests), 0, nil
-}
-
-// Percentile is not known of any architecture.
-func (s *Source) Percentile(a space.Arch) (float64, error) {
-	return 0, fmt.Errorf("rank of %v: %w", a, ledger.ErrNoLabel)
-}
-
-// Total is 0: nobody knows the ranks.
-func (s *Source) Total() int { return 0 }
-
 // dataKind is what the images are, without a path.
 func (s *Source) dataKind() string {
 	kind, _, _ := strings.Cut(s.Data, ":")
 	return kind
+}
+
+// job is the training of an architecture with seed k.
+func (s *Source) job(a space.Arch, k int, ends []float64) Job {
+	j := Job{Key: s.key(a.String(), k), Space: s.Space.Name(), Data: s.dataKind(), Ends: ends}
+	if net, err := a.(space.Trainable).Network(s.NetworkSize()); err == nil { // Has was true
+		j.Work = float64(net.Cost().MAdds) * float64(j.Key.Train) * float64(s.Recipe.Epochs)
+	}
+	return j
+}
+
+// materials are what Local trains a job of this source with.
+func (s *Source) materials(ctx context.Context, j Job) (m Materials, err error) {
+	a, err := s.Space.Parse(j.Key.Arch)
+	if err != nil {
+		return m, err
+	}
+	m.Images = s.sets[j.Key.Seed-s.Seed]
+	if m.Net, err = a.(space.Trainable).Network(s.NetworkSize()); err != nil { // Has was true
+		return m, err
+	}
+	if s.Start != nil {
+		m.Start, err = s.Start.Of(ctx, a)
+	}
+	return m, err
 }
 
 func (s *Source) key(arch string, k int) Key {
@@ -398,7 +307,7 @@ func (s *Source) Records(a space.Arch) ([]*Record, error) {
 	list := make([]*Record, s.Seeds)
 	for k := range list {
 		var err error
-		if list[k], err = s.cache.load(s.key(a.String(), k)); err != nil {
+		if list[k], err = s.cache.Load(s.key(a.String(), k)); err != nil {
 			return nil, err
 		}
 	}

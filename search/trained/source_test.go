@@ -24,6 +24,7 @@ import (
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
+	"github.com/ctnas/ctnas/search/made"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/search/table"
 	"github.com/ctnas/ctnas/trainer"
@@ -115,7 +116,7 @@ func TestLabels(t *testing.T) {
 	images := testdata.Images(t)
 	archs := cells(t, 5)
 	one := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 1, 1 })
-	require.Len(t, labels.Places(one.devices, one.Workers, 9), 1)
+	require.Len(t, labels.Places(one.local.devices, one.Workers, 9), 1)
 	want, err := one.Label(t.Context(), archs)
 	require.NoError(t, err)
 	for i, a := range archs {
@@ -133,16 +134,17 @@ func TestLabels(t *testing.T) {
 	require.Greater(t, spread(want), 0.0, "labels differ")
 
 	var events int
-	three := tiny(t, images, "&seeds=2", func(c *Config) { c.Workers, c.Device.Threads = 3, 4 })
+	three := tiny(t, images, "&seeds=2", func(c *Config) {
+		c.Workers, c.Device.Threads, c.Done = 3, 4, func(labels.Candidate) { events++ }
+	})
 	threads := func(trainings int) (list []int) {
-		for _, s := range labels.Places(three.devices, three.Workers, trainings) {
+		for _, s := range labels.Places(three.local.devices, three.Workers, trainings) {
 			list = append(list, s.Device.Threads)
 		}
 		return list
 	}
 	require.Equal(t, []int{2, 1, 1}, threads(9))
 	require.Equal(t, []int{4}, threads(1), "one alone has all of them")
-	three.Done = func(c labels.Candidate) { events++ }
 	got, err := three.Label(t.Context(), archs)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
@@ -150,7 +152,7 @@ func TestLabels(t *testing.T) {
 	require.Equal(t, one.Checksum(), three.Checksum())
 
 	again := tiny(t, images, "&seeds=2", func(c *Config) { c.Cache = three.Cache })
-	again.train = func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) {
+	again.local.train = func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) {
 		return nil, errors.New("everything is in the cache")
 	}
 	got, err = again.Label(t.Context(), archs)
@@ -183,7 +185,7 @@ func TestLabels(t *testing.T) {
 			}
 		})
 		f := &fake{}
-		s.train = f.train
+		s.local.train = f.train
 		_, err := s.Label(t.Context(), archs[:1])
 		require.NoError(t, err)
 		require.EqualValues(t, 2, f.calls.Load(), query)
@@ -230,7 +232,7 @@ func TestInterruptedTrainingsGoOn(t *testing.T) {
 		s := tiny(t, images, "", func(c *Config) { c.Cache, c.Workers = cache, 1 })
 		left := 4
 		s.Observe(func(e events.Event) {
-			if e.Name == EventEpoch {
+			if e.Name == made.EventEpoch {
 				if epochs++; left == 0 {
 					cancel()
 				}
@@ -256,7 +258,7 @@ func TestRecall(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 60)
 	s := tiny(t, images, "&stop=median&stop-after=2", nil)
 	f := &fake{falls: map[string]int{archs[3].String(): 4, archs[41].String(): 1}}
-	s.train = f.train
+	s.local.train = f.train
 	l := ledger.New(s, 100)
 	for i := range 4 {
 		_, err := l.Query(t.Context(), archs[10*i:10*i+10], "random", i)
@@ -268,7 +270,7 @@ func TestRecall(t *testing.T) {
 	for _, cache := range []string{s.Cache, t.TempDir()} { // with its cache and without
 		next := tiny(t, images, "&stop=median&stop-after=2", func(c *Config) { c.Cache = cache })
 		g := &fake{falls: f.falls}
-		next.train = g.train
+		next.local.train = g.train
 		require.NoError(t, next.Recall(t.Context(), l.Labels()))
 		if cache == s.Cache {
 			require.Zero(t, g.calls.Load())
@@ -288,14 +290,14 @@ func TestStop(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 60)
 	whole := tiny(t, images, "", nil)
 	all := &fake{}
-	whole.train = all.train
+	whole.local.train = all.train
 	full, err := whole.Label(t.Context(), archs)
 	require.NoError(t, err)
 	run := func(workers int, cache string) (labels []float64, notes []ledger.Note, epochs int) {
 		s := tiny(t, images, "&stop=median&stop-after=2", func(c *Config) { c.Workers, c.Cache = workers, cache })
-		s.train = (&fake{}).train
+		s.local.train = (&fake{}).train
 		s.Observe(func(e events.Event) {
-			if e.Name == EventEpoch {
+			if e.Name == made.EventEpoch {
 				epochs++
 			}
 		}, nil)
@@ -342,7 +344,7 @@ func TestStop(t *testing.T) {
 	// A partial training in the cache is not taken for a whole one.
 	other := tiny(t, images, "", func(c *Config) { c.Cache = cache })
 	f := &fake{}
-	other.train = f.train
+	other.local.train = f.train
 	got, err := other.Label(t.Context(), archs)
 	require.NoError(t, err)
 	require.Equal(t, full, got)
@@ -351,43 +353,13 @@ func TestStop(t *testing.T) {
 	require.Equal(t, labels, labelsAfter)
 }
 
-func TestRule(t *testing.T) {
-	var earlier []outcome
-	for i := range 10 {
-		earlier = append(earlier,
-			outcome{curve: []float64{0.1 + 0.01*float64(i), 0.3 + 0.02*float64(i), 0.5 + 0.04*float64(i)}})
-	}
-	r := rule{quantile: 0.5, after: 1, epochs: 3, earlier: [][]outcome{earlier}}
-	require.True(t, r.ends(0, 1, 0.139))
-	require.False(t, r.ends(0, 1, 0.141))
-	require.False(t, r.ends(0, 3, 0), "the last epoch is the end anyway")
-	r.after = 2
-	require.False(t, r.ends(0, 1, 0))
-	require.True(t, r.ends(0, 2, 0))
-	require.InDelta(t, 0.54, r.equivalent(0, 2, 0.32), 1e-12)
-	require.InDelta(t, 0.56, r.equivalent(0, 2, 0.33), 1e-12)
-	require.InDelta(t, 0.4, r.equivalent(0, 2, 0.2), 1e-12)
-	require.Equal(t, 0.0, r.equivalent(0, 1, -1))
-	require.InDelta(t, 0.86, r.equivalent(0, 2, 0.9), 1e-12)
-	// Those that were stopped count as the lowest: they do not raise the bar for the others.
-	for range 10 {
-		earlier = append(earlier, outcome{curve: []float64{0.05}, stopped: true})
-	}
-	r.earlier[0] = earlier
-	require.False(t, r.ends(0, 2, 0.29))
-	r.quantile = 0.6
-	require.True(t, r.ends(0, 2, 0.29))
-	r.earlier[0] = earlier[3:]
-	require.False(t, r.ends(0, 2, 0.01), "seven are too few")
-}
-
 // What fails is tried again, first with its checkpoint and then without; what fails for good ends the search with an
 // error that names it.
 func TestRetries(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 4)
 	s := tiny(t, images, "", func(c *Config) { c.Retries = 2 })
 	f := &fake{fails: map[string]int{archs[1].String(): 2, archs[2].String(): -1}}
-	s.train = func(ctx context.Context, j trainer.Job, d trainer.Deps) (*trainer.Result, error) {
+	s.local.train = func(ctx context.Context, j trainer.Job, d trainer.Deps) (*trainer.Result, error) {
 		if j.Arch == archs[1].String() {
 			mark := filepath.Join(d.Dir, "mark")
 			_, err := os.Stat(mark)
@@ -405,7 +377,7 @@ func TestRetries(t *testing.T) {
 	}
 	var retries []string
 	s.Observe(func(e events.Event) {
-		if e.Name == EventRetry {
+		if e.Name == made.EventRetry {
 			retries = append(retries, e.Text["arch"]+" "+e.Text["error"])
 		}
 	}, nil)
@@ -414,14 +386,14 @@ func TestRetries(t *testing.T) {
 	require.Len(t, retries, 3)
 	require.Contains(t, strings.Join(retries, "\n"), "panic: index out of range")
 	plain := tiny(t, images, "", nil)
-	plain.train = (&fake{}).train
+	plain.local.train = (&fake{}).train
 	want, err := plain.Label(t.Context(), archs)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 
 	s = tiny(t, images, "", func(c *Config) { c.Retries = 1 })
 	f = &fake{fails: map[string]int{archs[1].String(): 9}}
-	s.train = f.train
+	s.local.train = f.train
 	_, err = s.Label(t.Context(), archs)
 	require.ErrorContains(t, err, "candidate "+archs[1].String()+" with seed 1 on cpu")
 	require.ErrorContains(t, err, s.Cache)
@@ -434,7 +406,7 @@ func TestDiverged(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 3)
 	s := tiny(t, images, "", func(c *Config) { c.Retries = 5 })
 	f := &fake{falls: map[string]int{archs[1].String(): 2}}
-	s.train = f.train
+	s.local.train = f.train
 	got, err := s.Label(t.Context(), archs)
 	require.NoError(t, err)
 	require.Equal(t, 1./3, got[1])
@@ -445,7 +417,7 @@ func TestDiverged(t *testing.T) {
 	_, _, err = s.Judge(archs[1])
 	require.ErrorIs(t, err, ledger.ErrNoLabel)
 	strict := tiny(t, images, "&diverged=fail", func(c *Config) { c.Cache = s.Cache })
-	strict.train = func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) {
+	strict.local.train = func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) {
 		return nil, errors.New("cached")
 	}
 	_, err = strict.Label(t.Context(), archs)
@@ -471,7 +443,7 @@ func TestSharedCache(t *testing.T) {
 	labels := make([][]float64, 3)
 	for n := range labels {
 		s := tiny(t, images, "", func(c *Config) { c.Cache, c.Workers = cache, 3 })
-		s.train = f.train
+		s.local.train = f.train
 		group.Go(func() {
 			var err error
 			if labels[n], err = s.Label(t.Context(), archs); err != nil {
@@ -489,7 +461,7 @@ func TestSharedCache(t *testing.T) {
 func TestDamagedRecord(t *testing.T) {
 	images, archs := testdata.Images(t), cells(t, 2)
 	s := tiny(t, images, "", nil)
-	s.train = (&fake{}).train
+	s.local.train = (&fake{}).train
 	want, err := s.Label(t.Context(), archs)
 	require.NoError(t, err)
 	path, other := s.cache.base(s.key(archs[0].String(), 0))+".json", s.cache.base(s.key(archs[1].String(), 0))+".json"
@@ -504,7 +476,7 @@ func TestDamagedRecord(t *testing.T) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 		again := tiny(t, images, "", func(c *Config) { c.Cache = s.Cache })
-		again.train = s.train
+		again.local.train = s.local.train
 		_, err := again.Label(t.Context(), archs)
 		require.ErrorContains(t, err,
 			path+", which keeps the training of "+archs[0].String()+" with seed 1, cannot be believed: "+says)
@@ -535,7 +507,7 @@ func TestDamagedRecord(t *testing.T) {
 		require.NoError(t, err)
 		refused(string(text), "")
 	}
-	require.NoError(t, os.WriteFile(path, []byte(strings.Repeat(" ", maxRecordBytes+1)), 0o644))
+	require.NoError(t, os.WriteFile(path, []byte(strings.Repeat(" ", 2<<20+1)), 0o644))
 	_, err = s.Label(t.Context(), archs)
 	require.ErrorContains(t, err, path)
 
@@ -545,7 +517,7 @@ func TestDamagedRecord(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	require.NoError(t, os.WriteFile(path, good, 0o644))
-	s.train = nil
+	s.local.train = nil
 	got, err = s.Label(t.Context(), archs)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
@@ -556,12 +528,12 @@ func TestOtherImagesAreOtherLabels(t *testing.T) {
 	a, b, archs := testdata.Images(t), testdata.Images(t), cells(t, 2)
 	s := tiny(t, a, "", nil)
 	f := &fake{}
-	s.train = f.train
+	s.local.train = f.train
 	_, err := s.Label(t.Context(), archs)
 	require.NoError(t, err)
 	other := func() *Source {
 		o := tiny(t, b, "", func(c *Config) { c.Cache = s.Cache })
-		o.train = f.train
+		o.local.train = f.train
 		_, err := o.Label(t.Context(), archs)
 		require.NoError(t, err)
 		return o
@@ -573,6 +545,15 @@ func TestOtherImagesAreOtherLabels(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(b, "train", "class1", "train1-1.png"), from, 0o644))
 	require.NotEqual(t, s.Checksum(), other().Checksum())
 	require.EqualValues(t, 4, f.calls.Load())
+}
+
+// decodeRecord reads a record as a cache does.
+func decodeRecord(text []byte) (*Record, error) {
+	r := &Record{}
+	if err := checkpoint.OpenJSON(text, r); err != nil {
+		return nil, err
+	}
+	return r, r.check()
 }
 
 func FuzzRecord(f *testing.F) {
@@ -642,7 +623,7 @@ func TestParse(t *testing.T) {
 		"train:":                               "no images",
 		"train:cifar10:x":                      "want ?recipe=R: darts-cifar",
 		"train:shapes?recipe=none":             "none of",
-		"train:shapes?speed=9":                 `unknown key "speed"; known: recipe, seed`,
+		"train:shapes?speed=9":                 `unknown key "speed"; did you mean seed? known: recipe, seed`,
 		"train:shapes?lr=fast":                 `lr "fast"`,
 		"train:shapes?lr=null":                 `lr "null"`,
 		"train:shapes?lr=-1":                   "lr -1",
@@ -673,8 +654,8 @@ func TestOnCorrupt(t *testing.T) {
 	archs := cells(t, 2)
 	strict := tiny(t, images, "", nil)
 	f := 0
-	train := strict.train
-	strict.train = func(ctx context.Context, j trainer.Job, d trainer.Deps) (*trainer.Result, error) {
+	train := strict.local.train
+	strict.local.train = func(ctx context.Context, j trainer.Job, d trainer.Deps) (*trainer.Result, error) {
 		f++
 		return train(ctx, j, d)
 	}
@@ -697,7 +678,7 @@ func TestOnCorrupt(t *testing.T) {
 		c.Cache = s.Cache
 		c.Images.Warn = func(text string) { warned = append(warned, text) }
 	})
-	again.train = func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) {
+	again.local.train = func(context.Context, trainer.Job, trainer.Deps) (*trainer.Result, error) {
 		return nil, errors.New("all is in the cache")
 	}
 	got, err := again.Fresh().Label(t.Context(), archs)

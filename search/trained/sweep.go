@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/ctnas/ctnas/search/made"
 	"github.com/ctnas/ctnas/search/space"
 )
 
@@ -17,7 +18,7 @@ import (
 // trained. labels holds nothing that differs between two equal calls; seconds has the times in its rows.
 func Sweep(ctx context.Context, c Config, archs []space.Arch, epochs []int, progress func(done, total int)) (labels,
 	seconds []byte, err error) {
-	c.Diverged, c.Stop = DivergedFail, 0
+	c.Diverged, c.Failed, c.Stop = made.Fail, made.Fail, 0
 	head, rows := []string{"arch", "hash", "trained_params", "trained_madds"}, make([][]string, len(archs))
 	timeHead, times := []string{"arch", "hash"}, make([][]string, len(archs))
 	for i, a := range archs {

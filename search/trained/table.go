@@ -21,23 +21,19 @@ func (s *Source) WriteTable(w io.Writer, archs []space.Arch) error {
 		fmt.Sprintf("test_accuracy_epochs%d", s.Recipe.Epochs)}}
 	number := func(v float64) string { return strconv.FormatFloat(math.Min(1, v), 'g', -1, 64) }
 	for _, a := range archs {
-		runs, n := s.made[a], s.Note(a)
-		if runs == nil || n.Stopped != nil {
-			return fmt.Errorf("%v: it was not trained to the end (%v)", a, n)
+		validation, err := s.Whole(a)
+		if err != nil {
+			return err
 		}
 		test, _, err := s.Judge(a)
 		if errors.Is(err, ledger.ErrNoLabel) { // diverged, or there are no test images
-			test, err = s.chance(), nil
-			if !n.Diverged {
+			test, err = s.Guessing(), nil
+			if n := s.Note(a); !n.Diverged && n.Failed == nil {
 				err = fmt.Errorf("%s has no test images to judge by", s.Data)
 			}
 		}
 		if err != nil {
 			return err
-		}
-		validation := 0.0
-		for _, o := range runs {
-			validation += s.value(rule{}, 0, o) / float64(len(runs))
 		}
 		rows = append(rows, []string{a.String(), number(validation), number(test)})
 	}

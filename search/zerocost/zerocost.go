@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/ctnas/ctnas/internal/digest"
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/labels"
 	"github.com/ctnas/ctnas/search/ledger"
@@ -28,13 +29,13 @@ beat.`
 
 func init() {
 	labels.Register(labels.Kind{
-		Prefix: prefix, Usage: prefix + strings.Join(names(), "|") + " (a proxy score, no accuracy)", Open: open,
+		Prefix: prefix, Usage: prefix + strings.Join(proxies(), "|") + " (a proxy score, no accuracy)", Open: open,
 		Help: help,
 	})
 }
 
-// proxies are the scores by name.
-var proxies = []struct {
+// known are the proxies: scores by name.
+var known = []struct {
 	name, words string
 	of          func(space.Cost) int64
 }{
@@ -42,9 +43,9 @@ var proxies = []struct {
 	{space.CostMAdds, "how many multiply-adds a network takes", func(c space.Cost) int64 { return c.MAdds }},
 }
 
-func names() []string {
+func proxies() []string {
 	var list []string
-	for _, p := range proxies {
+	for _, p := range known {
 		list = append(list, p.name)
 	}
 	return list
@@ -60,9 +61,9 @@ const tries = 20
 
 func open(_ context.Context, text string, sp space.Space, _ labels.Options) (*labels.Labels, error) {
 	name := strings.TrimPrefix(text, prefix)
-	s := Source{slices.Index(names(), name)}
+	s := Source{slices.Index(proxies(), name)}
 	if s.proxy < 0 {
-		return nil, labels.Errorf(text, "unknown proxy %.40q; known: %s", name, strings.Join(names(), ", "))
+		return nil, labels.Errorf(text, "%w", names.Unknown("proxy", name, proxies()))
 	}
 	stream := philox.New(0, philox.PurposeSample, 0)
 	for range tries {
@@ -74,7 +75,7 @@ func open(_ context.Context, text string, sp space.Space, _ labels.Options) (*la
 }
 
 // size is what a proxy counts; below 0 where it is unknown.
-func (s Source) size(a space.Arch) int64 { return proxies[s.proxy].of(a.Cost()) }
+func (s Source) size(a space.Arch) int64 { return known[s.proxy].of(a.Cost()) }
 
 // Has tells whether the cost of an architecture is known.
 func (s Source) Has(a space.Arch) bool { return s.size(a) >= 0 }
@@ -89,7 +90,7 @@ func (s Source) Label(ctx context.Context, archs []space.Arch) ([]float64, error
 	for i, a := range archs {
 		n := s.size(a)
 		if n < 0 {
-			return nil, fmt.Errorf("%s of %v: %w", proxies[s.proxy].name, a, ledger.ErrNoLabel)
+			return nil, fmt.Errorf("%s of %v: %w", known[s.proxy].name, a, ledger.ErrNoLabel)
 		}
 		scores[i] = min(1, math.Log10(1+float64(n))/digits)
 	}
@@ -98,11 +99,11 @@ func (s Source) Label(ctx context.Context, archs []space.Arch) ([]float64, error
 
 // Facts say that labels are scores: every report that knows them calls them so.
 func (s Source) Facts() ledger.Facts {
-	return ledger.Facts{Source: "zero-cost", Metric: "zero-cost proxy score", Predictor: prefix + proxies[s.proxy].name}
+	return ledger.Facts{Source: "zero-cost", Metric: "zero-cost proxy score", Predictor: prefix + known[s.proxy].name}
 }
 
 // Describe says what is counted.
 func (s Source) Describe() string {
 	return fmt.Sprintf("chosen and judged on the zero-cost proxy %s%s, %s; no network is trained, no accuracy "+
-		"measured or predicted", prefix, proxies[s.proxy].name, proxies[s.proxy].words)
+		"measured or predicted", prefix, known[s.proxy].name, known[s.proxy].words)
 }

@@ -157,6 +157,15 @@ func (t *Transform) view(size image.Point, d draws) (view, error) {
 	return v, nil
 }
 
+// padded is a crop of an image of the output's size with black pixels around it: what lies beside the image is black.
+func (t *Transform) padded(d draws) view {
+	s := d.step(stepCrop)
+	whole := image.Pt(t.Size, t.Size)
+	dx := s.Intn(2*t.Pad+1) - t.Pad
+	dy := s.Intn(2*t.Pad+1) - t.Pad
+	return view{box: image.Rectangle{Max: whole}, full: whole, at: image.Pt(dx, dy), flip: t.flip(d)}
+}
+
 func (t *Transform) flip(d draws) bool {
 	if !t.Flip {
 		return false
@@ -198,6 +207,9 @@ type artist struct {
 	dec         *decoder
 	res         *kernel.Resampler
 	x, y        kernel.Axis
+	fixed       bool            // resampling is by whole weights
+	raw         bool            // images are laid out for a device (lay)
+	zero        [3]float32      // what turns into 0, with fixed: -bias/scale
 	levels      bool            // the output is whole numbers from 0 to 255 and not normalised
 	scale, bias [3]float32      // what turns 0..255 into the output or, where colours change afterwards, into 0..1
 	table       [3][256]float32 // the same for every value
@@ -222,7 +234,14 @@ func tabled(scale, bias [3]float32) (table [3][256]float32) {
 	return table
 }
 
-func newArtist(t Transform, levels bool) (*artist, error) {
+// look is what an artist's images are: normalised floats, unless one of these is set.
+type look struct {
+	levels bool // whole numbers from 0 to 255
+	fixed  bool // resampled by whole weights
+	raw    bool // laid out for a device
+}
+
+func newArtist(t Transform, c look) (*artist, error) {
 	dec, err := newDecoder()
 	if err != nil {
 		return nil, err
@@ -232,24 +251,34 @@ func newArtist(t Transform, levels bool) (*artist, error) {
 		dec.close()
 		return nil, err
 	}
-	a := &artist{t: t, dec: dec, res: res, levels: levels}
+	a := &artist{t: t, dec: dec, res: res, levels: c.levels, fixed: c.fixed && !c.raw, raw: c.raw}
 	switch {
-	case a.jitters():
+	case a.jitters() && !c.raw:
 		a.scale = [3]float32{1. / 255, 1. / 255, 1. / 255}
 		a.table = tabled(a.scale, a.bias)
-	case levels:
+	case c.levels || c.raw:
 		a.scale = [3]float32{1, 1, 1}
 		a.table = tabled(a.scale, a.bias)
 	default:
 		a.scale, a.bias, a.table = t.normalised()
+		for c := range 3 {
+			a.zero[c] = float32(255 * float64(t.Mean[c]))
+		}
 	}
 	return a, nil
 }
 
 func (a *artist) close() { a.dec.close() }
 
-// file draws an encoded image into dst, Size x Size x 3 floats.
-func (a *artist) file(dst []float32, data []byte, d draws) error {
+// place is where an image of a batch goes: Size x Size x 3 floats, or, of a raw batch, a number in a section.
+type place struct {
+	floats  []float32
+	section *kernel.Section
+	number  int
+}
+
+// file draws an encoded image.
+func (a *artist) file(dst place, data []byte, d draws) error {
 	size, err := a.dec.size(data)
 	if err != nil {
 		return damage{err}
@@ -273,9 +302,18 @@ func (a *artist) file(dst []float32, data []byte, d draws) error {
 	if err != nil {
 		return damage{err}
 	}
-	a.resample(dst, r, v)
-	a.finish(dst, d)
+	a.draw(dst, r, v, d)
 	return nil
+}
+
+// draw draws a view of a raster that holds at least what the view needs.
+func (a *artist) draw(dst place, r raster, v view, d draws) {
+	if a.raw {
+		a.lay(dst, r, v, d)
+		return
+	}
+	a.resample(dst.floats, r, v)
+	a.finish(dst.floats, d)
 }
 
 // shrink is by how much a training image may be reduced while it is decoded: the crop must not become smaller than the
@@ -315,31 +353,28 @@ func (a *artist) needed(v view) image.Rectangle {
 }
 
 // decoded draws an image of which r is the whole.
-func (a *artist) decoded(dst []float32, r raster, d draws) error {
+func (a *artist) decoded(dst place, r raster, d draws) error {
 	size := r.rect.Size()
+	var v view
+	var err error
 	if a.t.Crop == CropPadded {
 		if err := a.exact(size); err != nil {
 			return err
 		}
-		s := d.step(stepCrop)
-		dx := s.Intn(2*a.t.Pad+1) - a.t.Pad
-		dy := s.Intn(2*a.t.Pad+1) - a.t.Pad
-		a.shifted(dst, r, dx, dy, a.t.flip(d))
-		a.finish(dst, d)
-		return nil
-	}
-	v, err := a.t.view(size, d)
-	if err != nil {
+		v = a.t.padded(d)
+	} else if v, err = a.t.view(size, d); err != nil {
 		return err
 	}
-	if v.box.Size() == v.full { // nothing to resize
-		from := v.box.Min.Add(v.at)
-		r.pix = r.pix[from.Y*r.stride+3*from.X:]
-		a.shifted(dst, r, 0, 0, v.flip)
-	} else {
-		a.resample(dst, r, v)
+	if a.raw || v.box.Size() != v.full {
+		a.draw(dst, r, v, d)
+		return nil
 	}
-	a.finish(dst, d)
+	if a.t.Crop != CropPadded { // nothing to resize, and nothing comes from outside
+		from := v.box.Min.Add(v.at)
+		r.pix, v.at = r.pix[from.Y*r.stride+3*from.X:], image.Point{}
+	}
+	a.shifted(dst.floats, r, v.at.X, v.at.Y, v.flip)
+	a.finish(dst.floats, d)
 	return nil
 }
 
@@ -392,8 +427,12 @@ func (a *artist) resample(dst []float32, r raster, v view) {
 	}
 	axis(&a.x, v.box.Min.X, v.box.Max.X, r.rect.Min.X, r.rect.Max.X, v.full.X, v.at.X, v.flip)
 	axis(&a.y, v.box.Min.Y, v.box.Max.Y, r.rect.Min.Y, r.rect.Max.Y, v.full.Y, v.at.Y, false)
-	a.res.Resample(dst, kernel.Source{Pix: r.pix, Stride: r.stride, Width: r.rect.Dx(), Height: r.rect.Dy()}, &a.y,
-		&a.x, a.scale, a.bias)
+	src := kernel.Source{Pix: r.pix, Stride: r.stride, Width: r.rect.Dx(), Height: r.rect.Dy()}
+	if a.fixed {
+		a.res.ResampleFixed(dst, src, &a.y, &a.x, a.scale, a.zero)
+	} else {
+		a.res.Resample(dst, src, &a.y, &a.x, a.scale, a.bias)
+	}
 	if a.t.Filter != kernel.Bilinear { // it may leave 0..255
 		for i := range dst {
 			c := i % 3
@@ -405,8 +444,7 @@ func (a *artist) resample(dst []float32, r raster, v view) {
 // finish changes colours, rounds levels and blanks a square.
 func (a *artist) finish(dst []float32, d draws) {
 	if a.jitters() {
-		s := d.step(stepJitter)
-		a.t.Jitter.apply(dst, &s)
+		a.t.colours(d).apply(dst)
 		for i := range dst {
 			if a.levels {
 				dst[i] *= 255
@@ -420,36 +458,63 @@ func (a *artist) finish(dst []float32, d draws) {
 			dst[i] = float32(int(v + 0.5)) // which is not below 0
 		}
 	}
-	if a.t.Cutout > 0 {
-		s := d.step(stepCutout)
-		n, half := a.t.Size, a.t.Cutout/2
-		cx, cy := s.Intn(n), s.Intn(n)
-		x0, x1 := max(0, cx-half), min(n, cx-half+a.t.Cutout)
-		for y := max(0, cy-half); y < min(n, cy-half+a.t.Cutout); y++ {
-			clear(dst[3*(n*y+x0) : 3*(n*y+x1)])
-		}
+	cut := a.t.cut(d)
+	for y := cut.Min.Y; y < cut.Max.Y; y++ {
+		clear(dst[3*(a.t.Size*y+cut.Min.X) : 3*(a.t.Size*y+cut.Max.X)])
 	}
 }
 
-// apply changes the colours of an image with values from 0 to 1.
-func (j Jitter) apply(img []float32, s *philox.Stream) {
+// cut is the square of an image that is blanked; empty without.
+func (t *Transform) cut(d draws) image.Rectangle {
+	if t.Cutout == 0 {
+		return image.Rectangle{}
+	}
+	s := d.step(stepCutout)
+	n, half := t.Size, t.Cutout/2
+	cx, cy := s.Intn(n), s.Intn(n)
+	return image.Rect(cx-half, cy-half, cx-half+t.Cutout, cy-half+t.Cutout).Intersect(image.Rect(0, 0, n, n))
+}
+
+// colours are the steps of a Jitter as they were drawn for an image, in their order.
+type colours struct {
+	kinds   [3]kernel.Colour
+	factors [3]float32
+}
+
+// draw draws the steps, of which those without strength change nothing.
+func (j Jitter) draw(s *philox.Stream) (out colours) {
+	kinds := [3]kernel.Colour{kernel.Brightness, kernel.Contrast, kernel.Saturation}
 	strength := [3]float64{j.Brightness, j.Contrast, j.Saturation}
-	for _, kind := range s.Perm(3) {
+	for n, kind := range s.Perm(3) {
 		lo := math.Max(0, 1-strength[kind])
 		factor := float32(lo + (1+strength[kind]-lo)*s.Float64())
-		if strength[kind] == 0 {
-			continue
+		if strength[kind] != 0 {
+			out.kinds[n], out.factors[n] = kinds[kind], factor
 		}
+	}
+	return out
+}
+
+// colours are an image's.
+func (t *Transform) colours(d draws) colours {
+	s := d.step(stepJitter)
+	return t.Jitter.draw(&s)
+}
+
+// apply changes the colours of an image with values from 0 to 1.
+func (c colours) apply(img []float32) {
+	for n, kind := range c.kinds {
+		factor := c.factors[n]
 		switch kind {
-		case 0:
+		case kernel.Brightness:
 			blend(img, factor, 0)
-		case 1:
+		case kernel.Contrast:
 			var sum float64
 			for i := 0; i < len(img); i += 3 {
 				sum += float64(grey(img[i : i+3]))
 			}
 			blend(img, factor, float32(sum/float64(len(img)/3)))
-		case 2:
+		case kernel.Saturation:
 			for i := 0; i < len(img); i += 3 {
 				blend(img[i:i+3], factor, grey(img[i:i+3]))
 			}

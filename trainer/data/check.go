@@ -60,8 +60,11 @@ type Damaged struct {
 	Why   string `json:"why"`
 }
 
-// formatDecoded is the format of images that a set holds decoded.
-const formatDecoded = "decoded"
+// Formats of images that need no decoding: those that a set holds in memory, and those of a raw store.
+const (
+	formatDecoded = "decoded"
+	formatRaw     = "raw"
+)
 
 // found is what of an image is found.
 type found struct {
@@ -87,7 +90,7 @@ func (d *Dataset) Check(ctx context.Context, progress func(done, total int)) (*C
 		defer one.close()
 		decoders <- one
 	}
-	out := &Checked{Data: d.Name, Classes: len(d.Classes), Splits: []CheckedSplit{}, Duplicates: []Duplicates{},
+	out := &Checked{Data: d.Source(), Classes: len(d.Classes), Splits: []CheckedSplit{}, Duplicates: []Duplicates{},
 		LeftOut: d.LeftOut, Damaged: []Damaged{}}
 	if out.LeftOut == nil {
 		out.LeftOut = []LeftOut{}
@@ -134,6 +137,10 @@ func (f *found) look(set *Set, i int, d *decoder, buf []byte) []byte {
 		return buf
 	}
 	f.sum, f.format = sha256.Sum256(buf), formatOf(buf)
+	if p, ok := set.store.(*packed); ok && p.raw() {
+		f.size, f.format = p.size(number), formatRaw
+		return buf
+	}
 	if f.size, f.err = d.size(buf); f.err == nil {
 		_, f.err = d.region(buf, image.Rectangle{Max: f.size}, 8, 8) // all of it is decoded, and little of it is kept
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // OnCorrupt says what becomes of images that cannot be read: the first one ends the work with an error that names it,
@@ -131,10 +132,11 @@ func (c *CorruptImages) String() string {
 	return text
 }
 
-// Tally collects the images of a run that were left out, each once, and ends it where there are more than allowed. It
-// is used by one goroutine; nil allows none.
+// Tally collects the images of a run that were left out, each once, and ends it where there are more than allowed; nil
+// allows none. Several goroutines may use it.
 type Tally struct {
 	on   OnCorrupt
+	mu   sync.Mutex // of seen
 	seen map[tallyKey]Corrupt
 }
 
@@ -144,7 +146,7 @@ type tallyKey struct {
 }
 
 // NewTally begins with none.
-func NewTally(on OnCorrupt) *Tally { return &Tally{on, map[tallyKey]Corrupt{}} }
+func NewTally(on OnCorrupt) *Tally { return &Tally{on: on, seen: map[tallyKey]Corrupt{}} }
 
 // OnCorrupt is what was asked for.
 func (t *Tally) OnCorrupt() OnCorrupt {
@@ -163,9 +165,11 @@ func (t *Tally) Add(list []Corrupt) error {
 		return tooMany{fmt.Errorf("on-corrupt %s does not allow to go on without %d images that cannot be read: %v",
 			corruptStop, len(list), summary(list))}
 	}
+	t.mu.Lock()
 	for _, c := range list {
 		t.seen[tallyKey{c.Split, c.Image}] = c
 	}
+	t.mu.Unlock()
 	return t.on.allows(t.All())
 }
 
@@ -183,6 +187,8 @@ func (t *Tally) All() []Corrupt {
 	if t == nil {
 		return nil
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return slices.SortedFunc(maps.Values(t.seen), compareCorrupt)
 }
 

@@ -31,6 +31,7 @@ type Dataset struct {
 	Width, Height           int      // of every image; 0 where they differ
 	Mean, Std               [3]float32
 	LeftOut                 []LeftOut // what lies among the images and is not read
+	Store                   string    // what a packed set keeps of its images, "256-pixel store"; empty of others
 
 	all, published *Set   // training and validation images before some of the former were held out
 	sum            string // of a decoded set; empty: identity tells
@@ -49,6 +50,9 @@ type Options struct {
 	Manifests string
 	// Progress is told how many of the image files are read that must be, for a checksum; may be nil.
 	Progress func(done, total int)
+	// Cache keeps the files of images; nil: they are read each time. A packed set's, and images in memory, it leaves
+	// alone.
+	Cache *Cache
 	// Warn is told what is odd and harms nothing; may be nil.
 	Warn func(text string)
 }
@@ -61,6 +65,7 @@ type Options struct {
 //	cifar100:DIR   train.bin, test.bin, fine labels; also in DIR/cifar-100-binary; or the Python version
 //	imagenet:DIR   DIR/train/CLASS/*.JPEG and DIR/val/CLASS/*.JPEG, or images beside a labels.csv
 //	               (file,class_index); see openImageNet
+//	imagenet:FILE  what Pack wrote
 //	shards:GLOB    tar files of KEY.jpg and KEY.cls (WebDataset); GLOB may hold a range {000..099}; see indexShard
 //	shards:GLOB?test=GLOB
 //
@@ -77,6 +82,9 @@ func Open(spec string, o Options) (*Dataset, error) {
 	d, err := kinds[kind](where)
 	if err != nil {
 		return nil, fmt.Errorf("data %s: %w", spec, err)
+	}
+	if d.sum == "" && o.Cache != nil {
+		d.cache(o.Cache)
 	}
 	d.Name, d.all, d.published = kind, d.Train, d.Validation
 	if d.sum == "" {
@@ -97,6 +105,27 @@ func Open(spec string, o Options) (*Dataset, error) {
 	return d.Split(o.Seed, o.ValSplit), nil
 }
 
+// cache has the files of the set's images kept.
+func (d *Dataset) cache(c *Cache) {
+	inner := d.close
+	var all []*cached
+	for _, s := range []*Set{d.Train, d.Validation, d.Test} {
+		if s.store != nil {
+			kept := c.over(s.store.(encoded))
+			s.store, all = kept, append(all, kept)
+		}
+	}
+	d.close = func() error {
+		for _, kept := range all {
+			kept.close()
+		}
+		if inner == nil {
+			return nil
+		}
+		return inner()
+	}
+}
+
 var kinds = map[string]func(string) (*Dataset, error){
 	"shapes": openShapes, "cifar10": openCIFAR10, "cifar100": openCIFAR100, "imagenet": openImageNet,
 	"shards": openShards,
@@ -105,6 +134,10 @@ var kinds = map[string]func(string) (*Dataset, error){
 // CheckSpec tells whether spec is of one of Open's forms, whatever there is under that name.
 func CheckSpec(spec string) error {
 	kind, where, _ := strings.Cut(spec, ":")
+	if i := strings.Index(spec, "s3://"); i == 0 || i > 0 && i == len(kind)+1 {
+		return fmt.Errorf("data %q: images are read from disks, as fast as training wants them: first `ctnas data pull %s "+
+			"-o DIR`, then name DIR", spec, spec[i:])
+	}
 	if _, known := kinds[kind]; !known {
 		return fmt.Errorf("data %q: want shapes, cifar10:DIR, cifar100:DIR, imagenet:DIR or shards:GLOB", spec)
 	}
@@ -127,6 +160,14 @@ func (d *Dataset) Checksum(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the checksum of %s: %w", d.Name, err)
 	}
 	return sum, nil
+}
+
+// Source is what the images are, without a path, for texts: "imagenet", or "imagenet, 256-pixel store".
+func (d *Dataset) Source() string {
+	if d.Store == "" {
+		return d.Name
+	}
+	return d.Name + ", " + d.Store
 }
 
 // Split is the same set with other images held out (Options). It shares the files: close one of the two only, when
@@ -254,6 +295,13 @@ func (s *Set) ImageName(i int) string { return s.store.name(s.at(i)) }
 func (s *Set) Image(i int) (pix []byte, width, height int, err error) {
 	if p, ok := s.store.(*pixels); ok {
 		return p.image(s.at(i)), p.width, p.height, nil
+	}
+	if p, ok := s.store.(*packed); ok && p.raw() {
+		var r raster
+		if r, _, err = p.raster(s.at(i), nil); err != nil {
+			err = unreadable(s.ImageName(i), err)
+		}
+		return r.pix, r.rect.Dx(), r.rect.Dy(), err
 	}
 	file, err := s.store.(encoded).read(s.at(i), nil)
 	if err == nil {

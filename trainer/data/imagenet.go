@@ -87,8 +87,12 @@ var imageNetInside = []string{"ILSVRC/Data/CLS-LOC", "Data/CLS-LOC", "CLS-LOC"}
 //	                             and class index) or val_annotations.txt (Tiny ImageNet)
 //	test/CLASS/*                 images of no known class are left out
 //
-// It may all lie in ILSVRC/Data/CLS-LOC below the folder, or in its only folder that holds a `train`.
+// It may all lie in ILSVRC/Data/CLS-LOC below the folder, or in its only folder that holds a `train`. A file instead of
+// a folder is what Pack wrote.
 func openImageNet(dir string) (*Dataset, error) {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return openPacked(dir)
+	}
 	d := &Dataset{Validation: &Set{}, Test: &Set{}, Mean: imageNetMean, Std: imageNetStd}
 	left := leaving{}
 	if list := filepath.Join(dir, "labels.csv"); exists(list) {

@@ -28,8 +28,8 @@ func TestIrregularFiles(t *testing.T) {
 		"cifar10:" + dir:                           "data_batch_1.bin is a pipe",
 		"shards:" + filepath.Join(dir, "s.tar"):    "s.tar is a pipe",
 		"shards:" + filepath.Join(dir, "zero.tar"): "zero.tar is a device",
-		"imagenet:" + filepath.Join(dir, "pipe"):   "not a directory",
-		"imagenet:/dev/zero":                       "not a directory",
+		"imagenet:" + filepath.Join(dir, "pipe"):   "pipe is a pipe",
+		"imagenet:/dev/zero":                       "/dev/zero is a device",
 	} {
 		_, err := Open(spec, Options{})
 		require.ErrorContains(t, err, want, spec)

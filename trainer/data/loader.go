@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	kernel "github.com/ctnas/ctnas/kernels/image"
 	"github.com/ctnas/ctnas/kernels/philox"
 )
 
@@ -36,14 +37,21 @@ type Config struct {
 	Epochs int      // where the sequence ends; 0: never
 	Start  Position // of the first batch
 	Mixup  float64  // alpha of mixup, 0: none; with Train
+	Shards int      // equal parts of a batch within which images are mixed; 0 is 1
+	// Part of Parts equal parts of every batch, from 0, is all that is drawn, with Train; the rest of Batch is left as
+	// it was. Parts 0 is 1.
+	Part, Parts int
 	// OnCorrupt says what becomes of an image that cannot be read. With Skip and Train it is replaced by the next one
 	// of the epoch's order that can be, with Skip alone its place has label -1 and zeros, and Batch.Corrupt lists it;
 	// otherwise the sequence ends with an UnreadableError.
 	OnCorrupt OnCorrupt
 	Workers   int // 0: as many as processors
-	// Memory is where batches go, each in Batch*Size*Size*3 floats; as many batches are prepared or in use at the same
-	// time. nil: the loader allocates three.
-	Memory [][]float32
+	// Raw leaves all but reading and decoding to a device, by the operation of Loader.Regions: images come as bytes of
+	// what their crops show, with what was drawn for them.
+	Raw bool
+	// Memory is where raw batches go, each in RawBytes bytes; as many batches are prepared or in use at the same time.
+	// nil: the loader allocates three, as it does for others.
+	Memory [][]byte
 
 	levels bool // images are whole numbers from 0 to 255 instead of normalised ones
 }
@@ -53,7 +61,8 @@ type Batch struct {
 	Position
 	N      int       // images; fewer than Config.Batch only at the end of an epoch without Train
 	Side   int       // of its images, in pixels
-	Images []float32 // Config.Batch x Side x Side x 3 (NHWC); zero behind the first N images
+	Images []float32 // Config.Batch x Side x Side x 3 (NHWC); zero behind the first N images; nil with Raw
+	Raw    [][]byte  // with Config.Raw, of each shard: what Loader.Regions makes images of
 	Labels []int32   // Config.Batch; -1 behind the first N
 	// Mixup: image i is Weight of an image of class Labels[i] and 1-Weight of one of class Partners[i]. Weight is 1 and
 	// Partners nil without mixup.
@@ -61,6 +70,17 @@ type Batch struct {
 	Partners []int32
 	// Corrupt are the images of the batch that could not be read, by number; nil without any. Split is empty.
 	Corrupt []Corrupt
+}
+
+// Clone is a batch of the same that does not end with the next one.
+func (b *Batch) Clone() *Batch {
+	c := *b
+	c.Images, c.Labels, c.Partners = slices.Clone(b.Images), slices.Clone(b.Labels), slices.Clone(b.Partners)
+	c.Raw, c.Corrupt = slices.Clone(b.Raw), slices.Clone(b.Corrupt)
+	for i, part := range c.Raw {
+		c.Raw[i] = slices.Clone(part)
+	}
+	return &c
 }
 
 // Loader hands out batches that goroutines prepare ahead. Its methods are for one goroutine.
@@ -87,8 +107,9 @@ type Loader struct {
 // slot is a batch that is used again and again.
 type slot struct {
 	batch   Batch
-	memory  []float32 // batch.Images are its first
-	images  []int32   // numbers in the set, of the epoch: images[from:] begin the batch
+	memory  []float32         // batch.Images are its first; nil with Raw
+	raw     []*kernel.Section // of each shard, with Raw
+	images  []int32           // numbers in the set, of the epoch: images[from:] begin the batch
 	from    int
 	pending atomic.Int64
 	done    chan struct{} // one signal a batch
@@ -99,7 +120,7 @@ type slot struct {
 	corrupt map[int]*UnreadableError
 }
 
-// task is some of the images of a batch: [from, to), with mixup also their partners at the batch's other end.
+// task is some of the images of a batch: [from, to); with mixup some of the pairs, see Loader.pair.
 type task struct {
 	s        *slot
 	from, to int
@@ -117,8 +138,15 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 		return nil, fmt.Errorf("batches of %d images of a set of %d", c.Batch, n)
 	case !c.Train && c.Mixup != 0:
 		return nil, errors.New("mixup is for training: it would change what is evaluated")
+	case c.Shards < 0 || c.Shards > 1 && c.Batch%c.Shards != 0:
+		return nil, fmt.Errorf("%d shards of batches of %d images", c.Shards, c.Batch)
+	case c.Part < 0 || c.Part >= max(1, c.Parts) || c.Parts > 1 && (!c.Train || c.Batch%c.Parts != 0 ||
+		c.Mixup > 0 && max(1, c.Shards)%c.Parts != 0):
+		return nil, fmt.Errorf("part %d of %d of batches of %d images in %d shards", c.Part, c.Parts, c.Batch, c.Shards)
 	case !(c.Mixup >= 0 && c.Mixup <= 100):
 		return nil, fmt.Errorf("mixup %g: want 0..100", c.Mixup)
+	case c.Memory != nil && !c.Raw:
+		return nil, errors.New("memory of raw batches for others")
 	case c.Workers < 0 || c.Workers > 1024:
 		return nil, fmt.Errorf("%d workers: want 1..1024, or 0 for all processors", c.Workers)
 	}
@@ -138,19 +166,18 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 		return nil, fmt.Errorf("start at epoch %d, batch %d of %d: no such batch", c.Start.Epoch,
 			c.Start.Batch, l.batches)
 	}
-	floats := c.Batch * c.Transform.Size * c.Transform.Size * 3
-	if c.Memory == nil {
-		c.Memory = make([][]float32, 3)
-		for i := range c.Memory {
-			c.Memory[i] = make([]float32, floats)
-		}
+	slots := 3
+	if c.Memory != nil {
+		slots = len(c.Memory)
 	}
-	l.free, l.ready = make(chan *slot, len(c.Memory)), make(chan *slot, len(c.Memory))
-	for _, m := range c.Memory {
-		if len(m) != floats {
-			return nil, fmt.Errorf("memory of %d floats for a batch, want %d", len(m), floats)
+	l.free, l.ready = make(chan *slot, slots), make(chan *slot, slots)
+	for i := range slots {
+		s := &slot{batch: Batch{Labels: make([]int32, c.Batch)}, done: make(chan struct{}, 1)}
+		if !c.Raw {
+			s.memory = make([]float32, c.Batch*c.Transform.Size*c.Transform.Size*3)
+		} else if err := s.layOut(c, i); err != nil {
+			return nil, err
 		}
-		s := &slot{batch: Batch{Labels: make([]int32, c.Batch)}, memory: m, done: make(chan struct{}, 1)}
 		if c.Mixup > 0 {
 			s.batch.Partners = make([]int32, c.Batch)
 		}
@@ -160,10 +187,10 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 	if workers == 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	artists := make([]*artist, workers)
+	artists, as := make([]*artist, workers), look{levels: c.levels, fixed: set.packed(), raw: c.Raw}
 	for i := range artists {
 		var err error
-		if artists[i], err = newArtist(c.Transform, c.levels); err != nil {
+		if artists[i], err = newArtist(c.Transform, as); err != nil {
 			for _, a := range artists[:i] {
 				a.close()
 			}
@@ -271,6 +298,10 @@ func (l *Loader) Next(ctx context.Context) (*Batch, error) {
 		l.err = s.err
 		return nil, l.err
 	}
+	s.batch.Raw = s.batch.Raw[:0]
+	for _, part := range s.raw {
+		s.batch.Raw = append(s.batch.Raw, part.Bytes())
+	}
 	for _, k := range slices.Sorted(maps.Keys(s.corrupt)) {
 		s.batch.Corrupt = append(s.batch.Corrupt, Corrupt{Image: k, Why: s.corrupt[k].Error()})
 	}
@@ -320,15 +351,18 @@ func (l *Loader) dispatch() {
 		l.ready <- s
 		todo, step := s.batch.N, 1
 		if l.c.Mixup > 0 {
-			todo = (todo + 1) / 2
+			todo = l.pairs() * l.shards()
 		}
+		parts := max(1, l.c.Parts)
+		begin := todo * l.c.Part / parts
+		todo /= parts
 		if _, ok := l.set.store.(*pixels); ok {
 			step = 32 // a few microseconds each
 		}
 		s.pending.Store(int64((todo + step - 1) / step))
 		for from := 0; from < todo; from += step {
 			select {
-			case l.work <- task{s, from, min(from+step, todo)}:
+			case l.work <- task{s, begin + from, begin + min(from+step, todo)}:
 			case <-l.context.Done():
 				return
 			}
@@ -345,14 +379,40 @@ func (l *Loader) prepare(s *slot, p Position, order []int32) {
 		b.Labels[i] = -1
 	}
 	b.Side = l.side(p)
-	size := 3 * b.Side * b.Side
-	b.Images = s.memory[:l.c.Batch*size]
-	clear(b.Images[b.N*size:])
 	if l.c.Mixup > 0 {
 		key := philox.Key{Seed: l.c.Seed, Purpose: philox.PurposeMixup}
 		r := key.From(uint32(p.Epoch), uint64(p.Batch)<<20)
 		b.Weight = float32(betaOne(l.c.Mixup, &r))
 	}
+	if !l.c.Raw {
+		size := 3 * b.Side * b.Side
+		b.Images = s.memory[:l.c.Batch*size]
+		clear(b.Images[b.N*size:])
+	}
+	for _, part := range s.raw {
+		part.Begin(l.c.Batch/l.shards(), b.Side, b.Weight)
+	}
+}
+
+// place is that of image i of the batch, which is not there yet.
+func (l *Loader) place(s *slot, i int) place {
+	if l.c.Raw {
+		each := l.c.Batch / l.shards()
+		return place{section: s.raw[i/each], number: i % each}
+	}
+	size := len(s.batch.Images) / l.c.Batch
+	return place{floats: s.batch.Images[i*size : (i+1)*size]}
+}
+
+func (l *Loader) shards() int { return max(1, l.c.Shards) }
+
+// pairs is how many pairs of images are mixed in each shard; one in its middle is mixed with itself.
+func (l *Loader) pairs() int { return (l.c.Batch/l.shards() + 1) / 2 }
+
+// pair is the n-th pair of a batch: of each shard's images the first and the last, and so on inwards.
+func (l *Loader) pair(n int) (i, j int) {
+	begin, at := n/l.pairs()*(l.c.Batch/l.shards()), n%l.pairs()
+	return begin + at, begin + l.c.Batch/l.shards() - 1 - at
 }
 
 // worker is a goroutine that draws images.
@@ -364,12 +424,13 @@ type worker struct {
 
 func (w *worker) do(t task) {
 	w.a.t.Size = t.s.batch.Side
-	for i := t.from; i < t.to && w.l.context.Err() == nil; i++ {
-		w.draw(t.s, i)
+	for n := t.from; n < t.to && w.l.context.Err() == nil; n++ {
 		if w.l.c.Mixup == 0 {
+			w.draw(t.s, n)
 			continue
 		}
-		if j := t.s.batch.N - 1 - i; j == i {
+		i, j := w.l.pair(n)
+		if w.draw(t.s, i); j == i {
 			t.s.batch.Partners[i] = t.s.batch.Labels[i]
 		} else {
 			w.draw(t.s, j)
@@ -382,7 +443,7 @@ func (w *worker) do(t task) {
 }
 
 // mix replaces images i and j by their mixtures, in which each has the larger part of its own class where Weight is
-// above one half.
+// above one half. Those of a raw batch the device mixes.
 func (b *Batch) mix(i, j int) {
 	size := len(b.Images) / len(b.Labels)
 	x, y := b.Images[i*size:(i+1)*size], b.Images[j*size:(j+1)*size]
@@ -397,8 +458,7 @@ func (b *Batch) mix(i, j int) {
 // be read, so that what replaces a damaged one depends on the set and the seed alone.
 func (w *worker) draw(s *slot, i int) {
 	l := w.l
-	size := len(s.batch.Images) / l.c.Batch
-	dst := s.batch.Images[i*size : (i+1)*size]
+	dst := l.place(s, i)
 	var met []Corrupt
 	for try := range len(s.images) {
 		k := int(s.images[(s.from+i+try)%len(s.images)])
@@ -416,7 +476,7 @@ func (w *worker) draw(s *slot, i int) {
 		met = append(met, Corrupt{Image: k, Why: broken.Error()})
 		if !l.c.Train {
 			s.batch.Labels[i] = -1
-			clear(dst)
+			clear(dst.floats) // of a raw batch it is not there
 			return
 		}
 		if err := l.c.OnCorrupt.allows(met); err != nil {
@@ -431,7 +491,7 @@ func (w *worker) draw(s *slot, i int) {
 }
 
 // read draws image k, unless it is known that it cannot be read.
-func (l *Loader) read(w *worker, dst []float32, k, epoch int) error {
+func (l *Loader) read(w *worker, dst place, k, epoch int) error {
 	l.mu.Lock()
 	broken := l.corrupt[k]
 	l.mu.Unlock()
@@ -469,7 +529,7 @@ func (s *slot) fail(i int, err error) {
 }
 
 // image draws image k of the set.
-func (w *worker) image(dst []float32, k, epoch int) error {
+func (w *worker) image(dst place, k, epoch int) error {
 	number := w.l.set.at(k)
 	d := draws{philox.Key{Seed: w.l.c.Seed, Purpose: philox.PurposeAugment}, uint32(epoch), number}
 	switch st := w.l.set.store.(type) {
@@ -477,10 +537,14 @@ func (w *worker) image(dst []float32, k, epoch int) error {
 		return w.a.decoded(dst, st.raster(number), d)
 	case encoded:
 		var err error
-		if w.buf, err = st.read(number, w.buf[:0]); err != nil {
-			return err
+		if p, ok := st.(*packed); ok && p.raw() {
+			var r raster
+			if r, w.buf, err = p.raster(number, w.buf[:0]); err == nil {
+				err = w.a.decoded(dst, r, d)
+			}
+		} else if w.buf, err = st.read(number, w.buf[:0]); err == nil {
+			err = w.a.file(dst, w.buf, d)
 		}
-		err = w.a.file(dst, w.buf, d)
 		if cap(w.buf) > keptBytes {
 			w.buf = nil
 		}

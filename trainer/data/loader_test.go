@@ -68,9 +68,7 @@ func take(t testing.TB, l *Loader, n int) []Batch {
 		b, err := l.Next(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, at, b.Position)
-		c := *b
-		c.Images, c.Labels, c.Partners = slices.Clone(b.Images), slices.Clone(b.Labels), slices.Clone(b.Partners)
-		out = append(out, c)
+		out = append(out, *b.Clone())
 	}
 	return out
 }
@@ -193,30 +191,6 @@ func TestEpochs(t *testing.T) {
 	require.Equal(t, make([]float32, 2*4*4*3), got[1].Images[4*4*3:], "places without an image are zero")
 	_, err = l.Next(context.Background())
 	require.ErrorIs(t, err, io.EOF)
-}
-
-// Batches lie in the caller's memory, and the place of one is not written while the caller holds it.
-func TestMemory(t *testing.T) {
-	memory := [][]float32{make([]float32, 5*4*4*3), make([]float32, 5*4*4*3)}
-	l, err := NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit},
-		Train: true, Memory: memory})
-	require.NoError(t, err)
-	defer l.Close()
-	for k := range 9 {
-		b, err := l.Next(context.Background())
-		require.NoError(t, err)
-		require.Same(t, &memory[k%2][0], &b.Images[0])
-		before := slices.Clone(b.Images)
-		next := <-l.ready // what is prepared meanwhile goes to the other place
-		<-next.done
-		require.NotSame(t, &b.Images[0], &next.batch.Images[0])
-		require.Equal(t, before, b.Images)
-		next.done <- struct{}{}
-		l.ready <- next
-	}
-	_, err = NewLoader(few(23, 4), Config{Batch: 5, Transform: Transform{Size: 4, Std: unit},
-		Memory: [][]float32{make([]float32, 7)}})
-	require.ErrorContains(t, err, "7 floats for a batch, want 240")
 }
 
 func TestCorruptImages(t *testing.T) {
@@ -394,6 +368,7 @@ func TestConfigIsChecked(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"batches of 0 images":         func(c *Config) { c.Batch = 0 },
 		"batches of 9 images":         func(c *Config) { c.Batch, c.Train = 9, true },
+		"7 shards":                    func(c *Config) { c.Shards = 7 },
 		"is for training":             func(c *Config) { c.Mixup = 1 },
 		"mixup NaN":                   func(c *Config) { c.Train, c.Mixup = true, math.NaN() },
 		"workers":                     func(c *Config) { c.Workers = -1 },
@@ -526,7 +501,7 @@ func TestRandomResizedCropStatistics(t *testing.T) {
 func TestFlipAndCutoutStatistics(t *testing.T) {
 	flips, blank := 0, 0
 	tr := Transform{Size: 16, Flip: true, Cutout: 8, Std: unit, Mean: [3]float32{-1, -1, -1}}
-	a, err := newArtist(tr, false)
+	a, err := newArtist(tr, look{})
 	require.NoError(t, err)
 	defer a.close()
 	p := few(1, 16).store.(*pixels)
@@ -537,7 +512,7 @@ func TestFlipAndCutoutStatistics(t *testing.T) {
 		if tr.flip(d) {
 			flips++
 		}
-		require.NoError(t, a.decoded(dst, p.raster(0), d))
+		require.NoError(t, a.decoded(place{floats: dst}, p.raster(0), d))
 		for _, v := range dst {
 			if v == 0 { // never an image's value, which is 1..2 here
 				blank++
@@ -559,21 +534,21 @@ func TestJitter(t *testing.T) {
 	var lowest, highest float32 = 9, 0
 	for range 2000 {
 		v := grid()
-		Jitter{Brightness: 0.5}.apply(v, s)
+		Jitter{Brightness: 0.5}.draw(s).apply(v)
 		factor := v[1] / 0.4
 		require.InDelta(t, min(1, 0.9*factor), v[3], 1e-5)
 		require.InDelta(t, 0.2*factor, v[0], 1e-5)
 		lowest, highest = min(lowest, factor), max(highest, factor)
 
 		v = grid()
-		Jitter{Contrast: 0.3}.apply(v, s)
+		Jitter{Contrast: 0.3}.draw(s).apply(v)
 		mean := (grey(grid()[:3]) + grey(grid()[3:])) / 2
 		factor = (v[1] - mean) / (0.4 - mean)
 		require.True(t, factor > 0.699 && factor < 1.301)
 		require.InDelta(t, mean+factor*(0.5-mean), v[5], 1e-4)
 
 		v = grid()
-		Jitter{Saturation: 1}.apply(v, s)
+		Jitter{Saturation: 1}.draw(s).apply(v)
 		g := grey(grid()[:3])
 		factor = (v[0] - g) / (0.2 - g)
 		require.True(t, factor > -1e-3 && factor < 2.01)
@@ -604,6 +579,24 @@ func TestMixup(t *testing.T) {
 			}
 		}
 	}
+	// Of shards each is mixed within itself; an odd one's middle image stays.
+	c.Batch, c.Shards = 6, 2
+	sharded, err := NewLoader(set, c)
+	require.NoError(t, err)
+	defer sharded.Close()
+	c.Mixup, c.Workers = 0, 3
+	unmixed, err := NewLoader(set, c)
+	require.NoError(t, err)
+	defer unmixed.Close()
+	for range 5 {
+		a, b := take(t, unmixed, 1)[0], take(t, sharded, 1)[0]
+		for i, j := range []int{2, 1, 0, 5, 4, 3} {
+			require.Equal(t, a.Labels[j], b.Partners[i])
+			for k := range 48 {
+				require.InDelta(t, b.Weight*a.Images[i*48+k]+(1-b.Weight)*a.Images[j*48+k], b.Images[i*48+k], 1e-6)
+			}
+		}
+	}
 	// Beta(a, a) has mean 1/2 and variance 1/(4(2a+1)).
 	s := philox.New(6, philox.PurposeTest, 0)
 	for _, alpha := range []float64{0.2, 1, 3} {
@@ -628,11 +621,11 @@ func TestCentreCrop(t *testing.T) {
 			for _, side := range []int{20, 90} {
 				tr := Transform{Size: 16, Resize: side, Filter: f, Mean: [3]float32{0.5, 0, 0.25},
 					Std: [3]float32{0.5, 1, 2}}
-				a, err := newArtist(tr, false)
+				a, err := newArtist(tr, look{})
 				require.NoError(t, err)
 				defer a.close()
 				got := make([]float32, 16*16*3)
-				require.NoError(t, a.file(got, file, draws{}))
+				require.NoError(t, a.file(place{floats: got}, file, draws{}))
 				pix, w, h, err := DecodeRGB(file)
 				require.NoError(t, err)
 				wide := side * 61 / 43
@@ -651,7 +644,7 @@ func TestCentreCrop(t *testing.T) {
 }
 
 // noisy is a picture in which each pixel is black or white.
-func noisy(t *testing.T, w, h int) []byte {
+func noisy(t testing.TB, w, h int) []byte {
 	s := philox.New(5, philox.PurposeTest, 0)
 	img := image.NewGray(image.Rect(0, 0, w, h))
 	for i := range img.Pix {

@@ -110,10 +110,17 @@ func (id *identity) checksum(ctx context.Context) (string, error) {
 	if id.sum != "" {
 		return id.sum, nil
 	}
-	list, err := id.manifest(ctx)
+	_, err := id.list(ctx)
+	return id.sum, err
+}
+
+// list is the manifest, of which it computes the checksum. mu is held.
+func (id *identity) list(ctx context.Context) ([]listed, error) {
+	all, err := id.manifest(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	list := all
 	h := sha256.New()
 	var line []byte
 	number := func(v int64) { line = binary.LittleEndian.AppendUint64(line, uint64(v)) }
@@ -136,7 +143,7 @@ func (id *identity) checksum(ctx context.Context) (string, error) {
 	}
 	_, _ = h.Write(line)
 	id.sum = hex.EncodeToString(h.Sum(nil))
-	return id.sum, nil
+	return all, nil
 }
 
 func (id *identity) warn(format string, args ...any) {

@@ -220,14 +220,14 @@ func TestLargePNG(t *testing.T) {
 		file := greyPNG(t, size, interlaced, func(x, y int) byte { return byte(x*120/size.X + y*100/size.Y) })
 		require.Less(t, len(file), 1<<20)
 		tr := Transform{Size: 224, Resize: 256, Std: unit}
-		a, err := newArtist(tr, false)
+		a, err := newArtist(tr, look{})
 		require.NoError(t, err)
 		defer a.close()
 		dst := make([]float32, 3*224*224)
 		draw := func() (allocated uint64) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			require.NoError(t, a.file(dst, file, draws{}))
+			require.NoError(t, a.file(place{floats: dst}, file, draws{}))
 			runtime.ReadMemStats(&after)
 			return after.TotalAlloc - before.TotalAlloc
 		}

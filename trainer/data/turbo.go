@@ -5,6 +5,7 @@ package data
 /*
 #cgo CFLAGS: -O2 -std=gnu11
 #cgo LDFLAGS: -ljpeg
+#include <stdlib.h>
 #include "turbo.h"
 */
 import "C"
@@ -13,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"unsafe"
 )
 
 // Decoder names the JPEG decoder of this build.
@@ -64,4 +66,23 @@ func (t *turboJPEG) region(data []byte, r image.Rectangle, shrink int, buf []byt
 	}
 	rect := image.Rect(int(got.x), int(got.y), int(got.x+got.width), int(got.y+got.height))
 	return raster{pix: buf[:3*rect.Dx()*rect.Dy()], stride: 3 * rect.Dx(), rect: rect, shrink: shrink}, nil
+}
+
+// turboEncoder encodes with a quality from 1 to 100.
+type turboEncoder int
+
+func newEncoder(quality int) (jpegEncoder, string, error) {
+	return turboEncoder(quality), Decoder + " " + C.GoString(C.ctn_jpeg_version()), nil
+}
+
+func (q turboEncoder) encode(pix []byte, width, height int, buf []byte) ([]byte, error) {
+	var out *C.uint8_t
+	var bytes C.size_t
+	var message [256]C.char
+	if C.ctn_jpeg_encode((*C.uint8_t)(&pix[0]), C.int32_t(width), C.int32_t(height), C.int(q), &out, &bytes,
+		&message[0]) != 0 {
+		return buf, fmt.Errorf("libjpeg-turbo: %s", C.GoString(&message[0]))
+	}
+	defer C.free(unsafe.Pointer(out))
+	return append(buf, unsafe.Slice((*byte)(out), int(bytes))...), nil
 }

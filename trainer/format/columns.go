@@ -25,7 +25,7 @@ type numpyArray struct {
 	array  ByteArray
 }
 
-// numpyType is a numpy.dtype.
+// numpyType is a numpy.dtype, by its letter and width: "f8".
 type numpyType string
 
 // ReadColumns reads a pickle of at most `limit` bytes. Nothing that it names is called.
@@ -36,13 +36,8 @@ func ReadColumns(r io.Reader, limit int) (*Columns, error) {
 		switch f {
 		case global{"numpy.core.multiarray", "_reconstruct"}, global{"numpy._core.multiarray", "_reconstruct"}:
 			return &numpyArray{}, true, nil
-		case global{"numpy", "dtype"}:
-			if len(arguments) > 0 {
-				name, _ := arguments[0].(string)
-				return numpyType(name), true, nil
-			}
 		}
-		return nil, false, nil
+		return scalar(f, arguments)
 	}
 	u.build = func(object, state any) error {
 		a, is := object.(*numpyArray)

@@ -225,7 +225,7 @@ func (u *unpickler) step(op byte) error {
 	case '}':
 		u.spent += containBytes
 		u.push(&dict{})
-	case ']':
+	case ']', '\x8f': // EMPTY_SET, which is a list here
 		u.spent += containBytes
 		u.push(&list{})
 	case '0': // POP, of a mark too
@@ -247,7 +247,7 @@ func (u *unpickler) step(op byte) error {
 		return u.text(op)
 	case 'q', 'r', 'p', '\x94', 'h', 'j', 'g':
 		return u.remember(op)
-	case 't', 'l', 'd', '\x85', '\x86', '\x87', 'a', 'e', 's', 'u':
+	case 't', 'l', 'd', '\x85', '\x86', '\x87', 'a', 'e', 's', 'u', '\x90', '\x91':
 		return u.collect(op)
 	case 'c', '\x93', 'R', '\x81', 'b', 'Q', 'P':
 		return u.object(op)
@@ -399,7 +399,7 @@ func (u *unpickler) collect(op byte) error {
 		return err
 	}
 	switch op {
-	case 't':
+	case 't', '\x91': // FROZENSET
 		u.push(values)
 		return nil
 	case 'l':

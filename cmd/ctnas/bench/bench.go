@@ -51,6 +51,7 @@ type Env struct {
 	parts  []*exec.Program // what one of several runs
 	moved  float64         // Bytes of a case whose size depends on the device
 	worked float64         // FLOPs of one
+	beside func() error    // what a case is compared with, which does the same work in another way
 	close  []func()        // of the case that is being prepared
 	shared []func()        // of what all cases share
 }
@@ -62,6 +63,7 @@ type work struct {
 	parts   []*exec.Program // nil, or run is a run of them, with what the host does between
 	moved   float64
 	worked  float64
+	beside  func() error // nil: it is compared with nothing
 	close   []func()
 }
 
@@ -205,7 +207,7 @@ func (e *Env) Times(ctx context.Context, c Case, repeats int) (times []float64, 
 
 // prepare sets a case up.
 func (e *Env) prepare(ctx context.Context, c Case) (w work, err error) {
-	e.last, e.parts, e.moved, e.worked = nil, nil, 0, 0
+	e.last, e.parts, e.moved, e.worked, e.beside = nil, nil, 0, 0, nil
 	defer func() {
 		w.close, e.close = e.close, nil
 		if e.runs[c.Name] = w; w.run == nil || err != nil {
@@ -218,8 +220,30 @@ func (e *Env) prepare(ctx context.Context, c Case) (w work, err error) {
 	if w.run, err = c.Setup(ctx, e); err != nil {
 		return w, err
 	}
-	w.program, w.parts, w.moved, w.worked = e.last, e.parts, e.moved, e.worked
+	w.program, w.parts, w.moved, w.worked, w.beside = e.last, e.parts, e.moved, e.worked, e.beside
 	return w, nil
+}
+
+// besides is Times of a case that is compared with something else, and how long that takes, in turns; nil without.
+func (e *Env) besides(ctx context.Context, c Case, repeats int) (times, others []float64, err error) {
+	beside := e.runs[c.Name].beside
+	if beside == nil {
+		times, err = e.Times(ctx, c, repeats)
+		return times, nil, err
+	}
+	for range repeats {
+		begin := time.Now()
+		if err := beside(); err != nil {
+			return nil, nil, err
+		}
+		others = append(others, float64(time.Since(begin).Nanoseconds())/1e6)
+		one, err := e.Times(ctx, c, 1)
+		if err != nil {
+			return nil, nil, err
+		}
+		times = append(times, one...)
+	}
+	return times, others, nil
 }
 
 // Walls is Times by the clock on the wall, of single runs that are waited for, as PyTorch is measured; nil where Times
@@ -326,7 +350,9 @@ type Result struct {
 	GBps     *float64 `json:"gbps"`
 	// The larger of the shares of both ceilings; above 1 where the data stay in the caches.
 	CeilingShare *float64 `json:"ceiling_share"`
-	Kernels      []Kernel `json:"kernels,omitempty"`
+	// How long what the case is compared with takes, by how long the case does, in turns: above 1 the case is faster.
+	Ratio   *float64 `json:"ratio"`
+	Kernels []Kernel `json:"kernels,omitempty"`
 }
 
 // Kernel is a launch of a case's program on a GPU: what it needs of a multiprocessor.
@@ -363,7 +389,7 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 		return Result{}, err
 	}
 	repeats := int(min(100_000, max(2, wanted.Seconds()*1000/max(times[0], 1e-3))))
-	more, err := e.Times(ctx, c, repeats)
+	more, others, err := e.besides(ctx, c, repeats)
 	if err != nil {
 		return Result{}, err
 	}
@@ -381,6 +407,10 @@ func (e *Env) Measure(ctx context.Context, c Case, ceilings Ceilings, wanted tim
 	if walls != nil {
 		wall := median(walls)
 		r.WallMS = &wall
+	}
+	if others != nil {
+		ratio := median(others) / median(more)
+		r.Ratio = &ratio
 	}
 	rate := func(work, ceiling float64) *float64 {
 		if work == 0 {

@@ -43,6 +43,9 @@ func small(t *testing.T) *Env {
 }
 
 func TestEveryCaseRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one case after the other, on one thread")
+	}
 	e := small(t)
 	names := map[string]bool{}
 	repeats := 1
@@ -55,6 +58,9 @@ func TestEveryCaseRuns(t *testing.T) {
 		names[c.Name] = true
 		if c.Long || c.Name == "rank_from_cached_table" {
 			continue // each takes many seconds and is tested where it is at home
+		}
+		if strings.HasPrefix(c.Name, "train_") && c.Name != "train_nb101_small" && !testdata.All() {
+			continue // the smallest of them tests what they have in common, in a tenth of the time
 		}
 		c.Cold = true // no warming up
 		times, err := e.Times(t.Context(), c, repeats)

@@ -23,7 +23,7 @@ import (
 // Cases lists everything that can be measured: what says most, then single operations, then the other steps. The names
 // of the steps are those of scripts/peers.
 func Cases() []Case {
-	all := slices.Concat(kernels(), steps(), training(), supernet())
+	all := slices.Concat(kernels(), steps(), training(), ranks(), supernet(), farms())
 	// A pass that is cut off has these at least.
 	first := []string{"train_mobilenetv3_large", "train_nb101_best", "nac_step_released_512", "encode_space_released",
 		"controller_iteration", "rollouts_4096"}

@@ -9,6 +9,9 @@ import (
 )
 
 func TestLaunches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one recording after the other")
+	}
 	list, err := Launches(t.Context(), "nac_step_released_512", exec.BF16, 0)
 	require.NoError(t, err)
 	require.Equal(t, "cu_encode_prepare_bf16", list[0].Entry)

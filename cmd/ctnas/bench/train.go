@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
+	"github.com/ctnas/ctnas/kernels/exec"
+	"github.com/ctnas/ctnas/kernels/image"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer"
@@ -66,10 +69,60 @@ func training() []Case {
 			},
 		})
 	}
-	return append(cases, Case{
-		Name: "jpeg_rrc224", Shape: fmt.Sprintf("%d photographs: JPEG to random crops of 224x224, mirrored, normalised",
-			jpegImages), Long: true, Setup: photographs,
-	})
+	for _, c := range []struct {
+		name, what string
+		pack       *data.PackConfig // nil: the files as they are
+	}{
+		{"", "JPEG", nil},
+		{"_packed", "a packed set of JPEG with 256 pixels", &data.PackConfig{Side: 256, Quality: 90}},
+		{"_packed_raw", "a packed set of pixels, 256 of them", &data.PackConfig{Side: 256, Raw: true}},
+	} {
+		for _, raw := range []bool{false, true} {
+			name, becomes := "jpeg_rrc224", "random crops of 224x224, mirrored, normalised"
+			if raw {
+				name, becomes = "jpeg_regions224", "bytes of what these crops show, as for a GPU"
+			}
+			cases = append(cases, Case{
+				Name: name + c.name, Shape: fmt.Sprintf("%d photographs: %s to %s", jpegImages, c.what, becomes),
+				Long: true, Setup: func(ctx context.Context, e *Env) (func() error, error) {
+					return photographs(ctx, e, c.pack, raw)
+				},
+			})
+		}
+	}
+	return append(cases, regions())
+}
+
+// regions is what a device does for a training's images: crops of 100 to 256 pixels, as the loader leaves them, to
+// 224x224.
+func regions() Case {
+	const side, least, most = 224, 100, 256
+	return Case{
+		Name: "regions224", Shape: fmt.Sprintf("a batch of crops of %d to %d pixels a side, bytes, to %dx%d, "+
+			"mirrored, normalised", least, most, side, side),
+		Setup: layered(func(l *layer, p *exec.Program) {
+			s, r := image.NewSection(make([]byte, image.SectionBytes(l.batch, side)), image.Bilinear),
+				philox.New(1, philox.PurposeTest, 6)
+			s.Begin(l.batch, side, 1)
+			for i := range l.batch {
+				d := image.Draw{Height: least + r.Intn(most-least+1), Width: least + r.Intn(most-least+1), Shrink: 1,
+					Flip: r.Intn(2) == 1}
+				d.Y = image.Span{Length: d.Height, Full: side, End: d.Height}
+				d.X = image.Span{Length: d.Width, Full: side, End: d.Width}
+				var room []byte
+				d.At, room = s.Room(3 * d.Height * d.Width)
+				for k := range room {
+					room[k] = byte(r.Uint32())
+				}
+				s.Put(i, d)
+			}
+			op := image.Regions{Images: l.batch, Size: side, Scale: [3]float32{1, 1, 1},
+				Section: l.ar.I32(image.SectionBytes(l.batch, side) / 4), Out: l.ar.F32(l.batch * side * side * 3)}
+			op.Section.WriteBytes(s.Bytes())
+			op.Record(p)
+			l.moved = float64(len(s.Bytes())) + op.Out.Bytes(op.Out.Len())
+		}),
+	}
 }
 
 // trainStep is a step of a network on random images with random labels. Its rate is so low that the loss stays finite
@@ -103,8 +156,10 @@ const jpegImages = 1024
 // imagesVariable names the folder of photographs, as imagenet:DIR reads it.
 const imagesVariable = "CTNAS_PEER_IMAGES"
 
-// photographs reads a folder of JPEG files from the start with a new loader, as many workers as threads.
-func photographs(ctx context.Context, e *Env) (func() error, error) {
+// photographs reads a folder of JPEG files, as it is or packed, from the start with a new loader, as many workers as
+// threads.
+// raw leaves their crops as bytes.
+func photographs(ctx context.Context, e *Env, pack *data.PackConfig, raw bool) (func() error, error) {
 	dir := os.Getenv(imagesVariable)
 	if dir == "" {
 		return nil, errors.New("needs a folder of photographs: " + imagesVariable)
@@ -114,9 +169,24 @@ func photographs(ctx context.Context, e *Env) (func() error, error) {
 		return nil, err
 	}
 	e.close = append(e.close, func() { _ = set.Close() })
+	if pack != nil {
+		temporary, err := os.MkdirTemp("", "ctnas-bench")
+		if err != nil {
+			return nil, err
+		}
+		e.close = append(e.close, func() { _ = os.RemoveAll(temporary) })
+		path := filepath.Join(temporary, "photographs.pack")
+		if _, err := set.Pack(ctx, path, *pack); err != nil {
+			return nil, err
+		}
+		if set, err = data.Open("imagenet:"+path, data.Options{}); err != nil {
+			return nil, err
+		}
+		e.close = append(e.close, func() { _ = set.Close() })
+	}
 	return func() error {
 		l, err := data.NewLoader(set.Train, data.Config{Batch: 32, Transform: set.TrainTransform(224), Train: true,
-			Workers: max(1, e.Device.Threads)})
+			Workers: max(1, e.Device.Threads), Raw: raw})
 		if err != nil {
 			return err
 		}

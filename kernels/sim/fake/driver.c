@@ -10,6 +10,8 @@
 //   refuse:ENTRY   the kernel cannot be launched       noparams       cuFuncGetParamInfo is not supported
 //   lost:N         GPU N does not answer               busy:N         GPU N belongs to another process
 //   code:N         the error that a kernel stops with  nospin         a wait that keeps the processor busy fails
+//   nopeer         no GPU reaches another's memory
+//   ahead          a GPU's streams but the first do at once what waits for nothing: a wait too few shows there
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -30,7 +32,7 @@ enum {
 	MAX_ARGS = 4096
 };
 
-typedef enum { COPY, FILL, LAUNCH, RECORD, GRAPH } kind;
+typedef enum { COPY, FILL, LAUNCH, RECORD, WAIT, GRAPH } kind;
 
 typedef struct op {
 	kind kind;
@@ -42,6 +44,7 @@ typedef struct op {
 	unsigned grid[3], block[3];
 	size_t shared, most;
 	CUevent event;
+	unsigned long record; // of the event, that a WAIT is for
 	CUgraph graph;
 	struct op *next;
 	_Alignas(64) char args[];
@@ -50,6 +53,7 @@ typedef struct op {
 struct CUctx_st {
 	int device, users;
 	unsigned flags;
+	int reaches[MAX_DEVICES]; // whose memory
 };
 struct CUmod_st {
 	int loaded;
@@ -64,10 +68,12 @@ struct CUstream_st {
 	op *first, **last;
 	CUgraph capture;
 	CUcontext context;
+	int ahead;
 	struct CUstream_st *next;
 };
 struct CUevent_st {
 	int pending;
+	unsigned long recorded; // how often, those that are pending too
 	unsigned flags;
 	struct timespec at;
 };
@@ -180,6 +186,8 @@ static void release(CUgraph g) {
 	free(g);
 }
 
+static void await(CUevent event, unsigned long record);
+
 static void perform(const op *o) {
 	if (dead) return;
 	switch (o->kind) {
@@ -199,21 +207,39 @@ static void perform(const op *o) {
 		o->event->pending--;
 		clock_gettime(CLOCK_MONOTONIC, &o->event->at);
 		break;
+	case WAIT: await(o->event, o->record); break;
 	case GRAPH:
 		for (op *each = o->graph->first; each; each = each->next) perform(each);
 		break;
 	}
 }
 
+// Does the next thing that is queued on a stream.
+static void advance(CUstream s) {
+	op *o = s->first;
+	s->first = o->next;
+	if (!s->first) s->last = &s->first;
+	perform(o);
+	if (o->kind == GRAPH) release(o->graph);
+	free(o);
+}
+
 // Does what is queued on a stream, up to the record of an event if one is given.
 static void drain(CUstream s, CUevent until) {
-	while (s->first && !(until && !until->pending)) {
-		op *o = s->first;
-		s->first = o->next;
-		if (!s->first) s->last = &s->first;
-		perform(o);
-		if (o->kind == GRAPH) release(o->graph);
-		free(o);
+	while (s->first && !(until && !until->pending)) advance(s);
+}
+
+static int records(CUstream s, CUevent event) {
+	for (op *o = s->first; o; o = o->next) {
+		if (o->kind == RECORD && o->event == event) return 1;
+	}
+	return 0;
+}
+
+// Does what other streams have queued before the record of an event.
+static void await(CUevent event, unsigned long record) {
+	for (CUstream s = streams; s; s = s->next) {
+		while (event->recorded - (unsigned long)event->pending < record && records(s, event)) advance(s);
 	}
 }
 
@@ -233,6 +259,7 @@ static void enqueue(CUstream s, op *o) {
 	op ***last = s->capture ? &s->capture->last : &s->last;
 	**last = o;
 	*last = &o->next;
+	if (s->ahead && !s->capture) drain(s, NULL);
 }
 
 // ---- driver, devices, contexts --------------------------------------------------
@@ -275,7 +302,8 @@ static const struct {
         {CUDA_ERROR_NOT_PERMITTED, "CUDA_ERROR_NOT_PERMITTED", "operation not permitted"},
         {CUDA_ERROR_DEVICE_UNAVAILABLE, "CUDA_ERROR_DEVICE_UNAVAILABLE",
          "CUDA-capable device(s) is/are busy or unavailable"},
-        {CUDA_ERROR_CONTAINED, "CUDA_ERROR_CONTAINED", "Invalid access of peer GPU memory over nvlink or a hardware error"},
+        {CUDA_ERROR_CONTAINED, "CUDA_ERROR_CONTAINED",
+         "Invalid access of peer GPU memory over nvlink or a hardware error"},
         {CUDA_ERROR_UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
         {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
          "operation not permitted when stream is capturing"},
@@ -354,7 +382,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
 	ENTER;
 	NEED(device >= 0 && device < MAX_DEVICES && contexts[device].users > 0, CUDA_ERROR_INVALID_CONTEXT);
-	contexts[device].users--;
+	if (!--contexts[device].users) memset(contexts[device].reaches, 0, sizeof contexts[device].reaches);
 	LEAVE;
 }
 
@@ -362,6 +390,22 @@ CUresult cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned flags) {
 	ENTER;
 	NEED(device >= 0 && device < count(), CUDA_ERROR_INVALID_DEVICE);
 	contexts[device].flags = flags;
+	LEAVE;
+}
+
+CUresult cuDeviceCanAccessPeer(int *can, CUdevice device, CUdevice peer) {
+	ENTER;
+	NEED(device >= 0 && device < count() && peer >= 0 && peer < count(), CUDA_ERROR_INVALID_DEVICE);
+	*can = device != peer && !wrong("nopeer");
+	LEAVE;
+}
+
+CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned flags) {
+	ENTER_CONTEXT;
+	NEED(peer && peer->users > 0 && peer != current && !wrong("nopeer"), CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
+	NEED(!flags, CUDA_ERROR_INVALID_VALUE);
+	NEED(!current->reaches[peer->device], CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
+	current->reaches[peer->device] = 1;
 	LEAVE;
 }
 
@@ -380,6 +424,7 @@ CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
 	CUstream s = calloc(1, sizeof *s);
 	s->last = &s->first;
 	s->context = current;
+	for (CUstream other = streams; other && wrong("ahead"); other = other->next) s->ahead |= other->context == current;
 	s->next = streams;
 	*stream = streams = s;
 	LEAVE;
@@ -434,6 +479,19 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
 	op *o = new_op(RECORD, 0);
 	o->event = event;
 	event->pending++;
+	event->recorded++;
+	enqueue(stream, o);
+	LEAVE;
+}
+
+// A wait for an event that was never recorded is over at once, as the driver has it.
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags) {
+	ENTER_CONTEXT;
+	NEED(event && known_stream(stream), CUDA_ERROR_INVALID_HANDLE);
+	NEED(!flags, CUDA_ERROR_INVALID_VALUE);
+	op *o = new_op(WAIT, 0);
+	o->event = event;
+	o->record = event->recorded;
 	enqueue(stream, o);
 	LEAVE;
 }
@@ -443,9 +501,7 @@ CUresult cuEventSynchronize(CUevent event) {
 	NEED(event, CUDA_ERROR_INVALID_HANDLE);
 	NEED(!wrong("nospin") || event->flags & CU_EVENT_BLOCKING_SYNC, CUDA_ERROR_NOT_PERMITTED);
 	for (CUstream s = streams; s && event->pending; s = s->next) {
-		int here = 0;
-		for (op *o = s->first; o; o = o->next) here |= o->kind == RECORD && o->event == event;
-		if (here) drain(s, event);
+		if (records(s, event)) drain(s, event);
 	}
 	code = dead;
 	LEAVE;
@@ -539,6 +595,32 @@ CUresult cuMemcpyHtoDAsync(CUdeviceptr dst, const void *src, size_t bytes, CUstr
 
 CUresult cuMemcpyDtoHAsync(void *dst, CUdeviceptr src, size_t bytes, CUstream stream) {
 	return copy(dst, 1, (const void *)(uintptr_t)src, 0, bytes, stream);
+}
+
+// Tells whether [p, p+bytes) lies in one allocation of a context.
+static int belongs(const void *p, size_t bytes, CUcontext context) {
+	for (allocation *a = allocations; a; a = a->next) {
+		if (!a->host && a->device == context->device && (char *)p >= (char *)a->at &&
+		    (char *)p + bytes <= (char *)a->at + a->bytes)
+			return 1;
+	}
+	return 0;
+}
+
+CUresult cuMemcpyPeerAsync(CUdeviceptr dst, CUcontext to, CUdeviceptr src, CUcontext from, size_t bytes,
+                           CUstream stream) {
+	void *at = (void *)(uintptr_t)dst;
+	const void *of = (const void *)(uintptr_t)src;
+	ENTER_CONTEXT;
+	NEED(known_stream(stream), CUDA_ERROR_INVALID_HANDLE);
+	NEED(to && from && to->users > 0 && from->users > 0, CUDA_ERROR_INVALID_CONTEXT);
+	NEED(belongs(at, bytes, to) && belongs(of, bytes, from), CUDA_ERROR_INVALID_VALUE);
+	op *o = new_op(COPY, 0);
+	o->dst = at;
+	o->src = of;
+	o->bytes = bytes;
+	enqueue(stream, o);
+	LEAVE;
 }
 
 CUresult cuMemsetD8Async(CUdeviceptr dst, unsigned char value, size_t bytes, CUstream stream) {
@@ -659,8 +741,15 @@ CUresult cuTensorMapEncodeIm2col(CUtensorMap *map, CUtensorMapDataType type, cuu
 	for (int i = 0; i < 4; i++) NEED(step[i] == 1 && size[i] > 0 && size[i] <= 1ull << 32, CUDA_ERROR_INVALID_VALUE);
 	for (int i = 0; i < 3; i++) NEED(stride[i] % 16 == 0 && stride[i] < 1ull << 40, CUDA_ERROR_INVALID_VALUE);
 	NEED(stride[1] == stride[0] * size[1] && stride[2] == stride[1] * size[2], CUDA_ERROR_NOT_SUPPORTED);
-	ctn_sim_image image = {z, (int)size[3], (int)size[2], (int)size[1], (int)size[0], (long long)(stride[0] / 2),
-	                       {lower[0], lower[1]}, {upper[0], upper[1]}, (int)pixels};
+	ctn_sim_image image = {z,
+	                       (int)size[3],
+	                       (int)size[2],
+	                       (int)size[1],
+	                       (int)size[0],
+	                       (long long)(stride[0] / 2),
+	                       {lower[0], lower[1]},
+	                       {upper[0], upper[1]},
+	                       (int)pixels};
 	NEED(!ctn_sim_image_map(&image, map), CUDA_ERROR_INVALID_VALUE);
 	LEAVE;
 }

@@ -24,6 +24,11 @@ import (
 // steps are the training steps that are modelled, in batches of 256 in bfloat16.
 var steps = []string{"train_mobilenetv3_large", "train_nb101_best"}
 
+// others are entries that these steps launch on other GPUs, in the place of those for compute capability 9.0: their
+// main loops are printed too, from the code for 9.0, which has the same instructions.
+var others = map[string][]string{"conv_plain": {"cu_conv_plain_128", "cu_conv_input_plain_128",
+	"cu_conv_weight_plain_128"}}
+
 func main() {
 	folder := flag.String("fatbins", "kernels/fatbin/bin", "folder of the compiled kernels")
 	cuobjdump := flag.String("cuobjdump", "cuobjdump", "NVIDIA's program; nvdisasm must stand beside it")
@@ -50,6 +55,14 @@ func report(ctx context.Context, out io.Writer, folder, cuobjdump string, all bo
 			entries[l.File][l.Entry] = true
 		}
 		programs[name] = list
+	}
+	for file, names := range others {
+		if entries[file] == nil {
+			entries[file] = map[string]bool{}
+		}
+		for _, name := range names {
+			entries[file][name] = true
+		}
 	}
 	code := map[string]figures{}
 	for _, file := range slices.Sorted(maps.Keys(entries)) {

@@ -2,6 +2,7 @@
 package sources
 
 import (
+	_ "github.com/ctnas/ctnas/search/command"   // exec:
 	_ "github.com/ctnas/ctnas/search/predictor" // predictor:
 	_ "github.com/ctnas/ctnas/search/supernet"  // supernet:
 	_ "github.com/ctnas/ctnas/search/trained"   // train:

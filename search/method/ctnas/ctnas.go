@@ -6,12 +6,9 @@ package ctnas
 import (
 	"context"
 	"slices"
-	"sync"
 
-	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
-	"github.com/ctnas/ctnas/search/catalogue"
 	"github.com/ctnas/ctnas/search/method/guided"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/run"
@@ -30,6 +27,9 @@ func (Method) Name() string { return search.MethodName }
 func (Method) About() string {
 	return "rounds of labels that a comparator and a controller propose: this program's search"
 }
+
+// Lagging marks it.
+func (Method) Lagging() {}
 
 // Run goes through the rounds.
 func (Method) Run(ctx context.Context, r *run.Run) error {
@@ -106,11 +106,11 @@ func (s *rounds) run(ctx context.Context) error {
 		if s.Left() == 0 {
 			return nil
 		}
-		got, err := s.label(ctx)
+		asked, got, err := s.label(ctx)
 		if err != nil {
 			return err
 		}
-		if got == 0 { // nothing is left to label
+		if asked == 0 && got == 0 { // nothing is left to label
 			return nil
 		}
 		s.Round++
@@ -124,53 +124,11 @@ func (s *rounds) run(ctx context.Context) error {
 	}
 }
 
-// train trains this round's comparator on all labels and the pseudo-labelled pairs.
+// train trains this round's comparator and chooses the baseline by it.
 func (s *rounds) train(ctx context.Context) error {
-	labels := s.Ledger.Labels()
-	archs, values := make([]space.Arch, len(labels)), make([]float64, len(labels))
-	for i, l := range labels {
-		archs[i], values[i] = l.Arch, l.Value
-	}
-	s.Pseudo = guided.Age(s.Pseudo, s.Round, s.ExploreAge, s.ExplorePool)
-	s.Scorer = nil // the last comparator's scores go before the next ones come
-	data := guided.Join(catalogue.Describe(s.Deps.Space, s.Network.Network, archs, values), s.Deps.Space,
-		s.Network.Network, archs, s.Pseudo, s.ExploreWeight)
-	var mu sync.Mutex
-	losses := make([][]float64, s.Network.Members) // a member's losses by block, in order
-	steps := []int{}
-	done := 0
-	seed := philox.New(s.Seed, philox.PurposeTrain, uint32(s.Round)).Uint64()
-	cmp, err := gcn.Train(ctx, s.Device, s.Network, data, seed, func(member, step int, loss float64) {
-		mu.Lock()
-		defer mu.Unlock()
-		if losses[member] = append(losses[member], loss); len(losses[member]) > len(steps) {
-			steps = append(steps, step)
-		}
-		done++
-		s.Report(run.Progress{Stage: "train", Done: step, Total: s.Network.Steps})
-	})
-	if err != nil {
+	if err := s.Learn(ctx); err != nil {
 		return err
 	}
-	for k, step := range steps {
-		mean := 0.0
-		for _, l := range losses {
-			mean += l[k] / float64(len(losses))
-		}
-		err := s.Event(report.Event{Name: report.EventComparator, Step: s.Updates + step, Values: map[string]float64{
-			"loss": mean, "labels": float64(len(labels)), "pseudo": float64(len(s.Pseudo)),
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	s.Updates += s.Network.Steps
-	s.Spent("train")
-	s.Comparator, s.Trained = cmp, true
-	if s.Scorer, err = guided.NewScorer(ctx, s.Deps.Space, s.Device, cmp, s.List); err != nil {
-		return err
-	}
-	s.Spent("rank")
 	if err := s.firstBaseline(); err != nil {
 		return err
 	}
@@ -288,12 +246,27 @@ func (s *rounds) explore() error {
 	return nil
 }
 
-// label buys this round's candidates and returns how many there were.
-func (s *rounds) label(ctx context.Context) (int, error) {
-	candidates, err := s.Candidates(min(s.PerRound, s.Ledger.Left()))
+// label pays for this round's candidates, and waits for the labels of all rounds but the Lag last ones; where nothing
+// more can be asked for, for those too. It returns how many candidates and labels there were.
+func (s *rounds) label(ctx context.Context) (candidates, labels int, err error) {
+	_, size := s.Spending(s.Deps.Space)
+	list, err := s.Candidates(min(size, s.Ledger.Left()))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	answers, err := s.Buy(ctx, s.Round, candidates)
-	return len(answers), err
+	if err := s.Submit(ctx, s.Round, list); err != nil {
+		return 0, 0, err
+	}
+	last := s.Round - s.Lag
+	if len(list) == 0 || s.Ledger.Left() == 0 {
+		last = s.Round
+	}
+	for rounds := s.Ledger.Pending(); len(rounds) > 0 && rounds[0] <= last; rounds = rounds[1:] {
+		answers, err := s.Collect(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		labels += len(answers)
+	}
+	return len(list), labels, nil
 }

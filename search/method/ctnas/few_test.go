@@ -56,6 +56,15 @@ func TestLabelsAreDrawnFromAListOfFew(t *testing.T) {
 	r, err := run.Do(context.Background(), c, run.Deps{Space: sp, Source: source})
 	require.NoError(t, err)
 	require.Len(t, r.Ledger, 24)
+	require.Len(t, r.Suggestions, 10)
+	for i, x := range r.Suggestions {
+		a, err := sp.Parse(x.Arch)
+		require.NoError(t, err)
+		require.False(t, source.Has(a), "a table of few is not found again")
+		require.LessOrEqual(t, a.Cost().MAdds, int64(320e6))
+		require.True(t, *x.Probability > 0 && *x.Probability < 1 && *x.PredictedRank >= 1 && x.Reason != "")
+		require.NotContains(t, r.Suggestions[:i], x)
+	}
 	for _, l := range r.Ledger {
 		require.True(t, source.Has(l.Arch))
 		require.LessOrEqual(t, l.Arch.Cost().MAdds, c.MaxMAdds)
@@ -132,4 +141,22 @@ func TestPercentilesRestOnWhatIsKnown(t *testing.T) {
 	require.Equal(t, []int{whole.Controller.Samples, whole.Controller.Samples},
 		[]int{whole.Controller.FirstKnown, whole.Controller.LastKnown})
 	require.Positive(t, *whole.Controller.First)
+}
+
+// Half of the first labels are promising architectures', where those are chosen among several and the space says what
+// is promising; the ledger says which.
+func TestFirstLabels(t *testing.T) {
+	for preselect, promising := range map[int]int{1000: 8, 1: 0} {
+		c := tiny(t, search.ProposeController)
+		c.Budget, c.Preselect = 24, preselect
+		r, err := run.Do(t.Context(), c, deps(t, ""))
+		require.NoError(t, err)
+		of := map[string]int{}
+		for _, l := range r.Ledger[:16] {
+			require.Equal(t, 0, l.Round)
+			of[l.Proposer]++
+		}
+		require.Equal(t, promising, of["promising"])
+		require.Equal(t, 16-promising, of["random"])
+	}
 }

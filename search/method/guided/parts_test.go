@@ -134,13 +134,39 @@ func TestJoinNumbersUnlabelledArchitecturesOnce(t *testing.T) {
 
 func TestInitialLabelsLeaveRoomForWhatIsFound(t *testing.T) {
 	for _, x := range []struct {
-		preset       string
-		budget, want int
-	}{{search.PresetDefault, 423, 60}, {search.PresetDefault, 60, 30}, {search.PresetDefault, 3, 2},
-		{search.PresetPaper, 424, 423}, {search.PresetPaper, 100, 99}, {search.PresetReleased, 423, 422}} {
+		preset             string
+		budget, init, want int
+	}{{search.PresetDefault, 423, 0, 60}, {search.PresetDefault, 50, 0, 20}, {search.PresetDefault, 3, 0, 2},
+		{search.PresetDefault, 1000, 0, 60}, {search.PresetDefault, 60, 58, 30}, {search.PresetDefault, 60, 40, 40},
+		{search.PresetPaper, 424, 423, 423}, {search.PresetPaper, 100, 423, 99},
+		{search.PresetReleased, 423, 423, 422}} {
 		c, err := search.Preset(x.preset)
 		require.NoError(t, err)
-		c.Budget = x.budget
-		require.Equal(t, x.want, initial(c), "%+v", x)
+		c.Budget, c.Init = x.budget, x.init
+		require.Equal(t, x.want, initial(c, runtest.Space), "%+v", x)
+	}
+}
+
+// What is drawn is the most promising of several that may be labelled, and the first of them where none may.
+func TestPromising(t *testing.T) {
+	sp := runtest.Space
+	var drawn []space.Arch
+	stream := philox.New(5, philox.PurposeTest, 3)
+	draw := func() space.Arch {
+		drawn = append(drawn, sp.Sample(stream))
+		return drawn[len(drawn)-1]
+	}
+	large := func(a space.Arch) bool { return len(a.Graph().Ops) == 7 }
+	for range 10 {
+		drawn = nil
+		got := mostPromising(sp, 20, draw, large)
+		require.Len(t, drawn, 20)
+		require.Contains(t, drawn, got)
+		require.True(t, large(got))
+		for _, a := range drawn {
+			require.True(t, !large(a) || space.Promise(sp, a) <= space.Promise(sp, got))
+		}
+		drawn = nil
+		require.Equal(t, mostPromising(sp, 5, draw, func(space.Arch) bool { return false }), drawn[0])
 	}
 }

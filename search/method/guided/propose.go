@@ -16,12 +16,19 @@ type selection struct {
 	s     *Search
 	list  []ledger.Request
 	taken map[space.Arch]bool
+	rule  func(space.Arch) bool // what may be chosen; nil: what can be labelled next
 
 	apart     int     // in how many decisions candidates should differ from each other
 	decisions [][]int // of those in the list, where that is more than one
 }
 
-func (c *selection) may(a space.Arch) bool { return !c.taken[a] && c.s.May(a) }
+func (c *selection) may(a space.Arch) bool {
+	rule := c.rule
+	if rule == nil {
+		rule = c.s.May
+	}
+	return !c.taken[a] && rule(a)
+}
 
 func (c *selection) add(a space.Arch, proposer string, predicted float64) {
 	c.taken[a] = true
@@ -111,10 +118,9 @@ func Highest(n int, values []float64, ok func(i int) bool) []int {
 func (s *Search) Candidates(n int) ([]ledger.Request, error) {
 	c := &selection{s: s, taken: make(map[space.Arch]bool, n)}
 	if s.List == nil { // the closer the end, the closer together: what is left then is to tell neighbours apart
-		left := float64(s.Ledger.Left()) / float64(s.Budget)
-		c.apart = int(math.Round(s.Spread * left * float64(s.Deps.Space.Grammar().MaxSteps())))
+		c.apart = s.Apart(float64(s.Ledger.Left()) / float64(s.Budget))
 	}
-	pool, from, err := s.pool(s.May)
+	pool, from, err := s.pool(s.May, s.List == nil)
 	if err != nil {
 		return nil, err
 	}
@@ -216,9 +222,10 @@ func (s *Search) choose(c *selection, n int, rank []float64, member func(m int) 
 }
 
 // pool lists distinct architectures near what the controller has learned: all it sampled in this round, fresh samples,
-// and neighbours of the best labelled ones, as far as a rule lets them; and says where each came from.
-func (s *Search) pool(may func(space.Arch) bool) (archs []space.Arch, from []string, err error) {
-	if s.Propose == search.ProposeSpace || s.List != nil && s.ControllerShare == 0 {
+// and, bred, neighbours of the best labelled ones and what evolves from them, as far as a rule lets them; and says
+// where each came from.
+func (s *Search) pool(may func(space.Arch) bool, bred bool) (archs []space.Arch, from []string, err error) {
+	if !bred && (s.Propose == search.ProposeSpace || s.ControllerShare == 0) {
 		return nil, nil, nil
 	}
 	seen := map[space.Arch]bool{}
@@ -243,10 +250,10 @@ func (s *Search) pool(may func(space.Arch) bool) (archs []space.Arch, from []str
 			add(a, ProposerController)
 		}
 	}
-	if s.List == nil { // with a list every neighbour is ranked anyway
+	if bred { // where there is a list, every neighbour is ranked anyway
 		stream := philox.New(s.Seed, philox.PurposePropose, uint32(s.Round))
 		parents := slices.Clone(s.Ledger.Labels())
-		slices.SortStableFunc(parents, func(a, b ledger.Label) int { return cmp.Compare(b.Value, a.Value) })
+		slices.SortStableFunc(parents, func(a, b ledger.Label) int { return cmp.Compare(b.Score, a.Score) })
 		parents = parents[:min(len(parents), mutationParents)]
 		for i := range s.Mutations {
 			add(s.neighbour(parents[i%len(parents)].Arch, stream), ProposerMutation)

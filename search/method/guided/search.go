@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/big"
 	"slices"
+	"sync"
 
 	"github.com/ctnas/ctnas/gcn"
 	"github.com/ctnas/ctnas/kernels/philox"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/catalogue"
 	"github.com/ctnas/ctnas/search/controller"
+	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/space"
@@ -19,6 +22,7 @@ import (
 // Who proposed a label, as the ledger says.
 const (
 	ProposerRandom     = "random"
+	ProposerPromising  = "promising"
 	ProposerValidation = "validation"
 	ProposerController = "controller"
 	ProposerMutation   = "mutation"
@@ -81,29 +85,99 @@ func (s *Search) consolation(a space.Arch) float64 {
 	return 0.02 * math.Pow(s.Limits.Excess(a), -8)
 }
 
-// sampleTries is how many random architectures are drawn for one that may be labelled before none is taken to exist.
-const sampleTries = 200000
+// SampleTries is how many random architectures are drawn for one that may be labelled before none is taken to exist.
+const SampleTries = 200000
 
 // Random draws n distinct architectures that may be labelled, fewer where there are no more.
 func (s *Search) Random(n int, stream *philox.Stream) []space.Arch {
-	return s.Draw(n, stream, s.Sample, sampleTries)
+	return s.Draw(n, stream, s.Sample, SampleTries)
 }
 
-// initial is how many random labels are bought first: Init, less where the budget leaves nothing for what is found.
-func initial(c search.Config) int {
+// initial is how many labels are bought first: fewer than the settings say where the budget leaves nothing for what is
+// found.
+func initial(c search.Config, sp space.Space) int {
+	first, round := c.Spending(sp)
 	switch rest := c.Budget - c.Validation; {
-	case c.Init+c.PerRound <= rest:
-		return c.Init
+	case first+round <= rest:
+		return first
 	case c.Preset == search.PresetDefault:
 		return max(search.MinimumInitial, rest/2)
 	default:
-		return max(search.MinimumInitial, rest-c.PerRound)
+		return max(search.MinimumInitial, rest-round)
 	}
 }
 
-// Begin buys the random labels of round 0. The last Validation of them are not to be learned from.
+// first draws architectures for the first labels. Every other one is the most promising of several random ones that may
+// be labelled, so that these, too, are apart from each other. The rest are random ones: of the promising alone a
+// comparator would not learn what is bad, and the controller would go there.
+type first struct {
+	*Search
+	several   int                 // 1: all are random ones
+	promising bool                // the next one is
+	chosen    map[space.Arch]bool // as promising ones
+}
+
+func (s *Search) first() *first {
+	f := &first{Search: s, several: 1, chosen: map[space.Arch]bool{}}
+	if _, ok := s.Deps.Space.(space.Initialised); ok {
+		f.several = max(1, s.Preselect)
+	}
+	if list := s.Run.List(); list != nil { // what is best of nearly all would always be the same
+		f.several = min(f.several, max(1, list.Len()/100))
+	}
+	return f
+}
+
+// sample draws one. What may not be labelled is drawn again.
+func (f *first) sample(stream *philox.Stream) space.Arch {
+	if f.several == 1 {
+		return f.Sample(stream)
+	}
+	several := 1
+	if f.promising {
+		several = f.several
+	}
+	a := mostPromising(f.Deps.Space, several, func() space.Arch { return f.Sample(stream) }, f.May)
+	if f.May(a) {
+		f.chosen[a] = f.chosen[a] || f.promising
+		f.promising = !f.promising
+	}
+	return a
+}
+
+// requests say of architectures who drew them.
+func (f *first) requests(archs []space.Arch) []ledger.Request {
+	var list []ledger.Request
+	for _, a := range archs {
+		r := ledger.Request{Arch: a, Proposer: ProposerRandom, Predicted: math.NaN()}
+		if f.chosen[a] {
+			r.Proposer = ProposerPromising
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// mostPromising is the most promising of n architectures that may be labelled; the first of them where none may.
+func mostPromising(sp space.Space, n int, draw func() space.Arch, may func(space.Arch) bool) (best space.Arch) {
+	most := math.Inf(-1)
+	for range n {
+		a := draw()
+		if best == nil {
+			best = a
+		}
+		if p := space.Promise(sp, a); p > most && may(a) {
+			best, most = a, p
+		}
+	}
+	return best
+}
+
+// Begin buys the first labels, in round 0. The last Validation of them are not to be learned from.
 func (s *Search) Begin(ctx context.Context) error {
-	archs := s.Random(initial(s.Config)+s.Validation, philox.New(s.Seed, philox.PurposeSample, 0))
+	first := s.first()
+	archs := s.Draw(initial(s.Config, s.Deps.Space)+s.Validation, philox.New(s.Seed, philox.PurposeSample, 0),
+		first.sample, max(1, SampleTries/first.several))
 	if len(archs) < search.MinimumInitial+s.Validation {
 		if len(archs) == 0 && s.Unsampled() != nil {
 			return s.Unsampled()
@@ -116,7 +190,7 @@ func (s *Search) Begin(ctx context.Context) error {
 			s.Limits.Counted(), s.Limits.Flags())
 	}
 	train := archs[:len(archs)-s.Validation]
-	if _, err := s.Ledger.Query(ctx, train, ProposerRandom, 0); err != nil {
+	if _, err := s.Ledger.Ask(ctx, 0, first.requests(train)); err != nil {
 		return err
 	}
 	if _, err := s.Ledger.Query(ctx, archs[len(train):], ProposerValidation, 0); err != nil {
@@ -237,7 +311,76 @@ func (s *Search) Conclude() error {
 	for _, i := range Highest(1, rank, func(i int) bool { return s.Allowed(at(i)) }) {
 		s.Found.Best = at(i)
 	}
-	return nil
+	if !s.seesLittle() {
+		return nil
+	}
+	s.Found.Suggestions, err = s.Suggest(UnlabelledShown, func(a space.Arch) bool {
+		_, labelled := s.Ledger.Get(a)
+		return s.Allowed(a) && !labelled && !s.Source.Has(a)
+	}, false, s.Apart(0.5))
+	return err
+}
+
+// seesLittle tells whether labels are of a list that has less than half of the space: the best of the list is then
+// hardly the best there is, and what is found is worth a measurement elsewhere.
+func (s *Search) seesLittle() bool {
+	l, ok := s.Source.(ledger.Lister)
+	if !ok {
+		return false
+	}
+	all, _ := space.Count(s.Deps.Space)
+	return all.Cmp(big.NewInt(2*int64(l.Len()))) > 0
+}
+
+// Apart is in how many decisions candidates differ while so much of the budget is left.
+func (s *Search) Apart(left float64) int {
+	return int(math.Round(s.Spread * left * float64(s.Deps.Space.Grammar().MaxSteps())))
+}
+
+// Learn trains this round's comparator on all labels and the pseudo-labelled pairs, and scores the list by it.
+func (s *Search) Learn(ctx context.Context) error {
+	labels := s.Ledger.Labels()
+	archs, values := make([]space.Arch, len(labels)), ledger.Scores(labels)
+	for i, l := range labels {
+		archs[i] = l.Arch
+	}
+	s.Pseudo = Age(s.Pseudo, s.Round, s.ExploreAge, s.ExplorePool)
+	s.Scorer = nil // the last comparator's scores go before the next ones come
+	data := Join(catalogue.Describe(s.Deps.Space, s.Network.Network, archs, values), s.Deps.Space, s.Network.Network,
+		archs, s.Pseudo, s.ExploreWeight)
+	var mu sync.Mutex
+	losses := make([][]float64, s.Network.Members) // a member's losses by block, in order
+	steps := []int{}
+	seed := philox.New(s.Seed, philox.PurposeTrain, uint32(s.Round)).Uint64()
+	cmp, err := gcn.Train(ctx, s.Device, s.Network, data, seed, func(member, step int, loss float64) {
+		mu.Lock()
+		defer mu.Unlock()
+		if losses[member] = append(losses[member], loss); len(losses[member]) > len(steps) {
+			steps = append(steps, step)
+		}
+		s.Report(run.Progress{Stage: "train", Done: step, Total: s.Network.Steps})
+	})
+	if err != nil {
+		return err
+	}
+	for k, step := range steps {
+		mean := 0.0
+		for _, l := range losses {
+			mean += l[k] / float64(len(losses))
+		}
+		err := s.Event(report.Event{Name: report.EventComparator, Step: s.Updates + step, Values: map[string]float64{
+			"loss": mean, "labels": float64(len(labels)), "pseudo": float64(len(s.Pseudo)),
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	s.Updates += s.Network.Steps
+	s.Spent("train")
+	s.Comparator, s.Trained = cmp, true
+	s.Scorer, err = NewScorer(ctx, s.Deps.Space, s.Device, cmp, s.List)
+	s.Spent("rank")
+	return err
 }
 
 // UnlabelledShown is how many of the architectures that the comparator ranks best stand in the result without a label.
@@ -252,7 +395,7 @@ func (s *Search) ranked() (n int, at func(i int) space.Arch, rank []float64,
 	archs, _, err := s.pool(func(a space.Arch) bool { // a table need not have a label of what is predicted
 		_, labelled := s.Ledger.Get(a)
 		return s.Allowed(a) && !labelled
-	})
+	}, true)
 	if err != nil {
 		return 0, nil, nil, nil, err
 	}

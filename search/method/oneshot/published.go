@@ -137,16 +137,16 @@ func (p *published) drawPolicy() error {
 
 // look measures cells.
 func (p *published) look(ctx context.Context, cells []standing, measure trainer.Measure) error {
-	for i := range cells {
-		sum := 0.0
-		for b := range p.batches {
-			accuracy, err := measure(ctx, cells[i].Path, b)
-			if err != nil {
-				return err
-			}
-			sum += accuracy
-		}
-		cells[i].Accuracy = sum / float64(p.batches)
+	var paths []string
+	for _, c := range cells {
+		paths = append(paths, c.Path)
+	}
+	accuracies, err := measure(ctx, paths, 0, p.batches)
+	if err != nil {
+		return err
+	}
+	for i, a := range accuracies {
+		cells[i].Accuracy = a
 	}
 	return nil
 }

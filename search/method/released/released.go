@@ -138,11 +138,10 @@ func (s *schedule) close() {
 // open prepares training on the random labels.
 func (s *schedule) open() error {
 	labels := s.initial()
-	values := make([]float64, len(labels))
+	values := ledger.Scores(labels)
 	s.archs = nil
-	for i, l := range labels {
+	for _, l := range labels {
 		s.archs = append(s.archs, l.Arch)
-		values[i] = l.Value
 	}
 	s.pool.at = map[space.Arch]int{}
 	seed := philox.New(s.Seed, philox.PurposeTrain, 0).Uint64()
@@ -503,7 +502,7 @@ func (s *schedule) validate() error {
 	labels = labels[len(labels)-s.Validation:]
 	archs, values := make([]space.Arch, len(labels)), make([]float64, len(labels))
 	for i, l := range labels {
-		archs[i], values[i] = l.Arch, l.Value
+		archs[i], values[i] = l.Arch, l.Score
 	}
 	scores, err := s.Scorer.Score(archs)
 	if err != nil {

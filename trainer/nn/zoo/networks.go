@@ -49,6 +49,11 @@ func Rows() []Row {
 // lookup finds the network of a name; nil where there is none.
 func lookup(name string) *network {
 	i := slices.IndexFunc(networks, func(n network) bool { return n.Name == name && n.build != nil })
+	if i < 0 { // as timm or torchvision name it
+		i = slices.IndexFunc(networks, func(n network) bool {
+			return n.build != nil && slices.ContainsFunc(n.weights, func(v Variant) bool { return v.Model == name })
+		})
+	}
 	if i < 0 {
 		return nil
 	}

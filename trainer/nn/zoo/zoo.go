@@ -2,9 +2,8 @@ package zoo
 
 import (
 	"cmp"
-	"fmt"
-	"strings"
 
+	"github.com/ctnas/ctnas/internal/names"
 	"github.com/ctnas/ctnas/trainer/nn"
 )
 
@@ -34,17 +33,18 @@ func Names() []string {
 // Open builds the network of a name for 1000 classes and its published input size.
 func Open(name string) (*nn.Network, error) { return Build(name, 0, 1000) }
 
-// Build builds the network of a name for square images of a side, 0 for the published one, and a number of classes.
+// Build builds the network of a name, ours or that of a program whose weights are known (Variant.Model), for square
+// images of a side, 0 for the published one, and a number of classes.
 func Build(name string, side, classes int) (*nn.Network, error) {
 	n := lookup(name)
 	if n == nil {
-		return nil, fmt.Errorf("unknown network %q; known: %s", name, strings.Join(Names(), ", "))
+		return nil, names.Unknown("network", name, Names())
 	}
 	net, err := n.build(cmp.Or(side, n.side), classes)
 	if err != nil {
 		return nil, err
 	}
-	net.Name = name
+	net.Name = n.Name
 	if n.names != nil {
 		n.names(net)
 	}

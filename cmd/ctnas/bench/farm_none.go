@@ -1,0 +1,5 @@
+//go:build nofarm
+
+package bench
+
+func farms() []Case { return nil }
