@@ -350,7 +350,7 @@ func TestKilled(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(cache, "slow"), nil, 0o644))
 	for range 3 {
 		child := exec.Command(os.Args[0], "-test.run", "^TestChild$")
-		child.Env = append(os.Environ(), childDir+"="+cache)
+		child.Env = append(os.Environ(), childDir+"="+cache, "TMPDIR="+t.TempDir()) // it cannot clean up itself
 		require.NoError(t, child.Start())
 		time.Sleep(time.Duration(300+rand.IntN(700)) * time.Millisecond)
 		_ = child.Process.Kill()
@@ -358,6 +358,46 @@ func TestKilled(t *testing.T) {
 	}
 	require.NoError(t, os.Remove(filepath.Join(cache, "slow")))
 	require.Equal(t, want, label(cache))
+}
+
+// A command may have told of epochs that a killed search did not remember, and goes on behind them: in their midst or
+// at the end. Then it is run afresh. What tells of too few by itself is an error, and is run twice at most.
+func TestLostEpochs(t *testing.T) {
+	t.Parallel()
+	archs := cells(t, 1)
+	want, err := open(t, epochs, "&epochs=6", nil).Label(t.Context(), archs)
+	require.NoError(t, err)
+	for done := range 7 { // by the command's checkpoint; two are remembered
+		script := `echo x >>"$2/../../../calls"
+if [ ! -e "$2/../../../once" ]; then
+	touch "$2/../../../once"; for n in $(seq ` + strconv.Itoa(done) + `); do echo one >>"$2/done"; done
+	for n in 1 2; do echo "{\"epoch\": $n, \"accuracy\": 0.${n}1}"; done
+	exit 1
+fi
+` + epochs
+		s := open(t, script, "&epochs=6", func(c *Config) {
+			c.Retries, c.Cache = 1, filepath.Join(t.TempDir(), "cache")
+		})
+		got, err := s.Label(t.Context(), archs)
+		require.NoError(t, err, done)
+		require.Equal(t, want, got)
+		records, err := s.Records(archs[0])
+		require.NoError(t, err)
+		require.Len(t, records[0].Epochs, 6)
+		calls, err := os.ReadFile(filepath.Join(s.Config.Cache, "..", "calls"))
+		require.NoError(t, err)
+		require.Len(t, calls, len("x\n")*map[bool]int{false: 2, true: 3}[done > 2], "%d of the checkpoint", done)
+	}
+	s := open(t, `echo x >>"$2/../../../calls"
+echo '{"epoch": 1, "accuracy": 0.5}'
+echo '{"accuracy": 0.5}'`, "&epochs=2", func(c *Config) { c.Cache = filepath.Join(t.TempDir(), "cache") })
+	for range 2 { // the second finds the first one's folder
+		_, err = s.Label(t.Context(), archs)
+		require.ErrorContains(t, err, "it told of 1 epochs, and epochs=2 says how many there are")
+	}
+	calls, err := os.ReadFile(filepath.Join(s.Config.Cache, "..", "calls"))
+	require.NoError(t, err)
+	require.Len(t, calls, len("x\n")*3)
 }
 
 // TestOrphan is a process that is killed while its command waits in a process of its own.
@@ -376,7 +416,7 @@ func TestOrphansAreEnded(t *testing.T) {
 	t.Parallel()
 	at := filepath.Join(t.TempDir(), "group")
 	child := exec.Command(os.Args[0], "-test.run", "^TestOrphan$")
-	child.Env = append(os.Environ(), childDir+"="+at)
+	child.Env = append(os.Environ(), childDir+"="+at, "TMPDIR="+t.TempDir())
 	require.NoError(t, child.Start())
 	group := groupOf(t, at)
 	require.True(t, alive(group))

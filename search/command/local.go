@@ -144,8 +144,9 @@ type candidate struct {
 	end    int       // the epoch that the training ends early after; 0: it does not
 }
 
-// errGap is an epoch that does not follow those before: a command that goes on by itself has lost what it told of.
-var errGap = errors.New("it does not follow")
+// errGap is a gap in the epochs, or behind them: a command that goes on by a checkpoint of its own had told of epochs
+// that were not remembered.
+var errGap = errors.New("epochs are missing")
 
 // persist trains a candidate in its folder; what fails is tried again.
 func (c *candidate) persist(ctx context.Context, sp space.Space, a space.Arch) (*Record, error) {
@@ -201,6 +202,11 @@ func (c *candidate) attempt(ctx context.Context, n int, given map[string]string,
 		return nil, err
 	}
 	defer log.Close()
+	worked, err := log.Stat()
+	if err != nil {
+		return nil, err
+	}
+	goesOn := worked.Size() > 0 // in a folder that was worked in before
 	begin := time.Now()
 	fmt.Fprintf(log, "--- attempt %d on %s, %s: %s\n", n+1, c.at.name, begin.UTC().Format(time.RFC3339),
 		c.spec.Command)
@@ -235,7 +241,11 @@ func (c *candidate) attempt(ctx context.Context, n int, given map[string]string,
 		return r, nil
 	}
 	if want := c.job.Key.Epochs; want > 0 && len(c.epochs) != want {
-		return nil, fmt.Errorf("it told of %d epochs, and epochs=%d says how many there are", len(c.epochs), want)
+		err := fmt.Errorf("it told of %d epochs, and epochs=%d says how many there are", len(c.epochs), want)
+		if goesOn { // what it told of last was lost when this process was killed, and it does not say that again
+			err = fmt.Errorf("%w: %w", err, errGap)
+		}
+		return nil, err
 	}
 	r.Accuracy, r.Test, r.Metrics = &said.accuracy, said.test, said.metrics
 	return r, nil
