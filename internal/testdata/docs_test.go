@@ -37,15 +37,7 @@ var codeSpan = regexp.MustCompile("`[^`]*`")
 // Prose is wrapped, and a page of docs begins with who reads it and what they can do after it. The notes are no page:
 // they are a log.
 func TestDocs(t *testing.T) {
-	root := testdata.Root()
-	var pages []string
-	for _, pattern := range []string{"*.md", "docs/*.md", "search/*/*.md", "scripts/*/*.md"} {
-		found, err := filepath.Glob(filepath.Join(root, pattern))
-		require.NoError(t, err)
-		pages = append(pages, found...)
-	}
-	require.Greater(t, len(pages), 10)
-	for _, path := range pages {
+	for _, path := range testdata.Pages(t) {
 		if filepath.Base(path) == "notes.md" {
 			continue
 		}

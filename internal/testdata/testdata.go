@@ -28,6 +28,22 @@ func Dir() string {
 	return filepath.Join(Root(), "..", "shared", "data")
 }
 
+// Pages are the paths of all pages of documentation.
+func Pages(t testing.TB) (all []string) {
+	t.Helper()
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "search/*/*.md", "scripts/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(Root(), pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found...)
+	}
+	if len(all) < 10 {
+		t.Fatalf("%d pages of documentation in %s", len(all), Root())
+	}
+	return all
+}
+
 // Root is the repository's folder: the one with go.mod above the folder that a test runs in, its package's.
 func Root() string {
 	dir, err := os.Getwd()
