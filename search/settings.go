@@ -184,8 +184,8 @@ func (s *Bounds) AddTo(l *setting.List) {
 	l.Group("Limits and fronts")
 	s.AddLimits(l)
 	l.Bool(&s.Pareto, "pareto", "look for the best at every cost instead of the best of all")
-	l.Texts(&s.Max, "max", "the most that a metric may be which is measured with labels, as 'latency_ms<=15'; several "+
-		"may be given").Check(func() error {
+	l.Texts(&s.Max, "max", "the most, a `bound`, that a metric may be which is measured with labels, as "+
+		"'latency_ms<=15'; several may be given").Check(func() error {
 		_, err := s.Measured()
 		return err
 	}).OmitZero()

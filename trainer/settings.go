@@ -226,7 +226,7 @@ func (s *Images) addTo(l *setting.List) {
 // read.
 func AddFaults(l *setting.List, onNaN *string, onCorrupt *data.OnCorrupt) {
 	l.Group("Faults")
-	l.Text(onNaN, "on-nan", "what follows a loss or gradient that is not finite (skip leaves the update out and "+
+	l.Text(onNaN, "on-nan", "the `action` after a loss or gradient that is not finite (skip leaves the update out and "+
 		"halves the rate)").
 		OneOf(OnNaNStop, OnNaNSkip)
 	AddOnCorrupt(l, onCorrupt)
@@ -235,6 +235,6 @@ func AddFaults(l *setting.List, onNaN *string, onCorrupt *data.OnCorrupt) {
 // AddOnCorrupt adds what becomes of images that cannot be read. Nothing of a run depends on it before the first such
 // image.
 func AddOnCorrupt(l *setting.List, onCorrupt *data.OnCorrupt) {
-	l.Value(onCorrupt, onCorrupt, "on-corrupt", "", "when an image cannot be read: stop, or skip it "+
+	l.Value(onCorrupt, onCorrupt, "on-corrupt", "", "the `action` when an image cannot be read: stop, or skip it "+
 		"(skip=N: at most N in all), which is counted and listed").MayChange()
 }

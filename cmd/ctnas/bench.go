@@ -127,7 +127,7 @@ a line of JSON.`,
 	}
 	l := setting.New()
 	l.Group("Benchmarks")
-	l.Text(&filter, "filter", "`regular expression` of the names to measure")
+	l.Text(&filter, "filter", "`pattern` of the names to measure, a regular expression")
 	l.Text(&labels, "labels", "table of the whole space, table:FILE")
 	l.Duration(&wanted, "time", "how long each case is measured, at least 3 times", time.Nanosecond, time.Hour)
 	l.Int(&batch, "batch", "images", "images of a batch of a network and of its operations (0 = as each case says)", 0,

@@ -63,6 +63,9 @@ type app struct {
 // mostThreads is more than any machine has, whose number such settings are lowered to.
 const mostThreads = 1 << 24
 
+// defaultSeed is the seed where none is given, and the first one of those commands that take several.
+const defaultSeed = 1
+
 // addFlags adds those of every command.
 func (a *app) addFlags(f *pflag.FlagSet) {
 	a.common = a.settings()
@@ -71,7 +74,7 @@ func (a *app) addFlags(f *pflag.FlagSet) {
 
 // settings are those of every command.
 func (a *app) settings() *setting.List {
-	a.device, a.precision, a.seed, a.logLevel = exec.Auto, string(exec.FP32), 1, "info"
+	a.device, a.precision, a.seed, a.logLevel = exec.Auto, string(exec.FP32), defaultSeed, "info"
 	l := setting.New()
 	l.Group("Every command")
 	l.Text(&a.device, "device", "where to compute: auto (a GPU where there is one), cpu, cuda:N or, for "+

@@ -48,7 +48,7 @@ func (o *compareFlags) settings() *setting.List {
 	l.Int(&o.budget, "budget", "labels", "labels that each method may buy", search.MinimumInitial, 1<<24)
 	l.Uint64(&o.seed, "seed", "", "the first seed")
 	l.Int(&o.seeds, "seeds", "seeds", "how many seeds: --seed and those that follow it", 1, 1<<20)
-	l.Text(&o.against, "against", "the method that the others are tested against, by Wilcoxon's signed-rank test "+
+	l.Text(&o.against, "against", "the `method` that the others are tested against, by Wilcoxon's signed-rank test "+
 		"over the seeds; empty: ctnas where it is among them, otherwise the first")
 	l.Int(&o.jobs, "jobs", "runs", "runs that go on side by side, each with its part of the threads: of methods that "+
 		"ask for labels, on a table", 1, 1024)
@@ -69,7 +69,7 @@ func (o *compareFlags) settings() *setting.List {
 
 func newCompareCommand(a *app) *cobra.Command {
 	o := compareFlags{space: defaultSpace, preset: search.PresetDefault, propose: search.ProposeAuto,
-		format: compare.FormatTable, methods: compare.Methods(), budget: 423, seeds: 10, jobs: 1,
+		format: compare.FormatTable, methods: compare.Methods(), budget: 423, seed: defaultSeed, seeds: 10, jobs: 1,
 		Making: search.DefaultMaking(), SharedWeights: search.DefaultSharedWeights()}
 	cmd := &cobra.Command{
 		Use:   "compare --labels table:FILE --methods random,ctnas",
@@ -78,7 +78,8 @@ func newCompareCommand(a *app) *cobra.Command {
 the paper's table 1 prints, with the paper's own numbers in a table of their own below. Every method picks
 the best label it bought. Its rank is 1 + the number of better architectures.
 
-` + searchrun.About(searchrun.Names()) + ` With --ablations it runs CTNAS itself, then with the predicted
+` + searchrun.About(searchrun.Names()) + `
+With --ablations it runs CTNAS itself, then with the predicted
 performance as reward, with a fixed baseline, and without data exploration, and prints 95 % intervals over
 the seeds (Student's t). Candidates then come from the controller (--propose controller) unless told
 otherwise: where the whole space is ranked, the controller decides little.

@@ -40,7 +40,7 @@ func (a *app) farmed(cmd *cobra.Command) *cobra.Command {
 	s.ackWait, s.crashes = farm.DefaultAckWait, farm.DefaultCrashes
 	l := setting.New()
 	l.Group("A farm of other machines")
-	l.Text(&s.address, "farm", "have candidates trained, or evaluated, by `ctnas worker`s that join at this "+
+	l.Text(&s.address, "farm", "have candidates trained, or evaluated, by workers (ctnas worker) that join at this "+
 		"`address`: HOST:PORT to listen at, or nats://… or tls://… of a NATS server with JetStream").
 		Check(func() error {
 			if s.address == "" {
@@ -51,7 +51,7 @@ func (a *app) farmed(cmd *cobra.Command) *cobra.Command {
 			}
 			return nil
 		}).MayChange().Unkept()
-	l.Text(&s.keys, "farm-keys", "`folder` that `ctnas farm keys` has made (default: made in the run's folder)").
+	l.Text(&s.keys, "farm-keys", "`folder` that ctnas farm keys has made (default: made in the run's folder)").
 		Path(files.Absolute).MayChange().Unkept()
 	l.Text(&s.level, "level", "what workers compute on, which labels depend on: avx512, avx2 …, or sm_90/bf16 … "+
 		"(default: as --device of this machine)").Check(func() error {

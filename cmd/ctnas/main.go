@@ -203,6 +203,7 @@ starts the program sets, makes that another one.`,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.SetHelpCommand(newHelpCommand(root))
+	root.SetHelpFunc(a.help)
 	root.SetOut(a.stdout)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetErr(a.stderr)
@@ -219,48 +220,47 @@ starts the program sets, makes that another one.`,
 	a.addFlags(root.PersistentFlags())
 	completeWords(root, a.common)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) }
-	root.AddCommand(
+	addGroup(root, "Search and compare",
 		a.farmed(a.watched(a.copied(newSearchCommand(a)))),
-		a.farmed(newRetrainCommand(a)),
-		a.onNodes(a.watched(a.copied(newTrainCommand(a)))),
-		newEvalCommand(a),
-		newDataCommand(a),
-		newZooCommand(a),
-		newExportCommand(a),
-		newSupernetCommand(a),
-		newSpaceCommand(a),
-		newRankCommand(a),
 		a.farmed(a.watched(newCompareCommand(a))),
-		newTableCommand(a),
-		newLatencyCommand(a),
-		newBenchCommand(a),
+		newRankCommand(a),
 		newSuggestCommand(a),
 		newTellCommand(a),
 		newReportCommand(a),
-		newLaunchCommand(a),
+	)
+	addGroup(root, "Train and use networks",
+		a.onNodes(a.watched(a.copied(newTrainCommand(a)))),
+		a.farmed(newRetrainCommand(a)),
+		newSupernetCommand(a),
+		newEvalCommand(a),
+		newExportCommand(a),
+		newZooCommand(a),
+	)
+	addGroup(root, "What is searched, and by what",
+		newSpaceCommand(a),
+		newTableCommand(a),
+		newDataCommand(a),
+		newLatencyCommand(a),
+	)
+	addGroup(root, "Other machines", append(farmCommands(a), newLaunchCommand(a))...)
+	addGroup(root, "This program",
+		newBenchCommand(a),
 		newDevicesCommand(a),
 		newVersionCommand(a),
 		newCompletionCommand(a),
 	)
-	root.AddCommand(farmCommands(a)...)
+	root.SetHelpCommandGroupID(root.Groups()[len(root.Groups())-1].ID)
 	a.noteWork(root)
 	return root
 }
 
-// newHelpCommand is cobra's, which takes a word that is no command for none.
-func newHelpCommand(root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Help about any command",
-		RunE: func(_ *cobra.Command, args []string) error {
-			cmd, rest, err := root.Find(args)
-			if err != nil || len(rest) > 0 {
-				return usagef("unknown help topic %q", args)
-			}
-			cmd.InitDefaultHelpFlag()
-			return cmd.Help()
-		},
+// addGroup adds commands under a heading of help, which has none without commands.
+func addGroup(root *cobra.Command, heading string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: heading, Title: heading})
+	for _, cmd := range commands {
+		cmd.GroupID = heading
 	}
+	root.AddCommand(commands...)
 }
 
 // noteWork notes when a command starts its work: an error from before that is a usage error.

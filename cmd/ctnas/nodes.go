@@ -73,7 +73,7 @@ func (a *app) onNodes(cmd *cobra.Command) *cobra.Command {
 			}
 			return nil
 		}).MayChange().Unkept()
-	l.Text(&s.keys, "node-keys", "`folder` that `ctnas farm keys` has made, or on nodes behind node 0 a copy of its "+
+	l.Text(&s.keys, "node-keys", "`folder` that ctnas farm keys has made, or on nodes behind node 0 a copy of its "+
 		"folder keys (default: nodes in the run's folder, on a disk that all nodes see)").
 		Path(files.Absolute).MayChange().Unkept()
 	l.Duration(&s.patience, "collective-timeout", "after how long without a word from a node whose part is waited for "+

@@ -116,13 +116,16 @@ func (s *screen) Write(text []byte) (int, error) {
 	return s.w.Write(text)
 }
 
-// bare is the writer itself behind those that escape what is not seen and that know of bars: where the bars are drawn.
+// bare is the writer itself behind those that escape what is not seen, know of bars and note errors.
 func bare(w io.Writer) io.Writer {
 	if v, ok := w.(*visible.Writer); ok {
 		w = v.Unwrap()
 	}
-	if s, ok := w.(*screen); ok {
-		w = s.w
+	switch x := w.(type) {
+	case *screen:
+		w = x.w
+	case *output:
+		w = x.w
 	}
 	return w
 }

@@ -92,7 +92,7 @@ func newRankCommand(a *app) *cobra.Command {
 	train, seeds, judged := 423, 10, 100
 	making := search.DefaultMaking()
 	var labels string
-	var seed uint64
+	seed := uint64(defaultSeed)
 	var set []string
 	cmd := &cobra.Command{
 		Use:   "rank --labels table:FILE",

@@ -230,13 +230,13 @@ func (r *ranking) settings() *setting.List {
 		"that is not said)")
 	search.LabelsSetting(l, &r.labels)
 	l.Int(&r.cells, "cells", "architectures", "architectures of the table, drawn at random (0 = all)", 0, 1<<24)
-	l.Uint64(&r.seed, "seed", "", "of their choice")
+	l.Uint64(&r.seed, "seed", "", "seed of their choice")
 	r.making.AddTo(l)
 	return setting.Join(l, r.spec.Settings().Only(evalKeys...))
 }
 
 func newSupernetRankCommand(a *app) *cobra.Command {
-	r := ranking{spec: supernet.NewSpec(""), cells: 50, making: search.DefaultMaking()}
+	r := ranking{spec: supernet.NewSpec(""), cells: 50, seed: defaultSeed, making: search.DefaultMaking()}
 	cmd := &cobra.Command{
 		Use:   "rank RUN|FILE --labels table:T [--data D]",
 		Short: "Say how well a supernet orders architectures whose accuracy is known",
@@ -273,7 +273,7 @@ const (
 )
 
 func newSupernetCheckCommand(a *app) *cobra.Command {
-	r := ranking{spec: supernet.NewSpec(""), cells: 50, making: search.DefaultMaking()}
+	r := ranking{spec: supernet.NewSpec(""), cells: 50, seed: defaultSeed, making: search.DefaultMaking()}
 	r.spec.Split = supernet.SplitVal
 	cmd := &cobra.Command{
 		Use:   "check FILE --labels table:T --data imagenet:DIR",

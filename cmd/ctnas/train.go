@@ -71,14 +71,14 @@ func (s *trainSettings) settings() *setting.List {
 	l.Group("Training")
 	l.Text(&s.Weights, "weights", "begin with the weights of a training's `folder`, or of a file of safetensors or "+
 		"PyTorch (fine-tuning); a classifier of other classes begins at random").Path(files.Absolute).OmitZero()
-	l.Text(&s.WeightsFrom, "weights-from", "`whose` weights a --weights file holds, as eval's (empty = by the "+
-		"file)").OmitZero()
+	l.Text(&s.WeightsFrom, "weights-from", "the `program` whose weights a --weights file holds, as eval's (empty = "+
+		"by the file)").OmitZero()
 	l.Text(&s.Teacher, "teacher", "with --distill: the `folder` of a training to learn from, or a "+
 		"safetensors file").Path(files.Absolute)
 	l.Text(&s.TeacherArch, "teacher-arch", "the `ARCH` of a --teacher file; a cell has this training's --channels, "+
 		"--stacks and --modules")
-	l.Text(&s.TeacherFrom, "teacher-from", "`whose` weights a --teacher file holds, as eval's --weights-from (empty "+
-		"= by the file)")
+	l.Text(&s.TeacherFrom, "teacher-from", "the `program` whose weights a --teacher file holds, as eval's "+
+		"--weights-from (empty = by the file)")
 	workersSetting(l, &s.Workers)
 	ranksSetting(l, &s.Ranks)
 	l.Int(&s.CheckpointEvery, "checkpoint-every", "updates", "updates between checkpoints (0 = an epoch, or ten "+

@@ -23,9 +23,9 @@ func (w *weightsFile) addTo(l *setting.List) {
 	w.flag = "weights-from"
 	l.Group("Weights")
 	l.Text(&w.path, "weights", "`file` of safetensors or PyTorch (.pth)")
-	l.Text(&w.from, "weights-from", "`whose` weights they are, which says batch norm's epsilon, paddings and images: "+
-		"ctnas, timm, timm-tf, torchvision, once-for-all, proxylessnas, darts; ctnas zoo NAME lists a network's "+
-		"(empty = by the file's metadata and names)")
+	l.Text(&w.from, "weights-from", "the `program` whose weights they are, which says batch norm's epsilon, paddings "+
+		"and images: ctnas, timm, timm-tf, torchvision, once-for-all, proxylessnas, darts; ctnas zoo NAME lists "+
+		"a network's (empty = by the file's metadata and names)")
 }
 
 // owned are weights with whose they are.
