@@ -156,6 +156,9 @@ type rgb [3]float64
 // canvas is an image while it is drawn.
 type canvas [shapesSide * shapesSide]rgb
 
+// thirds are where samples lie in a pixel, along either axis.
+var thirds = [3]float64{(0 + 0.5) / 3, (1 + 0.5) / 3, (2 + 0.5) / 3}
+
 // fill paints colour(x, y) where inside(x, y), both in a frame with its origin at (cx, cy), turned by angle and scaled
 // so that one unit is (rx, ry) pixels. Nothing farther than reach from the origin along either axis is inside. Edges
 // are smoothed with 3x3 samples a pixel.
@@ -173,11 +176,17 @@ func (c *canvas) fill(cx, cy, rx, ry, angle, reach float64, inside func(x, y flo
 			if math.Abs(u) > farX || math.Abs(v) > farY {
 				continue
 			}
+			var ax, bx, ay, by [3]float64
+			for s, part := range thirds {
+				dx, dy := float64(x)+part-cx, float64(y)+part-cy
+				ax[s], bx[s], ay[s], by[s] = dx*cos, dx*sin, dy*sin, dy*cos
+			}
 			hits := 0
-			for s := range 9 {
-				dx, dy := float64(x)+(float64(s%3)+0.5)/3-cx, float64(y)+(float64(s/3)+0.5)/3-cy
-				if inside((dx*cos+dy*sin)*ix, (dy*cos-dx*sin)*iy) {
-					hits++
+			for j := range ay {
+				for i := range ax {
+					if inside((ax[i]+ay[j])*ix, (by[j]-bx[i])*iy) {
+						hits++
+					}
 				}
 			}
 			if hits == 0 {
@@ -261,9 +270,15 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 	clutter(1)
 
 	light, noise := uniform(0.7, 1.15), uniform(0.02, 0.12)
-	for i, p := range c {
-		for ch, v := range p {
-			pix[3*i+ch] = uint8(min(255, max(0, 255*(v*light+noise*bell(s)))) + 0.5)
+	for i := range c {
+		for ch, v := range c[i] {
+			level := 255 * (v*light + noise*bell(s))
+			if level < 0 {
+				level = 0
+			} else if level > 255 {
+				level = 255
+			}
+			pix[3*i+ch] = uint8(level + 0.5)
 		}
 	}
 }
@@ -271,9 +286,16 @@ func drawShape(pix []byte, class int, s *philox.Stream) {
 // bell is about a standard normal number, from one draw: the sum of four bytes.
 func bell(s *philox.Stream) float64 {
 	v := s.Uint32()
-	sum := v&255 + v>>8&255 + v>>16&255 + v>>24
-	return (float64(sum) - 510) / 147.8 // standard deviation of the sum
+	return bells[v&255+v>>8&255+v>>16&255+v>>24]
 }
+
+// bells are the numbers of the sums of four bytes, whose standard deviation is 147.8.
+var bells = func() (b [4*255 + 1]float64) {
+	for sum := range b {
+		b[sum] = (float64(sum) - 510) / 147.8
+	}
+	return b
+}()
 
 // light is a colour's brightness.
 func (c rgb) light() float64 { return 0.299*c[0] + 0.587*c[1] + 0.114*c[2] }
