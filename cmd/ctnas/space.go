@@ -182,7 +182,7 @@ func newSpaceShowCommand(a *app) *cobra.Command {
 			}
 			g := x.Graph()
 			if svg {
-				picture, err := report.DrawGraph(g, s.Alphabet(), report.Style{})
+				picture, err := report.Draw(s, x, report.Style{})
 				if err != nil {
 					return err
 				}

@@ -26,10 +26,11 @@ type chart struct {
 }
 
 type series struct {
-	name   string
-	color  int // class s<color>
-	kind   kind
-	points []point
+	name    string
+	meaning string // of the name, in the legend; empty where the name says it
+	color   int    // class s<color>, and the shape of its marks
+	kind    kind
+	points  []point
 }
 
 type kind int
@@ -84,23 +85,54 @@ func (c chart) marks() string {
 			xs.at(t), bottom, xs.at(t), bottom+17, xs.label(t, false))
 	}
 	fmt.Fprintf(&b, `<path class="axis" d="M%.1f %.1fH%.1f"/>`, marginLeft, bottom, chartWidth-marginRight)
-	fmt.Fprintf(&b, `<text class="title" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`,
-		(marginLeft+chartWidth-marginRight)/2, c.height-5, html.EscapeString(c.x))
+	below, least := c.below(ys)
+	at, anchor := (marginLeft+chartWidth-marginRight)/2, "middle"
+	if below > 0 { // what is said of them needs the room at the right
+		at, anchor = marginLeft, "start"
+	}
+	fmt.Fprintf(&b, `<text class="title" x="%.1f" y="%.1f" text-anchor="%s">%s</text>`, at, c.height-5, anchor,
+		html.EscapeString(c.x))
 	fmt.Fprintf(&b,
 		`<text class="title" x="12" y="%.1f" text-anchor="middle" transform="rotate(-90 12 %.1f)">%s</text>`,
 		(marginTop+bottom)/2, (marginTop+bottom)/2, html.EscapeString(c.y))
 	for _, s := range c.series {
 		s.draw(&b, xs, ys)
 	}
+	if below > 0 {
+		fmt.Fprintf(&b, `<text class="tick" x="%.1f" y="%.1f" text-anchor="end">`+
+			"▽ %s below the axis, the least %s</text>",
+			chartWidth-marginRight, c.height-5, grouped(below), ys.value(least, c.percent))
+	}
 	return b.String()
 }
+
+// below is how many points of the chart are below its axis, where a mark of its own stands for each, and the least.
+func (c chart) below(ys *scale) (n int, least float64) {
+	least = math.Inf(1)
+	for _, s := range c.series {
+		for _, p := range s.points {
+			if s.marked() && p.y < ys.from {
+				n, least = n+1, min(least, p.y)
+			}
+		}
+	}
+	return n, least
+}
+
+// marked tells whether each point of the series has a mark.
+func (s series) marked() bool {
+	return s.kind == dots || s.kind == box || s.kind == curve && len(s.points) <= mostMarks
+}
+
+// mostMarks is how many points a curve has at most whose points are marked.
+const mostMarks = 40
 
 // fileStyle is of a chart that stands alone: on paper, in colours that people tell apart who see fewer of them (Okabe
 // and Ito, Color Universal Design, 2008).
 const fileStyle = `text{font-family:Helvetica,Arial,sans-serif;font-size:11.5px;fill:#333}.title{font-size:12px}` +
 	`.grid{stroke:#ddd;fill:none}.axis{stroke:#333;fill:none}.guide{stroke:#777;stroke-dasharray:4 4;fill:none}` +
 	`.line{fill:none;stroke:currentColor;stroke-width:1.8;stroke-linejoin:round}.band{fill:currentColor;opacity:.18}` +
-	`.dots,.key{fill:currentColor}.box{fill:none;stroke:currentColor}` +
+	`.dots,.key{fill:currentColor}.box{fill:none;stroke:currentColor}.below{fill:#fff;stroke:currentColor}` +
 	`.s0{color:#0072b2}.s1{color:#d55e00}.s2{color:#009e73}.s3{color:#cc79a7}.s4{color:#e69f00}.s5{color:#56b4e9}` +
 	`.s6{color:#000}`
 
@@ -130,12 +162,17 @@ func (c chart) legend() template.HTML {
 	var b strings.Builder
 	for _, s := range c.series {
 		if s.name != "" && len(s.points) > 0 {
-			shape := "line"
+			fmt.Fprintf(&b, `<span class="key"><svg class="s%d" width="16" height="10" viewBox="-8 -5 16 10">`, s.color)
 			if s.kind == dots || s.kind == box {
-				shape = "dot"
+				b.WriteString(mark(s.color, 0, 0) + "/>")
+			} else {
+				b.WriteString(`<path class="line" d="M-8 0H8"/>`)
 			}
-			fmt.Fprintf(&b, `<span class="key"><i class="%s s%d"></i>%s</span>`, shape, s.color,
-				html.EscapeString(s.name))
+			b.WriteString("</svg>" + html.EscapeString(s.name))
+			if s.meaning != "" {
+				b.WriteString(`: ` + html.EscapeString(s.meaning))
+			}
+			b.WriteString("</span>")
 		}
 	}
 	return template.HTML(b.String())
@@ -149,15 +186,15 @@ func (s series) draw(b *strings.Builder, xs, ys *scale) {
 	case dots:
 		fmt.Fprintf(b, `<g class="dots s%d">`, s.color)
 		for _, p := range s.points {
-			y, shape := ys.at(p.y), "3"
-			if p.y < ys.from { // below the plot: a small mark on its edge, the title tells the value
-				shape = "1.8"
+			picture := mark(s.color, xs.at(p.x), ys.at(p.y))
+			if p.y < ys.from { // an open mark on the edge, which the title tells the value of
+				picture = fmt.Sprintf(`<path class="below" d="M%.1f %.1fl-3.6 -6h7.2z"`, xs.at(p.x), ys.at(p.y)+4)
 			}
-			fmt.Fprintf(b, `<circle cx="%.1f" cy="%.1f" r="%s">`, xs.at(p.x), y, shape)
-			if p.title != "" {
-				fmt.Fprintf(b, "<title>%s</title>", html.EscapeString(p.title))
+			if p.title == "" {
+				b.WriteString(picture + "/>")
+			} else {
+				fmt.Fprintf(b, "%s><title>%s</title></path>", picture, html.EscapeString(p.title))
 			}
-			b.WriteString("</circle>")
 		}
 		b.WriteString("</g>")
 	case steps:
@@ -193,10 +230,22 @@ func (s series) draw(b *strings.Builder, xs, ys *scale) {
 			fmt.Fprintf(b, `<path class="band s%d" d="%sz"/>`, s.color, polyline(append(high, low...), xs, ys))
 		}
 		fmt.Fprintf(b, `<path class="line s%d" d="%s"/>`, s.color, polyline(mean, xs, ys))
-		if len(s.points) <= 40 {
+		if s.marked() {
 			series{color: s.color, kind: dots, points: s.points}.draw(b, xs, ys)
 		}
 	}
+}
+
+// marks are the shapes of points, by the series' colour, so that who sees no colours tells them apart too: paths around
+// the point, in circles of about the same area.
+var marks = [...]string{"m-3 0a3 3 0 1 0 6 0a3 3 0 1 0 -6 0z", "m-2.7 -2.7h5.4v5.4h-5.4z", "m0 -3.8l3.6 6.2h-7.2z",
+	"m0 -4l3.6 4l-3.6 4l-3.6 -4z", "m-1.1 -3.6h2.2v2.5h2.5v2.2h-2.5v2.5h-2.2v-2.5h-2.5v-2.2h2.5z",
+	"m0 3.8l3.6 -6.2h-7.2z", "m-3.4 -1.8l1.6 -1.6l1.8 1.8l1.8 -1.8l1.6 1.6l-1.8 1.8l1.8 1.8l-1.6 1.6l-1.8 -1.8" +
+		"l-1.8 1.8l-1.6 -1.6l1.8 -1.8z"}
+
+// mark begins the path of a series' mark at a place.
+func mark(color int, x, y float64) string {
+	return fmt.Sprintf(`<path d="M%.1f %.1f%s"`, x, y, marks[color%len(marks)])
 }
 
 // boxes draw the values at each x: a box from the lower to the upper quartile with a line at the median, and lines to
@@ -308,7 +357,15 @@ func (c chart) scales() (xs, ys *scale) {
 		if xFrom == xTo {
 			xFrom, xTo = xFrom-1, xTo+1
 		}
-		pad := max((yTo-yFrom)*0.07, 1e-9, math.Abs(yTo)*1e-4)
+		pad := (yTo - yFrom) * 0.07
+		if most := max(math.Abs(yFrom), math.Abs(yTo)); yTo-yFrom <= most*1e-9 { // one value: round ticks around it
+			if pad = most * 0.1; pad == 0 {
+				pad = 1
+				if c.percent {
+					pad = 0.01
+				}
+			}
+		}
 		yFrom, yTo = yFrom-pad, yTo+pad
 	}
 	bottom := c.height - marginBottom
@@ -376,21 +433,42 @@ func (s *scale) label(v float64, percent bool) string {
 	if math.Abs(v) < step/1e6 {
 		v = 0
 	}
+	// As many digits as tell a tick from the next one.
+	factor, name := 1.0, ""
 	if step >= 1 {
-		return short(v) + unit
+		factor, name = scaled(v)
 	}
-	return strconv.FormatFloat(v, 'f', min(6, int(math.Ceil(-math.Log10(step)-1e-9))), 64) + unit
+	if step < 1e-6 {
+		return strconv.FormatFloat(v, 'g', max(3, 1+int(math.Ceil(math.Log10(math.Abs(v)/step+1)))), 64) + unit
+	}
+	return strconv.FormatFloat(v/factor, 'f', max(0, int(math.Ceil(-math.Log10(step/factor)-1e-9))), 64) + name + unit
+}
+
+// value is a value that is no tick.
+func (s *scale) value(v float64, percent bool) string {
+	if percent {
+		return short(v*100) + " %"
+	}
+	return short(v)
 }
 
 // short prints a number of any size in few characters: 15000 as 15k.
 func short(v float64) string {
-	for _, u := range []struct {
-		factor float64
-		name   string
-	}{{1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
-		if math.Abs(v) >= u.factor && (u.factor > 1e3 || math.Abs(v) >= 1e4) {
-			return strconv.FormatFloat(v/u.factor, 'g', 3, 64) + u.name
-		}
+	if factor, name := scaled(v); factor > 1 {
+		return strconv.FormatFloat(v/factor, 'g', 3, 64) + name
 	}
 	return strconv.FormatFloat(v, 'g', 4, 64)
+}
+
+// scaled is the unit in which a number is short.
+func scaled(v float64) (factor float64, name string) {
+	switch v = math.Abs(v); {
+	case v >= 1e9:
+		return 1e9, "G"
+	case v >= 1e6:
+		return 1e6, "M"
+	case v >= 1e4:
+		return 1e3, "k"
+	}
+	return 1, ""
 }

@@ -23,12 +23,6 @@ type item struct {
 	before, behind []*item // neighbours in the rank above and in the rank below
 }
 
-// opColors are used in the order of the alphabet; white text is readable on all of them, on a light and on a dark page.
-var opColors = []string{"#2f6db3", "#b5561c", "#2c8060", "#7a4fb0", "#a83a5b", "#1f7f8f", "#7d6a1d", "#5566c4",
-	"#94489a", "#4b7a2b"}
-
-const endColor = "#5d6673" // input and output
-
 func opColor(op uint16, alphabet []string) string {
 	if name := alphabet[op]; name == "input" || name == "output" {
 		return endColor
@@ -107,8 +101,8 @@ func DrawGraph(g space.Graph, alphabet []string, s Style) (string, error) {
 				it.node, html.EscapeString(alphabet[op]), it.x-it.width/2, it.y-height/2, it.width, height, height/5,
 				opColor(op, alphabet))
 			if !s.Compact {
-				fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="middle" fill="#fff">%s</text>`, it.x, it.y+4.5,
-					html.EscapeString(label(alphabet[op])))
+				fmt.Fprintf(&b, `<text x="%.1f" y="%.1f" text-anchor="middle" fill="%s">%s</text>`, it.x, it.y+4.5,
+					inkOn(opColor(op, alphabet)), html.EscapeString(label(alphabet[op])))
 			}
 			b.WriteString("</g>\n")
 		}

@@ -210,15 +210,13 @@ func (d *Data) drawer(v *pageView) func(arch string, s Style) template.HTML {
 	if err != nil {
 		return func(string, Style) template.HTML { return "" }
 	}
-	for op, name := range s.Alphabet() {
-		v.Operations = append(v.Operations, opView{name, opColor(uint16(op), s.Alphabet())})
-	}
+	v.Operations = colorsOf(s)
 	return func(arch string, style Style) template.HTML {
 		a, err := s.Parse(arch)
 		if err != nil {
 			return ""
 		}
-		svg, err := DrawGraph(a.Graph(), s.Alphabet(), style)
+		svg, err := Draw(s, a, style)
 		if err != nil {
 			return ""
 		}
@@ -383,12 +381,23 @@ func (d *Data) heading() string {
 	return strings.ToUpper(text[:1]) + text[1:]
 }
 
+// proposers say what the words of the ledger mean that are this program's.
+var proposers = map[string]string{
+	"random":     "drawn at random",
+	"promising":  "the most promising of many random ones, by what the space says of networks at initialisation",
+	"validation": "only measures the comparator",
+	"controller": "proposed by the controller",
+	"mutation":   "a neighbour of the best ones",
+	"space":      "the comparator's choice of the whole space",
+	"explore":    "chosen by one member of the comparator's ensemble, for exploration",
+}
+
 // labels draws every label in the order it was bought, with the best so far.
 func (d *Data) labels() (chartView, []roundView) {
 	c := chart{x: "labels used", y: d.measure(), percent: !d.plain(), height: 300}
-	best := series{name: "best so far", kind: steps, color: 0}
+	best := series{name: "best so far", meaning: "the best label until then", kind: steps, color: 0}
 	colors := map[string]int{}
-	var proposers []series
+	var bought []series
 	top := math.Inf(-1)
 	outside := map[string]bool{}
 	for _, a := range d.Result.Architectures {
@@ -397,21 +406,22 @@ func (d *Data) labels() (chartView, []roundView) {
 	for i, l := range d.Ledger {
 		at, known := colors[l.Proposer]
 		if !known {
-			at = len(proposers)
+			at = len(bought)
 			colors[l.Proposer] = at
-			proposers = append(proposers, series{name: l.Proposer, kind: dots, color: at%6 + 1})
+			bought = append(bought, series{name: l.Proposer, meaning: proposers[l.Proposer], kind: dots,
+				color: at%6 + 1})
 		}
 		title := fmt.Sprintf("label %d, round %d: %s\n%s", i+1, l.Round, d.value(l.Accuracy), l.Arch)
 		if note := l.Note.String(); note != "" {
 			title += "\n" + note
 		}
-		proposers[at].points = append(proposers[at].points, point{x: float64(i + 1), y: l.Accuracy, title: title})
+		bought[at].points = append(bought[at].points, point{x: float64(i + 1), y: l.Accuracy, title: title})
 		if d.better(l.Accuracy) > top && !outside[l.Arch] {
 			top = d.better(l.Accuracy)
 			best.points = append(best.points, point{x: float64(i + 1), y: l.Accuracy})
 		}
 	}
-	c.series = append(proposers, best)
+	c.series = append(bought, best)
 	var rounds []roundView
 	before := 0
 	for _, e := range d.events(EventRound) {
