@@ -23,7 +23,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report test test-all test-gpu test-gpu-fake test-farm demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses image image-gpu test-slurm test-k8s dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report docs test test-all test-gpu test-gpu-fake test-farm demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses image image-gpu test-slurm test-k8s dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -119,6 +119,9 @@ bench-peers: build ## the same work in PyTorch and here, side by side; writes bu
 
 settings: tools ## write docs/settings.md anew from the program's lists of settings
 	$(GO) test -count 1 -run TestSettingsPage ./cmd/ctnas -update
+
+docs: ## the pages as a site in build/docs/site, with every link checked (installs Sphinx into build/)
+	scripts/docs/build.sh
 
 licenses: tools ## write the licences of what is linked into the program to cmd/ctnas/THIRD_PARTY_LICENSES
 	scripts/licenses.sh

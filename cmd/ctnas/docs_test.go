@@ -28,14 +28,14 @@ var (
 // docCommands are the commands in a page's blocks of code: lines that begin with ctnas, behind variables and a prompt
 // as they may be. What follows a pipe, a redirection or && is another's.
 func docCommands(text string) (list []docCommand) {
-	fenced := false
+	fenced, output := false, false
 	lines := strings.Split(text, "\n")
 	for i := 0; i < len(lines); i++ {
 		if docFence.MatchString(lines[i]) {
-			fenced = !fenced
+			fenced, output = !fenced, strings.HasSuffix(lines[i], "text")
 			continue
 		}
-		if !fenced && !strings.HasPrefix(lines[i], "    ") {
+		if output && fenced || !fenced && !strings.HasPrefix(lines[i], "    ") {
 			continue
 		}
 		at, line := i+1, strings.TrimSpace(lines[i])
@@ -91,7 +91,7 @@ func docWords(line string) (words []string) {
 
 func TestDocCommands(t *testing.T) {
 	text := "    $ X=1 bin/ctnas search --a 'b # c' \\\n      --d e   # what | it does\n\n" +
-		"ctnas is prose\n```sh\nctnas zoo > file\nmake && ctnas rank | head\n```\n"
+		"ctnas is prose\n```sh\nctnas zoo > file\nmake && ctnas rank | head\n```\n```text\nctnas is printed\n```\n"
 	require.Equal(t, []docCommand{{1, []string{"search", "--a", "b # c", "--d", "e"}}, {6, []string{"zoo"}},
 		{7, []string{"rank"}}}, docCommands(text))
 }
