@@ -85,7 +85,7 @@ the seeds (Student's t). Candidates then come from the controller (--propose con
 otherwise: where the whole space is ranked, the controller decides little.
 
 Where labels are predicted, what is called accuracy in JSON is a predicted score of "predictor", and tables
-say so (docs/search.md).
+say so (docs/searching.md).
 
 Methods that ask for no labels train a supernet on --supernet-data, whatever --labels are: these judge what they
 pick. Tau-b is then over a sample of the whole space; that of the parameter count stands beside, for shared weights

@@ -1,6 +1,7 @@
 package testdata_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -97,4 +98,40 @@ func TestLinks(t *testing.T) {
 	require.Equal(t, []string{"#no", "none.md", "gpu.md#no"}, brokenLinks(t, here,
 		"# A `b` C, d\n[x](#a-b-c-d) [x](#no) [x](none.md) `[x](none.md)` [x](gpu.md#no)\n"+
 			"[x](examples) [x](https://x.y)"))
+}
+
+// What code, scripts and messages say of a page names one that is there.
+func TestPagesNamedInCode(t *testing.T) {
+	root := testdata.Root()
+	page := regexp.MustCompile(`\bdocs/[a-z][a-z/-]*\.md\b`)
+	found := 0
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			top := filepath.Dir(path) == root && (d.Name() == "build" || d.Name() == "docs")
+			if top || strings.HasPrefix(d.Name(), ".") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		switch filepath.Ext(path) {
+		case ".go", ".sh", ".py", ".c", ".h", ".cu", ".cuh", ".cpp", ".html", ".yaml":
+		default:
+			if d.Name() != "Makefile" {
+				return nil
+			}
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, name := range page.FindAllString(string(text), -1) {
+			found++
+			require.FileExists(t, filepath.Join(root, filepath.FromSlash(name)), path)
+		}
+		return nil
+	}))
+	require.Greater(t, found, 20)
 }

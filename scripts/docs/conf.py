@@ -21,7 +21,7 @@ html_show_sphinx = False
 
 CHAPTERS = {
     "Tutorials": ["tutorials/paper", "tutorials/latency", "tutorials/own-models"],
-    "Guides": ["search", "spaces", "exec", "ask", "training", "data", "supernets", "one-shot", "latency", "farm", "launch",
+    "Guides": ["searching", "spaces", "exec", "ask", "training", "data", "supernets", "one-shot", "latency", "farm", "launch",
                "operations", "zoo"],
     "Reference": ["settings", "json", "glossary", "faq"],
     "Understand": ["comparator", "compared", "performance"],
@@ -35,6 +35,8 @@ def chapters(app, name, lines):
         return
     there = {str(p.relative_to(ROOT / "docs").with_suffix("")) for p in (ROOT / "docs").rglob("*.md")}
     unlisted = there - {page for pages in CHAPTERS.values() for page in pages} - {root_doc}
+    if {"search", "genindex"} & there:
+        raise RuntimeError("search.md and genindex.md would be lost: Sphinx writes pages of these names itself")
     if unlisted:
         raise RuntimeError(f"scripts/docs/conf.py has no chapter for {sorted(unlisted)}")
     for title, pages in CHAPTERS.items():

@@ -13,7 +13,7 @@ import (
 )
 
 // What is promising without any label is better than what is large, by the accuracies of all cells of NAS-Bench-101:
-// the figures of docs/search.md.
+// the figures of docs/searching.md.
 func TestPromiseRanksAllCells(t *testing.T) {
 	if !testdata.All() {
 		t.Skip("reads the whole table: CTNAS_TEST=all")
