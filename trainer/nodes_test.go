@@ -193,7 +193,7 @@ func TestNodesSupernets(t *testing.T) {
 		r.Batch, r.Shards, r.Judged, r.Recalibrate = 8, 4, 0, 1
 		r.Stages = []string{"full epochs=1 lr=0.05", "kernel epochs=1 lr=0.05 paths=2"}
 	})
-	ofa.Data.Train = first(ofa.Data.Train, 32)
+	ofa.Data.Train = first(ofa.Data.Train, 16)
 	for name, j := range map[string]SupernetJob{
 		"teacher": ofa,
 		"drawn":   cellsJob(t, func(r *SupernetRecipe) { r.Batch, r.Shards, r.Epochs = 8, 4, 1 }, oneConvolution),

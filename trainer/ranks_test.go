@@ -297,7 +297,7 @@ func TestSupernetRanks(t *testing.T) {
 			"expand1 epochs=1 lr=0.01 paths=2"}
 	})
 	ofa.Data.Validation = first(ofa.Data.Test, 5)
-	ofa.Data.Train = first(ofa.Data.Train, 32)
+	ofa.Data.Train = first(ofa.Data.Train, 16)
 	sp, err := space.Open("mobilenetv3@w0.35,r16-32,s16")
 	require.NoError(t, err)
 	ofa.Paths = elasticSpace{sp.(space.Shrinking)}
@@ -343,7 +343,7 @@ func TestSupernetRanks(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				_, err := train(ctx, Deps{Dir: dir, Ranks: n, Device: exec.Config{Threads: 2},
 					CheckpointEvery: 1, Progress: func(p Progress) {
-						if p.Update == 2*(i+1) {
+						if p.Update == 2*i+1 {
 							cancel()
 						}
 					}})
