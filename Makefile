@@ -32,11 +32,11 @@ build: tools ## build bin/ctnas, with GPU support where there is a CUDA compiler
 	@if home=$$(scripts/cuda/toolkit.sh find) && [ -x "$$home/bin/nvcc" ]; then \
 		$(MAKE) --no-print-directory gpu; \
 	else \
-		set -x; $(GO) build $(BUILD) ./cmd/ctnas; \
+		GO="$(GO)" scripts/build.sh $(BUILD) ./cmd/ctnas; \
 	fi
 
 gpu: tools fatbins ## build bin/ctnas with GPU support; installs the CUDA compiler into build/ where there is none (270 MB)
-	scripts/cuda/with.sh $(GO) build -tags $(GPU_TAGS) $(BUILD) ./cmd/ctnas
+	GO="$(GO)" scripts/cuda/with.sh scripts/build.sh -tags $(GPU_TAGS) $(BUILD) ./cmd/ctnas
 
 fatbins: tools # compile the kernels; CTNAS_CUDA_ARCHS="80 90" restricts what for
 	@CTNAS_CUDA_ARCHS="$(CTNAS_CUDA_ARCHS)" scripts/cuda/fatbins.sh

@@ -28,32 +28,32 @@ type (
 	pageView struct {
 		frame
 		differing
-		Spoiled    []string
-		Among      string // how many architectures predicted ranks are among; empty: not said
-		Result     Result
-		Pick       *archView
-		Drawing    template.HTML
-		Operations []opView
-		Tiles      []tile
-		Labels     chartView
-		Rounds     []roundView
-		Curves     []chartView
-		Shares     []chartView // of operations, in what was drawn
-		Supernet   bool
-		Baselines  []baselineView
-		Measured   []chartView
-		Retrained  *retrainedView
-		Top        []archView
-		Timed      bool   // latencies are known
-		Scored     bool   // there are predicted scores
-		Measure    string // what labels are
-		Heading    string // the same where a line begins
-		Measures   bool   // there are accuracies
-		Costs      []tile
-		Phases     []phaseView
-		Command    string
-		Config     []Setting
-		Run        []Setting
+		Spoiled     []string
+		Among       string // how many architectures predicted ranks are among; empty: not said
+		Result      Result
+		Pick        *archView
+		Drawing     template.HTML
+		Operations  []opView
+		Tiles       []tile
+		Labels      chartView
+		Rounds      []roundView
+		Curves      []chartView
+		Shares      []chartView // of operations, in what was drawn
+		Supernet    bool
+		Baselines   []baselineView
+		Measured    []chartView
+		Retrained   *retrainedView
+		Top         []archView
+		Timed       bool   // latencies are known
+		Scored      bool   // there are predicted scores
+		Measure     string // what labels are
+		MeasureName string // the same where a line begins
+		Measures    bool   // there are accuracies
+		Costs       []tile
+		Phases      []phaseView
+		Command     string
+		Config      []Setting
+		Run         []Setting
 	}
 	tile      struct{ Name, Value, Note string }
 	opView    struct{ Name, Color string }
@@ -130,7 +130,7 @@ func (d *Data) page() ([]byte, error) {
 	}
 	v.Scored = d.predicted()
 	v.Measures = !v.Scored
-	v.Measure, v.Heading = d.measure(), d.heading()
+	v.Measure, v.MeasureName = d.measure(), d.heading()
 	v.Tiles = d.tiles(v.Pick)
 	v.Different, v.Unsaid = d.different()
 	v.Retrained = d.retrained(draw)

@@ -115,6 +115,7 @@ func TestReportIsOneWholePage(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(dir, PageName))
 	require.NoError(t, err)
 	page := string(text)
+	require.Contains(t, page, "<h1>"+d.Name+"</h1>")
 
 	for _, part := range []string{
 		"The pick", "Labels", "How the search learned", "Reward", "Entropy", "Controller loss", "Comparator loss",
