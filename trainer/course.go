@@ -43,6 +43,7 @@ type course struct {
 	learner learner
 	ranks   []*rank
 	sums    []*group.Sum // of what they have of their shards
+	meeting *meeting     // of ranks whose batch norms are over all shards; otherwise nil
 	dev     *exec.Device // the first rank's
 	o       *optimizer   // the first rank's
 	devices []string     // names of the ranks' devices: cpu, cuda:0

@@ -237,13 +237,7 @@ func (l *lowering) wholeGradient(out *output) *gradient {
 			if !first.alone {
 				l.merge(first, nil, n)
 			}
-			l.step(nil, func(p *exec.Program) {
-				b := norm.Backward{Accumulate: l.accumulate, Frozen: n.op.Frozen}
-				if !n.op.NoAffine && !l.m.fixedWeights {
-					b.DGamma, b.DBeta = l.m.gradient(k, 0), l.m.gradient(k, 1)
-				}
-				n.Backward(p, first.stats, b)
-			})
+			l.normGradient(n, k, first)
 			g.norm = n.Batch
 		}
 		all = append(all, g)
@@ -255,6 +249,24 @@ func (l *lowering) wholeGradient(out *output) *gradient {
 		return all[0]
 	}
 	return l.addGradients(all...)
+}
+
+// normGradient adds the steps that take the gradient in an operand through its batch norm n, which is node k. The
+// gradients in the norm's own parameters are those of the shard, which are added up as all others are.
+func (l *lowering) normGradient(n *normed, k int, x *operand) {
+	own := norm.Backward{Accumulate: l.accumulate, Frozen: n.op.Frozen}
+	affine := !n.op.NoAffine && !l.m.fixedWeights
+	l.step(nil, func(p *exec.Program) {
+		if affine {
+			own.DGamma, own.DBeta = l.m.gradient(k, 0), l.m.gradient(k, 1)
+		}
+		n.Backward(p, x.stats, own)
+	})
+	if n.op.Frozen || !l.together() {
+		return
+	}
+	stats := l.overShards(tensor.BackwardRows, func() tensor.Stats { return x.stats })
+	l.step(nil, func(p *exec.Program) { n.Backward(p, stats(), norm.Backward{}) })
 }
 
 // merge adds the finished gradient in an operand to that in the first one with the same batch norm. With n it only
@@ -365,6 +377,8 @@ type segment struct {
 	step    int // its first
 	whole   int // when it begins the gradient is whole from this float on
 	program *exec.Program
+	// exchange comes before it, where it begins with a batch norm over all shards; otherwise nil.
+	exchange *exchange
 }
 
 // cut ends a segment of the program where so many more of the gradient's last floats are whole, as a bucket has, when

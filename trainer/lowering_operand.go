@@ -187,6 +187,10 @@ func (l *lowering) normalise(out *output, node int) {
 		}
 	}
 	out.norms[node] = n
+	sums := func() tensor.Stats { return out.sums }
+	if !n.op.Frozen {
+		sums = l.overShards(tensor.ForwardRows, sums)
+	}
 	l.step(nil, func(p *exec.Program) {
 		switch {
 		case l.mode == evaluate || n.op.Frozen:
@@ -194,7 +198,7 @@ func (l *lowering) normalise(out *output, node int) {
 		case l.mode == recalibrate:
 			n.Forward(p, out.sums, norm.Running{Batches: n.batches, Biased: l.m.Biased})
 		default:
-			n.Forward(p, out.sums, norm.Running{Momentum: n.op.Momentum})
+			n.Forward(p, sums(), norm.Running{Momentum: n.op.Momentum})
 		}
 	})
 }

@@ -32,6 +32,9 @@ type Options struct {
 	EvalOnly bool    // there are no programs for training
 	Biased   bool    // a recalibration's variances are biased, as once-for-all's are (norm.Running)
 
+	// meeting: the batch norms of a step are over all shards, each of which is another model's that steps at the same
+	// time; nil: over the shard.
+	meeting   *place
 	teach     bool // a step leaves the logits in Teacher
 	transient bool // evaluation normalises by the batch's statistics
 	// fixedWeights: no gradient in the parameters is wanted; fixedMixture: none in the weights of the mixture.
@@ -68,7 +71,7 @@ type Model struct {
 	peak    int64 // floats of memory
 
 	training    [2]*exec.Program // the first overwrites the gradient, the second adds to it
-	rest        []segment        // what follows the first, with Bucket
+	rest        []segment        // what follows the first, with Bucket or a meeting
 	evaluation  *exec.Program
 	calibration *exec.Program
 	// calibrating records calibration when that is first wanted: it takes as much memory for packed weights as the
@@ -282,6 +285,9 @@ func (m *Model) begin(step uint32, part int) {
 // goOn is what Step does from the first cut on.
 func (m *Model) goOn() {
 	for _, s := range m.rest {
+		if s.exchange != nil {
+			m.meeting.wait(s.exchange)
+		}
 		s.program.Run(1)
 	}
 }

@@ -59,6 +59,7 @@ type SupernetOptions struct {
 	Classes int
 	Seed    uint64  // of dropout and drop path
 	Clip    float64 // limit of the gradient's 2-norm; 0: none
+	meeting *place  // as Options.meeting
 	// Rows are those that paths mix by; none: they are ordinary networks.
 	Rows []nn.Row
 	MixtureOptions
@@ -213,7 +214,7 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 	}
 	m = newModel(p, Options{Batch: s.Batch, Loss: o.Loss, Seed: s.Seed, Accumulate: max(1, o.Divide),
 		Shards: s.Shards, EvalOnly: o.EvalOnly || o.Transient, Biased: true, teach: o.Teach, transient: o.Transient,
-		fixedWeights: o.FixedWeights, fixedMixture: o.FixedMixture}, a)
+		meeting: s.meeting, fixedWeights: o.FixedWeights, fixedMixture: o.FixedMixture}, a)
 	if err := m.check(); err != nil {
 		return nil, err
 	}
@@ -240,9 +241,13 @@ func (s *Supernet) record(p nn.Path, o PathOptions, a *exec.Arena) (m *Model, er
 		list = m.evaluating()
 	}
 	m.record(list, s.grow)
-	m.training[1] = m.training[0]
+	m.training[1], m.rest = m.training[0], list[0].rest
 	if o.Once {
-		for _, p := range []*exec.Program{m.training[0], m.evaluation} {
+		all := []*exec.Program{m.training[0], m.evaluation}
+		for _, s := range m.rest {
+			all = append(all, s.program)
+		}
+		for _, p := range all {
 			if p != nil {
 				p.Once()
 			}

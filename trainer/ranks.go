@@ -23,6 +23,7 @@ import (
 
 // rank is a device's part of a training.
 type rank struct {
+	number   int
 	dev      *exec.Device
 	name     string
 	params   *Parameters
@@ -153,13 +154,12 @@ func (d Deps) places() []exec.Config {
 	if len(all) > 1 || d.Ranks < 2 {
 		return all
 	}
-	threads := all[0].Threads
-	if threads == 0 {
-		threads = runtime.GOMAXPROCS(0)
-	}
-	all[0].Threads = max(1, threads/d.Ranks)
+	all[0].Threads = max(1, threadsOf(all[0])/d.Ranks)
 	return slices.Repeat(all, d.Ranks)
 }
+
+// threadsOf is how many threads an executor has.
+func threadsOf(c exec.Config) int { return cmp.Or(c.Threads, runtime.GOMAXPROCS(0)) }
 
 // Devices is on how many devices a training computes.
 func (d Deps) Devices() int { return len(d.places()) }
@@ -201,12 +201,16 @@ func (c *course) openRanks(put func(k *rank, all, mine int) error) error {
 		return err
 	}
 	shards := c.Recipe.parts()
+	if c.Recipe.SyncBN && shards > 1 {
+		places = apart(places, shards/(nodes*len(places)))
+		c.meeting = newMeeting(len(places), c.Nodes)
+	}
 	for i, place := range places {
 		dev, err := exec.Open(place)
 		if err != nil {
 			return err
 		}
-		k := &rank{dev: dev, name: fmt.Sprintf("%s, rank %d", place.Device, i), free: func() {}}
+		k := &rank{number: i, dev: dev, name: fmt.Sprintf("%s, rank %d", place.Device, i), free: func() {}}
 		c.ranks, c.devices = append(c.ranks, k), append(c.devices, cmp.Or(place.Device, "cpu"))
 		if first := c.ranks[0].dev; dev.Level() != first.Level() {
 			return fmt.Errorf("%s is %s and %s is %s: what a batch leaves would depend on which is which",
@@ -256,6 +260,14 @@ func runSums(sums []*group.Sum) error {
 		}
 	}
 	return nil
+}
+
+// meets is where a rank's models exchange the sums of their batch norms; nil: these are over a shard.
+func (c *course) meets(k *rank) *place {
+	if c.meeting == nil {
+		return nil
+	}
+	return &place{c.meeting, k.number}
 }
 
 // beyond adds to what this node has of a sum what the other nodes do; nil: there are none.
@@ -382,13 +394,15 @@ func (c *course) agreeRanks() error {
 func (c *course) overShards(f *feed, do func(i int, k *rank, shard, mine int) error) error {
 	s := c.portion()
 	return c.each(func(i int, k *rank) error {
-		for mine := range s.each {
-			f.place(i, mine)
-			if err := do(i, k, s.before+i*s.each+mine, mine); err != nil {
-				return err
+		return c.meeting.watch(func() error {
+			for mine := range s.each {
+				f.place(i, mine)
+				if err := do(i, k, s.before+i*s.each+mine, mine); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
+			return nil
+		})
 	})
 }
 

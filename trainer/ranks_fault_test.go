@@ -126,6 +126,8 @@ func TestRanksFail(t *testing.T) {
 		j.Data.Train, j.Data.Validation = first(j.Data.Train, 4), first(j.Data.Train, 3)
 		j.Net = batchNormed(t)
 	})
+	together := job
+	together.Recipe.SyncBN = true
 	drawn := cellsJob(t, func(r *SupernetRecipe) {
 		r.Batch, r.Shards, r.Accumulate, r.Judged = 2, 2, 2, 0
 	}, oneConvolution, otherOperations)
@@ -139,6 +141,10 @@ func TestRanksFail(t *testing.T) {
 	}{
 		"network": {[]float64{0, 0.3, 0.7, 1}, func(dir string) error {
 			_, err := Train(t.Context(), job, deps(dir))
+			return err
+		}},
+		"batch norms over all shards": {[]float64{0.5, 0.8}, func(dir string) error {
+			_, err := Train(t.Context(), together, deps(dir))
 			return err
 		}},
 		"supernet": {[]float64{0.5, 0.95}, func(dir string) error {

@@ -234,13 +234,18 @@ func (r *run) putOn(k *rank, all, mine int) (err error) {
 		}
 	}
 	o := r.options()
-	if r.Nodes == nil && all > mine && exec.Peers([]*exec.Device{k.dev}) {
+	if o.meeting = r.meets(k); o.meeting == nil && r.Nodes == nil && all > mine &&
+		exec.Peers([]*exec.Device{k.dev}) {
 		o.Bucket = r.bucket
 	}
 	if p.m, err = NewModel(k.dev, r.Net, o); err != nil {
 		return err
 	}
-	if len(p.m.rest) > 0 {
+	var buckets []segment
+	if o.Bucket > 0 {
+		buckets = p.m.rest
+	}
+	if len(buckets) > 0 {
 		if err := k.fork(); err != nil {
 			return err
 		}
@@ -249,7 +254,7 @@ func (r *run) putOn(k *rank, all, mine int) (err error) {
 		return err
 	}
 	if k.params = p.m.Parameters; all > 1 {
-		k.sharding = newSharding(k.params, p.m.rest, all, mine, r.Recipe.Accumulate, r.Recipe.Clip, p.m.Loss)
+		k.sharding = newSharding(k.params, buckets, all, mine, r.Recipe.Accumulate, r.Recipe.Clip, p.m.Loss)
 	}
 	r.parts = append(r.parts, p)
 	return nil
@@ -271,7 +276,11 @@ func (r *run) step(_ context.Context, b *data.Batch, part int) error {
 	if len(r.buckets) > 0 {
 		return r.inSegments(part, begin)
 	}
-	return r.inShards(part, begin)
+	return r.inShards(part, func(i int, k *rank, shard, mine int) error {
+		err := begin(i, k, shard, mine)
+		r.parts[i].m.goOn()
+		return err
+	})
 }
 
 // inspect looks at the shards of the latest step, then at the gradient of all.

@@ -23,7 +23,9 @@ type Length struct {
 	Epochs     int `json:"epochs"`
 	Batch      int `json:"batch"`
 	Accumulate int `json:"accumulate"`
-	Shards     int `json:"shards,omitempty"` // so that older recipes keep their Hash
+	// Older recipes keep their Hash without these.
+	Shards int  `json:"shards,omitempty"`
+	SyncBN bool `json:"sync_bn,omitempty"`
 }
 
 // Optimization is how a gradient changes the weights.
@@ -124,6 +126,8 @@ func (s *Length) addTo(l *setting.List) {
 	l.Int(&s.Shards, "shards", "parts", "parts of a batch with batch norms of their own, a power of two, which "+
 		"devices divide among them (0 = the batch is one)", 0, mostShards).
 		From("Hoffer et al. 2017 (ghost batches)").OmitZero().Check(s.checkShards)
+	l.Bool(&s.SyncBN, "sync-bn", "batch norms over all shards of a batch, which all have to be in memory at once").
+		From("Peng et al. 2018 (MegDet); PyTorch's SyncBatchNorm").OmitZero()
 }
 
 // mostShards is the largest number of parts of a batch.

@@ -78,7 +78,7 @@ func (r *supernetRun) place(side int, rows []nn.Row, o MixtureOptions) (err erro
 	err = r.openRanks(func(k *rank, all, mine int) error {
 		s, err := NewSupernet(k.dev, r.shared, SupernetOptions{Batch: rec.Batch / all, Shards: all,
 			Image: nn.Shape{H: side, W: side, C: 3}, Classes: classes, Seed: r.course.Seed, Clip: rec.Clip,
-			Cache: r.Cache, Rows: rows, MixtureOptions: o})
+			meeting: r.meets(k), Cache: r.Cache, Rows: rows, MixtureOptions: o})
 		if err != nil {
 			return err
 		}

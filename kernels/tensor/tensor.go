@@ -20,6 +20,7 @@ import (
 	"embed"
 	"fmt"
 	"math"
+	"slices"
 	"unsafe"
 
 	"github.com/ctnas/ctnas/kernels/exec"
@@ -106,7 +107,8 @@ type Stats struct {
 	Count *exec.Buffer // [parts] integers: pixels of each part
 	Parts int
 	C     int
-	made  *made // on an accelerator: what is made of the sums by the operation that leaves them
+	count []int32 // as Count
+	made  *made   // on an accelerator: what is made of the sums by the operation that leaves them
 }
 
 // made is what becomes of sums once all are there.
@@ -126,7 +128,7 @@ const (
 // NewStats returns room for sums over parts with these numbers of pixels. On an accelerator `chunks` blocks have a
 // part's channels between them, and each of them ends with finish_norm (norm.cuh).
 func NewStats(a *exec.Arena, rows, c int, count []int32, chunks int) Stats {
-	s := Stats{Rows: a.F32(len(count) * rows * c), Parts: len(count), C: c}
+	s := Stats{Rows: a.F32(len(count) * rows * c), Parts: len(count), C: c, count: count}
 	if !a.Device().Accelerated() {
 		s.Count = a.Ints(count)
 		return s
@@ -137,6 +139,13 @@ func NewStats(a *exec.Arena, rows, c int, count []int32, chunks int) Stats {
 	s.made = &made{norm: all.Slice(0, norm), tickets: all.Slice(norm, tickets)}
 	s.Count = all.Slice(norm+tickets, len(count))
 	return s
+}
+
+// Repeated is room for n times the sums, those of n tensors of one shape one behind the other, with so many rows a
+// part. They are no operation's: whoever has them writes them there.
+func (s Stats) Repeated(a *exec.Arena, rows, n int) Stats {
+	count := slices.Repeat(s.count, n)
+	return Stats{Rows: a.F32(len(count) * rows * s.C), Count: a.Ints(count), Parts: len(count), C: s.C, count: count}
 }
 
 // together is how many parts are added up before their groups are: about as many as there are groups.
