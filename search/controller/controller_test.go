@@ -317,9 +317,7 @@ func percentiles(t *testing.T) map[string]float64 {
 // With the true order as reward, within 300 batches the samples are among the best few in a hundred, and not all the
 // same.
 func TestLearnsNASBench101(t *testing.T) {
-	if testing.Short() {
-		t.Skip("reads the whole table")
-	}
+	testdata.SkipUnlessAll(t, "reads the whole table; TestLearnsToy shows that it learns")
 	table := percentiles(t)
 	c := Default()
 	c.Seed = 1003

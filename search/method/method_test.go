@@ -247,9 +247,7 @@ func realCells(t *testing.T) string {
 
 // In the real table every method finds about what it is known to find.
 func TestRealTable(t *testing.T) {
-	if testing.Short() {
-		t.Skip("reads a large table")
-	}
+	testdata.SkipUnlessAll(t, "reads a large table; TestLearningMethodsBeatChance says as much of one made here")
 	six, err := space.Open("nasbench101-v6")
 	require.NoError(t, err)
 	tab, err := table.Open(t.Context(), realCells(t), table.Options{Space: six})

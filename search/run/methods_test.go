@@ -218,6 +218,9 @@ func TestEveryMethodTakesMoreBudget(t *testing.T) {
 			runtest.SameFiles(t, d.Dir, whole.Dir)
 			runtest.SameEvents(t, d.Dir, whole.Dir)
 
+			if !slices.Contains([]string{"ctnas", "released", "evolution"}, w.method) && !testdata.All() {
+				return // the others go on by running again from the seed, as evolution does
+			}
 			_, stopped, _ := w.begin(t, t.TempDir())
 			_, err = run.Do(stopAfter(t, &stopped, 1), c, stopped)
 			require.ErrorIs(t, err, run.ErrInterrupted)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/search"
 	"github.com/ctnas/ctnas/search/latency"
 	"github.com/ctnas/ctnas/search/ledger"
@@ -102,9 +103,9 @@ func TestLatenciesAreKept(t *testing.T) {
 	require.Contains(t, string(page), "the sum of its parts")
 
 	stopped, _ := with(filepath.Join(t.TempDir(), "stopped"))
-	most := 20
-	if testing.Short() {
-		most = 80
+	most := 80
+	if testdata.All() {
+		most = 20
 	}
 	for stops := 0; ; stops++ {
 		ctx, cancel := context.WithCancel(context.Background())

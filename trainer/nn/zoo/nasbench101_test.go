@@ -79,9 +79,9 @@ func TestNASBench101Table(t *testing.T) {
 	lines := bufio.NewScanner(unzipped)
 	require.True(t, lines.Scan())
 	require.Equal(t, "index,hash,n,adj,ops,test_correct_of_9984,params,flops", lines.Text())
-	step := 50
-	if testing.Short() {
-		step = 1000
+	step := 500
+	if testdata.All() {
+		step = 50
 	}
 	checked := 0
 	for i := 0; lines.Scan(); i++ {
