@@ -23,7 +23,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report docs test test-all test-gpu test-gpu-fake test-farm demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses image image-gpu test-slurm test-k8s dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report docs test test-all test-gpu test-gpu-fake test-farm demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses image image-gpu wheel test-python test-slurm test-k8s dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -135,6 +135,15 @@ image: tools ## the program in an image of containers, without Docker: build/ima
 image-gpu: gpu ## the same with the kernels for GPUs: build/image/ctnas-cuda.tar
 	$(GO) run ./scripts/image -gpu -program bin/ctnas -version "$$(bin/ctnas --version)" -out build/image/ctnas-cuda.tar
 	scripts/image/test.sh build/image/ctnas-cuda.tar
+
+# Without optional libraries, so that it runs on other machines too, and without what only a debugger reads.
+wheel: tools ## the program as a package for Python: build/wheel/ctnas-*.whl
+	@rm -rf build/wheel && mkdir -p build/wheel
+	GO="$(GO)" scripts/build.sh -tags none -ldflags='-s -w' -buildvcs=$(VCS) -o build/wheel/ctnas ./cmd/ctnas
+	python3 scripts/python/wheel.py build/wheel/ctnas build/wheel
+
+test-python: wheel ## the tests of that package, in an environment of its own (skipped without python3)
+	scripts/python/test.sh build/wheel/ctnas-*.whl
 
 test-slurm: build ## what ctnas launch slurm prints, on a Slurm of its own on loopback (skipped without its packages)
 	scripts/launch/slurm.sh

@@ -21,16 +21,17 @@ import (
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 	"github.com/ctnas/ctnas/trainer/onnx"
+	"github.com/ctnas/ctnas/trainer/torchmodule"
 )
 
 // exporting are the flags of `ctnas export`.
 type exporting struct {
-	arch, onnx, safetensors, checkInput, checkOutput string
-	weights                                          weightsFile
-	fold, calibrate                                  bool
-	size                                             trainer.Size
-	classes                                          int
-	super                                            supernet.Spec // how a sub-network is cut out of a supernet
+	arch, onnx, safetensors, module, checkInput, checkOutput string
+	weights                                                  weightsFile
+	fold, calibrate                                          bool
+	size                                                     trainer.Size
+	classes                                                  int
+	super                                                    supernet.Spec // how a sub-network is cut out of a supernet
 }
 
 // checkBatch is how many images a check input has.
@@ -39,10 +40,11 @@ const checkBatch = 2
 func newExportCommand(a *app) *cobra.Command {
 	e := exporting{super: supernet.Spec{Calibrate: supernet.CalibrateImages}}
 	cmd := &cobra.Command{
-		Use:   "export RUN|ARCH [--onnx F] [--safetensors F]",
+		Use:   "export RUN|ARCH [--onnx F] [--safetensors F] [--module F]",
 		Short: "Write a network for other programs",
 		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors
-under the names that PyTorch's programs use: that of a training's folder, or an architecture with weights in
+under the names that PyTorch's programs use, or its source in Python, a torch.nn.Module that takes these weights by
+load_state_dict: that of a training's folder, or an architecture with weights in
 a file. Without --weights they are a random start, and the file says so.
 
 --weights may be a supernet: the folder of ctnas supernet train, or a file of once-for-all. The network's
@@ -63,12 +65,13 @@ batch norms get the statistics of these images, without which the logits of rand
   ctnas export runs/cell --onnx cell.onnx
   ctnas export ofa_482m --weights ofa.pth --data imagenet:/data/imagenet --safetensors ofa.safetensors
   ctnas export runs/s --onnx pick.onnx
+  ctnas export runs/s --module network.py --safetensors network.safetensors
   ctnas export darts_v2 --onnx darts.onnx --check-input in.f32 --check-output out.f32`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e.arch = args[0]
-			if e.onnx+e.safetensors+e.checkInput+e.checkOutput == "" {
-				return usagef("nothing to write: give --onnx or --safetensors")
+			if e.onnx+e.safetensors+e.module+e.checkInput+e.checkOutput == "" {
+				return usagef("nothing to write: give --onnx, --safetensors or --module")
 			}
 			if e.calibrate && e.checkInput+e.checkOutput == "" {
 				return usagef("--calibrate is for --check-input and --check-output")
@@ -89,6 +92,7 @@ batch norms get the statistics of these images, without which the logits of rand
 	l.Group("Export")
 	l.Text(&e.onnx, "onnx", "ONNX `file` to write")
 	l.Text(&e.safetensors, "safetensors", "safetensors `file` to write")
+	l.Text(&e.module, "module", "Python `file` to write: a torch.nn.Module, Network, without weights")
 	l.Text(&e.checkInput, "check-input", "`file` for two random images")
 	l.Text(&e.checkOutput, "check-output", "`file` for their logits")
 	l.Bool(&e.calibrate, "calibrate", "give batch norms the statistics of the two images")
@@ -181,6 +185,16 @@ func (a *app) export(ctx context.Context, e exporting) ([]exported, error) {
 		if err := a.exportSafetensors(e, w.Net, values, metadata, add); err != nil {
 			return nil, err
 		}
+	}
+	if e.module != "" {
+		source, err := torchmodule.Encode(w.Net)
+		if err != nil {
+			return nil, err
+		}
+		if err := files.Write(e.module, source); err != nil {
+			return nil, err
+		}
+		add(e.module, "not run", len(source), nil, "source of a torch.nn.Module, which was not run")
 	}
 	for path, numbers := range map[string][]float32{e.checkInput: planes, e.checkOutput: logits} {
 		if path != "" {
