@@ -417,7 +417,10 @@ func (c *course) endEpoch(ctx context.Context) error {
 
 func (c *course) stops(e Evaluation) bool { return c.Stop != nil && c.Stop(e) }
 
-func (c *course) loading() Loading { return Loading{c.Workers, c.tally} }
+func (c *course) loading() Loading {
+	me, nodes := c.node()
+	return Loading{Workers: c.Workers, Tally: c.tally, node: me, nodes: nodes}
+}
 
 // write writes result.json, and an event about the images that were left out.
 func (c *course) write(result any, corrupt *data.CorruptImages) error {

@@ -6,24 +6,23 @@ import (
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
-// judge measures paths on the held-out images: with statistics of their own, or of each batch where the recipe has none
-// computed. As many paths as there are ranks get their statistics at the same time, one on each; then all ranks measure
-// one path after the other.
-func (r *supernetRun) judge(ctx context.Context, all []wanted) (found []Evaluation, err error) {
+// judge measures paths on the held-out images, each node on some of them: with statistics of their own, or of each
+// batch where the recipe has none computed. As many paths as there are ranks get their statistics at the same time, one
+// on each; then all ranks measure one path after the other.
+func (r *supernetRun) judge(ctx context.Context, all []wanted) ([]Evaluation, error) {
 	together := min(len(r.ranks), KeptPaths)
-	for from := 0; from < len(all); from += together {
-		some := all[from:min(from+together, len(all))]
-		e, err := r.judgeTogether(ctx, some)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, e...)
+	var mine []measured
+	var err error
+	for from := 0; from < len(all) && err == nil; from += together {
+		var some []measured
+		some, err = r.judgeTogether(ctx, all[from:min(from+together, len(all))])
+		mine = append(mine, some...)
 	}
-	return found, nil
+	return r.pool(ctx, r.course.Data.Validation, mine, err)
 }
 
-// judgeTogether is judge for no more paths than there are ranks.
-func (r *supernetRun) judgeTogether(ctx context.Context, paths []wanted) (found []Evaluation, err error) {
+// judgeTogether is what this node finds of no more paths than there are ranks.
+func (r *supernetRun) judgeTogether(ctx context.Context, paths []wanted) (found []measured, err error) {
 	own := r.course.Recipe.Recalibrate > 0
 	if !own {
 		if err := r.hold(ctx); err != nil {
@@ -50,21 +49,25 @@ func (r *supernetRun) judgeTogether(ctx context.Context, paths []wanted) (found 
 	}); err != nil {
 		return nil, err
 	}
+	in := r.loading()
 	for k, ranked := range models {
-		var e Evaluation
+		var m measured
 		if own {
 			statistics := ranked[k].own.buf.Values()
 			for _, m := range ranked {
 				m.own.buf.WriteF32(0, statistics)
 			}
-			e, err = EvaluateAll(ctx, ranked, d, d.Validation, d.EvalTransform(ranked[0].Net.Input().H), r.loading())
+			m, err = measureSet(ctx, ranked, d, d.Validation, d.EvalTransform(ranked[0].Net.Input().H), in)
 		} else {
-			e, err = measureAll(ranked, r.heldOut.Batches(r.s.Batch), r.held(ctx))
+			held := r.held(ctx)
+			m, err = measureAll(ranked, in.turns(r.heldOut.Batches(r.s.Batch)), func(m *Model, batch int) (int, error) {
+				return held(m, in.node+batch*max(1, in.nodes))
+			})
 		}
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, e)
+		found = append(found, m)
 	}
 	return found, nil
 }
@@ -88,7 +91,7 @@ func (r *supernetRun) measure(ctx context.Context, paths []string, from, to int)
 				if err != nil {
 					return err
 				}
-				found[k] += e.Top1
+				found[k] += float64(e.Count[1]) / float64(e.Count[0])
 			}
 			found[k] /= float64(to - from)
 		}

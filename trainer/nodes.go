@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ctnas/ctnas/trainer/data"
@@ -70,6 +71,8 @@ type word struct {
 	Failed  string
 	Corrupt bool           // Failed is about images that cannot be read
 	Found   []data.Corrupt // images that were left out
+
+	Measured []measured // of its part of evaluations
 }
 
 // say gives every node the word of each.
@@ -101,11 +104,10 @@ func (c *course) meet(ctx context.Context, mine word, failed error) ([]word, err
 	if err != nil {
 		return nil, err
 	}
-	stop := false
-	for i, w := range all {
-		me, _ := c.Nodes.Node()
-		switch {
-		case w.Failed == "":
+	me, _ := c.Nodes.Node()
+	if i := slices.IndexFunc(all, func(w word) bool { return w.Failed != "" }); i >= 0 {
+		c.heard()
+		switch w := all[i]; {
 		case i == me:
 			return all, failed
 		case w.Corrupt:
@@ -113,15 +115,17 @@ func (c *course) meet(ctx context.Context, mine word, failed error) ([]word, err
 		default:
 			return all, fmt.Errorf("%s: %s", c.Nodes.Name(i), w.Failed)
 		}
-		stop = stop || w.Stop
 	}
-	if stop {
+	if slices.ContainsFunc(all, func(w word) bool { return w.Stop }) {
 		c.Nodes.Interrupt()
 		<-ctx.Done()
 		return all, ctx.Err()
 	}
 	return all, nil
 }
+
+// heard ends when all nodes know of an error that all have, so that none learns of another that has gone before.
+func (c *course) heard() { _, _ = c.Nodes.Gather(nil) }
 
 // together has every node do something of its own, which leads to the same state: all go on when all have done it. A
 // node that was told to end before it had has all of them end with the state before.
@@ -134,6 +138,10 @@ func (c *course) together(ctx context.Context, do func() error) error {
 	stop := ended(ctx, err)
 	if stop {
 		err = nil
+	}
+	if errors.As(err, new(agreed)) {
+		c.state = before
+		return err
 	}
 	if _, err = c.meet(ctx, word{Stop: stop}, err); err != nil {
 		c.state = before

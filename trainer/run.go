@@ -340,9 +340,10 @@ func (i Images) Transform(d *data.Dataset, side int) data.Transform {
 }
 
 // evaluate measures the weights, or their average, on a set; with fresh statistics where the recipe says so. It leaves
-// the state as it was.
-func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err error) {
-	err = r.averaged(func() error {
+// the state as it was. Each node measures on some of the images.
+func (r *run) evaluate(ctx context.Context, set *data.Set) (Evaluation, error) {
+	var mine measured
+	err := r.averaged(func() (err error) {
 		models := make([]*Model, len(r.parts))
 		for i, p := range r.parts {
 			models[i] = p.m
@@ -362,17 +363,22 @@ func (r *run) evaluate(ctx context.Context, set *data.Set) (e Evaluation, err er
 				m.State.WriteF32(0, r.m.State.Values())
 			}
 		}
-		var err error
-		e, err = EvaluateAll(ctx, models, r.Data, set, r.Data.EvalTransform(r.Net.Input().H), r.loading())
+		mine, err = measureSet(ctx, models, r.Data, set, r.Data.EvalTransform(r.Net.Input().H), r.loading())
 		return err
 	})
-	return e, err
+	all, err := r.pool(ctx, set, []measured{mine}, err)
+	if err != nil {
+		return Evaluation{}, err
+	}
+	return all[0], nil
 }
 
 // Loading is how the images of a set are brought in.
 type Loading struct {
 	Workers int         // goroutines; 0: as many as processors
 	Tally   *data.Tally // of the images that were left out; nil: one that cannot be read ends the work
+	// node of nodes measures on its batches of a set alone, by turns; nodes 0: there are no others.
+	node, nodes int
 }
 
 // Recalibrate sets the running statistics of a model's batch norms to the means over the first Recipe.Recalibrate
@@ -426,80 +432,6 @@ func EvalTransform(d *data.Dataset, i *zoo.Images, side int) data.Transform {
 func Evaluate(ctx context.Context, m *Model, d *data.Dataset, set *data.Set, t data.Transform,
 	in Loading) (Evaluation, error) {
 	return EvaluateAll(ctx, []*Model{m}, d, set, t, in)
-}
-
-// EvaluateAll is Evaluate on several devices: models of one network, batch and weights, which take batches in turns.
-// What it finds does not depend on their number.
-func EvaluateAll(ctx context.Context, models []*Model, d *data.Dataset, set *data.Set, t data.Transform,
-	in Loading) (Evaluation, error) {
-	l, err := data.NewLoader(set, data.Config{Batch: models[0].Batch, Transform: t, Epochs: 1, Workers: in.Workers,
-		OnCorrupt: in.Tally.OnCorrupt(), Raw: models[0].arena.Device().Accelerated()})
-	if err != nil {
-		return Evaluation{}, err
-	}
-	defer l.Close()
-	intakes := map[*Model]*intake{}
-	for _, m := range models {
-		intakes[m] = newIntake(m, l)
-		defer intakes[m].close()
-	}
-	e, err := measureAll(models, l.Batches(), func(m *Model, _ int) (int, error) {
-		b, err := l.Next(ctx)
-		if err == nil {
-			err = in.Tally.Add(d.Corrupt(set, b.Corrupt))
-		}
-		if err != nil {
-			return 0, err
-		}
-		intakes[m].put(b)
-		m.Labels.WriteI32(0, b.Labels)
-		return b.N - len(b.Corrupt), nil
-	})
-	if err == nil && e.Images == 0 {
-		return Evaluation{}, fmt.Errorf("none of the %d images can be read: %v", set.Len(), in.Tally.Summary())
-	}
-	return e, err
-}
-
-// measureAll measures models of one network and weights, one a device, which take batches in turns. give makes a batch,
-// from 0, the images and labels of one of them, and returns how many of them count. It is called in the batches' order.
-// What is found does not depend on the number of models.
-func measureAll(models []*Model, batches int, give func(m *Model, batch int) (n int, err error)) (Evaluation, error) {
-	for _, m := range models {
-		m.Count.WriteI32(0, make([]int32, 3))
-	}
-	total, images, losses := 0.0, make([]int, len(models)), make([]float64, len(models))
-	for at := 0; at < batches; at += len(models) {
-		now := models[:min(len(models), batches-at)]
-		for i, m := range now {
-			var err error
-			if images[i], err = give(m, at+i); err != nil {
-				return Evaluation{}, err
-			}
-		}
-		err := exec.Each(len(now), func(i int) error {
-			now[i].Evaluate()
-			losses[i] = float64(now[i].Loss.Values()[0])
-			return nil
-		})
-		if err != nil {
-			return Evaluation{}, err
-		}
-		for i := range now {
-			total += losses[i] * float64(images[i])
-		}
-	}
-	count := make([]int32, 3)
-	for _, m := range models {
-		mine := make([]int32, len(count))
-		m.Count.ReadI32(0, mine)
-		for i, n := range mine {
-			count[i] += n
-		}
-	}
-	n := float64(count[0])
-	return Evaluation{Images: int(count[0]), Loss: Real(total / n), Top1: float64(count[1]) / n,
-		Top5: float64(count[2]) / n}, nil
 }
 
 // finish evaluates on the test images and writes what remains of a run.

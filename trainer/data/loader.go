@@ -41,6 +41,8 @@ type Config struct {
 	// Part of Parts equal parts of every batch, from 0, is all that is drawn, with Train; the rest of Batch is left as
 	// it was. Parts 0 is 1.
 	Part, Parts int
+	// Every is which of the batches are handed out, from Start on, of one epoch: every so many-th; 0 is 1.
+	Every int
 	// OnCorrupt says what becomes of an image that cannot be read. With Skip and Train it is replaced by the next one
 	// of the epoch's order that can be, with Skip alone its place has label -1 and zeros, and Batch.Corrupt lists it;
 	// otherwise the sequence ends with an UnreadableError.
@@ -143,6 +145,8 @@ func NewLoader(set *Set, c Config) (*Loader, error) {
 	case c.Part < 0 || c.Part >= max(1, c.Parts) || c.Parts > 1 && (!c.Train || c.Batch%c.Parts != 0 ||
 		c.Mixup > 0 && max(1, c.Shards)%c.Parts != 0):
 		return nil, fmt.Errorf("part %d of %d of batches of %d images in %d shards", c.Part, c.Parts, c.Batch, c.Shards)
+	case c.Every < 0 || c.Every > 1 && c.Epochs != c.Start.Epoch+1:
+		return nil, fmt.Errorf("every %d batches of more than one epoch", c.Every)
 	case !(c.Mixup >= 0 && c.Mixup <= 100):
 		return nil, fmt.Errorf("mixup %g: want 0..100", c.Mixup)
 	case c.Memory != nil && !c.Raw:
@@ -311,7 +315,7 @@ func (l *Loader) Next(ctx context.Context) (*Batch, error) {
 }
 
 func (l *Loader) after(p Position) Position {
-	if p.Batch++; p.Batch == l.batches {
+	if p.Batch += max(1, l.c.Every); p.Batch >= l.batches {
 		p = Position{Epoch: p.Epoch + 1}
 	}
 	return p
