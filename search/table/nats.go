@@ -25,7 +25,8 @@ import (
 
 // NATS-Bench (Dong et al., "NATS-Bench: Benchmarking NAS Algorithms for Architecture Topology and Size", 2021) comes as
 // a folder with a pickle an architecture, compressed by bzip2, and one that lists their texts: the archives whose names
-// end in -simple. Its topology part has the cells of NAS-Bench-201.
+// end in -simple; or as one file (nats_file.go). Its topology part has the cells of NAS-Bench-201, its size part the
+// channels of five stages.
 
 const natsMeta = "meta.pickle.pbz2"
 
@@ -46,13 +47,20 @@ var natsSets = map[string]struct{ validation, test natsPart }{
 	"ImageNet16-120": {natsPart{"ImageNet16-120", "x-valid"}, natsPart{"ImageNet16-120", "x-test"}},
 }
 
+// natsDataset is which images' accuracies are read.
+func natsDataset(o Options) string { return cmp.Or(o.Dataset, "cifar10") }
+
 type natsPart struct{ trained, part string }
 
 // natsSeeds are those that networks were trained with: runs 1, 2, 3 and 4.
 var natsSeeds = []int64{777, 888, 999, 111}
 
-// natsEpochs are how long: each has its results under its number.
-var natsEpochs = []int{12, 200}
+// natsEpochs are how long: each has its results under one of these keys, the latter of NAS-Bench-201. Of 1 and 90
+// epochs are networks of the size part.
+var (
+	natsEpochs = []int{1, 12, 90, 200}
+	natsKeys   = map[int][]string{1: {"01", "1"}, 12: {"12", "less"}, 90: {"90"}, 200: {"200", "full"}}
+)
 
 // natsMetrics are the table's: of each number of epochs the mean of the runs that there are, and each of them.
 var natsMetrics = func() (list []Metric) {
@@ -83,15 +91,15 @@ type natsJob struct {
 func readNATS(ctx context.Context, path string, sp space.Coder, o Options) (*Table, error) {
 	in := &input{ctx: ctx, path: path, threads: o.Threads, space: sp}
 	fail := func(err error) (*Table, error) { return nil, in.fail(-1, 0, 0, err) }
-	cells, ok := sp.(space.NASBench201)
-	if !ok {
+	if !natsSpace(sp) {
 		return fail(fmt.Errorf("it is a folder, and a table is a file: NATS-Bench's folder is one of the space "+
-			"nasbench201, not %s", sp.Name()))
+			"nasbench201 or file:docs/examples/nats-size.yaml, not %s", sp.Name()))
 	}
+	in.tell()
 	if o.Columns != (Columns{}) {
 		return fail(errors.New("column names are set, and this is a folder of NATS-Bench, not CSV"))
 	}
-	set := cmp.Or(o.Dataset, "cifar10")
+	set := natsDataset(o)
 	names, total, err := natsNames(path)
 	if err != nil {
 		return fail(err)
@@ -109,7 +117,7 @@ func readNATS(ctx context.Context, path string, sp space.Coder, o Options) (*Tab
 		}
 		return text, nil
 	}
-	archs, err := natsArchs(read)
+	archs, err := natsFolderArchs(read)
 	if err != nil {
 		return fail(err)
 	}
@@ -126,7 +134,7 @@ func readNATS(ctx context.Context, path string, sp space.Coder, o Options) (*Tab
 		}
 		return nil
 	}, func(j natsJob) (row, error) {
-		r, err := natsRow(cells, j, archs, set)
+		r, err := in.natsRowOf(j, archs, set)
 		if err != nil {
 			err = in.fail(j.record, 0, 0, fmt.Errorf("%s: %w", j.name, err))
 		}
@@ -185,36 +193,62 @@ func unpackNATS(packed []byte) (format.Value, error) {
 	return v, err
 }
 
-// natsArchs are the texts of all architectures, by their number.
-func natsArchs(read func(name string) ([]byte, error)) ([]string, error) {
+// natsFolderArchs are the texts of all architectures, by their number.
+func natsFolderArchs(read func(name string) ([]byte, error)) ([]string, error) {
 	packed, err := read(natsMeta)
 	if err != nil {
 		return nil, err
 	}
 	meta, err := unpackNATS(packed)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", natsMeta, err)
+	if err == nil {
+		var archs []string
+		if archs, err = natsArchs(meta); err == nil {
+			return archs, nil
+		}
 	}
-	field, _ := meta.Field("meta_archs")
-	items, ok := field.Items()
+	return nil, fmt.Errorf("%s: %w", natsMeta, err)
+}
+
+// natsArchs are the texts of all architectures in a dictionary of the benchmark.
+func natsArchs(meta format.Value) ([]string, error) {
+	items, ok := field(meta, "meta_archs").Items()
 	if !ok || len(items) == 0 {
-		return nil, fmt.Errorf("%s lists no architectures (meta_archs)", natsMeta)
+		return nil, errors.New("it lists no architectures (meta_archs)")
 	}
 	archs := make([]string, len(items))
 	for i, item := range items {
 		if archs[i], ok = item.Text(); !ok {
-			return nil, fmt.Errorf("%s: architecture %d is no text", natsMeta, i)
+			return nil, fmt.Errorf("architecture %d is no text", i)
 		}
-	}
-	if !strings.HasPrefix(archs[0], "|") {
-		return nil, fmt.Errorf("the architectures are written like %.40q: this is NATS-Bench's size part, and its "+
-			"topology part is read", archs[0])
 	}
 	return archs, nil
 }
 
-// natsRow reads an architecture's file.
-func natsRow(sp space.NASBench201, j natsJob, archs []string, set string) (r row, err error) {
+// natsSpace tells whether a space may be one of the benchmark's.
+func natsSpace(sp space.Space) bool {
+	_, cells := sp.(space.NASBench201)
+	return cells || space.FileOf(sp) != nil
+}
+
+// natsArch reads an architecture's text: |op~0|+… of the topology part, 8:16:24:32:40 of the size part, whose space
+// comes from a file.
+func natsArch(sp space.Space, text string) (space.Arch, error) {
+	cells, size := strings.HasPrefix(text, "|"), space.FileOf(sp) != nil
+	switch {
+	case cells && size:
+		return nil, fmt.Errorf("the architectures are written like %.60q: the space of NATS-Bench's topology part and "+
+			"of NAS-Bench-201 is nasbench201", text)
+	case !cells && !size:
+		return nil, fmt.Errorf("the architectures are written like %.40q: the space of NATS-Bench's size part is "+
+			"file:docs/examples/nats-size.yaml", text)
+	case size:
+		return sp.Parse(strings.ReplaceAll(text, ":", "|"))
+	}
+	return sp.Parse(text)
+}
+
+// natsRowOf reads an architecture's file.
+func (in *input) natsRowOf(j natsJob, archs []string, set string) (r row, err error) {
 	number, _ := strconv.Atoi(natsFile.FindStringSubmatch(j.name)[1]) // six digits
 	if number >= len(archs) {
 		return r, fmt.Errorf("architecture %d of %d", number, len(archs))
@@ -223,9 +257,15 @@ func natsRow(sp space.NASBench201, j natsJob, archs []string, set string) (r row
 	if err != nil {
 		return r, err
 	}
-	if r.arch, err = sp.Parse(archs[number]); err != nil {
-		return r, err
+	r, text, err := in.natsRow(all, set)
+	if err == nil && text != archs[number] {
+		err = fmt.Errorf("the results are of %.100q, and %s lists %q", text, natsMeta, archs[number])
 	}
+	return r, err
+}
+
+// natsRow reads an architecture's results: a dictionary of those of each number of epochs. text is the architecture's.
+func (in *input) natsRow(all format.Value, set string) (r row, text string, err error) {
 	r.values = make([]float64, len(natsMetrics))
 	for i := range r.values {
 		r.values[i] = math.NaN()
@@ -233,21 +273,29 @@ func natsRow(sp space.NASBench201, j natsJob, archs []string, set string) (r row
 	r.claims = noClaims
 	known := false
 	for e, epochs := range natsEpochs {
-		results, found := all.Field(strconv.Itoa(epochs))
+		var results format.Value
+		found := false
+		for _, key := range natsKeys[epochs] {
+			if !found {
+				results, found = all.Field(key)
+			}
+		}
 		if !found {
 			continue
 		}
-		if text, _ := field(results, "arch_str").Text(); text != archs[number] {
-			return r, fmt.Errorf("the results are of %.100q, and %s lists %q", text, natsMeta, archs[number])
+		of, _ := field(results, "arch_str").Text()
+		if text != "" && of != text {
+			return r, text, fmt.Errorf("the results are of %.100q and of %.100q", text, of)
 		}
+		text = of
 		parts := []natsPart{natsSets[set].validation, natsSets[set].test}
 		for p, part := range parts {
-			values, params, err := natsRuns(results, part, epochs)
+			values, claims, err := natsRuns(results, part, epochs)
 			if err != nil {
-				return r, fmt.Errorf("%d epochs: %w", epochs, err)
+				return r, text, fmt.Errorf("%d epochs: %w", epochs, err)
 			}
-			if params >= 0 && set == "cifar10" { // the space's costs are those of CIFAR-10's network
-				r.claims.params = params
+			if set == "cifar10" || in.tells != [len(told)]bool{} { // nasbench201's costs are CIFAR-10's
+				r.claims = claims.or(r.claims)
 			}
 			sum, n := 0.0, 0
 			at := (e*len(parts) + p) * (len(natsSeeds) + 1)
@@ -262,10 +310,29 @@ func natsRow(sp space.NASBench201, j natsJob, archs []string, set string) (r row
 		}
 	}
 	if !known {
-		return r, fmt.Errorf("no accuracy on %s", set)
+		return r, text, fmt.Errorf("no accuracy on %s", set)
 	}
-	r.hash, err = r.claims.verify(r.arch)
-	return r, err
+	if r.arch, err = natsArch(in.space, text); err != nil {
+		return r, text, err
+	}
+	compared := r.claims
+	compared.madds = -1 // what the benchmark counts as such is another number than the space's
+	if in.tells[1] {
+		compared.params = -1 // nothing to compare with
+	}
+	r.hash, err = compared.verify(r.arch)
+	return r, text, err
+}
+
+// or are the claims where they are made, elsewhere the others.
+func (c claims) or(others claims) claims {
+	if c.params < 0 {
+		c.params = others.params
+	}
+	if c.madds < 0 {
+		c.madds = others.madds
+	}
+	return c
 }
 
 // field is a dictionary's, or none.
@@ -274,14 +341,17 @@ func field(v format.Value, name string) format.Value {
 	return f
 }
 
-// natsRuns are the accuracies at the end of each run, not a number where it was not made, and the network's parameters;
-// -1 where nothing says them.
-func natsRuns(results format.Value, part natsPart, epochs int) (values []float64, params int64, err error) {
-	values, params = slices.Repeat([]float64{math.NaN()}, len(natsSeeds)), -1
+// natsFinal is under which name a part's accuracy stands at the end of the training.
+func natsFinal(part string, epochs int) string { return fmt.Sprintf("%s@%d", part, epochs-1) }
+
+// natsRuns are the accuracies at the end of each run, not a number where it was not made, and what the network takes.
+func natsRuns(results format.Value, part natsPart, epochs int) (values []float64, costs claims, err error) {
+	values, costs = slices.Repeat([]float64{math.NaN()}, len(natsSeeds)), noClaims
+	final := natsFinal(part.part, epochs)
 	for key, run := range field(results, "all_results").Pairs() {
 		of, _ := key.Items()
 		if len(of) != 2 {
-			return nil, 0, errors.New("results without a set of images and a seed")
+			return nil, costs, errors.New("results without a set of images and a seed")
 		}
 		if name, _ := of[0].Text(); name != part.trained {
 			continue
@@ -289,19 +359,21 @@ func natsRuns(results format.Value, part natsPart, epochs int) (values []float64
 		seed, _ := of[1].Int()
 		k := slices.Index(natsSeeds, seed)
 		if k < 0 {
-			return nil, 0, fmt.Errorf("%s with seed %d: want one of %d", part.trained, seed, natsSeeds)
+			return nil, costs, fmt.Errorf("%s with seed %d: want one of %d", part.trained, seed, natsSeeds)
 		}
-		percent, ok := field(field(run, "eval_acc1es"), fmt.Sprintf("%s@%d", part.part, epochs-1)).Float()
+		percent, ok := field(field(run, "eval_acc1es"), final).Float()
 		if !ok {
 			continue
 		}
 		if !(percent >= 0 && percent <= 100) {
-			return nil, 0, fmt.Errorf("%s with seed %d: %s of %g %%", part.trained, seed, part.part, percent)
+			return nil, costs, fmt.Errorf("%s with seed %d: %s of %g %%", part.trained, seed, part.part, percent)
 		}
 		values[k] = percent / 100
-		if millions, ok := field(run, "params").Float(); ok && millions >= 0 && millions < 1e6 {
-			params = int64(math.Round(millions * 1e6))
+		for name, to := range map[string]*int64{"params": &costs.params, "flop": &costs.madds} {
+			if millions, ok := field(run, name).Float(); ok && millions >= 0 && millions < 1e6 {
+				*to = int64(math.Round(millions * 1e6))
+			}
 		}
 	}
-	return values, params, nil
+	return values, costs, nil
 }

@@ -1,11 +1,13 @@
 // Package table reads labels from tabular benchmarks: files that list architectures with the accuracies they reach. It
-// takes the official NAS-Bench-101 files (tfrecord), the nas_bench.json of the CTNAS authors, CSV files that anyone can
-// write, and its own compact form, .ctt, that opens at once.
+// takes the official NAS-Bench-101 files (tfrecord), those of NAS-Bench-201 and NATS-Bench (pickles), the
+// nas_bench.json of the CTNAS authors, CSV files that anyone can write, and its own compact form, .ctt, that opens at
+// once.
 package table
 
 import (
 	"bufio"
 	"bytes"
+	"compress/bzip2"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -81,7 +83,7 @@ const (
 	FormatTFRecord = "tfrecord" // nasbench_only108.tfrecord, nasbench_full.tfrecord
 	FormatJSON     = "json"     // nas_bench.json
 	FormatCSV      = "csv"
-	FormatNATS     = "nats-bench" // a folder of NATS-Bench's topology part
+	FormatNATS     = "nats-bench" // NATS-Bench's folder or file, or NAS-Bench-201's
 	FormatCTT      = "ctt"        // a table converted before
 )
 
@@ -217,9 +219,6 @@ func read(ctx context.Context, path string, sp space.Coder, o Options) (*Table, 
 	switch text, comes := embedded[path]; {
 	case !comes && isNATS(path):
 		return readNATS(ctx, path, sp, o)
-	case o.Dataset != "":
-		return nil, &Error{File: path, Record: -1, Err: fmt.Errorf("dataset=%s: this table has the accuracies of one "+
-			"set of images: leave the key out", o.Dataset)}
 	case comes:
 		return readTable(ctx, path, bytes.NewReader(text), int64(len(text)), sp, o)
 	}
@@ -233,6 +232,9 @@ func read(ctx context.Context, path string, sp space.Coder, o Options) (*Table, 
 	}
 	head := make([]byte, len(cttMagic))
 	if n, err := io.ReadFull(file, head); err == nil && string(head[:n]) == cttMagic {
+		if o.Dataset != "" {
+			return nil, errors.Join(oneDataset(path, o.Dataset), file.Close())
+		}
 		t, err := openCTT(ctx, path, file, stat.Size(), sp, o)
 		if err != nil {
 			return nil, errors.Join(err, file.Close())
@@ -247,6 +249,12 @@ func read(ctx context.Context, path string, sp space.Coder, o Options) (*Table, 
 	return readTable(ctx, path, file, stat.Size(), sp, o)
 }
 
+// oneDataset is the error of a file where there is nothing to choose.
+func oneDataset(path, dataset string) error {
+	return &Error{File: path, Record: -1, Err: fmt.Errorf("dataset=%s: this table has the accuracies of one "+
+		"set of images: leave the key out", dataset)}
+}
+
 // input is a file on its way to a reader.
 type input struct {
 	ctx     context.Context
@@ -255,6 +263,7 @@ type input struct {
 	threads int
 	columns Columns
 	also    []string // columns of other metrics that must be there
+	dataset string   // of a benchmark that has several
 	space   space.Coder
 	tells   [len(told)]bool // costs that the space does not say
 	base    int64           // bytes of the content before where the reader begins
@@ -277,7 +286,7 @@ func readTable(ctx context.Context, path string, r io.Reader, size int64, sp spa
 		return nil, err
 	}
 	read := map[string]func(*input) (*builder, error){FormatTFRecord: readTFRecord, FormatJSON: readJSON,
-		FormatCSV: readCSV}[format]
+		FormatCSV: readCSV, FormatNATS: readNATSFile}[format]
 	b, err := read(in)
 	if err != nil {
 		return nil, err
@@ -292,6 +301,9 @@ func readTable(ctx context.Context, path string, r io.Reader, size int64, sp spa
 	}
 	t.path, t.format = path, format+packed
 	t.source = Source{File: filepath.Base(path), Format: t.format, SHA256: hex.EncodeToString(whole.Sum(nil))}
+	if format == FormatNATS {
+		t.source.File += ", " + natsDataset(o)
+	}
 	return t, nil
 }
 
@@ -299,11 +311,8 @@ func readTable(ctx context.Context, path string, r io.Reader, size int64, sp spa
 func newInput(ctx context.Context, path string, r io.Reader, sp space.Coder, o Options) (in *input, format,
 	packed string, err error) {
 	in = &input{ctx: ctx, path: path, r: bufio.NewReaderSize(r, 1<<18), threads: o.Threads, columns: o.Columns,
-		also: o.Also, space: sp}
-	if f := space.FileOf(sp); f != nil {
-		madds, params := f.Priced()
-		in.tells = [len(told)]bool{!madds, !params}
-	}
+		also: o.Also, space: sp, dataset: o.Dataset}
+	in.tell()
 	if magic, _ := in.r.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		unpacked, err := gzip.NewReader(in.r)
 		if err != nil {
@@ -311,6 +320,9 @@ func newInput(ctx context.Context, path string, r io.Reader, sp space.Coder, o O
 		}
 		in.r = bufio.NewReaderSize(unpacked, 1<<18)
 		packed = ".gz"
+	} else if magic, _ := in.r.Peek(3); string(magic) == "BZh" {
+		in.r = bufio.NewReaderSize(bzip2.NewReader(in.r), 1<<18)
+		packed = ".bz2"
 	}
 	in.plainText()
 	if format, err = sniff(in.r); err != nil {
@@ -324,7 +336,10 @@ func newInput(ctx context.Context, path string, r io.Reader, sp space.Coder, o O
 		return nil, "", "", in.fail(-1, 0, 0, fmt.Errorf("column names are set, and this is a %s file, not CSV",
 			format))
 	}
-	if _, cells := sp.(space.NASBench101); !cells && format != FormatCSV {
+	if format != FormatNATS && o.Dataset != "" {
+		return nil, "", "", oneDataset(path, o.Dataset)
+	}
+	if _, cells := sp.(space.NASBench101); !cells && format != FormatCSV && format != FormatNATS {
 		return nil, "", "", in.fail(-1, 0, 0, fmt.Errorf("this is a %s file: tables of the space %s are CSV", format,
 			sp.Name()))
 	}
@@ -339,6 +354,10 @@ func sniff(r *bufio.Reader) (string, error) {
 			return "", unpackError(err)
 		}
 		return "", errors.New("the file is empty")
+	}
+	pickle := len(head) > 2 && head[0] == 0x80 && head[1] >= 2 && head[1] <= 5 && head[2] != 0 // zero is in a length
+	if pickle || bytes.HasPrefix(head, []byte("PK\x03\x04")) {
+		return FormatNATS, nil
 	}
 	if bytes.IndexByte(head, 0) >= 0 { // a record's length has bytes that are zero; no text has
 		return FormatTFRecord, nil

@@ -35,9 +35,13 @@ const (
 
 // Values are nil, bool, int64, float64, string, tuple, *list, *dict, global, opaque, and what persistent makes.
 type (
-	tuple  []any
-	list   struct{ items []any }
-	dict   struct{ keys, values []any }
+	tuple []any
+	list  struct{ items []any }
+	dict  struct {
+		keys, values []any
+		// Where the unpickler was when it began: how many values it remembered, and what they all took.
+		since, spent int64
+	}
 	global struct{ module, name string }
 	opaque struct{ of any } // what calling of would have made
 	mark   struct{}
@@ -55,8 +59,14 @@ type unpickler struct {
 	persistent func(id any) (any, error)
 	call       func(f global, arguments tuple) (any, bool, error) // false: the function is unknown
 
+	// part is told of each dictionary when entries of it have been set. Where it says so, what the dictionary does not
+	// hold any longer is let go (forget).
+	part func(d *dict) (taken bool, err error)
+
 	stack []any
 	memo  map[int64]any
+	puts  int64 // how often something was remembered in a place of its own
+	texts texts // with part: those that are remembered, which may be used again in any part
 }
 
 func newUnpickler(r io.Reader) *unpickler {
@@ -134,6 +144,73 @@ func (u *unpickler) sized(n int) ([]byte, error) {
 	return u.bytes(size)
 }
 
+func (u *unpickler) newDict() *dict {
+	d := &dict{since: u.puts, spent: u.spent}
+	u.spent += containBytes
+	return d
+}
+
+// forget lets go what has been made since a dictionary began and is not held by it: what was remembered of it, but for
+// texts. Where a pickle refers to such a thing later, it finds an opaque value.
+func (u *unpickler) forget(d *dict) {
+	for key := d.since; key < u.puts; key++ {
+		if u.texts.at(key) != 0 {
+			continue
+		}
+		switch u.memo[key].(type) {
+		case *dict, *list, tuple, opaque: // not functions, nor types
+			delete(u.memo, key)
+		}
+	}
+	u.spent = d.spent + containBytes + int64(len(d.keys))*(valueBytes+2*itemBytes)
+}
+
+// texts are the different texts of a pickle, and which of them are remembered where.
+type texts struct {
+	number map[string]int32 // from 1
+	all    []any            // strings; number n is at n-1
+	bytes  int64            // that these take
+	memo   [][]uint16       // by place, textsChunk at a time; 0 is none of them
+}
+
+const textsChunk = 1 << 20
+
+// one is the text that bytes are, the same each time.
+func (t *texts) one(b []byte) any {
+	n := t.number[string(b)]
+	if n == 0 {
+		if t.number == nil {
+			t.number = map[string]int32{}
+		}
+		t.all = append(t.all, string(b))
+		n = int32(len(t.all))
+		t.number[string(b)] = n
+		t.bytes += int64(2*len(b) + memoBytes)
+	}
+	return t.all[n-1]
+}
+
+// put remembers a text at the next place; false where it is none of the first 65,535.
+func (t *texts) put(place int64, text string) bool {
+	n := t.number[text]
+	if n == 0 || n > math.MaxUint16 {
+		return false
+	}
+	for place >= int64(len(t.memo))*textsChunk { // the next place is not far away
+		t.memo = append(t.memo, make([]uint16, textsChunk))
+	}
+	t.memo[place/textsChunk][place%textsChunk] = uint16(n)
+	return true
+}
+
+// at is the number of the text at a place, 0 where there is none.
+func (t *texts) at(place int64) uint16 {
+	if place < 0 || place >= int64(len(t.memo))*textsChunk {
+		return 0
+	}
+	return t.memo[place/textsChunk][place%textsChunk]
+}
+
 func (u *unpickler) push(v any) {
 	u.spent += valueBytes
 	u.stack = append(u.stack, v)
@@ -182,7 +259,7 @@ func (u *unpickler) marked() (tuple, error) {
 
 // load runs a pickle and returns its value.
 func (u *unpickler) load() (any, error) {
-	u.left, u.stack, u.memo = u.most, nil, map[int64]any{}
+	u.left, u.stack, u.memo, u.puts, u.texts = u.most, nil, map[int64]any{}, 0, texts{}
 	for {
 		op, err := u.byte()
 		if err == nil {
@@ -191,7 +268,7 @@ func (u *unpickler) load() (any, error) {
 			}
 			err = u.step(op)
 		}
-		if err == nil && u.spent > u.mostValues {
+		if err == nil && u.spent+u.texts.bytes > u.mostValues {
 			err = fmt.Errorf("the values take more than %d bytes", u.mostValues)
 		}
 		if errors.Is(err, io.EOF) {
@@ -223,8 +300,7 @@ func (u *unpickler) step(op byte) error {
 	case '(':
 		u.push(mark{})
 	case '}':
-		u.spent += containBytes
-		u.push(&dict{})
+		u.push(u.newDict())
 	case ']', '\x8f': // EMPTY_SET, which is a list here
 		u.spent += containBytes
 		u.push(&list{})
@@ -257,12 +333,24 @@ func (u *unpickler) step(op byte) error {
 	return nil
 }
 
+// width is how many bytes follow an instruction: a number, or how long a text is, or a place of the memo.
+func width(op byte) int {
+	switch op {
+	case 'K', '\x8a', '\x8c', 'U', 'C', 'q', 'h':
+		return 1
+	case 'M':
+		return 2
+	case 'J', '\x8b', 'X', 'T', 'B', 'r', 'j':
+		return 4
+	}
+	return 8 // G, 0x8d, 0x8e
+}
+
 // number runs the instructions that push one.
 func (u *unpickler) number(op byte) error {
-	width := map[byte]int{'K': 1, 'M': 2, 'J': 4, 'G': 8}[op]
 	switch op {
 	case 'K', 'M', 'J': // BININT1, BININT2, BININT
-		n, err := u.unsigned(width)
+		n, err := u.unsigned(width(op))
 		if op == 'J' {
 			n = uint64(int64(int32(uint32(n))))
 		}
@@ -275,7 +363,7 @@ func (u *unpickler) number(op byte) error {
 		}
 		return err
 	case '\x8a', '\x8b': // LONG1, LONG4: two's complement, little-endian
-		b, err := u.sized(map[byte]int{'\x8a': 1, '\x8b': 4}[op])
+		b, err := u.sized(width(op))
 		if err != nil {
 			return err
 		}
@@ -335,7 +423,11 @@ func (u *unpickler) text(op byte) error {
 		u.push(line)
 		return err
 	}
-	b, err := u.sized(map[byte]int{'X': 4, '\x8c': 1, '\x8d': 8, 'U': 1, 'T': 4, 'C': 1, 'B': 4, '\x8e': 8}[op])
+	b, err := u.sized(width(op))
+	if u.part != nil {
+		u.push(u.texts.one(b))
+		return err
+	}
 	u.spent += int64(len(b))
 	u.push(string(b))
 	return err
@@ -346,7 +438,7 @@ func (u *unpickler) remember(op byte) error {
 	var key int64
 	switch op {
 	case '\x94': // MEMOIZE
-		key = int64(len(u.memo))
+		key = u.puts
 	case 'p', 'g':
 		line, err := u.line()
 		if err != nil {
@@ -356,7 +448,7 @@ func (u *unpickler) remember(op byte) error {
 			return fmt.Errorf("%.64q is no place of the memo", line)
 		}
 	default:
-		n, err := u.unsigned(map[byte]int{'q': 1, 'r': 4, 'h': 1, 'j': 4}[op])
+		n, err := u.unsigned(width(op))
 		if err != nil {
 			return err
 		}
@@ -364,7 +456,14 @@ func (u *unpickler) remember(op byte) error {
 	}
 	switch op {
 	case 'h', 'j', 'g':
+		if n := u.texts.at(key); n != 0 {
+			u.push(u.texts.all[n-1])
+			return nil
+		}
 		v, there := u.memo[key]
+		if !there && u.part != nil && key < u.puts {
+			v, there = opaque{"a part that was taken"}, true
+		}
 		if !there {
 			return fmt.Errorf("nothing was remembered as %d", key)
 		}
@@ -372,7 +471,15 @@ func (u *unpickler) remember(op byte) error {
 		return nil
 	}
 	v, err := u.pop()
+	if text, is := v.(string); is && u.part != nil && key == u.puts && u.texts.put(key, text) {
+		u.puts++
+		u.push(v)
+		return err
+	}
 	u.spent += memoBytes
+	if _, again := u.memo[key]; !again {
+		u.puts++
+	}
 	u.memo[key] = v
 	u.push(v)
 	return err
@@ -407,8 +514,7 @@ func (u *unpickler) collect(op byte) error {
 		u.push(&list{values})
 		return nil
 	case 'd':
-		u.spent += containBytes
-		u.push(&dict{})
+		u.push(u.newDict())
 	}
 	if len(u.stack) == 0 {
 		return errStack
@@ -422,6 +528,13 @@ func (u *unpickler) collect(op byte) error {
 		}
 		for i := 0; i < len(values); i += 2 {
 			to.keys, to.values = append(to.keys, values[i]), append(to.values, values[i+1])
+		}
+		if u.part != nil {
+			taken, err := u.part(to)
+			if taken {
+				u.forget(to)
+			}
+			return err
 		}
 	case opaque: // of a class that is not known
 	default:
@@ -485,8 +598,7 @@ func (u *unpickler) object(op byte) error {
 	}
 	if f, is := v[0].(global); is {
 		if f == (global{"collections", "OrderedDict"}) {
-			u.spent += containBytes
-			u.push(&dict{})
+			u.push(u.newDict())
 			return nil
 		}
 		made, known, err := u.call(f, arguments)

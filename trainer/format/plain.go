@@ -1,12 +1,14 @@
 package format
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"math"
+	"strings"
 )
 
 // Value is what a pickle holds: a number, a text, a truth, nothing, a list (or tuple, or set), or a dictionary.
@@ -22,9 +24,97 @@ func ReadPickle(r io.Reader) (Value, error) {
 	return Value{v}, err
 }
 
-// scalar stands for the functions by which numpy's numbers are pickled.
+// mostParts bounds a pickle that is read in parts: those of NAS-Bench-201 have 5 GB.
+const mostParts = 64 << 30
+
+// ReadParts reads a pickle of any size that is made of many parts of which little is wanted, as ReadPickle does in one
+// piece: a plain one, or one that torch.save has written, whose numbers are not tensors. part is called with each
+// dictionary whenever entries of it have been set. It may take what it wants, have the dictionary Keep only some of it,
+// and say that it has taken the part: then the rest is forgotten, so that the memory that is taken at a time is that of
+// one part, and two bytes for each text that is remembered. What has not been taken may be 128 MiB.
+func ReadParts(r io.Reader, part func(d Value) (taken bool, err error)) (Value, error) {
+	u := newUnpickler(r)
+	u.most = mostParts
+	u.call = scalar
+	u.persistent = func(any) (any, error) { return opaque{"a tensor"}, nil }
+	head, err := u.r.Peek(4)
+	if err != nil {
+		return Value{}, io.ErrUnexpectedEOF
+	}
+	switch torch, _ := u.r.Peek(len(torchMagic)); {
+	case bytes.Equal(head, []byte("PK\x03\x04")):
+		if err := u.firstOfZip(); err != nil {
+			return Value{}, err
+		}
+	case bytes.Equal(torch, torchMagic): // with two more pickles before the one that counts
+		for range 3 {
+			if _, err := u.load(); err != nil {
+				return Value{}, err
+			}
+		}
+	}
+	u.part = func(d *dict) (bool, error) { return part(Value{d}) }
+	v, err := u.load()
+	return Value{v}, err
+}
+
+// firstOfZip goes to the content of an archive's first file, which in those of torch.save is the pickle, not packed.
+func (u *unpickler) firstOfZip() error {
+	var head struct { // APPNOTE.TXT of PKWARE, 4.3.7
+		Signature               uint32
+		Version, Flags, Method  uint16
+		Time, Date              uint16
+		Sum, Packed, Size       uint32
+		NameLength, ExtraLength uint16
+	}
+	if err := binary.Read(u.r, binary.LittleEndian, &head); err != nil {
+		return fmt.Errorf("the archive: %w", io.ErrUnexpectedEOF)
+	}
+	name := make([]byte, head.NameLength)
+	if _, err := io.ReadFull(u.r, name); err != nil {
+		return fmt.Errorf("the archive: %w", io.ErrUnexpectedEOF)
+	}
+	if !strings.HasSuffix(string(name), "/data.pkl") || head.Method != 0 {
+		return fmt.Errorf("a zip archive that begins with %.100q: those of torch.save begin with NAME/data.pkl, not "+
+			"packed", name)
+	}
+	if _, err := u.r.Discard(int(head.ExtraLength)); err != nil {
+		return fmt.Errorf("the archive: %w", io.ErrUnexpectedEOF)
+	}
+	return nil
+}
+
+// Keep has a dictionary hold only some of its keys.
+func (v Value) Keep(wanted func(key Value) bool) {
+	d, is := v.v.(*dict)
+	if !is {
+		return
+	}
+	var keys, values []any
+	for i, k := range d.keys {
+		if wanted(Value{k}) {
+			keys, values = append(keys, k), append(values, d.values[i])
+		}
+	}
+	d.keys, d.values = keys, values
+}
+
+// scalar stands for the functions by which numpy's numbers, and bytes, are pickled.
 func scalar(f global, a tuple) (any, bool, error) {
 	switch {
+	case f == global{"_codecs", "encode"} && len(a) == 2 && a[1] == any("latin1"): // bytes, before protocol 3
+		text, is := a[0].(string)
+		if !is {
+			return nil, true, errors.New("bytes that are no text")
+		}
+		var b strings.Builder
+		for _, r := range text {
+			if r > 0xff {
+				return nil, true, errors.New("bytes above 255")
+			}
+			b.WriteByte(byte(r))
+		}
+		return b.String(), true, nil
 	case f == global{"numpy", "dtype"} && len(a) > 0:
 		name, is := a[0].(string)
 		if !is || len(name) > 8 {
