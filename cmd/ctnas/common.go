@@ -116,12 +116,18 @@ func (a *app) bind(cmd *cobra.Command, l *setting.List) {
 	completeWords(cmd, l)
 }
 
-// completeWords lets a shell complete the words that settings may be.
+// completeWords lets a shell complete the words that settings may be, and names and beginnings of those that may be
+// files too.
 func completeWords(cmd *cobra.Command, l *setting.List) {
 	for _, name := range l.Names() {
-		if words := l.Lookup(name).Words(); words != nil && cmd.Flag(name) != nil {
-			// It is there.
+		if cmd.Flag(name) == nil {
+			continue
+		}
+		// It is there.
+		if words := l.Lookup(name).Words(); words != nil {
 			_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+		} else if known := offered[name]; known != nil {
+			_ = cmd.RegisterFlagCompletionFunc(name, known)
 		}
 	}
 }

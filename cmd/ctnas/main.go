@@ -248,6 +248,7 @@ starts the program sets, makes that another one.`,
 		newDevicesCommand(a),
 		newVersionCommand(a),
 		newCompletionCommand(a),
+		newManCommand(a),
 	)
 	root.SetHelpCommandGroupID(root.Groups()[len(root.Groups())-1].ID)
 	a.noteWork(root)

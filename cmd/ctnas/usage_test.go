@@ -55,6 +55,7 @@ var wanted = map[string]string{
 	"farm workers":    "none",
 	"latency info":    "none.csv",
 	"launch k8s":      "",
+	"man":             "none/x",
 	"launch slurm":    "",
 	"launch systemd":  "",
 	"latency measure": "--space mobilenetv3 --out none/x.csv",

@@ -42,6 +42,14 @@ func Register(k Kind) {
 	slices.SortFunc(kinds[1:], func(a, b Kind) int { return strings.Compare(a.Prefix, b.Prefix) })
 }
 
+// Prefixes are what texts begin with, each with its colon.
+func Prefixes() (list []string) {
+	for _, k := range kinds {
+		list = append(list, k.Prefix)
+	}
+	return list
+}
+
 // Usage lists the texts that Open knows, for people.
 func Usage() string { return usage(func(Kind) bool { return true }) }
 
