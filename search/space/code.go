@@ -164,7 +164,7 @@ func (f *FileSpace) CheckCode(code []byte) error {
 			present = p.low + int(code[at])
 			valid = valid && present <= p.high
 		}
-		for b := range p.high {
+		for b := range p.chosen(p.high) {
 			o := int(code[at+p.counts()+b])
 			valid = valid && o < len(p.options) && (b < present || o == 0)
 		}

@@ -22,7 +22,8 @@ type choice struct {
 	options []option
 	low     int // blocks in a row; 1 and 1 but for a row of blocks
 	high    int
-	from    int // an edge of a cell: the nodes it joins
+	tied    bool // all blocks of a row are the same
+	from    int  // an edge of a cell: the nodes it joins
 	to      int
 	node    bool // the choice is made for node `to`; false: for the edge
 }
@@ -36,8 +37,17 @@ type option struct {
 	part     int // of Parts; 0 where it is absent
 }
 
-// slots is how many bytes of a FileArch's code the choice takes: the count where that is a choice, then one a block.
-func (p *choice) slots() int { return p.counts() + p.high }
+// slots is how many bytes of a FileArch's code the choice takes: the count where that is a choice, then one a block, or
+// one for all where they are tied.
+func (p *choice) slots() int { return p.counts() + p.chosen(p.high) }
+
+// chosen is how many operations are chosen for a row of n blocks.
+func (p *choice) chosen(n int) int {
+	if p.tied {
+		return 1
+	}
+	return n
+}
 
 func (p *choice) counts() int {
 	if p.low < p.high {
@@ -150,7 +160,7 @@ func (f *FileSpace) Alphabet() []string { return slices.Clone(f.alphabet) }
 func (f *FileSpace) MaxNodes() int {
 	n := max(2, f.nodes)
 	for i := range f.choices {
-		n += f.choices[i].slots()
+		n += f.choices[i].counts() + f.choices[i].high
 	}
 	return n
 }
@@ -171,7 +181,7 @@ func (f *FileSpace) each(visit func(p *choice, at int)) {
 // clear zeroes absent blocks and gives the architecture of a code.
 func (f *FileSpace) clear(code []byte) FileArch {
 	f.each(func(p *choice, at int) {
-		if p.counts() == 1 {
+		if p.counts() == 1 && !p.tied {
 			for b := p.low + int(code[at]); b < p.high; b++ {
 				code[at+1+b] = 0
 			}
@@ -182,10 +192,15 @@ func (f *FileSpace) clear(code []byte) FileArch {
 
 // blocks are the options taken at a choice that starts at a slot.
 func (a FileArch) blocks(p *choice, at int) string {
-	if p.counts() == 0 {
-		return a.code[at : at+p.high]
+	n := p.high
+	if p.counts() == 1 {
+		n = p.low + int(a.code[at])
+		at++
 	}
-	return a.code[at+1 : at+1+p.low+int(a.code[at])]
+	if p.tied {
+		return strings.Repeat(a.code[at:at+1], n)
+	}
+	return a.code[at : at+n]
 }
 
 // String is the canonical text, <name>:<choice>|<choice>|..., where a row of blocks is <choice>+<choice>+...
@@ -297,7 +312,12 @@ func (f *FileSpace) parse(s string) (FileArch, error) {
 				failure = fmt.Errorf("%.40q is no choice at %s; known: %.200s", name, p.name, strings.Join(names, ", "))
 				return
 			}
-			code[at+p.counts()+b] = byte(o)
+			if p.tied && name != chosen[0] {
+				failure = fmt.Errorf("%.40q and %.40q at %s, whose blocks are tied: they are the same", chosen[0], name,
+					p.name)
+				return
+			}
+			code[at+p.counts()+min(b, p.chosen(p.high)-1)] = byte(o)
 		}
 	})
 	if failure != nil {
@@ -340,7 +360,9 @@ func (f *FileSpace) Encode(a Arch) ([]int, error) {
 }
 
 // ways is how many different rows of n blocks a choice has.
-func (p *choice) ways(n int) float64 { return math.Pow(float64(len(p.options)), float64(n)) }
+func (p *choice) ways(n int) float64 {
+	return math.Pow(float64(len(p.options)), float64(p.chosen(n)))
+}
 
 // Sample draws with the same probability for each architecture.
 func (f *FileSpace) Sample(s *philox.Stream) Arch {
@@ -363,7 +385,7 @@ func (f *FileSpace) Sample(s *philox.Stream) Arch {
 			}
 			code[at] = byte(n - p.low)
 		}
-		for b := range n {
+		for b := range p.chosen(n) {
 			code[at+p.counts()+b] = byte(s.Intn(len(p.options)))
 		}
 	})
@@ -408,7 +430,7 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 				if p.counts() == 1 {
 					code[0] = byte(n - p.low)
 				}
-				for b := range n {
+				for b := range p.chosen(n) {
 					code[p.counts()+b] = byte(k % len(p.options))
 					k /= len(p.options)
 				}
@@ -452,7 +474,7 @@ func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 	code := []byte(parent.code)
 	for { // isomorphic ones are passed through
 		f.each(func(p *choice, at int) { // what would stand in absent blocks, should they come
-			if p.counts() == 1 {
+			if p.counts() == 1 && !p.tied {
 				for b := p.low + int(code[at]); b < p.high; b++ {
 					code[at+1+b] = byte(s.Intn(len(p.options)))
 				}
@@ -484,7 +506,7 @@ func (f *FileSpace) Cross(x, y Arch, s *philox.Stream) Arch {
 		if p.counts() == 1 && s.Intn(2) == 1 {
 			code[at] = b.code[at]
 		}
-		for k := range p.high {
+		for k := range p.chosen(p.high) {
 			if take := s.Intn(2) == 1; !has(a, k) || take && has(b, k) {
 				code[at+p.counts()+k] = b.code[at+p.counts()+k]
 			}
@@ -512,7 +534,7 @@ func (f listedSpace) All(ctx context.Context, progress func(done, total int)) ([
 		if p.counts() == 1 {
 			limits = append(limits, p.high-p.low+1)
 		}
-		for range p.high {
+		for range p.chosen(p.high) {
 			limits = append(limits, len(p.options))
 		}
 	})

@@ -60,7 +60,7 @@ func (a FileArch) chain(g *drawing) {
 		row := a.blocks(p, at)
 		for b, o := range []byte(row) {
 			if !p.options[o].absent {
-				last = g.add(a.of.ops[at+p.counts()+b][o], last)
+				last = g.add(a.of.ops[at+p.counts()+min(b, p.chosen(p.high)-1)][o], last)
 			}
 		}
 		if p.counts() == 1 {
@@ -147,7 +147,7 @@ func (f *FileSpace) number(nodeNames []string) error {
 	for i := range f.choices {
 		p := &f.choices[i]
 		f.slots += p.slots()
-		operations += p.high * len(p.options)
+		operations += p.chosen(p.high) * len(p.options)
 		rows := 0.0
 		for n := p.low; n <= p.high; n++ {
 			rows += p.ways(n)
@@ -196,9 +196,9 @@ func (f *FileSpace) number(nodeNames []string) error {
 			}
 		}
 		f.counts = append(f.counts, counts)
-		for b := range p.high {
+		for b := range p.chosen(p.high) {
 			where := p.name
-			if p.high > 1 {
+			if p.high > 1 && !p.tied {
 				where = fmt.Sprintf("%s.%d", p.name, b+1)
 			}
 			if len(p.options) > 1 {

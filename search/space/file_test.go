@@ -239,3 +239,58 @@ func checkGraph(g Graph, alphabet int) error {
 	}
 	return nil
 }
+
+// tiedBlocks has a row of tied blocks whose number is a choice, one whose number is not, and one that is not tied.
+const tiedBlocks = `
+space: tied
+blocks:
+  - {name: a, operations: [x, y, z], repeat: [1, 3], tied: true}
+  - {name: b, operations: [x, y], repeat: 2, tied: true}
+  - {name: c, operations: [x, y], repeat: [1, 2]}
+operations: [{name: x, madds: 3, params: 1}, {name: y, madds: 5, params: 2}, {name: z, madds: 9, params: 4}]
+`
+
+// Tied blocks are decided once: fewer architectures, fewer decisions, and as many nodes and costs.
+func TestTiedBlocks(t *testing.T) {
+	sp := parseText(t, tiedBlocks)
+	checkSpace(t, sp)
+	f := FileOf(sp)
+	require.Equal(t, 3.0*3*2*(2+4), f.Size())
+	require.Len(t, f.Grammar().Heads, 2+1+3)
+	a, err := sp.Parse("a=y+y+y|b=x+x|c=y")
+	require.NoError(t, err)
+	require.Equal(t, "tied:y+y+y|x+x|y", a.String())
+	require.Equal(t, Cost{3*5 + 2*3 + 5, 3*2 + 2*1 + 2}, a.Cost())
+	g := a.Graph()
+	require.Len(t, g.Ops, 1+(3+1)+2+(1+1)+1)
+	require.Equal(t, g.Ops[1], g.Ops[3], "what stands at one place is one operation")
+	require.LessOrEqual(t, len(g.Ops), f.MaxNodes())
+	b, err := f.FromColumns([]string{"y", "y", "y", "x", "x", "y", ""})
+	require.NoError(t, err)
+	require.Equal(t, a, b)
+	_, err = sp.Parse("y+x|x+x|y")
+	require.ErrorContains(t, err, `"y" and "x" at a, whose blocks are tied`)
+	all, err := sp.(Enumerable).All(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, all, 108)
+	draws, s := map[Arch]int{}, philox.New(3, philox.PurposeTest, 0)
+	within, err := f.Within(Limits{MAdds: 30})
+	require.NoError(t, err)
+	allowed := 0
+	for _, a := range all {
+		if a.Cost().MAdds <= 30 {
+			allowed++
+		}
+	}
+	for range 20000 {
+		draws[within(s)]++
+	}
+	require.Len(t, draws, allowed, "all that are allowed, and no other")
+	for _, n := range draws {
+		require.InDelta(t, 20000/float64(allowed), n, 7*math.Sqrt(20000/float64(allowed)))
+	}
+	for _, wrong := range []string{"repeat: [1, 2], tied: yes", "tied: true"} {
+		_, err := ParseFile("x.yaml", []byte("space: x\nblocks:\n  - {name: a, operations: [x, y], "+wrong+"}\n"))
+		require.ErrorContains(t, err, "x.yaml: line 3: tied")
+	}
+}

@@ -254,7 +254,7 @@ func (r *spaceReader) chain(n *yaml.Node) error {
 		return err
 	}
 	for _, item := range list {
-		part, err := keys(item, "name", "operations", "repeat")
+		part, err := keys(item, "name", "operations", "repeat", "tied")
 		if err != nil {
 			return err
 		}
@@ -273,9 +273,25 @@ func (r *spaceReader) chain(n *yaml.Node) error {
 				return err
 			}
 		}
+		if tied := part["tied"]; tied != nil {
+			if p.tied, err = truth(tied, "tied"); err != nil {
+				return err
+			}
+			if p.tied && p.high == 1 {
+				return at(tied, "tied: %s is one block: want repeat too", p.name)
+			}
+		}
 		r.f.choices = append(r.f.choices, p)
 	}
 	return nil
+}
+
+// truth reads true or false.
+func truth(n *yaml.Node, what string) (bool, error) {
+	if n.Value != "true" && n.Value != "false" {
+		return false, at(n, "%s %.20q: want true or false", what, n.Value)
+	}
+	return n.Value == "true", nil
 }
 
 // fresh refuses a name that a choice has already.
@@ -391,10 +407,9 @@ func (r *spaceReader) edges(n *yaml.Node) error {
 		joined[ends] = true
 		optional := false
 		if o := part["optional"]; o != nil {
-			if o.Value != "true" && o.Value != "false" {
-				return at(o, "optional %.20q: want true or false", o.Value)
+			if optional, err = truth(o, "optional"); err != nil {
+				return err
 			}
-			optional = o.Value == "true"
 		}
 		p := choice{name: r.nodes[ends[0]] + ">" + r.nodes[ends[1]], low: 1, high: 1, from: ends[0], to: ends[1]}
 		switch {
