@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -170,19 +171,36 @@ million architectures open in a second. It carries the file's SHA-256, and a run
 	return cmd
 }
 
+// gettable are what table get knows.
+var gettable = func() []string {
+	known := []string{"nasbench101"}
+	for _, m := range table.ByHand {
+		known = append(known, m.Name)
+	}
+	return known
+}()
+
 func newTableGetCommand(a *app) *cobra.Command {
 	var full bool
 	cmd := &cobra.Command{
-		Use:   "get nasbench101",
+		Use:   "get NAME",
 		Short: "Download a published table, checked against its SHA-256",
 		Long: `Downloads nasbench_only108.tfrecord (499 MB), or with --full nasbench_full.tfrecord (1.9 GB), from
 storage.googleapis.com/nasbench into the user's cache folder or --out. A download that was interrupted goes
-on where it stopped.`,
+on where it stopped.
+
+nasbench201, nats-tss and nats-sss (NATS-Bench) lie on Google Drive, which hands them to browsers only: for these
+it says where, and what to do then, and fails.`,
 		Example: `  ctnas table get nasbench101
   ctnas table get nasbench101 --full --out data`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"nasbench101"},
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		ValidArgs: gettable,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, m := range table.ByHand {
+				if m.Name == args[0] {
+					return errors.New(m.How())
+				}
+			}
 			dir := a.out
 			if dir == "" {
 				cache, err := os.UserCacheDir()

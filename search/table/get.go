@@ -38,6 +38,47 @@ var Published = []Remote{
 		"3d64db8180fb1b0207212f9032205064312b6907a3bbc81eabea10db2f5c7e9c"},
 }
 
+// Manual is a published file that its authors keep where only a browser gets it: no plain request does, and no SHA-256
+// is published.
+type Manual struct {
+	Name, File  string
+	Size        string // as published; empty where it is not
+	Page        string // where it is
+	Then        string // what is done with it before it is read; empty: nothing
+	Space, Read string // whose table it is, and what is read then
+}
+
+const drivePage = "https://drive.google.com/file/d/%s/view"
+
+// ByHand are those that users ask for, from the read-me files of github.com/D-X-Y/NAS-Bench-201 and NATS-Bench.
+var ByHand = []Manual{
+	{Name: "nasbench201", File: "NAS-Bench-201-v1_1-096897.pth", Size: "4.7 GB", Space: "nasbench201",
+		Page: fmt.Sprintf(drivePage, "16Y0UwGisiouVRxW-W5hEtbxmcHw_0hF_"), Read: "NAS-Bench-201-v1_1-096897.pth"},
+	{Name: "nats-tss", File: "NATS-tss-v1_0-3ffb9-simple.tar", Space: "nasbench201",
+		Page: fmt.Sprintf(drivePage, "17_saCsj_krKjlCBLOJEpNtzPXArMCqxU"),
+		Then: "tar xf NATS-tss-v1_0-3ffb9-simple.tar", Read: "NATS-tss-v1_0-3ffb9-simple"},
+	{Name: "nats-sss", File: "NATS-sss-v1_0-50262-simple.tar", Space: "file:docs/examples/nats-size.yaml",
+		Page: fmt.Sprintf(drivePage, "1scOMTUwcQhAMa_IMedp9lTzwmgqHLGgA"),
+		Then: "tar xf NATS-sss-v1_0-50262-simple.tar", Read: "NATS-sss-v1_0-50262-simple"},
+}
+
+// How says what to do by hand, step by step.
+func (m Manual) How() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: Google Drive hands it to browsers only, and no SHA-256 of it is published.\n", m.File)
+	size := ""
+	if m.Size != "" {
+		size = " (" + m.Size + ")"
+	}
+	fmt.Fprintf(&b, "Download %s%s in a browser from\n  %s\n", m.File, size, m.Page)
+	b.WriteString("and then\n")
+	if m.Then != "" {
+		fmt.Fprintf(&b, "  %s\n", m.Then)
+	}
+	fmt.Fprintf(&b, "  ctnas table convert %s --space %s -o %s.ctt", m.Read, m.Space, m.Name)
+	return b.String()
+}
+
 func publishedNames() []string {
 	names := make([]string, len(Published))
 	for i, p := range Published {

@@ -371,3 +371,13 @@ func TestPublished(t *testing.T) {
 		require.Len(t, p.SHA256, 64)
 	}
 }
+
+// What is got by hand says where it is and, then, the command that reads it.
+func TestByHand(t *testing.T) {
+	for _, m := range ByHand {
+		how := m.How()
+		require.Contains(t, how, m.Page)
+		require.Contains(t, how, m.File)
+		require.Contains(t, how, "ctnas table convert "+m.Read+" --space "+m.Space+" -o "+m.Name+".ctt")
+	}
+}
