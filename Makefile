@@ -91,9 +91,11 @@ lint: tools ## gofmt, go vet, staticcheck and more (scripts/lint); hints of clan
 RACED = $$(git grep -lE 'sync\.[A-Z]|errgroup|atomic\.|^\s*go [a-z]' -- '*.go' ':!*_test.go' ':!*test/*' ':!scripts' | xargs -n 1 dirname | \
 	grep -vE '^(cmd/ctnas|search/method/ctnas|search/space|trainer)$$' | sort -u | sed 's,^,./,')
 SIDE_BY_SIDE := ^TestSideBySide$$|^TestAllReportsAndStops$$|^TestTrain$$|^Test(Supernet|Mixture)?RanksSkip$$|^TestJudgedTogether$$|^TestNodesSkip$$|^TestAnInterruptedSearchEndsInTheSameBytes$$|^TestScripts$$/^(search|search_trains|table_train|compare|train)$$|^TestKillAndResume$$/^(search|train)$$
+# For the race detector all is compiled once more, and tests are linked without what debuggers read: it need not be made.
+NO_DWARF := -gcflags=all=-dwarf=false
 race: tools ## tests of what has goroutines under Go's race detector (the long ones shortened)
-	$(TEST) -race -short -run '$(SIDE_BY_SIDE)' ./cmd/ctnas ./trainer ./search/method/ctnas ./search/space
-	$(TEST) -race -short $(RACED)
+	$(TEST) -race $(NO_DWARF) -short -run '$(SIDE_BY_SIDE)' ./cmd/ctnas ./trainer ./search/method/ctnas ./search/space
+	$(TEST) -race $(NO_DWARF) -short $(RACED)
 
 # Both in one build. -asan gives C the flags of AddressSanitizer, those for C++ are the simulator's. Go would strip the symbols that reports need.
 # The kernels leave their -O3 out with -asan: their checks would be compiled for five times as long.

@@ -16,8 +16,8 @@ only_deadline() { # log, target
 FAIL" ]
 }
 
-build() { # package, folder of the binaries
-	"$go" test -c -fuzz . -o "$2/$(echo "$1" | tr / -)" "./$1"
+build() { # package, folder of the binaries; nobody debugs them
+	"$go" test -c -gcflags=all=-dwarf=false -fuzz . -o "$2/$(echo "$1" | tr / -)" "./$1"
 }
 
 # An input that reaches new code is made smaller in ten tries at most: by default Go spends its whole time on that. What
