@@ -179,6 +179,9 @@ func read(t *testing.T, path string) []byte {
 // Whatever the method: a search that has ended and is given more budget keeps what it bought, goes on, says so, and can
 // be repeated as a whole; so does one that was stopped before its first budget was spent.
 func TestEveryMethodTakesMoreBudget(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing runs side by side here that does not in TestEveryMethodGoesOn")
+	}
 	for _, w := range ways(t) {
 		t.Run(w.String(), func(t *testing.T) {
 			c, d, first := w.begin(t, t.TempDir())

@@ -80,7 +80,10 @@ func TestNASBench101Table(t *testing.T) {
 	require.True(t, lines.Scan())
 	require.Equal(t, "index,hash,n,adj,ops,test_correct_of_9984,params,flops", lines.Text())
 	step := 500
-	if testdata.All() {
+	switch {
+	case testing.Short():
+		step = 2000
+	case testdata.All():
 		step = 50
 	}
 	checked := 0
