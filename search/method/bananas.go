@@ -48,7 +48,7 @@ func (Bananas) Run(ctx context.Context, r *run.Run) error {
 		return err
 	}
 	for round := 1; a.Left() > 0; round++ {
-		c, err := a.regress(ctx, round)
+		c, err := a.regress(ctx, round, bananasMembers)
 		if err != nil {
 			return err
 		}
@@ -61,14 +61,14 @@ func (Bananas) Run(ctx context.Context, r *run.Run) error {
 		}
 	}
 	var err error
-	a.Found.Predictor, err = a.regress(ctx, 0)
+	a.Found.Predictor, err = a.regress(ctx, 0, bananasMembers)
 	return err
 }
 
-// regress trains the ensemble on all labels.
-func (a account) regress(ctx context.Context, round int) (*gcn.Comparator, error) {
+// regress trains an ensemble on all labels.
+func (a account) regress(ctx context.Context, round, members int) (*gcn.Comparator, error) {
 	network := withLoss(a.Network, gcn.Regression)
-	network.Members = bananasMembers
+	network.Members = members
 	seed := philox.New(a.Seed, philox.PurposeTrain, uint32(round)).Uint64()
 	c, err := Train(ctx, a.Device, network, a.Deps.Space, a.Ledger.Labels(), seed)
 	a.Spent("train")
@@ -77,16 +77,9 @@ func (a account) regress(ctx context.Context, round int) (*gcn.Comparator, error
 
 // acquire chooses n of the candidates by independent Thompson sampling, and returns them with the ensemble's means.
 func (a account) acquire(c *gcn.Comparator, round, n int) (archs []space.Arch, means []float64, err error) {
-	candidates := a.mutants(philox.New(a.Seed, philox.PurposeMutate, uint32(round)))
-	if len(candidates) == 0 {
-		return nil, nil, nil
-	}
-	e, err := c.Prepare(catalogue.Describe(a.Deps.Space, c.Config.Network, candidates, nil))
-	if err != nil {
-		return nil, nil, err
-	}
-	scores, err := c.Score(a.Device, e)
-	if err != nil {
+	candidates := a.mutants(philox.New(a.Seed, philox.PurposeMutate, uint32(round)), bananasCandidates)
+	scores, err := a.score(c, candidates)
+	if err != nil || len(candidates) == 0 {
 		return nil, nil, err
 	}
 	noise := philox.New(a.Seed, philox.PurposeExplore, uint32(round))
@@ -101,17 +94,33 @@ func (a account) acquire(c *gcn.Comparator, round, n int) (archs []space.Arch, m
 	return archs, means, nil
 }
 
-// mutants are the candidates: distinct mutants of the best labelled architecture that may be bought, of the next best
-// where it has not enough, and random ones where nobody has.
-func (a account) mutants(s *philox.Stream) []space.Arch {
+// score has an ensemble predict what architectures reach; nil where there are none.
+func (a account) score(c *gcn.Comparator, archs []space.Arch) (*gcn.Scores, error) {
+	if len(archs) == 0 {
+		return nil, nil
+	}
+	e, err := c.Prepare(catalogue.Describe(a.Deps.Space, c.Config.Network, archs, nil))
+	if err != nil {
+		return nil, err
+	}
+	return c.Score(a.Device, e)
+}
+
+// mutants are candidates: distinct mutants of the best labelled architecture that may be bought, of the next best where
+// there are each of it, and random ones where nobody has enough.
+func (a account) mutants(s *philox.Stream, each int) []space.Arch {
 	labels := slices.Clone(a.Ledger.Labels())
 	slices.SortStableFunc(labels, func(x, y ledger.Label) int { return cmp.Compare(y.Score, x.Score) })
 	taken := map[space.Arch]bool{}
 	var out []space.Arch
 	for _, l := range labels {
-		for range bananasPatience * bananasCandidates {
+		until := min(len(out)+each, bananasCandidates)
+		for range bananasPatience * each {
 			if len(out) == bananasCandidates {
 				return out
+			}
+			if len(out) == until {
+				break
 			}
 			if x := a.Deps.Space.Mutate(l.Arch, s); !taken[x] && a.May(x) {
 				taken[x] = true

@@ -51,7 +51,7 @@ func TestBananasMutatesTheBest(t *testing.T) {
 	best, _ := l.Best()
 	s := &parents{}
 	a := account{&run.Run{Deps: run.Deps{Space: s, Source: source}, Ledger: l}}
-	got := a.mutants(philox.New(1, philox.PurposeTest, 0))
+	got := a.mutants(philox.New(1, philox.PurposeTest, 0), bananasCandidates)
 	require.Len(t, got, bananasCandidates)
 	seen := map[space.Arch]bool{}
 	for _, x := range got {
