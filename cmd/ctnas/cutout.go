@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/search"
@@ -91,54 +89,4 @@ func asDerived(picked space.Arch, arch, folder string) space.Arch {
 		return picked
 	}
 	return space.AsWritten{Arch: picked, Text: arch}
-}
-
-// searched is the pick of a search, where a text names its folder, with how its labels were made, or what the mixture
-// of a supernet stands for, where it names the folder of that; empty where it names something else.
-func searched(text string) (pick, labels string, err error) {
-	if is, err := report.IsSupernet(text); is || err != nil {
-		if err == nil {
-			pick, err = report.Derived(text)
-		}
-		return pick, "", err
-	}
-	if _, err := os.Stat(filepath.Join(text, report.LedgerName)); err != nil {
-		return "", "", nil // no folder, or that of a training
-	}
-	page, err := report.Load(text)
-	if err != nil {
-		return "", "", err
-	}
-	c, err := search.LoadConfig(text)
-	if errors.Is(err, fs.ErrNotExist) {
-		return page.Result.Pick, "", nil
-	}
-	return page.Result.Pick, c.Labels, err
-}
-
-// ofSearch replaces the folder of a search by its pick, and that of a supernet by what its mixture stands for, and
-// takes the weights of the supernet, or of the one that the search's labels are of, where none are given.
-func (e *exporting) ofSearch() error {
-	pick, labels, err := searched(e.arch)
-	if err != nil || pick == "" {
-		return err
-	}
-	if is, err := report.IsSupernet(e.arch); is && err == nil {
-		e.weights.path = cmp.Or(e.weights.path, e.arch)
-	}
-	e.arch = pick
-	if !strings.HasPrefix(labels, supernet.Prefix) {
-		return nil
-	}
-	spec, err := supernet.Parse(labels)
-	if err != nil {
-		return err
-	}
-	if e.weights.path == "" {
-		e.weights.path, e.super.Calibrate, e.super.Seed = spec.Path, spec.Calibrate, spec.Seed
-	}
-	if e.super.Data == "" {
-		e.super.Data = spec.Data
-	}
-	return nil
 }

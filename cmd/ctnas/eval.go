@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/internal/setting"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/kernels/philox"
-	"github.com/ctnas/ctnas/search/report"
 	"github.com/ctnas/ctnas/search/supernet"
 	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/data"
@@ -46,38 +44,45 @@ func newEvalCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "eval RUN|ARCH [--weights F] [--data D]",
 		Short: "Test a network on images",
-		Long: `Tests a network: that of a training's folder with its weights and images, or an architecture with weights
-in a file of safetensors or PyTorch, or with those of a supernet (the folder of ctnas supernet train, or a
-file of once-for-all), which are cut out and get statistics of their own, on training images of --data. RUN
-may be a search's too: its pick. What the file does not carry, batch norm's epsilon and what is done to
+		Long: `Tests a network: that of a RUN with its weights, of a training also with its images, or an architecture
+with weights in a file of safetensors or PyTorch, or with those of a supernet (the folder of ctnas supernet
+train, or a file of once-for-all), which are cut out and get statistics of their own, on training images of
+--data. What the file does not carry, batch norm's epsilon and what is done to
 images among it, is that of whose weights they are: see --weights-from and ctnas zoo NAME.
 
-` + archHelp,
+` + runHelp + "\n\n" + archHelp,
 		Example: `  ctnas eval runs/cell
   ctnas eval nasbench101:best --weights w.safetensors --data shapes --channels 8 --modules 1 --resolution 16
   ctnas eval mobilenetv3_large_1.0 --weights v3.safetensors --weights-from timm --data imagenet:/data/imagenet`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given := s
-			pick, _, err := searched(args[0])
+			c, err := choose(args[0])
 			if err != nil {
 				return err
 			}
-			s.Arch = cmp.Or(pick, args[0])
-			loaded := s.load(s.Arch)
-			switch {
-			case loaded == nil:
+			if c.training != nil {
 				for _, name := range new(trainer.Size).Settings().Names() {
 					if a.onLine[name] {
 						return usagef("--%s: %s is the folder of a training, which says it", name, args[0])
 					}
 				}
-				if weights.path == "" {
-					weights.path = filepath.Join(args[0], trainer.WeightsName)
-				}
+				s = *c.training
 				s.Batch, s.Workers, s.OnCorrupt = given.Batch, given.Workers, given.OnCorrupt
-			case !isNoFolder(loaded):
-				return loaded
+			}
+			if c.Sized && c.training == nil {
+				size := c.Size
+				if err := size.Settings().Take(cmd.Flags(), nil); err != nil {
+					return usagef("--%w", err)
+				}
+				s.Size = size
+			}
+			s.Arch, s.Data = c.Arch, cmp.Or(s.Data, c.Super.Data)
+			if weights.path == "" {
+				if err := c.missing(args[0]); err != nil {
+					return err
+				}
+				weights.path = c.Weights
 			}
 			if given.Data != "" {
 				s.Data = given.Data
@@ -86,9 +91,12 @@ images among it, is that of whose weights they are: see --weights-from and ctnas
 			case s.Data == "":
 				return usagef(`required flag(s) "data" not set`)
 			case weights.path == "":
-				return usagef("%s is not the folder of a training (it has no %s); an architecture needs "+
-					"--weights FILE", args[0], report.ConfigName)
-			case loaded != nil && checkArch(s.Arch) != nil:
+				if c.What != "" {
+					return usagef("the %s in %s has no weights: ctnas retrain makes some, or --weights FILE has them",
+						c.What, args[0])
+				}
+				return usagef("an architecture needs --weights FILE")
+			case checkArch(s.Arch) != nil:
 				return checkArch(s.Arch)
 			}
 			e, err := a.eval(cmd, s, weights, shown, split, calibrate)

@@ -8,7 +8,7 @@ import (
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -44,23 +44,22 @@ func newExportCommand(a *app) *cobra.Command {
 		Short: "Write a network for other programs",
 		Long: `Writes a network with its weights as an ONNX file (opset 17, any batch), or the weights as safetensors
 under the names that PyTorch's programs use, or its source in Python, a torch.nn.Module that takes these weights by
-load_state_dict: that of a training's folder, or an architecture with weights in
-a file. Without --weights they are a random start, and the file says so.
+load_state_dict: that of a RUN, or an architecture with weights in a file. Without any they are a random start, and
+the file says so.
 
 --weights may be a supernet: the folder of ctnas supernet train, or a file of once-for-all. The network's
 weights are cut out then, and its batch norms get statistics of their own, on --calibrate-images training
-images of --data: the supernet's are of no one network. RUN may be a search's: its pick is written, and where its
-labels were a supernet's, with these weights and their statistics.
+images of --data: the supernet's are of no one network.
 
 A line says of each file what it holds, and its metadata say the same: the architecture, whose weights they are and
-with which constants, names of classes. What was written as ONNX is run on two random images and compared with ctnas's
+with which constants, names of classes; of ONNX files also what is done to images beforehand. What was written as ONNX is run on two random images and compared with ctnas's
 own logits; safetensors are read back.
 
 --check-input and --check-output write two random images and the logits that ctnas computes for them, as raw
 little-endian float32, images in the order of ONNX (NCHW), for a comparison with another program. With --calibrate
 batch norms get the statistics of these images, without which the logits of random weights may be of any size.
 
-` + archHelp,
+` + runHelp + "\n\n" + archHelp,
 		Example: `  ctnas export mobilenetv3_large_1.0 --weights v3.safetensors --weights-from timm --onnx v3.onnx
   ctnas export runs/cell --onnx cell.onnx
   ctnas export ofa_482m --weights ofa.pth --data imagenet:/data/imagenet --safetensors ofa.safetensors
@@ -123,19 +122,7 @@ type exported struct {
 }
 
 func (a *app) export(ctx context.Context, e exporting) ([]exported, error) {
-	if err := e.ofSearch(); err != nil {
-		return nil, err
-	}
-	s := newTrainSettings()
-	switch err := s.load(e.arch); {
-	case err == nil:
-		if e.weights.path == "" {
-			e.weights.path = filepath.Join(e.arch, trainer.WeightsName)
-		}
-		e.arch, e.size = s.Arch, trainer.Size{Channels: cmp.Or(e.size.Channels, s.Channels),
-			Stacks: cmp.Or(e.size.Stacks, s.Stacks), Modules: cmp.Or(e.size.Modules, s.Modules),
-			Resolution: cmp.Or(e.size.Resolution, s.Resolution)}
-	case !isNoFolder(err):
+	if err := e.ofFolder(); err != nil {
 		return nil, err
 	}
 	w, values, err := a.exportedWeights(ctx, &e)
@@ -177,7 +164,7 @@ func (a *app) export(ctx context.Context, e exporting) ([]exported, error) {
 		done = append(done, x)
 	}
 	if e.onnx != "" {
-		if err := a.exportONNX(e, w.Net, values, planes, logits, metadata, add); err != nil {
+		if err := a.exportONNX(e, w.Net, w.Images, values, planes, logits, metadata, add); err != nil {
 			return nil, err
 		}
 	}
@@ -204,6 +191,29 @@ func (a *app) export(ctx context.Context, e exporting) ([]exported, error) {
 		}
 	}
 	return done, nil
+}
+
+// ofFolder replaces the folder of a search, a training or a supernet by the network that it holds, and takes its weights
+// where none are given.
+func (e *exporting) ofFolder() error {
+	c, err := choose(e.arch)
+	if err != nil {
+		return err
+	}
+	if e.weights.path == "" {
+		if err := c.missing(e.arch); err != nil {
+			return err
+		}
+		if e.weights.path = c.Weights; c.Super.Path != "" {
+			e.super.Calibrate, e.super.Seed = c.Super.Calibrate, c.Super.Seed
+		}
+	}
+	e.super.Data = cmp.Or(e.super.Data, c.Super.Data)
+	e.arch, e.size = c.Arch, c.sized(e.size)
+	if e.weights.path == "" { // weights say it otherwise
+		e.classes = cmp.Or(e.classes, c.Classes)
+	}
+	return nil
 }
 
 // exportedWeights are those of the file, or random ones. Without --classes there are as many as the file has outputs
@@ -261,11 +271,12 @@ func (a *app) exportedWeights(ctx context.Context, e *exporting) (*owned, [][]fl
 const exportTolerance = 1e-3
 
 // exportONNX writes a network and, before it, runs what is written and compares its logits with ours.
-func (a *app) exportONNX(e exporting, net *nn.Network, values [][]float32, planes, logits []float32,
-	metadata map[string]string,
+func (a *app) exportONNX(e exporting, net *nn.Network, images *zoo.Images, values [][]float32, planes,
+	logits []float32, metadata map[string]string,
 	add func(file, check string, size int, difference *trainer.Real, says string)) error {
 	metadata = maps.Clone(metadata)
 	delete(metadata, "format") // that of safetensors
+	maps.Copy(metadata, preprocessing(images, net.Input().H))
 	metadata["batch_norms"] = map[bool]string{true: "folded", false: "kept"}[e.fold]
 	o := onnx.Options{FoldNorms: e.fold, Version: thisBuild().Version, Metadata: metadata}
 	text, err := onnx.Encode(net, values, o)
@@ -299,6 +310,23 @@ func (a *app) exportONNX(e exporting, net *nn.Network, values [][]float32, plane
 	difference := trainer.Real(worst)
 	add(e.onnx, metadata["check"], len(text), &difference, says)
 	return files.Write(e.onnx, text)
+}
+
+// preprocessing says, key by key, what is done to an image before it is the network's input of a side, as text and lists
+// in JSON: whoever runs the ONNX file has no other word for it. Of weights that want nothing known it is empty.
+func preprocessing(i *zoo.Images, side int) map[string]string {
+	if i == nil {
+		return nil
+	}
+	list := func(v [3]float32) string { return fmt.Sprintf("[%g, %g, %g]", v[0], v[1], v[2]) }
+	return map[string]string{
+		"image_size": strconv.Itoa(side), "image_resize": strconv.Itoa(i.Resized(side)),
+		"image_interpolation": i.Interpolation, "image_channels": i.Channels, "image_mean": list(i.Mean),
+		"image_std": list(i.Std),
+		"preprocessing": fmt.Sprintf("resize the shorter side to %d (%s), take the middle %d x %d, divide by 255, "+
+			"subtract image_mean, divide by image_std; %s, channels first; where an image has that size already, it is "+
+			"not resized", i.Resized(side), i.Interpolation, side, side, i.Channels),
+	}
 }
 
 // exportSafetensors writes weights and compares what is read back with them.

@@ -166,11 +166,11 @@ func newLatencyDocument(t *latency.Table, check *latency.Check) latencyDocument 
 func newLatencyInfoCommand(a *app) *cobra.Command {
 	var spaceName string
 	cmd := &cobra.Command{
-		Use:   "info TABLE.csv [ARCH...]",
+		Use:   "info TABLE.csv [ARCH|RUN...]",
 		Short: "Check a table of latencies, say what it is of, and sum it up for architectures",
 		Long: `Reads a table, which fails where it is not whole, and prints its head and its slowest parts. With --space
 it is checked that every block of the space is there, and the latencies of the architectures named are
-printed.`,
+printed, among them the pick of a search's folder RUN, and the architecture of a training's.`,
 		Example: `  ctnas latency info cpu.csv
   ctnas latency info cpu.csv --space mobilenetv3 mobilenetv3:22222:33003300330033003300:33003300330033003300`,
 		Args: cobra.MinimumNArgs(1),
@@ -180,6 +180,20 @@ printed.`,
 				return err
 			}
 			d := newLatencyDocument(t, nil)
+			for i, text := range args[1:] {
+				c, err := choose(text)
+				if err != nil {
+					return err
+				}
+				args[1+i] = c.Arch
+				if c.What != "" && spaceName == "" {
+					x, err := space.Find(c.Arch)
+					if err != nil {
+						return err
+					}
+					spaceName = space.Narrow(x)
+				}
+			}
 			if spaceName == "" && len(args) > 1 {
 				return usagef("architectures, and no --space")
 			}

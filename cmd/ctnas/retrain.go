@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,7 +36,8 @@ func newRetrainCommand(a *app) *cobra.Command {
 		Short: "Train a search's pick anew, beside random architectures",
 		Long: `Trains the pick of a finished search and random architectures that the search has not labelled, all in
 the same way and with seeds that no label came from, and compares their test accuracies. The folder then
-holds retrained.json, and report.html shows it.
+holds retrained.json, and report.html shows it; the weights of the pick's training that was best on
+validation images are retrained.safetensors, which ctnas export RUN and ctnas eval RUN take.
 
 They are trained as the search's labels were, or as --labels says: longer, wider, on other images.
 
@@ -141,7 +145,7 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 		return nil, labelsError(err)
 	}
 	c.Seed += uint64(c.Seeds) // the first that no label came from
-	c.Seeds, c.Stop, c.OnNaN = how.seeds, 0, trainer.OnNaNSkip
+	c.Seeds, c.Stop, c.OnNaN, c.Keep = how.seeds, 0, trainer.OnNaNSkip, pick
 	if how.onCorrupt != nil {
 		c.OnCorrupt = *how.onCorrupt
 	}
@@ -185,6 +189,9 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 	r, err := source.Compare(cmd.Context(), trained.Comparison{Pick: pick, Random: how.random, Seed: settings.Seed,
 		Limits: limits, May: within})
 	finish()
+	if err == nil {
+		err = keepWeights(source, filepath.Join(dir, report.RetrainedWeightsName))
+	}
 	if err = errors.Join(err, source.Close()); err != nil {
 		return nil, err
 	}
@@ -197,6 +204,34 @@ func (a *app) retrain(cmd *cobra.Command, dir string, how retraining, making sea
 	}
 	page.Retrained = r
 	return r, errors.Join(page.Write(dir), farm.end(cmd.Context()))
+}
+
+// keepWeights copies the weights of the pick's best training. Those of an earlier retraining go where there are none.
+func keepWeights(source *trained.Source, path string) error {
+	from, err := source.Weights()
+	if err != nil {
+		return err
+	}
+	if from == "" {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	in, err := files.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := files.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Discard()
+		return err
+	}
+	return out.Commit()
 }
 
 // printRetrained is the comparison for people.
@@ -217,7 +252,10 @@ func (a *app) printRetrained(r *report.Retrained, dir string) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s\nwritten: %s, %s\n", r.Verdict(), filepath.Join(dir, report.RetrainedName),
-		filepath.Join(dir, report.PageName))
+	written := []string{report.RetrainedName, report.PageName}
+	if isFile(filepath.Join(dir, report.RetrainedWeightsName)) {
+		written = append(written, report.RetrainedWeightsName+" (the pick's)")
+	}
+	_, err := fmt.Fprintf(a.stdout, "%s\nwritten in %s: %s\n", r.Verdict(), dir, strings.Join(written, ", "))
 	return err
 }

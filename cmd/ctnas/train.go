@@ -139,8 +139,7 @@ func newTrainCommand(a *app) *cobra.Command {
 		Use:   "train ARCH|RUN --data D --recipe R",
 		Short: "Train an architecture on images",
 		Long: `Trains a network, from scratch or from --weights, and tests it. The recipe says how; every key of it is a
-flag that changes it. RUN is the folder of a search, whose pick is trained, or of a supernet that mixes all
-choices (ctnas supernet train --method darts), of which it is the architecture that the mixture stands for.
+flag that changes it.
 
 --out DIR then holds config.yaml, log.jsonl and TensorBoard events, checkpoints, weights.safetensors and
 result.json. A training that was stopped, even with kill -9, goes on with --resume DIR and ends in the same
@@ -154,6 +153,8 @@ bytes; node 0 has the folder.
 --device cuda:0,1 --shards 2 trains on two GPUs: the recipe's batch is that of all of them together, and
 weights depend on --shards, not on how many devices divide them among them. A training may go on with more
 of them, or fewer.
+
+` + runHelp + `
 
 ` + archHelp + `
 Recipes: ` + strings.Join(trainer.RecipeNames(), ", ") + `, or a YAML file of such keys.`,
@@ -220,20 +221,21 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (tra
 	if s.Arch == "" {
 		return s, usagef("want an architecture")
 	}
-	pick, _, err := searched(s.Arch)
+	dir := s.Arch
+	c, err := choose(dir)
 	if err != nil {
 		return s, err
 	}
-	s.Arch = cmp.Or(pick, s.Arch)
+	s.Arch = c.Arch
 	if err := checkArch(s.Arch); err != nil {
-		if at, unknown := os.Stat(s.Arch); unknown == nil && at.IsDir() {
-			err = usagef("%s is a folder that says no architecture: want that of a search, or of a supernet that "+
-				"mixes all choices, which has ended", s.Arch)
-		}
 		return s, err
 	}
 	if s.Recipe, err = trainer.OpenRecipe(f.Lookup("recipe").Value.String()); err != nil {
 		return s, usagef("--recipe: %w", err)
+	}
+	recipe := s.Size
+	if c.Sized {
+		s.Size = c.Size
 	}
 	if err := s.settings().Take(f, func(name string) bool { return name != "arch" }); err != nil {
 		return s, usagef("--%w", err)
@@ -245,6 +247,14 @@ func (a *app) trainSettings(f *pflag.FlagSet, args []string, resume string) (tra
 		if err := checkOut(a.out); err != nil {
 			return s, err
 		}
+	}
+	if c.What != "" {
+		a.log.Info("takes the network of a "+c.What, "folder", dir, "arch", s.Arch, "channels", s.Channels,
+			"stacks", s.Stacks, "modules", s.Modules, "resolution", s.Resolution)
+	}
+	if c.Sized && s.Size != recipe {
+		a.log.Info("sizes are not the recipe's, which has: flags change them", "channels", recipe.Channels, "stacks",
+			recipe.Stacks, "modules", recipe.Modules, "resolution", recipe.Resolution)
 	}
 	return s, s.settings().Absolute()
 }
@@ -397,10 +407,13 @@ func (s *trainSettings) parse(text []byte) error {
 		return err
 	}
 	if s.Arch == "" || s.Data == "" {
-		return errors.New("names neither an architecture nor images: not the folder of a training")
+		return errNoTraining
 	}
 	return cmp.Or(l.Check(), s.Recipe.Check())
 }
+
+// errNoTraining is what parse says of a config.yaml that is another command's.
+var errNoTraining = errors.New("names neither an architecture nor images: not the folder of a training")
 
 // isNoFolder tells whether load failed because what was named is a file, an architecture (whose text may be longer
 // than a name can be), nothing, or has no settings.

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ctnas/ctnas/internal/setting"
-	"github.com/ctnas/ctnas/trainer"
 	"github.com/ctnas/ctnas/trainer/nn"
 	"github.com/ctnas/ctnas/trainer/nn/zoo"
 )
@@ -71,18 +70,21 @@ func newZooCommand(a *app) *cobra.Command {
 	var check, constants bool
 	format := "text"
 	cmd := &cobra.Command{
-		Use:   "zoo [NAME]",
+		Use:   "zoo [NAME|ARCH|RUN]",
 		Short: "The paper's ImageNet table and its networks",
 		Long: `Prints the ImageNet table of the paper beside what the networks that are built here take, or the layers
-of one network. MAdds are multiply-accumulates of convolution and linear layers for one image of the
+of one network, which may also be an architecture of a space, or that of a RUN. MAdds are multiply-accumulates of convolution and linear layers for one image of the
 published size; parameters include batch norms.
 
 What a network computes from weights depends on whose they are: ctnas zoo NAME and --constants say which constants
 belong to them, and from where.
 
+` + runHelp + `
+
 Networks: ` + strings.Join(zoo.Names(), ", ") + `.`,
 		Example: `  ctnas zoo
   ctnas zoo mobilenetv3_large_1.0
+  ctnas zoo runs/cell
   ctnas zoo --check
   ctnas zoo --constants --format markdown
   ctnas zoo --format markdown`,
@@ -337,9 +339,9 @@ func (a *app) printConstants(names []string, format string) error {
 	}
 	var rows []constantsRow
 	for _, name := range names {
-		net, err := buildNetwork(name, trainer.Size{}, 0, 0)
+		_, net, err := zooNetwork(name)
 		if err != nil {
-			return usageError{err}
+			return err
 		}
 		rows = append(rows, constantsOf(net)...)
 	}
@@ -349,10 +351,23 @@ func (a *app) printConstants(names []string, format string) error {
 	return constantsGrid(rows, format).print(a.stdout, format)
 }
 
-func (a *app) printLayers(name, format string) error {
-	net, err := buildNetwork(name, trainer.Size{}, 0, 0)
+// zooNetwork is what an argument names, or holds, with its name in words.
+func zooNetwork(text string) (string, *nn.Network, error) {
+	c, err := choose(text)
 	if err != nil {
-		return usageError{err}
+		return "", nil, err
+	}
+	net, err := buildNetwork(c.Arch, c.Size, c.Size.Resolution, c.Classes)
+	if err != nil {
+		return "", nil, usageError{err}
+	}
+	return c.Arch, net, nil
+}
+
+func (a *app) printLayers(name, format string) error {
+	name, net, err := zooNetwork(name)
+	if err != nil {
+		return err
 	}
 	rows, cost := layerRows(net), net.Cost()
 	if format == "json" {

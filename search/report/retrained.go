@@ -12,21 +12,26 @@ import (
 
 	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/internal/stat"
-
+	"github.com/ctnas/ctnas/search/space"
 	"github.com/ctnas/ctnas/trainer/data"
 )
 
 // RetrainedName is the file of a run's folder that says how the pick did beside random architectures.
 const RetrainedName = "retrained.json"
 
+// RetrainedWeightsName holds the weights of the pick's best training.
+const RetrainedWeightsName = "retrained.safetensors"
+
 // Retrained is retrained.json: the pick of a search and random architectures that the search had not labelled, all
 // trained anew in the same way. It holds nothing that differs between two identical runs.
 type Retrained struct {
-	Labels string       `json:"labels"` // how all were trained, in words
-	Seeds  []uint64     `json:"seeds"`
-	Pick   Retraining   `json:"pick"`
-	Random []Retraining `json:"random"` // in the order drawn
-	Beaten int          `json:"beaten"` // of the random ones, how many have a lower mean than the pick
+	Labels string   `json:"labels"` // how all were trained, in words
+	Seeds  []uint64 `json:"seeds"`
+	// Network is the size of all networks; of an older program's nothing is said.
+	Network space.NetworkSize `json:"network"`
+	Pick    Retraining        `json:"pick"`
+	Random  []Retraining      `json:"random"` // in the order drawn
+	Beaten  int               `json:"beaten"` // of the random ones, how many have a lower mean than the pick
 	// Over the random architectures' means.
 	Mean stat.Number `json:"random_mean"`
 	SD   stat.Number `json:"random_sd"` // null of a single one

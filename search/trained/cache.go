@@ -3,6 +3,7 @@ package trained
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/ctnas/ctnas/internal/digest"
@@ -54,6 +55,9 @@ const recordFormat = 2
 type Cache string
 
 func (c Cache) base(k Key) string { return made.Cache(c).Base(k.hash()) }
+
+// weights is the file of a training's weights, where they are kept.
+func (c Cache) weights(k Key) string { return c.base(k) + filepath.Ext(trainer.WeightsName) }
 
 // Load returns the record of a key, nil where there is none. A file that is no record, was changed or is another
 // training's is an error.

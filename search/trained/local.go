@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
+	"github.com/ctnas/ctnas/internal/files"
 	"github.com/ctnas/ctnas/kernels/exec"
 	"github.com/ctnas/ctnas/search/job"
 	"github.com/ctnas/ctnas/search/labels"
@@ -27,6 +30,7 @@ type Local struct {
 
 	Retries int // how often what failed is tried again: the first time from its checkpoint, later afresh
 
+	keep      string // the architecture whose weights stay in the cache; empty: none
 	cache     Cache
 	devices   []exec.Config
 	workers   int // at once; see labels.Places
@@ -76,7 +80,7 @@ func (l *Local) Do(ctx context.Context, j Job, tell func(job.Notice)) (*Record, 
 	}
 	defer func() { _ = lock.Unlock() }()
 	// Another process may have done it meanwhile.
-	if r, err := l.cache.Load(j.Key); err != nil || j.settles(r) {
+	if r, err := l.cache.Load(j.Key); err != nil || j.settles(r) && l.kept(j.Key) {
 		return r, errors.Join(err, lock.Remove())
 	}
 	tell(job.Notice{Device: at.Name})
@@ -88,6 +92,12 @@ func (l *Local) Do(ctx context.Context, j Job, tell func(job.Notice)) (*Record, 
 		return nil, err
 	}
 	r.Seconds = time.Since(begin).Seconds()
+	if j.Key.Arch == l.keep && r.Diverged == "" {
+		// Before the record, which says that all is there.
+		if err := files.Rename(filepath.Join(dir, trainer.WeightsName), l.cache.weights(j.Key)); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.cache.Put(r); err != nil {
 		return nil, err
 	}
@@ -96,6 +106,15 @@ func (l *Local) Do(ctx context.Context, j Job, tell func(job.Notice)) (*Record, 
 	}
 	return nil, fmt.Errorf("candidate %s in %s ended after %d of %d epochs", j.Key.Arch, dir, len(r.Validation),
 		j.Key.Recipe.Epochs)
+}
+
+// kept tells whether the weights of a training are where they are to be.
+func (l *Local) kept(k Key) bool {
+	if k.Arch != l.keep {
+		return true
+	}
+	_, err := os.Stat(l.cache.weights(k))
+	return err == nil
 }
 
 // persist trains a candidate in its folder; what fails is tried again.

@@ -34,7 +34,7 @@ func (s *Source) Compare(ctx context.Context, c Comparison) (*report.Retrained, 
 	if _, err := s.Label(ctx, archs); err != nil {
 		return nil, err
 	}
-	r := &report.Retrained{Labels: s.Describe()}
+	r := &report.Retrained{Labels: s.Describe(), Network: s.NetworkSize()}
 	for k := range s.Seeds {
 		r.Seeds = append(r.Seeds, s.Seed+uint64(k))
 	}
@@ -84,4 +84,26 @@ func (s *Source) draw(c Comparison) (archs []space.Arch, err error) {
 		}
 	}
 	return archs, nil
+}
+
+// Weights is the file of the weights that a training of the Keep architecture left: of that which was best on validation
+// images at its end, of equal ones the first. Empty where the trainings were done elsewhere.
+func (s *Source) Weights() (path string, err error) {
+	if s.local == nil || s.Keep == nil {
+		return "", nil
+	}
+	records, err := s.Records(s.Keep)
+	if err != nil {
+		return "", err
+	}
+	best := -1.0
+	for _, r := range records {
+		if r == nil || r.Diverged != "" {
+			continue
+		}
+		if v := r.Validation[len(r.Validation)-1]; v > best {
+			best, path = v, s.cache.weights(r.Key)
+		}
+	}
+	return path, nil
 }

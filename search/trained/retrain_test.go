@@ -1,12 +1,15 @@
 package trained
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ctnas/ctnas/internal/testdata"
 	"github.com/ctnas/ctnas/search/space"
+	"github.com/ctnas/ctnas/trainer"
 )
 
 // The random architectures are distinct, allowed and not the pick; accuracies are those of the trainings.
@@ -57,3 +60,41 @@ func TestCompare(t *testing.T) {
 	_, err = s.Compare(t.Context(), compare(20))
 	require.ErrorContains(t, err, "only 19 of 20 random architectures")
 }
+
+// The weights of the pick's best training stay, and no others; where they are lost they are made again, the same.
+func TestKeptWeights(t *testing.T) {
+	pick := cells(t, 91)[12]
+	s := tiny(t, testdata.Images(t), "&seed=7&seeds=3", func(c *Config) { c.Keep = pick })
+	_, err := s.Compare(t.Context(), Comparison{Pick: pick, Random: 1, Seed: 1, May: func(space.Arch) bool { return true }})
+	require.NoError(t, err)
+	path, err := s.Weights()
+	require.NoError(t, err)
+	w, err := trainer.OpenWeights(path)
+	require.NoError(t, err)
+	require.Equal(t, pick.String(), w.Metadata[trainer.ArchKey])
+	all, err := filepath.Glob(filepath.Join(s.Cache, "*", "*.safetensors"))
+	require.NoError(t, err)
+	require.Len(t, all, 3, "of the pick alone, by seed")
+	records, err := s.Records(pick)
+	require.NoError(t, err)
+	for _, r := range records {
+		got, of := last(r), s.cache.weights(r.Key)
+		for _, other := range records {
+			if of == path {
+				require.GreaterOrEqual(t, got, last(other))
+			}
+		}
+	}
+
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path))
+	again := s.Fresh().(*Source)
+	_, err = again.Label(t.Context(), []space.Arch{pick})
+	require.NoError(t, err)
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+}
+
+func last(r *Record) float64 { return r.Validation[len(r.Validation)-1] }

@@ -30,6 +30,8 @@ type Config struct {
 	// How often a training that failed is tried again: the first time from its checkpoint, later afresh.
 	Retries int
 	Start   *Start // what networks begin with; nil: random values
+	// Keep is the architecture whose trainings leave their weights in Cache, where Device trains; nil: none does.
+	Keep    space.Arch
 	Cache   string // folder of trainings, which may be shared with other processes
 	Version string // of the program, exact: trainings of another one are not taken
 	Done    func(labels.Candidate)
@@ -105,9 +107,17 @@ func (s *Source) Fresh() ledger.Source {
 func (s *Source) make() {
 	s.Maker = made.New(made.Config[Job, *Record]{
 		Rules: s.Rules, Epochs: s.Recipe.Epochs, Chance: 1 / float64(len(s.sets[0].Classes)), Executor: s.executor,
-		Job: s.job, Load: func(j Job) (*Record, error) { return s.cache.Load(j.Key) }, Ready: s.ready,
+		Job: s.job, Load: s.load, Ready: s.ready,
 		Taken: func(r *Record) { s.leftOut.add(r.Corrupt) }, Done: s.Done,
 	})
+}
+
+// load takes a training from the cache. One that has lost the weights that are to be kept is done again.
+func (s *Source) load(j Job) (*Record, error) {
+	if s.local != nil && !s.local.kept(j.Key) {
+		return nil, nil
+	}
+	return s.cache.Load(j.Key)
 }
 
 func (s *Source) open(ctx context.Context) (err error) {
@@ -124,6 +134,9 @@ func (s *Source) open(ctx context.Context) (err error) {
 		}
 		s.local = NewLocal(s.cache, devices, s.Workers, s.materials)
 		s.local.Retries, s.executor, s.level = s.Retries, s.local, level
+		if s.Keep != nil {
+			s.local.keep = s.Keep.String()
+		}
 	}
 	o := s.Images
 	o.Seed, o.ValSplit = s.Seed, s.Recipe.ValSplit
