@@ -54,17 +54,28 @@ func Encode(net *nn.Network, values [][]float32, o Options) ([]byte, error) {
 	prediction := net.Outputs[0].Node
 	g.emit("Identity", outputName, []string{g.flat(prediction)}, outputName)
 
+	in := net.Input()
+	return g.model([]message{valueInfo(inputName, in.C, in.H, in.W)},
+		[]message{valueInfo(outputName, net.Nodes[prediction].Shape.C)})
+}
+
+// model is the file of what has been emitted, with its inputs and outputs.
+func (g *graph) model(inputs, outputs []message) ([]byte, error) {
 	var graph message // GraphProto: node = 1, name = 2, initializer = 5, input = 11, output = 12
 	for _, n := range g.nodes {
 		graph.bytes(1, n)
 	}
-	graph.text(2, net.Name)
+	graph.text(2, g.net.Name)
 	for _, t := range g.initializers {
 		graph.bytes(5, t)
 	}
-	in := net.Input()
-	graph.bytes(11, valueInfo(inputName, in.C, in.H, in.W))
-	graph.bytes(12, valueInfo(outputName, net.Nodes[prediction].Shape.C))
+	for _, in := range inputs {
+		graph.bytes(11, in)
+	}
+	for _, out := range outputs {
+		graph.bytes(12, out)
+	}
+	o := g.options
 	// OperatorSetIdProto: version = 2. ModelProto: ir_version = 1, producer_name = 2, producer_version = 3, graph = 7,
 	// opset_import = 8.
 	var set, model message
@@ -82,7 +93,7 @@ func Encode(net *nn.Network, values [][]float32, o Options) ([]byte, error) {
 		model.bytes(14, property)
 	}
 	if len(model) > math.MaxInt32 {
-		return nil, fmt.Errorf("%s: %d bytes, and a protobuf message holds at most %d", net.Name, len(model),
+		return nil, fmt.Errorf("%s: %d bytes, and a protobuf message holds at most %d", g.net.Name, len(model),
 			math.MaxInt32)
 	}
 	return model, nil
@@ -262,7 +273,7 @@ func (g *graph) node(i int) error {
 		emit("Slice", []string{same(), g.ints(op.From), g.ints(op.To), g.ints(1)})
 	case nn.Zero:
 		s := node.Shape
-		batch := g.emit("Shape", name+"/batch", []string{inputName}, name+"/batch", attribute("start", 0),
+		batch := g.emit("Shape", name+"/batch", []string{g.outputs[input]}, name+"/batch", attribute("start", 0),
 			attribute("end", 1))
 		shape := g.emit("Concat", name+"/shape", []string{batch, g.ints(s.C, s.H, s.W)}, name+"/shape",
 			attribute("axis", 0))

@@ -26,32 +26,47 @@ func Run(model []byte, images []float32) (logits []float32, err error) {
 	if err != nil {
 		return nil, err
 	}
+	shape := g.inputs[inputName]
+	if len(shape) != 4 {
+		return nil, errors.New("no graph with images of four dimensions")
+	}
 	size := 1
-	for _, d := range g.input[1:] {
+	for _, d := range shape[1:] {
 		size *= d
 	}
 	if size == 0 || len(images) == 0 || len(images)%size != 0 {
-		return nil, fmt.Errorf("%d numbers for images of %v", len(images), g.input[1:])
+		return nil, fmt.Errorf("%d numbers for images of %v", len(images), shape[1:])
 	}
-	g.values[inputName] = array{shape: append([]int{len(images) / size}, g.input[1:]...), f: images}
-	last := map[string]int{outputName: len(g.steps)}
+	g.values[inputName] = array{shape: append([]int{len(images) / size}, shape[1:]...), f: images}
+	if err := g.compute(outputName); err != nil {
+		return nil, err
+	}
+	return g.values[outputName].f, nil
+}
+
+// compute computes some outputs of what the values hold.
+func (g *decoded) compute(outputs ...string) error {
+	last := map[string]int{}
 	for i, s := range g.steps {
 		for _, name := range s.in {
 			last[name] = max(last[name], i)
 		}
+	}
+	for _, name := range outputs {
+		last[name] = len(g.steps)
 	}
 	for i, s := range g.steps {
 		in := make([]array, len(s.in))
 		for k, name := range s.in {
 			v, ok := g.values[name]
 			if !ok {
-				return nil, fmt.Errorf("node %q: there is no %q before it", s.name, name)
+				return fmt.Errorf("node %q: there is no %q before it", s.name, name)
 			}
 			in[k] = v
 		}
 		op, ok := operators[s.op]
 		if !ok {
-			return nil, fmt.Errorf("node %q: operator %q is none that is written here", s.name, s.op)
+			return fmt.Errorf("node %q: operator %q is none that is written here", s.name, s.op)
 		}
 		g.values[s.out] = op(s, in)
 		for _, name := range s.in {
@@ -60,11 +75,12 @@ func Run(model []byte, images []float32) (logits []float32, err error) {
 			}
 		}
 	}
-	out, ok := g.values[outputName]
-	if !ok {
-		return nil, fmt.Errorf("the graph has no %q", outputName)
+	for _, name := range outputs {
+		if _, ok := g.values[name]; !ok {
+			return fmt.Errorf("the graph has no %q", name)
+		}
 	}
-	return out.f, nil
+	return nil
 }
 
 // array is a tensor, of float32 or of int64.
@@ -92,7 +108,7 @@ func (s step) number(name string, otherwise float64) float64 {
 
 // decoded is a graph as its file has it.
 type decoded struct {
-	input  []int // shape
+	inputs map[string][]int // shapes by name
 	steps  []step
 	values map[string]array
 }
@@ -131,7 +147,7 @@ func each(m []byte, visit func(field protowire.Number, number uint64, text []byt
 }
 
 func decodeGraph(model []byte) (*decoded, error) {
-	g := &decoded{values: map[string]array{}}
+	g := &decoded{inputs: map[string][]int{}, values: map[string]array{}}
 	err := each(model, func(field protowire.Number, _ uint64, graph []byte) error {
 		if field != 7 {
 			return nil
@@ -147,16 +163,13 @@ func decodeGraph(model []byte) (*decoded, error) {
 				g.values[name] = t
 				return err
 			case 11:
-				shape, err := decodeShape(text)
-				g.input = shape
+				name, shape, err := decodeInput(text)
+				g.inputs[name] = shape
 				return err
 			}
 			return nil
 		})
 	})
-	if err == nil && len(g.input) != 4 {
-		err = errors.New("no graph with an input of four dimensions")
-	}
 	return g, err
 }
 
@@ -232,8 +245,8 @@ func decodeTensor(m []byte) (name string, t array, err error) {
 	return name, t, err
 }
 
-// decodeShape reads a ValueInfoProto's dimensions; that of the batch has no number and is 0.
-func decodeShape(m []byte) (shape []int, err error) {
+// decodeInput reads a ValueInfoProto's name and dimensions; that of the batch has no number and is 0.
+func decodeInput(m []byte) (name string, shape []int, err error) {
 	path := []protowire.Number{2, 1, 2, 1} // type, tensor_type, shape, dim
 	var down func(m []byte, path []protowire.Number) error
 	down = func(m []byte, path []protowire.Number) error {
@@ -242,6 +255,8 @@ func decodeShape(m []byte) (shape []int, err error) {
 		}
 		return each(m, func(field protowire.Number, number uint64, text []byte) error {
 			switch {
+			case len(path) == 4 && field == 1:
+				name = string(text)
 			case len(path) == 0 && field == 1:
 				shape[len(shape)-1] = int(number)
 			case len(path) > 0 && field == path[0]:
@@ -250,7 +265,8 @@ func decodeShape(m []byte) (shape []int, err error) {
 			return nil
 		})
 	}
-	return shape, down(m, path)
+	err = down(m, path)
+	return name, shape, err
 }
 
 // parallel calls f with 0..n-1 on all processors.
