@@ -106,8 +106,8 @@ func chooseSearched(dir string) (c chosen, err error) {
 
 // chooseTrained is the network of a training.
 func chooseTrained(dir string, s trainSettings) (chosen, error) {
-	c := chosen{Arch: s.Arch, What: "training", Sized: true, Size: s.Size, Weights: filepath.Join(dir, trainer.WeightsName),
-		training: &s}
+	c := chosen{Arch: s.Arch, What: "training", Sized: true, Size: s.Size,
+		Weights: filepath.Join(dir, trainer.WeightsName), training: &s}
 	var r struct{ Classes []string }
 	path := filepath.Join(dir, trainer.ResultName)
 	text, err := files.Read(path, maxConfigBytes)

@@ -283,7 +283,8 @@ func setFromEnvironment(flags *pflag.FlagSet, env func(string) (string, bool)) (
 
 // runFiles are the files of runs that are written whole: a kill may leave the beginnings of some behind.
 var runFiles = []string{report.ConfigName, comparisonName, report.SpaceName, report.LatencyName, report.ResultName,
-	report.RetrainedName, report.RetrainedWeightsName, report.PageName, trainer.WeightsName, trainer.WeightsTorchName, trainer.TeacherName}
+	report.RetrainedName, report.RetrainedWeightsName, report.PageName,
+	trainer.WeightsName, trainer.WeightsTorchName, trainer.TeacherName}
 
 // lockFolder makes the folder of a run and takes it for this process, until unlock. What a process that was killed left
 // there is tidied.

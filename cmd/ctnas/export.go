@@ -52,8 +52,8 @@ weights are cut out then, and its batch norms get statistics of their own, on --
 images of --data: the supernet's are of no one network.
 
 A line says of each file what it holds, and its metadata say the same: the architecture, whose weights they are and
-with which constants, names of classes; of ONNX files also what is done to images beforehand. What was written as ONNX is run on two random images and compared with ctnas's
-own logits; safetensors are read back.
+with which constants, names of classes; of ONNX files also what is done to images beforehand. What was written as
+ONNX is run on two random images and compared with ctnas's own logits; safetensors are read back.
 
 --check-input and --check-output write two random images and the logits that ctnas computes for them, as raw
 little-endian float32, images in the order of ONNX (NCHW), for a comparison with another program. With --calibrate
@@ -193,8 +193,8 @@ func (a *app) export(ctx context.Context, e exporting) ([]exported, error) {
 	return done, nil
 }
 
-// ofFolder replaces the folder of a search, a training or a supernet by the network that it holds, and takes its weights
-// where none are given.
+// ofFolder replaces the folder of a search, a training or a supernet by the network that it holds, and takes its
+// weights where none are given.
 func (e *exporting) ofFolder() error {
 	c, err := choose(e.arch)
 	if err != nil {
@@ -312,8 +312,8 @@ func (a *app) exportONNX(e exporting, net *nn.Network, images *zoo.Images, value
 	return files.Write(e.onnx, text)
 }
 
-// preprocessing says, key by key, what is done to an image before it is the network's input of a side, as text and lists
-// in JSON: whoever runs the ONNX file has no other word for it. Of weights that want nothing known it is empty.
+// preprocessing says, key by key, what is done to an image before it is the network's input of a side, as text and
+// lists in JSON: whoever runs the ONNX file has no other word for it. Of weights that want nothing known it is empty.
 func preprocessing(i *zoo.Images, side int) map[string]string {
 	if i == nil {
 		return nil
@@ -324,8 +324,8 @@ func preprocessing(i *zoo.Images, side int) map[string]string {
 		"image_interpolation": i.Interpolation, "image_channels": i.Channels, "image_mean": list(i.Mean),
 		"image_std": list(i.Std),
 		"preprocessing": fmt.Sprintf("resize the shorter side to %d (%s), take the middle %d x %d, divide by 255, "+
-			"subtract image_mean, divide by image_std; %s, channels first; where an image has that size already, it is "+
-			"not resized", i.Resized(side), i.Interpolation, side, side, i.Channels),
+			"subtract image_mean, divide by image_std; %s, channels first; where an image has that size already, it "+
+			"is not resized", i.Resized(side), i.Interpolation, side, side, i.Channels),
 	}
 }
 

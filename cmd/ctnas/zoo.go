@@ -73,8 +73,9 @@ func newZooCommand(a *app) *cobra.Command {
 		Use:   "zoo [NAME|ARCH|RUN]",
 		Short: "The paper's ImageNet table and its networks",
 		Long: `Prints the ImageNet table of the paper beside what the networks that are built here take, or the layers
-of one network, which may also be an architecture of a space, or that of a RUN. MAdds are multiply-accumulates of convolution and linear layers for one image of the
-published size; parameters include batch norms.
+of one network, which may also be an architecture of a space, or that of a RUN. MAdds are
+multiply-accumulates of convolution and linear layers for one image of the published size; parameters include
+batch norms.
 
 What a network computes from weights depends on whose they are: ctnas zoo NAME and --constants say which constants
 belong to them, and from where.

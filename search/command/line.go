@@ -1,7 +1,6 @@
 package command
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -24,8 +23,8 @@ var holders = []string{heldArch, heldJSON, heldONNX, heldModule, heldSeed, heldD
 var holder = regexp.MustCompile(`\{[a-z]+\}`)
 
 // words divides a command into words as a POSIX shell does: by blanks outside of quotes, with a backslash for what is
-// special. Nothing is expanded.
-func words(command string) (list []string, err error) {
+// special. Nothing is expanded. Words in braces are among those of holders.
+func words(command string, holders []string) (list []string, err error) {
 	var word strings.Builder
 	begun, quote := false, rune(0)
 	escaped := false
@@ -67,7 +66,7 @@ func words(command string) (list []string, err error) {
 		list = append(list, word.String())
 	}
 	if len(list) == 0 {
-		return nil, errors.New("no command is named: want exec:COMMAND {arch}")
+		return nil, fmt.Errorf("no command is named: want exec:COMMAND {%s}", holders[0])
 	}
 	for _, w := range list {
 		for _, h := range holder.FindAllString(w, -1) {

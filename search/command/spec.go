@@ -116,7 +116,7 @@ func parse(text string) (s Spec, err error) {
 	if i := strings.LastIndexByte(rest, '?'); i >= 0 {
 		s.Command, s.query = rest[:i], rest[i+1:]
 	}
-	if s.words, err = words(s.Command); err == nil && !s.told() {
+	if s.words, err = words(s.Command, holders); err == nil && !s.told() {
 		err = fmt.Errorf("the command %q is not told which architecture it trains: want {arch}, {json}, {onnx}, "+
 			"{module} or {dir} in it or, where a shell reads it, $%s", s.Command, envArch)
 	}

@@ -51,6 +51,14 @@ func (t *Table) describe(sp space.Space, d *exec.Device, o Options, c *clocks, c
 	fact(factDate, "%s", begin.UTC().Format(time.RFC3339))
 	fact(factEffort, "%d rounds of %v a network, seed %d, in %v", o.Rounds, o.Each, o.Seed,
 		time.Since(begin).Round(time.Second))
+	t.judged(check)
+}
+
+// judged says how good the times are.
+func (t *Table) judged(check Check) {
+	fact := func(key, format string, args ...any) {
+		t.Facts = append(t.Facts, Fact{key, fmt.Sprintf(format, args...)})
+	}
 	if math.IsNaN(check.Spread) {
 		fact(factSpread, "unknown: one sample a part")
 	} else {

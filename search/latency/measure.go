@@ -63,6 +63,16 @@ type Whole struct {
 	Predicted, Measured float64 // milliseconds
 }
 
+// Refuse is an error where sums are off, on average, by more than a share of what whole networks take. Where none was
+// measured nothing is known.
+func (c Check) Refuse(share float64) error {
+	if len(c.Networks) == 0 || c.Mean <= share {
+		return nil
+	}
+	return fmt.Errorf("sums of parts are off whole networks' times by %s, and --most-off allows %g %% on average: "+
+		"nothing was written; --force writes it", c, 100*share)
+}
+
 // String says it in a line.
 func (c Check) String() string {
 	if len(c.Networks) == 0 {
@@ -131,8 +141,19 @@ func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, che
 	}
 	clocks.look()
 
+	t, check, err = tabulate(sp, samples, max(0, stat.Median(overheads)), judged, wholes)
+	if err != nil {
+		return nil, check, err
+	}
+	t.describe(sp, device, o, clocks, check, begin)
+	return t, check, nil
+}
+
+// tabulate makes a table of the times of parts without what a part takes longer by itself than in the whole, and judges
+// it by whole networks. All are in milliseconds.
+func tabulate(sp space.Composed, samples [][]float64, overhead float64, judged []space.Arch, wholes [][]float64) (
+	t *Table, check Check, err error) {
 	t = &Table{}
-	overhead := max(0, stat.Median(overheads))
 	var spreads []float64
 	for i, name := range sp.Parts() {
 		if len(samples[i]) == 0 {
@@ -147,11 +168,8 @@ func Measure(ctx context.Context, sp space.Measurable, o Options) (t *Table, che
 		}
 	}
 	check.Spread, check.Overhead = stat.Median(spreads), overhead
-	if err := check.judge(sp, t, judged, wholes); err != nil {
-		return nil, check, err
-	}
-	t.describe(sp, device, o, clocks, check, begin)
-	return t, check, nil
+	err = check.judge(sp, t, judged, wholes)
+	return t, check, err
 }
 
 // judgedEvery is in which rounds a network that is only judged is timed.

@@ -221,8 +221,11 @@ func (t *Table) String() string {
 	if !t.Signed {
 		return fmt.Sprintf("%s (unsigned: nothing says what its times are of)", t.Path)
 	}
-	said := fmt.Sprintf("%s (%s, batch %s, %s threads, %s", t.Path, t.Fact(factDevice), t.Fact(factBatch),
-		t.Fact(factThreads), t.Fact(factDate))
+	said := fmt.Sprintf("%s (%s, batch %s, ", t.Path, t.Fact(factDevice), t.Fact(factBatch))
+	if threads := t.Fact(factThreads); threads != "" { // of another program nobody may know
+		said += threads + " threads, "
+	}
+	said += t.Fact(factDate)
 	if e := t.Fact(factError); e != "" {
 		said += "; sums are off by " + e
 	}

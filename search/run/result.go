@@ -105,6 +105,9 @@ func (r *Run) finish() (*Result, error) {
 		best.Arch, best.Value = picked.Arch, picked.Accuracy
 	case !ok && r.sampler.none != nil:
 		return nil, r.sampler.none
+	case !ok && !r.Limits.None():
+		return nil, fmt.Errorf("no architecture of %s may be labelled: %w: loosen %s", r.Deps.Space.Name(),
+			ErrNoneWithin, r.Loosen())
 	case !ok:
 		return nil, fmt.Errorf("no architecture of %s may be labelled: %w", r.Deps.Space.Name(), ErrNoneWithin)
 	}

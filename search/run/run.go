@@ -309,6 +309,21 @@ func (r *Run) Allowed(a space.Arch) bool { return r.Limits.Allow(a) }
 // paid for it yet.
 func (r *Run) May(a space.Arch) bool { return r.Ledger.May(a) && r.Allowed(a) }
 
+// Loosen says for messages which limits to loosen, and what they must allow at least.
+func (r *Run) Loosen() string {
+	list := r.List()
+	if list == nil {
+		return r.Limits.Loosen(r.Deps.Space, nil)
+	}
+	return r.Limits.Loosen(r.Deps.Space, func(yield func(space.Arch) bool) {
+		for i := range list.Len() {
+			if !yield(list.Arch(i)) {
+				return
+			}
+		}
+	})
+}
+
 // Best is the label with the highest score of those that the constraints allow, the first of equal ones; false while
 // there is none. Only labels that others have chosen are of architectures that are not allowed; and what is measured
 // with a label may not be.

@@ -148,7 +148,7 @@ func (sp BlockChains) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	}
 	t := sp.costs(l.Size)
 	if t == nil || l.Latency > 0 && l.Times == nil {
-		return nil, errNone(sp.Name(), l)
+		return nil, errNone(sp, l)
 	}
 	fixedTime := int64(0)
 	if l.Times != nil {
@@ -168,11 +168,11 @@ func (sp BlockChains) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 		}
 		counted, ok := t.counted(limit.fixed, 0, limit.most, limit.cost)
 		if !ok {
-			return nil, errNone(sp.Name(), l)
+			return nil, errNone(sp, l)
 		}
 		if tightest == nil || counted.total() < tightest.total() {
 			tightest = counted
 		}
 	}
-	return within(sp.Name(), l, sp.drawn(tightest))
+	return within(sp, l, sp.drawn(tightest))
 }

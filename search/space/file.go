@@ -422,7 +422,7 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	for i := range f.choices {
 		p := &f.choices[i]
 		if total := p.ways(p.high); len(counts) == 0 || total > maxRows {
-			return within(f.name, l, f.Sample)
+			return within(f, l, f.Sample)
 		}
 		for n := p.low; n <= p.high; n++ {
 			for k := range int(p.ways(n)) {
@@ -453,13 +453,13 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 		}
 		counted, ok := newSums(costs, 0, left[k])
 		if !ok {
-			return nil, errNone(f.name, l)
+			return nil, errNone(f, l)
 		}
 		if tightest == nil || counted.total() < tightest.total() {
 			tightest = counted
 		}
 	}
-	return within(f.name, l, func(s *philox.Stream) Arch {
+	return within(f, l, func(s *philox.Stream) Arch {
 		var b strings.Builder
 		for i, k := range tightest.draw(s) {
 			b.WriteString(rows[i][k])

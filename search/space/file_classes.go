@@ -248,7 +248,7 @@ func (f *FileSpace) classedWithin(l Limits) (func(s *philox.Stream) Arch, error)
 		}
 	}
 	if len(allowed) == 0 {
-		return within(f.name, l, f.Sample) // which says why
+		return within(f, l, f.Sample) // which says why
 	}
 	return func(s *philox.Stream) Arch { return allowed[s.Intn(len(allowed))] }, nil
 }

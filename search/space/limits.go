@@ -93,7 +93,7 @@ type Bounded interface {
 func Sampler(sp Space, l Limits) (func(s *philox.Stream) Arch, error) {
 	if b, ok := sp.(Bounded); ok && !l.None() {
 		if l.Said != nil && (l.MAdds > 0 || l.Params > 0) { // nothing to count with
-			return within(sp.Name(), l, sp.Sample)
+			return within(sp, l, sp.Sample)
 		}
 		return b.Within(l)
 	}
@@ -204,14 +204,14 @@ func (t *sums) draw(s *philox.Stream) []int {
 const withinTries = 100000
 
 // within turns a draw that may exceed the limits into one that does not. It fails where a first draw does not come.
-func within(name string, l Limits, draw func(s *philox.Stream) Arch) (func(s *philox.Stream) Arch, error) {
+func within(sp Space, l Limits, draw func(s *philox.Stream) Arch) (func(s *philox.Stream) Arch, error) {
 	out, found := among(draw, l.Allow)
 	if !found && math.IsInf(l.Excess(draw(philox.New(0, philox.PurposeSample, math.MaxUint32))), 1) {
 		return nil,
 			fmt.Errorf("%s: what architectures of %s cost is not known: neither the space nor a table says it of "+
-				"those that were drawn", l.Flags(), name)
+				"those that were drawn", l.Flags(), sp.Name())
 	} else if !found {
-		return nil, errNone(name, l)
+		return nil, errNone(sp, l)
 	}
 	return out, nil
 }
@@ -235,7 +235,8 @@ func among(draw func(s *philox.Stream) Arch, want func(a Arch) bool) (out func(s
 	}, found
 }
 
-func errNone(name string, l Limits) error {
+// errNone says what the limits are and what they must allow at least.
+func errNone(sp Space, l Limits) error {
 	var said []string
 	if l.MAdds > 0 {
 		said = append(said, fmt.Sprintf("%d MAdds", l.MAdds))
@@ -246,8 +247,8 @@ func errNone(name string, l Limits) error {
 	if l.Latency > 0 {
 		said = append(said, fmt.Sprintf("%g ms", float64(l.Latency)/1e6))
 	}
-	return fmt.Errorf("no architecture of %s was found with at most %s%s: loosen %s", name,
-		strings.Join(said, " and "), l.Counted(), l.Flags())
+	return fmt.Errorf("no architecture of %s was found with at most %s%s: loosen %s", sp.Name(),
+		strings.Join(said, " and "), l.Counted(), l.Loosen(sp, nil))
 }
 
 // Counted says for messages which networks are looked at, where they are others than the space's own.

@@ -374,9 +374,9 @@ func (sp MobileNetV3) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 		counted, sizes, shares = append(counted, tightest), append(sizes, r), append(shares, total)
 	}
 	if len(counted) == 0 {
-		return nil, errNone(sp.Name(), l)
+		return nil, errNone(sp, l)
 	}
-	return within(sp.Name(), l, func(s *philox.Stream) Arch {
+	return within(sp, l, func(s *philox.Stream) Arch {
 		k := 0
 		if len(counted) > 1 {
 			x := s.Float64() * total

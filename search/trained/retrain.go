@@ -86,8 +86,8 @@ func (s *Source) draw(c Comparison) (archs []space.Arch, err error) {
 	return archs, nil
 }
 
-// Weights is the file of the weights that a training of the Keep architecture left: of that which was best on validation
-// images at its end, of equal ones the first. Empty where the trainings were done elsewhere.
+// Weights is the file of the weights that a training of the Keep architecture left: of that which was best on
+// validation images at its end, of equal ones the first. Empty where the trainings were done elsewhere.
 func (s *Source) Weights() (path string, err error) {
 	if s.local == nil || s.Keep == nil {
 		return "", nil

@@ -65,7 +65,8 @@ func TestCompare(t *testing.T) {
 func TestKeptWeights(t *testing.T) {
 	pick := cells(t, 91)[12]
 	s := tiny(t, testdata.Images(t), "&seed=7&seeds=3", func(c *Config) { c.Keep = pick })
-	_, err := s.Compare(t.Context(), Comparison{Pick: pick, Random: 1, Seed: 1, May: func(space.Arch) bool { return true }})
+	_, err := s.Compare(t.Context(), Comparison{Pick: pick, Random: 1, Seed: 1,
+		May: func(space.Arch) bool { return true }})
 	require.NoError(t, err)
 	path, err := s.Weights()
 	require.NoError(t, err)

@@ -21,8 +21,11 @@ const (
 	irVersion = 8
 	opset     = 17
 
-	inputName, outputName = "images", "logits"
+	inputName, outputName = InputName, "logits"
 )
+
+// InputName is what an exported network's input is called.
+const InputName = "images"
 
 // Options of an export.
 type Options struct {

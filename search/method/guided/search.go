@@ -187,7 +187,7 @@ func (s *Search) Begin(ctx context.Context) error {
 				s.Deps.Space.Name(), search.MinimumInitial+s.Validation)
 		}
 		return fmt.Errorf("only %d architectures of %s can be labelled%s: loosen %s", len(archs), s.Deps.Space.Name(),
-			s.Limits.Counted(), s.Limits.Flags())
+			s.Limits.Counted(), s.Loosen())
 	}
 	train := archs[:len(archs)-s.Validation]
 	if _, err := s.Ledger.Ask(ctx, 0, first.requests(train)); err != nil {
