@@ -160,7 +160,13 @@ func (f *FileSpace) CheckCode(code []byte) error {
 	valid := true
 	f.each(func(p *choice, at int) {
 		present := p.high
-		if p.counts() == 1 {
+		if !valid {
+			return
+		}
+		if !there(f, p, code) {
+			present = 0
+			valid = valid && code[at] == 0 // the count, too
+		} else if p.counts() == 1 {
 			present = p.low + int(code[at])
 			valid = valid && present <= p.high
 		}

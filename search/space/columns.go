@@ -138,6 +138,9 @@ func (f *FileSpace) FromColumns(fields []string) (Arch, error) {
 		for b := range row {
 			row[b] = strings.TrimSpace(row[b])
 		}
+		if p.when != nil && strings.Join(row, "") == "" { // it is not there
+			row = []string{missingEdge}
+		}
 		for len(row) > p.low && row[len(row)-1] == "" {
 			row = row[:len(row)-1]
 		}

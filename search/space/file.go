@@ -23,7 +23,8 @@ type choice struct {
 	low     int // blocks in a row; 1 and 1 but for a row of blocks
 	high    int
 	tied    bool // all blocks of a row are the same
-	from    int  // an edge of a cell: the nodes it joins
+	when    []condition
+	from    int // an edge of a cell: the nodes it joins
 	to      int
 	node    bool // the choice is made for node `to`; false: for the edge
 }
@@ -68,15 +69,17 @@ type FileSpace struct {
 	priced  [2]bool  // the file says MAdds, parameters
 	text    []byte
 
-	alphabet []string
-	ops      [][]uint16 // of each slot that holds an operation and each option its operation in the alphabet
-	counts   [][]uint16 // of each choice and each count its operation
-	inner    []uint16   // of each node without an operation of its own its operation
-	encoder  Encoder
-	grammar  *Grammar
-	slots    int
-	texts    float64           // different ones
-	classes  func() *isomorphs // of texts that stand for the same network; nil: every text is an architecture
+	alphabet     []string
+	ops          [][]uint16 // of each slot that holds an operation and each option its operation in the alphabet
+	counts       [][]uint16 // of each choice and each count its operation
+	inner        []uint16   // of each node without an operation of its own its operation
+	encoder      Encoder
+	grammar      *Grammar
+	slots        int
+	texts        float64           // different ones
+	codes        float64           // sequences of decisions, several of which may be one
+	combinations []combination     // of the choices that conditions look at; nil where there are no conditions
+	classes      func() *isomorphs // of texts that stand for the same network; nil: every text is an architecture
 
 	mu   sync.RWMutex
 	said func(a Arch) (Cost, bool) // costs that a table says; nil: there is none
@@ -119,7 +122,7 @@ func ParseFile(path string, text []byte) (Space, error) {
 	}
 	f.text = text
 	var sp Space = f
-	if f.texts <= listedSize {
+	if f.texts <= listedSize && f.codes <= 16*listedSize {
 		sp = listedSpace{f}
 	}
 	stored, _ := fileSpaces.LoadOrStore(key, sp)
@@ -181,7 +184,10 @@ func (f *FileSpace) each(visit func(p *choice, at int)) {
 // clear zeroes absent blocks and gives the architecture of a code.
 func (f *FileSpace) clear(code []byte) FileArch {
 	f.each(func(p *choice, at int) {
-		if p.counts() == 1 && !p.tied {
+		switch {
+		case !there(f, p, code):
+			clear(code[at : at+p.slots()])
+		case p.counts() == 1 && !p.tied:
 			for b := p.low + int(code[at]); b < p.high; b++ {
 				code[at+1+b] = 0
 			}
@@ -190,17 +196,25 @@ func (f *FileSpace) clear(code []byte) FileArch {
 	return f.canonical(code)
 }
 
-// blocks are the options taken at a choice that starts at a slot.
+// blocks are the options taken at a choice that starts at a slot; none where conditions are not met.
 func (a FileArch) blocks(p *choice, at int) string {
+	if !there(a.of, p, a.code) {
+		return ""
+	}
+	return p.row(a.code[at:])
+}
+
+// row are the options taken in the choice's part of a code.
+func (p *choice) row(code string) string {
 	n := p.high
 	if p.counts() == 1 {
-		n = p.low + int(a.code[at])
-		at++
+		n = p.low + int(code[0])
+		code = code[1:]
 	}
 	if p.tied {
-		return strings.Repeat(a.code[at:at+1], n)
+		return strings.Repeat(code[:1], n)
 	}
-	return a.code[at : at+n]
+	return code[:n]
 }
 
 // String is the canonical text, <name>:<choice>|<choice>|..., where a row of blocks is <choice>+<choice>+...
@@ -211,6 +225,9 @@ func (a FileArch) String() string {
 	a.of.each(func(p *choice, at int) {
 		b.WriteByte(separator)
 		separator = '|'
+		if !there(a.of, p, a.code) {
+			b.WriteString(missingEdge)
+		}
 		for i, o := range []byte(a.blocks(p, at)) {
 			if i > 0 {
 				b.WriteByte('+')
@@ -295,6 +312,13 @@ func (f *FileSpace) parse(s string) (FileArch, error) {
 		if failure != nil {
 			return
 		}
+		if !there(f, p, code) {
+			if len(chosen) != 1 || chosen[0] != missingEdge {
+				failure = fmt.Errorf("%.40q at %s, which is not there for its conditions are not met: want %s",
+					parts[i-1], p.name, missingEdge)
+			}
+			return
+		}
 		if len(chosen) < p.low || len(chosen) > p.high {
 			failure = fmt.Errorf("%d blocks at %s, want %d..%d", len(chosen), p.name, p.low, p.high)
 			return
@@ -372,30 +396,33 @@ func (f *FileSpace) Sample(s *philox.Stream) Arch {
 		f.codeOf(int(list[s.Intn(len(list))]), code)
 		return FileArch{f, string(code)}
 	}
-	f.each(func(p *choice, at int) {
-		n := p.high
-		if p.counts() == 1 {
-			total := 0.0
-			for k := p.low; k <= p.high; k++ {
-				total += p.ways(k)
-			}
-			n = p.low
-			for x := s.Float64()*total - p.ways(n); x >= 0 && n < p.high; x -= p.ways(n) {
-				n++
-			}
-			code[at] = byte(n - p.low)
-		}
-		for b := range p.chosen(n) {
-			code[at+p.counts()+b] = byte(s.Intn(len(p.options)))
-		}
-	})
+	if f.conditional() {
+		return f.sampleConditional(s)
+	}
+	f.each(func(p *choice, at int) { p.draw(code[at:], s) })
 	return FileArch{f, string(code)}
+}
+
+// draw draws the choice's part of a code, each row of blocks with the same probability.
+func (p *choice) draw(code []byte, s *philox.Stream) {
+	n := p.high
+	if p.counts() == 1 {
+		n = p.low
+		for x := s.Float64()*p.rows(false) - p.ways(n); x >= 0 && n < p.high; x -= p.ways(n) {
+			n++
+		}
+		code[0] = byte(n - p.low)
+	}
+	for b := range p.chosen(n) {
+		code[p.counts()+b] = byte(s.Intn(len(p.options)))
+	}
 }
 
 // maxRows bounds the different rows of a choice that are counted one by one.
 const maxRows = 1 << 15
 
-// Within draws uniformly under limits. Costs that the file says and times are counted; other limits reject.
+// Within draws uniformly under limits. Costs that the file says and times are counted; other limits, and limits where
+// blocks have conditions, reject.
 func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	if f.classes != nil {
 		return f.classedWithin(l)
@@ -421,7 +448,7 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 	rows := make([][]string, len(f.choices)) // the codes of each choice
 	for i := range f.choices {
 		p := &f.choices[i]
-		if total := p.ways(p.high); len(counts) == 0 || total > maxRows {
+		if total := p.ways(p.high); len(counts) == 0 || total > maxRows || f.conditional() {
 			return within(f, l, f.Sample)
 		}
 		for n := p.low; n <= p.high; n++ {
@@ -445,7 +472,7 @@ func (f *FileSpace) Within(l Limits) (func(s *philox.Stream) Arch, error) {
 			p := &f.choices[i]
 			for _, code := range rows[i] {
 				sum := int64(0)
-				for _, o := range []byte(FileArch{f, code}.blocks(p, 0)) {
+				for _, o := range []byte(p.row(code)) {
 					sum += count(p.options[o])
 				}
 				costs[i] = append(costs[i], sum)
@@ -474,6 +501,9 @@ func (f *FileSpace) Mutate(a Arch, s *philox.Stream) Arch {
 	code := []byte(parent.code)
 	for { // isomorphic ones are passed through
 		f.each(func(p *choice, at int) { // what would stand in absent blocks, should they come
+			if !there(f, p, code) {
+				p.draw(code[at:], s)
+			}
 			if p.counts() == 1 && !p.tied {
 				for b := p.low + int(code[at]); b < p.high; b++ {
 					code[at+1+b] = byte(s.Intn(len(p.options)))
@@ -503,7 +533,7 @@ func (f *FileSpace) Cross(x, y Arch, s *philox.Stream) Arch {
 	code := []byte(a.code)
 	f.each(func(p *choice, at int) {
 		has := func(z FileArch, block int) bool { return block < len(z.blocks(p, at)) }
-		if p.counts() == 1 && s.Intn(2) == 1 {
+		if p.counts() == 1 && has(b, 0) && (s.Intn(2) == 1 || !has(a, 0)) {
 			code[at] = b.code[at]
 		}
 		for k := range p.chosen(p.high) {

@@ -57,13 +57,13 @@ func (a FileArch) chain(g *drawing) {
 	last := g.add(a.of.inner[0])
 	i := 0
 	a.of.each(func(p *choice, at int) {
-		row := a.blocks(p, at)
+		row, is := a.blocks(p, at), there(a.of, p, a.code)
 		for b, o := range []byte(row) {
 			if !p.options[o].absent {
 				last = g.add(a.of.ops[at+p.counts()+min(b, p.chosen(p.high)-1)][o], last)
 			}
 		}
-		if p.counts() == 1 {
+		if p.counts() == 1 && is {
 			last = g.add(a.of.counts[i][len(row)-p.low], last)
 		}
 		i++
@@ -141,21 +141,21 @@ func (f *FileSpace) letters() func(where, what string) uint16 {
 
 // number lays out the codes, the alphabet and the grammar.
 func (f *FileSpace) number(nodeNames []string) error {
-	f.texts = 1
+	f.codes = 1
 	nodes := max(2, f.nodes)
 	operations := 0
 	for i := range f.choices {
 		p := &f.choices[i]
 		f.slots += p.slots()
 		operations += p.chosen(p.high) * len(p.options)
-		rows := 0.0
-		for n := p.low; n <= p.high; n++ {
-			rows += p.ways(n)
-		}
-		f.texts *= rows
+		f.codes *= p.ways(p.high) * float64(p.high-p.low+1)
 		if p.counts() == 1 {
 			operations += p.high - p.low + 1
 		}
+	}
+	var err error
+	if f.texts, err = f.combine(); err != nil {
+		return err
 	}
 	if f.texts < 2 {
 		return fmt.Errorf("the space has one architecture: nothing is to be decided")

@@ -31,6 +31,11 @@ func (f *FileSpace) byName(parts []string) ([]string, error) {
 		}
 		out[i], said[i] = strings.TrimSpace(chosen), true
 	}
+	for i := range f.choices {
+		if !said[i] && f.choices[i].when != nil { // it may not be there
+			out[i], said[i] = missingEdge, true
+		}
+	}
 	if i := slices.Index(said, false); i >= 0 {
 		return nil, fmt.Errorf("%s is not said", f.choices[i].name)
 	}

@@ -254,7 +254,7 @@ func (r *spaceReader) chain(n *yaml.Node) error {
 		return err
 	}
 	for _, item := range list {
-		part, err := keys(item, "name", "operations", "repeat", "tied")
+		part, err := keys(item, "name", "operations", "repeat", "tied", "when")
 		if err != nil {
 			return err
 		}
@@ -279,6 +279,11 @@ func (r *spaceReader) chain(n *yaml.Node) error {
 			}
 			if p.tied && p.high == 1 {
 				return at(tied, "tied: %s is one block: want repeat too", p.name)
+			}
+		}
+		if when := part["when"]; when != nil {
+			if p.when, err = r.when(when); err != nil {
+				return err
 			}
 		}
 		r.f.choices = append(r.f.choices, p)
