@@ -23,7 +23,7 @@ GPU_TAGS := cuda$(if $(TAGS),$(comma)$(TAGS))
 export GOFLAGS := $(strip -trimpath $(GOFLAGS) $(if $(TAGS),-tags=$(TAGS)))
 
 .DEFAULT_GOAL := build
-.PHONY: help build gpu fatbins gpu-report docs test test-all test-gpu test-gpu-fake test-farm demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses image image-gpu wheel test-python test-slurm test-k8s dist ci clean tools
+.PHONY: help build gpu fatbins gpu-report docs test test-all test-gpu test-gpu-fake test-farm demo demo-train demo-table demo-supernet lint race sanitize fuzz peers bench bench-peers settings licenses image image-gpu wheel test-python release test-slurm test-k8s dist ci clean tools
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
@@ -146,6 +146,9 @@ wheel: tools ## the program as a package for Python: build/wheel/ctnas-*.whl
 
 test-python: wheel ## the tests of that package, in an environment of its own (skipped without python3)
 	scripts/python/test.sh build/wheel/ctnas-*.whl
+
+release: tools ## archives, packages, wheel, image, list of modules, checksums: build/release, of the version that git's tags say
+	@GO="$(GO)" scripts/release/release.sh
 
 test-slurm: build ## what ctnas launch slurm prints, on a Slurm of its own on loopback (skipped without its packages)
 	scripts/launch/slurm.sh

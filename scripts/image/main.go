@@ -154,10 +154,12 @@ var (
 	missing = regexp.MustCompile(`(?m)^\t(\S+) => not found`)
 )
 
-// libraries are the files that a program is linked to.
+// libraries are the files that a program is linked to; none of one that has all of its libraries in itself.
 func libraries(program string) ([]string, error) {
 	text, err := exec.Command("ldd", program).CombinedOutput()
-	if err != nil {
+	if err != nil && bytes.Contains(text, []byte("not a dynamic executable")) {
+		return nil, nil
+	} else if err != nil {
 		return nil, fmt.Errorf("ldd %s: %w: %s", program, err, text)
 	}
 	if m := missing.FindSubmatch(text); m != nil {

@@ -35,6 +35,10 @@ def tag(program):
     machine = MACHINES.get(int.from_bytes(content[18:20], "little"))
     if machine is None:
         sys.exit(f"{program}: a processor that no wheel is made for")
+    at, size, number = int.from_bytes(content[32:40], "little"), *(int.from_bytes(content[i : i + 2], "little") for i in (54, 56))
+    interpreted = any(content[at + i * size : at + i * size + 4] == b"\3\0\0\0" for i in range(number))  # PT_INTERP
+    if not interpreted:  # all libraries are in the program, which then runs beside any libc
+        return f"manylinux_2_17_{machine}.musllinux_1_1_{machine}"
     versions = [(int(a), int(b)) for a, b in re.findall(rb"GLIBC_(\d+)\.(\d+)", content)]
     # manylinux also asks that no other library is linked than those of every system.
     known = {b"libc.so.6", b"libm.so.6", b"libpthread.so.0", b"libdl.so.2", b"librt.so.1", b"ld-linux-x86-64.so.2",
@@ -77,7 +81,8 @@ def main():
         "Requires-Dist: torch; extra == 'networks'\nDescription-Content-Type: text/markdown\n\n"
         + open(os.path.join(ROOT, "python", "README.md"), encoding="utf-8").read()
     ).encode()
-    files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: ctnas\nRoot-Is-Purelib: false\nTag: py3-none-{where}\n".encode()
+    files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: ctnas\nRoot-Is-Purelib: false\n".encode() + "".join(
+        f"Tag: py3-none-{one}\n" for one in where.split(".")).encode()
     files[f"{info}/entry_points.txt"] = b"[console_scripts]\nctnas = ctnas.__main__:main\n"
     files[f"{info}/RECORD"] = ("".join(record(path, content) for path, content in files.items()) + f"{info}/RECORD,,\n").encode()
     os.makedirs(args.out, exist_ok=True)
