@@ -86,8 +86,15 @@ func describe(sp space.Space, a space.Arch, k Key) (*description, error) {
 	if err != nil {
 		return nil, err
 	}
+	var counting []bool
+	if f := space.FileOf(sp); f != nil {
+		counting = f.Counting(a)
+	}
 	grammar := sp.Grammar()
 	for i, step := range grammar.Steps(actions[0]) {
+		if counting != nil && !counting[i] { // of a block that is not there
+			continue
+		}
 		d.Made = append(d.Made, decision{grammar.Heads[step.Head].Name, actions[i], step.Choices})
 	}
 	return d, nil

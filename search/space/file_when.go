@@ -181,3 +181,24 @@ func (f *FileSpace) sampleConditional(s *philox.Stream) Arch {
 	})
 	return FileArch{f, string(code)}
 }
+
+// Counting tells of each decision that Encode returns for an architecture whether it counts: not those of blocks that
+// are not there.
+func (f *FileSpace) Counting(a Arch) (counting []bool) {
+	x, ok := a.(FileArch)
+	if !ok || x.of != f {
+		return nil
+	}
+	f.each(func(p *choice, at int) {
+		n := p.chosen(len(x.blocks(p, at)))
+		if !there(f, p, x.code) {
+			n = -p.counts()
+		}
+		for k := range p.slots() {
+			if k < p.counts() || len(p.options) > 1 {
+				counting = append(counting, k < p.counts()+n)
+			}
+		}
+	})
+	return counting
+}

@@ -171,6 +171,33 @@ func TestConditionalCodes(t *testing.T) {
 		"when:pool|-|a|-|-": true, "when:conv|k3|a|-|-": true}, accepted)
 }
 
+// The decisions of what is not there do not count.
+func TestDecisionsThatCount(t *testing.T) {
+	sp := parseText(t, whenBlocks)
+	heads := sp.Grammar().Heads
+	for text, want := range map[string]string{
+		"none|-|a|-|-":     "stem, body count, body",
+		"conv|k3|b|x+y|-":  "stem, kernel, body count, body, extra count, extra.1, extra.2",
+		"conv|k7|b+b|y|w2": "stem, kernel, body count, body, extra count, extra.1, wide",
+		"pool|-|b|x+y+x|-": "stem, body count, body, extra count, extra.1, extra.2, extra.3",
+		"conv|k5|a+a|-|w1": "stem, kernel, body count, body, wide",
+	} {
+		a, err := sp.Parse(text)
+		require.NoError(t, err)
+		actions, err := sp.Encode(a)
+		require.NoError(t, err)
+		counting := FileOf(sp).Counting(a)
+		require.Len(t, counting, len(actions))
+		var names []string
+		for i, counts := range counting {
+			if counts {
+				names = append(names, heads[i].Name)
+			}
+		}
+		require.Equal(t, want, strings.Join(names, ", "), text)
+	}
+}
+
 // What is not there costs nothing, and limits are kept.
 func TestConditionalCosts(t *testing.T) {
 	sp := parseText(t, "space: costs\nfixed: {madds: 1}\nblocks:\n"+
