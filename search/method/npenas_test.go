@@ -10,6 +10,7 @@ import (
 	"github.com/ctnas/ctnas/search/ledger"
 	"github.com/ctnas/ctnas/search/run"
 	"github.com/ctnas/ctnas/search/run/runtest"
+	"github.com/ctnas/ctnas/search/space"
 )
 
 // Ten random labels, then ten a round of those predicted best, in that order; they grow better than what chance finds.
@@ -89,4 +90,32 @@ func TestParzen(t *testing.T) {
 	}
 	require.InDelta(t, 1, sum, 1e-12)
 	require.InDelta(t, (5+1./3)/7, likelihood(counts, 0), 1e-12)
+}
+
+// What follows the same whatever the first decision is, is learned from all labels; cells of NAS-Bench-101 with another
+// number of vertices have other decisions.
+func TestParzenSharesSteps(t *testing.T) {
+	for name, shared := range map[string]bool{"nasbench201": true, "nasbench101": false} {
+		sp, err := space.Open(name)
+		require.NoError(t, err)
+		var labels []ledger.Label
+		for _, x := range runtest.Distinct(sp, 60, 14) {
+			labels = append(labels, ledger.Label{Arch: x})
+		}
+		p, err := account{&run.Run{Deps: run.Deps{Space: sp}}}.chosen(labels)
+		require.NoError(t, err)
+		for first, n := range p.first {
+			want := n
+			if shared {
+				want = 60
+			}
+			for _, counts := range p.steps(sp.Grammar(), first) {
+				sum := 0.0
+				for _, c := range counts {
+					sum += c
+				}
+				require.Equal(t, want, sum, "%s, first decision %d", name, first)
+			}
+		}
+	}
 }

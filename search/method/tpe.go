@@ -17,7 +17,7 @@ import (
 // candidates as the best ones are, and labels the one whose choices are more likely among the best than among the
 // others by the largest factor. Numbers are those of Optuna's TPESampler: ten random labels, a tenth of the labels, at
 // most 25, are the best ones, 24 candidates a label, a prior of weight 1 over the choices of a decision. Decisions are
-// independent but for the first one of a space, which may say how many follow.
+// independent but for the first one of a space where it says which ones follow.
 type TPE struct{}
 
 const (
@@ -93,10 +93,11 @@ func (a account) likely(s *philox.Stream) (space.Arch, error) {
 	return found, nil
 }
 
-// parzen counts decisions: of each first one how often, and behind it of each step and choice.
+// parzen counts decisions: of each first one how often, and of each step behind it and choice. Steps belong to a first
+// decision, or to all behind which the same ones follow: else each would have learned from a part of the labels only.
 type parzen struct {
 	first  []float64
-	behind map[int][][]float64
+	behind map[int][][]float64 // by the lowest first decision of those that share them
 }
 
 // chosen counts the decisions of labels.
@@ -119,6 +120,7 @@ func (a account) chosen(labels []ledger.Label) (p parzen, err error) {
 
 // steps are the counts behind a first decision.
 func (p parzen) steps(g *space.Grammar, first int) [][]float64 {
+	first = slices.IndexFunc(g.Variants, func(v []space.Step) bool { return slices.Equal(v, g.Variants[first]) })
 	if p.behind[first] == nil {
 		for _, step := range g.Variants[first] {
 			p.behind[first] = append(p.behind[first], make([]float64, step.Choices))
