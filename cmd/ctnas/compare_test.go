@@ -14,7 +14,7 @@ func TestAnInterruptedComparisonSaysHowToGoOn(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "compare")
 	ctx, cancel := context.WithCancel(t.Context())
 	var out bytes.Buffer
-	stop := stopAt{"evolution, seed 0", cancel, &bytes.Buffer{}}
+	stop := stopAt{"evolution, seed 1", cancel, &bytes.Buffer{}}
 	none := func(string) (string, bool) { return "", false }
 	code := run(ctx, []string{"compare", "--labels", labels, "--budget", "200", "--seeds", "50", "--methods",
 		"evolution", "--out", dir}, &out, stop, none)

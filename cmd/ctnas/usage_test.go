@@ -53,6 +53,8 @@ var wanted = map[string]string{
 	"farm keys":       "none/x",
 	"farm status":     "none",
 	"farm workers":    "none",
+	"latency collect": "--space mobilenetv3 --out none/x",
+	"latency import":  "none none.csv --of x --out none/x.csv",
 	"latency info":    "none.csv",
 	"launch k8s":      "",
 	"man":             "none/x",
