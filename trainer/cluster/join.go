@@ -43,6 +43,7 @@ type member struct {
 	Host        string
 	Address     string // where it listens
 	Print       string // of its certificate, in hex
+	Knows       bool   // it has been told of all
 }
 
 // answer is what node 0 says to one that asks.
@@ -71,15 +72,17 @@ func Join(ctx context.Context, c Config) (n *Nodes, err error) {
 		return nil, err
 	}
 	defer l.Close()
-	me := member{c.Node, c.Nodes, c.Version, hostName(), l.Addr().String(), print}
+	me := member{Node: c.Node, Nodes: c.Nodes, Version: c.Version, Host: hostName(), Address: l.Addr().String(),
+		Print: print}
 	meet := c.ask
 	if c.Node == 0 {
 		meet = c.serve
 	}
-	members, err := meet(wait, me)
+	members, leave, err := meet(wait, me)
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	conns, err := connect(wait, members, c.Node, l, own)
 	if err != nil {
 		return nil, err
@@ -134,7 +137,7 @@ type table struct {
 	mu      sync.Mutex
 	members []member // by node; of those that are not there Nodes is 0
 	heard   []time.Time
-	knowing map[int]bool // who has been told of all
+	knowing map[int]bool // who has said that it knows of all
 	refused string
 	change  chan struct{} // has an element when something has changed
 }
@@ -176,36 +179,38 @@ func (t *table) join(m member) answer {
 			return answer{}
 		}
 	}
-	t.knowing[m.Node] = true
+	if m.Knows { // what is only sent may not come: node 0 is gone as soon as all know
+		t.knowing[m.Node] = true
+	}
 	return answer{Members: t.members}
 }
 
-// serve is the part of node 0.
-func (c Config) serve(ctx context.Context, me member) ([]member, error) {
+// serve is the part of node 0. Nothing is left to be done when it returns.
+func (c Config) serve(ctx context.Context, me member) (members []member, leave func(), err error) {
 	if err := bus.MakeKeys(c.Keys); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	host, port, err := net.SplitHostPort(c.At)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	number, err := strconv.Atoi(port)
 	if err != nil {
-		return nil, fmt.Errorf("port %q: %w", port, err)
+		return nil, nil, fmt.Errorf("port %q: %w", port, err)
 	}
 	s, err := bus.Serve(bus.ServerConfig{Host: host, Port: number, Keys: c.Keys, Publish: []string{joinSubject},
 		Subscribe: []string{"_INBOX.>"}, Log: c.Tell})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.Close()
 	owner, err := bus.Owner(c.Keys)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conn, err := bus.Dial(ctx, "tls://"+c.At, "node 0", owner, nil) // as the others do: it may listen there alone
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer conn.Close()
 	t := &table{members: make([]member, c.Nodes), heard: make([]time.Time, c.Nodes), knowing: map[int]bool{},
@@ -223,14 +228,14 @@ func (c Config) serve(ctx context.Context, me member) ([]member, error) {
 		return text
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer stop()
 	for {
 		select {
 		case <-t.change:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("node 0 waits for %v (%w)", t.missing(), ctx.Err())
+			return nil, nil, fmt.Errorf("node 0 waits for %v (%w)", t.missing(), ctx.Err())
 		}
 		t.mu.Lock()
 		refused, all := t.refused, len(t.knowing) == c.Nodes-1
@@ -241,9 +246,9 @@ func (c Config) serve(ctx context.Context, me member) ([]member, error) {
 			case <-time.After(refuseFor): // for the others
 			case <-ctx.Done():
 			}
-			return nil, errors.New(refused)
+			return nil, nil, errors.New(refused)
 		case all:
-			return t.members, conn.Flush(ctx)
+			return t.members, func() {}, nil
 		}
 	}
 }
@@ -260,19 +265,50 @@ func (t *table) missing() (list []string) {
 	return list
 }
 
-// ask is the part of the other nodes.
-func (c Config) ask(ctx context.Context, me member) ([]member, error) {
+// ask is the part of the other nodes. Until leave, node 0 is told again and again that this one knows of all.
+func (c Config) ask(ctx context.Context, me member) (members []member, leave func(), err error) {
 	who, err := c.credentials(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conn, err := bus.Dial(ctx, "tls://"+c.At, fmt.Sprintf("node %d", c.Node), who, func(why error) {
 		c.Tell(fmt.Sprintf("node 0 is not there yet: %v", why))
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer conn.Close()
+	members, err = c.learn(ctx, conn, me)
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	me.Knows = true
+	text, err := json.Marshal(me)
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	saying, stop := context.WithCancel(ctx)
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		for saying.Err() == nil {
+			_, _ = conn.Ask(saying, joinSubject, text) // nobody answers when node 0 has heard it from all
+			select {
+			case <-saying.Done():
+			case <-time.After(askEvery):
+			}
+		}
+	}()
+	return members, func() {
+		stop()
+		<-said
+		conn.Close()
+	}, nil
+}
+
+// learn asks node 0 until it says who all are.
+func (c Config) learn(ctx context.Context, conn *bus.Conn, me member) ([]member, error) {
 	text, err := json.Marshal(me)
 	if err != nil {
 		return nil, err
