@@ -52,3 +52,20 @@ func TestDocs(t *testing.T) {
 	require.Equal(t, []string{long}, tooWide("# A page\n\n"+long+"\n\n    "+long+"\n| "+long+"|\n```\n"+long+"\n```\n"))
 	require.Empty(t, tooWide(strings.TrimSuffix(strings.Repeat("word ", 20), " ")))
 }
+
+// Every page of docs has a chapter in the site, and none a name that Sphinx writes a page of its own under.
+func TestPagesHaveChapters(t *testing.T) {
+	root := testdata.Root()
+	text, err := os.ReadFile(filepath.Join(root, "scripts", "docs", "conf.py"))
+	require.NoError(t, err)
+	for _, path := range testdata.Pages(t) {
+		name, err := filepath.Rel(filepath.Join(root, "docs"), path)
+		require.NoError(t, err)
+		name = strings.TrimSuffix(filepath.ToSlash(name), ".md")
+		if strings.HasPrefix(name, "..") || strings.HasPrefix(name, "examples/") || name == "index" {
+			continue
+		}
+		require.Contains(t, string(text), `"`+name+`"`, "scripts/docs/conf.py")
+		require.NotContains(t, []string{"search", "genindex"}, name)
+	}
+}

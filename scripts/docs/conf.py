@@ -21,7 +21,7 @@ html_show_sphinx = False
 
 CHAPTERS = {
     "Tutorials": ["tutorials/paper", "tutorials/latency", "tutorials/own-models"],
-    "Guides": ["searching", "spaces", "exec", "ask", "training", "data", "supernets", "one-shot", "latency", "farm", "launch",
+    "Guides": ["searching", "spaces", "exec", "ask", "python", "training", "data", "supernets", "one-shot", "latency", "farm", "launch",
                "operations", "zoo"],
     "Reference": ["settings", "json", "glossary", "faq"],
     "Understand": ["comparator", "compared", "performance"],
